@@ -1,0 +1,31 @@
+"""The error that a person can mend, and how a stage ends when it meets one."""
+
+import sys
+from collections.abc import Callable
+
+
+class BadInput(ValueError):
+    """Something in the data, the params or the machine that the user has to change.
+
+    The message names the file, the row or column, the value seen and the fix.
+    """
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Run `main`; end with exit status 1 and one readable message for what a user can mend.
+
+    Anything else is a defect of the program and keeps its traceback.
+    """
+    try:
+        main()
+    except BadInput as error:
+        sys.exit(f"error: {error}")
+    except FileNotFoundError as error:
+        sys.exit(f"error: {error.filename}: no such file or folder; run the stages before this one (`dvc repro`)")
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        sys.exit(
+            f"error: {place}{error.strerror or error} (errno {error.errno}); free space or mend access, then run again"
+        )

@@ -1,0 +1,35 @@
+"""Progress of long work: a bar on a terminal, one line every few seconds where there is none."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 5.0
+
+T = TypeVar("T")
+
+
+def progress(items: Iterable[T], what: str, total: int, unit: str) -> Iterator[T]:
+    """Yield `items` unchanged and report how far the work is on standard error.
+
+    Args:
+        items: what is worked through.
+        what: the work in a word or two, such as `embed`.
+        total: number of items.
+        unit: name of one item, such as `batch`.
+    """
+    if sys.stderr.isatty():
+        yield from tqdm(items, desc=what, total=total, unit=unit)
+        return
+    started = last = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if now - last >= SECONDS_BETWEEN_LINES:
+            last = now
+            rate = done / (now - started)
+            left = f", {(total - done) / rate:.0f} s left" if rate else ""
+            print(f"{what}: {done}/{total} {unit} ({rate:.1f}/s{left})", file=sys.stderr, flush=True)
+        yield item

@@ -1,0 +1,41 @@
+"""Random draws derived from one seed, independent of row order, worker count and `PYTHONHASHSEED`."""
+
+import hashlib
+
+import numpy as np
+import polars as pl
+
+
+def derived_seed(seed: int, *names: str) -> int:
+    """A 64-bit seed for one purpose: BLAKE2b of the project seed and the names of the purpose."""
+    digest = hashlib.blake2b("\x1f".join([str(seed), *names]).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+def generator(seed: int, *names: str) -> np.random.Generator:
+    """A generator for one purpose (a stage, a row), such as `generator(seed, "augment", row_id)`."""
+    return np.random.default_rng(derived_seed(seed, *names))
+
+
+def keyed_uniform(keys: pl.Series, seed: int, *names: str) -> pl.Series:
+    """One draw from [0, 1) per key, a function of the key, the seed and the names alone.
+
+    A row keeps its draw when others are added, removed or reordered.
+
+    Args:
+        keys: strings, shape `(rows,)`.
+        seed: the project seed.
+        names: the purpose, such as `"split"`.
+
+    Returns:
+        Float64 series, shape `(rows,)`.
+    """
+    salt = "\x1f".join([str(seed), *names]).encode()
+    values = [
+        int.from_bytes(
+            hashlib.blake2b(key.encode(), key=hashlib.blake2b(salt).digest(), digest_size=8).digest(), "little"
+        )
+        >> 11
+        for key in keys
+    ]
+    return pl.Series(keys.name, np.array(values, dtype=np.float64) / 2.0**53, dtype=pl.Float64)
