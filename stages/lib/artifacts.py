@@ -1,7 +1,6 @@
 """Writing outputs whole or not at all: to a temporary path beside the target, then renamed."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from stages.lib.errors import BadInput
+from stages.lib.errors import InputError
 
 REMOVED_SCHEMA = pl.Schema({"id": pl.String, "rule": pl.String, "before": pl.String, "after": pl.String})
 """Schema of `removed.parquet` and `changed.parquet`; `after` is null where the row is gone."""
@@ -33,7 +32,7 @@ def output_folder(path: Path | str) -> Iterator[Path]:
         raise
     if target.is_dir():
         shutil.rmtree(target)
-    os.replace(partial, target)
+    partial.replace(target)
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -43,7 +42,7 @@ def write_text(path: Path | str, text: str) -> None:
     partial = target.with_name(f".{target.name}.partial")
     try:
         partial.write_text(text, encoding="utf-8")
-        os.replace(partial, target)
+        partial.replace(target)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -68,9 +67,9 @@ def read_json(path: Path | str) -> Any:
     """Read a JSON file.
 
     Raises:
-        BadInput: the file is not JSON.
+        InputError: the file is not JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise BadInput(f"{path}: not valid JSON ({error}); run the stage that writes it again") from None
+        raise InputError(f"{path}: not valid JSON ({error}); run the stage that writes it again") from None

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 
 
-class BadInput(ValueError):
+class InputError(ValueError):
     """Something in the data, the params or the machine that the user has to change.
 
     The message names the file, the row or column, the value seen and the fix.
@@ -18,7 +18,7 @@ def run_stage(main: Callable[[], None]) -> None:
     """
     try:
         main()
-    except BadInput as error:
+    except InputError as error:
         sys.exit(f"error: {error}")
     except FileNotFoundError as error:
         sys.exit(f"error: {error.filename}: no such file or folder; run the stages before this one (`dvc repro`)")

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from stages.lib.errors import BadInput
+from stages.lib.errors import InputError
 
 PARAMS_FILE = Path("params.yaml")
 _FLOAT_WITHOUT_POINT = re.compile(r"[+-]?\d+[eE][+-]?\d+")
@@ -32,20 +32,20 @@ def load_params(section: str, model: type[P], path: Path = PARAMS_FILE) -> P:
         path: the params file.
 
     Raises:
-        BadInput: no such file or section, or a wrong key, type or value; names the dotted path, the value seen and
+        InputError: no such file or section, or a wrong key, type or value; names the dotted path, the value seen and
             what is allowed.
     """
     try:
         node: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BadInput(f"{path}: no such file; run from the top of the repository") from None
+        raise InputError(f"{path}: no such file; run from the top of the repository") from None
     except yaml.YAMLError as error:
-        raise BadInput(f"{path}: not valid YAML: {error}") from None
+        raise InputError(f"{path}: not valid YAML: {error}") from None
     seen: list[str] = []
     for key in section.split("."):
         if not isinstance(node, dict) or key not in node:
             known = sorted(node) if isinstance(node, dict) else []
-            raise BadInput(
+            raise InputError(
                 f"{path}: section `{'.'.join([*seen, key])}` is missing; `{'.'.join(seen) or path}` has {known}"
             )
         node = node[key]
@@ -54,7 +54,7 @@ def load_params(section: str, model: type[P], path: Path = PARAMS_FILE) -> P:
         return TypeAdapter(model).validate_python(node)
     except ValidationError as error:
         lines = [_describe(section, model, detail) for detail in error.errors()]
-        raise BadInput(f"{path}: " + "\n  ".join(lines)) from None
+        raise InputError(f"{path}: " + "\n  ".join(lines)) from None
 
 
 def _describe(section: str, model: Any, detail: Any) -> str:

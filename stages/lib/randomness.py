@@ -30,12 +30,8 @@ def keyed_uniform(keys: pl.Series, seed: int, *names: str) -> pl.Series:
     Returns:
         Float64 series, shape `(rows,)`.
     """
-    salt = "\x1f".join([str(seed), *names]).encode()
-    values = [
-        int.from_bytes(
-            hashlib.blake2b(key.encode(), key=hashlib.blake2b(salt).digest(), digest_size=8).digest(), "little"
-        )
-        >> 11
-        for key in keys
-    ]
-    return pl.Series(keys.name, np.array(values, dtype=np.float64) / 2.0**53, dtype=pl.Float64)
+    salt = hashlib.blake2b("\x1f".join([str(seed), *names]).encode()).digest()
+    digests = b"".join(hashlib.blake2b(key.encode(), key=salt, digest_size=8).digest() for key in keys)
+    # 53 bits fill the mantissa of a float64 exactly.
+    draws = (np.frombuffer(digests, dtype="<u8") >> np.uint64(11)).astype(np.float64) / 2.0**53
+    return pl.Series(keys.name, draws, dtype=pl.Float64)
