@@ -1,5 +1,6 @@
 """Progress of long work: a bar on a terminal, one line every few seconds where there is none."""
 
+import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -33,3 +34,14 @@ def progress(items: Iterable[T], what: str, total: int, unit: str) -> Iterator[T
             left = f", {(total - done) / rate:.0f} s left" if rate else ""
             print(f"{what}: {done}/{total} {unit} ({rate:.1f}/s{left})", file=sys.stderr, flush=True)
         yield item
+
+
+def quiet_libraries() -> None:
+    """Leave the terminal to the stage: no bars, reports or warnings of the model libraries, only their errors."""
+    # Imported here: stages without a model use this module too, and transformers takes seconds.
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    # It warns at import of an optional kernel that no stage needs.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

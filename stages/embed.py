@@ -1,0 +1,72 @@
+"""Frozen sentence embeddings of every row, computed once for all the stages that use them.
+
+Decides: nothing; texts only, no labels, so test rows may be embedded too.
+
+Reads `data/split/{train,validation,test}.parquet` and the base encoder; writes `data/embeddings/embeddings.parquet`
+(`id`, `embedding`: unit-length float32 vectors in the order train, validation, test).
+"""
+
+import time
+from pathlib import Path
+
+import polars as pl
+from pydantic import Field
+from transformers import AutoModel, AutoTokenizer
+
+from stages.lib.artifacts import output_folder, write_json
+from stages.lib.batches import tokenise
+from stages.lib.device import Compute, prepare_device
+from stages.lib.encoder import embed_rows
+from stages.lib.errors import run_stage
+from stages.lib.params import Params, load_params
+from stages.lib.progress import quiet_libraries
+
+SPLIT = Path("data/split")
+OUTPUT = Path("data/embeddings")
+METRICS = Path("metrics/embed.json")
+
+
+class EmbedParams(Params):
+    """The `embed` section of `params.yaml`."""
+
+    model: str
+    max_length_tokens: int = Field(ge=4, le=8192)
+    batch_size: int = Field(ge=1, le=4096)
+
+
+def main() -> None:
+    """Embed the texts of all three splits."""
+    params = load_params("embed", EmbedParams)
+    device = prepare_device(load_params("compute", Compute))
+    quiet_libraries()
+    table = pl.concat(
+        pl.read_parquet(SPLIT / f"{name}.parquet", columns=["id", "text"]) for name in ("train", "validation", "test")
+    )
+    tokenizer = AutoTokenizer.from_pretrained(params.model, local_files_only=True)
+    model = AutoModel.from_pretrained(params.model, local_files_only=True).to(device.device).eval()
+
+    started = time.perf_counter()
+    rows = tokenise(tokenizer, table["text"].to_list(), params.max_length_tokens)
+    embeddings = embed_rows(model, rows, params.batch_size, device)
+    seconds = time.perf_counter() - started
+
+    with output_folder(OUTPUT) as folder:
+        column = pl.Series("embedding", embeddings, dtype=pl.Array(pl.Float32, embeddings.shape[1]))
+        table.select("id", column).write_parquet(folder / "embeddings.parquet")
+    write_json(
+        METRICS,
+        {
+            "rows_in": table.height,
+            "rows_out": table.height,
+            "removed": {},
+            "dimensions": embeddings.shape[1],
+            "tokens": int(rows.lengths.sum()),
+            "truncated_rows": int((rows.lengths == params.max_length_tokens).sum()),
+            "embed_seconds": seconds,
+            "rows_per_second": table.height / seconds,
+        },
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,58 @@
+"""What a fine-tuned model has to beat: the majority class, and TF-IDF with logistic regression."""
+
+from pathlib import Path
+
+import joblib
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.dummy import DummyClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+
+MODEL_FILE = "baseline.joblib"
+
+
+def majority() -> DummyClassifier:
+    """Always the most frequent label, with the label shares as probabilities."""
+    return DummyClassifier(strategy="prior")
+
+
+def tfidf(max_word_ngram: int, min_document_frequency: int, l2_strength: float) -> Pipeline:
+    """TF-IDF of word n-grams (sublinear term frequency), then L2-regularised logistic regression.
+
+    Args:
+        max_word_ngram: longest n-gram, in words.
+        min_document_frequency: an n-gram in fewer texts than this is left out.
+        l2_strength: inverse strength of the L2 penalty, scikit-learn's `C`.
+    """
+    return make_pipeline(
+        TfidfVectorizer(ngram_range=(1, max_word_ngram), min_df=min_document_frequency, sublinear_tf=True),
+        LogisticRegression(C=l2_strength, max_iter=2000),
+    )
+
+
+def trainable_parameters(model: DummyClassifier | Pipeline) -> int:
+    """Numbers that the fit chose: class shares, or weights and intercepts."""
+    if isinstance(model, DummyClassifier):
+        return int(model.class_prior_.size)
+    regression = model[-1]
+    return int(regression.coef_.size + regression.intercept_.size)
+
+
+def save_baseline(model: DummyClassifier | Pipeline, folder: Path) -> None:
+    """Save a fitted baseline."""
+    joblib.dump(model, folder / MODEL_FILE)
+
+
+def load_baseline(folder: Path) -> DummyClassifier | Pipeline:
+    """Load what `save_baseline` saved. The file is a pickle: load only what your own pipeline made."""
+    return joblib.load(folder / MODEL_FILE)
+
+
+def baseline_probabilities(
+    model: DummyClassifier | Pipeline, texts: list[str], labels: list[str]
+) -> NDArray[np.float64]:
+    """Class probabilities with columns in the order of `labels`, shape `(texts, k)`."""
+    column_of = {label: column for column, label in enumerate(model.classes_)}
+    return np.asarray(model.predict_proba(texts))[:, [column_of[label] for label in labels]]

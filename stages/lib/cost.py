@@ -1,0 +1,23 @@
+"""What a model cost: peak memory, parameters and size on disk."""
+
+import resource
+import sys
+from pathlib import Path
+
+import torch
+
+MEBIBYTE = 2**20
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Most memory held so far: of the device on CUDA, of this process (resident set) on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / MEBIBYTE
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEBIBYTE
+
+
+def folder_mib(folder: Path) -> float:
+    """Size of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / MEBIBYTE

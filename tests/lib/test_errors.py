@@ -1,0 +1,35 @@
+import errno
+from pathlib import Path
+
+import pytest
+
+from stages.lib.errors import InputError, run_stage
+
+
+def raising(error: Exception) -> None:
+    raise error
+
+
+def test_bad_input_ends_with_one_line() -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_stage(lambda: raising(InputError("a.csv: no column `text`")))
+    assert caught.value.code == "error: a.csv: no column `text`"
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_stage(lambda: print(Path("absent.txt").read_text()))
+    assert "absent.txt: no such file" in str(caught.value.code)
+
+
+def test_a_full_disk_is_named() -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_stage(lambda: raising(OSError(errno.ENOSPC, "No space left on device", "data/x.parquet")))
+    assert str(caught.value.code) == (
+        "error: data/x.parquet: No space left on device; free space or mend access, then run again"
+    )
+
+
+def test_a_defect_keeps_its_traceback() -> None:
+    with pytest.raises(KeyError):
+        run_stage(lambda: raising(KeyError("defect")))
