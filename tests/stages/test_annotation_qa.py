@@ -7,9 +7,8 @@ import pytest
 from stages import annotation_qa
 from stages.lib.errors import InputError
 
-RECORDS_SCHEMA = dict.fromkeys(
-    ("id", "text", "label", "reference_label", "response", "source", "origin", "near_duplicate_group"), pl.String
-)
+COLUMNS = ("id", "text", "label", "reference_label", "response", "source", "origin", "near_duplicate_group")
+RECORDS_SCHEMA = dict.fromkeys(COLUMNS, pl.String)
 RATINGS_SCHEMA = {"id": pl.String, "annotator": pl.String, "rating": pl.Float64, "label": pl.String}
 
 

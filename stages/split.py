@@ -1,0 +1,242 @@
+"""Which rows train, which choose the best epoch, and which are kept for the test.
+
+Decides: the split of each near-duplicate group, and which labels are too rare to be learnt.
+
+Reads `data/annotation_qa/records.parquet`; writes `data/split/{train,validation,test}.parquet` (the same columns, rows
+in their order) and `data/split/removed.parquet`.
+
+A group of near-duplicates goes whole. Its draw from [0, 1) is a keyed hash of the group and of its label (that of the
+group's own row), and the fractions cut [0, 1) in three. So old rows keep their split when rows are added, and the
+shares hold to within sampling error; the metrics give the largest deviation.
+
+Where a label's draws leave a split empty, its groups are dealt out again in the order of their draws, moving as few as
+will do. These labels are named on standard error and in the metrics (`forced_labels`): their rows alone may move when
+rows are added. A label of fewer than three groups cannot be in all three splits: it is an error, or its rows are
+removed (`rare_label`). Rows without a label are removed (`no_label`).
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+from pydantic import Field, model_validator
+
+from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json
+from stages.lib.errors import InputError, run_stage
+from stages.lib.params import Params, load_params
+from stages.lib.randomness import keyed_uniform
+
+RECORDS = Path("data/annotation_qa/records.parquet")
+OUTPUT = Path("data/split")
+METRICS = Path("metrics/split.json")
+
+SPLITS = ("train", "validation", "test")
+IDS_SHOWN = 5
+"""Row ids that an error names for each label."""
+
+
+class SplitParams(Params):
+    """The `split` section of `params.yaml`."""
+
+    train_fraction: float = Field(gt=0, lt=1)
+    validation_fraction: float = Field(gt=0, lt=1)
+    test_fraction: float = Field(gt=0, lt=1)
+    rare_labels: Literal["error", "remove"]
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> "SplitParams":
+        total = self.train_fraction + self.validation_fraction + self.test_fraction
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"the three fractions must sum to 1, and sum to {total:g}")
+        return self
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """Rows that go on, and those that do not in the form of `removed.parquet`."""
+
+    kept: pl.DataFrame
+    removed: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """`groups`: a row per near-duplicate group with its `near_duplicate_group`, `stratum` (label) and `split`.
+
+    `forced` is the number of groups, by label, that are not in the split of their draw, so that none is empty.
+    """
+
+    groups: pl.DataFrame
+    forced: dict[str, int]
+
+
+def strata(records: pl.DataFrame) -> pl.DataFrame:
+    """The label that decides for each near-duplicate group: that of the row it is named after, else of its first row.
+
+    Returns:
+        `near_duplicate_group`, `stratum`; a row per group, in the order of the records.
+    """
+    own_row_first = records.select(
+        "near_duplicate_group",
+        pl.col("label").alias("stratum"),
+        (pl.col("id") != pl.col("near_duplicate_group")).alias("is_other"),
+    ).sort("is_other", maintain_order=True)
+    decided = own_row_first.unique("near_duplicate_group", keep="first").drop("is_other")
+    return (
+        records.select("near_duplicate_group")
+        .unique(maintain_order=True)
+        .join(decided, on="near_duplicate_group", maintain_order="left")
+    )
+
+
+def rare_label_rows(records: pl.DataFrame) -> pl.DataFrame:
+    """The rows whose label decides for fewer groups than there are splits."""
+    groups = strata(records)["stratum"].value_counts()
+    common = groups.filter(pl.col("count") >= len(SPLITS)).select(pl.col("stratum").alias("label"))
+    return records.join(common, on="label", how="anti", maintain_order="left")
+
+
+def remove(records: pl.DataFrame, rows: pl.DataFrame, rule: str) -> Filtered:
+    """Take `rows` out of the records, and name the rule."""
+    removed = rows.select(
+        "id", pl.lit(rule).alias("rule"), pl.col("text").alias("before"), pl.lit(None, pl.String).alias("after")
+    )
+    return Filtered(records.join(rows.select("id"), on="id", how="anti", maintain_order="left"), removed)
+
+
+def refuse_rare_labels(rare: pl.DataFrame) -> None:
+    """Refuse labels that cannot be in every split.
+
+    Raises:
+        InputError: there are some; names each label, its rows and what can be done.
+    """
+    if rare.is_empty():
+        return
+    lines = []
+    for (label,), part in sorted(rare.partition_by("label", as_dict=True).items()):
+        ids = part["id"].head(IDS_SHOWN).to_list() + (["…"] if part.height > IDS_SHOWN else [])
+        lines.append(f"\n  label {label!r}: {part.height} row(s): {', '.join(ids)}")
+    raise InputError(
+        f"{RECORDS}: a label needs at least {len(SPLITS)} rows that are not near-duplicates, to be in train, validation"
+        f" and test:{''.join(lines)}\nAdd rows, correct the label (a misspelling?), or set `split.rare_labels: remove`"
+    )
+
+
+def assign(groups: pl.DataFrame, train_fraction: float, validation_fraction: float, seed: int) -> Assignment:
+    """Give each group its split.
+
+    Args:
+        groups: `near_duplicate_group`, `stratum`; each stratum has at least three groups.
+        train_fraction: draws below it train.
+        validation_fraction: draws below the sum of both, but not below the first, are for validation.
+        seed: the project seed.
+    """
+    parts = []
+    forced = {}
+    for (label,), part in sorted(groups.partition_by("stratum", as_dict=True).items()):
+        draws = keyed_uniform(part["near_duplicate_group"], seed, "split", str(label))
+        by_draw = part.with_columns(draws.alias("draw")).sort("draw", "near_duplicate_group")
+        train = by_draw.filter(pl.col("draw") < train_fraction).height
+        up_to_validation = by_draw.filter(pl.col("draw") < train_fraction + validation_fraction).height
+        # Splits are stretches of the order of draws: moving the two cuts as little as will do leaves none empty.
+        first_cut = min(max(train, 1), by_draw.height - 2)
+        second_cut = min(max(up_to_validation, first_cut + 1), by_draw.height - 1)
+        dealt = by_draw.with_columns(
+            _by_rank(train, up_to_validation).alias("split_of_draw"), _by_rank(first_cut, second_cut).alias("split")
+        )
+        moved = dealt.filter(pl.col("split") != pl.col("split_of_draw")).height
+        if moved:
+            forced[str(label)] = moved
+        parts.append(dealt.select("near_duplicate_group", "stratum", "split"))
+    return Assignment(pl.concat(parts), forced)
+
+
+def _by_rank(first_cut: int, second_cut: int) -> pl.Expr:
+    """Split of each row of a sorted table: train up to the first cut, validation up to the second, then test."""
+    rank = pl.int_range(pl.len())
+    validation_or_test = pl.when(rank < second_cut).then(pl.lit("validation")).otherwise(pl.lit("test"))
+    return pl.when(rank < first_cut).then(pl.lit("train")).otherwise(validation_or_test)
+
+
+def split_metrics(parts: dict[str, pl.DataFrame], fractions: dict[str, float]) -> dict[str, object]:
+    """Rows and shares of the splits, over all and by label, and the largest deviation of a share from its fraction."""
+    table = pl.concat(part.select("label", pl.lit(name).alias("split")) for name, part in parts.items())
+    counts = {
+        (str(label), str(split)): part.height
+        for (label, split), part in table.partition_by("label", "split", as_dict=True).items()
+    }
+    labels = sorted({label for label, _ in counts})
+    of_label = {label: sum(counts.get((label, name), 0) for name in SPLITS) for label in labels}
+    shares = {label: {name: counts.get((label, name), 0) / of_label[label] for name in SPLITS} for label in labels}
+    overall = {name: parts[name].height / table.height for name in SPLITS}
+    return {
+        "rows": {name: parts[name].height for name in SPLITS},
+        "shares": overall,
+        "labels": len(labels),
+        "largest_deviation": max(abs(overall[name] - fractions[name]) for name in SPLITS),
+        "largest_deviation_of_a_label": max(
+            abs(shares[label][name] - fractions[name]) for label in labels for name in SPLITS
+        ),
+        "per_label": {
+            label: {"rows": of_label[label]} | {f"{name}_share": shares[label][name] for name in SPLITS}
+            for label in labels
+        },
+    }
+
+
+def main() -> None:
+    """Split the records."""
+    params = load_params("split", SplitParams)
+    seed = load_params("seed", int)
+    records = pl.read_parquet(RECORDS)
+
+    labelled = remove(records, records.filter(pl.col("label").is_null()), "no_label")
+    rare = rare_label_rows(labelled.kept)
+    if params.rare_labels == "error":
+        refuse_rare_labels(rare)
+    learnable = remove(labelled.kept, rare, "rare_label")
+    labels = learnable.kept["label"].unique().sort().to_list()
+    if len(labels) < 2:
+        raise InputError(
+            f"{RECORDS}: a classifier needs at least two labels, and {learnable.kept.height} of {records.height} rows"
+            f" have {labels or 'none'}; check the columns or the rating bins of `ingest`"
+        )
+    removed = pl.concat([labelled.removed, learnable.removed]).match_to_schema(REMOVED_SCHEMA)
+    for rule, rows in removed.group_by("rule", maintain_order=True).len().iter_rows():
+        print(f"split: {rows} row(s) removed: {rule}", file=sys.stderr)
+
+    assignment = assign(strata(learnable.kept), params.train_fraction, params.validation_fraction, seed)
+    for label, moved in assignment.forced.items():
+        print(
+            f"split: label {label!r} is small: {moved} of its groups moved so that every split has it", file=sys.stderr
+        )
+    assigned = learnable.kept.join(
+        assignment.groups.select("near_duplicate_group", "split"), on="near_duplicate_group", maintain_order="left"
+    )
+    parts = {name: assigned.filter(pl.col("split") == name).drop("split") for name in SPLITS}
+
+    with output_folder(OUTPUT) as folder:
+        for name, part in parts.items():
+            part.write_parquet(folder / f"{name}.parquet")
+        removed.write_parquet(folder / "removed.parquet")
+    fractions = {
+        "train": params.train_fraction,
+        "validation": params.validation_fraction,
+        "test": params.test_fraction,
+    }
+    write_json(
+        METRICS,
+        {
+            "rows_in": records.height,
+            "rows_out": sum(part.height for part in parts.values()),
+            "removed": {"no_label": labelled.removed.height, "rare_label": learnable.removed.height},
+            **split_metrics(parts, fractions),
+            "forced_labels": assignment.forced,
+        },
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)
