@@ -1,0 +1,151 @@
+import numpy as np
+import polars as pl
+import pytest
+
+from stages.lib.near_duplicates import (
+    jaccard_similarities,
+    lsh_bands,
+    near_duplicate_groups,
+    near_matches,
+    shingle_sets,
+)
+
+WORDS = ["the", "phone", "camera", "screen", "battery", "price", "works", "great", "bad", "slow", "always", "picture"]
+
+
+def shingles(text: str, size: int) -> set[str]:
+    """Independent of the code under test: Python strings in a Python set."""
+    text = text.casefold()
+    return {text[i : i + size] for i in range(max(1, len(text) - size + 1))}
+
+
+def jaccard(left: str, right: str, size: int) -> float:
+    a, b = shingles(left, size), shingles(right, size)
+    return len(a & b) / len(a | b)
+
+
+def corpus(rows: int, seed: int) -> list[str]:
+    """Random sentences, and as many copies with one word changed, of every degree of likeness."""
+    draw = np.random.default_rng(seed)
+    base = [" ".join(draw.choice(WORDS, size=draw.integers(2, 26))) for _ in range(rows)]
+    changed = []
+    for text in base:
+        words = text.split()
+        words[draw.integers(len(words))] = str(draw.choice(WORDS))
+        changed.append(" ".join(words))
+    return base + changed
+
+
+def brute_force_groups(texts: list[str], size: int, min_jaccard: float) -> list[int]:
+    group = list(range(len(texts)))
+    for right in range(len(texts)):
+        for left in range(right):
+            if group[left] != group[right] and jaccard(texts[left], texts[right], size) >= min_jaccard:
+                keep, drop = sorted([group[left], group[right]])
+                group = [keep if g == drop else g for g in group]
+    return group
+
+
+def groups(texts: list[str], min_jaccard: float = 0.8, size: int = 5) -> list[int]:
+    found = near_duplicate_groups(
+        pl.Series(texts, dtype=pl.String), shingle_characters=size, permutations=128, min_jaccard=min_jaccard
+    )
+    return [int(first) for first in found]
+
+
+def test_groups_equal_those_of_a_brute_force_search() -> None:
+    texts = corpus(rows=80, seed=3)
+    expected = brute_force_groups(texts, 5, 0.8)
+    assert expected == groups(texts)
+    assert len(texts) - len(set(expected)) > 20
+
+
+def test_jaccard_equals_that_of_python_sets() -> None:
+    texts = corpus(rows=40, seed=4)
+    left, right = np.triu_indices(len(texts), 1)
+    expected = [jaccard(texts[i], texts[j], 5) for i, j in zip(left, right, strict=True)]
+    assert pytest.approx(expected) == jaccard_similarities(shingle_sets(texts, 5), left, right).tolist()
+
+
+def test_group_is_the_first_text_and_closes_over_chains() -> None:
+    chain = ["abcdefghij" * 3 + tail for tail in ("klmn", "klmnop", "klmnopqr")]
+    assert [jaccard(chain[i], chain[j], 5) >= 0.8 for i, j in ((0, 1), (1, 2), (0, 2))] == [True, True, False]
+    assert groups([chain[2], "something else", chain[0], chain[1]]) == [0, 1, 0, 0]
+
+
+def test_texts_shorter_than_a_shingle_match_only_when_equal() -> None:
+    assert groups(["ok", "no", "OK", "", "", "oki"]) == [0, 1, 0, 3, 3, 5]
+
+
+def test_case_does_not_count() -> None:
+    assert groups(["Works GREAT, Straße", "works great, STRASSE"]) == [0, 0]
+
+
+def test_different_texts_stay_apart() -> None:
+    assert groups(["the battery lasts two days", "the battery lasts one hour"]) == [0, 1]
+
+
+def test_no_texts() -> None:
+    assert groups([]) == []
+
+
+def test_a_large_bucket_of_one_template_is_one_group() -> None:
+    texts = [f"Your parcel {i} will arrive on Monday at nine, please be at home or tell us" for i in range(2000)]
+    assert set(groups(texts)) == {0}
+
+
+@pytest.mark.parametrize("min_jaccard", [0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0])
+@pytest.mark.parametrize("permutations", [64, 128, 256])
+def test_bands_keep_the_recall_at_the_threshold(permutations: int, min_jaccard: float) -> None:
+    bands, rows = lsh_bands(permutations, min_jaccard)
+    assert bands * rows <= permutations
+    assert 1 - (1 - min_jaccard**rows) ** bands >= 0.99
+
+
+def test_bands_of_the_default() -> None:
+    assert lsh_bands(128, 0.8) == (21, 6)
+
+
+def test_pairs_at_the_threshold_are_found() -> None:
+    # 400 texts that differ from their partner in the last of 40 characters or so: Jaccard 0.80 to 0.85.
+    draw = np.random.default_rng(8)
+    base = ["".join(draw.choice(list("abcdefghijklmnopqrstuvwxyz"), size=45)) for _ in range(400)]
+    pairs = [(text, text[:-4] + "0000") for text in base]
+    assert all(0.8 <= jaccard(left, right, 5) < 0.85 for left, right in pairs)
+    found = groups([text for pair in pairs for text in pair])
+    recall = sum(found[2 * i + 1] == 2 * i for i in range(len(pairs))) / len(pairs)
+    assert recall >= 0.99
+
+
+def matches(queries: list[str], references: list[str]) -> tuple[list[float], list[int]]:
+    found = near_matches(
+        pl.Series(queries, dtype=pl.String),
+        pl.Series(references, dtype=pl.String),
+        shingle_characters=5,
+        permutations=128,
+        min_jaccard=0.8,
+    )
+    return found.jaccard.tolist(), found.index.tolist()
+
+
+def test_matches_equal_those_of_a_brute_force_search() -> None:
+    texts = corpus(rows=120, seed=5)
+    references, queries = texts[:120], texts[120:]
+    jaccards, indices = matches(queries, references)
+    for query, found, index in zip(queries, jaccards, indices, strict=True):
+        scores = [jaccard(query, reference, 5) for reference in references]
+        if max(scores) >= 0.8:
+            assert scores.index(max(scores)) == index
+            assert pytest.approx(max(scores)) == found
+        else:
+            assert found < 0.8
+
+
+def test_the_first_of_equally_close_references_is_named() -> None:
+    assert matches(["Good phone"], ["bad", "good phone", "GOOD PHONE"]) == ([1.0], [1])
+
+
+def test_no_candidate_is_zero_and_minus_one() -> None:
+    assert matches(["good phone", "ok"], ["entirely different"]) == ([0.0, 0.0], [-1, -1])
+    assert matches(["good phone"], []) == ([0.0], [-1])
+    assert matches([], ["good phone"]) == ([], [])
