@@ -42,7 +42,7 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])]
     )
-    PreTrainedTokenizerFast(
+    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         unk_token="[UNK]",
         pad_token="[PAD]",
@@ -60,6 +60,7 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             num_attention_heads=2,
             intermediate_size=64,
             max_position_embeddings=128,
+            initializer_range=0.1,  # so that a text shows in its vectors, though nothing was learnt
         )
     ).save_pretrained(folder)
     return folder

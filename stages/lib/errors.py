@@ -26,6 +26,4 @@ def run_stage(main: Callable[[], None]) -> None:
         if error.filename is None and error.errno is None:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        sys.exit(
-            f"error: {place}{error.strerror or error} (errno {error.errno}); free space or mend access, then run again"
-        )
+        sys.exit(f"error: {place}{error.strerror or error}; free space or mend access, then run again")

@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import Field
@@ -22,11 +22,11 @@ class Probe(Params):
     method: Literal["probe"]
 
 
-def message(tmp_path: Path, text: str, section: str = "train", model: object = Training) -> str:
+def message(tmp_path: Path, text: str, section: str = "train", model: Any = Training) -> str:
     path = tmp_path / "params.yaml"
     path.write_text(text)
     with pytest.raises(InputError) as caught:
-        load_params(section, model, path)  # type: ignore[type-var]
+        load_params(section, model, path)
     return str(caught.value)
 
 

@@ -1,0 +1,50 @@
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+import yaml
+from transformers import AutoModel, AutoTokenizer
+
+from stages import embed
+from stages.lib.artifacts import read_json
+from stages.lib.encoder import mean_pooled
+
+TEXTS = {"train": ["good card", "the bank is awful today"], "validation": ["x"], "test": ["money " * 40, "card"]}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    params = {
+        "compute": {"device": "cpu", "precision": "float32", "threads": 1},
+        "embed": {"model": str(tiny_encoder), "max_length_tokens": 16, "batch_size": 2},
+    }
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    (tmp_path / "data/split").mkdir(parents=True)
+    for name, texts in TEXTS.items():
+        ids = [f"{name}{index}" for index in range(len(texts))]
+        pl.DataFrame({"id": ids, "text": texts}).write_parquet(f"data/split/{name}.parquet")
+    return tmp_path
+
+
+def test_padding_does_not_count_in_the_mean() -> None:
+    hidden = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [9.0, 9.0]]])
+    assert mean_pooled(hidden, torch.tensor([[1, 1, 0]])).tolist() == [[2.0, 3.0]]
+
+
+def test_embeddings_are_those_of_each_text_alone(workspace: Path, tiny_encoder: Path) -> None:
+    embed.main()
+    table = pl.read_parquet("data/embeddings/embeddings.parquet")
+    assert table["id"].to_list() == ["train0", "train1", "validation0", "test0", "test1"]
+    assert table.schema["embedding"] == pl.Array(pl.Float32, 32)
+    model, tokenizer = AutoModel.from_pretrained(tiny_encoder).eval(), AutoTokenizer.from_pretrained(tiny_encoder)
+    for text, embedding in zip(chain.from_iterable(TEXTS.values()), table["embedding"].to_numpy(), strict=True):
+        encoded = tokenizer(text, truncation=True, max_length=16, return_tensors="pt")
+        with torch.inference_mode():
+            vector = model(**encoded).last_hidden_state[0].mean(dim=0).numpy()
+        np.testing.assert_allclose(embedding, vector / np.linalg.norm(vector), atol=1e-6)
+    metrics = read_json("metrics/embed.json")
+    assert (metrics["rows_in"], metrics["rows_out"], metrics["truncated_rows"]) == (5, 5, 1)

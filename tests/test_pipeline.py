@@ -1,0 +1,272 @@
+"""`dvc.yaml`, `params.yaml` and the code say the same: no stage reads, writes or imports more than it declares."""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.pipeline_copy import write_params, write_pipeline_copy
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One resolved stage of `dvc.yaml`."""
+
+    name: str
+    command: list[str]
+    deps: list[str]
+    params: list[str]
+    outs: list[str]
+
+    @property
+    def module(self) -> str:
+        return self.command[2].removeprefix("stages.")
+
+
+def lookup(tree: Any, dotted: str) -> Any:
+    for key in dotted.split("."):
+        tree = tree[key]
+    return tree
+
+
+def filled(value: Any, context: dict[str, Any]) -> str:
+    """A `${…}` template with the values put in, as DVC does."""
+    text = str(value)
+    while "${" in text:
+        start = text.index("${")
+        end = text.index("}", start)
+        text = text[:start] + str(lookup(context, text[start + 2 : end])) + text[end + 1 :]
+    return text
+
+
+def resolved_stages(pipeline: dict[str, Any], params: dict[str, Any]) -> list[Stage]:
+    stages = []
+    for name, body in pipeline["stages"].items():
+        if "foreach" in body:
+            items = lookup(params, body["foreach"][2:-1])
+            variants = [(f"{name}@{key}", body["do"], {"key": key, "item": value}) for key, value in items.items()]
+        elif "matrix" in body:
+            ((axis, values),) = body["matrix"].items()
+            variants = [(f"{name}@{v}", body, {"item": {axis: v}}) for v in lookup(params, values[2:-1])]
+        else:
+            variants = [(name, body, {})]
+        for full_name, spec, extra in variants:
+            context = params | extra
+
+            def paths(kind: str, spec: dict[str, Any] = spec, context: dict[str, Any] = context) -> list[str]:
+                return [
+                    filled(next(iter(entry)) if isinstance(entry, dict) else entry, context)
+                    for entry in spec.get(kind, [])
+                ]
+
+            stages.append(
+                Stage(
+                    full_name,
+                    filled(spec["cmd"], context).split(),
+                    paths("deps"),
+                    paths("params"),
+                    [*paths("outs"), *paths("metrics"), *paths("plots")],
+                )
+            )
+    return stages
+
+
+@pytest.fixture(scope="module")
+def stages(repository: Path) -> list[Stage]:
+    pipeline = yaml.safe_load((repository / "dvc.yaml").read_text())
+    return resolved_stages(pipeline, yaml.safe_load((repository / "params.yaml").read_text()))
+
+
+def local_imports(path: Path, repository: Path) -> set[str]:
+    """The modules under `stages/` that a module imports, itself included, as paths, followed through."""
+    found: set[str] = set()
+    waiting = [path]
+    while waiting:
+        module = waiting.pop()
+        name = str(module.relative_to(repository))
+        if name in found:
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse(module.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stages"):
+                names = [f"{node.module}.{alias.name}" for alias in node.names] + [str(node.module)]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names if alias.name.startswith("stages.")]
+            for dotted in names:
+                candidate = repository / (dotted.replace(".", "/") + ".py")
+                if candidate.is_file():
+                    waiting.append(candidate)
+    return found
+
+
+def test_every_module_is_a_stage_and_every_stage_a_module(repository: Path) -> None:
+    modules = {path.stem for path in (repository / "stages").glob("*.py")} - {"__init__"}
+    names = set(yaml.safe_load((repository / "dvc.yaml").read_text())["stages"])
+    assert len(names) >= 11
+    assert modules == names
+
+
+def test_a_stage_runs_the_module_of_its_name(stages: list[Stage]) -> None:
+    for stage in stages:
+        assert stage.command[:3] == ["python", "-m", f"stages.{stage.name.partition('@')[0]}"]
+
+
+def test_declared_code_is_the_imported_code(stages: list[Stage], repository: Path) -> None:
+    for stage in stages:
+        declared = {dep for dep in stage.deps if dep.endswith(".py")}
+        assert declared == local_imports(repository / "stages" / f"{stage.module}.py", repository), stage.name
+
+
+def test_shared_modules_import_no_stage(repository: Path) -> None:
+    stage_files = {f"stages/{path.name}" for path in (repository / "stages").glob("*.py")}
+    for path in (repository / "stages/lib").glob("*.py"):
+        assert not local_imports(path, repository) & stage_files, path
+
+
+def leaves(tree: Any, prefix: str = "") -> list[str]:
+    if not isinstance(tree, dict) or not tree:
+        return [prefix]
+    return [leaf for key, value in tree.items() for leaf in leaves(value, f"{prefix}.{key}" if prefix else str(key))]
+
+
+def test_every_param_is_claimed_by_a_stage(stages: list[Stage], repository: Path) -> None:
+    params = yaml.safe_load((repository / "params.yaml").read_text())
+    claims = {claim for stage in stages for claim in stage.params}
+    # Blocks of approaches that are not in `approaches` wait there unused.
+    claims |= {f"finetune.{name}" for name in params["finetune"]}
+    unclaimed = [
+        leaf for leaf in leaves(params) if not any(leaf == claim or leaf.startswith(f"{claim}.") for claim in claims)
+    ]
+    assert unclaimed == []
+
+
+def test_every_approach_has_its_block(repository: Path) -> None:
+    params = yaml.safe_load((repository / "params.yaml").read_text())
+    assert set(params["approaches"]) <= set(params["finetune"])
+
+
+def run(stage: Stage, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return subprocess.run(
+        [sys.executable, *stage.command[1:]],
+        cwd=folder,
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def copy_path(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    else:
+        shutil.copy(source, target)
+
+
+def files_below(folder: Path) -> set[str]:
+    hidden = (".cache", "__pycache__")
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)) for path in paths if not set(path.relative_to(folder).parts) & set(hidden)}
+
+
+def claimed_params(params: dict[str, Any], claims: list[str]) -> dict[str, Any]:
+    """Only those params that a stage declares."""
+    kept: dict[str, Any] = {}
+    for claim in claims:
+        *parents, last = claim.split(".")
+        node = kept
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = lookup(params, claim)
+    return kept
+
+
+def isolated(stage: Stage, store: Path, params: dict[str, Any], folder: Path) -> None:
+    """Fill `folder` with the declared deps and params of a stage, and nothing else."""
+    folder.mkdir(parents=True)
+    for dep in stage.deps:
+        copy_path(store / dep, folder / dep)
+    if stage.module == "fetch":
+        # The archive stands for the network.
+        copy_path(store / "assets", folder / "assets")
+    write_params(folder, claimed_params(params, stage.params))
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the hermetic run of the whole pipeline left behind."""
+
+    store: Path
+    params: dict[str, Any]
+    stages: list[Stage]
+    extra_files: dict[str, set[str]]
+
+
+@pytest.fixture(scope="module")
+def hermetic_run(repository: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Run every stage in its own folder with its declared inputs alone, in the order of `dvc.yaml`."""
+    store = tmp_path_factory.mktemp("pipeline") / "store"
+    params = write_pipeline_copy(repository, store, tiny_encoder, feedback_rows=240)
+    stages = resolved_stages(yaml.safe_load((repository / "dvc.yaml").read_text()), params)
+    extra_files = {}
+    for stage in stages:
+        folder = tmp_path_factory.mktemp("hermetic") / stage.name.replace("@", "_")
+        isolated(stage, store, params, folder)
+        before = files_below(folder)
+        done = run(stage, folder)
+        assert done.returncode == 0, f"{stage.name} fails on its declared inputs alone:\n{done.stdout}\n{done.stderr}"
+        made = files_below(folder) - before
+        for out in stage.outs:
+            assert (folder / out).exists(), f"{stage.name} did not write {out}"
+            copy_path(folder / out, store / out)
+        declared = {path for path in made if any(path == out or path.startswith(f"{out}/") for out in stage.outs)}
+        extra_files[stage.name] = made - declared
+    return Run(store, params, stages, extra_files)
+
+
+def test_stages_need_no_more_than_they_declare_and_write_no_more(hermetic_run: Run) -> None:
+    assert {name: extra for name, extra in hermetic_run.extra_files.items() if extra} == {}
+
+
+def test_no_row_disappears(hermetic_run: Run) -> None:
+    import json
+
+    for name in ("ingest", "clean", "annotation_qa", "split", "embed", "label_errors", "augment"):
+        metrics = json.loads((hermetic_run.store / f"metrics/{name}.json").read_text())
+        assert metrics["rows_in"] == metrics["rows_out"] + sum(metrics["removed"].values()), name
+
+
+@pytest.mark.slow
+def test_a_stage_fails_without_any_one_of_its_declared_inputs(hermetic_run: Run, tmp_path: Path) -> None:
+    """Of the code, `test_declared_code_is_the_imported_code` says the same without running it."""
+    needless = []
+    # Matrix stages share their declarations: the approach that uses all of them stands for the rest.
+    stages = [s for s in hermetic_run.stages if "@" not in s.name or s.name.endswith(("@wordnet", "@lora"))]
+    for stage in stages:
+        for position, dep in enumerate(d for d in stage.deps if not d.startswith("stages/")):
+            folder = tmp_path / f"{stage.name.replace('@', '_')}_dep{position}"
+            isolated(stage, hermetic_run.store, hermetic_run.params, folder)
+            if (folder / dep).is_dir():
+                shutil.rmtree(folder / dep)
+            else:
+                (folder / dep).unlink()
+            if run(stage, folder).returncode == 0:
+                needless.append((stage.name, dep))
+        for position, claim in enumerate(stage.params):
+            folder = tmp_path / f"{stage.name.replace('@', '_')}_param{position}"
+            isolated(stage, hermetic_run.store, hermetic_run.params, folder)
+            others = [other for other in stage.params if other != claim]
+            write_params(folder, claimed_params(hermetic_run.params, others))
+            if run(stage, folder).returncode == 0:
+                needless.append((stage.name, claim))
+    assert needless == []
