@@ -1,0 +1,84 @@
+# Two commands matter: `make repro` and `make test`. Each does all its own set-up.
+
+PYTHON ?= python3
+BASE ?= main
+TEST_WORKERS ?= 2
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# DVC runs `python -m stages.<name>`: that must be this repository's Python.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup repro test bench lint format diff readme doctor lock clean
+
+help:  ## List the targets
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo 'More arguments go in ARGS: make test ARGS="-k report -x", make repro ARGS="--force clean".'
+
+repro: $(INSTALLED)  ## The main job: raw data to a measured comparison; only what has changed runs again
+	@dvc repro $(ARGS)
+	@python -m tools.results
+
+test: $(INSTALLED)  ## Run the tests, offline
+	OMP_NUM_THREADS=1 python -m pytest -n $(TEST_WORKERS) --benchmark-skip $(ARGS)
+
+bench: $(INSTALLED)  ## Run the benchmarks, one at a time
+	python -m pytest --benchmark-only $(ARGS)
+
+lint: $(INSTALLED)  ## Check format, lint and types
+	ruff format --check .
+	ruff check .
+	mypy
+
+format: $(INSTALLED)  ## Format the code and mend what Ruff can
+	ruff format .
+	ruff check --fix .
+
+diff: $(INSTALLED)  ## Compare params, metrics and rows with a revision: make diff BASE=main
+	@python -m tools.pull_request "$(BASE)"
+
+readme: $(INSTALLED)  ## Copy the results table of metrics/summary.json into README.md
+	@python -m tools.results --write README.md
+
+# Works before set-up too: it is there to say what is missing.
+doctor:  ## Say what this machine has, what is missing and how to get it
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m tools.doctor; else $(PYTHON) -m tools.doctor; fi
+
+# Does not ask for the whole set-up: the lock may be what keeps that from working.
+lock:  ## Pin every version anew in requirements.lock; ARGS=--upgrade takes the newest
+	@test -x $(BIN)/uv || $(MAKE) setup
+	@cp requirements.lock $(VENV)/resolved.lock
+	env -u UV_FIND_LINKS -u UV_INDEX_URL -u UV_DEFAULT_INDEX uv pip compile --universal --python-version 3.11 \
+		--group dev pyproject.toml --no-header --no-annotate --quiet --output-file $(VENV)/resolved.lock $(ARGS)
+	@{ echo '# Made by `make lock` from pyproject.toml. PyTorch brings its own CUDA packages, which are not in it.'; \
+		grep -Ev '^(nvidia-|cuda-|triton|#)' $(VENV)/resolved.lock; } > $(VENV)/requirements.lock
+	@mv $(VENV)/requirements.lock requirements.lock
+	@echo "requirements.lock: $$(grep -c == requirements.lock) pins"
+
+clean:  ## Delete caches of the tools; data, models and the DVC cache stay
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	find stages tools tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+setup: $(INSTALLED)  ## Only the set-up that every target does by itself: .venv, the locked packages, DVC
+	@echo "$(VENV) is ready"
+
+# The stamp is written last, so that a set-up cut short goes on where it stopped. Two installs, since no resolution may
+# happen: textattack asks for flair, which we leave out. PyTorch alone is resolved, for the CUDA packages of its build.
+$(INSTALLED): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) on PATH; install Python 3.11 or newer, or say which: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1), and 3.11 or newer is needed; say which: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $(PYTHON) has no venv; on Debian or Ubuntu: sudo apt-get install python3-venv" >&2; exit 1; }
+	@command -v git >/dev/null || { echo "error: git is not installed, and DVC needs it" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { echo "Making $(VENV) with $$($(PYTHON) --version) …"; $(PYTHON) -m venv --clear $(VENV); }
+	@echo "Installing $$(grep -c == requirements.lock) packages into $(VENV) (one to three minutes; once) …"
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --quiet "$$(grep -o '^torch==[^ ;]*' requirements.lock)" --constraint requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --requirement requirements.lock
+	@test -d .dvc || $(BIN)/dvc init --quiet
+	@touch $@
