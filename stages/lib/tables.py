@@ -1,0 +1,253 @@
+"""Reading of tables that other people wrote: every cell as text, every record with its line, bad records set aside.
+
+The readers are Python's, not those of Polars, because a person who has to mend a file needs the line number, and
+because one bad record must not take the others with it.
+"""
+
+import csv
+import json
+import math
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from stages.lib.errors import InputError
+
+TableFormat = Literal["tsv", "csv", "jsonl", "parquet"]
+
+UNREADABLE_SCHEMA = pl.Schema({"line": pl.Int64, "rule": pl.String, "before": pl.String})
+
+UTF8_MARK = b"\xef\xbb\xbf"
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a file holds, `n` records that can be read.
+
+    Attributes:
+        cells: one String column for each column of the file, `n` rows. Numbers and truth values are their JSON text,
+            lists and objects are JSON; a cell that is not there is null. Without a header the columns are `1`, `2`, ….
+        lines: line of the file on which each record starts, from 1 (in Parquet: the row), Int64, `n`.
+        unreadable: records that cannot be read, with `line`, `rule` (why not) and `before` (what is there).
+        ragged_rows: records that have another number of cells than most.
+    """
+
+    cells: pl.DataFrame
+    lines: pl.Series
+    unreadable: pl.DataFrame
+    ragged_rows: int
+
+
+def read_table(path: Path, table_format: TableFormat, header: bool) -> Table:
+    """Read a whole file.
+
+    Tab-separated files are taken as they are: a line is a record, a tab ends a cell, a quote is a character. CSV is
+    that of RFC 4180: quoted cells may hold commas, line ends and doubled quotes. A byte-order mark, CRLF line ends and
+    blank lines are passed over.
+
+    Args:
+        path: the file.
+        table_format: how it is written.
+        header: whether the first record of a tsv or csv names the columns; the other formats carry names anyway.
+
+    Raises:
+        InputError: no such file, two columns of one name, UTF-16, a quote that is never closed, or not Parquet.
+    """
+    if not path.is_file():
+        there = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
+        raise InputError(f"{path}: no such file; {path.parent} holds {there or 'nothing'}")
+    if table_format == "parquet":
+        return _read_parquet(path)
+    content = path.read_bytes()
+    if content.startswith(UTF16_MARKS):
+        raise InputError(f"{path}: is UTF-16; convert it, such as by `iconv -f UTF-16 -t UTF-8`")
+    content = content.removeprefix(UTF8_MARK)
+    if table_format == "jsonl":
+        return _read_jsonl(content)
+    records = _tsv_records(content) if table_format == "tsv" else _csv_records(path, content)
+    return _from_records(path, records, header)
+
+
+def column(table: Table, name: int | str, path: Path, key: str) -> pl.Series:
+    """One column of a table.
+
+    Args:
+        table: the table.
+        name: name of the column, or its number from 1 where the file has no header.
+        path: the file, for the error.
+        key: dotted path of the params key that names the column, for the error.
+
+    Raises:
+        InputError: there is no such column; lists those there are.
+    """
+    if str(name) not in table.cells.columns:
+        raise InputError(f"{path}: no column {name!r}; it has {table.cells.columns}: correct `{key}`")
+    return table.cells[str(name)]
+
+
+@dataclass(frozen=True)
+class _Record:
+    """One record: its first line, and its cells, or why it cannot be read and what is there."""
+
+    line: int
+    cells: list[str]
+    rule: str | None = None
+    before: str = ""
+
+
+def _lines(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of every line that is not blank, without its line end."""
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        line = line.removesuffix(b"\r")
+        if line:
+            yield number, line
+
+
+def _tsv_records(content: bytes) -> Iterator[_Record]:
+    for number, line in _lines(content):
+        try:
+            yield _Record(number, line.decode().split("\t"))
+        except UnicodeDecodeError:
+            yield _not_utf8(number, line)
+
+
+def _csv_records(path: Path, content: bytes) -> Iterator[_Record]:
+    # Bytes that are not UTF-8 become lone surrogates, which no decoded text can hold, so the record shows them.
+    text_lines = list(StringIO(content.decode(errors="surrogateescape"), newline=""))
+    reader = csv.reader(text_lines, strict=True)
+    csv.field_size_limit(sys.maxsize)
+    while True:
+        number = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if "unexpected end" in str(error):
+                raise InputError(f"{path}:{number}: a quote in this record is never closed; close it") from None
+            yield _Record(number, [], "bad_quotes", text_lines[number - 1].rstrip("\r\n"))
+            continue
+        joined = ",".join(cells)
+        if joined.isascii() or _is_utf8(joined):
+            if cells:
+                yield _Record(number, cells)
+        else:
+            yield _not_utf8(number, joined.encode(errors="surrogateescape"))
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _not_utf8(line: int, content: bytes) -> _Record:
+    return _Record(line, [], "not_utf8", content.decode(errors="backslashreplace"))
+
+
+def _from_records(path: Path, records: Iterator[_Record], header: bool) -> Table:
+    good: list[_Record] = []
+    bad: list[_Record] = []
+    for record in records:
+        (bad if record.rule else good).append(record)
+    names: list[str] = []
+    if header and bad and bad[0].line < min((record.line for record in good), default=bad[0].line + 1):
+        raise InputError(f"{path}:{bad[0].line}: the header cannot be read ({bad[0].rule}: {bad[0].before!r}); mend it")
+    if header and good:
+        names = good.pop(0).cells
+        if twice := sorted(name for name, count in Counter(names).items() if count > 1):
+            raise InputError(f"{path}: the header has {twice[0]!r} more than once; rename one of the columns")
+    counts = Counter(len(record.cells) for record in good)
+    usual = len(names) or (counts.most_common(1)[0][0] if counts else 0)
+    # Cells beyond the header keep their number as a name.
+    names += [str(number) for number in range(len(names) + 1, max(counts, default=0) + 1)]
+    cells = pl.Series("cells", [record.cells for record in good], dtype=pl.List(pl.String))
+    frame = pl.DataFrame({"cells": cells}).select(
+        pl.col("cells").list.get(index, null_on_oob=True).alias(name) for index, name in enumerate(names)
+    )
+    return Table(
+        cells=frame,
+        lines=pl.Series("line", [record.line for record in good], dtype=pl.Int64),
+        unreadable=_unreadable(bad),
+        ragged_rows=len(good) - counts.get(usual, 0),
+    )
+
+
+def _unreadable(records: list[_Record]) -> pl.DataFrame:
+    rows = [(record.line, record.rule, record.before) for record in records]
+    return pl.DataFrame(rows, schema=UNREADABLE_SCHEMA, orient="row")
+
+
+def _read_jsonl(content: bytes) -> Table:
+    lines: list[int] = []
+    rows: list[dict[str, str | None]] = []
+    bad: list[_Record] = []
+    for number, line in _lines(content):
+        try:
+            value = json.loads(line.decode())
+        except UnicodeDecodeError:
+            bad.append(_not_utf8(number, line))
+            continue
+        except (json.JSONDecodeError, RecursionError):
+            bad.append(_Record(number, [], "not_json", line.decode()))
+            continue
+        if not isinstance(value, dict):
+            bad.append(_Record(number, [], "not_an_object", line.decode()))
+            continue
+        row = {key: _as_text(cell) for key, cell in value.items()}
+        # JSON can spell half of a surrogate pair, which is no character.
+        if not all(_is_utf8(cell) for cell in row.values() if cell is not None):
+            bad.append(_Record(number, [], "not_utf8", line.decode()))
+            continue
+        lines.append(number)
+        rows.append(row)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    frame = pl.DataFrame([pl.Series(name, [row.get(name) for row in rows], dtype=pl.String) for name in names])
+    counts = Counter(len(row) for row in rows)
+    return Table(
+        cells=frame,
+        lines=pl.Series("line", lines, dtype=pl.Int64),
+        unreadable=_unreadable(bad),
+        ragged_rows=len(rows) - (counts.most_common(1)[0][1] if counts else 0),
+    )
+
+
+def _as_text(value: Any) -> str | None:
+    """The text of a cell: a string is itself, null and not-a-number are nothing, all else is JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _read_parquet(path: Path) -> Table:
+    try:
+        frame = pl.read_parquet(path)
+    except pl.exceptions.ComputeError as error:
+        raise InputError(f"{path}: not a Parquet file ({str(error).splitlines()[0]}); correct its `format`") from None
+    plain = {
+        name: dtype.is_numeric() or dtype == pl.Boolean or dtype.is_nested() for name, dtype in frame.schema.items()
+    }
+    cells = [
+        # Through Python, so that a number reads here as it does in JSON: 3, 3.5, true.
+        pl.Series(name, [_as_text(value) for value in frame[name].to_list()], dtype=pl.String)
+        if plain[name]
+        else frame[name].cast(pl.String, strict=False)
+        for name in frame.columns
+    ]
+    return Table(
+        cells=pl.DataFrame(cells),
+        lines=pl.Series("line", range(1, frame.height + 1), dtype=pl.Int64),
+        unreadable=_unreadable([]),
+        ragged_rows=0,
+    )
