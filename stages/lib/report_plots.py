@@ -1,0 +1,306 @@
+"""Plots of the report as inline SVG, drawn by small functions, so that the page needs no script and no network.
+
+Colours are CSS classes that the page sets, for light, dark and print. Every text is escaped. Lengths are in SVG units,
+which are about a pixel on a wide screen.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+FONT = 12
+CHARACTER_WIDTH = 6.6
+"""Of a sans-serif face at FONT, generously."""
+FLAT_LABELS = 5
+"""A confusion matrix of more labels has the names of its columns standing on end."""
+MAX_NUMBERED_LABELS = 12
+"""A confusion matrix of more labels shows shares by colour alone."""
+MAX_NAMED_LABELS = 120
+"""A confusion matrix of more labels has no names on its axes, which nobody could read."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A named score with the ends of its interval; `muted` rows are drawn as what the others are measured against."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    muted: bool
+
+
+@dataclass(frozen=True)
+class Point:
+    """A named point; `low` and `high` are the ends of the interval of `y`."""
+
+    name: str
+    x: float
+    y: float
+    low: float
+    high: float
+    muted: bool
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Rows of one stage: those that go on unchanged or changed, those made anew, those taken out."""
+
+    name: str
+    kept: int
+    made: int
+    removed: int
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number to be read: thousands separated, at least `digits` significant digits, whole numbers in full."""
+    if isinstance(value, int) or (value == int(value) and abs(value) < 1e15):
+        return f"{int(value):,}"
+    if abs(value) >= 10 ** (digits - 1):
+        return f"{value:,.0f}"
+    if abs(value) < 1e-4:
+        return f"{value:.{digits - 1}e}"
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{value:.{decimals}f}"
+
+
+def score(value: float) -> str:
+    """A score between 0 and 1."""
+    return f"{value:.3f}"
+
+
+def ticks(low: float, high: float, about: int) -> list[float]:
+    """Round numbers within [low, high], about so many of them."""
+    magnitude = 10 ** math.floor(math.log10((high - low) / about))
+    step = next(factor * magnitude for factor in (1, 2, 5, 10) if (high - low) / (factor * magnitude) <= 1.5 * about)
+    first = math.ceil(low / step - 1e-9)
+    return [round(index * step, 10) for index in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _svg(
+    width: float, height: float, title: str, description: str, body: Sequence[Markup], css: str = "plot"
+) -> Markup:
+    return Markup(
+        '<svg class="{css}" viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{title}" '
+        'style="max-width: {widest:.0f}px"><title>{title}</title><desc>{description}</desc>{body}</svg>'
+    ).format(
+        css=css,
+        widest=width * 1.2,
+        width=width,
+        height=height,
+        title=title,
+        description=description,
+        body=Markup("\n").join(body),
+    )
+
+
+def _text(
+    x: float, y: float, text: str, css: str = "", anchor: str = "start", turn: float = 0, size: float = FONT
+) -> Markup:
+    turned = Markup(' transform="rotate({:.0f} {:.1f} {:.1f})"').format(turn, x, y) if turn else Markup("")
+    return Markup('<text x="{:.1f}" y="{:.1f}" class="{}" text-anchor="{}" font-size="{:g}"{}>{}</text>').format(
+        x, y, css, anchor, size, turned, text
+    )
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, css: str) -> Markup:
+    return Markup('<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" class="{}"/>').format(x1, y1, x2, y2, css)
+
+
+def _marker(x: float, y: float, muted: bool) -> Markup:
+    """A dot, or a hollow square for what is muted, so that shape tells them apart without colour."""
+    if muted:
+        return Markup('<rect x="{:.1f}" y="{:.1f}" width="9" height="9" class="mark muted"/>').format(x - 4.5, y - 4.5)
+    return Markup('<circle cx="{:.1f}" cy="{:.1f}" r="5" class="mark"/>').format(x, y)
+
+
+def shortened(text: str, characters: int) -> str:
+    """Text of at most so many characters."""
+    return text if len(text) <= characters else text[: characters - 1] + "…"
+
+
+def _name_width(names: Sequence[str], at_most: float) -> float:
+    return min(at_most, max((len(name) for name in names), default=0) * CHARACTER_WIDTH + 10)
+
+
+def dot_and_interval(rows: Sequence[Interval], title: str) -> Markup:
+    """Scores as dots with their intervals as bars, highest first; names at the left, figures at the right."""
+    ordered = sorted(rows, key=lambda row: (-row.value, row.name))
+    left = _name_width([row.name for row in ordered], 130)
+    width, right, top, step = 460.0, 140.0, 8.0, 26.0
+    bottom = top + step * len(ordered)
+    low = min((row.low for row in ordered), default=0.0)
+    high = max((row.high for row in ordered), default=1.0)
+    margin = max(0.02, 0.06 * (high - low))
+    start, end = max(0.0, low - margin), min(1.0, high + margin)
+
+    def x(value: float) -> float:
+        return left + (value - start) / (end - start) * (width - left - right)
+
+    body: list[Markup] = []
+    for tick in ticks(start, end, 4):
+        body.append(_line(x(tick), top, x(tick), bottom, "grid"))
+        body.append(_text(x(tick), bottom + 16, f"{tick:g}", "soft", "middle"))
+    for index, row in enumerate(ordered):
+        y = top + step * (index + 0.5)
+        css = "whisker muted" if row.muted else "whisker"
+        body.append(_text(left - 8, y + 4, shortened(row.name, 19), "", "end"))
+        body.append(_line(x(row.low), y, x(row.high), y, css))
+        body += [_line(x(edge), y - 5, x(edge), y + 5, css) for edge in (row.low, row.high)]
+        body.append(_marker(x(row.value), y, row.muted))
+        figure = f"{score(row.value)} [{score(row.low)}, {score(row.high)}]"
+        body.append(_text(width, y + 4, figure, "soft", "end"))
+    description = "; ".join(
+        f"{row.name} {score(row.value)}, 95% interval {score(row.low)} to {score(row.high)}" for row in ordered
+    )
+    return _svg(width, bottom + 24, title, description, body)
+
+
+def _names_apart(points: Sequence[tuple[float, float, str]], right: float, bottom: float) -> list[tuple[float, float]]:
+    """Where the name of each point `(x, y, name)` starts, so that it hides no other name and no point, where it can."""
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y, _ in points]
+    placed = []
+    for x, y, name in points:
+        wide = len(name) * CHARACTER_WIDTH
+        places = [(x + 9, y - 7), (x - 9 - wide, y - 7), (x + 9, y + 16), (x - 9 - wide, y + 16), (x + 9, y + 4)]
+
+        def collisions(place: tuple[float, float], wide: float = wide) -> int:
+            left, base = place
+            box = (left, base - FONT + 2, left + wide, base + 2)
+            outside = box[0] < 0 or box[2] > right or box[1] < 0 or box[3] > bottom
+            return 10 * outside + sum(
+                box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3] for other in taken
+            )
+
+        left, base = min(places, key=collisions)
+        taken.append((left, base - FONT + 2, left + wide, base + 2))
+        placed.append((left, base))
+    return placed
+
+
+def log_scatter(points: Sequence[Point], x_label: str, y_label: str, title: str) -> Markup:
+    """Points over a logarithmic x axis, each named, with the interval of y as a bar. `x` below 0.001 is drawn there."""
+    width, height, left, right, top, bottom = 460.0, 300.0, 48.0, 20.0, 12.0, 44.0
+    at = [max(point.x, 1e-3) for point in points]
+    first = math.floor(math.log10(min(at, default=1)))
+    last = max(first + 1, math.ceil(math.log10(max(at, default=10))))
+    low = min((point.low for point in points), default=0.0)
+    high = max((point.high for point in points), default=1.0)
+    margin = max(0.02, 0.06 * (high - low))
+    start, end = max(0.0, low - margin), min(1.0, high + margin)
+
+    def x(value: float) -> float:
+        return left + (math.log10(max(value, 1e-3)) - first) / (last - first) * (width - left - right)
+
+    def y(value: float) -> float:
+        return top + (end - value) / (end - start) * (height - top - bottom)
+
+    body: list[Markup] = []
+    for exponent in range(first, last + 1):
+        body.append(_line(x(10**exponent), top, x(10**exponent), height - bottom, "grid"))
+        body.append(_text(x(10**exponent), height - bottom + 16, f"{10**exponent:,g}", "soft", "middle"))
+    for tick in ticks(start, end, 5):
+        body.append(_line(left, y(tick), width - right, y(tick), "grid"))
+        body.append(_text(left - 6, y(tick) + 4, f"{tick:g}", "soft", "end"))
+    body.append(_text((left + width - right) / 2, height - 6, x_label, "soft", "middle"))
+    body.append(_text(12, (top + height - bottom) / 2, y_label, "soft", "middle", turn=-90))
+    for point in points:
+        css = "whisker muted" if point.muted else "whisker"
+        body.append(_line(x(point.x), y(point.low), x(point.x), y(point.high), css))
+    body += [_marker(x(point.x), y(point.y), point.muted) for point in points]
+    names = _names_apart([(x(point.x), y(point.y), point.name) for point in points], width, height - bottom)
+    body += [_text(name_x, name_y, point.name) for (name_x, name_y), point in zip(names, points, strict=True)]
+    description = "; ".join(f"{point.name}: {number(point.x)}, {score(point.y)}" for point in points)
+    return _svg(width, height, title, description, body)
+
+
+def row_flow(stages: Sequence[Flow], title: str) -> Markup:
+    """Rows of each stage as a bar: those that go on, those made anew, those taken out (hatched)."""
+    left = _name_width([stage.name for stage in stages], 150)
+    width, right, top, step, bar = 620.0, 200.0, 4.0, 30.0, 16.0
+    most = max((stage.kept + stage.made + stage.removed for stage in stages), default=0) or 1
+    unit = (width - left - right) / most
+    body = [
+        Markup(
+            '<defs><pattern id="hatch" width="5" height="5" patternUnits="userSpaceOnUse" '
+            'patternTransform="rotate(45)"><rect width="5" height="5" class="removed"/>'
+            '<line x1="0" y1="0" x2="0" y2="5" class="hatch"/></pattern></defs>'
+        )
+    ]
+    for index, stage in enumerate(stages):
+        y = top + step * index + (step - bar) / 2
+        body.append(_text(left - 8, y + bar - 4, shortened(stage.name, 22), "", "end"))
+        x = left
+        for rows, css in ((stage.kept, "kept"), (stage.made, "made"), (stage.removed, "taken")):
+            if rows:
+                shape = Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="{}"/>')
+                body.append(shape.format(x, y, max(rows * unit, 1), bar, css))
+                x += max(rows * unit, 1)
+        parts = [number(stage.kept + stage.made)]
+        parts += [f"+{number(stage.made)}"] if stage.made else []
+        parts += [f"−{number(stage.removed)}"] if stage.removed else []
+        body.append(_text(x + 8, y + bar - 4, "  ".join(parts), "soft"))
+    description = "; ".join(
+        f"{stage.name}: {stage.kept + stage.made} rows out, {stage.made} made, {stage.removed} removed"
+        for stage in stages
+    )
+    return _svg(width, top + step * len(stages) + 4, title, description, body)
+
+
+def confusion_heat_map(labels: Sequence[str], counts: Sequence[Sequence[int]], title: str) -> Markup:
+    """Rows are the actual labels, columns the predicted ones; the colour is the share of the actual label's rows.
+
+    Args:
+        labels: names of the `k` labels.
+        counts: rows of the test split by actual and predicted label, shape `(k, k)`.
+        title: what is shown.
+    """
+    k = len(labels)
+    named = k <= MAX_NAMED_LABELS
+    cell = 64.0 if k <= FLAT_LABELS else 40.0 if k <= MAX_NUMBERED_LABELS else 9.0 if named else max(2.0, 900 / k)
+    size = FONT if k <= MAX_NUMBERED_LABELS else 7.0
+    letter = CHARACTER_WIDTH * size / FONT
+    longest = max((len(label) for label in labels), default=0)
+    margin = (min(30, longest) * letter + 12 if named else 0) + 18
+    # Few labels lie flat over their columns, many stand on end.
+    top = 38.0 if named and k <= FLAT_LABELS else margin
+    side = k * cell
+    body: list[Markup] = [
+        _text(11, top + side / 2, "actual", "soft", "middle", turn=-90),
+        _text(margin + side / 2, 12, "predicted", "soft", "middle"),
+        Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="frame"/>').format(
+            margin, top, side, side
+        ),
+    ]
+    if named:
+        for index, label in enumerate(labels):
+            middle = (index + 0.5) * cell
+            short = shortened(label, 30)
+            body.append(_text(margin - 6, top + middle + size / 3, short, "", "end", size=size))
+            if k <= FLAT_LABELS:
+                flat = shortened(label, int(cell / letter))
+                body.append(_text(margin + middle, top - 8, flat, "", "middle", size=size))
+            else:
+                body.append(_text(margin + middle + size / 3, top - 6, short, "", "start", turn=-90, size=size))
+    for row, (actual, row_counts) in enumerate(zip(labels, counts, strict=True)):
+        total = sum(row_counts)
+        for column, (predicted, count) in enumerate(zip(labels, row_counts, strict=True)):
+            if not count:
+                continue
+            share = count / total
+            x, y = margin + column * cell, top + row * cell
+            body.append(
+                Markup(
+                    '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="cell" fill-opacity="{:.2f}">'
+                    "<title>{} → {}: {} of {} ({:.0%})</title></rect>"
+                ).format(x, y, cell, cell, 0.06 + 0.94 * share, actual, predicted, count, total, share)
+            )
+            if k <= MAX_NUMBERED_LABELS:
+                css = "on-dark" if share > 0.5 else ""
+                body.append(_text(x + cell / 2, y + cell / 2 + 4, number(count), css, "middle"))
+    total = sum(map(sum, counts))
+    right = sum(counts[index][index] for index in range(k))
+    description = f"{right} of {total} test rows are on the diagonal, which is where actual and predicted agree"
+    return _svg(margin + side + 4, top + side + 4, title, description, body, "plot wide" if k > 40 else "plot")

@@ -1,0 +1,552 @@
+"""Which way of fine-tuning won, by how much, at what cost, and what happened to the data on the way.
+
+Decides nothing: it compares what the other stages measured.
+
+Reads the metrics of every stage, `metrics/plots/confusion/<approach>.csv`, `data/clean/` and `data/label_errors/`;
+writes `metrics/summary.json` (every approach and baseline with its scores and costs, rows in and out by stage) and
+`report/index.html`, one page without scripts that needs no network and is the same, byte for byte, for the same inputs.
+
+1. Approaches are ranked by macro-F1 on the test split. That two 95% intervals overlap, or do not, is said and no more:
+   it is no test of the difference, since all approaches are scored on the same rows.
+2. Examples of a cleaning rule are its shortest texts. What a `redact_…` rule took out is masked, and a row with any
+   redaction serves as an example of no other rule, whose `before` would show what was redacted.
+"""
+
+import difflib
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import polars as pl
+from markupsafe import Markup, escape
+from pydantic import BaseModel, ConfigDict, Field
+
+from stages.lib.artifacts import read_json, write_json, write_text
+from stages.lib.errors import InputError, run_stage
+from stages.lib.params import Params, load_params
+from stages.lib.report_plots import (
+    Flow,
+    Interval,
+    Point,
+    confusion_heat_map,
+    dot_and_interval,
+    log_scatter,
+    number,
+    row_flow,
+    score,
+)
+
+METRICS = Path("metrics")
+SUMMARY = METRICS / "summary.json"
+REPORT = Path("report/index.html")
+TEMPLATE = Path(__file__).parent / "lib" / "report_template.html"
+CLEAN = Path("data/clean")
+LABEL_ERRORS = Path("data/label_errors")
+
+BASELINE_METHODS = ("majority", "tfidf")
+SCORES = ("accuracy", "macro_f1", "expected_calibration_error")
+COSTS = ("train_seconds", "peak_memory_mib", "trainable_parameters", "total_parameters", "artefact_mib")
+ROW_STAGES = ("ingest", "clean", "annotation_qa", "split", "embed", "label_errors", "augment")
+"""Data stages in the order of the DAG."""
+FLOW_STAGES = ("ingest", "clean", "split", "label_errors", "augment")
+"""Those that may change the number of rows."""
+LIBRARIES = (
+    "accelerate",
+    "bitsandbytes",
+    "cleanlab",
+    "dvc",
+    "nltk",
+    "numpy",
+    "peft",
+    "polars",
+    "scikit-learn",
+    "textattack",
+    "torch",
+    "transformers",
+)
+MAX_EXAMPLE_CHARACTERS = 300
+MAX_PAIRS = 10
+"""Pairs of labels shown that are confused most."""
+MAX_LABEL_ERRORS = 10
+AGREEMENT = {
+    "fleiss_kappa": (
+        "Fleiss' kappa",
+        "How far raters agree on a label beyond chance, each row counting once: 0 is chance, 1 is full agreement.",
+    ),
+    "krippendorff_alpha_nominal": (
+        "Krippendorff's alpha, labels",
+        "The same question, each rating counting once. Above 0.8 is called reliable, below 0.667 not even tentative.",
+    ),
+    "krippendorff_alpha_interval": (
+        "Krippendorff's alpha, ratings as numbers",
+        "As above, but two raters who are one point apart disagree less than two who are five apart.",
+    ),
+    "mean_pairwise_cohen_kappa": (
+        "Mean pairwise Cohen's kappa",
+        "Agreement beyond chance of two raters, averaged over pairs of raters.",
+    ),
+    "single_rater_accuracy": (
+        "Single rater against the consensus",
+        "How often one rater gives the label that most raters of the row give.",
+    ),
+    "single_rater_accuracy_against_reference": (
+        "Single rater against the reference",
+        "How often one rater gives the reference label: about what a model trained on single ratings is taught.",
+    ),
+    "label_agrees_with_reference": (
+        "Given label against the reference",
+        "Share of rows whose given label is the reference label; the rest is label noise.",
+    ),
+    "consensus_agrees_with_reference": (
+        "Consensus against the reference",
+        "Share of rows on which the most frequent label is the reference label.",
+    ),
+}
+GRADES = {
+    "noise_rate": ("Label noise", "Share of the train rows whose given label is not the reference label."),
+    "precision": ("Precision", "Of the rows flagged, the share whose label is indeed wrong."),
+    "recall": ("Recall", "Of the rows whose label is wrong, the share flagged."),
+    "average_precision_self_confidence": (
+        "Average precision, self-confidence",
+        "Quality of the order in which rows would be reviewed; random order gives the label noise above.",
+    ),
+    "average_precision_normalized_margin": ("Average precision, normalised margin", "The same, by the other score."),
+    "auroc_self_confidence": (
+        "AUROC, self-confidence",
+        "Chance that a wrong row comes before a right one; 0.5 is random.",
+    ),
+    "noise_rate_of_kept_rows": ("Label noise of the rows kept", "The first figure again, after this stage."),
+}
+
+
+class ReportParams(Params):
+    """The `report` section of `params.yaml`."""
+
+    title: str = Field(min_length=1)
+    examples_per_rule: int = Field(ge=0, le=100)
+
+
+class Asset(BaseModel):
+    """What the report says of an asset; `fetch` checks the rest of its keys."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    source: str
+    sha256: str | None
+    licence: str | None
+    cite: str | None
+
+
+class Approach(BaseModel):
+    """What the report needs to know of an approach; `finetune` checks the rest of its keys."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    method: str
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What each stage measured; `finetune` and `evaluate` by approach, `fetch` by asset."""
+
+    stages: dict[str, dict[str, Any]]
+    finetune: dict[str, dict[str, Any]]
+    evaluate: dict[str, dict[str, Any]]
+    fetch: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The approach with the highest macro-F1, and the next one, None where there is no other."""
+
+    best: str
+    runner_up: str | None
+    difference: float
+    intervals_overlap: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row that a rule changed (`after` holds the marked text) or took out (`after` is None)."""
+
+    id: str
+    before: Markup
+    after: Markup | None
+
+
+@dataclass(frozen=True)
+class RuleExamples:
+    """Examples of one rule, and how many rows it concerned."""
+
+    rule: str
+    rows: int
+    examples: list[Example]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Test rows by actual and predicted label, shape `(k, k)`."""
+
+    labels: list[str]
+    counts: list[list[int]]
+
+
+def summarise(metrics: Metrics, approaches: dict[str, Approach]) -> dict[str, Any]:
+    """What `metrics/summary.json` holds.
+
+    Args:
+        metrics: of every stage.
+        approaches: those compared, in their order in `params.yaml`.
+
+    Raises:
+        InputError: a metric that the comparison needs is missing.
+    """
+    compared = {
+        name: {
+            "rows": _metric(metrics.evaluate[name], "rows", f"evaluate/{name}"),
+            **{
+                score_name + end: _metric(metrics.evaluate[name], score_name + end, f"evaluate/{name}")
+                for score_name in SCORES
+                for end in ("", "_ci95_low", "_ci95_high")
+            },
+            **{cost: _metric(metrics.finetune[name], cost, f"finetune/{name}") for cost in COSTS},
+            "inference_ms_per_row": _metric(metrics.evaluate[name], "inference_ms_per_row", f"evaluate/{name}"),
+        }
+        for name in approaches
+    }
+    is_baseline = {name: approach.method in BASELINE_METHODS for name, approach in approaches.items()}
+    return {
+        "approaches": {name: scores for name, scores in compared.items() if not is_baseline[name]},
+        "baselines": {name: scores for name, scores in compared.items() if is_baseline[name]},
+        "data": {
+            stage: {key: _metric(metrics.stages[stage], key, stage) for key in ("rows_in", "rows_out", "removed")}
+            for stage in ROW_STAGES
+        },
+    }
+
+
+def _metric(values: dict[str, Any], key: str, file: str) -> Any:
+    try:
+        return values[key]
+    except KeyError:
+        raise InputError(f"{METRICS}/{file}.json: `{key}` is missing; run its stage again: `make repro`") from None
+
+
+def ranked(summary: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Approaches and baselines by macro-F1, highest first; the same score by name."""
+    everything = [*summary["approaches"].items(), *summary["baselines"].items()]
+    return sorted(everything, key=lambda item: (-item[1]["macro_f1"], item[0]))
+
+
+def verdict(summary: dict[str, Any]) -> Verdict:
+    """Which approach won, by how much over the next, and whether their 95% intervals overlap."""
+    (best, first), *others = ranked(summary)
+
+    def macro_f1(scores: dict[str, Any]) -> str:
+        low, high = scores["macro_f1_ci95_low"], scores["macro_f1_ci95_high"]
+        return f"{score(scores['macro_f1'])} [{score(low)}, {score(high)}]"
+
+    opening = f"{best} has the highest macro-F1, {macro_f1(first)} on {number(first['rows'])} test rows"
+    if best in summary["baselines"]:
+        opening = f"No way of fine-tuning beats the baselines: {opening}"
+    if not others:
+        return Verdict(best, None, 0.0, False, f"{opening}. There is nothing to compare it with.")
+    runner_up, second = others[0]
+    difference = first["macro_f1"] - second["macro_f1"]
+    overlap = second["macro_f1_ci95_high"] >= first["macro_f1_ci95_low"]
+    sure = (
+        "The two 95% intervals overlap, so this test split alone does not settle which of the two is better."
+        if overlap
+        else "The two 95% intervals do not overlap."
+    )
+    sentence = f"{opening}: {score(difference)} above {runner_up}, {macro_f1(second)}. {sure}"
+    return Verdict(best, runner_up, difference, overlap, sentence)
+
+
+def confusion(rows: pl.DataFrame) -> Confusion:
+    """Count `actual` and `predicted`, one row per test row."""
+    labels = sorted({*rows["actual"], *rows["predicted"]})
+    place = {label: index for index, label in enumerate(labels)}
+    counts = [[0] * len(labels) for _ in labels]
+    for actual, predicted, count in rows.group_by("actual", "predicted").len().iter_rows():
+        counts[place[actual]][place[predicted]] = count
+    return Confusion(labels, counts)
+
+
+def confused_pairs(matrix: Confusion, at_most: int) -> list[tuple[str, str, int, float]]:
+    """Pairs (actual, predicted, rows, share of the actual label's rows) that differ, most rows first."""
+    pairs = [
+        (actual, predicted, count, count / sum(row))
+        for actual, row in zip(matrix.labels, matrix.counts, strict=True)
+        for predicted, count in zip(matrix.labels, row, strict=True)
+        if count and actual != predicted
+    ]
+    return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))[:at_most]
+
+
+def visible(text: str) -> str:
+    """Characters that nobody would see, as pictures of themselves: line ends, tabs, control and odd white space."""
+    pictures = {"\n": "⏎", "\r": "␍", "\t": "⇥", "\u00a0": "⍽", " ": "␣"}
+    return "".join(
+        pictures.get(character) or (character if character.isprintable() else f"⟨U+{ord(character):04X}⟩")
+        for character in text
+    )
+
+
+def marked(before: str, after: str, mask: bool) -> tuple[Markup, Markup]:
+    """Both texts with what differs marked up as deleted and as inserted.
+
+    Args:
+        before: text before the rule.
+        after: text after it.
+        mask: show dots for what was taken out.
+    """
+    before, after = _around_difference(before, after)
+    old: list[Markup] = []
+    new: list[Markup] = []
+    pieces = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
+    if mask:
+        # Letters that the address and its placeholder have in common would be shown.
+        start = next((piece[2] for piece in pieces[:1] if piece[0] == "equal"), 0)
+        kept = next((piece[2] - piece[1] for piece in pieces[1:][-1:] if piece[0] == "equal"), 0)
+        old_end, new_end = len(before) - kept, len(after) - kept
+        pieces = [
+            ("equal", 0, start, 0, start),
+            ("replace", start, old_end, start, new_end),
+            ("equal", old_end, len(before), new_end, len(after)),
+        ]
+    for kind, old_start, old_end, new_start, new_end in pieces:
+        gone, come = before[old_start:old_end], after[new_start:new_end]
+        if kind == "equal":
+            old.append(escape(gone))
+            new.append(escape(come))
+            continue
+        if gone:
+            old.append(Markup("<del>{}</del>").format("•" * min(len(gone), 12) if mask else visible(gone)))
+        if come:
+            new.append(Markup("<ins>{}</ins>").format(visible(come)))
+    return Markup("").join(old), Markup("").join(new)
+
+
+def _around_difference(before: str, after: str) -> tuple[str, str]:
+    """Both texts cut to MAX_EXAMPLE_CHARACTERS, from a little before the first difference."""
+    same = next(
+        (i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after))
+    )
+    start = max(0, same - 60)
+    return (cut(before[start:], start > 0), cut(after[start:], start > 0))
+
+
+def cut(text: str, is_continued: bool = False) -> str:
+    """Text of at most MAX_EXAMPLE_CHARACTERS, with an ellipsis where it goes on."""
+    short = text if len(text) <= MAX_EXAMPLE_CHARACTERS else text[: MAX_EXAMPLE_CHARACTERS - 1] + "…"
+    return "…" + short if is_continued else short
+
+
+def examples_by_rule(table: pl.DataFrame, redacted: pl.DataFrame, count: int) -> list[RuleExamples]:
+    """The shortest examples of each rule, rules with most rows first.
+
+    Args:
+        table: `changed.parquet` or `removed.parquet`.
+        redacted: `id` and `rule` of every redaction; see the second note of the module.
+        count: examples of each rule.
+    """
+    times = redacted.group_by("id").len("redactions")
+    candidates = table.join(times, on="id", how="left", maintain_order="left").with_columns(
+        pl.col("redactions").fill_null(0)
+    )
+    is_redaction = pl.col("rule").str.starts_with("redact_")
+    shown = (
+        candidates.filter((pl.col("redactions") <= is_redaction.cast(pl.Int64)) | pl.col("after").is_null())
+        .with_columns(pl.col("before").str.len_chars().alias("length"))
+        .sort("length", "id")
+        .group_by("rule", maintain_order=True)
+        .head(count)
+    )
+    found = []
+    for rule, rows in table.group_by("rule").len().sort(["len", "rule"], descending=[True, False]).iter_rows():
+        examples = []
+        for row in shown.filter(pl.col("rule") == rule).iter_rows(named=True):
+            before = row["before"] or ""
+            if row["after"] is None:
+                examples.append(Example(row["id"], escape(cut(before)), None))
+            else:
+                examples.append(Example(row["id"], *marked(before, row["after"], mask=rule.startswith("redact_"))))
+        found.append(RuleExamples(rule, rows, examples))
+    return found
+
+
+def flagged_rows(scores: pl.DataFrame, records: pl.DataFrame, at_most: int) -> list[dict[str, Any]]:
+    """The flagged label errors of lowest quality: text, given, suggested and reference label, quality."""
+    return (
+        scores.filter("is_label_error")
+        .sort("label_quality", "id")
+        .head(at_most)
+        .select("id", "label", "suggested_label", "label_quality")
+        .join(records.select("id", "text", "reference_label"), on="id", how="left", maintain_order="left")
+        .with_columns(pl.col("text").map_elements(cut, return_dtype=pl.String))
+        .to_dicts()
+    )
+
+
+def flows(summary: dict[str, Any]) -> list[Flow]:
+    """Rows through the data stages, from the raw files to the train rows."""
+    bars = [Flow("raw", summary["data"]["ingest"]["rows_in"], 0, 0)]
+    train_only = False
+    before = bars[0].kept
+    for stage in FLOW_STAGES:
+        rows = summary["data"][stage]
+        removed = sum(rows["removed"].values())
+        train_only = train_only or rows["rows_in"] < before
+        # A stage that makes rows counts them among those it took in.
+        made = max(0, rows["rows_in"] - before) if stage == "augment" else 0
+        before = rows["rows_out"]
+        bars.append(Flow(f"{stage} (train)" if train_only else stage, rows["rows_out"] - made, made, removed))
+    return bars
+
+
+def explained(values: dict[str, Any], explanations: dict[str, tuple[str, str]]) -> list[tuple[str, str, str]]:
+    """Figures that are there as (name, value, what it means), in the order of the explanations."""
+    return [(name, score(values[key]), means) for key, (name, means) in explanations.items() if key in values]
+
+
+def flat_figures(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Every figure of nested metrics as (dotted path, value)."""
+    return [
+        figure
+        for key, value in values.items()
+        for figure in (
+            flat_figures(value, f"{prefix}{key}.")
+            if isinstance(value, dict)
+            else [(f"{prefix}{key}", number(value) if isinstance(value, int | float) else str(value))]
+        )
+    ]
+
+
+def library_versions(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Python and the libraries installed now."""
+    found = [("Python", platform.python_version())]
+    for name in names:
+        try:
+            found.append((name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            found.append((name, "not installed"))
+    return found
+
+
+def read_metrics(approaches: Sequence[str], assets: Sequence[str]) -> Metrics:
+    """Read the metrics of every stage."""
+    return Metrics(
+        stages={stage: read_json(METRICS / f"{stage}.json") for stage in ROW_STAGES},
+        finetune={name: read_json(METRICS / "finetune" / f"{name}.json") for name in approaches},
+        evaluate={name: read_json(METRICS / "evaluate" / f"{name}.json") for name in approaches},
+        fetch={name: read_json(METRICS / "fetch" / f"{name}.json") for name in assets},
+    )
+
+
+def plots(summary: dict[str, Any]) -> dict[str, Markup]:
+    """The plots of scores and costs by name."""
+    rows = ranked(summary)
+    baselines = summary["baselines"]
+
+    def intervals(name: str) -> list[Interval]:
+        return [
+            Interval(
+                approach, scores[name], scores[f"{name}_ci95_low"], scores[f"{name}_ci95_high"], approach in baselines
+            )
+            for approach, scores in rows
+        ]
+
+    points = [
+        Point(
+            approach,
+            scores["train_seconds"],
+            scores["macro_f1"],
+            scores["macro_f1_ci95_low"],
+            scores["macro_f1_ci95_high"],
+            approach in baselines,
+        )
+        for approach, scores in rows
+    ]
+    return {
+        "macro_f1": dot_and_interval(intervals("macro_f1"), "Macro-F1 with 95% intervals"),
+        "accuracy": dot_and_interval(intervals("accuracy"), "Accuracy with 95% intervals"),
+        "cost": log_scatter(
+            points, "training time, seconds (logarithmic)", "macro-F1", "Macro-F1 against training time"
+        ),
+        "flow": row_flow(flows(summary), "Rows through the data stages"),
+    }
+
+
+def render(template: str, values: dict[str, Any]) -> str:
+    """Fill the template; every value that is not `Markup` is escaped, and a name that is missing is an error."""
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"number": number, "score": score, "visible": visible}
+    return environment.from_string(template).render(values)
+
+
+def main() -> None:
+    """Write the summary and the report."""
+    params = load_params("report", ReportParams)
+    seed = load_params("seed", int)
+    names = load_params("approaches", list[str])
+    approaches = {name: load_params(f"finetune.{name}", Approach) for name in names}
+    assets = load_params("fetch.assets", dict[str, Asset])
+    if not names:
+        raise InputError("params.yaml: `approaches` = [] leaves nothing to compare; name at least one")
+    metrics = read_metrics(names, list(assets))
+    summary = summarise(metrics, approaches)
+    winner = verdict(summary)
+
+    changed = pl.read_parquet(CLEAN / "changed.parquet")
+    removed = pl.read_parquet(CLEAN / "removed.parquet")
+    records = pl.read_parquet(CLEAN / "records.parquet", columns=["id", "text", "reference_label"])
+    label_scores = pl.read_parquet(LABEL_ERRORS / "scores.parquet")
+    redacted = changed.filter(pl.col("rule").str.starts_with("redact_")).select("id", "rule")
+    matrix = confusion(pl.read_csv(METRICS / "plots" / "confusion" / f"{winner.best}.csv", infer_schema=False))
+    per_class = sorted(metrics.evaluate[winner.best]["per_class"].items(), key=lambda item: (item[1]["f1"], item[0]))
+
+    page = render(
+        TEMPLATE.read_text(encoding="utf-8"),
+        {
+            "title": params.title,
+            "seed": seed,
+            "verdict": winner,
+            "summary": summary,
+            "ranked": ranked(summary),
+            "methods": {name: approach.method for name, approach in approaches.items()},
+            "plots": plots(summary),
+            "heat_map": confusion_heat_map(matrix.labels, matrix.counts, f"Confusion matrix of {winner.best}"),
+            "labels": matrix.labels,
+            "confused": confused_pairs(matrix, MAX_PAIRS),
+            "per_class": per_class,
+            "changed": examples_by_rule(changed, redacted, params.examples_per_rule),
+            "removed": examples_by_rule(removed, redacted, params.examples_per_rule),
+            "agreement": explained(metrics.stages["annotation_qa"], AGREEMENT),
+            "annotation": metrics.stages["annotation_qa"],
+            "label_errors": metrics.stages["label_errors"],
+            "grades": explained(metrics.stages["label_errors"], GRADES),
+            "flagged": flagged_rows(label_scores, records, MAX_LABEL_ERRORS),
+            "assets": assets,
+            "fetch": metrics.fetch,
+            "libraries": library_versions(LIBRARIES),
+            "figures": {stage: flat_figures(values) for stage, values in metrics.stages.items()},
+        },
+    )
+    write_json(SUMMARY, summary)
+    write_text(REPORT, page)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,80 @@
+"""Plots are well-formed SVG with every value in a place that says it."""
+
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from stages.lib.report_plots import (
+    Flow,
+    Interval,
+    Point,
+    confusion_heat_map,
+    dot_and_interval,
+    log_scatter,
+    number,
+    row_flow,
+    ticks,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0, "0"),
+        (12345, "12,345"),
+        (1234.5, "1,234"),
+        (999.6, "1,000"),
+        (2.0, "2"),
+        (0.12345, "0.123"),
+        (41.037, "41.0"),
+        (0.004, "0.00400"),
+        (0.0000123, "1.23e-05"),
+        (-0.5, "-0.500"),
+    ],
+)
+def test_numbers_are_readable(value: float, expected: str) -> None:
+    assert number(value) == expected
+
+
+def test_ticks_are_round_and_inside() -> None:
+    assert ticks(0.31, 0.79, 4) == [0.4, 0.5, 0.6, 0.7]
+    assert ticks(0.655, 0.75, 4) == [0.66, 0.68, 0.7, 0.72, 0.74]
+
+
+def test_higher_scores_lie_further_right_and_names_are_escaped() -> None:
+    svg = dot_and_interval(
+        [Interval("a<b", 0.5, 0.4, 0.6, muted=False), Interval("c", 0.7, 0.6, 0.8, muted=False)], "t"
+    )
+    root = ElementTree.fromstring(svg)  # noqa: S314  # our own drawing
+    first, second = [float(dot.attrib["cx"]) for dot in root.iter("circle")]
+    assert first > second
+    assert "a&lt;b" in svg
+
+
+def test_baselines_have_another_shape() -> None:
+    root = ElementTree.fromstring(dot_and_interval([Interval("m", 0.3, 0.2, 0.4, muted=True)], "t"))  # noqa: S314
+    assert len(list(root.iter("circle"))) == 0
+    assert len(list(root.iter("rect"))) == 1
+
+
+def test_scatter_takes_zero_seconds() -> None:
+    root = ElementTree.fromstring(  # noqa: S314
+        log_scatter(
+            [Point("m", 0.0, 0.3, 0.3, 0.3, muted=True), Point("f", 400.0, 0.7, 0.6, 0.8, muted=False)], "x", "y", "t"
+        )
+    )
+    assert len(list(root.iter("circle"))) == 1
+
+
+def test_flow_of_no_rows_is_drawn() -> None:
+    ElementTree.fromstring(row_flow([Flow("raw", 0, 0, 0)], "t"))  # noqa: S314
+
+
+def test_heat_map_draws_cells_that_have_rows_only() -> None:
+    root = ElementTree.fromstring(confusion_heat_map(["a", "b"], [[3, 1], [0, 4]], "t"))  # noqa: S314
+    cells = [cell for cell in root.iter("rect") if cell.attrib["class"] == "cell"]
+    assert [cell.findtext("title") for cell in cells] == [
+        "a → a: 3 of 4 (75%)",
+        "a → b: 1 of 4 (25%)",
+        "b → b: 4 of 4 (100%)",
+    ]

@@ -1,0 +1,383 @@
+"""The comparison is what the stages measured, and the page is whole, safe and the same for the same inputs."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from stages import report
+from stages.lib.artifacts import REMOVED_SCHEMA
+from stages.lib.errors import InputError
+from stages.lib.report_plots import Flow
+from stages.report import Confusion
+
+METHODS = {"majority": "majority", "tfidf": "tfidf", "linear_probe": "linear_probe", "lora": "lora", "full": "full"}
+QUALITY = {"majority": 0.33, "tfidf": 0.61, "linear_probe": 0.66, "lora": 0.70, "full": 0.72}
+SECONDS = {"majority": 0.004, "tfidf": 0.61, "linear_probe": 21.4, "lora": 210.9, "full": 402.3}
+PARAMETERS = {"majority": 3, "tfidf": 30_153, "linear_probe": 1_155, "lora": 669_699, "full": 22_714_371}
+
+
+def write(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
+    """Everything that the stage reads, as the other stages write it."""
+    random = np.random.default_rng(3)
+    asset = {
+        "source": "pypi:vaderSentiment==3.3.2",
+        "sha256": "5d7c06e0" * 8,
+        "licence": "MIT",
+        "cite": "Hutto (2014).",
+    }
+    params = {
+        "seed": 7,
+        "approaches": list(METHODS),
+        "fetch": {"assets": {"feedback": asset | {"unpack": ["a"]}}},
+        "finetune": {name: {"method": method} for name, method in METHODS.items()},
+        "report": {"title": "Which way?", "examples_per_rule": 2},
+    }
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    metrics = root / "metrics"
+    write(metrics / "fetch/feedback.json", {"files": 9, "unpacked_mib": 7.4, "download_mib": 2.4, "fetch_seconds": 1.0})
+    rows: dict[str, dict[str, Any]] = {
+        "ingest": {"rows_in": 7908, "rows_out": 7900, "removed": {"column_count": 8}},
+        "clean": {
+            "rows_in": 7900,
+            "rows_out": 7790,
+            "removed": {"too_short": 0, "exact_duplicate": 61, "near_duplicate": 49},
+        },
+        "annotation_qa": {"rows_in": 7790, "rows_out": 7790, "removed": {}, "ratings": 0},
+        "split": {"rows_in": 7790, "rows_out": 7790, "removed": {"no_label": 0, "rare_label": 0}},
+        "embed": {"rows_in": 7790, "rows_out": 7790, "removed": {}, "dimensions": 384, "embed_seconds": 41.0},
+        "label_errors": {"rows_in": 5453, "rows_out": 4871, "removed": {"label_error": 582}},
+        "augment": {"rows_in": 6331, "rows_out": 6290, "removed": {"unchanged": 30, "near_held_out": 11}},
+    }
+    if rated:
+        rows["annotation_qa"] |= {"ratings": 158_000, "rows_with_ratings": 7790, "fleiss_kappa": 0.4312}
+        rows["label_errors"] |= {"noise_rate": 0.161, "precision": 0.47, "recall": 0.31}
+    for stage, values in rows.items():
+        write(metrics / f"{stage}.json", values)
+
+    test_rows = 1558
+    for name, quality in QUALITY.items():
+        write(
+            metrics / "finetune" / f"{name}.json",
+            {
+                "rows_train": 6290,
+                "train_seconds": SECONDS[name],
+                "peak_memory_mib": 812.5,
+                "trainable_parameters": PARAMETERS[name],
+                "total_parameters": max(PARAMETERS[name], 22_714_371 if name in ("lora", "linear_probe") else 0),
+                "artefact_mib": 87.1,
+            },
+        )
+        spread = {"accuracy": 0.021, "macro_f1": 0.024, "expected_calibration_error": 0.01}
+        values = {"accuracy": quality + 0.05, "macro_f1": quality, "expected_calibration_error": 0.06}
+        write(
+            metrics / "evaluate" / f"{name}.json",
+            {
+                "rows": test_rows,
+                **{
+                    key: value
+                    for score, middle in values.items()
+                    for key, value in (
+                        (score, middle),
+                        (f"{score}_ci95_low", middle - spread[score]),
+                        (f"{score}_ci95_high", middle + spread[score]),
+                    )
+                },
+                "inference_ms_per_row": 2.3,
+                "per_class": {
+                    label: {"precision": 0.7, "recall": 0.7, "f1": 0.7 - index / 1000, "support": 20}
+                    for index, label in enumerate(labels)
+                },
+            },
+        )
+        actual = random.choice(labels, test_rows)
+        predicted = np.where(random.random(test_rows) < quality, actual, random.choice(labels, test_rows))
+        path = metrics / "plots/confusion" / f"{name}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pl.DataFrame({"actual": actual, "predicted": predicted}).write_csv(path)
+
+    clean = root / "data/clean"
+    clean.mkdir(parents=True)
+    changed = [
+        ("t1", "html_to_text", "fish &amp; <b>chips</b>", "fish & chips"),
+        (
+            "t2",
+            "html_to_text",
+            "write to me at jo@example.org &amp; <i>soon</i>",
+            "write to me at jo@example.org & soon",
+        ),
+        ("t2", "redact_email", "write to me at jo@example.org & soon", "write to me at [email] & soon"),
+        ("t3", "collapse_white_space", "so   good\u00a0!", "so good !"),
+        ("t4", "collapse_white_space", "x" * 900 + "  y", "x" * 900 + " y"),
+    ]
+    pl.DataFrame(changed, schema=REMOVED_SCHEMA, orient="row").write_parquet(clean / "changed.parquet")
+    removed = [
+        ("t5", "exact_duplicate", "<script>alert(1)</script>", None),
+        ("t6", "near_duplicate", "so very very good!!", None),
+    ]
+    pl.DataFrame(removed, schema=REMOVED_SCHEMA, orient="row").write_parquet(clean / "removed.parquet")
+    texts = {"t1": "fish & chips", "t2": "write to me at [email] & soon", "t3": "so good !"}
+    pl.DataFrame(
+        {"id": list(texts), "text": list(texts.values()), "reference_label": [labels[1] if rated else None] * 3},
+        schema={"id": pl.String, "text": pl.String, "reference_label": pl.String},
+    ).write_parquet(clean / "records.parquet")
+    (root / "data/label_errors").mkdir()
+    pl.DataFrame(
+        {
+            "id": ["t1", "t2", "t3"],
+            "label": [labels[0]] * 3,
+            "suggested_label": [labels[1]] * 3,
+            "label_quality": [0.04, 0.01, 0.9],
+            "is_label_error": [True, True, False],
+        }
+    ).write_parquet(root / "data/label_errors/scores.parquet")
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write_inputs(tmp_path, ["negative", "neutral", "positive"])
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Page(HTMLParser):
+    """Tags left open, ids, in-page links, and what a browser would load."""
+
+    VOID = frozenset({"meta", "link", "br", "img", "hr", "input"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.targets: list[str] = []
+        self.loads: list[str] = []
+        self.headers_without_scope = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.ids += [value for key, value in attrs if key == "id" and value and tag != "pattern"]
+        target = values.get("href") or ""
+        if tag == "a":
+            self.targets.append(target)
+        self.loads += [value or "" for key, value in attrs if key == "src" or (key == "href" and tag != "a")]
+        self.headers_without_scope += tag == "th" and "scope" not in values
+        assert tag != "script"
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.loads += [value or "" for key, value in attrs if key in ("src", "href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def summary_of(**macro_f1: tuple[float, float, float]) -> dict[str, Any]:
+    scores = {
+        name: {"rows": 100, "macro_f1": value, "macro_f1_ci95_low": low, "macro_f1_ci95_high": high}
+        for name, (value, low, high) in macro_f1.items()
+    }
+    return {
+        "approaches": {name: value for name, value in scores.items() if name not in report.BASELINE_METHODS},
+        "baselines": {name: value for name, value in scores.items() if name in report.BASELINE_METHODS},
+    }
+
+
+def test_summary_holds_scores_costs_and_rows(inputs: Path) -> None:
+    report.main()
+    summary = json.loads((inputs / "metrics/summary.json").read_text())
+    assert list(summary["approaches"]) == ["linear_probe", "lora", "full"]
+    assert list(summary["baselines"]) == ["majority", "tfidf"]
+    assert summary["approaches"]["full"] == {
+        "rows": 1558,
+        "accuracy": 0.77,
+        "accuracy_ci95_low": 0.749,
+        "accuracy_ci95_high": 0.791,
+        "macro_f1": 0.72,
+        "macro_f1_ci95_low": 0.696,
+        "macro_f1_ci95_high": 0.744,
+        "expected_calibration_error": 0.06,
+        "expected_calibration_error_ci95_low": 0.05,
+        "expected_calibration_error_ci95_high": 0.07,
+        "train_seconds": 402.3,
+        "peak_memory_mib": 812.5,
+        "trainable_parameters": 22714371,
+        "total_parameters": 22714371,
+        "artefact_mib": 87.1,
+        "inference_ms_per_row": 2.3,
+    }
+    assert summary["data"]["label_errors"] == {"rows_in": 5453, "rows_out": 4871, "removed": {"label_error": 582}}
+    for rows in summary["data"].values():
+        assert rows["rows_in"] == rows["rows_out"] + sum(rows["removed"].values())
+
+
+def test_page_is_whole_and_loads_nothing(inputs: Path) -> None:
+    report.main()
+    text = (inputs / "report/index.html").read_text()
+    page = Page(text)
+    assert page.open == []
+    assert page.loads == []
+    assert "url(http" not in text
+    assert "@import" not in text
+    assert sorted(set(page.ids)) == sorted(page.ids)
+    assert {target.removeprefix("#") for target in page.targets} <= set(page.ids)
+    assert page.headers_without_scope == 0
+    assert "full has the highest macro-F1, 0.720 [0.696, 0.744] on 1,558 test rows" in text
+
+
+def test_page_is_the_same_for_the_same_inputs(inputs: Path) -> None:
+    report.main()
+    first = (inputs / "report/index.html").read_bytes()
+    report.main()
+    assert (inputs / "report/index.html").read_bytes() == first
+
+
+def test_text_of_the_data_is_escaped(inputs: Path) -> None:
+    report.main()
+    text = (inputs / "report/index.html").read_text()
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+
+
+def test_what_was_redacted_is_not_shown(inputs: Path) -> None:
+    report.main()
+    text = (inputs / "report/index.html").read_text()
+    assert "jo@" not in text
+    assert "example.org" not in text
+    assert "<del>" + "•" * 12 + "</del>" in text
+
+
+def test_names_of_approaches_are_escaped(inputs: Path) -> None:
+    params = yaml.safe_load((inputs / "params.yaml").read_text())
+    params["approaches"] = ["<b>"]
+    params["finetune"]["<b>"] = {"method": "full"}
+    (inputs / "params.yaml").write_text(yaml.safe_dump(params))
+    for folder in ("finetune", "evaluate"):
+        (inputs / f"metrics/{folder}/full.json").rename(inputs / f"metrics/{folder}/<b>.json")
+    (inputs / "metrics/plots/confusion/full.csv").rename(inputs / "metrics/plots/confusion/<b>.csv")
+    report.main()
+    text = (inputs / "report/index.html").read_text()
+    assert "&lt;b&gt;" in text
+    assert re.search(r"<b>(?!\+|−)", text) is None
+
+
+def test_many_labels_hide_the_numbers_and_fold_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = [f"intent_number_{index:02}" for index in range(77)]
+    write_inputs(tmp_path, labels, rated=False)
+    monkeypatch.chdir(tmp_path)
+    report.main()
+    text = (tmp_path / "report/index.html").read_text()
+    assert Page(text).open == []
+    assert "Every label, lowest F1 first (77)" in text
+    assert "<details open>" not in text
+    assert 'class="on-dark"' not in text
+    assert "The data has no ratings" in text
+    assert "There is no reference label" in text
+
+
+def test_missing_metric_names_the_file(inputs: Path) -> None:
+    path = inputs / "metrics/evaluate/lora.json"
+    values = json.loads(path.read_text())
+    del values["macro_f1_ci95_low"]
+    write(path, values)
+    with pytest.raises(InputError, match=r"metrics/evaluate/lora\.json: `macro_f1_ci95_low` is missing"):
+        report.main()
+    assert not (inputs / "metrics/summary.json").exists()
+
+
+def test_no_approach_is_an_error(inputs: Path) -> None:
+    params = yaml.safe_load((inputs / "params.yaml").read_text()) | {"approaches": []}
+    (inputs / "params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(InputError, match="leaves nothing to compare"):
+        report.main()
+
+
+def test_unknown_param_is_an_error(inputs: Path) -> None:
+    params = yaml.safe_load((inputs / "params.yaml").read_text())
+    params["report"]["titel"] = "x"
+    (inputs / "params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(InputError, match=r"`report\.titel` = 'x' is not a known key; did you mean `title`"):
+        report.main()
+
+
+def test_verdict_says_whether_intervals_overlap() -> None:
+    close = report.verdict(summary_of(full=(0.72, 0.70, 0.74), lora=(0.71, 0.69, 0.73), tfidf=(0.6, 0.58, 0.62)))
+    assert (close.best, close.runner_up, close.intervals_overlap) == ("full", "lora", True)
+    assert close.difference == pytest.approx(0.01)
+    assert "0.010 above lora, 0.710 [0.690, 0.730]" in close.sentence
+    far = report.verdict(summary_of(full=(0.72, 0.70, 0.74), lora=(0.6, 0.58, 0.62)))
+    assert not far.intervals_overlap
+    assert "do not overlap" in far.sentence
+
+
+def test_verdict_says_when_a_baseline_wins() -> None:
+    won = report.verdict(summary_of(full=(0.5, 0.48, 0.52), tfidf=(0.6, 0.58, 0.62)))
+    assert won.best == "tfidf"
+    assert won.sentence.startswith("No way of fine-tuning beats the baselines")
+
+
+def test_verdict_of_one_approach() -> None:
+    alone = report.verdict(summary_of(full=(0.5, 0.48, 0.52)))
+    assert alone.runner_up is None
+    assert "nothing to compare it with" in alone.sentence
+
+
+def test_equal_scores_are_ranked_by_name() -> None:
+    tied = summary_of(lora=(0.5, 0.4, 0.6), full=(0.5, 0.4, 0.6))
+    assert [name for name, _ in report.ranked(tied)] == ["full", "lora"]
+
+
+def test_confusion_counts_rows() -> None:
+    rows = pl.DataFrame({"actual": ["b", "a", "a", "a"], "predicted": ["b", "b", "a", "b"]})
+    matrix = report.confusion(rows)
+    assert matrix == Confusion(["a", "b"], [[1, 2], [0, 1]])
+    assert report.confused_pairs(matrix, 5) == [("a", "b", 2, 2 / 3)]
+
+
+def test_label_that_is_only_predicted_is_in_the_matrix() -> None:
+    matrix = report.confusion(pl.DataFrame({"actual": ["a"], "predicted": ["b"]}))
+    assert matrix == Confusion(["a", "b"], [[0, 1], [0, 0]])
+
+
+def test_difference_is_marked() -> None:
+    before, after = report.marked("fish &amp; chips", "fish & chips", mask=False)
+    assert before == "fish &amp;<del>amp;</del> chips"
+    assert after == "fish &amp; chips"
+
+
+def test_invisible_differences_are_made_visible() -> None:
+    before, after = report.marked("a\t\u200bb", "a b", mask=False)
+    assert before == "a<del>⇥⟨U+200B⟩</del>b"
+    assert after == "a<ins>␣</ins>b"
+
+
+def test_difference_late_in_a_long_text_is_in_view() -> None:
+    before, after = report.marked("x" * 900 + "!!", "x" * 900 + "!", mask=False)
+    assert "<del>!</del>" in before
+    assert before.startswith("…x")
+    assert len(after) < report.MAX_EXAMPLE_CHARACTERS
+
+
+def test_flow_knows_rows_made_and_train_rows(inputs: Path) -> None:
+    report.main()
+    summary = json.loads((inputs / "metrics/summary.json").read_text())
+    assert report.flows(summary) == [
+        Flow("raw", 7908, 0, 0),
+        Flow("ingest", 7900, 0, 8),
+        Flow("clean", 7790, 0, 110),
+        Flow("split", 7790, 0, 0),
+        Flow("label_errors (train)", 4871, 0, 582),
+        Flow("augment (train)", 4830, 1460, 41),
+    ]
