@@ -81,6 +81,18 @@ def test_case_does_not_count() -> None:
     assert groups(["Works GREAT, Straße", "works great, STRASSE"]) == [0, 0]
 
 
+def test_sentence_punctuation_and_white_space_do_not_count() -> None:
+    assert groups(["Yay. Good phone!", "YAY!!! good  phone", "¡yay! “good” phone…"]) == [0, 0, 0]
+
+
+def test_symbols_count() -> None:
+    assert groups(["it is C++", "it is C#", "5 %", "5 $"]) == [0, 1, 2, 3]
+
+
+def test_texts_of_punctuation_alone_are_told_apart() -> None:
+    assert groups([":)", ":(", "!!!", ":)"]) == [0, 1, 2, 0]
+
+
 def test_different_texts_stay_apart() -> None:
     assert groups(["the battery lasts two days", "the battery lasts one hour"]) == [0, 1]
 
