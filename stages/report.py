@@ -172,7 +172,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Example:
-    """One row that a rule changed (`after` holds the marked text) or took out (`after` is None)."""
+    """A text before and after a rule, or one taken out and the one kept in its place, None where there is none."""
 
     id: str
     before: Markup
@@ -348,22 +348,23 @@ def cut(text: str, is_continued: bool = False) -> str:
     return "…" + short if is_continued else short
 
 
-def examples_by_rule(table: pl.DataFrame, redacted: pl.DataFrame, count: int) -> list[RuleExamples]:
+def without_redacted(changed: pl.DataFrame) -> pl.DataFrame:
+    """The changes whose texts hold nothing that a `redact_…` rule took out, but for that rule's own, which masks it."""
+    is_redaction = pl.col("rule").str.starts_with("redact_")
+    redactions = is_redaction.sum().over("id")
+    return changed.filter((redactions == 0) | (is_redaction & (redactions == 1)))
+
+
+def examples_by_rule(table: pl.DataFrame, candidates: pl.DataFrame, count: int) -> list[RuleExamples]:
     """The shortest examples of each rule, rules with most rows first.
 
     Args:
-        table: `changed.parquet` or `removed.parquet`.
-        redacted: `id` and `rule` of every redaction; see the second note of the module.
+        table: every row that a rule changed or took out, with `rule`.
+        candidates: those that may be shown, with `id`, `rule`, `before` and `after`.
         count: examples of each rule.
     """
-    times = redacted.group_by("id").len("redactions")
-    candidates = table.join(times, on="id", how="left", maintain_order="left").with_columns(
-        pl.col("redactions").fill_null(0)
-    )
-    is_redaction = pl.col("rule").str.starts_with("redact_")
     shown = (
-        candidates.filter((pl.col("redactions") <= is_redaction.cast(pl.Int64)) | pl.col("after").is_null())
-        .with_columns(pl.col("before").str.len_chars().alias("length"))
+        candidates.with_columns(pl.col("before").str.len_chars().alias("length"))
         .sort("length", "id")
         .group_by("rule", maintain_order=True)
         .head(count)
@@ -510,10 +511,10 @@ def main() -> None:
     winner = verdict(summary)
 
     changed = pl.read_parquet(CLEAN / "changed.parquet")
-    removed = pl.read_parquet(CLEAN / "removed.parquet")
     records = pl.read_parquet(CLEAN / "records.parquet", columns=["id", "text", "reference_label"])
+    kept = records.select(pl.col("id").alias("kept_id"), pl.col("text").alias("after"))
+    removed = pl.read_parquet(CLEAN / "removed.parquet").drop("after").join(kept, on="kept_id", how="left")
     label_scores = pl.read_parquet(LABEL_ERRORS / "scores.parquet")
-    redacted = changed.filter(pl.col("rule").str.starts_with("redact_")).select("id", "rule")
     matrix = confusion(pl.read_csv(METRICS / "plots" / "confusion" / f"{winner.best}.csv", infer_schema=False))
     per_class = sorted(metrics.evaluate[winner.best]["per_class"].items(), key=lambda item: (item[1]["f1"], item[0]))
 
@@ -531,8 +532,8 @@ def main() -> None:
             "labels": matrix.labels,
             "confused": confused_pairs(matrix, MAX_PAIRS),
             "per_class": per_class,
-            "changed": examples_by_rule(changed, redacted, params.examples_per_rule),
-            "removed": examples_by_rule(removed, redacted, params.examples_per_rule),
+            "changed": examples_by_rule(changed, without_redacted(changed), params.examples_per_rule),
+            "removed": examples_by_rule(removed, removed, params.examples_per_rule),
             "agreement": explained(metrics.stages["annotation_qa"], AGREEMENT),
             "annotation": metrics.stages["annotation_qa"],
             "label_errors": metrics.stages["label_errors"],

@@ -123,10 +123,11 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
     ]
     pl.DataFrame(changed, schema=REMOVED_SCHEMA, orient="row").write_parquet(clean / "changed.parquet")
     removed = [
-        ("t5", "exact_duplicate", "<script>alert(1)</script>", None),
-        ("t6", "near_duplicate", "so very very good!!", None),
+        ("t5", "min_characters", "<script>alert(1)</script>", None, None),
+        ("t6", "near_duplicate", "so very good !", None, "t3"),
     ]
-    pl.DataFrame(removed, schema=REMOVED_SCHEMA, orient="row").write_parquet(clean / "removed.parquet")
+    schema = pl.Schema([*REMOVED_SCHEMA.items(), ("kept_id", pl.String)])
+    pl.DataFrame(removed, schema=schema, orient="row").write_parquet(clean / "removed.parquet")
     texts = {"t1": "fish & chips", "t2": "write to me at [email] & soon", "t3": "so good !"}
     pl.DataFrame(
         {"id": list(texts), "text": list(texts.values()), "reference_label": [labels[1] if rated else None] * 3},
@@ -257,6 +258,12 @@ def test_what_was_redacted_is_not_shown(inputs: Path) -> None:
     assert "jo@" not in text
     assert "example.org" not in text
     assert "<del>" + "•" * 12 + "</del>" in text
+
+
+def test_duplicate_stands_beside_the_row_kept(inputs: Path) -> None:
+    report.main()
+    text = (inputs / "report/index.html").read_text()
+    assert '>so<del>␣very</del> good !</td><td class="text">so good !</td>' in text
 
 
 def test_names_of_approaches_are_escaped(inputs: Path) -> None:

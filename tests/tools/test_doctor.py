@@ -1,0 +1,63 @@
+"""The doctor works where nothing is installed, and says what is missing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools import doctor
+
+
+def test_runs_without_any_package(repository: Path) -> None:
+    # -S: no site-packages; -I: no environment, no current folder.
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "tools/doctor.py"], cwd=repository, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    assert done.returncode == 1
+    assert "PyTorch cannot be imported" in done.stdout
+    assert "not installed" in done.stdout
+    assert "make setup` installs them" in done.stdout
+
+
+def test_here_nothing_is_wrong_with_the_libraries(repository: Path) -> None:
+    locked = doctor.locked_versions((repository / "requirements.lock").read_text())
+    problems = {
+        name: doctor.library_problem(doctor.installed_version(name), locked.get(name)) for name in doctor.MAIN_LIBRARIES
+    }
+    assert problems == dict.fromkeys(doctor.MAIN_LIBRARIES)
+
+
+def test_locked_versions() -> None:
+    text = (
+        "# comment\nnumpy==2.4.6 ; python_version < '3.12'\nnumpy==2.5.5 ; python_version >= '3.12'\nZc_Lockfile==4.0\n"
+    )
+    assert doctor.locked_versions(text) == {"numpy": ["2.4.6", "2.5.5"], "zc-lockfile": ["4.0"]}
+
+
+@pytest.mark.parametrize(
+    ("installed", "expected"),
+    [("2.13.0+cpu", None), ("2.13.0", None), ("2.12.0", "the lock has 2.13.0"), (None, "not installed")],
+)
+def test_library_problem(installed: str | None, expected: str | None) -> None:
+    assert doctor.library_problem(installed, ["2.13.0"]) == expected
+
+
+def test_machine_problems() -> None:
+    assert doctor.machine_problems((3, 11), "2.39", 50, 8) == []
+    assert doctor.machine_problems((3, 12), "2.39", 50, None) == []
+    old, no_git, disk, memory = doctor.machine_problems((3, 9), None, 1, 2)
+    assert old == (True, "Python 3.9 is too old: install 3.11 or newer, then `make setup PYTHON=…`")
+    assert no_git[0]
+    assert disk == (False, "1.0 GiB of disk are free, 10 GiB are advised")
+    assert memory[0] is False
+
+
+def test_repository_problems(tmp_path: Path) -> None:
+    sentences = [sentence for _, sentence in doctor.repository_problems(tmp_path, has_git_repository=False)]
+    assert [sentence.split(":")[0] for sentence in sentences] == [
+        "this folder is no git repository",
+        "DVC is not initialised",
+        "requirements.lock is missing",
+    ]

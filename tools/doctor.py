@@ -1,0 +1,206 @@
+"""What this machine has, what is missing, and how to get it. Exit status 1 where something necessary is missing.
+
+`make doctor`. Needs nothing but Python's standard library, of Python 3.7 or newer, so that it works where nothing is
+installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ABSENT = "–"
+LOCK = Path("requirements.lock")
+MAIN_LIBRARIES = (
+    "accelerate",
+    "bitsandbytes",
+    "cleanlab",
+    "dvc",
+    "nltk",
+    "peft",
+    "polars",
+    "pydantic",
+    "scikit-learn",
+    "textattack",
+    "torch",
+    "transformers",
+)
+MIN_PYTHON = (3, 11)
+MIN_FREE_DISK_GIB = 10
+"""The packages take 2 GiB with a CPU build of PyTorch and 8 GiB with a CUDA build; data and models take 1 GiB."""
+MIN_MEMORY_GIB = 4
+GIB = 2**30
+
+
+def locked_versions(text: str) -> dict[str, list[str]]:
+    """Package → versions that the lock allows; more than one where they depend on the Python version."""
+    versions: dict[str, list[str]] = {}
+    for name, version in re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\n]+)", text, flags=re.MULTILINE):
+        versions.setdefault(name.lower().replace("_", "-"), []).append(version)
+    return versions
+
+
+def library_problem(installed: str | None, locked: list[str] | None) -> str | None:
+    """What is wrong with one library, None where nothing is. A local part, such as +cpu, is the same release."""
+    if installed is None:
+        return "not installed"
+    if locked and installed.split("+")[0] not in locked:
+        return "the lock has " + " or ".join(locked)
+    return None
+
+
+def installed_version(name: str) -> str | None:
+    """Version of an installed package, or None."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def memory_gib() -> float | None:
+    """Memory of the machine, or of the container if that is less; None where it cannot be told."""
+    sizes = []
+    # Windows has no sysconf, and a machine without a limit no number in the file.
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with contextlib.suppress(OSError, ValueError):
+        sizes.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return min(sizes) / GIB if sizes else None
+
+
+def cores() -> int | None:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def device_lines() -> list[str]:
+    """The device that PyTorch sees, and a hint where the machine has one that it does not see."""
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return [f"device: unknown, PyTorch cannot be imported ({error})"]
+    if torch.cuda.is_available():
+        lines = []
+        for number in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(number)
+            lines.append(
+                "device: cuda:{} {}, {:.0f} GiB, bfloat16 {}".format(
+                    number,
+                    properties.name,
+                    properties.total_memory / GIB,
+                    "yes" if torch.cuda.is_bf16_supported() else "no",
+                )
+            )
+        return lines
+    lines = ["device: cpu (no CUDA device)"]
+    if shutil.which("nvidia-smi") and torch.version.cuda is None:
+        lines.append(
+            f"  this machine has an NVIDIA driver, but PyTorch {torch.__version__} is a CPU build: "
+            "unset PIP_FIND_LINKS, then `rm -rf .venv && make setup`"
+        )
+    elif shutil.which("nvidia-smi"):
+        lines.append(
+            f"  PyTorch is built for CUDA {torch.version.cuda}, and sees no device: "
+            "is the driver new enough (`nvidia-smi`)? is CUDA_VISIBLE_DEVICES empty?"
+        )
+    return lines
+
+
+def first_line(*command: str) -> str | None:
+    """First line that a command prints, None where it is not there or fails."""
+    if shutil.which(command[0]) is None:
+        return None
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+    return done.stdout.decode("utf-8", "replace").strip().split("\n")[0] if done.returncode == 0 else None
+
+
+def machine_problems(
+    python: tuple[int, int], git: str | None, free_gib: float, memory: float | None
+) -> list[tuple[bool, str]]:
+    """What is missing of the machine itself, as (necessary, sentence)."""
+    problems = []
+    if python < MIN_PYTHON:
+        problems.append(
+            (True, "Python {}.{} is too old: install 3.11 or newer, then `make setup PYTHON=…`".format(*python))
+        )
+    if git is None:
+        problems.append((True, "git is missing, and DVC needs it: `sudo apt-get install git`, or https://git-scm.com"))
+    if free_gib < MIN_FREE_DISK_GIB:
+        problems.append((False, f"{free_gib:.1f} GiB of disk are free, {MIN_FREE_DISK_GIB} GiB are advised"))
+    if memory is not None and memory < MIN_MEMORY_GIB:
+        problems.append((False, f"{memory:.1f} GiB of memory, {MIN_MEMORY_GIB} GiB are advised"))
+    return problems
+
+
+def repository_problems(root: Path, has_git_repository: bool) -> list[tuple[bool, str]]:
+    """What is missing of the checkout, as (necessary, sentence)."""
+    problems = []
+    if not has_git_repository:
+        problems.append(
+            (True, "this folder is no git repository: clone it with git, or `git init && git add . && git commit`")
+        )
+    if not (root / ".dvc").is_dir():
+        problems.append((True, "DVC is not initialised: `make setup`"))
+    if not (root / LOCK).is_file():
+        problems.append((True, f"{LOCK} is missing: `git checkout {LOCK}`"))
+    return problems
+
+
+def main() -> None:
+    """Print what is there, then what is missing."""
+    root = Path()
+    python = sys.version_info[:2]
+    free_gib = shutil.disk_usage(str(root)).free / GIB
+    memory = memory_gib()
+    git = first_line("git", "--version")
+
+    print(f"Python: {platform.python_version()} ({sys.executable})")
+    print(f"system: {platform.platform()}")
+    print(
+        "cores: {}, memory: {}, free disk: {:.0f} GiB".format(
+            cores(), "unknown" if memory is None else f"{memory:.1f} GiB", free_gib
+        )
+    )
+    for line in device_lines():
+        print(line)
+    print("git: {}".format((git or "missing").replace("git version ", "")))
+    print("libraries:")
+    locked = locked_versions((root / LOCK).read_text(encoding="utf-8")) if (root / LOCK).is_file() else {}
+    wrong = []
+    for name in MAIN_LIBRARIES:
+        version = installed_version(name)
+        problem = library_problem(version, locked.get(name))
+        print("  {:<14} {}{}".format(name, version or ABSENT, "  ← " + problem if problem else ""))
+        if problem:
+            wrong.append(name)
+
+    problems = machine_problems(python, git, free_gib, memory)
+    if git is not None:
+        problems += repository_problems(root, first_line("git", "rev-parse", "--git-dir") is not None)
+    if wrong:
+        problems.append(
+            (
+                True,
+                "missing or not as locked: {}; `rm -f .venv/.installed; make setup` installs them".format(
+                    ", ".join(wrong)
+                ),
+            )
+        )
+    if not problems:
+        print("\nNothing is missing.")
+    else:
+        print("\nMissing:")
+        for necessary, sentence in problems:
+            print("  {} {}".format("✗" if necessary else "!", sentence))
+    sys.exit(1 if any(necessary for necessary, _ in problems) else 0)
+
+
+if __name__ == "__main__":
+    main()
