@@ -1,0 +1,64 @@
+"""The README says what the pipeline, the params and the metrics say."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.ingest import IngestParams
+from stages.lib.params import load_params
+from tools import results
+
+
+@pytest.fixture(scope="module")
+def readme(repository: Path) -> str:
+    return (repository / "README.md").read_text(encoding="utf-8")
+
+
+def test_results_are_those_of_the_summary(repository: Path, readme: str) -> None:
+    summary = repository / "metrics/summary.json"
+    if not summary.is_file():
+        pytest.skip("metrics/summary.json is not there: `make repro` makes it")
+    expected = results.markdown_table(json.loads(summary.read_text(encoding="utf-8")))
+    actual = readme.split(results.BEGIN)[1].split(results.END)[0].strip()
+    assert expected == actual, "run `make readme`"
+
+
+def test_stage_table_is_that_of_the_pipeline(repository: Path, readme: str) -> None:
+    stages = yaml.safe_load((repository / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    expected = [(name, (stage.get("do") or stage)["desc"]) for name, stage in stages.items()]
+    table = readme.split("<!-- stages")[1].split("<!-- /stages -->")[0]
+    assert expected == re.findall(r"^\| `(\w+)` \| (.+) \|$", table, flags=re.MULTILINE)
+
+
+def test_picture_shows_every_stage(repository: Path, readme: str) -> None:
+    stages = yaml.safe_load((repository / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    picture = readme.split("```mermaid")[1].split("```")[0]
+    assert {name for name in stages if not re.search(rf"\b{name}\b", picture)} == set()
+
+
+def test_params_for_own_data_are_valid(readme: str, tmp_path: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(ingest:.+?)```", readme, flags=re.DOTALL)
+    (tmp_path / "params.yaml").write_text(block, encoding="utf-8")
+    params = load_params("ingest", IngestParams, tmp_path / "params.yaml")
+    assert params.sources[0].columns.label == "category"
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_files_that_are_linked_or_named_exist(repository: Path, name: str) -> None:
+    text = (repository / name).read_text(encoding="utf-8")
+    linked = re.findall(r"\]\(([^)#:]+)\)", text)
+    named = [
+        path for path in re.findall(r"`((?:stages|tests|tools|\.github)/[\w./-]+)`", text) if not path.endswith("/")
+    ]
+    assert [path for path in [*linked, *named] if not (repository / path).exists()] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "Makefile"])
+def test_make_targets_that_are_named_exist(repository: Path, name: str) -> None:
+    makefile = (repository / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
+    text = (repository / name).read_text(encoding="utf-8")
+    assert set(re.findall(r"(?:`|^)make ([a-z-]+)", text, flags=re.MULTILINE)) <= targets
