@@ -24,6 +24,7 @@ from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json
 from stages.lib.errors import InputError, run_stage
 from stages.lib.near_duplicates import near_duplicate_groups
 from stages.lib.params import Params, load_params
+from stages.lib.tables import write_parquet
 from stages.lib.text_rules import RULES
 
 INPUT = Path("data/ingested")
@@ -206,12 +207,12 @@ def main() -> None:
         )
 
     with output_folder("data/clean") as folder:
-        unique.records.write_parquet(folder / "records.parquet")
-        ratings.join(unique.records, on="id", how="semi", maintain_order="left").write_parquet(
-            folder / "ratings.parquet"
+        write_parquet(unique.records, folder / "records.parquet")
+        write_parquet(
+            ratings.join(unique.records, on="id", how="semi", maintain_order="left"), folder / "ratings.parquet"
         )
-        cleaned.changed.write_parquet(folder / "changed.parquet")
-        removed.write_parquet(folder / "removed.parquet")
+        write_parquet(cleaned.changed, folder / "changed.parquet")
+        write_parquet(removed, folder / "removed.parquet")
     write_json("metrics/clean.json", metrics(records.height, params.rules, cleaned.changed, removed, unique))
 
 

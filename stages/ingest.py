@@ -33,7 +33,7 @@ from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json
 from stages.lib.errors import InputError, run_stage
 from stages.lib.params import Params, load_params
 from stages.lib.randomness import keyed_uniform
-from stages.lib.tables import Table, TableFormat, column, read_table
+from stages.lib.tables import Table, TableFormat, column, read_table, write_parquet
 
 RECORDS_SCHEMA = pl.Schema(
     dict.fromkeys(("id", "text", "label", "reference_label", "response", "source", "origin"), pl.String)
@@ -490,10 +490,10 @@ def main() -> None:
     if not any(one.records.height for one in sources.values()):
         raise InputError(f"{params.path}: no row with a text in {[source.file for source in params.sources]}")
     with output_folder("data/ingested") as folder:
-        pl.concat([one.records for one in sources.values()]).write_parquet(folder / "records.parquet")
-        pl.concat([one.ratings for one in sources.values()]).write_parquet(folder / "ratings.parquet")
-        pl.concat([one.removed for one in sources.values()]).write_parquet(folder / "removed.parquet")
-        pl.concat([one.removed_ratings for one in sources.values()]).write_parquet(folder / "removed_ratings.parquet")
+        write_parquet(pl.concat([one.records for one in sources.values()]), folder / "records.parquet")
+        write_parquet(pl.concat([one.ratings for one in sources.values()]), folder / "ratings.parquet")
+        write_parquet(pl.concat([one.removed for one in sources.values()]), folder / "removed.parquet")
+        write_parquet(pl.concat([one.removed_ratings for one in sources.values()]), folder / "removed_ratings.parquet")
     write_json("metrics/ingest.json", metrics(sources))
 
 

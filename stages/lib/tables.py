@@ -1,12 +1,15 @@
-"""Reading of tables that other people wrote: every cell as text, every record with its line, bad records set aside.
+"""Tables in files: reading what other people wrote, and writing Parquet with errors that can be told apart.
 
-The readers are Python's, not those of Polars, because a person who has to mend a file needs the line number, and
-because one bad record must not take the others with it.
+Every cell is read as text, every record with its line, and bad records are set aside. The readers are Python's, not
+those of Polars, because a person who has to mend a file needs the line number, and because one bad record must not
+take the others with it.
 """
 
 import csv
 import json
 import math
+import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -90,6 +93,22 @@ def column(table: Table, name: int | str, path: Path, key: str) -> pl.Series:
     if str(name) not in table.cells.columns:
         raise InputError(f"{path}: no column {name!r}; it has {table.cells.columns}: correct `{key}`")
     return table.cells[str(name)]
+
+
+def write_parquet(frame: pl.DataFrame, path: Path) -> None:
+    """Write a table.
+
+    Raises:
+        OSError: the disk is full, or another error of the system. Polars hides its number in the text of an error that
+            would else look like a defect of the program.
+    """
+    try:
+        frame.write_parquet(path)
+    except pl.exceptions.ComputeError as error:
+        if number := re.search(r"\(os error (\d+)\)", str(error)):
+            code = int(number.group(1))
+            raise OSError(code, os.strerror(code), str(path)) from None
+        raise
 
 
 @dataclass(frozen=True)
