@@ -223,7 +223,9 @@ def rows_section(old: Flat, new: Flat, base: str) -> str:
 
         def both(*path: str, file: str = file) -> str:
             before, after = (side.get((file, *path), MISSING) for side in (old, new))
-            return shown(after) if repr(before) == repr(after) else f"{shown(before)} → {shown(after)}"
+            if before is MISSING or after is MISSING:
+                return f"{shown(after)} (new)" if before is MISSING else f"{shown(before)} (gone)"
+            return shown(after) if before == after else f"{shown(before)} → {shown(after)}"
 
         rules = [key[2] for key in dict.fromkeys([*new, *old]) if len(key) == 3 and key[:2] == (file, "removed")]
         removed = [
@@ -315,6 +317,8 @@ def report(old: Tree, new: Tree, base: str, commit: str, stale: list[str]) -> st
     wall_clock = [change for change in different if WALL_CLOCK.search(change.key[-1])]
     by_part = [c for c in different if any(part.startswith("per_") for part in c.key) and c not in wall_clock]
     others = [change for change in different if change not in wall_clock and change not in by_part]
+    # Models before data, since a long table is cut at its end.
+    others.sort(key=lambda change: not change.key[0].startswith(("evaluate/", "finetune/")))
 
     parts = [MARKER, f"### Against `{base}` ({commit[:10]})"]
     if stale:

@@ -132,7 +132,7 @@ def test_params_rows_and_versions(repository: Path, monkeypatch: pytest.MonkeyPa
         "`clean`",
         "7,908",
         "7,800 → 7,700",
-        "`exact_duplicate` 108, `near_duplicate` – → 100",
+        "`exact_duplicate` 108, `near_duplicate` 100 (new)",
     ]
     assert row(text, "`data/clean`") == ["`data/clean`", "`aaaa`", "`bbbb`"]
 
