@@ -22,29 +22,29 @@ help:  ## List the targets
 	@echo 'More arguments go in ARGS: make test ARGS="-k report -x", make repro ARGS="--force clean".'
 
 repro: $(INSTALLED)  ## The main job: raw data to a measured comparison; only what has changed runs again
-	@dvc repro $(ARGS)
-	@python -m tools.results
+	@$(BIN)/dvc repro $(ARGS)
+	@$(BIN)/python -m tools.results
 
 test: $(INSTALLED)  ## Run the tests, offline
-	OMP_NUM_THREADS=1 python -m pytest -n $(TEST_WORKERS) --benchmark-skip $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --benchmark-skip $(ARGS)
 
 bench: $(INSTALLED)  ## Run the benchmarks, one at a time
-	python -m pytest --benchmark-only $(ARGS)
+	$(BIN)/python -m pytest --benchmark-only $(ARGS)
 
 lint: $(INSTALLED)  ## Check format, lint and types
-	ruff format --check .
-	ruff check .
-	mypy
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 format: $(INSTALLED)  ## Format the code and mend what Ruff can
-	ruff format .
-	ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
 
 diff: $(INSTALLED)  ## Compare params, metrics and rows with a revision: make diff BASE=main
-	@python -m tools.pull_request "$(BASE)"
+	@$(BIN)/python -m tools.pull_request "$(BASE)"
 
 readme: $(INSTALLED)  ## Copy the results table of metrics/summary.json into README.md
-	@python -m tools.results --write README.md
+	@$(BIN)/python -m tools.results --write README.md
 
 # Works before set-up too: it is there to say what is missing.
 doctor:  ## Say what this machine has, what is missing and how to get it
@@ -54,7 +54,7 @@ doctor:  ## Say what this machine has, what is missing and how to get it
 lock:  ## Pin every version anew in requirements.lock; ARGS=--upgrade takes the newest
 	@test -x $(BIN)/uv || $(MAKE) setup
 	@cp requirements.lock $(VENV)/resolved.lock
-	env -u UV_FIND_LINKS -u UV_INDEX_URL -u UV_DEFAULT_INDEX uv pip compile --universal --python-version 3.11 \
+	env -u UV_FIND_LINKS -u UV_INDEX_URL -u UV_DEFAULT_INDEX $(BIN)/uv pip compile --universal --python-version 3.11 \
 		--group dev pyproject.toml --no-header --no-annotate --quiet --output-file $(VENV)/resolved.lock $(ARGS)
 	@{ echo '# Made by `make lock` from pyproject.toml. PyTorch brings its own CUDA packages, which are not in it.'; \
 		grep -Ev '^(nvidia-|cuda-|triton|#)' $(VENV)/resolved.lock; } > $(VENV)/requirements.lock
