@@ -404,8 +404,8 @@ def flows(summary: dict[str, Any]) -> list[Flow]:
         rows = summary["data"][stage]
         removed = sum(rows["removed"].values())
         train_only = train_only or rows["rows_in"] < before
-        # A stage that makes rows counts them among those it took in.
-        made = max(0, rows["rows_in"] - before) if stage == "augment" else 0
+        # Copies count among the rows that `augment` takes in; those let in are what it adds to the rows before.
+        made = max(0, rows["rows_out"] - before) if stage == "augment" else 0
         before = rows["rows_out"]
         bars.append(Flow(f"{stage} (train)" if train_only else stage, rows["rows_out"] - made, made, removed))
     return bars
