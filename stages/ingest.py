@@ -227,13 +227,16 @@ def canonical(table: Table, source: Source, path: Path, key: str) -> pl.DataFram
     )
 
 
+def is_blank(name: str) -> pl.Expr:
+    """Whether a cell is null or nothing but white space."""
+    return pl.col(name).is_null() | (pl.col(name).str.strip_chars() == "")
+
+
 def without_blanks(records: pl.DataFrame, has_ids: bool) -> Split:
     """Set aside rows without a text, and without an id where the data has ids."""
-    blank_text = pl.col("text").is_null() | (pl.col("text").str.strip_chars() == "")
-    blank_id = pl.col("id").is_null() | (pl.col("id").str.strip_chars() == "")
-    rules = [pl.when(blank_text).then(pl.lit("empty_text"))]
+    rules = [pl.when(is_blank("text")).then(pl.lit("empty_text"))]
     if has_ids:
-        rules.append(pl.when(blank_id).then(pl.lit("no_id")))
+        rules.append(pl.when(is_blank("id")).then(pl.lit("no_id")))
     marked = records.with_columns(rule=pl.coalesce(rules))
     return Split(
         kept=marked.filter(pl.col("rule").is_null()).select(RECORDS_SCHEMA.names()),
@@ -302,8 +305,8 @@ def labelled_ratings(rows: pl.DataFrame, bins: Sequence[RatingBin] | None) -> Sp
     number = pl.when(number.is_finite()).then(number)
     value = pl.when(pl.col("value").str.strip_chars() != "").then(pl.col("value").str.strip_chars())
     rules = [
-        pl.when(pl.col("id").is_null()).then(pl.lit("no_id")),
-        pl.when(pl.col("annotator").is_null()).then(pl.lit("no_annotator")),
+        pl.when(is_blank("id")).then(pl.lit("no_id")),
+        pl.when(is_blank("annotator")).then(pl.lit("no_annotator")),
         pl.when(~pl.struct("id", "annotator").is_first_distinct()).then(pl.lit("rated_twice")),
     ]
     if bins is not None:

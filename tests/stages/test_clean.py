@@ -1,0 +1,282 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+from stages import clean
+from stages.lib.artifacts import REMOVED_SCHEMA, read_json
+from stages.lib.errors import InputError
+
+ALL_RULES = [
+    "repair_unicode",
+    "html_to_text",
+    "remove_control_characters",
+    "redact_email",
+    "redact_url",
+    "redact_phone",
+    "collapse_white_space",
+]
+SECTION: dict[str, Any] = {
+    "rules": ALL_RULES,
+    "min_characters": 2,
+    "max_characters": 60,
+    "near_duplicates": {"shingle_characters": 5, "permutations": 128, "min_jaccard": 0.8},
+}
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_params(**changed: Any) -> None:
+    Path("params.yaml").write_text(yaml.safe_dump({"clean": SECTION | changed}))
+
+
+def write_input(rows: list[tuple[str, str, str | None]]) -> None:
+    """Ingested records `(id, text, label)`, with two ratings each."""
+    folder = Path("data/ingested")
+    folder.mkdir(parents=True, exist_ok=True)
+    nothing = pl.lit(None, pl.String)
+    records = pl.DataFrame(rows, schema=dict.fromkeys(("id", "text", "label"), pl.String), orient="row").select(
+        "id",
+        "text",
+        "label",
+        nothing.alias("reference_label"),
+        nothing.alias("response"),
+        source=pl.lit("s"),
+        origin="id",
+    )
+    records.write_parquet(folder / "records.parquet")
+    ratings = [(row[0], annotator, 1.0, row[2]) for row in rows for annotator in ("01", "02")]
+    schema = {"id": pl.String, "annotator": pl.String, "rating": pl.Float64, "label": pl.String}
+    pl.DataFrame(ratings, schema=schema, orient="row").write_parquet(folder / "ratings.parquet")
+
+
+def run(rows: list[tuple[str, str, str | None]], **changed: Any) -> dict[str, Any]:
+    write_params(**changed)
+    write_input(rows)
+    clean.main()
+    metrics: dict[str, Any] = read_json("metrics/clean.json")
+    assert metrics["rows_in"] == metrics["rows_out"] + sum(metrics["removed"].values())
+    assert metrics["rows_in"] == len(rows)
+    assert metrics["rows_out"] == read("records").height
+    assert sum(metrics["removed"].values()) == read("removed").height
+    return metrics
+
+
+def read(name: str) -> pl.DataFrame:
+    return pl.read_parquet(f"data/clean/{name}.parquet")
+
+
+def test_rows_and_their_ratings_come_out(workplace: Path) -> None:
+    metrics = run([("a", "the phone is good", "x"), ("b", "a", "x"), ("c", "bad battery", "y")])
+    assert read("records").columns == [
+        "id",
+        "text",
+        "label",
+        "reference_label",
+        "response",
+        "source",
+        "origin",
+        "near_duplicate_group",
+    ]
+    assert read("records").select("id", "text", "near_duplicate_group").rows() == [
+        ("a", "the phone is good", "a"),
+        ("c", "bad battery", "c"),
+    ]
+    assert read("ratings")["id"].to_list() == ["a", "a", "c", "c"]
+    assert metrics["labels"] == {"x": 1, "y": 1}
+    assert metrics["changed"] == dict.fromkeys(ALL_RULES, 0)
+
+
+def test_each_change_of_each_row_is_written_down(workplace: Path) -> None:
+    metrics = run([("a", " me &amp; you\n", "x"), ("b", "nothing to do", "x"), ("c", "see www.x.y, you", "x")])
+    assert read("changed").schema == REMOVED_SCHEMA
+    assert read("changed").rows() == [
+        ("a", "html_to_text", " me &amp; you\n", " me & you\n"),
+        ("c", "redact_url", "see www.x.y, you", "see <URL>, you"),
+        ("a", "collapse_white_space", " me & you\n", "me & you"),
+    ]
+    assert read("records")["text"].to_list() == ["me & you", "nothing to do", "see <URL>, you"]
+    assert metrics["changed"] == dict.fromkeys(ALL_RULES, 0) | {
+        "html_to_text": 1,
+        "redact_url": 1,
+        "collapse_white_space": 1,
+    }
+    assert metrics["rows_changed"] == 2
+
+
+def test_rules_run_in_the_order_of_the_params(workplace: Path) -> None:
+    rows: list[tuple[str, str, str | None]] = [("a", "mail a@b.cd&lt;br&gt;now", "x")]
+    run(rows, rules=["html_to_text", "redact_email"])
+    assert read("records")["text"].to_list() == ["mail <EMAIL> now"]
+    assert read("changed")["rule"].to_list() == ["html_to_text", "redact_email"]
+    run(rows, rules=["redact_email", "html_to_text"])
+    assert read("changed")["rule"].to_list() == ["redact_email", "html_to_text"]
+
+
+def test_no_rules(workplace: Path) -> None:
+    run([("a", " two  words ", "x")], rules=[])
+    assert read("records")["text"].to_list() == [" two  words "]
+    assert read("changed").rows() == []
+
+
+def test_rows_that_cannot_be_used_are_removed(workplace: Path) -> None:
+    metrics = run(
+        [
+            ("empty", " \n", "x"),
+            ("short", "!", "x"),
+            ("long", "x" * 61, "x"),
+            ("edge", "y" * 60, "x"),
+            ("two", "ok", "x"),
+            ("unlabelled", "no label here", None),
+        ]
+    )
+    assert read("records")["id"].to_list() == ["edge", "two"]
+    assert read("removed").rows() == [
+        ("empty", "empty_text", "", None, None),
+        ("short", "min_characters", "!", None, None),
+        ("long", "max_characters", "x" * 61, None, None),
+        ("unlabelled", "no_label", "no label here", None, None),
+    ]
+    assert metrics["removed"] == {
+        "empty_text": 1,
+        "min_characters": 1,
+        "max_characters": 1,
+        "no_label": 1,
+        "exact_duplicate": 0,
+        "near_duplicate": 0,
+    }
+
+
+def test_the_first_row_of_each_group_stays(workplace: Path) -> None:
+    metrics = run(
+        [
+            ("a", "the battery of this phone is great", "good"),
+            ("b", "something else altogether", "bad"),
+            ("c", "The battery of this phone is GREAT!", "bad"),
+            ("d", "the battery of this phone is  great", "good"),
+            ("e", "something else altogether", "bad"),
+        ]
+    )
+    assert read("records").select("id", "near_duplicate_group").rows() == [("a", "a"), ("b", "b")]
+    assert read("removed").rows() == [
+        ("c", "near_duplicate", "The battery of this phone is GREAT!", None, "a"),
+        ("d", "exact_duplicate", "the battery of this phone is great", None, "a"),
+        ("e", "exact_duplicate", "something else altogether", None, "b"),
+    ]
+    assert metrics["near_duplicate_groups"] == 2
+    assert metrics["near_duplicate_groups_with_conflicting_labels"] == 1
+
+
+def test_removed_keeps_the_four_columns_of_every_stage(workplace: Path) -> None:
+    run([("a", "some text", "x"), ("b", "some text", "x")])
+    assert read("removed").select(REMOVED_SCHEMA.names()).schema == REMOVED_SCHEMA
+
+
+def fails() -> str:
+    with pytest.raises(InputError) as caught:
+        clean.main()
+    assert not Path("data/clean").exists()
+    assert not Path("metrics").exists()
+    return str(caught.value)
+
+
+def test_an_unknown_rule_lists_the_known_ones(workplace: Path) -> None:
+    write_params(rules=["html_to_txt"])
+    message = fails()
+    assert "`clean.rules`" in message
+    assert f"no rule 'html_to_txt'; stages/lib/text_rules.py has {ALL_RULES}" in message
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"rules": ["redact_url", "redact_url"]}, "a rule is named twice"),
+        ({"min_characters": 0}, "`clean.min_characters` = 0"),
+        ({"min_characters": 61}, "min_characters 61 is more than max_characters 60"),
+        ({"near_duplicates": SECTION["near_duplicates"] | {"min_jaccard": 1.2}}, "min_jaccard` = 1.2"),
+        ({"near_duplicates": SECTION["near_duplicates"] | {"min_jaccard": 0.0}}, "min_jaccard` = 0.0"),
+        ({"near_duplicate": {}}, "`clean.near_duplicate` = {} is not a known key; did you mean `near_duplicates`?"),
+    ],
+)
+def test_wrong_params(workplace: Path, changed: dict[str, Any], expected: str) -> None:
+    write_params(**changed)
+    assert expected in fails()
+
+
+def test_no_row_is_left(workplace: Path) -> None:
+    write_params()
+    write_input([("a", "!", "x"), ("b", "good", None)])
+    assert "no row of 2 is left ({'min_characters': 1, 'no_label': 1})" in fails()
+
+
+def environment(repository: Path, **more: str) -> dict[str, str]:
+    return {"PYTHONPATH": str(repository), "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **more}
+
+
+def test_the_same_bytes_again_with_another_hash_seed_and_more_threads(workplace: Path, repository: Path) -> None:
+    write_params()
+    write_input([(str(n), f"row {n % 40} of many &amp; more www.x{n % 7}.y", "xyz"[n % 3]) for n in range(200)])
+    found = []
+    for number in ("1", "2"):
+        more = {"PYTHONHASHSEED": number, "POLARS_MAX_THREADS": number, "RAYON_NUM_THREADS": number}
+        command = [sys.executable, "-m", "stages.clean"]
+        subprocess.run(command, env=environment(repository, **more), check=True)
+        found.append({path.name: path.read_bytes() for path in Path("data/clean").iterdir()})
+    assert found[0] == found[1]
+
+
+def test_a_full_disk_leaves_nothing_and_says_so(workplace: Path, repository: Path) -> None:
+    write_params()
+    write_input([(str(n), f"row {n * 7919 % 10007} is not like {n * 104729 % 7919}", "x") for n in range(500)])
+    code = (
+        "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); "
+        "runpy.run_module('stages.clean', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(repository), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: data/.clean.partial/records.parquet: File too large")
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in Path("data").iterdir()] == ["ingested"]
+    assert not Path("metrics").exists()
+
+
+def test_a_kill_in_the_middle_leaves_no_output(workplace: Path, repository: Path) -> None:
+    write_params()
+    write_input([("a", "some text", "x")])
+    # Stops between the files of the output, as long as it takes to be killed.
+    code = (
+        "import time, stages.clean as clean\n"
+        "write = clean.write_parquet\n"
+        "def slow(frame, path):\n"
+        "    write(frame, path)\n"
+        "    time.sleep(60)\n"
+        "clean.write_parquet = slow\n"
+        "clean.main()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment(repository))
+    partial = Path("data/.clean.partial/records.parquet")
+    deadline = time.monotonic() + 30
+    while not partial.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert partial.exists()
+    assert not Path("data/clean").exists()
+    assert not Path("metrics").exists()
+
+    clean.main()
+    assert read("records")["id"].to_list() == ["a"]
+    assert sorted(path.name for path in Path("data").iterdir()) == ["clean", "ingested"]

@@ -1,0 +1,455 @@
+import functools
+import hashlib
+import http.server
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages import fetch
+from stages.lib.artifacts import read_json
+from stages.lib.errors import InputError
+
+FILES = {
+    "pkg-1.0/data/a.txt": b"alpha\r\n",
+    "pkg-1.0/data/sub/b.txt": b"beta\r\n",
+    "pkg-1.0/setup.py": b"raise SystemExit",
+}
+CONTENT = {"a.txt": b"alpha\r\n", "sub/b.txt": b"beta\r\n"}
+
+
+def tar_gz(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def wheel(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+SDIST = tar_gz(FILES)
+SHA256 = hashlib.sha256(SDIST).hexdigest()
+OTHER = "0" * 64
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty repository in which no index is configured but one that nobody answers at."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple/")
+    for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_NO_INDEX", "PIP_CERT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(fetch, "DOWNLOAD_ATTEMPTS", 1)
+    return tmp_path
+
+
+def write_params(max_unpacked_mib: int = 1, **changed: Any) -> None:
+    asset: dict[str, Any] = {
+        "source": "pkg-1.0.tar.gz",
+        "sha256": SHA256,
+        "unpack": ["pkg-1.0/data"],
+        "strip_carriage_returns": False,
+        "path": "data/raw/asset",
+        "licence": "MIT",
+        "cite": "Somebody (2020).",
+    }
+    asset.update(changed)
+    section = {"max_unpacked_mib": max_unpacked_mib, "timeout_seconds": 5, "assets": {"asset": asset}}
+    Path("params.yaml").write_text(yaml.safe_dump({"fetch": section}))
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["fetch", *(arguments or ("asset",))])
+    fetch.main()
+
+
+def fails(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    with pytest.raises(InputError) as caught:
+        run(monkeypatch, *arguments)
+    assert not Path("data/raw/asset").exists()
+    assert not Path("data/raw/.asset.partial").exists()
+    assert not Path("metrics").exists()
+    return str(caught.value)
+
+
+def content(folder: str = "data/raw/asset") -> dict[str, bytes]:
+    root = Path(folder)
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def server(workplace: Path) -> Iterator[str]:
+    """Serves the folder `served` over HTTP."""
+    root = workplace / "served"
+    root.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name that the base class has)
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(root))) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{httpd.server_address[1]}"
+        httpd.shutdown()
+        thread.join()
+
+
+def publish(files: dict[str, bytes], with_hashes: bool = True) -> None:
+    """Lay out a simple package index (PEP 503) with one package."""
+    folder = Path("served/simple/pkg")
+    folder.mkdir(parents=True)
+    lines = []
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+        fragment = f"#sha256={hashlib.sha256(data).hexdigest()}" if with_hashes else ""
+        lines.append(f'<a href="{name}{fragment}">{name}</a>')
+    (folder / "index.html").write_text("<!DOCTYPE html><html><body>" + "\n".join(lines) + "</body></html>")
+
+
+def test_a_local_archive(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("pkg-1.0.tar.gz").write_bytes(SDIST)
+    write_params()
+    run(monkeypatch)
+    assert content() == CONTENT
+    metrics = read_json("metrics/fetch/asset.json")
+    assert list(metrics) == ["files", "unpacked_mib", "download_mib", "fetch_seconds"]
+    assert metrics["files"] == 2
+    assert metrics["download_mib"] == pytest.approx(len(SDIST) / 2**20, abs=1e-6)
+
+
+def test_a_local_file_is_kept_as_it_is_and_needs_no_hash(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("rows.csv").write_bytes(b"id,text\r\n")
+    write_params(source="rows.csv", sha256=None, unpack=None)
+    run(monkeypatch)
+    assert content() == {"rows.csv": b"id,text\r\n"}
+
+
+def test_a_local_folder_is_copied(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("mine/sub").mkdir(parents=True)
+    Path("mine/sub/x.txt").write_bytes(b"x")
+    write_params(source="mine", sha256=None, unpack=None)
+    run(monkeypatch)
+    assert content() == {"sub/x.txt": b"x"}
+
+
+def test_a_folder_has_no_hash(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("mine").mkdir()
+    write_params(source="mine")
+    assert "must be null" in fails(monkeypatch)
+
+
+def test_an_empty_folder(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("mine").mkdir()
+    write_params(source="mine", sha256=None, unpack=None)
+    assert "there is no file in it" in fails(monkeypatch)
+
+
+def test_a_folder_larger_than_allowed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("mine").mkdir()
+    Path("mine/big").write_bytes(bytes(2 << 20))
+    write_params(source="mine", sha256=None, unpack=None)
+    assert "holds 2.0 MiB, more than `fetch.max_unpacked_mib` = 1" in fails(monkeypatch)
+
+
+def test_carriage_returns_are_stripped_where_asked(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("pkg-1.0.tar.gz").write_bytes(SDIST)
+    write_params(strip_carriage_returns=True)
+    run(monkeypatch)
+    assert content() == {"a.txt": b"alpha\n", "sub/b.txt": b"beta\n"}
+
+
+def test_a_new_run_leaves_nothing_of_the_old(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("data/raw/asset").mkdir(parents=True)
+    Path("data/raw/asset/stale.txt").touch()
+    Path("pkg-1.0.tar.gz").write_bytes(SDIST)
+    write_params()
+    run(monkeypatch)
+    assert content() == CONTENT
+
+
+def test_a_wrong_hash_names_expected_seen_and_source(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("pkg-1.0.tar.gz").write_bytes(SDIST)
+    write_params(sha256=OTHER)
+    message = fails(monkeypatch)
+    assert message.startswith(f"pkg-1.0.tar.gz: expected SHA-256 {OTHER}, seen {SHA256}")
+    assert "fetch.assets.asset.sha256" in message
+
+
+def test_no_such_local_file(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_params()
+    assert fails(monkeypatch) == "pkg-1.0.tar.gz: no such file; correct `fetch.assets.asset.source`"
+
+
+def test_a_missing_member(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("pkg-1.0.tar.gz").write_bytes(SDIST)
+    write_params(unpack=["pkg-1.0/date"])
+    assert "no file at 'pkg-1.0/date' in the archive; 'pkg-1.0' holds data, setup.py" in fails(monkeypatch)
+
+
+def test_a_member_that_points_outside(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evil = tar_gz({"../../evil.txt": b"evil", **FILES})
+    Path("pkg-1.0.tar.gz").write_bytes(evil)
+    write_params(sha256=hashlib.sha256(evil).hexdigest())
+    assert "points outside" in fails(monkeypatch)
+    assert not list(workplace.parent.rglob("evil.txt"))
+
+
+def test_an_archive_that_unpacks_to_more_than_allowed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = tar_gz({"pkg-1.0/data/zeros": bytes(3 << 20)})
+    Path("pkg-1.0.tar.gz").write_bytes(bomb)
+    write_params(sha256=hashlib.sha256(bomb).hexdigest())
+    assert "unpacks to more than 1 MiB" in fails(monkeypatch)
+
+
+def test_an_address(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("served/pkg 1.tar.gz").write_bytes(SDIST)
+    write_params(source=f"{server}/pkg%201.tar.gz")
+    run(monkeypatch)
+    assert content() == CONTENT
+    assert Path(".cache/fetch", SHA256, "pkg 1.tar.gz").read_bytes() == SDIST
+
+
+def test_a_download_is_kept_for_the_next_run(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = Path("served/pkg.tar.gz")
+    served.write_bytes(SDIST)
+    write_params(source=f"{server}/pkg.tar.gz")
+    run(monkeypatch)
+    served.unlink()
+    run(monkeypatch)
+    assert content() == CONTENT
+
+
+def test_a_damaged_download_in_the_cache_is_fetched_again(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("served/pkg.tar.gz").write_bytes(SDIST)
+    write_params(source=f"{server}/pkg.tar.gz")
+    run(monkeypatch)
+    Path(".cache/fetch", SHA256, "pkg.tar.gz").write_bytes(b"damaged")
+    run(monkeypatch)
+    assert Path(".cache/fetch", SHA256, "pkg.tar.gz").read_bytes() == SDIST
+
+
+def test_a_wrong_hash_of_an_address_is_not_kept(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("served/pkg.tar.gz").write_bytes(SDIST)
+    write_params(source=f"{server}/pkg.tar.gz", sha256=OTHER)
+    assert f"expected SHA-256 {OTHER}, seen {SHA256}" in fails(monkeypatch)
+    assert not list(Path(".cache/fetch").glob("*"))
+
+
+def test_an_address_that_is_not_there(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_params(source=f"{server}/absent.tar.gz")
+    message = fails(monkeypatch)
+    assert f"{server}/absent.tar.gz: cannot be downloaded" in message
+    assert "give its path as `source`" in message
+
+
+def test_an_address_without_a_network(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_params(source="http://127.0.0.1:9/pkg.tar.gz")
+    message = fails(monkeypatch)
+    assert message.startswith("http://127.0.0.1:9/pkg.tar.gz: cannot be downloaded")
+    assert "give its path as `source`" in message
+
+
+def test_another_protocol(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec
+
+    with fsspec.open("memory://bucket/pkg.tar.gz", "wb") as file:
+        file.write(SDIST)
+    write_params(source="memory://bucket/pkg.tar.gz")
+    run(monkeypatch)
+    assert content() == CONTENT
+
+
+def test_a_protocol_whose_package_is_not_installed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    write_params(source="s3://bucket/pkg.tar.gz")
+    assert "s3fs" in fails(monkeypatch)
+
+
+@pytest.mark.parametrize("with_hashes", [True, False])
+def test_a_release_on_the_configured_index(server: str, monkeypatch: pytest.MonkeyPatch, with_hashes: bool) -> None:
+    # The wheel would be preferred for installing; the hash decides. The source archive is not run.
+    publish({"pkg-1.0-py3-none-any.whl": wheel(FILES), "pkg-1.0.tar.gz": SDIST, "pkg-1.1.tar.gz": b"x"}, with_hashes)
+    monkeypatch.setenv("PIP_INDEX_URL", f"{server}/simple/")
+    write_params(source="pypi:pkg==1.0")
+    run(monkeypatch)
+    assert content() == CONTENT
+    assert [path.name for path in Path(".cache/fetch", SHA256).iterdir()] == ["pkg-1.0.tar.gz"]
+
+
+def test_a_wheel_for_another_platform(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = wheel(FILES)
+    publish({"pkg-1.0-cp27-cp27m-win32.whl": data})
+    monkeypatch.setenv("PIP_INDEX_URL", f"{server}/simple/")
+    write_params(source="pypi:pkg==1.0", sha256=hashlib.sha256(data).hexdigest())
+    run(monkeypatch)
+    assert content() == CONTENT
+
+
+def test_a_release_in_a_folder_of_links_without_a_network(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("links").mkdir()
+    Path("links/pkg-1.0.tar.gz").write_bytes(SDIST)
+    monkeypatch.setenv("PIP_FIND_LINKS", str(workplace / "links"))
+    write_params(source="pypi:pkg==1.0")
+    run(monkeypatch)
+    assert content() == CONTENT
+
+
+def test_a_release_with_another_hash(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish({"pkg-1.0.tar.gz": SDIST})
+    monkeypatch.setenv("PIP_INDEX_URL", f"{server}/simple/")
+    write_params(source="pypi:pkg==1.0", sha256=OTHER)
+    message = fails(monkeypatch)
+    assert message.startswith(f"pypi:pkg==1.0: expected SHA-256 {OTHER}, seen pkg-1.0.tar.gz {SHA256}")
+
+
+def test_no_such_release(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish({"pkg-1.0.tar.gz": SDIST})
+    monkeypatch.setenv("PIP_INDEX_URL", f"{server}/simple/")
+    write_params(source="pypi:pkg==2.0")
+    assert fails(monkeypatch).startswith("pypi:pkg==2.0: no such release on")
+
+
+def test_a_release_without_a_network(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_params(source="pypi:pkg==1.0")
+    message = fails(monkeypatch)
+    assert message.startswith("pypi:pkg==1.0: no package index can be reached (http://127.0.0.1:9/simple/:")
+    assert "give its path as `source`" in message
+
+
+def test_credentials_of_an_index_are_not_shown(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://me:secret@127.0.0.1:9/simple/")
+    write_params(source="pypi:pkg==1.0")
+    assert "secret" not in fails(monkeypatch)
+
+
+def test_a_hub_snapshot(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    revision = "0123456789abcdef0123456789abcdef01234567"
+
+    def download(repository: str, *, repo_type: str, revision: str, local_dir: Path, etag_timeout: float) -> None:
+        (local_dir / ".cache").mkdir()
+        (local_dir / ".cache" / "x").touch()
+        (local_dir / "asked.json").write_text(json.dumps([repository, repo_type, revision]))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    for prefix, kind in (("", "model"), ("datasets/", "dataset")):
+        write_params(source=f"hf:{prefix}owner/name-1.5@{revision}", sha256=None, unpack=None)
+        run(monkeypatch)
+        assert list(content()) == ["asked.json"]
+        assert read_json("data/raw/asset/asked.json") == ["owner/name-1.5", kind, revision]
+
+
+def test_a_hub_without_a_network(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def download(*_: object, **__: object) -> None:
+        raise LocalEntryNotFoundError("no connection")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    source = f"hf:owner/name@{'a' * 40}"
+    write_params(source=source, sha256=None, unpack=None)
+    message = fails(monkeypatch)
+    assert message.startswith(f"{source}: cannot be downloaded (no connection)")
+    assert "give its path as `source`" in message
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"source": "pypi:pkg"}, "must be pypi:NAME==VERSION"),
+        ({"source": "hf:owner/name", "sha256": None, "unpack": None}, "40 hexadecimal digits"),
+        ({"source": "hf:owner/name@main", "sha256": None, "unpack": None}, "40 hexadecimal digits"),
+        ({"source": f"hf:owner/name@{'a' * 40}"}, "must be null"),
+        ({"source": "https://example.org/x.zip", "sha256": None}, "`sha256` must say what is expected"),
+        ({"source": "pypi:pkg==1", "sha256": None}, "`sha256` must say what is expected"),
+        ({"sha256": "abc"}, "`fetch.assets.asset.sha256` = 'abc'"),
+        ({"path": "data"}, "must be a folder below data/ or models/"),
+        ({"path": "data/../../elsewhere"}, "must be a folder below data/ or models/"),
+        ({"path": "/tmp/asset"}, "must be a folder below data/ or models/"),  # noqa: S108 (it must be refused)
+        ({"unpack": []}, "`fetch.assets.asset.unpack` = []"),
+        ({"sha265": "x"}, "`fetch.assets.asset.sha265` = 'x' is not a known key"),
+    ],
+)
+def test_wrong_params(workplace: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], expected: str) -> None:
+    write_params(**changed)
+    assert expected in fails(monkeypatch)
+
+
+@pytest.mark.parametrize("arguments", [("other",), ("asset", "asset")])
+def test_wrong_arguments(workplace: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
+    write_params()
+    assert "where <asset> is one of ['asset']" in fails(monkeypatch, *arguments)
+
+
+def test_pip_config_as_pip_prints_it() -> None:
+    listing = "\n".join(
+        [
+            ":env:.find-links='/links ./more'",
+            "global.cert='/certificates.pem'",
+            "global.extra-index-url='\\nhttps://a/simple\\nhttps://b/simple'",
+            "global.index-url='https://mirror/simple'",
+            "download.index-url='https://other/simple'",
+            "install.index-url='https://not-for-us/simple'",
+            "global.trusted-host='mirror'",
+        ]
+    )
+    assert fetch.parse_pip_config(listing, "https://default/simple") == fetch.PipSettings(
+        index_urls=["https://other/simple", "https://a/simple", "https://b/simple"],
+        find_links=["/links", "./more"],
+        trusted_hosts=["mirror"],
+        certificate="/certificates.pem",
+    )
+
+
+def test_pip_config_of_nothing() -> None:
+    assert fetch.parse_pip_config("", "https://default/simple") == fetch.PipSettings(
+        ["https://default/simple"], [], [], None
+    )
+
+
+def test_pip_config_without_an_index() -> None:
+    assert fetch.parse_pip_config("global.no-index='true'", "https://default/simple").index_urls == []
+
+
+def test_progress_without_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(fetch, "SECONDS_BETWEEN_LINES", 0.0)
+    chunks = [bytes(1 << 20), bytes(1 << 19)]
+    assert list(fetch.reported(iter(chunks), "fetch asset", 3 << 19)) == chunks
+    assert capsys.readouterr().err == "fetch asset: 1.0 of 1.5 MiB\nfetch asset: 1.5 of 1.5 MiB\n"
+
+
+def test_an_error_is_one_line_and_status_1(workplace: Path, repository: Path) -> None:
+    write_params()
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.fetch", "asset"],
+        env={"PYTHONPATH": str(repository)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: pkg-1.0.tar.gz: no such file; correct `fetch.assets.asset.source`\n",
+    )

@@ -1,0 +1,420 @@
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+from stages import ingest
+from stages.ingest import RatingBin, binned, content_ids
+from stages.lib.artifacts import REMOVED_SCHEMA, read_json
+from stages.lib.errors import InputError
+
+BINS = [
+    {"label": "negative", "at_least": None, "at_most": -0.5},
+    {"label": "positive", "at_least": 0.5, "at_most": None},
+    {"label": "neutral", "at_least": None, "at_most": None},
+]
+RATED: dict[str, Any] = {
+    "name": "tweets",
+    "file": "texts.txt",
+    "format": "tsv",
+    "header": False,
+    "columns": {"id": 1, "text": 3, "label": None, "reference_label": None, "response": None},
+    "ratings": {"file": "ratings.txt", "format": "tsv", "header": False, "columns": {"id": 1, "ratings": 2}},
+}
+PLAIN: dict[str, Any] = {
+    "name": "bank",
+    "file": "rows.csv",
+    "format": "csv",
+    "header": True,
+    "columns": {"id": None, "text": "text", "label": "category", "reference_label": None, "response": None},
+    "ratings": None,
+}
+
+
+@pytest.fixture
+def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data" / "raw" / "mine"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def write_params(*sources: dict[str, Any], bins: Any = None, seed: int = 1, **changed: Any) -> None:
+    section = {"path": "data/raw/mine", "max_reject_fraction": 0.01, "sources": list(sources), "rating_bins": bins}
+    Path("params.yaml").write_text(yaml.safe_dump({"seed": seed, "ingest": section | changed}))
+
+
+def source(base: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    """A source with other values; `columns` and `ratings` are merged."""
+    result = copy.deepcopy(base)
+    for key, value in changed.items():
+        result[key] = result[key] | value if isinstance(value, dict) and isinstance(result[key], dict) else value
+    return result
+
+
+def records() -> pl.DataFrame:
+    return pl.read_parquet("data/ingested/records.parquet")
+
+
+def ratings() -> pl.DataFrame:
+    return pl.read_parquet("data/ingested/ratings.parquet")
+
+
+def removed(name: str = "removed") -> list[tuple[Any, ...]]:
+    frame = pl.read_parquet(f"data/ingested/{name}.parquet")
+    assert frame.schema == REMOVED_SCHEMA
+    return frame.rows()
+
+
+def metrics() -> dict[str, Any]:
+    result: dict[str, Any] = read_json("metrics/ingest.json")
+    assert result["rows_in"] == result["rows_out"] + sum(result["removed"].values())
+    return result
+
+
+def fails() -> str:
+    with pytest.raises(InputError) as caught:
+        ingest.main()
+    assert not Path("data/ingested").exists()
+    assert not Path("metrics").exists()
+    return str(caught.value)
+
+
+def write_rated(raw: Path, lists: dict[str, Any]) -> None:
+    texts = [f"{key}\t0.1\ttext {key}" for key in lists]
+    lines = [f"{key}\t{json.dumps(values)}" for key, values in lists.items()]
+    (raw / "texts.txt").write_bytes("\r\n".join(texts).encode())
+    (raw / "ratings.txt").write_bytes(("\ufeff" + "\r\n".join(lines) + "\r\n").encode())
+
+
+def test_texts_and_ratings_in_two_files(raw: Path) -> None:
+    write_rated(raw, {"a": [4, 4, 3], "b": [0, 0, 1], "c": [-1, 2, -4, -4]})
+    write_params(RATED, bins=BINS)
+    ingest.main()
+    frame = records()
+    assert frame.columns == ["id", "text", "label", "reference_label", "response", "source", "origin"]
+    assert set(frame.dtypes) == {pl.String}
+    assert frame.select("id", "text", "reference_label", "response", "source", "origin").rows() == [
+        ("tweets:a", "text a", "positive", None, "tweets", "texts.txt:1"),
+        ("tweets:b", "text b", "neutral", None, "tweets", "texts.txt:2"),
+        ("tweets:c", "text c", "negative", None, "tweets", "texts.txt:3"),
+    ]
+    assert frame["label"][0] == "positive"
+    assert ratings().schema == {"id": pl.String, "annotator": pl.String, "rating": pl.Float64, "label": pl.String}
+    assert ratings().filter(pl.col("id") == "tweets:c").rows() == [
+        ("tweets:c", "01", -1.0, "negative"),
+        ("tweets:c", "02", 2.0, "positive"),
+        ("tweets:c", "03", -4.0, "negative"),
+        ("tweets:c", "04", -4.0, "negative"),
+    ]
+    assert removed() == removed("removed_ratings") == []
+    assert metrics()["sources"]["tweets"] == {
+        "rows": 3,
+        "ragged_rows": 0,
+        "ratings": 10,
+        "rows_without_ratings": 0,
+        "rated_without_text": 0,
+    }
+
+
+def test_the_given_label_is_one_raters_in_proportion(raw: Path) -> None:
+    write_rated(raw, {str(key): [4, -4, -4, -4] for key in range(2000)})
+    write_params(RATED, bins=BINS)
+    ingest.main()
+    share = (records()["label"] == "positive").mean()
+    assert share == pytest.approx(0.25, abs=0.03)
+    assert metrics()["given_label_accuracy"] == pytest.approx(1 - float(str(share)), abs=1e-6)
+    assert sum(metrics()["labels"].values()) == 2000
+
+
+def test_a_row_keeps_its_given_label_when_others_are_added_or_moved(raw: Path) -> None:
+    lists = {str(key): [4, -4, 0] for key in range(50)}
+    write_rated(raw, lists)
+    write_params(RATED, bins=BINS)
+    ingest.main()
+    before = dict(records().select("id", "label").rows())
+    write_rated(raw, {"new": [1, 2, 3]} | dict(reversed(list(lists.items()))))
+    ingest.main()
+    after = dict(records().select("id", "label").rows())
+    assert before == {key: after[key] for key in before}
+    write_params(RATED, bins=BINS, seed=2)
+    ingest.main()
+    assert before != {key: label for key, label in records().select("id", "label").rows() if key in before}
+
+
+def test_rated_rows_without_text_and_texts_without_rating_are_counted(raw: Path) -> None:
+    write_rated(raw, {"a": [4], "b": [1]})
+    (raw / "texts.txt").write_text("a\t0\tone\nz\t0\ttwo\n")
+    write_params(RATED, bins=BINS)
+    ingest.main()
+    assert records().select("id", "label", "reference_label").rows() == [
+        ("tweets:a", "positive", "positive"),
+        ("tweets:z", None, None),
+    ]
+    assert ratings()["id"].to_list() == ["tweets:a"]
+    found = metrics()
+    assert found["rows_without_label"] == 1
+    assert found["sources"]["tweets"]["rows_without_ratings"] == 1
+    assert found["sources"]["tweets"]["rated_without_text"] == 1
+
+
+def test_a_null_among_the_ratings_is_no_rating_of_that_rater(raw: Path) -> None:
+    write_rated(raw, {"a": [None, 3]})
+    write_params(RATED, bins=BINS)
+    ingest.main()
+    assert ratings().rows() == [("tweets:a", "01", None, None), ("tweets:a", "02", 3.0, "positive")]
+    assert records()["label"].to_list() == ["positive"]
+
+
+def test_a_named_label_column_wins_over_the_raters(raw: Path) -> None:
+    write_rated(raw, {"a": [4, 4]})
+    write_params(source(RATED, columns={"label": 2}), bins=BINS)
+    ingest.main()
+    assert records().select("label", "reference_label").row(0) == ("0.1", "positive")
+
+
+def test_a_named_reference_column_wins_over_the_mean(raw: Path) -> None:
+    write_rated(raw, {"a": [4, 4]})
+    write_params(source(RATED, columns={"reference_label": 2}), bins=BINS)
+    ingest.main()
+    assert records().select("label", "reference_label").row(0) == ("positive", "0.1")
+
+
+def long_form(raw: Path, rows: str) -> dict[str, Any]:
+    (raw / "rows.csv").write_text("key,body\n1,one\n2,two\n")
+    (raw / "votes.csv").write_text("key,who,vote\n" + rows)
+    columns = {"id": "key", "text": "body", "label": None}
+    votes = {"file": "votes.csv", "format": "csv", "header": True}
+    votes_columns = {"id": "key", "annotator": "who", "rating": "vote"}
+    return source(PLAIN, columns=columns, ratings=votes | {"columns": votes_columns})
+
+
+def test_ratings_in_long_form_that_are_labels(raw: Path) -> None:
+    write_params(long_form(raw, "1,ann,spam\n1,bob,ham\n1,cy,ham\n2,bob,spam\n2,ann,ham\n"))
+    ingest.main()
+    assert ratings().rows() == [
+        ("bank:1", "ann", None, "spam"),
+        ("bank:1", "bob", None, "ham"),
+        ("bank:1", "cy", None, "ham"),
+        ("bank:2", "ann", None, "ham"),
+        ("bank:2", "bob", None, "spam"),
+    ]
+    # The majority; of equally frequent labels the alphabetically first.
+    assert records()["reference_label"].to_list() == ["ham", "ham"]
+    assert set(records()["label"]) <= {"ham", "spam"}
+
+
+def test_ratings_in_long_form_that_are_numbers(raw: Path) -> None:
+    write_params(long_form(raw, "1,ann,-2\n1,bob,1.5\n2,ann,3\n"), bins=BINS)
+    ingest.main()
+    assert ratings()["rating"].to_list() == [-2.0, 1.5, 3.0]
+    assert records()["reference_label"].to_list() == ["neutral", "positive"]
+
+
+def test_ratings_that_cannot_be_used_are_set_aside(raw: Path) -> None:
+    base = long_form(raw, "1,ann,2\n1,ann,3\n1,,4\n,bob,1\n2,bob,many\n2,ann,\n")
+    write_params(base, bins=BINS, max_reject_fraction=0.9)
+    ingest.main()
+    assert ratings().rows() == [("bank:1", "ann", 2.0, "positive"), ("bank:2", "ann", None, None)]
+    assert removed("removed_ratings") == [
+        ("votes.csv:3", "rated_twice", "ann 3", None),
+        ("votes.csv:4", "no_annotator", " 4", None),
+        ("votes.csv:5", "no_id", "bob 1", None),
+        ("votes.csv:6", "rating_not_a_number", "bob many", None),
+    ]
+    assert metrics()["removed_ratings"] == {
+        "no_annotator": 1,
+        "no_id": 1,
+        "rated_twice": 1,
+        "rating_not_a_number": 1,
+    }
+
+
+def test_too_many_ratings_that_are_no_numbers(raw: Path) -> None:
+    write_params(long_form(raw, "1,ann,good\n2,ann,bad\n"), bins=BINS)
+    message = fails()
+    assert "votes.csv:2: rating_not_a_number: 'ann good'; 2 of 2 ratings" in message
+    assert "null where a rating is itself a label" in message
+
+
+def test_too_many_ratings_that_are_no_list(raw: Path) -> None:
+    write_rated(raw, {"a": 3, "b": [[1]]})
+    write_params(RATED, bins=BINS)
+    message = fails()
+    assert "ratings.txt:1: ratings_not_a_list: '3'; 2 of 2 rows are no JSON list" in message
+    assert "ingest.sources.0.ratings.columns.ratings" in message
+
+
+def test_two_columns_and_no_ratings(raw: Path) -> None:
+    (raw / "rows.csv").write_text('text,category\n"card, lost",lost_card\nwhy a fee?,card_fee\n')
+    write_params(PLAIN)
+    ingest.main()
+    assert records().select("text", "label", "reference_label").rows() == [
+        ("card, lost", "lost_card", None),
+        ("why a fee?", "card_fee", None),
+    ]
+    assert ratings().height == 0
+    assert ratings().schema == {"id": pl.String, "annotator": pl.String, "rating": pl.Float64, "label": pl.String}
+    found = metrics()
+    assert found["labels"] == {"card_fee": 1, "lost_card": 1}
+    assert found["ratings"] == 0
+    assert "given_label_accuracy" not in found
+
+
+def test_several_sources_follow_one_another(raw: Path) -> None:
+    (raw / "rows.csv").write_text("text,category\none,x\n")
+    write_rated(raw, {"1": [4]})
+    write_params(PLAIN, RATED, bins=BINS)
+    ingest.main()
+    assert records()["source"].to_list() == ["bank", "tweets"]
+    assert metrics()["rows_in"] == 2
+
+
+def test_labels_that_are_numbers_become_text(raw: Path) -> None:
+    (raw / "rows.jsonl").write_text('{"text": "a", "category": 3}\n{"text": "b", "category": 4.5}\n')
+    write_params(source(PLAIN, file="rows.jsonl", format="jsonl"))
+    ingest.main()
+    assert records()["label"].to_list() == ["3", "4.5"]
+
+
+def test_parquet_and_responses(raw: Path) -> None:
+    pl.DataFrame({"text": ["a", "b"], "category": [0, None], "answer": ["x", ""]}).write_parquet(raw / "rows.parquet")
+    write_params(source(PLAIN, file="rows.parquet", format="parquet", columns={"response": "answer"}))
+    ingest.main()
+    assert records().select("label", "response").rows() == [("0", "x"), (None, None)]
+    assert metrics()["rows_without_label"] == 1
+
+
+def test_ids_from_the_content(raw: Path) -> None:
+    (raw / "rows.csv").write_text("text,category\nsame,a\nother,b\nsame,c\nsame,d\n")
+    write_params(PLAIN)
+    ingest.main()
+    first, other, second, third = records()["id"]
+    assert first.startswith("bank:")
+    assert len(first) == len("bank:") + 16
+    assert (second, third) == (f"{first}-2", f"{first}-3")
+    assert other not in (first, second, third)
+
+
+def test_content_ids_are_those_of_blake2b() -> None:
+    # Computed with coreutils: printf 'hello\x1f' | b2sum -l 64
+    found = content_ids(pl.Series(["hello"]), pl.Series([None], dtype=pl.String))
+    assert found.to_list() == ["35f4fae133c131ef"]
+
+
+def test_ids_that_occur_twice(raw: Path) -> None:
+    (raw / "rows.csv").write_text("id,text,category\n1,a,x\n2,b,x\n1,c,x\n")
+    write_params(source(PLAIN, columns={"id": "id"}))
+    message = fails()
+    assert "1 ids occur more than once, the first 'bank:1' at ['rows.csv:2', 'rows.csv:4']" in message
+    assert "set `ingest.sources.0.columns.id` to null" in message
+
+
+def test_rows_without_text_or_id_are_set_aside(raw: Path) -> None:
+    (raw / "rows.csv").write_text('id,text,category\n1,a,x\n2,,x\n3,"  ",x\n,d,x\n')
+    write_params(source(PLAIN, columns={"id": "id"}))
+    ingest.main()
+    assert records()["id"].to_list() == ["bank:1"]
+    assert removed() == [
+        ("rows.csv:3", "empty_text", "", None),
+        ("rows.csv:4", "empty_text", "  ", None),
+        ("rows.csv:5", "no_id", "d", None),
+    ]
+    assert metrics()["removed"] == {"empty_text": 2, "no_id": 1}
+
+
+def test_bytes_that_are_not_utf8_go_to_the_rejects(raw: Path) -> None:
+    lines = [f"row {number},x".encode() for number in range(199)]
+    (raw / "rows.csv").write_bytes(b"text,category\n" + b"\n".join([*lines[:4], b"caf\xe9,x", *lines[4:]]))
+    write_params(PLAIN)
+    ingest.main()
+    assert removed() == [("rows.csv:6", "not_utf8", "caf\\xe9,x", None)]
+    assert metrics()["rows_out"] == 199
+
+
+def test_too_many_bytes_that_are_not_utf8(raw: Path) -> None:
+    (raw / "rows.csv").write_bytes(b"text,category\na,x\ncaf\xe9,x\n")
+    write_params(PLAIN)
+    message = fails()
+    assert message.startswith("data/raw/mine/rows.csv:3: not_utf8: 'caf\\\\xe9,x'; 1 of 2 records cannot be read")
+    assert "`ingest.max_reject_fraction` = 0.01: convert it to UTF-8" in message
+
+
+def test_no_such_file(raw: Path) -> None:
+    (raw / "row.csv").touch()
+    write_params(PLAIN)
+    assert fails() == "data/raw/mine/rows.csv: no such file; data/raw/mine holds ['row.csv']"
+
+
+def test_a_missing_column(raw: Path) -> None:
+    (raw / "rows.csv").write_text("text,label\na,x\n")
+    write_params(PLAIN)
+    assert fails() == (
+        "data/raw/mine/rows.csv: no column 'category'; it has ['text', 'label']: "
+        "correct `ingest.sources.0.columns.label`"
+    )
+
+
+@pytest.mark.parametrize("content", ["", "text,category\n"])
+def test_a_file_of_zero_rows(raw: Path, content: str) -> None:
+    (raw / "rows.csv").write_text(content)
+    write_params(PLAIN)
+    assert "rows.csv: has no row" in fails()
+
+
+def test_rows_without_any_text(raw: Path) -> None:
+    (raw / "rows.csv").write_text("text,category\n,x\n,y\n")
+    write_params(PLAIN)
+    assert "no row with a text" in fails()
+
+
+@pytest.mark.parametrize(
+    ("sources", "changed", "expected"),
+    [
+        ([source(PLAIN, format="xlsx")], {}, "`ingest.sources.0.format` = 'xlsx'"),
+        ([PLAIN, PLAIN], {}, "each needs a name of its own"),
+        ([source(RATED, columns={"id": None})], {}, "ratings are joined by id"),
+        ([source(PLAIN, columns={"text": None})], {}, "`ingest.sources.0.columns.text"),
+        ([source(PLAIN, columns={"labels": "x"})], {}, "`ingest.sources.0.columns.labels` = 'x' is not a known key"),
+        ([PLAIN], {"max_reject_fraction": 1.5}, "`ingest.max_reject_fraction` = 1.5"),
+        ([], {}, "`ingest.sources` = []"),
+        ([PLAIN], {"rating_bins": []}, "`ingest.rating_bins` = []"),
+    ],
+)
+def test_wrong_params(raw: Path, sources: list[dict[str, Any]], changed: dict[str, Any], expected: str) -> None:
+    write_params(*sources, **changed)
+    assert expected in fails()
+
+
+def test_the_first_bin_that_fits_wins() -> None:
+    bins = [
+        RatingBin(label="low", at_least=None, at_most=-0.5),
+        RatingBin(label="odd", at_least=-1.0, at_most=0.0),
+        RatingBin(label="high", at_least=0.5, at_most=None),
+    ]
+    frame = pl.DataFrame({"rating": [-0.5, -0.4, 0.0, 0.4, 0.5, None]})
+    assert frame.select(binned(pl.col("rating"), bins)).to_series().to_list() == [
+        "low",
+        "odd",
+        "odd",
+        None,
+        "high",
+        None,
+    ]
+
+
+def test_the_same_bytes_again_with_another_hash_seed(raw: Path, repository: Path) -> None:
+    write_rated(raw, {str(key): [4, -4, 0, key % 5] for key in range(60)})
+    write_params(RATED, bins=BINS)
+    found = []
+    for hash_seed, threads in (("1", "1"), ("2", "2")):
+        environment = {"PYTHONPATH": str(repository), "PYTHONHASHSEED": hash_seed, "POLARS_MAX_THREADS": threads}
+        subprocess.run([sys.executable, "-m", "stages.ingest"], env=environment, check=True)
+        found.append({path.name: path.read_bytes() for path in Path("data/ingested").iterdir()})
+    assert found[0] == found[1]
