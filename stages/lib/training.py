@@ -111,7 +111,7 @@ def train(
         InputError: the loss is not finite.
     """
     device = next(module.parameters()).device
-    optimizer = torch.optim.AdamW(weight_decay_groups(module, weight_decay), lr=learning_rate)
+    optimizer = torch.optim.AdamW(weight_decay_groups(module, weight_decay), lr=learning_rate, fused=True)
     steps_per_epoch = -(-len(train_targets) // batch_size)
     total_steps = steps_per_epoch * max_epochs
     warmup_steps = max(1, round(warmup_fraction * total_steps))

@@ -1,0 +1,144 @@
+"""The whole DAG by `dvc repro`, on somebody else's data: two columns, 77 classes, no ratings, by params alone."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.conftest import WORDS
+from tests.pipeline_copy import write_params, write_pipeline_copy
+
+CLASSES = 77
+ROWS_PER_CLASS = 14
+DATA_STAGES = ["ingest", "clean", "annotation_qa", "split", "embed", "label_errors", "augment"]
+
+
+def write_two_columns(path: Path) -> None:
+    """Texts that name their class by a rare word among common ones."""
+    random = np.random.default_rng(5)
+    words = WORDS.split()
+    path.parent.mkdir(parents=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "category"])
+        for number in range(CLASSES * ROWS_PER_CLASS):
+            category = number % CLASSES
+            text = " ".join([*random.choice(words, 4), f"topic{category}", *random.choice(words, 4)])
+            writer.writerow([f"{text}, please?", f"class_{category:02}"])
+
+
+@dataclass(frozen=True)
+class Project:
+    """A forked project after its first `dvc repro`."""
+
+    folder: Path
+    first_run: str
+
+    def dvc(self, *arguments: str, hash_seed: str = "0") -> str:
+        environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONHASHSEED": hash_seed,
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", *arguments], cwd=self.folder, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"dvc {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def metrics(self, name: str) -> Any:
+        return json.loads((self.folder / f"metrics/{name}.json").read_text())
+
+    def output_hashes(self) -> dict[str, str]:
+        """MD5 of every output of the data stages, as DVC noted them."""
+        lock = yaml.safe_load((self.folder / "dvc.lock").read_text())["stages"]
+        outs = [out for stage in DATA_STAGES for out in lock[stage]["outs"] if out["path"].startswith("data/")]
+        return {out["path"]: out["md5"] for out in outs}
+
+
+@pytest.fixture(scope="module")
+def project(repository: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = tmp_path_factory.mktemp("smoke") / "fork"
+    params = write_pipeline_copy(repository, folder, tiny_encoder, feedback_rows=3)
+    write_two_columns(folder / "data/mine/questions.csv")
+    # What README tells a forker to change.
+    params["ingest"] |= {
+        "path": "data/mine",
+        "sources": [
+            {
+                "name": "questions",
+                "file": "questions.csv",
+                "format": "csv",
+                "header": True,
+                "columns": {
+                    "id": None,
+                    "text": "text",
+                    "label": "category",
+                    "reference_label": None,
+                    "response": None,
+                },
+                "ratings": None,
+            }
+        ],
+        "rating_bins": None,
+    }
+    write_params(folder, params)
+    project = Project(folder, "")
+    project.dvc("init", "--no-scm", "-q")
+    (folder / ".dvc/config").write_text((repository / ".dvc/config").read_text() + "[core]\n    no_scm = true\n")
+    return Project(folder, project.dvc("repro"))
+
+
+def test_every_stage_ran_and_what_needs_ratings_says_that_there_are_none(project: Project) -> None:
+    summary = project.metrics("summary")
+    assert set(summary["approaches"]) == {"linear_probe", "lora", "full"}
+    assert set(summary["baselines"]) == {"majority", "tfidf"}
+    for scores in [*summary["approaches"].values(), *summary["baselines"].values()]:
+        for key in ("accuracy", "macro_f1"):
+            assert scores[f"{key}_ci95_low"] <= scores[key] <= scores[f"{key}_ci95_high"]
+        for key in ("train_seconds", "peak_memory_mib", "trainable_parameters"):
+            assert scores[key] > 0
+    assert summary["baselines"]["tfidf"]["accuracy"] > 0.9
+    agreement = project.metrics("annotation_qa")
+    assert agreement["ratings"] == 0
+    assert "krippendorff_alpha_nominal" not in agreement
+    assert project.metrics("clean")["rows_out"] == CLASSES * ROWS_PER_CLASS
+    assert "average_precision" not in json.dumps(project.metrics("label_errors"))
+    assert (project.folder / "report/index.html").stat().st_size > 10_000
+
+
+def test_again_at_once_nothing_runs(project: Project) -> None:
+    assert "Running stage" not in project.dvc("repro")
+    assert "up to date" in project.dvc("status")
+
+
+def test_data_stages_give_the_same_bytes_for_another_hash_seed_and_other_workers(project: Project) -> None:
+    before = project.output_hashes()
+    assert len(before) == len(DATA_STAGES)
+    params = yaml.safe_load((project.folder / "params.yaml").read_text())
+    params["augment"]["workers"] = 2
+    write_params(project.folder, params)
+    # label_errors brings in whatever comes before it; -s runs the named stages alone.
+    project.dvc("repro", "--force", "--single-item", *DATA_STAGES, hash_seed="123")
+    assert project.output_hashes() == before
+
+
+def test_one_changed_param_runs_one_approach_again(project: Project) -> None:
+    params = yaml.safe_load((project.folder / "params.yaml").read_text())
+    params["finetune"]["lora"]["rank"] += 1
+    write_params(project.folder, params)
+    lines = project.dvc("repro").splitlines()
+    ran = [line.split("'")[1] for line in lines if line.startswith("Running stage")]
+    assert ran == ["finetune@lora", "evaluate@lora", "report"]
+
+
+def test_plots_render(project: Project) -> None:
+    project.dvc("plots", "show", "--out", "plots")
+    assert "full.csv" in (project.folder / "plots/index.html").read_text()
