@@ -38,6 +38,7 @@ SYNSETS = [
     MiniSynset("a", 0, {"dear": 2, "good": 1, "near": 1}, "with or in a close relationship"),
     MiniSynset("a", 0, {"bad": 57}, "having undesirable qualities"),
     MiniSynset("a", 0, {"great": 70, "outstanding": 4}, "of major significance"),
+    MiniSynset("a", 0, {"greatest": 4, "sterling": 1, "superlative": 1}, "highest in quality"),
     MiniSynset("a", 0, {"awful": 3, "dreadful": 5, "terrible": 4}, "exceptionally bad"),
     MiniSynset("a", 0, {"happy": 37, "glad": 3}, "enjoying well-being"),
     MiniSynset("a", 0, {"cheap": 9, "inexpensive": 4}, "relatively low in price"),

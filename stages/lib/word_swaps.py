@@ -86,7 +86,8 @@ class WordNetSynonymSwap(WordSwap):  # type: ignore[misc]
     2. Candidates are its other lemmas for which this is the most frequent sense, too (so a disc is no record, and a
        night no dark), of at least `MIN_CHARACTERS`; in alphabetical order.
     3. A word in its base form is swapped, and one with a regular ending -s, which the synonym then gets. Other
-       inflected forms are left alone: their synonyms would come in their base form.
+       inflected forms are left alone: their synonyms would come in their base form. So are adjectives in -er and -est,
+       which WordNet lists beside synonyms without the comparison (greatest, sterling).
     4. A synonym follows the case of the word.
     """
 
@@ -104,6 +105,8 @@ class WordNetSynonymSwap(WordSwap):  # type: ignore[misc]
     def _find_synonyms(self, word: str) -> tuple[str, ...]:
         base, sense = self._most_frequent_sense(word)
         if sense is None or word not in (base, with_s(base)):
+            return ()
+        if sense.pos() in "as" and base.endswith(("er", "est")):
             return ()
         synonyms = [
             name
