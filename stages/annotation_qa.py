@@ -35,7 +35,7 @@ from stages.lib.agreement import (
     krippendorff_alpha_nominal,
     mean_pairwise_cohen_kappa,
 )
-from stages.lib.artifacts import output_folder, write_json
+from stages.lib.artifacts import output_folder, write_json, write_parquet
 from stages.lib.errors import run_stage
 from stages.lib.params import Params, load_params
 
@@ -208,8 +208,8 @@ def main() -> None:
         metrics["consensus_ties"] = consensus.ties
 
     with output_folder(OUTPUT) as folder:
-        consensus.records.write_parquet(folder / "records.parquet")
-        annotator_quality(ratings).write_parquet(folder / "annotators.parquet")
+        write_parquet(consensus.records, folder / "records.parquet")
+        write_parquet(annotator_quality(ratings), folder / "annotators.parquet")
     write_json(METRICS, metrics)
 
 

@@ -29,7 +29,7 @@ import joblib
 import polars as pl
 from pydantic import Field, field_validator
 
-from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json
+from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, write_parquet
 from stages.lib.errors import InputError, run_stage
 from stages.lib.near_duplicates import NearMatches, near_matches
 from stages.lib.params import Params, load_params
@@ -240,8 +240,8 @@ def main() -> None:
     largest_jaccard = similarity.join(out, on="id", how="semi")["jaccard"].max()
     counts = {rule: sifted.removed.filter(pl.col("rule") == rule).height for rule in REASONS}
     with output_folder(OUTPUT) as folder:
-        out.write_parquet(folder / "train.parquet")
-        sifted.removed.write_parquet(folder / "removed.parquet")
+        write_parquet(out, folder / "train.parquet")
+        write_parquet(sifted.removed, folder / "removed.parquet")
     write_json(
         METRICS,
         {

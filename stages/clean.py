@@ -20,11 +20,10 @@ from typing import Annotated
 import polars as pl
 from pydantic import Field, field_validator, model_validator
 
-from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json
+from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, write_parquet
 from stages.lib.errors import InputError, run_stage
 from stages.lib.near_duplicates import near_duplicate_groups
 from stages.lib.params import Params, load_params
-from stages.lib.tables import write_parquet
 from stages.lib.text_rules import RULES
 
 INPUT = Path("data/ingested")

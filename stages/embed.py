@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import Field
 from transformers import AutoModel, AutoTokenizer
 
-from stages.lib.artifacts import output_folder, write_json
+from stages.lib.artifacts import output_folder, write_json, write_parquet
 from stages.lib.batches import tokenise
 from stages.lib.device import Compute, prepare_device
 from stages.lib.encoder import embed_rows
@@ -52,7 +52,7 @@ def main() -> None:
 
     with output_folder(OUTPUT) as folder:
         column = pl.Series("embedding", embeddings, dtype=pl.Array(pl.Float32, embeddings.shape[1]))
-        table.select("id", column).write_parquet(folder / "embeddings.parquet")
+        write_parquet(table.select("id", column), folder / "embeddings.parquet")
     write_json(
         METRICS,
         {

@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
-from stages.lib.artifacts import output_folder, write_json, write_text
+from stages.lib.artifacts import output_folder, write_json, write_parquet, write_text
 from stages.lib.baselines import MODEL_FILE, baseline_probabilities, load_baseline
 from stages.lib.batches import tokenise
 from stages.lib.classifier import load_classifier, predict_logits
@@ -109,11 +109,12 @@ def main() -> None:
     scores = class_scores(targets, predicted, len(labels))
 
     with output_folder(OUTPUT / approach) as folder:
-        test.select("id", "text", "label", "reference_label", "target_label").with_columns(
+        predictions = test.select("id", "text", "label", "reference_label", "target_label").with_columns(
             pl.Series("predicted_label", predicted_labels, dtype=pl.String),
             pl.Series("confidence", probabilities.max(axis=1)),
             *(pl.Series(f"probability_{label}", probabilities[:, index]) for index, label in enumerate(labels)),
-        ).write_parquet(folder / "predictions.parquet")
+        )
+        write_parquet(predictions, folder / "predictions.parquet")
     confusion = pl.DataFrame({"actual": test["target_label"], "predicted": predicted_labels})
     write_text(CONFUSION / f"{approach}.csv", confusion.write_csv())
     metrics: dict[str, object] = {"rows": test.height}

@@ -29,11 +29,11 @@ from typing import Annotated
 import polars as pl
 from pydantic import Field, model_validator
 
-from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json
+from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, write_parquet
 from stages.lib.errors import InputError, run_stage
 from stages.lib.params import Params, load_params
 from stages.lib.randomness import keyed_uniform
-from stages.lib.tables import Table, TableFormat, column, read_table, write_parquet
+from stages.lib.tables import Table, TableFormat, column, read_table
 
 RECORDS_SCHEMA = pl.Schema(
     dict.fromkeys(("id", "text", "label", "reference_label", "response", "source", "origin"), pl.String)

@@ -39,7 +39,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json
+from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, write_parquet
 from stages.lib.errors import InputError, run_stage
 from stages.lib.params import Params, load_params
 from stages.lib.randomness import derived_seed
@@ -304,9 +304,9 @@ def main() -> None:
         )
 
     with output_folder(OUTPUT) as folder:
-        kept.write_parquet(folder / "train.parquet")
-        scores.write_parquet(folder / "scores.parquet")
-        removed.match_to_schema(REMOVED_SCHEMA).write_parquet(folder / "removed.parquet")
+        write_parquet(kept, folder / "train.parquet")
+        write_parquet(scores, folder / "scores.parquet")
+        write_parquet(removed.match_to_schema(REMOVED_SCHEMA), folder / "removed.parquet")
     write_json(METRICS, metrics)
 
 

@@ -23,7 +23,7 @@ from typing import Literal
 import polars as pl
 from pydantic import Field, model_validator
 
-from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json
+from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, write_parquet
 from stages.lib.errors import InputError, run_stage
 from stages.lib.params import Params, load_params
 from stages.lib.randomness import keyed_uniform
@@ -219,8 +219,8 @@ def main() -> None:
 
     with output_folder(OUTPUT) as folder:
         for name, part in parts.items():
-            part.write_parquet(folder / f"{name}.parquet")
-        removed.write_parquet(folder / "removed.parquet")
+            write_parquet(part, folder / f"{name}.parquet")
+        write_parquet(removed, folder / "removed.parquet")
     fractions = {
         "train": params.train_fraction,
         "validation": params.validation_fraction,

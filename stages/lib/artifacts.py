@@ -1,6 +1,8 @@
 """Writing outputs whole or not at all: to a temporary path beside the target, then renamed."""
 
 import json
+import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +47,22 @@ def write_text(path: Path | str, text: str) -> None:
         partial.replace(target)
     except BaseException:
         partial.unlink(missing_ok=True)
+        raise
+
+
+def write_parquet(frame: pl.DataFrame, path: Path) -> None:
+    """Write a table.
+
+    Raises:
+        OSError: the disk is full, or another error of the system. Polars hides its number in the text of an error that
+            would else look like a defect of the program.
+    """
+    try:
+        frame.write_parquet(path)
+    except pl.exceptions.ComputeError as error:
+        if number := re.search(r"\(os error (\d+)\)", str(error)):
+            code = int(number.group(1))
+            raise OSError(code, os.strerror(code), str(path)) from None
         raise
 
 

@@ -8,8 +8,6 @@ take the others with it.
 import csv
 import json
 import math
-import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -93,22 +91,6 @@ def column(table: Table, name: int | str, path: Path, key: str) -> pl.Series:
     if str(name) not in table.cells.columns:
         raise InputError(f"{path}: no column {name!r}; it has {table.cells.columns}: correct `{key}`")
     return table.cells[str(name)]
-
-
-def write_parquet(frame: pl.DataFrame, path: Path) -> None:
-    """Write a table.
-
-    Raises:
-        OSError: the disk is full, or another error of the system. Polars hides its number in the text of an error that
-            would else look like a defect of the program.
-    """
-    try:
-        frame.write_parquet(path)
-    except pl.exceptions.ComputeError as error:
-        if number := re.search(r"\(os error (\d+)\)", str(error)):
-            code = int(number.group(1))
-            raise OSError(code, os.strerror(code), str(path)) from None
-        raise
 
 
 @dataclass(frozen=True)
