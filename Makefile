@@ -23,13 +23,14 @@ help:  ## List the targets
 
 repro: $(INSTALLED)  ## The main job: raw data to a measured comparison; only what has changed runs again
 	@$(BIN)/dvc repro $(ARGS)
+	@$(BIN)/python -m tools.results --write README.md
 	@$(BIN)/python -m tools.results
 
 test: $(INSTALLED)  ## Run the tests, offline
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --benchmark-skip $(ARGS)
 
 bench: $(INSTALLED)  ## Run the benchmarks, one at a time
-	$(BIN)/python -m pytest --benchmark-only $(ARGS)
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-only $(ARGS)
 
 lint: $(INSTALLED)  ## Check format, lint and types
 	$(BIN)/ruff format --check .

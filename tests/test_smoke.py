@@ -92,7 +92,8 @@ def project(repository: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempP
     write_params(folder, params)
     project = Project(folder, "")
     project.dvc("init", "--no-scm", "-q")
-    (folder / ".dvc/config").write_text((repository / ".dvc/config").read_text() + "[core]\n    no_scm = true\n")
+    (folder / ".dvc/config").write_text((repository / ".dvc/config").read_text())
+    (folder / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
     return Project(folder, project.dvc("repro"))
 
 
@@ -105,7 +106,8 @@ def test_every_stage_ran_and_what_needs_ratings_says_that_there_are_none(project
             assert scores[f"{key}_ci95_low"] <= scores[key] <= scores[f"{key}_ci95_high"]
         for key in ("train_seconds", "peak_memory_mib", "trainable_parameters"):
             assert scores[key] > 0
-    assert summary["baselines"]["tfidf"]["accuracy"] > 0.9
+    # Something was learnt from ten rows a class: chance is one in 77.
+    assert summary["baselines"]["tfidf"]["accuracy_ci95_low"] > 20 / CLASSES
     agreement = project.metrics("annotation_qa")
     assert agreement["ratings"] == 0
     assert "krippendorff_alpha_nominal" not in agreement

@@ -10,7 +10,6 @@ from stages.lib.near_duplicates import near_duplicate_groups
 from tests.conftest import WORDS
 
 TEXTS = 5_000
-SETTINGS = {"shingle_characters": 5, "permutations": 128, "min_jaccard": 0.8}
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +24,10 @@ def texts() -> pl.Series:
     return pl.Series("text", [" ".join(row) for row in rows])
 
 
-def pairs_of_groups(groups: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> int:
-    return int((groups != np.arange(len(groups))).sum())
-
-
 def test_ours(benchmark: BenchmarkFixture, texts: pl.Series) -> None:
-    groups = benchmark.pedantic(near_duplicate_groups, args=(texts,), kwargs=SETTINGS, rounds=3, warmup_rounds=1)
-    benchmark.extra_info["texts_per_second"] = round(TEXTS / benchmark.stats.stats.median)
-    benchmark.extra_info["linked"] = pairs_of_groups(groups)
-    assert pairs_of_groups(groups) >= 0.9 * TEXTS / 10
+    groups = benchmark(near_duplicate_groups, texts, shingle_characters=5, permutations=128, min_jaccard=0.8)
+    benchmark.extra_info["linked"] = linked = int((groups != np.arange(TEXTS)).sum())
+    assert linked >= 0.9 * TEXTS / 10
 
 
 def test_datasketch(benchmark: BenchmarkFixture, texts: pl.Series) -> None:
@@ -49,6 +43,4 @@ def test_datasketch(benchmark: BenchmarkFixture, texts: pl.Series) -> None:
             index.insert(position, signature)
         return count
 
-    count = benchmark.pedantic(linked, rounds=1)
-    benchmark.extra_info["texts_per_second"] = round(TEXTS / benchmark.stats.stats.median)
-    benchmark.extra_info["linked"] = count
+    benchmark.extra_info["linked"] = benchmark(linked)
