@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test bench lint format diff readme doctor lock clean
+.PHONY: help setup repro test bench lint format diff why readme doctor lock clean
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -43,6 +43,10 @@ format: $(INSTALLED)  ## Format the code and mend what Ruff can
 
 diff: $(INSTALLED)  ## Compare params, metrics and rows with a revision: make diff BASE=main
 	@$(BIN)/python -m tools.pull_request "$(BASE)"
+
+why: $(INSTALLED)  ## Follow one row from the raw file to the training set: make why ID=tweets:42
+	@test -n "$(ID)" || { echo "error: say which row: make why ID=tweets:42" >&2; exit 1; }
+	@$(BIN)/python -m tools.why "$(ID)"
 
 readme: $(INSTALLED)  ## Copy the results table of metrics/summary.json into README.md
 	@$(BIN)/python -m tools.results --write README.md
