@@ -383,6 +383,12 @@ def commit_of(base: str) -> str:
     )
 
 
+def approach_of(key: Key) -> str | None:
+    """The approach that a metric is of, None for the metric of another stage."""
+    stage, _, approach = key[0].partition("/")
+    return approach if stage in ("finetune", "evaluate") else None
+
+
 def parsed(files: dict[str, str | None]) -> Tree:
     """One side, from the text of its files; None stands for a file that is not there."""
     unreadable = []
@@ -402,8 +408,13 @@ def parsed(files: dict[str, str | None]) -> Tree:
     }
     # An empty dict is a leaf of `flatten`, and no metric.
     metrics = {key: leaf for key, leaf in metrics.items() if leaf != {} and key[0] != SUMMARY}
+    params = values.get("params.yaml") or {}
+    approaches = params.get("approaches") if isinstance(params, dict) else None
+    if isinstance(approaches, list):
+        # The files of an approach that no longer runs stay behind, and are no result of this side.
+        metrics = {key: leaf for key, leaf in metrics.items() if approach_of(key) in (None, *approaches)}
     lock = values.get("dvc.lock")
-    return Tree(values.get("params.yaml") or {}, metrics, lock if isinstance(lock, dict) else None, unreadable)
+    return Tree(params, metrics, lock if isinstance(lock, dict) else None, unreadable)
 
 
 def base_tree(commit: str) -> Tree:

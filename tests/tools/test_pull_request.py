@@ -137,6 +137,13 @@ def test_params_rows_and_versions(repository: Path, monkeypatch: pytest.MonkeyPa
     assert row(text, "`data/clean`") == ["`data/clean`", "`aaaa`", "`bbbb`"]
 
 
+def test_an_approach_that_no_longer_runs_has_no_score(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (repository / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"approaches": ["tfidf"]}), encoding="utf-8")
+    assert (repository / "metrics/evaluate/lora.json").is_file()
+    headline = row(written(monkeypatch), "`lora` | macro-F1")
+    assert headline[2:4] == ["0.700 [0.680, 0.720] → –", "gone"]
+
+
 def test_wall_clock_is_apart(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_metrics(repository, evaluate__lora=LORA | {"inference_ms_per_row": 2.6})
     text = written(monkeypatch)
@@ -163,6 +170,8 @@ def test_labels_do_not_break_the_tables(repository: Path, monkeypatch: pytest.Mo
 
 
 def test_metric_that_is_new_and_one_that_is_gone(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    approaches = [*PARAMS["approaches"], "full"]
+    (repository / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"approaches": approaches}), encoding="utf-8")
     write_metrics(repository, evaluate__full=LORA)
     (repository / "metrics/evaluate/lora.json").unlink()
     text = written(monkeypatch)
