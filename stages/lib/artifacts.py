@@ -16,6 +16,9 @@ from stages.lib.errors import InputError
 REMOVED_SCHEMA = pl.Schema({"id": pl.String, "rule": pl.String, "before": pl.String, "after": pl.String})
 """Schema of `removed.parquet` and `changed.parquet`; `after` is null where the row is gone."""
 
+ROW_GROUP_ROWS = 50_000
+"""Rows that a reader of a part of the table has to decode at least."""
+
 
 @contextmanager
 def output_folder(path: Path | str) -> Iterator[Path]:
@@ -50,15 +53,18 @@ def write_text(path: Path | str, text: str) -> None:
         raise
 
 
-def write_parquet(frame: pl.DataFrame, path: Path) -> None:
-    """Write a table.
+def write_parquet(frame: pl.DataFrame | pl.LazyFrame, path: Path) -> None:
+    """Write a table in its order; a lazy one streams, so it need not fit in memory.
 
     Raises:
         OSError: the disk is full, or another error of the system. Polars hides its number in the text of an error that
             would else look like a defect of the program.
     """
     try:
-        frame.write_parquet(path)
+        if isinstance(frame, pl.LazyFrame):
+            frame.sink_parquet(path, row_group_size=ROW_GROUP_ROWS)
+        else:
+            frame.write_parquet(path, row_group_size=ROW_GROUP_ROWS)
     except pl.exceptions.ComputeError as error:
         if number := re.search(r"\(os error (\d+)\)", str(error)):
             code = int(number.group(1))
