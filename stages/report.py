@@ -8,11 +8,9 @@ writes `metrics/summary.json` (every approach and baseline with its scores and c
 
 1. Approaches are ranked by macro-F1 on the test split. That two 95% intervals overlap, or do not, is said and no more:
    it is no test of the difference, since all approaches are scored on the same rows.
-2. Examples of a cleaning rule are its shortest texts. What a `redact_…` rule took out is masked, and a row with any
-   redaction serves as an example of no other rule, whose `before` would show what was redacted.
+2. What may be shown of a text is decided in `stages/lib/report_examples.py`.
 """
 
-import difflib
 import importlib.metadata
 import platform
 from collections.abc import Sequence
@@ -22,12 +20,13 @@ from typing import Any
 
 import jinja2
 import polars as pl
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, Field
 
 from stages.lib.artifacts import read_json, write_json, write_text
 from stages.lib.errors import InputError, run_stage
 from stages.lib.params import Params, load_params
+from stages.lib.report_examples import cut, examples_by_rule, visible, without_redacted
 from stages.lib.report_plots import (
     Flow,
     Interval,
@@ -68,7 +67,6 @@ LIBRARIES = (
     "torch",
     "transformers",
 )
-MAX_EXAMPLE_CHARACTERS = 300
 MAX_PAIRS = 10
 """Pairs of labels shown that are confused most."""
 MAX_LABEL_ERRORS = 10
@@ -171,24 +169,6 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Example:
-    """A text before and after a rule, or one taken out and the one kept in its place, None where there is none."""
-
-    id: str
-    before: Markup
-    after: Markup | None
-
-
-@dataclass(frozen=True)
-class RuleExamples:
-    """Examples of one rule, and how many rows it concerned."""
-
-    rule: str
-    rows: int
-    examples: list[Example]
-
-
-@dataclass(frozen=True)
 class Confusion:
     """Test rows by actual and predicted label, shape `(k, k)`."""
 
@@ -287,99 +267,6 @@ def confused_pairs(matrix: Confusion, at_most: int) -> list[tuple[str, str, int,
         if count and actual != predicted
     ]
     return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))[:at_most]
-
-
-def visible(text: str) -> str:
-    """Characters that nobody would see, as pictures of themselves: line ends, tabs, control and odd white space."""
-    pictures = {"\n": "⏎", "\r": "␍", "\t": "⇥", "\u00a0": "⍽", " ": "␣"}
-    return "".join(
-        pictures.get(character) or (character if character.isprintable() else f"⟨U+{ord(character):04X}⟩")
-        for character in text
-    )
-
-
-def marked(before: str, after: str, mask: bool) -> tuple[Markup, Markup]:
-    """Both texts with what differs marked up as deleted and as inserted.
-
-    Args:
-        before: text before the rule.
-        after: text after it.
-        mask: show dots for what was taken out.
-    """
-    before, after = _around_difference(before, after)
-    old: list[Markup] = []
-    new: list[Markup] = []
-    pieces = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
-    if mask:
-        # Letters that the address and its placeholder have in common would be shown.
-        start = next((piece[2] for piece in pieces[:1] if piece[0] == "equal"), 0)
-        kept = next((piece[2] - piece[1] for piece in pieces[1:][-1:] if piece[0] == "equal"), 0)
-        old_end, new_end = len(before) - kept, len(after) - kept
-        pieces = [
-            ("equal", 0, start, 0, start),
-            ("replace", start, old_end, start, new_end),
-            ("equal", old_end, len(before), new_end, len(after)),
-        ]
-    for kind, old_start, old_end, new_start, new_end in pieces:
-        gone, come = before[old_start:old_end], after[new_start:new_end]
-        if kind == "equal":
-            old.append(escape(gone))
-            new.append(escape(come))
-            continue
-        if gone:
-            old.append(Markup("<del>{}</del>").format("•" * min(len(gone), 12) if mask else visible(gone)))
-        if come:
-            new.append(Markup("<ins>{}</ins>").format(visible(come)))
-    return Markup("").join(old), Markup("").join(new)
-
-
-def _around_difference(before: str, after: str) -> tuple[str, str]:
-    """Both texts cut to MAX_EXAMPLE_CHARACTERS, from a little before the first difference."""
-    same = next(
-        (i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after))
-    )
-    start = max(0, same - 60)
-    return (cut(before[start:], start > 0), cut(after[start:], start > 0))
-
-
-def cut(text: str, is_continued: bool = False) -> str:
-    """Text of at most MAX_EXAMPLE_CHARACTERS, with an ellipsis where it goes on."""
-    short = text if len(text) <= MAX_EXAMPLE_CHARACTERS else text[: MAX_EXAMPLE_CHARACTERS - 1] + "…"
-    return "…" + short if is_continued else short
-
-
-def without_redacted(changed: pl.DataFrame) -> pl.DataFrame:
-    """The changes whose texts hold nothing that a `redact_…` rule took out, but for that rule's own, which masks it."""
-    is_redaction = pl.col("rule").str.starts_with("redact_")
-    redactions = is_redaction.sum().over("id")
-    return changed.filter((redactions == 0) | (is_redaction & (redactions == 1)))
-
-
-def examples_by_rule(table: pl.DataFrame, candidates: pl.DataFrame, count: int) -> list[RuleExamples]:
-    """The shortest examples of each rule, rules with most rows first.
-
-    Args:
-        table: every row that a rule changed or took out, with `rule`.
-        candidates: those that may be shown, with `id`, `rule`, `before` and `after`.
-        count: examples of each rule.
-    """
-    shown = (
-        candidates.with_columns(pl.col("before").str.len_chars().alias("length"))
-        .sort("length", "id")
-        .group_by("rule", maintain_order=True)
-        .head(count)
-    )
-    found = []
-    for rule, rows in table.group_by("rule").len().sort(["len", "rule"], descending=[True, False]).iter_rows():
-        examples = []
-        for row in shown.filter(pl.col("rule") == rule).iter_rows(named=True):
-            before = row["before"] or ""
-            if row["after"] is None:
-                examples.append(Example(row["id"], escape(cut(before)), None))
-            else:
-                examples.append(Example(row["id"], *marked(before, row["after"], mask=rule.startswith("redact_"))))
-        found.append(RuleExamples(rule, rows, examples))
-    return found
 
 
 def flagged_rows(scores: pl.DataFrame, records: pl.DataFrame, at_most: int) -> list[dict[str, Any]]:

@@ -249,6 +249,64 @@ def row_flow(stages: Sequence[Flow], title: str) -> Markup:
     return _svg(width, top + step * len(stages) + 4, title, description, body)
 
 
+def waterfall(start: int, removals: Sequence[tuple[str, int]], title: str) -> Markup:
+    """From the rows that came in, down one removal after the other, to the rows that are left.
+
+    The axis begins where the smallest removals can still be seen, and not at 0, so the lengths of the solid bars say
+    nothing; the numbers beside them do.
+
+    Args:
+        start: rows that came in.
+        removals: name and rows of each removal that took any, in their order.
+        title: what is shown.
+    """
+    end = start - sum(rows for _, rows in removals)
+    names = ["rows in", *(name for name, _ in removals), "rows out"]
+    left = _name_width(names, 190)
+    width, right, top, step, bar = 620.0, 110.0, 4.0, 26.0, 14.0
+    low = max(0.0, end - 0.25 * (start - end)) if start > end else 0.0
+    unit = (width - left - right) / ((start - low) or 1)
+    body = [
+        Markup(
+            '<defs><pattern id="hatch-fall" width="5" height="5" patternUnits="userSpaceOnUse" '
+            'patternTransform="rotate(45)"><rect width="5" height="5" class="removed"/>'
+            '<line x1="0" y1="0" x2="0" y2="5" class="hatch"/></pattern></defs>'
+        )
+    ]
+    level = start
+    for index, (name, rows) in enumerate([("rows in", 0), *removals, ("rows out", 0)]):
+        y = top + step * index + (step - bar) / 2
+        body.append(_text(left - 8, y + bar - 3, shortened(name, 28), "", "end"))
+        after = level - rows
+        first = left if not rows else left + (after - low) * unit
+        long = max((level - low) * unit - (first - left), 1)
+        css = "fill:url(#hatch-fall)" if rows else ""
+        shape = Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="{}" style="{}"/>')
+        body.append(shape.format(first, y, long, bar, "" if rows else "kept", css))
+        said = f"−{number(rows)} ({rows / start:.1%})" if rows else number(level)
+        body.append(_text(first + long + 8, y + bar - 3, said, "soft"))
+        level = after
+    description = f"{number(start)} rows in; " + "; ".join(f"{name} takes {number(rows)}" for name, rows in removals)
+    return _svg(width, top + step * len(names) + 4, title, f"{description}; {number(end)} rows out", body)
+
+
+def counted_bars(rows: Sequence[tuple[str, int]], title: str) -> Markup:
+    """A bar for each name, on one scale, with its count."""
+    left = _name_width([name for name, _ in rows], 190)
+    width, right, top, step, bar = 620.0, 90.0, 4.0, 24.0, 12.0
+    unit = (width - left - right) / (max((count for _, count in rows), default=0) or 1)
+    body: list[Markup] = []
+    for index, (name, count) in enumerate(rows):
+        y = top + step * index + (step - bar) / 2
+        long = max(count * unit, 1)
+        body.append(_text(left - 8, y + bar - 2, shortened(name, 28), "", "end"))
+        shape = Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="kept"/>')
+        body.append(shape.format(left, y, long, bar))
+        body.append(_text(left + long + 8, y + bar - 2, number(count), "soft"))
+    description = "; ".join(f"{name}: {number(count)}" for name, count in rows)
+    return _svg(width, top + step * len(rows) + 4, title, description, body)
+
+
 def confusion_heat_map(labels: Sequence[str], counts: Sequence[Sequence[int]], title: str) -> Markup:
     """Rows are the actual labels, columns the predicted ones; the colour is the share of the actual label's rows.
 

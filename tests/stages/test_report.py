@@ -358,25 +358,6 @@ def test_label_that_is_only_predicted_is_in_the_matrix() -> None:
     assert matrix == Confusion(["a", "b"], [[0, 1], [0, 0]])
 
 
-def test_difference_is_marked() -> None:
-    before, after = report.marked("fish &amp; chips", "fish & chips", mask=False)
-    assert before == "fish &amp;<del>amp;</del> chips"
-    assert after == "fish &amp; chips"
-
-
-def test_invisible_differences_are_made_visible() -> None:
-    before, after = report.marked("a\t\u200bb", "a b", mask=False)
-    assert before == "a<del>⇥⟨U+200B⟩</del>b"
-    assert after == "a<ins>␣</ins>b"
-
-
-def test_difference_late_in_a_long_text_is_in_view() -> None:
-    before, after = report.marked("x" * 900 + "!!", "x" * 900 + "!", mask=False)
-    assert "<del>!</del>" in before
-    assert before.startswith("…x")
-    assert len(after) < report.MAX_EXAMPLE_CHARACTERS
-
-
 def test_flow_knows_rows_made_and_train_rows(inputs: Path) -> None:
     report.main()
     summary = json.loads((inputs / "metrics/summary.json").read_text())
