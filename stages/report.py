@@ -32,11 +32,13 @@ from stages.lib.report_plots import (
     Interval,
     Point,
     confusion_heat_map,
+    counted_bars,
     dot_and_interval,
     log_scatter,
     number,
     row_flow,
     score,
+    waterfall,
 )
 
 METRICS = Path("metrics")
@@ -70,6 +72,10 @@ LIBRARIES = (
 MAX_PAIRS = 10
 """Pairs of labels shown that are confused most."""
 MAX_LABEL_ERRORS = 10
+MAX_CONFLICTS = 10
+"""Groups of near duplicates with differing labels that are shown."""
+MAX_ROWS_OF_A_GROUP = 5
+MAX_BOILERPLATE_LINES = 20
 AGREEMENT = {
     "fleiss_kappa": (
         "Fleiss' kappa",
@@ -282,6 +288,16 @@ def flagged_rows(scores: pl.DataFrame, records: pl.DataFrame, at_most: int) -> l
     )
 
 
+def conflicts(groups: pl.DataFrame, at_most: int) -> list[list[dict[str, Any]]]:
+    """The largest groups of near duplicates whose labels differ: for each its rows, the kept one first."""
+    found = groups.filter("labels_differ").with_columns(rows=pl.len().over("near_duplicate_group"))
+    ordered = found.sort("rows", "near_duplicate_group", "is_kept", descending=[True, False, True], maintain_order=True)
+    shown = ordered.with_columns(pl.col("text").map_elements(cut, return_dtype=pl.String)).partition_by(
+        "near_duplicate_group", maintain_order=True
+    )
+    return [group.head(MAX_ROWS_OF_A_GROUP).to_dicts() for group in shown[:at_most]]
+
+
 def flows(summary: dict[str, Any]) -> list[Flow]:
     """Rows through the data stages, from the raw files to the train rows."""
     bars = [Flow("raw", summary["data"]["ingest"]["rows_in"], 0, 0)]
@@ -337,8 +353,8 @@ def read_metrics(approaches: Sequence[str], assets: Sequence[str]) -> Metrics:
     )
 
 
-def plots(summary: dict[str, Any]) -> dict[str, Markup]:
-    """The plots of scores and costs by name."""
+def plots(summary: dict[str, Any], clean: dict[str, Any]) -> dict[str, Markup]:
+    """The plots of scores, costs and rows by name; `clean` are the metrics of that stage."""
     rows = ranked(summary)
     baselines = summary["baselines"]
 
@@ -368,6 +384,14 @@ def plots(summary: dict[str, Any]) -> dict[str, Markup]:
             points, "training time, seconds (logarithmic)", "macro-F1", "Macro-F1 against training time"
         ),
         "flow": row_flow(flows(summary), "Rows through the data stages"),
+        "waterfall": waterfall(
+            clean["rows_in"],
+            [(rule, rows) for rule, rows in clean["removed"].items() if rows],
+            "Rows that cleaning took out",
+        ),
+        "changed": counted_bars(
+            [(rule, rows) for rule, rows in clean.get("changed", {}).items() if rows], "Changes by cleaning rule"
+        ),
     }
 
 
@@ -414,13 +438,16 @@ def main() -> None:
             "summary": summary,
             "ranked": ranked(summary),
             "methods": {name: approach.method for name, approach in approaches.items()},
-            "plots": plots(summary),
+            "plots": plots(summary, metrics.stages["clean"]),
             "heat_map": confusion_heat_map(matrix.labels, matrix.counts, f"Confusion matrix of {winner.best}"),
             "labels": matrix.labels,
             "confused": confused_pairs(matrix, MAX_PAIRS),
             "per_class": per_class,
             "changed": examples_by_rule(changed, without_redacted(changed), params.examples_per_rule),
             "removed": examples_by_rule(removed, removed, params.examples_per_rule),
+            "cleaning": metrics.stages["clean"],
+            "conflicts": conflicts(pl.read_parquet(CLEAN / "duplicate_groups.parquet"), MAX_CONFLICTS),
+            "boilerplate": pl.read_parquet(CLEAN / "boilerplate.parquet").head(MAX_BOILERPLATE_LINES).to_dicts(),
             "agreement": explained(metrics.stages["annotation_qa"], AGREEMENT),
             "annotation": metrics.stages["annotation_qa"],
             "label_errors": metrics.stages["label_errors"],

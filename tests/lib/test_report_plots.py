@@ -9,11 +9,13 @@ from stages.lib.report_plots import (
     Interval,
     Point,
     confusion_heat_map,
+    counted_bars,
     dot_and_interval,
     log_scatter,
     number,
     row_flow,
     ticks,
+    waterfall,
 )
 
 
@@ -78,3 +80,28 @@ def test_heat_map_draws_cells_that_have_rows_only() -> None:
         "a → b: 1 of 4 (25%)",
         "b → b: 4 of 4 (100%)",
     ]
+
+
+def test_waterfall_goes_down_from_rows_in_to_rows_out() -> None:
+    svg = waterfall(1000, [("short", 10), ("dup<", 40)], "t")
+    root = ElementTree.fromstring(svg)  # noqa: S314
+    bars = [bar for bar in root.iter("rect") if bar.attrib.get("style") or bar.attrib.get("class") == "kept"]
+    ends = [float(bar.attrib["x"]) + float(bar.attrib["width"]) for bar in bars]
+    _, short, duplicates, _ = bars
+    assert ends[0] == pytest.approx(ends[1], abs=0.2)
+    assert float(short.attrib["x"]) == pytest.approx(ends[2], abs=0.2)
+    assert float(duplicates.attrib["x"]) == pytest.approx(ends[3], abs=0.2)
+    assert "−40 (4.0%)" in svg
+    assert "dup&lt;" in svg
+    assert "950" in svg
+
+
+def test_waterfall_and_bars_of_nothing_are_drawn() -> None:
+    for svg in (waterfall(0, [], "t"), waterfall(5, [], "t"), waterfall(5, [("all", 5)], "t"), counted_bars([], "t")):
+        ElementTree.fromstring(svg)  # noqa: S314
+
+
+def test_bars_are_as_long_as_their_counts() -> None:
+    root = ElementTree.fromstring(counted_bars([("a", 100), ("b", 25)], "t"))  # noqa: S314
+    first, second = [float(bar.attrib["width"]) for bar in root.iter("rect")]
+    assert first == pytest.approx(4 * second, rel=0.01)

@@ -53,6 +53,14 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
             "rows_in": 7900,
             "rows_out": 7790,
             "removed": {"too_short": 0, "exact_duplicate": 61, "near_duplicate": 49},
+            "changed": {"html_to_text": 2, "redact_email": 1, "collapse_white_space": 2},
+            "near_duplicate_groups_with_conflicting_labels": 1,
+            "boilerplate_lines": 1,
+            "planted": {
+                "email": {"planted": 200}
+                | dict.fromkeys(("recall", "recall_ci95_low", "recall_ci95_high"), 0.9876)
+                | dict.fromkeys(("precision", "precision_ci95_low", "precision_ci95_high"), 0.9765)
+            },
         },
         "annotation_qa": {"rows_in": 7790, "rows_out": 7790, "removed": {}, "ratings": 0},
         "split": {"rows_in": 7790, "rows_out": 7790, "removed": {"no_label": 0, "rare_label": 0}},
@@ -133,6 +141,20 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         {"id": list(texts), "text": list(texts.values()), "reference_label": [labels[1] if rated else None] * 3},
         schema={"id": pl.String, "text": pl.String, "reference_label": pl.String},
     ).write_parquet(clean / "records.parquet")
+    pl.DataFrame(
+        {
+            "near_duplicate_group": ["t3", "t3", "t1", "t1"],
+            "id": ["t3", "t6", "t1", "t9"],
+            "is_kept": [True, False, True, False],
+            "source": ["s"] * 4,
+            "label": [labels[0], labels[1], labels[0], labels[0]],
+            "text": ["so good !", "so very good !", "fish & chips", "fish & chips!"],
+            "labels_differ": [True, True, False, False],
+        }
+    ).write_parquet(clean / "duplicate_groups.parquet")
+    pl.DataFrame({"source": ["s"], "line": ["Unsubscribe <here>"], "documents": [90], "share": [0.45]}).write_parquet(
+        clean / "boilerplate.parquet"
+    )
     (root / "data/label_errors").mkdir()
     pl.DataFrame(
         {
@@ -356,6 +378,17 @@ def test_confusion_counts_rows() -> None:
 def test_label_that_is_only_predicted_is_in_the_matrix() -> None:
     matrix = report.confusion(pl.DataFrame({"actual": ["a"], "predicted": ["b"]}))
     assert matrix == Confusion(["a", "b"], [[0, 1], [0, 0]])
+
+
+def test_the_page_shows_how_well_redaction_works_what_repeats_and_what_conflicts(inputs: Path) -> None:
+    report.main()
+    page = (inputs / "report/index.html").read_text()
+    assert "0.988" in page
+    assert "Unsubscribe &lt;here&gt;" in page
+    assert "45.0%" in page
+    conflicting = page.split("Near duplicates with different labels (1 groups)")[1].split("</details>")[0]
+    assert "so very good !" in conflicting
+    assert "fish" not in conflicting
 
 
 def test_flow_knows_rows_made_and_train_rows(inputs: Path) -> None:
