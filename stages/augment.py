@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import joblib
 import polars as pl
@@ -91,7 +91,8 @@ class AugmentParams(Params):
 class NearDuplicateParams(Params):
     """`clean.near_duplicates`: how near-duplicates are found, the same here as there."""
 
-    shingle_characters: int = Field(ge=1, le=100)
+    shingle_unit: Literal["character", "word"]
+    shingle_size: int = Field(ge=1, le=100)
     permutations: int = Field(ge=16, le=4096)
     min_jaccard: float = Field(gt=0, le=1)
 
@@ -214,7 +215,8 @@ def main() -> None:
     closest = near_matches(
         pl.concat([train["text"], copies["text"]]),
         held_out["text"],
-        shingle_characters=near.shingle_characters,
+        shingle_unit=near.shingle_unit,
+        shingle_size=near.shingle_size,
         permutations=near.permutations,
         min_jaccard=min(params.max_jaccard_to_held_out, near.min_jaccard),
     )

@@ -1,20 +1,29 @@
 """Near-duplicate texts: MinHash locality-sensitive hashing finds candidates, the true Jaccard similarity decides.
 
-A text is its set of character shingles (Broder 1997, "On the resemblance and containment of documents") after case
-folding and without the punctuation of sentences: "Yay. Good phone!" and "YAY! good phone" are one text, and in train
-and test a leak; "C++" and "C#" are two. Signatures are cut into bands, and two texts that agree in one whole band are
-candidates (Leskovec, Rajaraman & Ullman, "Mining of Massive Datasets", section 3.4). Every candidate pair is then
-compared set against set, so the hashing can miss a pair (see `lsh_bands`) but never invents one.
+A text is its set of character or word shingles (Broder 1997, "On the resemblance and containment of documents"),
+without regard to case and to the punctuation of sentences: "Yay. Good phone!" and "YAY! good phone" are one text, and
+in train and test a leak; "C++" and "C#" are two. Signatures are cut into bands, and two texts that agree in one whole
+band are candidates (Leskovec, Rajaraman & Ullman, "Mining of Massive Datasets", section 3.4). Every candidate pair is
+then compared set against set, so the hashing can miss a pair (see `lsh_bands`) but never invents one.
+
+Of all texts, only the band keys are kept (8 bytes a band), and the text itself as it is compared. Shingles are made for
+some texts at a time: once for the signatures, where repeats do no harm since the least of them counts, and again for
+the texts of candidate pairs. Every result is the same for any number of threads.
 
 Legend: `n` texts, `s` shingles in all texts together, `p` pairs.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, TypeVar
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from rensa import RMinHash
+
+from stages.lib.progress import progress
+from stages.lib.row_batches import mapped_in_order
 
 RECALL_AT_THRESHOLD = 0.99
 """A pair exactly at the threshold becomes a candidate with at least this probability; a closer pair with more."""
@@ -22,17 +31,39 @@ RECALL_AT_THRESHOLD = 0.99
 PERMUTATION_SEED = 1
 """Fixes the permutations. It decides only which pairs are looked at, never how alike they are."""
 
-SIGNATURE_ROWS_AT_A_TIME = 20_000
-PAIRS_AT_A_TIME = 100_000
+MAX_DISTANCE = 16
+"""In a bucket, a text is compared with this many of those after it, unless one group holds them all before that."""
+NEXT_BANDS = 4
+"""The members of a larger bucket are put in order by their keys in this many other bands."""
 
-SENTENCE_PUNCTUATION = (
-    r"[\s.,;:!?'\"()\[\]{}\-"
+CHARACTERS_AT_A_TIME = 160_000
+"""Their shingles and permutations fit in a processor's cache; about 2,000 short texts."""
+
+PAIRS_AT_A_TIME = 2048
+"""So that the number of one of their texts takes 12 bits, and 52 are left for the hash of a shingle."""
+HASH_BITS = np.uint64(52)
+
+MATCHES_AT_A_TIME = 100_000
+
+SILENT_TEXTS = 20_000
+"""Fewer texts are done before a report of the progress is of use."""
+
+_BETWEEN_WORDS = (
+    r"\s.,;:!?'\"()\[\]{}\-"
     # Dashes, curly quotes, ellipsis; guillemets; the marks of Spanish, of Chinese and Japanese.
-    "\u2010-\u2015\u2018-\u201f\u2026\u00ab\u00bb\u00a1\u00bf\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f]+"
+    "\u2010-\u2015\u2018-\u201f\u2026\u00ab\u00bb\u00a1\u00bf\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f"
 )
-"""White space, and what ends or parts sentences. Symbols such as `+`, `#` and `%` are not among it."""
+SENTENCE_PUNCTUATION = f"[[{_BETWEEN_WORDS}]--[ ]][{_BETWEEN_WORDS}]*| [{_BETWEEN_WORDS}]+"
+"""A run of white space, and of what ends or parts sentences; symbols such as `+`, `#` and `%` are not among it.
 
+Not a single space, which is most of them: each match that need not be replaced saves a third of a microsecond.
+"""
+
+ShingleUnit = Literal["character", "word"]
 Indices = NDArray[np.int64]
+Hashes = NDArray[np.uint64]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,80 +81,84 @@ class NearMatches:
 
 
 @dataclass(frozen=True)
-class ShingleSets:
-    """The shingle sets of `n` texts, one after the other.
+class Shingles:
+    """The shingles of `n` texts, one text after the other, with repeats.
 
     Attributes:
-        shingles: hash of each distinct shingle, `(distinct,)`.
-        members: for each text in turn, its shingles in ascending order, as positions in `shingles`, `(s,)`.
-        keys: position of the text times the number of distinct shingles, plus `members`: ascending, `(s,)`.
-        offsets: where each text's members start, and the end, `(n + 1,)`.
+        hashes: 64 well-mixed bits for each shingle, `(s,)`.
+        offsets: where the shingles of each text start, and the end, `(n + 1,)`. Every text has one at least.
     """
 
-    shingles: NDArray[np.uint64]
-    members: Indices
-    keys: Indices
+    hashes: Hashes
     offsets: Indices
 
 
 def near_duplicate_groups(
-    texts: pl.Series, *, shingle_characters: int, permutations: int, min_jaccard: float
+    texts: pl.Series, *, shingle_unit: ShingleUnit, shingle_size: int, permutations: int, min_jaccard: float
 ) -> Indices:
     """Group texts that are linked by a chain of pairs with a Jaccard similarity of at least `min_jaccard`.
 
     Args:
         texts: strings without nulls, shape `(n,)`. A text shorter than a shingle is one shingle.
-        shingle_characters: characters of a shingle.
+        shingle_unit: what a shingle is made of; words are what stands between white space.
+        shingle_size: characters or words of a shingle.
         permutations: length of a MinHash signature.
         min_jaccard: similarity from which two texts are near duplicates, in (0, 1].
 
     Returns:
         For each text the position of the first text of its group (its own, where it has no near duplicate), `(n,)`.
     """
-    distinct, first, inverse = _distinct(texts)
-    sets = shingle_sets(distinct, shingle_characters)
-    bands = _band_keys(sets, permutations, min_jaccard)
-    groups = _linked(sets, bands, min_jaccard)
-    return first[groups][inverse]
+    compared = normalised(texts)
+    first, number = _distinct(compared)
+    distinct = compared.gather(first)
+    keys = _band_keys(distinct, shingle_unit, shingle_size, permutations, min_jaccard)
+    return first[_linked(distinct, keys, shingle_unit, shingle_size, min_jaccard)][number]
 
 
 def near_matches(
-    queries: pl.Series, references: pl.Series, *, shingle_characters: int, permutations: int, min_jaccard: float
+    queries: pl.Series,
+    references: pl.Series,
+    *,
+    shingle_unit: ShingleUnit,
+    shingle_size: int,
+    permutations: int,
+    min_jaccard: float,
 ) -> NearMatches:
     """Find the closest reference of each query.
 
     Args:
         queries: strings without nulls, shape `(queries,)`.
         references: strings without nulls, shape `(references,)`.
-        shingle_characters: characters of a shingle.
+        shingle_unit: what a shingle is made of; words are what stands between white space.
+        shingle_size: characters or words of a shingle.
         permutations: length of a MinHash signature.
         min_jaccard: references at least this close are found (see `lsh_bands`); one further away may be.
     """
-    distinct_queries, _, query_of = _distinct(queries)
-    distinct_references, reference_at, _ = _distinct(references)
-    count = len(distinct_queries)
-    sets = shingle_sets(distinct_queries + distinct_references, shingle_characters)
-    keys = _band_keys(sets, permutations, min_jaccard)
+    compared_queries, compared_references = normalised(queries), normalised(references)
+    query_at, query_number = _distinct(compared_queries)
+    reference_at, _ = _distinct(compared_references)
+    distinct = pl.concat([compared_queries.gather(query_at), compared_references.gather(reference_at)])
+    keys = _band_keys(distinct, shingle_unit, shingle_size, permutations, min_jaccard)
 
+    count = len(query_at)
     jaccard = np.zeros(count)
     index = np.full(count, -1, dtype=np.int64)
-    for band in range(keys.shape[1]):
-        left, right = _matching(keys[:count, band], keys[count:, band])
-        for start in range(0, len(left), PAIRS_AT_A_TIME):
-            pair_queries = left[start : start + PAIRS_AT_A_TIME]
-            pair_references = right[start : start + PAIRS_AT_A_TIME]
-            similarity = jaccard_similarities(sets, pair_queries, pair_references + count)
-            at = reference_at[pair_references]
+    for band in _reported(range(len(keys)), "near matches", len(keys), "band", len(distinct)):
+        for left, right in _matching(keys[band, :count], keys[band, count:]):
+            new = ~_share_a_band(keys[:band], left, right + count)
+            query, reference = left[new], right[new]
+            similarity = jaccard_similarities(distinct, query, reference + count, shingle_unit, shingle_size)
+            at = reference_at[reference]
             # The closest pair of each query comes first, the earlier reference first among equals.
-            order = np.lexsort((at, -similarity, pair_queries))
-            chosen = order[np.unique(pair_queries[order], return_index=True)[1]]
-            query = pair_queries[chosen]
-            better = (similarity[chosen] > jaccard[query]) | (
-                (similarity[chosen] == jaccard[query]) & (similarity[chosen] > 0) & (at[chosen] < index[query])
+            order = np.lexsort((at, -similarity, query))
+            chosen = order[np.unique(query[order], return_index=True)[1]]
+            query, similarity, at = query[chosen], similarity[chosen], at[chosen]
+            better = (similarity > jaccard[query]) | (
+                (similarity == jaccard[query]) & (similarity > 0) & (at < index[query])
             )
-            jaccard[query[better]] = similarity[chosen][better]
-            index[query[better]] = at[chosen][better]
-    return NearMatches(jaccard[query_of], index[query_of])
+            jaccard[query[better]] = similarity[better]
+            index[query[better]] = at[better]
+    return NearMatches(jaccard[query_number], index[query_number])
 
 
 def lsh_bands(permutations: int, min_jaccard: float) -> tuple[int, int]:
@@ -139,169 +174,268 @@ def lsh_bands(permutations: int, min_jaccard: float) -> tuple[int, int]:
     return permutations, 1
 
 
-def shingle_sets(texts: list[str], shingle_characters: int) -> ShingleSets:
-    """Cut `texts`, as they are, into the sets of their character shingles.
+def normalised(texts: pl.Series) -> pl.Series:
+    """Texts as they are compared: in lower case, each run of white space and sentence punctuation one space.
 
-    Shingles are compared by a 64-bit multilinear hash of their characters; two different ones agree with a
+    A text of nothing else, such as `:)`, keeps its punctuation.
+    """
+
+    def one_space(part: pl.Series) -> pl.Series:
+        # Through upper case, so that ß is ss and every form of a Greek sigma is the same.
+        lower = part.str.to_uppercase().str.to_lowercase()
+        words = lower.str.replace_all(SENTENCE_PUNCTUATION, " ").str.strip_chars(" ")
+        return words.zip_with(words != "", lower)
+
+    spans = _spans(texts.str.len_bytes().to_numpy())
+    parts = mapped_in_order(lambda span: one_space(texts[span]), spans, pl.thread_pool_size())
+    return pl.concat([pl.Series([], dtype=pl.String), *parts])
+
+
+def shingles(texts: pl.Series, unit: ShingleUnit, size: int) -> Shingles:
+    """Cut `texts`, as they are, into shingles.
+
+    A shingle is told from others by a multilinear hash of its characters or words; two different ones agree with a
     probability below 2 ** -42.
     """
-    padded = [text.ljust(shingle_characters, "\0") for text in texts]
-    codes = np.frombuffer("".join(padded).encode("utf-32-le"), dtype="<u4").astype(np.uint64)
-    lengths = np.fromiter((len(text) for text in padded), dtype=np.int64, count=len(padded))
-    counts = lengths - shingle_characters + 1
-    text_of = np.repeat(np.arange(len(padded)), counts)
-    within = np.arange(len(text_of)) - np.repeat(np.cumsum(counts) - counts, counts)
-    starts = np.repeat(np.cumsum(lengths) - lengths, counts) + within
+    codes = np.frombuffer("".join(texts.to_list()).encode("utf-32-le"), dtype="<u4").astype(np.uint64)
+    ends = np.cumsum(texts.str.len_chars().to_numpy(), dtype=np.int64)
+    tokens, ends = (codes, ends) if unit == "character" else _word_hashes(codes, ends)
+    lengths = np.diff(ends, prepend=0)
+    if (missing := np.maximum(size - lengths, 0)).any():
+        tokens = np.insert(tokens, np.repeat(ends, missing), np.uint64(0))
+        lengths = np.maximum(lengths, size)
+        ends = np.cumsum(lengths)
 
-    factors = np.random.default_rng(PERMUTATION_SEED).integers(0, 2**64, size=shingle_characters, dtype=np.uint64)
-    hashes = np.zeros(len(starts), dtype=np.uint64)
-    for position, factor in enumerate(factors | np.uint64(1)):
-        hashes += factor * codes[starts + position]
-    shingles, shingle_of = np.unique(_mixed(hashes), return_inverse=True)
-    # Sorting is several times faster than the hash table of `np.unique`.
-    keys = np.sort(text_of * len(shingles) + shingle_of)
-    keys = keys[np.diff(keys, prepend=-1) > 0]
-    offsets = np.searchsorted(keys, np.arange(len(padded) + 1) * len(shingles))
-    return ShingleSets(shingles, keys % max(len(shingles), 1), keys, offsets.astype(np.int64))
+    factors = np.random.default_rng(PERMUTATION_SEED).integers(0, 2**64, size=size, dtype=np.uint64) | np.uint64(1)
+    last = len(tokens) - size + 1
+    hashes = tokens[:last] * factors[0]
+    for place in range(1, size):
+        hashes += tokens[place : place + last] * factors[place]
+    is_whole = np.ones(len(tokens), dtype=np.bool_)
+    for place in range(1, size):
+        is_whole[ends - place] = False
+    return Shingles(_mixed(hashes[is_whole[:last]]), np.concatenate([[0], np.cumsum(lengths - size + 1)]))
 
 
-def jaccard_similarities(sets: ShingleSets, left: Indices, right: Indices) -> NDArray[np.float64]:
-    """True Jaccard similarity of each pair of texts, from positions `(p,)` and `(p,)` to `(p,)`."""
-    sizes = np.diff(sets.offsets)
-    # Look the members of the smaller set up in the larger one.
-    swap = sizes[left] > sizes[right]
-    small, large = np.where(swap, right, left), np.where(swap, left, right)
-    counts = sizes[small]
-    pair_of = np.repeat(np.arange(len(small)), counts)
-    within = np.arange(len(pair_of)) - np.repeat(np.cumsum(counts) - counts, counts)
-    wanted = large[pair_of] * len(sets.shingles) + sets.members[sets.offsets[small][pair_of] + within]
-    found = np.searchsorted(sets.keys, wanted)
-    hit = (found < len(sets.keys)) & (sets.keys[np.minimum(found, len(sets.keys) - 1)] == wanted)
-    shared = np.bincount(pair_of[hit], minlength=len(small))
-    similarities: NDArray[np.float64] = shared / (sizes[left] + sizes[right] - shared)
+def jaccard_similarities(
+    texts: pl.Series, left: Indices, right: Indices, unit: ShingleUnit, size: int
+) -> NDArray[np.float64]:
+    """True Jaccard similarity of the pairs of texts at `left` `(p,)` and `right` `(p,)`, `(p,)`."""
+    characters = texts.str.len_bytes().to_numpy()
+    spans = _spans(characters[left] + characters[right], PAIRS_AT_A_TIME)
+
+    def compared(span: slice) -> NDArray[np.float64]:
+        return _compared(texts, left[span], right[span], unit, size)
+
+    return np.concatenate([np.zeros(0), *mapped_in_order(compared, spans, pl.thread_pool_size())])
+
+
+def _compared(texts: pl.Series, left: Indices, right: Indices, unit: ShingleUnit, size: int) -> NDArray[np.float64]:
+    """`jaccard_similarities` of at most `PAIRS_AT_A_TIME` pairs."""
+    at, number = np.unique(np.concatenate([left, right]), return_inverse=True)
+    cut = shingles(texts.gather(at), unit, size)
+    # Sorting puts the shingles of a text together, and equal ones side by side: faster than any table of hashes.
+    keyed = _numbered(np.diff(cut.offsets)) | (cut.hashes >> (np.uint64(64) - HASH_BITS))
+    keyed.sort()
+    keyed = keyed[np.concatenate([[True], keyed[1:] != keyed[:-1]])]
+    ends = np.searchsorted(keyed, np.arange(1, len(at), dtype=np.uint64) << HASH_BITS)
+    starts = np.concatenate([[0], ends])
+    sizes = np.diff(starts, append=len(keyed))
+
+    # Once more for the two sets of each pair: what stands twice is in both.
+    in_turn = np.stack([number[: len(left)], number[len(left) :]], axis=1).ravel()
+    counts = sizes[in_turn]
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    members = keyed[np.repeat(starts[in_turn], counts) + within] & ((np.uint64(1) << HASH_BITS) - np.uint64(1))
+    both = counts[::2] + counts[1::2]
+    members |= _numbered(both)
+    members.sort()
+    twice = members[1:][members[1:] == members[:-1]]
+    shared = np.bincount((twice >> HASH_BITS).astype(np.int64), minlength=len(left))
+    similarities: NDArray[np.float64] = shared / (both - shared)
     return similarities
 
 
-def normalised(texts: pl.Series) -> pl.Series:
-    """Texts as they are compared: case folded, each run of white space and sentence punctuation one space.
+def _numbered(counts: Indices) -> Hashes:
+    """For each thing, as often as it counts, its number in the bits above those of a hash."""
+    return np.repeat(np.arange(len(counts), dtype=np.uint64) << HASH_BITS, counts)
 
-    A text of nothing else, such as `:)`, stays as it is.
+
+def _distinct(texts: pl.Series) -> tuple[Indices, Indices]:
+    """The positions where each distinct text stands first, in order, and for each text which of them it is."""
+    rows = pl.DataFrame({"text": texts}).with_row_index("position")
+    first = rows.select(pl.col("position").min().over("text")).to_series().to_numpy()
+    is_first = first == np.arange(len(first))
+    return np.flatnonzero(is_first), (np.cumsum(is_first) - 1)[first]
+
+
+def _spans(lengths: NDArray[np.generic], most: int | None = None) -> list[slice]:
+    """Cut what has these lengths in characters into runs of some `CHARACTERS_AT_A_TIME`, and of `most` at most."""
+    # Something for each text itself: even an empty one has a signature.
+    total = np.cumsum(lengths.astype(np.int64) + 32)
+    marks = [np.flatnonzero(np.diff(total // CHARACTERS_AT_A_TIME)) + 1]
+    if most:
+        marks.append(np.arange(most, len(lengths), most))
+    edges = np.unique(np.concatenate([*marks, [0], [len(lengths)]])).tolist()
+    return [slice(start, stop) for start, stop in pairwise(edges)]
+
+
+def _reported(items: Iterable[T], what: str, total: int, unit: str, texts: int) -> Iterable[T]:
+    """`items`, with a report of how far the work is where there are many texts."""
+    return progress(items, what, total, unit) if texts >= SILENT_TEXTS else items
+
+
+def _word_hashes(codes: Hashes, ends: Indices) -> tuple[Hashes, Indices]:
+    """Hash each word of texts that are given as characters; likewise where the words of each text end."""
+    is_letter = codes > ord(" ")
+    is_start = is_letter.copy()
+    is_start[1:] &= ~is_letter[:-1]
+    begins = np.concatenate([[0], ends[:-1]])
+    begins = begins[begins < len(codes)]
+    is_start[begins] = is_letter[begins]
+    words = np.concatenate([[0], np.cumsum(is_start)])
+    if not words[-1]:
+        return np.zeros(0, dtype=np.uint64), words[ends]
+
+    letters = np.flatnonzero(is_letter)
+    starts = np.flatnonzero(is_start[letters])
+    place = np.arange(len(letters)) - np.repeat(starts, np.diff(starts, append=len(letters)))
+    hashes = np.add.reduceat(_mixed((place.astype(np.uint64) << np.uint64(32)) | codes[letters]), starts)
+    return hashes, words[ends]
+
+
+def _mixed(hashes: Hashes) -> Hashes:
+    """Spread every bit over all of the word (splitmix64), in place."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        hashes ^= hashes >> np.uint64(shift)
+        hashes *= np.uint64(factor)
+    hashes ^= hashes >> np.uint64(31)
+    return hashes
+
+
+def _band_keys(texts: pl.Series, unit: ShingleUnit, size: int, permutations: int, min_jaccard: float) -> Hashes:
+    """A hash of each text's signature rows in each band, `(bands, n)`.
+
+    A permutation of the 32-bit numbers is the product with an odd one: the shingles are well mixed already.
     """
-    folded = pl.Series([text.casefold() for text in texts], dtype=pl.String)
-    words = folded.str.replace_all(SENTENCE_PUNCTUATION, " ").str.strip_chars()
-    return words.zip_with(words != "", folded)
-
-
-def _distinct(texts: pl.Series) -> tuple[list[str], Indices, Indices]:
-    """The distinct normalised texts in order, the position where each stands first, and which of them each text is."""
-    number: dict[str, int] = {}
-    inverse = np.fromiter(
-        (number.setdefault(text, len(number)) for text in normalised(texts)), dtype=np.int64, count=len(texts)
-    )
-    first = np.unique(inverse, return_index=True)[1].astype(np.int64)
-    return list(number), first, inverse
-
-
-def _mixed(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Spread every bit over all of the word (splitmix64), as the MinHash permutations expect."""
-    hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return hashes ^ (hashes >> np.uint64(31))
-
-
-def _band_keys(sets: ShingleSets, permutations: int, min_jaccard: float) -> NDArray[np.uint64]:
-    """A hash of each text's signature rows in each band, `(n, bands)`."""
     bands, rows = lsh_bands(permutations, min_jaccard)
-    factors = np.random.default_rng([PERMUTATION_SEED, 1]).integers(0, 2**64, size=rows, dtype=np.uint64)
-    count = len(sets.offsets) - 1
-    keys = np.empty((count, bands), dtype=np.uint64)
-    for start in range(0, count, SIGNATURE_ROWS_AT_A_TIME):
-        stop = min(start + SIGNATURE_ROWS_AT_A_TIME, count)
-        offsets = sets.offsets[start : stop + 1]
-        tokens = sets.shingles[sets.members[offsets[0] : offsets[-1]]]
-        matrix = RMinHash.digest_matrix_from_flat_token_hashes(
-            tokens, (offsets - offsets[0]).astype(np.uint64), permutations, PERMUTATION_SEED
-        )
-        signatures = np.array(matrix.to_rows(), dtype=np.uint64)[:, : bands * rows]
-        banded = signatures.reshape(stop - start, bands, rows)
-        keys[start:stop] = _mixed((banded * (factors | np.uint64(1))).sum(axis=2, dtype=np.uint64))
+    draws = np.random.default_rng([PERMUTATION_SEED, 1])
+    odd = draws.integers(0, 2**32, size=(bands, rows), dtype=np.uint32) | np.uint32(1)
+    factors = draws.integers(0, 2**64, size=rows, dtype=np.uint64) | np.uint64(1)
+    keys = np.zeros((bands, len(texts)), dtype=np.uint64)
+
+    def fill(span: slice) -> None:
+        cut = shingles(texts[span], unit, size)
+        hashes = (cut.hashes >> np.uint64(32)).astype(np.uint32)
+        permuted = np.empty_like(hashes)
+        for band in range(bands):
+            for row in range(rows):
+                np.multiply(hashes, odd[band, row], out=permuted)
+                least = np.minimum.reduceat(permuted, cut.offsets[:-1])
+                keys[band, span] += least.astype(np.uint64) * factors[row]
+
+    spans = _spans(texts.str.len_bytes().to_numpy())
+    done = mapped_in_order(fill, spans, pl.thread_pool_size())
+    for _ in _reported(done, "near-duplicate signatures", len(spans), "chunk", len(texts)):
+        pass
     return keys
 
 
-def _linked(sets: ShingleSets, keys: NDArray[np.uint64], min_jaccard: float) -> Indices:
+def _linked(texts: pl.Series, keys: Hashes, unit: ShingleUnit, size: int, min_jaccard: float) -> Indices:
     """Smallest text position of each text's group, `(n,)`.
 
     The members of a bucket are compared at growing distance, first each with the next, and a pair that is already in
     one group is not compared. So a bucket of ten thousand copies of one template costs ten thousand comparisons and
-    not fifty million.
+    not fifty million. Ten thousand texts that share a band and yet are too unlike to be grouped cost `MAX_DISTANCE`
+    comparisons each; those that agree in the bands to come as well stand side by side, and are compared first.
     """
-    root = np.arange(len(keys))
-    members, ends = _buckets(keys)
-    at = np.arange(len(members))
-    distance = 1
-    while True:
-        # A place in a bucket stays while the bucket has a member at this distance from it.
-        at = at[at + distance < ends[at]]
-        if not len(at):
-            return root
-        left, right = members[at], members[at + distance]
-        apart = root[left] != root[right]
-        pairs = np.unique(np.stack([left[apart], right[apart]], axis=1), axis=0)
-        close = [
-            part[jaccard_similarities(sets, part[:, 0], part[:, 1]) >= min_jaccard]
-            for part in np.array_split(pairs, max(1, -(-len(pairs) // PAIRS_AT_A_TIME)))
-        ]
-        root = _joined(root, np.concatenate(close))
-        at = at[_undecided(root, members, ends)[at]]
-        distance += 1
-
-
-def _buckets(keys: NDArray[np.uint64]) -> tuple[Indices, Indices]:
-    """Texts of every bucket of every band in ascending order, and for each place the end of its bucket."""
-    all_members, all_ends, base = [], [], 0
-    for band in range(keys.shape[1]):
-        order = np.argsort(keys[:, band], kind="stable")
-        ordered = keys[order, band]
-        edges = np.flatnonzero(np.diff(ordered)) + 1
-        sizes = np.diff(np.concatenate([[0], edges, [len(ordered)]]))
-        shared = np.repeat(sizes > 1, sizes)
-        sizes = sizes[sizes > 1]
-        all_members.append(order[shared])
-        all_ends.append(base + np.repeat(np.cumsum(sizes), sizes))
-        base += int(shared.sum())
-    return np.concatenate(all_members), np.concatenate(all_ends)
-
-
-def _undecided(root: Indices, members: Indices, ends: Indices) -> NDArray[np.bool_]:
-    """Whether the bucket of each place still has members of more than one group."""
-    if not len(members):
-        return np.zeros(0, dtype=np.bool_)
-    roots = root[members]
-    starts = np.concatenate([[0], np.unique(ends)[:-1]])
-    mixed = np.minimum.reduceat(roots, starts) != np.maximum.reduceat(roots, starts)
-    return np.repeat(mixed, np.diff(np.append(starts, len(members))))
-
-
-def _joined(root: Indices, pairs: Indices) -> Indices:
-    """Union-find: join the groups of each pair; the smallest position stands for the group."""
-    root = root.copy()
-    for left, right in pairs.tolist():
-        while root[left] != left:
-            left = root[left]
-        while root[right] != right:
-            right = root[right]
-        root[max(left, right)] = min(left, right)
-    while not np.array_equal(flat := root[root], root):
-        root = flat
+    root = np.arange(keys.shape[1])
+    is_cut = np.zeros(keys.shape, dtype=np.bool_)
+    for band in _reported(range(len(keys)), "near-duplicate bands", len(keys), "band", keys.shape[1]):
+        members, bucket = _buckets(keys, band)
+        for distance in range(1, MAX_DISTANCE + 2):
+            undecided = _undecided(root[members], bucket, distance)
+            members, bucket = members[undecided], bucket[undecided]
+            if not len(members) or distance > MAX_DISTANCE:
+                break
+            pair = np.flatnonzero(bucket[:-distance] == bucket[distance:])
+            left, right = members[pair], members[pair + distance]
+            apart = root[left] != root[right]
+            left, right = left[apart], right[apart]
+            new = ~_share_a_band(keys[:band], left, right, is_cut)
+            left, right = left[new], right[new]
+            close = jaccard_similarities(texts, left, right, unit, size) >= min_jaccard
+            root = _joined(root, left[close], right[close])
+        is_cut[band, members] = True
     return root
 
 
-def _matching(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> tuple[Indices, Indices]:
-    """All pairs of positions whose keys are equal."""
+def _buckets(keys: Hashes, band: int) -> tuple[Indices, Indices]:
+    """Texts that share their key in a band with others, bucket by bucket, and the number of the bucket of each.
+
+    In a bucket too large to compare all its members they are in the order of their keys in the next bands.
+    """
+    order = np.argsort(keys[band])
+    ordered = keys[band, order]
+    bucket = np.cumsum(np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(ordered)])
+    sizes = np.bincount(bucket)[bucket]
+    is_shared = sizes > 1
+    members, bucket, sizes = order[is_shared], bucket[is_shared], sizes[is_shared]
+    # Only now, on the few: a stable sort of all keys takes several times longer.
+    members = members[np.lexsort((members, bucket))]
+    large = np.flatnonzero(sizes > MAX_DISTANCE)
+    of_large = members[large]
+    nearby = [keys[(band + step) % len(keys), of_large] for step in range(NEXT_BANDS, 0, -1)]
+    members[large] = of_large[np.lexsort((*nearby, bucket[large]))]
+    return members, bucket
+
+
+def _undecided(roots: Indices, bucket: Indices, distance: int) -> NDArray[np.bool_]:
+    """Whether the bucket of each member has members of more than one group, and some at this distance."""
+    if not len(bucket):
+        return np.zeros(0, dtype=np.bool_)
+    starts = np.flatnonzero(np.diff(bucket, prepend=bucket[0] - 1))
+    sizes = np.diff(starts, append=len(bucket))
+    mixed = np.minimum.reduceat(roots, starts) != np.maximum.reduceat(roots, starts)
+    return np.repeat(mixed & (sizes > distance), sizes)
+
+
+def _share_a_band(
+    keys: Hashes, left: Indices, right: Indices, is_cut: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
+    """Whether the texts of each pair agree in one of the bands `(bands, n)`, and in one that `is_cut` lets count."""
+    share = np.zeros(len(left), dtype=np.bool_)
+    for band, key in enumerate(keys):
+        same = key[left] == key[right]
+        share |= same if is_cut is None else same & ~is_cut[band, left]
+    return share
+
+
+def _joined(root: Indices, left: Indices, right: Indices) -> Indices:
+    """Join the groups of each pair; the smallest position stands for the group."""
+    if not len(left):
+        return root
+    roots, ends = np.unique(np.stack([root[left], root[right]]), return_inverse=True)
+    one, other = ends.reshape(2, -1)
+    parent = np.arange(len(roots))
+    while (parent[one] != parent[other]).any():
+        one, other = np.minimum(parent[one], parent[other]), np.maximum(parent[one], parent[other])
+        np.minimum.at(parent, other, one)
+        while not np.array_equal(flat := parent[parent], parent):
+            parent = flat
+    joined = np.arange(len(root))
+    joined[roots] = roots[parent]
+    return joined[root]
+
+
+def _matching(left: Hashes, right: Hashes) -> Iterator[tuple[Indices, Indices]]:
+    """All pairs of positions whose keys are equal, some at a time; all those of one position on the left together."""
     order = np.argsort(right, kind="stable")
     ordered = right[order]
     start, stop = np.searchsorted(ordered, left, "left"), np.searchsorted(ordered, left, "right")
-    counts = stop - start
-    pair_left = np.repeat(np.arange(len(left)), counts)
-    within = np.arange(len(pair_left)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return pair_left, order[np.repeat(start, counts) + within]
+    matched = np.flatnonzero(stop > start)
+    ends = np.cumsum((stop - start)[matched])
+    for part in np.split(matched, np.flatnonzero(np.diff(ends // MATCHES_AT_A_TIME)) + 1):
+        counts = (stop - start)[part]
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        yield np.repeat(part, counts), order[np.repeat(start[part], counts) + within]

@@ -7,7 +7,6 @@ from stages.lib.near_duplicates import (
     lsh_bands,
     near_duplicate_groups,
     near_matches,
-    shingle_sets,
 )
 
 WORDS = ["the", "phone", "camera", "screen", "battery", "price", "works", "great", "bad", "slow", "always", "picture"]
@@ -48,7 +47,11 @@ def brute_force_groups(texts: list[str], size: int, min_jaccard: float) -> list[
 
 def groups(texts: list[str], min_jaccard: float = 0.8, size: int = 5) -> list[int]:
     found = near_duplicate_groups(
-        pl.Series(texts, dtype=pl.String), shingle_characters=size, permutations=128, min_jaccard=min_jaccard
+        pl.Series(texts, dtype=pl.String),
+        shingle_unit="character",
+        shingle_size=size,
+        permutations=128,
+        min_jaccard=min_jaccard,
     )
     return [int(first) for first in found]
 
@@ -64,7 +67,7 @@ def test_jaccard_equals_that_of_python_sets() -> None:
     texts = corpus(rows=40, seed=4)
     left, right = np.triu_indices(len(texts), 1)
     expected = [jaccard(texts[i], texts[j], 5) for i, j in zip(left, right, strict=True)]
-    assert pytest.approx(expected) == jaccard_similarities(shingle_sets(texts, 5), left, right).tolist()
+    assert pytest.approx(expected) == jaccard_similarities(pl.Series(texts), left, right, "character", 5).tolist()
 
 
 def test_group_is_the_first_text_and_closes_over_chains() -> None:
@@ -133,7 +136,8 @@ def matches(queries: list[str], references: list[str]) -> tuple[list[float], lis
     found = near_matches(
         pl.Series(queries, dtype=pl.String),
         pl.Series(references, dtype=pl.String),
-        shingle_characters=5,
+        shingle_unit="character",
+        shingle_size=5,
         permutations=128,
         min_jaccard=0.8,
     )

@@ -18,7 +18,7 @@ from tests.mini_wordnet import write_mini_wordnet
 PARAMS = """
 seed: 7
 clean:
-  near_duplicates: {shingle_characters: 5, permutations: 128, min_jaccard: 0.8}
+  near_duplicates: {shingle_unit: character, shingle_size: 5, permutations: 128, min_jaccard: 0.8}
 augment:
   wordnet: wordnet
   recipes:
