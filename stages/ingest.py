@@ -2,8 +2,10 @@
 
 Reads the files named in `ingest.sources`, below `ingest.path`. Writes `data/ingested/`:
 
-- `records.parquet`: `id`, `text`, `label`, `reference_label`, `response`, `source`, `origin` (`file:line`), all text;
+- `records.parquet`: `id`, `text`, `label`, `reference_label`, `response`, `source`, `origin` (`file:line`), then
+  of the source `source_url`, `licence`, `retrieved`, `source_sha256`, `authenticity`, and the columns named in `carry`, all text;
 - `ratings.parquet`: `id`, `annotator`, `rating`, `label`; empty where no source has ratings;
+- `sources.parquet`: where each source comes from, its licence, the SHA-256 of its files, its rows in and out;
 - `removed.parquet`, `removed_ratings.parquet`: what could not be read or used, and why.
 
 **Ids** are `<source>:<id of the data>`. Where the data has none, they are made from the content: 16 hexadecimal digits
@@ -17,17 +19,22 @@ same order; the default data's raters are anonymous, so agreement between two sl
 **The given label** of a row with ratings and no label column is that of one rater, drawn by seed and id alone: a row
 keeps it when others are added. **The reference label** is the bin of the mean rating; where labels are not binned
 numbers, the label that most raters gave, the alphabetically first of equally frequent ones.
+
+**Provenance** goes with every row, since rows of several sources are soon in one table: under which licence a row came,
+when, from which state of which file, and whether people wrote it or a program did.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import polars as pl
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, write_parquet
 from stages.lib.errors import InputError, run_stage
@@ -35,9 +42,30 @@ from stages.lib.params import Params, load_params
 from stages.lib.randomness import keyed_uniform
 from stages.lib.tables import Table, TableFormat, column, read_table
 
+PROVENANCE = ("source_url", "licence", "retrieved", "source_sha256", "authenticity")
 RECORDS_SCHEMA = pl.Schema(
-    dict.fromkeys(("id", "text", "label", "reference_label", "response", "source", "origin"), pl.String)
+    dict.fromkeys(("id", "text", "label", "reference_label", "response", "source", "origin", *PROVENANCE), pl.String)
 )
+SOURCES_SCHEMA = pl.Schema(
+    {
+        "name": pl.String,
+        "file": pl.String,
+        "url": pl.String,
+        "licence": pl.String,
+        "retrieved": pl.String,
+        "authenticity": pl.String,
+        "sha256": pl.String,
+        "ratings_file": pl.String,
+        "ratings_sha256": pl.String,
+        "rows_in": pl.Int64,
+        "rows_out": pl.Int64,
+    }
+)
+LATER_COLUMNS = (
+    *("near_duplicate_group", "semantic_group", "consensus_label", "annotator_agreement", "ratings", "label_quality"),
+    *("parent_id", "recipe", "seed", "split", "rule"),
+)
+"""Names that later stages give to columns of theirs."""
 RATINGS_SCHEMA = pl.Schema({"id": pl.String, "annotator": pl.String, "rating": pl.Float64, "label": pl.String})
 SHOWN_CHARACTERS = 80
 
@@ -82,11 +110,38 @@ class Source(Params):
     """One file of texts, and its ratings where there are any."""
 
     name: Annotated[str, Field(pattern="^[A-Za-z0-9_.-]+$")]
+    url: Annotated[str, Field(min_length=1)]
+    licence: Annotated[str, Field(min_length=1)] | None
+    retrieved: str | None
+    authenticity: Literal["real", "generated"]
     file: Annotated[str, Field(min_length=1)]
     format: TableFormat
     header: bool
     columns: Columns
+    carry: list[ColumnName]
     ratings: Ratings | None
+
+    @field_validator("retrieved", mode="before")
+    @classmethod
+    def _is_a_date(cls, value: Any) -> Any:
+        if isinstance(value, date):
+            raise ValueError("put the date in quotes, since DVC refuses params that are dates")
+        if isinstance(value, str):
+            try:
+                date.fromisoformat(value)
+            except ValueError:
+                raise ValueError("must be a date such as '2026-11-22', or null") from None
+        return value
+
+    @field_validator("carry")
+    @classmethod
+    def _carried_under_free_names(cls, carry: list[ColumnName]) -> list[ColumnName]:
+        taken = {*RECORDS_SCHEMA.names(), *LATER_COLUMNS}
+        if used := [name for name in carry if str(name) in taken]:
+            raise ValueError(f"{used[0]!r} is the name of a column of the pipeline; rename that of the file")
+        if len({str(name) for name in carry}) < len(carry):
+            raise ValueError("a column is named twice")
+        return carry
 
     @model_validator(mode="after")
     def _ratings_have_an_id(self) -> "Source":
@@ -133,7 +188,9 @@ class Ingested:
 
     Attributes:
         rows_in: records of its file, readable or not.
-        records: `RECORDS_SCHEMA`.
+        sha256: of its file.
+        ratings_sha256: of its ratings file, where it has one.
+        records: `RECORDS_SCHEMA`, and the columns carried.
         ratings: `RATINGS_SCHEMA`, of the records kept.
         removed: records not kept.
         removed_ratings: ratings, or whole lines of the ratings file, that cannot be used.
@@ -142,6 +199,8 @@ class Ingested:
     """
 
     rows_in: int
+    sha256: str
+    ratings_sha256: str | None
     records: pl.DataFrame
     ratings: pl.DataFrame
     removed: pl.DataFrame
@@ -201,10 +260,16 @@ def check_readable(table: Table, path: Path, max_reject_fraction: float) -> None
         )
 
 
-def canonical(table: Table, source: Source, path: Path, key: str) -> pl.DataFrame:
-    """The mapped columns of a table under their canonical names; `id` is null where the data has none.
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
-    An empty label or response is none.
+
+def canonical(table: Table, source: Source, sha256: str, path: Path, key: str) -> pl.DataFrame:
+    """The mapped columns of a table under their canonical names, its provenance, and the columns carried.
+
+    `id` is null where the data has none. An empty label or response is none.
 
     Raises:
         InputError: a column that `key` names is not there.
@@ -215,6 +280,7 @@ def canonical(table: Table, source: Source, path: Path, key: str) -> pl.DataFram
             mapped.append(pl.Series(name, [None] * table.cells.height, dtype=pl.String))
         else:
             mapped.append(column(table, chosen, path, f"{key}.columns.{name}").alias(name))
+    carried = [column(table, name, path, f"{key}.carry").alias(str(name)) for name in source.carry]
     nullable = ["label", "reference_label", "response"]
     return (
         pl.DataFrame(mapped)
@@ -222,8 +288,17 @@ def canonical(table: Table, source: Source, path: Path, key: str) -> pl.DataFram
             pl.when(pl.col(name).str.strip_chars() != "").then(pl.col(name).str.strip_chars()).alias(name)
             for name in nullable
         )
-        .with_columns(source=pl.lit(source.name), origin=origins(source.file, table.lines))
+        .with_columns(
+            source=pl.lit(source.name),
+            origin=origins(source.file, table.lines),
+            source_url=pl.lit(source.url),
+            licence=pl.lit(source.licence, pl.String),
+            retrieved=pl.lit(source.retrieved, pl.String),
+            source_sha256=pl.lit(sha256),
+            authenticity=pl.lit(source.authenticity),
+        )
         .select(RECORDS_SCHEMA.names())
+        .with_columns(carried)
     )
 
 
@@ -239,7 +314,7 @@ def without_blanks(records: pl.DataFrame, has_ids: bool) -> Split:
         rules.append(pl.when(is_blank("id")).then(pl.lit("no_id")))
     marked = records.with_columns(rule=pl.coalesce(rules))
     return Split(
-        kept=marked.filter(pl.col("rule").is_null()).select(RECORDS_SCHEMA.names()),
+        kept=marked.filter(pl.col("rule").is_null()).drop("rule"),
         removed=marked.filter(pl.col("rule").is_not_null())
         .with_columns(id=pl.col("origin"), before=pl.col("text"), after=pl.lit(None, pl.String))
         .select(REMOVED_SCHEMA.names()),
@@ -269,7 +344,8 @@ def rating_list_rows(ids: pl.Series, lists: pl.Series, origin: pl.Series) -> Spl
     for row_id, text, place in zip(ids, lists, origin, strict=True):
         try:
             values = json.loads(text or "null")
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
+            # No JSON, a whole number of more digits than Python reads, or brackets thousands deep.
             values = None
         if not isinstance(values, list) or any(isinstance(value, list | dict) for value in values):
             bad.append((place, "ratings_not_a_list", text, None))
@@ -332,7 +408,7 @@ def with_rated_labels(
     """Fill `label` and `reference_label` from the ratings where no column is named for them.
 
     Args:
-        records: `RECORDS_SCHEMA`, with final ids.
+        records: `RECORDS_SCHEMA` and columns carried, with final ids.
         ratings: `RATINGS_SCHEMA`, with the same ids.
         bins: as in `labelled_ratings`.
         seed: the project seed.
@@ -363,7 +439,7 @@ def with_rated_labels(
         reference_label=pl.col("reference_label")
         if source.columns.reference_label is not None
         else pl.col("reference"),
-    ).select(RECORDS_SCHEMA.names())
+    ).select(records.columns)
 
 
 def read_ratings(ratings: Ratings, folder: Path, params: IngestParams, key: str) -> Split:
@@ -413,7 +489,8 @@ def ingest_source(source: Source, position: int, params: IngestParams, seed: int
     key = f"ingest.sources.{position}"
     table = read_table(path, source.format, source.header)
     check_readable(table, path, params.max_reject_fraction)
-    split = without_blanks(canonical(table, source, path, key), has_ids=source.columns.id is not None)
+    sha256 = file_sha256(path)
+    split = without_blanks(canonical(table, source, sha256, path, key), has_ids=source.columns.id is not None)
     records = split.kept
     if source.columns.id is None:
         records = records.with_columns(id=content_ids(records["text"], records["response"]))
@@ -437,6 +514,8 @@ def ingest_source(source: Source, position: int, params: IngestParams, seed: int
         records = with_rated_labels(records, ratings, params.rating_bins, seed, source)
     return Ingested(
         rows_in=table.cells.height + table.unreadable.height,
+        sha256=sha256,
+        ratings_sha256=file_sha256(folder / source.ratings.file) if source.ratings else None,
         records=records,
         ratings=ratings,
         removed=pl.concat([unreadable_rows(table, source.file), split.removed]),
@@ -444,6 +523,27 @@ def ingest_source(source: Source, position: int, params: IngestParams, seed: int
         rated_without_text=rated_without_text,
         ragged_rows=table.ragged_rows,
     )
+
+
+def sources_table(sources: Sequence[Source], ingested: dict[str, Ingested]) -> pl.DataFrame:
+    """The table of `sources.parquet`, a row for each source."""
+    rows = [
+        {
+            "name": source.name,
+            "file": source.file,
+            "url": source.url,
+            "licence": source.licence,
+            "retrieved": source.retrieved,
+            "authenticity": source.authenticity,
+            "sha256": ingested[source.name].sha256,
+            "ratings_file": source.ratings.file if source.ratings else None,
+            "ratings_sha256": ingested[source.name].ratings_sha256,
+            "rows_in": ingested[source.name].rows_in,
+            "rows_out": ingested[source.name].records.height,
+        }
+        for source in sources
+    ]
+    return pl.DataFrame(rows, SOURCES_SCHEMA)
 
 
 def counts(values: pl.Series) -> dict[str, int]:
@@ -454,7 +554,7 @@ def counts(values: pl.Series) -> dict[str, int]:
 
 def metrics(sources: dict[str, Ingested]) -> dict[str, object]:
     """Numbers of the whole stage."""
-    records = pl.concat([one.records for one in sources.values()])
+    records = pl.concat([one.records.select(RECORDS_SCHEMA.names()) for one in sources.values()])
     removed = pl.concat([one.removed for one in sources.values()])
     removed_ratings = pl.concat([one.removed_ratings for one in sources.values()])
     both = records.filter(pl.col("label").is_not_null() & pl.col("reference_label").is_not_null())
@@ -469,7 +569,9 @@ def metrics(sources: dict[str, Ingested]) -> dict[str, object]:
         "removed_ratings": counts(removed_ratings["rule"]),
         "sources": {
             name: {
-                "rows": one.records.height,
+                "rows_in": one.rows_in,
+                "rows_out": one.records.height,
+                "sha256": one.sha256,
                 "ragged_rows": one.ragged_rows,
                 "ratings": one.ratings.height,
                 "rows_without_ratings": one.records.join(one.ratings, on="id", how="anti").height,
@@ -493,7 +595,10 @@ def main() -> None:
     if not any(one.records.height for one in sources.values()):
         raise InputError(f"{params.path}: no row with a text in {[source.file for source in params.sources]}")
     with output_folder("data/ingested") as folder:
-        write_parquet(pl.concat([one.records for one in sources.values()]), folder / "records.parquet")
+        # A column that one source carries is null in the others.
+        records = pl.concat([one.records for one in sources.values()], how="diagonal")
+        write_parquet(records, folder / "records.parquet")
+        write_parquet(sources_table(params.sources, sources), folder / "sources.parquet")
         write_parquet(pl.concat([one.ratings for one in sources.values()]), folder / "ratings.parquet")
         write_parquet(pl.concat([one.removed for one in sources.values()]), folder / "removed.parquet")
         write_parquet(pl.concat([one.removed_ratings for one in sources.values()]), folder / "removed_ratings.parquet")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
+import polars.selectors as cs
 
 from stages.lib.errors import InputError
 
@@ -26,6 +27,11 @@ UNREADABLE_SCHEMA = pl.Schema({"line": pl.Int64, "rule": pl.String, "before": pl
 
 UTF8_MARK = b"\xef\xbb\xbf"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+SHOWN_CHARACTERS = 80
+
+MAX_COLUMNS = 10_000
+"""A record with more cells is set aside: one of a million tabs would make a million columns of all the others."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,8 @@ def read_table(path: Path, table_format: TableFormat, header: bool) -> Table:
         header: whether the first record of a tsv or csv names the columns; the other formats carry names anyway.
 
     Raises:
-        InputError: no such file, two columns of one name, UTF-16, a quote that is never closed, or not Parquet.
+        InputError: no such file, two columns of one name, more than `MAX_COLUMNS` of them, UTF-16, a quote that is
+            never closed, not Parquet, or Parquet with text that is not UTF-8.
     """
     if not path.is_file():
         there = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
@@ -71,7 +78,7 @@ def read_table(path: Path, table_format: TableFormat, header: bool) -> Table:
         raise InputError(f"{path}: is UTF-16; convert it, such as by `iconv -f UTF-16 -t UTF-8`")
     content = content.removeprefix(UTF8_MARK)
     if table_format == "jsonl":
-        return _read_jsonl(content)
+        return _read_jsonl(path, content)
     records = _tsv_records(content) if table_format == "tsv" else _csv_records(path, content)
     return _from_records(path, records, header)
 
@@ -159,10 +166,13 @@ def _from_records(path: Path, records: Iterator[_Record], header: bool) -> Table
     good: list[_Record] = []
     bad: list[_Record] = []
     for record in records:
+        if len(record.cells) > MAX_COLUMNS:
+            record = _Record(record.line, [], "too_many_cells", "\t".join(record.cells))
         (bad if record.rule else good).append(record)
     names: list[str] = []
     if header and bad and bad[0].line < min((record.line for record in good), default=bad[0].line + 1):
-        raise InputError(f"{path}:{bad[0].line}: the header cannot be read ({bad[0].rule}: {bad[0].before!r}); mend it")
+        shown = bad[0].before[:SHOWN_CHARACTERS]
+        raise InputError(f"{path}:{bad[0].line}: the header cannot be read ({bad[0].rule}: {shown!r}); mend it")
     if header and good:
         names = good.pop(0).cells
         if twice := sorted(name for name, count in Counter(names).items() if count > 1):
@@ -188,30 +198,33 @@ def _unreadable(records: list[_Record]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=UNREADABLE_SCHEMA, orient="row")
 
 
-def _read_jsonl(content: bytes) -> Table:
+def _read_jsonl(path: Path, content: bytes) -> Table:
     lines: list[int] = []
     rows: list[dict[str, str | None]] = []
     bad: list[_Record] = []
     for number, line in _lines(content):
         try:
             value = json.loads(line.decode())
+            row = {key: _as_text(cell) for key, cell in value.items()} if isinstance(value, dict) else None
         except UnicodeDecodeError:
             bad.append(_not_utf8(number, line))
             continue
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):
+            # Also for whole numbers of more digits than Python reads, and for brackets thousands deep.
             bad.append(_Record(number, [], "not_json", line.decode()))
             continue
-        if not isinstance(value, dict):
+        if row is None:
             bad.append(_Record(number, [], "not_an_object", line.decode()))
             continue
-        row = {key: _as_text(cell) for key, cell in value.items()}
         # JSON can spell half of a surrogate pair, which is no character.
-        if not all(_is_utf8(cell) for cell in row.values() if cell is not None):
+        if not all(_is_utf8(cell) for cell in [*row, *row.values()] if cell is not None):
             bad.append(_Record(number, [], "not_utf8", line.decode()))
             continue
         lines.append(number)
         rows.append(row)
     names = list(dict.fromkeys(name for row in rows for name in row))
+    if len(names) > MAX_COLUMNS:
+        raise InputError(f"{path}: has {len(names)} different keys, more than {MAX_COLUMNS} columns; leave some out")
     frame = pl.DataFrame([pl.Series(name, [row.get(name) for row in rows], dtype=pl.String) for name in names])
     counts = Counter(len(row) for row in rows)
     return Table(
@@ -235,7 +248,14 @@ def _read_parquet(path: Path) -> Table:
     try:
         frame = pl.read_parquet(path)
     except pl.exceptions.ComputeError as error:
-        raise InputError(f"{path}: not a Parquet file ({str(error).splitlines()[0]}); correct its `format`") from None
+        reason = str(error).splitlines()[0]
+        if "invalid utf-8" in reason.lower():
+            raise InputError(f"{path}: holds text that is not UTF-8 ({reason}); write it again as UTF-8") from None
+        raise InputError(f"{path}: not a Parquet file ({reason}); correct its `format`") from None
+    unreadable = _rows_of_bytes_that_are_no_text(frame)
+    lines = pl.Series("line", range(1, frame.height + 1), dtype=pl.Int64)
+    readable = ~lines.is_in(unreadable["line"].implode())
+    frame, lines = frame.filter(readable), lines.filter(readable)
     plain = {
         name: dtype.is_numeric() or dtype == pl.Boolean or dtype.is_nested() for name, dtype in frame.schema.items()
     }
@@ -248,7 +268,19 @@ def _read_parquet(path: Path) -> Table:
     ]
     return Table(
         cells=pl.DataFrame(cells),
-        lines=pl.Series("line", range(1, frame.height + 1), dtype=pl.Int64),
-        unreadable=_unreadable([]),
+        lines=lines,
+        unreadable=unreadable,
         ragged_rows=0,
     )
+
+
+def _rows_of_bytes_that_are_no_text(frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows with a cell of bytes that are not UTF-8, as unreadable ones."""
+    bad: dict[int, _Record] = {}
+    for name in frame.select(cs.binary()).columns:
+        for line, value in enumerate(frame[name], start=1):
+            try:
+                (value or b"").decode()
+            except UnicodeDecodeError:
+                bad.setdefault(line, _not_utf8(line, value))
+    return _unreadable([bad[line] for line in sorted(bad)])

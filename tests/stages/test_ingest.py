@@ -1,11 +1,17 @@
 import copy
+import datetime
+import hashlib
 import json
+import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 import yaml
 
@@ -21,18 +27,28 @@ BINS = [
 ]
 RATED: dict[str, Any] = {
     "name": "tweets",
+    "url": "https://example.org/tweets",
+    "licence": "MIT",
+    "retrieved": "2026-11-22",
+    "authenticity": "real",
     "file": "texts.txt",
     "format": "tsv",
     "header": False,
     "columns": {"id": 1, "text": 3, "label": None, "reference_label": None, "response": None},
+    "carry": [],
     "ratings": {"file": "ratings.txt", "format": "tsv", "header": False, "columns": {"id": 1, "ratings": 2}},
 }
 PLAIN: dict[str, Any] = {
     "name": "bank",
+    "url": "https://example.org/bank",
+    "licence": None,
+    "retrieved": None,
+    "authenticity": "generated",
     "file": "rows.csv",
     "format": "csv",
     "header": True,
     "columns": {"id": None, "text": "text", "label": "category", "reference_label": None, "response": None},
+    "carry": [],
     "ratings": None,
 }
 
@@ -64,6 +80,10 @@ def records() -> pl.DataFrame:
 
 def ratings() -> pl.DataFrame:
     return pl.read_parquet("data/ingested/ratings.parquet")
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def removed(name: str = "removed") -> list[tuple[Any, ...]]:
@@ -98,7 +118,10 @@ def test_texts_and_ratings_in_two_files(raw: Path) -> None:
     write_params(RATED, bins=BINS)
     ingest.main()
     frame = records()
-    assert frame.columns == ["id", "text", "label", "reference_label", "response", "source", "origin"]
+    assert frame.columns == [
+        *("id", "text", "label", "reference_label", "response", "source", "origin"),
+        *("source_url", "licence", "retrieved", "source_sha256", "authenticity"),
+    ]
     assert set(frame.dtypes) == {pl.String}
     assert frame.select("id", "text", "reference_label", "response", "source", "origin").rows() == [
         ("tweets:a", "text a", "positive", None, "tweets", "texts.txt:1"),
@@ -115,7 +138,9 @@ def test_texts_and_ratings_in_two_files(raw: Path) -> None:
     ]
     assert removed() == removed("removed_ratings") == []
     assert metrics()["sources"]["tweets"] == {
-        "rows": 3,
+        "rows_in": 3,
+        "rows_out": 3,
+        "sha256": sha256(raw / "texts.txt"),
         "ragged_rows": 0,
         "ratings": 10,
         "rows_without_ratings": 0,
@@ -276,6 +301,142 @@ def test_several_sources_follow_one_another(raw: Path) -> None:
     assert metrics()["rows_in"] == 2
 
 
+def test_where_a_row_comes_from_goes_with_it(raw: Path) -> None:
+    (raw / "rows.csv").write_text("text,category\none,x\n,y\n")
+    write_rated(raw, {"1": [4]})
+    write_params(PLAIN, RATED, bins=BINS)
+    ingest.main()
+    bank, tweets = sha256(raw / "rows.csv"), sha256(raw / "texts.txt")
+    columns = ["origin", "source_url", "licence", "retrieved", "source_sha256", "authenticity"]
+    assert records().select(columns).rows() == [
+        ("rows.csv:2", "https://example.org/bank", None, None, bank, "generated"),
+        ("texts.txt:1", "https://example.org/tweets", "MIT", "2026-11-22", tweets, "real"),
+    ]
+    rated = sha256(raw / "ratings.txt")
+    assert pl.read_parquet("data/ingested/sources.parquet").rows() == [
+        ("bank", "rows.csv", "https://example.org/bank", None, None, "generated", bank, None, None, 2, 1),
+        (
+            *("tweets", "texts.txt", "https://example.org/tweets", "MIT", "2026-11-22", "real", tweets),
+            *("ratings.txt", rated, 1, 1),
+        ),
+    ]
+
+
+def test_columns_carried_are_null_where_another_source_has_none(raw: Path) -> None:
+    (raw / "rows.csv").write_text("text,category,agent,score\none,x,ann,3\ntwo,y,,4\n")
+    write_rated(raw, {"1": [4]})
+    write_params(source(PLAIN, carry=["agent", "score"]), source(RATED, carry=[2]), bins=BINS)
+    ingest.main()
+    assert records().select("source", "agent", "score", "2").rows() == [
+        ("bank", "ann", "3", None),
+        ("bank", "", "4", None),
+        ("tweets", None, None, "0.1"),
+    ]
+    assert set(records().dtypes) == {pl.String}
+
+
+def test_a_missing_column_to_carry(raw: Path) -> None:
+    (raw / "rows.csv").write_text("text,category\na,x\n")
+    write_params(source(PLAIN, carry=["agent"]))
+    assert "no column 'agent'; it has ['text', 'category']: correct `ingest.sources.0.carry`" in fails()
+
+
+def test_two_hundred_columns_all_carried(raw: Path) -> None:
+    names = [f"c{number}" for number in range(198)]
+    rows = [[str(number * row) for number in range(198)] for row in range(50)]
+    lines = [["text", "category", *names], *(["hello", "x", *row] for row in rows)]
+    (raw / "rows.csv").write_text("\n".join(",".join(line) for line in lines))
+    write_params(source(PLAIN, carry=names))
+    ingest.main()
+    assert records().select(names).rows() == [tuple(row) for row in rows]
+
+
+def test_row_groups_are_small_enough_to_be_read_in_batches(raw: Path) -> None:
+    (raw / "rows.csv").write_text("text,category\n" + "".join(f"row {number},x\n" for number in range(120_000)))
+    write_params(PLAIN)
+    ingest.main()
+    file = pq.ParquetFile("data/ingested/records.parquet").metadata
+    assert max(file.row_group(number).num_rows for number in range(file.num_row_groups)) <= 50_000
+
+
+def column_of_bad_text(data: bytes) -> pa.Table:
+    """One row whose String cell holds these bytes, whatever they are."""
+    offsets = pa.py_buffer(struct.pack("<2i", 0, len(data)))
+    text = pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(data)])
+    return pa.table({"text": text, "category": ["x"]})
+
+
+def test_parquet_text_that_is_not_utf8(raw: Path) -> None:
+    pq.write_table(column_of_bad_text(b"caf\xe9"), raw / "rows.parquet")
+    write_params(source(PLAIN, file="rows.parquet", format="parquet"))
+    assert "rows.parquet: holds text that is not UTF-8" in fails()
+
+
+def test_parquet_bytes_that_are_not_utf8_are_set_aside(raw: Path) -> None:
+    texts = [b"good", b"caf\xe9", None, b"fine"]
+    pl.DataFrame({"text": texts, "category": ["a", "b", "c", "d"]}).write_parquet(raw / "rows.parquet")
+    write_params(source(PLAIN, file="rows.parquet", format="parquet"), max_reject_fraction=0.5)
+    ingest.main()
+    assert records().select("text", "label", "origin").rows() == [
+        ("good", "a", "rows.parquet:1"),
+        ("fine", "d", "rows.parquet:4"),
+    ]
+    assert removed() == [
+        ("rows.parquet:2", "not_utf8", "caf\\xe9", None),
+        ("rows.parquet:3", "empty_text", None, None),
+    ]
+
+
+@pytest.mark.parametrize("table_format", ["csv", "tsv", "jsonl", "parquet"])
+def test_ten_megabytes_in_one_cell(raw: Path, table_format: str) -> None:
+    text = "a b<" * 2_500_000
+    path = raw / f"rows.{table_format}"
+    table = pl.DataFrame({"text": [text, "short"], "category": ["x", "y"]})
+    if table_format == "jsonl":
+        table.write_ndjson(path)
+    elif table_format == "parquet":
+        table.write_parquet(path)
+    else:
+        table.write_csv(path, separator="\t" if table_format == "tsv" else ",")
+    write_params(source(PLAIN, file=path.name, format=table_format))
+    started = time.monotonic()
+    ingest.main()
+    assert time.monotonic() - started < 10
+    assert records()["text"].to_list() == [text, "short"]
+
+
+@pytest.mark.parametrize(
+    "bomb", ["[" * 100_000 + "]" * 100_000, '{"a":' * 100_000 + "1" + "}" * 100_000, "9" * 100_000, "[" * 100_000]
+)
+def test_json_that_is_a_bomb_is_set_aside(raw: Path, bomb: str) -> None:
+    (raw / "rows.jsonl").write_text(f'{{"text": "good", "category": "a"}}\n{{"text": "bad", "category": {bomb}}}\n')
+    write_params(source(PLAIN, file="rows.jsonl", format="jsonl"), max_reject_fraction=0.5)
+    started = time.monotonic()
+    ingest.main()
+    assert time.monotonic() - started < 10
+    assert records()["text"].to_list() == ["good"]
+    assert metrics()["removed"] == {"not_json": 1}
+
+
+@pytest.mark.parametrize("bomb", ["[" * 100_000 + "]" * 100_000, "[" + "9" * 100_000 + "]"])
+def test_a_list_of_ratings_that_is_a_bomb_is_set_aside(raw: Path, bomb: str) -> None:
+    write_rated(raw, {"a": [1], "b": [2]})
+    (raw / "ratings.txt").write_text(f"a\t[4]\nb\t{bomb}\n")
+    write_params(RATED, bins=BINS, max_reject_fraction=0.5)
+    ingest.main()
+    assert metrics()["removed_ratings"] == {"ratings_not_a_list": 1}
+
+
+def test_a_record_of_a_million_cells_is_set_aside(raw: Path) -> None:
+    lines = ["text\tcategory", *(f"row {number}\tx" for number in range(200)), "\t" * 1_000_000]
+    (raw / "rows.tsv").write_text("\n".join(lines))
+    write_params(source(PLAIN, file="rows.tsv", format="tsv"))
+    started = time.monotonic()
+    ingest.main()
+    assert time.monotonic() - started < 10
+    assert metrics()["removed"] == {"too_many_cells": 1}
+
+
 def test_labels_that_are_numbers_become_text(raw: Path) -> None:
     (raw / "rows.jsonl").write_text('{"text": "a", "category": 3}\n{"text": "b", "category": 4.5}\n')
     write_params(source(PLAIN, file="rows.jsonl", format="jsonl"))
@@ -384,6 +545,13 @@ def test_rows_without_any_text(raw: Path) -> None:
         ([source(PLAIN, columns={"labels": "x"})], {}, "`ingest.sources.0.columns.labels` = 'x' is not a known key"),
         ([PLAIN], {"max_reject_fraction": 1.5}, "`ingest.max_reject_fraction` = 1.5"),
         ([], {}, "`ingest.sources` = []"),
+        ([source(PLAIN, authenticity="scraped")], {}, "`ingest.sources.0.authenticity` = 'scraped'"),
+        ([source(PLAIN, licence="")], {}, "`ingest.sources.0.licence` = ''"),
+        ([source(PLAIN, retrieved="22.11.2026")], {}, "must be a date such as '2026-11-22', or null"),
+        ([source(PLAIN, retrieved=datetime.date(2026, 11, 22))], {}, "put the date in quotes"),
+        ([source(PLAIN, carry=["label"])], {}, "'label' is the name of a column of the pipeline"),
+        ([source(PLAIN, carry=["semantic_group"])], {}, "'semantic_group' is the name of a column of the pipeline"),
+        ([source(PLAIN, carry=["a", "a"])], {}, "a column is named twice"),
         ([PLAIN], {"rating_bins": []}, "`ingest.rating_bins` = []"),
     ],
 )
