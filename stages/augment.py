@@ -4,8 +4,8 @@ Decides: which train rows get an altered copy, and which copies are let in. Look
 keep copies away from them.
 
 Reads `data/label_errors/train.parquet`, `data/split/{validation,test}.parquet` and WordNet; writes
-`data/augmented/train.parquet` (`id`, `text`, `label`, `parent_id`, `recipe`, `seed`; the last three are null for the
-original rows, which come first) and `data/augmented/removed.parquet` (copies that were not let in: `before` is their
+`data/augmented/train.parquet` (`id`, `text`, `label`, `parent_id`, `recipe`, `seed`, `authenticity`; `parent_id`,
+`recipe` and `seed` are null for the original rows, which come first, and copies are of authenticity `augmented`) and `data/augmented/removed.parquet` (copies that were not let in: `before` is their
 text).
 
 1. A recipe takes the rows whose keyed draw lies below `share_of_rows`, and alters `share_of_words` of a row's words, at
@@ -198,7 +198,7 @@ def main() -> None:
     params = load_params("augment", AugmentParams)
     near = load_params("clean.near_duplicates", NearDuplicateParams)
     seed = load_params("seed", int)
-    train = pl.read_parquet(TRAIN, columns=["id", "text", "label"])
+    train = pl.read_parquet(TRAIN, columns=["id", "text", "label", "authenticity"])
     held_out = pl.concat(pl.read_parquet(path, columns=["id", "text"]) for path in HELD_OUT)
 
     started = time.perf_counter()
@@ -231,8 +231,8 @@ def main() -> None:
                 pl.lit(None, pl.String).alias("parent_id"),
                 pl.lit(None, pl.String).alias("recipe"),
                 pl.lit(None, pl.UInt64).alias("seed"),
-            ),
-            sifted.kept,
+            ).select(*COPIES_SCHEMA.names(), "authenticity"),
+            sifted.kept.with_columns(authenticity=pl.lit("augmented")),
         ]
     )
     if not out["id"].is_unique().all():

@@ -3,7 +3,8 @@
 Reads the files named in `ingest.sources`, below `ingest.path`. Writes `data/ingested/`:
 
 - `records.parquet`: `id`, `text`, `label`, `reference_label`, `response`, `source`, `origin` (`file:line`), then
-  of the source `source_url`, `licence`, `retrieved`, `source_sha256`, `authenticity`, and the columns named in `carry`, all text;
+  `source_url`, `licence`, `retrieved`, `source_sha256` and `authenticity` of its source, then the columns named in
+  `carry`, all text;
 - `ratings.parquet`: `id`, `annotator`, `rating`, `label`; empty where no source has ratings;
 - `sources.parquet`: where each source comes from, its licence, the SHA-256 of its files, its rows in and out;
 - `removed.parquet`, `removed_ratings.parquet`: what could not be read or used, and why.

@@ -49,6 +49,7 @@ def rows(start: int, count: int) -> pl.DataFrame:
             "text": texts,
             "label": ["good" if i % 2 else "bad" for i in range(start, start + count)],
             "reference_label": pl.Series([None] * count, dtype=pl.String),
+            "authenticity": pl.Series(["real"] * count, dtype=pl.String),
         }
     )
 
@@ -99,7 +100,7 @@ def copies(**texts: tuple[str, str]) -> pl.DataFrame:
 def test_stage_adds_copies_of_train_rows_only() -> None:
     train = rows(0, 60)
     out, removed, metrics = run(train, rows(100, 10), rows(200, 10))
-    assert out.columns == ["id", "text", "label", "parent_id", "recipe", "seed"]
+    assert out.columns == ["id", "text", "label", "parent_id", "recipe", "seed", "authenticity"]
     assert out.schema["seed"] == pl.UInt64
     originals = out.filter(pl.col("parent_id").is_null())
     assert out.head(60).equals(originals)
@@ -107,6 +108,8 @@ def test_stage_adds_copies_of_train_rows_only() -> None:
     assert originals.select("recipe", "seed").null_count().row(0) == (60, 60)
 
     new = out.tail(-60)
+    assert set(originals["authenticity"]) == {"real"}
+    assert set(new["authenticity"]) == {"augmented"}
     assert new.height == out["text"].n_unique() - 60
     assert sorted(new["recipe"].unique()) == ["character_noise", "synonym"]
     parents = new.join(train, left_on="parent_id", right_on="id", suffix="_of_parent")
