@@ -5,8 +5,8 @@ keep copies away from them.
 
 Reads `data/label_errors/train.parquet`, `data/split/{validation,test}.parquet` and WordNet; writes
 `data/augmented/train.parquet` (`id`, `text`, `label`, `parent_id`, `recipe`, `seed`, `authenticity`; `parent_id`,
-`recipe` and `seed` are null for the original rows, which come first, and copies are of authenticity `augmented`) and `data/augmented/removed.parquet` (copies that were not let in: `before` is their
-text).
+`recipe` and `seed` are null for the original rows, which come first, and copies are of authenticity `augmented`) and
+`data/augmented/removed.parquet` (copies that were not let in: `before` is their text).
 
 1. A recipe takes the rows whose keyed draw lies below `share_of_rows`, and alters `share_of_words` of a row's words, at
    least one. A copy has its parent's given label.
