@@ -43,6 +43,9 @@ PAIRS_AT_A_TIME = 2048
 """So that the number of one of their texts takes 12 bits, and 52 are left for the hash of a shingle."""
 HASH_BITS = np.uint64(52)
 
+PADDING = np.uint64(2**32 - 1)
+"""Fills a text up to the size of a shingle; no character has this code."""
+
 MATCHES_AT_A_TIME = 100_000
 
 SILENT_TEXTS = 20_000
@@ -202,7 +205,7 @@ def shingles(texts: pl.Series, unit: ShingleUnit, size: int) -> Shingles:
     tokens, ends = (codes, ends) if unit == "character" else _word_hashes(codes, ends)
     lengths = np.diff(ends, prepend=0)
     if (missing := np.maximum(size - lengths, 0)).any():
-        tokens = np.insert(tokens, np.repeat(ends, missing), np.uint64(0))
+        tokens = np.insert(tokens, np.repeat(ends, missing), PADDING)
         lengths = np.maximum(lengths, size)
         ends = np.cumsum(lengths)
 
