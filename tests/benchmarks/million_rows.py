@@ -1,0 +1,281 @@
+"""Rows for the benchmarks, as many as wanted, made from real ones by seed, with work for the cleaning planted in them.
+
+A row is a few fragments of three to five words, each of another real row: so the words, their spelling and the length
+of the rows are those of the data, and two rows seldom have much in common. Of every chunk of rows
+
+- 10% are edited copies of other rows of the chunk, in the ways of `EDITS`: some equal but for case and punctuation,
+  most around the threshold of near-duplicates, some below;
+- 5% are marked up as HTML, 1% are mojibake, 1% have zero-width or control characters, 5% hold personal data (Faker's),
+  2% are e-mails of several lines with a quoted reply, a signature and the same footer.
+
+A row has one of these at most, and a row that was copied has none; so a pair that was planted stays one when the rows
+are cleaned. Every chunk is drawn for itself: 100,000 rows are the first of a million, and memory does not grow.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from faker import Faker
+
+from stages.ingest import RECORDS_SCHEMA
+from stages.lib.artifacts import write_parquet
+
+CHUNK_ROWS = 50_000
+COPIES, ORIGINALS = 0.10, 0.08
+"""Shares of the rows; some originals have more than one copy."""
+DIRT = {"markup": 0.05, "mojibake": 0.01, "invisible": 0.01, "personal_data": 0.05, "e_mail": 0.02}
+MOST_FRAGMENTS = 5
+VALUES_PER_KIND = 500
+
+FOOTER = (
+    "This message is confidential and meant for the person it is addressed to.\n"
+    "If you have received it by mistake, please tell the sender and delete it."
+)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What was planted.
+
+    Attributes:
+        pairs: `original`, `copy` (positions among the rows), `edit`.
+        dirt: `row` (position), `kind` (of `DIRT`; for personal data that of the value, such as `iban`), `value` (the
+            personal data, else null).
+    """
+
+    pairs: pl.DataFrame
+    dirt: pl.DataFrame
+
+
+def write_million_rows(path: Path, rows: int, seed: int, base: pl.Series) -> Truth:
+    """Write a table in the ingested form (`RECORDS_SCHEMA`).
+
+    Args:
+        path: of the Parquet file.
+        rows: number of rows, a million or another.
+        seed: same seed, same rows.
+        base: texts that the rows are made from, some thousands.
+    """
+    truths = []
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        for number, (records, truth) in enumerate(row_chunks(rows, seed, base)):
+            records.write_parquet(Path(folder) / f"{number:06d}.parquet")
+            truths.append(truth)
+        write_parquet(pl.scan_parquet(sorted(Path(folder).glob("*.parquet"))), path)
+    return Truth(pl.concat(truth.pairs for truth in truths), pl.concat(truth.dirt for truth in truths))
+
+
+def row_chunks(rows: int, seed: int, base: pl.Series) -> Iterator[tuple[pl.DataFrame, Truth]]:
+    """The rows that `write_million_rows` writes, `CHUNK_ROWS` at a time."""
+    pieces = fragments(base)
+    values = personal_data(seed)
+    for number, start in enumerate(range(0, rows, CHUNK_ROWS)):
+        draw = np.random.default_rng([seed, number])
+        yield _chunk(start, min(CHUNK_ROWS, rows - start), pieces, values, draw)
+
+
+def fragments(base: pl.Series) -> pl.Series:
+    """Runs of three to five words of the texts."""
+    words = base.drop_nulls().str.split(" ").to_list()
+    size = [3, 4, 5]
+    runs, turn = [], 0
+    for text in words:
+        start = 0
+        while start + 3 <= len(text):
+            runs.append(" ".join(text[start : start + size[turn % 3]]))
+            start += size[turn % 3]
+            turn += 1
+    return pl.Series("fragment", runs, dtype=pl.String).unique(maintain_order=True)
+
+
+def personal_data(seed: int) -> dict[str, list[str]]:
+    """Values of each kind of personal data."""
+    fake = Faker("en_US")
+    fake.seed_instance(seed)
+    makers: dict[str, Callable[[], str]] = {
+        "email": fake.email,
+        "phone": lambda: fake.numerify("+1 ###-###-####"),
+        "card": fake.credit_card_number,
+        "iban": fake.iban,
+        "ip": fake.ipv4_public,
+    }
+    return {kind: [make() for _ in range(VALUES_PER_KIND)] for kind, make in makers.items()}
+
+
+def _chunk(
+    start: int, rows: int, pieces: pl.Series, values: dict[str, list[str]], draw: np.random.Generator
+) -> tuple[pl.DataFrame, Truth]:
+    """Rows from position `start` on."""
+    texts = _recombined(rows, pieces, draw).to_list()
+    sources = ["tickets"] * rows
+    order: list[int] = draw.permutation(rows).tolist()
+
+    def taken(share: float) -> list[int]:
+        count = int(share * rows)
+        some: list[int] = order[:count]
+        del order[:count]
+        return some
+
+    copies, originals = taken(COPIES), taken(ORIGINALS)
+    edits = draw.choice(list(EDITS), size=len(copies), p=list(SHARE_OF_EDITS.values())).tolist()
+    whose = draw.choice(originals, size=len(copies)).tolist() if originals else []
+    for row, original, edit in zip(copies, whose, edits, strict=False):
+        texts[row] = EDITS[edit](texts[original], texts[row], draw)
+
+    planted: list[tuple[int, str, str | None]] = []
+    for kind, share in DIRT.items():
+        for row in taken(share):
+            other = texts[int(draw.integers(rows))]
+            if kind == "personal_data":
+                of_kind = list(values)[int(draw.integers(len(values)))]
+                value = values[of_kind][int(draw.integers(VALUES_PER_KIND))]
+                texts[row] = _inserted(texts[row], value, draw)
+                planted.append((start + row, of_kind, value))
+            else:
+                texts[row] = SOILERS[kind](texts[row], other, draw)
+                planted.append((start + row, kind, None))
+                sources[row] = {"markup": "web", "e_mail": "mail"}.get(kind, "tickets")
+
+    at = pl.int_range(start, start + rows, eager=True)
+    records = pl.DataFrame(
+        {
+            "text": pl.Series(texts, dtype=pl.String),
+            "source": pl.Series(sources, dtype=pl.String),
+            "label": pl.Series(draw.choice(["negative", "neutral", "positive"], size=rows), dtype=pl.String),
+        }
+    ).with_columns(id=pl.format("{}:{}", "source", at), origin=pl.format("{}.csv:{}", "source", at + 1))
+    shift = pl.lit(start, pl.Int64)
+    pairs = pl.DataFrame(
+        {"original": whose, "copy": copies[: len(whose)], "edit": edits[: len(whose)]},
+        schema={"original": pl.Int64, "copy": pl.Int64, "edit": pl.String},
+    ).with_columns(pl.col("original") + shift, pl.col("copy") + shift)
+    dirt = pl.DataFrame(planted, schema={"row": pl.Int64, "kind": pl.String, "value": pl.String}, orient="row")
+    return records.match_to_schema(RECORDS_SCHEMA, missing_columns="insert"), Truth(pairs, dirt)
+
+
+def _recombined(rows: int, pieces: pl.Series, draw: np.random.Generator) -> pl.Series:
+    """Texts of three to `MOST_FRAGMENTS` fragments."""
+    chosen = draw.integers(len(pieces), size=(MOST_FRAGMENTS, rows))
+    count = draw.integers(3, MOST_FRAGMENTS + 1, size=rows)
+    columns = [
+        pl.select(pl.when(pl.Series(count > place)).then(pieces.gather(chosen[place]))).to_series().alias(str(place))
+        for place in range(MOST_FRAGMENTS)
+    ]
+    return pl.DataFrame(columns).select(pl.concat_str(pl.all(), separator=" ", ignore_nulls=True)).to_series()
+
+
+def _with_words(edit: Callable[[list[str], list[str], np.random.Generator], None]) -> Callable[..., str]:
+    """An edit of a list of words, in place, as one of a text."""
+
+    def edited(text: str, other: str, draw: np.random.Generator) -> str:
+        words = text.split(" ")
+        edit(words, other.split(" "), draw)
+        return " ".join(words)
+
+    return edited
+
+
+def _change(words: list[str], others: list[str], draw: np.random.Generator) -> None:
+    words[int(draw.integers(len(words)))] = others[int(draw.integers(len(others)))]
+
+
+def _change_several(words: list[str], others: list[str], draw: np.random.Generator) -> None:
+    for _ in range(4):
+        _change(words, others, draw)
+
+
+def _add(words: list[str], others: list[str], draw: np.random.Generator) -> None:
+    words.insert(int(draw.integers(len(words) + 1)), others[int(draw.integers(len(others)))])
+
+
+def _drop(words: list[str], others: list[str], draw: np.random.Generator) -> None:
+    del words[int(draw.integers(len(words)))]
+
+
+def _append(words: list[str], others: list[str], draw: np.random.Generator) -> None:
+    words.append(others[0])
+
+
+def _mistype(text: str, other: str, draw: np.random.Generator) -> str:
+    at = int(draw.integers(len(text)))
+    return text[:at] + text[at + 1 :]
+
+
+def _case(text: str, other: str, draw: np.random.Generator) -> str:
+    return text.upper() if draw.random() < 0.5 else text.title()
+
+
+def _punctuate(text: str, other: str, draw: np.random.Generator) -> str:
+    return text.replace(",", " -") + ("!!!", " ...", "?!")[int(draw.integers(3))]
+
+
+Edit = Callable[[str, str, np.random.Generator], str]
+"""From a text, another to take words from, and a generator to the edited text."""
+
+EDITS: dict[str, Edit] = {
+    "case": _case,
+    "punctuation": _punctuate,
+    "word_appended": _with_words(_append),
+    "word_added": _with_words(_add),
+    "word_dropped": _with_words(_drop),
+    "word_changed": _with_words(_change),
+    "letter_dropped": _mistype,
+    "words_changed": _with_words(_change_several),
+}
+SHARE_OF_EDITS = dict(zip(EDITS, (0.1, 0.1, 0.1, 0.15, 0.15, 0.2, 0.1, 0.1), strict=True))
+
+
+def _inserted(text: str, value: str, draw: np.random.Generator) -> str:
+    words = text.split(" ")
+    words.insert(int(draw.integers(len(words) + 1)), value)
+    return " ".join(words)
+
+
+def _markup(text: str, other: str, draw: np.random.Generator) -> str:
+    words = text.replace("&", "&amp;").replace("<", "&lt;").split(" ")
+    middle = len(words) // 2
+    head, tail = " ".join(words[:middle]), " ".join(words[middle:])
+    return (
+        f"<p>{head} <b>{tail}</b></p>",
+        f'<div class="answer" id="a1">{head}<br/>{tail}</div>',
+        f"{head}&nbsp;&ndash;&nbsp;{tail} &#39;ok&#39; &amp; more",
+        f"<script>var seen = {{'a': 1 < 2}};</script>{head} {tail}",
+        f"<style>p {{ color: red; }}</style><p>{head}</p>\n<p>{tail}</p>",
+        f'{head} <a href="https://example.com/help?id=7&amp;x=1" target="_blank">{tail}</a>',
+    )[int(draw.integers(6))]
+
+
+def _mojibake(text: str, other: str, draw: np.random.Generator) -> str:
+    extra = ("it\u2019s na\u00efve", "the caf\u00e9 \u2013 again", "\u201cs\u00fcper\u201d \u20ac5")[
+        int(draw.integers(3))
+    ]
+    garbled = extra.encode().decode("cp1252", errors="ignore")
+    return _inserted(text, garbled, draw)
+
+
+def _invisible(text: str, other: str, draw: np.random.Generator) -> str:
+    at = int(draw.integers(len(text) + 1))
+    return (
+        text[:at] + ("\u200b", "\ufeff", "\u200d\u200b", "\x07", "\x1b[0m", "\u202e")[int(draw.integers(6))] + text[at:]
+    )
+
+
+def _e_mail(text: str, other: str, draw: np.random.Generator) -> str:
+    name = ("Alex Moore", "Kim Lee", "Jo Smith", "Sam Patel", "Lou Weber")[int(draw.integers(5))]
+    day, hour = int(draw.integers(1, 29)), int(draw.integers(8, 18))
+    return (
+        f"Hello,\n\n{text}\n\nBest regards,\n{name}\n\n-- \n{name}\nService desk | Example Ltd.\n\n"
+        f"On {day} Mar 2025 at {hour}:07, Service Desk wrote:\n> {other}\n> Thank you.\n\n{FOOTER}"
+    )
+
+
+SOILERS: dict[str, Edit] = {
+    "markup": _markup,
+    "mojibake": _mojibake,
+    "invisible": _invisible,
+    "e_mail": _e_mail,
+}
