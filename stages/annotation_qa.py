@@ -2,9 +2,10 @@
 
 Decides: the consensus label of each row. Changes no label and removes no row.
 
-Reads `data/clean/records.parquet` and `data/clean/ratings.parquet`; writes `data/annotation_qa/records.parquet` (the
-same rows and columns + `consensus_label`, `annotator_agreement`, `ratings`) and `data/annotation_qa/annotators.parquet`
-(`annotator`, `ratings`, `accuracy`: the share of an annotator's ratings that give the row's consensus label).
+Reads `data/semantic_duplicates/records.parquet` and `data/clean/ratings.parquet`; writes
+`data/annotation_qa/records.parquet` (the same rows and columns + `consensus_label`, `annotator_agreement`, `ratings`)
+and `data/annotation_qa/annotators.parquet` (`annotator`, `ratings`, `accuracy`: the share of an annotator's ratings
+that give the row's consensus label).
 
 How to read the figures:
 
@@ -39,7 +40,8 @@ from stages.lib.artifacts import output_folder, write_json, write_parquet
 from stages.lib.errors import run_stage
 from stages.lib.params import Params, load_params
 
-CLEAN = Path("data/clean")
+RECORDS = Path("data/semantic_duplicates/records.parquet")
+RATINGS = Path("data/clean/ratings.parquet")
 OUTPUT = Path("data/annotation_qa")
 METRICS = Path("metrics/annotation_qa.json")
 
@@ -194,8 +196,9 @@ def _codes(column: pl.Series) -> NDArray[np.int64]:
 def main() -> None:
     """Measure agreement and add the consensus label."""
     params = load_params("annotation_qa", AnnotationQaParams)
-    given = pl.read_parquet(CLEAN / "records.parquet")
-    given_ratings = pl.read_parquet(CLEAN / "ratings.parquet")
+    given = pl.read_parquet(RECORDS)
+    # Rows may have been removed since the ratings were cleaned.
+    given_ratings = pl.read_parquet(RATINGS).join(given, on="id", how="semi", maintain_order="left")
 
     consensus = add_consensus(given, given_ratings)
     ratings = with_consensus(given_ratings, consensus.records)

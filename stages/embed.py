@@ -1,9 +1,10 @@
 """Frozen sentence embeddings of every row, computed once for all the stages that use them.
 
-Decides: nothing; texts only, no labels, so test rows may be embedded too.
+Decides: nothing; texts only, no labels, so rows that will be in the test split may be embedded too. It comes before the
+split because rows that say the same must be found before they are dealt out.
 
-Reads `data/split/{train,validation,test}.parquet` and the base encoder; writes `data/embeddings/embeddings.parquet`
-(`id`, `embedding`: unit-length float32 vectors in the order train, validation, test).
+Reads `data/clean/records.parquet` and the base encoder; writes `data/embeddings/embeddings.parquet` (`id`, `embedding`:
+unit-length float32 vectors, in the order of the records).
 """
 
 import time
@@ -21,7 +22,7 @@ from stages.lib.errors import run_stage
 from stages.lib.params import Params, load_params
 from stages.lib.progress import quiet_libraries
 
-SPLIT = Path("data/split")
+RECORDS = Path("data/clean/records.parquet")
 OUTPUT = Path("data/embeddings")
 METRICS = Path("metrics/embed.json")
 
@@ -35,13 +36,11 @@ class EmbedParams(Params):
 
 
 def main() -> None:
-    """Embed the texts of all three splits."""
+    """Embed the texts of all rows."""
     params = load_params("embed", EmbedParams)
     device = prepare_device(load_params("compute", Compute))
     quiet_libraries()
-    table = pl.concat(
-        pl.read_parquet(SPLIT / f"{name}.parquet", columns=["id", "text"]) for name in ("train", "validation", "test")
-    )
+    table = pl.read_parquet(RECORDS, columns=["id", "text"])
     tokenizer = AutoTokenizer.from_pretrained(params.model, local_files_only=True)
     model = AutoModel.from_pretrained(params.model, local_files_only=True).to(device.device).eval()
 

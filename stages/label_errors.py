@@ -9,7 +9,7 @@ rows kept + `label_quality`), `data/label_errors/scores.parquet` (every train ro
 Confident learning (Northcutt, Jiang & Chuang 2021, https://doi.org/10.1613/jair.1.12125), as Cleanlab has it:
 
 1. Each row gets the probability of every label from a logistic regression that was not fitted on the row's fold. Rows
-   of a near-duplicate group are in one fold. The embeddings are standardised by the rows that the fold is fitted on.
+   of a semantic group are in one fold. The embeddings are standardised by the rows that the fold is fitted on.
 2. `label_quality` is the probability of the given label (self-confidence).
 3. Cleanlab finds the label errors (`filter_by`); those above `max_label_quality` are let off. Cleanlab finds as many as
    it takes the noise to be, and where most of the noise lies between neighbouring labels, as with human raters, many of
@@ -40,12 +40,12 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, write_parquet
+from stages.lib.embedding_table import EMBEDDINGS, embeddings_of
 from stages.lib.errors import InputError, run_stage
 from stages.lib.params import Params, load_params
 from stages.lib.randomness import derived_seed
 
 TRAIN = Path("data/split/train.parquet")
-EMBEDDINGS = Path("data/embeddings/embeddings.parquet")
 OUTPUT = Path("data/label_errors")
 METRICS = Path("metrics/label_errors.json")
 
@@ -220,22 +220,6 @@ def grade(
     return grades
 
 
-def train_embeddings(train: pl.DataFrame, embeddings: pl.DataFrame) -> NDArray[np.float64]:
-    """The embedding of each train row, shape `(n, d)`.
-
-    Raises:
-        InputError: a row has none.
-    """
-    joined = train.select("id").join(embeddings, on="id", how="left", maintain_order="left")
-    missing = joined.filter(pl.col("embedding").is_null())["id"]
-    if len(missing):
-        raise InputError(
-            f"{EMBEDDINGS}: no embedding for {len(missing)} row(s) of {TRAIN}, such as {missing[0]!r}; run `embed`"
-            " again"
-        )
-    return joined["embedding"].to_numpy().astype(np.float64)
-
-
 def main() -> None:
     """Find label errors among the train rows, and drop them where params say so."""
     params = load_params("label_errors", LabelErrorsParams)
@@ -243,10 +227,10 @@ def main() -> None:
     train = pl.read_parquet(TRAIN)
     if train["label"].n_unique() < 2:
         raise InputError(f"{TRAIN}: {train.height} rows of fewer than two labels; run `split` again")
-    embeddings = train_embeddings(train, pl.read_parquet(EMBEDDINGS))
+    embeddings = embeddings_of(train["id"], pl.read_parquet(EMBEDDINGS), TRAIN).astype(np.float64)
     names = train["label"].unique().sort().to_list()
     labels = (train["label"].rank("dense").cast(pl.Int64) - 1).to_numpy()
-    groups = (train["near_duplicate_group"].rank("dense").cast(pl.Int64) - 1).to_numpy()
+    groups = (train["semantic_group"].rank("dense").cast(pl.Int64) - 1).to_numpy()
 
     # Several threads add up in another order, and the last bits of the scores would depend on the machine.
     with threadpool_limits(limits=1):

@@ -1,13 +1,15 @@
 """Which rows train, which choose the best epoch, and which are kept for the test.
 
-Decides: the split of each near-duplicate group, and which labels are too rare to be learnt.
+Decides: the split of each semantic group, and which labels are too rare to be learnt.
 
 Reads `data/annotation_qa/records.parquet`; writes `data/split/{train,validation,test}.parquet` (the same columns, rows
 in their order) and `data/split/removed.parquet`.
 
-A group of near-duplicates goes whole. Its draw from [0, 1) is a keyed hash of the group and of its label (that of the
-group's own row), and the fractions cut [0, 1) in three. So old rows keep their split when rows are added, and the
-shares hold to within sampling error; the metrics give the largest deviation.
+A group of rows that say the same goes whole. Its draw from [0, 1) is a keyed hash of the group and of its label (that
+of the group's own row, its first), and the fractions cut [0, 1) in three. So old rows keep their split when rows are
+added at the end, and the shares hold to within sampling error; the metrics give the largest deviation. Old rows move
+where a new row comes before them and says the same (it is the first then, and gives its name and label), and where it
+links two old groups (the second joins the first): they have to be together, and this is the least that does it.
 
 Where a label's draws leave a split empty, its groups are dealt out again in the order of their draws, moving as few as
 will do. These labels are named on standard error and in the metrics (`forced_labels`): their rows alone may move when
@@ -63,7 +65,7 @@ class Filtered:
 
 @dataclass(frozen=True)
 class Assignment:
-    """`groups`: a row per near-duplicate group with its `near_duplicate_group`, `stratum` (label) and `split`.
+    """`groups`: a row per semantic group with its `semantic_group`, `stratum` (label) and `split`.
 
     `forced` is the number of groups, by label, that are not in the split of their draw, so that none is empty.
     """
@@ -73,21 +75,21 @@ class Assignment:
 
 
 def strata(records: pl.DataFrame) -> pl.DataFrame:
-    """The label that decides for each near-duplicate group: that of the row it is named after, else of its first row.
+    """The label that decides for each semantic group: that of the row it is named after, else of its first row.
 
     Returns:
-        `near_duplicate_group`, `stratum`; a row per group, in the order of the records.
+        `semantic_group`, `stratum`; a row per group, in the order of the records.
     """
     own_row_first = records.select(
-        "near_duplicate_group",
+        "semantic_group",
         pl.col("label").alias("stratum"),
-        (pl.col("id") != pl.col("near_duplicate_group")).alias("is_other"),
+        (pl.col("id") != pl.col("semantic_group")).alias("is_other"),
     ).sort("is_other", maintain_order=True)
-    decided = own_row_first.unique("near_duplicate_group", keep="first").drop("is_other")
+    decided = own_row_first.unique("semantic_group", keep="first").drop("is_other")
     return (
-        records.select("near_duplicate_group")
+        records.select("semantic_group")
         .unique(maintain_order=True)
-        .join(decided, on="near_duplicate_group", maintain_order="left")
+        .join(decided, on="semantic_group", maintain_order="left")
     )
 
 
@@ -119,8 +121,9 @@ def refuse_rare_labels(rare: pl.DataFrame) -> None:
         ids = part["id"].head(IDS_SHOWN).to_list() + (["…"] if part.height > IDS_SHOWN else [])
         lines.append(f"\n  label {label!r}: {part.height} row(s): {', '.join(ids)}")
     raise InputError(
-        f"{RECORDS}: a label needs at least {len(SPLITS)} rows that are not near-duplicates, to be in train, validation"
-        f" and test:{''.join(lines)}\nAdd rows, correct the label (a misspelling?), or set `split.rare_labels: remove`"
+        f"{RECORDS}: a label needs at least {len(SPLITS)} rows that do not say the same, to be in train, validation"
+        f" and test:{''.join(lines)}\nAdd rows, correct the label (a misspelling?), raise"
+        " `semantic_duplicates.min_cosine` if rows are taken for alike that are not, or set `split.rare_labels: remove`"
     )
 
 
@@ -128,7 +131,7 @@ def assign(groups: pl.DataFrame, train_fraction: float, validation_fraction: flo
     """Give each group its split.
 
     Args:
-        groups: `near_duplicate_group`, `stratum`; each stratum has at least three groups.
+        groups: `semantic_group`, `stratum`; each stratum has at least three groups.
         train_fraction: draws below it train.
         validation_fraction: draws below the sum of both, but not below the first, are for validation.
         seed: the project seed.
@@ -136,8 +139,8 @@ def assign(groups: pl.DataFrame, train_fraction: float, validation_fraction: flo
     parts = []
     forced = {}
     for (label,), part in sorted(groups.partition_by("stratum", as_dict=True).items()):
-        draws = keyed_uniform(part["near_duplicate_group"], seed, "split", str(label))
-        by_draw = part.with_columns(draws.alias("draw")).sort("draw", "near_duplicate_group")
+        draws = keyed_uniform(part["semantic_group"], seed, "split", str(label))
+        by_draw = part.with_columns(draws.alias("draw")).sort("draw", "semantic_group")
         train = by_draw.filter(pl.col("draw") < train_fraction).height
         up_to_validation = by_draw.filter(pl.col("draw") < train_fraction + validation_fraction).height
         # Splits are stretches of the order of draws: moving the two cuts as little as will do leaves none empty.
@@ -149,7 +152,7 @@ def assign(groups: pl.DataFrame, train_fraction: float, validation_fraction: flo
         moved = dealt.filter(pl.col("split") != pl.col("split_of_draw")).height
         if moved:
             forced[str(label)] = moved
-        parts.append(dealt.select("near_duplicate_group", "stratum", "split"))
+        parts.append(dealt.select("semantic_group", "stratum", "split"))
     return Assignment(pl.concat(parts), forced)
 
 
@@ -213,7 +216,7 @@ def main() -> None:
             f"split: label {label!r} is small: {moved} of its groups moved so that every split has it", file=sys.stderr
         )
     assigned = learnable.kept.join(
-        assignment.groups.select("near_duplicate_group", "split"), on="near_duplicate_group", maintain_order="left"
+        assignment.groups.select("semantic_group", "split"), on="semantic_group", maintain_order="left"
     )
     parts = {name: assigned.filter(pl.col("split") == name).drop("split") for name in SPLITS}
 

@@ -42,11 +42,12 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text("annotation_qa: {min_common_items: 2, max_annotator_pairs: 10}\n", encoding="utf-8")
     Path("data/clean").mkdir(parents=True)
+    Path("data/semantic_duplicates").mkdir()
     return tmp_path
 
 
 def run(record_table: pl.DataFrame, rating_table: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, object]]:
-    record_table.write_parquet("data/clean/records.parquet")
+    record_table.write_parquet("data/semantic_duplicates/records.parquet")
     rating_table.write_parquet("data/clean/ratings.parquet")
     annotation_qa.main()
     metrics = json.loads(Path("metrics/annotation_qa.json").read_text(encoding="utf-8"))

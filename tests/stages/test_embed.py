@@ -1,4 +1,3 @@
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from stages import embed
 from stages.lib.artifacts import read_json
 from stages.lib.encoder import mean_pooled
 
-TEXTS = {"train": ["good card", "the bank is awful today"], "validation": ["x"], "test": ["money " * 40, "card"]}
+TEXTS = ["good card", "the bank is awful today", "x", "money " * 40, "card"]
 
 
 @pytest.fixture
@@ -23,10 +22,8 @@ def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatc
         "embed": {"model": str(tiny_encoder), "max_length_tokens": 16, "batch_size": 2},
     }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    (tmp_path / "data/split").mkdir(parents=True)
-    for name, texts in TEXTS.items():
-        ids = [f"{name}{index}" for index in range(len(texts))]
-        pl.DataFrame({"id": ids, "text": texts}).write_parquet(f"data/split/{name}.parquet")
+    (tmp_path / "data/clean").mkdir(parents=True)
+    pl.DataFrame({"id": list("edcba"), "text": TEXTS}).write_parquet("data/clean/records.parquet")
     return tmp_path
 
 
@@ -38,10 +35,10 @@ def test_padding_does_not_count_in_the_mean() -> None:
 def test_embeddings_are_those_of_each_text_alone(workspace: Path, tiny_encoder: Path) -> None:
     embed.main()
     table = pl.read_parquet("data/embeddings/embeddings.parquet")
-    assert table["id"].to_list() == ["train0", "train1", "validation0", "test0", "test1"]
+    assert table["id"].to_list() == list("edcba")
     assert table.schema["embedding"] == pl.Array(pl.Float32, 32)
     model, tokenizer = AutoModel.from_pretrained(tiny_encoder).eval(), AutoTokenizer.from_pretrained(tiny_encoder)
-    for text, embedding in zip(chain.from_iterable(TEXTS.values()), table["embedding"].to_numpy(), strict=True):
+    for text, embedding in zip(TEXTS, table["embedding"].to_numpy(), strict=True):
         encoded = tokenizer(text, truncation=True, max_length=16, return_tensors="pt")
         with torch.inference_mode():
             vector = model(**encoded).last_hidden_state[0].mean(dim=0).numpy()

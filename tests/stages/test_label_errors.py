@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stages import label_errors
+from stages.lib.embedding_table import embeddings_of
 from stages.lib.errors import InputError
 
 PARAMS = """
@@ -33,11 +34,16 @@ def clusters(rows_of: dict[str, int], wrong: dict[str, str] | None = None) -> tu
             id_ = f"{name}{j}"
             rows.append((id_, f"text {id_}", (wrong or {}).get(id_, name), name, id_))
             vectors.append(random.normal(size=DIMENSIONS) * 0.3 + 3 * np.eye(DIMENSIONS)[i])
-    columns = ("id", "text", "label", "reference_label", "near_duplicate_group")
+    columns = ("id", "text", "label", "reference_label", "semantic_group")
     train = pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String), orient="row")
     embedding = pl.Series("embedding", np.array(vectors, dtype=np.float32), dtype=pl.Array(pl.Float32, DIMENSIONS))
+    table = pl.DataFrame({"id": train["id"], "embedding": embedding})
     # Rows of other splits, and another order.
-    return train, pl.DataFrame({"id": train["id"], "embedding": embedding}).reverse()
+    return train, pl.concat([table.with_columns(pl.format("held-out:{}", "id").alias("id")), table]).reverse()
+
+
+def train_embeddings(train: pl.DataFrame, embeddings: pl.DataFrame) -> NDArray[np.float64]:
+    return embeddings_of(train["id"], embeddings, label_errors.TRAIN).astype(np.float64)
 
 
 @pytest.fixture
@@ -135,8 +141,8 @@ def test_many_small_labels() -> None:
 def test_a_label_in_one_fold_is_not_judged(capsys: pytest.CaptureFixture[str]) -> None:
     train, embeddings = clusters({"a": 20, "b": 20, "c": 1, "d": 4})
     # The four rows of d are near-duplicates: one group, so one fold.
-    group = pl.when(pl.col("label") == "d").then(pl.lit("d0")).otherwise(pl.col("near_duplicate_group"))
-    out, metrics = run(train.with_columns(near_duplicate_group=group), embeddings)
+    group = pl.when(pl.col("label") == "d").then(pl.lit("d0")).otherwise(pl.col("semantic_group"))
+    out, metrics = run(train.with_columns(semantic_group=group), embeddings)
     assert metrics["rows_not_judged"] == 5
     not_judged = out["scores"].filter(pl.col("label_quality").is_null())
     assert not_judged["label"].to_list() == ["c", "d", "d", "d", "d"]
@@ -169,7 +175,7 @@ def test_probabilities_are_out_of_fold() -> None:
 @pytest.mark.parametrize(("rows", "folds"), [(3, 3), (2, 2)])
 def test_fewer_folds_where_no_label_has_as_many_rows(rows: int, folds: int) -> None:
     train, embeddings = clusters({"a": rows, "b": rows})
-    vectors = label_errors.train_embeddings(train, embeddings)
+    vectors = train_embeddings(train, embeddings)
     result = label_errors.out_of_fold_probabilities(vectors, codes(train), np.arange(train.height), 5, 1.0, 3)
     assert result.folds == folds
     assert not np.isnan(result.probabilities).any()
@@ -177,7 +183,7 @@ def test_fewer_folds_where_no_label_has_as_many_rows(rows: int, folds: int) -> N
 
 def test_one_row_per_label_cannot_be_judged() -> None:
     train, embeddings = clusters({"a": 1, "b": 1, "c": 1})
-    vectors = label_errors.train_embeddings(train, embeddings)
+    vectors = train_embeddings(train, embeddings)
     result = label_errors.out_of_fold_probabilities(vectors, codes(train), np.arange(3), 5, 1.0, 3)
     assert result.folds == 0
     findings = label_errors.find_label_errors(codes(train), result.probabilities, "both", 1.0)

@@ -10,7 +10,7 @@ from stages import split
 from stages.lib.errors import InputError
 
 SEED = 7
-COLUMNS = ("id", "text", "label", "near_duplicate_group")
+COLUMNS = ("id", "text", "label", "semantic_group")
 PARAMS = """
 seed: 7
 split: {train_fraction: 0.7, validation_fraction: 0.1, test_fraction: 0.2, rare_labels: error}
@@ -20,7 +20,7 @@ Row = tuple[str, str | None, str]
 
 
 def records(rows: list[Row]) -> pl.DataFrame:
-    """Rows of id, label, near-duplicate group."""
+    """Rows of id, label, semantic group."""
     return pl.DataFrame(
         [(id_, f"text {id_}", label, group) for id_, label, group in rows],
         schema=dict.fromkeys(COLUMNS, pl.String),
@@ -36,7 +36,7 @@ def singles(**labels: int) -> list[Row]:
 def assigned(table: pl.DataFrame) -> tuple[dict[str, str], split.Assignment]:
     """Split by row id."""
     assignment = split.assign(split.strata(table), 0.7, 0.1, SEED)
-    joined = table.join(assignment.groups, on="near_duplicate_group")
+    joined = table.join(assignment.groups, on="semantic_group")
     return dict(joined.select("id", "split").iter_rows()), assignment
 
 
@@ -138,8 +138,8 @@ def test_no_group_is_in_two_splits_and_no_row_is_lost(drawn: list[tuple[int, str
     learnable = split.remove(labelled.kept, split.rare_label_rows(labelled.kept), "rare_label")
     assert table.height == learnable.kept.height + learnable.removed.height + labelled.removed.height
     _, assignment = assigned(learnable.kept)
-    assert assignment.groups["near_duplicate_group"].is_unique().all()
-    assert set(assignment.groups["near_duplicate_group"]) == set(learnable.kept["near_duplicate_group"])
+    assert assignment.groups["semantic_group"].is_unique().all()
+    assert set(assignment.groups["semantic_group"]) == set(learnable.kept["semantic_group"])
     # Every label that is left decides for groups in each split.
     in_splits = assignment.groups.group_by("stratum").agg(pl.col("split").n_unique())
     assert set(in_splits["stratum"]) == set(learnable.kept["label"])
@@ -181,7 +181,7 @@ def test_a_label_with_one_row_is_an_error_that_names_it() -> None:
 
 
 @pytest.mark.usefixtures("repository")
-def test_two_rows_that_are_near_duplicates_are_one_group() -> None:
+def test_rows_that_say_the_same_are_one_group() -> None:
     rows = [*singles(a=10, b=10), ("c0", "c", "c0"), ("c1", "c", "c0"), ("c2", "c", "c0")]
     with pytest.raises(InputError, match=r"label 'c': 3 row"):
         run(rows)

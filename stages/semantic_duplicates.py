@@ -1,0 +1,157 @@
+"""Which rows say the same in other words, so that none is trained on and tested on at once.
+
+Decides: the semantic group of each row, and, where params say so, which of its rows stays. Looks at texts, by their
+embeddings; labels are only compared.
+
+Reads `data/clean/records.parquet` and `data/embeddings/embeddings.parquet`. Writes `data/semantic_duplicates/`:
+
+- `records.parquet`: the rows that go on, with `semantic_group` (the id of the group's first row);
+- `pairs.parquet`: each row of a group with the row closest to it, and their cosine, the closest pairs first;
+- `conflicts.parquet`: every row of the groups whose given labels differ;
+- `removed.parquet`: with `action: remove`, all rows of a group but its first, and `kept_id`, that first one.
+
+How it is done, and what follows from it:
+
+1. Two rows are linked if the cosine of their embeddings is at least `min_cosine`; a group is what a chain of links
+   joins (single linkage). That is the careful choice against leakage: no row of one group is as close as that to a row
+   of another. The price is that, in data where all is much alike, one group may take in a large part; it is said so.
+2. All pairs are compared, so time grows with the square of the rows: see docs/cleaning.md for what was measured.
+3. The cosine knows topic and wording better than sentiment or negation: "I love it" and "I hate it" may be neighbours.
+   So the default only keeps such rows together. Before rows are removed, look at the pairs, and at the conflicts:
+   labels that differ inside a group are reported, and left to a person.
+4. A group is named by its first row in the order of the data: rows added at the end leave the name as it is, and so the
+   split. A new row that links two groups makes one of them, and the rows of the second take the name of the first.
+"""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, write_parquet
+from stages.lib.device import Compute, prepare_device
+from stages.lib.embedding_table import EMBEDDINGS, embeddings_of
+from stages.lib.errors import run_stage
+from stages.lib.params import Params, load_params
+from stages.lib.semantic_groups import SemanticGroups, semantic_groups
+
+RECORDS = Path("data/clean/records.parquet")
+OUTPUT = Path("data/semantic_duplicates")
+METRICS = Path("metrics/semantic_duplicates.json")
+
+REMOVED_WITH_KEPT = pl.Schema([*REMOVED_SCHEMA.items(), ("kept_id", pl.String)])
+LARGE_GROUP_SHARE = 0.05
+"""A group with more of all rows than this is pointed out: the shares of the splits can no longer hold."""
+
+
+class SemanticDuplicatesParams(Params):
+    """The `semantic_duplicates` section of `params.yaml`."""
+
+    min_cosine: float = Field(gt=0, le=0.9999)
+    action: Literal["group", "remove"]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Rows that go on, and those that do not in the form of `removed.parquet`."""
+
+    records: pl.DataFrame
+    removed: pl.DataFrame
+
+
+def grouped(records: pl.DataFrame, groups: SemanticGroups) -> pl.DataFrame:
+    """The records with `semantic_group`, the id of the first row of each group."""
+    return records.with_columns(semantic_group=records["id"].gather(groups.first))
+
+
+def closest_pairs(records: pl.DataFrame, groups: SemanticGroups) -> pl.DataFrame:
+    """Each row that is linked with the one closest to it, the closest pairs first; two that are so to each other once.
+
+    Returns:
+        `semantic_group`, `cosine`, and of both rows the id, label and text; the earlier row comes first.
+    """
+    pairs = (
+        pl.DataFrame({"row": np.arange(records.height), "nearest": groups.nearest, "cosine": groups.cosine})
+        .filter(pl.col("nearest") >= 0)
+        .select(pl.min_horizontal("row", "nearest"), other=pl.max_horizontal("row", "nearest"), cosine="cosine")
+        .unique(["row", "other"], keep="first", maintain_order=True)
+        .sort(pl.col("cosine").neg(), "row", "other")
+    )
+    one = records[pairs["row"]].select("semantic_group", "id", "label", "text")
+    other = records[pairs["other"]].select(other_id="id", other_label="label", other_text="text")
+    return pl.concat([one, other], how="horizontal").insert_column(1, pairs["cosine"].round(6))
+
+
+def conflicts(records: pl.DataFrame) -> pl.DataFrame:
+    """The rows of groups with more than one given label, group by group in the order of their first rows."""
+    order = pl.int_range(pl.len()).min().over("semantic_group")
+    return (
+        records.filter(pl.col("label").drop_nulls().n_unique().over("semantic_group") > 1)
+        .sort(order, maintain_order=True)
+        .select("semantic_group", "id", "source", "label", "text")
+    )
+
+
+def keep_first(records: pl.DataFrame) -> Kept:
+    """Only the first row of each group."""
+    is_first = pl.col("id") == pl.col("semantic_group")
+    removed = records.filter(~is_first).select(
+        "id",
+        pl.lit("semantic_duplicate").alias("rule"),
+        pl.col("text").alias("before"),
+        pl.lit(None, pl.String).alias("after"),
+        pl.col("semantic_group").alias("kept_id"),
+    )
+    return Kept(records.filter(is_first), removed)
+
+
+def main() -> None:
+    """Group the rows that say the same."""
+    params = load_params("semantic_duplicates", SemanticDuplicatesParams)
+    device = prepare_device(load_params("compute", Compute))
+    given = pl.read_parquet(RECORDS)
+    embeddings = embeddings_of(given["id"], pl.read_parquet(EMBEDDINGS), RECORDS)
+
+    started = time.perf_counter()
+    groups = semantic_groups(embeddings, params.min_cosine, device.device)
+    seconds = time.perf_counter() - started
+
+    records = grouped(given, groups)
+    sizes = records["semantic_group"].value_counts().filter(pl.col("count") > 1)["count"]
+    largest = int(sizes.max() or 0)  # type: ignore[arg-type]
+    if largest > LARGE_GROUP_SHARE * records.height:
+        print(
+            f"semantic_duplicates: one group has {largest} of {records.height} rows, and goes to one split as a whole;"
+            f" raise `semantic_duplicates.min_cosine` above {params.min_cosine} if they do not say the same",
+            file=sys.stderr,
+        )
+    in_conflict = conflicts(records)
+    kept = keep_first(records) if params.action == "remove" else Kept(records, REMOVED_WITH_KEPT.to_frame())
+    with output_folder(OUTPUT) as folder:
+        write_parquet(kept.records, folder / "records.parquet")
+        write_parquet(closest_pairs(records, groups), folder / "pairs.parquet")
+        write_parquet(in_conflict, folder / "conflicts.parquet")
+        write_parquet(kept.removed, folder / "removed.parquet")
+    write_json(
+        METRICS,
+        {
+            "rows_in": given.height,
+            "rows_out": kept.records.height,
+            "removed": {"semantic_duplicate": kept.removed.height},
+            "linked_pairs": groups.links,
+            "groups": len(sizes),
+            "rows_in_groups": int(sizes.sum()),
+            "largest_group": largest,
+            "groups_with_conflicting_labels": in_conflict["semantic_group"].n_unique(),
+            "compare_seconds": seconds,
+        },
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

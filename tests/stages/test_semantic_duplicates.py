@@ -1,0 +1,161 @@
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from stages import semantic_duplicates
+from stages.lib.errors import InputError
+
+PARAMS = """
+compute: {device: cpu, precision: float32, threads: 1}
+semantic_duplicates: {min_cosine: 0.95, action: group}
+"""
+# Degrees: a, c, d within 10 of one another; f and g too; b and e alone.
+ROWS: list[tuple[str, str, str | None, float]] = [
+    ("a", "I love it", "good", 0),
+    ("b", "The card is lost", "bad", 90),
+    ("c", "I am in love with it", "good", 10),
+    ("d", "I hate it", "bad", 18),
+    ("e", "Where is the bank?", None, 180),
+    ("f", "No fee", "good", 270),
+    ("g", "There is no fee", None, 272),
+]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(PARAMS, encoding="utf-8")
+    Path("data/clean").mkdir(parents=True)
+    Path("data/embeddings").mkdir()
+    return tmp_path
+
+
+def run(rows: Sequence[tuple[str, str, str | None, float]] = ROWS) -> tuple[dict[str, pl.DataFrame], dict[str, Any]]:
+    ids, texts, labels, degrees = zip(*rows, strict=True)
+    angles = np.deg2rad(np.array(degrees, dtype=np.float64))
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    columns = {"id": ids, "text": texts, "label": labels}
+    pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)).with_columns(source=pl.lit("s")).write_parquet(
+        "data/clean/records.parquet"
+    )
+    embedding = pl.Series("embedding", vectors, dtype=pl.Array(pl.Float32, 2))
+    # In another order, with a row that is no longer there.
+    table = pl.DataFrame({"id": ids, "embedding": embedding})
+    pl.concat([table, table.head(1).with_columns(id=pl.lit("gone"))]).reverse().write_parquet(
+        "data/embeddings/embeddings.parquet"
+    )
+    semantic_duplicates.main()
+    names = ("records", "pairs", "conflicts", "removed")
+    return (
+        {name: pl.read_parquet(f"data/semantic_duplicates/{name}.parquet") for name in names},
+        json.loads(Path("metrics/semantic_duplicates.json").read_text(encoding="utf-8")),
+    )
+
+
+def change_params(old: str, new: str) -> None:
+    assert old in PARAMS
+    Path("params.yaml").write_text(PARAMS.replace(old, new), encoding="utf-8")
+
+
+@pytest.mark.usefixtures("workspace")
+def test_rows_that_say_the_same_get_one_group_and_stay() -> None:
+    out, metrics = run()
+    assert out["records"].select("id", "semantic_group").rows() == [
+        ("a", "a"),
+        ("b", "b"),
+        ("c", "a"),
+        ("d", "a"),
+        ("e", "e"),
+        ("f", "f"),
+        ("g", "f"),
+    ]
+    assert out["removed"].height == 0
+    assert {key: value for key, value in metrics.items() if key != "compare_seconds"} == {
+        "rows_in": 7,
+        "rows_out": 7,
+        "removed": {"semantic_duplicate": 0},
+        "linked_pairs": 4,
+        "groups": 2,
+        "rows_in_groups": 5,
+        "largest_group": 3,
+        "groups_with_conflicting_labels": 1,
+    }
+
+
+@pytest.mark.usefixtures("workspace")
+def test_each_row_is_paired_with_the_closest_one() -> None:
+    out, _ = run()
+    cosine = {degrees: round(float(np.cos(np.deg2rad(degrees))), 5) for degrees in (2, 8, 10)}
+    assert out["pairs"].with_columns(pl.col("cosine").round(5)).rows() == [
+        ("f", cosine[2], "f", "good", "No fee", "g", None, "There is no fee"),
+        ("a", cosine[8], "c", "good", "I am in love with it", "d", "bad", "I hate it"),
+        ("a", cosine[10], "a", "good", "I love it", "c", "good", "I am in love with it"),
+    ]
+    assert out["pairs"].columns == [
+        *("semantic_group", "cosine", "id", "label", "text"),
+        *("other_id", "other_label", "other_text"),
+    ]
+
+
+@pytest.mark.usefixtures("workspace")
+def test_labels_that_differ_are_reported_and_left_as_they_are() -> None:
+    out, _ = run()
+    # No label is no other label: f and g do not differ.
+    assert out["conflicts"].rows() == [
+        ("a", "a", "s", "good", "I love it"),
+        ("a", "c", "s", "good", "I am in love with it"),
+        ("a", "d", "s", "bad", "I hate it"),
+    ]
+    assert out["records"]["label"].to_list() == [label for _, _, label, _ in ROWS]
+
+
+@pytest.mark.usefixtures("workspace")
+def test_all_but_the_first_are_removed_on_request() -> None:
+    change_params("action: group", "action: remove")
+    out, metrics = run()
+    assert out["records"]["id"].to_list() == ["a", "b", "e", "f"]
+    assert out["removed"].rows() == [
+        ("c", "semantic_duplicate", "I am in love with it", None, "a"),
+        ("d", "semantic_duplicate", "I hate it", None, "a"),
+        ("g", "semantic_duplicate", "There is no fee", None, "f"),
+    ]
+    assert (metrics["rows_in"], metrics["rows_out"], metrics["removed"]) == (7, 4, {"semantic_duplicate": 3})
+    assert out["conflicts"].height == 3
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_group_that_takes_in_a_large_part_is_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
+    alone = [(f"r{number}", f"text {number}", "good", 50.0 * number) for number in range(3)]
+    run(alone)
+    assert capsys.readouterr().err == ""
+    run([*alone, ("s", "text", "good", 1.0)])
+    assert "one group has 2 of 4 rows" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_row_without_an_embedding_is_named() -> None:
+    run()
+    records = pl.read_parquet("data/clean/records.parquet")
+    pl.concat([records, records.head(1).with_columns(id=pl.lit("new"))]).write_parquet("data/clean/records.parquet")
+    with pytest.raises(InputError, match=r"embeddings\.parquet: no embedding for 1 row.*'new'; run `embed` again"):
+        semantic_duplicates.main()
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("min_cosine: 0.95", "min_cosine: 1.0", "semantic_duplicates.min_cosine` = 1.0"),
+        ("min_cosine: 0.95", "min_cosine: 0.0", "semantic_duplicates.min_cosine` = 0.0"),
+        ("action: group", "action: merge", "semantic_duplicates.action` = 'merge'"),
+    ],
+)
+def test_wrong_params(old: str, new: str, expected: str) -> None:
+    change_params(old, new)
+    with pytest.raises(InputError, match=expected.replace(".", r"\.")):
+        run()
