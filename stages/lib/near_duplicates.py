@@ -6,13 +6,15 @@ in train and test a leak; "C++" and "C#" are two. Signatures are cut into bands,
 band are candidates (Leskovec, Rajaraman & Ullman, "Mining of Massive Datasets", section 3.4). Every candidate pair is
 then compared set against set, so the hashing can miss a pair (see `lsh_bands`) but never invents one.
 
-Of all texts, only the band keys are kept (8 bytes a band), and the text itself as it is compared. Shingles are made for
-some texts at a time: once for the signatures, where repeats do no harm since the least of them counts, and again for
-the texts of candidate pairs. Every result is the same for any number of threads.
+Of each text are kept the text as it is compared, a key for each band (8 bytes) and the last byte of each signature row,
+by which most candidates that are far from the threshold are told apart cheaply. Shingles are made for some texts at a
+time: once for the signatures, where repeats do no harm since the least of them counts, and again for candidate pairs.
+Every result is the same for any number of threads.
 
 Legend: `n` texts, `s` shingles in all texts together, `p` pairs.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,6 +29,9 @@ from stages.lib.row_batches import mapped_in_order
 
 RECALL_AT_THRESHOLD = 0.99
 """A pair exactly at the threshold becomes a candidate with at least this probability; a closer pair with more."""
+
+MISSED_BY_ESTIMATE = 0.001
+"""Share of the candidates exactly at the threshold that their whole signatures make out to be too unlike to compare."""
 
 PERMUTATION_SEED = 1
 """Fixes the permutations. It decides only which pairs are looked at, never how alike they are."""
@@ -96,6 +101,21 @@ class Shingles:
     offsets: Indices
 
 
+@dataclass(frozen=True)
+class Signatures:
+    """What is kept of the signatures of `n` texts.
+
+    Attributes:
+        keys: a hash of the signature rows of each band, `(bands, n)`.
+        bytes_: the last byte of each signature row, `(n, bands * rows)`.
+        fewest_equal: texts with fewer equal bytes are not compared.
+    """
+
+    keys: Hashes
+    bytes_: NDArray[np.uint8]
+    fewest_equal: int
+
+
 def near_duplicate_groups(
     texts: pl.Series, *, shingle_unit: ShingleUnit, shingle_size: int, permutations: int, min_jaccard: float
 ) -> Indices:
@@ -114,8 +134,8 @@ def near_duplicate_groups(
     compared = normalised(texts)
     first, number = _distinct(compared)
     distinct = compared.gather(first)
-    keys = _band_keys(distinct, shingle_unit, shingle_size, permutations, min_jaccard)
-    return first[_linked(distinct, keys, shingle_unit, shingle_size, min_jaccard)][number]
+    signed = _signatures(distinct, shingle_unit, shingle_size, permutations, min_jaccard)
+    return first[_linked(distinct, signed, shingle_unit, shingle_size, min_jaccard)][number]
 
 
 def near_matches(
@@ -141,7 +161,8 @@ def near_matches(
     query_at, query_number = _distinct(compared_queries)
     reference_at, _ = _distinct(compared_references)
     distinct = pl.concat([compared_queries.gather(query_at), compared_references.gather(reference_at)])
-    keys = _band_keys(distinct, shingle_unit, shingle_size, permutations, min_jaccard)
+    signed = _signatures(distinct, shingle_unit, shingle_size, permutations, min_jaccard)
+    keys = signed.keys
 
     count = len(query_at)
     jaccard = np.zeros(count)
@@ -150,6 +171,8 @@ def near_matches(
         for left, right in _matching(keys[band, :count], keys[band, count:]):
             new = ~_share_a_band(keys[:band], left, right + count)
             query, reference = left[new], right[new]
+            close = _may_be_close(signed, query, reference + count)
+            query, reference = query[close], reference[close]
             similarity = jaccard_similarities(distinct, query, reference + count, shingle_unit, shingle_size)
             at = reference_at[reference]
             # The closest pair of each query comes first, the earlier reference first among equals.
@@ -175,6 +198,22 @@ def lsh_bands(permutations: int, min_jaccard: float) -> tuple[int, int]:
         if 1 - (1 - min_jaccard**rows) ** bands >= RECALL_AT_THRESHOLD:
             return bands, rows
     return permutations, 1
+
+
+def fewest_equal(rows: int, min_jaccard: float) -> int:
+    """Equal rows that the signatures of two texts at the threshold have, but for `MISSED_BY_ESTIMATE` of such pairs.
+
+    Of `rows` rows each is equal with a probability that is the similarity. 126 rows at 0.8 give 86.
+    """
+    if min_jaccard == 1:
+        return rows
+    missed = 0.0
+    for equal in range(rows):
+        ways = math.lgamma(rows + 1) - math.lgamma(equal + 1) - math.lgamma(rows - equal + 1)
+        missed += math.exp(ways + equal * math.log(min_jaccard) + (rows - equal) * math.log1p(-min_jaccard))
+        if missed > MISSED_BY_ESTIMATE:
+            return equal
+    return rows
 
 
 def normalised(texts: pl.Series) -> pl.Series:
@@ -316,35 +355,38 @@ def _mixed(hashes: Hashes) -> Hashes:
     return hashes
 
 
-def _band_keys(texts: pl.Series, unit: ShingleUnit, size: int, permutations: int, min_jaccard: float) -> Hashes:
-    """A hash of each text's signature rows in each band, `(bands, n)`.
+def _signatures(texts: pl.Series, unit: ShingleUnit, size: int, permutations: int, min_jaccard: float) -> Signatures:
+    """MinHash signatures of the texts, cut into bands.
 
     A permutation of the 32-bit numbers is the product with an odd one: the shingles are well mixed already.
     """
     bands, rows = lsh_bands(permutations, min_jaccard)
     draws = np.random.default_rng([PERMUTATION_SEED, 1])
-    odd = draws.integers(0, 2**32, size=(bands, rows), dtype=np.uint32) | np.uint32(1)
+    odd = draws.integers(0, 2**32, size=bands * rows, dtype=np.uint32) | np.uint32(1)
     factors = draws.integers(0, 2**64, size=rows, dtype=np.uint64) | np.uint64(1)
     keys = np.zeros((bands, len(texts)), dtype=np.uint64)
+    bytes_ = np.empty((len(texts), bands * rows), dtype=np.uint8)
 
     def fill(span: slice) -> None:
         cut = shingles(texts[span], unit, size)
         hashes = (cut.hashes >> np.uint64(32)).astype(np.uint32)
         permuted = np.empty_like(hashes)
-        for band in range(bands):
-            for row in range(rows):
-                np.multiply(hashes, odd[band, row], out=permuted)
-                least = np.minimum.reduceat(permuted, cut.offsets[:-1])
-                keys[band, span] += least.astype(np.uint64) * factors[row]
+        last = np.empty((bands * rows, span.stop - span.start), dtype=np.uint8)
+        for row, multiplier in enumerate(odd):
+            np.multiply(hashes, multiplier, out=permuted)
+            least = np.minimum.reduceat(permuted, cut.offsets[:-1])
+            keys[row // rows, span] += least * factors[row % rows]
+            last[row] = least & np.uint32(255)
+        bytes_[span] = last.T
 
     spans = _spans(texts.str.len_bytes().to_numpy())
     done = mapped_in_order(fill, spans, pl.thread_pool_size())
     for _ in _reported(done, "near-duplicate signatures", len(spans), "chunk", len(texts)):
         pass
-    return keys
+    return Signatures(keys, bytes_, fewest_equal(bands * rows, min_jaccard))
 
 
-def _linked(texts: pl.Series, keys: Hashes, unit: ShingleUnit, size: int, min_jaccard: float) -> Indices:
+def _linked(texts: pl.Series, signed: Signatures, unit: ShingleUnit, size: int, min_jaccard: float) -> Indices:
     """Smallest text position of each text's group, `(n,)`.
 
     The members of a bucket are compared at growing distance, first each with the next, and a pair that is already in
@@ -352,6 +394,7 @@ def _linked(texts: pl.Series, keys: Hashes, unit: ShingleUnit, size: int, min_ja
     not fifty million. Ten thousand texts that share a band and yet are too unlike to be grouped cost `MAX_DISTANCE`
     comparisons each; those that agree in the bands to come as well stand side by side, and are compared first.
     """
+    keys = signed.keys
     root = np.arange(keys.shape[1])
     is_cut = np.zeros(keys.shape, dtype=np.bool_)
     for band in _reported(range(len(keys)), "near-duplicate bands", len(keys), "band", keys.shape[1]):
@@ -367,6 +410,8 @@ def _linked(texts: pl.Series, keys: Hashes, unit: ShingleUnit, size: int, min_ja
             left, right = left[apart], right[apart]
             new = ~_share_a_band(keys[:band], left, right, is_cut)
             left, right = left[new], right[new]
+            may_be = _may_be_close(signed, left, right)
+            left, right = left[may_be], right[may_be]
             close = jaccard_similarities(texts, left, right, unit, size) >= min_jaccard
             root = _joined(root, left[close], right[close])
         is_cut[band, members] = True
@@ -412,6 +457,16 @@ def _share_a_band(
         same = key[left] == key[right]
         share |= same if is_cut is None else same & ~is_cut[band, left]
     return share
+
+
+def _may_be_close(signed: Signatures, left: Indices, right: Indices) -> NDArray[np.bool_]:
+    """Whether the whole signatures of each pair leave it possible that it reaches the threshold, `(p,)`."""
+    may_be = np.empty(len(left), dtype=np.bool_)
+    for start in range(0, len(left), PAIRS_AT_A_TIME):
+        part = slice(start, start + PAIRS_AT_A_TIME)
+        equal = signed.bytes_[left[part]] == signed.bytes_[right[part]]
+        may_be[part] = equal.sum(axis=1, dtype=np.uint16) >= signed.fewest_equal
+    return may_be
 
 
 def _joined(root: Indices, left: Indices, right: Indices) -> Indices:

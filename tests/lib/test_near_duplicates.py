@@ -1,4 +1,6 @@
+import math
 import re
+from fractions import Fraction
 
 import numpy as np
 import polars as pl
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from stages.lib import near_duplicates, progress
 from stages.lib.near_duplicates import (
+    fewest_equal,
     jaccard_similarities,
     lsh_bands,
     near_duplicate_groups,
@@ -248,6 +251,22 @@ def test_bands_keep_the_recall_at_the_threshold(permutations: int, min_jaccard: 
 
 def test_bands_of_the_default() -> None:
     assert lsh_bands(128, 0.8) == (21, 6)
+
+
+@pytest.mark.parametrize(("rows", "min_jaccard"), [(126, 0.8), (126, 0.99), (64, 0.5), (16, 1.0), (16, 0.9)])
+def test_estimate_keeps_nearly_all_pairs_at_the_threshold(rows: int, min_jaccard: float) -> None:
+    fewest, exact = fewest_equal(rows, min_jaccard), Fraction(min_jaccard)
+    missed = sum(math.comb(rows, equal) * exact**equal * (1 - exact) ** (rows - equal) for equal in range(fewest))
+    next_ = math.comb(rows, fewest) * exact**fewest * (1 - exact) ** (rows - fewest)
+    assert missed <= 0.001 < missed + next_
+
+
+def test_estimate_of_the_default() -> None:
+    assert fewest_equal(126, 0.8) == 86
+
+
+def test_estimate_of_the_longest_signature() -> None:
+    assert 0.27 * 4096 < fewest_equal(4096, 0.3) < 0.3 * 4096
 
 
 def test_pairs_at_the_threshold_are_found() -> None:
