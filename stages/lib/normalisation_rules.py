@@ -101,15 +101,17 @@ _SIGN_MARKS = "$" + "".join(_SIGNS)
 _SIGN = "|".join([*map(re.escape, _DOLLARS), f"[{_SIGN_MARKS}]"])
 _MONEY_GATE = f"(?:[{_SIGN_MARKS}]|{_CODE})[ \u00a0]?[0-9]|[0-9][ \u00a0]?(?:[{_SIGN_MARKS}A-Z])"
 _AMOUNT = rf"[0-9]++(?:[.,'\u2019{_THIN}][0-9]++)*+"
-_NO_MONEY_BEFORE = rf"(?<![\w{_SIGN_MARKS}/.,'\u2019])"
+_NO_MONEY_BEFORE = (
+    rf"(?<![\w{_SIGN_MARKS}/.,'\u2019])(?<![0-9][{_THIN}])(?<![{_SIGN_MARKS}][ \u00a0])(?<!(?:{_CODE})[ \u00a0])"
+)
+"""No number that goes on, and no other currency: which of two belongs to the amount, nothing tells."""
 _MONEY = re.compile(
-    rf"""(?x) {_NO_MONEY_BEFORE}
-    (?: (?: (?P<sign>{_SIGN}) | (?P<code>{_CODE}) ) [\ \u00a0]? (?P<amount>{_AMOUNT})
+    rf"""{_NO_MONEY_BEFORE}(?x:
+        (?: (?P<sign>{_SIGN}) | (?<![0-9]\ ) (?P<code>{_CODE}) ) [\ \u00a0]? (?P<amount>{_AMOUNT})
         (?: [\ \u00a0]? (?P<also>{_CODE}) (?!\w) )?+
         (?! [\w{_SIGN_MARKS}] | [.,'\u2019]-?[0-9] | \ ?[\-\u2013]\ ?[0-9] | [.,]-
           | \ ?(?i:k|m|mn|mio|mill?|b|bn|hundred|thousand|grand|lakhs?|crores?|(?:mill|bill|trill)ions?)\b )
-      | (?<!(?:{_CODE})[\ \u00a0]) (?<![{_SIGN_MARKS}][\ \u00a0])
-        (?P<amount_2>{_AMOUNT}) [\ \u00a0]? (?: (?P<code_2>{_CODE}) (?!\w) | (?P<sign_2>{_SIGN}) (?![\ \u00a0]?[0-9]) )
+      | (?P<amount_2>{_AMOUNT}) [\ \u00a0]? (?: (?P<code_2>{_CODE}) (?!\w) | (?P<sign_2>{_SIGN}) (?![\ \u00a0]?[0-9]) )
         (?! [\w{_SIGN_MARKS}] )
     )"""
 )
@@ -120,8 +122,8 @@ _DECIMAL_COMMA = re.compile(r"[0-9]+,[0-9]{2}")
 def fold_compatibility(text: pl.Expr) -> pl.Expr:
     """Replace compatibility characters (full width, ligatures, styled letters) by the plain ones (Unicode NFKC).
 
-    It loses what the form said: m² becomes m2, 10² becomes 102, ™ becomes TM and ① becomes 1. So it is
-    for texts in which people write in wide or in mathematical letters, and to find addresses that are written so.
+    It loses what the form said: m² becomes m2, 10² becomes 102, ™ becomes TM and ① becomes 1. So it is for
+    texts in which people write in wide or in mathematical letters, and to find addresses that are written so.
     """
     return where(text, _is_wide, lambda wide: wide.str.normalize("NFKC"))
 
@@ -291,9 +293,8 @@ def _has_line_end_at_an_end(text: pl.Expr) -> pl.Expr:
 
 
 def _unified_number(number: re.Match[str]) -> str:
-    return (
-        _plain_number(number[0], number.string[: number.start()][-1:], number.string[number.end() :][:2]) or number[0]
-    )
+    text, start, end = number.string, number.start(), number.end()
+    return _plain_number(number[0], text[max(start - 1, 0) : start], text[end : end + 2]) or number[0]
 
 
 def _plain_number(number: str, before: str, after: str) -> str | None:
@@ -378,7 +379,7 @@ def _without_elongations(text: str) -> str:
 def _without_elongations_in_word(match: re.Match[str]) -> str:
     word = match[0]
     is_one_letter = len(word) <= 4 and len(set(word.lower())) == 1
-    is_colour = match.string[: match.start()].endswith("#") and _HEX_COLOUR.fullmatch(word)
+    is_colour = match.string.endswith("#", 0, match.start()) and _HEX_COLOUR.fullmatch(word)
     if is_one_letter or is_colour or re.search(r"[\d_]", word) or _ROMAN.fullmatch(word):
         return word
     return _LETTER_RUN.sub(r"\1\1", word)

@@ -64,15 +64,15 @@ def longer_than(texts: pl.Series, tokenizer_file: Path, max_tokens: int) -> pl.S
         InputError: no such file, or no tokenizer in it.
     """
     tokenizer = _loaded(tokenizer_file)
-    added = tokenizer.num_special_tokens_to_add(is_pair=False)
     # One more for the space that some tokenizers put before the first word.
-    most_bytes = max_tokens - added - 1
+    around = tokenizer.num_special_tokens_to_add(is_pair=False) + 1
     size = texts.str.len_bytes().fill_null(0)
-    rows = ((size > most_bytes) & (texts.str.len_chars() == size)).arg_true()
-    wide = (texts.str.len_chars() < size).arg_true()
-    if len(wide):
-        wide = wide.filter(texts.gather(wide).str.normalize("NFKD").str.len_bytes() > most_bytes)
-        rows = rows.append(wide)
+    is_wide = texts.str.len_chars().fill_null(0) < size
+    rows = (~is_wide & (size + around > max_tokens)).arg_true()
+    if is_wide.any():
+        wide = is_wide.arg_true()
+        decomposed = texts.gather(wide).str.normalize("NFKD").str.len_bytes()
+        rows = rows.append(wide.filter(decomposed + around > max_tokens))
     longer = pl.repeat(False, len(texts), dtype=pl.Boolean, eager=True).alias(texts.name)
     if not len(rows):
         return longer
@@ -81,7 +81,7 @@ def longer_than(texts: pl.Series, tokenizer_file: Path, max_tokens: int) -> pl.S
     exceeds = token_counts(chosen.filter(short), tokenizer_file) > max_tokens
     longer = longer.scatter(rows.filter(short).filter(exceeds), True)
     for row, text in zip(rows.filter(~short), chosen.filter(~short), strict=True):
-        count = added
+        count = around - 1
         for more in _piece_counts(tokenizer, text):
             count += more
             if count > max_tokens:

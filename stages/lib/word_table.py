@@ -87,7 +87,7 @@ def expanded(text: str, table: Mapping[str, str]) -> str:
         value = table.get(word.lower())
         if value is None:
             return word
-        if word.isupper() and len(word) > 1:
+        if word.isupper() and sum(map(str.isalpha, word)) > 1:
             return value if " " in value else value.upper()
         return value[0].upper() + value[1:] if word[0].isupper() else value
 
