@@ -1,0 +1,118 @@
+"""Rules that take out what is not the text: damage, markup, invisible characters, quoted mail, signatures.
+
+Order: `repair_mojibake` first, since a wrong decoding has turned one character into two or three, some of them control
+characters, which the others would take out one by one; then `html_to_text`, since markup hides everything else, then
+the repair of characters. `remove_quoted_replies` and `remove_signatures` need the lines of the text, so they come after
+markup has become line ends and before white space is collapsed.
+"""
+
+from collections.abc import Sequence
+
+import ftfy
+import polars as pl
+
+from stages.lib.gate import Rule, each, where
+from stages.lib.html_text import MARKUP, html_text
+from stages.lib.mail_text import QUOTE_SIGNS, SIGNATURE_SIGNS, without_quotes, without_signature
+
+_CONTINUATION = (
+    "\u0080-\u00bf"
+    # What cp1252 has at 0x80 to 0x9f.
+    "\u20ac\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u0160\u2039\u0152\u017d"
+    "\u2018\u2019\u201c\u201d\u2022\u2013\u2014\u02dc\u2122\u0161\u203a\u0153\u017e\u0178"
+)
+_MOJIBAKE = f"[\u00c2-\u00f4\u0102\u0103\u010f\u0393\u0420\u0421\u0440\u0442][{_CONTINUATION}]"
+"""What a lead byte of UTF-8 looks like in another encoding, then what a continuation byte looks like there."""
+
+_INVISIBLE = "[\u00ad\u200b\u2060\ufeff]"
+"""Soft hyphen, zero-width space, word joiner, byte-order mark. Not the zero-width joiner and non-joiner: they carry
+meaning in emoji, in Persian and in the scripts of India."""
+
+_ASCII_CONTROLS = r"(?-u:[\x00-\x08\x0b\x0c\x0e-\x1f\x7f])"
+_BREAKING_CONTROLS = r"[\x0b\x0c\x1c-\x1f\x85]"
+_LINE_SEPARATORS = "[\u2028\u2029]"
+_CONTROLS = r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069]"
+"""Category Cc without white space, and the marks that turn the direction of writing."""
+
+
+def repair_mojibake(text: pl.Expr) -> pl.Expr:
+    """Undo a wrong decoding, such as `cafÃ©` for `café`, by ftfy's `fix_encoding` and nothing else of ftfy.
+
+    It changes a text only where one wrong decoding explains it and the repair reads better: `São` and `MÜNCHEN` stay.
+    """
+    return where(text, lambda text: _is_wide(text) & text.str.contains(_MOJIBAKE), each(ftfy.fix_encoding))
+
+
+def html_to_text(text: pl.Expr) -> pl.Expr:
+    """The text that a reader would see of HTML, with its entities as characters, also where they were escaped twice."""
+    return where(text, lambda text: text.str.contains(MARKUP), each(html_text))
+
+
+def repair_unicode(text: pl.Expr) -> pl.Expr:
+    """Compose characters (Unicode NFC), and take out characters that have neither width nor meaning.
+
+    U+FFFD stays: it says that something is lost, and where.
+    """
+    return where(text, _is_wide, lambda text: text.str.replace_all(_INVISIBLE, "").str.normalize("NFC"))
+
+
+def remove_control_characters(text: pl.Expr) -> pl.Expr:
+    """Take control characters out; those that separate fields become a space, those that separate lines a line end.
+
+    Tab, line feed and carriage return stay.
+    """
+    return where(
+        text,
+        lambda text: (
+            text.str.contains(_ASCII_CONTROLS)
+            | (_is_wide(text) & text.str.contains(f"{_LINE_SEPARATORS}|{_BREAKING_CONTROLS}|{_CONTROLS}"))
+        ),
+        lambda text: (
+            text.str.replace_all(_LINE_SEPARATORS, "\n")
+            .str.replace_all(_BREAKING_CONTROLS, " ")
+            .str.replace_all(_CONTROLS, "")
+        ),
+    )
+
+
+def remove_quoted_replies(text: pl.Expr) -> pl.Expr:
+    """Take out the earlier mails that a mail quotes, with the line that announces them; answers in between stay.
+
+    A text that is nothing but a quote stays, and so does one of a single line.
+    """
+    return where(text, lambda text: _has_lines(text) & text.str.contains(QUOTE_SIGNS), each(without_quotes))
+
+
+def remove_signatures(text: pl.Expr) -> pl.Expr:
+    """Take out the signature at the end of a mail: from `-- `, a closing formula or "Sent from my phone" on.
+
+    At most the last ten lines go, and never the whole text.
+    """
+    return where(text, lambda text: _has_lines(text) & text.str.contains(SIGNATURE_SIGNS), each(without_signature))
+
+
+def remove_matches(text: pl.Expr, *, patterns: Sequence[str]) -> pl.Expr:
+    """Take out everything that one of your own patterns matches, such as advertisements and legal footers.
+
+    Rust's regular expressions: their time is linear in the text, whatever the pattern.
+    """
+    for pattern in patterns:
+        text = where(text, _containing(pattern), _without(pattern))
+    return text
+
+
+def _containing(pattern: str) -> Rule:
+    return lambda text: text.str.contains(pattern)
+
+
+def _without(pattern: str) -> Rule:
+    return lambda text: text.str.replace_all(pattern, "")
+
+
+def _is_wide(text: pl.Expr) -> pl.Expr:
+    """Whether a text has characters beyond ASCII: then it has more bytes than characters."""
+    return text.str.len_bytes() != text.str.len_chars()
+
+
+def _has_lines(text: pl.Expr) -> pl.Expr:
+    return text.str.contains("\n", literal=True)

@@ -1,0 +1,114 @@
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.lib.html_text import MAX_DEPTH, MAX_ROUNDS, html_text
+
+MARKED_UP = [
+    ("you &amp; me &lt;3", "you & me <3"),
+    ("twice &amp;amp; &amp;lt;3", "twice & <3"),
+    ("&#39;it&#x27;s&quot; &eacute;&nbsp;x", "'it's\" é\u00a0x"),
+    ("one<br/>two<BR>three", "one\ntwo\nthree"),
+    ("<p>one</p>\n<p class='x'>two</p>", "one\ntwo"),
+    ("<b>w</b>ord, <i>one</i>", "word, one"),
+    ('a <b>bold</b> <a href="http://x.y/?a>b">li<i>n</i>k</a>', "a bold link"),
+    ("&lt;b&gt;bold&lt;/b&gt;", "bold"),
+    ("x<script>if (a < b) run('</b>')</script>y<!-- note -->z<style>p {}</style>", "xyz"),
+    ("<title>no</title><h1>Head</h1>text", "Head\ntext"),
+    ("<input disabled value=3>", ""),
+    ("<ul><li>one<li>two</ul>", "one\ntwo"),
+    ("<table><tr><td>a</td><td>b</td></tr><tr><td>c</td></tr></table>", "a b\nc"),
+    ("<![CDATA[ kept ]]>", " kept "),
+    ("<!DOCTYPE html><html><head></head><body>text</body></html>", "text"),
+    ("<script>never ends", "never ends"),
+    ("  lead <b>x</b> ", "  lead x "),
+    ("a < b <i>and</i> c > d & e &copy=1", "a < b and c > d & e &copy=1"),
+    ("<b>so <3 it</b>", "so <3 it"),
+    ("<<b>b>twice", "twice"),
+]
+
+PLAIN = [
+    "I <3 you, a < b, b > c, x <- y, <-- wow, >:[ >< <33",
+    "<EMAIL> <URL> <PHONE> <CARD_1> <user> <anonymous> <3>",
+    "if a <b and c> d then",
+    "List<int> Map<String, T> vector<vector<int>>",
+    "wow <!!! what <? oh </3",
+    "<!-- never ends",
+    "AT&T R&D ?a=1&copy=2 &amp &unknownthing; &;",
+    "a <b unfinished",
+    "line\r\nends\tand  spaces\n",
+    "",
+]
+
+
+@pytest.mark.parametrize(("before", "after"), MARKED_UP)
+def test_what_a_reader_would_see(before: str, after: str) -> None:
+    assert html_text(before) == after
+
+
+@pytest.mark.parametrize("text", PLAIN)
+def test_text_without_markup_stays(text: str) -> None:
+    assert html_text(text) == text
+
+
+def test_a_deep_text_has_the_same_words_without_the_parser() -> None:
+    inside = "x<script>no</script><p>y</p><td>z<!-- no -->"
+    shallow, deep = ("<div>" * depth + inside for depth in (10, MAX_DEPTH + 1))
+    assert html_text(deep).split() == html_text(shallow).split() == ["x", "y", "z"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<div>" * 10_000 + "x" + "</div>" * 10_000,
+        "<div>" * 150_000,
+        "<table><tr><td>" * 60_000,
+        "<" * 1_000_000,
+        "<b " * 300_000,
+        "<<b>b>" * 150_000,
+        "<" * 200_000 + "b>" * 200_000,
+        '<a href="' + "x" * 1_000_000,
+        "<a " + 'x="y" ' * 150_000 + ">",
+        "<script>" * 120_000,
+        "<script>" * 60_000 + "</script>" * 60_000,
+        "<!--" * 250_000,
+        "<a b='\"" * 100_000,
+        ("<a" + " " * 1000) * 1000,
+        "&" + "amp;" * 250_000 + "lt;",
+        "&" * 1_000_000,
+    ],
+    ids=range(16),
+)
+def test_hostile_markup_ends_soon(text: str) -> None:
+    started = time.monotonic()
+    html_text(text)
+    assert time.monotonic() - started < 30  # seconds on a busy machine; quadratic would be minutes
+
+
+PIECES = [
+    "&amp;",
+    "&lt;",
+    "&#38;",
+    "gt;",
+    "<b>",
+    "</b>",
+    "<br",
+    "<p>",
+    ">",
+    "<!--",
+    "-->",
+    "<script>",
+    "</script>",
+    "x",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=8).map("".join))
+def test_what_it_gives_has_no_more_markup(text: str) -> None:
+    plain = text
+    # Each round of a pass can uncover one more layer, so a few passes settle what so few pieces can nest.
+    for _ in range(8 // MAX_ROUNDS + 2):
+        plain = html_text(plain)
+    assert html_text(plain) == plain
