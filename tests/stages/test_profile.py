@@ -1,0 +1,171 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from stages import profile
+from stages.lib.errors import InputError
+
+TEXTS = {
+    "mail": ["Where is my card, please?", "My card was stolen yesterday", "The card does not work today"],
+    "shop": ["Der Versand dauert leider viel zu lange", "I would like to have my money back", "so so so so"],
+}
+LABELS: dict[str, list[str | None]] = {"mail": ["card", "card", "card"], "shop": ["refund", "refund", None]}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    params = {
+        "seed": 1,
+        "compute": {"device": "cpu", "precision": "float32", "threads": 1},
+        "profile": {
+            "min_rows_per_label": 3,
+            "sample_words": 10,
+            "neighbours": 2,
+            "reference_rows": 6,
+            "min_language_probability": 0.5,
+            "tokenizer": str(tiny_encoder / "tokenizer.json"),
+        },
+    }
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    for folder in ("ingested", "clean", "embeddings", "augmented"):
+        Path("data", folder).mkdir(parents=True)
+    return tmp_path
+
+
+def write_inputs(texts: dict[str, list[str]] = TEXTS, labels: dict[str, list[str | None]] = LABELS) -> None:
+    names = [name for name, part in texts.items() for _ in part]
+    rows = pl.DataFrame(
+        {
+            "id": [f"{name}:{number}" for number, name in enumerate(names)],
+            "text": [text for part in texts.values() for text in part],
+            "label": pl.Series([label for part in labels.values() for label in part], dtype=pl.String),
+            "source": names,
+            "authenticity": ["real" if name == "mail" else "generated" for name in names],
+        }
+    )
+    rows.write_parquet("data/clean/records.parquet")
+    vectors = np.random.default_rng(1).normal(size=(rows.height, 4))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    embedding = pl.Series("embedding", vectors.astype(np.float32), dtype=pl.Array(pl.Float32, 4))
+    pl.DataFrame({"id": rows["id"], "embedding": embedding}).write_parquet("data/embeddings/embeddings.parquet")
+    pl.DataFrame(
+        {
+            "id": ["mail:0", "mail:0~synonym", "mail:0~character_noise"],
+            "parent_id": [None, "mail:0", "mail:0"],
+            "authenticity": ["real", "augmented", "augmented"],
+        }
+    ).write_parquet("data/augmented/train.parquet")
+    pl.DataFrame(
+        {
+            "name": ["mail", "shop", "empty"],
+            "url": ["https://example.org/mail", "export of 2025", "nowhere"],
+            "licence": ["MIT", None, "MIT"],
+            "retrieved": ["2026-11-22", None, None],
+            "rows_in": [5, 3, 1],
+            "rows_out": [4, 3, 0],
+        }
+    ).write_parquet("data/ingested/sources.parquet")
+
+
+def run() -> tuple[dict[str, pl.DataFrame], dict[str, Any]]:
+    profile.main()
+    names = ("sources", "labels", "lengths", "languages", "least_alike")
+    return (
+        {name: pl.read_parquet(f"data/profile/{name}.parquet") for name in names},
+        json.loads(Path("metrics/profile.json").read_text(encoding="utf-8")),
+    )
+
+
+@pytest.mark.usefixtures("workspace")
+def test_each_source_and_all_of_them_are_profiled() -> None:
+    write_inputs()
+    _, metrics = run()
+    mail, shop = metrics["per_source"]["mail"], metrics["per_source"]["shop"]
+    assert set(mail) - {"rows_in", "centroid_cosine"} == set(metrics) - {
+        *("sources", "rows_without_stated_licence", "rows_without_label", "labels", "labels_below_minimum"),
+        *("rows_of_smallest_label", "per_source", "per_label", "profile_seconds"),
+    }
+    assert metrics["per_source"]["empty"] == {"rows_in": 1, "rows": 0}
+    assert (metrics["sources"], metrics["rows"], mail["rows"], shop["rows"]) == (3, 6, 3, 3)
+    assert metrics["authenticity"] == {"real": 3, "generated": 3, "augmented": 2}
+    assert shop["authenticity"] == {"real": 0, "generated": 3, "augmented": 0}
+    assert mail["characters"] == {"q05": 25.0, "q50": 28.0, "q95": 28.0}
+    assert mail["words"] == {"q05": 5.0, "q50": 5.0, "q95": 6.0}
+    assert mail["vocabulary"]["words"] == 16
+    assert mail["vocabulary"]["types"] == 13
+    assert mail["vocabulary"]["sample_words"] == 10
+    assert shop["language_share"] == pytest.approx({"de": 1 / 3, "en": 1 / 3, "und": 1 / 3}, abs=1e-6)
+    assert mail["language_share"] == {"en": 1.0}
+    assert -1 <= mail["centroid_cosine"] <= 1
+
+
+@pytest.mark.usefixtures("workspace")
+def test_volume_and_balance_of_the_labels() -> None:
+    write_inputs()
+    out, metrics = run()
+    assert out["labels"].rows() == [
+        (None, "card", 3, False),
+        (None, "refund", 2, True),
+        ("mail", "card", 3, False),
+        ("shop", "refund", 2, True),
+    ]
+    assert metrics["per_label"] == {"card": {"rows": 3}, "refund": {"rows": 2}}
+    assert (metrics["labels"], metrics["labels_below_minimum"], metrics["rows_of_smallest_label"]) == (2, 1, 2)
+    assert metrics["rows_without_label"] == 1
+    assert metrics["normalised_label_entropy"] == pytest.approx(0.970951, abs=1e-6)
+    # One of two labels, and nothing of the other.
+    assert metrics["per_source"]["mail"]["normalised_label_entropy"] == 0
+
+
+@pytest.mark.usefixtures("workspace")
+def test_terms_that_are_not_stated_say_so() -> None:
+    write_inputs()
+    out, metrics = run()
+    columns = ["name", "licence", "retrieved", "rows_in", "rows_ingested", "rows_clean"]
+    assert out["sources"].select(columns).rows() == [
+        ("mail", "MIT", "2026-11-22", 5, 4, 3),
+        ("shop", "not stated", "not stated", 3, 3, 3),
+        ("empty", "MIT", "not stated", 1, 0, 0),
+    ]
+    assert metrics["rows_without_stated_licence"] == 3
+
+
+@pytest.mark.usefixtures("workspace")
+def test_tables() -> None:
+    write_inputs()
+    out, _ = run()
+    mail = out["languages"].filter(pl.col("source") == "mail")
+    assert mail.rows() == [("mail", "en", 3, 1.0)]
+    longest = out["lengths"].filter((pl.col("quantile") == 1.0) & (pl.col("measure") == "words"))
+    assert longest.select("source", "value").rows() == [(None, 8.0), ("mail", 6.0), ("shop", 8.0)]
+    assert out["lengths"].height == 3 * 3 * 21
+    assert out["least_alike"].height == 6
+    assert out["least_alike"]["neighbour_cosine"].is_sorted()
+    assert out["least_alike"].columns == ["id", "source", "label", "neighbour_cosine", "is_outlier", "text"]
+
+
+@pytest.mark.usefixtures("workspace")
+def test_one_row_of_one_source() -> None:
+    write_inputs({"mail": ["hello"]}, {"mail": [None]})
+    out, metrics = run()
+    assert metrics["labels"] == metrics["labels_below_minimum"] == metrics["rows_of_smallest_label"] == 0
+    assert "normalised_label_entropy" not in metrics
+    assert "pairwise_distance" not in metrics["spread"]
+    assert metrics["vocabulary"] == {"words": 1, "types": 1, "sample_words": 1, "distinct_1": 1.0}
+    assert out["least_alike"].height == 0
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_row_without_an_embedding_is_named() -> None:
+    write_inputs()
+    table = pl.read_parquet("data/embeddings/embeddings.parquet")
+    table.tail(5).write_parquet("data/embeddings/embeddings.parquet")
+    with pytest.raises(InputError, match=r"no embedding for 1 row.*'mail:0'"):
+        profile.main()
+    assert not Path("data/profile").exists()
