@@ -3,10 +3,11 @@
 import difflib
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+import polars as pl
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from stages.lib.errors import InputError
 
@@ -21,6 +22,23 @@ class Params(BaseModel):
 
 
 P = TypeVar("P")
+
+
+def _compiled(pattern: str) -> str:
+    """The pattern, if Polars can use it."""
+    try:
+        pl.select(pl.lit("").str.contains(pattern))
+    except pl.exceptions.ComputeError as error:
+        reason = str(error).split("\n\n")[0].splitlines()[-1].removeprefix("error: ")
+        raise ValueError(
+            f"no regular expression that Polars can use: {reason}; it has no look-around and no back-references, so that "
+            "its time is linear in the text"
+        ) from None
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_compiled)]
+"""A regular expression of Rust's, as Polars uses them."""
 
 
 def load_params(section: str, model: type[P], path: Path = PARAMS_FILE) -> P:

@@ -5,7 +5,7 @@ import pytest
 from pydantic import Field
 
 from stages.lib.errors import InputError
-from stages.lib.params import Params, load_params
+from stages.lib.params import Params, Pattern, load_params
 
 
 class Training(Params):
@@ -77,3 +77,21 @@ def test_no_file_and_no_yaml_are_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         load_params("train", Training, tmp_path / "absent.yaml")
     assert "not valid YAML" in message(tmp_path, "train: [1, 2")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [
+        ("(?=x)y", "look-around, including look-ahead and look-behind, is not supported"),
+        (r"(a)\1", "backreferences are not supported"),
+        ("(", "unclosed group"),
+        ("a{1,99999}{1,9999}", "exceeds size limit"),
+    ],
+)
+def test_a_pattern_that_polars_cannot_use_is_named_with_the_reason(tmp_path: Path, pattern: str, reason: str) -> None:
+    seen = message(tmp_path, f"train: ['{pattern}']", model=list[Pattern])
+    assert repr(pattern) in seen
+    assert reason in seen
+    path = tmp_path / "params.yaml"
+    path.write_text("train: ['(a+)+$']")
+    assert load_params("train", list[Pattern], path) == ["(a+)+$"]
