@@ -69,8 +69,8 @@ TABLE_STEP = 0.05
 LONGEST_N_GRAM = 3
 OUTLIER_DEVIATIONS = 2.5
 LEAST_ALIKE_SHOWN = 50
-LANGUAGES_SHOWN = 5
-"""Languages in the metrics, the most frequent ones; the table has all."""
+MIN_LANGUAGE_SHARE = 0.01
+"""Languages of fewer of the rows are in the table and not in the metrics: most of them are short texts misread."""
 
 NOT_STATED = "not stated"
 
@@ -216,7 +216,9 @@ def part_figures(
         "outliers": rows["is_outlier"].sum(),
         "outlier_share": rows["is_outlier"].mean(),
         "language_share": {
-            language: count / rows.height for language, count in languages.head(LANGUAGES_SHOWN).iter_rows()
+            language: count / rows.height
+            for language, count in languages.iter_rows()
+            if count >= MIN_LANGUAGE_SHARE * rows.height
         },
     }
 

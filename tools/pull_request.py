@@ -35,6 +35,10 @@ METRICS = "metrics"
 SUMMARY = "summary"
 """`metrics/summary.json` repeats figures of the other files, so it is left out."""
 HEADLINE = ("accuracy", "macro_f1")
+PROFILE = "profile"
+"""`metrics/profile.json` has a table of its own, with a column for each source."""
+MAX_SOURCES = 6
+"""Sources that have a column; a wider table is no longer read."""
 CI_LOW, CI_HIGH = "_ci95_low", "_ci95_high"
 WALL_CLOCK = re.compile(r"(seconds|per_second|_ms|_ms_per_row|memory_mib)$")
 """Last part of the key of a measurement that differs from run to run on one and the same input."""
@@ -237,6 +241,45 @@ def rows_section(old: Flat, new: Flat, base: str) -> str:
     return table(["stage", "rows in", "rows out", "removed by rule"], rows, base) if rows else "No stage counts rows."
 
 
+def is_profile_figure(key: Key) -> bool:
+    """True for a figure of the table of the data; those by label and the time taken stand with the other metrics."""
+    return key[0] == PROFILE and len(key) > 1 and key[1] != "per_label" and not WALL_CLOCK.search(key[-1])
+
+
+def profile_section(old: Flat, new: Flat, base: str) -> str:
+    """What changed in the profile of the data: a row for each figure that differs, a column for each source."""
+    figures: dict[Key, dict[str, tuple[Any, Any]]] = {}
+    sources: list[str] = []
+    for key in dict.fromkeys([*new, *old]):
+        if not is_profile_figure(key):
+            continue
+        of_source = key[1] == "per_source" and len(key) > 3
+        name, figure = (key[2], key[3:]) if of_source else ("", key[1:])
+        if of_source and name not in sources:
+            sources.append(name)
+        figures.setdefault(figure, {})[name] = (old.get(key, MISSING), new.get(key, MISSING))
+    if not figures:
+        return "There is no profile of the data on either side."
+
+    def cell(values: tuple[Any, Any]) -> str:
+        before, after = (shown(value) for value in values)
+        return after if before == after else f"{before} → {after}"
+
+    def differ(values: tuple[Any, Any]) -> bool:
+        return cell(values) != shown(values[1])
+
+    columns = sources[:MAX_SOURCES]
+    rows = [
+        [dotted(figure), *(cell(by_source.get(name, (MISSING, MISSING))) for name in ["", *columns])]
+        for figure, by_source in figures.items()
+        if any(map(differ, by_source.values()))
+    ]
+    if not rows:
+        return "The profile of the data is the same."
+    left_out = f"\n\n{len(sources) - MAX_SOURCES} more sources are in `metrics/profile.json`."
+    return table(["figure", "all", *map(code, columns)], rows, base) + (left_out if len(sources) > MAX_SOURCES else "")
+
+
 def versions(lock: dict[str, Any] | None) -> Flat:
     """Output of each stage in `dvc.lock` → its hash."""
     stages = (lock or {}).get("stages") or {}
@@ -317,6 +360,7 @@ def report(old: Tree, new: Tree, base: str, commit: str, stale: list[str]) -> st
     wall_clock = [change for change in different if WALL_CLOCK.search(change.key[-1])]
     by_part = [c for c in different if any(part.startswith("per_") for part in c.key) and c not in wall_clock]
     others = [change for change in different if change not in wall_clock and change not in by_part]
+    by_part, others = ([change for change in part if not is_profile_figure(change.key)] for part in (by_part, others))
     # Models before data, since a long table is cut at its end.
     others.sort(key=lambda change: not change.key[0].startswith(("evaluate/", "finetune/")))
 
@@ -334,6 +378,7 @@ def report(old: Tree, new: Tree, base: str, commit: str, stale: list[str]) -> st
     parts += [headline_section(compared, base)]
     parts += ["#### Params", params_section(old.params, new.params, base)]
     parts += ["#### Rows by stage", rows_section(old.metrics, new.metrics, base)]
+    parts += ["#### Profile of the data", profile_section(old.metrics, new.metrics, base)]
     parts += ["#### Data and model versions", versions_section(old, new, base)]
 
     def section(title: str, rows: list[Change]) -> None:

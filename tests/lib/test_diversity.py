@@ -24,7 +24,8 @@ CPU = torch.device("cpu")
 
 def random_rows(rows: int, dimensions: int = 8) -> NDArray[np.float32]:
     vectors = np.random.default_rng(5).normal(size=(rows, dimensions)) + 0.5
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / lengths, dtype=np.float32)
 
 
 def words(*texts: str) -> pl.Series:

@@ -137,6 +137,38 @@ def test_params_rows_and_versions(repository: Path, monkeypatch: pytest.MonkeyPa
     assert row(text, "`data/clean`") == ["`data/clean`", "`aaaa`", "`bbbb`"]
 
 
+def test_the_profile_of_the_data_has_a_column_for_each_source(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tweets = {"rows": 100, "words": {"q50": 13.0}, "outlier_share": 0.01}
+    before = {"rows": 100, "words": {"q50": 13.0}, "outlier_share": 0.01, "per_source": {"tweets": tweets}}
+    write_metrics(repository, profile=before | {"per_label": {"good": {"rows": 60}}, "profile_seconds": 1.0})
+    git(repository, "add", ".")
+    git(repository, "commit", "--quiet", "-m", "profile")
+    assert "The profile of the data is the same." in written(monkeypatch)
+
+    mail = {"rows": 50, "words": {"q50": 80.0}, "outlier_share": 0.2}
+    after = {"rows": 150, "words": {"q50": 20.0}, "outlier_share": 0.01, "per_source": {"tweets": tweets, "mail": mail}}
+    write_metrics(repository, profile=after | {"per_label": {"good": {"rows": 70}}, "profile_seconds": 2.0})
+    text = written(monkeypatch)
+    assert row(text, "figure") == ["figure", "all", "`tweets`", "`mail`"]
+    assert row(text, "`rows` |") == ["`rows`", "100 → 150", "100", "– → 50"]
+    assert row(text, "`words.q50`") == ["`words.q50`", "13 → 20", "13", "– → 80"]
+    assert row(text, "`outlier_share`") == ["`outlier_share`", "0.01000", "0.01000", "– → 0.2000"]
+    # By label it stands with the other metrics, and no figure stands twice.
+    assert row(text, "`profile` `per_label.good.rows`")[1:] == ["60", "70", "+10"]
+    assert "`profile` `rows`" not in text
+
+
+def test_a_profile_that_is_new_or_not_there(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "There is no profile of the data on either side." in written(monkeypatch)
+    sources = {f"s{number}": {"rows": 1} for number in range(9)}
+    write_metrics(repository, profile={"rows": 9, "per_source": sources})
+    text = written(monkeypatch)
+    assert row(text, "`rows` |") == ["`rows`", "– → 9", *["– → 1"] * 6]
+    assert "3 more sources are in `metrics/profile.json`." in text
+
+
 def test_an_approach_that_no_longer_runs_has_no_score(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (repository / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"approaches": ["tfidf"]}), encoding="utf-8")
     assert (repository / "metrics/evaluate/lora.json").is_file()
