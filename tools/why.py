@@ -5,7 +5,7 @@ Reads what the stages wrote, in the order of the pipeline; a stage that has not 
 
 import argparse
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import polars as pl
@@ -14,9 +14,13 @@ from stages.lib.errors import InputError, run_stage
 
 DATA = Path("data")
 RECORDS = DATA / "ingested/records.parquet"
-REMOVALS = ("ingested", "clean", "split", "label_errors", "augmented")
+REMOVALS = ("ingested", "clean", "semantic_duplicates", "split", "label_errors", "augmented")
 """Folders with a `removed.parquet`, in the order of the pipeline."""
 SPLITS = ("train", "validation", "test")
+MEMBERS_SHOWN = 5
+"""Other rows of its group that are named."""
+PAIRS_SHOWN = 3
+"""Rows closest to it that are shown."""
 
 
 def rows_of(path: Path, row_id: str, column: str = "id") -> list[dict[str, object]]:
@@ -26,14 +30,44 @@ def rows_of(path: Path, row_id: str, column: str = "id") -> list[dict[str, objec
     return pl.scan_parquet(path).filter(pl.col(column) == row_id).collect().to_dicts()
 
 
+def provenance(row: Mapping[str, object]) -> str:
+    """Where the source of an ingested row comes from, and on what terms."""
+    licence = f"licence {row['licence']}" if row["licence"] else "no licence stated"
+    retrieved = f", retrieved {row['retrieved']}" if row["retrieved"] else ""
+    return f"from {row['source_url']}, {licence}{retrieved}, {row['authenticity']}, SHA-256 {row['source_sha256']}"
+
+
+def semantic_history(row_id: str, folder: Path) -> Iterator[str]:
+    """The group of rows that say the same, and the rows closest to this one."""
+    pairs = [
+        *((row["cosine"], row["other_id"], row["other_text"]) for row in rows_of(folder / "pairs.parquet", row_id)),
+        *((row["cosine"], row["id"], row["text"]) for row in rows_of(folder / "pairs.parquet", row_id, "other_id")),
+    ]
+    own = rows_of(folder / "records.parquet", row_id)
+    if pairs and not own:
+        yield "semantic_duplicates: says the same as another row"
+    for row in own:
+        group = str(row["semantic_group"])
+        members = [str(one["id"]) for one in rows_of(folder / "records.parquet", group, "semantic_group")]
+        if others := [member for member in members if member != row_id]:
+            more = f" and {len(others) - MEMBERS_SHOWN} more" if len(others) > MEMBERS_SHOWN else ""
+            yield f"semantic_duplicates: in group {group} with {', '.join(others[:MEMBERS_SHOWN])}{more}"
+        elif pairs:
+            yield "semantic_duplicates: stands for the rows that say the same"
+    for cosine, other, text in pairs[:PAIRS_SHOWN]:
+        yield f"  cosine {cosine:.3f} to {other} {text!r}"
+
+
 def history(row_id: str, data: Path) -> Iterator[str]:
     """What each stage did with a row, a line or two each, in the order of the pipeline."""
     for row in rows_of(data / "ingested/records.parquet", row_id):
         yield f"ingest: read from {row['origin']}, label {row['label']!r}, reference {row['reference_label']!r}"
         yield f"  {row['text']!r}"
+        yield f"  {provenance(row)}"
     for row in rows_of(data / "clean/changed.parquet", row_id):
         yield f"clean: changed by {row['rule']}"
         yield f"  {row['after']!r}"
+    yield from semantic_history(row_id, data / "semantic_duplicates")
     for row in rows_of(data / "annotation_qa/records.parquet", row_id):
         if row["ratings"]:
             yield (

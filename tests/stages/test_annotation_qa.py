@@ -54,6 +54,12 @@ def run(record_table: pl.DataFrame, rating_table: pl.DataFrame) -> tuple[pl.Data
     return pl.read_parquet("data/annotation_qa/records.parquet"), metrics
 
 
+@pytest.mark.usefixtures("repository")
+def test_ratings_of_rows_removed_since_do_not_count() -> None:
+    _, metrics = run(records(("a", "p", "p", "s"), ("b", "n", "n", "s")), ratings(a="pp", b="nn", gone="pn"))
+    assert (metrics["ratings"], metrics["consensus_ties"], metrics["rows_in"]) == (4, 0, 2)
+
+
 def test_consensus_is_the_label_of_most_ratings() -> None:
     consensus = annotation_qa.add_consensus(
         records(("b", "n", "n", "s"), ("a", "p", "p", "s"), ("c", "p", None, "s")), ratings(a="ppn", b="nppp")
