@@ -1,0 +1,33 @@
+"""Rows that the benchmarks share: made once a session, of the default data."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.benchmarks.million_rows import Truth, write_million_rows
+
+SEED = 7
+
+
+@pytest.fixture(scope="session")
+def base_texts(repository: Path) -> pl.Series:
+    """The texts of the default data."""
+    path = repository / "data" / "ingested" / "records.parquet"
+    if not path.exists():
+        pytest.skip(f"the rows are made from those in {path}, which is not there: run `make repro` first")
+    return pl.read_parquet(path, columns=["text"])["text"]
+
+
+@pytest.fixture(scope="session")
+def million_rows(tmp_path_factory: pytest.TempPathFactory, base_texts: pl.Series) -> tuple[Path, Truth]:
+    """A Parquet file of a million rows in the ingested form, and what is planted in them."""
+    path = tmp_path_factory.mktemp("million") / "records.parquet"
+    return path, write_million_rows(path, 1_000_000, SEED, base_texts)
+
+
+@pytest.fixture(scope="session")
+def hundred_thousand_rows(tmp_path_factory: pytest.TempPathFactory, base_texts: pl.Series) -> tuple[Path, Truth]:
+    """The same as `million_rows`, of its first 100,000."""
+    path = tmp_path_factory.mktemp("hundred_thousand") / "records.parquet"
+    return path, write_million_rows(path, 100_000, SEED, base_texts)

@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from stages.ingest import RECORDS_SCHEMA
+from stages.lib.near_duplicates import jaccard_similarities, normalised
+from tests.benchmarks import million_rows
+from tests.benchmarks.million_rows import DIRT, EDITS, row_chunks, write_million_rows
+from tests.conftest import WORDS
+
+BASE = pl.Series([" ".join(WORDS.split()[start : start + 15]) for start in range(90)])
+
+
+def rows_and_truth(rows: int, seed: int = 3) -> tuple[pl.DataFrame, million_rows.Truth]:
+    ((records, truth),) = row_chunks(rows, seed, BASE)
+    return records, truth
+
+
+def test_rows_are_in_the_ingested_form() -> None:
+    records, _ = rows_and_truth(2000)
+    assert records.schema == RECORDS_SCHEMA
+    assert records.height == 2000
+    assert records["id"].is_unique().all()
+    assert records.select("id", "text", "label", "source", "origin").null_count().sum_horizontal().item() == 0
+
+
+def test_shares_of_what_is_planted() -> None:
+    _, truth = rows_and_truth(2000)
+    assert truth.pairs.height == 200
+    assert set(truth.pairs["edit"]) == set(EDITS)
+    kinds = truth.dirt.with_columns(
+        kind=pl.when(pl.col("value").is_null()).then("kind").otherwise(pl.lit("personal_data"))
+    )
+    assert dict(kinds["kind"].value_counts().rows()) == {kind: int(share * 2000) for kind, share in DIRT.items()}
+
+
+def test_personal_data_stands_in_its_row() -> None:
+    records, truth = rows_and_truth(2000)
+    values = truth.dirt.filter(pl.col("value").is_not_null())
+    assert all(value in records["text"][row] for row, value in values.select("row", "value").iter_rows())
+
+
+def test_pairs_are_alike_above_and_below_the_threshold() -> None:
+    records, truth = rows_and_truth(2000)
+    original, copy = (truth.pairs[name].to_numpy() for name in ("original", "copy"))
+    jaccard = pl.Series(jaccard_similarities(normalised(records["text"]), original, copy, "character", 5))
+    by_edit = truth.pairs.with_columns(jaccard=jaccard).group_by("edit").agg(pl.col("jaccard").mean())
+    means = dict(by_edit.rows())
+    assert means["case"] == 1.0
+    assert means["punctuation"] > 0.95
+    assert 0.6 < means["word_changed"] < 0.95
+    assert means["words_changed"] < 0.6
+    assert (jaccard >= 0.8).mean() == pytest.approx(0.75, abs=0.15)
+
+
+def test_a_row_has_one_thing_planted_at_most() -> None:
+    _, truth = rows_and_truth(2000)
+    rows = pl.concat([truth.pairs["copy"], truth.pairs["original"].unique(), truth.dirt["row"]])
+    assert rows.is_unique().all()
+
+
+def test_the_same_seed_gives_the_same_rows_and_more_rows_begin_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(million_rows, "CHUNK_ROWS", 100)
+    few, many = tmp_path / "few.parquet", tmp_path / "many.parquet"
+    truth, more = (write_million_rows(path, rows, 5, BASE) for path, rows in ((few, 200), (many, 350)))
+    assert_frame_equal(pl.read_parquet(few), pl.read_parquet(many).head(200))
+    assert_frame_equal(truth.pairs, more.pairs.head(truth.pairs.height))
+    assert more.pairs.filter(pl.col("copy") >= 300).height
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["few.parquet", "many.parquet"]
+    write_million_rows(few, 200, 6, BASE)
+    assert not pl.read_parquet(few).equals(pl.read_parquet(many).head(200))
