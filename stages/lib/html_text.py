@@ -66,8 +66,8 @@ def html_text(text: str) -> str:
         plain = _without_tags(text) if "<" in text else text
         plain = _ESCAPED_ENTITY.sub("&", plain)
         plain = _ENTITY.sub(_character, plain)
-        if plain == text:
-            break
+        if plain == text or ("<" not in plain and "&" not in plain):
+            return plain
         text = plain
     return text
 

@@ -40,7 +40,9 @@ def repair_mojibake(text: pl.Expr) -> pl.Expr:
 
     It changes a text only where one wrong decoding explains it and the repair reads better: `São` and `MÜNCHEN` stay.
     """
-    return where(text, lambda text: _is_wide(text) & text.str.contains(_MOJIBAKE), each(ftfy.fix_encoding))
+    return where(
+        text, _is_wide, lambda text: where(text, lambda text: text.str.contains(_MOJIBAKE), each(ftfy.fix_encoding))
+    )
 
 
 def html_to_text(text: pl.Expr) -> pl.Expr:
@@ -61,18 +63,7 @@ def remove_control_characters(text: pl.Expr) -> pl.Expr:
 
     Tab, line feed and carriage return stay.
     """
-    return where(
-        text,
-        lambda text: (
-            text.str.contains(_ASCII_CONTROLS)
-            | (_is_wide(text) & text.str.contains(f"{_LINE_SEPARATORS}|{_BREAKING_CONTROLS}|{_CONTROLS}"))
-        ),
-        lambda text: (
-            text.str.replace_all(_LINE_SEPARATORS, "\n")
-            .str.replace_all(_BREAKING_CONTROLS, " ")
-            .str.replace_all(_CONTROLS, "")
-        ),
-    )
+    return where(where(text, _has_ascii_controls, _without_controls), _is_wide, _without_wide_controls)
 
 
 def remove_quoted_replies(text: pl.Expr) -> pl.Expr:
@@ -80,7 +71,9 @@ def remove_quoted_replies(text: pl.Expr) -> pl.Expr:
 
     A text that is nothing but a quote stays, and so does one of a single line.
     """
-    return where(text, lambda text: _has_lines(text) & text.str.contains(QUOTE_SIGNS), each(without_quotes))
+    return where(
+        text, _has_lines, lambda text: where(text, lambda text: text.str.contains(QUOTE_SIGNS), each(without_quotes))
+    )
 
 
 def remove_signatures(text: pl.Expr) -> pl.Expr:
@@ -88,7 +81,11 @@ def remove_signatures(text: pl.Expr) -> pl.Expr:
 
     At most the last ten lines go, and never the whole text.
     """
-    return where(text, lambda text: _has_lines(text) & text.str.contains(SIGNATURE_SIGNS), each(without_signature))
+    return where(
+        text,
+        _has_lines,
+        lambda text: where(text, lambda text: text.str.contains(SIGNATURE_SIGNS), each(without_signature)),
+    )
 
 
 def remove_matches(text: pl.Expr, *, patterns: Sequence[str]) -> pl.Expr:
@@ -99,6 +96,22 @@ def remove_matches(text: pl.Expr, *, patterns: Sequence[str]) -> pl.Expr:
     for pattern in patterns:
         text = where(text, _containing(pattern), _without(pattern))
     return text
+
+
+def _has_ascii_controls(text: pl.Expr) -> pl.Expr:
+    return text.str.contains(_ASCII_CONTROLS)
+
+
+def _without_wide_controls(text: pl.Expr) -> pl.Expr:
+    return where(
+        text,
+        lambda text: text.str.contains(f"{_LINE_SEPARATORS}|{_BREAKING_CONTROLS}|{_CONTROLS}"),
+        lambda text: _without_controls(text.str.replace_all(_LINE_SEPARATORS, "\n")),
+    )
+
+
+def _without_controls(text: pl.Expr) -> pl.Expr:
+    return text.str.replace_all(_BREAKING_CONTROLS, " ").str.replace_all(_CONTROLS, "")
 
 
 def _containing(pattern: str) -> Rule:
