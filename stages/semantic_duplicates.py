@@ -15,7 +15,8 @@ How it is done, and what follows from it:
 1. Two rows are linked if the cosine of their embeddings is at least `min_cosine`; a group is what a chain of links
    joins (single linkage). That is the careful choice against leakage: no row of one group is as close as that to a row
    of another. The price is that, in data where all is much alike, one group may take in a large part; it is said so.
-2. All pairs are compared, so time grows with the square of the rows: see docs/cleaning.md for what was measured.
+2. All pairs are compared, so time grows with the square of the rows: on two cores, 10,000 rows took 1.3 s and 50,000
+   took 18 s, so a million would take two hours; memory grows with the rows alone.
 3. The cosine knows topic and wording better than sentiment or negation: "I love it" and "I hate it" may be neighbours.
    So the default only keeps such rows together. Before rows are removed, look at the pairs, and at the conflicts:
    labels that differ inside a group are reported, and left to a person.
