@@ -15,8 +15,9 @@ Legend: `n` texts, `s` shingles in all texts together, `p` pairs.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Literal, TypeVar
 
@@ -89,6 +90,23 @@ class NearMatches:
 
 
 @dataclass(frozen=True)
+class Documents:
+    """`n` texts, as they are compared, and how they are cut into shingles.
+
+    Attributes:
+        texts: strings without nulls, `(n,)`.
+        unit: what a shingle is made of.
+        size: characters or words of a shingle.
+        lengths: bytes of each text, `(n,)`.
+    """
+
+    texts: pl.Series
+    unit: ShingleUnit
+    size: int
+    lengths: Indices
+
+
+@dataclass(frozen=True)
 class Shingles:
     """The shingles of `n` texts, one text after the other, with repeats.
 
@@ -133,9 +151,9 @@ def near_duplicate_groups(
     """
     compared = normalised(texts)
     first, number = _distinct(compared)
-    distinct = compared.gather(first)
-    signed = _signatures(distinct, shingle_unit, shingle_size, permutations, min_jaccard)
-    return first[_linked(distinct, signed, shingle_unit, shingle_size, min_jaccard)][number]
+    distinct = documents(compared.gather(first), shingle_unit, shingle_size)
+    signed = _signatures(distinct, permutations, min_jaccard)
+    return first[_linked(distinct, signed, min_jaccard)][number]
 
 
 def near_matches(
@@ -160,20 +178,21 @@ def near_matches(
     compared_queries, compared_references = normalised(queries), normalised(references)
     query_at, query_number = _distinct(compared_queries)
     reference_at, _ = _distinct(compared_references)
-    distinct = pl.concat([compared_queries.gather(query_at), compared_references.gather(reference_at)])
-    signed = _signatures(distinct, shingle_unit, shingle_size, permutations, min_jaccard)
+    texts = pl.concat([compared_queries.gather(query_at), compared_references.gather(reference_at)])
+    distinct = documents(texts, shingle_unit, shingle_size)
+    signed = _signatures(distinct, permutations, min_jaccard)
     keys = signed.keys
 
     count = len(query_at)
     jaccard = np.zeros(count)
     index = np.full(count, -1, dtype=np.int64)
-    for band in _reported(range(len(keys)), "near matches", len(keys), "band", len(distinct)):
+    for band in _reported(range(len(keys)), "near matches", len(keys), "band", len(texts)):
         for left, right in _matching(keys[band, :count], keys[band, count:]):
             new = ~_share_a_band(keys[:band], left, right + count)
             query, reference = left[new], right[new]
             close = _may_be_close(signed, query, reference + count)
             query, reference = query[close], reference[close]
-            similarity = jaccard_similarities(distinct, query, reference + count, shingle_unit, shingle_size)
+            similarity = jaccard_similarities(distinct, query, reference + count)
             at = reference_at[reference]
             # The closest pair of each query comes first, the earlier reference first among equals.
             order = np.lexsort((at, -similarity, query))
@@ -228,19 +247,24 @@ def normalised(texts: pl.Series) -> pl.Series:
         words = lower.str.replace_all(SENTENCE_PUNCTUATION, " ").str.strip_chars(" ")
         return words.zip_with(words != "", lower)
 
-    spans = _spans(texts.str.len_bytes().to_numpy())
-    parts = mapped_in_order(lambda span: one_space(texts[span]), spans, pl.thread_pool_size())
+    spans = _spans(texts.str.len_bytes().to_numpy().astype(np.int64))
+    parts = _in_threads(lambda span: one_space(texts[span]), spans)
     return pl.concat([pl.Series([], dtype=pl.String), *parts])
 
 
-def shingles(texts: pl.Series, unit: ShingleUnit, size: int) -> Shingles:
+def documents(texts: pl.Series, unit: ShingleUnit, size: int) -> Documents:
+    """Texts, as they are, to be cut into shingles."""
+    return Documents(texts, unit, size, texts.str.len_bytes().to_numpy().astype(np.int64))
+
+
+def shingles(texts: list[str], unit: ShingleUnit, size: int) -> Shingles:
     """Cut `texts`, as they are, into shingles.
 
     A shingle is told from others by a multilinear hash of its characters or words; two different ones agree with a
     probability below 2 ** -42.
     """
-    codes = np.frombuffer("".join(texts.to_list()).encode("utf-32-le"), dtype="<u4").astype(np.uint64)
-    ends = np.cumsum(texts.str.len_chars().to_numpy(), dtype=np.int64)
+    codes = np.frombuffer("".join(texts).encode("utf-32-le"), dtype="<u4").astype(np.uint64)
+    ends = np.cumsum(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)))
     tokens, ends = (codes, ends) if unit == "character" else _word_hashes(codes, ends)
     lengths = np.diff(ends, prepend=0)
     if (missing := np.maximum(size - lengths, 0)).any():
@@ -259,23 +283,17 @@ def shingles(texts: pl.Series, unit: ShingleUnit, size: int) -> Shingles:
     return Shingles(_mixed(hashes[is_whole[:last]]), np.concatenate([[0], np.cumsum(lengths - size + 1)]))
 
 
-def jaccard_similarities(
-    texts: pl.Series, left: Indices, right: Indices, unit: ShingleUnit, size: int
-) -> NDArray[np.float64]:
+def jaccard_similarities(of: Documents, left: Indices, right: Indices) -> NDArray[np.float64]:
     """True Jaccard similarity of the pairs of texts at `left` `(p,)` and `right` `(p,)`, `(p,)`."""
-    characters = texts.str.len_bytes().to_numpy()
-    spans = _spans(characters[left] + characters[right], PAIRS_AT_A_TIME)
-
-    def compared(span: slice) -> NDArray[np.float64]:
-        return _compared(texts, left[span], right[span], unit, size)
-
-    return np.concatenate([np.zeros(0), *mapped_in_order(compared, spans, pl.thread_pool_size())])
+    spans = _spans(of.lengths[left] + of.lengths[right], PAIRS_AT_A_TIME)
+    parts = _in_threads(lambda span: _compared(of, left[span], right[span]), spans)
+    return np.concatenate([np.zeros(0), *parts])
 
 
-def _compared(texts: pl.Series, left: Indices, right: Indices, unit: ShingleUnit, size: int) -> NDArray[np.float64]:
+def _compared(of: Documents, left: Indices, right: Indices) -> NDArray[np.float64]:
     """`jaccard_similarities` of at most `PAIRS_AT_A_TIME` pairs."""
     at, number = np.unique(np.concatenate([left, right]), return_inverse=True)
-    cut = shingles(texts.gather(at), unit, size)
+    cut = shingles(of.texts.gather(at).to_list(), of.unit, of.size)
     # Sorting puts the shingles of a text together, and equal ones side by side: faster than any table of hashes.
     keyed = _numbered(np.diff(cut.offsets)) | (cut.hashes >> (np.uint64(64) - HASH_BITS))
     keyed.sort()
@@ -311,15 +329,20 @@ def _distinct(texts: pl.Series) -> tuple[Indices, Indices]:
     return np.flatnonzero(is_first), (np.cumsum(is_first) - 1)[first]
 
 
-def _spans(lengths: NDArray[np.generic], most: int | None = None) -> list[slice]:
+def _spans(lengths: Indices, most: int | None = None) -> list[slice]:
     """Cut what has these lengths in characters into runs of some `CHARACTERS_AT_A_TIME`, and of `most` at most."""
     # Something for each text itself: even an empty one has a signature.
-    total = np.cumsum(lengths.astype(np.int64) + 32)
+    total = np.cumsum(lengths + 32)
     marks = [np.flatnonzero(np.diff(total // CHARACTERS_AT_A_TIME)) + 1]
     if most:
         marks.append(np.arange(most, len(lengths), most))
     edges = np.unique(np.concatenate([*marks, [0], [len(lengths)]])).tolist()
     return [slice(start, stop) for start, stop in pairwise(edges)]
+
+
+def _in_threads(function: Callable[[slice], T], spans: Sequence[slice]) -> Iterable[T]:
+    """What the function makes of each span, in order, on as many threads as Polars has where there is work for them."""
+    return mapped_in_order(function, spans, pl.thread_pool_size()) if len(spans) > 1 else map(function, spans)
 
 
 def _reported(items: Iterable[T], what: str, total: int, unit: str, texts: int) -> Iterable[T]:
@@ -355,7 +378,7 @@ def _mixed(hashes: Hashes) -> Hashes:
     return hashes
 
 
-def _signatures(texts: pl.Series, unit: ShingleUnit, size: int, permutations: int, min_jaccard: float) -> Signatures:
+def _signatures(of: Documents, permutations: int, min_jaccard: float) -> Signatures:
     """MinHash signatures of the texts, cut into bands.
 
     A permutation of the 32-bit numbers is the product with an odd one: the shingles are well mixed already.
@@ -364,29 +387,28 @@ def _signatures(texts: pl.Series, unit: ShingleUnit, size: int, permutations: in
     draws = np.random.default_rng([PERMUTATION_SEED, 1])
     odd = draws.integers(0, 2**32, size=bands * rows, dtype=np.uint32) | np.uint32(1)
     factors = draws.integers(0, 2**64, size=rows, dtype=np.uint64) | np.uint64(1)
-    keys = np.zeros((bands, len(texts)), dtype=np.uint64)
-    bytes_ = np.empty((len(texts), bands * rows), dtype=np.uint8)
+    keys = np.zeros((bands, len(of.texts)), dtype=np.uint64)
+    bytes_ = np.empty((len(of.texts), bands * rows), dtype=np.uint8)
 
     def fill(span: slice) -> None:
-        cut = shingles(texts[span], unit, size)
+        cut = shingles(of.texts[span].to_list(), of.unit, of.size)
         hashes = (cut.hashes >> np.uint64(32)).astype(np.uint32)
         permuted = np.empty_like(hashes)
-        last = np.empty((bands * rows, span.stop - span.start), dtype=np.uint8)
+        least = np.empty((bands * rows, span.stop - span.start), dtype=np.uint32)
         for row, multiplier in enumerate(odd):
             np.multiply(hashes, multiplier, out=permuted)
-            least = np.minimum.reduceat(permuted, cut.offsets[:-1])
-            keys[row // rows, span] += least * factors[row % rows]
-            last[row] = least & np.uint32(255)
-        bytes_[span] = last.T
+            np.minimum.reduceat(permuted, cut.offsets[:-1], out=least[row])
+        for row, factor in enumerate(factors):
+            keys[:, span] += least[row::rows] * factor
+        bytes_[span] = least.T
 
-    spans = _spans(texts.str.len_bytes().to_numpy())
-    done = mapped_in_order(fill, spans, pl.thread_pool_size())
-    for _ in _reported(done, "near-duplicate signatures", len(spans), "chunk", len(texts)):
+    spans = _spans(of.lengths)
+    for _ in _reported(_in_threads(fill, spans), "near-duplicate signatures", len(spans), "chunk", len(of.texts)):
         pass
     return Signatures(keys, bytes_, fewest_equal(bands * rows, min_jaccard))
 
 
-def _linked(texts: pl.Series, signed: Signatures, unit: ShingleUnit, size: int, min_jaccard: float) -> Indices:
+def _linked(of: Documents, signed: Signatures, min_jaccard: float) -> Indices:
     """Smallest text position of each text's group, `(n,)`.
 
     The members of a bucket are compared at growing distance, first each with the next, and a pair that is already in
@@ -397,8 +419,9 @@ def _linked(texts: pl.Series, signed: Signatures, unit: ShingleUnit, size: int, 
     keys = signed.keys
     root = np.arange(keys.shape[1])
     is_cut = np.zeros(keys.shape, dtype=np.bool_)
-    for band in _reported(range(len(keys)), "near-duplicate bands", len(keys), "band", keys.shape[1]):
-        members, bucket = _buckets(keys, band)
+    # Sorting the next bands goes on while the texts of one are compared.
+    sorted_ = mapped_in_order(partial(_buckets, keys), range(len(keys)), pl.thread_pool_size())
+    for band, (members, bucket) in enumerate(_reported(sorted_, "near-duplicate bands", len(keys), "band", len(root))):
         for distance in range(1, MAX_DISTANCE + 2):
             undecided = _undecided(root[members], bucket, distance)
             members, bucket = members[undecided], bucket[undecided]
@@ -412,7 +435,7 @@ def _linked(texts: pl.Series, signed: Signatures, unit: ShingleUnit, size: int, 
             left, right = left[new], right[new]
             may_be = _may_be_close(signed, left, right)
             left, right = left[may_be], right[may_be]
-            close = jaccard_similarities(texts, left, right, unit, size) >= min_jaccard
+            close = jaccard_similarities(of, left, right) >= min_jaccard
             root = _joined(root, left[close], right[close])
         is_cut[band, members] = True
     return root

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from stages.lib import near_duplicates, progress
 from stages.lib.near_duplicates import (
+    documents,
     fewest_equal,
     jaccard_similarities,
     lsh_bands,
@@ -82,14 +83,10 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     real = near_duplicates.jaccard_similarities
 
     def counting(
-        texts: pl.Series,
-        left: near_duplicates.Indices,
-        right: near_duplicates.Indices,
-        unit: near_duplicates.ShingleUnit,
-        size: int,
+        of: near_duplicates.Documents, left: near_duplicates.Indices, right: near_duplicates.Indices
     ) -> np.ndarray:
         counts.append(len(left))
-        return real(texts, left, right, unit, size)
+        return real(of, left, right)
 
     monkeypatch.setattr(near_duplicates, "jaccard_similarities", counting)
     return counts
@@ -106,7 +103,10 @@ def test_jaccard_equals_that_of_python_sets() -> None:
     texts = corpus(rows=40, seed=4)
     left, right = np.triu_indices(len(texts), 1)
     expected = [jaccard(texts[i], texts[j], 5) for i, j in zip(left, right, strict=True)]
-    assert pytest.approx(expected) == jaccard_similarities(pl.Series(texts), left, right, "character", 5).tolist()
+    assert (
+        pytest.approx(expected)
+        == jaccard_similarities(documents(pl.Series(texts), "character", 5), left, right).tolist()
+    )
 
 
 def test_group_is_the_first_text_and_closes_over_chains() -> None:
@@ -160,7 +160,9 @@ def test_groups_of_word_shingles_equal_those_of_a_brute_force_search(size: int) 
 def test_jaccard_of_word_shingles_equals_that_of_python_sets(texts: list[str], size: int) -> None:
     left, right = np.triu_indices(len(texts), 1)
     expected = [word_jaccard(texts[i], texts[j], size) for i, j in zip(left, right, strict=True)]
-    assert pytest.approx(expected) == jaccard_similarities(pl.Series(texts), left, right, "word", size).tolist()
+    assert (
+        pytest.approx(expected) == jaccard_similarities(documents(pl.Series(texts), "word", size), left, right).tolist()
+    )
 
 
 def test_words_are_told_apart_by_the_order_of_their_letters_and_of_their_places() -> None:
