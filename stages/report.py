@@ -47,13 +47,15 @@ REPORT = Path("report/index.html")
 TEMPLATE = Path(__file__).parent / "lib" / "report_template.html"
 CLEAN = Path("data/clean")
 LABEL_ERRORS = Path("data/label_errors")
+PROFILE = Path("data/profile")
+SEMANTIC = Path("data/semantic_duplicates")
 
 BASELINE_METHODS = ("majority", "tfidf")
 SCORES = ("accuracy", "macro_f1", "expected_calibration_error")
 COSTS = ("train_seconds", "peak_memory_mib", "trainable_parameters", "total_parameters", "artefact_mib")
-ROW_STAGES = ("ingest", "clean", "annotation_qa", "split", "embed", "label_errors", "augment")
+ROW_STAGES = ("ingest", "clean", "embed", "semantic_duplicates", "annotation_qa", "split", "label_errors", "augment")
 """Data stages in the order of the DAG."""
-FLOW_STAGES = ("ingest", "clean", "split", "label_errors", "augment")
+FLOW_STAGES = ("ingest", "clean", "semantic_duplicates", "split", "label_errors", "augment")
 """Those that may change the number of rows."""
 LIBRARIES = (
     "accelerate",
@@ -76,6 +78,25 @@ MAX_CONFLICTS = 10
 """Groups of near duplicates with differing labels that are shown."""
 MAX_ROWS_OF_A_GROUP = 5
 MAX_BOILERPLATE_LINES = 20
+MAX_PAIRS_THAT_SAY_THE_SAME = 10
+MAX_LEAST_ALIKE = 10
+PROFILED = {
+    "rows": ("rows after cleaning", "figure"),
+    "normalised_label_entropy": ("balance of the labels (entropy; 1 is even)", "figure"),
+    "characters": ("characters a text: 5%, median, 95%", "quantiles"),
+    "words": ("words a text: 5%, median, 95%", "quantiles"),
+    "tokens": ("tokens a text: 5%, median, 95%", "quantiles"),
+    "vocabulary.types": ("different words", "figure"),
+    "vocabulary.distinct_1": ("distinct-1, share of words not seen before (same number of words each)", "figure"),
+    "vocabulary.distinct_2": ("distinct-2, the same of pairs of words", "figure"),
+    "spread.pairwise_distance": ("spread: mean cosine distance of two texts", "figure"),
+    "centroid_cosine": ("relevance: cosine of its centre and that of all", "figure"),
+    "outlier_share": ("share of texts that are like no other", "figure"),
+    "authenticity.real": ("real rows", "figure"),
+    "authenticity.generated": ("generated rows", "figure"),
+    "authenticity.augmented": ("augmented rows (train)", "figure"),
+}
+"""Figures of the profile that the report shows: what they are called, and how they are written."""
 AGREEMENT = {
     "fleiss_kappa": (
         "Fleiss' kappa",
@@ -158,6 +179,7 @@ class Metrics:
     """What each stage measured; `finetune` and `evaluate` by approach, `fetch` by asset."""
 
     stages: dict[str, dict[str, Any]]
+    profile: dict[str, Any]
     finetune: dict[str, dict[str, Any]]
     evaluate: dict[str, dict[str, Any]]
     fetch: dict[str, dict[str, Any]]
@@ -319,6 +341,28 @@ def explained(values: dict[str, Any], explanations: dict[str, tuple[str, str]]) 
     return [(name, score(values[key]), means) for key, (name, means) in explanations.items() if key in values]
 
 
+def profile_table(profile: dict[str, Any]) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """The profile as a table: the names of its columns (`all`, then every source), and a row for each of `PROFILED`."""
+    columns = {"all": profile} | profile.get("per_source", {})
+    rows = []
+    for key, (name, kind) in PROFILED.items():
+        cells = [_profiled(values, key, kind) for values in columns.values()]
+        if any(cell != "–" for cell in cells):
+            rows.append((name, cells))
+    return list(columns), rows
+
+
+def _profiled(values: dict[str, Any], key: str, kind: str) -> str:
+    found: Any = values
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    if found is None:
+        return "–"
+    if kind == "quantiles":
+        return ", ".join(number(found[quantile]) for quantile in ("q05", "q50", "q95"))
+    return number(found)
+
+
 def flat_figures(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Every figure of nested metrics as (dotted path, value)."""
     return [
@@ -347,6 +391,7 @@ def read_metrics(approaches: Sequence[str], assets: Sequence[str]) -> Metrics:
     """Read the metrics of every stage."""
     return Metrics(
         stages={stage: read_json(METRICS / f"{stage}.json") for stage in ROW_STAGES},
+        profile=read_json(METRICS / "profile.json"),
         finetune={name: read_json(METRICS / "finetune" / f"{name}.json") for name in approaches},
         evaluate={name: read_json(METRICS / "evaluate" / f"{name}.json") for name in approaches},
         fetch={name: read_json(METRICS / "fetch" / f"{name}.json") for name in assets},
@@ -446,6 +491,14 @@ def main() -> None:
             "changed": examples_by_rule(changed, without_redacted(changed), params.examples_per_rule),
             "removed": examples_by_rule(removed, removed, params.examples_per_rule),
             "cleaning": metrics.stages["clean"],
+            "semantic": metrics.stages["semantic_duplicates"],
+            "same": pl.read_parquet(SEMANTIC / "pairs.parquet").head(MAX_PAIRS_THAT_SAY_THE_SAME).to_dicts(),
+            "profile": metrics.profile,
+            "profiled": profile_table(metrics.profile),
+            "sources": pl.read_parquet(PROFILE / "sources.parquet").to_dicts(),
+            "languages": pl.read_parquet(PROFILE / "languages.parquet").to_dicts(),
+            "label_rows": pl.read_parquet(PROFILE / "labels.parquet").filter(pl.col("source").is_null()).to_dicts(),
+            "least_alike": pl.read_parquet(PROFILE / "least_alike.parquet").head(MAX_LEAST_ALIKE).to_dicts(),
             "conflicts": conflicts(pl.read_parquet(CLEAN / "duplicate_groups.parquet"), MAX_CONFLICTS),
             "boilerplate": pl.read_parquet(CLEAN / "boilerplate.parquet").head(MAX_BOILERPLATE_LINES).to_dicts(),
             "agreement": explained(metrics.stages["annotation_qa"], AGREEMENT),
@@ -456,7 +509,9 @@ def main() -> None:
             "assets": assets,
             "fetch": metrics.fetch,
             "libraries": library_versions(LIBRARIES),
-            "figures": {stage: flat_figures(values) for stage, values in metrics.stages.items()},
+            "figures": {
+                stage: flat_figures(values) for stage, values in (metrics.stages | {"profile": metrics.profile}).items()
+            },
         },
     )
     write_json(SUMMARY, summary)

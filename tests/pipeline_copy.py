@@ -56,6 +56,7 @@ def smoke_params(params: dict[str, Any]) -> dict[str, Any]:
     params["evaluate"]["bootstrap_samples"] = 100
     params["annotation_qa"]["min_common_items"] = 10
     params["embed"]["max_length_tokens"] = 64
+    params["semantic_duplicates"]["min_cosine"] = 0.995  # to random weights, all texts are alike
     for block in params["finetune"].values():
         if "max_epochs" in block:
             block |= {"max_epochs": 1, "max_length_tokens": 64}

@@ -18,7 +18,17 @@ from tests.pipeline_copy import write_params, write_pipeline_copy
 
 CLASSES = 77
 ROWS_PER_CLASS = 14
-DATA_STAGES = ["ingest", "clean", "annotation_qa", "split", "embed", "label_errors", "augment"]
+DATA_STAGES = [
+    "ingest",
+    "clean",
+    "embed",
+    "semantic_duplicates",
+    "annotation_qa",
+    "split",
+    "label_errors",
+    "augment",
+    "profile",
+]
 
 
 def write_two_columns(path: Path) -> None:
@@ -77,6 +87,11 @@ def project(repository: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempP
                 "file": "questions.csv",
                 "format": "csv",
                 "header": True,
+                "url": "https://example.org/questions",
+                "licence": None,
+                "retrieved": None,
+                "authenticity": "real",
+                "carry": [],
                 "columns": {
                     "id": None,
                     "text": "text",

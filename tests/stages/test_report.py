@@ -64,6 +64,22 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         },
         "annotation_qa": {"rows_in": 7790, "rows_out": 7790, "removed": {}, "ratings": 0},
         "split": {"rows_in": 7790, "rows_out": 7790, "removed": {"no_label": 0, "rare_label": 0}},
+        "semantic_duplicates": {
+            "rows_in": 7790,
+            "rows_out": 7790,
+            "removed": {"semantic_duplicate": 0},
+            "groups": 1,
+            "rows_in_groups": 2,
+        },
+        "profile": {
+            "rows": 7790,
+            "labels": 3,
+            "labels_below_minimum": 1,
+            "characters": {"q05": 21.0, "q50": 76.0, "q95": 158.0},
+            "vocabulary": {"types": 11847, "distinct_1": 0.2071},
+            "authenticity": {"real": 7790, "generated": 0, "augmented": 1419},
+            "per_source": {"tweets": {"rows": 7790, "centroid_cosine": 0.862}, "empty": {"rows_in": 3, "rows": 0}},
+        },
         "embed": {"rows_in": 7790, "rows_out": 7790, "removed": {}, "dimensions": 384, "embed_seconds": 41.0},
         "label_errors": {"rows_in": 5453, "rows_out": 4871, "removed": {"label_error": 582}},
         "augment": {"rows_in": 6331, "rows_out": 6290, "removed": {"unchanged": 30, "near_held_out": 11}},
@@ -155,6 +171,23 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
     pl.DataFrame({"source": ["s"], "line": ["Unsubscribe <here>"], "documents": [90], "share": [0.45]}).write_parquet(
         clean / "boilerplate.parquet"
     )
+    (root / "data/profile").mkdir()
+    source = dict.fromkeys(("name", "file", "url", "licence", "retrieved", "authenticity", "sha256"), "a<b>")
+    tables: dict[str, list[dict[str, Any]]] = {
+        "profile/sources": [source | {"rows_in": 7908, "rows_clean": 7790}],
+        "profile/labels": [
+            {"source": None, "label": labels[0], "rows": 9, "is_below_minimum": True},
+            {"source": "tweets", "label": labels[0], "rows": 9, "is_below_minimum": True},
+        ],
+        "profile/languages": [{"source": "tweets", "language": "und", "rows": 9, "share": 0.25}],
+        "profile/least_alike": [{"id": "t1", "label": labels[0], "neighbour_cosine": 0.2, "text": "odd <one>"}],
+        "semantic_duplicates/pairs": [
+            {"cosine": 0.97, "text": "so good", "label": labels[0], "other_text": "<i>", "other_label": labels[1]}
+        ],
+    }
+    (root / "data/semantic_duplicates").mkdir()
+    for name, content in tables.items():
+        pl.DataFrame(content).write_parquet(root / f"data/{name}.parquet")
     (root / "data/label_errors").mkdir()
     pl.DataFrame(
         {
@@ -391,6 +424,24 @@ def test_the_page_shows_how_well_redaction_works_what_repeats_and_what_conflicts
     assert "fish" not in conflicting
 
 
+def test_the_page_shows_what_was_collected(inputs: Path) -> None:
+    report.main()
+    page = (inputs / "report/index.html").read_text()
+    chapter = page.split('<h2 id="collection">')[1].split("</section>")[0]
+    for expected in (
+        "a&lt;b&gt;",
+        "21, 76, 158",
+        "11,847",
+        "1 of 3 labels",
+        "25.0%",
+        "odd &lt;one&gt;",
+        "&lt;i&gt;",
+        "0.862",
+    ):
+        assert expected in chapter
+    assert "<i>" not in chapter
+
+
 def test_flow_knows_rows_made_and_train_rows(inputs: Path) -> None:
     report.main()
     summary = json.loads((inputs / "metrics/summary.json").read_text())
@@ -398,6 +449,7 @@ def test_flow_knows_rows_made_and_train_rows(inputs: Path) -> None:
         Flow("raw", 7908, 0, 0),
         Flow("ingest", 7900, 0, 8),
         Flow("clean", 7790, 0, 110),
+        Flow("semantic_duplicates", 7790, 0, 0),
         Flow("split", 7790, 0, 0),
         Flow("label_errors (train)", 4871, 0, 582),
         Flow("augment (train)", 4871, 1419, 41),
