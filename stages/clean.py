@@ -1,39 +1,141 @@
-"""Clean the texts by named rules, and keep one row of each group of near duplicates.
+"""Clean the texts by named rules, set aside what cannot be used, and keep one row of each group of near duplicates.
 
 Reads `data/ingested/`. Writes `data/clean/`:
 
 - `records.parquet`: the rows kept, with `near_duplicate_group` (the id of the group's kept row);
 - `ratings.parquet`: the ratings of the rows kept;
-- `changed.parquet`: a line for each row and each rule that changed its text, with the text before and after;
-- `removed.parquet`: the rows removed, with the rule and, for duplicates, `kept_id`, the row that stands for them.
+- `changed.parquet`: a line for each row and each rule that changed it, with the value before and after;
+- `removed.parquet`: the rows removed, with the rule and, for duplicates, `kept_id`, the row that stands for them;
+- `duplicate_groups.parquet`: every row of a group of more than one, and whether the labels of its group differ;
+- `boilerplate.parquet`: the lines that `remove_boilerplate` took for such, with the share of documents that have them.
 
-The rules are applied to `text` in the order of the params; a `response` is not touched, because its line ends may be
-part of it. Then rows are removed that are empty, too short or too long, or without a label, then duplicates: of each
-group the first row in the order of the data stays. A duplicate is exact if the cleaned text is the same to the letter.
+The order, and why (docs/cleaning.md says more): values are checked before anything is done to them, so that a text too
+long to handle costs nothing; missing values are filled in or their rows set aside; the rules run, in the order of the
+params, until nothing changes; then rows go that are empty, too short, too long, in another language; duplicates come
+last, since two rows are often alike only once both are clean. Of each group the first row in the order of the data
+stays; that its labels differ is counted and listed, and left to a person.
+
+The rules see `text` alone. Rows are worked through in batches on several threads, from Parquet to Parquet: memory holds
+a few batches, and for the duplicates the texts and their signatures.
 """
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
+import dataframely as dy
+import numpy as np
 import polars as pl
 from pydantic import Field, field_validator, model_validator
 
+from stages.lib import noise_rules, normalisation_rules, redaction_rules
 from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, write_parquet
+from stages.lib.boilerplate import BOILERPLATE_SCHEMA, frequent_lines, remove_boilerplate
 from stages.lib.errors import InputError, run_stage
+from stages.lib.gate import Rule
+from stages.lib.language import is_foreign
+from stages.lib.names import name_redactor
 from stages.lib.near_duplicates import near_duplicate_groups
-from stages.lib.params import Params, load_params
-from stages.lib.text_rules import RULES
+from stages.lib.params import Params, Pattern, load_params
+from stages.lib.planted_pii import plant, score
+from stages.lib.progress import progress
+from stages.lib.randomness import derived_seed, generator
+from stages.lib.record_checks import ColumnCheck, check_records, fill_missing, is_missing, record_schema
+from stages.lib.row_batches import batch_count, joined_parts, mapped_in_order, row_batches, write_part
+from stages.lib.rule_chain import ScopedRule, apply_rules, public_functions, with_settings
+from stages.lib.token_lengths import longer_than
+from stages.lib.word_table import read_word_table
 
 INPUT = Path("data/ingested")
+RECORDS = INPUT / "records.parquet"
 REMOVED_WITH_KEPT = pl.Schema([*REMOVED_SCHEMA.items(), ("kept_id", pl.String)])
+RULES = public_functions(noise_rules, normalisation_rules, redaction_rules)
+"""Every plain rule by name. To add one is to write it in one of the three modules, and to name it in params.yaml."""
+BOILERPLATE, NAMES = "remove_boilerplate", "redact_names"
+"""Rules that are made from the data, and from a model."""
+REDACTION = "redact_"
+REMOVALS = (
+    "missing_label",
+    "unsettled",
+    "empty_text",
+    "min_characters",
+    "max_characters",
+    "max_tokens",
+    "language",
+    "exact_duplicate",
+    "near_duplicate",
+)
+"""Rules that remove rows, in order, beside those of `checks` and `missing`."""
+GROUP_COLUMNS = ("near_duplicate_group", "id", "is_kept", "source", "label", "text")
+UNKNOWN = "unknown"
+"""The class that a missing value gets under the policy of that name."""
+PLANTED_AMONG_ROWS = 2_000
+"""Personal data is planted in this many rows at most."""
+
+Policy = Literal["drop", "keep", "review", "mode", "unknown"]
+
+
+class Constant(Params):
+    """The policy that fills a missing value in with one of your own."""
+
+    constant: Annotated[str, Field(min_length=1)]
+
+
+class CheckParams(Params):
+    """What the values of one column must be; null: no check."""
+
+    allowed: Annotated[list[str], Field(min_length=1)] | None
+    pattern: Pattern | None
+    max_characters: Annotated[int, Field(ge=1)] | None
+
+
+class RuleSettings(Params):
+    """Block `clean.rule_settings`: the keyword arguments of rules, by name."""
+
+    numbered: bool
+    patterns: list[Pattern]
+    word_table: Annotated[str, Field(min_length=1)]
+    day_first: bool | None
+    dollar_is: Annotated[str, Field(pattern="^[A-Z]{3}$")] | None
+
+
+class BoilerplateParams(Params):
+    """Block `clean.boilerplate`."""
+
+    max_document_share: Annotated[float, Field(gt=0, lt=1)]
+    min_documents: Annotated[int, Field(ge=2)]
+
+
+class NamesParams(Params):
+    """Block `clean.names`: the model that finds names and places."""
+
+    model: Annotated[str, Field(min_length=1)]
+    language: Annotated[str, Field(pattern="^[a-z]{2}$")]
+
+
+class TokenParams(Params):
+    """Block `clean.max_tokens`."""
+
+    tokenizer: Annotated[str, Field(min_length=1)]
+    tokens: Annotated[int, Field(ge=1)]
+
+
+class LanguageParams(Params):
+    """Block `clean.languages`."""
+
+    keep: Annotated[list[Annotated[str, Field(pattern="^[a-z]{2,3}$")]], Field(min_length=1)]
+    min_probability: Annotated[float, Field(gt=0, le=1)]
+    min_characters: Annotated[int, Field(ge=1)]
 
 
 class NearDuplicateParams(Params):
     """Block `clean.near_duplicates`."""
 
-    shingle_characters: Annotated[int, Field(ge=1, le=100)]
+    shingle_unit: Literal["character", "word"]
+    shingle_size: Annotated[int, Field(ge=1, le=100)]
     permutations: Annotated[int, Field(ge=16, le=4096)]
     min_jaccard: Annotated[float, Field(gt=0, le=1)]
 
@@ -41,178 +143,386 @@ class NearDuplicateParams(Params):
 class CleanParams(Params):
     """Section `clean`."""
 
-    rules: list[str]
+    checks: dict[str, CheckParams]
+    missing: dict[str, Policy | Constant]
+    rules: dict[str, bool | list[str]]
+    rule_settings: RuleSettings
+    boilerplate: BoilerplateParams
+    names: NamesParams | None
     min_characters: Annotated[int, Field(ge=1)]
     max_characters: Annotated[int, Field(ge=1)]
+    max_tokens: TokenParams
+    languages: LanguageParams | None
     near_duplicates: NearDuplicateParams
+    planted_rows_per_kind: Annotated[int, Field(ge=10, le=10_000)]
 
     @field_validator("rules")
     @classmethod
-    def _known(cls, rules: list[str]) -> list[str]:
-        if unknown := [rule for rule in rules if rule not in RULES]:
-            raise ValueError(f"no rule {unknown[0]!r}; stages/lib/text_rules.py has {list(RULES)}")
-        if len(set(rules)) < len(rules):
-            raise ValueError("a rule is named twice")
+    def _known(cls, rules: dict[str, bool | list[str]]) -> dict[str, bool | list[str]]:
+        known = [*RULES, BOILERPLATE, NAMES]
+        if unknown := [rule for rule in rules if rule not in known]:
+            raise ValueError(f"no rule {unknown[0]!r}; there are {known}")
         return rules
 
     @model_validator(mode="after")
-    def _lengths(self) -> "CleanParams":
+    def _consistent(self) -> "CleanParams":
         if self.min_characters > self.max_characters:
             raise ValueError(f"min_characters {self.min_characters} is more than max_characters {self.max_characters}")
+        if self.missing.get("label", "keep") == "keep":
+            raise ValueError("`missing.label` must say what becomes of rows without a label, and not keep them")
+        if self.rules.get(NAMES) and self.names is None:
+            raise ValueError("the rule redact_names needs `names`: {model: …, language: en}")
         return self
 
 
 @dataclass(frozen=True)
-class Changed:
-    """Records after the rules, and a line for each row and rule that changed it (`REMOVED_SCHEMA`)."""
+class Batch:
+    """What has become of a batch of rows.
+
+    Attributes:
+        records: the rows that go on.
+        changed: `REMOVED_SCHEMA`.
+        removed: `REMOVED_SCHEMA`.
+    """
 
     records: pl.DataFrame
     changed: pl.DataFrame
-
-
-@dataclass(frozen=True)
-class Kept:
-    """Records kept, and those removed (`REMOVED_WITH_KEPT`)."""
-
-    records: pl.DataFrame
     removed: pl.DataFrame
 
 
-@dataclass(frozen=True)
-class Deduplicated:
-    """Records kept, one for each group, and the others.
+def chosen_rules(params: CleanParams, sources: Sequence[str]) -> list[ScopedRule]:
+    """The rules that are on, in the order of the params; `remove_boilerplate` does not know its lines yet.
 
-    Attributes:
-        records: the rows kept, with `near_duplicate_group`.
-        removed: `REMOVED_WITH_KEPT`.
-        groups: number of groups of more than one row.
-        conflicting_groups: those of them whose rows have more than one label.
+    Raises:
+        InputError: a rule is for a source that is not there.
     """
+    settings = params.rule_settings.model_dump() | {
+        "word_table": read_word_table(Path(params.rule_settings.word_table))
+    }
+    chosen = []
+    for name, where in params.rules.items():
+        if not where:
+            continue
+        if where is not True and (unknown := [source for source in where if source not in sources]):
+            raise InputError(
+                f"params.yaml: `clean.rules.{name}` = {where!r}: no source {unknown[0]!r}; there are {list(sources)}"
+            )
+        scope = None if where is True else frozenset(where)
+        rule: Rule
+        if name == NAMES and params.names:
+            rule = in_series(name_redactor(params.names.model, params.names.language, params.rule_settings.numbered))
+        elif name == BOILERPLATE:
+            rule = partial(remove_boilerplate, lines=())
+        else:
+            rule = with_settings(RULES[name], settings)
+        chosen.append(ScopedRule(name, rule, scope))
+    return chosen
 
-    records: pl.DataFrame
-    removed: pl.DataFrame
-    groups: int
-    conflicting_groups: int
+
+def in_series(function: Callable[[pl.Series], pl.Series]) -> Rule:
+    """A function of a whole column as a rule."""
+    return lambda text: text.map_batches(function, return_dtype=pl.String, is_elementwise=True)
 
 
-def apply_rules(records: pl.DataFrame, rules: Sequence[str]) -> Changed:
-    """Apply rules to `text`, one after the other."""
-    changed = [pl.DataFrame(schema=REMOVED_SCHEMA)]
-    for rule in rules:
-        after = records.with_columns(after=RULES[rule](pl.col("text")))
-        changed.append(
-            after.filter(pl.col("after") != pl.col("text"))
-            .with_columns(rule=pl.lit(rule), before=pl.col("text"))
-            .select(REMOVED_SCHEMA.names())
-        )
-        records = after.with_columns(text=pl.col("after")).drop("after")
-    return Changed(records, pl.concat(changed))
-
-
-def remove_unusable(records: pl.DataFrame, min_characters: int, max_characters: int) -> Kept:
-    """Remove rows without text, with too little or too much of it, or without a label; the first rule that fits counts.
+def with_boilerplate(rules: Sequence[ScopedRule], lines: pl.DataFrame) -> list[ScopedRule]:
+    """The rules, with one `remove_boilerplate` for each source that has such lines, at its place.
 
     Args:
-        records: with `id`, `text` and `label`.
-        min_characters: a shorter text is removed.
-        max_characters: a longer text is removed.
+        rules: of `chosen_rules`.
+        lines: `source` and `line`.
     """
+    fitted = [
+        ScopedRule(BOILERPLATE, partial(remove_boilerplate, lines=part["line"].to_list()), frozenset(source))
+        for source, part in lines.group_by("source", maintain_order=True)
+    ]
+    at = [rule.name for rule in rules].index(BOILERPLATE)
+    return [*rules[:at], *fitted, *rules[at + 1 :]]
+
+
+def prepared(
+    records: pl.DataFrame, schema: type[dy.Schema], values: Mapping[str, str], removals: Mapping[str, str]
+) -> Batch:
+    """Rows whose values are in order and not missing; see `check_records` and `fill_missing`."""
+    checked = check_records(records, schema)
+    filled = fill_missing(checked.records, values, removals)
+    return Batch(filled.records, filled.changed, pl.concat([checked.removed, filled.removed]))
+
+
+def cleaned(records: pl.DataFrame, rules: Sequence[ScopedRule]) -> Batch:
+    """Rows with clean texts; those that the rules never leave alone are removed as `unsettled`."""
+    settled = apply_rules(records, rules)
+    is_unsettled = pl.Series(range(records.height), dtype=pl.UInt32).is_in(settled.unsettled.implode())
+    after = records.with_columns(text=settled.texts)
+    return Batch(
+        records=after.filter(~is_unsettled),
+        changed=settled.changed,
+        removed=as_removed(after.filter(is_unsettled).with_columns(rule=pl.lit("unsettled"))),
+    )
+
+
+def usable(records: pl.DataFrame, params: CleanParams) -> Batch:
+    """Rows that are neither empty, nor too short or long, nor in another language; the first rule that fits counts."""
     length = pl.col("text").str.len_chars()
     rule = (
         pl.when(length == 0)
         .then(pl.lit("empty_text"))
-        .when(length < min_characters)
+        .when(length < params.min_characters)
         .then(pl.lit("min_characters"))
-        .when(length > max_characters)
+        .when(length > params.max_characters)
         .then(pl.lit("max_characters"))
-        .when(pl.col("label").is_null())
-        .then(pl.lit("no_label"))
     )
+    tokens = longer_than(records["text"], Path(params.max_tokens.tokenizer), params.max_tokens.tokens)
+    rule = rule.when(tokens).then(pl.lit("max_tokens"))
+    if params.languages:
+        rule = rule.when(is_foreign(records["text"], **params.languages.model_dump())).then(pl.lit("language"))
     marked = records.with_columns(rule=rule)
-    return Kept(
+    return Batch(
         records=marked.filter(pl.col("rule").is_null()).drop("rule"),
-        removed=as_removed(marked.filter(pl.col("rule").is_not_null()), pl.lit(None, pl.String)),
+        changed=pl.DataFrame(schema=REMOVED_SCHEMA),
+        removed=as_removed(marked.filter(pl.col("rule").is_not_null())),
     )
 
 
-def remove_duplicates(
-    records: pl.DataFrame, shingle_characters: int, permutations: int, min_jaccard: float
-) -> Deduplicated:
-    """Keep the first row of each group of near duplicates; the params are those of `near_duplicate_groups`."""
-    first = near_duplicate_groups(
-        records["text"], shingle_characters=shingle_characters, permutations=permutations, min_jaccard=min_jaccard
-    )
-    grouped = records.with_columns(
-        near_duplicate_group=records["id"].gather(pl.Series(first)),
-        rule=pl.when(pl.col("text").is_first_distinct())
-        .then(pl.lit("near_duplicate"))
-        .otherwise(pl.lit("exact_duplicate")),
-    )
-    is_kept = pl.col("near_duplicate_group") == pl.col("id")
-    groups = (
-        grouped.group_by("near_duplicate_group", maintain_order=True)
-        .agg(pl.len().alias("rows"), pl.col("label").n_unique().alias("labels"))
-        .filter(pl.col("rows") > 1)
-    )
-    return Deduplicated(
-        records=grouped.filter(is_kept).drop("rule"),
-        removed=as_removed(grouped.filter(~is_kept), pl.col("near_duplicate_group")),
-        groups=groups.height,
-        conflicting_groups=groups.filter(pl.col("labels") > 1).height,
+def as_removed(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows with `rule` in the form of `REMOVED_SCHEMA`."""
+    return rows.select("id", "rule", before="text", after=pl.lit(None, pl.String))
+
+
+def in_turn(records: pl.DataFrame, steps: Sequence[Callable[[pl.DataFrame], Batch]]) -> Batch:
+    """What several steps do to a batch, each to the rows that the one before lets through."""
+    done = Batch(records, pl.DataFrame(schema=REMOVED_SCHEMA), pl.DataFrame(schema=REMOVED_SCHEMA))
+    for step in steps:
+        new = step(done.records)
+        done = Batch(new.records, done.changed.vstack(new.changed), done.removed.vstack(new.removed))
+    return done
+
+
+def write_batches(
+    batches: Iterable[pl.DataFrame], count: int, steps: Sequence[Callable[[pl.DataFrame], Batch]], parts: Path, run: int
+) -> None:
+    """Put every batch through the steps, on as many threads as Polars has, and write what comes out as parts.
+
+    Args:
+        batches: in order.
+        count: how many there are.
+        steps: what is done to each.
+        parts: gets parts of the tables `records-<run>`, `changed` and `removed`.
+        run: number of this run over the rows.
+    """
+    results = mapped_in_order(partial(in_turn, steps=steps), batches, pl.thread_pool_size())
+    for number, batch in enumerate(progress(results, f"clean, run {run}", count, "batch")):
+        write_part(batch.records, parts / f"records-{run}", 0, number)
+        write_part(batch.changed, parts / "changed", run, number)
+        write_part(batch.removed.with_columns(kept_id=pl.lit(None, pl.String)), parts / "removed", run, number)
+
+
+def clean_texts(path: Path, params: CleanParams, parts: Path) -> pl.DataFrame:
+    """Write the rows that can be used, clean, as parts of `records-2`, and what was changed and removed beside them.
+
+    Returns:
+        The lines that were taken for boilerplate (`BOILERPLATE_SCHEMA`); none where its rule is off.
+    """
+    table = pl.scan_parquet(path)
+    rules = chosen_rules(params, table.select("source").unique().collect().to_series().sort().to_list())
+    check_columns(table.collect_schema().names(), params)
+    checks = {
+        name: ColumnCheck(None if check.allowed is None else tuple(check.allowed), check.pattern, check.max_characters)
+        for name, check in params.checks.items()
+    }
+    values, removals = missing_values(table, params.missing)
+    prepare = partial(prepared, schema=record_schema(checks), values=values, removals=removals)
+    finish = partial(usable, params=params)
+    names = [rule.name for rule in rules]
+    if BOILERPLATE not in names:
+        steps = [prepare, partial(cleaned, rules=rules), finish]
+        write_batches(row_batches(table), batch_count(table), steps, parts, 2)
+        return pl.DataFrame(schema=BOILERPLATE_SCHEMA)
+    # A line is only seen once markup is gone; so the rules before run first, on all rows.
+    at = names.index(BOILERPLATE)
+    write_batches(row_batches(table), batch_count(table), [prepare, partial(cleaned, rules=rules[:at])], parts, 1)
+    first = joined_parts(parts / "records-1")
+    scope = rules[at].sources
+    in_scope = first if scope is None else first.filter(pl.col("source").is_in(sorted(scope)))
+    lines = frequent_lines(partial(row_batches, in_scope), **params.boilerplate.model_dump())
+    steps = [partial(cleaned, rules=with_boilerplate(rules, lines)), finish]
+    write_batches(row_batches(first), batch_count(first), steps, parts, 2)
+    shutil.rmtree(parts / "records-1")
+    return lines
+
+
+def check_columns(columns: Sequence[str], params: CleanParams) -> None:
+    """Stop where a block of the params names a column that is not there.
+
+    Raises:
+        InputError: names the column, and those that there are.
+    """
+    for block, named in (("checks", params.checks), ("missing", params.missing)):
+        if unknown := [column for column in named if column not in columns]:
+            raise InputError(
+                f"params.yaml: `clean.{block}.{unknown[0]}`: {RECORDS} has no such column; there are {list(columns)}"
+            )
+
+
+def missing_values(
+    table: pl.LazyFrame, policies: Mapping[str, Policy | Constant]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The policies as `values` and `removals` of `fill_missing`.
+
+    Raises:
+        InputError: a column has no value to take the most frequent of.
+    """
+    values, removals = {}, {}
+    for column, policy in policies.items():
+        if isinstance(policy, Constant):
+            values[column] = policy.constant
+        elif policy == "unknown":
+            values[column] = UNKNOWN
+        elif policy == "mode":
+            counts = table.filter(~is_missing(column)).group_by(column).len()
+            mode = counts.sort(["len", column], descending=[True, False]).head(1).collect()
+            if not mode.height:
+                raise InputError(
+                    f"params.yaml: `clean.missing.{column}` = 'mode': no row of {RECORDS} has a value there"
+                )
+            values[column] = mode[column][0]
+        elif policy != "keep":
+            removals[column] = f"review_missing_{column}" if policy == "review" else f"missing_{column}"
+    return values, removals
+
+
+def remove_duplicates(params: NearDuplicateParams, parts: Path) -> None:
+    """From the parts of `records-2`: those of `records` (rows that stay), `removed` and `groups`."""
+    table = joined_parts(parts / "records-2")
+    rows = table.select("id", "text").collect()
+    first = near_duplicate_groups(rows["text"], **params.model_dump())
+    is_first = rows["text"].is_first_distinct()
+    in_group = np.bincount(first, minlength=len(first))[first] > 1
+    start = 0
+    for number, batch in enumerate(row_batches(table)):
+        span = slice(start, start + batch.height)
+        marked = batch.with_columns(
+            near_duplicate_group=rows["id"].gather(pl.Series(first[span])),
+            is_kept=pl.Series(first[span] == np.arange(span.start, span.stop)),
+            rule=pl.when(is_first[span]).then(pl.lit("near_duplicate")).otherwise(pl.lit("exact_duplicate")),
+        )
+        gone = marked.filter(~pl.col("is_kept")).with_columns(
+            before="text", after=pl.lit(None, pl.String), kept_id="near_duplicate_group"
+        )
+        write_part(marked.filter("is_kept").drop("is_kept", "rule"), parts / "records", 0, number)
+        write_part(gone.select(REMOVED_WITH_KEPT.names()), parts / "removed", 3, number)
+        write_part(marked.filter(pl.Series(in_group[span])).select(GROUP_COLUMNS), parts / "groups", 0, number)
+        start = span.stop
+
+
+def summary(measured: dict[str, Any]) -> str:
+    """What the stage did, in two lines for the terminal."""
+    removed = ", ".join(f"{rows:,} {rule}" for rule, rows in measured["removed"].items() if rows)
+    changed = ", ".join(f"{rows:,} {rule}" for rule, rows in measured["changed"].items() if rows)
+    return (
+        f"clean: {measured['rows_in']:,} rows in, {measured['rows_out']:,} out; removed: {removed or 'none'}\n"
+        f"clean: {measured['rows_changed']:,} rows changed; changes: {changed or 'none'}"
     )
 
 
-def as_removed(rows: pl.DataFrame, kept_id: pl.Expr) -> pl.DataFrame:
-    """Rows with `rule` in the form of `REMOVED_WITH_KEPT`."""
-    return rows.with_columns(before=pl.col("text"), after=pl.lit(None, pl.String), kept_id=kept_id).select(
-        REMOVED_WITH_KEPT.names()
-    )
+def planted_scores(records: pl.DataFrame, params: CleanParams, seed: int) -> dict[str, dict[str, float]]:
+    """Precision and recall, by kind, of the redaction rules that are on, on personal data planted in clean rows.
+
+    Args:
+        records: `source` and `text` of the rows kept.
+        params: of the stage.
+        seed: of the project.
+    """
+    rules = [
+        rule
+        for rule in chosen_rules(params, records["source"].unique().sort().to_list())
+        if rule.name.startswith(REDACTION) and rule.name in RULES
+    ]
+    if not rules:
+        return {}
+    draws = generator(seed, "clean", "planted_rows")
+    rows = np.sort(draws.permutation(records.height)[:PLANTED_AMONG_ROWS])
+    planted = plant(records["text"].gather(rows), params.planted_rows_per_kind, derived_seed(seed, "clean", "planted"))
+
+    def redact(texts: pl.Series) -> pl.Series:
+        for rule in rules:
+            texts = texts.to_frame("text").select(rule.rule(pl.col("text"))).to_series()
+        return texts
+
+    scores = score(planted, redact)
+    return {kind: scores[kind] for rule in rules if (kind := rule.name.removeprefix(REDACTION)) in scores}
 
 
-def metrics(
-    rows_in: int, rules: Sequence[str], changed: pl.DataFrame, removed: pl.DataFrame, unique: Deduplicated
-) -> dict[str, object]:
-    """Numbers of the stage; every rule is there, with 0 where it did nothing."""
-    removal = ("empty_text", "min_characters", "max_characters", "no_label", "exact_duplicate", "near_duplicate")
-    labels = unique.records["label"].value_counts().sort("label")
+def counts(path: Path, column: str = "rule") -> dict[str, int]:
+    """Rows of a Parquet file by the value of a column."""
+    return dict(pl.scan_parquet(path).group_by(column).len().sort(column).collect().rows())
+
+
+def metrics(params: CleanParams, folder: Path) -> dict[str, Any]:
+    """Numbers of the stage, from what it read and wrote; every rule that is on is there, with 0 where it did nothing.
+
+    Args:
+        params: of the stage.
+        folder: holds its output.
+    """
+    records, changed, groups = (folder / f"{name}.parquet" for name in ("records", "changed", "duplicate_groups"))
+    removed = counts(folder / "removed.parquet")
+    by_rule = counts(changed)
+    came, stayed = counts(RECORDS, "source"), counts(records, "source")
+    conflicts = pl.scan_parquet(groups).filter("labels_differ").select(pl.col("near_duplicate_group").n_unique())
     return {
-        "rows_in": rows_in,
-        "rows_out": unique.records.height,
-        "removed": {rule: (removed["rule"] == rule).sum() for rule in removal},
-        "changed": {rule: (changed["rule"] == rule).sum() for rule in rules},
-        "rows_changed": changed["id"].n_unique(),
-        "near_duplicate_groups": unique.groups,
-        "near_duplicate_groups_with_conflicting_labels": unique.conflicting_groups,
-        "labels": dict(labels.rows()),
+        "rows_in": sum(came.values()),
+        "rows_out": sum(stayed.values()),
+        "removed": dict.fromkeys(REMOVALS, 0) | removed,
+        "changed": {rule: by_rule.pop(rule, 0) for rule, where in params.rules.items() if where} | by_rule,
+        # By hash, so that the ids of a million rows need not be held.
+        "rows_changed": pl.scan_parquet(changed).select(pl.col("id").hash().n_unique()).collect().item(),
+        "sources": {name: {"rows_in": rows, "rows_out": stayed.get(name, 0)} for name, rows in came.items()},
+        "boilerplate_lines": pl.read_parquet(folder / "boilerplate.parquet", columns=["line"]).height,
+        "near_duplicate_groups": pl.scan_parquet(groups)
+        .select(pl.col("near_duplicate_group").n_unique())
+        .collect()
+        .item(),
+        "near_duplicate_groups_with_conflicting_labels": conflicts.collect().item(),
+        "labels": counts(records, "label"),
     }
 
 
 def main() -> None:
     """Run the stage."""
     params = load_params("clean", CleanParams)
-    near = params.near_duplicates
-    records = pl.read_parquet(INPUT / "records.parquet")
-    ratings = pl.read_parquet(INPUT / "ratings.parquet")
-
-    cleaned = apply_rules(records, params.rules)
-    usable = remove_unusable(cleaned.records, params.min_characters, params.max_characters)
-    unique = remove_duplicates(usable.records, near.shingle_characters, near.permutations, near.min_jaccard)
-    removed = pl.concat([usable.removed, unique.removed])
-    if not unique.records.height:
-        counts = dict(removed["rule"].value_counts().sort("rule").rows())
-        raise InputError(
-            f"{INPUT / 'records.parquet'}: no row of {records.height} is left ({counts}); "
-            "correct section `clean` of params.yaml"
-        )
-
+    seed = load_params("seed", int)
     with output_folder("data/clean") as folder:
-        write_parquet(unique.records, folder / "records.parquet")
-        write_parquet(
-            ratings.join(unique.records, on="id", how="semi", maintain_order="left"), folder / "ratings.parquet"
+        parts = folder / "parts"
+        lines = clean_texts(RECORDS, params, parts)
+        if not joined_parts(parts / "records-2").select(pl.len()).collect().item():
+            reasons = dict(joined_parts(parts / "removed").group_by("rule").len().sort("rule").collect().rows())
+            raise InputError(
+                f"{INPUT / 'records.parquet'}: no row is left ({reasons}); correct section `clean` of params.yaml"
+            )
+        remove_duplicates(params.near_duplicates, parts)
+
+        records = joined_parts(parts / "records")
+        groups = joined_parts(parts / "groups").with_columns(
+            labels_differ=pl.col("label").n_unique().over("near_duplicate_group") > 1
         )
-        write_parquet(cleaned.changed, folder / "changed.parquet")
-        write_parquet(removed, folder / "removed.parquet")
-    write_json("metrics/clean.json", metrics(records.height, params.rules, cleaned.changed, removed, unique))
+        ratings = pl.scan_parquet(INPUT / "ratings.parquet")
+        write_parquet(records, folder / "records.parquet")
+        write_parquet(
+            ratings.join(records.select("id"), on="id", how="semi", maintain_order="left"), folder / "ratings.parquet"
+        )
+        write_parquet(joined_parts(parts / "changed"), folder / "changed.parquet")
+        write_parquet(joined_parts(parts / "removed"), folder / "removed.parquet")
+        write_parquet(
+            groups.sort("near_duplicate_group", maintain_order=True).collect(), folder / "duplicate_groups.parquet"
+        )
+        write_parquet(lines, folder / "boilerplate.parquet")
+        shutil.rmtree(parts)
+        measured = metrics(params, folder)
+        measured["planted"] = planted_scores(
+            pl.read_parquet(folder / "records.parquet", columns=["source", "text"]), params, seed
+        )
+    write_json("metrics/clean.json", measured)
+    print(summary(measured))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,10 +12,12 @@ import pytest
 import yaml
 
 from stages import clean
+from stages.lib import row_batches
 from stages.lib.artifacts import REMOVED_SCHEMA, read_json
 from stages.lib.errors import InputError
 
-ALL_RULES = [
+REPOSITORY = Path(__file__).parents[2]
+RULES = (
     "repair_unicode",
     "html_to_text",
     "remove_control_characters",
@@ -22,23 +25,38 @@ ALL_RULES = [
     "redact_url",
     "redact_phone",
     "collapse_white_space",
-]
+)
 SECTION: dict[str, Any] = {
-    "rules": ALL_RULES,
+    "checks": {},
+    "missing": {"label": "drop"},
+    "rules": dict.fromkeys(RULES, True),
+    "rule_settings": {
+        "numbered": False,
+        "patterns": [],
+        "word_table": str(REPOSITORY / "stages/lib/word_table.csv"),
+        "day_first": None,
+        "dollar_is": "USD",
+    },
+    "boilerplate": {"max_document_share": 0.2, "min_documents": 3},
+    "names": None,
     "min_characters": 2,
     "max_characters": 60,
-    "near_duplicates": {"shingle_characters": 5, "permutations": 128, "min_jaccard": 0.8},
+    "max_tokens": {"tokenizer": "tokenizer.json", "tokens": 30},
+    "languages": None,
+    "near_duplicates": {"shingle_unit": "character", "shingle_size": 5, "permutations": 128, "min_jaccard": 0.8},
+    "planted_rows_per_kind": 10,
 }
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workplace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    shutil.copy(tiny_encoder / "tokenizer.json", tmp_path)
     return tmp_path
 
 
 def write_params(**changed: Any) -> None:
-    Path("params.yaml").write_text(yaml.safe_dump({"clean": SECTION | changed}))
+    Path("params.yaml").write_text(yaml.safe_dump({"seed": 7, "clean": SECTION | changed}, sort_keys=False))
 
 
 def write_input(rows: list[tuple[str, str, str | None]]) -> None:
@@ -95,7 +113,7 @@ def test_rows_and_their_ratings_come_out(workplace: Path) -> None:
     ]
     assert read("ratings")["id"].to_list() == ["a", "a", "c", "c"]
     assert metrics["labels"] == {"x": 1, "y": 1}
-    assert metrics["changed"] == dict.fromkeys(ALL_RULES, 0)
+    assert metrics["changed"] == dict.fromkeys(RULES, 0)
 
 
 def test_each_change_of_each_row_is_written_down(workplace: Path) -> None:
@@ -107,7 +125,7 @@ def test_each_change_of_each_row_is_written_down(workplace: Path) -> None:
         ("a", "collapse_white_space", " me & you\n", "me & you"),
     ]
     assert read("records")["text"].to_list() == ["me & you", "nothing to do", "see <URL>, you"]
-    assert metrics["changed"] == dict.fromkeys(ALL_RULES, 0) | {
+    assert metrics["changed"] == dict.fromkeys(RULES, 0) | {
         "html_to_text": 1,
         "redact_url": 1,
         "collapse_white_space": 1,
@@ -117,15 +135,15 @@ def test_each_change_of_each_row_is_written_down(workplace: Path) -> None:
 
 def test_rules_run_in_the_order_of_the_params(workplace: Path) -> None:
     rows: list[tuple[str, str, str | None]] = [("a", "mail a@b.cd&lt;br&gt;now", "x")]
-    run(rows, rules=["html_to_text", "redact_email"])
+    run(rows, rules={"html_to_text": True, "redact_email": True})
     assert read("records")["text"].to_list() == ["mail <EMAIL> now"]
     assert read("changed")["rule"].to_list() == ["html_to_text", "redact_email"]
-    run(rows, rules=["redact_email", "html_to_text"])
+    run(rows, rules={"redact_email": True, "html_to_text": True})
     assert read("changed")["rule"].to_list() == ["redact_email", "html_to_text"]
 
 
 def test_no_rules(workplace: Path) -> None:
-    run([("a", " two  words ", "x")], rules=[])
+    run([("a", " two  words ", "x")], rules={})
     assert read("records")["text"].to_list() == [" two  words "]
     assert read("changed").rows() == []
 
@@ -143,18 +161,16 @@ def test_rows_that_cannot_be_used_are_removed(workplace: Path) -> None:
     )
     assert read("records")["id"].to_list() == ["edge", "two"]
     assert read("removed").rows() == [
+        ("unlabelled", "missing_label", "no label here", None, None),
         ("empty", "empty_text", "", None, None),
         ("short", "min_characters", "!", None, None),
         ("long", "max_characters", "x" * 61, None, None),
-        ("unlabelled", "no_label", "no label here", None, None),
     ]
-    assert metrics["removed"] == {
+    assert {rule: rows for rule, rows in metrics["removed"].items() if rows} == {
+        "missing_label": 1,
         "empty_text": 1,
         "min_characters": 1,
         "max_characters": 1,
-        "no_label": 1,
-        "exact_duplicate": 0,
-        "near_duplicate": 0,
     }
 
 
@@ -178,6 +194,128 @@ def test_the_first_row_of_each_group_stays(workplace: Path) -> None:
     assert metrics["near_duplicate_groups_with_conflicting_labels"] == 1
 
 
+def test_the_rows_of_each_group_are_listed_and_conflicts_marked(workplace: Path) -> None:
+    metrics = run(
+        [
+            ("a", "the battery of this phone is great", "good"),
+            ("b", "something else altogether", "bad"),
+            ("c", "The battery of this phone is GREAT!", "bad"),
+            ("d", "something else altogether", "bad"),
+            ("e", "not like any other", "bad"),
+        ]
+    )
+    groups = read("duplicate_groups")
+    assert groups.select("near_duplicate_group", "id", "is_kept", "label", "labels_differ").rows() == [
+        ("a", "a", True, "good", True),
+        ("a", "c", False, "bad", True),
+        ("b", "b", True, "bad", False),
+        ("b", "d", False, "bad", False),
+    ]
+    assert metrics["near_duplicate_groups_with_conflicting_labels"] == 1
+
+
+def test_missing_labels_can_be_filled_in(workplace: Path) -> None:
+    rows: list[tuple[str, str, str | None]] = [
+        ("a", "one text", "x"),
+        ("b", "another thing", "x"),
+        ("c", "a third, unlike", "y"),
+        ("d", "nobody labelled me", None),
+    ]
+    for policy, label in (("mode", "x"), ("unknown", "unknown"), ({"constant": "z"}, "z")):
+        metrics = run(rows, missing={"label": policy})
+        assert read("records").filter(id="d")["label"].to_list() == [label]
+        assert read("changed").rows() == [("d", "impute_label", None, label)]
+        assert metrics["changed"]["impute_label"] == 1
+    metrics = run(rows, missing={"label": "review"})
+    assert metrics["removed"]["review_missing_label"] == 1
+    assert read("removed").rows() == [("d", "review_missing_label", "nobody labelled me", None, None)]
+
+
+def test_values_are_checked_before_anything_is_done_to_them(workplace: Path) -> None:
+    metrics = run(
+        [("a", "<b>" * 400, "x"), ("b", "good text", "z"), ("c", "more good text", "x")],
+        checks={
+            "text": {"allowed": None, "pattern": None, "max_characters": 1000},
+            "label": {"allowed": ["x", "y"], "pattern": None, "max_characters": None},
+        },
+    )
+    assert metrics["removed"]["text_max_characters"] == 1
+    assert metrics["removed"]["label_allowed"] == 1
+    assert read("records")["id"].to_list() == ["c"]
+
+
+def test_a_rule_can_be_off_or_for_some_sources_alone(workplace: Path) -> None:
+    rows: list[tuple[str, str, str | None]] = [("a", "two  spaces", "x"), ("b", "<b>two</b>  tags", "x")]
+    run(rows, rules={"html_to_text": False, "collapse_white_space": ["s"]})
+    assert read("records")["text"].to_list() == ["two spaces", "<b>two</b> tags"]
+    run(rows, rules={"html_to_text": ["s"], "collapse_white_space": []})
+    assert read("records")["text"].to_list() == ["two  spaces", "two  tags"]
+
+
+def test_boilerplate_is_found_once_markup_is_gone_and_kept_on_record(workplace: Path) -> None:
+    bodies = ["my card is lost", "where is the app", "the fee is wrong", "please close it", "a refund is due"]
+    rows: list[tuple[str, str, str | None]] = [
+        (f"r{number}", f"{body}<br>Sent <b>with</b> care", "x") for number, body in enumerate(bodies)
+    ]
+    metrics = run(rows, rules={"html_to_text": True, "remove_boilerplate": True, "collapse_white_space": True})
+    assert read("records")["text"].to_list() == bodies
+    assert read("boilerplate").rows() == [("s", "Sent with care", 5, 1.0)]
+    assert metrics["boilerplate_lines"] == 1
+    assert metrics["changed"] == {"html_to_text": 5, "remove_boilerplate": 5, "collapse_white_space": 0}
+
+
+def test_texts_of_too_many_tokens_are_removed(workplace: Path) -> None:
+    metrics = run(
+        [("a", "? " * 29 + "!", "x"), ("b", "good phone", "x")], max_tokens={"tokenizer": "tokenizer.json", "tokens": 8}
+    )
+    assert metrics["removed"]["max_tokens"] == 1
+    assert read("records")["id"].to_list() == ["b"]
+
+
+def test_other_languages_are_removed_on_request(workplace: Path) -> None:
+    english = "I would like to know when my new card will arrive, please."
+    german = "Ich möchte gerne wissen, wann meine neue Karte ankommt, bitte."
+    metrics = run(
+        [("en", english, "x"), ("de", german, "x")],
+        max_characters=200,
+        max_tokens={"tokenizer": "tokenizer.json", "tokens": 1000},
+        languages={"keep": ["en"], "min_probability": 0.5, "min_characters": 20},
+    )
+    assert metrics["removed"]["language"] == 1
+    assert read("records")["id"].to_list() == ["en"]
+
+
+def test_redaction_is_scored_on_planted_values(workplace: Path) -> None:
+    rows: list[tuple[str, str, str | None]] = [
+        (f"r{number}", f"the {word} of my phone is very good", "x")
+        for number, word in enumerate(["battery", "screen", "case", "sound", "price", "camera", "colour", "size"])
+    ]
+    metrics = run(rows)
+    assert set(metrics["planted"]) == {"email", "url", "phone"}
+    assert metrics["planted"]["email"]["recall"] > 0.9
+    assert run(rows, rules={"collapse_white_space": True})["planted"] == {}
+
+
+def test_batches_do_not_show_in_the_result(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[tuple[str, str, str | None]] = [
+        (f"r{number}", f"row {number % 40} of many &amp; more www.x{number % 7}.y", "xyz"[number % 3])
+        for number in range(100)
+    ]
+    rules = dict.fromkeys(("html_to_text", "remove_boilerplate", "redact_url"), True)
+    whole = run(rows, rules=rules)
+    tables = {name: read(name) for name in ("records", "removed", "duplicate_groups", "ratings")}
+    monkeypatch.setattr(row_batches, "BATCH_ROWS", 7)
+    assert run(rows, rules=rules) == whole
+    for name, table in tables.items():
+        assert read(name).equals(table), name
+
+
+def test_no_rule_makes_rows_or_cells_out_of_nothing(workplace: Path) -> None:
+    metrics = run([("a", "kept as it is", "x"), ("b", " ", "x")], rules=dict.fromkeys(clean.RULES, True))
+    assert read("records").select("id", "text", "label").rows() == [("a", "kept as it is", "x")]
+    assert metrics["rows_changed"] == 1
+
+
 def test_removed_keeps_the_four_columns_of_every_stage(workplace: Path) -> None:
     run([("a", "some text", "x"), ("b", "some text", "x")])
     assert read("removed").select(REMOVED_SCHEMA.names()).schema == REMOVED_SCHEMA
@@ -192,18 +330,31 @@ def fails() -> str:
 
 
 def test_an_unknown_rule_lists_the_known_ones(workplace: Path) -> None:
-    write_params(rules=["html_to_txt"])
+    write_params(rules={"html_to_txt": True})
     message = fails()
     assert "`clean.rules`" in message
-    assert f"no rule 'html_to_txt'; stages/lib/text_rules.py has {ALL_RULES}" in message
+    assert "no rule 'html_to_txt'; there are ['" in message
+    assert "'html_to_text'" in message
 
 
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        ({"rules": ["redact_url", "redact_url"]}, "a rule is named twice"),
+        ({"rules": {"redact_url": "tweets"}}, "`clean.rules.redact_url"),
+        ({"rules": {"redact_url": ["tweets"]}}, "no source 'tweets'; there are ['s']"),
+        ({"rules": {"redact_names": True}}, "the rule redact_names needs `names`"),
+        ({"rule_settings": SECTION["rule_settings"] | {"patterns": ["(?=x)y"]}}, "(?=x)y"),
+        ({"rule_settings": SECTION["rule_settings"] | {"word_table": "none.csv"}}, "none.csv"),
+        ({"missing": {"label": "keep"}}, "must say what becomes of rows without a label"),
+        ({"missing": {"label": "drop", "colour": "mode"}}, "`clean.missing.colour`"),
+        (
+            {"checks": {"colour": {"allowed": ["red"], "pattern": None, "max_characters": None}}},
+            "`clean.checks.colour`",
+        ),
+        ({"checks": {"text": {"allowed": None, "pattern": "(?=x)", "max_characters": None}}}, "(?=x)"),
         ({"min_characters": 0}, "`clean.min_characters` = 0"),
         ({"min_characters": 61}, "min_characters 61 is more than max_characters 60"),
+        ({"max_tokens": {"tokenizer": "none.json", "tokens": 3}}, "none.json"),
         ({"near_duplicates": SECTION["near_duplicates"] | {"min_jaccard": 1.2}}, "min_jaccard` = 1.2"),
         ({"near_duplicates": SECTION["near_duplicates"] | {"min_jaccard": 0.0}}, "min_jaccard` = 0.0"),
         ({"near_duplicate": {}}, "`clean.near_duplicate` = {} is not a known key; did you mean `near_duplicates`?"),
@@ -211,13 +362,14 @@ def test_an_unknown_rule_lists_the_known_ones(workplace: Path) -> None:
 )
 def test_wrong_params(workplace: Path, changed: dict[str, Any], expected: str) -> None:
     write_params(**changed)
+    write_input([("a", "some text", "x")])
     assert expected in fails()
 
 
 def test_no_row_is_left(workplace: Path) -> None:
     write_params()
     write_input([("a", "!", "x"), ("b", "good", None)])
-    assert "no row of 2 is left ({'min_characters': 1, 'no_label': 1})" in fails()
+    assert "no row is left ({'min_characters': 1, 'missing_label': 1})" in fails()
 
 
 def environment(repository: Path, **more: str) -> dict[str, str]:
