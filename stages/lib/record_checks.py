@@ -95,14 +95,14 @@ def fill_missing(records: pl.DataFrame, values: Mapping[str, str], removals: Map
     """Fill missing values in, under the rule `impute_<column>`, or set their rows aside.
 
     Args:
-        records: `id` and every column that is named.
+        records: `id`, `text` and every column that is named.
         values: by column, what a missing value becomes.
         removals: by column, the rule under which a row without a value is removed.
     """
     changed = [pl.DataFrame(schema=REMOVED_SCHEMA)]
     removed = [pl.DataFrame(schema=REMOVED_SCHEMA)]
     for column, rule in removals.items():
-        removed.append(_lines(records.filter(is_missing(column)), rule, column, None))
+        removed.append(_lines(records.filter(is_missing(column)), rule, "text", None))
         records = records.filter(~is_missing(column))
     for column, value in values.items():
         changed.append(_lines(records.filter(is_missing(column)), f"impute_{column}", column, value))

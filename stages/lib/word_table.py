@@ -28,7 +28,7 @@ def read_word_table(path: Path) -> dict[str, str]:
     """From each word, in lower case, to what to write instead.
 
     Raises:
-        InputError: a row is not as it should be, an entry is there twice, or what one entry writes holds another entry.
+        InputError: there is no such file, a row is not as it should be, an entry is there twice, or what one entry writes holds another entry.
     """
     table: dict[str, str] = {}
     lines: dict[str, int] = {}
@@ -57,6 +57,8 @@ def read_word_table(path: Path) -> dict[str, str]:
                     raise InputError(f"{place}: to {instead!r}; it must be words with one space between them")
                 table[word] = instead
                 lines[word] = rows.line_num
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; correct `clean.rule_settings.word_table` in params.yaml") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
     except csv.Error as error:
