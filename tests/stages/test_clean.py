@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,11 +11,15 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from stages import clean
 from stages.lib import row_batches
 from stages.lib.artifacts import REMOVED_SCHEMA, read_json
 from stages.lib.errors import InputError
+from stages.lib.rule_chain import ScopedRule, Settled, apply_rules, with_settings
 
 REPOSITORY = Path(__file__).parents[2]
 RULES = (
@@ -41,7 +46,7 @@ SECTION: dict[str, Any] = {
     "names": None,
     "min_characters": 2,
     "max_characters": 60,
-    "max_tokens": {"tokenizer": "tokenizer.json", "tokens": 30},
+    "max_tokens": {"tokenizer": "tokenizer.json", "tokens": 1000},
     "languages": None,
     "near_duplicates": {"shingle_unit": "character", "shingle_size": 5, "permutations": 128, "min_jaccard": 0.8},
     "planted_rows_per_kind": 10,
@@ -136,7 +141,7 @@ def test_each_change_of_each_row_is_written_down(workplace: Path) -> None:
 def test_rules_run_in_the_order_of_the_params(workplace: Path) -> None:
     rows: list[tuple[str, str, str | None]] = [("a", "mail a@b.cd&lt;br&gt;now", "x")]
     run(rows, rules={"html_to_text": True, "redact_email": True})
-    assert read("records")["text"].to_list() == ["mail <EMAIL> now"]
+    assert read("records")["text"].to_list() == ["mail <EMAIL>\nnow"]
     assert read("changed")["rule"].to_list() == ["html_to_text", "redact_email"]
     run(rows, rules={"redact_email": True, "html_to_text": True})
     assert read("changed")["rule"].to_list() == ["redact_email", "html_to_text"]
@@ -399,7 +404,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(workplace: Path, repository: Pat
         [sys.executable, "-c", code], env=environment(repository), capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("error: data/.clean.partial/records.parquet: File too large")
+    assert done.stderr.startswith("error: data/.clean.partial/parts/records-2/0-00000000.parquet: File too large")
     assert "Traceback" not in done.stderr
     assert [path.name for path in Path("data").iterdir()] == ["ingested"]
     assert not Path("metrics").exists()
@@ -432,3 +437,59 @@ def test_a_kill_in_the_middle_leaves_no_output(workplace: Path, repository: Path
     clean.main()
     assert read("records")["id"].to_list() == ["a"]
     assert sorted(path.name for path in Path("data").iterdir()) == ["clean", "ingested"]
+
+
+def test_every_rule_stands_in_the_params_and_in_the_docs_in_the_same_order(repository: Path) -> None:
+    in_params = list(yaml.safe_load((repository / "params.yaml").read_text())["clean"]["rules"])
+    documented = re.findall(r"^\| `(\w+)` \|", (repository / "docs/cleaning.md").read_text(), re.MULTILINE)
+    assert documented == in_params
+    assert set(in_params) == {*clean.RULES, clean.BOILERPLATE, clean.NAMES}
+
+
+ALPHABET = (
+    *(
+        "&amp;",
+        "&lt;",
+        "gt;",
+        "<b>",
+        "<br",
+        ">",
+        "<!--",
+        "-->",
+        "\n",
+        "\n> ",
+        "\n-- \n",
+        " ",
+        "\u00a0",
+        "\u200b",
+        "\x00",
+    ),
+    *("a@b.cd", "http://", "u:p@h.io", "www.x.y/z", "415-555-0132", "+44 20 7946 0958", "192.168.1.9", "$", "€"),
+    *("GB33BUKB20201555555555", "4111 1111 1111 1111", "1,234.50", "12.03.2024", "soooo", "!!!!!", "PLS", "recieve"),
+    *("THE LOUD ONE", "e\u0301", "\u2019", "\uff21", "\ufb01"),
+)
+
+
+@given(st.lists(st.lists(st.sampled_from(ALPHABET) | st.text(max_size=3), max_size=8).map("".join), max_size=5))
+@hypothesis_settings(deadline=None, max_examples=150)
+def test_cleaning_what_is_clean_changes_nothing(texts: list[str]) -> None:
+    settings = {
+        "numbered": True,
+        "patterns": ["x+y"],
+        "day_first": True,
+        "dollar_is": "USD",
+        "word_table": {"pls": "please", "recieve": "receive"},
+    }
+    rules = [ScopedRule(name, with_settings(rule, settings), None) for name, rule in clean.RULES.items()]
+
+    def cleaned(values: list[str]) -> Settled:
+        ids = [str(number) for number in range(len(values))]
+        schema = dict.fromkeys(("id", "source", "text"), pl.String)
+        return apply_rules(pl.DataFrame({"id": ids, "source": ids, "text": values}, schema=schema), rules)
+
+    once = cleaned(texts)
+    assert len(once.texts) == len(texts)
+    assert not len(once.unsettled)
+    again = cleaned(once.texts.to_list())
+    assert again.texts.to_list() == once.texts.to_list()
+    assert again.changed.height == 0

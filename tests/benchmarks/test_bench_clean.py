@@ -1,0 +1,91 @@
+"""All cleaning rules on a million rows: rows a second, and peak memory beside that of 100,000 rows.
+
+Every rule is on but `redact_names`, which needs a model; so are the limit on tokens and the filter of languages. Each
+run is a process of its own, from Parquet to Parquet, up to where duplicates would be looked for. What is printed with
+the benchmark (`extra_info`) is the measurement; that memory stays flat is asserted, times are not.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from tests.benchmarks.million_rows import Truth
+
+MEASURE = """
+import json, re, sys, time
+from pathlib import Path
+from stages.clean import CleanParams, clean_texts
+from stages.lib.params import load_params
+from stages.lib.row_batches import joined_parts
+params = load_params("clean", CleanParams)
+start = time.perf_counter()
+clean_texts(Path(sys.argv[1]), params, Path("parts"))
+seconds = time.perf_counter() - start
+peak_kib = re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text()).group(1)
+changed = joined_parts(Path("parts/changed")).group_by("rule").len().sort("rule").collect()
+print(json.dumps({"seconds": seconds, "peak_mib": int(peak_kib) / 1024, "changed": dict(changed.rows())}))
+"""
+"""Not `ru_maxrss`: a process that is started by a large one takes over its peak."""
+
+
+def every_rule_on(repository: Path) -> dict[str, Any]:
+    """The committed params with every rule on that needs no model."""
+    params: dict[str, Any] = yaml.safe_load((repository / "params.yaml").read_text())
+    section = params["clean"]
+    section["rules"] = {name: name != "redact_names" for name in section["rules"]}
+    section["rule_settings"] |= {
+        "patterns": ["(?i)click here to win[a-z ]*", "(?m)^ADVERTISEMENT:.*$"],
+        "day_first": True,
+        "word_table": str(repository / section["rule_settings"]["word_table"]),
+    }
+    section["languages"] = {"keep": ["en"], "min_probability": 0.6, "min_characters": 30}
+    section["max_tokens"] = {"tokenizer": str(repository / section["max_tokens"]["tokenizer"]), "tokens": 512}
+    return params
+
+
+def measured(path: Path, folder: Path, repository: Path) -> dict[str, Any]:
+    """Clean a table in a process of its own, in `folder`."""
+    folder.mkdir()
+    (folder / "params.yaml").write_text(yaml.safe_dump(every_rule_on(repository), sort_keys=False))
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(path)],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(repository)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+@pytest.mark.timeout(1200)
+def test_every_rule_on_a_million_rows(
+    benchmark: BenchmarkFixture,
+    million_rows: tuple[Path, Truth],
+    hundred_thousand_rows: tuple[Path, Truth],
+    repository: Path,
+    tmp_path: Path,
+) -> None:
+    if not (repository / "models/base/minilm/tokenizer.json").exists():
+        pytest.skip("the tokenizer is not there: run `make repro` first")
+    fewer = measured(hundred_thousand_rows[0], tmp_path / "fewer", repository)
+    more = benchmark.pedantic(measured, args=(million_rows[0], tmp_path / "more", repository), rounds=1)  # type: ignore[no-untyped-call]
+    benchmark.extra_info |= {
+        "rows_per_second": round(1_000_000 / more["seconds"]),
+        "peak_mib": {"100,000 rows": round(fewer["peak_mib"]), "1,000,000 rows": round(more["peak_mib"])},
+        "changed": more["changed"],
+    }
+    assert more["peak_mib"] < 3 * fewer["peak_mib"]
+    assert more["peak_mib"] < 4096
+    fires_on_nothing = {"remove_matches", "collapse_white_space"}
+    assert {name for name, on in every_rule_on(repository)["clean"]["rules"].items() if on} - fires_on_nothing <= set(
+        more["changed"]
+    )
