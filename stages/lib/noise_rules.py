@@ -6,62 +6,84 @@ the repair of characters. `remove_quoted_replies` and `remove_signatures` need t
 markup has become line ends and before white space is collapsed.
 """
 
+import re
 from collections.abc import Sequence
 
 import ftfy
 import polars as pl
+from ftfy.badness import BADNESS_RE
 
 from stages.lib.gate import Rule, each, where
-from stages.lib.html_text import MARKUP, html_text
+from stages.lib.html_text import MARKUP, html_texts
 from stages.lib.mail_text import QUOTE_SIGNS, SIGNATURE_SIGNS, without_quotes, without_signature
-
-_CONTINUATION = (
-    "\u0080-\u00bf"
-    # What cp1252 has at 0x80 to 0x9f.
-    "\u20ac\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u0160\u2039\u0152\u017d"
-    "\u2018\u2019\u201c\u201d\u2022\u2013\u2014\u02dc\u2122\u0161\u203a\u0153\u017e\u0178"
-)
-_MOJIBAKE = f"[\u00c2-\u00f4\u0102\u0103\u010f\u0393\u0420\u0421\u0440\u0442][{_CONTINUATION}]"
-"""What a lead byte of UTF-8 looks like in another encoding, then what a continuation byte looks like there."""
 
 _INVISIBLE = "[\u00ad\u200b\u2060\ufeff]"
 """Soft hyphen, zero-width space, word joiner, byte-order mark. Not the zero-width joiner and non-joiner: they carry
 meaning in emoji, in Persian and in the scripts of India."""
 
+_NONCHARACTERS = (
+    "[\ufdd0-\ufdef"
+    + "".join(chr(plane + last) for plane in range(0, 0x110000, 0x10000) for last in (0xFFFE, 0xFFFF))
+    + "]"
+)
+"""Code points that are no characters and never will be."""
+
 _ASCII_CONTROLS = r"(?-u:[\x00-\x08\x0b\x0c\x0e-\x1f\x7f])"
 _BREAKING_CONTROLS = r"[\x0b\x0c\x1c-\x1f\x85]"
 _LINE_SEPARATORS = "[\u2028\u2029]"
-_CONTROLS = r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069]"
+_CONTROLS = r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 """Category Cc without white space, and the marks that turn the direction of writing."""
 
 
-def repair_mojibake(text: pl.Expr) -> pl.Expr:
-    """Undo a wrong decoding, such as `cafÃ©` for `café`, by ftfy's `fix_encoding` and nothing else of ftfy.
+def _in_rust(pattern: re.Pattern[str]) -> str:
+    """A verbose pattern of Python's as one of Rust's, which drops white space inside classes as well."""
+    without_comments = re.sub(r"(?m)#.*$", "", pattern.pattern)
+    plain = re.sub(r"\[[^\]]*\]|\s+", lambda part: part[0] if part[0][0] == "[" else "", without_comments)
+    # Python's \w has numbers such as ¹ as well.
+    return plain.replace(r"\w", r"[\w\p{N}]")
 
-    It changes a text only where one wrong decoding explains it and the repair reads better: `São` and `MÜNCHEN` stay.
+
+_MOJIBAKE = _in_rust(BADNESS_RE)
+"""ftfy's own test for texts that it looks at closely, some seventy times as fast."""
+
+
+def repair_mojibake(text: pl.Expr) -> pl.Expr:
+    """Undo a wrong decoding, such as `cafÃ©` for `café`, line by line, by ftfy's `fix_encoding` and no more of ftfy.
+
+    It changes a line only where one wrong decoding explains it and the repair reads better: `São` and `MÜNCHEN` stay.
     """
     return where(
-        text, _is_wide, lambda text: where(text, lambda text: text.str.contains(_MOJIBAKE), each(ftfy.fix_encoding))
+        text, _is_wide, lambda text: where(text, lambda text: text.str.contains(_MOJIBAKE), each(_with_encoding_fixed))
     )
+
+
+def _with_encoding_fixed(text: str) -> str:
+    return "\n".join(map(ftfy.fix_encoding, text.split("\n")))
 
 
 def html_to_text(text: pl.Expr) -> pl.Expr:
     """The text that a reader would see of HTML, with its entities as characters, also where they were escaped twice."""
-    return where(text, lambda text: text.str.contains(MARKUP), each(html_text))
+    return where(
+        text,
+        lambda text: text.str.contains(MARKUP),
+        lambda text: text.map_batches(html_texts, return_dtype=pl.String, is_elementwise=True),
+    )
 
 
 def repair_unicode(text: pl.Expr) -> pl.Expr:
-    """Compose characters (Unicode NFC), and take out characters that have neither width nor meaning.
+    """Compose characters (Unicode NFC), and take out those that have neither width nor meaning, and noncharacters.
 
     U+FFFD stays: it says that something is lost, and where.
     """
-    return where(text, _is_wide, lambda text: text.str.replace_all(_INVISIBLE, "").str.normalize("NFC"))
+    return where(
+        text, _is_wide, lambda text: text.str.replace_all(f"{_INVISIBLE}|{_NONCHARACTERS}", "").str.normalize("NFC")
+    )
 
 
 def remove_control_characters(text: pl.Expr) -> pl.Expr:
     """Take control characters out; those that separate fields become a space, those that separate lines a line end.
 
-    Tab, line feed and carriage return stay.
+    Tab, line feed and carriage return stay. Marks of the direction of writing go: they serve the display alone.
     """
     return where(where(text, _has_ascii_controls, _without_controls), _is_wide, _without_wide_controls)
 
