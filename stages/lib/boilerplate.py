@@ -1,7 +1,7 @@
 """Lines that stand in so many texts of one source that they are its form and not its content: footers, disclaimers.
 
-A line counts once a text. Shares are of all texts of the source; but a text of one line has no boilerplate: where it
-repeats as a whole, it is a duplicate.
+A line counts once a text, and without white space at its ends. Shares are of all texts of the source; but a text of one
+line has no boilerplate: where it repeats as a whole, it is a duplicate.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,9 +18,11 @@ def frequent_lines(
 ) -> pl.DataFrame:
     """Lines, without white space at their ends, of more than a share of the texts of one source.
 
-    Exact, and in memory that does not grow with the rows: a line with a share above `max_document_share` of all texts
-    has one above it in at least one batch. So the first pass collects the lines of which this is true, and the second
-    counts these alone.
+    Exact, in two passes, and in memory that does not grow with the rows. The first finds the lines that may be so many:
+    a line is forgotten as soon as it has no more than this share of the texts since it was first seen, and begins anew
+    where it is seen again. A line that is forgotten at the end has no more than its share in any such stretch, so none
+    in all; and one that is rare is forgotten within `1 / max_document_share` texts of its source. (Manku and Motwani
+    2002, lossy counting, with batches for buckets.) The second counts what is left of them.
 
     Args:
         batches: gives a new iterator over the rows, `source` and `text`, at each call.
@@ -30,20 +32,41 @@ def frequent_lines(
     Returns:
         `BOILERPLATE_SCHEMA`, the most frequent line of each source first.
     """
-    candidates = pl.DataFrame(schema=["source", "line"]).cast(pl.String)
+    seen = pl.DataFrame(schema={"source": pl.String, "key": pl.UInt64, "documents": pl.UInt32, "since": pl.UInt32})
     texts = pl.DataFrame(schema={"source": pl.String, "texts": pl.UInt32})
+    # A little less, so that rounding loses nothing: the share itself is held to at the end.
+    share = max_document_share * (1 - 1e-9)
     for batch in batches():
-        rows = batch.group_by("source").agg(texts=pl.len())
-        frequent = (
-            _line_counts(batch)
-            .join(rows, on="source")
-            .filter(pl.col("documents") > max_document_share * pl.col("texts"))
+        new = (
+            _lines(batch)
+            .unique(["row", "key"])
+            .group_by("source", "key")
+            .agg(documents=pl.len())
+            .join(texts, on="source", how="left")
+            .select("source", "key", "documents", since=pl.col("texts").fill_null(0))
         )
-        candidates = pl.concat([candidates, frequent.select("source", "line")]).unique()
-        texts = pl.concat([texts, rows]).group_by("source").agg(pl.col("texts").sum())
+        texts = (
+            pl.concat([texts, batch.group_by("source").agg(texts=pl.len())])
+            .group_by("source")
+            .agg(pl.col("texts").sum())
+        )
+        seen = (
+            pl.concat([seen, new])
+            .group_by("source", "key")
+            .agg(pl.col("documents").sum(), pl.col("since").min())
+            .join(texts, on="source")
+            .filter(pl.col("documents") > share * (pl.col("texts") - pl.col("since")))
+            .select(seen.columns)
+        )
     counts = pl.DataFrame(schema={"source": pl.String, "line": pl.String, "documents": pl.UInt32})
-    for batch in batches() if candidates.height else ():
-        some = _line_counts(batch).join(candidates, on=["source", "line"], how="semi")
+    for batch in batches() if seen.height else ():
+        some = (
+            _lines(batch)
+            .join(seen, on=["source", "key"], how="semi")
+            .unique(["row", "line"])
+            .group_by("source", "line")
+            .agg(documents=pl.len())
+        )
         counts = pl.concat([counts, some]).group_by("source", "line").agg(pl.col("documents").sum())
     return (
         counts.join(texts, on="source")
@@ -60,29 +83,48 @@ def remove_boilerplate(text: pl.Expr, *, lines: Sequence[str]) -> pl.Expr:
     if not lines:
         return text
     known = pl.Series(lines, dtype=pl.String)
+
+    def without(texts: pl.Series) -> pl.Series:
+        # All lines of all texts at once: a membership test for each text would look at all of `known` each time.
+        kept = (
+            texts.to_frame("text")
+            .with_row_index("row")
+            .select("row", line=pl.col("text").str.split("\n"))
+            .explode("line")
+            .filter(~pl.col("line").str.strip_chars().is_in(known.implode()))
+            .group_by("row")
+            .agg(pl.col("line").str.join("\n"))
+        )
+        rows = pl.DataFrame({"row": range(len(texts))}, schema={"row": pl.UInt32})
+        return rows.join(kept, on="row", how="left", maintain_order="left")["line"].fill_null("")
+
     return where(
         text,
-        lambda text: text.str.contains("\n", literal=True) & text.str.contains_any(known.implode()),
-        lambda text: (
-            text.str.split("\n")
-            .list.eval(pl.element().filter(~pl.element().str.strip_chars().is_in(known.implode())))
-            .list.join("\n")
+        lambda text: text.str.contains("\n", literal=True),
+        lambda text: where(
+            text,
+            lambda text: _has_several_lines(text) & text.str.contains_any(known.implode()),
+            lambda text: text.map_batches(without, return_dtype=pl.String, is_elementwise=True),
         ),
     )
 
 
-def _line_counts(batch: pl.DataFrame) -> pl.DataFrame:
-    """`source`, `line` and the number of texts that have the line, of texts of several lines."""
+def _has_several_lines(text: pl.Expr) -> pl.Expr:
+    """Whether more than one line has something on it; a line end at the end makes no second one."""
+    return text.str.strip_chars().str.contains("\n", literal=True)
+
+
+def _lines(batch: pl.DataFrame) -> pl.DataFrame:
+    """`row`, `source`, `line` and its hash `key`, of every line with something on it, of texts of several lines."""
     return (
         batch.lazy()
         .filter(pl.col("text").str.contains("\n", literal=True))
+        .filter(_has_several_lines(pl.col("text")))
         .with_row_index("row")
         .select("row", "source", line=pl.col("text").str.split("\n"))
         .explode("line")
         .with_columns(pl.col("line").str.strip_chars())
         .filter(pl.col("line") != "")
-        .unique()
-        .group_by("source", "line")
-        .agg(documents=pl.len())
+        .with_columns(key=pl.col("line").hash())
         .collect()
     )
