@@ -3,13 +3,13 @@
 A phone number proves nothing: no check digit, and hardly a form. So what counts is how it is written:
 
 1. with a country code (`+44 (0)20 7946 0958`, `0049-30-123456`), of a length that the country has;
-2. as in North America (`(415) 555-0132`), or with a trunk 0 as in most of the world (`020 7946 0958`, `04.15.39.15.00`);
+2. as in North America (`(415) 555-0132`), or with a trunk 0, as in most of the world (`020 7946 0958`);
 3. in the groups of a few other countries (`98765 43210`, `612 34 56 78`, `(11) 96123-4567`);
 4. without any separator, ten to thirteen digits that begin as phone numbers do (`4155550132`, `9876543210`);
 5. otherwise after a word such as "call" or "Telefon", any seven to fifteen digits.
 
-What follows a word for another number ("order no.", "ISBN", "account") stays, unless it has a country code. So do dates,
-and numbers inside longer ones.
+What follows a word for another number ("order no.", "ISBN", "account") stays, unless it begins with `+`. So do
+dates, and numbers inside longer ones.
 """
 
 import re
@@ -17,32 +17,62 @@ from collections.abc import Callable, Iterator, Sequence
 
 _SPACE = " \u00a0\u2009\u202f"
 _DASH = "\\-\u2010\u2011\u2012\u2013"
-_SEPARATOR = f"(?:[{_SPACE}]{{0,2}}[.{_DASH}/][{_SPACE}]?|[{_SPACE}]{{1,2}})"
+_SEPARATOR = rf"(?:\.|[{_SPACE}]{{0,2}}[{_DASH}/][{_SPACE}]?|[{_SPACE}]{{1,2}})"
 
-_START = re.compile(r"(?<![\w+$€£¥₹#])(?<![0-9][.\-])[(+0-9]")
+_START = re.compile(
+    r"(?<![\w+$€£¥₹#])(?<![0-9][.:\-])"
+    # A sign, or two digits soon; and seven digits not far from each other.
+    r"(?:\(?\+|\(?(?=[0-9]{2})|(?=[0-9][^0-9A-Za-z]{1,3}[0-9]{3}))"
+    r"(?=[^0-9A-Za-z]?[0-9](?:[^0-9A-Za-z]{0,4}[0-9]){6}|1-8)"
+)
 _END = re.compile(rf"(?!\w|[{_DASH}.][0-9]|[€$£%°]|[{_SPACE}]€)(?!(?<![0-9]{{3}}):[0-9])")
 _EXTENSION = re.compile(
-    rf"(?i)[{_SPACE},;]{{0,2}}(?:ext(?:ension|n)?|x|durchwahl|dw|poste|interno|ramal|anexo)[.:={_SPACE}]{{0,2}}[0-9]{{1,6}}(?!\w)"
+    rf"(?i)[{_SPACE},;]{{0,2}}(?:ext(?:ension|n)?|x|durchwahl|dw|poste|interno|ramal|anexo)"
+    rf"[.:={_SPACE}]{{0,2}}[0-9]{{1,6}}(?!\w)"
 )
 _DATE = re.compile(
-    r"[0-9]{1,2}([./\-])[0-9]{1,2}\1(?:19|20)?[0-9]{2}(?![0-9])|(?:19|20)[0-9]{2}([./\-])[0-9]{1,2}\2[0-9]{1,2}(?![0-9])"
+    r"[0-9]{1,2}([./\-])[0-9]{1,2}\1(?:19|20)?[0-9]{2}(?![0-9])"
+    r"|(?:19|20)[0-9]{2}([./\-])[0-9]{1,2}\2[0-9]{1,2}(?![0-9])"
 )
-_YEARS = re.compile(rf"(?:1[5-9]|20)[0-9]{{2}}[{_SPACE}]?[{_DASH}/][{_SPACE}]?(?:1[5-9]|20)[0-9]{{2}}(?![0-9])")
+_YEAR = "(?:1[5-9]|20)[0-9]{2}"
+_YEARS = re.compile(rf"{_YEAR}[{_SPACE}]?[{_DASH}/][{_SPACE}]?{_YEAR}(?![0-9])")
+_DECIMAL = re.compile(r"[0-9]{1,3}\.[0-9]{4,}")
+_FOURS = re.compile(rf"[0-9]{{4}}(?:[{_SPACE}{_DASH}][0-9]{{4}})+")
+_AFTER_FOUR = re.compile(rf"(?<![0-9])[0-9]{{4}}[{_SPACE}{_DASH}]\Z")
 _ZIP_CODE = re.compile(r"[0-9]{5}-[0-9]{4}(?![0-9])")
 
-_CODES = (
-    "1 7 20 27 30 31 32 33 34 36 39 40 41 43 44 45 46 47 48 49 51 52 53 54 55 56 57 58 60 61 62 63 64 65 66 81 82 84 86 90 91 92 "
-    "93 94 95 98 211 212 213 216 218 220 221 222 223 224 225 226 227 228 229 230 231 232 233 234 235 236 237 238 239 240 241 242 "
-    "243 244 245 246 247 248 249 250 251 252 253 254 255 256 257 258 260 261 262 263 264 265 266 267 268 269 290 291 297 298 299 "
-    "350 351 352 353 354 355 356 357 358 359 370 371 372 373 374 375 376 377 378 379 380 381 382 383 385 386 387 389 420 421 423 "
-    "500 501 502 503 504 505 506 507 508 509 590 591 592 593 594 595 596 597 598 599 670 672 673 674 675 676 677 678 679 680 681 "
-    "682 683 685 686 687 688 689 690 691 692 800 808 850 852 853 855 856 870 878 880 881 882 883 886 888 960 961 962 963 964 965 "
-    "966 967 968 970 971 972 973 974 975 976 977 979 992 993 994 995 996 998"
-).split()
-_DIGITS_WITH_CODE = dict.fromkeys(_CODES, (9, 14)) | {
-    **{"1": (11, 11), "7": (11, 11), "31": (9, 11), "32": (10, 11), "33": (11, 11), "34": (11, 11), "39": (8, 13)},
-    **{"41": (11, 11), "43": (8, 15), "44": (11, 12), "46": (9, 12), "48": (11, 11), "49": (8, 15), "55": (11, 13)},
-    **{"61": (8, 12), "81": (11, 12), "86": (11, 13), "91": (11, 14), "354": (10, 10), "372": (10, 11), "500": (8, 8)},
+_CODES = """
+    1 7 20 27 30 31 32 33 34 36 39 40 41 43 44 45 46 47 48 49 51 52 53 54 55 56 57 58 60 61 62 63 64 65 66 81 82 84
+    86 90 91 92 93 94 95 98 211 212 213 216 218 220 221 222 223 224 225 226 227 228 229 230 231 232 233 234 235 236
+    237 238 239 240 241 242 243 244 245 246 247 248 249 250 251 252 253 254 255 256 257 258 260 261 262 263 264 265
+    266 267 268 269 290 291 297 298 299 350 351 352 353 354 355 356 357 358 359 370 371 372 373 374 375 376 377 378
+    379 380 381 382 383 385 386 387 389 420 421 423 500 501 502 503 504 505 506 507 508 509 590 591 592 593 594 595
+    596 597 598 599 670 672 673 674 675 676 677 678 679 680 681 682 683 685 686 687 688 689 690 691 692 800 808 850
+    852 853 855 856 870 878 880 881 882 883 886 888 960 961 962 963 964 965 966 967 968 970 971 972 973 974 975 976
+    977 979 992 993 994 995 996 998
+"""
+_DIGITS_WITH_CODE = dict.fromkeys(_CODES.split(), (9, 14)) | {
+    "1": (11, 11),
+    "7": (11, 11),
+    "31": (9, 11),
+    "32": (10, 11),
+    "33": (11, 11),
+    "34": (11, 11),
+    "39": (8, 13),
+    "41": (11, 11),
+    "43": (8, 15),
+    "44": (11, 12),
+    "46": (9, 12),
+    "48": (11, 11),
+    "49": (8, 15),
+    "55": (11, 13),
+    "61": (8, 12),
+    "81": (11, 12),
+    "86": (11, 13),
+    "91": (11, 14),
+    "354": (10, 10),
+    "372": (10, 11),
+    "500": (8, 8),
 }
 """Country codes, and the least and most digits that a number with it has, code included."""
 
@@ -50,10 +80,13 @@ _INTERNATIONAL = re.compile(
     rf"\((?:\+|00)[1-9][0-9]{{0,2}}\)"
     rf"|(?:\+|00[{_SPACE}]?|011[{_SPACE}{_DASH}])(?:\([1-9][0-9]{{0,2}}\)|[1-9][0-9]{{0,14}}(?![0-9]))"
 )
-_TRUNK = re.compile(rf"(?<![0-9]/)(?:\(0[0-9]{{1,5}}\)|0[0-9]{{1,5}}(?![0-9])|0(?=[{_SPACE}][89][0-9]{{2}}[{_SPACE}]))")
+_TRUNK_CODE = "0(?:[1-9][0-9]{0,4}|0[0-9]{3,4})"
+_TRUNK = re.compile(rf"(?<![0-9]/)(?:\({_TRUNK_CODE}\)|{_TRUNK_CODE}(?![0-9])|0(?=[{_SPACE}][89][0-9]{{2}}[{_SPACE}]))")
 _ANY = re.compile(r"\([0-9]{1,5}\)|[0-9]{1,15}(?![0-9])")
 _GROUP = re.compile(rf"{_SEPARATOR}?\([0-9]{{1,5}}\)|(?:{_SEPARATOR}|(?<=\)))[0-9]{{1,15}}(?![0-9])")
 _MAX_GROUPS = 8
+_MIN_DIGITS = 7
+_MAX_CHARACTERS = 30
 _NOT_AFTER_LIST = rf"(?<![0-9][,/])(?<![0-9]{{3}}[{_SPACE}])"
 
 _AMERICAN = re.compile(
@@ -72,11 +105,11 @@ _AMERICAN = re.compile(
 _OTHER = re.compile(
     rf"""(?x) (?:
       {_NOT_AFTER_LIST} [6-9][0-9]{{4}} [{_SPACE}{_DASH}] [0-9]{{5}}                                    # India
-    | {_NOT_AFTER_LIST} [6-9][0-9]{{2}} (?: (?: [{_SPACE}] [0-9]{{2}} ){{3}} | (?: [.{_DASH}] [0-9]{{2}} ){{3}} )   # Spain
-    | {_NOT_AFTER_LIST} 1[38]00 [{_SPACE}{_DASH}] [0-9]{{2,3}} [{_SPACE}{_DASH}] [0-9]{{3,4}}           # Australia, India
-    | {_NOT_AFTER_LIST} 1[3-9][0-9] ([{_SPACE}{_DASH}]) [0-9]{{4}} \1 [0-9]{{4}}                        # China
+    | {_NOT_AFTER_LIST} [6-9][0-9]{{2}} ([{_SPACE}{_DASH}]) [0-9]{{2}} \1 [0-9]{{2}} \1 [0-9]{{2}}      # Spain
+    | {_NOT_AFTER_LIST} 1[38]00 [{_SPACE}{_DASH}] [0-9]{{2,3}} [{_SPACE}{_DASH}] [0-9]{{3,4}}     # Australia, India
+    | {_NOT_AFTER_LIST} 1[3-9][0-9] ([{_SPACE}{_DASH}]) [0-9]{{4}} \2 [0-9]{{4}}                        # China
     | \( [1-9][0-9] \) {_SEPARATOR}? 9?[0-9]{{4}} [{_DASH}{_SPACE}] [0-9]{{4}}                          # Brazil
-    | {_NOT_AFTER_LIST} [1-9][0-9] [{_SPACE}] 9?[0-9]{{4}} [{_DASH}] [0-9]{{4}}
+    | {_NOT_AFTER_LIST} (?!..[{_SPACE}]{_YEAR}-{_YEAR}) [1-9][0-9] [{_SPACE}] 9?[0-9]{{4}} [{_DASH}] [0-9]{{4}}
     ) (?![0-9])"""
 )
 _BARE = re.compile(
@@ -88,28 +121,34 @@ _BARE = re.compile(
       | 91[6-9][0-9]{9} | 447[0-9]{9}
     ) (?![0-9])"""
 )
-_WORDS_BETWEEN = r"numbers?|numéro|nummer|número|numero|num|nos?|nr|n[°º]|is|was|ist|est|es|my|your|our|the|mine"
-_OTHER_NUMBERS = (
-    "order|invoice|ticket|case|ref|reference|tracking|serial|isbn|issn|ean|upc|gtin|asin|sku|item|part|model|product|account|acct|"
-    "a/c|iban|routing|sort|policy|contract|customer|client|confirmation|booking|reservation|transaction|txn|receipt|bill|claim|"
-    "membership|member|licen[cs]e|passport|vin|imei|po|rma|version|build|id|ids|uuid|timestamp|epoch|tweet|status|zip|batch|lot|"
-    "bug|issue|commit|doi|pmid|vat|tax|card|pin|code|barcode|"
-    "konto|kontonummer|kunde|kundennummer|bestellung|bestellnummer|bestellnr|rechnung|rechnungsnummer|artikel|artikelnummer|"
-    "sendung|sendungsnummer|auftrag|auftragsnummer|vertrag|commande|facture|compte|client|dossier|colis|pedido|factura|cuenta|"
-    "cliente|ordine|fattura|conto"
+_SHAPES = (_AMERICAN, _OTHER, _BARE)
+
+_NO_DIGITS = re.compile("[^0-9]+")
+_LETTER = re.compile(r"[^\W\d_]")
+_WORDS_BETWEEN = r"numbers?|numéro|nummer|número|numero|num|nos?|nr|n[°º]|is|was|ist|est|es"
+_OTHER_NUMBERS = r"""
+    order invoice ticket case ref\.? reference tracking serial isbn issn ean upc gtin asin sku item part model
+    product account acct\.? a/c iban routing sort policy contract customer client confirmation booking reservation
+    transaction txn receipt bill claim membership member licen[cs]e passport vin imei po rma version build id ids
+    uuid timestamp epoch tweet status zip batch lot bug issue commit doi pmid vat tax barcode konto kontonummer
+    kunde kundennummer bestellung bestellnummer bestellnr rechnung rechnungsnummer artikel artikelnummer sendung
+    sendungsnummer auftrag auftragsnummer vertrag commande facture compte dossier colis pedido factura cuenta
+    cliente ordine fattura conto
+"""
+_PHONES = """
+    call dial phones? telephone tel tél téléphone telefon telefonnummer telefono teléfono telefone fon mobile mobil
+    mob cell cellphone cellular handy handynummer fax whatsapp sms text ring reach contact hotline helpline landline
+    rufnummer portable móvil celular cellulare cel ph appelez ruf rufen anrufen
+"""
+_NO_LETTER_BEFORE = r"(?i)(?<![^\W_])"
+_BETWEEN_NUMBER = rf"(?:[\s:=#_\"'(\[\-]|(?:{_WORDS_BETWEEN}|id|code|reference)\.?)*\Z"
+_BETWEEN_PHONE = (
+    rf"(?:[\s:=.,_\"'(\[\-]|{_WORDS_BETWEEN}|my|our|the|us|me|him|her|them|at|on|now|or|via|by|to|back|direct|toll|free|"
+    r"home|work|office|auf|unter|au|al|sie|mich)*\Z"
 )
-_PHONES = (
-    "call|dial|phones?|telephone|tel|tél|téléphone|telefon|telefonnummer|telefono|teléfono|telefone|fon|mobile|mobil|mob|cell|"
-    "cellphone|cellular|handy|handynummer|fax|whatsapp|sms|text|ring|reach|contact|hotline|helpline|landline|rufnummer|portable|"
-    "móvil|celular|cellulare|cel|ph|appelez|ruf|rufen|anrufen"
-)
-_AFTER_OTHER_NUMBER = re.compile(
-    rf"(?i)(?<![^\W_])(?:{_OTHER_NUMBERS})s?(?:[\s:=#.,_\"'(\[\-]|{_WORDS_BETWEEN}|id|code|reference)*\Z"
-)
-_AFTER_PHONE = re.compile(
-    rf"(?i)(?<![^\W_])(?:{_PHONES})(?:[\s:=.,_\"'(\[\-]|{_WORDS_BETWEEN}|us|me|him|her|them|at|on|now|or|via|by|to|back|direct|"
-    r"toll|free|home|work|office|auf|unter|au|al|sie|mich)*\Z"
-)
+_AFTER_OTHER_NUMBER = re.compile(f"{_NO_LETTER_BEFORE}(?:{'|'.join(_OTHER_NUMBERS.split())})s?{_BETWEEN_NUMBER}")
+_AFTER_CARD = re.compile(f"{_NO_LETTER_BEFORE}(?:card|pin|code){_BETWEEN_NUMBER}")
+_AFTER_PHONE = re.compile(f"{_NO_LETTER_BEFORE}(?:{'|'.join(_PHONES.split())}){_BETWEEN_PHONE}")
 _CONTEXT_CHARACTERS = 40
 
 
@@ -141,17 +180,25 @@ def follows_other_number(before: str) -> bool:
 
 def _end_of_number(text: str, at: int) -> int | None:
     """Where the phone number ends that begins at `at`; None if none does."""
-    if end := _longest(text, at, _INTERNATIONAL, _is_international):
+    end = _longest(text, at, _INTERNATIONAL, _is_international) if text[at] in "+(0" else None
+    if end and "+" in text[at : at + 2]:
         return end
+    end = end or next(
+        (end for pattern in _SHAPES if (match := pattern.match(text, at)) and (end := _whole(text, match.end()))), None
+    )
+    if end is None and text[at] in "(0":
+        end = _longest(text, at, _TRUNK, _is_national)
     before = text[max(0, at - _CONTEXT_CHARACTERS) : at]
-    if follows_other_number(before) or _DATE.match(text, at) or _YEARS.match(text, at):
+    has_words = _LETTER.search(before) is not None
+    if end is None and has_words and _AFTER_PHONE.search(before):
+        end = _longest(text, at, _ANY, _is_long_enough)
+    if end is None or _DATE.match(text, at) or _YEARS.match(text, at):
         return None
-    for pattern in (_AMERICAN, _OTHER, _BARE):
-        if (match := pattern.match(text, at)) and (end := _whole(text, match.end())):
-            return end
-    if end := _longest(text, at, _TRUNK, _is_national):
-        return end
-    return _longest(text, at, _ANY, _is_long_enough) if _AFTER_PHONE.search(before) else None
+    if has_words and (_AFTER_OTHER_NUMBER.search(before) or _AFTER_CARD.search(before)):
+        return None
+    if _FOURS.fullmatch(text, at, end) and _AFTER_FOUR.search(before):
+        return None  # the rest of a card number whose check digit is wrong
+    return end
 
 
 def _longest(text: str, at: int, first: re.Pattern[str], accepts: Callable[[Sequence[str]], bool]) -> int | None:
@@ -159,13 +206,15 @@ def _longest(text: str, at: int, first: re.Pattern[str], accepts: Callable[[Sequ
     match = first.match(text, at)
     groups: list[str] = []
     ends: list[int] = []
-    while match and len(groups) < _MAX_GROUPS:
+    while match and len(groups) < _MAX_GROUPS and match.end() - at < _MAX_CHARACTERS:
         groups.append(match.group())
         ends.append(match.end())
         match = _GROUP.match(text, match.end())
-    for count in range(len(groups), 0, -1):
-        if accepts(groups[:count]) and (end := _whole(text, ends[count - 1])):
+    while groups and ends[-1] - at >= _MIN_DIGITS:
+        if accepts(groups) and (end := _whole(text, ends[-1])):
             return end
+        groups.pop()
+        ends.pop()
     return None
 
 
@@ -177,6 +226,8 @@ def _whole(text: str, end: int) -> int | None:
 
 
 def _is_international(groups: Sequence[str]) -> bool:
+    if len(groups) > 1 and (len(_digits(groups[-1:])) < 2 or len(_digits(groups[:1])) > 9):
+        return False
     digits = _digits([group for group in groups if _digits([group]) != "0"])
     digits = digits.removeprefix("011") if groups[0].startswith("011") else digits.removeprefix("00")
     code = next((digits[:length] for length in (1, 2, 3) if digits[:length] in _DIGITS_WITH_CODE), None)
@@ -188,7 +239,7 @@ def _is_international(groups: Sequence[str]) -> bool:
 
 def _is_national(groups: Sequence[str]) -> bool:
     digits, first = _digits(groups), _digits(groups[:1])
-    if len(groups) < 2 or (first[:2] == "00" and (len(first) < 5 or len(digits) < 10)):
+    if len(groups) < 2 or len(digits) < 8 or (first[:2] == "00" and (len(first) < 5 or len(digits) < 10)):
         return False
     gaps = [re.sub("[0-9()]", "", group).strip(_SPACE) for group in groups[1:]]
     if len(set(gaps)) == 1 and len(first) == 2 and all(len(_digits([group])) == 2 for group in groups):
@@ -206,8 +257,9 @@ def _is_national(groups: Sequence[str]) -> bool:
 
 
 def _is_long_enough(groups: Sequence[str]) -> bool:
-    return 7 <= len(_digits(groups)) <= 15 and "".join(groups).count("/") < 2
+    number = "".join(groups)
+    return 7 <= len(_digits(groups)) <= 15 and number.count("/") < 2 and not _DECIMAL.fullmatch(number)
 
 
 def _digits(groups: Sequence[str]) -> str:
-    return re.sub("[^0-9]", "", "".join(groups))
+    return _NO_DIGITS.sub("", "".join(groups))

@@ -1,21 +1,21 @@
 """Rules that replace personal data by placeholders that say what stood there: `<EMAIL>`, `<CARD>`, `<PHONE>`.
 
-With `numbered`, a placeholder carries a number, and the same value within a text gets the same one: `<EMAIL_1>` wrote to
-`<EMAIL_2>`, and `<EMAIL_1>` answered. Case, spaces and other matters of spelling do not count. A text that already has
-`<EMAIL_1>` goes on from 2. No rule finds anything in a placeholder.
+With `numbered`, a placeholder carries a number, and the same value within a text gets the same one: `<EMAIL_1>` wrote
+to `<EMAIL_2>`, and `<EMAIL_1>` answered. Case, spaces and other matters of spelling do not count. A text that already
+has `<EMAIL_1>` goes on from 2. No rule finds anything in a placeholder.
 
 What can prove itself by check digits has to (cards, IBANs, most national numbers); the others must be written as what
 they are (e-mail and IP addresses, URLs, phone numbers), and words before them can say that they are something else: an
 order number, a version.
 
-Order, and why: `redact_url_credentials` first, before the password's end and the host are taken for an e-mail address, and before
-`redact_url` takes the whole for any URL; `redact_email` before `redact_url`, so that a link to write a letter shows as
-what it is; then the kinds with check digits, from the strictest form on: `redact_iban`, `redact_card`,
-`redact_national_number`; then `redact_ip`, whose dots would pass for those of a phone number; `redact_phone` last, for it takes
-numbers of many forms.
+Order, and why: `redact_url_credentials` first, before a password and its host are taken for an e-mail address, and
+the whole for any URL; `redact_email` before `redact_url`, so that an address in a link still shows as one; then the
+kinds with check digits, the strictest form first: `redact_iban`, `redact_card`, `redact_national_number`; then
+`redact_ip`; `redact_phone` last, for it takes numbers of many forms.
 """
 
 import ipaddress
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 
@@ -47,7 +47,7 @@ _LETTERS = (
     "0-9A-Za-z_\u00aa\u00b5\u00ba\u00c0-\u1fff\u2c00-\u2dff\u3040-\ufdcf\ufe70-\ufefc\U00010000-\U0001efff"
     "\U00020000-\U000e0fff"
 )
-"""Letters, digits and marks of any script: what is left without ASCII's punctuation, and the blocks of punctuation and emoji."""
+"""Letters, digits and marks of any script: all but ASCII's punctuation, and the blocks of punctuation and emoji."""
 _LOCAL = f"{_LETTERS}.%+'&\\-"
 _EMAIL_GATE = r"[^ @]@(?:[^ @]+\.[^ @]|\[)"
 _EMAIL = re.compile(
@@ -67,7 +67,8 @@ _URL_TAIL = r"[^\s<>\"]*[^\s<>\"'.,;:!?)\]}…]"
 _URL = (
     rf"(?i)\b(?:https?|ftp)://{_URL_TAIL}|\bwww\.{_URL_TAIL}"
     # An address without its scheme is one when a path follows: bit.ly/x1, but not amazon.com, a name in a sentence.
-    rf"|\b(?:[a-z0-9][a-z0-9\-]*\.)+(?:com|org|net|edu|gov|info|io|ly|me|gl|gd|co|fm|tv|cc|us|uk|de|fr|eu|ca|au|jp)/{_URL_TAIL}"
+    rf"|\b(?:[a-z0-9][a-z0-9\-]*\.)+"
+    rf"(?:com|org|net|edu|gov|info|io|ly|me|gl|gd|co|fm|tv|cc|us|uk|de|fr|eu|ca|au|jp)/{_URL_TAIL}"
 )
 _URL_CREDENTIALS = rf"(?i)\b[a-z][a-z0-9+.\-]*://[^\s/?#<>\"@:]*:[^\s/?#<>\"]+@{_URL_TAIL}"
 _MARK = "\ufdd0"
@@ -81,32 +82,37 @@ _CARD_GATE = r"[0-9]{4}(?:[^0-9A-Za-z]?[0-9]){8}"
 _CARD_GAP = "[ \u00a0\u202f.\u2010-\u2013-]"
 _CARD_START = re.compile(f"(?<![0-9A-Za-z_+$€£])(?=[0-9]{{12,19}}(?![0-9])|[0-9]{{4}}{_CARD_GAP}[0-9]{{3}})")
 _CARD_RUN = re.compile(
-    f"[0-9]{{12,19}}(?![0-9])|[0-9]{{4}}(?:{_CARD_GAP}[0-9]{{3,6}}(?![0-9])){{1,4}}(?:{_CARD_GAP}[0-9]{{1,6}}(?![0-9]))?"
+    f"[0-9]{{12,19}}(?![0-9])"
+    f"|[0-9]{{4}}(?:{_CARD_GAP}[0-9]{{3,6}}(?![0-9])){{1,4}}(?:{_CARD_GAP}[0-9]{{1,6}}(?![0-9]))?"
 )
 _DIGITS = re.compile("[0-9]+")
-_MIN_CARD_DIGITS = 12
 
 _IP_GATE = r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|[0-9A-Fa-f:]:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]|[0-9A-Fa-f]{4}::"
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4 = re.compile(
     rf"(?<![\w.+])(?<![0-9][,:/-])(?<![$€£#§])(?P<value>{_OCTET}(?:\.{_OCTET}){{3}})"
-    r"(?P<network>/(?:3[0-2]|[12]?[0-9])(?![0-9.]))?(?!\w|\.[0-9]|-[A-Za-z0-9]*[A-Za-z])"
+    r"(?P<network>/(?:3[0-2]|[12]?[0-9])(?![0-9]|\.[0-9]))?(?!\w|\.[0-9]|-[A-Za-z0-9]*[A-Za-z])"
 )
 _IPV6 = re.compile(
     r"(?i)(?<![\w:.])(?P<value>[0-9a-f]{0,4}:[0-9a-f]{0,4}:[0-9a-f:]{0,31}(?:(?<=:)[0-9]{1,3}(?:\.[0-9]{1,3}){3})?)"
     r"(?:%[0-9a-z]{1,15})?"
-    r"(?P<network>/[0-9]{1,3}(?![0-9.]))?(?![\w:]|\.[0-9])"
+    r"(?P<network>/[0-9]{1,3}(?![0-9]|\.[0-9]))?(?![\w:]|\.[0-9])"
 )
 _AFTER_VERSION = re.compile(
     r"""(?xi) (?:
-        (?<![^\W_]) (?: v | ver | vers | versions? | releases? | revision | rev | sections? | sect | sec | chapters? | clauses?
-          | paragraphs? | para | articles? | appendix | figure | fig | table | step | build | firmware | drivers? | software | update
-          | upgraded? | downgraded? | patch | oid | abschnitt | kapitel | ziffer | absatz ) \b
-        [^.!?\n0-9]{0,24} (?: v?[0-9]+(?:\.[0-9]+)+ [^0-9\n]{1,8} )*
+        (?<![^\W_])
+        (?: (?: v | ver | vers | versions? | firmware | sections? | chapters? | clauses? | paragraphs? ) \b
+            [^.!?\n0-9]{0,24}
+          | (?: rev | revision | releases? | sect | para | appendix | fig | figure | table | step | build | drivers?
+              | software | update | upgraded? | downgraded? | patch | oid | abschnitt | kapitel | ziffer | absatz ) \b
+            (?: [\s:=\#.(\[] | no\b | number | is\b | to\b | from\b )*
+        )
+        (?: v?[0-9]+(?:\.[0-9]+)+ [^0-9\n.!?]{1,8} )*
       | (?: chrome|chromium|crios|edga?|edge|opr|version|safari|firefox|webkit|webview|browser ) /
       | § [ \u00a0]?
     ) \Z"""
 )
+_VERSION_LETTER = re.compile("[A-Za-z§]")
 _CONTEXT_CHARACTERS = 60
 
 _NATIONAL_GATE = (
@@ -116,12 +122,14 @@ _NATIONAL = re.compile(
     r"""(?xi) (?<![\w+]) (?<![0-9][.,/-]) (?<![$€£#]) (?:
       (?P<us> [0-9]{3} (?P<us_gap>[ -]) [0-9]{2} (?P=us_gap) [0-9]{4} )
     | (?P<us_bare> [0-9]{9} )
-    | (?P<gb> (?! bg|gb|kn|nk|nt|tn|zz ) [a-ceghj-prtw-z] [a-ceghj-nprtw-z] [ ]?[0-9]{2}[ ]?[0-9]{2}[ ]?[0-9]{2}[ ]?[a-d] )
-    | (?P<fr> [12] [ ]? [0-9]{2} [ ]? (?: 0[1-9] | 1[0-2] | [2-9][0-9] ) [ ]? (?: [0-9]{2} | 2[ab] ) [ ]? [0-9]{3} [ ]? [0-9]{3} [ ]? [0-9]{2} )
+    | (?P<gb> (?! bg|gb|kn|nk|nt|tn|zz ) [a-ceghj-prtw-z] [a-ceghj-nprtw-z]
+        [ ]?[0-9]{2}[ ]?[0-9]{2}[ ]?[0-9]{2}[ ]?[a-d] )
+    | (?P<fr> [12] [ ]? [0-9]{2} [ ]? (?: 0[1-9] | 1[0-2] | [2-9][0-9] ) [ ]? (?: [0-9]{2} | 2[ab] )
+        [ ]? [0-9]{3} [ ]? [0-9]{3} [ ]? [0-9]{2} )
     | (?P<es> (?: [0-9]{8} | [xyz] [ -]? [0-9]{7} ) [ -]? [a-hj-np-tv-z] )
     | (?P<it> [a-z]{3} [ ]? [a-z]{3} [ ]? [0-9]{2} [a-ehlmprst] [0-9]{2} [ ]? [a-z][0-9]{3} [ ]? [a-z] )
     | (?P<de> [1-9][0-9] [ ]? [0-9]{3} [ ]? [0-9]{3} [ ]? [0-9]{3} )
-    | (?P<ind> [2-9][0-9]{3} (?P<ind_gap>[ -]?) [0-9]{4} (?P=ind_gap) [0-9]{4} )
+    | (?P<ind> (?<![0-9]{4}[ -]) [2-9][0-9]{3} (?P<ind_gap>[ -]?) [0-9]{4} (?P=ind_gap) [0-9]{4} (?! [ -][0-9]{4} ) )
     | (?P<ch> 756 (?P<ch_gap>[. ]?) [0-9]{4} (?P=ch_gap) [0-9]{4} (?P=ch_gap) [0-9]{2} )
     | (?P<br> [0-9]{3} \. [0-9]{3} \. [0-9]{3} - [0-9]{2} )
     ) (?! \w | [.,-][0-9] )"""
@@ -183,8 +191,9 @@ def redact_card(text: pl.Expr, *, numbered: bool) -> pl.Expr:
 def redact_national_number(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     """Replace national numbers of people that have a strict form or check digits by `<NATIONAL_NUMBER>`.
 
-    United States (SSN, with its hyphens), United Kingdom (NINO), France (NIR), Spain (DNI, NIE), Italy (codice fiscale),
-    Germany (tax identification number), India (Aadhaar), Switzerland (AHV), Brazil (CPF, with its dots).
+    United States (SSN, with hyphens or spaces, or after "SSN"), United Kingdom (NINO), France (NIR), Spain (DNI, NIE),
+    Italy (codice fiscale), Germany (tax identification number), India (Aadhaar), Switzerland (AHV), Brazil (CPF, with
+    its dots).
     """
     return _redacted(text, "NATIONAL_NUMBER", _NATIONAL_GATE, _national_numbers, numbered)
 
@@ -287,17 +296,22 @@ def _cards(text: str) -> Iterator[_Found]:
 def _card_from(text: str, at: int) -> _Found | None:
     """The longest card number of whole groups of digits that begins here; None if none does."""
     run = _CARD_RUN.match(text, at)
-    ends = [match.end() for match in _DIGITS.finditer(text, at, run.end())] if run else []
-    for place in range(len(ends) - 1, -1, -1):
-        after = text[ends[place] : ends[place] + 1]
-        digits = re.sub("[^0-9]", "", text[at : ends[place]])
-        if after.isalnum() or after == "_" or len(digits) < _MIN_CARD_DIGITS:
+    if run is None:
+        return None
+    ends = [match.end() for match in _DIGITS.finditer(run.group())]
+    digits = [run.group()[: ends[0]]]
+    for start, end in itertools.pairwise(ends):
+        digits.append(digits[-1] + run.group()[start + 1 : end])
+    for end, number in zip(reversed(ends), reversed(digits), strict=True):
+        if not 12 <= len(number) <= 19 or not is_card(number):
             continue
-        if not is_card(digits):
+        after = text[at + end : at + end + 1]
+        if after.isalnum() or after == "_":
             continue
-        if is_rare_card_length(digits) and follows_other_number(text[max(0, at - _CONTEXT_CHARACTERS) : at]):
+        bare = is_rare_card_length(number) and len(number) == end
+        if bare and follows_other_number(text[max(0, at - _CONTEXT_CHARACTERS) : at]):
             continue
-        return at, ends[place], digits
+        return at, at + end, number
     return None
 
 
@@ -325,23 +339,24 @@ def _ip_addresses(text: str) -> Iterator[_Found]:
 
 def _ipv4_addresses(text: str) -> Iterator[_Found]:
     for match in _IPV4.finditer(text):
-        if not _AFTER_VERSION.search(text, max(0, match.start() - _CONTEXT_CHARACTERS), match.start()):
+        before = text[max(0, match.start() - _CONTEXT_CHARACTERS) : match.start()]
+        if not (_VERSION_LETTER.search(before) and _AFTER_VERSION.search(before)):
             yield match.start(), match.end(), match["value"]
 
 
 def _ipv6_addresses(text: str) -> Iterator[_Found]:
     for match in _IPV6.finditer(text):
-        value = match["value"]
+        value, end = match["value"], match.end()
+        if value[-1] == ":" and value[-2] != ":" and end == match.end("value"):
+            value, end = value[:-1], end - 1  # the sentence's colon
         try:
             address = ipaddress.IPv6Address(value)
         except ValueError:
-            # A colon that belongs to the sentence: "fe80::1:"
             continue
         groups = [group for group in value.split(":") if group]
-        is_short = "::" in value and len(groups) < 3
-        if value != "::1" and is_short and (not re.search("[0-9]", value) or max(map(len, groups), default=0) < 3):
-            continue
-        yield match.start(), match.end(), address.compressed
+        is_time_or_name = len(groups) < 3 and (not re.search("[0-9]", value) or max(map(len, groups), default=0) < 3)
+        if value == "::1" or not ("::" in value and is_time_or_name):
+            yield match.start(), end, address.compressed
 
 
 def _phones(text: str) -> Iterator[_Found]:
