@@ -3,6 +3,7 @@
 
 import time
 
+import ftfy
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -27,10 +28,17 @@ FIRES = [
     ("repair_mojibake", "Iâ€™m at the cafÃ©", "I’m at the café"),
     ("repair_mojibake", "ðŸ˜€ 5 â‚¬, Â£5", "😀 5 €, £5"),
     ("repair_mojibake", "Ð¿Ñ€Ð¸Ð²ÐµÑ‚", "привет"),
+    ("repair_mojibake", "Ã  bientÃ´t, voilÃ  tout", "à bientôt, voilà tout"),
+    ("repair_mojibake", "\x93yes\x94 it\x92s\x85", "“yes” it’s…"),
+    ("repair_mojibake", "It‚Äôs a caf√©", "It’s a café"),
+    ("repair_mojibake", "Iâ\x80\x99m Ãƒ\u00a9lite", "I’m élite"),
+    ("repair_mojibake", "good “quotes” and 中文\nbad cafÃ©", "good “quotes” and 中文\nbad café"),
     ("html_to_text", "you &amp; <b>me</b> &lt;3", "you & me <3"),
     ("html_to_text", "one<br>two", "one\ntwo"),
     ("repair_unicode", "cafe\u0301", "café"),
     ("repair_unicode", "\ufefffree\u200bze so\u00adft", "freeze soft"),
+    ("repair_unicode", "a\ufffeb\uffffc\ufdd0d\U0001ffffe\U0010fffff", "abcdef"),
+    ("remove_control_characters", "a\u200eb\u200fc\u061cd", "abcd"),
     ("remove_control_characters", "a\x00b\x07c\x7fd\x9b", "abcd"),
     ("remove_control_characters", "a\x0bb\x0cc\x85d", "a b c d"),
     ("remove_control_characters", "a\u202eb\u2066c", "abc"),
@@ -42,8 +50,13 @@ FIRES = [
 
 LEAVES = [
     ("repair_mojibake", "São Paulo, MÜNCHEN, naïve façade — “ok”, Tiếng Việt, Привет, Ünal, £5, Ç“x”, 😀, voilà"),
+    (
+        "repair_mojibake",
+        "A IRMÃ DE JOÃO COMEU PÃO E MAÇÃ — «à la carte» Čeština, Łódź, Ελλάδα, İstanbul, שלום, سلام, ไทย",
+    ),
+    ("repair_mojibake", "Tôi là người Việt Nam. Đã “xong”! 5 °C ±2 µm ½ kg, 10 € • ©2020 Foo™ L’Été"),
     ("html_to_text", "I <3 you, a < b, b > c, List<int> <EMAIL> AT&T ?a=1&copy=2"),
-    ("repair_unicode", "👩\u200d👩\u200d👧 \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 é \ufffd"),
+    ("repair_unicode", "👩\u200d👩\u200d👧 \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 é \ufffd ❤️ 🏴󠁧󠁢󠁥󠁮󠁧󠁿"),
     ("remove_control_characters", "a\tb\nc\r\nd é ñ £ \u00a0"),
     ("remove_quoted_replies", "> 5 stars for this\tphone, a > b"),
     ("remove_quoted_replies", "3 > 2\nand b > a"),
@@ -121,18 +134,30 @@ def test_it_comes_to_rest(rule: str, text: str) -> None:
     assert apply(rule, seen) == seen
 
 
+@given(
+    st.lists(
+        st.sampled_from([*PIECES, "Ã ", "Â ", "√©", "\x93", "ÐŸ", "ГўВЂВ", "¹", "é", "“"]) | st.text(max_size=3),
+        max_size=8,
+    )
+)
+def test_the_gate_lets_all_mojibake_through(pieces: list[str]) -> None:
+    for line in "".join(pieces).split("\n"):
+        assert apply("repair_mojibake", line) == ftfy.fix_encoding(line)
+
+
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(
-    "piece", ["a", "\n", "Ã©", "\x00", "\u2028", "e\u0301", "\u200b", "> x\n", "-- \n", "Buy now at ", "<b>"]
+    "piece",
+    ["a", "\n", "Ã©", "\x00", "\u2028", "e\u0301", "\u200b", "> x\n", "-- \n", "Buy now at ", "<b>", "ØªÙ", "xÃ é"],
 )
 def test_a_megabyte_in_one_cell_ends_soon(rule: str, piece: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     apply(rule, piece * (1_000_000 // len(piece)))
-    assert time.monotonic() - started < 20  # quadratic would be minutes
+    assert time.process_time() - started < 20  # ftfy takes six seconds for the worst; quadratic would be minutes
 
 
 def test_a_pattern_that_backtracks_elsewhere_is_linear_here() -> None:
     rule = with_settings(noise_rules.remove_matches, {"patterns": ["(a+)+$"]})
-    started = time.monotonic()
+    started = time.process_time()
     pl.DataFrame({"text": ["a" * 1_000_000 + "!"]}).select(rule(pl.col("text")))
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 2
