@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import polars as pl
 
+from stages.lib.placeholders import PLACEHOLDER
+
 if TYPE_CHECKING:
     from faker import Faker
 
@@ -38,7 +40,6 @@ PROVIDERS = [
 ]
 
 DECOY = "decoy"
-PLACEHOLDER = re.compile(r"<([A-Z][A-Z_]*?)(?:_[0-9]+)?>")
 
 LEADS = {
     "email": ("", "mail me at ", "e-mail: ", "mailto:", "from ", "Contact "),
@@ -92,7 +93,7 @@ def plant(texts: pl.Series, rows_per_kind: int, seed: int) -> Planted:
     draws = np.random.default_rng(seed)
     fakers = _fakers(seed)
     makers = _makers(fakers, draws)
-    hosts = texts.filter(~texts.str.contains(PLACEHOLDER.pattern)).to_list() or [""]
+    hosts = texts.filter(~texts.str.contains(PLACEHOLDER)).to_list() or [""]
     planted, kinds, starts, ends = [], [], [], []
     for kind, make in makers.items():
         for number in range(rows_per_kind):
@@ -153,16 +154,14 @@ def _with_interval(name: str, hits: int, trials: int) -> dict[str, float]:
 
 def _replaced_spans(before: str, after: str) -> list[tuple[str, int, int]]:
     """Kind, start and end in `before` of what the new placeholders of `after` stand for."""
-    pieces = PLACEHOLDER.split(after)
-    kept, names = pieces[::2], pieces[1::2]
-    pattern = "(.+?)".join(re.escape(piece) for piece in kept)
-    match = re.fullmatch(pattern, before, re.DOTALL)
+    kept, names = re.split(PLACEHOLDER, after), re.findall(PLACEHOLDER, after)
+    match = re.fullmatch("(.+?)".join(map(re.escape, kept)), before, re.DOTALL)
     if match is None:
         return []
     return [
-        (name.lower(), *match.span(group))
+        (re.sub("_?[0-9]*>|<", "", name).lower(), *match.span(group))
         for group, name in enumerate(names, start=1)
-        if not PLACEHOLDER.fullmatch(match[group])
+        if not re.fullmatch(PLACEHOLDER, match[group])
     ]
 
 

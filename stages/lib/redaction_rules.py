@@ -37,6 +37,7 @@ from stages.lib.check_digits import (
 )
 from stages.lib.gate import each, where
 from stages.lib.phone_numbers import follows_other_number, key_of, phone_numbers
+from stages.lib.placeholders import placeholders
 
 _Found = tuple[int, int, str]
 """Where a value begins and ends in a text, and what makes it the same as another."""
@@ -224,8 +225,8 @@ def _redacted_by_pattern(text: pl.Expr, kind: str, pattern: str, literal: str | 
 
     def between_marks(text: str) -> str:
         parts = text.split(_MARK)
-        number = _numbers(text, kind)
-        return "".join(number(part) if place % 2 else part for place, part in enumerate(parts))
+        name_of = placeholders(text, kind, numbered)
+        return "".join(name_of(part) if place % 2 else part for place, part in enumerate(parts))
 
     def change(some: pl.Expr) -> pl.Expr:
         return each(between_marks)(marked(some)) if numbered else some.str.replace_all(pattern, f"<{kind}>")
@@ -241,23 +242,16 @@ def _redacted_by_pattern(text: pl.Expr, kind: str, pattern: str, literal: str | 
 
 def _replaced(text: str, kind: str, find: Callable[[str], Iterable[_Found]], numbered: bool) -> str:
     """A text with a placeholder for each value; again, as long as one that is gone leaves another free to be found."""
-    number = _numbers(text, kind)
+    name_of = placeholders(text, kind, numbered)
     for _ in range(_MAX_ROUNDS):
         pieces, at = [], 0
         for start, end, key in find(text):
-            pieces += [text[at:start], number(key) if numbered else f"<{kind}>"]
+            pieces += [text[at:start], name_of(key)]
             at = end
         if not pieces:
             break
         text = "".join([*pieces, text[at:]])
     return text
-
-
-def _numbers(text: str, kind: str) -> Callable[[str], str]:
-    """From a value to its placeholder, numbered from after the last that the text has."""
-    last = max((int(number) for number in re.findall(f"<{kind}_([0-9]{{1,9}})>", text)), default=0)
-    numbers: dict[str, int] = {}
-    return lambda key: f"<{kind}_{numbers.setdefault(key, last + len(numbers) + 1)}>"
 
 
 def _emails(text: str) -> Iterator[_Found]:
