@@ -439,6 +439,30 @@ def test_a_kill_in_the_middle_leaves_no_output(workplace: Path, repository: Path
     assert sorted(path.name for path in Path("data").iterdir()) == ["clean", "ingested"]
 
 
+def test_hostile_cells_are_rejected_or_cleaned_and_never_hang(workplace: Path) -> None:
+    hostile = {
+        "too_long": "x" * 10_000_000,
+        "nested": "<div>" * 10_000 + "nested deep inside" + "</div>" * 10_000,
+        "tags": "<b " * 100_000 + "unfinished",
+        "entities": "&" + "amp;" * 100_000 + "lt;",
+        "mails": "a@" * 100_000,
+        "digits": "4111 " * 50_000,
+        "quotes": "> quote\n" * 50_000,
+        "invisible": "\u200b\u202e" * 50_000 + "seen after all",
+        "noncharacters": "half \ufffd of it \ufdd0\uffff\U0010ffff is odd",
+    }
+    checks = {"text": {"allowed": None, "pattern": None, "max_characters": 1_000_000}}
+    rules = dict.fromkeys([*clean.RULES, clean.BOILERPLATE], True)
+    started = time.monotonic()
+    metrics = run([(name, text, "x") for name, text in hostile.items()], rules=rules, checks=checks)
+    assert time.monotonic() - started < 120  # seconds; anything quadratic would take hours
+    assert metrics["removed"]["text_max_characters"] == 1
+    texts = dict(read("records").select("id", "text").rows())
+    assert texts["nested"] == "nested deep inside"
+    assert texts["invisible"] == "seen after all"
+    assert metrics["removed"]["unsettled"] == 0
+
+
 def test_every_rule_stands_in_the_params_and_in_the_docs_in_the_same_order(repository: Path) -> None:
     in_params = list(yaml.safe_load((repository / "params.yaml").read_text())["clean"]["rules"])
     documented = re.findall(r"^\| `(\w+)` \|", (repository / "docs/cleaning.md").read_text(), re.MULTILINE)
