@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+
 from tests.mini_wordnet import write_mini_wordnet
 
 GOOD = ["good", "great", "love", "happy", "fast", "works", "cheap"]

@@ -241,7 +241,16 @@ def test_stages_need_no_more_than_they_declare_and_write_no_more(hermetic_run: R
 def test_no_row_disappears(hermetic_run: Run) -> None:
     import json
 
-    for name in ("ingest", "clean", "embed", "semantic_duplicates", "annotation_qa", "split", "label_errors", "augment"):
+    for name in (
+        "ingest",
+        "clean",
+        "embed",
+        "semantic_duplicates",
+        "annotation_qa",
+        "split",
+        "label_errors",
+        "augment",
+    ):
         metrics = json.loads((hermetic_run.store / f"metrics/{name}.json").read_text())
         assert metrics["rows_in"] == metrics["rows_out"] + sum(metrics["removed"].values()), name
 

@@ -1,4 +1,4 @@
-"""Work through a Parquet file in batches of rows, in order, on several threads, in memory that does not grow with it."""
+"""Work through a table in batches of rows, in order, on several threads, in memory that does not grow with it."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator

@@ -41,8 +41,8 @@ class Settled:
     """Texts after the chain.
 
     Attributes:
-        texts: cleaned, in the order of the rows that were given; a row that did not settle is as its last pass left it.
-        changed: `REMOVED_SCHEMA`, a line for each row, pass and rule that changed it, in the order in which it happened.
+        texts: cleaned, in the order of the rows that were given; one that did not settle is as its last pass left it.
+        changed: `REMOVED_SCHEMA`, a line for each row, pass and rule that changed it, in the order of time.
         unsettled: positions of the rows that still changed in the last pass.
     """
 

@@ -104,7 +104,7 @@ def test_a_folder_that_is_not_there_is_told(model: Path, tmp_path: Path) -> None
 
 
 def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(names.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"presidio_analyzer and spacy, not installed; .*pip install \.\[names\]"):
         name_redactor("anything", "en", False)
 

@@ -1,5 +1,6 @@
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -36,14 +37,13 @@ def test_results_come_in_the_order_of_the_items_whichever_ends_first() -> None:
 def test_no_more_items_are_taken_than_are_worked_on() -> None:
     taken, lock = [], threading.Lock()
 
-    def items() -> object:
+    def items() -> Iterator[int]:
         for number in range(20):
             with lock:
                 taken.append(number)
             yield number
 
-    results = mapped_in_order(lambda number: number, items(), workers=2)  # type: ignore[arg-type]
-    next(results)
+    next(mapped_in_order(lambda number: number, items(), workers=2))
     assert len(taken) <= 3
 
 
