@@ -79,8 +79,8 @@ def _engine(model: str, language: str) -> Any:
     of_spacy = (folder / "meta.json").is_file() or spacy.util.is_package(model)
     if not of_spacy and not (folder / "config.json").is_file():
         raise InputError(
-            f"params.yaml: `clean.names.model` = {model!r}: neither an installed spaCy package nor a folder with a model "
-            "of spaCy (meta.json) or transformers (config.json); nothing is downloaded, so put one there"
+            f"params.yaml: `clean.names.model` = {model!r}: neither an installed spaCy package nor a folder with a "
+            "model of spaCy (meta.json) or transformers (config.json); nothing is downloaded, so put one there"
         )
     try:
         if of_spacy:

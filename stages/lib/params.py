@@ -31,8 +31,8 @@ def _compiled(pattern: str) -> str:
     except pl.exceptions.ComputeError as error:
         reason = str(error).split("\n\n")[0].splitlines()[-1].removeprefix("error: ")
         raise ValueError(
-            f"no regular expression that Polars can use: {reason}; there are no look-around and back-references, so that "
-            "its time is linear in the text"
+            f"no regular expression that Polars can use: {reason}; there are no look-around and back-references, so "
+            "that its time is linear in the text"
         ) from None
     return pattern
 
