@@ -12,6 +12,7 @@ Both carry Wilson's 95% interval (Wilson 1927).
 
 import itertools
 import math
+import random
 import re
 import string
 from collections.abc import Callable, Sequence
@@ -229,8 +230,8 @@ def _makers(fakers: dict[str, "Faker"], draws: np.random.Generator) -> dict[str,
         french = str(fakers["fr_FR"].ssn())
         makers = (
             us.ssn,
-            fakers["es_ES"].nif,
-            fakers["es_ES"].nie,
+            lambda: _with_seed(fakers["es_ES"].nif, int(draws.integers(2**32))),
+            lambda: _with_seed(fakers["es_ES"].nie, int(draws.integers(2**32))),
             fakers["it_IT"].ssn,
             fakers["pt_BR"].cpf,
             fakers["de_CH"].ssn,
@@ -318,6 +319,15 @@ def _decoy(number: int, faker: "Faker", draws: np.random.Generator) -> str:
         lambda: f"{faker.word()}.{faker.word()}",
     )
     return makers[number % len(makers)]()
+
+
+def _with_seed(make: Callable[[], str], seed: int) -> str:
+    """A value of Faker's Spanish provider, which draws from Python's own generator, not from the one that was seeded."""
+    before = random.getstate()
+    random.seed(seed)
+    value = make()
+    random.setstate(before)
+    return value
 
 
 def _one_of(options: Sequence[T], draws: np.random.Generator) -> T:
