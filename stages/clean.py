@@ -29,7 +29,7 @@ from typing import Annotated, Any, Literal
 import dataframely as dy
 import numpy as np
 import polars as pl
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from stages.lib import noise_rules, normalisation_rules, redaction_rules
 from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, write_parquet
@@ -92,11 +92,18 @@ class CheckParams(Params):
     max_characters: Annotated[int, Field(ge=1)] | None
 
 
+def _matches_something(pattern: str) -> str:
+    """The pattern, unless it matches where there is nothing, as `a*` does."""
+    if pl.select(pl.lit("").str.contains(pattern)).item():
+        raise ValueError("it matches the empty text; write `+` for `*`, or name what is to go")
+    return pattern
+
+
 class RuleSettings(Params):
     """Block `clean.rule_settings`: the keyword arguments of rules, by name."""
 
     numbered: bool
-    patterns: list[Pattern]
+    patterns: list[Annotated[Pattern, AfterValidator(_matches_something)]]
     word_table: Annotated[str, Field(min_length=1)]
     day_first: bool | None
     dollar_is: Annotated[str, Field(pattern="^[A-Z]{3}$")] | None

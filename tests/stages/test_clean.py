@@ -349,6 +349,7 @@ def test_an_unknown_rule_lists_the_known_ones(workplace: Path) -> None:
         ({"rules": {"redact_url": ["tweets"]}}, "no source 'tweets'; there are ['s']"),
         ({"rules": {"redact_names": True}}, "the rule redact_names needs `names`"),
         ({"rule_settings": SECTION["rule_settings"] | {"patterns": ["(?=x)y"]}}, "(?=x)y"),
+        ({"rule_settings": SECTION["rule_settings"] | {"patterns": ["a*"]}}, "matches the empty text"),
         ({"rule_settings": SECTION["rule_settings"] | {"word_table": "none.csv"}}, "none.csv"),
         ({"missing": {"label": "keep"}}, "must say what becomes of rows without a label"),
         ({"missing": {"label": "drop", "colour": "mode"}}, "`clean.missing.colour`"),
