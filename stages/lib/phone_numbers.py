@@ -135,15 +135,15 @@ _OTHER_NUMBERS = r"""
     sendungsnummer auftrag auftragsnummer vertrag commande facture compte dossier colis pedido factura cuenta
     cliente ordine fattura conto
 """
-_PHONES = """
+_PHONES = r"""
     call dial phones? telephone tel tél téléphone telefon telefonnummer telefono teléfono telefone fon mobile mobil
     mob cell cellphone cellular handy handynummer fax whatsapp sms text ring reach contact hotline helpline landline
-    rufnummer portable móvil celular cellulare cel ph appelez ruf rufen anrufen
+    rufnummer my\snumber portable móvil celular cellulare cel ph appelez ruf rufen anrufen
 """
 _NO_LETTER_BEFORE = r"(?i)(?<![^\W_])"
 _BETWEEN_NUMBER = rf"(?:[\s:=#_\"'(\[\-]|(?:{_WORDS_BETWEEN}|id|code|reference)\.?)*\Z"
 _BETWEEN_PHONE = (
-    rf"(?:[\s:=.,_\"'(\[\-]|{_WORDS_BETWEEN}|my|our|the|us|me|him|her|them|at|on|now|or|via|by|to|back|direct|toll|free|"
+    rf"(?:[\s:=.,_\"'(<\[\-]|{_WORDS_BETWEEN}|my|our|the|us|me|him|her|them|at|on|now|or|via|by|to|back|direct|toll|free|"
     r"home|work|office|auf|unter|au|al|sie|mich)*\Z"
 )
 _AFTER_OTHER_NUMBER = re.compile(f"{_NO_LETTER_BEFORE}(?:{'|'.join(_OTHER_NUMBERS.split())})s?{_BETWEEN_NUMBER}")

@@ -322,7 +322,7 @@ def _decoy(number: int, faker: "Faker", draws: np.random.Generator) -> str:
 
 
 def _with_seed(make: Callable[[], str], seed: int) -> str:
-    """A value of Faker's Spanish provider, which draws from Python's own generator, not from the one that was seeded."""
+    """A value of Faker's Spanish provider, which draws from Python's own generator, not from its seeded one."""
     before = random.getstate()
     random.seed(seed)
     value = make()

@@ -83,6 +83,7 @@ FIRES = [
     ("phone", "98765 43210 612 34 56 78 (11) 96123-4567", "<PHONE> <PHONE> <PHONE>"),
     ("phone", "206.269.0743x9150 (415) 555-0132 ext. 5; tel:+1-201-555-0123;ext=12", "<PHONE> <PHONE>; tel:<PHONE>"),
     ("phone", "call 555-0132, tel 5550132, Tel.030 1234567", "call <PHONE>, tel <PHONE>, Tel.<PHONE>"),
+    ("phone", "Tel: <1520849045>, my number is 1325909717", "Tel: <<PHONE>>, my number is <PHONE>"),
     ("phone", "FAX: 030/12 34 56-78\tWHATSAPP 447700900123", "FAX: <PHONE>\tWHATSAPP <PHONE>"),
 ]
 
