@@ -20,13 +20,11 @@ a few batches, and for the duplicates the texts and their signatures.
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import dataframely as dy
 import numpy as np
 import polars as pl
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -36,17 +34,15 @@ from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, writ
 from stages.lib.boilerplate import BOILERPLATE_SCHEMA, frequent_lines, remove_boilerplate
 from stages.lib.errors import InputError, run_stage
 from stages.lib.gate import Rule
-from stages.lib.language import is_foreign
-from stages.lib.names import name_redactor
+from stages.lib.names import name_redactor, redact_names
 from stages.lib.near_duplicates import near_duplicate_groups
 from stages.lib.params import Params, Pattern, load_params
 from stages.lib.planted_pii import plant, score
-from stages.lib.progress import progress
 from stages.lib.randomness import derived_seed, generator
-from stages.lib.record_checks import ColumnCheck, check_records, fill_missing, is_missing, record_schema
-from stages.lib.row_batches import batch_count, joined_parts, mapped_in_order, row_batches, write_part
-from stages.lib.rule_chain import ScopedRule, apply_rules, public_functions, with_settings
-from stages.lib.token_lengths import longer_than
+from stages.lib.record_checks import ColumnCheck, is_missing
+from stages.lib.row_batches import joined_parts, row_batches, write_part
+from stages.lib.row_cleaning import cleaned, prepared, usable, write_cleaned
+from stages.lib.rule_chain import ScopedRule, public_functions, with_settings
 from stages.lib.word_table import read_word_table
 
 INPUT = Path("data/ingested")
@@ -182,21 +178,6 @@ class CleanParams(Params):
         return self
 
 
-@dataclass(frozen=True)
-class Batch:
-    """What has become of a batch of rows.
-
-    Attributes:
-        records: the rows that go on.
-        changed: `REMOVED_SCHEMA`.
-        removed: `REMOVED_SCHEMA`.
-    """
-
-    records: pl.DataFrame
-    changed: pl.DataFrame
-    removed: pl.DataFrame
-
-
 def chosen_rules(params: CleanParams, sources: Sequence[str]) -> list[ScopedRule]:
     """The rules that are on, in the order of the params; `remove_boilerplate` does not know its lines yet.
 
@@ -206,6 +187,7 @@ def chosen_rules(params: CleanParams, sources: Sequence[str]) -> list[ScopedRule
     settings = params.rule_settings.model_dump() | {
         "word_table": read_word_table(Path(params.rule_settings.word_table))
     }
+    numbered = params.rule_settings.numbered
     chosen = []
     for name, where in params.rules.items():
         if not where:
@@ -217,18 +199,14 @@ def chosen_rules(params: CleanParams, sources: Sequence[str]) -> list[ScopedRule
         scope = None if where is True else frozenset(where)
         rule: Rule
         if name == NAMES and params.names:
-            rule = in_series(name_redactor(params.names.model, params.names.language, params.rule_settings.numbered))
+            name_redactor(params.names.model, params.names.language, numbered)  # says now what is wrong with the model
+            rule = partial(redact_names, model=params.names.model, language=params.names.language, numbered=numbered)
         elif name == BOILERPLATE:
             rule = partial(remove_boilerplate, lines=())
         else:
             rule = with_settings(RULES[name], settings)
         chosen.append(ScopedRule(name, rule, scope))
     return chosen
-
-
-def in_series(function: Callable[[pl.Series], pl.Series]) -> Rule:
-    """A function of a whole column as a rule."""
-    return lambda text: text.map_batches(function, return_dtype=pl.String, is_elementwise=True)
 
 
 def with_boilerplate(rules: Sequence[ScopedRule], lines: pl.DataFrame) -> list[ScopedRule]:
@@ -246,83 +224,6 @@ def with_boilerplate(rules: Sequence[ScopedRule], lines: pl.DataFrame) -> list[S
     return [*rules[:at], *fitted, *rules[at + 1 :]]
 
 
-def prepared(
-    records: pl.DataFrame, schema: type[dy.Schema], values: Mapping[str, str], removals: Mapping[str, str]
-) -> Batch:
-    """Rows whose values are in order and not missing; see `check_records` and `fill_missing`."""
-    checked = check_records(records, schema)
-    filled = fill_missing(checked.records, values, removals)
-    return Batch(filled.records, filled.changed, pl.concat([checked.removed, filled.removed]))
-
-
-def cleaned(records: pl.DataFrame, rules: Sequence[ScopedRule]) -> Batch:
-    """Rows with clean texts; those that the rules never leave alone are removed as `unsettled`."""
-    settled = apply_rules(records, rules)
-    is_unsettled = pl.Series(range(records.height), dtype=pl.UInt32).is_in(settled.unsettled.implode())
-    after = records.with_columns(text=settled.texts)
-    return Batch(
-        records=after.filter(~is_unsettled),
-        changed=settled.changed,
-        removed=as_removed(after.filter(is_unsettled).with_columns(rule=pl.lit("unsettled"))),
-    )
-
-
-def usable(records: pl.DataFrame, params: CleanParams) -> Batch:
-    """Rows that are neither empty, nor too short or long, nor in another language; the first rule that fits counts."""
-    length = pl.col("text").str.len_chars()
-    rule = (
-        pl.when(length == 0)
-        .then(pl.lit("empty_text"))
-        .when(length < params.min_characters)
-        .then(pl.lit("min_characters"))
-        .when(length > params.max_characters)
-        .then(pl.lit("max_characters"))
-    )
-    tokens = longer_than(records["text"], Path(params.max_tokens.tokenizer), params.max_tokens.tokens)
-    rule = rule.when(tokens).then(pl.lit("max_tokens"))
-    if params.languages:
-        rule = rule.when(is_foreign(records["text"], **params.languages.model_dump())).then(pl.lit("language"))
-    marked = records.with_columns(rule=rule)
-    return Batch(
-        records=marked.filter(pl.col("rule").is_null()).drop("rule"),
-        changed=pl.DataFrame(schema=REMOVED_SCHEMA),
-        removed=as_removed(marked.filter(pl.col("rule").is_not_null())),
-    )
-
-
-def as_removed(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows with `rule` in the form of `REMOVED_SCHEMA`."""
-    return rows.select("id", "rule", before="text", after=pl.lit(None, pl.String))
-
-
-def in_turn(records: pl.DataFrame, steps: Sequence[Callable[[pl.DataFrame], Batch]]) -> Batch:
-    """What several steps do to a batch, each to the rows that the one before lets through."""
-    done = Batch(records, pl.DataFrame(schema=REMOVED_SCHEMA), pl.DataFrame(schema=REMOVED_SCHEMA))
-    for step in steps:
-        new = step(done.records)
-        done = Batch(new.records, done.changed.vstack(new.changed), done.removed.vstack(new.removed))
-    return done
-
-
-def write_batches(
-    batches: Iterable[pl.DataFrame], count: int, steps: Sequence[Callable[[pl.DataFrame], Batch]], parts: Path, run: int
-) -> None:
-    """Put every batch through the steps, on as many threads as Polars has, and write what comes out as parts.
-
-    Args:
-        batches: in order.
-        count: how many there are.
-        steps: what is done to each.
-        parts: gets parts of the tables `records-<run>`, `changed` and `removed`.
-        run: number of this run over the rows.
-    """
-    results = mapped_in_order(partial(in_turn, steps=steps), batches, pl.thread_pool_size())
-    for number, batch in enumerate(progress(results, f"clean, run {run}", count, "batch")):
-        write_part(batch.records, parts / f"records-{run}", 0, number)
-        write_part(batch.changed, parts / "changed", run, number)
-        write_part(batch.removed.with_columns(kept_id=pl.lit(None, pl.String)), parts / "removed", run, number)
-
-
 def clean_texts(path: Path, params: CleanParams, parts: Path) -> pl.DataFrame:
     """Write the rows that can be used, clean, as parts of `records-2`, and what was changed and removed beside them.
 
@@ -337,22 +238,27 @@ def clean_texts(path: Path, params: CleanParams, parts: Path) -> pl.DataFrame:
         for name, check in params.checks.items()
     }
     values, removals = missing_values(table, params.missing)
-    prepare = partial(prepared, schema=record_schema(checks), values=values, removals=removals)
-    finish = partial(usable, params=params)
+    prepare = partial(prepared, checks=checks, values=values, removals=removals)
+    finish = partial(
+        usable,
+        min_characters=params.min_characters,
+        max_characters=params.max_characters,
+        tokenizer=Path(params.max_tokens.tokenizer),
+        max_tokens=params.max_tokens.tokens,
+        languages=params.languages.model_dump() if params.languages else None,
+    )
     names = [rule.name for rule in rules]
     if BOILERPLATE not in names:
-        steps = [prepare, partial(cleaned, rules=rules), finish]
-        write_batches(row_batches(table), batch_count(table), steps, parts, 2)
+        write_cleaned(table, [prepare, partial(cleaned, rules=rules), finish], parts, 2)
         return pl.DataFrame(schema=BOILERPLATE_SCHEMA)
     # A line is only seen once markup is gone; so the rules before run first, on all rows.
     at = names.index(BOILERPLATE)
-    write_batches(row_batches(table), batch_count(table), [prepare, partial(cleaned, rules=rules[:at])], parts, 1)
+    write_cleaned(table, [prepare, partial(cleaned, rules=rules[:at])], parts, 1)
     first = joined_parts(parts / "records-1")
     scope = rules[at].sources
     in_scope = first if scope is None else first.filter(pl.col("source").is_in(sorted(scope)))
     lines = frequent_lines(partial(row_batches, in_scope), **params.boilerplate.model_dump())
-    steps = [partial(cleaned, rules=with_boilerplate(rules, lines)), finish]
-    write_batches(row_batches(first), batch_count(first), steps, parts, 2)
+    write_cleaned(first, [partial(cleaned, rules=with_boilerplate(rules, lines), settled=at), finish], parts, 2)
     shutil.rmtree(parts / "records-1")
     return lines
 

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -53,8 +53,13 @@ def write_text(path: Path | str, text: str) -> None:
         raise
 
 
-def write_parquet(frame: pl.DataFrame | pl.LazyFrame, path: Path) -> None:
+def write_parquet(frame: pl.DataFrame | pl.LazyFrame, path: Path, compression: Literal["zstd", "lz4"] = "zstd") -> None:
     """Write a table in its order; a lazy one streams, so it need not fit in memory.
+
+    Args:
+        frame: the table.
+        path: of the file.
+        compression: `lz4` for what is read again soon, and then deleted.
 
     Raises:
         OSError: the disk is full, or another error of the system. Polars hides its number in the text of an error that
@@ -62,9 +67,9 @@ def write_parquet(frame: pl.DataFrame | pl.LazyFrame, path: Path) -> None:
     """
     try:
         if isinstance(frame, pl.LazyFrame):
-            frame.sink_parquet(path, row_group_size=ROW_GROUP_ROWS)
+            frame.sink_parquet(path, compression=compression, row_group_size=ROW_GROUP_ROWS)
         else:
-            frame.write_parquet(path, row_group_size=ROW_GROUP_ROWS)
+            frame.write_parquet(path, compression=compression, row_group_size=ROW_GROUP_ROWS)
     except pl.exceptions.ComputeError as error:
         if number := re.search(r"\(os error (\d+)\)", str(error)):
             code = int(number.group(1))

@@ -11,6 +11,7 @@ element of HTML, and the rule that takes out markup would take it for one.)
 import importlib.util
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -29,6 +30,16 @@ INSTALL = "install the extra with `pip install .[names]`, or turn the rule off"
 BATCH_ROWS = 128
 
 
+def redact_names(text: pl.Expr, *, model: str, language: str, numbered: bool) -> pl.Expr:
+    """Replace the names in texts; each process loads the model once. The arguments are those of `name_redactor`."""
+
+    def redacted(texts: pl.Series) -> pl.Series:
+        return name_redactor(model, language, numbered)(texts)
+
+    return text.map_batches(redacted, return_dtype=pl.String, is_elementwise=True)
+
+
+@cache
 def name_redactor(model: str, language: str, numbered: bool) -> Callable[[pl.Series], pl.Series]:
     """A function that redacts the names in texts.
 

@@ -275,12 +275,17 @@ def soften_shouting(text: pl.Expr) -> pl.Expr:
 
 def lower_case(text: pl.Expr) -> pl.Expr:
     """Write everything in lower case, but for placeholders such as <EMAIL> or <EMAIL_1>."""
+
+    def around_placeholders(t: pl.Expr) -> pl.Expr:
+        outside = t.str.replace_all(_PLACEHOLDER, "")
+        return where(t, lambda _: outside.str.to_lowercase() != outside, each(_lowered_around_placeholders))
+
     text = where(
         text,
-        lambda t: (t.str.to_lowercase() != t) & ~t.str.contains(_PLACEHOLDER),
+        lambda t: (t.str.contains("[A-Z]") | _is_wide(t)) & ~t.str.contains(_PLACEHOLDER),
         lambda t: t.str.to_lowercase(),
     )
-    return where(text, lambda t: t.str.contains(_PLACEHOLDER), each(_lowered_around_placeholders))
+    return where(text, lambda t: t.str.contains(_PLACEHOLDER), around_placeholders)
 
 
 def _is_wide(text: pl.Expr) -> pl.Expr:

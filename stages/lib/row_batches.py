@@ -51,7 +51,7 @@ def mapped_in_order(function: Callable[[A], B], items: Iterable[A], workers: int
 def write_part(frame: pl.DataFrame, folder: Path, run: int, number: int) -> None:
     """Write one part of a table that `joined_parts` puts together; parts are ordered by run, then by number."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_parquet(frame, folder / f"{run}-{number:08d}.parquet")
+    write_parquet(frame, folder / f"{run}-{number:08d}.parquet", compression="lz4")
 
 
 def joined_parts(folder: Path) -> pl.LazyFrame:

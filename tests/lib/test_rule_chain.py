@@ -50,6 +50,11 @@ def test_an_earlier_rule_runs_again_on_what_a_later_one_made() -> None:
     assert settled.changed["after"].to_list() == ["aaabbb", "aabb", "ab", ""]
 
 
+def test_rules_under_which_texts_are_at_rest_are_left_out_until_something_changes() -> None:
+    settled = apply_rules(records("AB", "ab"), rules(drop_ab, lower), settled=1)
+    assert settled.texts.to_list() == ["", "ab"]
+
+
 def test_a_row_that_never_settles_is_named() -> None:
     settled = apply_rules(records("still", "tick", "tock"), rules(swing))
     assert settled.unsettled.to_list() == [1, 2]

@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from stages import clean
-from stages.lib import row_batches
+from stages.lib import row_batches, row_cleaning
 from stages.lib.artifacts import REMOVED_SCHEMA, read_json
 from stages.lib.errors import InputError
 from stages.lib.rule_chain import ScopedRule, Settled, apply_rules, with_settings
@@ -310,6 +310,7 @@ def test_batches_do_not_show_in_the_result(workplace: Path, monkeypatch: pytest.
     whole = run(rows, rules=rules)
     tables = {name: read(name) for name in ("records", "removed", "duplicate_groups", "ratings")}
     monkeypatch.setattr(row_batches, "BATCH_ROWS", 7)
+    monkeypatch.setattr(row_cleaning, "BATCH_ROWS", 7)
     assert run(rows, rules=rules) == whole
     for name, table in tables.items():
         assert read(name).equals(table), name
