@@ -73,6 +73,15 @@ LIBRARIES = (
 )
 MAX_PAIRS = 10
 """Pairs of labels shown that are confused most."""
+SHOWN_REMOVALS = (
+    "min_characters",
+    "max_characters",
+    "max_tokens",
+    "language",
+    "exact_duplicate",
+    "near_duplicate",
+)
+"""Rules that remove rows once they are clean; what others removed may hold personal data, and is counted alone."""
 MAX_LABEL_ERRORS = 10
 MAX_CONFLICTS = 10
 """Groups of near duplicates with differing labels that are shown."""
@@ -489,7 +498,9 @@ def main() -> None:
             "confused": confused_pairs(matrix, MAX_PAIRS),
             "per_class": per_class,
             "changed": examples_by_rule(changed, without_redacted(changed), params.examples_per_rule),
-            "removed": examples_by_rule(removed, removed, params.examples_per_rule),
+            "removed": examples_by_rule(
+                removed, removed.filter(pl.col("rule").is_in(SHOWN_REMOVALS)), params.examples_per_rule
+            ),
             "cleaning": metrics.stages["clean"],
             "semantic": metrics.stages["semantic_duplicates"],
             "same": pl.read_parquet(SEMANTIC / "pairs.parquet").head(MAX_PAIRS_THAT_SAY_THE_SAME).to_dicts(),

@@ -149,6 +149,7 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
     removed = [
         ("t5", "min_characters", "<script>alert(1)</script>", None, None),
         ("t6", "near_duplicate", "so very good !", None, "t3"),
+        ("t7", "label_allowed", "raw jo@example.org", None, None),
     ]
     schema = pl.Schema([*REMOVED_SCHEMA.items(), ("kept_id", pl.String)])
     pl.DataFrame(removed, schema=schema, orient="row").write_parquet(clean / "removed.parquet")
@@ -422,6 +423,13 @@ def test_the_page_shows_how_well_redaction_works_what_repeats_and_what_conflicts
     conflicting = page.split("Near duplicates with different labels (1 groups)")[1].split("</details>")[0]
     assert "so very good !" in conflicting
     assert "fish" not in conflicting
+
+
+def test_a_row_removed_before_it_was_clean_is_counted_and_not_shown(inputs: Path) -> None:
+    report.main()
+    page = (inputs / "report/index.html").read_text()
+    assert "<code>label_allowed</code>" in page
+    assert "raw jo@" not in page
 
 
 def test_the_page_shows_what_was_collected(inputs: Path) -> None:
