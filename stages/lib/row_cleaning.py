@@ -24,7 +24,7 @@ from stages.lib.token_lengths import longer_than
 BATCH_ROWS = 50_000
 """Large enough that the cost of a call does not count, small enough that memory does not either."""
 
-SEQUENTIAL_BATCHES = 2
+SEQUENTIAL_BATCHES = 1
 """So many batches are done sooner than other processes have started."""
 
 
