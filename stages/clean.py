@@ -15,8 +15,8 @@ params, until nothing changes; then rows go that are empty, too short, too long,
 last, since two rows are often alike only once both are clean. Of each group the first row in the order of the data
 stays; that its labels differ is counted and listed, and left to a person.
 
-The rules see `text` alone. Rows are worked through in batches on several threads, from Parquet to Parquet: memory holds
-a few batches, and for the duplicates the texts and their signatures.
+The rules see `text` alone. Rows are worked through in batches by several processes, from Parquet to Parquet: memory
+holds a few batches, and for the duplicates the texts and their signatures.
 """
 
 import shutil
@@ -337,32 +337,35 @@ def summary(measured: dict[str, Any]) -> str:
     )
 
 
-def planted_scores(records: pl.DataFrame, params: CleanParams, seed: int) -> dict[str, dict[str, float]]:
+def planted_scores(texts: pl.Series, params: CleanParams, seed: int) -> dict[str, dict[str, float]]:
     """Precision and recall, by kind, of the redaction rules that are on, on personal data planted in clean rows.
 
+    A rule that is for some sources alone is tried on the rows of all.
+
     Args:
-        records: `source` and `text` of the rows kept.
+        texts: of the rows kept.
         params: of the stage.
         seed: of the project.
     """
-    rules = [
-        rule
-        for rule in chosen_rules(params, records["source"].unique().sort().to_list())
-        if rule.name.startswith(REDACTION) and rule.name in RULES
-    ]
+    settings = params.rule_settings.model_dump()
+    rules = {
+        name.removeprefix(REDACTION): with_settings(RULES[name], settings)
+        for name, where in params.rules.items()
+        if where and name.startswith(REDACTION) and name in RULES
+    }
     if not rules:
         return {}
     draws = generator(seed, "clean", "planted_rows")
-    rows = np.sort(draws.permutation(records.height)[:PLANTED_AMONG_ROWS])
-    planted = plant(records["text"].gather(rows), params.planted_rows_per_kind, derived_seed(seed, "clean", "planted"))
+    rows = np.sort(draws.permutation(len(texts))[:PLANTED_AMONG_ROWS])
+    planted = plant(texts.gather(rows), params.planted_rows_per_kind, derived_seed(seed, "clean", "planted"))
 
     def redact(texts: pl.Series) -> pl.Series:
-        for rule in rules:
-            texts = texts.to_frame("text").select(rule.rule(pl.col("text"))).to_series()
+        for rule in rules.values():
+            texts = texts.to_frame("text").select(rule(pl.col("text"))).to_series()
         return texts
 
     scores = score(planted, redact)
-    return {kind: scores[kind] for rule in rules if (kind := rule.name.removeprefix(REDACTION)) in scores}
+    return {kind: scores[kind] for kind in rules if kind in scores}
 
 
 def counts(path: Path, column: str = "rule") -> dict[str, int]:
@@ -409,9 +412,7 @@ def main() -> None:
         lines = clean_texts(RECORDS, params, parts)
         if not joined_parts(parts / "records-2").select(pl.len()).collect().item():
             reasons = dict(joined_parts(parts / "removed").group_by("rule").len().sort("rule").collect().rows())
-            raise InputError(
-                f"{INPUT / 'records.parquet'}: no row is left ({reasons}); correct section `clean` of params.yaml"
-            )
+            raise InputError(f"{RECORDS}: no row is left ({reasons}); correct section `clean` of params.yaml")
         remove_duplicates(params.near_duplicates, parts)
 
         records = joined_parts(parts / "records")
@@ -431,9 +432,8 @@ def main() -> None:
         write_parquet(lines, folder / "boilerplate.parquet")
         shutil.rmtree(parts)
         measured = metrics(params, folder)
-        measured["planted"] = planted_scores(
-            pl.read_parquet(folder / "records.parquet", columns=["source", "text"]), params, seed
-        )
+        texts = pl.read_parquet(folder / "records.parquet", columns=["text"])["text"]
+        measured["planted"] = planted_scores(texts, params, seed)
     write_json("metrics/clean.json", measured)
     print(summary(measured))
 

@@ -1,4 +1,4 @@
-"""Work through a table in batches of rows, in order, on several threads, in memory that does not grow with it."""
+"""Work through a table in batches of rows and in parts, in order, in memory that does not grow with it."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -32,7 +32,7 @@ def row_batches(table: pl.LazyFrame) -> Iterator[pl.DataFrame]:
 def mapped_in_order(function: Callable[[A], B], items: Iterable[A], workers: int) -> Iterator[B]:
     """`map` on threads: results in the order of the items, and never more than `workers + 1` items under way.
 
-    Polars and the regular expressions of its rules release Python's lock, so threads are enough.
+    For functions that spend their time in NumPy or Polars, which release Python's lock.
     """
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[B]] = deque()
@@ -51,7 +51,7 @@ def mapped_in_order(function: Callable[[A], B], items: Iterable[A], workers: int
 def write_part(frame: pl.DataFrame, folder: Path, run: int, number: int) -> None:
     """Write one part of a table that `joined_parts` puts together; parts are ordered by run, then by number."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_parquet(frame, folder / f"{run}-{number:08d}.parquet", compression="lz4")
+    write_parquet(frame, folder / f"{run}-{number:012d}.parquet", compression="lz4")
 
 
 def joined_parts(folder: Path) -> pl.LazyFrame:

@@ -301,6 +301,19 @@ def test_redaction_is_scored_on_planted_values(workplace: Path) -> None:
     assert run(rows, rules={"collapse_white_space": True})["planted"] == {}
 
 
+def test_a_rule_for_a_source_of_which_no_row_is_left_is_scored_all_the_same(workplace: Path) -> None:
+    write_params(rules={"redact_email": ["gone"]})
+    write_input([("a", "the phone is good", "x"), ("b", "a bad battery", "y"), ("c", "no label", None)])
+    path = Path("data/ingested/records.parquet")
+    table = pl.read_parquet(path)
+    table.with_columns(
+        source=pl.when(pl.col("label").is_null()).then(pl.lit("gone")).otherwise("source")
+    ).write_parquet(path)
+    clean.main()
+    assert read("records")["source"].unique().to_list() == ["s"]
+    assert read_json("metrics/clean.json")["planted"]["email"]["recall"] > 0.9
+
+
 def test_batches_do_not_show_in_the_result(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[tuple[str, str, str | None]] = [
         (f"r{number}", f"row {number % 40} of many &amp; more www.x{number % 7}.y", "xyz"[number % 3])
@@ -406,7 +419,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(workplace: Path, repository: Pat
         [sys.executable, "-c", code], env=environment(repository), capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("error: data/.clean.partial/parts/records-2/0-00000000.parquet: File too large")
+    assert done.stderr.startswith("error: data/.clean.partial/parts/records-2/0-000000000000.parquet: File too large")
     assert "Traceback" not in done.stderr
     assert [path.name for path in Path("data").iterdir()] == ["ingested"]
     assert not Path("metrics").exists()
