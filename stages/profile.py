@@ -1,9 +1,9 @@
 """What was collected: how much of it, how varied, how relevant, in which languages, real or made, and on what terms.
 
-Decides nothing. It is measured on the rows that cleaning kept, source by source and in total, so that a reviewer sees
-what a change of the data brings in: `make diff` compares the figures with those of the base revision.
+Decides nothing. It is measured on the rows that are left after corrections, source by source and in total, so that a
+reviewer sees what a change of the data brings in: `make diff` compares the figures with those of the base revision.
 
-Reads `data/ingested/sources.parquet`, `data/clean/records.parquet`, `data/embeddings/embeddings.parquet` and
+Reads `data/ingested/sources.parquet`, `data/corrected/records.parquet`, `data/embeddings/embeddings.parquet` and
 `data/augmented/train.parquet`. Writes `metrics/profile.json`, and to `data/profile/`:
 
 - `sources.parquet`: where each source comes from, and its rows on the way;
@@ -57,7 +57,7 @@ from stages.lib.randomness import keyed_uniform
 from stages.lib.token_lengths import token_counts
 
 SOURCES = Path("data/ingested/sources.parquet")
-RECORDS = Path("data/clean/records.parquet")
+RECORDS = Path("data/corrected/records.parquet")
 AUGMENTED = Path("data/augmented/train.parquet")
 OUTPUT = Path("data/profile")
 METRICS = Path("metrics/profile.json")

@@ -3,7 +3,7 @@
 Decides: the semantic group of each row, and, where params say so, which of its rows stays. Looks at texts, by their
 embeddings; labels are only compared.
 
-Reads `data/clean/records.parquet` and `data/embeddings/embeddings.parquet`. Writes `data/semantic_duplicates/`:
+Reads `data/corrected/records.parquet` and `data/embeddings/embeddings.parquet`. Writes `data/semantic_duplicates/`:
 
 - `records.parquet`: the rows that go on, with `semantic_group` (the id of the group's first row);
 - `pairs.parquet`: each row of a group with the row closest to it, and their cosine, the closest pairs first;
@@ -41,7 +41,7 @@ from stages.lib.errors import run_stage
 from stages.lib.params import Params, load_params
 from stages.lib.semantic_groups import SemanticGroups, semantic_groups
 
-RECORDS = Path("data/clean/records.parquet")
+RECORDS = Path("data/corrected/records.parquet")
 OUTPUT = Path("data/semantic_duplicates")
 METRICS = Path("metrics/semantic_duplicates.json")
 

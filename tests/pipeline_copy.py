@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from stages.lib.corrections import HEADER
 from tests.mini_wordnet import write_mini_wordnet
 
 GOOD = ["good", "great", "love", "happy", "fast", "works", "cheap"]
@@ -69,6 +70,8 @@ def write_pipeline_copy(repository: Path, target: Path, encoder: Path, feedback_
     target.mkdir(parents=True, exist_ok=True)
     shutil.copytree(repository / "stages", target / "stages", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(repository / "dvc.yaml", target)
+    (target / "data").mkdir(exist_ok=True)
+    (target / "data/corrections.csv").write_text(f"{HEADER}\n")
     assets = target / "assets"
     assets.mkdir()
     write_feedback(assets / "feedback", feedback_rows)

@@ -245,6 +245,7 @@ def test_no_row_disappears(hermetic_run: Run) -> None:
         "ingest",
         "clean",
         "embed",
+        "correct",
         "semantic_duplicates",
         "annotation_qa",
         "split",

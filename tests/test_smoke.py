@@ -22,6 +22,7 @@ DATA_STAGES = [
     "ingest",
     "clean",
     "embed",
+    "correct",
     "semantic_duplicates",
     "annotation_qa",
     "split",

@@ -33,7 +33,7 @@ def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatc
         },
     }
     Path("params.yaml").write_text(yaml.safe_dump(params))
-    for folder in ("ingested", "clean", "embeddings", "augmented"):
+    for folder in ("ingested", "corrected", "embeddings", "augmented"):
         Path("data", folder).mkdir(parents=True)
     return tmp_path
 
@@ -49,7 +49,7 @@ def write_inputs(texts: dict[str, list[str]] = TEXTS, labels: dict[str, list[str
             "authenticity": ["real" if name == "mail" else "generated" for name in names],
         }
     )
-    rows.write_parquet("data/clean/records.parquet")
+    rows.write_parquet("data/corrected/records.parquet")
     vectors = np.random.default_rng(1).normal(size=(rows.height, 4))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     embedding = pl.Series("embedding", vectors.astype(np.float32), dtype=pl.Array(pl.Float32, 4))

@@ -30,7 +30,7 @@ ROWS: list[tuple[str, str, str | None, float]] = [
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(PARAMS, encoding="utf-8")
-    Path("data/clean").mkdir(parents=True)
+    Path("data/corrected").mkdir(parents=True)
     Path("data/embeddings").mkdir()
     return tmp_path
 
@@ -41,7 +41,7 @@ def run(rows: Sequence[tuple[str, str, str | None, float]] = ROWS) -> tuple[dict
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     columns = {"id": ids, "text": texts, "label": labels}
     pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)).with_columns(source=pl.lit("s")).write_parquet(
-        "data/clean/records.parquet"
+        "data/corrected/records.parquet"
     )
     embedding = pl.Series("embedding", vectors, dtype=pl.Array(pl.Float32, 2))
     # In another order, with a row that is no longer there.
@@ -140,8 +140,8 @@ def test_a_group_that_takes_in_a_large_part_is_pointed_out(capsys: pytest.Captur
 @pytest.mark.usefixtures("workspace")
 def test_a_row_without_an_embedding_is_named() -> None:
     run()
-    records = pl.read_parquet("data/clean/records.parquet")
-    pl.concat([records, records.head(1).with_columns(id=pl.lit("new"))]).write_parquet("data/clean/records.parquet")
+    records = pl.read_parquet("data/corrected/records.parquet")
+    pl.concat([records, records.head(1).with_columns(id=pl.lit("new"))]).write_parquet("data/corrected/records.parquet")
     with pytest.raises(InputError, match=r"embeddings\.parquet: no embedding for 1 row.*'new'; run `embed` again"):
         semantic_duplicates.main()
 

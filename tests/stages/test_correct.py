@@ -1,0 +1,235 @@
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from stages import correct
+from stages.lib.corrections import HEADER
+from stages.lib.errors import InputError
+
+PARAMS = "correct: {path: data/corrections.csv, new_labels: []}\n"
+ROWS: list[tuple[str, str | None, str | None]] = [
+    ("a", "good", "good"),
+    ("b", "bad", "good"),
+    ("c", "good", None),
+    ("d", None, "bad"),
+]
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(PARAMS, encoding="utf-8")
+    Path("data/clean").mkdir(parents=True)
+    records = pl.DataFrame(
+        [(row_id, f"text {row_id}", *labels, "s") for row_id, *labels in ROWS],
+        schema=dict.fromkeys(("id", "text", "label", "reference_label", "source"), pl.String),
+        orient="row",
+    )
+    records.write_parquet("data/clean/records.parquet")
+    removed = {"id": "e", "rule": "near_duplicate", "before": "text", "after": None, "kept_id": "a"}
+    pl.DataFrame([removed], schema=dict.fromkeys(removed, pl.String)).write_parquet("data/clean/removed.parquet")
+    return tmp_path
+
+
+def write(*lines: str) -> None:
+    Path("data/corrections.csv").write_text("\n".join([HEADER, *lines, ""]), encoding="utf-8")
+
+
+def run(*lines: str) -> tuple[dict[str, pl.DataFrame], dict[str, Any]]:
+    write(*lines)
+    correct.main()
+    return (
+        {name: pl.read_parquet(f"data/corrected/{name}.parquet") for name in ("records", "changed", "removed")},
+        json.loads(Path("metrics/correct.json").read_text(encoding="utf-8")),
+    )
+
+
+def refused(*lines: str) -> str:
+    write(*lines)
+    with pytest.raises(InputError) as caught:
+        correct.main()
+    assert not Path("data/corrected").exists()
+    return str(caught.value)
+
+
+def test_without_corrections_the_rows_go_on_as_they_are() -> None:
+    out, metrics = run()
+    given = pl.read_parquet("data/clean/records.parquet")
+    assert out["records"].equals(given.with_columns(reviewed=pl.lit(value=False)))
+    assert (metrics["rows_in"], metrics["rows_out"], metrics["removed"]) == (4, 4, {"correction": 0})
+    assert out["changed"].columns[:4] == ["id", "rule", "before", "after"]
+    assert out["removed"].columns[:4] == ["id", "rule", "before", "after"]
+
+
+def test_labels_are_corrected_and_confirmed_and_rows_removed() -> None:
+    out, metrics = run(
+        "d,label,,bad,was empty,Ann,2026-11-23",
+        "b,label,bad,good,irony,Bo,2026-11-22",
+        "a,label,good,good,,Ann,2026-11-23",
+        "c,row,keep,remove,spam,Ann,2026-11-24",
+        "b,reference_label,good,bad,,Ann,2026-11-23",
+        "a,reference_label,good,good,,Ann,2026-11-23",
+    )
+    assert out["records"].select("id", "label", "reference_label", "reviewed").rows() == [
+        ("a", "good", "good", True),
+        ("b", "good", "bad", True),
+        ("d", "bad", "bad", True),
+    ]
+    assert out["records"].columns[-1] == "reviewed"
+    assert out["changed"].drop("line").rows() == [
+        ("a", "confirm_label", "good", "good", "", "Ann", "2026-11-23"),
+        ("a", "confirm_reference_label", "good", "good", "", "Ann", "2026-11-23"),
+        ("b", "correct_reference_label", "good", "bad", "", "Ann", "2026-11-23"),
+        ("b", "relabel", "bad", "good", "irony", "Bo", "2026-11-22"),
+        ("d", "relabel", None, "bad", "was empty", "Ann", "2026-11-23"),
+    ]
+    assert out["removed"].rows() == [("c", "correction", "text c", None, "spam", "Ann", "2026-11-24", 5)]
+    assert metrics == {
+        "rows_in": 4,
+        "rows_out": 3,
+        "removed": {"correction": 1},
+        "corrections": 6,
+        "reviewers": 2,
+        "reviewed": 3,
+        "relabelled": 2,
+        "confirmed": 1,
+        "reference_relabelled": 1,
+        "reference_confirmed": 1,
+        "agreements": 0,
+        "not_applied": 0,
+        "per_label": {
+            "bad": {"rows_in": 1, "rows_out": 1, "relabelled_from": 1, "relabelled_to": 1, "confirmed": 0},
+            "good": {"rows_in": 2, "rows_out": 2, "relabelled_from": 0, "relabelled_to": 1, "confirmed": 1},
+        },
+    }
+
+
+def test_a_label_may_be_taken_away() -> None:
+    out, _ = run("a,label,good,,neither,Ann,2026-11-23")
+    assert out["records"].row(0, named=True)["label"] is None
+    assert out["records"].row(0, named=True)["reviewed"] is True
+
+
+def test_a_row_that_was_taken_out_may_be_brought_back_and_counts_once() -> None:
+    out, metrics = run(
+        "c,row,keep,remove,,Ann,2026-11-23",
+        "c,row,remove,keep,,Bo,2026-11-24",
+        "b,row,keep,remove,,Ann,2026-11-23",
+        "b,label,bad,good,,Bo,2026-11-23",
+    )
+    assert out["records"]["id"].to_list() == ["a", "c", "d"]
+    assert (metrics["relabelled"], metrics["removed"]) == (0, {"correction": 1})
+    assert out["changed"]["id"].to_list() == ["b"]
+
+
+def test_two_reviewers_who_agree_are_counted_once() -> None:
+    out, metrics = run("b,label,bad,good,,Ann,2026-11-23", "b,label,bad,good,clear,Bo,2026-11-23")
+    assert (metrics["relabelled"], metrics["agreements"], metrics["corrections"]) == (1, 1, 2)
+    assert out["changed"].height == 1
+
+
+def test_a_row_that_clean_removed_is_said_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    _, metrics = run("e,label,good,bad,,Ann,2026-11-23")
+    assert metrics["not_applied"] == 1
+    assert metrics["corrections"] == 1
+    assert capsys.readouterr().err == (
+        "correct: data/corrections.csv: line 2: not applied,"
+        " since `clean` removed e (near_duplicate; a stands for it)\n"
+    )
+
+
+def test_all_that_is_wrong_is_said_at_once_in_the_order_of_the_lines() -> None:
+    text = refused(
+        "a,label,bad,good,,Ann,2026-11-23",
+        "nobody,label,bad,good,,Ann,2026-11-23",
+        "b,label,bad,great,,Ann,2026-11-23",
+        "c,label,good,bad,,Ann,2026-11-23",
+        "c,label,good,good,,Bo,2026-11-23",
+        "d,label,,bad,,Ann,2026-11-23",
+        "d,label,,bad,,Ann,2026-11-23",
+    )
+    lines = [part.strip().removeprefix("data/corrections.csv: ") for part in text.splitlines()]
+    assert [part.split(":")[0] for part in lines] == ["line 2", "line 3", "line 4", "line 6", "line 8"]
+    assert "old label is 'bad' here, and the row has 'good'" in lines[0]
+    assert "no row has the id 'nobody'" in lines[1]
+    assert "no row has the label 'great'; there are bad, good" in lines[2]
+    assert "Ann says 'bad' (line 5), and Bo confirms it (line 6)" in lines[3]
+    assert "repeats line 7" in lines[4]
+
+
+def test_a_new_label_may_be_allowed() -> None:
+    Path("params.yaml").write_text(PARAMS.replace("[]", "[great]"), encoding="utf-8")
+    out, metrics = run("b,label,bad,great,,Ann,2026-11-23")
+    assert out["records"]["label"].to_list() == ["good", "great", "good", None]
+    assert metrics["per_label"]["great"]["relabelled_to"] == 1
+
+
+def test_taking_out_every_row_is_refused() -> None:
+    assert "takes out all 4 rows" in refused(*(f"{one},row,keep,remove,,Ann,2026-11-23" for one in "abcd"))
+
+
+@pytest.fixture
+def git(workspace: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A git repository with the committed attributes and a file with one line."""
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*arguments: str) -> str:
+        identity = ["-c", "user.name=Ann", "-c", "user.email=ann@example.org", "-c", "core.autocrlf=false"]
+        done = subprocess.run(["git", *identity, *arguments], cwd=workspace, capture_output=True, text=True)
+        assert done.returncode == 0, f"{arguments}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    call("init", "--quiet", "--initial-branch=main")
+    (workspace / ".gitattributes").write_bytes((repository / ".gitattributes").read_bytes())
+    write("a,label,good,good,,Ann,2026-11-23")
+    call("add", ".gitattributes", "data/corrections.csv")
+    call("commit", "--quiet", "--message", "base")
+    return call
+
+
+def commit_on(git: Any, branch: str, *lines: str) -> None:
+    """Add lines on a new branch from main."""
+    git("checkout", "--quiet", "-b", branch, "main")
+    with Path("data/corrections.csv").open("a", encoding="utf-8", newline="") as file:
+        file.writelines(f"{line}\n" for line in lines)
+    git("commit", "--quiet", "--all", "--message", branch)
+
+
+def test_what_two_people_added_on_their_branches_merges_in_git(git: Any) -> None:
+    commit_on(git, "ann", "b,label,bad,good,,Ann,2026-11-23", "d,label,,bad,,Ann,2026-11-23")
+    commit_on(git, "bo", "c,label,good,bad,,Bo,2026-11-23", "d,label,,bad,,Bo,2026-11-23")
+    git("merge", "--quiet", "--no-edit", "ann")
+    text = Path("data/corrections.csv").read_text(encoding="utf-8")
+    assert text.count("\n") == 6
+    assert "<<<" not in text
+    correct.main()
+    metrics = json.loads(Path("metrics/correct.json").read_text(encoding="utf-8"))
+    assert (metrics["corrections"], metrics["relabelled"], metrics["confirmed"], metrics["agreements"]) == (5, 3, 1, 1)
+
+
+def test_what_two_people_decided_otherwise_merges_and_is_named_with_both(git: Any) -> None:
+    commit_on(git, "ann", "b,label,bad,good,,Ann,2026-11-23")
+    commit_on(git, "bo", "b,label,bad,bad,,Bo,2026-11-23")
+    git("merge", "--quiet", "--no-edit", "ann")
+    with pytest.raises(InputError) as caught:
+        correct.main()
+    text = str(caught.value)
+    assert "data/corrections.csv: line 4: b: two decisions start from label 'bad'" in text
+    assert {"Bo confirms it (line 3)", "Ann says 'good' (line 4)"} == {
+        part for part in ("Bo confirms it (line 3)", "Ann says 'good' (line 4)") if part in text
+    }
+
+
+def test_git_keeps_the_file_and_its_line_ends(repository: Path) -> None:
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", *arguments], cwd=repository, capture_output=True, text=True)
+
+    attributes = git("check-attr", "merge", "eol", "--", "data/corrections.csv").stdout
+    assert "merge: union" in attributes
+    assert "eol: lf" in attributes
+    assert git("check-ignore", "--quiet", "data/corrections.csv").returncode == 1
