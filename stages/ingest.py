@@ -4,7 +4,7 @@ Reads the files named in `ingest.sources`, below `ingest.path`. Writes `data/ing
 
 - `records.parquet`: `id`, `text`, `label`, `reference_label`, `response`, `source`, `origin` (`file:line`), then
   `source_url`, `licence`, `retrieved`, `source_sha256` and `authenticity` of its source, then the columns named in
-  `carry`, all text;
+  `carry`, all text; where the given label is from a rater's number, that number as `given_rating`;
 - `ratings.parquet`: `id`, `annotator`, `rating`, `label`; empty where no source has ratings;
 - `sources.parquet`: where each source comes from, its licence, the SHA-256 of its files, its rows in and out;
 - `removed.parquet`, `removed_ratings.parquet`: what could not be read or used, and why.
@@ -18,8 +18,9 @@ position: `01`, `02`, …. That is a slot, not a person, unless the file says th
 same order; the default data's raters are anonymous, so agreement between two slots says nothing about two people.
 
 **The given label** of a row with ratings and no label column is that of one rater, drawn by seed and id alone: a row
-keeps it when others are added. **The reference label** is the bin of the mean rating; where labels are not binned
-numbers, the label that most raters gave, the alphabetically first of equally frequent ones.
+keeps it when others are added. How sure that rater was (+1 or +4) says how far to trust the label, so their number is
+kept beside it. **The reference label** is the bin of the mean rating; where labels are not binned numbers, the label
+that most raters gave, the alphabetically first of equally frequent ones.
 
 **Provenance** goes with every row, since rows of several sources are soon in one table: under which licence a row came,
 when, from which state of which file, and whether people wrote it or a program did.
@@ -64,9 +65,9 @@ SOURCES_SCHEMA = pl.Schema(
 )
 LATER_COLUMNS = (
     *("near_duplicate_group", "semantic_group", "consensus_label", "annotator_agreement", "ratings", "label_quality"),
-    *("parent_id", "recipe", "seed", "split", "rule"),
+    *("parent_id", "recipe", "seed", "split", "rule", "given_rating", "reviewed", "label_weight"),
 )
-"""Names that later stages give to columns of theirs."""
+"""Names that columns made by this stage and by later ones have."""
 RATINGS_SCHEMA = pl.Schema({"id": pl.String, "annotator": pl.String, "rating": pl.Float64, "label": pl.String})
 SHOWN_CHARACTERS = 80
 
@@ -408,6 +409,8 @@ def with_rated_labels(
 ) -> pl.DataFrame:
     """Fill `label` and `reference_label` from the ratings where no column is named for them.
 
+    Where the given label is the bin of one rater's number, that number goes with it, as `given_rating`.
+
     Args:
         records: `RECORDS_SCHEMA` and columns carried, with final ids.
         ratings: `RATINGS_SCHEMA`, with the same ids.
@@ -416,7 +419,9 @@ def with_rated_labels(
         source: which columns there are.
     """
     given = ratings.filter(pl.col("label").is_not_null()).sort("id", "annotator", maintain_order=True)
-    labels = given.group_by("id", maintain_order=True).agg(pl.col("label").alias("given_labels"))
+    labels = given.group_by("id", maintain_order=True).agg(
+        pl.col("label").alias("given_labels"), pl.col("rating").alias("given_ratings")
+    )
     if bins is not None:
         rated = ratings.filter(pl.col("rating").is_not_null())
         means = rated.group_by("id", maintain_order=True).agg(pl.col("rating").mean())
@@ -435,12 +440,14 @@ def with_rated_labels(
         .with_columns(draw=keyed_uniform(records["id"], seed, "ingest", "given_label"))
     )
     drawn = (pl.col("draw") * pl.col("given_labels").list.len()).floor().cast(pl.Int64)
+    rating = [] if bins is None or source.columns.label is not None else ["given_rating"]
     return joined.with_columns(
+        given_rating=pl.col("given_ratings").list.get(drawn),
         label=pl.col("label") if source.columns.label is not None else pl.col("given_labels").list.get(drawn),
         reference_label=pl.col("reference_label")
         if source.columns.reference_label is not None
         else pl.col("reference"),
-    ).select(records.columns)
+    ).select(*records.columns, *rating)
 
 
 def read_ratings(ratings: Ratings, folder: Path, params: IngestParams, key: str) -> Split:

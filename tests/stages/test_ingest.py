@@ -120,9 +120,9 @@ def test_texts_and_ratings_in_two_files(raw: Path) -> None:
     frame = records()
     assert frame.columns == [
         *("id", "text", "label", "reference_label", "response", "source", "origin"),
-        *("source_url", "licence", "retrieved", "source_sha256", "authenticity"),
+        *("source_url", "licence", "retrieved", "source_sha256", "authenticity", "given_rating"),
     ]
-    assert set(frame.dtypes) == {pl.String}
+    assert set(frame.drop("given_rating").dtypes) == {pl.String}
     assert frame.select("id", "text", "reference_label", "response", "source", "origin").rows() == [
         ("tweets:a", "text a", "positive", None, "tweets", "texts.txt:1"),
         ("tweets:b", "text b", "neutral", None, "tweets", "texts.txt:2"),
@@ -156,6 +156,14 @@ def test_the_given_label_is_one_raters_in_proportion(raw: Path) -> None:
     assert share == pytest.approx(0.25, abs=0.03)
     assert metrics()["given_label_accuracy"] == pytest.approx(1 - float(str(share)), abs=1e-6)
     assert sum(metrics()["labels"].values()) == 2000
+
+
+def test_the_rating_behind_the_given_label_goes_with_it(raw: Path) -> None:
+    write_rated(raw, {str(key): [4, 1, -1, -4] for key in range(400)})
+    write_params(RATED, bins=BINS)
+    ingest.main()
+    signs = records().select("label", "given_rating").unique().sort("given_rating").rows()
+    assert signs == [("negative", -4.0), ("negative", -1.0), ("positive", 1.0), ("positive", 4.0)]
 
 
 def test_a_row_keeps_its_given_label_when_others_are_added_or_moved(raw: Path) -> None:
@@ -332,7 +340,7 @@ def test_columns_carried_are_null_where_another_source_has_none(raw: Path) -> No
         ("bank", "", "4", None),
         ("tweets", None, None, "0.1"),
     ]
-    assert set(records().dtypes) == {pl.String}
+    assert set(records().drop("given_rating").dtypes) == {pl.String}
 
 
 def test_a_missing_column_to_carry(raw: Path) -> None:
