@@ -1,6 +1,6 @@
 """What people decided about rows, applied: labels corrected or confirmed, rows taken out.
 
-Decides nothing: the decisions are in `data/corrections.csv`, in git, and are reviewed there. It stands after `clean` and
+Decides nothing: the decisions are in `data/corrections.csv`, in git, and are reviewed there. Stands after `clean` and
 `embed`, and before everything that reads labels, so that a decision runs neither of the two again.
 
 Reads that file, `data/clean/records.parquet` and `data/clean/removed.parquet`. Writes `data/corrected/`:

@@ -9,7 +9,6 @@ Reads `models/finetuned/<approach>/` and `data/split/test.parquet`; writes the s
 """
 
 import argparse
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stages.lib.artifacts import output_folder, write_json, write_parquet, write_text
-from stages.lib.baselines import MODEL_FILE, baseline_probabilities, load_baseline
-from stages.lib.batches import tokenise
-from stages.lib.classifier import load_classifier, predict_logits
-from stages.lib.device import Compute, Device, prepare_device
+from stages.lib.device import Compute, prepare_device
 from stages.lib.errors import InputError, run_stage
 from stages.lib.params import Params, load_params
+from stages.lib.predictions import predict
 from stages.lib.progress import quiet_libraries
 from stages.lib.randomness import generator
 from stages.lib.statistics import bootstrap_scores, class_scores
@@ -41,31 +38,6 @@ class EvaluateParams(Params):
     batch_size: int = Field(ge=1, le=4096)
     bootstrap_samples: int = Field(ge=100, le=1_000_000)
     calibration_bins: int = Field(ge=2, le=1000)
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities from logits, shape `(rows, k)`, rows summing to 1 in float64."""
-    exponents = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    probabilities: NDArray[np.float64] = exponents / exponents.sum(axis=1, keepdims=True)
-    return probabilities
-
-
-def predict(
-    folder: Path, texts: list[str], batch_size: int, device: Device
-) -> tuple[NDArray[np.float64], list[str], float]:
-    """Class probabilities `(rows, k)` of the model in a folder, the labels of its columns, and the seconds it took."""
-    if (folder / MODEL_FILE).is_file():
-        baseline = load_baseline(folder)
-        labels = [str(label) for label in baseline.classes_]
-        started = time.perf_counter()
-        probabilities = baseline_probabilities(baseline, texts, labels)
-    else:
-        model, tokenizer, labels = load_classifier(folder)
-        model = model.to(device.device)
-        started = time.perf_counter()
-        rows = tokenise(tokenizer, texts, tokenizer.model_max_length)
-        probabilities = softmax(predict_logits(model, rows, len(labels), batch_size, device, "evaluate"))
-    return probabilities, labels, time.perf_counter() - started
 
 
 def target_numbers(test: pl.DataFrame, labels: list[str]) -> NDArray[np.int64]:
@@ -98,7 +70,9 @@ def main() -> None:
     quiet_libraries()
 
     test = pl.read_parquet(TEST).with_columns(target_label=pl.coalesce("reference_label", "label"))
-    probabilities, labels, seconds = predict(MODELS / approach, test["text"].to_list(), params.batch_size, device)
+    probabilities, labels, seconds = predict(
+        MODELS / approach, test["text"].to_list(), params.batch_size, device, "evaluate"
+    )
     targets = target_numbers(test, labels)
     predicted = probabilities.argmax(axis=1)
     predicted_labels = [labels[index] for index in predicted]
