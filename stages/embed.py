@@ -3,8 +3,9 @@
 Decides: nothing; texts only, no labels, so rows that will be in the test split may be embedded too. It comes before the
 split because rows that say the same must be found before they are dealt out.
 
-Reads `data/clean/records.parquet` and the base encoder; writes `data/embeddings/embeddings.parquet` (`id`, `embedding`:
-unit-length float32 vectors, in the order of the records).
+Reads `data/clean/records.parquet` and the base encoder; writes, in the order of the records,
+`data/embeddings/embeddings.parquet` (`id`, `embedding`: unit-length float32 vectors of the last layer) and
+`data/embeddings/layers.parquet` (`id`, `embedding`: those of the last layers side by side, for label-error detection).
 """
 
 import time
@@ -33,6 +34,7 @@ class EmbedParams(Params):
     model: str
     max_length_tokens: int = Field(ge=4, le=8192)
     batch_size: int = Field(ge=1, le=4096)
+    last_layers: int = Field(ge=1, le=1000)
 
 
 def main() -> None:
@@ -46,19 +48,21 @@ def main() -> None:
 
     started = time.perf_counter()
     rows = tokenise(tokenizer, table["text"].to_list(), params.max_length_tokens)
-    embeddings = embed_rows(model, rows, params.batch_size, device)
+    embedded = embed_rows(model, rows, params.batch_size, device, params.last_layers)
     seconds = time.perf_counter() - started
 
     with output_folder(OUTPUT) as folder:
-        column = pl.Series("embedding", embeddings, dtype=pl.Array(pl.Float32, embeddings.shape[1]))
-        write_parquet(table.select("id", column), folder / "embeddings.parquet")
+        for name, vectors in (("embeddings", embedded.embeddings), ("layers", embedded.layers)):
+            column = pl.Series("embedding", vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))
+            write_parquet(table.select("id", column), folder / f"{name}.parquet")
     write_json(
         METRICS,
         {
             "rows_in": table.height,
             "rows_out": table.height,
             "removed": {},
-            "dimensions": embeddings.shape[1],
+            "dimensions": embedded.embeddings.shape[1],
+            "layer_dimensions": embedded.layers.shape[1],
             "tokens": int(rows.lengths.sum()),
             "truncated_rows": int((rows.lengths == params.max_length_tokens).sum()),
             "embed_seconds": seconds,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from stages.lib.errors import InputError
 
 EMBEDDINGS = Path("data/embeddings/embeddings.parquet")
+LAYERS = Path("data/embeddings/layers.parquet")
 
 
 def embeddings_of(ids: pl.Series, embeddings: pl.DataFrame, rows: Path) -> NDArray[np.float32]:

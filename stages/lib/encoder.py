@@ -1,5 +1,7 @@
 """Frozen sentence embeddings: mean-pooled last hidden states, as Sentence-BERT (Reimers & Gurevych 2019, section 3)."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,25 +26,50 @@ def mean_pooled(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
 
 
+@dataclass(frozen=True)
+class Embedded:
+    """What a frozen encoder makes of `n` rows, in float32.
+
+    Attributes:
+        embeddings: mean-pooled last hidden states, of length 1, shape `(n, h)`.
+        layers: mean-pooled hidden states of the last layers side by side, each of length 1, shape `(n, layers * h)`.
+    """
+
+    embeddings: NDArray[np.float32]
+    layers: NDArray[np.float32]
+
+
 @torch.inference_mode()
-def embed_rows(model: PreTrainedModel, rows: TokenRows, batch_size: int, device: Device) -> NDArray[np.float32]:
-    """Unit-length mean-pooled embeddings, in the order of `rows`.
+def embed_rows(model: PreTrainedModel, rows: TokenRows, batch_size: int, device: Device, last_layers: int) -> Embedded:
+    """Embed the rows, in their order.
+
+    The last layer of a sentence encoder is made to tell topics apart; the layers below know more of words, grammar and
+    tone (Jawahar et al. 2019, https://aclanthology.org/P19-1356), so a linear classifier may want them too.
 
     Args:
-        model: an encoder whose output has `last_hidden_state`; put in evaluation mode by the caller.
+        model: an encoder with hidden states; put in evaluation mode by the caller.
         rows: tokenised texts.
         batch_size: texts in a forward pass.
         device: where and in which precision to run.
-
-    Returns:
-        Shape `(rows, h)`.
+        last_layers: layers whose states are kept; all, where the model has fewer.
     """
-    embeddings = np.zeros((len(rows), model.config.hidden_size), dtype=np.float32)
+    width = model.config.hidden_size
+    kept = min(last_layers, model.config.num_hidden_layers)
+    embeddings = np.zeros((len(rows), width), dtype=np.float32)
+    layers = np.zeros((len(rows), kept * width), dtype=np.float32)
     batches = sorted_batches(rows.lengths, batch_size)
     for batch in progress(batches, "embed", total=len(batches), unit="batch"):
         ids, mask = (tensor.to(device.device) for tensor in rows.padded(batch))
         with device.autocast():
-            hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
-        pooled = torch.nn.functional.normalize(mean_pooled(hidden.float(), mask), dim=1)
-        embeddings[batch] = pooled.cpu().numpy()
-    return embeddings
+            output = model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+        embeddings[batch] = _unit(output.last_hidden_state, mask)
+        # The first of the hidden states are the word embeddings, below the first layer.
+        states = output.hidden_states[len(output.hidden_states) - kept :]
+        layers[batch] = np.concatenate([_unit(hidden, mask) for hidden in states], axis=1)
+    return Embedded(embeddings, layers)
+
+
+def _unit(hidden: torch.Tensor, mask: torch.Tensor) -> NDArray[np.float32]:
+    """Mean over the tokens, of length 1, shape `(b, h)`."""
+    pooled: NDArray[np.float32] = torch.nn.functional.normalize(mean_pooled(hidden.float(), mask), dim=1).cpu().numpy()
+    return pooled

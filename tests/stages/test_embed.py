@@ -19,7 +19,7 @@ def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     params = {
         "compute": {"device": "cpu", "precision": "float32", "threads": 1},
-        "embed": {"model": str(tiny_encoder), "max_length_tokens": 16, "batch_size": 2},
+        "embed": {"model": str(tiny_encoder), "max_length_tokens": 16, "batch_size": 2, "last_layers": 5},
     }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     (tmp_path / "data/clean").mkdir(parents=True)
@@ -43,5 +43,8 @@ def test_embeddings_are_those_of_each_text_alone(workspace: Path, tiny_encoder: 
         with torch.inference_mode():
             vector = model(**encoded).last_hidden_state[0].mean(dim=0).numpy()
         np.testing.assert_allclose(embedding, vector / np.linalg.norm(vector), atol=1e-6)
+    layers = pl.read_parquet("data/embeddings/layers.parquet")["embedding"].to_numpy()
+    assert layers.shape == (5, 32 * model.config.num_hidden_layers)
+    np.testing.assert_allclose(layers[:, -32:], table["embedding"].to_numpy(), atol=1e-6)
     metrics = read_json("metrics/embed.json")
     assert (metrics["rows_in"], metrics["rows_out"], metrics["truncated_rows"]) == (5, 5, 1)
