@@ -15,8 +15,8 @@ to it by the embeddings).
    is the sum of 1 / (60 + rank) over the lists that a row is in. So the lists alternate, a row in two of them comes
    early, and scores of different kinds need not be compared.
 3. `suggested_label` is the label that the model gives most, or that most annotators give, if it is another than the
-   row's; of two suggestions, that of the list in which the row stands higher. It never comes from `reference_label`, also not by way of the
-   consensus, where it breaks ties: the queue is what a project without one would see.
+   row's; of two suggestions, that of the list in which the row stands higher. It never comes from `reference_label`,
+   also not by way of the consensus, where it breaks ties: the queue is what a project without one would see.
 4. No test row is in it, since corrections led by a model would bend the test towards that model; nor is a row that a
    person has `reviewed`.
 """
