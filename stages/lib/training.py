@@ -5,7 +5,7 @@ validation macro-F1; the best epoch's parameters are put back at the end.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +72,86 @@ def validation_scores(epoch: int, logits: NDArray[np.float32], targets: NDArray[
     )
 
 
+def training_epochs(
+    module: nn.Module,
+    train_logits: Callable[[NDArray[np.int64]], torch.Tensor],
+    train_targets: NDArray[np.int64],
+    train_lengths: NDArray[np.int64],
+    *,
+    max_epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    warmup_fraction: float,
+    max_gradient_norm: float,
+    random: np.random.Generator,
+    row_weights: NDArray[np.float64] | None = None,
+) -> Iterator[list[Step]]:
+    """Train the trainable parameters of `module`, and pause after each pass over the train rows, in evaluation mode.
+
+    Args:
+        module: holds the parameters; those with `requires_grad` are trained.
+        train_logits: from row numbers `(b,)` to logits `(b, k)`, with gradients.
+        train_targets: class of each train row, `(rows,)`.
+        train_lengths: tokens of each train row, for batches of like length, `(rows,)`.
+        max_epochs: passes over the train rows; the learning rate decays over all of them.
+        batch_size: rows of a step.
+        learning_rate: peak of the schedule.
+        weight_decay: decoupled decay of matrices.
+        warmup_fraction: share of all steps in which the learning rate rises.
+        max_gradient_norm: gradients are scaled down to this global norm.
+        random: source of the row order.
+        row_weights: how much the loss of each train row counts, `(rows,)`; the same for all where there are none.
+
+    Yields:
+        The steps of the epoch.
+
+    Raises:
+        InputError: the loss is not finite.
+    """
+    device = next(module.parameters()).device
+    optimizer = torch.optim.AdamW(weight_decay_groups(module, weight_decay), lr=learning_rate, fused=True)
+    steps_per_epoch = -(-len(train_targets) // batch_size)
+    total_steps = steps_per_epoch * max_epochs
+    warmup_steps = max(1, round(warmup_fraction * total_steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: learning_rate_factor(step, warmup_steps, total_steps)
+    )
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    targets = torch.from_numpy(train_targets).to(device)
+    weights = None if row_weights is None else torch.from_numpy(row_weights).float().to(device)
+
+    done = 0
+    for epoch in range(1, max_epochs + 1):
+        module.train()
+        losses: list[torch.Tensor] = []
+        rates: list[float] = []
+        batches = shuffled_batches(train_lengths, batch_size, random)
+        for rows in progress(batches, f"epoch {epoch}/{max_epochs}", total=len(batches), unit="step"):
+            batch = torch.from_numpy(rows).to(device)
+            if weights is None:
+                loss = nn.functional.cross_entropy(train_logits(rows), targets[batch])
+            else:
+                # Not divided by the batch's weights: a batch of doubtful rows is to move the model less.
+                loss = (
+                    nn.functional.cross_entropy(train_logits(rows), targets[batch], reduction="none") * weights[batch]
+                ).mean()
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            nn.utils.clip_grad_norm_(trainable, max_gradient_norm)
+            rates.append(float(schedule.get_last_lr()[0]))
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.detach())
+        # One transfer an epoch: reading each loss as it comes would stall a GPU.
+        values = torch.stack(losses).cpu().tolist()
+        if not np.isfinite(values).all():
+            raise InputError(f"training loss is not finite in epoch {epoch}; lower `learning_rate` = {learning_rate}")
+        module.eval()
+        yield [Step(done + i + 1, value, rate) for i, (value, rate) in enumerate(zip(values, rates, strict=True))]
+        done += len(values)
+
+
 def train(
     module: nn.Module,
     train_logits: Callable[[NDArray[np.int64]], torch.Tensor],
@@ -88,16 +168,17 @@ def train(
     warmup_fraction: float,
     max_gradient_norm: float,
     random: np.random.Generator,
+    row_weights: NDArray[np.float64] | None = None,
 ) -> History:
     """Train the trainable parameters of `module`, and leave it with those of the best epoch.
 
     Args:
-        module: holds the parameters; those with `requires_grad` are trained.
+        module: as for `training_epochs`, as are the arguments that are not named here.
         train_logits: from row numbers `(b,)` to logits `(b, k)`, with gradients.
         validation_logits: logits of all validation rows, `(rows, k)`; called after each epoch in evaluation mode.
         train_targets: class of each train row, `(rows,)`.
         validation_targets: class of each validation row, `(rows,)`.
-        train_lengths: tokens of each train row, for batches of like length, `(rows,)`.
+        train_lengths: tokens of each train row, `(rows,)`.
         max_epochs: passes over the train rows at most; the learning rate decays over all of them.
         patience_epochs: stop after this many epochs without a better validation macro-F1.
         batch_size: rows of a step.
@@ -106,54 +187,37 @@ def train(
         warmup_fraction: share of all steps in which the learning rate rises.
         max_gradient_norm: gradients are scaled down to this global norm.
         random: source of the row order.
+        row_weights: how much the loss of each train row counts, `(rows,)`.
 
     Raises:
         InputError: the loss is not finite.
     """
-    device = next(module.parameters()).device
-    optimizer = torch.optim.AdamW(weight_decay_groups(module, weight_decay), lr=learning_rate, fused=True)
-    steps_per_epoch = -(-len(train_targets) // batch_size)
-    total_steps = steps_per_epoch * max_epochs
-    warmup_steps = max(1, round(warmup_fraction * total_steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate_factor(step, warmup_steps, total_steps)
-    )
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    targets = torch.from_numpy(train_targets).to(device)
-
     steps: list[Step] = []
     epochs: list[Epoch] = []
     best: Epoch | None = None
     best_parameters: list[torch.Tensor] = []
-    for epoch in range(1, max_epochs + 1):
-        module.train()
-        losses: list[torch.Tensor] = []
-        rates: list[float] = []
-        batches = shuffled_batches(train_lengths, batch_size, random)
-        for rows in progress(batches, f"epoch {epoch}/{max_epochs}", total=len(batches), unit="step"):
-            loss = nn.functional.cross_entropy(train_logits(rows), targets[torch.from_numpy(rows).to(device)])
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(trainable, max_gradient_norm)
-            rates.append(float(schedule.get_last_lr()[0]))
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.detach())
-        # One transfer an epoch: reading each loss as it comes would stall a GPU.
-        values = torch.stack(losses).cpu().tolist()
-        if not np.isfinite(values).all():
-            raise InputError(f"training loss is not finite in epoch {epoch}; lower `learning_rate` = {learning_rate}")
-        steps += [
-            Step(len(steps) + i + 1, value, rate) for i, (value, rate) in enumerate(zip(values, rates, strict=True))
-        ]
-
-        module.eval()
-        scores = validation_scores(epoch, validation_logits(), validation_targets)
+    for steps_of_epoch in training_epochs(
+        module,
+        train_logits,
+        train_targets,
+        train_lengths,
+        max_epochs=max_epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        warmup_fraction=warmup_fraction,
+        max_gradient_norm=max_gradient_norm,
+        random=random,
+        row_weights=row_weights,
+    ):
+        steps += steps_of_epoch
+        scores = validation_scores(len(epochs) + 1, validation_logits(), validation_targets)
         epochs.append(scores)
         if best is None or scores.macro_f1 > best.macro_f1:
             best = scores
             best_parameters = [copy.deepcopy(parameter.detach()) for parameter in trainable]
-        elif epoch - best.epoch >= patience_epochs:
+        elif scores.epoch - best.epoch >= patience_epochs:
             break
 
     assert best is not None

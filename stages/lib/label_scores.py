@@ -1,0 +1,121 @@
+"""How much the evidence speaks against each row's label: several scores, and Cleanlab's verdict.
+
+Legend: `n` rows, `k` labels numbered from 0. Every score is shape `(n,)`; low speaks for an error. A row that was not
+judged is NaN in all of them.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from cleanlab.filter import find_label_issues
+from cleanlab.rank import get_label_quality_scores
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+FilterBy = Literal[
+    "prune_by_noise_rate",
+    "prune_by_class",
+    "both",
+    "confident_learning",
+    "predicted_neq_given",
+    "low_normalized_margin",
+    "low_self_confidence",
+]
+
+PRIOR_ROWS = 1.0
+"""Added, spread over the kinds of evidence, to the rows by which the evidence of each label is learnt."""
+
+
+def posterior(probabilities: Floats, evidence: Integers) -> Floats:
+    """Probabilities of the labels given the text and the evidence, shape `(n, k)`.
+
+    By Bayes' rule, with evidence and text independent given the label: P(label | text, evidence) is in proportion to
+    P(label | text) P(evidence | label). The second factor is counted over all rows, each counting for every label as far
+    as its text speaks for it, which is one step of the EM algorithm of Dawid & Skene (1979,
+    https://doi.org/10.2307/2346806) from the texts' probabilities as the start. Further steps were worse: they believe
+    the evidence more and more.
+
+    Args:
+        probabilities: calibrated, out of fold, NaN for a row that was not judged, shape `(n, k)`.
+        evidence: codes from 0, -1 where there is none, shape `(n,)`.
+    """
+    known = (evidence >= 0) & ~np.isnan(probabilities[:, 0])
+    if not known.any():
+        return probabilities
+    kinds = int(evidence.max()) + 1
+    counts = np.stack(
+        [
+            np.bincount(evidence[known], weights=probabilities[known, label], minlength=kinds)
+            for label in range(probabilities.shape[1])
+        ]
+    )
+    likelihood = counts + PRIOR_ROWS / kinds
+    likelihood /= likelihood.sum(axis=1, keepdims=True)
+    updated = probabilities.copy()
+    updated[known] *= likelihood[:, evidence[known]].T
+    updated[known] /= updated[known].sum(axis=1, keepdims=True)
+    return updated
+
+
+def quality_scores(labels: Integers, probabilities: Floats) -> dict[str, Floats]:
+    """Cleanlab's scores (Northcutt et al. 2021; Kuan & Mueller 2022), and the log odds against the best other label.
+
+    Args:
+        labels: shape `(n,)`.
+        probabilities: calibrated, out of fold, NaN for a row that was not judged, shape `(n, k)`.
+
+    Returns:
+        `self_confidence` and `normalized_margin`, from 0 to 1, and `log_odds`.
+    """
+    judged = ~np.isnan(probabilities[:, 0])
+    scores = {name: np.full(len(labels), np.nan) for name in ("self_confidence", "normalized_margin", "log_odds")}
+    present, codes = np.unique(labels[judged], return_inverse=True)
+    if len(present) < 2:
+        return scores
+    shares = _shares(probabilities[judged], present)
+    rows = np.arange(len(codes))
+    others = shares.copy()
+    others[rows, codes] = 0
+    scores["self_confidence"][judged] = get_label_quality_scores(codes, shares, method="self_confidence")
+    scores["normalized_margin"][judged] = get_label_quality_scores(codes, shares, method="normalized_margin")
+    scores["log_odds"][judged] = np.log(np.maximum(shares[rows, codes], 1e-12) / np.maximum(others.max(axis=1), 1e-12))
+    return scores
+
+
+def rank_average(scores: Mapping[str, Floats]) -> Floats:
+    """Mean of the ranks that the scores give a row, as a share of the rows judged: from 0 (an error) to 1."""
+    judged = ~np.isnan(next(iter(scores.values())))
+    average = np.full(len(judged), np.nan)
+    if judged.any():
+        ranks = [rankdata(score[judged]) / judged.sum() for score in scores.values()]
+        average[judged] = np.mean(ranks, axis=0)
+    return average
+
+
+def label_issues(labels: Integers, probabilities: Floats, filter_by: FilterBy) -> NDArray[np.bool_]:
+    """The rows that Cleanlab takes for label errors, shape `(n,)`.
+
+    Args:
+        labels: shape `(n,)`.
+        probabilities: calibrated, out of fold, NaN for a row that was not judged, shape `(n, k)`.
+        filter_by: how Cleanlab goes from scores to a set of rows.
+    """
+    judged = ~np.isnan(probabilities[:, 0])
+    found = np.zeros(len(labels), dtype=np.bool_)
+    # Cleanlab wants every label to occur: one with no judged row leaves, and the others sum to 1 again.
+    present, codes = np.unique(labels[judged], return_inverse=True)
+    if len(present) >= 2:
+        shares = _shares(probabilities[judged], present)
+        found[judged] = find_label_issues(codes, shares, filter_by=filter_by, n_jobs=1)
+    return found
+
+
+def _shares(probabilities: Floats, present: Integers) -> Floats:
+    """The columns of the labels that occur, summing to 1."""
+    kept = probabilities[:, present]
+    shares: Floats = kept / kept.sum(axis=1, keepdims=True)
+    return shares

@@ -1,0 +1,226 @@
+"""Probabilities of every label for each row, from models that were not fitted on the row's fold.
+
+Legend: `n` rows, `d` features, `k` labels numbered from 0. A model is a function of the rows it is fitted on, their
+labels as codes `0..c-1`, and the rows to judge; it gives probabilities of shape `(judged, c)`.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.kernel_approximation import Nystroem
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Model = Callable[[Integers, Integers, Integers], Floats]
+
+MAX_ITERATIONS = 500
+"""Of a logistic regression; it converges in tens to hundreds, and the ranking of the rows settles long before."""
+
+NEIGHBOUR_REACH = 0.1
+NEIGHBOUR_BLOCK_ROWS = 512
+"""Cosines are held for so many rows against all that a model is fitted on: 160 MB at 80,000 rows."""
+
+SMALLEST_PROBABILITY = 1e-6
+"""What a probability of 0 counts as where logarithms are taken: one model alone must not decide for all."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Row numbers: those a model is fitted on, and those it then judges."""
+
+    fitted: Integers
+    judged: Integers
+
+
+def grouped_folds(labels: Integers, groups: Integers, folds: int, seed: int) -> list[Fold]:
+    """Deal the groups out to folds, each with about the same share of every label.
+
+    A row whose label does not occur among the rows a model is fitted on cannot be judged by it, and is in no `judged`.
+
+    Args:
+        labels: shape `(n,)`.
+        groups: rows of one group are in one fold, shape `(n,)`.
+        folds: number of folds; fewer where no label has as many groups.
+        seed: of the shuffle.
+
+    Returns:
+        The folds in which anything can be judged; none where every label is one group.
+    """
+    groups_of_label = np.bincount(np.unique(np.stack([labels, groups]), axis=1)[0])
+    folds = min(folds, int(groups_of_label.max()))
+    if folds < 2:
+        return []
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32)
+    dealt = []
+    with warnings.catch_warnings():
+        # A label with fewer rows than folds is looked after below.
+        warnings.filterwarnings("ignore", message="The least populated class in y")
+        for fitted, held_out in splitter.split(labels, labels, groups):
+            known = np.unique(labels[fitted])
+            judged = held_out[np.isin(labels[held_out], known)]
+            if len(known) >= 2 and len(judged):
+                dealt.append(Fold(fitted, judged))
+    return dealt
+
+
+def out_of_fold_probabilities(model: Model, labels: Integers, folds: Sequence[Fold]) -> Floats:
+    """Probability of every label for each row, shape `(n, k)`; all NaN for a row that no fold judges."""
+    probabilities = np.full((len(labels), int(labels.max()) + 1), np.nan)
+    for fold in folds:
+        known, codes = np.unique(labels[fold.fitted], return_inverse=True)
+        probabilities[fold.judged] = 0
+        probabilities[np.ix_(fold.judged, known)] = model(fold.fitted, codes, fold.judged)
+    return probabilities
+
+
+def linear_model(features: NDArray[np.float32], l2_strength: float) -> Model:
+    """Logistic regression on features that are standardised by the rows it is fitted on.
+
+    Standardised features are divided by the root of their number, so that a strength means the same for any encoder.
+
+    Args:
+        features: shape `(n, d)`.
+        l2_strength: inverse strength of the L2 penalty, scikit-learn's `C`.
+    """
+
+    def judge(fitted: Integers, codes: Integers, judged: Integers) -> Floats:
+        scaler = StandardScaler().fit(features[fitted])
+        regression = LogisticRegression(C=l2_strength, max_iter=MAX_ITERATIONS)
+        regression.fit(_scaled(scaler, features[fitted]), codes)
+        return np.asarray(regression.predict_proba(_scaled(scaler, features[judged])), dtype=np.float64)
+
+    return judge
+
+
+def kernel_model(features: NDArray[np.float32], l2_strength: float, landmarks: int, seed: int) -> Model:
+    """Logistic regression in the space of a Gaussian kernel of width 1 (Nyström method; Williams & Seeger 2001).
+
+    Args:
+        features: scaled as for `linear_model`, shape `(n, d)`.
+        l2_strength: as for `linear_model`.
+        landmarks: rows that span the space, drawn by `seed`; all, where there are fewer.
+        seed: of the draw.
+    """
+
+    def judge(fitted: Integers, codes: Integers, judged: Integers) -> Floats:
+        scaler = StandardScaler().fit(features[fitted])
+        space = Nystroem(gamma=1.0, n_components=min(landmarks, len(fitted)), random_state=seed % 2**32)
+        regression = LogisticRegression(C=l2_strength, max_iter=MAX_ITERATIONS)
+        regression.fit(space.fit_transform(_scaled(scaler, features[fitted])), codes)
+        return np.asarray(
+            regression.predict_proba(space.transform(_scaled(scaler, features[judged]))), dtype=np.float64
+        )
+
+    return judge
+
+
+def _scaled(scaler: StandardScaler, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    scaled: NDArray[np.float32] = scaler.transform(features) / np.float32(np.sqrt(features.shape[1]))
+    return scaled
+
+
+def words_model(texts: Sequence[str], l2_strength: float) -> Model:
+    """Logistic regression on TF-IDF of words and word pairs: of another family, so its mistakes are others."""
+
+    def judge(fitted: Integers, codes: Integers, judged: Integers) -> Floats:
+        try:
+            model = make_pipeline(
+                TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
+                LogisticRegression(C=l2_strength, max_iter=MAX_ITERATIONS),
+            ).fit([texts[row] for row in fitted], codes)
+        except ValueError:
+            # No word is in two texts: nothing to go by but the shares of the labels.
+            return np.tile(np.bincount(codes) / len(codes), (len(judged), 1))
+        return np.asarray(model.predict_proba([texts[row] for row in judged]), dtype=np.float64)
+
+    return judge
+
+
+def neighbours_model(features: NDArray[np.float32], neighbours: int) -> Model:
+    """Vote of the nearest rows by cosine of the centred features, closer ones counting more (Cover & Hart 1967).
+
+    The weight of a neighbour falls by a factor of e for every `NEIGHBOUR_REACH` that its cosine is lower.
+
+    Args:
+        features: shape `(n, d)`.
+        neighbours: how many vote; all, where there are fewer.
+    """
+
+    def judge(fitted: Integers, codes: Integers, judged: Integers) -> Floats:
+        centre = features[fitted].mean(axis=0)
+        known = _unit(features[fitted] - centre)
+        votes = np.zeros((len(judged), int(codes.max()) + 1))
+        count = min(neighbours, len(fitted))
+        for start in range(0, len(judged), NEIGHBOUR_BLOCK_ROWS):
+            block = judged[start : start + NEIGHBOUR_BLOCK_ROWS]
+            cosines = _unit(features[block] - centre) @ known.T
+            nearest = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+            weights = np.exp((np.take_along_axis(cosines, nearest, axis=1) - 1) / NEIGHBOUR_REACH)
+            rows = np.broadcast_to(np.arange(start, start + len(block))[:, None], nearest.shape)
+            np.add.at(votes, (rows, codes[nearest]), weights)
+        shares: Floats = votes / votes.sum(axis=1, keepdims=True)
+        return shares
+
+    return judge
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each row divided by its length; a row of zeros stays."""
+    unit: NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return unit
+
+
+def combined(members: Sequence[Floats], weights: Sequence[float]) -> Floats:
+    """Weighted geometric mean of probabilities, normalised (a product of experts; Hinton 2002), shape `(n, k)`.
+
+    Args:
+        members: probabilities of each model, shape `(n, k)`; a row that one of them did not judge is all NaN.
+        weights: of each.
+    """
+    total = sum(weights)
+    logarithm = sum(
+        weight / total * np.log(np.maximum(one, SMALLEST_PROBABILITY))
+        for one, weight in zip(members, weights, strict=True)
+    )
+    return _normalised(np.asarray(logarithm))
+
+
+def calibrated(probabilities: Floats, labels: Integers) -> tuple[Floats, float]:
+    """Temperature scaling (Guo et al. 2017, section 4.2): one number that makes the given labels most likely.
+
+    Confident learning compares probabilities across rows and labels, so they should mean what they say. The scaling is
+    fitted on out-of-fold probabilities; it changes no row's order of labels.
+
+    Args:
+        probabilities: shape `(n, k)`; all NaN for a row that was not judged.
+        labels: shape `(n,)`.
+
+    Returns:
+        The scaled probabilities and the temperature; above 1, the models were too sure.
+    """
+    judged = ~np.isnan(probabilities[:, 0])
+    logarithm = np.log(np.maximum(probabilities, SMALLEST_PROBABILITY))
+    of_judged, rows = logarithm[judged], np.arange(int(judged.sum()))
+
+    def mean_loss(log_temperature: float) -> float:
+        scaled = of_judged / np.exp(log_temperature)
+        return float((logsumexp(scaled, axis=1) - scaled[rows, labels[judged]]).mean())
+
+    found = minimize_scalar(mean_loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
+    temperature = float(np.exp(found.x))
+    return _normalised(logarithm / temperature), temperature
+
+
+def _normalised(logarithm: Floats) -> Floats:
+    probabilities: Floats = np.exp(logarithm - logsumexp(logarithm, axis=1, keepdims=True))
+    return probabilities
