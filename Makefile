@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test bench lint format diff why readme doctor lock clean
+.PHONY: help setup repro test bench lint format review diff why readme doctor lock clean
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,9 @@ lint: $(INSTALLED)  ## Check format, lint and types
 format: $(INSTALLED)  ## Format the code and mend what Ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+review: $(INSTALLED)  ## Look at the rows most worth it, in the browser: make review ARGS="--open"
+	@$(BIN)/python -m tools.review $(ARGS)
 
 diff: $(INSTALLED)  ## Compare params, metrics and rows with a revision: make diff BASE=main
 	@$(BIN)/python -m tools.pull_request "$(BASE)"

@@ -1,0 +1,39 @@
+"""The review page in a real browser: what its test and that of the round trip share."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """The browser of this machine, headless; skips the test where there is none."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"no browser on PATH: none of {', '.join(BROWSERS)}")
+    with sync_playwright() as driver, driver.chromium.launch(executable_path=path, headless=True) as opened:
+        yield opened
+
+
+@contextmanager
+def review_server(folder: Path, repository: Path, reviewer: str) -> Iterator[str]:
+    """`make review` in a folder; yields the address of its page."""
+    command = [sys.executable, "-m", "tools.review", "--port", "0", "--reviewer", reviewer]
+    environment = os.environ | {"PYTHONPATH": str(repository)}
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            said = [server.stdout.readline() for _ in range(2)]
+            assert "http://127.0.0.1:" in said[1], said
+            yield said[1].split()[1]
+        finally:
+            server.terminate()
