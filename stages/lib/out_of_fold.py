@@ -195,6 +195,13 @@ def combined(members: Sequence[Floats], weights: Sequence[float]) -> Floats:
     return _normalised(np.asarray(logarithm))
 
 
+def mean_loss(probabilities: Floats, labels: Integers) -> float:
+    """Mean negative log-likelihood of the given labels over the rows that were judged; 0 where none was."""
+    judged = np.flatnonzero(~np.isnan(probabilities[:, 0]))
+    given = probabilities[judged, labels[judged]]
+    return float(-np.log(np.maximum(given, SMALLEST_PROBABILITY)).mean()) if len(judged) else 0.0
+
+
 def calibrated(probabilities: Floats, labels: Integers) -> tuple[Floats, float]:
     """Temperature scaling (Guo et al. 2017, section 4.2): one number that makes the given labels most likely.
 
@@ -212,11 +219,14 @@ def calibrated(probabilities: Floats, labels: Integers) -> tuple[Floats, float]:
     logarithm = np.log(np.maximum(probabilities, SMALLEST_PROBABILITY))
     of_judged, rows = logarithm[judged], np.arange(int(judged.sum()))
 
-    def mean_loss(log_temperature: float) -> float:
+    if not len(rows):
+        return probabilities, 1.0
+
+    def loss(log_temperature: float) -> float:
         scaled = of_judged / np.exp(log_temperature)
         return float((logsumexp(scaled, axis=1) - scaled[rows, labels[judged]]).mean())
 
-    found = minimize_scalar(mean_loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
+    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
     temperature = float(np.exp(found.x))
     return _normalised(logarithm / temperature), temperature
 

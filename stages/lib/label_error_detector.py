@@ -1,0 +1,217 @@
+"""The detector of label errors: out-of-fold models, calibrated together, and what is known beside the texts.
+
+Legend: `n` rows, `d` features, `k` labels numbered from 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from stages.lib.cross_finetuning import CrossFinetuning, cross_finetuned
+from stages.lib.device import Device
+from stages.lib.label_scores import FilterBy, label_issues, posterior, quality_scores, rank_average
+from stages.lib.out_of_fold import (
+    Model,
+    calibrated,
+    combined,
+    grouped_folds,
+    kernel_model,
+    linear_model,
+    mean_loss,
+    neighbours_model,
+    out_of_fold_probabilities,
+    words_model,
+)
+from stages.lib.params import Params
+from stages.lib.progress import progress
+from stages.lib.randomness import derived_seed
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+Score = Literal["self_confidence", "normalized_margin", "rank_average"]
+
+
+L2Strengths = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+"""Values of scikit-learn's `C` to try: of these, the one under which the given labels are likeliest, out of fold."""
+
+
+class Linear(Params):
+    """Logistic regression on the states of the encoder's last layers."""
+
+    l2_strengths: L2Strengths
+    weight: float = Field(gt=0)
+
+
+class Kernel(Params):
+    """Logistic regression in the space of a Gaussian kernel on the same states."""
+
+    l2_strengths: L2Strengths
+    landmarks: int = Field(ge=2)
+    weight: float = Field(gt=0)
+
+
+class Words(Params):
+    """Logistic regression on TF-IDF of words and word pairs."""
+
+    l2_strengths: L2Strengths
+    weight: float = Field(gt=0)
+
+
+class Neighbours(Params):
+    """Vote of the nearest rows."""
+
+    neighbours: int = Field(ge=1)
+    weight: float = Field(gt=0)
+
+
+class Models(Params):
+    """Which models judge, and how much each says (`weight`); null: off."""
+
+    linear: Linear | None
+    kernel: Kernel | None
+    words: Words | None
+    neighbours: Neighbours | None
+    finetuned: CrossFinetuning | None
+
+    @model_validator(mode="after")
+    def _at_least_one(self) -> "Models":
+        if not any((self.linear, self.kernel, self.words, self.neighbours, self.finetuned)):
+            raise ValueError("all models are off; one at least has to judge")
+        return self
+
+
+class Detector(Params):
+    """How label errors are found; part of the `label_errors` section of `params.yaml`."""
+
+    folds: int = Field(ge=2, le=100)
+    models: Models
+    score: Score
+    filter_by: FilterBy
+    max_label_quality: float = Field(gt=0, le=1)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the detector sees of the rows.
+
+    Attributes:
+        texts: of the rows.
+        features: shape `(n, d)`.
+        labels: the given ones, shape `(n,)`.
+        groups: rows of one group say the same and are in one fold, shape `(n,)`.
+        evidence: what is known beside the text of how far to trust the label, as codes from 0, -1 where nothing is;
+            shape `(n,)`.
+    """
+
+    texts: Sequence[str]
+    features: NDArray[np.float32]
+    labels: Integers
+    groups: Integers
+    evidence: Integers
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What the detector says. A row that was not judged is NaN, and no label error.
+
+    Attributes:
+        probabilities: of every label given text and evidence, out of fold, shape `(n, k)`.
+        quality: the chosen score; low speaks for an error, from 0 to 1, shape `(n,)`.
+        scores: every score by name, shape `(n,)` each.
+        is_label_error: shape `(n,)`.
+        folds: number of folds in which rows were judged.
+        temperature: by which the joint probabilities were scaled, above 1 where the models were too sure.
+    """
+
+    probabilities: Floats
+    quality: Floats
+    scores: dict[str, Floats]
+    is_label_error: NDArray[np.bool_]
+    folds: int
+    temperature: float
+
+
+def detect(rows: Rows, params: Detector, device: Device, seed: int) -> Detection:
+    """Judge every row by models that were not fitted on it, or on a row that says the same.
+
+    Args:
+        rows: what the detector sees.
+        params: how.
+        device: for fine-tuning.
+        seed: of the project.
+    """
+    folds = grouped_folds(rows.labels, rows.groups, params.folds, derived_seed(seed, "label_errors"))
+    members: dict[str, Floats] = {}
+    weights = []
+    area_under_margin = None
+    judges = _judges(rows, params.models, derived_seed(seed, "label_errors", "kernel"))
+    for judge in progress(judges, "label errors", total=len(judges), unit="model"):
+        tried = [out_of_fold_probabilities(model, rows.labels, folds) for model in judge.models]
+        members[judge.name] = min(tried, key=lambda probabilities: mean_loss(probabilities, rows.labels))
+        weights.append(judge.weight)
+    if params.models.finetuned is not None:
+        tuned = cross_finetuned(rows.texts, rows.labels, folds, params.models.finetuned, device, seed)
+        members["finetuned"] = tuned.probabilities
+        weights.append(params.models.finetuned.weight)
+        area_under_margin = tuned.area_under_margin
+
+    joint, temperature = calibrated(combined(list(members.values()), weights), rows.labels)
+    found = findings(rows.labels, posterior(joint, rows.evidence), params)
+    scores = dict(found.scores)
+    for name, probabilities in members.items():
+        scores[f"{name}_self_confidence"] = _given(probabilities, rows.labels)
+    if area_under_margin is not None:
+        scores["finetuned_area_under_margin"] = np.where(np.isnan(joint[:, 0]), np.nan, area_under_margin)
+    return Detection(found.probabilities, found.quality, scores, found.is_label_error, len(folds), temperature)
+
+
+def findings(labels: Integers, probabilities: Floats, params: Detector) -> Detection:
+    """The scores and the label errors that follow from given probabilities.
+
+    Args:
+        labels: shape `(n,)`.
+        probabilities: calibrated, out of fold, all NaN for a row that was not judged, shape `(n, k)`.
+        params: which score, and how to go from scores to a set of rows.
+    """
+    scores = quality_scores(labels, probabilities)
+    scores["rank_average"] = rank_average(scores)
+    quality = scores[params.score]
+    is_error = label_issues(labels, probabilities, params.filter_by) & (quality <= params.max_label_quality)
+    return Detection(probabilities, quality, scores, is_error, 0, 1.0)
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """One kind of model with the settings to try."""
+
+    name: str
+    models: list[Model]
+    weight: float
+
+
+def _judges(rows: Rows, params: Models, seed: int) -> list[_Judge]:
+    """Every kind of model that is on, but for fine-tuning."""
+    judges = []
+    if linear := params.linear:
+        models = [linear_model(rows.features, strength) for strength in linear.l2_strengths]
+        judges.append(_Judge("linear", models, linear.weight))
+    if kernel := params.kernel:
+        models = [kernel_model(rows.features, one, kernel.landmarks, seed) for one in kernel.l2_strengths]
+        judges.append(_Judge("kernel", models, kernel.weight))
+    if words := params.words:
+        models = [words_model(rows.texts, strength) for strength in words.l2_strengths]
+        judges.append(_Judge("words", models, words.weight))
+    if nearest := params.neighbours:
+        judges.append(_Judge("neighbours", [neighbours_model(rows.features, nearest.neighbours)], nearest.weight))
+    return judges
+
+
+def _given(probabilities: Floats, labels: Integers) -> Floats:
+    """Probability of the given label, shape `(n,)`."""
+    own: Floats = probabilities[np.arange(len(labels)), labels]
+    return own
