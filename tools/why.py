@@ -14,7 +14,7 @@ from stages.lib.errors import InputError, run_stage
 
 DATA = Path("data")
 RECORDS = DATA / "ingested/records.parquet"
-REMOVALS = ("ingested", "clean", "semantic_duplicates", "split", "label_errors", "augmented")
+REMOVALS = ("ingested", "clean", "corrected", "semantic_duplicates", "split", "label_errors", "augmented")
 """Folders with a `removed.parquet`, in the order of the pipeline."""
 SPLITS = ("train", "validation", "test")
 MEMBERS_SHOWN = 5
@@ -58,6 +58,22 @@ def semantic_history(row_id: str, folder: Path) -> Iterator[str]:
         yield f"  cosine {cosine:.3f} to {other} {text!r}"
 
 
+def decided(row: Mapping[str, object]) -> str:
+    """Who decided something about a row, when, in which line, and why where that is said."""
+    reason = f": {row['reason']}" if row["reason"] else ""
+    return f"by {row['reviewer']} on {row['date']}, line {row['line']}{reason}"
+
+
+def corrections(row_id: str, folder: Path) -> Iterator[str]:
+    """What people decided about the labels of a row."""
+    for row in rows_of(folder / "changed.parquet", row_id):
+        field = "reference label" if "reference" in str(row["rule"]) else "label"
+        change = (
+            f"{row['before']!r} confirmed" if row["before"] == row["after"] else f"{row['before']!r} → {row['after']!r}"
+        )
+        yield f"correct: {field} {change} {decided(row)}"
+
+
 def history(row_id: str, data: Path) -> Iterator[str]:
     """What each stage did with a row, a line or two each, in the order of the pipeline."""
     for row in rows_of(data / "ingested/records.parquet", row_id):
@@ -67,6 +83,7 @@ def history(row_id: str, data: Path) -> Iterator[str]:
     for row in rows_of(data / "clean/changed.parquet", row_id):
         yield f"clean: changed by {row['rule']}"
         yield f"  {row['after']!r}"
+    yield from corrections(row_id, data / "corrected")
     yield from semantic_history(row_id, data / "semantic_duplicates")
     for row in rows_of(data / "annotation_qa/records.parquet", row_id):
         if row["ratings"]:
@@ -85,7 +102,8 @@ def history(row_id: str, data: Path) -> Iterator[str]:
     for folder in REMOVALS:
         for row in rows_of(data / folder / "removed.parquet", row_id):
             kept = f"; {row['kept_id']} stands for it" if row.get("kept_id") else ""
-            yield f"{folder}: removed by {row['rule']}{kept}"
+            who = f" {decided(row)}" if row.get("reviewer") else ""
+            yield f"{folder}: removed by {row['rule']}{kept}{who}"
     for row in rows_of(data / "augmented/train.parquet", row_id):
         copy = f" as a copy of {row['parent_id']} by {row['recipe']}" if row["parent_id"] else ""
         yield f"augment: trains{copy} with label {row['label']!r}"

@@ -104,6 +104,20 @@ def test_a_row_that_stands_for_others_that_say_the_same(tmp_path: Path) -> None:
     ]
 
 
+def test_what_a_person_decided_is_told(tmp_path: Path) -> None:
+    who = {"reason": "irony", "reviewer": "Ann", "date": "2026-11-23", "line": 4}
+    folder = tmp_path / "corrected"
+    write(folder / "changed.parquet", id="a", rule="relabel", before="bad", after="good", **who)
+    write(folder / "removed.parquet", id="a", rule="correction", before="text", after=None, **who)
+    assert list(why.history("a", tmp_path)) == [
+        "correct: label 'bad' → 'good' by Ann on 2026-11-23, line 4: irony",
+        "corrected: removed by correction by Ann on 2026-11-23, line 4: irony",
+    ]
+    who["reason"] = ""
+    write(folder / "changed.parquet", id="b", rule="confirm_reference_label", before="bad", after="bad", **who)
+    assert list(why.history("b", tmp_path)) == ["correct: reference label 'bad' confirmed by Ann on 2026-11-23, line 4"]
+
+
 def test_an_unknown_id_names_those_near_it() -> None:
     error = why.unknown_id("tweets:42", pl.Series(["amazon:1", "tweets:41", "tweets:7"]))
     assert isinstance(error, InputError)
