@@ -46,7 +46,7 @@ from stages.lib.detector_grades import grades, precision_recall_points
 from stages.lib.device import Compute, prepare_device
 from stages.lib.embedding_table import EMBEDDINGS, LAYERS, embeddings_of
 from stages.lib.errors import InputError, run_stage
-from stages.lib.label_error_detector import Detection, Detector, Rows, detect
+from stages.lib.label_error_detector import Detection, Detector, Rows, detect, numbered
 from stages.lib.params import load_params
 from stages.lib.progress import quiet_libraries
 
@@ -80,11 +80,6 @@ def label_names(train: pl.DataFrame) -> list[str]:
     """The labels in the order of their numbers."""
     names: list[str] = train["label"].unique().sort().to_list()
     return names
-
-
-def numbered(column: pl.Series) -> NDArray[np.int64]:
-    """Values as numbers from 0 in sorted order, -1 for null, shape `(len(column),)`."""
-    return (column.rank("dense").cast(pl.Int64) - 1).fill_null(-1).to_numpy()
 
 
 def evidence_codes(train: pl.DataFrame, column: str | None) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
@@ -113,6 +114,11 @@ class Rows:
     labels: Integers
     groups: Integers
     evidence: Integers
+
+
+def numbered(column: pl.Series) -> Integers:
+    """Values as numbers from 0 in sorted order, -1 for null, shape `(len(column),)`."""
+    return (column.rank("dense").cast(pl.Int64) - 1).fill_null(-1).to_numpy()
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ def posterior(probabilities: Floats, evidence: Integers) -> Floats:
     """Probabilities of the labels given the text and the evidence, shape `(n, k)`.
 
     By Bayes' rule, with evidence and text independent given the label: P(label | text, evidence) is in proportion to
-    P(label | text) P(evidence | label). The second factor is counted over all rows, each counting for every label as far
-    as its text speaks for it, which is one step of the EM algorithm of Dawid & Skene (1979,
+    P(label | text) P(evidence | label). The second factor is counted over all rows, each counting for every label as
+    far as its text speaks for it, which is one step of the EM algorithm of Dawid & Skene (1979,
     https://doi.org/10.2307/2346806) from the texts' probabilities as the start. Further steps were worse: they believe
     the evidence more and more.
 
