@@ -1,18 +1,20 @@
+"""Agreement equals published examples and independent packages, for the items as they are and for resampled ones."""
+
+import time
+import tracemalloc
+from functools import partial
+
 import krippendorff
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats import inter_rater
 
-from stages.lib.agreement import (
-    fleiss_kappa,
-    krippendorff_alpha_interval,
-    krippendorff_alpha_nominal,
-    mean_pairwise_cohen_kappa,
-)
+from stages.lib import agreement
+from stages.lib.agreement import label_agreement, label_counts, number_sums
+from stages.lib.item_bootstrap import bootstrap_figures
 
 # Fleiss (1971), table 1: 30 psychiatric patients, 6 diagnoses each, in 5 categories; kappa = .430.
 FLEISS_1971_COUNTS = np.array(
@@ -25,7 +27,8 @@ FLEISS_1971_COUNTS = np.array(
     ]
 )  # fmt: skip
 
-# Krippendorff (2011), section E: 4 observers, 12 units, missing values; nominal .743, interval .849.
+# Krippendorff (2011), section E: 4 observers, 12 units, missing values; nominal .743, ordinal .815,
+# interval .849.
 MISSING = np.nan
 KRIPPENDORFF_2011 = np.array(
     [
@@ -57,104 +60,146 @@ counts_tables = st.integers(2, 4).flatmap(
 )
 
 
+def figures(items: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, float]:
+    """All figures of labels, which stand for the numbers, too; NaN where undefined."""
+    counts, sums = label_counts(items, labels), number_sums(items, labels.astype(np.float64))
+    ones = np.ones((len(counts.ratings), 1))
+    values = label_agreement(counts, ones, ordered=True)
+    values["krippendorff_alpha_interval"] = agreement.krippendorff_alpha_interval(sums, ones)
+    return {name: float(value[0]) for name, value in values.items()}
+
+
+def alphas(items: NDArray[np.int64], labels: NDArray[np.int64]) -> list[float]:
+    found = figures(items, labels)
+    return [found[f"krippendorff_alpha_{level}"] for level in ("nominal", "ordinal", "interval")]
+
+
 def test_fleiss_kappa_of_the_worked_example() -> None:
-    kappa = fleiss_kappa(*from_counts(FLEISS_1971_COUNTS))
-    assert kappa == pytest.approx(0.4302445, abs=1e-6)
+    assert figures(*from_counts(FLEISS_1971_COUNTS))["fleiss_kappa"] == pytest.approx(0.430, abs=5e-4)
 
 
 def test_fleiss_kappa_equals_statsmodels_where_counts_are_equal() -> None:
     drawn = np.random.default_rng(3).multinomial(7, [0.5, 0.3, 0.2], size=40)
-    assert fleiss_kappa(*from_counts(drawn)) == pytest.approx(inter_rater.fleiss_kappa(drawn), abs=1e-12)
+    found = figures(*from_counts(drawn))["fleiss_kappa"]
+    assert found == pytest.approx(inter_rater.fleiss_kappa(drawn), abs=1e-12)
 
 
 def test_fleiss_kappa_of_unequal_counts_by_hand() -> None:
     # Agreement within the items: 1, and (0 + 2) / (3 · 2). Shares of the labels: (1 + 1/3) / 2, and the rest.
-    kappa = fleiss_kappa(*from_counts(np.array([[2, 0], [1, 2]])))
+    kappa = figures(*from_counts(np.array([[2, 0], [1, 2]])))["fleiss_kappa"]
     observed, expected = (1 + 1 / 3) / 2, (2 / 3) ** 2 + (1 / 3) ** 2
     assert kappa == pytest.approx((observed - expected) / (1 - expected))
 
 
 def test_items_with_one_rating_do_not_count() -> None:
     counts = np.array([[2, 0], [1, 2], [0, 3]])
-    lonely = np.vstack([counts, [[1, 0]] * 5])
-    assert fleiss_kappa(*from_counts(lonely)) == fleiss_kappa(*from_counts(counts))
-    assert krippendorff_alpha_nominal(*from_counts(lonely)) == krippendorff_alpha_nominal(*from_counts(counts))
+    lonely = np.vstack([[[0, 1]] * 3, counts, [[1, 0]] * 5])
+    assert figures(*from_counts(lonely)) == figures(*from_counts(counts))
 
 
-def test_krippendorff_alpha_of_the_worked_example() -> None:
-    items, values = from_reliability_data(KRIPPENDORFF_2011)
-    assert krippendorff_alpha_nominal(items, values) == pytest.approx(0.743, abs=5e-4)
-    assert krippendorff_alpha_interval(items, values.astype(float)) == pytest.approx(0.849, abs=5e-4)
+def test_krippendorff_alphas_of_the_worked_example() -> None:
+    assert alphas(*from_reliability_data(KRIPPENDORFF_2011)) == pytest.approx([0.743, 0.815, 0.849], abs=5e-4)
 
 
 @given(counts_tables)
-def test_krippendorff_alpha_equals_the_krippendorff_package(table: list[list[int]]) -> None:
+def test_krippendorff_alphas_equal_the_krippendorff_package(table: list[list[int]]) -> None:
     counts = np.array(table)
-    items, labels = from_counts(counts)
-    alphas = krippendorff_alpha_nominal(items, labels), krippendorff_alpha_interval(items, labels.astype(float))
+    found = alphas(*from_counts(counts))
     pairable = counts[counts.sum(axis=1) >= 2]
     if (pairable.sum(axis=0) > 0).sum() < 2:
-        assert alphas == (None, None)
+        assert np.isnan(found).all()
         return
     expected = [
-        krippendorff.alpha(value_counts=counts, level_of_measurement=level) for level in ("nominal", "interval")
+        krippendorff.alpha(value_counts=counts, level_of_measurement=level)
+        for level in ("nominal", "ordinal", "interval")
     ]
-    assert alphas == pytest.approx(expected, abs=1e-9)
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_resampled_items_equal_the_packages_with_rows_repeated() -> None:
+    random = np.random.default_rng(4)
+    table = random.multinomial(5, [0.5, 0.3, 0.2], size=25)
+    counts = label_counts(*from_counts(table))
+    sums = number_sums(from_counts(table)[0], from_counts(table)[1].astype(np.float64))
+    weights = random.multinomial(25, np.full(25, 1 / 25), size=5).T
+    found = label_agreement(counts, weights.astype(np.float64), ordered=True)
+    found["krippendorff_alpha_interval"] = agreement.krippendorff_alpha_interval(sums, weights.astype(np.float64))
+    for sample in range(5):
+        repeated = np.repeat(table, weights[:, sample], axis=0)
+        assert found["fleiss_kappa"][sample] == pytest.approx(inter_rater.fleiss_kappa(repeated))
+        for level in ("nominal", "ordinal", "interval"):
+            expected = krippendorff.alpha(value_counts=repeated, level_of_measurement=level)
+            assert found[f"krippendorff_alpha_{level}"][sample] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
     "counts", [np.zeros((0, 2), dtype=int), np.array([[1, 0], [0, 1]]), np.array([[3, 0], [2, 0]])]
 )
 def test_no_chance_correction_without_pairs_or_with_one_label(counts: NDArray[np.int64]) -> None:
-    items, labels = from_counts(counts)
-    assert fleiss_kappa(items, labels) is None
-    assert krippendorff_alpha_nominal(items, labels) is None
-    assert krippendorff_alpha_interval(items, labels.astype(float)) is None
+    assert np.isnan(list(figures(*from_counts(counts)).values())).all()
 
 
-def test_cohen_kappa_of_a_worked_example() -> None:
-    # 50 grant proposals, two readers: 20 both yes, 5 and 10 split, 15 both no: 0.4 (Wikipedia, "Cohen's kappa").
-    first = np.repeat([1, 1, 0, 0], [20, 5, 10, 15])
-    second = np.repeat([1, 0, 1, 0], [20, 5, 10, 15])
-    kappa = mean_pairwise_cohen_kappa(
-        np.tile(np.arange(50), 2), np.repeat([0, 1], 50), np.concatenate([first, second]), 30, 10
-    )
-    assert kappa.mean == pytest.approx(0.4)
-    assert (kappa.pairs, kappa.undefined_pairs) == (1, 0)
+@given(counts_tables, st.integers(0, 1000))
+def test_figures_do_not_mind_the_order_of_ratings_or_the_names_of_items(table: list[list[int]], seed: int) -> None:
+    items, labels = from_counts(np.array(table))
+    order = np.random.default_rng(seed).permutation(len(items))
+    names = np.random.default_rng(seed).permutation(len(table))
+    assert figures(names[items][order], labels[order]) == pytest.approx(figures(items, labels), nan_ok=True)
 
 
-def test_mean_cohen_kappa_equals_scikit_learn_over_the_same_pairs() -> None:
-    random = np.random.default_rng(5)
-    table = random.integers(0, 3, size=(4, 60))
-    rated = random.random((4, 60)) < 0.7
-    annotators, items = np.nonzero(rated)
-    expected = {}
-    for i in range(4):
-        for j in range(i + 1, 4):
-            both = rated[i] & rated[j]
-            expected[i, j] = (both.sum(), cohen_kappa_score(table[i, both], table[j, both]))
-
-    everything = mean_pairwise_cohen_kappa(items, annotators, table[annotators, items], 1, 100)
-    assert everything.mean == pytest.approx(np.mean([kappa for _, kappa in expected.values()]))
-
-    enough = sorted(common for common, _ in expected.values())[2]
-    chosen = [kappa for common, kappa in expected.values() if common >= enough]
-    some = mean_pairwise_cohen_kappa(items, annotators, table[annotators, items], int(enough), 100)
-    assert some.pairs == len(chosen)
-    assert some.mean == pytest.approx(np.mean(chosen))
-
-    most_common = sorted(expected, key=lambda pair: (-expected[pair][0], pair))[:2]
-    capped = mean_pairwise_cohen_kappa(items, annotators, table[annotators, items], 1, 2)
-    assert capped.pairs == 2
-    assert capped.mean == pytest.approx(np.mean([expected[pair][1] for pair in most_common]))
+@given(counts_tables)
+def test_figures_are_at_most_one_and_one_where_all_agree(table: list[list[int]]) -> None:
+    found = figures(*from_counts(np.array(table)))
+    assert all(np.isnan(value) or value <= 1 + 1e-12 for value in found.values())
+    whole = figures(*from_counts(np.diag([3, *(2 for _ in table)])))
+    assert list(whole.values()) == pytest.approx([1.0] * 4)
 
 
-def test_pairs_that_chance_explains_are_counted_apart() -> None:
-    items, annotators = np.tile(np.arange(5), 2), np.repeat([0, 1], 5)
-    kappa = mean_pairwise_cohen_kappa(items, annotators, np.zeros(10, dtype=int), 2, 10)
-    assert (kappa.mean, kappa.pairs, kappa.undefined_pairs) == (None, 0, 1)
+@given(counts_tables)
+def test_the_order_of_labels_matters_to_the_ordinal_alpha_alone_and_its_direction_to_none(
+    table: list[list[int]],
+) -> None:
+    counts = np.array(table)
+    straight, turned = figures(*from_counts(counts)), figures(*from_counts(counts[:, ::-1]))
+    assert turned == pytest.approx(straight, nan_ok=True, abs=1e-9)
+    rotated = figures(*from_counts(np.roll(counts, 1, axis=1)))
+    for name in ("fleiss_kappa", "krippendorff_alpha_nominal"):
+        assert rotated[name] == pytest.approx(straight[name], nan_ok=True, abs=1e-9)
 
 
-def test_no_pair_has_enough_items() -> None:
-    kappa = mean_pairwise_cohen_kappa(np.array([0, 1]), np.array([0, 1]), np.array([0, 1]), 1, 10)
-    assert (kappa.mean, kappa.pairs) == (None, 0)
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e150, 1e307])
+def test_interval_alpha_does_not_mind_the_scale_of_the_numbers(scale: float) -> None:
+    items, values = from_reliability_data(KRIPPENDORFF_2011)
+    sums = number_sums(items, (values * scale).astype(np.float64))
+    alpha = agreement.krippendorff_alpha_interval(sums, np.ones((len(sums.ratings), 1)))[0]
+    assert alpha == pytest.approx(0.849, abs=5e-4)
+
+
+def test_intervals_hold_the_figure_and_narrow_with_more_items() -> None:
+    widths = []
+    for rows in (50, 800):
+        table = np.random.default_rng(1).multinomial(1, [0.6, 0.4], size=rows) * 5 + 1
+        counts = label_counts(*from_counts(table))
+        measure = partial(label_agreement, counts, ordered=True)
+        for estimate in bootstrap_figures(measure, rows, 400, np.random.default_rng(2)).values():
+            assert estimate.low is not None
+            assert estimate.high is not None
+            assert estimate.low <= estimate.value <= estimate.high
+            widths.append(estimate.high - estimate.low)
+    assert max(widths[3:]) < min(widths[:3])
+
+
+@pytest.mark.slow
+def test_two_million_ratings_fit_and_take_seconds() -> None:
+    random = np.random.default_rng(1)
+    items = np.repeat(np.arange(100_000), 20)
+    labels = random.integers(0, 20, len(items))
+    started = time.perf_counter()
+    tracemalloc.start()
+    counts = label_counts(items, labels)
+    found = bootstrap_figures(partial(label_agreement, counts, ordered=True), 100_000, 100, random)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert abs(found["fleiss_kappa"].value) < 0.01
+    assert peak < 2 * 2**30
+    assert time.perf_counter() - started < 60

@@ -1,0 +1,119 @@
+"""What most annotators of a row say, what most of the others say, and how far a row is disputed.
+
+A tie between labels goes to the one that is given more often in all the ratings, and between those that are as frequent
+to the first in alphabetical order. Nothing else that is known of a row has a say: a reference label grades, and does
+nothing but that.
+
+Ratings are tables of `id`, `annotator`, `label`. Votes are tables of `id`, `label`, `votes` (how often the row was
+given the label), `rank` (of the label in ties; 0 wins) and `ratings` (of the row), of each row the winning label first.
+"""
+
+import polars as pl
+
+
+def votes_of(ratings: pl.DataFrame) -> pl.DataFrame:
+    """Count the ratings by row and label; sorted by `id`, the winner of each row first."""
+    ranks = (
+        ratings.group_by("label")
+        .len("frequency")
+        .sort(pl.col("frequency"), "label", descending=[True, False])
+        .select("label", pl.int_range(pl.len(), dtype=pl.Int64).alias("rank"))
+    )
+    return (
+        ratings.group_by("id", "label")
+        .agg(pl.len().cast(pl.Int64).alias("votes"))
+        .join(ranks, on="label", how="left")
+        .sort("id", -pl.col("votes"), "rank")
+        .with_columns(pl.col("votes").sum().over("id").alias("ratings"))
+    )
+
+
+def majority(votes: pl.DataFrame) -> pl.DataFrame:
+    """Consensus of each row: `id`, `consensus_label`, `annotator_agreement` (its share of the ratings), `ratings`."""
+    return (
+        votes.group_by("id", maintain_order=True)
+        .first()
+        .select(
+            "id",
+            pl.col("label").alias("consensus_label"),
+            (pl.col("votes") / pl.col("ratings")).alias("annotator_agreement"),
+            "ratings",
+        )
+    )
+
+
+def tied_rows(votes: pl.DataFrame) -> int:
+    """Number of rows in which two or more labels have the most votes."""
+    return (
+        votes.filter(pl.col("votes") == pl.col("votes").max().over("id"))
+        .filter(pl.len().over("id") > 1)["id"]
+        .n_unique()
+    )
+
+
+def agreement_with_others(votes: pl.DataFrame) -> pl.DataFrame:
+    """Whether those who gave a row a label agree with the majority of the row's other annotators, themselves left out.
+
+    Returns:
+        `id`, `label`, `agrees_with_others`, for the rows with at least two ratings.
+    """
+    # Without one of its votes a label that did not win still does not; the winner may lose to the second.
+    second = pl.col("votes").get(1, null_on_oob=True).over("id"), pl.col("rank").get(1, null_on_oob=True).over("id")
+    own = pl.col("votes") - 1
+    still_wins = (own > second[0]) | ((own == second[0]) & (pl.col("rank") < second[1]))
+    is_winner = pl.int_range(pl.len()).over("id") == 0
+    return (
+        votes.select(
+            "id", "label", "ratings", (is_winner & still_wins.fill_null(value=True)).alias("agrees_with_others")
+        )
+        .filter(pl.col("ratings") >= 2)
+        .drop("ratings")
+    )
+
+
+def disagreement(votes: pl.DataFrame) -> pl.DataFrame:
+    """How far each row with at least two ratings is disputed, from 0 (one label) to 1 (all labels equally often).
+
+    The Shannon entropy of the shares of the labels among the row's ratings, divided by that of equal shares of all the
+    labels that occur anywhere.
+
+    Returns:
+        `id`, `disagreement`, `ratings`; sorted by `id`.
+    """
+    labels = votes["label"].n_unique()
+    share = pl.col("votes") / pl.col("ratings")
+    # Votes are in falling order in every row, so the same votes for other labels sum to the same last bit.
+    entropy = -(share * share.log()).sum() / (pl.lit(labels).log() if labels > 1 else 1)
+    return (
+        votes.filter(pl.col("ratings") >= 2)
+        .group_by("id", maintain_order=True)
+        .agg(entropy.clip(0, 1).abs().alias("disagreement"), pl.col("ratings").first())
+    )
+
+
+def disputed_rows(records: pl.DataFrame, votes: pl.DataFrame) -> pl.DataFrame:
+    """The rows with at least two ratings, the most disputed first; among equals those with more ratings, then by `id`.
+
+    Args:
+        records: `id`, `text`, `label`, `source`, `consensus_label`.
+        votes: as `votes_of` gives them.
+
+    Returns:
+        `id`, `text`, `label`, `consensus_label`, `disagreement`, `ratings`, `ratings_<label>` for each label in
+        alphabetical order, `source`.
+    """
+    labels = votes["label"].unique().sort()
+    counts = votes.group_by("id").agg(
+        pl.col("votes").filter(pl.col("label") == label).sum().alias(f"ratings_{label}") for label in labels
+    )
+    return (
+        disagreement(votes)
+        .join(records.select("id", "text", "label", "consensus_label", "source"), on="id", how="inner")
+        .join(counts, on="id", how="left")
+        .sort("disagreement", "ratings", "id", descending=[True, True, False])
+        .select(
+            *("id", "text", "label", "consensus_label", "disagreement", "ratings"),
+            *(f"ratings_{label}" for label in labels),
+            "source",
+        )
+    )
