@@ -56,8 +56,12 @@ def smoke_params(params: dict[str, Any]) -> dict[str, Any]:
     params["compute"]["threads"] = 1
     params["augment"]["workers"] = 1
     params["evaluate"]["bootstrap_samples"] = 100
-    params["annotation_qa"]["min_common_items"] = 10
+    params["annotation_qa"] |= {"min_common_items": 10, "min_krippendorff_alpha": None}
     params["embed"]["max_length_tokens"] = 64
+    params["label_errors"]["models"]["finetuned"] |= {"epochs": 1, "max_length_tokens": 64}
+    params["label_errors"] |= {"folds": 2}
+    params["injected_noise"] |= {"kinds": ["uniform"], "shares": [0.1]}
+    params["label_effect"] |= {"seeds": 2, "bootstrap_samples": 100}
     params["semantic_duplicates"]["min_cosine"] = 0.995  # to random weights, all texts are alike
     for block in params["finetune"].values():
         if "max_epochs" in block:
