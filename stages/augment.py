@@ -198,7 +198,7 @@ def main() -> None:
     params = load_params("augment", AugmentParams)
     near = load_params("clean.near_duplicates", NearDuplicateParams)
     seed = load_params("seed", int)
-    train = pl.read_parquet(TRAIN, columns=["id", "text", "label", "authenticity"])
+    train = pl.read_parquet(TRAIN, columns=["id", "text", "label", "authenticity", "label_weight"])
     held_out = pl.concat(pl.read_parquet(path, columns=["id", "text"]) for path in HELD_OUT)
 
     started = time.perf_counter()
@@ -231,8 +231,14 @@ def main() -> None:
                 pl.lit(None, pl.String).alias("parent_id"),
                 pl.lit(None, pl.String).alias("recipe"),
                 pl.lit(None, pl.UInt64).alias("seed"),
-            ).select(*COPIES_SCHEMA.names(), "authenticity"),
-            sifted.kept.with_columns(authenticity=pl.lit("augmented")),
+            ).select(*COPIES_SCHEMA.names(), "authenticity", "label_weight"),
+            # A copy has its parent's label, and can be trusted as far.
+            sifted.kept.with_columns(authenticity=pl.lit("augmented")).join(
+                train.select(parent_id="id", label_weight="label_weight"),
+                on="parent_id",
+                how="left",
+                maintain_order="left",
+            ),
         ]
     )
     if not out["id"].is_unique().all():

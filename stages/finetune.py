@@ -3,9 +3,9 @@
 `python -m stages.finetune <approach>` reads its own block `finetune.<approach>` and no other, so that changing one
 approach runs that one again.
 
-Reads `data/augmented/train.parquet` (given labels; no reference label is in it) and `data/split/validation.parquet`
-(given labels, for early stopping); writes `models/finetuned/<approach>/`, loaded by `transformers` and `peft` alone,
-the loss per step and the validation scores per epoch.
+Reads `data/augmented/train.parquet` (given labels, and how much each row counts; no reference label is in it) and
+`data/split/validation.parquet` (given labels, for early stopping); writes `models/finetuned/<approach>/`, loaded by
+`transformers` and `peft` alone, the loss per step and the validation scores per epoch.
 
 Deviations from the usual recipe:
 1. The linear probe computes the frozen encoder's features once, without dropout, and trains the head on them: the
@@ -109,11 +109,15 @@ Approach = Annotated[Majority | Tfidf | LinearProbe | Lora | Full, Field(discrim
 
 @dataclass(frozen=True)
 class Rows:
-    """Texts, their labels, and the classes those labels stand for, shape `(rows,)` each."""
+    """Texts, their labels, and the classes those labels stand for, shape `(rows,)` each.
+
+    `weights`: how much each row counts in training; None where all count the same.
+    """
 
     texts: list[str]
     labels: list[str]
     targets: NDArray[np.int64]
+    weights: NDArray[np.float64] | None
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,14 @@ def read_rows(table: pl.DataFrame, classes: list[str], path: Path) -> Rows:
         raise InputError(f"{path}: row {row['id']} has the label {row['label']!r}, which no train row has")
     number = {label: index for index, label in enumerate(classes)}
     labels = table["label"].to_list()
-    return Rows(table["text"].to_list(), labels, np.array([number[label] for label in labels], dtype=np.int64))
+    targets = np.array([number[label] for label in labels], dtype=np.int64)
+    weights = table["label_weight"].to_numpy() if "label_weight" in table.columns else np.ones(table.height)
+    return Rows(table["text"].to_list(), labels, targets, None if (weights == 1).all() else weights)
+
+
+def _last_step(model: DummyClassifier | Pipeline) -> str:
+    """What comes before the name of an argument that is for the classifier, not for the steps before it."""
+    return f"{model.steps[-1][0]}__" if isinstance(model, Pipeline) else ""
 
 
 def fit_baseline(
@@ -145,7 +156,8 @@ def fit_baseline(
 ) -> tuple[History, Cost]:
     """Fit a baseline in place; its history is one step and one epoch."""
     started = time.perf_counter()
-    model.fit(train_rows.texts, train_rows.labels)
+    weights = {} if train_rows.weights is None else {f"{_last_step(model)}sample_weight": train_rows.weights}
+    model.fit(train_rows.texts, train_rows.labels, **weights)
     seconds = time.perf_counter() - started
     fitted = baselines.baseline_probabilities(model, train_rows.texts, classes)
     loss = log_loss(train_rows.targets, fitted, labels=range(len(classes)))
@@ -192,6 +204,7 @@ def fit_classifier(
     model: PreTrainedModel | peft.PeftModel,
     train_rows: TokenRows,
     train_targets: NDArray[np.int64],
+    train_weights: NDArray[np.float64] | None,
     validation: TokenRows,
     validation_targets: NDArray[np.int64],
     classes: int,
@@ -205,6 +218,7 @@ def fit_classifier(
         model: what `adapted` returned, on the device.
         train_rows: tokenised train texts, `n` rows.
         train_targets: their classes, shape `(n,)`.
+        train_weights: how much each counts, shape `(n,)`; None where all count the same.
         validation: tokenised validation texts, `m` rows.
         validation_targets: their classes, shape `(m,)`.
         classes: number of classes.
@@ -251,6 +265,7 @@ def fit_classifier(
         warmup_fraction=params.warmup_fraction,
         max_gradient_norm=params.max_gradient_norm,
         random=random,
+        row_weights=train_weights,
     )
 
 
@@ -291,6 +306,7 @@ def main() -> None:
                 model,
                 tokenise(tokenizer, train_rows.texts, params.max_length_tokens),
                 train_rows.targets,
+                train_rows.weights,
                 tokenise(tokenizer, validation_rows.texts, params.max_length_tokens),
                 validation_rows.targets,
                 len(classes),

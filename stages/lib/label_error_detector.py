@@ -34,7 +34,7 @@ from stages.lib.randomness import derived_seed
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-Score = Literal["self_confidence", "normalized_margin", "rank_average"]
+Score = Literal["self_confidence", "normalized_margin", "pairwise_confidence", "rank_average"]
 
 
 L2Strengths = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]

@@ -62,17 +62,21 @@ def posterior(probabilities: Floats, evidence: Integers) -> Floats:
 
 
 def quality_scores(labels: Integers, probabilities: Floats) -> dict[str, Floats]:
-    """Cleanlab's scores (Northcutt et al. 2021; Kuan & Mueller 2022), and the log odds against the best other label.
+    """Cleanlab's scores (Northcutt et al. 2021; Kuan & Mueller 2022), and the one label against the other.
 
     Args:
         labels: shape `(n,)`.
         probabilities: calibrated, out of fold, NaN for a row that was not judged, shape `(n, k)`.
 
     Returns:
-        `self_confidence` and `normalized_margin`, from 0 to 1, and `log_odds`.
+        From 0 to 1: `self_confidence` p, `normalized_margin` (p - q + 1) / 2 and `pairwise_confidence` p / (p + q), for
+        a given label of probability p and a best other one of probability q. The margin is better where the noise is
+        between labels that are hard to tell apart, self-confidence where it is not, and the third does well in both.
     """
     judged = ~np.isnan(probabilities[:, 0])
-    scores = {name: np.full(len(labels), np.nan) for name in ("self_confidence", "normalized_margin", "log_odds")}
+    scores = {
+        name: np.full(len(labels), np.nan) for name in ("self_confidence", "normalized_margin", "pairwise_confidence")
+    }
     present, codes = np.unique(labels[judged], return_inverse=True)
     if len(present) < 2:
         return scores
@@ -82,7 +86,8 @@ def quality_scores(labels: Integers, probabilities: Floats) -> dict[str, Floats]
     others[rows, codes] = 0
     scores["self_confidence"][judged] = get_label_quality_scores(codes, shares, method="self_confidence")
     scores["normalized_margin"][judged] = get_label_quality_scores(codes, shares, method="normalized_margin")
-    scores["log_odds"][judged] = np.log(np.maximum(shares[rows, codes], 1e-12) / np.maximum(others.max(axis=1), 1e-12))
+    best_other = np.maximum(others.max(axis=1), 1e-12)
+    scores["pairwise_confidence"][judged] = shares[rows, codes] / (shares[rows, codes] + best_other)
     return scores
 
 

@@ -4,19 +4,33 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
 import pytest
-from numpy.typing import NDArray
 
 from stages import label_errors
-from stages.lib.embedding_table import embeddings_of
+from stages.lib.data_issues import ISSUES
 from stages.lib.errors import InputError
 
 PARAMS = """
 seed: 7
-label_errors: {folds: 5, l2_strength: 0.1, filter_by: predicted_neq_given, max_label_quality: 0.5, action: drop}
+compute: {device: cpu, precision: float32, threads: 1}
+label_errors:
+  folds: 5
+  models:
+    linear: {l2_strengths: [1.0, 10.0], weight: 1.0}
+    kernel: null
+    words: null
+    neighbours: {neighbours: 5, weight: 1.0}
+    finetuned: null
+  evidence: given_rating
+  score: self_confidence
+  filter_by: predicted_neq_given
+  max_label_quality: 0.5
+  action: drop
+  min_relabel_probability: 0.6
 """
 DIMENSIONS = 8
 
@@ -32,18 +46,14 @@ def clusters(rows_of: dict[str, int], wrong: dict[str, str] | None = None) -> tu
     for i, name in enumerate(names):
         for j in range(rows_of[name]):
             id_ = f"{name}{j}"
-            rows.append((id_, f"text {id_}", (wrong or {}).get(id_, name), name, id_))
+            rows.append((id_, f"text {id_}", (wrong or {}).get(id_, name), name, id_, "s"))
             vectors.append(random.normal(size=DIMENSIONS) * 0.3 + 3 * np.eye(DIMENSIONS)[i])
-    columns = ("id", "text", "label", "reference_label", "semantic_group")
+    columns = ("id", "text", "label", "reference_label", "semantic_group", "source")
     train = pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String), orient="row")
     embedding = pl.Series("embedding", np.array(vectors, dtype=np.float32), dtype=pl.Array(pl.Float32, DIMENSIONS))
     table = pl.DataFrame({"id": train["id"], "embedding": embedding})
     # Rows of other splits, and another order.
     return train, pl.concat([table.with_columns(pl.format("held-out:{}", "id").alias("id")), table]).reverse()
-
-
-def train_embeddings(train: pl.DataFrame, embeddings: pl.DataFrame) -> NDArray[np.float64]:
-    return embeddings_of(train["id"], embeddings, label_errors.TRAIN).astype(np.float64)
 
 
 @pytest.fixture
@@ -58,19 +68,16 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(train: pl.DataFrame, embeddings: pl.DataFrame) -> tuple[dict[str, pl.DataFrame], dict[str, object]]:
     train.write_parquet("data/split/train.parquet")
     embeddings.write_parquet("data/embeddings/embeddings.parquet")
+    embeddings.write_parquet("data/embeddings/layers.parquet")
     label_errors.main()
     return (
-        {name: pl.read_parquet(f"data/label_errors/{name}.parquet") for name in ("train", "scores", "removed")},
+        {path.stem: pl.read_parquet(path) for path in Path("data/label_errors").iterdir()},
         json.loads(Path("metrics/label_errors.json").read_text(encoding="utf-8")),
     )
 
 
 def change_params(old: str, new: str) -> None:
     Path("params.yaml").write_text(PARAMS.replace(old, new), encoding="utf-8")
-
-
-def codes(train: pl.DataFrame) -> NDArray[np.int64]:
-    return (train["label"].rank("dense").cast(pl.Int64) - 1).to_numpy()
 
 
 WRONG = {"a0": "b", "a7": "c", "b3": "a", "c5": "b"}
@@ -82,29 +89,76 @@ def test_planted_label_errors_are_found_dropped_and_graded() -> None:
     out, metrics = run(train, embeddings)
     assert out["removed"].rows() == [(id_, "label_error", f"text {id_}", None) for id_ in WRONG]
     assert out["train"]["id"].to_list() == [id_ for id_ in train["id"] if id_ not in WRONG]
-    assert out["train"].columns == [*train.columns, "label_quality"]
+    assert out["train"].columns == [*train.columns, "label_quality", "label_weight"]
+    assert out["train"]["label_weight"].unique().to_list() == [1.0]
     found = out["scores"].filter("is_label_error")
     assert dict(found.select("id", "suggested_label").iter_rows()) == {id_: id_[0] for id_ in WRONG}
-    assert out["scores"].columns[5:] == ["probability_a", "probability_b", "probability_c"]
+    assert out["scores"].columns[-3:] == ["probability_a", "probability_b", "probability_c"]
     assert out["scores"]["id"].equals(train["id"])
     expected = {
-        "rows_in": 120, "rows_out": 116, "removed": {"label_error": 4}, "folds": 5, "rows_not_judged": 0,
-        "label_errors": 4, "noise_rate": 0.033333, "precision": 1.0, "recall": 1.0,
-        "average_precision_self_confidence": 1.0, "auroc_self_confidence": 1.0,
-        "average_precision_normalized_margin": 1.0, "noise_rate_of_kept_rows": 0.0,
+        "rows_in": 120, "rows_out": 116, "removed": {"label_error": 4}, "relabelled": 0, "folds": 5,
+        "rows_not_judged": 0, "rows_reviewed": 0, "label_errors": 4, "noise_rate_of_kept_rows": 0.0,
     }  # fmt: skip
     assert {key: metrics[key] for key in expected} == expected
+    grade: Any = metrics["grade"]
+    assert (grade["rows"], grade["noise_rate"], grade["precision"], grade["recall"]) == (120, 0.033333, 1.0, 1.0)
+    perfect = {
+        "average_precision": 1.0, "auroc": 1.0, "precision_at_1pct": 1.0, "recall_at_1pct": 0.25,
+        "precision_at_5pct": 0.666667, "recall_at_5pct": 1.0, "precision_at_10pct": 0.333333, "recall_at_10pct": 1.0,
+    }  # fmt: skip
+    for name in ("label_quality", "self_confidence", "normalized_margin", "pairwise_confidence", "rank_average"):
+        assert grade[name] == perfect
+    assert grade["per_source"]["s"] == {"rows": 120, "noise_rate": 0.033333} | perfect
+    curve = pl.read_csv("metrics/plots/label_errors/precision_recall.csv")
+    assert curve.filter(pl.col("score") == "label_quality").sort("recall").row(-1)[1] == 1.0
+    assert out["data_issues"]["id"].equals(train["id"])
+    assert set(cast("dict[str, int]", metrics["data_issues"])) == set(ISSUES)
 
 
 @pytest.mark.usefixtures("repository")
-def test_keep_drops_nothing_and_still_scores() -> None:
-    change_params("action: drop", "action: keep")
+@pytest.mark.parametrize("action", ["keep", "review"])
+def test_keep_and_review_change_nothing_and_still_score(action: str) -> None:
+    change_params("action: drop", f"action: {action}")
     train, embeddings = clusters({"a": 40, "b": 40, "c": 40}, WRONG)
     out, metrics = run(train, embeddings)
-    assert out["train"].drop("label_quality").equals(train)
+    assert out["train"].drop("label_quality", "label_weight").equals(train)
     assert out["removed"].is_empty()
-    assert (metrics["label_errors"], metrics["label_errors_kept"]) == (4, 4)
+    assert metrics["label_errors"] == 4
     assert metrics["removed"] == {"label_error": 0}
+
+
+@pytest.mark.usefixtures("repository")
+def test_relabel_gives_the_suggested_label_where_it_is_sure() -> None:
+    change_params("action: drop", "action: relabel")
+    train, embeddings = clusters({"a": 40, "b": 40, "c": 40}, WRONG)
+    out, metrics = run(train, embeddings)
+    assert out["changed"].rows() == [(id_, "label_error", label, id_[0]) for id_, label in WRONG.items()]
+    assert out["train"]["label"].equals(train["reference_label"].alias("label"))
+    assert (metrics["relabelled"], metrics["rows_out"]) == (4, 120)
+    Path("params.yaml").write_text(
+        PARAMS.replace("action: drop", "action: relabel").replace("bility: 0.6", "bility: 1.0")
+    )
+    out, metrics = run(train, embeddings)
+    assert (metrics["relabelled"], out["changed"].height, metrics["label_errors"]) == (0, 0, 4)
+
+
+@pytest.mark.usefixtures("repository")
+def test_weight_lets_doubtful_rows_count_less() -> None:
+    change_params("action: drop", "action: weight")
+    train, embeddings = clusters({"a": 40, "b": 40, "c": 40}, WRONG)
+    weights = run(train, embeddings)[0]["train"]
+    assert weights.height == 120
+    assert weights["label_weight"].mean() == pytest.approx(1.0)
+    doubtful = weights.filter(pl.col("id").is_in(list(WRONG)))["label_weight"]
+    assert cast("float", doubtful.max()) < 0.3
+
+
+@pytest.mark.usefixtures("repository")
+def test_a_row_that_a_person_reviewed_is_left_alone() -> None:
+    train, embeddings = clusters({"a": 40, "b": 40, "c": 40}, WRONG)
+    out, metrics = run(train.with_columns(reviewed=pl.col("id") == "a0"), embeddings)
+    assert out["removed"]["id"].to_list() == ["a7", "b3", "c5"]
+    assert (metrics["rows_reviewed"], metrics["label_errors"]) == (1, 3)
 
 
 @pytest.mark.usefixtures("repository")
@@ -112,8 +166,8 @@ def test_the_reference_label_grades_and_nothing_else() -> None:
     train, embeddings = clusters({"a": 40, "b": 40, "c": 40}, WRONG)
     out, _ = run(train, embeddings)
     without, metrics = run(train.with_columns(reference_label=pl.lit(None, pl.String)), embeddings)
-    for key in ("noise_rate", "precision", "recall", "noise_rate_of_kept_rows", "auroc_self_confidence"):
-        assert key not in metrics
+    assert "grade" not in metrics
+    assert "noise_rate_of_kept_rows" not in metrics
     assert without["scores"].equals(out["scores"])
     assert without["removed"].equals(out["removed"])
 
@@ -123,8 +177,9 @@ def test_quality_cap_lets_rows_off() -> None:
     change_params("max_label_quality: 0.5", "max_label_quality: 0.000001")
     out, metrics = run(*clusters({"a": 40, "b": 40, "c": 40}, WRONG))
     assert (metrics["label_errors"], out["removed"].height) == (0, 0)
-    assert "precision" not in metrics
-    assert metrics["recall"] == 0.0
+    grade: Any = metrics["grade"]
+    assert "precision" not in grade
+    assert grade["recall"] == 0.0
 
 
 @pytest.mark.usefixtures("repository")
@@ -150,75 +205,6 @@ def test_a_label_in_one_fold_is_not_judged(capsys: pytest.CaptureFixture[str]) -
     assert not not_judged["is_label_error"].any()
     assert out["train"].height == train.height
     assert "5 row(s) were not judged" in capsys.readouterr().err
-
-
-def test_near_duplicates_are_in_one_fold() -> None:
-    # Each pair of rows has one point and both labels. With the other row in the fitted folds, a row would get
-    # the other's label; with the pair held out, its own cluster decides.
-    random = np.random.default_rng(2)
-    points = random.normal(size=(30, 4))
-    embeddings = np.repeat(points, 2, axis=0)
-    labels = np.tile([0, 1], 30)
-    grouped = label_errors.out_of_fold_probabilities(embeddings, labels, np.repeat(np.arange(30), 2), 5, 100.0, 3)
-    assert grouped.probabilities[::2] == pytest.approx(grouped.probabilities[1::2])
-
-
-def test_probabilities_are_out_of_fold() -> None:
-    # Labels without any relation to the embeddings: a model that had seen a row would know its label.
-    random = np.random.default_rng(4)
-    embeddings, labels = random.normal(size=(60, 100)), random.integers(0, 2, size=60)
-    result = label_errors.out_of_fold_probabilities(embeddings, labels, np.arange(60), 5, 100.0, 3)
-    assert result.probabilities.sum(axis=1) == pytest.approx(np.ones(60))
-    assert (result.probabilities.argmax(axis=1) == labels).mean() < 0.7
-
-
-@pytest.mark.parametrize(("rows", "folds"), [(3, 3), (2, 2)])
-def test_fewer_folds_where_no_label_has_as_many_rows(rows: int, folds: int) -> None:
-    train, embeddings = clusters({"a": rows, "b": rows})
-    vectors = train_embeddings(train, embeddings)
-    result = label_errors.out_of_fold_probabilities(vectors, codes(train), np.arange(train.height), 5, 1.0, 3)
-    assert result.folds == folds
-    assert not np.isnan(result.probabilities).any()
-
-
-def test_one_row_per_label_cannot_be_judged() -> None:
-    train, embeddings = clusters({"a": 1, "b": 1, "c": 1})
-    vectors = train_embeddings(train, embeddings)
-    result = label_errors.out_of_fold_probabilities(vectors, codes(train), np.arange(3), 5, 1.0, 3)
-    assert result.folds == 0
-    findings = label_errors.find_label_errors(codes(train), result.probabilities, "both", 1.0)
-    assert not findings.is_label_error.any()
-
-
-def test_no_label_dies_out() -> None:
-    scores = pl.DataFrame(
-        {
-            "id": ["a0", "a1", "a2", "a3", "a4", "b0", "b1", "c0", "c1", "c2", "c3", "c4"],
-            "label": ["a"] * 5 + ["b"] * 2 + ["c"] * 5,
-            "label_quality": [0.5, 0.1, 0.4, 0.2, 0.3, 0.1, 0.2, 0.1, 0.9, 0.9, 0.9, 0.9],
-            "is_label_error": [True] * 7 + [True] + [False] * 4,
-        }
-    )
-    # The best three of a stay; b has only two; c has room for its one.
-    assert sorted(label_errors.rows_to_drop(scores, 3)["id"]) == ["a1", "a3", "c0"]
-
-
-def test_grades_of_a_worked_example() -> None:
-    is_wrong = np.array([True, False, True, False, False])
-    flagged = np.array([True, True, False, False, False])
-    grades = label_errors.grade(is_wrong, flagged, {"quality": np.array([0.1, 0.2, 0.3, 0.4, 0.5])})
-    # Ranked by quality: wrong, right, wrong, right, right. AP = (1/1 + 2/3) / 2; 5 of 6 pairs are in order.
-    assert grades == {
-        "noise_rate": 0.4,
-        "precision": 0.5,
-        "recall": 0.5,
-        "average_precision_quality": pytest.approx(5 / 6),
-        "auroc_quality": pytest.approx(5 / 6),
-    }
-    assert label_errors.grade(np.zeros(2, dtype=bool), np.zeros(2, dtype=bool), {"q": np.ones(2)}) == {
-        "noise_rate": 0.0
-    }
-    assert label_errors.grade(np.zeros(0, dtype=bool), np.zeros(0, dtype=bool), {}) == {}
 
 
 @pytest.mark.usefixtures("repository")
