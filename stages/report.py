@@ -47,15 +47,28 @@ REPORT = Path("report/index.html")
 TEMPLATE = Path(__file__).parent / "lib" / "report_template.html"
 CLEAN = Path("data/clean")
 LABEL_ERRORS = Path("data/label_errors")
+DISAGREEMENT = Path("data/annotation_qa/disagreement.parquet")
 PROFILE = Path("data/profile")
 SEMANTIC = Path("data/semantic_duplicates")
 
 BASELINE_METHODS = ("majority", "tfidf")
 SCORES = ("accuracy", "macro_f1", "expected_calibration_error")
 COSTS = ("train_seconds", "peak_memory_mib", "trainable_parameters", "total_parameters", "artefact_mib")
-ROW_STAGES = ("ingest", "clean", "embed", "semantic_duplicates", "annotation_qa", "split", "label_errors", "augment")
+ROW_STAGES = (
+    "ingest",
+    "clean",
+    "embed",
+    "correct",
+    "semantic_duplicates",
+    "annotation_qa",
+    "split",
+    "label_errors",
+    "augment",
+)
 """Data stages in the order of the DAG."""
-FLOW_STAGES = ("ingest", "clean", "semantic_duplicates", "split", "label_errors", "augment")
+LABEL_STAGES = ("injected_noise", "label_effect")
+"""Stages that measure and leave the rows as they are."""
+FLOW_STAGES = ("ingest", "clean", "correct", "semantic_duplicates", "split", "label_errors", "augment")
 """Those that may change the number of rows."""
 LIBRARIES = (
     "accelerate",
@@ -83,6 +96,7 @@ SHOWN_REMOVALS = (
 )
 """Rules that remove rows once they are clean; what others removed may hold personal data, and is counted alone."""
 MAX_LABEL_ERRORS = 10
+MAX_DISPUTED = 10
 MAX_CONFLICTS = 10
 """Groups of near duplicates with differing labels that are shown."""
 MAX_ROWS_OF_A_GROUP = 5
@@ -119,13 +133,21 @@ AGREEMENT = {
         "Krippendorff's alpha, ratings as numbers",
         "As above, but two raters who are one point apart disagree less than two who are five apart.",
     ),
+    "krippendorff_alpha_ordinal": (
+        "Krippendorff's alpha, labels in order",
+        "As for labels, but neighbouring labels are less far apart.",
+    ),
     "mean_pairwise_cohen_kappa": (
         "Mean pairwise Cohen's kappa",
         "Agreement beyond chance of two raters, averaged over pairs of raters.",
     ),
+    "mean_pairwise_cohen_kappa_quadratic": (
+        "Mean pairwise Cohen's kappa, quadratic weights",
+        "As above, two labels apart counting four times one.",
+    ),
     "single_rater_accuracy": (
-        "Single rater against the consensus",
-        "How often one rater gives the label that most raters of the row give.",
+        "Single rater against the others",
+        "How often one rater gives the label that most of the row's other raters give.",
     ),
     "single_rater_accuracy_against_reference": (
         "Single rater against the reference",
@@ -139,21 +161,33 @@ AGREEMENT = {
         "Consensus against the reference",
         "Share of rows on which the most frequent label is the reference label.",
     ),
+    "crowdlab.agrees_with_consensus": (
+        "CROWDLAB against the consensus",
+        "Share of rows on which CROWDLAB, which weighs raters and a model, gives the most frequent label.",
+    ),
 }
 GRADES = {
-    "noise_rate": ("Label noise", "Share of the train rows whose given label is not the reference label."),
-    "precision": ("Precision", "Of the rows flagged, the share whose label is indeed wrong."),
-    "recall": ("Recall", "Of the rows whose label is wrong, the share flagged."),
-    "average_precision_self_confidence": (
-        "Average precision, self-confidence",
+    "grade.noise_rate": ("Label noise", "Share of the train rows whose given label is not the reference label."),
+    "grade.precision": ("Precision", "Of the rows flagged, the share whose label is indeed wrong."),
+    "grade.recall": ("Recall", "Of the rows whose label is wrong, the share flagged."),
+    "grade.label_quality.average_precision": (
+        "Average precision",
         "Quality of the order in which rows would be reviewed; random order gives the label noise above.",
     ),
-    "average_precision_normalized_margin": ("Average precision, normalised margin", "The same, by the other score."),
-    "auroc_self_confidence": (
-        "AUROC, self-confidence",
-        "Chance that a wrong row comes before a right one; 0.5 is random.",
+    "grade.label_quality.auroc": ("AUROC", "Chance that a wrong row comes before a right one; 0.5 is random."),
+    "grade.label_quality.precision_at_5pct": (
+        "Precision of the 5% trusted least",
+        "What a person who reviews so many rows finds wrong.",
     ),
+    "grade.label_quality.recall_at_5pct": ("Recall of the 5% trusted least", "How much of what is wrong they find."),
     "noise_rate_of_kept_rows": ("Label noise of the rows kept", "The first figure again, after this stage."),
+}
+EFFECTS = {
+    "uncorrected": ("Labels as they were given", "Macro-F1 of a linear probe on the test rows."),
+    "detector_off": ("The detector's action off", "The same probe, on the labels after people's corrections."),
+    "detector_on": ("The detector's action on", "The same, after label_errors."),
+    "detector_off_minus_uncorrected": ("What corrections bring", "The difference, paired on test rows and seeds."),
+    "detector_on_minus_detector_off": ("What the action brings", "The difference, paired on test rows and seeds."),
 }
 
 
@@ -319,6 +353,20 @@ def flagged_rows(scores: pl.DataFrame, records: pl.DataFrame, at_most: int) -> l
     )
 
 
+def disputed_rows(disagreement: pl.DataFrame, at_most: int) -> list[dict[str, Any]]:
+    """The rows on which the annotators disagree most: text, votes of each label, disagreement."""
+    votes = [name for name in disagreement.columns if name.startswith("ratings_")]
+    return [
+        {
+            "id": row["id"],
+            "text": cut(row["text"]),
+            "votes": ", ".join(f"{row[name]} {name.removeprefix('ratings_')}" for name in votes if row[name]),
+            "disagreement": row["disagreement"],
+        }
+        for row in disagreement.head(at_most).to_dicts()
+    ]
+
+
 def conflicts(groups: pl.DataFrame, at_most: int) -> list[list[dict[str, Any]]]:
     """The largest groups of near duplicates whose labels differ: for each its rows, the kept one first."""
     found = groups.filter("labels_differ").with_columns(rows=pl.len().over("near_duplicate_group"))
@@ -346,8 +394,55 @@ def flows(summary: dict[str, Any]) -> list[Flow]:
 
 
 def explained(values: dict[str, Any], explanations: dict[str, tuple[str, str]]) -> list[tuple[str, str, str]]:
-    """Figures that are there as (name, value, what it means), in the order of the explanations."""
-    return [(name, score(values[key]), means) for key, (name, means) in explanations.items() if key in values]
+    """Figures that are there as (name, value, what it means), in the order of the explanations.
+
+    A key may be a dotted path; an interval is shown where the figure has one.
+    """
+    rows = []
+    for key, (name, means) in explanations.items():
+        found = _at(values, key)
+        if found is not None:
+            low, high = _at(values, f"{key}_ci95_low"), _at(values, f"{key}_ci95_high")
+            interval = "" if low is None or high is None else f" [{score(low)}, {score(high)}]"
+            rows.append((name, score(found) + interval, means))
+    return rows
+
+
+def effect_rows(effect: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What corrections and the detector's action are worth, with intervals: as `explained`."""
+    flat = {
+        name + key.removeprefix("macro_f1"): value for name in EFFECTS for key, value in effect.get(name, {}).items()
+    }
+    return explained(flat, EFFECTS)
+
+
+def effect_sentence(effect: dict[str, Any]) -> str:
+    """Whether the detector's action helped, as far as the interval says."""
+    found = effect["detector_on_minus_detector_off"]
+    low, high = found["macro_f1_ci95_low"], found["macro_f1_ci95_high"]
+    if low > 0:
+        return "The detector's action helped the probe: the whole interval of the difference is above 0."
+    if high < 0:
+        return "The detector's action harmed the probe: the whole interval of the difference is below 0."
+    return "Whether the detector's action helps the probe cannot be told from these rows: the interval holds 0."
+
+
+def injected_rows(injected: dict[str, Any]) -> list[dict[str, Any]]:
+    """Grades on injected noise: `kind`, `share` and the figures, a row for each."""
+    return [
+        {"kind": kind.replace("_", " "), "share": share.replace("pct", "%")} | figures
+        for kind, shares in injected.items()
+        if isinstance(shares, dict)
+        for share, figures in shares.items()
+    ]
+
+
+def _at(values: dict[str, Any], path: str) -> Any:
+    """The value at a dotted path, None where there is none."""
+    found: Any = values
+    for part in path.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
 
 
 def profile_table(profile: dict[str, Any]) -> tuple[list[str], list[tuple[str, list[str]]]]:
@@ -362,9 +457,7 @@ def profile_table(profile: dict[str, Any]) -> tuple[list[str], list[tuple[str, l
 
 
 def _profiled(values: dict[str, Any], key: str, kind: str) -> str:
-    found: Any = values
-    for part in key.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
+    found = _at(values, key)
     if found is None:
         return "–"
     if kind == "quantiles":
@@ -399,7 +492,7 @@ def library_versions(names: Sequence[str]) -> list[tuple[str, str]]:
 def read_metrics(approaches: Sequence[str], assets: Sequence[str]) -> Metrics:
     """Read the metrics of every stage."""
     return Metrics(
-        stages={stage: read_json(METRICS / f"{stage}.json") for stage in ROW_STAGES},
+        stages={stage: read_json(METRICS / f"{stage}.json") for stage in (*ROW_STAGES, *LABEL_STAGES)},
         profile=read_json(METRICS / "profile.json"),
         finetune={name: read_json(METRICS / "finetune" / f"{name}.json") for name in approaches},
         evaluate={name: read_json(METRICS / "evaluate" / f"{name}.json") for name in approaches},
@@ -516,6 +609,11 @@ def main() -> None:
             "annotation": metrics.stages["annotation_qa"],
             "label_errors": metrics.stages["label_errors"],
             "grades": explained(metrics.stages["label_errors"], GRADES),
+            "corrections": metrics.stages["correct"],
+            "effect": effect_rows(metrics.stages["label_effect"]),
+            "effect_sentence": effect_sentence(metrics.stages["label_effect"]),
+            "injected": injected_rows(metrics.stages["injected_noise"]),
+            "disputed": disputed_rows(pl.read_parquet(DISAGREEMENT), MAX_DISPUTED),
             "flagged": flagged_rows(label_scores, records, MAX_LABEL_ERRORS),
             "assets": assets,
             "fetch": metrics.fetch,

@@ -2,14 +2,15 @@
 
 Decides: the split of each semantic group, and which labels are too rare to be learnt.
 
-Reads `data/annotation_qa/records.parquet`; writes `data/split/{train,validation,test}.parquet` (the same columns, rows
-in their order) and `data/split/removed.parquet`.
+Reads `data/annotation_qa/records.parquet` and the labels of `data/clean/records.parquet`; writes
+`data/split/{train,validation,test}.parquet` (the same columns, rows in their order) and `data/split/removed.parquet`.
 
 A group of rows that say the same goes whole. Its draw from [0, 1) is a keyed hash of the group and of its label (that
-of the group's own row, its first), and the fractions cut [0, 1) in three. So old rows keep their split when rows are
-added at the end, and the shares hold to within sampling error; the metrics give the largest deviation. Old rows move
-where a new row comes before them and says the same (it is the first then, and gives its name and label), and where it
-links two old groups (the second joins the first): they have to be together, and this is the least that does it.
+of the group's own row, its first) as it was before corrections, and the fractions cut [0, 1) in three. So a row keeps
+its split when a person corrects its label, and the test stays the same test; old rows keep theirs when rows are added
+at the end, and the shares hold to within sampling error; the metrics give the largest deviation. Old rows move where a
+new row comes before them and says the same (it is the first then, and gives its name and label), and where it links two
+old groups (the second joins the first): they have to be together, and this is the least that does it.
 
 Where a label's draws leave a split empty, its groups are dealt out again in the order of their draws, moving as few as
 will do. These labels are named on standard error and in the metrics (`forced_labels`): their rows alone may move when
@@ -31,6 +32,7 @@ from stages.lib.params import Params, load_params
 from stages.lib.randomness import keyed_uniform
 
 RECORDS = Path("data/annotation_qa/records.parquet")
+GIVEN = Path("data/clean/records.parquet")
 OUTPUT = Path("data/split")
 METRICS = Path("metrics/split.json")
 
@@ -78,11 +80,13 @@ def strata(records: pl.DataFrame) -> pl.DataFrame:
     """The label that decides for each semantic group: that of the row it is named after, else of its first row.
 
     Returns:
-        `semantic_group`, `stratum`; a row per group, in the order of the records.
+        `semantic_group`, `stratum`, and `given_stratum`, the label before corrections; a row per group, in the order of
+        the records.
     """
     own_row_first = records.select(
         "semantic_group",
         pl.col("label").alias("stratum"),
+        pl.coalesce("given_label", "label").alias("given_stratum"),
         (pl.col("id") != pl.col("semantic_group")).alias("is_other"),
     ).sort("is_other", maintain_order=True)
     decided = own_row_first.unique("semantic_group", keep="first").drop("is_other")
@@ -131,16 +135,19 @@ def assign(groups: pl.DataFrame, train_fraction: float, validation_fraction: flo
     """Give each group its split.
 
     Args:
-        groups: `semantic_group`, `stratum`; each stratum has at least three groups.
+        groups: `semantic_group`, `stratum`, `given_stratum`; each stratum has at least three groups.
         train_fraction: draws below it train.
         validation_fraction: draws below the sum of both, but not below the first, are for validation.
         seed: the project seed.
     """
+    drawn = pl.concat(
+        part.with_columns(keyed_uniform(part["semantic_group"], seed, "split", str(label)).alias("draw"))
+        for (label,), part in groups.partition_by("given_stratum", as_dict=True).items()
+    )
     parts = []
     forced = {}
-    for (label,), part in sorted(groups.partition_by("stratum", as_dict=True).items()):
-        draws = keyed_uniform(part["semantic_group"], seed, "split", str(label))
-        by_draw = part.with_columns(draws.alias("draw")).sort("draw", "semantic_group")
+    for (label,), part in sorted(drawn.partition_by("stratum", as_dict=True).items()):
+        by_draw = part.sort("draw", "semantic_group")
         train = by_draw.filter(pl.col("draw") < train_fraction).height
         up_to_validation = by_draw.filter(pl.col("draw") < train_fraction + validation_fraction).height
         # Splits are stretches of the order of draws: moving the two cuts as little as will do leaves none empty.
@@ -193,7 +200,8 @@ def main() -> None:
     """Split the records."""
     params = load_params("split", SplitParams)
     seed = load_params("seed", int)
-    records = pl.read_parquet(RECORDS)
+    given = pl.read_parquet(GIVEN, columns=["id", "label"]).rename({"label": "given_label"})
+    records = pl.read_parquet(RECORDS).join(given, on="id", how="left", maintain_order="left")
 
     labelled = remove(records, records.filter(pl.col("label").is_null()), "no_label")
     rare = rare_label_rows(labelled.kept)
@@ -218,7 +226,7 @@ def main() -> None:
     assigned = learnable.kept.join(
         assignment.groups.select("semantic_group", "split"), on="semantic_group", maintain_order="left"
     )
-    parts = {name: assigned.filter(pl.col("split") == name).drop("split") for name in SPLITS}
+    parts = {name: assigned.filter(pl.col("split") == name).drop("split", "given_label") for name in SPLITS}
 
     with output_folder(OUTPUT) as folder:
         for name, part in parts.items():

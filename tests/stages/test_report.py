@@ -81,12 +81,30 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
             "per_source": {"tweets": {"rows": 7790, "centroid_cosine": 0.862}, "empty": {"rows_in": 3, "rows": 0}},
         },
         "embed": {"rows_in": 7790, "rows_out": 7790, "removed": {}, "dimensions": 384, "embed_seconds": 41.0},
-        "label_errors": {"rows_in": 5453, "rows_out": 4871, "removed": {"label_error": 582}},
+        "correct": {"rows_in": 7790, "rows_out": 7790, "removed": {"correction": 0}, "relabelled": 3, "confirmed": 2},
+        "label_errors": {
+            "rows_in": 5453,
+            "rows_out": 4871,
+            "removed": {"label_error": 582},
+            "relabelled": 0,
+            "label_errors": 582,
+        },
+        "injected_noise": {"rows": 0},
+        "label_effect": {
+            name: {"macro_f1": value, "macro_f1_ci95_low": value - 0.01, "macro_f1_ci95_high": value + 0.01}
+            for name, value in {
+                "detector_off": 0.61,
+                "detector_on": 0.615,
+                "detector_on_minus_detector_off": 0.005,
+            }.items()
+        },
         "augment": {"rows_in": 6331, "rows_out": 6290, "removed": {"unchanged": 30, "near_held_out": 11}},
     }
     if rated:
         rows["annotation_qa"] |= {"ratings": 158_000, "rows_with_ratings": 7790, "fleiss_kappa": 0.4312}
-        rows["label_errors"] |= {"noise_rate": 0.161, "precision": 0.47, "recall": 0.31}
+        rows["label_errors"] |= {"grade": {"noise_rate": 0.161, "precision": 0.47, "recall": 0.31}}
+        figures = dict.fromkeys(("average_precision", "auroc", "precision_at_5pct", "recall_at_10pct"), 0.77)
+        rows["injected_noise"] = {"rows": 9, "class_dependent": {"5pct": figures}}
     for stage, values in rows.items():
         write(metrics / f"{stage}.json", values)
 
@@ -187,6 +205,10 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         ],
     }
     (root / "data/semantic_duplicates").mkdir()
+    (root / "data/annotation_qa").mkdir()
+    tables["annotation_qa/disagreement"] = [
+        {"id": "t7", "text": "so <b>", "disagreement": 0.9, "ratings_good": 3, "ratings_bad": 2, "ratings_odd": 0}
+    ]
     for name, content in tables.items():
         pl.DataFrame(content).write_parquet(root / f"data/{name}.parquet")
     (root / "data/label_errors").mkdir()
@@ -457,6 +479,7 @@ def test_flow_knows_rows_made_and_train_rows(inputs: Path) -> None:
         Flow("raw", 7908, 0, 0),
         Flow("ingest", 7900, 0, 8),
         Flow("clean", 7790, 0, 110),
+        Flow("correct", 7790, 0, 0),
         Flow("semantic_duplicates", 7790, 0, 0),
         Flow("split", 7790, 0, 0),
         Flow("label_errors (train)", 4871, 0, 582),

@@ -25,7 +25,7 @@ def records(rows: list[Row]) -> pl.DataFrame:
         [(id_, f"text {id_}", label, group) for id_, label, group in rows],
         schema=dict.fromkeys(COLUMNS, pl.String),
         orient="row",
-    )
+    ).with_columns(given_label="label")
 
 
 def singles(**labels: int) -> list[Row]:
@@ -45,11 +45,13 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(PARAMS, encoding="utf-8")
     Path("data/annotation_qa").mkdir(parents=True)
+    Path("data/clean").mkdir()
     return tmp_path
 
 
 def run(rows: list[Row]) -> tuple[dict[str, pl.DataFrame], dict[str, object]]:
-    records(rows).write_parquet("data/annotation_qa/records.parquet")
+    records(rows).drop("given_label").write_parquet("data/annotation_qa/records.parquet")
+    records(rows).write_parquet("data/clean/records.parquet")
     split.main()
     names = ("train", "validation", "test", "removed")
     return (
@@ -82,7 +84,7 @@ def test_the_seed_matters() -> None:
 
 def test_a_group_follows_its_own_row() -> None:
     table = records([("x", "a", "g"), ("g", "b", "g"), ("y", "c", "y"), ("z", "d", "h"), ("w", "e", "h")])
-    assert split.strata(table).rows() == [("g", "b"), ("y", "c"), ("h", "d")]
+    assert split.strata(table).select("semantic_group", "stratum").rows() == [("g", "b"), ("y", "c"), ("h", "d")]
 
 
 @pytest.mark.parametrize("rows", range(3, 12))
@@ -93,6 +95,13 @@ def test_a_small_label_is_in_every_split(rows: int) -> None:
         by_draw = split.assign(split.strata(records(singles(**{letter: rows}))), 0.7, 0.1, SEED).groups["split"]
         assert by_draw.to_list() == sorted(by_draw, key=split.SPLITS.index)
         assert set(assignment.forced) <= {letter}
+
+
+def test_a_corrected_label_moves_no_row() -> None:
+    table = records(singles(a=300, b=300))
+    corrected = table.with_columns(label=pl.when(pl.int_range(pl.len()) % 3 == 0).then(pl.lit("b")).otherwise("label"))
+    before, after = assigned(table)[0], assigned(corrected)[0]
+    assert before == after
 
 
 def test_forced_labels_count_the_groups_that_moved() -> None:

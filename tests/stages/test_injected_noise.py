@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from stages import injected_noise
+from stages.lib.artifacts import read_json
+from tests.stages.test_label_errors import PARAMS, clusters
+
+NOISE = """
+injected_noise:
+  kinds: [uniform, class_dependent, instance_dependent, confusable]
+  shares: [0.1]
+  finetuned: false
+"""
+
+
+@pytest.fixture
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pl.DataFrame:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(PARAMS + NOISE, encoding="utf-8")
+    rows, embeddings = clusters({"a": 40, "b": 40, "c": 40}, {"a0": "b"})
+    Path("data/split").mkdir(parents=True)
+    Path("data/embeddings").mkdir(parents=True)
+    embeddings.write_parquet("data/embeddings/layers.parquet")
+    return rows
+
+
+def test_every_kind_is_put_into_the_reference_labels_and_found(train: pl.DataFrame) -> None:
+    train.write_parquet("data/split/train.parquet")
+    injected_noise.main()
+    metrics = read_json("metrics/injected_noise.json")
+    assert list(metrics) == ["rows", "uniform", "class_dependent", "instance_dependent", "confusable"]
+    for kind in list(metrics)[1:]:
+        # Clusters far apart: every wrong label is seen.
+        assert metrics[kind]["10pct"]["average_precision"] == pytest.approx(1.0)
+    grades = pl.read_parquet("data/injected_noise/grades.parquet")
+    assert grades.select("kind", "share").rows() == [(kind, 0.1) for kind in list(metrics)[1:]]
+    curves = pl.read_csv("metrics/plots/injected_noise/precision_recall.csv")
+    assert set(curves["noise"]) == {f"{kind} 10%" for kind in list(metrics)[1:]}
+
+
+def test_without_reference_labels_there_is_nothing_to_grade(
+    train: pl.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train.with_columns(reference_label=pl.lit(None, pl.String)).write_parquet("data/split/train.parquet")
+    injected_noise.main()
+    assert read_json("metrics/injected_noise.json") == {"rows": 0}
+    assert "no reference labels" in capsys.readouterr().err
+
+
+def test_uniform_noise_is_wrong_in_its_share() -> None:
+    labels = np.arange(100) % 4
+    noisy = injected_noise.noisy_labels("uniform", labels, np.full((100, 4), 0.25), 0.2, np.random.default_rng(0))
+    assert (noisy != labels).sum() == 20
