@@ -4,10 +4,13 @@ One rule can make work for an earlier one: an entity that is decoded can hide an
 zero-width space that is taken out can complete a tag. So the chain runs again on the rows that it changed, until they
 stay as they are. What comes out is therefore a fixed point of the chain: cleaning it again changes nothing. A row that
 has not settled after `MAX_PASSES` is given back as such, and never passed on half cleaned.
+
+After the first pass a rule looks at the rows that have changed since it last saw them, and at no others. `lower_case`
+changes most rows; so it does not count for rules that do not mind case.
 """
 
 import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -20,6 +23,8 @@ from stages.lib.gate import Rule
 
 MAX_PASSES = 10
 
+LOWER_CASE = "lower_case"
+
 
 @dataclass(frozen=True)
 class ScopedRule:
@@ -29,11 +34,13 @@ class ScopedRule:
         name: what the records call it.
         rule: from a text column to a text column.
         sources: the sources whose rows it sees; None for all.
+        minds_case: whether it may change an ASCII text in lower case that it left alone before; true is always safe.
     """
 
     name: str
     rule: Rule
     sources: frozenset[str] | None
+    minds_case: bool = True
 
 
 @dataclass(frozen=True)
@@ -77,54 +84,72 @@ def apply_rules(records: pl.DataFrame, rules: Sequence[ScopedRule], settled: int
         settled: the texts are at rest already under so many of the first rules, which the first pass leaves out.
     """
     texts = records["text"]
-    changed = [pl.DataFrame(schema=REMOVED_SCHEMA)]
-    rows = pl.Series(range(0), dtype=pl.UInt32)
+    part = records.select("id", "source", changed=pl.lit(-1), recased=pl.lit(-1))
+    lines = [pl.DataFrame(schema=REMOVED_SCHEMA)]
+    rows = pl.Series(range(len(texts)), dtype=pl.UInt32)
     for number in range(MAX_PASSES):
-        part = records.select("id", "source") if number == 0 else records.select("id", "source")[rows]
-        before = texts if number == 0 else texts.gather(rows)
-        after = _one_pass(part, before, rules if number else rules[settled:], changed)
+        before = texts.gather(rows)
+        after, part = _one_pass(part, before, rules, number, 0 if number else settled, lines)
         moved = after.ne_missing(before).arg_true()
-        if number == 0:
-            texts, rows = after, moved
-        else:
-            texts = texts.clone().scatter(rows, after)
-            rows = rows.gather(moved)
+        rows, part = rows.gather(moved), part[moved]
         if not len(rows):
             break
-    return Settled(texts, pl.concat(changed), rows)
+        texts = texts.clone().scatter(rows, after.gather(moved))
+    return Settled(texts, pl.concat(lines), rows)
 
 
 def _one_pass(
-    part: pl.DataFrame, texts: pl.Series, rules: Sequence[ScopedRule], changed: list[pl.DataFrame]
-) -> pl.Series:
-    """Texts after each rule has run once; what changed is appended to `changed`."""
-    for rule in rules:
-        after = _applied(rule, part["source"], texts)
-        rows = after.ne_missing(texts).arg_true()
-        if len(rows):
-            lines = {
-                "id": part["id"].gather(rows),
-                "rule": pl.repeat(rule.name, len(rows), dtype=pl.String, eager=True),
-                "before": texts.gather(rows),
-                "after": after.gather(rows),
-            }
-            changed.append(pl.DataFrame(lines, schema=REMOVED_SCHEMA))
-        texts = after
-    return texts
+    part: pl.DataFrame,
+    texts: pl.Series,
+    rules: Sequence[ScopedRule],
+    number: int,
+    settled: int,
+    lines: list[pl.DataFrame],
+) -> tuple[pl.Series, pl.DataFrame]:
+    """Texts after each rule has run once, and `part` as the next pass needs it.
+
+    Args:
+        part: `id` and `source` of the rows; `changed`, when a rule last changed the text; `recased`, the same for rules
+            that do not mind case. Time counts the rules that have run, over all passes.
+        texts: of the rows.
+        rules: in order.
+        number: of the pass, from 0.
+        settled: so many of the first rules are left out.
+        lines: get what changed.
+    """
+    changed, changed_but_for_case = part["changed"], part["recased"]
+    for place in range(settled, len(rules)):
+        rule, time = rules[place], number * len(rules) + place
+        last_change = changed if rule.minds_case else changed_but_for_case
+        rows = _rows_to_see(rule, part["source"], last_change, time - len(rules))
+        before = texts if rows is None else texts.gather(rows)
+        after = _evaluated(rule.rule, before) if len(before) else before
+        moved = after.ne_missing(before).arg_true()
+        if not len(moved):
+            continue
+        at = moved if rows is None else rows.gather(moved)
+        before, after_moved = before.gather(moved), after.gather(moved)
+        ids, names = part["id"].gather(at), pl.repeat(rule.name, len(at), dtype=pl.String, eager=True)
+        lines.append(
+            pl.DataFrame({"id": ids, "rule": names, "before": before, "after": after_moved}, schema=REMOVED_SCHEMA)
+        )
+        texts = after if rows is None else texts.clone().scatter(at, after_moved)
+        changed = changed.scatter(at, time)
+        but_for_case = (
+            at.filter(after_moved.str.len_bytes() != after_moved.str.len_chars()) if rule.name == LOWER_CASE else at
+        )
+        changed_but_for_case = changed_but_for_case.scatter(but_for_case, time)
+    return texts, part.with_columns(changed=changed, recased=changed_but_for_case)
 
 
-def _applied(rule: ScopedRule, sources: pl.Series, texts: pl.Series) -> pl.Series:
-    if rule.sources is None:
-        return _evaluated(rule.rule, texts)
-    rows = sources.is_in(_as_list(rule.sources)).arg_true()
-    if len(rows) == len(texts):
-        return _evaluated(rule.rule, texts)
-    return texts.clone().scatter(rows, _evaluated(rule.rule, texts.gather(rows))) if len(rows) else texts
+def _rows_to_see(rule: ScopedRule, sources: pl.Series, last_change: pl.Series, since: int) -> pl.Series | None:
+    """Positions of the rows that a rule is for, and that have changed since it ran; None for all."""
+    wanted = None if rule.sources is None else sources.is_in(sorted(rule.sources))
+    if since >= 0:
+        has_changed = last_change >= since
+        wanted = has_changed if wanted is None else wanted & has_changed
+    return None if wanted is None or wanted.all() else wanted.arg_true()
 
 
 def _evaluated(rule: Rule, texts: pl.Series) -> pl.Series:
     return pl.DataFrame({"text": texts}).select(rule(pl.col("text"))).to_series()
-
-
-def _as_list(names: Collection[str]) -> list[str]:
-    return sorted(names)

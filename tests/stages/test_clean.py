@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from stages.lib import row_batches, row_cleaning
 from stages.lib.artifacts import REMOVED_SCHEMA, read_json
 from stages.lib.errors import InputError
 from stages.lib.rule_chain import ScopedRule, Settled, apply_rules, with_settings
+from stages.lib.word_table import read_word_table
 
 REPOSITORY = Path(__file__).parents[2]
 RULES = (
@@ -509,26 +511,88 @@ ALPHABET = (
 )
 
 
+SETTINGS = {
+    "numbered": True,
+    "patterns": ["x+y"],
+    "day_first": True,
+    "dollar_is": "USD",
+    "word_table": {"pls": "please", "recieve": "receive", "w/": "with"},
+}
+CASES = (
+    *(
+        "SOoo",
+        "AaA",
+        "&Amp;",
+        "&AMP;",
+        "WWW.X.Y/Z",
+        "HTTP://",
+        "U:P@H.IO",
+        "Jane@x.org.Thanks",
+        "1-800-FLOWERS",
+        "gb33",
+    ),
+    *("BUKB20201555555555", "IBAN", "EUR 5", "USD ", "12 MARCH 2024", "March 12th, 2024", "SSN ", "078-05-1120", "Pls"),
+    *("RT AB 12 34 56 C", "VERSION ", "1.2.3.4", "FE80::1", "ORDER NO. ", "4111111111111111", "<EMAIL>", "<B>", "W/ "),
+    *(
+        "I AM NOT SHOUTING AT YOU",
+        "Regards,\nJane",
+        "From: X\n",
+        "!!!!",
+        " ",
+        "  ",
+        "\t",
+        "\x07",
+        "X",
+        "Xy",
+        "\u212a",
+        "É",
+    ),
+)
+
+
+def applied(texts: list[str], rules: list[ScopedRule]) -> Settled:
+    ids = [str(number) for number in range(len(texts))]
+    schema = dict.fromkeys(("id", "source", "text"), pl.String)
+    return apply_rules(pl.DataFrame({"id": ids, "source": ids, "text": texts}, schema=schema), rules)
+
+
 @given(st.lists(st.lists(st.sampled_from(ALPHABET) | st.text(max_size=3), max_size=8).map("".join), max_size=5))
 @hypothesis_settings(deadline=None, max_examples=150)
 def test_cleaning_what_is_clean_changes_nothing(texts: list[str]) -> None:
-    settings = {
-        "numbered": True,
-        "patterns": ["x+y"],
-        "day_first": True,
-        "dollar_is": "USD",
-        "word_table": {"pls": "please", "recieve": "receive"},
-    }
-    rules = [ScopedRule(name, with_settings(rule, settings), None) for name, rule in clean.RULES.items()]
-
-    def cleaned(values: list[str]) -> Settled:
-        ids = [str(number) for number in range(len(values))]
-        schema = dict.fromkeys(("id", "source", "text"), pl.String)
-        return apply_rules(pl.DataFrame({"id": ids, "source": ids, "text": values}, schema=schema), rules)
-
-    once = cleaned(texts)
+    rules = [
+        ScopedRule(name, with_settings(rule, SETTINGS), None, name not in clean.CASE_BLIND)
+        for name, rule in clean.RULES.items()
+    ]
+    once = applied(texts, rules)
     assert len(once.texts) == len(texts)
     assert not len(once.unsettled)
-    again = cleaned(once.texts.to_list())
+    again = applied(once.texts.to_list(), rules)
     assert again.texts.to_list() == once.texts.to_list()
     assert again.changed.height == 0
+
+
+@given(st.lists(st.lists(st.sampled_from([*CASES, *ALPHABET]), max_size=8).map("".join), max_size=20))
+@hypothesis_settings(deadline=None, max_examples=150)
+def test_leaving_out_what_lower_case_cannot_wake_changes_nothing(texts: list[str]) -> None:
+    every = [ScopedRule(name, with_settings(rule, SETTINGS), None) for name, rule in clean.RULES.items()]
+    fewer = [replace(rule, minds_case=rule.name not in clean.CASE_BLIND) for rule in every]
+    expected, found = applied(texts, every), applied(texts, fewer)
+    assert found.texts.to_list() == expected.texts.to_list()
+    assert found.changed.equals(expected.changed)
+
+
+@pytest.mark.parametrize("name", sorted(clean.CASE_BLIND))
+def test_a_text_that_is_left_alone_is_left_alone_in_lower_case_too(name: str, repository: Path) -> None:
+    pieces = st.lists(st.sampled_from([text for text in (*CASES, *ALPHABET) if text.isascii()]), max_size=8)
+    words = read_word_table(repository / "stages/lib/word_table.csv")
+    rule = with_settings(clean.RULES[name], SETTINGS | {"word_table": words})
+    lower_case = clean.RULES["lower_case"]
+
+    @given(st.lists(pieces.map("".join) | st.text(st.characters(max_codepoint=127)), min_size=10, max_size=30))
+    @hypothesis_settings(deadline=None, max_examples=60)
+    def holds(texts: list[str]) -> None:
+        alone = pl.DataFrame({"text": texts}).filter(rule(pl.col("text")) == pl.col("text"))
+        lowered = alone.select(lower_case(pl.col("text")))
+        assert lowered.select(rule(pl.col("text"))).equals(lowered)
+
+    holds()
