@@ -40,8 +40,8 @@ from stages.lib.params import Params, Pattern, load_params
 from stages.lib.planted_pii import plant, score
 from stages.lib.randomness import derived_seed, generator
 from stages.lib.record_checks import ColumnCheck, is_missing
-from stages.lib.row_batches import joined_parts, row_batches, write_part
-from stages.lib.row_cleaning import cleaned, prepared, usable, write_cleaned
+from stages.lib.row_batches import joined_parts, parts_of, row_batches, write_part
+from stages.lib.row_cleaning import cleaned, prepared, slices, usable, write_cleaned
 from stages.lib.rule_chain import ScopedRule, public_functions, with_settings
 from stages.lib.word_table import read_word_table
 
@@ -274,15 +274,15 @@ def clean_texts(path: Path, params: CleanParams, parts: Path) -> pl.DataFrame:
     )
     names = [rule.name for rule in rules]
     if BOILERPLATE not in names:
-        write_cleaned(table, [prepare, partial(cleaned, rules=rules), finish], parts, 2)
+        write_cleaned(slices(table), [prepare, partial(cleaned, rules=rules), finish], parts, 2)
         return pl.DataFrame(schema=BOILERPLATE_SCHEMA)
     # A line is only seen once markup is gone; so the rules before run first, on all rows.
     at = names.index(BOILERPLATE)
-    write_cleaned(table, [prepare, partial(cleaned, rules=rules[:at])], parts, 1)
-    first = joined_parts(parts / "records-1")
-    scope = rules[at].sources
-    in_scope = first if scope is None else first.filter(pl.col("source").is_in(sorted(scope)))
-    lines = frequent_lines(partial(row_batches, in_scope), **params.boilerplate.model_dump())
+    write_cleaned(slices(table), [prepare, partial(cleaned, rules=rules[:at])], parts, 1)
+    first = parts_of(parts / "records-1")
+    scope = pl.lit(True) if rules[at].sources is None else pl.col("source").is_in(sorted(rules[at].sources))
+    in_scope = [part.filter(scope).select("source", "text") for part in first]
+    lines = frequent_lines(lambda: (part.collect() for part in in_scope), **params.boilerplate.model_dump())
     write_cleaned(first, [partial(cleaned, rules=with_boilerplate(rules, lines), settled=at), finish], parts, 2)
     shutil.rmtree(parts / "records-1")
     return lines

@@ -49,9 +49,17 @@ def mapped_in_order(function: Callable[[A], B], items: Iterable[A], workers: int
 
 
 def write_part(frame: pl.DataFrame, folder: Path, run: int, number: int) -> None:
-    """Write one part of a table that `joined_parts` puts together; parts are ordered by run, then by number."""
+    """Write one part of a table that `joined_parts` puts together; parts are ordered by run, then by number.
+
+    Uncompressed: a part is read again soon and then deleted, and to compress it takes longer than to write it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    write_parquet(frame, folder / f"{run}-{number:012d}.parquet", compression="lz4")
+    write_parquet(frame, folder / f"{run}-{number:012d}.parquet", compression="uncompressed")  # type: ignore[arg-type]
+
+
+def parts_of(folder: Path) -> list[pl.LazyFrame]:
+    """The parts in a folder, in order."""
+    return [pl.scan_parquet(path) for path in sorted(folder.glob("*.parquet"))]
 
 
 def joined_parts(folder: Path) -> pl.LazyFrame:

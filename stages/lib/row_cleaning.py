@@ -121,22 +121,26 @@ def in_turn(records: pl.DataFrame, steps: Sequence[Step]) -> Batch:
     return done
 
 
-def write_cleaned(table: pl.LazyFrame, steps: Sequence[Step], parts: Path, run: int) -> None:
-    """Put every batch of a table through the steps, and write what comes out as parts; see `joined_parts`.
+def slices(table: pl.LazyFrame) -> list[pl.LazyFrame]:
+    """A scanned file in batches of `BATCH_ROWS` rows, not read yet; one empty batch where it has none."""
+    rows = int(table.select(pl.len()).collect().item())
+    return [table.slice(start, BATCH_ROWS) for start in range(0, max(1, rows), BATCH_ROWS)]
+
+
+def write_cleaned(batches: Sequence[pl.LazyFrame], steps: Sequence[Step], parts: Path, run: int) -> None:
+    """Put batches of rows through the steps, and write what comes out as parts; see `joined_parts`.
 
     Args:
-        table: a scanned file, so that each process reads its rows itself.
+        batches: of scanned files, so that each process reads its rows itself.
         steps: what is done to each batch.
         parts: gets parts of the tables `records-<run>`, `changed` and `removed`.
         run: number of this run over the rows.
     """
-    rows = int(table.select(pl.len()).collect().item())
-    starts = range(0, max(1, rows), BATCH_ROWS)
-    processes = pl.thread_pool_size() if len(starts) > SEQUENTIAL_BATCHES else 1
-    batches = Parallel(n_jobs=processes, return_as="generator_unordered")(
-        delayed(write_batch)(table.slice(start, BATCH_ROWS), start, steps, parts, run) for start in starts
+    processes = pl.thread_pool_size() if len(batches) > SEQUENTIAL_BATCHES else 1
+    done = Parallel(n_jobs=processes, return_as="generator_unordered")(
+        delayed(write_batch)(batch, number, steps, parts, run) for number, batch in enumerate(batches)
     )
-    for _ in progress(batches, f"clean, run {run}", len(starts), "batch"):
+    for _ in progress(done, f"clean, run {run}", len(batches), "batch"):
         pass
 
 
