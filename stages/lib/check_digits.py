@@ -40,6 +40,7 @@ _BBAN_TABLE = """
 """
 """What follows the check digits of an IBAN, by country: n digits, a letters, c either (SWIFT, release 101)."""
 _BBAN = dict(entry.split(":") for entry in _BBAN_TABLE.split())
+IBAN_COUNTRIES = tuple(_BBAN)
 _BBAN_CLASSES = {"n": "[0-9]", "a": "[A-Za-z]", "c": "[0-9A-Za-z]"}
 _GAP = "[ \u00a0\u202f-]?"
 

@@ -245,20 +245,18 @@ def tidy_white_space(text: pl.Expr) -> pl.Expr:
         return inside | t.str.starts_with(" ") | t.str.ends_with(" ") | _has_line_end_at_an_end(t) | _is_wide(t)
 
     def tidied(t: pl.Expr) -> pl.Expr:
-        lines = t.str.replace_all(r"\r\n|[\r\x0b\x0c\x85\u2028\u2029]", "\n").str.replace_all(r"[^\S\n]+", " ")
+        lines = t.str.replace_all(r"\r\n|[\r\x0b\x0c\x85\u2028\u2029]", "\n")
+        lines = lines.str.replace_all(r"[^\S\n ][^\S\n]*| [^\S\n]+", " ")
         return lines.str.replace_all(r" ?\n ?", "\n").str.replace_all(r"\n{3,}", "\n\n").str.strip_chars()
 
-    return where(text, is_untidy, tidied)
+    return where(text, _has_more_than_single_spaces, lambda rows: where(rows, is_untidy, tidied))
 
 
 def collapse_white_space(text: pl.Expr) -> pl.Expr:
     """One space for every run of white space of any kind, line ends too, and none at the ends."""
-
-    def is_untidy(t: pl.Expr) -> pl.Expr:
-        inside = t.str.contains("  ", literal=True) | t.str.contains(r"[\t-\r]")
-        return inside | t.str.starts_with(" ") | t.str.ends_with(" ") | _is_wide(t)
-
-    return where(text, is_untidy, lambda t: t.str.replace_all(r"\s+", " ").str.strip_chars())
+    # A single space, which is what there nearly always is, is not matched.
+    runs = r"[^\S ]\s*| \s+"
+    return where(text, _has_more_than_single_spaces, lambda t: t.str.replace_all(runs, " ").str.strip_chars())
 
 
 def soften_shouting(text: pl.Expr) -> pl.Expr:
@@ -280,17 +278,20 @@ def lower_case(text: pl.Expr) -> pl.Expr:
         outside = t.str.replace_all(_PLACEHOLDER, "")
         return where(t, lambda _: outside.str.to_lowercase() != outside, each(_lowered_around_placeholders))
 
-    text = where(
-        text,
-        lambda t: (t.str.contains("[A-Z]") | _is_wide(t)) & ~t.str.contains(_PLACEHOLDER),
-        lambda t: t.str.to_lowercase(),
-    )
+    # Without looking for capitals first: most texts have some.
+    text = where(text, lambda t: ~t.str.contains(_PLACEHOLDER), lambda t: t.str.to_lowercase())
     return where(text, lambda t: t.str.contains(_PLACEHOLDER), around_placeholders)
 
 
 def _is_wide(text: pl.Expr) -> pl.Expr:
     """Whether a text has a character outside ASCII: the cheapest of all tests."""
     return text.str.len_bytes() != text.str.len_chars()
+
+
+def _has_more_than_single_spaces(text: pl.Expr) -> pl.Expr:
+    """Whether there may be white space other than single spaces between words."""
+    inside = text.str.contains("  ", literal=True) | text.str.contains(r"[\t-\r]")
+    return inside | text.str.starts_with(" ") | text.str.ends_with(" ") | _is_wide(text)
 
 
 def _has_line_end_at_an_end(text: pl.Expr) -> pl.Expr:
@@ -390,12 +391,20 @@ def _without_elongations_in_word(match: re.Match[str]) -> str:
     return _LETTER_RUN.sub(r"\1\1", word)
 
 
+def _is_shouted(word: str) -> bool:
+    return word.isupper() and len(word) >= 2
+
+
 def _softened(text: str) -> str:
-    words = [word for word in text.split() if not _ADDRESS.search(word)]
+    words = text.split()
+    if sum(map(_is_shouted, words)) < _MIN_SHOUTED_WORDS:
+        return text
+    words = [word for word in words if not _ADDRESS.search(word)]
     letters = "".join(words)
     capitals = sum(map(str.isupper, letters))
-    shouted = sum(word.isupper() and len(word) >= 2 for word in words)
-    if shouted < _MIN_SHOUTED_WORDS or capitals < _MIN_SHOUTED_SHARE * (capitals + sum(map(str.islower, letters))):
+    if sum(map(_is_shouted, words)) < _MIN_SHOUTED_WORDS or capitals < _MIN_SHOUTED_SHARE * (
+        capitals + sum(map(str.islower, letters))
+    ):
         return text
     return re.sub(r"\S+", lambda piece: piece[0] if _ADDRESS.search(piece[0]) else piece[0].lower(), text)
 

@@ -17,11 +17,12 @@ kinds with check digits, the strictest form first: `redact_iban`, `redact_card`,
 import ipaddress
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import polars as pl
 
 from stages.lib.check_digits import (
+    IBAN_COUNTRIES,
     iban_pattern,
     is_aadhaar,
     is_ahv,
@@ -71,12 +72,16 @@ _URL = (
     rf"|\b(?:[a-z0-9][a-z0-9\-]*\.)+"
     rf"(?:com|org|net|edu|gov|info|io|ly|me|gl|gd|co|fm|tv|cc|us|uk|de|fr|eu|ca|au|jp)/{_URL_TAIL}"
 )
+_URL_SIGNS = ("/", "www.")
 _URL_CREDENTIALS = rf"(?i)\b[a-z][a-z0-9+.\-]*://[^\s/?#<>\"@:]*:[^\s/?#<>\"]+@{_URL_TAIL}"
 _MARK = "\ufdd0"
 """A code point that Unicode keeps free for use inside a program; no text has it."""
 
 _IBAN_GATE = "[0-9]{3}"
-_IBAN_CANDIDATE = "[A-Za-z]{2}[ \u00a0\u202f-]?[0-9]{2}(?:[ \u00a0\u202f-]?[0-9A-Za-z]){11}"
+_IBAN_CANDIDATE = (
+    f"(?:^|[^0-9A-Za-z])(?i-u:(?:iban)?(?:{'|'.join(IBAN_COUNTRIES)}))"
+    "[ \u00a0\u202f-]?[0-9]{2}(?:[ \u00a0\u202f-]?[0-9A-Za-z]){11}"
+)
 _IBAN_START = re.compile(r"(?i)(?<![0-9a-z])(?:iban)?(?=(?P<country>[a-z]{2})[ \u00a0-]?[0-9]{2}[ \u00a0-]?[0-9a-z])")
 
 _CARD_GATE = r"[0-9]{4}(?:[^0-9A-Za-z]?[0-9]){8}"
@@ -155,7 +160,7 @@ _PHONE_GATE = r"[0-9](?:[^0-9A-Za-z]{0,4}[0-9]){6}|1-8[0-9]{2}-[A-Z]"
 
 def redact_url_credentials(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     """Replace every URL that has a user's name and password before its host by `<URL_CREDENTIALS>`."""
-    return _redacted_by_pattern(text, "URL_CREDENTIALS", _URL_CREDENTIALS, "://", numbered)
+    return _redacted_by_pattern(text, "URL_CREDENTIALS", _URL_CREDENTIALS, ("://",), numbered)
 
 
 def redact_email(text: pl.Expr, *, numbered: bool) -> pl.Expr:
@@ -169,7 +174,7 @@ def redact_email(text: pl.Expr, *, numbered: bool) -> pl.Expr:
 
 def redact_url(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     """Replace every address with a scheme, with `www.`, or with a path by `<URL>`; punctuation after it stays."""
-    return _redacted_by_pattern(text, "URL", _URL, None, numbered)
+    return _redacted_by_pattern(text, "URL", _URL, _URL_SIGNS, numbered)
 
 
 def redact_iban(text: pl.Expr, *, numbered: bool) -> pl.Expr:
@@ -222,8 +227,8 @@ def _redacted_with_digits(
     return where(text, lambda one: one.str.contains("[0-9]"), lambda some: _redacted(some, kind, gate, find, numbered))
 
 
-def _redacted_by_pattern(text: pl.Expr, kind: str, pattern: str, literal: str | None, numbered: bool) -> pl.Expr:
-    """Matches of one of Rust's regular expressions replaced.
+def _redacted_by_pattern(text: pl.Expr, kind: str, pattern: str, signs: Sequence[str], numbered: bool) -> pl.Expr:
+    """Matches of one of Rust's regular expressions, each of which has one of the signs in it, replaced.
 
     To be numbered, Rust puts marks around them, and Python the numbers in their place.
     """
@@ -239,11 +244,9 @@ def _redacted_by_pattern(text: pl.Expr, kind: str, pattern: str, literal: str | 
     def change(some: pl.Expr) -> pl.Expr:
         return each(between_marks)(marked(some)) if numbered else some.str.replace_all(pattern, f"<{kind}>")
 
-    if literal is None:
-        return where(text, lambda one: one.str.contains(pattern), change)
     return where(
         text,
-        lambda one: one.str.contains(literal, literal=True),
+        lambda one: one.str.contains_any(list(signs), ascii_case_insensitive=True),
         lambda some: where(some, lambda one: one.str.contains(pattern), change),
     )
 
