@@ -169,6 +169,12 @@ def detect(rows: Rows, params: Detector, device: Device, seed: int) -> Detection
     joint, temperature = calibrated(combined(list(members.values()), weights), rows.labels)
     found = findings(rows.labels, posterior(joint, rows.evidence), params)
     scores = dict(found.scores)
+    # What each part brings: `label_quality` without it.
+    if (rows.evidence >= 0).any():
+        scores["without_evidence"] = findings(rows.labels, joint, params).quality
+    if area_under_margin is not None and len(members) > 1:
+        frozen, _ = calibrated(combined(list(members.values())[:-1], weights[:-1]), rows.labels)
+        scores["without_finetuned"] = findings(rows.labels, posterior(frozen, rows.evidence), params).quality
     for name, probabilities in members.items():
         scores[f"{name}_self_confidence"] = _given(probabilities, rows.labels)
     if area_under_margin is not None:
