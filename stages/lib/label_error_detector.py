@@ -3,7 +3,7 @@
 Legend: `n` rows, `d` features, `k` labels numbered from 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -167,31 +167,34 @@ def detect(rows: Rows, params: Detector, device: Device, seed: int) -> Detection
         area_under_margin = tuned.area_under_margin
 
     joint, temperature = calibrated(combined(list(members.values()), weights), rows.labels)
-    found = findings(rows.labels, posterior(joint, rows.evidence), params)
+    by_itself = {f"{name}_self_confidence": _given(member, rows.labels) for name, member in members.items()}
+    if area_under_margin is not None:
+        by_itself["finetuned_area_under_margin"] = np.where(np.isnan(joint[:, 0]), np.nan, area_under_margin)
+    found = findings(rows.labels, posterior(joint, rows.evidence), params, by_itself)
     scores = dict(found.scores)
     # What each part brings: `label_quality` without it.
     if (rows.evidence >= 0).any():
-        scores["without_evidence"] = findings(rows.labels, joint, params).quality
+        scores["without_evidence"] = findings(rows.labels, joint, params, by_itself).quality
     if area_under_margin is not None and len(members) > 1:
         frozen, _ = calibrated(combined(list(members.values())[:-1], weights[:-1]), rows.labels)
-        scores["without_finetuned"] = findings(rows.labels, posterior(frozen, rows.evidence), params).quality
-    for name, probabilities in members.items():
-        scores[f"{name}_self_confidence"] = _given(probabilities, rows.labels)
-    if area_under_margin is not None:
-        scores["finetuned_area_under_margin"] = np.where(np.isnan(joint[:, 0]), np.nan, area_under_margin)
+        scores["without_finetuned"] = findings(rows.labels, posterior(frozen, rows.evidence), params, {}).quality
     return Detection(found.probabilities, found.quality, scores, found.is_label_error, len(folds), temperature)
 
 
-def findings(labels: Integers, probabilities: Floats, params: Detector) -> Detection:
+def findings(
+    labels: Integers, probabilities: Floats, params: Detector, other_scores: Mapping[str, Floats]
+) -> Detection:
     """The scores and the label errors that follow from given probabilities.
 
     Args:
         labels: shape `(n,)`.
         probabilities: calibrated, out of fold, all NaN for a row that was not judged, shape `(n, k)`.
         params: which score, and how to go from scores to a set of rows.
+        other_scores: what the models say one by one; the rank average is over these too. Shape `(n,)` each.
     """
     scores = quality_scores(labels, probabilities)
-    scores["rank_average"] = rank_average(scores)
+    scores["rank_average"] = rank_average(scores | dict(other_scores))
+    scores |= other_scores
     quality = scores[params.score]
     is_error = label_issues(labels, probabilities, params.filter_by) & (quality <= params.max_label_quality)
     return Detection(probabilities, quality, scores, is_error, 0, 1.0)
