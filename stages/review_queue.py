@@ -289,8 +289,10 @@ def main() -> None:
         texts = validation["text"].to_list()
         probabilities, labels, _ = predict(model, texts, params.batch_size, device, "review_queue")
         mistakes = mistake_list(validation, probabilities, labels, params.min_confidence, params.approach)
+    # With `keep`, nobody wants to hear of them.
+    is_wanted = load_params("label_errors.action", str) != "keep"
     lists = {
-        "label_error": label_error_list(pl.read_parquet(SCORES), open_rows),
+        "label_error": label_error_list(pl.read_parquet(SCORES).filter(pl.lit(is_wanted)), open_rows),
         "confident_mistake": mistakes,
         "disagreement": disagreement_list(pl.read_parquet(DISAGREEMENT), pl.read_parquet(RATINGS), open_rows),
     }

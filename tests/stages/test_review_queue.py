@@ -13,6 +13,7 @@ from stages.lib.errors import InputError
 
 PARAMS = """
 compute: {device: cpu, precision: float32, threads: 1}
+label_errors: {action: drop}
 review_queue: {approach: tfidf, rows: 10, neighbours: 2, min_confidence: 0.5, batch_size: 8}
 """
 GOOD, BAD = "good great love it", "bad awful hate it"
@@ -175,6 +176,14 @@ def test_a_tie_of_the_annotators_suggests_nothing() -> None:
         ("a", None, "annotators disagree: 1 x, 1 y"),
         ("c", "v", "annotators disagree: 2 v, 1 w, 1 x, 1 y, 1 others"),
     ]
+
+
+def test_label_errors_that_are_kept_are_not_queued() -> None:
+    write_findings([("g0", "good", "bad", 0.1, True, 0.9)])
+    queued = [row["id"] for row in run()[0]]
+    Path("params.yaml").write_text(PARAMS.replace("drop", "keep"), encoding="utf-8")
+    assert [row["id"] for row in run()[0]] == [row_id for row_id in queued if row_id != "g0"]
+    assert "g0" in queued
 
 
 def test_without_findings_the_queue_is_empty() -> None:

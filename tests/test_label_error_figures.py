@@ -1,0 +1,115 @@
+"""The figures of docs/label_errors.md are those of the metrics; `python -m tests.test_label_error_figures` writes."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.lib.artifacts import read_json, write_text
+
+REPOSITORY = Path(__file__).parents[1]
+DOC = REPOSITORY / "docs/label_errors.md"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def human() -> str:
+    grade = read_json(REPOSITORY / "metrics/label_errors.json")["grade"]
+    keys = ("average_precision", "auroc", "precision_at_5pct", "recall_at_10pct")
+    rows = [
+        [f"`{name}`", *(f"{values[key]:.3f}" for key in keys)]
+        for name, values in grade.items()
+        if isinstance(values, dict) and name != "per_source"
+    ]
+    rows += [
+        [f"`label_quality`, {name}", *(f"{values[key]:.3f}" for key in keys)]
+        for name, values in grade["per_source"].items()
+    ]
+    header = ["score", "average precision", "AUROC", "precision of the 5% trusted least", "recall of the 10%"]
+    found = f"Noise: {grade['noise_rate']:.1%} of {grade['rows']:,} rows. Flagged: precision {grade['precision']:.3f},"
+    return f"{table(header, rows)}\n\n{found} recall {grade['recall']:.3f}."
+
+
+def injected() -> str:
+    metrics = read_json(REPOSITORY / "metrics/injected_noise.json")
+    kinds = {kind: shares for kind, shares in metrics.items() if isinstance(shares, dict)}
+    shares = list(next(iter(kinds.values())))
+    rows = [
+        [
+            kind.replace("_", " "),
+            *(f"{of[share]['average_precision']:.3f} / {of[share]['auroc']:.3f}" for share in shares),
+        ]
+        for kind, of in kinds.items()
+    ]
+    return table(["noise", *(share.replace("pct", "%") for share in shares)], rows)
+
+
+def banking77() -> str:
+    figures = read_json(REPOSITORY / "docs/label_errors_banking77.json")
+    rows = [
+        [
+            kind.replace("_", ", "),
+            f"{values['label_quality']['average_precision']:.3f}",
+            f"{values['label_quality']['auroc']:.3f}",
+            f"{values['precision']:.3f} / {values['recall']:.3f}",
+            f"{values['accuracy_noisy']:.4f}",
+            f"{values['accuracy_after_action']:.4f}",
+            f"{values['accuracy_exactly_the_wrong_rows_removed']:.4f}",
+        ]
+        for kind, values in figures.items()
+        if isinstance(values, dict)
+    ]
+    header = [
+        "noise",
+        "average precision",
+        "AUROC",
+        "flagged: precision / recall",
+        "accuracy, noisy",
+        "after the action",
+    ]
+    return table([*header, "exactly the wrong rows removed"], rows)
+
+
+def effect() -> str:
+    metrics = read_json(REPOSITORY / "metrics/label_effect.json")
+    names = {
+        "uncorrected": "labels as given",
+        "detector_off": "the action off",
+        "detector_on": "the action on",
+        "detector_off_minus_uncorrected": "difference by corrections",
+        "detector_on_minus_detector_off": "difference by the action",
+    }
+
+    def interval(values: dict[str, Any]) -> str:
+        low, high = values["macro_f1_ci95_low"], values["macro_f1_ci95_high"]
+        return f"{values['macro_f1']:.4f} [{low:.4f}, {high:.4f}]"
+
+    rows = [[name, interval(metrics[key])] for key, name in names.items() if key in metrics]
+    return table(["train rows", "macro-F1 [95% interval]"], rows)
+
+
+TABLES = {"human": human, "injected": injected, "banking77": banking77, "effect": effect}
+
+
+def between(name: str, text: str) -> str:
+    found = re.search(rf"<!-- {name} -->\n(.*?)\n?<!-- /{name} -->", text, re.DOTALL)
+    assert found is not None
+    return found.group(1)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_figures_are_those_of_the_metrics(name: str) -> None:
+    assert between(name, DOC.read_text(encoding="utf-8")) == TABLES[name]()
+
+
+if __name__ == "__main__":
+    text = DOC.read_text(encoding="utf-8")
+    for name, make in TABLES.items():
+        before, _, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- /{name} -->")
+        text = f"{before}<!-- {name} -->\n{make()}\n{end}{after}"
+    write_text(DOC, text)
