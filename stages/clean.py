@@ -280,8 +280,9 @@ def clean_texts(path: Path, params: CleanParams, parts: Path) -> pl.DataFrame:
     at = names.index(BOILERPLATE)
     write_cleaned(slices(table), [prepare, partial(cleaned, rules=rules[:at])], parts, 1)
     first = parts_of(parts / "records-1")
-    scope = pl.lit(True) if rules[at].sources is None else pl.col("source").is_in(sorted(rules[at].sources))
-    in_scope = [part.filter(scope).select("source", "text") for part in first]
+    scope = rules[at].sources
+    is_in_scope = pl.lit(True) if scope is None else pl.col("source").is_in(sorted(scope))
+    in_scope = [part.filter(is_in_scope).select("source", "text") for part in first]
     lines = frequent_lines(lambda: (part.collect() for part in in_scope), **params.boilerplate.model_dump())
     write_cleaned(first, [partial(cleaned, rules=with_boilerplate(rules, lines), settled=at), finish], parts, 2)
     shutil.rmtree(parts / "records-1")

@@ -60,11 +60,7 @@ def detected(texts: pl.Series) -> pl.DataFrame:
         `language`: its ISO 639 code, of three letters where there is none of two; `und` for a text without words.
         `probability`: what the model gives it, from 0 to 1. Both are null where the text is.
     """
-    return pl.DataFrame(
-        [_judged(text) if text is not None else (None, None) for text in _words(texts)],
-        schema={"language": pl.String, "probability": pl.Float64},
-        orient="row",
-    )
+    return _detected(_words(texts))
 
 
 def is_foreign(texts: pl.Series, *, keep: Sequence[str], min_probability: float, min_characters: int) -> pl.Series:
@@ -91,7 +87,7 @@ def is_foreign(texts: pl.Series, *, keep: Sequence[str], min_probability: float,
         rows, heads = rows.gather(others), heads.gather(others)
     words = _words(heads)
     long_enough = (words.str.len_chars() >= min_characters).arg_true()
-    found = detected(words.gather(long_enough))
+    found = _detected(words.gather(long_enough))
     is_other = ~found["language"].is_in(list(keep)) & (found["probability"] >= min_probability)
     foreign = rows.gather(long_enough).filter(is_other & (found["language"] != UNDETERMINED))
     return pl.repeat(False, len(texts), dtype=pl.Boolean, eager=True).scatter(foreign, True).alias(texts.name)
@@ -112,6 +108,15 @@ def _words(texts: pl.Series) -> pl.Series:
     """The beginning of each text as the model is to see it: words and their punctuation on one line."""
     heads = texts.str.head(READ_CHARACTERS).str.replace_all(NO_LANGUAGE, " ")
     return heads.str.replace_all(r"\s+", " ").str.head(JUDGED_CHARACTERS).str.strip_chars(" '\u2019.,!?")
+
+
+def _detected(words: pl.Series) -> pl.DataFrame:
+    """`detected` of texts that are as `_words` leaves them."""
+    return pl.DataFrame(
+        [_judged(text) if text is not None else (None, None) for text in words.to_list()],
+        schema={"language": pl.String, "probability": pl.Float64},
+        orient="row",
+    )
 
 
 def _judged(text: str) -> tuple[str, float]:
