@@ -34,6 +34,12 @@ from stages.lib.randomness import derived_seed
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+RANKED = ("self_confidence", "pairwise_confidence", "finetuned_area_under_margin")
+"""What the rank average is over, as far as it is there: the verdict of all models, and how late a row was learnt.
+
+The two do not see the same: the verdict comes from models that did not see the row, the other from those that did.
+"""
+
 Score = Literal["self_confidence", "normalized_margin", "pairwise_confidence", "rank_average"]
 
 
@@ -190,11 +196,11 @@ def findings(
         labels: shape `(n,)`.
         probabilities: calibrated, out of fold, all NaN for a row that was not judged, shape `(n, k)`.
         params: which score, and how to go from scores to a set of rows.
-        other_scores: what the models say one by one; the rank average is over these too. Shape `(n,)` each.
+        other_scores: what the models say one by one, shape `(n,)` each.
     """
     scores = quality_scores(labels, probabilities)
-    scores["rank_average"] = rank_average(scores | dict(other_scores))
     scores |= other_scores
+    scores["rank_average"] = rank_average([scores[name] for name in RANKED if name in scores])
     quality = scores[params.score]
     is_error = label_issues(labels, probabilities, params.filter_by) & (quality <= params.max_label_quality)
     return Detection(probabilities, quality, scores, is_error, 0, 1.0)

@@ -4,7 +4,7 @@ Legend: `n` rows, `k` labels numbered from 0. Every score is shape `(n,)`; low s
 judged is NaN in all of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -91,13 +91,12 @@ def quality_scores(labels: Integers, probabilities: Floats) -> dict[str, Floats]
     return scores
 
 
-def rank_average(scores: Mapping[str, Floats]) -> Floats:
+def rank_average(scores: Sequence[Floats]) -> Floats:
     """Mean of the ranks that the scores give a row, as a share of the rows judged: from 0 (an error) to 1."""
-    judged = ~np.isnan(next(iter(scores.values())))
+    judged = ~np.isnan(scores[0])
     average = np.full(len(judged), np.nan)
     if judged.any():
-        ranks = [rankdata(score[judged]) / judged.sum() for score in scores.values()]
-        average[judged] = np.mean(ranks, axis=0)
+        average[judged] = np.mean([rankdata(score[judged]) / judged.sum() for score in scores], axis=0)
     return average
 
 

@@ -20,7 +20,7 @@ def test_scores_by_hand() -> None:
 
 
 def test_rank_average() -> None:
-    average = rank_average({"a": np.array([0.1, 0.2, np.nan]), "b": np.array([5.0, 5.0, np.nan])})
+    average = rank_average([np.array([0.1, 0.2, np.nan]), np.array([5.0, 5.0, np.nan])])
     # Ranks 1 and 2 in the first, 1.5 for both in the second; of two rows.
     assert average == pytest.approx([1.25 / 2, 1.75 / 2, np.nan], nan_ok=True)
 
@@ -55,7 +55,7 @@ def test_one_label_and_nothing_judged_have_no_issues() -> None:
     nothing = np.full((3, 2), np.nan)
     assert not label_issues(np.array([0, 1, 0]), nothing, "both").any()
     assert np.isnan(quality_scores(np.array([0, 1, 0]), nothing)["self_confidence"]).all()
-    assert np.isnan(rank_average({"a": np.full(3, np.nan)})).all()
+    assert np.isnan(rank_average([np.full(3, np.nan)])).all()
 
 
 @pytest.mark.filterwarnings("error")
