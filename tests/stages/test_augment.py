@@ -50,6 +50,7 @@ def rows(start: int, count: int) -> pl.DataFrame:
             "label": ["good" if i % 2 else "bad" for i in range(start, start + count)],
             "reference_label": pl.Series([None] * count, dtype=pl.String),
             "authenticity": pl.Series(["real"] * count, dtype=pl.String),
+            "label_weight": pl.int_range(count, eager=True) / count,
         }
     )
 
@@ -100,7 +101,11 @@ def copies(**texts: tuple[str, str]) -> pl.DataFrame:
 def test_stage_adds_copies_of_train_rows_only() -> None:
     train = rows(0, 60)
     out, removed, metrics = run(train, rows(100, 10), rows(200, 10))
-    assert out.columns == ["id", "text", "label", "parent_id", "recipe", "seed", "authenticity"]
+    assert out.columns == ["id", "text", "label", "parent_id", "recipe", "seed", "authenticity", "label_weight"]
+    weights = dict(train.select("id", "label_weight").rows())
+    assert out["label_weight"].to_list() == [
+        weights[row] for row in out.select(pl.coalesce("parent_id", "id")).to_series()
+    ]
     assert out.schema["seed"] == pl.UInt64
     originals = out.filter(pl.col("parent_id").is_null())
     assert out.head(60).equals(originals)
