@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from stages.lib.label_noise import (
     class_dependent_noise,
@@ -13,13 +14,14 @@ from stages.lib.label_noise import (
 LABELS = np.repeat([0, 1, 2, 3], 500)
 
 
-def confused() -> np.ndarray:
+def confused() -> NDArray[np.float64]:
     """A model that is sure of 0 and 1, and takes 2 and 3 for each other; even rows are harder."""
     random = np.random.default_rng(3)
     probabilities = random.dirichlet([0.3] * 4, size=len(LABELS)) * 0.2
     probabilities[np.arange(len(LABELS)), LABELS] += np.where(np.arange(len(LABELS)) % 2, 0.7, 0.3)
     probabilities[np.arange(len(LABELS)), LABELS ^ 1] += 0.1
-    return probabilities / probabilities.sum(axis=1, keepdims=True)
+    shares: NDArray[np.float64] = probabilities / probabilities.sum(axis=1, keepdims=True)
+    return shares
 
 
 @given(share=st.sampled_from([0.05, 0.1, 0.2]), seed=st.integers(0, 10))

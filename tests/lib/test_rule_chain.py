@@ -58,8 +58,12 @@ def test_rules_under_which_texts_are_at_rest_are_left_out_until_something_change
 def test_a_rule_looks_again_at_rows_that_have_changed_since_and_at_no_others() -> None:
     seen: list[list[str]] = []
 
+    def looked_at(texts: pl.Series) -> pl.Series:
+        seen.append(texts.to_list())
+        return texts
+
     def noted(text: pl.Expr) -> pl.Expr:
-        return text.map_batches(lambda texts: (seen.append(texts.to_list()), texts)[1], return_dtype=pl.String)
+        return text.map_batches(looked_at, return_dtype=pl.String)
 
     def trim(text: pl.Expr) -> pl.Expr:
         return text.str.strip_chars()
@@ -72,8 +76,12 @@ def test_a_rule_looks_again_at_rows_that_have_changed_since_and_at_no_others() -
 def test_lower_case_makes_no_work_for_rules_that_do_not_mind_case() -> None:
     seen: list[list[str]] = []
 
+    def looked_at(texts: pl.Series) -> pl.Series:
+        seen.append(texts.to_list())
+        return texts
+
     def noted(text: pl.Expr) -> pl.Expr:
-        return text.map_batches(lambda texts: (seen.append(texts.to_list()), texts)[1], return_dtype=pl.String)
+        return text.map_batches(looked_at, return_dtype=pl.String)
 
     chain = [
         ScopedRule("noted", noted, None, minds_case=False),
