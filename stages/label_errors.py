@@ -18,9 +18,10 @@ How it goes (docs/label_errors.md says what each step is worth):
    and calibrated by the given labels.
 2. What is known beside the text is taken into account by Bayes' rule: where labels are the bins of ratings, a +1 is
    wrong more often than a +4 (`evidence`).
-3. `label_quality` is the probability of the given label, or another score. Cleanlab finds the label errors
-   (`filter_by`; Northcutt, Jiang & Chuang 2021, https://doi.org/10.1613/jair.1.12125); those above `max_label_quality`
-   are let off, since Cleanlab finds as many as it takes the noise to be, and many of those it adds last are right.
+3. `label_quality` is the score that params name, such as the probability of the given label or a rank. Cleanlab finds
+   the label errors (`filter_by`; Northcutt, Jiang & Chuang 2021, https://doi.org/10.1613/jair.1.12125); those above
+   `max_label_quality` are let off, since Cleanlab finds as many as it takes the noise to be, and many of those it adds
+   last are right.
 4. A row that a person has reviewed is no label error, whatever the models say.
 
 What is not judged: a label whose rows are all in one fold is unknown to the model that should judge them; their
@@ -234,6 +235,11 @@ def main() -> None:
     train = pl.read_parquet(TRAIN)
     if train["label"].n_unique() < 2:
         raise InputError(f"{TRAIN}: {train.height} rows of fewer than two labels; run `split` again")
+    if params.evidence is not None and params.evidence not in train.columns:
+        print(
+            f"label_errors: {TRAIN} has no column `{params.evidence}` (`label_errors.evidence`): texts alone speak",
+            file=sys.stderr,
+        )
     names = label_names(train)
     rows = rows_to_judge(train, params.evidence)
 

@@ -216,6 +216,12 @@ def test_a_row_without_an_embedding_is_named() -> None:
 
 
 @pytest.mark.usefixtures("repository")
+def test_evidence_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    run(*clusters({"a": 10, "b": 10}))
+    assert "has no column `given_rating` (`label_errors.evidence`)" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("repository")
 def test_one_label_is_an_error() -> None:
     with pytest.raises(InputError, match="fewer than two labels"):
         run(*clusters({"a": 10}))
