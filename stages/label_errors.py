@@ -130,7 +130,8 @@ def acted_on(
     - `keep` and `review`: nothing; with `review` they are in the queue of rows for people, with `keep` they are not;
     - `drop`: they leave, but for the best of a label that would be left with too few rows;
     - `relabel`: those whose suggested label has at least `min_relabel_probability` get it;
-    - `weight`: every row counts in training as much as its label is likely to be right, in the mean 1.
+    - `weight`: every row counts in training as much as its label is likely beside the likeliest other one
+      (`pairwise_confidence`), in the mean 1.
 
     Args:
         train: the train rows.
@@ -142,7 +143,7 @@ def acted_on(
     rows = train.with_columns(scores["label_quality"], label_weight=pl.lit(1.0))
     nothing = pl.DataFrame(schema=REMOVED_SCHEMA)
     if action == "weight":
-        weight = scores["self_confidence"].fill_null(1.0)
+        weight = scores["pairwise_confidence"].fill_null(1.0)
         weight = pl.select(pl.when(scores["reviewed"]).then(1.0).otherwise(weight)).to_series()
         return Acted(rows.with_columns(label_weight=weight / weight.mean()), nothing, nothing)
     if action == "drop":
@@ -246,9 +247,8 @@ def main() -> None:
     # Several threads add up in another order, and the last bits of the scores would depend on the machine.
     with threadpool_limits(limits=1, user_api="blas"):
         detection = detect(rows, params, device, seed)
-        issues = data_issues(
-            rows.labels, detection.probabilities, embeddings_of(train["id"], pl.read_parquet(EMBEDDINGS), TRAIN)
-        )
+        embeddings = embeddings_of(train["id"], pl.read_parquet(EMBEDDINGS), TRAIN)
+        issues = data_issues(rows.labels, detection.probabilities, embeddings, device.device)
     scores = score_table(train, names, detection)
     acted = acted_on(train, scores, params.action, params.min_relabel_probability, ROWS_KEPT_PER_LABEL)
 

@@ -48,6 +48,26 @@ def injected() -> str:
     return table(["noise", *(share.replace("pct", "%") for share in shares)], rows)
 
 
+def banking77() -> str:
+    figures = read_json(REPOSITORY / "docs/label_errors_banking77.json")
+    rows = [
+        [
+            kind.replace("_", ", "),
+            f"{values['label_quality']['average_precision']:.3f} / {values['label_quality']['auroc']:.3f}",
+            f"{values['precision']:.3f} / {values['recall']:.3f}",
+            f"{values['accuracy_noisy']:.4f}",
+            f"{values['accuracy_after_drop']:.4f}",
+            f"{values['accuracy_after_weight']:.4f}",
+            f"{values['accuracy_exactly_the_wrong_rows_removed']:.4f}",
+        ]
+        for kind, values in figures.items()
+        if isinstance(values, dict)
+    ]
+    header = ["noise", "average precision / AUROC", "flagged: precision / recall"]
+    probe = ["noisy", "after `drop`", "after `weight`", "exactly the wrong rows removed"]
+    return table([*header, *probe], rows)
+
+
 def effect() -> str:
     metrics = read_json(REPOSITORY / "metrics/label_effect.json")
     names = {
@@ -66,7 +86,7 @@ def effect() -> str:
     return table(["train rows", "macro-F1 [95% interval]"], rows)
 
 
-TABLES = {"human": human, "injected": injected, "effect": effect}
+TABLES = {"human": human, "injected": injected, "banking77": banking77, "effect": effect}
 
 
 def between(name: str, text: str) -> str:

@@ -4,8 +4,8 @@
 `semantic_duplicates` and `label_errors` sections of `params.yaml`. Three kinds of errors are put into the train labels:
 uniform ones, and confusable ones, drawn from the probabilities of a model of another family (TF-IDF with logistic
 regression, out of fold) or always its likeliest wrong label. The detector's fine-tuning is off unless `--finetuned` is
-given. What acting on its findings is worth is the accuracy of a probe on the frozen embeddings, retrained without the
-rows found, beside that without exactly the wrong rows.
+given. What acting on its findings is worth is the accuracy of a probe on the frozen embeddings, retrained after
+`drop` and after `weight`, beside that without exactly the wrong rows.
 
 Prints a table, and writes all figures as JSON where `--output` says so.
 """
@@ -90,12 +90,14 @@ def noisy(
 def accuracy(
     features: NDArray[np.float32],
     labels: NDArray[np.int64],
-    kept: NDArray[np.bool_],
+    weights: NDArray[np.float64],
     test: NDArray[np.float32],
     truth: NDArray[np.int64],
 ) -> float:
-    """Test accuracy of a probe that is fitted on the rows kept."""
-    probe = LogisticRegression(C=PROBE_L2_STRENGTH, max_iter=PROBE_MAX_ITERATIONS).fit(features[kept], labels[kept])
+    """Test accuracy of a probe that is fitted on the rows as far as they count; not at all, where their weight is 0."""
+    probe = LogisticRegression(C=PROBE_L2_STRENGTH, max_iter=PROBE_MAX_ITERATIONS)
+    kept = weights > 0
+    probe.fit(features[kept], labels[kept], sample_weight=weights[kept])
     return float((probe.predict(test) == truth).mean())
 
 
@@ -125,7 +127,8 @@ def main() -> None:
 
     embed = load_params("embed", EmbedParams)
     texts = train["text"].to_list()
-    of_train, of_test = embedded(texts, embed, device), embedded(test["text"].to_list(), embed, device)
+    exact = prepare_device(load_params("compute", Compute), exact=True)
+    of_train, of_test = embedded(texts, embed, exact), embedded(test["text"].to_list(), embed, exact)
     min_cosine = load_params("semantic_duplicates.min_cosine", float)
     groups = semantic_groups(of_train.embeddings, min_cosine, device.device).first
     figures: dict[str, object] = {"rows_train": train.height, "rows_test": test.height, "share": arguments.share}
@@ -133,10 +136,10 @@ def main() -> None:
         folds = grouped_folds(labels, groups, params.folds, derived_seed(seed, "grade_detector"))
         confused = np.nan_to_num(out_of_fold_probabilities(words_model(texts, 10.0), labels, folds), nan=0.0)
 
-        def probe(rows: NDArray[np.int64], kept: NDArray[np.bool_]) -> float:
-            return accuracy(of_train.embeddings, rows, kept, of_test.embeddings, truth)
+        def probe(rows: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
+            return accuracy(of_train.embeddings, rows, weights, of_test.embeddings, truth)
 
-        everyone = np.ones(len(labels), dtype=np.bool_)
+        everyone = np.ones(len(labels))
         figures["accuracy_clean"] = probe(labels, everyone)
         for kind in KINDS:
             given = noisy(kind, labels, confused, arguments.share, seed)
@@ -147,6 +150,8 @@ def main() -> None:
             seconds = time.perf_counter() - started
             flagged = found.is_label_error
             judged = ~np.isnan(found.quality)
+            # As the actions of `label_errors` go: `drop` and `weight`.
+            weights = np.where(judged, found.scores["pairwise_confidence"], 1.0)
             grade = {
                 "noise_rate": float(is_wrong.mean()),
                 "detect_seconds": seconds,
@@ -158,14 +163,16 @@ def main() -> None:
                 "precision": float(is_wrong[flagged].mean()) if flagged.any() else 0.0,
                 "recall": float(flagged[is_wrong].mean()),
                 "accuracy_noisy": probe(given, everyone),
-                "accuracy_after_action": probe(given, ~flagged),
-                "accuracy_exactly_the_wrong_rows_removed": probe(given, ~is_wrong),
+                "accuracy_after_drop": probe(given, (~flagged).astype(np.float64)),
+                "accuracy_after_weight": probe(given, weights / weights.mean()),
+                "accuracy_exactly_the_wrong_rows_removed": probe(given, (~is_wrong).astype(np.float64)),
             }
             figures[kind] = grade
             quality: dict[str, float] = grade["label_quality"]  # type: ignore[assignment]
             print(
                 f"{kind:22} average precision {quality['average_precision']:.3f}, AUROC {quality['auroc']:.3f};"
-                f" probe: {grade['accuracy_noisy']:.4f} noisy, {grade['accuracy_after_action']:.4f} after the action,"
+                f" probe: {grade['accuracy_noisy']:.4f} noisy, {grade['accuracy_after_drop']:.4f} after `drop`,"
+                f" {grade['accuracy_after_weight']:.4f} after `weight`,"
                 f" {grade['accuracy_exactly_the_wrong_rows_removed']:.4f} without exactly the wrong rows"
                 f" ({seconds:.0f} s)",
                 file=sys.stdout,

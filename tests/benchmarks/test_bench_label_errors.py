@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from cleanlab import Datalab
 from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -60,7 +61,7 @@ def detected(labels: NDArray[np.int64], probabilities: NDArray[np.float64], embe
     """What `label_errors` does once its models have judged: the number of label errors."""
     scaled, _ = calibrated(probabilities, labels)
     found = findings(labels, posterior(scaled, np.full(len(labels), -1)), PARAMS, {})
-    data_issues(labels, found.probabilities, embeddings)
+    data_issues(labels, found.probabilities, embeddings, torch.device("cpu"))
     return int(found.is_label_error.sum())
 
 
