@@ -40,7 +40,7 @@ class EmbedParams(Params):
 def main() -> None:
     """Embed the texts of all rows."""
     params = load_params("embed", EmbedParams)
-    device = prepare_device(load_params("compute", Compute))
+    device = prepare_device(load_params("compute", Compute), exact=True)
     quiet_libraries()
     table = pl.read_parquet(RECORDS, columns=["id", "text"])
     tokenizer = AutoTokenizer.from_pretrained(params.model, local_files_only=True)

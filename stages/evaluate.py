@@ -1,7 +1,12 @@
-"""Score one model on the test split, the only stage that reads its labels.
+"""Score the models of one approach, one for each seed, on the test split: the only stage that reads its labels.
 
 `python -m stages.evaluate <approach>`. The label of a test row is its `reference_label` (the consensus of many raters)
 where there is one, and the given label otherwise.
+
+Scores are means over the seeds, and their intervals cover rows and seeds; `per_seed` has those of each. What is listed
+row by row is the first seed's.
+
+An approach that was left out, since this machine cannot fit it, has no scores: the reason stands in their place.
 
 Reads `models/finetuned/<approach>/` and `data/split/test.parquet`; writes the scores with their 95% intervals,
 `data/predictions/<approach>/predictions.parquet` (`id`, `text`, `label`, `reference_label`, `target_label`,
@@ -9,6 +14,7 @@ Reads `models/finetuned/<approach>/` and `data/split/test.parquet`; writes the s
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +26,10 @@ from stages.lib.artifacts import output_folder, write_json, write_parquet, write
 from stages.lib.device import Compute, prepare_device
 from stages.lib.errors import InputError, run_stage
 from stages.lib.params import Params, load_params
-from stages.lib.predictions import predict
+from stages.lib.predictions import SKIPPED_FILE, Predicted, predict, seed_folders
 from stages.lib.progress import quiet_libraries
 from stages.lib.randomness import generator
-from stages.lib.statistics import bootstrap_scores, class_scores
+from stages.lib.statistics import bootstrap_scores, class_scores, weighted_scores
 
 TEST = Path("data/split/test.parquet")
 MODELS = Path("models/finetuned")
@@ -59,6 +65,25 @@ def target_numbers(test: pl.DataFrame, labels: list[str]) -> NDArray[np.int64]:
     return np.array([number[label] for label in test["target_label"]], dtype=np.int64)
 
 
+def seed_scores(targets: NDArray[np.int64], said: Predicted, calibration_bins: int) -> dict[str, float]:
+    """The headline scores of one model, without intervals, and its speed."""
+    rows = len(targets)
+    scores = weighted_scores(targets, said.probabilities, np.ones((1, rows)), calibration_bins)
+    return {
+        **{name: float(values[0]) for name, values in scores.items()},
+        "inference_ms_per_row": said.seconds * 1000 / rows,
+    }
+
+
+def leave_out(approach: str, reason: str) -> None:
+    """Write why there is nothing to score, in the places of the scores and the predictions."""
+    print(f"evaluate@{approach}: left out of the comparison: {reason}", file=sys.stderr)
+    with output_folder(OUTPUT / approach) as folder:
+        write_text(folder / SKIPPED_FILE, reason + "\n")
+    write_text(CONFUSION / f"{approach}.csv", "actual,predicted\n")
+    write_json(METRICS / f"{approach}.json", {"left_out": reason})
+
+
 def main() -> None:
     """Evaluate the approach named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=(__doc__ or "").splitlines()[0])
@@ -66,20 +91,30 @@ def main() -> None:
     approach = parser.parse_args().approach
     params = load_params("evaluate", EvaluateParams)
     seed = load_params("seed", int)
+    if (left_out := MODELS / approach / SKIPPED_FILE).is_file():
+        leave_out(approach, left_out.read_text(encoding="utf-8").strip())
+        return
     device = prepare_device(load_params("compute", Compute))
     quiet_libraries()
 
     test = pl.read_parquet(TEST).with_columns(target_label=pl.coalesce("reference_label", "label"))
-    probabilities, labels, seconds = predict(
-        MODELS / approach, test["text"].to_list(), params.batch_size, device, "evaluate"
-    )
+    folders = seed_folders(MODELS / approach)
+    texts = test["text"].to_list()
+    said = [predict(folder, texts, params.batch_size, device, "evaluate") for folder in folders.values()]
+    labels = said[0].labels
     targets = target_numbers(test, labels)
+    probabilities = said[0].probabilities
     predicted = probabilities.argmax(axis=1)
     predicted_labels = [labels[index] for index in predicted]
 
-    # Not keyed by approach: every model is scored on the same resampled rows.
+    # Not keyed by approach: every approach is scored on the same resampled rows.
     random = generator(seed, "evaluate", "bootstrap")
-    headline = bootstrap_scores(targets, probabilities, params.bootstrap_samples, params.calibration_bins, random)
+    of_all = np.stack([of_seed.probabilities for of_seed in said])
+    headline = bootstrap_scores(targets, of_all, params.bootstrap_samples, params.calibration_bins, random)
+    per_seed = {
+        name: seed_scores(targets, of_seed, params.calibration_bins)
+        for name, of_seed in zip(folders, said, strict=True)
+    }
     scores = class_scores(targets, predicted, len(labels))
 
     with output_folder(OUTPUT / approach) as folder:
@@ -96,7 +131,11 @@ def main() -> None:
         metrics[name] = interval.value
         metrics[f"{name}_ci95_low"] = interval.low
         metrics[f"{name}_ci95_high"] = interval.high
-    metrics["inference_ms_per_row"] = seconds * 1000 / test.height
+        if len(said) > 1:
+            metrics[f"{name}_sd_of_seeds"] = float(np.std([of_seed[name] for of_seed in per_seed.values()], ddof=1))
+    metrics["seeds"] = len(said)
+    metrics["inference_ms_per_row"] = float(np.mean([of_seed["inference_ms_per_row"] for of_seed in per_seed.values()]))
+    metrics["per_seed"] = per_seed
     metrics["per_class"] = {
         label: {
             "precision": float(scores.precision[index]),

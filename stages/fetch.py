@@ -39,7 +39,7 @@ from unearth.auth import MultiDomainBasicAuth
 from unearth.fetchers import Fetcher, PyPIClient
 
 from stages.lib.archives import strip_carriage_returns, unpack
-from stages.lib.artifacts import output_folder, write_json
+from stages.lib.artifacts import file_sha256, output_folder, write_json
 from stages.lib.errors import InputError, run_stage
 from stages.lib.params import Params, load_params
 
@@ -246,12 +246,6 @@ def save(chunks: Iterable[bytes], path: Path) -> str:
             digest.update(chunk)
             file.write(chunk)
     return digest.hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def folder_size(folder: Path) -> FolderSize:

@@ -1,11 +1,19 @@
-"""Fit one approach on the train rows: a baseline, or a fine-tuned classifier.
+"""Fit one approach on the train rows, once for each seed: a baseline, or a fine-tuned classifier.
 
 `python -m stages.finetune <approach>` reads its own block `finetune.<approach>` and no other, so that changing one
 approach runs that one again.
 
 Reads `data/augmented/train.parquet` (given labels, and how much each row counts; no reference label is in it) and
 `data/split/validation.parquet` (given labels, for early stopping); writes `models/finetuned/<approach>/`, loaded by
-`transformers` and `peft` alone, the loss per step and the validation scores per epoch.
+`transformers` and `peft` alone, the loss per step and the validation scores per epoch. The model of the first seed lies
+in that folder itself, those of others in `seed_<seed>/` there; plots are the first one's.
+
+A run that is killed goes on where its last checkpoint was written, in `scratch/` under the hash of all that the model
+depends on. Several processes train together under `accelerate launch`: each does its share of every batch, all of them
+validate, the first one writes.
+
+An approach that this machine cannot run (QLoRA, where bitsandbytes has no 4-bit arithmetic) is left out: the reason is
+printed, and kept in the place of the model and of the metrics, so that the comparison of the others goes on.
 
 Deviations from the usual recipe:
 1. The linear probe computes the frozen encoder's features once, without dropout, and trains the head on them: the
@@ -15,33 +23,43 @@ Deviations from the usual recipe:
 from __future__ import annotations
 
 import argparse
+import hashlib
+import os
+import shutil
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
-from pydantic import Field
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import log_loss
 from sklearn.pipeline import Pipeline
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.lib import adapters, baselines
-from stages.lib.artifacts import output_folder, write_json, write_text
+from stages.lib import baselines
+from stages.lib.adapters import head_of
+from stages.lib.approaches import Approach, LinearProbe, Majority, Qlora, Tfidf, Training, adapted
+from stages.lib.artifacts import file_sha256, folder_sha256, output_folder, write_json, write_text
 from stages.lib.batches import TokenRows, tokenise
-from stages.lib.classifier import new_classifier, predict_logits, save_classifier
+from stages.lib.classifier import new_classifier, predict_logits, save_classifier, why_no_4_bit
 from stages.lib.cost import folder_mib, peak_memory_mib
 from stages.lib.device import Compute, Device, prepare_device
 from stages.lib.errors import InputError, run_stage
-from stages.lib.params import Params, load_params
+from stages.lib.params import load_params
+from stages.lib.predictions import SEEDS_FILE, SKIPPED_FILE
 from stages.lib.progress import quiet_libraries
 from stages.lib.randomness import derived_seed, generator
-from stages.lib.training import History, Step, train, validation_scores
+from stages.lib.training import Checkpoint, History, Step, train, validation_scores
 
 if TYPE_CHECKING:
     import peft
@@ -51,82 +69,43 @@ VALIDATION = Path("data/split/validation.parquet")
 OUTPUT = Path("models/finetuned")
 METRICS = Path("metrics/finetune")
 PLOTS = Path("metrics/plots")
+SCRATCH = Path("scratch/finetune")
 
-
-class Majority(Params):
-    """The most frequent label, always."""
-
-    method: Literal["majority"]
-
-
-class Tfidf(Params):
-    """TF-IDF and logistic regression."""
-
-    method: Literal["tfidf"]
-    max_word_ngram: int = Field(ge=1, le=5)
-    min_document_frequency: int = Field(ge=1)
-    l2_strength: float = Field(gt=0)
-
-
-class Training(Params):
-    """What every fine-tuned approach needs."""
-
-    model: str
-    max_length_tokens: int = Field(ge=4, le=131072)
-    max_epochs: int = Field(ge=1, le=1000)
-    patience_epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=1, le=65536)
-    learning_rate: float = Field(gt=0, le=1)
-    weight_decay: float = Field(ge=0, le=1)
-    warmup_fraction: float = Field(ge=0, lt=1)
-    max_gradient_norm: float = Field(gt=0)
-
-
-class LinearProbe(Training):
-    """A linear head on the frozen encoder."""
-
-    method: Literal["linear_probe"]
-
-
-class Lora(Training):
-    """Low-rank adapters."""
-
-    method: Literal["lora"]
-    rank: int = Field(ge=1, le=1024)
-    alpha: int = Field(ge=1)
-    dropout: float = Field(ge=0, lt=1)
-    target_modules: str | list[str]
-
-
-class Full(Training):
-    """Every parameter."""
-
-    method: Literal["full"]
-
-
-Approach = Annotated[Majority | Tfidf | LinearProbe | Lora | Full, Field(discriminator="method")]
+PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "scikit-learn")
+"""Their versions stand beside the metrics."""
 
 
 @dataclass(frozen=True)
 class Rows:
     """Texts, their labels, and the classes those labels stand for, shape `(rows,)` each.
 
-    `weights`: how much each row counts in training; None where all count the same.
+    `weights`: how much each row counts in training.
     """
 
+    ids: list[str]
     texts: list[str]
     labels: list[str]
     targets: NDArray[np.int64]
-    weights: NDArray[np.float64] | None
+    weights: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Parameters of a fit, and its wall-clock time."""
+class Fit:
+    """A model that was fitted, and what it took.
 
+    Attributes:
+        history: of the training.
+        trainable_parameters: their number.
+        total_parameters: the number of all, those that were trained and the others.
+        seconds: of training, validation included.
+        tokens: that one pass over the train rows has; 0 where the model has none.
+    """
+
+    history: History
     trainable_parameters: int
     total_parameters: int
-    train_seconds: float
+    seconds: float
+    tokens: int
 
 
 def read_rows(table: pl.DataFrame, classes: list[str], path: Path) -> Rows:
@@ -143,7 +122,15 @@ def read_rows(table: pl.DataFrame, classes: list[str], path: Path) -> Rows:
     labels = table["label"].to_list()
     targets = np.array([number[label] for label in labels], dtype=np.int64)
     weights = table["label_weight"].to_numpy() if "label_weight" in table.columns else np.ones(table.height)
-    return Rows(table["text"].to_list(), labels, targets, None if (weights == 1).all() else weights)
+    return Rows(table["id"].to_list(), table["text"].to_list(), labels, targets, weights)
+
+
+def balanced(targets: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Row weights under which every class counts the same in all, with the same sum as before, shape `(rows,)`."""
+    of_class = np.bincount(targets, weights=weights)
+    present = np.count_nonzero(of_class)
+    of_row: NDArray[np.float64] = weights * (weights.sum() / present / of_class[targets])
+    return of_row
 
 
 def _last_step(model: DummyClassifier | Pipeline) -> str:
@@ -151,13 +138,10 @@ def _last_step(model: DummyClassifier | Pipeline) -> str:
     return f"{model.steps[-1][0]}__" if isinstance(model, Pipeline) else ""
 
 
-def fit_baseline(
-    model: DummyClassifier | Pipeline, train_rows: Rows, validation: Rows, classes: list[str]
-) -> tuple[History, Cost]:
+def fit_baseline(model: DummyClassifier | Pipeline, train_rows: Rows, validation: Rows, classes: list[str]) -> Fit:
     """Fit a baseline in place; its history is one step and one epoch."""
     started = time.perf_counter()
-    weights = {} if train_rows.weights is None else {f"{_last_step(model)}sample_weight": train_rows.weights}
-    model.fit(train_rows.texts, train_rows.labels, **weights)
+    model.fit(train_rows.texts, train_rows.labels, **{f"{_last_step(model)}sample_weight": train_rows.weights})
     seconds = time.perf_counter() - started
     fitted = baselines.baseline_probabilities(model, train_rows.texts, classes)
     loss = log_loss(train_rows.targets, fitted, labels=range(len(classes)))
@@ -165,7 +149,8 @@ def fit_baseline(
     logits = np.log(np.maximum(probabilities, 1e-12)).astype(np.float32)
     scores = validation_scores(1, logits, validation.targets)
     parameters = baselines.trainable_parameters(model)
-    return History([Step(1, float(loss), 0.0)], [scores], scores), Cost(parameters, parameters, seconds)
+    history = History([Step(1, float(loss), 0.0)], [scores], scores, 1, 0)
+    return Fit(history, parameters, parameters, seconds, 0)
 
 
 def frozen_features(model: PreTrainedModel, rows: TokenRows, batch_size: int, device: Device) -> torch.Tensor:
@@ -174,7 +159,7 @@ def frozen_features(model: PreTrainedModel, rows: TokenRows, batch_size: int, de
     Raises:
         InputError: the head of this kind of model is more than one linear layer.
     """
-    name, head = adapters.head_of(model)
+    name, head = head_of(model)
     if not isinstance(head, nn.Linear):
         raise InputError(
             f"params.yaml: `method: linear_probe` needs a model with one linear layer as its head; "
@@ -188,85 +173,194 @@ def frozen_features(model: PreTrainedModel, rows: TokenRows, batch_size: int, de
     return torch.from_numpy(features).to(device.device)
 
 
-def adapted(params: Lora | Full | LinearProbe, model: PreTrainedModel) -> PreTrainedModel | peft.PeftModel:
-    """The classifier with the trainable parameters of the approach."""
-    match params:
-        case Full():
-            return adapters.full(model)
-        case LinearProbe():
-            return adapters.linear_probe(model)
-        case Lora():
-            return adapters.lora(model, params.rank, params.alpha, params.dropout, params.target_modules)
-
-
 def fit_classifier(
-    params: LinearProbe | Lora | Full,
+    params: Training,
     model: PreTrainedModel | peft.PeftModel,
-    train_rows: TokenRows,
-    train_targets: NDArray[np.int64],
-    train_weights: NDArray[np.float64] | None,
-    validation: TokenRows,
-    validation_targets: NDArray[np.int64],
+    tokenizer: PreTrainedTokenizerBase,
+    train_rows: Rows,
+    validation: Rows,
     classes: int,
     device: Device,
     random: np.random.Generator,
-) -> History:
+    checkpoint: Checkpoint | None,
+    accelerator: Accelerator | None,
+) -> Fit:
     """Train the trainable parameters of `model` in place.
 
     Args:
         params: the approach.
         model: what `adapted` returned, on the device.
-        train_rows: tokenised train texts, `n` rows.
-        train_targets: their classes, shape `(n,)`.
-        train_weights: how much each counts, shape `(n,)`; None where all count the same.
-        validation: tokenised validation texts, `m` rows.
-        validation_targets: their classes, shape `(m,)`.
+        tokenizer: of the model.
+        train_rows: to train on.
+        validation: to stop by.
         classes: number of classes.
         device: where and in which precision to run.
         random: source of the row order.
+        checkpoint: where to keep what is needed to go on after an interruption.
+        accelerator: where several processes train.
     """
+    tokens = tokenise(tokenizer, train_rows.texts, params.max_length_tokens)
+    held_out = tokenise(tokenizer, validation.texts, params.max_length_tokens)
+    started = time.perf_counter()
+    _, head = head_of(model)
     module: nn.Module = model
     if isinstance(params, LinearProbe) and isinstance(model, PreTrainedModel):
-        features = frozen_features(model, train_rows, params.batch_size, device)
-        held_out = frozen_features(model, validation, params.batch_size, device)
-        _, module = adapters.head_of(model)
+        features = frozen_features(model, tokens, params.batch_size, device)
+        held_out_features = frozen_features(model, held_out, params.batch_size, device)
+        module, accelerator = head, None  # it takes a second: each process does all of it
 
         def train_logits(rows: NDArray[np.int64]) -> torch.Tensor:
-            logits: torch.Tensor = module(features[torch.from_numpy(rows).to(device.device)])
+            logits: torch.Tensor = head(features[torch.from_numpy(rows).to(device.device)])
             return logits
 
         @torch.inference_mode()
         def validation_logits() -> NDArray[np.float32]:
-            logits: NDArray[np.float32] = module(held_out).cpu().numpy()
+            logits: NDArray[np.float32] = head(held_out_features).float().cpu().numpy()
             return logits
     else:
+        if params.gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if accelerator is not None:
+            module = accelerator.prepare_model(model)
+        called: nn.Module = torch.compile(module, dynamic=True) if params.compile else module  # type: ignore[assignment]
 
         def train_logits(rows: NDArray[np.int64]) -> torch.Tensor:
-            ids, mask = (tensor.to(device.device) for tensor in train_rows.padded(rows))
+            ids, mask = (tensor.to(device.device) for tensor in tokens.padded(rows))
             with device.autocast():
-                logits: torch.Tensor = model(input_ids=ids, attention_mask=mask).logits
+                logits: torch.Tensor = called(input_ids=ids, attention_mask=mask).logits
             return logits.float()
 
         def validation_logits() -> NDArray[np.float32]:
-            return predict_logits(model, validation, classes, params.batch_size, device, "validation")
+            return predict_logits(called, held_out, classes, params.batch_size, device, "validation")
 
-    return train(
+    weights = train_rows.weights
+    history = train(
         module,
         train_logits,
-        validation_logits,
-        train_targets,
-        validation_targets,
-        train_rows.lengths,
+        train_rows.targets,
+        tokens.lengths,
+        lambda epoch: validation_scores(epoch, validation_logits(), validation.targets),
         max_epochs=params.max_epochs,
         patience_epochs=params.patience_epochs,
         batch_size=params.batch_size,
+        accumulation_steps=params.accumulation_steps,
         learning_rate=params.learning_rate,
         weight_decay=params.weight_decay,
         warmup_fraction=params.warmup_fraction,
         max_gradient_norm=params.max_gradient_norm,
+        label_smoothing=params.label_smoothing,
         random=random,
-        row_weights=train_weights,
+        row_weights=balanced(train_rows.targets, weights) if params.class_weights == "balanced" else weights,
+        row_ids=train_rows.ids,
+        head=list(head.parameters()),
+        head_learning_rate=params.head_learning_rate,
+        paged=isinstance(params, Qlora),
+        checkpoint=checkpoint,
+        accelerator=accelerator,
     )
+    return Fit(
+        history,
+        sum(p.numel() for p in model.parameters() if p.requires_grad),
+        sum(p.numel() for p in model.parameters()),
+        time.perf_counter() - started,
+        int(tokens.lengths.sum()),
+    )
+
+
+def fit_seed(
+    approach: str,
+    params: Training,
+    train_rows: Rows,
+    validation: Rows,
+    classes: list[str],
+    device: Device,
+    seed: int,
+    scratch: Checkpoint,
+    accelerator: Accelerator | None,
+    folder: Path | None,
+) -> Fit:
+    """Load the base model, fit the approach on it and save what came out.
+
+    Args:
+        approach: its name.
+        params: its block.
+        train_rows: to train on.
+        validation: to stop by.
+        classes: names of the classes.
+        device: where and in which precision to run.
+        seed: of this model.
+        scratch: the checkpoint.
+        accelerator: where several processes train.
+        folder: gets the model; None in processes that do not write.
+    """
+    # Before the head and the adapters draw their first values.
+    torch.manual_seed(derived_seed(seed, "finetune", approach))
+    quantised = params.double_quantisation if isinstance(params, Qlora) else None
+    base, tokenizer = new_classifier(params.model, classes, params.pooling, quantised, device.device)
+    model = adapted(params, base)
+    if not isinstance(params, Qlora):
+        model.to(device.device)  # type: ignore[arg-type]  # a wrapper of transformers hides its signature
+    random = generator(seed, "finetune", approach)
+    fit = fit_classifier(
+        params, model, tokenizer, train_rows, validation, len(classes), device, random, scratch, accelerator
+    )
+    if folder is not None:
+        save_classifier(model, tokenizer, params.max_length_tokens, folder)
+    return fit
+
+
+def scratch_folder(approach: str, seed: int, parts: list[str]) -> Path:
+    """Where the checkpoints of a model are: under the hash of all that it depends on, and its seed."""
+    digest = hashlib.sha256("\x1f".join([approach, str(seed), *parts]).encode()).hexdigest()
+    return SCRATCH / f"{approach}-{digest[:16]}"
+
+
+def fit_metrics(fit: Fit, rows: int, device: Device) -> dict[str, float]:
+    """What fitting one model took, and how well it does on validation."""
+    history = fit.history
+    assert history.best is not None
+    passes = len(history.epochs)
+    return {
+        "train_seconds": fit.seconds,
+        "samples_per_second": rows * passes / fit.seconds,
+        "tokens_per_second": fit.tokens * passes / fit.seconds,
+        "peak_memory_mib": peak_memory_mib(device.device),
+        "epochs": passes,
+        "best_epoch": history.best.epoch,
+        "steps": len(history.steps),
+        "accumulation_steps": history.parts,
+        "resumed_at_step": history.resumed_at_step,
+        "validation_macro_f1": history.best.macro_f1,
+        "validation_accuracy": history.best.accuracy,
+    }
+
+
+def mean_metrics(of_seeds: list[dict[str, float]]) -> dict[str, float]:
+    """Quantities in the mean over the seeds, counts as the first has them."""
+    return {
+        name: value if isinstance(value, int) else float(np.mean([one[name] for one in of_seeds]))
+        for name, value in of_seeds[0].items()
+    }
+
+
+@contextmanager
+def written_by_the_first(path: Path, accelerator: Accelerator | None) -> Iterator[Path | None]:
+    """`output_folder` in the first process; None in others."""
+    if accelerator is not None and not accelerator.is_main_process:
+        yield None
+    else:
+        with output_folder(path) as folder:
+            yield folder
+
+
+def leave_out(approach: str, reason: str) -> None:
+    """Write the reason why there is no model, in all the places where one would be looked for."""
+    print(f"finetune@{approach}: left out of the comparison: {reason}", file=sys.stderr)
+    with output_folder(OUTPUT / approach) as folder:
+        write_text(folder / SKIPPED_FILE, reason + "\n")
+    write_text(PLOTS / "loss" / f"{approach}.csv", "step,loss,learning_rate\n")
+    write_text(PLOTS / "validation" / f"{approach}.csv", "epoch,loss,accuracy,macro_f1\n")
+    write_json(METRICS / f"{approach}.json", {"left_out": reason})
 
 
 def main() -> None:
@@ -276,53 +370,63 @@ def main() -> None:
     approach = parser.parse_args().approach
     seed = load_params("seed", int)
     params: Approach = load_params(f"finetune.{approach}", Approach)  # type: ignore[arg-type]
-    device = prepare_device(load_params("compute", Compute))
+    compute = load_params("compute", Compute)
+    device = prepare_device(compute)
+    if isinstance(params, Qlora) and (reason := why_no_4_bit(device.device)):
+        leave_out(approach, reason)
+        return
 
+    accelerator = Accelerator(cpu=device.device.type == "cpu") if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None
     train_table = pl.read_parquet(TRAIN)
     validation_table = pl.read_parquet(VALIDATION)
     classes = sorted(train_table["label"].unique())
     train_rows = read_rows(train_table, classes, TRAIN)
     validation_rows = read_rows(validation_table, classes, VALIDATION)
+    depends_on = {"train_sha256": file_sha256(TRAIN), "validation_sha256": file_sha256(VALIDATION)}
 
-    with output_folder(OUTPUT / approach) as folder:
+    fits: dict[int, Fit] = {}
+    measured: dict[int, dict[str, float]] = {}
+    scratch: list[Path] = []
+    with written_by_the_first(OUTPUT / approach, accelerator) as folder:
         if isinstance(params, Majority | Tfidf):
+            seeds = [0]
             baseline = (
                 baselines.majority()
                 if isinstance(params, Majority)
                 else baselines.tfidf(params.max_word_ngram, params.min_document_frequency, params.l2_strength)
             )
-            history, cost = fit_baseline(baseline, train_rows, validation_rows, classes)
-            baselines.save_baseline(baseline, folder)
+            fits[0] = fit_baseline(baseline, train_rows, validation_rows, classes)
+            measured[0] = fit_metrics(fits[0], train_table.height, device)
+            if folder is not None:
+                baselines.save_baseline(baseline, folder)
         else:
             quiet_libraries()
-            # Before the head and the adapters draw their first values.
-            torch.manual_seed(derived_seed(seed, "finetune", approach))
-            base, tokenizer = new_classifier(params.model, classes)
-            model = adapted(params, base)
-            model.to(device.device)  # type: ignore[arg-type]  # a wrapper of transformers hides its signature
-            started = time.perf_counter()
-            history = fit_classifier(
-                params,
-                model,
-                tokenise(tokenizer, train_rows.texts, params.max_length_tokens),
-                train_rows.targets,
-                train_rows.weights,
-                tokenise(tokenizer, validation_rows.texts, params.max_length_tokens),
-                validation_rows.targets,
-                len(classes),
-                device,
-                generator(seed, "finetune", approach),
-            )
-            cost = Cost(
-                sum(p.numel() for p in model.parameters() if p.requires_grad),
-                sum(p.numel() for p in model.parameters()),
-                time.perf_counter() - started,
-            )
-            save_classifier(model, tokenizer, params.max_length_tokens, folder)
-        artefact_mib = folder_mib(folder)
+            seeds = params.seeds
+            depends_on["base_model_sha256"] = folder_sha256(Path(params.model))
+            key = [params.model_dump_json(), str(device), str(compute.threads), *depends_on.values()]
+            for number, value in enumerate(seeds):
+                scratch.append(scratch_folder(approach, derived_seed(seed, str(value)), key))
+                process = 0 if accelerator is None else accelerator.process_index
+                checkpoint = Checkpoint(scratch[-1] / f"process_{process}.pt", compute.checkpoint_seconds)
+                own_folder = None if folder is None else folder / f"seed_{value}" if number else folder
+                # The seed itself, where it is 0, so that one seed more leaves the models that there are as they are.
+                own_seed = derived_seed(seed, str(value)) if value else seed
+                fits[value] = fit_seed(
+                    approach, params, train_rows, validation_rows, classes, device, own_seed, checkpoint, accelerator,
+                    own_folder,
+                )  # fmt: skip
+                measured[value] = fit_metrics(fits[value], train_table.height, device)
+        if folder is not None:
+            write_json(folder / SEEDS_FILE, {"seeds": seeds})
+            artefact_mib = folder_mib(folder) / len(seeds)
+    for path in scratch:
+        shutil.rmtree(path, ignore_errors=True)
+    if folder is None:
+        return
 
-    steps = pl.DataFrame([asdict(step) for step in history.steps])
-    epochs = pl.DataFrame([asdict(epoch) for epoch in history.epochs])
+    first = fits[seeds[0]]
+    steps = pl.DataFrame([asdict(step) for step in first.history.steps])
+    epochs = pl.DataFrame([asdict(epoch) for epoch in first.history.epochs])
     write_text(PLOTS / "loss" / f"{approach}.csv", steps.write_csv(float_precision=6))
     write_text(PLOTS / "validation" / f"{approach}.csv", epochs.write_csv(float_precision=6))
     write_json(
@@ -330,17 +434,17 @@ def main() -> None:
         {
             "rows_train": train_table.height,
             "rows_validation": validation_table.height,
-            "train_seconds": cost.train_seconds,
-            "samples_per_second": train_table.height * len(history.epochs) / cost.train_seconds,
-            "peak_memory_mib": peak_memory_mib(device.device),
-            "trainable_parameters": cost.trainable_parameters,
-            "total_parameters": cost.total_parameters,
+            "trainable_parameters": first.trainable_parameters,
+            "total_parameters": first.total_parameters,
             "artefact_mib": artefact_mib,
-            "epochs": len(history.epochs),
-            "best_epoch": history.best.epoch,
-            "steps": len(history.steps),
-            "validation_macro_f1": history.best.macro_f1,
-            "validation_accuracy": history.best.accuracy,
+            **mean_metrics(list(measured.values())),
+            "per_seed": {str(value): of_seed for value, of_seed in measured.items()},
+            "device": str(device.device),
+            "precision": str(device.precision).removeprefix("torch."),
+            "threads": compute.threads,
+            "processes": 1 if accelerator is None else accelerator.num_processes,
+            "versions": {name: version(name) for name in PACKAGES},
+            **depends_on,
         },
     )
 

@@ -260,6 +260,7 @@ def summarise(metrics: Metrics, approaches: dict[str, Approach]) -> dict[str, An
     compared = {
         name: {
             "rows": _metric(metrics.evaluate[name], "rows", f"evaluate/{name}"),
+            "seeds": _metric(metrics.evaluate[name], "seeds", f"evaluate/{name}"),
             **{
                 score_name + end: _metric(metrics.evaluate[name], score_name + end, f"evaluate/{name}")
                 for score_name in SCORES
@@ -269,11 +270,13 @@ def summarise(metrics: Metrics, approaches: dict[str, Approach]) -> dict[str, An
             "inference_ms_per_row": _metric(metrics.evaluate[name], "inference_ms_per_row", f"evaluate/{name}"),
         }
         for name in approaches
+        if "left_out" not in metrics.evaluate[name]
     }
     is_baseline = {name: approach.method in BASELINE_METHODS for name, approach in approaches.items()}
     return {
         "approaches": {name: scores for name, scores in compared.items() if not is_baseline[name]},
         "baselines": {name: scores for name, scores in compared.items() if is_baseline[name]},
+        "left_out": {name: scores["left_out"] for name, scores in metrics.evaluate.items() if "left_out" in scores},
         "data": {
             stage: {key: _metric(metrics.stages[stage], key, stage) for key in ("rows_in", "rows_out", "removed")}
             for stage in ROW_STAGES

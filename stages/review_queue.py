@@ -287,8 +287,8 @@ def main() -> None:
     mistakes = _list(pl.Series("id", [], pl.String), [], [])
     if validation.height:
         texts = validation["text"].to_list()
-        probabilities, labels, _ = predict(model, texts, params.batch_size, device, "review_queue")
-        mistakes = mistake_list(validation, probabilities, labels, params.min_confidence, params.approach)
+        said = predict(model, texts, params.batch_size, device, "review_queue")
+        mistakes = mistake_list(validation, said.probabilities, said.labels, params.min_confidence, params.approach)
     # With `keep`, nobody wants to hear of them.
     is_wanted = load_params("label_errors.action", str) != "keep"
     lists = {

@@ -64,3 +64,28 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     ).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_decoder(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a real Llama of 2 layers and 32 dimensions, random weights, and the tokenizer of `tiny_encoder`."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaModel
+
+    folder = tmp_path_factory.mktemp("tiny_decoder")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_encoder)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    LlamaModel(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=128,
+            initializer_range=0.1,
+        )
+    ).save_pretrained(folder)
+    return folder

@@ -44,6 +44,11 @@ def result_rows(summary: dict[str, Any]) -> list[list[str]]:
     ]
 
 
+def left_out(summary: dict[str, Any]) -> list[str]:
+    """A sentence for each approach that this machine cannot run."""
+    return [f"{name} is not in the comparison: {reason}" for name, reason in summary["left_out"].items()]
+
+
 def terminal_table(summary: dict[str, Any]) -> str:
     """The results in columns; names at the left, figures at the right."""
     rows = [list(HEADER), *result_rows(summary)]
@@ -62,7 +67,7 @@ def markdown_table(summary: dict[str, Any]) -> str:
     """The results as a Markdown table with the verdict under it."""
     lines = ["| " + " | ".join(HEADER) + " |", "|---" + "|---:" * (len(HEADER) - 1) + "|"]
     lines += ["| " + " | ".join(row) + " |" for row in result_rows(summary)]
-    return "\n".join(lines) + "\n\n" + verdict(summary).sentence
+    return "\n\n".join(["\n".join(lines), verdict(summary).sentence, *left_out(summary)])
 
 
 def between_markers(text: str, content: str, path: Path) -> str:
@@ -87,7 +92,8 @@ def main() -> None:
         write_text(path, between_markers(path.read_text(encoding="utf-8"), markdown_table(summary), path))
         print(f"{path}: results of {SUMMARY} written")
         return
-    print(f"\n{terminal_table(summary)}\n\n{verdict(summary).sentence}\nReport: {REPORT}")
+    sentences = "\n".join([verdict(summary).sentence, *left_out(summary)])
+    print(f"\n{terminal_table(summary)}\n\n{sentences}\nReport: {REPORT}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""Writing outputs whole or not at all: to a temporary path beside the target, then renamed."""
+"""Writing outputs whole or not at all (to a temporary path beside the target, then renamed), and reading them."""
 
+import hashlib
 import json
 import os
 import re
@@ -53,13 +54,15 @@ def write_text(path: Path | str, text: str) -> None:
         raise
 
 
-def write_parquet(frame: pl.DataFrame | pl.LazyFrame, path: Path, compression: Literal["zstd", "lz4"] = "zstd") -> None:
+def write_parquet(
+    frame: pl.DataFrame | pl.LazyFrame, path: Path, compression: Literal["zstd", "lz4", "uncompressed"] = "zstd"
+) -> None:
     """Write a table in its order; a lazy one streams, so it need not fit in memory.
 
     Args:
         frame: the table.
         path: of the file.
-        compression: `lz4` for what is read again soon, and then deleted.
+        compression: `lz4` or none for what is read again soon, and then deleted.
 
     Raises:
         OSError: the disk is full, or another error of the system. Polars hides its number in the text of an error that
@@ -102,3 +105,19 @@ def read_json(path: Path | str) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: not valid JSON ({error}); run the stage that writes it again") from None
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_sha256(folder: Path) -> str:
+    """SHA-256 over the names and the SHA-256 of all files below a folder, in hexadecimal digits."""
+    lines = [
+        f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}"
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

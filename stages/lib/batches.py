@@ -19,18 +19,20 @@ class TokenRows:
         starts: where each row starts in `ids`, shape `(rows,)`.
         lengths: tokens of each row, shape `(rows,)`.
         padding_id: the token id that fills a batch up.
+        pads_left: shorter rows are filled up before their tokens, and not after.
     """
 
     ids: NDArray[np.int64]
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
     padding_id: int
+    pads_left: bool = False
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def padded(self, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The rows as one batch, padded on the right to the longest of them.
+        """The rows as one batch, padded to the longest of them.
 
         Args:
             rows: row numbers, shape `(b,)`.
@@ -39,8 +41,10 @@ class TokenRows:
             Token ids and attention mask, both int64 of shape `(b, longest)`.
         """
         lengths = self.lengths[rows]
-        positions = np.arange(lengths.max())
-        mask = positions < lengths[:, None]
+        positions = np.broadcast_to(np.arange(lengths.max()), (len(rows), lengths.max()))
+        if self.pads_left:
+            positions = positions - (lengths.max() - lengths[:, None])
+        mask = (positions >= 0) & (positions < lengths[:, None])
         ids = np.full(mask.shape, self.padding_id, dtype=np.int64)
         ids[mask] = self.ids[(self.starts[rows][:, None] + positions)[mask]]
         return torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64))
@@ -54,7 +58,9 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length_to
     lengths = np.array([len(row) for row in encoded], dtype=np.int64)
     flat = np.fromiter((token for row in encoded for token in row), dtype=np.int64, count=int(lengths.sum()))
     padding_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    return TokenRows(flat, np.concatenate([[0], lengths.cumsum()[:-1]]), lengths, int(padding_id))
+    return TokenRows(
+        flat, np.concatenate([[0], lengths.cumsum()[:-1]]), lengths, int(padding_id), tokenizer.padding_side == "left"
+    )
 
 
 def sorted_batches(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:

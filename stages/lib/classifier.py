@@ -1,9 +1,25 @@
-"""A sequence classifier on disk: made from a base model, saved, loaded again by `transformers` and `peft` alone."""
+"""A sequence classifier on disk: made from a base model, saved, loaded again by `transformers` and `peft` alone.
+
+A model that goes by the mean of its token states brings its own code, `mean_pooled_classifier.py`, beside its weights:
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
+
+An adapter's folder has the configuration of the classifier, labels included, and the path of its base model:
+
+    config = AutoConfig.from_pretrained(folder)
+    base = PeftConfig.from_pretrained(folder).base_model_name_or_path
+    kind = AutoModelForSequenceClassification  # or, where the folder has mean_pooled_classifier.py:
+    kind = get_class_from_dynamic_module("mean_pooled_classifier.MeanPooledForSequenceClassification", folder)
+    model = PeftModel.from_pretrained(kind.from_pretrained(base, config=config), folder)
+
+For QLoRA, `from_pretrained` takes `quantization_config=BitsAndBytesConfig(**…)` besides, of `quantisation.json`.
+"""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -12,34 +28,56 @@ from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.dynamic_module_utils import custom_object_save
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
+from stages.lib.artifacts import read_json, write_json
 from stages.lib.batches import TokenRows, sorted_batches
 from stages.lib.device import Device
 from stages.lib.errors import InputError
+from stages.lib.mean_pooled_classifier import MeanPooledForSequenceClassification
 from stages.lib.progress import progress
 
 if TYPE_CHECKING:
     import peft
 
 ADAPTER_FILE = "adapter_config.json"
+QUANTISATION_FILE = "quantisation.json"
+HEADS = ["classifier", "score"]
+"""What transformers calls the head; it stays in full precision."""
+
+Pooling = Literal["cls", "mean", "last"]
 
 
-def new_classifier(base: str, labels: list[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def new_classifier(
+    base: str,
+    labels: list[str],
+    pooling: Pooling,
+    double_quantisation: bool | None = None,
+    device: torch.device | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A classifier with a new head on the base model, and the base's tokenizer.
 
     Args:
         base: folder of the base model.
         labels: names of the classes, in the order of the logits.
+        pooling: what of the token states the head sees: of an encoder the first (`cls`) or the mean, of a decoder the
+            last.
+        double_quantisation: weights in 4 bits (NF4; Dettmers et al. 2023), and whether their scales are quantised too;
+            None: weights as they are.
+        device: for weights in 4 bits.
 
     Raises:
-        InputError: there is no model in the folder.
+        InputError: there is no model in the folder, or none that goes with `pooling`.
     """
     if not (Path(base) / "config.json").is_file():
         raise InputError(f"{base}: no model there (config.json is missing); run `dvc repro fetch` or mend the path")
-    model = AutoModelForSequenceClassification.from_pretrained(
+    config = AutoConfig.from_pretrained(
         base,
         local_files_only=True,
         num_labels=len(labels),
@@ -47,33 +85,120 @@ def new_classifier(base: str, labels: list[str]) -> tuple[PreTrainedModel, PreTr
         label2id={label: index for index, label in enumerate(labels)},
         problem_type="single_label_classification",
     )
-    return model, AutoTokenizer.from_pretrained(base, local_files_only=True)
+    kind = config.model_type
+    is_decoder = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if is_decoder != (pooling == "last"):
+        fix = "`last`" if is_decoder else "`mean` or `cls`"
+        what = "a decoder" if is_decoder else "an encoder"
+        raise InputError(f"params.yaml: `pooling` = {pooling!r}, but {base} is {what} ({kind}): write {fix}")
+    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    if is_decoder:
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        config.pad_token_id = tokenizer.pad_token_id
+        # The last state is then that of the last token, for embeddings too, where no token can be looked at.
+        tokenizer.padding_side = "left"
+    quantisation = None if double_quantisation is None else _four_bits(double_quantisation, device)
+    return _from_base(base, config, is_mean=pooling == "mean", quantisation=quantisation, device=device), tokenizer
+
+
+def _from_base(
+    base: str, config: PreTrainedConfig, *, is_mean: bool, quantisation: dict[str, Any] | None, device: Any
+) -> PreTrainedModel:
+    """The classifier on a base model; its head is new."""
+    kind = MeanPooledForSequenceClassification if is_mean else AutoModelForSequenceClassification
+    if quantisation is None:
+        model: PreTrainedModel = kind.from_pretrained(base, config=config, local_files_only=True)
+    else:
+        model = kind.from_pretrained(
+            base,
+            config=config,
+            local_files_only=True,
+            quantization_config=BitsAndBytesConfig(**quantisation),  # type: ignore[no-untyped-call]
+            device_map={"": device or torch.device("cpu")},
+        )
+        # Imported here: it takes a second, and QLoRA alone needs it.
+        import bitsandbytes
+
+        for module in model.modules():
+            if isinstance(module, bitsandbytes.nn.Linear4bit):
+                # On some processors it would pack weights anew at the first forward pass without gradients, rounded to
+                # bfloat16: the model that is evaluated were not the one that was trained.
+                module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def _four_bits(double_quantisation: bool, device: torch.device | None) -> dict[str, Any]:
+    """Arguments of `BitsAndBytesConfig`."""
+    return {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": double_quantisation,
+        "bnb_4bit_compute_dtype": "bfloat16" if device is not None and device.type == "cuda" else "float32",
+        "llm_int8_skip_modules": HEADS,
+    }
+
+
+def why_no_4_bit(device: torch.device) -> str | None:
+    """Why bitsandbytes cannot train on weights in 4 bits here, in one line; None where it can."""
+    try:
+        import bitsandbytes
+
+        layer = bitsandbytes.nn.Linear4bit(64, 64, compute_dtype=torch.float32, quant_type="nf4").to(device)
+        layer(torch.ones(2, 64, device=device, requires_grad=True)).sum().backward()
+    except Exception as error:  # whatever it is, there is no 4-bit arithmetic here
+        said = str(error).strip().splitlines()
+        return f"bitsandbytes cannot compute in 4 bits on this {device.type}: {said[0] if said else repr(error)}"
+    return None
 
 
 def save_classifier(
     model: PreTrainedModel | peft.PeftModel, tokenizer: PreTrainedTokenizerBase, max_length_tokens: int, folder: Path
 ) -> None:
     """Save weights (of an adapter: the adapter and the head), configuration with the labels, and tokenizer."""
+    folder.mkdir(parents=True, exist_ok=True)
     if not isinstance(model, PreTrainedModel):
         # An adapter's folder has no configuration of its own, and the labels are in it.
-        model.config.save_pretrained(folder)
-    model.save_pretrained(str(folder))
+        base: Any = model.get_base_model()
+        config: Any = base.config
+        if isinstance(base, MeanPooledForSequenceClassification):
+            custom_object_save(base, folder, config=config)
+        values = config.to_diff_dict()
+        if quantisation := values.pop("quantization_config", None):
+            known = _four_bits(True, None)
+            write_json(folder / QUANTISATION_FILE, {name: quantisation[name] for name in known})
+        type(config).from_dict(values).save_pretrained(folder)
+    # Of a prompt peft looks whether the vocabulary has grown, and asks the hub.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Could not find a config file")
+        model.save_pretrained(str(folder))
     tokenizer.model_max_length = max_length_tokens
     tokenizer.save_pretrained(folder)
 
 
-def load_classifier(folder: Path) -> tuple[torch.nn.Module, PreTrainedTokenizerBase, list[str]]:
-    """The classifier of a folder in evaluation mode, its tokenizer, and the labels in the order of the logits."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+def load_classifier(
+    folder: Path, device: torch.device | None = None
+) -> tuple[torch.nn.Module, PreTrainedTokenizerBase, list[str]]:
+    """The classifier of a folder in evaluation mode, its tokenizer, and the labels in the order of the logits.
+
+    Args:
+        folder: as `save_classifier` writes it.
+        device: where weights in 4 bits are to be; others are put there by the caller.
+    """
+    # Its own code is ours, so the copy in the folder is not run.
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    is_mean = "mean_pooled_classifier" in str(getattr(config, "auto_map", ""))
     if (folder / ADAPTER_FILE).is_file():
         # Imported here: it takes seconds, and only adapters need it.
         import peft
 
         base = peft.PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
-        model = AutoModelForSequenceClassification.from_pretrained(base, config=config, local_files_only=True)
+        file = folder / QUANTISATION_FILE
+        quantisation = read_json(file) if file.is_file() else None
+        model: Any = _from_base(base, config, is_mean=is_mean, quantisation=quantisation, device=device)
         model = peft.PeftModel.from_pretrained(model, str(folder))
     else:
-        model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True)
+        model = _from_base(str(folder), config, is_mean=is_mean, quantisation=None, device=None)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return model.eval(), tokenizer, [config.id2label[index] for index in range(config.num_labels)]
 

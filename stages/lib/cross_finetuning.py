@@ -12,18 +12,19 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stages.lib.batches import tokenise
-from stages.lib.classifier import new_classifier, predict_logits
+from stages.lib.classifier import Pooling, new_classifier, predict_logits
 from stages.lib.device import Device
 from stages.lib.out_of_fold import Fold, combined
 from stages.lib.params import Params
 from stages.lib.randomness import derived_seed
-from stages.lib.training import training_epochs
+from stages.lib.training import train
 
 
 class CrossFinetuning(Params):
     """The block `label_errors.models.finetuned` of `params.yaml`."""
 
     model: str
+    pooling: Pooling
     max_length_tokens: int = Field(ge=4, le=8192)
     epochs: int = Field(ge=1, le=1000)
     batch_size: int = Field(ge=1, le=4096)
@@ -102,7 +103,7 @@ def _finetuned(
     """Probabilities of the judged texts, and areas under the margin of those trained on."""
     # Before the head draws its first values.
     torch.manual_seed(seed)
-    model, tokenizer = new_classifier(params.model, [str(label) for label in range(classes)])
+    model, tokenizer = new_classifier(params.model, [str(label) for label in range(classes)], params.pooling)
     model.to(device.device)  # type: ignore[arg-type]  # a wrapper of transformers hides its signature
     rows_trained = tokenise(tokenizer, list(texts), params.max_length_tokens)
     rows_judged = tokenise(tokenizer, list(judged_texts), params.max_length_tokens)
@@ -115,22 +116,29 @@ def _finetuned(
         margins[rows] += _margins(logits.detach().float(), targets[rows])
         return logits.float()
 
-    by_epoch = []
-    for _ in training_epochs(
+    by_epoch: list[NDArray[np.float64]] = []
+
+    def judge(_epoch: int) -> None:
+        logits = predict_logits(model, rows_judged, classes, params.batch_size, device, "held-out fold")
+        by_epoch.append(torch.from_numpy(logits).double().softmax(dim=1).numpy())
+
+    train(
         model,
         train_logits,
         targets,
         rows_trained.lengths,
+        judge,
         max_epochs=params.epochs,
+        patience_epochs=params.epochs,
         batch_size=params.batch_size,
+        accumulation_steps=1,
         learning_rate=params.learning_rate,
         weight_decay=params.weight_decay,
         warmup_fraction=params.warmup_fraction,
         max_gradient_norm=params.max_gradient_norm,
+        label_smoothing=0.0,
         random=np.random.default_rng(seed),
-    ):
-        logits = predict_logits(model, rows_judged, classes, params.batch_size, device, "held-out fold")
-        by_epoch.append(torch.from_numpy(logits).double().softmax(dim=1).numpy())
+    )
     return CrossFinetuned(combined(by_epoch, [1.0] * len(by_epoch)), margins / params.epochs)
 
 

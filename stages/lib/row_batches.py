@@ -54,7 +54,7 @@ def write_part(frame: pl.DataFrame, folder: Path, run: int, number: int) -> None
     Uncompressed: a part is read again soon and then deleted, and to compress it takes longer than to write it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_parquet(frame, folder / f"{run}-{number:012d}.parquet", compression="uncompressed")  # type: ignore[arg-type]
+    write_parquet(frame, folder / f"{run}-{number:012d}.parquet", compression="uncompressed")
 
 
 def parts_of(folder: Path) -> list[pl.LazyFrame]:

@@ -1,6 +1,6 @@
 """Scores of a classifier, and their bootstrap intervals.
 
-Legend: `n` rows, `k` classes, `b` bootstrap samples.
+Legend: `n` rows, `k` classes, `b` bootstrap samples, `s` seeds.
 """
 
 from dataclasses import dataclass
@@ -100,33 +100,41 @@ def bootstrap_scores(
     calibration_bins: int,
     random: np.random.Generator,
 ) -> dict[str, Interval]:
-    """The headline scores with 95% percentile bootstrap intervals over rows (Efron & Tibshirani 1993, chapter 13).
+    """The headline scores with 95% percentile bootstrap intervals (Efron & Tibshirani 1993, chapter 13).
+
+    A score is the mean over the models of several seeds, and each bootstrap sample draws rows and models: the interval
+    covers both other test rows and other seeds.
 
     Args:
         truth: class of each row, shape `(n,)`.
-        probabilities: shape `(n, k)`.
+        probabilities: of the model of each of `s` seeds, shape `(s, n, k)`.
         samples: bootstrap samples, `b`.
         calibration_bins: bins of the calibration error.
-        random: source of the resampling; the same for every model, so that all see the same resampled rows.
+        random: source of the resampling; the same for every approach, so that all see the same resampled rows.
 
     Returns:
         `accuracy`, `macro_f1` and `expected_calibration_error`.
     """
-    rows = len(truth)
-    point = weighted_scores(truth, probabilities, np.ones((1, rows)), calibration_bins)
+    models, rows, _ = probabilities.shape
+    everything = np.ones((1, rows))
+    point = [weighted_scores(truth, of_seed, everything, calibration_bins) for of_seed in probabilities]
     chunk = max(1, CHUNK_CELLS // rows)
-    parts = []
+    parts: list[list[dict[str, NDArray[np.float64]]]] = []
     for start in range(0, samples, chunk):
         size = min(chunk, samples - start)
         drawn = random.integers(0, rows, size=(size, rows))
         flat = (drawn + rows * np.arange(size)[:, None]).ravel()
         weights = np.bincount(flat, minlength=size * rows).reshape(size, rows).astype(np.float64)
-        parts.append(weighted_scores(truth, probabilities, weights, calibration_bins))
+        parts.append([weighted_scores(truth, of_seed, weights, calibration_bins) for of_seed in probabilities])
 
+    # Drawn last, so that the rows are the same for any number of seeds.
+    drawn_models = random.integers(0, models, size=(samples, models))
     intervals = {}
-    for name, values in point.items():
-        low, high = np.quantile(np.concatenate([part[name] for part in parts]), [0.025, 0.975])
-        intervals[name] = Interval(float(values[0]), float(low), float(high))
+    for name in point[0]:
+        scores = np.stack([np.concatenate([part[model][name] for part in parts]) for model in range(models)])
+        drawn_scores = scores[drawn_models, np.arange(samples)[:, None]].mean(axis=1)
+        low, high = np.quantile(drawn_scores, [0.025, 0.975])
+        intervals[name] = Interval(float(np.mean([of_seed[name][0] for of_seed in point])), float(low), float(high))
     return intervals
 
 

@@ -12,6 +12,7 @@ from stages.lib.out_of_fold import grouped_folds
 def settings(encoder: Path, epochs: int) -> CrossFinetuning:
     return CrossFinetuning(
         model=str(encoder),
+        pooling="mean",
         max_length_tokens=16,
         epochs=epochs,
         batch_size=8,

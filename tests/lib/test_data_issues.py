@@ -1,14 +1,16 @@
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from stages.lib.data_issues import BLOCK_ROWS, data_issues, nearest_rows
 
 
-def vectors(rows: int) -> np.ndarray:
+def vectors(rows: int) -> NDArray[np.float32]:
     drawn = np.random.default_rng(1).normal(size=(rows, 16)).astype(np.float32)
-    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    return unit
 
 
 @pytest.mark.parametrize("rows", [4, BLOCK_ROWS, BLOCK_ROWS + 3])

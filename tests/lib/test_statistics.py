@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -56,7 +58,7 @@ def test_a_sure_and_right_model_has_no_calibration_error() -> None:
 
 def test_the_interval_of_accuracy_is_the_binomial_one(case: tuple[NDArray[np.int64], NDArray[np.float64]]) -> None:
     truth, probabilities = case
-    interval = bootstrap_scores(truth, probabilities, 4000, 10, np.random.default_rng(0))["accuracy"]
+    interval = bootstrap_scores(truth, probabilities[None], 4000, 10, np.random.default_rng(0))["accuracy"]
     half_width = 1.96 * (interval.value * (1 - interval.value) / 300) ** 0.5
     assert interval.low == pytest.approx(interval.value - half_width, abs=0.008)
     assert interval.high == pytest.approx(interval.value + half_width, abs=0.008)
@@ -65,6 +67,24 @@ def test_the_interval_of_accuracy_is_the_binomial_one(case: tuple[NDArray[np.int
 def test_chunks_do_not_change_the_interval(
     case: tuple[NDArray[np.int64], NDArray[np.float64]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = bootstrap_scores(*case, 100, 10, np.random.default_rng(0))
+    truth, probabilities = case
+    models = np.stack([probabilities, probabilities[::-1]])
+    whole = bootstrap_scores(truth, models, 100, 10, np.random.default_rng(0))
     monkeypatch.setattr("stages.lib.statistics.CHUNK_CELLS", 300 * 7)
-    assert bootstrap_scores(*case, 100, 10, np.random.default_rng(0)) == whole
+    assert bootstrap_scores(truth, models, 100, 10, np.random.default_rng(0)) == whole
+
+
+def test_seeds_that_agree_change_nothing_and_those_that_do_not_widen_the_interval(
+    case: tuple[NDArray[np.int64], NDArray[np.float64]],
+) -> None:
+    truth, probabilities = case
+    alone = bootstrap_scores(truth, probabilities[None], 400, 10, np.random.default_rng(0))
+    same = bootstrap_scores(truth, np.stack([probabilities] * 3), 400, 10, np.random.default_rng(0))
+    assert [asdict(same[name]) for name in alone] == [pytest.approx(asdict(alone[name])) for name in alone]
+    worse = np.full_like(probabilities, 1 / 5)
+    apart = bootstrap_scores(truth, np.stack([probabilities, worse]), 400, 10, np.random.default_rng(0))["accuracy"]
+    accuracies = [float((each.argmax(axis=1) == truth).mean()) for each in (probabilities, worse)]
+    assert apart.value == pytest.approx(np.mean(accuracies))
+    # Both models of a sample are the same one in half of the samples.
+    assert apart.low < accuracies[1] + 0.02
+    assert apart.high > accuracies[0] - 0.02

@@ -1,17 +1,20 @@
 import hashlib
+import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import peft
 import polars as pl
 import pytest
 import torch
 import yaml
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from safetensors.torch import load_file
+from transformers import AutoConfig
 
 from stages import evaluate, finetune
 from stages.lib import adapters
@@ -22,33 +25,70 @@ from stages.lib.device import Compute, prepare_device
 from stages.lib.errors import InputError
 from stages.lib.training import learning_rate_factor
 
-COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1}
+COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0}
 TRAINING = {
+    "pooling": "mean",
+    "seeds": [0],
     "max_length_tokens": 32,
     "max_epochs": 12,
     "patience_epochs": 12,
     "batch_size": 16,
+    "accumulation_steps": 1,
     "learning_rate": 0.005,
+    "head_learning_rate": 0.02,
     "weight_decay": 0.01,
     "warmup_fraction": 0.1,
     "max_gradient_norm": 1.0,
+    "label_smoothing": 0.0,
+    "class_weights": "none",
+    "gradient_checkpointing": False,
+    "compile": False,
 }
+LOW_RANK = {
+    "rank": 4,
+    "alpha": 8,
+    "dropout": 0.1,
+    "target_modules": "all-linear",
+    "rank_stabilised": False,
+    "dora": False,
+    **TRAINING,
+    "learning_rate": 0.02,
+}
+LORA = {"method": "lora", "initialisation": "default", **LOW_RANK}
+PROMPT = {"method": "prompt_tuning", "virtual_tokens": 3, "initialisation": "words", **TRAINING}
+PREFIX = {"method": "prefix_tuning", "virtual_tokens": 3, "projection_width": None, **TRAINING}
 BLOCKS: dict[str, dict[str, Any]] = {
     "majority": {"method": "majority"},
     "tfidf": {"method": "tfidf", "max_word_ngram": 2, "min_document_frequency": 1, "l2_strength": 3.0},
-    "linear_probe": {"method": "linear_probe", **TRAINING, "learning_rate": 0.5},
-    "lora": {
-        "method": "lora",
-        "rank": 4,
-        "alpha": 8,
-        "dropout": 0.1,
-        "target_modules": "all-linear",
-        **TRAINING,
-        "learning_rate": 0.02,
-    },
+    "linear_probe": {"method": "linear_probe", **TRAINING, "learning_rate": 0.1},
+    "prompt_tuning": PROMPT,
+    "prefix_tuning": PREFIX,
+    "ia3": {"method": "ia3", "target_modules": None, "feedforward_modules": None, **TRAINING},
+    "lora": LORA,
+    "qlora": {"method": "qlora", "double_quantisation": True, **LOW_RANK},
     "full": {"method": "full", **TRAINING},
+    # Other settings of the same.
+    "linear_probe_cls": {
+        "method": "linear_probe",
+        **TRAINING,
+        "learning_rate": 0.5,
+        "head_learning_rate": 0.5,
+        "pooling": "cls",
+    },
+    "prompt_tuning_random": {**PROMPT, "initialisation": "random"},
+    "prefix_tuning_projected": {**PREFIX, "projection_width": 16},
+    "prefix_tuning_cls": {**PREFIX, "pooling": "cls"},
+    "lora_cls": {**LORA, "pooling": "cls"},
+    "lora_rank_stabilised": {**LORA, "rank_stabilised": True},
+    "lora_dora": {**LORA, "dora": True},
+    "lora_pissa": {**LORA, "initialisation": "pissa"},
+    "full_cls": {"method": "full", **TRAINING, "pooling": "cls"},
+    "full_balanced": {"method": "full", **TRAINING, "class_weights": "balanced", "label_smoothing": 0.1},
+    "full_checkpointed": {"method": "full", **TRAINING, "gradient_checkpointing": True, "accumulation_steps": 2},
 }
-FINE_TUNED = ["linear_probe", "lora", "full"]
+for _method in ("linear_probe", "prompt_tuning", "prefix_tuning", "ia3", "lora", "qlora", "full"):
+    BLOCKS[f"{_method}_decoder"] = BLOCKS[_method] | {"pooling": "last"}
+FINE_TUNED = [name for name, block in BLOCKS.items() if "max_epochs" in block]
 TEXTS = {
     "negative": ["awful bank", "hate the slow app", "broken card again"],
     "positive": ["great card", "love my app"],
@@ -66,11 +106,13 @@ def table(count: int, prefix: str) -> pl.DataFrame:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(tmp_path: Path, tiny_encoder: Path, tiny_decoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Data, params and the tiny encoder, laid out as the pipeline does; the current folder."""
     monkeypatch.chdir(tmp_path)
     blocks = {
-        name: block | ({"model": str(tiny_encoder)} if "max_epochs" in block else {}) for name, block in BLOCKS.items()
+        name: block
+        | ({"model": str(tiny_decoder if name.endswith("decoder") else tiny_encoder)} if "max_epochs" in block else {})
+        for name, block in BLOCKS.items()
     }
     scoring = {"batch_size": 8, "bootstrap_samples": 100, "calibration_bins": 10}
     params = {"seed": 3, "compute": COMPUTE, "finetune": blocks, "evaluate": scoring}
@@ -89,7 +131,7 @@ def run(monkeypatch: pytest.MonkeyPatch, stage: Any, approach: str) -> None:
 
 
 def tree_hash(folder: Path) -> dict[str, str]:
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir()) if p.is_file()}
 
 
 @pytest.mark.parametrize("approach", list(BLOCKS))
@@ -120,44 +162,97 @@ def test_an_approach_trains_and_is_scored(workspace: Path, monkeypatch: pytest.M
     assert scores["accuracy"] == pytest.approx((predictions["predicted_label"] == predictions["target_label"]).mean())
 
 
-def reference_logits(folder: Path, texts: list[str]) -> torch.Tensor:
-    """Logits by `transformers` and `peft` alone."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+TRAINABLE = {
+    "linear_probe": r"HEAD",
+    "prompt_tuning": r"prompt_encoder\.default\.embedding\.weight|HEAD",
+    "prefix_tuning": r"prompt_encoder\.default\.embedding\.weight|HEAD",
+    "prefix_tuning_projected": r"prompt_encoder\.default\.(embedding|transform\.[02])\.(weight|bias)|HEAD",
+    "ia3": r".*\.(key|value|output\.dense|k_proj|v_proj|down_proj)\.ia3_l\.default|HEAD",
+    "lora": r".*\.(query|key|value|dense|[qkvo]_proj|gate_proj|up_proj|down_proj)\.lora_[AB]\.default\.weight|HEAD",
+    "lora_dora": r".*\.(query|key|value|dense)\.lora_([AB]\.default|magnitude_vector\.default)\.weight|HEAD",
+    "full": r".*",
+}
+HEAD = r"(base_model\.(model\.)?)?(classifier|score)\.(modules_to_save\.default\.)?(weight|bias)"
+FROZEN = {"linear_probe", "prompt_tuning", "prefix_tuning", "ia3", "lora", "qlora"}
+
+
+def pattern(approach: str) -> str:
+    name = approach if approach in TRAINABLE else approach.removesuffix("_decoder").split("_cls")[0]
+    name = name if name in TRAINABLE else "lora" if "lora" in name else "_".join(name.split("_")[:2])
+    return TRAINABLE.get(name, TRAINABLE["full"]).replace("HEAD", HEAD)
+
+
+RELOAD = """
+import json, sys
+from pathlib import Path
+import peft, torch
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
+torch.set_num_threads(1)
+texts = json.loads(sys.argv[1])
+logits = {}
+for folder in sorted(Path("models/finetuned").iterdir()):
     if (folder / "adapter_config.json").exists():
-        base = peft.PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
-        model = AutoModelForSequenceClassification.from_pretrained(base, config=AutoConfig.from_pretrained(folder))
-        model = peft.PeftModel.from_pretrained(model, str(folder))
+        kind, more = AutoModelForSequenceClassification, {}
+        if (folder / "mean_pooled_classifier.py").exists():
+            code = "mean_pooled_classifier.MeanPooledForSequenceClassification"
+            kind = get_class_from_dynamic_module(code, folder)
+        if (folder / "quantisation.json").exists():
+            more["quantization_config"] = BitsAndBytesConfig(**json.loads((folder / "quantisation.json").read_text()))
+        base = peft.PeftConfig.from_pretrained(folder).base_model_name_or_path
+        model = kind.from_pretrained(base, config=AutoConfig.from_pretrained(folder), **more)
+        for module in model.modules():
+            # Else bitsandbytes rounds to bfloat16 on processors that have it, but not while it trains.
+            module.support_avx512bf16_for_cpu = False
+        model = peft.PeftModel.from_pretrained(model, folder)
     else:
-        model = AutoModelForSequenceClassification.from_pretrained(folder)
+        model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     with torch.inference_mode():
-        logits: torch.Tensor = model.eval()(**tokenizer(texts, padding=True, return_tensors="pt")).logits
-    return logits
+        encoded = tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False)
+        logits[folder.name] = model.eval()(**encoded).logits.float()
+save_file(logits, "logits.safetensors")
+assert "stages" not in sys.modules
+"""
+"""Every model by `transformers` and `peft` alone."""
 
 
-@pytest.mark.parametrize("approach", FINE_TUNED)
-def test_the_saved_folder_gives_identical_logits(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str
+@pytest.mark.slow
+def test_saved_folders_give_identical_logits_and_train_what_the_method_says(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept: list[Any] = []
+    trained: dict[str, torch.Tensor] = {}
+    texts = ["great card today", "awful bank", "x"]
     save = save_classifier
+    approach = ""
 
-    def keep(model: Any, *rest: Any) -> None:
-        kept.append(model.eval())
-        save(model, *rest)
+    def keep(model: Any, tokenizer: Any, max_length_tokens: int, folder: Path) -> None:
+        names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        assert [name for name in names if not re.fullmatch(pattern(approach), name)] == []
+        assert [name for name in names if re.fullmatch(HEAD, name)] or approach.startswith("full")
+        if approach.startswith("full"):
+            assert len(names) == len(list(model.parameters()))
+        encoded = tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False)
+        with torch.inference_mode():
+            trained[approach] = model.eval()(**encoded).logits.float()
+        save(model, tokenizer, max_length_tokens, folder)
 
     monkeypatch.setattr(finetune, "save_classifier", keep)
-    run(monkeypatch, finetune, approach)
-    folder = workspace / "models/finetuned" / approach
-    texts = ["great card today", "awful bank", "x"]
-    encoded = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
-    with torch.inference_mode():
-        trained = kept[0](**encoded).logits
-    assert torch.equal(reference_logits(folder, texts), trained)
-    assert AutoConfig.from_pretrained(folder).id2label == {0: "negative", 1: "positive"}
+    for approach in FINE_TUNED:
+        change(f"finetune.{approach}.max_epochs", 1)
+        run(monkeypatch, finetune, approach)
+        assert AutoConfig.from_pretrained(f"models/finetuned/{approach}").id2label == {0: "negative", 1: "positive"}
+    subprocess.run([sys.executable, "-c", RELOAD, json.dumps(texts)], check=True, cwd=workspace)
+    reloaded = load_file("logits.safetensors")
+    # peft saves what the projection gives, which it computes for a batch while it trains, and for one row to save it.
+    projected = reloaded.pop("prefix_tuning_projected")
+    assert torch.allclose(projected, trained["prefix_tuning_projected"], atol=1e-5)
+    assert [name for name in reloaded if not torch.equal(reloaded[name], trained[name])] == []
 
 
 def test_cached_features_are_what_the_frozen_encoder_gives_the_head(tiny_encoder: Path) -> None:
-    model, tokenizer = new_classifier(str(tiny_encoder), ["a", "b", "c"])
+    model, tokenizer = new_classifier(str(tiny_encoder), ["a", "b", "c"], "mean")
     model = adapters.linear_probe(model)
     device = prepare_device(Compute(**COMPUTE))  # type: ignore[arg-type]
     rows = tokenise(tokenizer, ["good card", "the bank is awful today", "x"], 16)
@@ -196,6 +291,131 @@ def test_the_same_bytes_again(workspace: Path, monkeypatch: pytest.MonkeyPatch) 
     assert trees[0] == trees[1]
 
 
+class InterruptedRunError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("approach", ["full", "lora"])
+def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str
+) -> None:
+    run(monkeypatch, finetune, approach)
+    expected = tree_hash(workspace / "models/finetuned" / approach)
+    shutil.rmtree("models")
+    change("compute.checkpoint_seconds", 0.0)
+    clip, steps = torch.nn.utils.clip_grad_norm_, 0
+
+    def interrupting(*arguments: Any) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        if steps == 27:
+            raise InterruptedRunError
+        norm: torch.Tensor = clip(*arguments)
+        return norm
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", interrupting)
+    with pytest.raises(InterruptedRunError):
+        run(monkeypatch, finetune, approach)
+    assert not (workspace / "models/finetuned" / approach).exists()
+    assert list(workspace.glob("scratch/finetune/*/process_0.pt"))
+    torch.rand(7)
+    run(monkeypatch, finetune, approach)
+    assert tree_hash(workspace / "models/finetuned" / approach) == expected
+    assert read_json(f"metrics/finetune/{approach}.json")["resumed_at_step"] == 26
+    assert not list(workspace.glob("scratch/finetune/*"))
+
+
+def test_a_checkpoint_of_other_params_is_not_used(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = []
+
+    def interrupted(*arguments: Any) -> None:
+        paths.append(arguments[7].path)
+        raise InterruptedRunError
+
+    monkeypatch.setattr(finetune, "fit_seed", interrupted)
+    for rate in (0.005, 0.004, 0.005):
+        change("finetune.full.learning_rate", rate)
+        with pytest.raises(InterruptedRunError):
+            run(monkeypatch, finetune, "full")
+    assert paths[0] == paths[2] != paths[1]
+
+
+def test_several_seeds_are_scored_together(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change("finetune.full.max_epochs", 2)
+    run(monkeypatch, finetune, "full")
+    alone = tree_hash(workspace / "models/finetuned/full")
+    change("finetune.full.seeds", [0, 5, 7])
+    run(monkeypatch, finetune, "full")
+    together = {name: value for name, value in tree_hash(workspace / "models/finetuned/full").items() if name in alone}
+    assert {name: value for name, value in alone.items() if name != "seeds.json"} == {
+        name: value for name, value in together.items() if name != "seeds.json"
+    }
+    weights = {tree_hash(folder)["model.safetensors"] for folder in workspace.glob("models/finetuned/full/seed_*")}
+    assert len({alone["model.safetensors"], *weights}) == 3
+    assert list(read_json("metrics/finetune/full.json")["per_seed"]) == ["0", "5", "7"]
+
+    run(monkeypatch, evaluate, "full")
+    scores = read_json("metrics/evaluate/full.json")
+    of_seeds = [one["macro_f1"] for one in scores["per_seed"].values()]
+    assert scores["seeds"] == len(of_seeds) == 3
+    assert scores["macro_f1"] == pytest.approx(np.mean(of_seeds), abs=1e-5)
+    assert scores["macro_f1_sd_of_seeds"] == pytest.approx(np.std(of_seeds, ddof=1), abs=1e-5)
+
+
+def test_a_seed_that_stands_there_twice_is_an_error(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change("finetune.full.seeds", [1, 1])
+    with pytest.raises(InputError, match=r"finetune\.full\..*seeds.*twice"):
+        run(monkeypatch, finetune, "full")
+
+
+def test_without_4_bit_arithmetic_qlora_is_left_out_and_says_why(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bitsandbytes.nn.Linear4bit", None)
+    run(monkeypatch, finetune, "qlora")
+    run(monkeypatch, evaluate, "qlora")
+    reason = read_json("metrics/finetune/qlora.json")["left_out"]
+    assert reason.startswith("bitsandbytes cannot compute in 4 bits on this cpu: ")
+    assert read_json("metrics/evaluate/qlora.json") == {"left_out": reason}
+    assert capsys.readouterr().err.splitlines() == [
+        f"finetune@qlora: left out of the comparison: {reason}",
+        f"evaluate@qlora: left out of the comparison: {reason}",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("approach", ["full", "lora"])
+def test_two_processes_train_the_model_of_one(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, repository: Path, approach: str
+) -> None:
+    """Without dropout, which each process draws for itself; the sums of gradients differ in their last bits."""
+    config = json.loads((Path(read_params(approach)["model"]) / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    shutil.copytree(read_params(approach)["model"], "without_dropout")
+    Path("without_dropout/config.json").write_text(json.dumps(config))
+    for key, value in {"model": "without_dropout", "max_epochs": 2, "learning_rate": 0.001}.items():
+        change(f"finetune.{approach}.{key}", value)
+    if approach == "lora":
+        change("finetune.lora.dropout", 0.0)
+    run(monkeypatch, finetune, approach)
+    name = "model.safetensors" if approach == "full" else "adapter_model.safetensors"
+    alone = load_file(f"models/finetuned/{approach}/{name}")
+    subprocess.run(
+        # What `accelerate launch` starts on several GPUs; on processors it would ask for MPI.
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "stages.finetune", approach],
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
+    )
+    together = load_file(f"models/finetuned/{approach}/{name}")
+    assert read_json(f"metrics/finetune/{approach}.json")["processes"] == 2
+    assert [key for key in alone if not torch.allclose(alone[key], together[key], atol=2e-4)] == []
+
+
+def read_params(approach: str) -> dict[str, Any]:
+    block: dict[str, Any] = yaml.safe_load(Path("params.yaml").read_text())["finetune"][approach]
+    return block
+
+
 def change(path: str, value: Any) -> None:
     params = yaml.safe_load(Path("params.yaml").read_text())
     *parents, last = path.split(".")
@@ -219,8 +439,8 @@ def test_a_learning_rate_read_as_text_is_an_error(workspace: Path, monkeypatch: 
 
 
 def test_an_unknown_approach_lists_those_there(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"finetune\.qlora` is missing.*'full'"):
-        run(monkeypatch, finetune, "qlora")
+    with pytest.raises(InputError, match=r"finetune\.adapter` is missing.*'full'"):
+        run(monkeypatch, finetune, "adapter")
 
 
 def test_a_base_model_that_is_not_there_is_an_error(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,9 +463,11 @@ def test_test_rows_without_a_known_label_are_an_error(workspace: Path, monkeypat
         run(monkeypatch, evaluate, "majority")
 
 
-def test_a_diverging_loss_says_what_to_lower(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.nn.functional, "cross_entropy", lambda logits, targets: logits.sum() * float("nan"))
-    with pytest.raises(InputError, match=r"not finite in epoch 1; lower `learning_rate` = 0\.005"):
+def test_a_diverging_loss_names_the_step_and_rows(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change("finetune.full.learning_rate", 1.0)
+    change("finetune.full.max_gradient_norm", 1e30)
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", lambda logits, *_, **__: logits.sum(dim=1) * torch.nan)
+    with pytest.raises(InputError, match=r"loss of step 1 is nan .* lower `learning_rate`.* of its batch: a\d+, a\d+"):
         run(monkeypatch, finetune, "full")
 
 
@@ -258,7 +480,7 @@ def test_the_schedule_rises_then_falls_to_nothing() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("approach", FINE_TUNED)
 def test_an_approach_trains_on_cuda(workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str) -> None:
-    change("compute", {"device": "cuda", "precision": "auto", "threads": 1})
+    change("compute", COMPUTE | {"device": "cuda", "precision": "auto"})
     run(monkeypatch, finetune, approach)
     run(monkeypatch, evaluate, approach)
     assert read_json(f"metrics/evaluate/{approach}.json")["accuracy"] > 0.9

@@ -127,6 +127,7 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
             metrics / "evaluate" / f"{name}.json",
             {
                 "rows": test_rows,
+                "seeds": 1,
                 **{
                     key: value
                     for score, middle in values.items()
@@ -281,6 +282,7 @@ def test_summary_holds_scores_costs_and_rows(inputs: Path) -> None:
     assert list(summary["baselines"]) == ["majority", "tfidf"]
     assert summary["approaches"]["full"] == {
         "rows": 1558,
+        "seeds": 1,
         "accuracy": 0.77,
         "accuracy_ci95_low": 0.749,
         "accuracy_ci95_high": 0.791,
@@ -485,3 +487,14 @@ def test_flow_knows_rows_made_and_train_rows(inputs: Path) -> None:
         Flow("label_errors (train)", 4871, 0, 582),
         Flow("augment (train)", 4871, 1419, 41),
     ]
+
+
+def test_an_approach_that_was_left_out_is_named_with_the_reason(inputs: Path) -> None:
+    reason = "bitsandbytes cannot compute in 4 bits on this cpu: no kernel"
+    for stage in ("finetune", "evaluate"):
+        write(inputs / f"metrics/{stage}/lora.json", {"left_out": reason})
+    report.main()
+    summary = json.loads((inputs / "metrics/summary.json").read_text())
+    assert list(summary["approaches"]) == ["linear_probe", "full"]
+    assert summary["left_out"] == {"lora": reason}
+    assert f"<strong>lora</strong> is not in the comparison: {reason}" in (inputs / "report/index.html").read_text()

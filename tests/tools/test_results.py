@@ -23,7 +23,7 @@ def scores(macro_f1: float, parameters: int) -> dict[str, Any]:
     }
 
 
-SUMMARY = {"approaches": {"lora": scores(0.7, 669_699)}, "baselines": {"tfidf": scores(0.6, 30_153)}}
+SUMMARY = {"approaches": {"lora": scores(0.7, 669_699)}, "baselines": {"tfidf": scores(0.6, 30_153)}, "left_out": {}}
 
 
 def test_terminal_table_is_aligned_and_ranked() -> None:
@@ -56,3 +56,9 @@ def test_markdown_goes_between_the_markers_and_nowhere_else() -> None:
 def test_missing_marker_is_an_error() -> None:
     with pytest.raises(InputError, match=r"README\.md: needs one line"):
         results.between_markers("# A\n", "x", Path("README.md"))
+
+
+def test_what_was_left_out_is_said() -> None:
+    reason = "bitsandbytes cannot compute in 4 bits on this cpu: no kernel"
+    text = results.markdown_table(SUMMARY | {"left_out": {"qlora": reason}})
+    assert text.endswith(f"\n\nqlora is not in the comparison: {reason}")
