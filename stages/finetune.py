@@ -121,7 +121,8 @@ def read_rows(table: pl.DataFrame, classes: list[str], path: Path) -> Rows:
     number = {label: index for index, label in enumerate(classes)}
     labels = table["label"].to_list()
     targets = np.array([number[label] for label in labels], dtype=np.int64)
-    weights = table["label_weight"].to_numpy() if "label_weight" in table.columns else np.ones(table.height)
+    has_weights = "label_weight" in table.columns
+    weights = table["label_weight"].to_numpy(writable=True) if has_weights else np.ones(table.height)
     return Rows(table["id"].to_list(), table["text"].to_list(), labels, targets, weights)
 
 
@@ -205,8 +206,10 @@ def fit_classifier(
     _, head = head_of(model)
     module: nn.Module = model
     if isinstance(params, LinearProbe) and isinstance(model, PreTrainedModel):
-        features = frozen_features(model, tokens, params.batch_size, device)
-        held_out_features = frozen_features(model, held_out, params.batch_size, device)
+        # In full precision: they are computed once.
+        exact = Device(device.device, torch.float32)
+        features = frozen_features(model, tokens, params.batch_size, exact)
+        held_out_features = frozen_features(model, held_out, params.batch_size, exact)
         module, accelerator = head, None  # it takes a second: each process does all of it
 
         def train_logits(rows: NDArray[np.int64]) -> torch.Tensor:
@@ -293,6 +296,8 @@ def fit_seed(
         accelerator: where several processes train.
         folder: gets the model; None in processes that do not write.
     """
+    if device.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device.device)
     # Before the head and the adapters draw their first values.
     torch.manual_seed(derived_seed(seed, "finetune", approach))
     quantised = params.double_quantisation if isinstance(params, Qlora) else None

@@ -44,7 +44,7 @@ class Training(Params):
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_distinct)]
     max_length_tokens: int = Field(ge=4, le=131072)
     max_epochs: int = Field(ge=1, le=1000)
-    patience_epochs: int = Field(ge=1)
+    patience_epochs: int | None = Field(ge=1)
     batch_size: int = Field(ge=1, le=65536)
     accumulation_steps: int = Field(ge=1, le=65536)
     learning_rate: float = Field(gt=0, le=1)

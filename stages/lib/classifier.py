@@ -177,13 +177,14 @@ def save_classifier(
 
 
 def load_classifier(
-    folder: Path, device: torch.device | None = None
+    folder: Path, device: torch.device | None = None, *, quantised: bool = True
 ) -> tuple[torch.nn.Module, PreTrainedTokenizerBase, list[str]]:
     """The classifier of a folder in evaluation mode, its tokenizer, and the labels in the order of the logits.
 
     Args:
         folder: as `save_classifier` writes it.
         device: where weights in 4 bits are to be; others are put there by the caller.
+        quantised: whether a base that was in 4 bits is to be so again.
     """
     # Its own code is ours, so the copy in the folder is not run.
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -194,7 +195,7 @@ def load_classifier(
 
         base = peft.PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
         file = folder / QUANTISATION_FILE
-        quantisation = read_json(file) if file.is_file() else None
+        quantisation = read_json(file) if quantised and file.is_file() else None
         model: Any = _from_base(base, config, is_mean=is_mean, quantisation=quantisation, device=device)
         model = peft.PeftModel.from_pretrained(model, str(folder))
     else:

@@ -1,7 +1,7 @@
 """One training loop for every approach.
 
 AdamW (Loshchilov & Hutter 2019), linear warm-up and decay, gradient clipping by global norm, label smoothing (Szegedy
-et al. 2016), and early stopping on validation macro-F1; the best epoch's parameters are put back at the end.
+et al. 2016), and early stopping on validation macro-F1, if asked for: the best epoch's parameters are then put back.
 
 What goes wrong in a long run, and what happens then:
 
@@ -157,7 +157,7 @@ def train(
     after_epoch: Callable[[int], Epoch | None],
     *,
     max_epochs: int,
-    patience_epochs: int,
+    patience_epochs: int | None,
     batch_size: int,
     accumulation_steps: int,
     learning_rate: float,
@@ -184,7 +184,8 @@ def train(
         after_epoch: called with the number of the epoch, from 1, in evaluation mode; gives the validation scores, or
             None: then nothing stops early, and the last epoch's parameters stay.
         max_epochs: passes over the train rows at most; the learning rate decays over all of them.
-        patience_epochs: stop after this many epochs without a better validation macro-F1.
+        patience_epochs: stop after this many epochs without a better validation macro-F1; None: the last epoch is the
+            one that stays, since among many epochs a small validation split chooses by chance.
         batch_size: rows of a step.
         accumulation_steps: parts in which a batch is put through, to save memory; more, where memory runs out.
         learning_rate: peak of the schedule.
@@ -282,9 +283,10 @@ def train(
         is_over = False
         if scores is not None:
             run.epochs.append(scores)
-            if run.best is None or scores.macro_f1 > run.best.macro_f1:
+            if run.best is None or patience_epochs is None or scores.macro_f1 > run.best.macro_f1:
                 run.best = scores
-                run.best_parameters = [copy.deepcopy(parameter.detach()) for parameter in trainable]
+                if patience_epochs is not None:
+                    run.best_parameters = [copy.deepcopy(parameter.detach()) for parameter in trainable]
             elif scores.epoch - run.best.epoch >= patience_epochs:
                 is_over = True
         run.epoch = max_epochs + 1 if is_over else run.epoch + 1
@@ -293,7 +295,7 @@ def train(
             _write(checkpoint.path, run, trainable, optimizer, schedule)
             written = time.monotonic()
 
-    if run.best is not None:
+    if run.best_parameters:
         with torch.no_grad():
             for parameter, value in zip(trainable, run.best_parameters, strict=True):
                 parameter.copy_(value)

@@ -26,6 +26,7 @@ def fitted(
     logits: Logits | None = None,
     *,
     epochs: int = 3,
+    patience_epochs: int | None = 1,
     accumulation_steps: int = 1,
     label_smoothing: float = 0.0,
     row_weights: NDArray[np.float64] | None = None,
@@ -39,7 +40,7 @@ def fitted(
         np.ones(ROWS, dtype=np.int64),
         scores,
         max_epochs=epochs,
-        patience_epochs=1,
+        patience_epochs=patience_epochs,
         batch_size=8,
         accumulation_steps=accumulation_steps,
         learning_rate=0.05,
@@ -190,6 +191,20 @@ def test_the_best_epoch_is_put_back_and_patience_ends_it() -> None:
     history = fitted(model, epochs=10, scores=scores)
     assert (len(history.epochs), history.best) == (2, history.epochs[0])
     for one, other in zip(parameters(model), after[0], strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_without_patience_the_last_epoch_stays() -> None:
+    model = network()
+    after: list[list[NDArray[np.float32]]] = []
+
+    def scores(epoch: int) -> Epoch:
+        after.append(parameters(model))
+        return Epoch(epoch, 1.0, 0.5, 0.9 if epoch == 1 else 0.5)
+
+    history = fitted(model, epochs=4, patience_epochs=None, scores=scores)
+    assert (len(history.epochs), history.best) == (4, history.epochs[-1])
+    for one, other in zip(parameters(model), after[-1], strict=True):
         assert np.array_equal(one, other)
 
 

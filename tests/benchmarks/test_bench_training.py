@@ -1,0 +1,187 @@
+"""Training and inference beside a plain `transformers.Trainer`: samples a second, scores and peak memory.
+
+The same rows of the default data, the same model, batch size, epochs and learning rate; the Trainer with its defaults
+otherwise: rows in random order, padded to the longest of a batch, in float32. Runs take turns, and medians are
+compared, so that a busy moment of the machine strikes both. Peak memory is that of a process for each.
+
+What is printed with the benchmark (`extra_info`) is the measurement; times are not asserted.
+"""
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from numpy.typing import NDArray
+from pytest_benchmark.fixture import BenchmarkFixture
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainingArguments,
+)
+
+from stages.finetune import Rows, fit_classifier
+from stages.lib.approaches import Full
+from stages.lib.batches import tokenise
+from stages.lib.classifier import new_classifier, predict_logits
+from stages.lib.device import Compute, prepare_device
+from stages.lib.progress import quiet_libraries
+
+ROUNDS = 7
+ROWS, HELD_OUT = 960, 700
+BATCH_SIZE, LEARNING_RATE, MAX_LENGTH_TOKENS = 32, 1e-4, 128
+MODEL = "models/base/minilm"
+PEAK = re.compile(r"VmHWM:\s+(\d+)")
+
+
+def rows_of(path: Path, count: int) -> Rows:
+    table = pl.read_parquet(path).sample(count, seed=1)
+    classes = ["negative", "neutral", "positive"]
+    targets = np.array([classes.index(label) for label in table["label"]], dtype=np.int64)
+    return Rows(table["id"].to_list(), table["text"].to_list(), table["label"].to_list(), targets, np.ones(count))
+
+
+def ours(train: Rows, held_out: Rows) -> tuple[float, float, NDArray[np.int64]]:
+    """Seconds of training and of inference, and the predictions."""
+    device = prepare_device(
+        Compute(device="auto", precision="auto", threads=os.cpu_count() or 1, checkpoint_seconds=1e9)
+    )
+    params = Full(
+        method="full",
+        model=MODEL,
+        pooling="cls",
+        seeds=[0],
+        max_length_tokens=MAX_LENGTH_TOKENS,
+        max_epochs=1,
+        patience_epochs=None,
+        batch_size=BATCH_SIZE,
+        accumulation_steps=1,
+        learning_rate=LEARNING_RATE,
+        head_learning_rate=None,
+        weight_decay=0.0,
+        warmup_fraction=0.0,
+        max_gradient_norm=1.0,
+        label_smoothing=0.0,
+        class_weights="none",
+        gradient_checkpointing=False,
+        compile=False,
+    )
+    torch.manual_seed(1)
+    model, tokenizer = new_classifier(MODEL, ["negative", "neutral", "positive"], "cls")
+    model.to(device.device)  # type: ignore[arg-type]
+    few = Rows(train.ids[:8], train.texts[:8], train.labels[:8], train.targets[:8], train.weights[:8])
+    started = time.perf_counter()
+    fit_classifier(params, model, tokenizer, train, few, 3, device, np.random.default_rng(1), None, None)
+    trained = time.perf_counter()
+    tokens = tokenise(tokenizer, held_out.texts, MAX_LENGTH_TOKENS)
+    logits = predict_logits(model, tokens, 3, BATCH_SIZE, device, "held out")
+    return trained - started, time.perf_counter() - trained, logits.argmax(axis=1)
+
+
+def the_trainers(train: Rows, held_out: Rows) -> tuple[float, float, NDArray[np.int64]]:
+    """The same by `transformers.Trainer`, tokenising included, as ours does it."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    model = AutoModelForSequenceClassification.from_pretrained(MODEL, num_labels=3)
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+
+    def encoded(rows: Rows) -> list[dict[str, Any]]:
+        ids = tokenizer(rows.texts, truncation=True, max_length=MAX_LENGTH_TOKENS)
+        return [
+            {"input_ids": one, "attention_mask": mask, "labels": int(target)}
+            for one, mask, target in zip(ids["input_ids"], ids["attention_mask"], rows.targets, strict=True)
+        ]
+
+    arguments = TrainingArguments(
+        output_dir=tempfile.mkdtemp(),
+        per_device_train_batch_size=BATCH_SIZE,
+        per_device_eval_batch_size=BATCH_SIZE,
+        num_train_epochs=1,
+        learning_rate=LEARNING_RATE,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+    )
+    started = time.perf_counter()
+    trainer = Trainer(model, arguments, DataCollatorWithPadding(tokenizer), train_dataset=encoded(train))
+    trainer.train()
+    trained = time.perf_counter()
+    predicted = trainer.predict(encoded(held_out)).predictions.argmax(axis=1)  # type: ignore[arg-type,union-attr]
+    return trained - started, time.perf_counter() - trained, predicted
+
+
+SIDES: dict[str, Callable[[Rows, Rows], tuple[float, float, NDArray[np.int64]]]] = {
+    "ours": ours,
+    "trainer": the_trainers,
+}
+
+
+def one_round(side: str, train: Path, held_out: Path) -> dict[str, Any]:
+    """One side in this process: its seconds, its accuracy and the peak memory of the process."""
+    quiet_libraries()
+    rows, others = rows_of(train, ROWS), rows_of(held_out, HELD_OUT)
+    train_seconds, inference_seconds, predicted = SIDES[side](rows, others)
+    peak = PEAK.search(Path("/proc/self/status").read_text())
+    return {
+        "train": train_seconds,
+        "inference": inference_seconds,
+        "accuracy": float((predicted == others.targets).mean()),
+        "peak_mib": int(peak.group(1)) / 1024 if peak else 0.0,
+    }
+
+
+@pytest.mark.timeout(3600)
+def test_training_and_inference_beside_the_trainer(
+    benchmark: BenchmarkFixture, repository: Path, tmp_path: Path
+) -> None:
+    train, held_out = repository / "data/label_errors/train.parquet", repository / "data/split/validation.parquet"
+    if not train.is_file():
+        pytest.skip("the default data are not there: run `make repro` first")
+    found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+
+    def rounds() -> None:
+        for _ in range(ROUNDS):
+            for side, results in found.items():
+                done = subprocess.run(
+                    [sys.executable, "-m", "tests.benchmarks.test_bench_training", side, str(train), str(held_out)],
+                    check=True,
+                    capture_output=True,
+                    text=True,
+                    cwd=repository,
+                )
+                results.append(json.loads(done.stdout.splitlines()[-1]))
+
+    benchmark.pedantic(rounds, rounds=1)  # type: ignore[no-untyped-call]
+    median = {
+        side: {key: statistics.median(one[key] for one in results) for key in results[0]}
+        for side, results in found.items()
+    }
+    benchmark.extra_info |= {
+        "samples_per_second": {side: round(ROWS / values["train"], 1) for side, values in median.items()},
+        "times_as_fast_in_training": round(median["trainer"]["train"] / median["ours"]["train"], 2),
+        "inference_samples_per_second": {
+            side: round(HELD_OUT / values["inference"], 1) for side, values in median.items()
+        },
+        "times_as_fast_in_inference": round(median["trainer"]["inference"] / median["ours"]["inference"], 2),
+        "accuracy": {side: round(values["accuracy"], 3) for side, values in median.items()},
+        "peak_mib": {side: round(values["peak_mib"]) for side, values in median.items()},
+    }
+    print(f"\n{benchmark.extra_info}")
+    # Two standard errors of a difference between two accuracies of 0.6 on so many rows.
+    assert abs(median["ours"]["accuracy"] - median["trainer"]["accuracy"]) < 2 * (2 * 0.24 / HELD_OUT) ** 0.5
+
+
+if __name__ == "__main__":
+    print(json.dumps(one_round(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))))
