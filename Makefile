@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test bench lint format review diff tune merge why readme doctor lock clean
+.PHONY: help setup repro test bench lint format review diff tune merge onnx why readme doctor lock clean
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -54,6 +54,10 @@ tune: $(INSTALLED)  ## Search settings of an approach on validation: make tune A
 merge: $(INSTALLED)  ## Merge an adapter into its base, and say what that changed: make merge APPROACH=lora
 	@test -n "$(APPROACH)" || { echo "error: say which approach: make merge APPROACH=lora" >&2; exit 1; }
 	@$(BIN)/python -m tools.merge "$(APPROACH)"
+
+onnx: $(INSTALLED)  ## Export a model to ONNX and check that it says the same: make onnx APPROACH=full
+	@test -n "$(APPROACH)" || { echo "error: say which approach: make onnx APPROACH=full" >&2; exit 1; }
+	@$(BIN)/python -m tools.export_onnx "$(APPROACH)"
 
 why: $(INSTALLED)  ## Follow one row from the raw file to the training set: make why ID=tweets:42
 	@test -n "$(ID)" || { echo "error: say which row: make why ID=tweets:42" >&2; exit 1; }

@@ -1,5 +1,6 @@
 """`make tune` with real experiments of DVC on a pipeline of one stage, which fits nothing and scores its params."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -67,23 +68,33 @@ def run(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
-    for name in ("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"):
-        monkeypatch.setenv(name, "tester")
-    for name in ("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"):
-        monkeypatch.setenv(name, "tester@example.com")
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository after its first run, committed."""
+    folder = tmp_path_factory.mktemp("started")
     for name, text in (("params.yaml", BLOCK), ("dvc.yaml", PIPELINE), ("fit.py", FIT)):
-        (tmp_path / name).write_text(text)
-    run("git", "init", "-q", "-b", "main")
-    run(sys.executable, "-m", "dvc", "init", "-q")
-    run(sys.executable, "-m", "dvc", "config", "core.analytics", "false")
-    run(sys.executable, "-m", "dvc", "repro", "-q")
-    run("git", "add", "-A")
-    run("git", "commit", "-qm", "start")
-    return tmp_path
+        (folder / name).write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
+        run("git", "init", "-q", "-b", "main")
+        run("git", "config", "user.name", "tester")
+        run("git", "config", "user.email", "tester@example.com")
+        run(sys.executable, "-m", "dvc", "init", "-q")
+        run(sys.executable, "-m", "dvc", "config", "core.analytics", "false")
+        run(sys.executable, "-m", "dvc", "repro", "-q")
+        run("git", "add", "-A")
+        run("git", "commit", "-qm", "start")
+    return folder
+
+
+@pytest.fixture
+def project(started: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, the current folder."""
+    shutil.copytree(started, tmp_path / "project", symlinks=True)
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
+    return tmp_path / "project"
 
 
 def tuned(monkeypatch: pytest.MonkeyPatch, spaces: str, trials: int = 3) -> None:
