@@ -1,7 +1,7 @@
 """Export a model to ONNX, and check that it says the same.
 
-`make onnx APPROACH=full` writes `models/onnx/<approach>/`: `model.onnx`, which takes token ids and attention mask of any
-number of rows and tokens, and the tokenizer and the labels beside it. An adapter is merged into its base first, as
+`make onnx APPROACH=full` writes `models/onnx/<approach>/`: `model.onnx`, which takes token ids and attention mask of
+any number of rows and tokens, and the tokenizer and the labels beside it. An adapter is merged into its base first, as
 `make merge` does. The exported model is run by ONNX Runtime on texts of the test split: where a logit differs by more
 than `MAX_DIFFERENCE`, nothing is written. Needs the extra `onnx`.
 """
