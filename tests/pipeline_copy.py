@@ -55,7 +55,7 @@ def smoke_params(params: dict[str, Any]) -> dict[str, Any]:
     """The committed params, with some of the approaches, one pass over the rows and few bootstrap samples."""
     params["compute"] |= {"threads": 1, "precision": "float32"}
     # The others differ in the model alone, which tests/stages/test_finetune.py looks at.
-    params["approaches"] = ["majority", "tfidf", "linear_probe", "lora", "full"]
+    params["approaches"] = ["tfidf", "lora", "full"]
     params["augment"]["workers"] = 1
     params["evaluate"]["bootstrap_samples"] = 100
     params["annotation_qa"] |= {"min_common_items": 10, "min_krippendorff_alpha": None}

@@ -133,7 +133,7 @@ def adapted(params: Training, model: PreTrainedModel) -> PreTrainedModel | peft.
         match params:
             case LinearProbe():
                 return adapters.linear_probe(model)
-            case Lora():
+            case Lora() | Qlora():
                 return adapters.lora(
                     model,
                     params.rank,
@@ -142,17 +142,8 @@ def adapted(params: Training, model: PreTrainedModel) -> PreTrainedModel | peft.
                     params.target_modules,
                     rank_stabilised=params.rank_stabilised,
                     dora=params.dora,
-                    initialisation=params.initialisation,
-                )
-            case Qlora():
-                return adapters.lora(
-                    model,
-                    params.rank,
-                    params.alpha,
-                    params.dropout,
-                    params.target_modules,
-                    rank_stabilised=params.rank_stabilised,
-                    dora=params.dora,
+                    # Weights in 4 bits cannot be decomposed anew.
+                    initialisation=params.initialisation if isinstance(params, Lora) else "default",
                 )
             case PromptTuning():
                 return adapters.prompt_tuning(model, params.virtual_tokens, params.initialisation)

@@ -123,7 +123,7 @@ def _from_base(
         for module in model.modules():
             if isinstance(module, bitsandbytes.nn.Linear4bit):
                 # On some processors it would pack weights anew at the first forward pass without gradients, rounded to
-                # bfloat16: the model that is evaluated were not the one that was trained.
+                # bfloat16, and the model that is evaluated would not be the one that was trained.
                 module.support_avx512bf16_for_cpu = False
     return model
 
