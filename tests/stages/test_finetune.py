@@ -281,14 +281,35 @@ def test_the_same_bytes_for_any_hash_seed(workspace: Path, repository: Path) -> 
     assert trees[0] == trees[1]
 
 
-def test_the_same_bytes_again(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "approach", ["tfidf", "linear_probe", "prompt_tuning", "prefix_tuning", "ia3", "lora", "qlora", "full"]
+)
+def test_the_same_bytes_again(workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str) -> None:
+    if approach != "tfidf":
+        change(f"finetune.{approach}.max_epochs", 2)
     trees = []
     for _ in range(2):
-        for approach in ("tfidf", "full"):
-            run(monkeypatch, finetune, approach)
-        trees.append([tree_hash(workspace / "models/finetuned" / name) for name in ("tfidf", "full")])
+        run(monkeypatch, finetune, approach)
+        trees.append(tree_hash(workspace / "models/finetuned" / approach))
         torch.rand(7)
     assert trees[0] == trees[1]
+
+
+@pytest.mark.parametrize(
+    ("approach", "key", "value", "message"),
+    [
+        ("full", "pooling", "last", r"`pooling` = 'last', but .* is an encoder \(bert\): write `mean` or `cls`"),
+        ("full_decoder", "pooling", "mean", r"`pooling` = 'mean', but .* is a decoder \(llama\): write `last`"),
+        ("lora", "target_modules", ["absent"], r"`method: lora` does not go with .*: No modules were targeted"),
+    ],
+)
+def test_settings_that_do_not_go_with_the_model_are_errors(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str, key: str, value: Any, message: str
+) -> None:
+    change(f"finetune.{approach}.{key}", value)
+    with pytest.raises(InputError, match=message):
+        run(monkeypatch, finetune, approach)
+    assert not (workspace / "models/finetuned" / approach).exists()
 
 
 class InterruptedRunError(Exception):
