@@ -91,13 +91,14 @@ def new_classifier(
         fix = "`last`" if is_decoder else "`mean` or `cls`"
         what = "a decoder" if is_decoder else "an encoder"
         raise InputError(f"params.yaml: `pooling` = {pooling!r}, but {base} is {what} ({kind}): write {fix}")
-    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    # The last state of a decoder is then that of the last token, for embeddings too, where no token can be looked at.
+    # Given here, it is saved with the tokenizer; set later, it is not.
+    side = {"padding_side": "left"} if is_decoder else {}
+    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, **side)
     if is_decoder:
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         config.pad_token_id = tokenizer.pad_token_id
-        # The last state is then that of the last token, for embeddings too, where no token can be looked at.
-        tokenizer.padding_side = "left"
     quantisation = None if double_quantisation is None else _four_bits(double_quantisation, device)
     return _from_base(base, config, is_mean=pooling == "mean", quantisation=quantisation, device=device), tokenizer
 

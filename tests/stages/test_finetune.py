@@ -20,7 +20,7 @@ from stages import evaluate, finetune
 from stages.lib import adapters
 from stages.lib.artifacts import read_json
 from stages.lib.batches import tokenise
-from stages.lib.classifier import new_classifier, predict_logits, save_classifier
+from stages.lib.classifier import load_classifier, new_classifier, predict_logits, save_classifier
 from stages.lib.device import Compute, prepare_device
 from stages.lib.errors import InputError
 from stages.lib.training import learning_rate_factor
@@ -293,6 +293,15 @@ def test_the_same_bytes_again(workspace: Path, monkeypatch: pytest.MonkeyPatch, 
         trees.append(tree_hash(workspace / "models/finetuned" / approach))
         torch.rand(7)
     assert trees[0] == trees[1]
+
+
+def test_a_decoders_tokenizer_pads_on_the_left_when_it_is_loaded_again(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change("finetune.prompt_tuning_decoder.max_epochs", 1)
+    run(monkeypatch, finetune, "prompt_tuning_decoder")
+    _, tokenizer, _ = load_classifier(workspace / "models/finetuned/prompt_tuning_decoder")
+    assert tokenizer.padding_side == "left"
 
 
 @pytest.mark.parametrize(
