@@ -48,7 +48,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.lib import baselines
 from stages.lib.adapters import head_of
-from stages.lib.approaches import Approach, LinearProbe, Majority, Qlora, Tfidf, Training, adapted
+from stages.lib.approaches import Approach, FineTuned, LinearProbe, Majority, Qlora, Tfidf, adapted
 from stages.lib.artifacts import file_sha256, folder_sha256, output_folder, write_json, write_text
 from stages.lib.batches import TokenRows, tokenise
 from stages.lib.classifier import new_classifier, predict_logits, save_classifier, why_no_4_bit
@@ -139,6 +139,18 @@ def _last_step(model: DummyClassifier | Pipeline) -> str:
     return f"{model.steps[-1][0]}__" if isinstance(model, Pipeline) else ""
 
 
+def new_baseline(params: Majority | Tfidf) -> DummyClassifier | Pipeline:
+    """The baseline of a block, not fitted."""
+    if isinstance(params, Majority):
+        return baselines.majority()
+    return baselines.tfidf(params.max_word_ngram, params.min_document_frequency, params.l2_strength)
+
+
+def model_seed(seed: int, value: int) -> int:
+    """The seed of one model: the project's, where `value` is 0, so that one seed more leaves the others as they are."""
+    return derived_seed(seed, str(value)) if value else seed
+
+
 def fit_baseline(model: DummyClassifier | Pipeline, train_rows: Rows, validation: Rows, classes: list[str]) -> Fit:
     """Fit a baseline in place; its history is one step and one epoch."""
     started = time.perf_counter()
@@ -175,7 +187,7 @@ def frozen_features(model: PreTrainedModel, rows: TokenRows, batch_size: int, de
 
 
 def fit_classifier(
-    params: Training,
+    params: FineTuned,
     model: PreTrainedModel | peft.PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     train_rows: Rows,
@@ -272,13 +284,13 @@ def fit_classifier(
 
 def fit_seed(
     approach: str,
-    params: Training,
+    params: FineTuned,
     train_rows: Rows,
     validation: Rows,
     classes: list[str],
     device: Device,
     seed: int,
-    scratch: Checkpoint,
+    scratch: Checkpoint | None,
     accelerator: Accelerator | None,
     folder: Path | None,
 ) -> Fit:
@@ -292,7 +304,7 @@ def fit_seed(
         classes: names of the classes.
         device: where and in which precision to run.
         seed: of this model.
-        scratch: the checkpoint.
+        scratch: the checkpoint; None: there is none, and an interrupted run begins anew.
         accelerator: where several processes train.
         folder: gets the model; None in processes that do not write.
     """
@@ -395,11 +407,7 @@ def main() -> None:
     with written_by_the_first(OUTPUT / approach, accelerator) as folder:
         if isinstance(params, Majority | Tfidf):
             seeds = [0]
-            baseline = (
-                baselines.majority()
-                if isinstance(params, Majority)
-                else baselines.tfidf(params.max_word_ngram, params.min_document_frequency, params.l2_strength)
-            )
+            baseline = new_baseline(params)
             fits[0] = fit_baseline(baseline, train_rows, validation_rows, classes)
             measured[0] = fit_metrics(fits[0], train_table.height, device)
             if folder is not None:
@@ -414,8 +422,7 @@ def main() -> None:
                 process = 0 if accelerator is None else accelerator.process_index
                 checkpoint = Checkpoint(scratch[-1] / f"process_{process}.pt", compute.checkpoint_seconds)
                 own_folder = None if folder is None else folder / f"seed_{value}" if number else folder
-                # The seed itself, where it is 0, so that one seed more leaves the models that there are as they are.
-                own_seed = derived_seed(seed, str(value)) if value else seed
+                own_seed = model_seed(seed, value)
                 fits[value] = fit_seed(
                     approach, params, train_rows, validation_rows, classes, device, own_seed, checkpoint, accelerator,
                     own_folder,

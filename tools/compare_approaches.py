@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from stages.evaluate import EvaluateParams, seed_scores
-from stages.finetune import Rows, fit_baseline, fit_metrics, fit_seed, scratch_folder
+from stages.finetune import Rows, fit_baseline, fit_metrics, fit_seed, model_seed, new_baseline
 from stages.lib import baselines
 from stages.lib.approaches import Approach, Majority, Tfidf, Training
 from stages.lib.artifacts import read_json, write_json
@@ -30,7 +30,6 @@ from stages.lib.predictions import Predicted, predict
 from stages.lib.progress import quiet_libraries
 from stages.lib.randomness import derived_seed, generator
 from stages.lib.statistics import bootstrap_scores
-from stages.lib.training import Checkpoint
 from tools.grade_detector import read
 
 
@@ -50,7 +49,6 @@ def fitted(
     validation: Rows,
     classes: list[str],
     test: list[str],
-    compute: Compute,
     device: Device,
     seed: int,
     batch_size: int,
@@ -60,11 +58,7 @@ def fitted(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if isinstance(params, Majority | Tfidf):
-            model = (
-                baselines.majority()
-                if isinstance(params, Majority)
-                else baselines.tfidf(params.max_word_ngram, params.min_document_frequency, params.l2_strength)
-            )
+            model = new_baseline(params)
             fit = fit_baseline(model, train, validation, classes)
             baselines.save_baseline(model, folder)
             said.append(predict(folder, test, batch_size, device, "test"))
@@ -72,12 +66,8 @@ def fitted(
         else:
             for value in params.seeds:
                 own = folder / str(value)
-                checkpoint = Checkpoint(
-                    scratch_folder(name, value, [str(own)]) / "process_0.pt", compute.checkpoint_seconds
-                )
-                own_seed = derived_seed(seed, str(value)) if value else seed
-                fit = fit_seed(name, params, train, validation, classes, device, own_seed, checkpoint, None, own)
-                checkpoint.path.unlink(missing_ok=True)
+                own_seed = model_seed(seed, value)
+                fit = fit_seed(name, params, train, validation, classes, device, own_seed, None, None, own)
                 said.append(predict(own, test, batch_size, device, "test"))
                 measured.append(fit_metrics(fit, len(train.texts), device))
         size = {
@@ -163,7 +153,6 @@ def main() -> None:
             validation,
             classes,
             test["text"].to_list(),
-            compute,
             device,
             seed,
             evaluation.batch_size,

@@ -32,6 +32,7 @@ from stages.lib.classifier import (
 from stages.lib.device import Compute, Device, prepare_device
 from stages.lib.errors import InputError, run_stage
 from stages.lib.params import load_params
+from stages.lib.predictions import SKIPPED_FILE
 from stages.lib.progress import quiet_libraries
 from stages.lib.statistics import macro_f1
 
@@ -79,6 +80,8 @@ def main() -> None:
     if not folder.is_dir():
         there = sorted(path.name for path in MODELS.glob("*") if path.is_dir())
         raise InputError(f"{folder}: no such model; there are {', '.join(there) or 'none'}: run `make repro`")
+    if (left_out := folder / SKIPPED_FILE).is_file():
+        raise InputError(f"{folder}: left out on this machine: {left_out.read_text(encoding='utf-8').strip()}")
     if not (folder / ADAPTER_FILE).is_file():
         raise InputError(f"{folder} holds no adapter: it is a plain model as it is, or a baseline")
     if not TEST.is_file():

@@ -123,7 +123,7 @@ FineTuned = LinearProbe | Lora | Qlora | PromptTuning | PrefixTuning | Ia3 | Ful
 Approach = Annotated[Majority | Tfidf | FineTuned, Field(discriminator="method")]
 
 
-def adapted(params: Training, model: PreTrainedModel) -> PreTrainedModel | peft.PeftModel:
+def adapted(params: FineTuned, model: PreTrainedModel) -> PreTrainedModel | peft.PeftModel:
     """The classifier with the trainable parameters of the approach.
 
     Raises:
@@ -151,8 +151,7 @@ def adapted(params: Training, model: PreTrainedModel) -> PreTrainedModel | peft.
                 return adapters.prefix_tuning(model, params.virtual_tokens, params.projection_width)
             case Ia3():
                 return adapters.ia3(model, params.target_modules, params.feedforward_modules)
-            case _:
+            case Full():
                 return adapters.full(model)
     except ValueError as error:
-        method = getattr(params, "method", "")
-        raise InputError(f"params.yaml: `method: {method}` does not go with {params.model}: {error}") from error
+        raise InputError(f"params.yaml: `method: {params.method}` does not go with {params.model}: {error}") from error

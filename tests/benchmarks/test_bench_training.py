@@ -42,7 +42,7 @@ from stages.lib.progress import quiet_libraries
 
 ROUNDS = 7
 ROWS, HELD_OUT = 960, 700
-BATCH_SIZE, LEARNING_RATE, MAX_LENGTH_TOKENS = 32, 1e-4, 128
+BATCH_SIZE, LEARNING_RATE, MAX_LENGTH_TOKENS = 32, 5e-4, 128
 MODEL = "models/base/minilm"
 PEAK = re.compile(r"VmHWM:\s+(\d+)")
 

@@ -14,8 +14,10 @@ def rows(tiny_encoder: Path) -> TokenRows:
     return tokenise(AutoTokenizer.from_pretrained(tiny_encoder), TEXTS, 16)
 
 
-def test_padding_is_that_of_the_tokenizer(tiny_encoder: Path, rows: TokenRows) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(tiny_encoder)
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_padding_is_that_of_the_tokenizer(tiny_encoder: Path, side: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_encoder, padding_side=side)
+    rows = tokenise(tokenizer, TEXTS, 16)
     order = np.array([3, 0, 2])
     expected = tokenizer([TEXTS[i] for i in order], padding=True, truncation=True, max_length=16, return_tensors="pt")
     ids, mask = rows.padded(order)

@@ -216,9 +216,8 @@ def test_rows_count_as_far_as_their_weight_and_targets_are_smoothed() -> None:
     losses = [step.loss for step in first if step.loss != 0]
     logits = model(FEATURES[:1])
     smoothed = nn.functional.cross_entropy(logits, torch.from_numpy(TARGETS[:1]), label_smoothing=0.1)
-    if first[0].loss:
-        assert losses == pytest.approx([2 * float(smoothed.detach()) / 8])
-    assert len(losses) == 1
+    # Rows of no weight move nothing; weight decay alone does, by less than a hundredth.
+    assert losses == pytest.approx([2 * float(smoothed.detach()) / 8], rel=0.01)
 
 
 def test_the_head_has_its_own_learning_rate() -> None:

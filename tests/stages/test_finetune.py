@@ -432,7 +432,17 @@ def test_two_processes_train_the_model_of_one(
     alone = load_file(f"models/finetuned/{approach}/{name}")
     subprocess.run(
         # What `accelerate launch` starts on several GPUs; on processors it would ask for MPI.
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "stages.finetune", approach],
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node",
+            "2",
+            "-m",
+            "stages.finetune",
+            approach,
+        ],
         check=True,
         env=os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
     )
