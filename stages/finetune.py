@@ -18,6 +18,8 @@ printed, and kept in the place of the model and of the metrics, so that the comp
 Deviations from the usual recipe:
 1. The linear probe computes the frozen encoder's features once, without dropout, and trains the head on them: the
    same result as passing every batch through the encoder in evaluation mode, in a fraction of the time.
+2. It trains on features of mean 0 and deviation 1 over the train rows, so that one learning rate does for every encoder
+   (as in He et al. 2022, appendix A.1), and moves both into the head afterwards, which is a plain linear layer again.
 """
 
 from __future__ import annotations
@@ -186,6 +188,26 @@ def frozen_features(model: PreTrainedModel, rows: TokenRows, batch_size: int, de
     return torch.from_numpy(features).to(device.device)
 
 
+def standard_scale(features: torch.Tensor, *, centred: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """What to take from the columns of `(rows, h)`, and what to divide them by then, shape `(h,)` each.
+
+    Args:
+        features: of the train rows.
+        centred: the mean is taken; else nothing is, for a head without a bias that could take it back.
+    """
+    mean = features.mean(dim=0) if centred else torch.zeros_like(features[0])
+    deviation = (features - mean).square().mean(dim=0).sqrt()
+    return mean, torch.where(deviation > 0, deviation, 1.0)
+
+
+@torch.no_grad()
+def undo_scale(head: nn.Linear, mean: torch.Tensor, deviation: torch.Tensor) -> None:
+    """Change a head for `(x - mean) / deviation` in place into one for `x`."""
+    head.weight /= deviation
+    if head.bias is not None:
+        head.bias -= head.weight @ mean
+
+
 def fit_classifier(
     params: FineTuned,
     model: PreTrainedModel | peft.PeftModel,
@@ -221,7 +243,9 @@ def fit_classifier(
         # In full precision: they are computed once.
         exact = Device(device.device, torch.float32)
         features = frozen_features(model, tokens, params.batch_size, exact)
-        held_out_features = frozen_features(model, held_out, params.batch_size, exact)
+        mean, deviation = standard_scale(features, centred=head.bias is not None)
+        features = (features - mean) / deviation
+        held_out_features = (frozen_features(model, held_out, params.batch_size, exact) - mean) / deviation
         module, accelerator = head, None  # it takes a second: each process does all of it
 
         def train_logits(rows: NDArray[np.int64]) -> torch.Tensor:
@@ -273,6 +297,8 @@ def fit_classifier(
         checkpoint=checkpoint,
         accelerator=accelerator,
     )
+    if module is head:
+        undo_scale(head, mean, deviation)
     return Fit(
         history,
         sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -431,6 +457,9 @@ def main() -> None:
         if folder is not None:
             write_json(folder / SEEDS_FILE, {"seeds": seeds})
             artefact_mib = folder_mib(folder) / len(seeds)
+    if accelerator is not None:
+        # A process that is still writing its last checkpoint needs the folder.
+        accelerator.wait_for_everyone()
     for path in scratch:
         shutil.rmtree(path, ignore_errors=True)
     if folder is None:

@@ -35,7 +35,7 @@ from stages.lib.device import Compute, prepare_device
 from stages.lib.embedding_table import EMBEDDINGS, embeddings_of
 from stages.lib.errors import InputError, run_stage
 from stages.lib.params import Params, load_params
-from stages.lib.predictions import predict
+from stages.lib.predictions import SKIPPED_FILE, predict
 from stages.lib.progress import quiet_libraries
 
 SPLITS = {name: Path(f"data/split/{name}.parquet") for name in ("train", "validation")}
@@ -283,6 +283,11 @@ def main() -> None:
         raise InputError(
             f"{model}: no such model; set `review_queue.approach` of params.yaml to one of `approaches`, and run"
             f" `dvc repro finetune@{params.approach}`"
+        )
+    if (left_out := model / SKIPPED_FILE).is_file():
+        raise InputError(
+            f"{model}: left out on this machine: {left_out.read_text(encoding='utf-8').strip()}; set"
+            " `review_queue.approach` of params.yaml to another of `approaches`"
         )
     mistakes = _list(pl.Series("id", [], pl.String), [], [])
     if validation.height:

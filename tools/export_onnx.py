@@ -90,6 +90,8 @@ def main() -> None:
     if not (folder / "config.json").is_file():
         there = sorted(path.parent.name for path in MODELS.glob("*/config.json"))
         raise InputError(f"{folder}: no such model of transformers; there are {', '.join(there) or 'none'}")
+    if not TEST.is_file():
+        raise InputError(f"{TEST}: no such file; run `make repro` first")
     quiet_libraries()
     compute = load_params("compute", Compute)
     prepare_device(compute)

@@ -75,8 +75,7 @@ def new_classifier(
     Raises:
         InputError: there is no model in the folder, or none that goes with `pooling`.
     """
-    if not (Path(base) / "config.json").is_file():
-        raise InputError(f"{base}: no model there (config.json is missing); run `dvc repro fetch` or mend the path")
+    require_model(base)
     config = AutoConfig.from_pretrained(
         base,
         local_files_only=True,
@@ -98,15 +97,27 @@ def new_classifier(
     if is_decoder:
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
+        if tokenizer.pad_token is None:
+            raise InputError(
+                f"{base}: the tokenizer has neither a `pad_token` nor an `eos_token` to fill up short rows with; name "
+                "one in its tokenizer_config.json"
+            )
         config.pad_token_id = tokenizer.pad_token_id
     quantisation = None if double_quantisation is None else _four_bits(double_quantisation, device)
     return _from_base(base, config, is_mean=pooling == "mean", quantisation=quantisation, device=device), tokenizer
+
+
+def require_model(folder: str) -> None:
+    """Raise an `InputError` if there is no model in the folder."""
+    if not (Path(folder) / "config.json").is_file():
+        raise InputError(f"{folder}: no model there (config.json is missing); run `dvc repro fetch` or mend the path")
 
 
 def _from_base(
     base: str, config: PreTrainedConfig, *, is_mean: bool, quantisation: dict[str, Any] | None, device: Any
 ) -> PreTrainedModel:
     """The classifier on a base model; its head is new."""
+    require_model(base)
     kind = MeanPooledForSequenceClassification if is_mean else AutoModelForSequenceClassification
     if quantisation is None:
         model: PreTrainedModel = kind.from_pretrained(base, config=config, local_files_only=True)

@@ -79,7 +79,7 @@ BLOCKS: dict[str, dict[str, Any]] = {
     "prefix_tuning_projected": {**PREFIX, "projection_width": 16},
     "prefix_tuning_cls": {**PREFIX, "pooling": "cls"},
     "lora_cls": {**LORA, "pooling": "cls"},
-    "lora_rank_stabilised": {**LORA, "rank_stabilised": True},
+    "lora_rank_stabilised": {**LORA, "rank_stabilised": True, "learning_rate": 0.003},
     "lora_dora": {**LORA, "dora": True},
     "lora_pissa": {**LORA, "initialisation": "pissa"},
     "full_cls": {"method": "full", **TRAINING, "pooling": "cls"},
@@ -145,6 +145,9 @@ def test_an_approach_trains_and_is_scored(workspace: Path, monkeypatch: pytest.M
     assert metrics["peak_memory_mib"] > 100
     losses = pl.read_csv(f"metrics/plots/loss/{approach}.csv")
     assert losses["step"].to_list() == list(range(1, metrics["steps"] + 1))
+    if "max_epochs" in BLOCKS[approach]:
+        quarter = losses.height // 4
+        assert losses["loss"].tail(quarter).mean() < losses["loss"].head(quarter).mean()  # type: ignore[operator]
     epochs = pl.read_csv(f"metrics/plots/validation/{approach}.csv")
     assert epochs["macro_f1"].max() == pytest.approx(metrics["validation_macro_f1"], abs=1e-5)
     assert epochs["epoch"][int(epochs["macro_f1"].arg_max() or 0)] == metrics["best_epoch"]
@@ -173,6 +176,10 @@ TRAINABLE = {
     "full": r".*",
 }
 HEAD = r"(base_model\.(model\.)?)?(classifier|score)\.(modules_to_save\.default\.)?(weight|bias)"
+LINEAR_LAYERS = {
+    "encoder": {"query", "key", "value", "dense"},
+    "decoder": {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
+}
 FROZEN = {"linear_probe", "prompt_tuning", "prefix_tuning", "ia3", "lora", "qlora"}
 
 
@@ -229,7 +236,12 @@ def test_saved_folders_give_identical_logits_and_train_what_the_method_says(
 
     def keep(model: Any, tokenizer: Any, max_length_tokens: int, folder: Path) -> None:
         names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        assert [name for name in names if not re.fullmatch(pattern(approach), name)] == []
+        of_method = [name for name, _ in model.named_parameters() if re.fullmatch(pattern(approach), name)]
+        assert names == of_method
+        kind = "decoder" if approach.endswith("decoder") else "encoder"
+        layers = {name.split(".lora_A")[0].rsplit(".", 1)[-1] for name in names if ".lora_A" in name}
+        assert layers in (set(), LINEAR_LAYERS[kind])
+        assert bool(layers) == ("lora" in approach)
         assert [name for name in names if re.fullmatch(HEAD, name)] or approach.startswith("full")
         if approach.startswith("full"):
             assert len(names) == len(list(model.parameters()))
@@ -266,6 +278,17 @@ def test_cached_features_are_what_the_frozen_encoder_gives_the_head(tiny_encoder
         "classifier.weight",
         "classifier.bias",
     ]
+
+
+def test_a_head_on_standardised_features_becomes_one_on_plain_features() -> None:
+    random = torch.Generator().manual_seed(1)
+    features = torch.randn(50, 4, generator=random) * torch.tensor([0.1, 1.0, 30.0, 0.0]) + 5
+    for bias in (True, False):
+        head = torch.nn.Linear(4, 3, bias=bias)
+        mean, deviation = finetune.standard_scale(features, centred=bias)
+        expected = head((features - mean) / deviation)
+        finetune.undo_scale(head, mean, deviation)
+        torch.testing.assert_close(head(features), expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.slow
