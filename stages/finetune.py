@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from numpy.typing import NDArray
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import log_loss
@@ -75,6 +75,10 @@ SCRATCH = Path("scratch/finetune")
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "scikit-learn")
 """Their versions stand beside the metrics."""
+
+
+WHOLE_MODELS = (DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+"""Ways of several processes in which each of them holds the whole model."""
 
 
 @dataclass(frozen=True)
@@ -420,6 +424,12 @@ def main() -> None:
         return
 
     accelerator = Accelerator(cpu=device.device.type == "cpu") if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None
+    if accelerator is not None and accelerator.distributed_type not in WHOLE_MODELS:
+        raise InputError(
+            f"{accelerator.distributed_type.value}: sharded weights cannot be saved here; start with "
+            "`accelerate launch --multi_gpu` (each process holds the model), and for a model that does not fit take `qlora`, or set "
+            "`gradient_checkpointing`"
+        )
     train_table = pl.read_parquet(TRAIN)
     validation_table = pl.read_parquet(VALIDATION)
     classes = sorted(train_table["label"].unique())

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import polars as pl
 import pytest
 import torch
 import yaml
+from accelerate import DistributedType
 from safetensors.torch import load_file
 from transformers import AutoConfig
 
@@ -487,6 +489,14 @@ def change(path: str, value: Any) -> None:
         node = node[parent]
     node[last] = value
     Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
+def test_sharded_weights_are_refused(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    # accelerate shards on GPUs only, so here it can but be said that it does.
+    monkeypatch.setattr(finetune, "Accelerator", lambda cpu: SimpleNamespace(distributed_type=DistributedType.FSDP))
+    with pytest.raises(InputError, match="FSDP: sharded weights cannot be saved here"):
+        run(monkeypatch, finetune, "full")
 
 
 def test_a_rank_on_a_linear_probe_is_an_error(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
