@@ -427,8 +427,8 @@ def main() -> None:
     if accelerator is not None and accelerator.distributed_type not in WHOLE_MODELS:
         raise InputError(
             f"{accelerator.distributed_type.value}: sharded weights cannot be saved here; start with "
-            "`accelerate launch --multi_gpu` (each process holds the model), and for a model that does not fit take `qlora`, or set "
-            "`gradient_checkpointing`"
+            "`accelerate launch --multi_gpu` (each process holds the model), and for a model that does not fit take "
+            "`qlora`, or set `gradient_checkpointing`"
         )
     train_table = pl.read_parquet(TRAIN)
     validation_table = pl.read_parquet(VALIDATION)
