@@ -207,9 +207,9 @@ def standard_scale(features: torch.Tensor, *, centred: bool) -> tuple[torch.Tens
 @torch.no_grad()
 def undo_scale(head: nn.Linear, mean: torch.Tensor, deviation: torch.Tensor) -> None:
     """Change a head for `(x - mean) / deviation` in place into one for `x`."""
-    head.weight /= deviation
+    head.weight.div_(deviation)
     if head.bias is not None:
-        head.bias -= head.weight @ mean
+        head.bias.sub_(head.weight @ mean)
 
 
 def fit_classifier(
@@ -301,7 +301,7 @@ def fit_classifier(
         checkpoint=checkpoint,
         accelerator=accelerator,
     )
-    if module is head:
+    if module is head and isinstance(head, nn.Linear):
         undo_scale(head, mean, deviation)
     return Fit(
         history,
