@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test bench lint format review diff tune merge onnx why readme doctor lock clean
+.PHONY: help setup repro test bench lint format review diff tune ablation merge onnx why readme doctor lock clean
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -50,6 +50,10 @@ diff: $(INSTALLED)  ## Compare params, metrics and rows with a revision: make di
 tune: $(INSTALLED)  ## Search settings of an approach on validation: make tune APPROACH=lora ARGS="--trials 20"
 	@test -n "$(APPROACH)" || { echo "error: say which approach: make tune APPROACH=lora" >&2; exit 1; }
 	@$(BIN)/python -m tools.tune "$(APPROACH)" $(ARGS)
+
+ablation: $(INSTALLED)  ## Does augmentation help? Each recipe alone, none and all, on shares of the train rows (an hour)
+	@$(BIN)/dvc repro $(ARGS) ablation/dvc.yaml
+	@$(BIN)/python -m tests.test_augmentation_figures
 
 merge: $(INSTALLED)  ## Merge an adapter into its base, and say what that changed: make merge APPROACH=lora
 	@test -n "$(APPROACH)" || { echo "error: say which approach: make merge APPROACH=lora" >&2; exit 1; }

@@ -12,29 +12,17 @@ import time
 from pathlib import Path
 
 import polars as pl
-from pydantic import Field
-from transformers import AutoModel, AutoTokenizer
 
 from stages.lib.artifacts import output_folder, write_json, write_parquet
-from stages.lib.batches import tokenise
 from stages.lib.device import Compute, prepare_device
-from stages.lib.encoder import embed_rows
+from stages.lib.encoder import EmbedParams, embedded_texts
 from stages.lib.errors import run_stage
-from stages.lib.params import Params, load_params
+from stages.lib.params import load_params
 from stages.lib.progress import quiet_libraries
 
 RECORDS = Path("data/clean/records.parquet")
 OUTPUT = Path("data/embeddings")
 METRICS = Path("metrics/embed.json")
-
-
-class EmbedParams(Params):
-    """The `embed` section of `params.yaml`."""
-
-    model: str
-    max_length_tokens: int = Field(ge=4, le=8192)
-    batch_size: int = Field(ge=1, le=4096)
-    last_layers: int = Field(ge=1, le=1000)
 
 
 def main() -> None:
@@ -43,12 +31,9 @@ def main() -> None:
     device = prepare_device(load_params("compute", Compute), exact=True)
     quiet_libraries()
     table = pl.read_parquet(RECORDS, columns=["id", "text"])
-    tokenizer = AutoTokenizer.from_pretrained(params.model, local_files_only=True)
-    model = AutoModel.from_pretrained(params.model, local_files_only=True).to(device.device).eval()
 
     started = time.perf_counter()
-    rows = tokenise(tokenizer, table["text"].to_list(), params.max_length_tokens)
-    embedded = embed_rows(model, rows, params.batch_size, device, params.last_layers)
+    embedded, rows = embedded_texts(table["text"].to_list(), params, device)
     seconds = time.perf_counter() - started
 
     with output_folder(OUTPUT) as folder:

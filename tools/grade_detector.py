@@ -23,12 +23,11 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from transformers import AutoModel, AutoTokenizer
 
-from stages.embed import EmbedParams
 from stages.lib.artifacts import write_json
 from stages.lib.batches import tokenise
 from stages.lib.detector_grades import grades
 from stages.lib.device import Compute, Device, prepare_device
-from stages.lib.encoder import Embedded, embed_rows
+from stages.lib.encoder import Embedded, EmbedParams, embed_rows
 from stages.lib.errors import InputError, run_stage
 from stages.lib.label_error_detector import Detector, Rows, detect, numbered
 from stages.lib.label_noise import confusable_noise, uniform_noise

@@ -52,9 +52,17 @@ class TokenRows:
 
 def tokenise(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length_tokens: int) -> TokenRows:
     """Tokenise all texts at once, cut to `max_length_tokens`, special tokens included."""
-    encoded = tokenizer(
-        texts, truncation=True, max_length=max_length_tokens, return_attention_mask=False, return_token_type_ids=False
-    )["input_ids"]
+    # A tokenizer fails on no texts.
+    encoded = (
+        texts
+        and tokenizer(
+            texts,
+            truncation=True,
+            max_length=max_length_tokens,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )["input_ids"]
+    )
     lengths = np.array([len(row) for row in encoded], dtype=np.int64)
     flat = np.fromiter((token for row in encoded for token in row), dtype=np.int64, count=int(lengths.sum()))
     padding_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id

@@ -21,6 +21,7 @@ class Compute(Params):
     precision: Literal["auto", "float32", "bfloat16"]
     threads: int = Field(ge=1, le=1024)
     checkpoint_seconds: float = Field(ge=0)
+    backend: Literal["processes", "ray"]
 
 
 CLEARLY_FASTER = 1.3

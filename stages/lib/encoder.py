@@ -1,15 +1,28 @@
 """Frozen sentence embeddings: mean-pooled last hidden states, as Sentence-BERT (Reimers & Gurevych 2019, section 3)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedModel
+from pydantic import Field
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
-from stages.lib.batches import TokenRows, sorted_batches
+from stages.lib.batches import TokenRows, sorted_batches, tokenise
 from stages.lib.device import Device
+from stages.lib.params import Params
 from stages.lib.progress import progress
+
+
+class EmbedParams(Params):
+    """The `embed` section of `params.yaml`, shared by the stages that embed other texts as the rows were."""
+
+    model: str
+    max_length_tokens: int = Field(ge=4, le=8192)
+    batch_size: int = Field(ge=1, le=4096)
+    last_layers: int = Field(ge=1, le=1000)
 
 
 def mean_pooled(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -37,6 +50,14 @@ class Embedded:
 
     embeddings: NDArray[np.float32]
     layers: NDArray[np.float32]
+
+
+def embedded_texts(texts: Sequence[str], params: EmbedParams, device: Device) -> tuple[Embedded, TokenRows]:
+    """What the base encoder makes of texts, shape `(n,)`, and the tokens that it saw."""
+    tokenizer = AutoTokenizer.from_pretrained(params.model, local_files_only=True)
+    model: Any = AutoModel.from_pretrained(params.model, local_files_only=True)
+    rows = tokenise(tokenizer, list(texts), params.max_length_tokens)
+    return embed_rows(model.to(device.device).eval(), rows, params.batch_size, device, params.last_layers), rows
 
 
 @torch.inference_mode()

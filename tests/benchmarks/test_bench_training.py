@@ -57,7 +57,9 @@ def rows_of(path: Path, count: int) -> Rows:
 def ours(train: Rows, held_out: Rows) -> tuple[float, float, NDArray[np.int64]]:
     """Seconds of training and of inference, and the predictions."""
     device = prepare_device(
-        Compute(device="auto", precision="auto", threads=os.cpu_count() or 1, checkpoint_seconds=1e9)
+        Compute(
+            device="auto", precision="auto", threads=os.cpu_count() or 1, checkpoint_seconds=1e9, backend="processes"
+        )
     )
     params = Full(
         method="full",

@@ -6,7 +6,7 @@ from stages.lib.device import Compute, bfloat16_is_faster, prepare_device
 
 
 def compute(precision: str) -> Compute:
-    return Compute(device="cpu", precision=precision, threads=1, checkpoint_seconds=1.0)  # type: ignore[arg-type]
+    return Compute(device="cpu", precision=precision, threads=1, checkpoint_seconds=1.0, backend="processes")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("is_faster", [True, False])

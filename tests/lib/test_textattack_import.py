@@ -25,12 +25,14 @@ write_textattack_data(wordnet, scratch)
 import_textattack(scratch)
 assert dict(os.environ) == before
 
-from stages.lib.word_swaps import character_noise_augmenter, synonym_augmenter
+from stages.lib.character_noise import CharacterNoise
+from stages.lib.keyed_augmenter import KeyedAugmenter
+from stages.lib.wordnet_synonyms import WordNetSynonymSwap
 
 import flair
 assert flair.__spec__ is None, "the stand-in, not the package"
-print(synonym_augmenter(readable_wordnet(scratch), 1.0).augment("a movie")[0])
-print(character_noise_augmenter(1.0).augment("a movie")[0] != "a movie")
+print(KeyedAugmenter(WordNetSynonymSwap(readable_wordnet(scratch)), 1.0).augment("a movie")[0])
+print(KeyedAugmenter(CharacterNoise(("swap",)), 1.0).augment("a movie")[0] != "a movie")
 """
 
 

@@ -9,22 +9,31 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from stages import augment
+from stages.lib.device import Device
+from stages.lib.encoder import EmbedParams, embedded_texts
 from stages.lib.errors import InputError
-from stages.lib.near_duplicates import NearMatches
+from stages.lib.params import load_params
 from tests.mini_wordnet import write_mini_wordnet
 
 PARAMS = """
 seed: 7
+compute: {device: cpu, precision: float32, threads: 1, checkpoint_seconds: 600.0, backend: processes}
 clean:
   near_duplicates: {shingle_unit: character, shingle_size: 5, permutations: 128, min_jaccard: 0.8}
+semantic_duplicates: {min_cosine: 0.99999}
+embed: {model: encoder, max_length_tokens: 32, batch_size: 8, last_layers: 2}
 augment:
   wordnet: wordnet
   recipes:
     - {name: synonym, share_of_rows: 0.5, share_of_words: 0.2}
-    - {name: character_noise, share_of_rows: 0.4, share_of_words: 0.1}
+    - {name: character_noise, share_of_rows: 0.4, share_of_words: 0.1, kinds: [swap, delete, insert, keyboard]}
+  balance: 0.0
+  preserve: {min_cosine_to_parent: -1.0, probe_folds: 2, probe_l2_strength: 1.0}
   max_jaccard_to_held_out: 0.8
+  max_cosine_to_held_out: 1.0
   workers: 1
 """
 SUBJECTS = ["movie", "phone", "price", "problem", "screen", "battery", "account", "transfer"]
@@ -51,13 +60,15 @@ def rows(start: int, count: int) -> pl.DataFrame:
             "reference_label": pl.Series([None] * count, dtype=pl.String),
             "authenticity": pl.Series(["real"] * count, dtype=pl.String),
             "label_weight": pl.int_range(count, eager=True) / count,
+            "semantic_group": [f"r{i}" for i in range(start, start + count)],
         }
     )
 
 
 @pytest.fixture
-def repository_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def repository_copy(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    Path("encoder").symlink_to(tiny_encoder)
     Path("params.yaml").write_text(PARAMS, encoding="utf-8")
     write_mini_wordnet(Path("wordnet"))
     Path("data/label_errors").mkdir(parents=True)
@@ -69,6 +80,13 @@ def write_inputs(train: pl.DataFrame, validation: pl.DataFrame, test: pl.DataFra
     train.write_parquet("data/label_errors/train.parquet")
     validation.write_parquet("data/split/validation.parquet")
     test.write_parquet("data/split/test.parquet")
+    embed = load_params("embed", EmbedParams)
+    everything = pl.concat([train, validation, test])
+    embedded, _ = embedded_texts(everything["text"].to_list(), embed, Device(torch.device("cpu"), torch.float32))
+    Path("data/embeddings").mkdir(parents=True, exist_ok=True)
+    for name, vectors in (("embeddings", embedded.embeddings), ("layers", embedded.layers)):
+        column = pl.Series("embedding", vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))
+        everything.select("id", column).write_parquet(f"data/embeddings/{name}.parquet")
 
 
 def run(
@@ -94,7 +112,11 @@ def copies(**texts: tuple[str, str]) -> pl.DataFrame:
         [(id_, text, "good", parent, "synonym", 1) for id_, (parent, text) in texts.items()],
         schema=augment.COPIES_SCHEMA,
         orient="row",
-    )
+    ).with_columns(jaccard_to_held_out=0.0, cosine_to_held_out=0.0, cosine_to_parent=1.0, places_lost=0)
+
+
+def plan(train: pl.DataFrame, recipe: str, share: float, seed: int) -> pl.DataFrame:
+    return augment.plan_copies(train, recipe, pl.repeat(share, train.height, eager=True), seed)
 
 
 @pytest.mark.usefixtures("repository_copy")
@@ -133,7 +155,7 @@ def test_stage_adds_copies_of_train_rows_only() -> None:
     assert metrics["new_rows"] == sum(recipe["let_in"] for recipe in made.values()) == new.height
     reasons = metrics["removed"]
     assert isinstance(reasons, dict)
-    assert list(reasons) == ["identical_to_parent", "duplicate", "near_held_out"]
+    assert list(reasons) == list(augment.REASONS)
     assert metrics["rows_in"] == out.height + sum(reasons.values())
     assert removed.height == sum(reasons.values())
     assert isinstance(metrics["largest_jaccard_to_held_out"], float)
@@ -141,37 +163,126 @@ def test_stage_adds_copies_of_train_rows_only() -> None:
 
 def test_rows_are_chosen_by_a_keyed_draw() -> None:
     train = rows(0, 400)
-    chosen = set(augment.plan_copies(train, "synonym", 0.25, 7)["parent_id"])
+    chosen = set(plan(train, "synonym", 0.25, 7)["parent_id"])
     assert len(chosen) == pytest.approx(100, abs=30)
     # Half as many rows: the draw of those that are left stays.
-    fewer = set(augment.plan_copies(train.tail(200), "synonym", 0.25, 7)["parent_id"])
+    fewer = set(plan(train.tail(200), "synonym", 0.25, 7)["parent_id"])
     assert fewer == chosen & set(train.tail(200)["id"])
     # A larger share takes more rows and leaves none; another recipe or seed takes others.
-    assert chosen < set(augment.plan_copies(train, "synonym", 0.5, 7)["parent_id"])
-    assert chosen != set(augment.plan_copies(train, "character_noise", 0.25, 7)["parent_id"])
-    assert chosen != set(augment.plan_copies(train, "synonym", 0.25, 8)["parent_id"])
-    assert augment.plan_copies(train, "synonym", 1.0, 7).height == 400
+    assert chosen < set(plan(train, "synonym", 0.5, 7)["parent_id"])
+    assert chosen != set(plan(train, "character_noise", 0.25, 7)["parent_id"])
+    assert chosen != set(plan(train, "synonym", 0.25, 8)["parent_id"])
+    assert plan(train, "synonym", 1.0, 7).height == 400
 
 
 def test_copies_are_sifted_by_the_first_reason_that_fits() -> None:
-    train = pl.DataFrame({"id": ["a", "b"], "text": ["one", "two"]})
+    train = pl.DataFrame({"id": ["a", "b"], "text": ["one <URL>", "two"]})
     made = copies(
-        same=("a", "one"),
+        same=("a", "one <URL>"),
         other=("a", "two"),
-        new=("a", "three"),
-        again=("b", "three"),
+        new=("a", "three <URL>"),
+        again=("b", "three <URL>"),
+        lost=("a", "uno"),
         close=("b", "four"),
+        alike=("b", "vier"),
         far=("b", "5"),
+        astray=("b", "6"),
+        relabelled=("b", "7"),
     )
-    sifted = augment.sift_copies(made, train, pl.Series([0.9, 0.9, 0.0, 0.9, 0.8, 0.79]), 0.8)
+    made = made.with_columns(
+        jaccard_to_held_out=pl.Series([0.9, 0.9, 0.0, 0.9, 0.9, 0.8, 0.0, 0.79, 0.0, 0.0]),
+        cosine_to_held_out=pl.Series([None, 0.9, 0.1, 0.1, 0.1, 0.1, 0.9, 0.89, 0.1, 0.1]),
+        cosine_to_parent=pl.Series([None, 0.1, 0.7, 0.1, 0.1, 0.1, 0.1, 0.7, 0.69, 0.7]),
+        places_lost=pl.Series([None, 1, -1, 1, 1, 1, 1, 0, 1, 1]),
+    )
+    sifted = augment.sift_copies(made, train, 0.8, 0.9, 0.7)
     assert sifted.kept["id"].to_list() == ["new", "far"]
-    assert sifted.kept.columns == made.columns
-    assert sifted.removed.rows() == [
-        ("same", "identical_to_parent", "one", None),
-        ("other", "duplicate", "two", None),
-        ("again", "duplicate", "three", None),
-        ("close", "near_held_out", "four", None),
+    assert sifted.removed.select("id", "rule").rows() == [
+        ("same", "identical_to_parent"),
+        ("other", "duplicate"),
+        ("again", "duplicate"),
+        ("lost", "placeholder_changed"),
+        ("close", "near_held_out"),
+        ("alike", "near_held_out"),
+        ("astray", "meaning_changed"),
+        ("relabelled", "label_lost"),
     ]
+    assert sifted.removed["before"].to_list()[2:5] == ["three <URL>", "uno", "four"]
+
+
+def test_rarer_labels_get_more_copies() -> None:
+    labels = pl.Series("label", ["a"] * 80 + ["b"] * 20)
+    assert augment.copies_per_row(labels, 0.1, 0.2, 0.0).unique().to_list() == [0.1]
+    # 60 are lacking; each of two like recipes is to make 30 of 20 rows, beside its own share.
+    full = augment.copies_per_row(labels, 0.1, 0.2, 1.0)
+    assert (full[0], full[99]) == (pytest.approx(0.1), pytest.approx(1.6))
+    assert augment.copies_per_row(labels, 0.1, 0.2, 0.5)[99] == pytest.approx(0.85)
+    assert augment.copies_per_row(labels, 0.0, 0.0, 1.0).sum() == 0
+    rare = augment.copies_per_row(pl.Series("label", ["a"] * 1000 + ["b"]), 0.5, 0.5, 1.0)
+    assert rare[1000] == augment.MOST_COPIES
+
+
+def test_several_copies_of_a_row_have_ids_and_seeds_of_their_own() -> None:
+    train = rows(0, 3)
+    planned = augment.plan_copies(train, "synonym", pl.Series([0.0, 1.0, 3.0]), 7)
+    assert planned["id"].to_list() == ["r1~synonym", "r2~synonym", "r2~synonym~2", "r2~synonym~3"]
+    assert planned["seed"].n_unique() == 4
+    # The first copy of a row is the same, however many there are.
+    assert augment.plan_copies(train, "synonym", pl.Series([1.0, 1.0, 1.0]), 7)["seed"][2] == planned["seed"][1]
+
+
+@pytest.mark.usefixtures("repository_copy")
+def test_balance_raises_the_rare_label() -> None:
+    change_params("balance: 0.0", "balance: 1.0")
+    train = rows(0, 60).with_columns(label=pl.when(pl.int_range(60) < 8).then(pl.lit("good")).otherwise(pl.lit("bad")))
+    out, _, metrics = run(train, rows(100, 10), rows(200, 10))
+    per_label = metrics["rows_per_label"]
+    assert isinstance(per_label, dict)
+    assert per_label["good"] > 0.5 * per_label["bad"]
+    assert out.filter(pl.col("parent_id").is_not_null() & (pl.col("label") == "good"))["parent_id"].n_unique() <= 8
+
+
+@pytest.mark.usefixtures("repository_copy")
+def test_copies_that_stray_from_their_parent_are_removed_and_counted() -> None:
+    change_params("min_cosine_to_parent: -1.0", "min_cosine_to_parent: 0.999")
+    _, removed, metrics = run(rows(0, 60), rows(100, 10), rows(200, 10))
+    recipes = metrics["per_recipe"]
+    assert isinstance(recipes, dict)
+    assert sum(of_recipe["meaning_changed"] for of_recipe in recipes.values()) > 0
+    for of_recipe in recipes.values():
+        assert of_recipe["made"] == of_recipe["let_in"] + sum(of_recipe[reason] for reason in augment.REASONS)
+    assert removed.filter(pl.col("rule") == "meaning_changed").height > 0
+
+
+@pytest.mark.usefixtures("repository_copy")
+def test_pairs_to_read() -> None:
+    out, _, _ = run(rows(0, 60), rows(100, 10), rows(200, 10))
+    pairs = pl.read_csv("data/augmented/pairs.csv")
+    assert pairs.columns == ["recipe", "label", "parent_id", "before", "after", "cosine"]
+    assert pairs.height == out["recipe"].count()
+    assert (pairs["before"] != pairs["after"]).all()
+    assert set(pairs["recipe"]) == {"synonym", "character_noise"}
+
+
+@pytest.mark.usefixtures("repository_copy")
+def test_a_train_row_that_says_what_a_held_out_row_says_is_an_error() -> None:
+    # The same tokens to an encoder that knows no capitals, and few characters in common.
+    test = rows(200, 5)
+    said = "aaa bbb ccc ddd eee fff ggg hhh"
+    leaked = rows(0, 20).with_columns(text=pl.when(pl.col("id") == "r4").then(pl.lit(said)).otherwise(pl.col("text")))
+    test = test.with_columns(text=pl.when(pl.col("id") == "r202").then(pl.lit(said[::-1])).otherwise(pl.col("text")))
+    change_params("semantic_duplicates: {min_cosine: 0.99999}", "semantic_duplicates: {min_cosine: 0.5}")
+    text = (
+        Path("params.yaml")
+        .read_text(encoding="utf-8")
+        .replace("max_cosine_to_held_out: 1.0", "max_cosine_to_held_out: 0.5")
+    )
+    Path("params.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r"near-duplicates of validation or test rows; .*have a cosine of embeddings of"
+    ):
+        run(leaked, rows(100, 5), test)
+    assert not Path("data/augmented").exists()
 
 
 @pytest.mark.usefixtures("repository_copy")
@@ -206,14 +317,13 @@ def test_a_train_row_near_a_held_out_row_is_an_error() -> None:
 
 def test_no_leakage_passes() -> None:
     train, held_out = rows(0, 2), rows(2, 2)
-    closest = NearMatches(np.array([0.79, 0.0]), np.array([1, -1]))
-    augment.refuse_leakage(train, held_out, closest, 0.8)
-    augment.refuse_leakage(train.clear(), held_out, NearMatches(np.zeros(0), np.zeros(0, dtype=np.int64)), 0.8)
+    augment.refuse_leakage(train, held_out, np.array([0.79, 0.0]), np.array([1, -1]), 0.8, "cosine")
+    augment.refuse_leakage(train.clear(), held_out, np.zeros(0), np.zeros(0, dtype=np.int64), 0.8, "cosine")
 
 
 @pytest.mark.usefixtures("repository_copy")
 def test_no_recipe_leaves_the_rows_as_they_are() -> None:
-    recipes = PARAMS[PARAMS.index("  recipes:") : PARAMS.index("  max_jaccard")]
+    recipes = PARAMS[PARAMS.index("  recipes:") : PARAMS.index("  balance")]
     change_params(recipes, "  recipes: []\n")
     out, removed, metrics = run(rows(0, 12), rows(100, 5), rows(200, 5))
     assert (out.height, removed.height) == (12, 0)
@@ -232,8 +342,34 @@ def test_ids_that_copies_would_repeat_are_refused() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("name: synonym", "name: translate", r"augment\.recipes\.0\.name` = 'translate'.*synonym"),
-        ("name: synonym", "name: character_noise", "a recipe is named twice"),
+        (
+            "name: synonym",
+            "name: translate",
+            r"augment\.recipes\.0` = .*'translate'.*no such recipe; there are synonym",
+        ),
+        (
+            "{name: synonym, share_of_rows: 0.5, share_of_words: 0.2}",
+            "{name: character_noise, share_of_rows: 0.5, share_of_words: 0.2, kinds: [swap]}",
+            "a recipe is named twice",
+        ),
+        ("kinds: [swap, delete", "kinds: [swap, erase", r"recipes\.1\.character_noise\.kinds\.1` = 'erase'"),
+        (
+            "{name: synonym, share_of_rows: 0.5, share_of_words: 0.2}",
+            "{name: reorder, share_of_rows: 0.5, share_of_words: 0.2}",
+            r"share_of_words` = 0\.2 is not a known key",
+        ),
+        (
+            "{name: synonym, ",
+            "{name: synonym, transformation: textattack.transformations.WordDeletion, arguments: {}, ",
+            "`synonym` is the name of a built-in recipe",
+        ),
+        (
+            "{name: synonym, share_of_rows: 0.5, share_of_words: 0.2}",
+            "{name: masked_lm, share_of_rows: 0.5, share_of_words: 0.2, model: models/base/bert, candidates: 5,"
+            " batch_size: 8, max_length_tokens: 32}",
+            r"masked_lm needs a model in models/base/bert, and there is none .*fetch\.assets",
+        ),
+        ("backend: processes", "backend: spark", r"compute\.backend` = 'spark'"),
         ("share_of_rows: 0.5", "share_of_rows: 1.5", r"share_of_rows` = 1\.5"),
         ("workers: 1", "workers: 0", r"augment\.workers` = 0"),
         ("wordnet: wordnet", "wordnet: elsewhere", r"elsewhere/data\.noun: no such file"),
@@ -247,11 +383,17 @@ def test_bad_params(old: str, new: str, message: str) -> None:
 
 
 @pytest.mark.usefixtures("repository_copy")
-def test_same_bytes_for_any_hash_seed_and_number_of_workers(repository: Path) -> None:
+def test_same_bytes_for_any_hash_seed_and_number_of_workers(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def bytes_written() -> str:
         return digest(b"".join(file.read_bytes() for file in sorted(Path("data/augmented").iterdir())))
 
-    # Two chunks of each recipe; this process has a hash seed of its own.
+    # Two chunks of the slow recipe, with a chunk size of 50; this process has a hash seed of its own.
+    slow = "{name: deleted, share_of_rows: 0.5, share_of_words: 0.2, transformation: XX, arguments: {}}"
+    slow = slow.replace("XX", "textattack.transformations.WordSwapWordNet")
+    monkeypatch.setattr(
+        sys.modules[__name__], "PARAMS", PARAMS.replace("  balance: 0.0", f"    - {slow}\n  balance: 0.0")
+    )
+    Path("params.yaml").write_text(PARAMS, encoding="utf-8")
     run(rows(0, 200), rows(300, 10), rows(400, 10))
     one_worker = bytes_written()
     change_params("workers: 1", "workers: 2")

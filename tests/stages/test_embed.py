@@ -18,7 +18,13 @@ TEXTS = ["good card", "the bank is awful today", "x", "money " * 40, "card"]
 def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     params = {
-        "compute": {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0},
+        "compute": {
+            "device": "cpu",
+            "precision": "float32",
+            "threads": 1,
+            "checkpoint_seconds": 600.0,
+            "backend": "processes",
+        },
         "embed": {"model": str(tiny_encoder), "max_length_tokens": 16, "batch_size": 2, "last_layers": 5},
     }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))

@@ -27,7 +27,7 @@ from stages.lib.device import Compute, prepare_device
 from stages.lib.errors import InputError
 from stages.lib.training import learning_rate_factor
 
-COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0}
+COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0, "backend": "processes"}
 TRAINING = {
     "pooling": "mean",
     "seeds": [0],

@@ -16,7 +16,7 @@ from stages.lib.errors import InputError
 
 PARAMS = """
 seed: 7
-compute: {device: cpu, precision: float32, threads: 1, checkpoint_seconds: 600.0}
+compute: {device: cpu, precision: float32, threads: 1, checkpoint_seconds: 600.0, backend: processes}
 label_errors:
   folds: 5
   models:

@@ -12,7 +12,7 @@ from stages.lib.baselines import save_baseline, tfidf
 from stages.lib.errors import InputError
 
 PARAMS = """
-compute: {device: cpu, precision: float32, threads: 1, checkpoint_seconds: 600.0}
+compute: {device: cpu, precision: float32, threads: 1, checkpoint_seconds: 600.0, backend: processes}
 label_errors: {action: drop}
 review_queue: {approach: tfidf, rows: 10, neighbours: 2, min_confidence: 0.5, batch_size: 8}
 """

@@ -11,7 +11,7 @@ from stages import semantic_duplicates
 from stages.lib.errors import InputError
 
 PARAMS = """
-compute: {device: cpu, precision: float32, threads: 1, checkpoint_seconds: 600.0}
+compute: {device: cpu, precision: float32, threads: 1, checkpoint_seconds: 600.0, backend: processes}
 semantic_duplicates: {min_cosine: 0.95, action: group}
 """
 # Degrees: a, c, d within 10 of one another; f and g too; b and e alone.

@@ -18,7 +18,13 @@ pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
 @pytest.fixture
 def models(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    compute = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0}
+    compute = {
+        "device": "cpu",
+        "precision": "float32",
+        "threads": 1,
+        "checkpoint_seconds": 600.0,
+        "backend": "processes",
+    }
     Path("params.yaml").write_text(yaml.safe_dump({"compute": compute}))
     Path("data/split").mkdir(parents=True)
     texts = ["good card", "the bank is awful today, and the app is slow", "x", "love my app"]

@@ -22,7 +22,13 @@ def models(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) 
     """Adapters that change something, a plain model, and a test split."""
     monkeypatch.chdir(tmp_path)
     params = {
-        "compute": {"device": "cpu", "precision": "auto", "threads": 1, "checkpoint_seconds": 600.0},
+        "compute": {
+            "device": "cpu",
+            "precision": "auto",
+            "threads": 1,
+            "checkpoint_seconds": 600.0,
+            "backend": "processes",
+        },
         "evaluate": {"batch_size": 2, "bootstrap_samples": 100, "calibration_bins": 10},
     }
     Path("params.yaml").write_text(yaml.safe_dump(params))
