@@ -24,14 +24,14 @@ from pydantic import Field
 
 from stages.lib.artifacts import output_folder, write_json, write_parquet, write_text
 from stages.lib.device import Compute, prepare_device
-from stages.lib.errors import InputError, run_stage
+from stages.lib.errors import run_stage
 from stages.lib.params import Params, load_params
 from stages.lib.predictions import SKIPPED_FILE, Predicted, predict, seed_folders
 from stages.lib.progress import quiet_libraries
 from stages.lib.randomness import generator
 from stages.lib.statistics import bootstrap_scores, class_scores, weighted_scores
+from stages.lib.target_labels import read_test_rows, target_numbers
 
-TEST = Path("data/split/test.parquet")
 MODELS = Path("models/finetuned")
 OUTPUT = Path("data/predictions")
 METRICS = Path("metrics/evaluate")
@@ -44,25 +44,6 @@ class EvaluateParams(Params):
     batch_size: int = Field(ge=1, le=4096)
     bootstrap_samples: int = Field(ge=100, le=1_000_000)
     calibration_bins: int = Field(ge=2, le=1000)
-
-
-def target_numbers(test: pl.DataFrame, labels: list[str]) -> NDArray[np.int64]:
-    """The class of each test row, shape `(rows,)`.
-
-    Raises:
-        InputError: the table is empty, or a label is not one that the model knows.
-    """
-    if test.is_empty():
-        raise InputError(f"{TEST}: no rows; raise `split.test_fraction` or add data")
-    unknown = test.filter(~pl.col("target_label").is_in(labels))
-    if unknown.height:
-        row = unknown.row(0, named=True)
-        raise InputError(
-            f"{TEST}: row {row['id']} has the label {row['target_label']!r}, which the model does not know; "
-            f"it knows {', '.join(labels)}"
-        )
-    number = {label: index for index, label in enumerate(labels)}
-    return np.array([number[label] for label in test["target_label"]], dtype=np.int64)
 
 
 def seed_scores(targets: NDArray[np.int64], said: Predicted, calibration_bins: int) -> dict[str, float]:
@@ -97,7 +78,7 @@ def main() -> None:
     device = prepare_device(load_params("compute", Compute))
     quiet_libraries()
 
-    test = pl.read_parquet(TEST).with_columns(target_label=pl.coalesce("reference_label", "label"))
+    test = read_test_rows()
     folders = seed_folders(MODELS / approach)
     texts = test["text"].to_list()
     said = [predict(folder, texts, params.batch_size, device, "evaluate") for folder in folders.values()]

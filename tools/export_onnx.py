@@ -24,7 +24,8 @@ from stages.lib.device import Compute, Device, prepare_device
 from stages.lib.errors import InputError, run_stage
 from stages.lib.params import load_params
 from stages.lib.progress import quiet_libraries
-from tools.merge import MODELS, TEST, merged
+from stages.lib.target_labels import TEST
+from tools.merge import MODELS, merged
 
 EXPORTED = Path("models/onnx")
 MAX_DIFFERENCE = 1e-3

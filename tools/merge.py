@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from stages.evaluate import EvaluateParams, target_numbers
+from stages.evaluate import EvaluateParams
 from stages.lib.artifacts import output_folder, write_json
 from stages.lib.batches import tokenise
 from stages.lib.classifier import (
@@ -35,10 +34,10 @@ from stages.lib.params import load_params
 from stages.lib.predictions import SKIPPED_FILE
 from stages.lib.progress import quiet_libraries
 from stages.lib.statistics import macro_f1
+from stages.lib.target_labels import TEST, read_test_rows, target_numbers
 
 MODELS = Path("models/finetuned")
 MERGED = Path("models/merged")
-TEST = Path("data/split/test.parquet")
 
 
 def merged(folder: Path) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
@@ -89,7 +88,7 @@ def main() -> None:
     batch_size = load_params("evaluate", EvaluateParams).batch_size
     device = prepare_device(load_params("compute", Compute), exact=True)
     quiet_libraries()
-    test = pl.read_parquet(TEST).with_columns(target_label=pl.coalesce("reference_label", "label"))
+    test = read_test_rows()
     texts = test["text"].to_list()
 
     model, tokenizer, labels = load_classifier(folder, device.device)

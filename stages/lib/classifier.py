@@ -218,7 +218,7 @@ def load_classifier(
 
 @torch.inference_mode()
 def predict_logits(
-    model: torch.nn.Module, rows: TokenRows, classes: int, batch_size: int, device: Device, what: str
+    model: torch.nn.Module, rows: TokenRows, classes: int, batch_size: int, device: Device, what: str | None
 ) -> NDArray[np.float32]:
     """Logits of all rows, in their order.
 
@@ -228,14 +228,14 @@ def predict_logits(
         classes: number of classes, `k`.
         batch_size: texts in a forward pass.
         device: where and in which precision to run.
-        what: name of the work, for the progress report.
+        what: name of the work, for the progress report; None: no report.
 
     Returns:
         Shape `(rows, k)`.
     """
     logits = np.zeros((len(rows), classes), dtype=np.float32)
     batches = sorted_batches(rows.lengths, batch_size)
-    for batch in progress(batches, what, total=len(batches), unit="batch"):
+    for batch in batches if what is None else progress(batches, what, total=len(batches), unit="batch"):
         ids, mask = (tensor.to(device.device) for tensor in rows.padded(batch))
         with device.autocast():
             logits[batch] = model(input_ids=ids, attention_mask=mask).logits.float().cpu().numpy()

@@ -1,6 +1,7 @@
 """What a model that `finetune` saved, of whatever kind, says of texts."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,11 @@ from stages.lib.device import Device
 SEEDS_FILE = "seeds.json"
 SKIPPED_FILE = "left_out.txt"
 """Stands in the place of a model that this machine cannot fit, and says why."""
+
+
+Predictor = Callable[[list[str], int, str | None], NDArray[np.float64]]
+"""Texts, texts in a forward pass, and the name of the work for the progress report (None: no report) → probabilities,
+shape `(texts, k)`. There has to be a text."""
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -50,6 +56,33 @@ def seed_folders(folder: Path) -> dict[str, Path]:
     return {str(seed): folder / f"seed_{seed}" if number else folder for number, seed in enumerate(seeds)}
 
 
+def load_predictor(folder: Path, device: Device) -> tuple[Predictor, list[str]]:
+    """The model in a folder, ready to be asked again and again, and the labels of its columns.
+
+    Args:
+        folder: of a baseline, a classifier or an adapter.
+        device: where and in which precision to run.
+    """
+    if (folder / MODEL_FILE).is_file():
+        baseline = load_baseline(folder)
+        labels = [str(label) for label in baseline.classes_]
+
+        def said_by_baseline(texts: list[str], batch_size: int, what: str | None) -> NDArray[np.float64]:
+            return baseline_probabilities(baseline, texts, labels)
+
+        return said_by_baseline, labels
+
+    model, tokenizer, labels = load_classifier(folder, device.device)
+    if not (folder / QUANTISATION_FILE).is_file():
+        model = model.to(device.device)
+
+    def said_by_classifier(texts: list[str], batch_size: int, what: str | None) -> NDArray[np.float64]:
+        rows = tokenise(tokenizer, texts, tokenizer.model_max_length)
+        return softmax(predict_logits(model, rows, len(labels), batch_size, device, what))
+
+    return said_by_classifier, labels
+
+
 def predict(folder: Path, texts: list[str], batch_size: int, device: Device, what: str) -> Predicted:
     """What the model in a folder says.
 
@@ -60,16 +93,7 @@ def predict(folder: Path, texts: list[str], batch_size: int, device: Device, wha
         device: where and in which precision to run.
         what: name of the work, for the progress report.
     """
-    if (folder / MODEL_FILE).is_file():
-        baseline = load_baseline(folder)
-        labels = [str(label) for label in baseline.classes_]
-        started = time.perf_counter()
-        probabilities = baseline_probabilities(baseline, texts, labels)
-    else:
-        model, tokenizer, labels = load_classifier(folder, device.device)
-        if not (folder / QUANTISATION_FILE).is_file():
-            model = model.to(device.device)
-        started = time.perf_counter()
-        rows = tokenise(tokenizer, texts, tokenizer.model_max_length)
-        probabilities = softmax(predict_logits(model, rows, len(labels), batch_size, device, what))
+    predictor, labels = load_predictor(folder, device)
+    started = time.perf_counter()
+    probabilities = predictor(texts, batch_size, what)
     return Predicted(probabilities, labels, time.perf_counter() - started)

@@ -31,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from spacy.training import Example
 
     spacy.util.fix_random_seed(0)
-    draws = random.Random(0)  # noqa: S311
+    draws = random.Random(0)
     pipeline = spacy.blank("en")
     recogniser = pipeline.add_pipe("ner")
     recogniser.add_label("PERSON")
