@@ -188,11 +188,14 @@ def backend_of_workers(compute: Compute) -> AbstractContextManager[object]:
     if compute.backend == "processes":
         return nullcontext()
     try:
+        import ray
         from ray.util.joblib import register_ray
     except ImportError as error:
         raise InputError(
             "params.yaml: `compute.backend` = 'ray', but there is no package ray: `.venv/bin/pip install -e '.[ray]'`"
         ) from error
+    # The cluster of RAY_ADDRESS, or one that is started here and ends with this process.
+    ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
     register_ray()
     context: AbstractContextManager[object] = joblib.parallel_config(backend="ray")
     return context

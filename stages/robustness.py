@@ -1,17 +1,17 @@
-"""Whether the model of an approach stays right when the words of a test row change and its meaning does not.
+"""Whether what an approach learnt still holds where a test row says the same in other words, or mistyped.
 
-`python -m stages.robustness <approach>`. Two questions to the first seed's model, neither of which decides anything:
+`python -m stages.robustness <approach>`. Asks the first seed's model two questions, and decides nothing:
 
-1. Perturbations: how far does its accuracy fall when every test row is altered blindly? A recipe alters
-   `share_of_words` of a row's words, at least one, and leaves a row without a word that it may alter as it is. A row's
-   altered text depends on the row, the recipe and the project seed alone: every approach is asked about the same texts.
-   Differences are paired, row by row, and their intervals come from a bootstrap over the rows.
-2. Attacks: how often can it be misled on purpose, within `query_budget` questions? TextAttack searches each of
-   `attacked_rows` test rows that the model gets right for an alteration that changes its answer; rows that it gets
-   wrong are `skipped`. Every approach is attacked on the same rows. `accuracy_under_attack` is the share of all of them
-   that the model gets right and keeps right.
+1. Perturbations: how far do its scores fall when the test rows are altered blindly? A recipe alters `share_of_words` of
+   a row's words, at least one; a row without a word that it may alter stays as it is. The altered text depends on the
+   row, the recipe and the project seed alone, so every approach is asked about the same texts. Differences are paired,
+   row by row; their intervals come from a bootstrap over the rows.
+2. Attacks: how often can it be misled on purpose? Of the test rows `attacked_rows` are drawn, the same for every
+   approach. For each that the model gets right, TextAttack looks for an alteration that changes the answer, and may ask
+   the model about `query_budget` texts; the others are `skipped`. `accuracy_under_attack` is the share of the drawn
+   rows that the model gets right and keeps right.
 
-An attack that does not succeed within the budget proves nothing: a longer search, or another attack, may.
+That an attack fails proves nothing: one with a larger budget, or of another kind, may succeed.
 
 An approach that was left out, since this machine cannot fit it, has no figures: the reason stands in their place.
 

@@ -431,7 +431,7 @@ def commit_of(base: str) -> str:
 def approach_of(key: Key) -> str | None:
     """The approach that a metric is of, None for the metric of another stage."""
     stage, _, approach = key[0].partition("/")
-    return approach if stage in ("finetune", "evaluate") else None
+    return approach if stage in ("finetune", "evaluate", "robustness") else None
 
 
 def parsed(files: dict[str, str | None]) -> Tree:

@@ -1,0 +1,317 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+from pydantic import TypeAdapter
+
+from stages import evaluate, finetune, robustness
+from stages.lib.artifacts import read_json
+from stages.lib.device import Compute, prepare_device
+from stages.lib.errors import InputError
+from stages.lib.predictions import load_predictor, predict
+from stages.lib.randomness import generator
+from stages.lib.recipes import AnyRecipe
+from stages.lib.textattack_import import write_textattack_data
+from tests.mini_wordnet import write_mini_wordnet
+
+# TextAttack's, of its own logging.
+pytestmark = pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated")
+
+COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0, "backend": "processes"}
+FULL = {
+    "method": "full",
+    "pooling": "mean",
+    "seeds": [0, 5],
+    "max_length_tokens": 32,
+    "max_epochs": 3,
+    "patience_epochs": 3,
+    "batch_size": 16,
+    "accumulation_steps": 1,
+    "learning_rate": 0.005,
+    "head_learning_rate": 0.02,
+    "weight_decay": 0.01,
+    "warmup_fraction": 0.1,
+    "max_gradient_norm": 1.0,
+    "label_smoothing": 0.0,
+    "class_weights": "none",
+    "gradient_checkpointing": False,
+    "compile": False,
+}
+ROBUSTNESS: dict[str, Any] = {
+    "recipes": [
+        {"name": "synonym", "share_of_rows": 1.0, "share_of_words": 0.2},
+        {"name": "character_noise", "share_of_rows": 1.0, "share_of_words": 0.2, "kinds": ["swap", "keyboard"]},
+    ],
+    "attacked_rows": 8,
+    "query_budget": 30,
+    "batch_size": 8,
+    "bootstrap_samples": 100,
+}
+TEXTS = {
+    "negative": ["an awful movie", "hate the slow phone", "a broken card"],
+    "positive": ["a great movie", "love my cheap phone", "really happy, card works"],
+}
+
+
+def table(count: int, prefix: str) -> pl.DataFrame:
+    """Rows of two labels in turn, every second with placeholders; each fifth given label is wrong."""
+    random = np.random.default_rng(1)
+    rows = []
+    for index in range(count):
+        label = ("negative", "positive")[index % 2]
+        text = f"{random.choice(TEXTS[label])} {random.choice(['today', 'now', 'account', 'money'])}"
+        text += (" <URL> ask <EMAIL>", "")[index // 2 % 2]
+        given = ("positive", "negative")[index % 2] if index % 5 == 0 else label
+        rows.append((f"{prefix}{index}", text, given if prefix == "t" else label, label if index % 5 == 0 else None))
+    return pl.DataFrame(rows, schema=["id", "text", "label", "reference_label"], orient="row")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Data, params, WordNet and the tiny encoder, laid out as the pipeline does; the current folder."""
+    monkeypatch.chdir(tmp_path)
+    params = {
+        "seed": 3,
+        "compute": COMPUTE,
+        "finetune": {
+            "majority": {"method": "majority"},
+            "tfidf": {"method": "tfidf", "max_word_ngram": 1, "min_document_frequency": 1, "l2_strength": 3.0},
+            "full": FULL | {"model": str(tiny_encoder)},
+        },
+        "augment": {"wordnet": "wordnet"},
+        "evaluate": {"batch_size": 8, "bootstrap_samples": 100, "calibration_bins": 10},
+        "robustness": ROBUSTNESS,
+    }
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    write_mini_wordnet(Path("wordnet"))
+    for folder in ("data/augmented", "data/split"):
+        Path(folder).mkdir(parents=True)
+    table(96, "a").drop("reference_label").write_parquet("data/augmented/train.parquet")
+    table(24, "v").write_parquet("data/split/validation.parquet")
+    table(40, "t").write_parquet("data/split/test.parquet")
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, stage: Any, approach: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["stage", approach])
+    stage.main()
+
+
+def change(**settings: Any) -> None:
+    """Other settings in the section."""
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["robustness"] |= settings
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
+def written(approach: str) -> bytes:
+    table = Path(f"data/robustness/{approach}/attacks.parquet").read_bytes()
+    return table + Path(f"metrics/robustness/{approach}.json").read_bytes()
+
+
+@pytest.mark.parametrize("approach", ["tfidf", "full"])
+def test_a_model_is_perturbed_and_attacked(workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str) -> None:
+    run(monkeypatch, finetune, approach)
+    run(monkeypatch, evaluate, approach)
+    run(monkeypatch, robustness, approach)
+    metrics = read_json(f"metrics/robustness/{approach}.json")
+    assert metrics["rows"] == 40
+
+    # As `evaluate` has it, of the first seed's model.
+    scores = next(iter(read_json(f"metrics/evaluate/{approach}.json")["per_seed"].values()))
+    assert list(metrics["perturbations"]) == ["synonym", "character_noise"]
+    for of_recipe in metrics["perturbations"].values():
+        assert 0 < of_recipe["rows_changed_share"] <= 1
+        for name in ("accuracy", "macro_f1"):
+            before, after, difference = (of_recipe[f"{name}_{of}"] for of in ("before", "after", "difference"))
+            assert before == pytest.approx(scores[name], abs=1e-5)
+            assert difference == pytest.approx(after - before, abs=2e-6)
+            assert of_recipe[f"{name}_difference_ci95_low"] <= difference <= of_recipe[f"{name}_difference_ci95_high"]
+
+    ended = pl.read_parquet(f"data/robustness/{approach}/attacks.parquet")
+    assert ended.schema == robustness.ATTACKS_SCHEMA
+    test = pl.read_parquet("data/split/test.parquet").with_columns(truth=pl.coalesce("reference_label", "label"))
+    predictions = pl.read_parquet(f"data/predictions/{approach}/predictions.parquet").select("id", "predicted_label")
+    rows = ended.join(test, on="id", how="left", maintain_order="left").join(predictions, on="id", how="left")
+    assert rows["before"].equals(rows["text"])
+    assert rows["label"].equals(rows["truth"])
+    assert ((rows["predicted_label"] != rows["label"]) == (rows["result"] == "skipped")).all()
+    assert (ended["queries"] <= 30).all()
+    skipped = ended.filter(pl.col("result") == "skipped")
+    assert skipped["after"].null_count() == skipped.height
+    for before, after in ended.filter(pl.col("result") != "skipped").select("before", "after").iter_rows():
+        assert re.findall(r"<\w+>", after) == re.findall(r"<\w+>", before)
+
+    assert list(metrics["attacks"]) == ["deep_word_bug", "wordnet"]
+    for name, figures in metrics["attacks"].items():
+        of_one = ended.filter(pl.col("attack") == name)
+        counts = of_one["result"].value_counts().rows()
+        count = {"succeeded": 0, "failed": 0, "skipped": 0} | dict(counts)
+        assert figures["rows"] == of_one.height == of_one["id"].n_unique() == 8
+        assert figures["attacked"] == count["succeeded"] + count["failed"] > 0
+        assert figures["succeeded"] == count["succeeded"] <= figures["alterable"] <= figures["attacked"]
+        assert figures["success_rate"] == pytest.approx(count["succeeded"] / figures["attacked"], abs=1e-6)
+        assert (
+            0 <= figures["success_rate_ci95_low"] <= figures["success_rate"] <= figures["success_rate_ci95_high"] <= 1
+        )
+        assert figures["accuracy_under_attack"] == pytest.approx(count["failed"] / 8)
+        assert (figures["changed_words_share"] is None) == (count["succeeded"] == 0)
+        assert 1 <= figures["queries_per_attack"] <= 30
+    # Asked again, the model is misled as the attack says.
+    misled = ended.filter(pl.col("result") == "succeeded")
+    assert misled.height
+    device = prepare_device(Compute.model_validate(COMPUTE))
+    said = predict(Path("models/finetuned") / approach, misled["after"].to_list(), 8, device, "test")
+    answers = [said.labels[index] for index in said.probabilities.argmax(axis=1)]
+    assert all(answer != label for answer, label in zip(answers, misled["label"], strict=True))
+
+
+def test_a_predictor_says_what_predict_says(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(monkeypatch, finetune, "full")
+    texts = table(20, "t")["text"].to_list()
+    device = prepare_device(Compute.model_validate(COMPUTE))
+    predictor, labels = load_predictor(Path("models/finetuned/full"), device)
+    said = predict(Path("models/finetuned/full"), texts, 8, device, "test")
+    assert labels == said.labels
+    np.testing.assert_array_equal(predictor(texts, 8, None), said.probabilities)
+    one_by_one = np.concatenate([predictor([text], 8, None) for text in texts])
+    np.testing.assert_allclose(one_by_one, said.probabilities, atol=1e-6)
+
+
+def test_the_majority_class_cannot_be_misled(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(monkeypatch, finetune, "majority")
+    run(monkeypatch, robustness, "majority")
+    metrics = read_json("metrics/robustness/majority.json")
+    for of_recipe in metrics["perturbations"].values():
+        assert [value for name, value in of_recipe.items() if "difference" in name] == [0.0] * 6
+    assert {figures["succeeded"] for figures in metrics["attacks"].values()} == {0}
+    assert {figures["changed_words_share"] for figures in metrics["attacks"].values()} == {None}
+
+
+def test_rows_that_are_all_wrong_leave_nothing_to_attack(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(monkeypatch, finetune, "tfidf")
+    turned = {"negative": "positive", "positive": "negative"}
+    test = table(40, "t").with_columns(
+        label=pl.coalesce("reference_label", "label").replace(turned), reference_label=pl.lit(None, pl.String)
+    )
+    test.write_parquet("data/split/test.parquet")
+    change(recipes=[])
+    run(monkeypatch, robustness, "tfidf")
+    metrics = read_json("metrics/robustness/tfidf.json")
+    assert metrics["perturbations"] == {}
+    for figures in metrics["attacks"].values():
+        assert (figures["rows"], figures["attacked"], figures["accuracy_under_attack"]) == (8, 0, 0.0)
+        assert figures["success_rate"] is None is figures["success_rate_ci95_low"] is figures["queries_per_attack"]
+
+
+def test_differences_are_paired() -> None:
+    targets = np.arange(200) % 2
+    before = np.where(np.arange(200)[:, None] % 4 < 2, np.eye(2)[targets], 0.5 + 0.1 * np.eye(2)[1 - targets])
+    same = robustness.perturbation_scores(targets, before, before, 200, generator(1, "test"))
+    # The rows differ much; what was done to them makes no difference.
+    assert same["accuracy_difference_ci95_low"] == same["accuracy_difference_ci95_high"] == 0.0
+    after = before.copy()
+    after[:8] = after[:8, ::-1]
+    # Of the first eight rows, four were right and now are wrong, and four the other way round.
+    moved = robustness.perturbation_scores(targets, before, after, 200, generator(1, "test"))
+    assert moved["accuracy_difference"] == pytest.approx(0)
+    assert moved["accuracy_difference_ci95_low"] == pytest.approx(-2 * np.sqrt(8) / 200, abs=0.012)
+    assert moved["accuracy_difference_ci95_high"] == pytest.approx(2 * np.sqrt(8) / 200, abs=0.012)
+
+
+def test_rows_are_drawn_by_their_ids() -> None:
+    rows = table(60, "t")
+    drawn = robustness.drawn_rows(rows, 20, 3)
+    assert drawn.height == 20
+    assert set(robustness.drawn_rows(rows.reverse(), 20, 3)["id"]) == set(drawn["id"])
+    assert set(robustness.drawn_rows(rows, 10, 3)["id"]) < set(drawn["id"])
+    assert set(robustness.drawn_rows(rows, 20, 4)["id"]) != set(drawn["id"])
+    assert robustness.drawn_rows(rows, 100, 3).equals(rows)
+
+
+def test_a_row_is_altered_whatever_the_others_are(workspace: Path, tmp_path: Path) -> None:
+    write_textattack_data(Path("wordnet"), tmp_path / "scratch")
+    rows = table(60, "t")
+    device = prepare_device(Compute.model_validate(COMPUTE))
+    for block in ROBUSTNESS["recipes"]:
+        recipe = TypeAdapter(AnyRecipe).validate_python(block)
+        altered = robustness.altered_texts(rows, recipe, 3, tmp_path / "scratch", device)
+        assert robustness.altered_texts(rows.reverse(), recipe, 3, tmp_path / "scratch", device) == altered[::-1]
+        assert robustness.altered_texts(rows, recipe, 4, tmp_path / "scratch", device) != altered
+        for before, after in zip(rows["text"], altered, strict=True):
+            assert re.findall(r"<\w+>", after) == re.findall(r"<\w+>", before)
+
+
+def test_same_bytes_for_any_hash_seed(workspace: Path, monkeypatch: pytest.MonkeyPatch, repository: Path) -> None:
+    run(monkeypatch, finetune, "tfidf")
+    # This process has a hash seed of its own, and has drawn before.
+    run(monkeypatch, robustness, "tfidf")
+    first = written("tfidf")
+    environment = os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": str(repository)}
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.robustness", "tfidf"],
+        check=True,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert written("tfidf") == first
+    # Nothing of TextAttack's on the terminal.
+    assert re.sub(r"(augment|attack) \w+: .+\n", "", done.stderr) == ""
+
+
+def test_what_was_left_out_is_not_attacked(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path("models/finetuned/qlora")
+    folder.mkdir(parents=True)
+    (folder / "left_out.txt").write_text("no 4-bit arithmetic here\n")
+    run(monkeypatch, robustness, "qlora")
+    assert read_json("metrics/robustness/qlora.json") == {"left_out": "no 4-bit arithmetic here"}
+    ended = pl.read_parquet("data/robustness/qlora/attacks.parquet")
+    assert (ended.height, ended.schema) == (0, robustness.ATTACKS_SCHEMA)
+    assert capsys.readouterr().err == "robustness@qlora: left out of the comparison: no 4-bit arithmetic here\n"
+
+
+def test_an_unknown_approach_lists_those_there(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="models/finetuned/adapter: no model there; there are none"):
+        run(monkeypatch, robustness, "adapter")
+    run(monkeypatch, finetune, "tfidf")
+    with pytest.raises(InputError, match=r"there are tfidf\. Name one .*dvc repro finetune@adapter"):
+        run(monkeypatch, robustness, "adapter")
+    assert not Path("data/robustness").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"recipes": [{"name": "translate"}]}, r"robustness\.recipes\.0` = .*'translate'.*no such recipe"),
+        ({"recipes": [{"name": "reorder", "share_of_rows": 0.1}] * 2}, "a recipe is named twice"),
+        ({"recipes": [{"name": "reorder", "share_of_rows": 2.0}]}, r"share_of_rows` = 2\.0"),
+        ({"attacked_rows": 0}, r"robustness\.attacked_rows` = 0"),
+        ({"query_budget": 1}, r"robustness\.query_budget` = 1"),
+        ({"budget": 5}, r"robustness\.budget` = 5 is not a known key"),
+    ],
+)
+def test_bad_params(workspace: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], message: str) -> None:
+    change(**settings)
+    with pytest.raises(InputError, match=message):
+        run(monkeypatch, robustness, "tfidf")
+    assert not Path("data/robustness").exists()
+
+
+def test_a_wordnet_that_is_not_there_is_an_error(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(monkeypatch, finetune, "tfidf")
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["augment"]["wordnet"] = "elsewhere"
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(InputError, match=r"elsewhere/data\.noun: no such file"):
+        run(monkeypatch, robustness, "tfidf")
+    assert not Path("data/robustness").exists()
