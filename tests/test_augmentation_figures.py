@@ -47,7 +47,26 @@ def labels() -> str:
     return table([*header, "gets its parent's label", "the right one, where the parent does"], rows)
 
 
-PARTS = {"ablation": ablation, "labels": labels}
+def robustness() -> str:
+    rows = []
+    figures = {path.stem: read_json(path) for path in sorted((REPOSITORY / "metrics/robustness").glob("*.json"))}
+    for name, of in figures.items():
+        if "left_out" in of:
+            continue
+        changes, attacks = of["perturbations"], of["attacks"]
+        rows.append(
+            [
+                f"`{name}`",
+                *(interval(changes[recipe], "accuracy_difference", "+") for recipe in changes),
+                *(f"{attack['succeeded']} of {attack['attacked']}" for attack in attacks.values()),
+            ]
+        )
+    recipes = [f"accuracy under `{recipe}`" for recipe in next(iter(figures.values()))["perturbations"]]
+    attacks = [f"`{attack}` succeeds" for attack in next(iter(figures.values()))["attacks"]]
+    return table(["approach", *recipes, *attacks], rows)
+
+
+PARTS = {"ablation": ablation, "labels": labels, "robustness": robustness}
 
 
 @pytest.mark.parametrize("name", PARTS)
