@@ -400,3 +400,31 @@ def test_same_bytes_for_any_hash_seed_and_number_of_workers(repository: Path, mo
     environment = os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": str(repository)}
     subprocess.run([sys.executable, "-m", "stages.augment"], check=True, env=environment)
     assert bytes_written() == one_worker
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("repository_copy")
+def test_same_bytes_on_a_ray_cluster(repository: Path) -> None:
+    pytest.importorskip("ray", reason="needs the extra `ray`")
+    train, validation, test = rows(0, 120), rows(300, 10), rows(400, 10)
+    recipe = "{name: mistyped, share_of_rows: 1.0, share_of_words: 0.2, transformation: XX, arguments: {}}"
+    recipe = recipe.replace("XX", "textattack.transformations.WordSwapQWERTY")
+    change_params("  balance: 0.0", f"    - {recipe}\n  balance: 0.0")
+    out, _, _ = run(train, validation, test)
+    text = Path("params.yaml").read_text(encoding="utf-8")
+    text = text.replace("backend: processes", "backend: ray").replace("workers: 1", "workers: 2")
+    Path("params.yaml").write_text(text, encoding="utf-8")
+    # In a process of its own, since the cluster ends with it.
+    python_path = os.pathsep.join([str(repository), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": python_path, "RAY_USAGE_STATS_ENABLED": "0"}
+    subprocess.run([sys.executable, "-m", "stages.augment"], check=True, env=environment)
+    assert pl.read_parquet("data/augmented/train.parquet").equals(out)
+    assert out.filter(pl.col("recipe") == "mistyped").height > 100
+
+
+@pytest.mark.usefixtures("repository_copy")
+def test_ray_that_is_not_installed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    change_params("backend: processes", "backend: ray")
+    with pytest.raises(InputError, match=r"`compute\.backend` = 'ray', but there is no package ray.*\[ray\]"):
+        run(rows(0, 12), rows(100, 5), rows(200, 5))
