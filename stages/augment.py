@@ -36,7 +36,7 @@ import joblib
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, write_parquet, write_text
 from stages.lib.copy_checks import largest_cosines, place_of_label, placeholders_of, probed
@@ -49,7 +49,7 @@ from stages.lib.params import Params, load_params
 from stages.lib.progress import quiet_libraries
 from stages.lib.randomness import derived_seed, keyed_uniform
 from stages.lib.recipe_copies import copies_of
-from stages.lib.recipes import AnyRecipe, require_models
+from stages.lib.recipes import Recipes, require_models
 from stages.lib.textattack_import import write_textattack_data
 
 TRAIN = Path("data/label_errors/train.parquet")
@@ -98,20 +98,12 @@ class AugmentParams(Params):
     """The `augment` section of `params.yaml`."""
 
     wordnet: str
-    recipes: list[AnyRecipe]
+    recipes: Recipes
     balance: float = Field(ge=0, le=1)
     preserve: LabelPreservation
     max_jaccard_to_held_out: float = Field(gt=0, le=1)
     max_cosine_to_held_out: float = Field(gt=0, le=1)
     workers: int = Field(ge=1, le=1024)
-
-    @field_validator("recipes")
-    @classmethod
-    def _once(cls, recipes: list[AnyRecipe]) -> list[AnyRecipe]:
-        names = [recipe.name for recipe in recipes]
-        if len(set(names)) < len(names):
-            raise ValueError("a recipe is named twice; give one of them another share, or a class another name")
-        return recipes
 
 
 class NearDuplicateParams(Params):

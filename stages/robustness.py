@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field
 from scipy.stats import binomtest
 
 from stages.lib.artifacts import output_folder, write_json, write_parquet
@@ -41,7 +41,7 @@ from stages.lib.predictions import SEEDS_FILE, SKIPPED_FILE, Predictor, load_pre
 from stages.lib.progress import progress, quiet_libraries
 from stages.lib.randomness import derived_seed, generator, keyed_uniform
 from stages.lib.recipe_copies import copies_of
-from stages.lib.recipes import AnyRecipe, require_models
+from stages.lib.recipes import AnyRecipe, Recipes, require_models
 from stages.lib.statistics import weighted_scores
 from stages.lib.target_labels import read_test_rows, target_numbers
 from stages.lib.textattack_import import import_textattack, readable_wordnet, write_textattack_data
@@ -70,19 +70,11 @@ ATTACKS_SCHEMA = pl.Schema(
 class RobustnessParams(Params):
     """The `robustness` section of `params.yaml`."""
 
-    recipes: list[AnyRecipe]
+    recipes: Recipes
     attacked_rows: int = Field(ge=1, le=1_000_000)
     query_budget: int = Field(ge=2, le=1_000_000)
     batch_size: int = Field(ge=1, le=4096)
     bootstrap_samples: int = Field(ge=100, le=1_000_000)
-
-    @field_validator("recipes")
-    @classmethod
-    def _once(cls, recipes: list[AnyRecipe]) -> list[AnyRecipe]:
-        names = [recipe.name for recipe in recipes]
-        if len(set(names)) < len(names):
-            raise ValueError("a recipe is named twice; a row is altered once by each")
-        return recipes
 
 
 def altered_texts(rows: pl.DataFrame, recipe: AnyRecipe, seed: int, scratch: Path, device: Device) -> list[str]:

@@ -89,3 +89,16 @@ def tiny_decoder(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -
         )
     ).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """TextAttack, imported, and the folder with a small WordNet that it reads."""
+    from stages.lib.textattack_import import import_textattack, write_textattack_data
+    from tests.mini_wordnet import write_mini_wordnet
+
+    folder = tmp_path_factory.mktemp("textattack")
+    write_mini_wordnet(folder / "wordnet")
+    write_textattack_data(folder / "wordnet", folder / "scratch")
+    import_textattack(folder / "scratch")
+    return folder / "scratch"

@@ -43,7 +43,7 @@ from stages.lib.params import Params, load_params
 from stages.lib.predictions import predict
 from stages.lib.progress import quiet_libraries
 from stages.lib.randomness import generator, keyed_uniform
-from stages.lib.recipes import AnyRecipe, require_models
+from stages.lib.recipes import AnyRecipe, Recipes, require_models
 from stages.lib.statistics import weighted_scores
 
 CELLS = Path("data/augment_ablation")
@@ -59,7 +59,7 @@ class AblationParams(Params):
     """The `augment_ablation` section of `params.yaml`."""
 
     arms: list[str]
-    recipes: list[AnyRecipe]
+    recipes: Recipes
     train_shares: list[float]
     seeds: list[int] = Field(min_length=2)
     l2_strength: float = Field(gt=0)

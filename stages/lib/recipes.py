@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from stages.lib.errors import InputError
 from stages.lib.params import Params
@@ -137,6 +137,17 @@ AnyRecipe = Annotated[
         custom_error_message=f"no such recipe; there are {', '.join(BUILT_IN)}, or any class by `transformation`",
     ),
 ]
+
+
+def _named_once(recipes: list[Any]) -> list[Any]:
+    names = [recipe.name for recipe in recipes]
+    if len(set(names)) < len(names):
+        raise ValueError("a recipe is named twice; give one of them another share, or a class another name")
+    return recipes
+
+
+Recipes = Annotated[list[AnyRecipe], AfterValidator(_named_once)]
+"""Recipes, each with a name of its own."""
 
 ByModel = MaskedLm | Embedding | Paraphrase | BackTranslation
 """Recipes that pass all rows through a model on the device, and not one row at a time through workers."""

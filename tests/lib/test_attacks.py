@@ -7,22 +7,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stages.lib.textattack_import import import_textattack, readable_wordnet, write_textattack_data
-from tests.mini_wordnet import write_mini_wordnet
+from stages.lib.textattack_import import readable_wordnet
 
 # TextAttack's, of its own logging.
 pytestmark = pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated")
 
 Model = Callable[[list[str]], NDArray[np.float64]]
-
-
-@pytest.fixture(scope="module")
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("textattack")
-    write_mini_wordnet(folder / "wordnet")
-    write_textattack_data(folder / "wordnet", folder / "scratch")
-    import_textattack(folder / "scratch")
-    return folder / "scratch"
 
 
 def word_model(*words: str) -> tuple[Model, list[list[str]]]:

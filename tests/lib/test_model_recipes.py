@@ -14,20 +14,10 @@ from stages.lib.device import Device
 from stages.lib.errors import InputError
 from stages.lib.recipe_copies import copies_of
 from stages.lib.recipes import BackTranslation, Embedding, MaskedLm, Paraphrase, require_models
-from stages.lib.textattack_import import import_textattack, write_textattack_data
-from tests.mini_wordnet import write_mini_wordnet
+from stages.lib.textattack_import import readable_wordnet
 
 DEVICE = Device(torch.device("cpu"), torch.float32)
 TEXTS = ["the awful movie of <EMAIL> today", "I hate my broken phone, really", "", "it is", "great " * 200]
-
-
-@pytest.fixture(scope="module")
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("textattack")
-    write_mini_wordnet(folder / "wordnet")
-    write_textattack_data(folder / "wordnet", folder / "scratch")
-    import_textattack(folder / "scratch")
-    return folder / "scratch"
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +133,6 @@ def test_neighbours_of_words(scratch: Path, tiny_encoder: Path) -> None:
 
 
 def test_opposites_forms_and_other_parts_of_speech_are_no_neighbours(scratch: Path) -> None:
-    from stages.lib.textattack_import import readable_wordnet
     from stages.lib.word_neighbours import _may_replace
     from stages.lib.wordnet_synonyms import open_wordnet
 

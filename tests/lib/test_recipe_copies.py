@@ -10,8 +10,7 @@ from stages.lib.errors import InputError
 from stages.lib.plain_words import plain_spans
 from stages.lib.recipe_copies import altered_copies
 from stages.lib.recipes import CharacterNoise, Eda, Synonym, TextAttackClass, WholeText
-from stages.lib.textattack_import import import_textattack, readable_wordnet, write_textattack_data
-from tests.mini_wordnet import write_mini_wordnet
+from stages.lib.textattack_import import readable_wordnet
 
 
 def synonym(share_of_words: float) -> Synonym:
@@ -49,15 +48,6 @@ def name_of(recipe: Any) -> str:
 def one(text: str, recipe: Any, scratch: Path, seed: int = 1) -> str:
     [copy] = altered_copies([text], [seed], recipe, scratch)
     return copy
-
-
-@pytest.fixture(scope="module")
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("textattack")
-    write_mini_wordnet(folder / "wordnet")
-    write_textattack_data(folder / "wordnet", folder / "scratch")
-    import_textattack(folder / "scratch")
-    return folder / "scratch"
 
 
 @pytest.fixture(scope="module")
