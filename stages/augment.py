@@ -188,7 +188,7 @@ def backend_of_workers(compute: Compute) -> AbstractContextManager[object]:
         ) from error
     # The cluster of RAY_ADDRESS, or one that is started here and ends with this process.
     ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
-    register_ray()
+    register_ray()  # type: ignore[no-untyped-call]
     context: AbstractContextManager[object] = joblib.parallel_config(backend="ray")
     return context
 

@@ -26,11 +26,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from stages.lib.artifacts import read_json, write_json, write_text
 from stages.lib.errors import InputError, run_stage
 from stages.lib.params import Params, load_params
+from stages.lib.report_copies import attack_examples, attack_names, changes, copy_examples, recipe_copies
 from stages.lib.report_examples import cut, examples_by_rule, visible, without_redacted
 from stages.lib.report_plots import (
     Flow,
     Interval,
     Point,
+    before_and_after,
     confusion_heat_map,
     counted_bars,
     dot_and_interval,
@@ -50,6 +52,8 @@ LABEL_ERRORS = Path("data/label_errors")
 DISAGREEMENT = Path("data/annotation_qa/disagreement.parquet")
 PROFILE = Path("data/profile")
 SEMANTIC = Path("data/semantic_duplicates")
+COPIES = Path("data/augmented/pairs.csv")
+ATTACKS = Path("data/robustness")
 
 BASELINE_METHODS = ("majority", "tfidf")
 SCORES = ("accuracy", "macro_f1", "expected_calibration_error")
@@ -66,7 +70,7 @@ ROW_STAGES = (
     "augment",
 )
 """Data stages in the order of the DAG."""
-LABEL_STAGES = ("injected_noise", "label_effect")
+LABEL_STAGES = ("injected_noise", "label_effect", "augment_quality")
 """Stages that measure and leave the rows as they are."""
 FLOW_STAGES = ("ingest", "clean", "correct", "semantic_duplicates", "split", "label_errors", "augment")
 """Those that may change the number of rows."""
@@ -219,13 +223,14 @@ class Approach(BaseModel):
 
 @dataclass(frozen=True)
 class Metrics:
-    """What each stage measured; `finetune` and `evaluate` by approach, `fetch` by asset."""
+    """What each stage measured; `finetune`, `evaluate` and `robustness` by approach, `fetch` by asset."""
 
     stages: dict[str, dict[str, Any]]
     profile: dict[str, Any]
     finetune: dict[str, dict[str, Any]]
     evaluate: dict[str, dict[str, Any]]
     fetch: dict[str, dict[str, Any]]
+    robustness: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -500,6 +505,7 @@ def read_metrics(approaches: Sequence[str], assets: Sequence[str]) -> Metrics:
         finetune={name: read_json(METRICS / "finetune" / f"{name}.json") for name in approaches},
         evaluate={name: read_json(METRICS / "evaluate" / f"{name}.json") for name in approaches},
         fetch={name: read_json(METRICS / "fetch" / f"{name}.json") for name in assets},
+        robustness={name: read_json(METRICS / "robustness" / f"{name}.json") for name in approaches},
     )
 
 
@@ -577,6 +583,9 @@ def main() -> None:
     removed = pl.read_parquet(CLEAN / "removed.parquet").drop("after").join(kept, on="kept_id", how="left")
     label_scores = pl.read_parquet(LABEL_ERRORS / "scores.parquet")
     matrix = confusion(pl.read_csv(METRICS / "plots" / "confusion" / f"{winner.best}.csv", infer_schema=False))
+    bearing = {name: metrics.robustness[name] for name, _ in ranked(summary)}
+    ended = {name: pl.read_parquet(ATTACKS / name / "attacks.parquet") for name in bearing}
+    attacks = attack_names(bearing)
     per_class = sorted(metrics.evaluate[winner.best]["per_class"].items(), key=lambda item: (item[1]["f1"], item[0]))
 
     page = render(
@@ -616,6 +625,16 @@ def main() -> None:
             "effect": effect_rows(metrics.stages["label_effect"]),
             "effect_sentence": effect_sentence(metrics.stages["label_effect"]),
             "injected": injected_rows(metrics.stages["injected_noise"]),
+            "copies": recipe_copies(metrics.stages["augment"], metrics.stages["augment_quality"]),
+            "augment": metrics.stages["augment"],
+            "copy_examples": copy_examples(pl.read_csv(COPIES, infer_schema=False)),
+            "perturbed": {
+                name: before_and_after(rows, f"Accuracy before and after {name}")
+                for name, rows in changes(bearing).items()
+            },
+            "robustness": bearing,
+            "attacks": attacks,
+            "attack_examples": attack_examples(ended, attacks),
             "disputed": disputed_rows(pl.read_parquet(DISAGREEMENT), MAX_DISPUTED),
             "flagged": flagged_rows(label_scores, records, MAX_LABEL_ERRORS),
             "assets": assets,

@@ -33,6 +33,17 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Change:
+    """A named score before and after something was done; `low` and `high` are the ends of the difference's interval."""
+
+    name: str
+    before: float
+    after: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Point:
     """A named point; `low` and `high` are the ends of the interval of `y`."""
 
@@ -155,6 +166,36 @@ def dot_and_interval(rows: Sequence[Interval], title: str) -> Markup:
     description = "; ".join(
         f"{row.name} {score(row.value)}, 95% interval {score(row.low)} to {score(row.high)}" for row in ordered
     )
+    return _svg(width, bottom + 24, title, description, body)
+
+
+def before_and_after(rows: Sequence[Change], title: str) -> Markup:
+    """Scores before (hollow) and after (dot, with the interval of the difference), in the order given."""
+    left = _name_width([row.name for row in rows], 130)
+    width, right, top, step = 480.0, 165.0, 8.0, 26.0
+    bottom = top + step * len(rows)
+    edges = [value for row in rows for value in (row.before, row.after, row.before + row.low, row.before + row.high)]
+    low, high = min(edges, default=0.0), max(edges, default=1.0)
+    margin = max(0.02, 0.06 * (high - low))
+    start, end = max(0.0, low - margin), min(1.0, high + margin)
+
+    def x(value: float) -> float:
+        return left + (value - start) / (end - start) * (width - left - right)
+
+    body: list[Markup] = []
+    for tick in ticks(start, end, 4):
+        body.append(_line(x(tick), top, x(tick), bottom, "grid"))
+        body.append(_text(x(tick), bottom + 16, f"{tick:g}", "soft", "middle"))
+    for index, row in enumerate(rows):
+        y = top + step * (index + 0.5)
+        body.append(_text(left - 8, y + 4, shortened(row.name, 19), "", "end"))
+        low_end, high_end = x(row.before + row.low), x(row.before + row.high)
+        body.append(_line(low_end, y, high_end, y, "whisker"))
+        body += [_line(edge, y - 5, edge, y + 5, "whisker") for edge in (low_end, high_end)]
+        body += [_marker(x(row.before), y, muted=True), _marker(x(row.after), y, muted=False)]
+        figure = f"{row.after - row.before:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+        body.append(_text(width, y + 4, figure.replace("-", "−"), "soft", "end"))
+    description = "; ".join(f"{row.name} {score(row.before)} before, {score(row.after)} after" for row in rows)
     return _svg(width, bottom + 24, title, description, body)
 
 

@@ -28,6 +28,11 @@ def write(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
+def with_ends(name: str, value: float) -> dict[str, float]:
+    """A figure and the ends of its interval."""
+    return {name: value, f"{name}_ci95_low": value - 0.02, f"{name}_ci95_high": value + 0.02}
+
+
 def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
     """Everything that the stage reads, as the other stages write it."""
     random = np.random.default_rng(3)
@@ -98,7 +103,17 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
                 "detector_on_minus_detector_off": 0.005,
             }.items()
         },
-        "augment": {"rows_in": 6331, "rows_out": 6290, "removed": {"unchanged": 30, "near_held_out": 11}},
+        "augment": {
+            "rows_in": 6331,
+            "rows_out": 6290,
+            "removed": {"unchanged": 30, "near_held_out": 11},
+            "original_rows": 6200,
+            "new_rows": 90,
+            "per_recipe": {
+                "synonym": {"made": 131, "let_in": 90, "unchanged": 30, "near_held_out": 11, "duplicate": 0}
+            },
+        },
+        "augment_quality": {"pairs": 50, "per_recipe": {"synonym": {"pairs": 50, **with_ends("label_kept", 0.96)}}},
     }
     if rated:
         rows["annotation_qa"] |= {"ratings": 158_000, "rows_with_ratings": 7790, "fleiss_kappa": 0.4312}
@@ -144,6 +159,27 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
                 },
             },
         )
+        perturbed = {"accuracy_before": quality, "accuracy_after": quality - 0.05}
+        attack = {"attacked": 20, "succeeded": 13, **with_ends("success_rate", 0.65)}
+        write(
+            metrics / "robustness" / f"{name}.json",
+            {
+                "rows": test_rows,
+                "perturbations": {"typos": perturbed | with_ends("accuracy_difference", -0.05)},
+                "attacks": {"bugs": attack},
+            },
+        )
+        ended = root / f"data/robustness/{name}/attacks.parquet"
+        ended.parent.mkdir(parents=True)
+        pl.DataFrame(
+            {
+                "id": ["t1", "t2"],
+                "attack": ["bugs", "bugs"],
+                "before": ["fish & chips", "not this one"],
+                "after": ["fsh & chips", "not tihs one"],
+                "result": ["succeeded", "failed"],
+            }
+        ).write_parquet(ended)
         actual = random.choice(labels, test_rows)
         predicted = np.where(random.random(test_rows) < quality, actual, random.choice(labels, test_rows))
         path = metrics / "plots/confusion" / f"{name}.csv"
@@ -212,6 +248,16 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
     ]
     for name, content in tables.items():
         pl.DataFrame(content).write_parquet(root / f"data/{name}.parquet")
+    (root / "data/augmented").mkdir()
+    pl.DataFrame(
+        {
+            "recipe": ["synonym"],
+            "label": [labels[0]],
+            "parent_id": ["t1"],
+            "before": ["a <big> roof"],
+            "after": ["a <large> roof"],
+        }
+    ).write_csv(root / "data/augmented/pairs.csv")
     (root / "data/label_errors").mkdir()
     pl.DataFrame(
         {
@@ -351,8 +397,9 @@ def test_names_of_approaches_are_escaped(inputs: Path) -> None:
     params["approaches"] = ["<b>"]
     params["finetune"]["<b>"] = {"method": "full"}
     (inputs / "params.yaml").write_text(yaml.safe_dump(params))
-    for folder in ("finetune", "evaluate"):
+    for folder in ("finetune", "evaluate", "robustness"):
         (inputs / f"metrics/{folder}/full.json").rename(inputs / f"metrics/{folder}/<b>.json")
+    (inputs / "data/robustness/full").rename(inputs / "data/robustness/<b>")
     (inputs / "metrics/plots/confusion/full.csv").rename(inputs / "metrics/plots/confusion/<b>.csv")
     report.main()
     text = (inputs / "report/index.html").read_text()
@@ -491,10 +538,38 @@ def test_flow_knows_rows_made_and_train_rows(inputs: Path) -> None:
 
 def test_an_approach_that_was_left_out_is_named_with_the_reason(inputs: Path) -> None:
     reason = "bitsandbytes cannot compute in 4 bits on this cpu: no kernel"
-    for stage in ("finetune", "evaluate"):
+    for stage in ("finetune", "evaluate", "robustness"):
         write(inputs / f"metrics/{stage}/lora.json", {"left_out": reason})
     report.main()
     summary = json.loads((inputs / "metrics/summary.json").read_text())
     assert list(summary["approaches"]) == ["linear_probe", "full"]
     assert summary["left_out"] == {"lora": reason}
     assert f"<strong>lora</strong> is not in the comparison: {reason}" in (inputs / "report/index.html").read_text()
+
+
+def test_copies_stand_beside_their_parents(inputs: Path) -> None:
+    report.main()
+    page = (inputs / "report/index.html").read_text()
+    assert "90 copies were let in beside 6,200 train rows" in page
+    assert "0.960" in page
+    assert "&lt;<ins>lar</ins>" in page
+    assert "<code>unchanged</code> 30, <code>near_held_out</code> 11</td>" in page
+
+
+def test_without_recipes_the_page_says_so(inputs: Path) -> None:
+    augment = json.loads((inputs / "metrics/augment.json").read_text()) | {"per_recipe": {}, "new_rows": 0}
+    write(inputs / "metrics/augment.json", augment)
+    write(inputs / "metrics/augment_quality.json", {"pairs": 0, "per_recipe": {}})
+    (inputs / "data/augmented/pairs.csv").write_text("recipe,label,parent_id,before,after,cosine\n")
+    report.main()
+    assert "No recipe is on, so no copies were made." in (inputs / "report/index.html").read_text()
+
+
+def test_what_a_model_bears_is_drawn_and_counted(inputs: Path) -> None:
+    report.main()
+    page = (inputs / "report/index.html").read_text()
+    assert "altered by <code>typos</code>" in page
+    assert "−0.050 [−0.070, −0.030]" in page
+    assert "13 of 20" in page
+    assert "f<del>i</del>sh &amp; chips" in page
+    assert "not tihs one" not in page
