@@ -15,6 +15,9 @@ import yaml
 
 from tests.pipeline_copy import write_params, write_pipeline_copy
 
+# The whole DAG runs in a fixture: two to five minutes, more on a busy machine.
+pytestmark = pytest.mark.timeout(1800)
+
 
 @dataclass(frozen=True)
 class Stage:

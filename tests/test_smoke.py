@@ -46,6 +46,10 @@ def write_two_columns(path: Path) -> None:
             writer.writerow([f"{text}, please?", f"class_{category:02}"])
 
 
+# The whole DAG runs in a fixture: two to five minutes, more on a busy machine.
+pytestmark = pytest.mark.timeout(1800)
+
+
 @dataclass(frozen=True)
 class Project:
     """A forked project after its first `dvc repro`."""
