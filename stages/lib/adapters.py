@@ -1,7 +1,7 @@
-"""The ways to fine-tune: each turns a freshly loaded classifier into one whose trainable parameters are the approach's.
+"""The ways to fine-tune: each turns a freshly loaded model into one whose trainable parameters are the approach's.
 
-The caller seeds PyTorch before it loads the classifier, since the head and the adapters start from random values. The
-head is trained with every approach, and saved with it.
+The caller seeds PyTorch before it loads the model, since the head of a classifier and the adapters start from random
+values. That head is trained with every approach, and saved with it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from transformers import PreTrainedModel
 
 if TYPE_CHECKING:
     import peft
+
+Task = Literal["SEQ_CLS", "CAUSAL_LM"]
+"""What a model is for, as peft calls it: to classify sequences, or to go on with them."""
 
 PREFIX_SCALE = 0.02
 """Standard deviation of a prefix's first keys and values, that of the weights of a transformer: peft draws them with 1,
@@ -41,6 +44,7 @@ def linear_probe(model: PreTrainedModel) -> PreTrainedModel:
 
 def lora(
     model: PreTrainedModel,
+    task: Task,
     rank: int,
     alpha: int,
     dropout: float,
@@ -55,7 +59,8 @@ def lora(
     On a model whose weights are in 4 bits it is QLoRA (Dettmers et al. 2023).
 
     Args:
-        model: the classifier.
+        model: to be adapted.
+        task: what it is for.
         rank: inner dimension of the update.
         alpha: numerator of its scale.
         dropout: share of the adapter's inputs that is dropped in training.
@@ -69,7 +74,7 @@ def lora(
     import peft
 
     config = peft.LoraConfig(
-        task_type=peft.TaskType.SEQ_CLS,
+        task_type=task,
         r=rank,
         lora_alpha=alpha,
         lora_dropout=dropout,
@@ -82,57 +87,60 @@ def lora(
 
 
 def ia3(
-    model: PreTrainedModel, target_modules: list[str] | None, feedforward_modules: list[str] | None
+    model: PreTrainedModel, task: Task, target_modules: list[str] | None, feedforward_modules: list[str] | None
 ) -> peft.PeftModel:
     """IA3 (Liu et al. 2022): keys, values and feed-forward activations are each scaled by a learnt vector.
 
     Args:
-        model: the classifier.
+        model: to be adapted.
+        task: what it is for.
         target_modules: names of the layers to scale; None: those of the paper, where peft knows the architecture.
         feedforward_modules: those of them whose input is scaled, and not their output.
     """
     import peft
 
-    config = peft.IA3Config(
-        task_type=peft.TaskType.SEQ_CLS, target_modules=target_modules, feedforward_modules=feedforward_modules
-    )
+    config = peft.IA3Config(task_type=task, target_modules=target_modules, feedforward_modules=feedforward_modules)
     adapted = _adapted(model, config)
     config.feedforward_modules = sorted(config.feedforward_modules or [])
     return adapted
 
 
 def prompt_tuning(
-    model: PreTrainedModel, virtual_tokens: int, initialisation: Literal["random", "words"]
+    model: PreTrainedModel, task: Task, virtual_tokens: int, initialisation: Literal["random", "words"]
 ) -> peft.PeftModel:
     """Prompt tuning (Lester et al. 2021): learnt vectors stand before the embeddings of the tokens.
 
     Args:
-        model: the classifier.
+        model: to be adapted.
+        task: what it is for.
         virtual_tokens: their number.
         initialisation: `words`: the embeddings of tokens drawn from the vocabulary (section 3.2 of the paper).
     """
     import peft
 
     config = peft.PromptTuningConfig(
-        task_type=peft.TaskType.SEQ_CLS,
+        task_type=task,
         num_virtual_tokens=virtual_tokens,
         prompt_tuning_init=peft.PromptTuningInit.SAMPLE_VOCAB if initialisation == "words" else "RANDOM",
     )
     return _adapted(model, config)
 
 
-def prefix_tuning(model: PreTrainedModel, virtual_tokens: int, projection_width: int | None) -> peft.PeftModel:
+def prefix_tuning(
+    model: PreTrainedModel, task: Task, virtual_tokens: int, projection_width: int | None
+) -> peft.PeftModel:
     """Prefix tuning (Li & Liang 2021), at every layer and with a head, as in P-tuning v2 (Liu et al. 2022).
 
     Args:
-        model: the classifier, an encoder or a decoder.
+        model: an encoder or a decoder.
+        task: what it is for.
         virtual_tokens: keys and values before those of the tokens, in every layer.
         projection_width: of the hidden layer through which they are learnt; None: they are learnt themselves.
     """
     import peft
 
     config = peft.PrefixTuningConfig(
-        task_type=peft.TaskType.SEQ_CLS,
+        task_type=task,
         num_virtual_tokens=virtual_tokens,
         prefix_projection=projection_width is not None,
         encoder_hidden_size=projection_width or 0,

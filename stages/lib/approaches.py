@@ -64,7 +64,7 @@ class LinearProbe(Training):
     method: Literal["linear_probe"]
 
 
-class LowRank(Training):
+class LowRankAdapter(Params):
     """What LoRA and QLoRA share."""
 
     rank: int = Field(ge=1, le=1024)
@@ -75,21 +75,21 @@ class LowRank(Training):
     dora: bool
 
 
-class Lora(LowRank):
+class LoraAdapter(LowRankAdapter):
     """Low-rank adapters."""
 
     method: Literal["lora"]
     initialisation: Literal["default", "pissa"]
 
 
-class Qlora(LowRank):
+class QloraAdapter(LowRankAdapter):
     """Low-rank adapters on a base in 4 bits (NF4)."""
 
     method: Literal["qlora"]
     double_quantisation: bool
 
 
-class PromptTuning(Training):
+class LearntPrompt(Params):
     """Vectors before the embeddings of the tokens."""
 
     method: Literal["prompt_tuning"]
@@ -97,7 +97,7 @@ class PromptTuning(Training):
     initialisation: Literal["random", "words"]
 
 
-class PrefixTuning(Training):
+class LearntPrefix(Params):
     """Keys and values before those of the tokens, in every layer."""
 
     method: Literal["prefix_tuning"]
@@ -105,7 +105,7 @@ class PrefixTuning(Training):
     projection_width: int | None = Field(ge=1)
 
 
-class Ia3(Training):
+class Ia3Adapter(Params):
     """Vectors that scale keys, values and feed-forward activations."""
 
     method: Literal["ia3"]
@@ -113,18 +113,47 @@ class Ia3(Training):
     feedforward_modules: list[str] | None
 
 
-class Full(Training):
+class WholeModel(Params):
     """Every parameter."""
 
     method: Literal["full"]
+
+
+class Lora(Training, LoraAdapter):
+    """LoRA of a classifier."""
+
+
+class Qlora(Training, QloraAdapter):
+    """QLoRA of a classifier."""
+
+
+class PromptTuning(Training, LearntPrompt):
+    """Prompt tuning of a classifier."""
+
+
+class PrefixTuning(Training, LearntPrefix):
+    """Prefix tuning of a classifier."""
+
+
+class Ia3(Training, Ia3Adapter):
+    """IA3 of a classifier."""
+
+
+class Full(Training, WholeModel):
+    """Full fine-tuning of a classifier."""
 
 
 FineTuned = LinearProbe | Lora | Qlora | PromptTuning | PrefixTuning | Ia3 | Full
 Approach = Annotated[Majority | Tfidf | FineTuned, Field(discriminator="method")]
 
 
-def adapted(params: FineTuned, model: PreTrainedModel) -> PreTrainedModel | peft.PeftModel:
-    """The classifier with the trainable parameters of the approach.
+Adapter = LoraAdapter | QloraAdapter | LearntPrompt | LearntPrefix | Ia3Adapter | WholeModel
+
+
+def adapted(
+    params: LinearProbe | Adapter, model: PreTrainedModel, task: adapters.Task
+) -> PreTrainedModel | peft.PeftModel:
+    """The model with the trainable parameters of the approach.
 
     Raises:
         InputError: peft cannot do it to this model.
@@ -133,9 +162,10 @@ def adapted(params: FineTuned, model: PreTrainedModel) -> PreTrainedModel | peft
         match params:
             case LinearProbe():
                 return adapters.linear_probe(model)
-            case Lora() | Qlora():
+            case LoraAdapter() | QloraAdapter():
                 return adapters.lora(
                     model,
+                    task,
                     params.rank,
                     params.alpha,
                     params.dropout,
@@ -143,15 +173,16 @@ def adapted(params: FineTuned, model: PreTrainedModel) -> PreTrainedModel | peft
                     rank_stabilised=params.rank_stabilised,
                     dora=params.dora,
                     # Weights in 4 bits cannot be decomposed anew.
-                    initialisation=params.initialisation if isinstance(params, Lora) else "default",
+                    initialisation=params.initialisation if isinstance(params, LoraAdapter) else "default",
                 )
-            case PromptTuning():
-                return adapters.prompt_tuning(model, params.virtual_tokens, params.initialisation)
-            case PrefixTuning():
-                return adapters.prefix_tuning(model, params.virtual_tokens, params.projection_width)
-            case Ia3():
-                return adapters.ia3(model, params.target_modules, params.feedforward_modules)
-            case Full():
+            case LearntPrompt():
+                return adapters.prompt_tuning(model, task, params.virtual_tokens, params.initialisation)
+            case LearntPrefix():
+                return adapters.prefix_tuning(model, task, params.virtual_tokens, params.projection_width)
+            case Ia3Adapter():
+                return adapters.ia3(model, task, params.target_modules, params.feedforward_modules)
+            case WholeModel():
                 return adapters.full(model)
     except ValueError as error:
-        raise InputError(f"params.yaml: `method: {params.method}` does not go with {params.model}: {error}") from error
+        where = model.config.name_or_path
+        raise InputError(f"params.yaml: `method: {params.method}` does not go with {where}: {error}") from error

@@ -28,7 +28,6 @@ from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    BitsAndBytesConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -40,14 +39,13 @@ from stages.lib.artifacts import read_json, write_json
 from stages.lib.batches import TokenRows, sorted_batches
 from stages.lib.device import Device
 from stages.lib.errors import InputError
+from stages.lib.four_bits import ADAPTER_FILE, QUANTISATION_FILE, four_bit_settings, in_four_bits
 from stages.lib.mean_pooled_classifier import MeanPooledForSequenceClassification
 from stages.lib.progress import progress
 
 if TYPE_CHECKING:
     import peft
 
-ADAPTER_FILE = "adapter_config.json"
-QUANTISATION_FILE = "quantisation.json"
 HEADS = ["classifier", "score"]
 """What transformers calls the head; it stays in full precision."""
 
@@ -103,7 +101,7 @@ def new_classifier(
                 "one in its tokenizer_config.json"
             )
         config.pad_token_id = tokenizer.pad_token_id
-    quantisation = None if double_quantisation is None else _four_bits(double_quantisation, device)
+    quantisation = None if double_quantisation is None else four_bit_settings(double_quantisation, device, HEADS)
     return _from_base(base, config, is_mean=pooling == "mean", quantisation=quantisation, device=device), tokenizer
 
 
@@ -122,46 +120,8 @@ def _from_base(
     if quantisation is None:
         model: PreTrainedModel = kind.from_pretrained(base, config=config, local_files_only=True)
     else:
-        model = kind.from_pretrained(
-            base,
-            config=config,
-            local_files_only=True,
-            quantization_config=BitsAndBytesConfig(**quantisation),  # type: ignore[no-untyped-call]
-            device_map={"": device or torch.device("cpu")},
-        )
-        # Imported here: it takes a second, and QLoRA alone needs it.
-        import bitsandbytes
-
-        for module in model.modules():
-            if isinstance(module, bitsandbytes.nn.Linear4bit):
-                # On some processors it would pack weights anew at the first forward pass without gradients, rounded to
-                # bfloat16, and the model that is evaluated would not be the one that was trained.
-                module.support_avx512bf16_for_cpu = False
+        model = in_four_bits(kind, base, quantisation, device, config=config)
     return model
-
-
-def _four_bits(double_quantisation: bool, device: torch.device | None) -> dict[str, Any]:
-    """Arguments of `BitsAndBytesConfig`."""
-    return {
-        "load_in_4bit": True,
-        "bnb_4bit_quant_type": "nf4",
-        "bnb_4bit_use_double_quant": double_quantisation,
-        "bnb_4bit_compute_dtype": "bfloat16" if device is not None and device.type == "cuda" else "float32",
-        "llm_int8_skip_modules": HEADS,
-    }
-
-
-def why_no_4_bit(device: torch.device) -> str | None:
-    """Why bitsandbytes cannot train on weights in 4 bits here, in one line; None where it can."""
-    try:
-        import bitsandbytes
-
-        layer = bitsandbytes.nn.Linear4bit(64, 64, compute_dtype=torch.float32, quant_type="nf4").to(device)
-        layer(torch.ones(2, 64, device=device, requires_grad=True)).sum().backward()
-    except Exception as error:  # whatever it is, there is no 4-bit arithmetic here
-        said = str(error).strip().splitlines()
-        return f"bitsandbytes cannot compute in 4 bits on this {device.type}: {said[0] if said else repr(error)}"
-    return None
 
 
 def save_classifier(
@@ -177,7 +137,7 @@ def save_classifier(
             custom_object_save(base, folder, config=config)
         values = config.to_diff_dict()
         if quantisation := values.pop("quantization_config", None):
-            known = _four_bits(True, None)
+            known = four_bit_settings(True, None, HEADS)
             write_json(folder / QUANTISATION_FILE, {name: quantisation[name] for name in known})
         type(config).from_dict(values).save_pretrained(folder)
     # Of a prompt peft looks whether the vocabulary has grown, and asks the hub.

@@ -4,15 +4,12 @@ Two people may decide at once, each on a branch, and git keeps the lines of both
 not matter, two different decisions that start from the same value are an error, whichever line comes first.
 """
 
-import csv
-import io
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
+from stages.lib.added_lines import csv_line, is_day, parse_lines, read_lines
 from stages.lib.errors import InputError
 
 COLUMNS = ("id", "field", "old", "new", "reason", "reviewer", "date")
@@ -20,9 +17,6 @@ HEADER = ",".join(COLUMNS)
 LABEL_FIELDS = ("label", "reference_label")
 ROW_VALUES = ("keep", "remove")
 FIELDS = (*LABEL_FIELDS, "row")
-MERGE_MARKER = re.compile(r"(<{7}|>{7}|\|{7})( .*)?|={7}")
-DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
-ERRORS_SHOWN = 10
 
 Decisions = dict[tuple[str, str], list["Correction"]]
 """The lines of each id and field, in the order of the file."""
@@ -72,87 +66,21 @@ class Outcome:
 
 
 def read_corrections(path: Path) -> list[Correction]:
-    """The lines of the file.
-
-    A byte-order mark, CRLF line ends and empty lines are tolerated.
-
-    Raises:
-        InputError: no such file, not UTF-8, merge markers, another header, or lines that cannot be read: up to
-            `ERRORS_SHOWN` of them, each with its line number.
-    """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; make it with this line alone: {HEADER}") from None
-    return parse_corrections(content, path)
+    """The lines of the file; raises as `read_lines`."""
+    return read_lines(path, COLUMNS, _parsed)
 
 
 def parse_corrections(content: bytes, path: Path) -> list[Correction]:
-    """`read_corrections` of what is in the file; `path` is for the errors."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{path}: line {line}: not UTF-8 (byte 0x{content[error.start]:02x}); save it as UTF-8"
-        ) from None
-    # Not splitlines(), which also splits at characters that may be in a label.
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
-    refuse_merge_markers(lines, path)
-    header = next(csv.reader([lines[0]]), [])
-    if tuple(header) != COLUMNS:
-        missing = [name for name in COLUMNS if name not in header]
-        raise InputError(
-            f"{path}: line 1: the header is {lines[0]!r}"
-            + (f", without {', '.join(missing)}" if missing else "")
-            + f"; it must be {HEADER}, with commas"
-        )
-    corrections = []
-    errors = []
-    for place, one in enumerate(lines[1:], start=2):
-        if not one.strip():
-            continue
-        try:
-            corrections.append(_parsed(place, one))
-        except ValueError as error:
-            errors.append((place, str(error)))
-    refuse(errors, path)
-    return corrections
+    """The lines of what is in the file; raises as `parse_lines`."""
+    return parse_lines(content, path, COLUMNS, _parsed)
 
 
-def refuse_merge_markers(lines: list[str], path: Path) -> None:
-    """Refuse a file in which git left a conflict.
-
-    Raises:
-        InputError: a line is a merge marker.
-    """
-    marked = [(number, line) for number, line in enumerate(lines, start=1) if MERGE_MARKER.fullmatch(line)]
-    if marked:
-        number, line = marked[0]
-        others = f" (and lines {', '.join(str(other) for other, _ in marked[1:])})" if len(marked) > 1 else ""
-        raise InputError(
-            f"{path}: line {number}{others}: a merge marker, {line!r}: git could not merge the file. The lines of both"
-            " sides are decisions: delete the marker lines alone, and keep all others. Does .gitattributes still say"
-            f" `{path.as_posix()} merge=union`? Then git does so by itself"
-        )
-
-
-def _parsed(number: int, line: str) -> Correction:
+def _parsed(number: int, values: list[str]) -> Correction:
     """One line as a correction.
 
     Raises:
         ValueError: it is none; the sentence for the user.
     """
-    if line == HEADER:
-        raise ValueError("the header again; delete this line")
-    try:
-        (values,) = csv.reader([line], strict=True)
-    except (csv.Error, ValueError) as error:
-        raise ValueError(f"not CSV ({error}); a decision is one line, with quotes closed and doubled inside") from None
-    if len(values) != len(COLUMNS):
-        raise ValueError(
-            f"{len(values)} fields instead of {len(COLUMNS)} ({HEADER}); put a field that has a comma in double quotes"
-        )
     found = Correction(number, *values)
     if not found.id:
         raise ValueError("no id; write the id of the row")
@@ -165,36 +93,9 @@ def _parsed(number: int, line: str) -> Correction:
         )
     if not found.reviewer.strip():
         raise ValueError(f"{found.id}: no reviewer; write who decided")
-    if not _is_day(found.date):
+    if not is_day(found.date):
         raise ValueError(f"{found.id}: date {found.date!r} is no day; write it as 2026-11-23 (ISO 8601)")
     return found
-
-
-def _is_day(text: str) -> bool:
-    try:
-        date.fromisoformat(text)
-    except ValueError:
-        return False
-    return DAY.fullmatch(text) is not None
-
-
-def refuse(errors: Iterable[tuple[int, str]], path: Path) -> None:
-    """Refuse a file with errors.
-
-    Args:
-        errors: line number and sentence of each.
-        path: of the file.
-
-    Raises:
-        InputError: there are some; shows the first `ERRORS_SHOWN` in the order of the lines.
-    """
-    ordered = sorted(errors)
-    if not ordered:
-        return
-    shown = [f"{path}: line {number}: {sentence}" for number, sentence in ordered[:ERRORS_SHOWN]]
-    if len(ordered) > ERRORS_SHOWN:
-        shown.append(f"and {len(ordered) - ERRORS_SHOWN} more")
-    raise InputError("\n  ".join(shown))
 
 
 def by_id_and_field(corrections: Iterable[Correction]) -> Decisions:
@@ -292,7 +193,7 @@ def check_labels(corrections: Iterable[Correction], labels: set[str]) -> list[tu
     ]
 
 
-def csv_line(values: Mapping[str, Any]) -> str:
+def correction_line(values: Mapping[str, Any]) -> str:
     """One decision as a line of the file, with its line end.
 
     Args:
@@ -306,6 +207,4 @@ def csv_line(values: Mapping[str, Any]) -> str:
     for name, value in zip(COLUMNS, row, strict=True):
         if "\n" in value or "\r" in value:
             raise InputError(f"{name} {value!r} has a line break, and a line of the corrections cannot hold it")
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(row)
-    return buffer.getvalue()
+    return csv_line(row)

@@ -1,6 +1,8 @@
 """Where and in which precision models run."""
 
+import ctypes
 import os
+import platform
 import statistics
 import time
 from dataclasses import dataclass
@@ -93,3 +95,21 @@ def prepare_device(compute: Compute, *, exact: bool = False) -> Device:
     # Filling new memory with NaN finds reads of it in a debugger; here it costs time only.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return Device(device, precision)
+
+
+# Of glibc's malloc.h.
+M_TRIM_THRESHOLD = -1
+M_MMAP_MAX = -4
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep the memory that PyTorch frees on a processor, for the tensors that come next.
+
+    By default every tensor of some MiB is new memory of the kernel's, zeroed page by page. A step of training SmolLM2
+    on rows of 512 tokens spent a third to a half of its time on that; the peak rises by some 6%. Without glibc nothing
+    happens.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)  # never

@@ -21,7 +21,9 @@ def run_stage(main: Callable[[], None]) -> None:
     except InputError as error:
         sys.exit(f"error: {error}")
     except FileNotFoundError as error:
-        sys.exit(f"error: {error.filename}: no such file or folder; run the stages before this one (`dvc repro`)")
+        # Polars names the file at the end of its message alone.
+        place = error.filename or str(error).rpartition(": ")[2]
+        sys.exit(f"error: {place}: no such file or folder; run the stages before this one (`dvc repro`)")
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise

@@ -11,14 +11,11 @@ from numpy.typing import NDArray
 from stages.lib.artifacts import read_json
 from stages.lib.baselines import MODEL_FILE, baseline_probabilities, load_baseline
 from stages.lib.batches import tokenise
-from stages.lib.classifier import QUANTISATION_FILE, load_classifier, predict_logits
+from stages.lib.classifier import load_classifier, predict_logits
 from stages.lib.device import Device
+from stages.lib.four_bits import QUANTISATION_FILE
 
 SEEDS_FILE = "seeds.json"
-SKIPPED_FILE = "left_out.txt"
-"""Stands in the place of a model that this machine cannot fit, and says why."""
-
-
 Predictor = Callable[[list[str], int, str | None], NDArray[np.float64]]
 """Texts, texts in a forward pass, and the name of the work for the progress report (None: no report) → probabilities,
 shape `(texts, k)`. There has to be a text."""

@@ -21,6 +21,10 @@ MAX_NAMED_LABELS = 120
 """A confusion matrix of more labels has no names on its axes, which nobody could read."""
 
 
+CURVE_STYLES = 6
+"""Ways of drawing a line that the page knows: `curve-0` and so on."""
+
+
 @dataclass(frozen=True)
 class Interval:
     """A named score with the ends of its interval; `muted` rows are drawn as what the others are measured against."""
@@ -53,6 +57,14 @@ class Point:
     low: float
     high: float
     muted: bool
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A named course of a figure: points `(x, y)` in the order of x."""
+
+    name: str
+    points: list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -136,16 +148,25 @@ def _name_width(names: Sequence[str], at_most: float) -> float:
     return min(at_most, max((len(name) for name in names), default=0) * CHARACTER_WIDTH + 10)
 
 
-def dot_and_interval(rows: Sequence[Interval], title: str) -> Markup:
-    """Scores as dots with their intervals as bars, highest first; names at the left, figures at the right."""
-    ordered = sorted(rows, key=lambda row: (-row.value, row.name))
+def dot_and_interval(
+    rows: Sequence[Interval], title: str, *, bounds: tuple[float, float] = (0.0, 1.0), as_given: bool = False
+) -> Markup:
+    """Scores as dots with their intervals as bars; names at the left, figures at the right.
+
+    Args:
+        rows: one for each score.
+        title: of the plot.
+        bounds: what a score can be at least and at most.
+        as_given: the rows stay in their order; else the highest comes first.
+    """
+    ordered = list(rows) if as_given else sorted(rows, key=lambda row: (-row.value, row.name))
     left = _name_width([row.name for row in ordered], 130)
     width, right, top, step = 460.0, 140.0, 8.0, 26.0
     bottom = top + step * len(ordered)
     low = min((row.low for row in ordered), default=0.0)
     high = max((row.high for row in ordered), default=1.0)
     margin = max(0.02, 0.06 * (high - low))
-    start, end = max(0.0, low - margin), min(1.0, high + margin)
+    start, end = max(bounds[0], low - margin), min(bounds[1], high + margin)
 
     def x(value: float) -> float:
         return left + (value - start) / (end - start) * (width - left - right)
@@ -161,7 +182,7 @@ def dot_and_interval(rows: Sequence[Interval], title: str) -> Markup:
         body.append(_line(x(row.low), y, x(row.high), y, css))
         body += [_line(x(edge), y - 5, x(edge), y + 5, css) for edge in (row.low, row.high)]
         body.append(_marker(x(row.value), y, row.muted))
-        figure = f"{score(row.value)} [{score(row.low)}, {score(row.high)}]"
+        figure = f"{score(row.value)} [{score(row.low)}, {score(row.high)}]".replace("-", "−")
         body.append(_text(width, y + 4, figure, "soft", "end"))
     description = "; ".join(
         f"{row.name} {score(row.value)}, 95% interval {score(row.low)} to {score(row.high)}" for row in ordered
@@ -254,6 +275,47 @@ def log_scatter(points: Sequence[Point], x_label: str, y_label: str, title: str)
     names = _names_apart([(x(point.x), y(point.y), point.name) for point in points], width, height - bottom)
     body += [_text(name_x, name_y, point.name) for (name_x, name_y), point in zip(names, points, strict=True)]
     description = "; ".join(f"{point.name}: {number(point.x)}, {score(point.y)}" for point in points)
+    return _svg(width, height, title, description, body)
+
+
+def curves(lines: Sequence[Curve], x_label: str, y_label: str, title: str) -> Markup:
+    """Courses over steps, each with its name at its end; lines differ in colour and in dashes."""
+    names = [line.name for line in lines]
+    width, height, left, top, bottom = 460.0, 260.0, 52.0, 12.0, 44.0
+    right = _name_width(names, 130) + 8
+    xs = [x for line in lines for x, _ in line.points]
+    ys = [y for line in lines for _, y in line.points]
+    first, last = min(xs, default=0.0), max(xs, default=1.0)
+    low, high = min(ys, default=0.0), max(ys, default=1.0)
+    margin = max(1e-3, 0.06 * (high - low))
+    start, end = low - margin, high + margin
+
+    def x(value: float) -> float:
+        return left + (value - first) / ((last - first) or 1.0) * (width - left - right)
+
+    def y(value: float) -> float:
+        return top + (end - value) / (end - start) * (height - top - bottom)
+
+    steps = ticks(first, last, 5) if last > first else []
+    body = [_text(x(tick), height - bottom + 16, f"{tick:g}", "soft", "middle") for tick in steps]
+    for tick in ticks(start, end, 5):
+        body.append(_line(left, y(tick), width - right, y(tick), "grid"))
+        body.append(_text(left - 6, y(tick) + 4, f"{tick:g}".replace("-", "−"), "soft", "end"))
+    body.append(_text((left + width - right) / 2, height - 6, x_label, "soft", "middle"))
+    body.append(_text(12, (top + height - bottom) / 2, y_label, "soft", "middle", turn=-90))
+    drawn = [line for line in lines if line.points]
+    for index, line in enumerate(drawn):
+        points = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in line.points)
+        body.append(Markup('<polyline points="{}" class="curve curve-{}"/>').format(points, index % CURVE_STYLES))
+    # Names keep their order and a line's height from each other.
+    ends = sorted((y(line.points[-1][1]), x(line.points[-1][0]), line.name) for line in drawn)
+    base = -math.inf
+    for height_of_end, at, name in ends:
+        base = max(base + FONT + 2, height_of_end + 4)
+        body.append(_text(at + 6, base, shortened(name, 19)))
+    description = "; ".join(
+        f"{line.name} from {number(line.points[0][1])} to {number(line.points[-1][1])}" for line in drawn
+    )
     return _svg(width, height, title, description, body)
 
 

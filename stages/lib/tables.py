@@ -21,7 +21,7 @@ import polars.selectors as cs
 
 from stages.lib.errors import InputError
 
-TableFormat = Literal["tsv", "csv", "jsonl", "parquet"]
+TableFormat = Literal["tsv", "csv", "jsonl", "json", "parquet"]
 
 UNREADABLE_SCHEMA = pl.Schema({"line": pl.Int64, "rule": pl.String, "before": pl.String})
 
@@ -41,7 +41,8 @@ class Table:
     Attributes:
         cells: one String column for each column of the file, `n` rows. Numbers and truth values are their JSON text,
             lists and objects are JSON; a cell that is not there is null. Without a header the columns are `1`, `2`, ….
-        lines: line of the file on which each record starts, from 1 (in Parquet: the row), Int64, `n`.
+        lines: line of the file on which each record starts, from 1 (in JSON: the element; in Parquet: the row), Int64,
+            `n`.
         unreadable: records that cannot be read, with `line`, `rule` (why not) and `before` (what is there).
         ragged_rows: records that have another number of cells than most.
     """
@@ -57,7 +58,7 @@ def read_table(path: Path, table_format: TableFormat, header: bool) -> Table:
 
     Tab-separated files are taken as they are: a line is a record, a tab ends a cell, a quote is a character. CSV is
     that of RFC 4180: quoted cells may hold commas, line ends and doubled quotes. A byte-order mark, CRLF line ends and
-    blank lines are passed over.
+    blank lines are passed over. JSON is one list of objects, JSONL an object a line.
 
     Args:
         path: the file.
@@ -66,7 +67,7 @@ def read_table(path: Path, table_format: TableFormat, header: bool) -> Table:
 
     Raises:
         InputError: no such file, two columns of one name, more than `MAX_COLUMNS` of them, UTF-16, a quote that is
-            never closed, not Parquet, or Parquet with text that is not UTF-8.
+            never closed, no JSON list, not Parquet, or Parquet with text that is not UTF-8.
     """
     if not path.is_file():
         there = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
@@ -79,6 +80,8 @@ def read_table(path: Path, table_format: TableFormat, header: bool) -> Table:
     content = content.removeprefix(UTF8_MARK)
     if table_format == "jsonl":
         return _read_jsonl(path, content)
+    if table_format == "json":
+        return _read_jsonl(path, _json_lines(path, content))
     records = _tsv_records(content) if table_format == "tsv" else _csv_records(path, content)
     return _from_records(path, records, header)
 
@@ -233,6 +236,19 @@ def _read_jsonl(path: Path, content: bytes) -> Table:
         unreadable=_unreadable(bad),
         ragged_rows=len(rows) - (counts.most_common(1)[0][1] if counts else 0),
     )
+
+
+def _json_lines(path: Path, content: bytes) -> bytes:
+    """The elements of a JSON list, one a line."""
+    try:
+        values = json.loads(content.decode())
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not UTF-8; convert it, such as by `iconv -f LATIN1 -t UTF-8`") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({error}); mend it, or set its `format` to jsonl") from None
+    if not isinstance(values, list):
+        raise InputError(f"{path}: holds no JSON list, but {str(values)[:SHOWN_CHARACTERS]!r}; write a list of objects")
+    return "\n".join(json.dumps(value) for value in values).encode()
 
 
 def _as_text(value: Any) -> str | None:

@@ -90,5 +90,5 @@ def _check_wordnet(wordnet: Path) -> None:
         if b"\r" in nouns.read(4096):
             raise InputError(
                 f"{wordnet / 'data.noun'}: CRLF line ends, which put the byte offsets of the indexes off; set"
-                " `strip_carriage_returns: true` for this asset of `fetch`"
+                " `convert: strip_carriage_returns` for this asset of `fetch`"
             )

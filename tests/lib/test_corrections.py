@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from stages.lib import corrections
-from stages.lib.corrections import HEADER, Correction, LineError, check_labels, csv_line, settle
+from stages.lib.corrections import HEADER, Correction, LineError, check_labels, correction_line, settle
 from stages.lib.errors import InputError
 
 PATH = Path("data/corrections.csv")
@@ -192,9 +192,9 @@ def test_a_written_line_is_read_as_it_was() -> None:
         "reviewer": "Ann Ω",
         "date": "2026-11-23",
     }
-    text = csv_line(values)
+    text = correction_line(values)
     assert text.endswith("\n")
     assert text.count("\n") == 1
     assert parsed(text.removesuffix("\n")) == [Correction(2, **(values | {"reason": "two lines"}))]
     with pytest.raises(InputError, match="has a line break"):
-        csv_line(values | {"new": "y\nz"})
+        correction_line(values | {"new": "y\nz"})

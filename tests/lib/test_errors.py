@@ -1,6 +1,8 @@
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from stages.lib.errors import InputError, run_stage
@@ -16,10 +18,11 @@ def test_bad_input_ends_with_one_line() -> None:
     assert caught.value.code == "error: a.csv: no column `text`"
 
 
-def test_a_missing_file_is_named() -> None:
+@pytest.mark.parametrize("read", [lambda: Path("data/absent.csv").read_text(), lambda: pl.read_csv("data/absent.csv")])
+def test_a_missing_file_is_named(read: Callable[[], object]) -> None:
     with pytest.raises(SystemExit) as caught:
-        run_stage(lambda: print(Path("absent.txt").read_text()))
-    assert "absent.txt: no such file" in str(caught.value.code)
+        run_stage(lambda: print(read()))
+    assert str(caught.value.code).startswith("error: data/absent.csv: no such file")
 
 
 def test_a_full_disk_is_named() -> None:

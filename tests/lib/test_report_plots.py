@@ -5,11 +5,13 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from stages.lib.report_plots import (
+    Curve,
     Flow,
     Interval,
     Point,
     confusion_heat_map,
     counted_bars,
+    curves,
     dot_and_interval,
     log_scatter,
     number,
@@ -105,3 +107,29 @@ def test_bars_are_as_long_as_their_counts() -> None:
     root = ElementTree.fromstring(counted_bars([("a", 100), ("b", 25)], "t"))  # noqa: S314
     first, second = [float(bar.attrib["width"]) for bar in root.iter("rect")]
     assert first == pytest.approx(4 * second, rel=0.01)
+
+
+def test_curves_rise_to_the_right_and_names_do_not_cover_each_other() -> None:
+    lines = [Curve("a<b", [(0.0, 1.0), (4.0, 3.0)]), Curve("c", [(0.0, 1.0), (4.0, 3.0)]), Curve("none", [])]
+    root = ElementTree.fromstring(curves(lines, "step", "loss", "t"))  # noqa: S314
+    drawn = [node for node in root.iter() if node.tag.endswith("polyline")]
+    assert len(drawn) == 2
+    (x1, y1), (x2, y2) = [map(float, point.split(",")) for point in drawn[0].attrib["points"].split()]
+    assert x2 > x1
+    assert y2 < y1
+    heights = [float(node.attrib["y"]) for node in root.iter() if node.text in ("a<b", "c")]
+    assert abs(heights[0] - heights[1]) >= 12
+
+
+def test_curves_of_one_point_and_of_none_are_drawn() -> None:
+    for lines in ([], [Curve("a", [(1.0, 2.0)])]):
+        ElementTree.fromstring(curves(lines, "step", "loss", "t"))  # noqa: S314
+
+
+def test_scores_beyond_one_and_in_their_order() -> None:
+    rows = [Interval("low", -2.0, -3.0, -1.0, muted=False), Interval("high", 5.0, 4.0, 6.0, muted=False)]
+    svg = dot_and_interval(rows, "t", bounds=(float("-inf"), float("inf")), as_given=True)
+    root = ElementTree.fromstring(svg)  # noqa: S314
+    first, second = [float(node.attrib["cx"]) for node in root.iter("circle")]
+    assert first < second
+    assert "−2.000 [−3.000, −1.000]" in svg

@@ -174,3 +174,27 @@ def test_a_column_by_number(tmp_path: Path) -> None:
     assert column(table, 2, Path("t"), "k").to_list() == ["a"]
     with pytest.raises(InputError, match=r"no column 3; it has \['1', '2'\]"):
         column(table, 3, Path("t"), "k")
+
+
+def test_a_json_list_is_read_as_lines_are(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text('\ufeff[\n {"a": "x", "b": 1.50},\n {"a": null, "c": [{"d": "é"}]},\n 3\n]\n', encoding="utf-8")
+    table = read_table(path, "json", True)
+    assert table.cells.rows() == [("x", "1.5", None), (None, None, '[{"d": "é"}]')]
+    assert table.lines.to_list() == [1, 2]
+    assert table.unreadable.rows() == [(3, "not_an_object", "3")]
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b'{"a": 1}\n{"a": 2}', "not JSON .*set its `format` to jsonl"),
+        (b'{"a": 1}', "holds no JSON list, but .*write a list of objects"),
+        (b'["\xff"]', "is not UTF-8"),
+    ],
+)
+def test_what_is_no_json_list_is_an_error(tmp_path: Path, content: bytes, error: str) -> None:
+    path = tmp_path / "rows.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=error):
+        read_table(path, "json", True)

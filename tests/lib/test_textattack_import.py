@@ -76,5 +76,5 @@ def test_a_missing_file_is_named(wordnet: Path, tmp_path: Path) -> None:
 def test_carriage_returns_are_refused(wordnet: Path, tmp_path: Path) -> None:
     nouns = wordnet / "data.noun"
     nouns.write_bytes(nouns.read_bytes().replace(b"\n", b"\r\n"))
-    with pytest.raises(InputError, match="strip_carriage_returns: true"):
+    with pytest.raises(InputError, match="convert: strip_carriage_returns"):
         write_textattack_data(wordnet, tmp_path / "scratch")

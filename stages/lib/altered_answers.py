@@ -1,0 +1,268 @@
+"""True answers made wrong in one place: a number, a date or a negation is changed, and nothing else.
+
+Every rule leaves the sentence grammatical and changes what it says by much: a number at least by half of it, so that
+nobody takes it for a rounded one. What only points to a text (`§ 7`, `chapter 9`, `AB 04`, `2014:227`) is left alone,
+and so is what stands in a condition, where a negation may change nothing.
+
+The rules are for English.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Kind = Literal["number", "date", "negation"]
+KINDS: tuple[Kind, ...] = ("number", "date", "negation")
+
+SHARE_OF_NEW_NEGATIONS = 0.25
+
+# Quantities
+_NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?)"
+_UNITS = (
+    "%|‰|°|percent|per cent|SEK|EUR|USD|GBP|NOK|DKK|kr|kronor|euros?|dollars?|pounds?|€|\\$|£|[kM]SEK|[kM]EUR|"
+    "thousand|million|billion|years?|months?|weeks?|days?|hours?|minutes?|seconds?|metres?|meters?|kilometres?|"
+    "km|cm|mm|m|m²|m2|m³|m3|sqm|hectares?|litres?|kg|g|tonnes?|kWh|kW|MW|W|V|mA|K|dBA?|l|GB|MB|people|persons?|employees"
+)
+QUANTITY = re.compile(
+    rf"(?<![\w.,:/§\u00d7-])(?<!\d[–-])(?P<low>{_NUMBER})(?:(?P<joint>\s?[-–]\s?|\sto\s|\sand\s)(?P<high>{_NUMBER}))?"
+    rf"(?![\d:]|[.,]\d)(?=(?P<gap>[\s-]?)(?:(?P<unit>{_UNITS})(?![A-Za-zÅÄÖåäö])|(?P<noun>(?:[a-z]+[ -])?[a-z]+s)\b))"
+)
+"""A number or a range with a unit, or before a plural."""
+AFTER_CURRENCY = re.compile(
+    rf"(?<=[€$£])(?P<low>{_NUMBER})(?:(?P<joint>\s?[-–]\s?)(?P<high>{_NUMBER}))?(?![\w:]|[.,]\d)"
+)
+REFERENCE = re.compile(
+    r"(?:§+|\b(?:kap\.?|[Cc]hapters?|[Cc]h\.|[Cc]lauses?|[Ss]ections?|[Aa]rticles?|[Pp]arts?|[Pp]aragraphs?|p\.|[Ss]teps?|"
+    r"[Cc]lass|[Bb]ox|[Nn]o\.|[Nn]r|[Tt]ype|[Ff]orm|Act|Lag|\w+(?:lagen|balken|ordningen))|\b[A-ZÅÄÖ]{2,}\S*)\s*\(?$"
+)
+"""What a number after it is part of the name of, as in `AB 04`."""
+NOT_NOUNS = frozenset(
+    ("is", "was", "has", "does", "this", "thus", "always", "requires", "regulates", "sets", "applies", "means", "needs")
+)
+FACTORS = (0.3, 0.4, 0.5, 2.0, 2.5, 3.0, 4.0)
+LEAST_RATIO = 1.5
+WORDS = {
+    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12,
+    "fifteen": 15, "twenty": 20, "thirty": 30,
+}  # fmt: skip
+WORD_QUANTITY = re.compile(
+    rf"\b(?P<word>{'|'.join(WORDS)})\b(?=[ -](?P<noun>[a-z]+s|year|month|week|day|people)\b)", re.I
+)
+
+# Dates
+YEAR = re.compile(
+    r"(?:(?<=\bin )|(?<=\b[Ss]ince )|(?<=\bfrom )|(?<=\buntil )|(?<=\bbefore )|(?<=\bafter )|(?<=\bby )|(?<=\bduring )|"
+    r"(?<=\bof )|(?<=[a-z] \()|(?<=(?:uary|arch|pril|June|July|gust|mber|ober) ))(?P<year>(?:19|20)\d\d)"
+    r"(?![\w:%–-]|[.,]\d| (?:SEK|kr|m|%))"
+)
+MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)  # fmt: skip
+LONG_MONTHS = ("January", "March", "July", "August", "October", "December")
+"""Any day of another month is one of theirs. May, which is a verb too, is not taken."""
+MONTH = re.compile(rf"\b(?:(?:{'|'.join(name for name in MONTHS if name != 'May')})\b|(?<=\d )May\b|May(?= \d))")
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+WEEKDAY = re.compile(rf"\b(?P<day>{'|'.join(WEEKDAYS)})(?=s?\b)")
+
+# Negations
+CONDITION = re.compile(
+    r"\b(?:if|when|unless|whether|where|while|until|once|provided|before|after|that|who|which|whose|as|how)\b", re.I
+)
+SENTENCE_END = re.compile(r"[.;:!?()—]")
+ADVERBS = (
+    r"(?:not|no|only|also|never|neither|none|nothing|seldom|either|always|often|"
+    r"(?!(?:apply|comply|imply|rely|reply|supply)\b)\w+ly)\b"
+)
+"""Words after a verb in whose place a negation would read badly, or say nothing."""
+VERBS = {"requires": "require", "applies": "apply", "qualifies": "qualify", "includes": "include", "covers": "cover"}
+
+
+@dataclass(frozen=True)
+class Alteration:
+    """One way to make an answer wrong: the whole text, and what was put in the place of what."""
+
+    kind: Kind
+    text: str
+    before: str
+    after: str
+
+
+def alterations(answer: str, random: np.random.Generator) -> list[Alteration]:
+    """Every place of an answer that a rule can change, each changed on its own; new numbers and months are drawn."""
+    found = []
+    for kind, rule in RULES.items():
+        for start, end, new in rule(answer, random):
+            text = answer[:start] + new + answer[end:]
+            if text != answer:
+                found.append(Alteration(kind, text, *_shown(answer, start, end, new)))
+    return found
+
+
+def altered_answer(answer: str, random: np.random.Generator) -> Alteration | None:
+    """An answer made wrong in one place; None: no rule finds a place.
+
+    Each kind that is possible is as likely, but that a negation is put in where there was none: most answers have a
+    place for one, and if all of those were taken, the answer with the `not` would be the wrong one. It is drawn
+    `SHARE_OF_NEW_NEGATIONS` as often as anything else that is possible.
+    """
+    found = alterations(answer, random)
+    drawers: dict[str, list[Alteration]] = {}
+    for one in found:
+        adds = one.kind == "negation" and len(one.text.split()) > len(answer.split())
+        drawers.setdefault("new negation" if adds else one.kind, []).append(one)
+    if not drawers:
+        return None
+    names = sorted(drawers)
+    weights = np.array([SHARE_OF_NEW_NEGATIONS if name == "new negation" else 1.0 for name in names])
+    drawer = drawers[names[int(random.choice(len(names), p=weights / weights.sum()))]]
+    return drawer[int(random.integers(len(drawer)))]
+
+
+def _shown(answer: str, start: int, end: int, new: str) -> tuple[str, str]:
+    """What was changed, and into what, with the word that follows."""
+    word = re.match(r"[\s-]?\S+", answer[end:])
+    rest = word.group() if word else ""
+    return (answer[start:end] + rest).strip(), (new + rest).strip()
+
+
+Change = tuple[int, int, str]
+"""Where the change begins and ends in the answer, and what comes there."""
+
+
+def _numbers(answer: str, random: np.random.Generator) -> Iterator[Change]:
+    for match in [*QUANTITY.finditer(answer), *AFTER_CURRENCY.finditer(answer)]:
+        groups = match.groupdict()
+        unit, noun = groups.get("unit"), groups.get("noun")
+        is_reference = REFERENCE.search(answer[: match.start()]) is not None
+        if noun is not None and (is_reference or noun.split()[0] in NOT_NOUNS or noun.split()[-1] in NOT_NOUNS):
+            continue
+        if match["joint"] in (" and ",) and not re.search(r"\b[Bb]etween $", answer[: match.start()]):
+            continue
+        if new := _other_quantity(match["low"], match["joint"], match["high"], unit, random):
+            yield match.start(), match.end(), new
+    for match in WORD_QUANTITY.finditer(answer):
+        if match["noun"] in NOT_NOUNS:
+            continue
+        value = WORDS[match["word"].lower()]
+        others = [word for word, other in WORDS.items() if max(value, other) >= 2 * min(value, other)]
+        new = others[int(random.integers(len(others)))]
+        yield match.start(), match.end(), new.capitalize() if match["word"][0].isupper() else new
+
+
+def _other_quantity(
+    low: str, joint: str | None, high: str | None, unit: str | None, random: np.random.Generator
+) -> str | None:
+    """A number or range that is another by much, written alike; None where there is none."""
+    ends = [low] if high is None else [low, high]
+    choices = []
+    for factor in FACTORS:
+        new = [_scaled(end, factor) for end in ends]
+        values = [_value(end) for end in new]
+        is_share = unit in ("%", "percent", "per cent") and _value(ends[-1]) <= 100
+        far = all(max(a, b) >= LEAST_RATIO * min(a, b) for a, b in zip(values, map(_value, ends), strict=True) if b)
+        # `1 years` and `2 year` are no English: no number becomes 1, and 1 becomes another one only before a symbol.
+        has_plural = unit is None or (unit.isalpha() and len(unit) > 3 and unit not in ("percent", "kronor"))
+        if (is_share and values[-1] > 100) or not far or min(values) <= 0 or values != sorted(set(values)):
+            continue
+        if has_plural and ("1" in new[-1:] or ends[-1] == "1"):
+            continue
+        choices.append((joint or "").join(new))
+    return choices[int(random.integers(len(choices)))] if choices else None
+
+
+def _value(number: str) -> float:
+    return float(number.replace(",", ""))
+
+
+def _scaled(number: str, factor: float) -> str:
+    """A number times a factor, with the same decimals and separators, and as round as it was."""
+    value = _value(number) * factor
+    decimals = len(number.partition(".")[2])
+    digits = max(2, len(number.replace(",", "").replace(".", "").strip("0")))
+    rounded = float(f"{value:.{digits}g}")
+    return f"{rounded:,.{decimals}f}" if "," in number or rounded >= 10_000 else f"{rounded:.{decimals}f}"
+
+
+def _dates(answer: str, random: np.random.Generator) -> Iterator[Change]:
+    for match in YEAR.finditer(answer):
+        if REFERENCE.search(answer[: match.start()]):
+            continue
+        shift = int(random.integers(3, 16)) * (1 if random.integers(2) else -1)
+        yield match.start(), match.end(), str(int(match["year"]) + shift)
+    for names, others, pattern in ((MONTHS, LONG_MONTHS, MONTH), (WEEKDAYS, WEEKDAYS, WEEKDAY)):
+        for match in pattern.finditer(answer):
+            assert match.group() in names
+            left = [name for name in others if name != match.group()]
+            yield match.start(), match.end(), left[int(random.integers(len(left)))]
+
+
+def _third_person(verb: str) -> str:
+    """The form of a verb after he, she, it."""
+    irregular = {"have": "has", "do": "does", "go": "goes", "be": "is"}
+    if verb in irregular:
+        return irregular[verb]
+    if re.search(r"(?:s|x|z|ch|sh)$", verb):
+        return f"{verb}es"
+    return f"{verb[:-1]}ies" if re.search(r"[^aeiou]y$", verb) else f"{verb}s"
+
+
+def _article(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+_ALWAYS: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
+    (r"^Yes\b", lambda match: "No"),
+    (r"^No\b(?=[,.])", lambda match: "Yes"),
+    (r"\b(must|may) not\b(?! only)", lambda match: "may"),
+    (r"\b(?:cannot|can not|can't)\b", lambda match: "can"),
+    (r"\b(?:won't|will not)\b", lambda match: "will"),
+    (r"\b(is|are|was|were|has|have|should)(?: not|n't)\b(?! only)", lambda match: match[1]),
+    (rf"\bdo(?: not|n't) (?!{ADVERBS})([a-z]+)\b", lambda match: match[1]),
+    (rf"\bdoes(?: not|n't) (?!{ADVERBS})([a-z]+)\b", lambda match: _third_person(match[1])),
+    (r"\balways\b", lambda match: "never"),
+    (r"\bnever\b", lambda match: "always"),
+    (r"\bwithout (?=(?:a|an|the|any) )", lambda match: "with "),
+    (
+        r"\b(requires?|needs?|is|are|has|have) no (?!later|longer|more|less|fewer|one|other|such)([a-z-]+[^s\W])\b",
+        lambda match: f"{match[1]} {_article(match[2])}",
+    ),
+)
+"""What is changed wherever it stands."""
+_OUTSIDE_CONDITIONS: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
+    (rf"\bmust (?!{ADVERBS})", lambda match: "need not "),
+    (rf"\bcan (?!{ADVERBS})(?=[a-z])", lambda match: "cannot "),
+    (rf"\b(is|are) (?!{ADVERBS})(?=[a-z])", lambda match: f"{match[1]} not "),
+    (rf"(?<!also )\b({'|'.join(VERBS)}) (?!{ADVERBS})", lambda match: f"does not {VERBS[match[1]]} "),
+)
+"""What is changed where no condition stands before it in the sentence."""
+
+
+def _negations(answer: str, random: np.random.Generator) -> Iterator[Change]:
+    for pattern, new in _ALWAYS:
+        for match in re.finditer(pattern, answer):
+            yield match.start(), match.end(), new(match)
+    # A command: `Do not start` and `Never start`.
+    for match in re.finditer(r"(?:^|(?<=[.!?] ))(Do not|Never) ([a-z])", answer):
+        yield match.start(), match.end(), match[2].upper() if match[1] == "Do not" else f"Always {match[2]}"
+    for match in re.finditer(r"(?:^|(?<=[.!?] ))Always (?=[a-z])", answer):
+        yield match.start(), match.end(), "Never "
+    for pattern, new in _OUTSIDE_CONDITIONS:
+        for match in re.finditer(pattern, answer):
+            sentence = SENTENCE_END.split(answer[: match.start()])[-1]
+            after = SENTENCE_END.split(answer[match.end() :])[0]
+            # A sentence that is negated already would not become plainly wrong.
+            if not CONDITION.search(sentence) and not re.search(r"\b(?:no|not|never)\b", f"{sentence} {after}"):
+                yield match.start(), match.end(), new(match)
+
+
+RULES: dict[Kind, Callable[[str, np.random.Generator], Iterator[Change]]] = {
+    "number": _numbers,
+    "date": _dates,
+    "negation": _negations,
+}

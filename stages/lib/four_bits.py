@@ -1,0 +1,73 @@
+"""Weights in 4 bits (NF4; Dettmers et al. 2023), by bitsandbytes: loaded so, and what is kept of how they were."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import BitsAndBytesConfig
+
+ADAPTER_FILE = "adapter_config.json"
+QUANTISATION_FILE = "quantisation.json"
+"""Stands beside an adapter whose base was in 4 bits: the arguments of `BitsAndBytesConfig`."""
+
+
+def four_bit_settings(
+    double_quantisation: bool, device: torch.device | None, exact_modules: Sequence[str]
+) -> dict[str, Any]:
+    """Arguments of `BitsAndBytesConfig`.
+
+    Args:
+        double_quantisation: whether the scales are quantised too.
+        device: where the weights are to be.
+        exact_modules: names of the layers that stay in full precision.
+    """
+    return {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": double_quantisation,
+        "bnb_4bit_compute_dtype": "bfloat16" if device is not None and device.type == "cuda" else "float32",
+        "llm_int8_skip_modules": list(exact_modules),
+    }
+
+
+def in_four_bits(kind: Any, base: str, settings: dict[str, Any], device: torch.device | None, **arguments: Any) -> Any:
+    """A model with its weights in 4 bits.
+
+    Args:
+        kind: class of transformers that loads it.
+        base: folder of the model.
+        settings: of `four_bit_settings`.
+        device: where the weights are to be; None: the processor.
+        arguments: further ones of `from_pretrained`.
+    """
+    model = kind.from_pretrained(
+        base,
+        local_files_only=True,
+        quantization_config=BitsAndBytesConfig(**settings),  # type: ignore[no-untyped-call]
+        device_map={"": device or torch.device("cpu")},
+        **arguments,
+    )
+    # Imported here: it takes a second, and QLoRA alone needs it.
+    import bitsandbytes
+
+    for module in model.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            # On some processors it would pack weights anew at the first forward pass without gradients, rounded to
+            # bfloat16, and the model that is evaluated would not be the one that was trained.
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def why_no_4_bit(device: torch.device) -> str | None:
+    """Why bitsandbytes cannot train on weights in 4 bits here, in one line; None where it can."""
+    try:
+        import bitsandbytes
+
+        layer = bitsandbytes.nn.Linear4bit(64, 64, compute_dtype=torch.float32, quant_type="nf4").to(device)
+        layer(torch.ones(2, 64, device=device, requires_grad=True)).sum().backward()
+    except Exception as error:  # whatever it is, there is no 4-bit arithmetic here
+        said = str(error).strip().splitlines()
+        return f"bitsandbytes cannot compute in 4 bits on this {device.type}: {said[0] if said else repr(error)}"
+    return None

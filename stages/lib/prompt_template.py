@@ -1,0 +1,42 @@
+"""Prompts from templates of the params, with places such as `{question}` to be filled."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+_PLACE = re.compile(r"\{(\w+)\}")
+
+
+def places_exactly(*names: str) -> Callable[[str], str]:
+    """A validator of templates that have each of these places once, and no other."""
+
+    def validated(template: str) -> str:
+        found = _PLACE.findall(template)
+        if sorted(found) != sorted(names):
+            wanted = ", ".join(f"{{{name}}}" for name in names)
+            raise ValueError(f"must have {wanted} once each and no other place, and has {found or 'none'}")
+        return template
+
+    return validated
+
+
+def filled(template: str, values: Mapping[str, str]) -> str:
+    """A template with its places filled; braces in the values stay as they are."""
+    return _PLACE.sub(lambda place: values[place.group(1)], template)
+
+
+def numbered_passages(passages: Sequence[str]) -> str:
+    """Passages as a prompt shows them: one a paragraph, each after its number."""
+    return "\n\n".join(f"[{number}] {passage}" for number, passage in enumerate(passages, start=1))
+
+
+def question_with_passages(template: str, question: str, passages: Sequence[str]) -> str:
+    """What a user asks, with the passages that were found for it; the bare question where there are none.
+
+    Args:
+        template: has the places `{question}` and `{passages}`.
+        question: of the user.
+        passages: in the order in which they are shown.
+    """
+    if not passages:
+        return question
+    return filled(template, {"question": question, "passages": numbered_passages(passages)})

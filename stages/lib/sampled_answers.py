@@ -1,0 +1,173 @@
+"""Answers that a policy samples, and how likely it and its reference find them, token by token.
+
+Tokens are drawn from the whole distribution of the policy at a temperature: a policy gradient is that of the
+distribution that was sampled from, so nothing is cut off (no top-k, no nucleus, no repetition penalty), and the same
+temperature divides the logits wherever a probability is computed.
+
+Legend: `b` answers, `t` tokens of the longest, `h` dimensions of a state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from stages.lib.batches import sorted_batches
+from stages.lib.causal_lm import CausalLM, padded
+from stages.lib.chat import IGNORED, TokenisedChat
+from stages.lib.device import Device
+from stages.lib.ppo_equations import entropies
+from stages.lib.progress import progress
+
+
+@dataclass(frozen=True)
+class SampledAnswer:
+    """One answer.
+
+    Attributes:
+        prompt_ids: tokens of what was asked.
+        answer_ids: tokens of the answer, at least one, with the one that ends it where it ends.
+        ended: whether it does; else it was cut.
+        text: of the answer.
+    """
+
+    prompt_ids: list[int]
+    answer_ids: list[int]
+    ended: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class TokenStatistics:
+    """What a model says of the tokens of `b` answers.
+
+    Attributes:
+        log_probabilities: of the tokens, 0 behind the answers, shape `(b, t)`.
+        entropies: of the distributions that they come from, 0 behind the answers, shape `(b, t)`.
+        states: the last hidden state before each token, shape `(b, t, h)`.
+        mask: where tokens are, shape `(b, t)`.
+    """
+
+    log_probabilities: torch.Tensor
+    entropies: torch.Tensor
+    states: torch.Tensor
+    mask: torch.Tensor
+
+
+def end_ids(model: CausalLM, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Tokens that end an answer."""
+    declared = model.generation_config.eos_token_id
+    declared = declared if isinstance(declared, list) else [declared]
+    return sorted({token for token in [*declared, tokenizer.eos_token_id] if token is not None})
+
+
+def cut_at_end(tokens: Sequence[int], ends: Sequence[int]) -> tuple[list[int], bool]:
+    """An answer's tokens up to the first that ends it, and whether there is one.
+
+    What stands behind is padding, even where the padding token is the one that ends answers.
+    """
+    for place, token in enumerate(tokens):
+        if token in ends:
+            return list(tokens[: place + 1]), True
+    return list(tokens), False
+
+
+@torch.no_grad()
+def sample_answers(
+    model: CausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[int]],
+    max_new_tokens: int,
+    temperature: float,
+    batch_size: int,
+    device: Device,
+    seed: int,
+    what: str | None,
+) -> list[SampledAnswer]:
+    """One sampled answer to each prompt, shape `(b,)`; prompts of like length go together.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: of the model, padding on the left.
+        prompts: token ids.
+        max_new_tokens: an answer is cut there.
+        temperature: divides the logits.
+        batch_size: prompts answered at a time.
+        device: where and in which precision to run.
+        seed: of the draws.
+        what: name of the work, for the progress report; None: no report.
+    """
+    ends = end_ids(model, tokenizer)
+    answers: dict[int, SampledAnswer] = {}
+    torch.manual_seed(seed)
+    batches = sorted_batches(np.array([len(ids) for ids in prompts], dtype=np.int64), batch_size)
+    for rows in batches if what is None else progress(batches, what, total=len(batches), unit="batch"):
+        batch = tokenizer.pad({"input_ids": [prompts[row] for row in rows]}, return_tensors="pt").to(device.device)
+        with device.autocast():
+            tokens = model.generate(
+                **batch,
+                max_new_tokens=max_new_tokens,
+                do_sample=True,
+                temperature=temperature,
+                top_k=0,
+                top_p=1.0,
+                eos_token_id=ends,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        for row, said in zip(rows.tolist(), tokens[:, batch["input_ids"].shape[1] :].tolist(), strict=True):
+            ids, ended = cut_at_end(said, ends)
+            text = tokenizer.decode(ids, skip_special_tokens=True)
+            answers[row] = SampledAnswer(list(prompts[row]), ids, ended, str(text).strip())
+    return [answers[row] for row in range(len(prompts))]
+
+
+def token_statistics(
+    model: CausalLM, answers: Sequence[SampledAnswer], padding_id: int, temperature: float, device: Device
+) -> TokenStatistics:
+    """What a model says of the tokens of answers, with gradients where they are on.
+
+    Rows are filled up on the right, so that positions are those without padding for every kind of model and adapter.
+    Only the logits from the shortest prompt's end on are computed.
+
+    Args:
+        model: in evaluation mode.
+        answers: go through in one batch.
+        padding_id: fills short rows up.
+        temperature: divides the logits.
+        device: where and in which precision to run.
+    """
+    chats = [
+        TokenisedChat(one.prompt_ids + one.answer_ids, [IGNORED] * len(one.prompt_ids) + one.answer_ids)
+        for one in answers
+    ]
+    ids, labels, attention = padded(chats, padding_id, device.device)
+    first = min(len(one.prompt_ids) for one in answers)
+    kept = ids.shape[1] - first + 1
+    with device.autocast():
+        out = model(
+            input_ids=ids, attention_mask=attention, logits_to_keep=kept, output_hidden_states=True, use_cache=False
+        )
+    # What stands at a token says the next one; the last has none. A learnt prompt comes before all of this.
+    wanted = labels[:, first:]
+    has_loss = wanted != IGNORED
+    distributions = torch.log_softmax(out.logits[:, -kept:-1][has_loss].float() / temperature, dim=-1)
+    lengths = torch.tensor([len(one.answer_ids) for one in answers], device=device.device)
+    mask = torch.arange(int(lengths.max()), device=device.device) < lengths[:, None]
+    states = out.hidden_states[-1][:, -kept:-1][has_loss]
+    return TokenStatistics(
+        _by_answer(distributions.gather(1, wanted[has_loss][:, None]).squeeze(1), mask),
+        _by_answer(entropies(distributions), mask),
+        _by_answer(states.float(), mask),
+        mask,
+    )
+
+
+def _by_answer(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Values of tokens one after the other, shape `(tokens, ...)`, in the places of a mask: shape `(b, t, ...)`."""
+    out = values.new_zeros((*mask.shape, *values.shape[1:]))
+    out[mask] = values
+    return out
