@@ -31,6 +31,7 @@ from typing import Any
 import polars as pl
 from pydantic import Field
 
+from stages.lib.added_lines import refuse
 from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, write_parquet
 from stages.lib.corrections import (
     LABEL_FIELDS,
@@ -41,7 +42,6 @@ from stages.lib.corrections import (
     by_id_and_field,
     check_labels,
     read_corrections,
-    refuse,
     settle,
 )
 from stages.lib.errors import InputError, run_stage

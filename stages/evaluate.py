@@ -14,7 +14,6 @@ Reads `models/finetuned/<approach>/` and `data/split/test.parquet`; writes the s
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +24,9 @@ from pydantic import Field
 from stages.lib.artifacts import output_folder, write_json, write_parquet, write_text
 from stages.lib.device import Compute, prepare_device
 from stages.lib.errors import run_stage
+from stages.lib.left_out import leave_out, why_left_out
 from stages.lib.params import Params, load_params
-from stages.lib.predictions import SKIPPED_FILE, Predicted, predict, seed_folders
+from stages.lib.predictions import Predicted, predict, seed_folders
 from stages.lib.progress import quiet_libraries
 from stages.lib.randomness import generator
 from stages.lib.statistics import bootstrap_scores, class_scores, weighted_scores
@@ -56,15 +56,6 @@ def seed_scores(targets: NDArray[np.int64], said: Predicted, calibration_bins: i
     }
 
 
-def leave_out(approach: str, reason: str) -> None:
-    """Write why there is nothing to score, in the places of the scores and the predictions."""
-    print(f"evaluate@{approach}: left out of the comparison: {reason}", file=sys.stderr)
-    with output_folder(OUTPUT / approach) as folder:
-        write_text(folder / SKIPPED_FILE, reason + "\n")
-    write_text(CONFUSION / f"{approach}.csv", "actual,predicted\n")
-    write_json(METRICS / f"{approach}.json", {"left_out": reason})
-
-
 def main() -> None:
     """Evaluate the approach named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=(__doc__ or "").splitlines()[0])
@@ -72,8 +63,9 @@ def main() -> None:
     approach = parser.parse_args().approach
     params = load_params("evaluate", EvaluateParams)
     seed = load_params("seed", int)
-    if (left_out := MODELS / approach / SKIPPED_FILE).is_file():
-        leave_out(approach, left_out.read_text(encoding="utf-8").strip())
+    if reason := why_left_out(MODELS / approach):
+        plots = {CONFUSION / f"{approach}.csv": "actual,predicted"}
+        leave_out(f"evaluate@{approach}", reason, OUTPUT / approach, METRICS / f"{approach}.json", plots)
         return
     device = prepare_device(load_params("compute", Compute))
     quiet_libraries()

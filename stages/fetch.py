@@ -11,7 +11,8 @@ of what it downloads. A source is one of
   (40 hexadecimal digits), which takes the place of `sha256`.
 
 `unpack` has one path for each level of nesting: an archive inside the archive, and last the folder or file whose
-content lands in `path` (`.` for all of it). Where it is null, the file is kept as it is.
+content lands in `path` (`.` for all of it). Where it is null, the file is kept as it is. `convert` says what is done to
+what was unpacked: carriage returns are taken out, or a model in GGUF is saved in the form that transformers trains.
 
 What was downloaded and verified stays in `.cache/fetch/<sha256>/`, so that fetching again needs no network.
 """
@@ -28,7 +29,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 from urllib.parse import unquote, urlsplit
 
 import httpx2
@@ -60,7 +61,7 @@ class Asset(Params):
     source: Annotated[str, Field(min_length=1)]
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
     unpack: Annotated[list[str], Field(min_length=1)] | None
-    strip_carriage_returns: bool
+    convert: Literal["strip_carriage_returns", "gguf_to_safetensors"] | None
     path: str
     licence: str
     cite: str
@@ -396,8 +397,14 @@ def main() -> None:
                 unpack(archive, asset.unpack, folder, max_bytes)
             else:
                 shutil.copyfile(archive, folder / archive.name)
-        if asset.strip_carriage_returns:
+        if asset.convert == "strip_carriage_returns":
             strip_carriage_returns(folder)
+        elif asset.convert == "gguf_to_safetensors":
+            # Imported here: transformers takes seconds, and most assets do without.
+            from stages.lib.gguf_model import gguf_to_safetensors
+
+            print(f"fetch {name}: turning GGUF into safetensors", file=sys.stderr)
+            gguf_to_safetensors(folder)
         size = folder_size(folder)
         if not size.files:
             raise InputError(f"{asset.source}: there is no file in it; correct `fetch.assets.{name}.source`")

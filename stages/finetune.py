@@ -28,7 +28,6 @@ import argparse
 import hashlib
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,12 +52,14 @@ from stages.lib.adapters import head_of
 from stages.lib.approaches import Approach, FineTuned, LinearProbe, Majority, Qlora, Tfidf, adapted
 from stages.lib.artifacts import file_sha256, folder_sha256, output_folder, write_json, write_text
 from stages.lib.batches import TokenRows, tokenise
-from stages.lib.classifier import new_classifier, predict_logits, save_classifier, why_no_4_bit
+from stages.lib.classifier import new_classifier, predict_logits, save_classifier
 from stages.lib.cost import folder_mib, peak_memory_mib
 from stages.lib.device import Compute, Device, prepare_device
 from stages.lib.errors import InputError, run_stage
+from stages.lib.four_bits import why_no_4_bit
+from stages.lib.left_out import leave_out
 from stages.lib.params import load_params
-from stages.lib.predictions import SEEDS_FILE, SKIPPED_FILE
+from stages.lib.predictions import SEEDS_FILE
 from stages.lib.progress import quiet_libraries
 from stages.lib.randomness import derived_seed, generator
 from stages.lib.training import Checkpoint, History, Step, train, validation_scores
@@ -344,7 +345,7 @@ def fit_seed(
     torch.manual_seed(derived_seed(seed, "finetune", approach))
     quantised = params.double_quantisation if isinstance(params, Qlora) else None
     base, tokenizer = new_classifier(params.model, classes, params.pooling, quantised, device.device)
-    model = adapted(params, base)
+    model = adapted(params, base, "SEQ_CLS")
     if not isinstance(params, Qlora):
         model.to(device.device)  # type: ignore[arg-type]  # a wrapper of transformers hides its signature
     random = generator(seed, "finetune", approach)
@@ -400,16 +401,6 @@ def written_by_the_first(path: Path, accelerator: Accelerator | None) -> Iterato
             yield folder
 
 
-def leave_out(approach: str, reason: str) -> None:
-    """Write the reason why there is no model, in all the places where one would be looked for."""
-    print(f"finetune@{approach}: left out of the comparison: {reason}", file=sys.stderr)
-    with output_folder(OUTPUT / approach) as folder:
-        write_text(folder / SKIPPED_FILE, reason + "\n")
-    write_text(PLOTS / "loss" / f"{approach}.csv", "step,loss,learning_rate\n")
-    write_text(PLOTS / "validation" / f"{approach}.csv", "epoch,loss,accuracy,macro_f1\n")
-    write_json(METRICS / f"{approach}.json", {"left_out": reason})
-
-
 def main() -> None:
     """Fit the approach named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m stages.finetune", description=(__doc__ or "").splitlines()[0])
@@ -420,7 +411,13 @@ def main() -> None:
     compute = load_params("compute", Compute)
     device = prepare_device(compute)
     if isinstance(params, Qlora) and (reason := why_no_4_bit(device.device)):
-        leave_out(approach, reason)
+        leave_out(
+            f"finetune@{approach}", reason, OUTPUT / approach, METRICS / f"{approach}.json",
+            {
+                PLOTS / "loss" / f"{approach}.csv": "step,loss,learning_rate",
+                PLOTS / "validation" / f"{approach}.csv": "epoch,loss,accuracy,macro_f1",
+            },
+        )  # fmt: skip
         return
 
     accelerator = Accelerator(cpu=device.device.type == "cpu") if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None

@@ -30,10 +30,8 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
-from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import polars as pl
 from pydantic import Field, field_validator, model_validator
@@ -42,6 +40,7 @@ from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, writ
 from stages.lib.errors import InputError, run_stage
 from stages.lib.params import Params, load_params
 from stages.lib.randomness import keyed_uniform
+from stages.lib.source_files import ColumnName, Provenance, check_ids, content_ids, origins, unreadable_rows
 from stages.lib.tables import Table, TableFormat, column, read_table
 
 PROVENANCE = ("source_url", "licence", "retrieved", "source_sha256", "authenticity")
@@ -70,8 +69,6 @@ LATER_COLUMNS = (
 """Names that columns made by this stage and by later ones have."""
 RATINGS_SCHEMA = pl.Schema({"id": pl.String, "annotator": pl.String, "rating": pl.Float64, "label": pl.String})
 SHOWN_CHARACTERS = 80
-
-ColumnName = Annotated[int, Field(ge=1)] | Annotated[str, Field(min_length=1)]
 
 
 class RatingColumns(Params):
@@ -108,32 +105,15 @@ class Columns(Params):
     response: ColumnName | None
 
 
-class Source(Params):
+class Source(Provenance):
     """One file of texts, and its ratings where there are any."""
 
-    name: Annotated[str, Field(pattern="^[A-Za-z0-9_.-]+$")]
-    url: Annotated[str, Field(min_length=1)]
-    licence: Annotated[str, Field(min_length=1)] | None
-    retrieved: str | None
-    authenticity: Literal["real", "generated"]
     file: Annotated[str, Field(min_length=1)]
     format: TableFormat
     header: bool
     columns: Columns
     carry: list[ColumnName]
     ratings: Ratings | None
-
-    @field_validator("retrieved", mode="before")
-    @classmethod
-    def _is_a_date(cls, value: Any) -> Any:
-        if isinstance(value, date):
-            raise ValueError("put the date in quotes, since DVC refuses params that are dates")
-        if isinstance(value, str):
-            try:
-                date.fromisoformat(value)
-            except ValueError:
-                raise ValueError("must be a date such as '2026-11-22', or null") from None
-        return value
 
     @field_validator("carry")
     @classmethod
@@ -209,39 +189,6 @@ class Ingested:
     removed_ratings: pl.DataFrame
     rated_without_text: int
     ragged_rows: int
-
-
-def content_ids(texts: pl.Series, responses: pl.Series) -> pl.Series:
-    """16 hexadecimal digits of the BLAKE2b of each row's text and response; `-2`, `-3`, … for its exact repeats."""
-    digests = [
-        blake2b(f"{text}\x1f{response or ''}".encode(), digest_size=8).hexdigest()
-        for text, response in zip(texts, responses, strict=True)
-    ]
-    return (
-        pl.DataFrame({"digest": pl.Series(digests, dtype=pl.String)})
-        .with_columns(repeat=pl.int_range(1, pl.len() + 1).over("digest"))
-        .select(
-            pl.when(pl.col("repeat") == 1)
-            .then(pl.col("digest"))
-            .otherwise(pl.format("{}-{}", "digest", "repeat"))
-            .alias("id")
-        )
-        .to_series()
-    )
-
-
-def origins(file: str, lines: pl.Series) -> pl.Series:
-    """`file:line` of each record."""
-    return pl.select(pl.format("{}:{}", pl.lit(file), lines).alias("origin")).to_series()
-
-
-def unreadable_rows(table: Table, file: str) -> pl.DataFrame:
-    """Records of a table that could not be read, as removed rows; their id is where they are."""
-    return (
-        table.unreadable.with_columns(id=origins(file, table.unreadable["line"]), after=pl.lit(None, pl.String))
-        .select(REMOVED_SCHEMA.names())
-        .cast(REMOVED_SCHEMA)
-    )
 
 
 def check_readable(table: Table, path: Path, max_reject_fraction: float) -> None:
@@ -321,22 +268,6 @@ def without_blanks(records: pl.DataFrame, has_ids: bool) -> Split:
         .with_columns(id=pl.col("origin"), before=pl.col("text"), after=pl.lit(None, pl.String))
         .select(REMOVED_SCHEMA.names()),
     )
-
-
-def check_ids(records: pl.DataFrame, path: Path, key: str) -> None:
-    """Stop where two records have one id.
-
-    Raises:
-        InputError: names the first, and where it is.
-    """
-    repeated = records.filter(pl.col("id").is_duplicated())
-    if repeated.height:
-        name = repeated["id"][0]
-        places = repeated.filter(pl.col("id") == name)["origin"].to_list()
-        raise InputError(
-            f"{path}: {repeated['id'].n_unique()} ids occur more than once, the first {name!r} at {places[:3]}; make "
-            f"them unique, or set `{key}.columns.id` to null, and ids are made from the content"
-        )
 
 
 def rating_list_rows(ids: pl.Series, lists: pl.Series, origin: pl.Series) -> Split:

@@ -28,6 +28,7 @@ from stages.lib.errors import InputError, run_stage
 from stages.lib.params import Params, load_params
 from stages.lib.report_copies import attack_examples, attack_names, changes, copy_examples, recipe_copies
 from stages.lib.report_examples import cut, examples_by_rule, visible, without_redacted
+from stages.lib.report_generation import DIFFERENCES, read_generation
 from stages.lib.report_plots import (
     Flow,
     Interval,
@@ -87,6 +88,7 @@ LIBRARIES = (
     "textattack",
     "torch",
     "transformers",
+    "trl",
 )
 MAX_PAIRS = 10
 """Pairs of labels shown that are confused most."""
@@ -554,6 +556,7 @@ def plots(summary: dict[str, Any], clean: dict[str, Any]) -> dict[str, Markup]:
 def render(template: str, values: dict[str, Any]) -> str:
     """Fill the template; every value that is not `Markup` is escaped, and a name that is missing is an error."""
     environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -635,6 +638,10 @@ def main() -> None:
             "robustness": bearing,
             "attacks": attacks,
             "attack_examples": attack_examples(ended, attacks),
+            "generation": read_generation(
+                load_params("generation_models", dict[str, str]), load_params("sft_approaches", list[str])
+            ),
+            "generation_differences": [name for _, _, name in DIFFERENCES],
             "disputed": disputed_rows(pl.read_parquet(DISAGREEMENT), MAX_DISPUTED),
             "flagged": flagged_rows(label_scores, records, MAX_LABEL_ERRORS),
             "assets": assets,

@@ -34,8 +34,9 @@ from stages.lib.artifacts import output_folder, write_json
 from stages.lib.device import Compute, prepare_device
 from stages.lib.embedding_table import EMBEDDINGS, embeddings_of
 from stages.lib.errors import InputError, run_stage
+from stages.lib.left_out import why_left_out
 from stages.lib.params import Params, load_params
-from stages.lib.predictions import SKIPPED_FILE, predict
+from stages.lib.predictions import predict
 from stages.lib.progress import quiet_libraries
 
 SPLITS = {name: Path(f"data/split/{name}.parquet") for name in ("train", "validation")}
@@ -284,9 +285,9 @@ def main() -> None:
             f"{model}: no such model; set `review_queue.approach` of params.yaml to one of `approaches`, and run"
             f" `dvc repro finetune@{params.approach}`"
         )
-    if (left_out := model / SKIPPED_FILE).is_file():
+    if reason := why_left_out(model):
         raise InputError(
-            f"{model}: left out on this machine: {left_out.read_text(encoding='utf-8').strip()}; set"
+            f"{model}: left out on this machine: {reason}; set"
             " `review_queue.approach` of params.yaml to another of `approaches`"
         )
     mistakes = _list(pl.Series("id", [], pl.String), [], [])

@@ -22,7 +22,6 @@ could change), `changed_words` (their share). Of a row that was skipped, `after`
 """
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
@@ -36,8 +35,9 @@ from stages.lib.artifacts import output_folder, write_json, write_parquet
 from stages.lib.device import Compute, Device, prepare_device
 from stages.lib.errors import InputError, run_stage
 from stages.lib.item_bootstrap import bootstrap_figures
+from stages.lib.left_out import leave_out, why_left_out
 from stages.lib.params import Params, load_params
-from stages.lib.predictions import SEEDS_FILE, SKIPPED_FILE, Predictor, load_predictor
+from stages.lib.predictions import SEEDS_FILE, Predictor, load_predictor
 from stages.lib.progress import progress, quiet_libraries
 from stages.lib.randomness import derived_seed, generator, keyed_uniform
 from stages.lib.recipe_copies import copies_of
@@ -211,14 +211,6 @@ def mean(values: pl.Series) -> float | None:
     return float(values.to_numpy().mean()) if len(values) else None
 
 
-def leave_out(approach: str, reason: str) -> None:
-    """Write why there is nothing to attack, in the places of the figures and the attacks."""
-    print(f"robustness@{approach}: left out of the comparison: {reason}", file=sys.stderr)
-    with output_folder(OUTPUT / approach) as folder:
-        write_parquet(ATTACKS_SCHEMA.to_frame(), folder / "attacks.parquet")
-    write_json(METRICS / f"{approach}.json", {"left_out": reason})
-
-
 def require_model(approach: str) -> None:
     """Raise an `InputError` if there is no model of the approach."""
     if not (MODELS / approach / SEEDS_FILE).is_file():
@@ -237,8 +229,8 @@ def main() -> None:
     params = load_params("robustness", RobustnessParams)
     wordnet = load_params("augment.wordnet", str)
     seed = load_params("seed", int)
-    if (left_out := MODELS / approach / SKIPPED_FILE).is_file():
-        leave_out(approach, left_out.read_text(encoding="utf-8").strip())
+    if reason := why_left_out(MODELS / approach):
+        leave_out(f"robustness@{approach}", reason, OUTPUT / approach, METRICS / f"{approach}.json", {})
         return
     require_model(approach)
     require_models(params.recipes)

@@ -17,7 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from stages import clean
-from stages.lib import row_batches, row_cleaning
+from stages.lib import cleaning_rules, row_batches, row_cleaning
 from stages.lib.artifacts import REMOVED_SCHEMA, read_json
 from stages.lib.errors import InputError
 from stages.lib.rule_chain import ScopedRule, Settled, apply_rules, with_settings
@@ -332,7 +332,7 @@ def test_batches_do_not_show_in_the_result(workplace: Path, monkeypatch: pytest.
 
 
 def test_no_rule_makes_rows_or_cells_out_of_nothing(workplace: Path) -> None:
-    metrics = run([("a", "kept as it is", "x"), ("b", " ", "x")], rules=dict.fromkeys(clean.RULES, True))
+    metrics = run([("a", "kept as it is", "x"), ("b", " ", "x")], rules=dict.fromkeys(cleaning_rules.RULES, True))
     assert read("records").select("id", "text", "label").rows() == [("a", "kept as it is", "x")]
     assert metrics["rows_changed"] == 1
 
@@ -469,7 +469,7 @@ def test_hostile_cells_are_rejected_or_cleaned_and_never_hang(workplace: Path) -
         "noncharacters": "half \ufffd of it \ufdd0\uffff\U0010ffff is odd",
     }
     checks = {"text": {"allowed": None, "pattern": None, "max_characters": 1_000_000}}
-    rules = dict.fromkeys([*clean.RULES, clean.BOILERPLATE], True)
+    rules = dict.fromkeys([*cleaning_rules.RULES, cleaning_rules.BOILERPLATE], True)
     started = time.monotonic()
     metrics = run([(name, text, "x") for name, text in hostile.items()], rules=rules, checks=checks)
     assert time.monotonic() - started < 120  # seconds; anything quadratic would take hours
@@ -484,7 +484,7 @@ def test_every_rule_stands_in_the_params_and_in_the_docs_in_the_same_order(repos
     in_params = list(yaml.safe_load((repository / "params.yaml").read_text())["clean"]["rules"])
     documented = re.findall(r"^\| `(\w+)` \|", (repository / "docs/cleaning.md").read_text(), re.MULTILINE)
     assert documented == in_params
-    assert set(in_params) == {*clean.RULES, clean.BOILERPLATE, clean.NAMES}
+    assert set(in_params) == {*cleaning_rules.RULES, cleaning_rules.BOILERPLATE, cleaning_rules.NAMES}
 
 
 ALPHABET = (
@@ -560,8 +560,8 @@ def applied(texts: list[str], rules: list[ScopedRule]) -> Settled:
 @hypothesis_settings(deadline=None, max_examples=150)
 def test_cleaning_what_is_clean_changes_nothing(texts: list[str]) -> None:
     rules = [
-        ScopedRule(name, with_settings(rule, SETTINGS), None, name not in clean.CASE_BLIND)
-        for name, rule in clean.RULES.items()
+        ScopedRule(name, with_settings(rule, SETTINGS), None, name not in cleaning_rules.CASE_BLIND)
+        for name, rule in cleaning_rules.RULES.items()
     ]
     once = applied(texts, rules)
     assert len(once.texts) == len(texts)
@@ -574,19 +574,19 @@ def test_cleaning_what_is_clean_changes_nothing(texts: list[str]) -> None:
 @given(st.lists(st.lists(st.sampled_from([*CASES, *ALPHABET]), max_size=8).map("".join), max_size=20))
 @hypothesis_settings(deadline=None, max_examples=150)
 def test_leaving_out_what_lower_case_cannot_wake_changes_nothing(texts: list[str]) -> None:
-    every = [ScopedRule(name, with_settings(rule, SETTINGS), None) for name, rule in clean.RULES.items()]
-    fewer = [replace(rule, minds_case=rule.name not in clean.CASE_BLIND) for rule in every]
+    every = [ScopedRule(name, with_settings(rule, SETTINGS), None) for name, rule in cleaning_rules.RULES.items()]
+    fewer = [replace(rule, minds_case=rule.name not in cleaning_rules.CASE_BLIND) for rule in every]
     expected, found = applied(texts, every), applied(texts, fewer)
     assert found.texts.to_list() == expected.texts.to_list()
     assert found.changed.equals(expected.changed)
 
 
-@pytest.mark.parametrize("name", sorted(clean.CASE_BLIND))
+@pytest.mark.parametrize("name", sorted(cleaning_rules.CASE_BLIND))
 def test_a_text_that_is_left_alone_is_left_alone_in_lower_case_too(name: str, repository: Path) -> None:
     pieces = st.lists(st.sampled_from([text for text in (*CASES, *ALPHABET) if text.isascii()]), max_size=8)
     words = read_word_table(repository / "stages/lib/word_table.csv")
-    rule = with_settings(clean.RULES[name], SETTINGS | {"word_table": words})
-    lower_case = clean.RULES["lower_case"]
+    rule = with_settings(cleaning_rules.RULES[name], SETTINGS | {"word_table": words})
+    lower_case = cleaning_rules.RULES["lower_case"]
 
     @given(st.lists(pieces.map("".join) | st.text(st.characters(max_codepoint=127)), min_size=10, max_size=30))
     @hypothesis_settings(deadline=None, max_examples=60)

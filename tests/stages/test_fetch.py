@@ -67,7 +67,7 @@ def write_params(max_unpacked_mib: int = 1, **changed: Any) -> None:
         "source": "pkg-1.0.tar.gz",
         "sha256": SHA256,
         "unpack": ["pkg-1.0/data"],
-        "strip_carriage_returns": False,
+        "convert": None,
         "path": "data/raw/asset",
         "licence": "MIT",
         "cite": "Somebody (2020).",
@@ -173,7 +173,7 @@ def test_a_folder_larger_than_allowed(workplace: Path, monkeypatch: pytest.Monke
 
 def test_carriage_returns_are_stripped_where_asked(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("pkg-1.0.tar.gz").write_bytes(SDIST)
-    write_params(strip_carriage_returns=True)
+    write_params(convert="strip_carriage_returns")
     run(monkeypatch)
     assert content() == {"a.txt": b"alpha\n", "sub/b.txt": b"beta\n"}
 

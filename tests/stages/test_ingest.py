@@ -16,9 +16,10 @@ import pytest
 import yaml
 
 from stages import ingest
-from stages.ingest import RatingBin, binned, content_ids
+from stages.ingest import RatingBin, binned
 from stages.lib.artifacts import REMOVED_SCHEMA, read_json
 from stages.lib.errors import InputError
+from stages.lib.source_files import content_ids
 
 BINS = [
     {"label": "negative", "at_least": None, "at_most": -0.5},

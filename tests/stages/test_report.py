@@ -16,6 +16,7 @@ from stages.lib.artifacts import REMOVED_SCHEMA
 from stages.lib.errors import InputError
 from stages.lib.report_plots import Flow
 from stages.report import Confusion
+from tests.generation_inputs import APPROACHES, MODELS, write_generation_inputs
 
 METHODS = {"majority": "majority", "tfidf": "tfidf", "linear_probe": "linear_probe", "lora": "lora", "full": "full"}
 QUALITY = {"majority": 0.33, "tfidf": 0.61, "linear_probe": 0.66, "lora": 0.70, "full": 0.72}
@@ -48,8 +49,11 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         "fetch": {"assets": {"feedback": asset | {"unpack": ["a"]}}},
         "finetune": {name: {"method": method} for name, method in METHODS.items()},
         "report": {"title": "Which way?", "examples_per_rule": 2},
+        "generation_models": MODELS,
+        "sft_approaches": APPROACHES,
     }
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    write_generation_inputs(root)
     metrics = root / "metrics"
     write(metrics / "fetch/feedback.json", {"files": 9, "unpacked_mib": 7.4, "download_mib": 2.4, "fetch_seconds": 1.0})
     rows: dict[str, dict[str, Any]] = {
@@ -573,3 +577,13 @@ def test_what_a_model_bears_is_drawn_and_counted(inputs: Path) -> None:
     assert "13 of 20" in page
     assert "f<del>i</del>sh &amp; chips" in page
     assert "not tihs one" not in page
+
+
+def test_answers_to_the_same_questions_stand_side_by_side(inputs: Path) -> None:
+    report.main()
+    text = (inputs / "report/index.html").read_text()
+    assert "3 test questions with the answer of every model" in text
+    assert "sft-lora says &lt;so&gt;" in text
+    assert "(nothing)" in text
+    assert "sft-qlora</strong> is not in the comparison: no 4-bit arithmetic here" in text
+    assert "right on 83.0% [78.0, 88.0] of 201 held-out pairs" in text

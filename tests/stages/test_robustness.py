@@ -275,8 +275,7 @@ def test_what_was_left_out_is_not_attacked(
     (folder / "left_out.txt").write_text("no 4-bit arithmetic here\n")
     run(monkeypatch, robustness, "qlora")
     assert read_json("metrics/robustness/qlora.json") == {"left_out": "no 4-bit arithmetic here"}
-    ended = pl.read_parquet("data/robustness/qlora/attacks.parquet")
-    assert (ended.height, ended.schema) == (0, robustness.ATTACKS_SCHEMA)
+    assert Path("data/robustness/qlora/left_out.txt").read_text() == "no 4-bit arithmetic here\n"
     assert capsys.readouterr().err == "robustness@qlora: left out of the comparison: no 4-bit arithmetic here\n"
 
 

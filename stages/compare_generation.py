@@ -1,0 +1,135 @@
+"""Which language model answers better, and whether that can be told: models side by side on the same test questions.
+
+Decides nothing: it compares the answers that `evaluate_generation` wrote, pair by pair as `compare_generation.pairs`
+says, and adds what people judged of them (`data/preferences.csv`, lines on test prompts). Writes
+`metrics/generation_summary.json`: the scores of each model, and for each pair the differences with paired 95% bootstrap
+intervals, the ratio of perplexities, and win rates by the reward model and by people.
+
+The reward model is no neutral judge of a model that was trained to please it: what it prefers is shown beside what else
+was measured, and people have the last word where they have judged.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import polars as pl
+from pydantic import Field
+
+from stages.lib.artifacts import read_json, write_json
+from stages.lib.errors import InputError, run_stage
+from stages.lib.generation_scores import flat, for_each_task, task_differences
+from stages.lib.item_bootstrap import Floats, bootstrap_figures
+from stages.lib.params import Params, load_params
+from stages.lib.people_preferences import Preference, read_preferences
+from stages.lib.randomness import generator
+
+ANSWERS = Path("data/generations")
+SCORES = Path("metrics/evaluate_generation")
+JUDGEMENTS = Path("data/preferences.csv")
+METRICS = Path("metrics/generation_summary.json")
+
+
+class Pair(Params):
+    """Two models of `generation_models`: what is `model` worth beside `against`?"""
+
+    model: str
+    against: str
+
+
+class CompareGenerationParams(Params):
+    """Section `compare_generation`."""
+
+    pairs: Annotated[list[Pair], Field(min_length=1)]
+    bootstrap_samples: int = Field(ge=100, le=1_000_000)
+
+
+def require_models(pairs: list[Pair], models: list[str]) -> None:
+    """Raise an `InputError` if a pair names a model that is not evaluated, or one model twice."""
+    for number, pair in enumerate(pairs):
+        for name in (pair.model, pair.against):
+            if name not in models:
+                raise InputError(
+                    f"params.yaml: `compare_generation.pairs.{number}` names {name!r}; `generation_models` has "
+                    f"{', '.join(models)}"
+                )
+        if pair.model == pair.against:
+            raise InputError(f"params.yaml: `compare_generation.pairs.{number}` compares {pair.model!r} with itself")
+
+
+def judged(preferences: list[Preference], model: str, against: str, prompts: set[str]) -> pl.DataFrame:
+    """What people said of two models' answers to test prompts.
+
+    Args:
+        preferences: lines of the file.
+        model: the one.
+        against: the other.
+        prompts: ids of the test rows.
+
+    Returns:
+        `prompt_id` and `won` (1 where the one was preferred, 0.5 for a tie), a row for each judgement.
+    """
+    rows = []
+    for line in preferences:
+        if line.prompt_id in prompts and {line.model_a, line.model_b} == {model, against}:
+            preferred = {"a": line.model_a, "b": line.model_b}.get(line.preferred)
+            rows.append({"prompt_id": line.prompt_id, "won": 0.5 if preferred is None else float(preferred == model)})
+    return pl.DataFrame(rows, schema={"prompt_id": pl.String, "won": pl.Float64})
+
+
+def people_win_rate(judgements: pl.DataFrame, samples: int, seed: int) -> dict[str, float]:
+    """Share of judgements that the one model won, ties as half, its interval over prompts; empty without judgements."""
+    prompts = judgements.group_by("prompt_id", maintain_order=True).agg(
+        pl.col("won").sum(), pl.len().cast(pl.Float64).alias("judgements")
+    )
+    won, count = prompts["won"].to_numpy(), prompts["judgements"].to_numpy()
+
+    def measure(counts: Floats) -> dict[str, Floats]:
+        return {"people_win_rate": (won @ counts) / (count @ counts)}
+
+    random = generator(seed, "compare_generation", "people")
+    figures = flat(bootstrap_figures(measure, prompts.height, samples, random))
+    return {"people_judgements": judgements.height, **figures} if judgements.height else {}
+
+
+def main() -> None:
+    """Compare the models."""
+    params = load_params("compare_generation", CompareGenerationParams)
+    models = list(load_params("generation_models", dict[str, str]))
+    seed = load_params("seed", int)
+    require_models(params.pairs, models)
+    scores: dict[str, Any] = {name: read_json(SCORES / f"{name}.json") for name in models}
+    left_out = {name: one["left_out"] for name, one in scores.items() if "left_out" in one}
+    answers = {name: pl.read_parquet(ANSWERS / name / "answers.parquet") for name in models if name not in left_out}
+    preferences = read_preferences(JUDGEMENTS)
+
+    compared: dict[str, Any] = {}
+    for pair in params.pairs:
+        if left_out.keys() & {pair.model, pair.against}:
+            continue
+        one, other = answers[pair.model], answers[pair.against]
+
+        def differences(task: str, one: pl.DataFrame = one, other: pl.DataFrame = other) -> dict[str, float]:
+            random = generator(seed, "compare_generation", task)
+            return task_differences(one, other, task, params.bootstrap_samples, random)
+
+        found = judged(preferences, pair.model, pair.against, set(one["id"]))
+        compared[f"{pair.model}_against_{pair.against}"] = for_each_task(
+            differences, set(one["task"])
+        ) | people_win_rate(found, params.bootstrap_samples, seed)
+    kept = ("answer", "unanswerable", "label", "general_text")
+    write_json(
+        METRICS,
+        {
+            "models": {
+                name: {task: one[task] for task in kept if task in one}
+                for name, one in scores.items()
+                if name not in left_out
+            },
+            "left_out": left_out,
+            "pairs": compared,
+        },
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

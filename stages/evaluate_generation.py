@@ -1,0 +1,250 @@
+"""Ask one language model the test questions, and score what it says: `python -m stages.evaluate_generation <model>`.
+
+Models are named in `generation_models`, each with its folder. Reads that folder, `data/instruct/test.parquet`, the
+reward model and the frozen encoder; writes `data/generations/<model>/answers.parquet` (every answer with its scores)
+and `metrics/evaluate_generation/<model>.json`. It is the only stage of the generative track that reads the test split.
+
+1. All models get the same rows: of each task as many as the params say, drawn by key.
+2. Perplexity is that of the reference answers; all else is of the model's own, generated as section `decoding` says.
+3. What is a refusal, and when an answer uses its passages, is defined in `stages/lib/answer_scores.py`.
+4. Forgetting is seen on text that has nothing to do with the task, glosses of WordNet: a fine-tuned model that finds
+   them less likely than the base does has paid for what it learnt.
+5. Every score has a 95% bootstrap interval over rows, on the same resampled rows for every model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from stages.lib.answer_scores import chrf, cosines, is_refusal, repetition, rouge_l, same_label, uses_context
+from stages.lib.artifacts import output_folder, write_json, write_parquet
+from stages.lib.causal_lm import CausalLM, Decoding, answer_likelihood, answered, load_causal_lm
+from stages.lib.chat import IGNORED, TokenisedChat, tokenised_chats
+from stages.lib.cost import peak_memory_mib
+from stages.lib.device import Compute, Device, prepare_device
+from stages.lib.encoder import EmbedParams, embedded_texts
+from stages.lib.errors import InputError, run_stage
+from stages.lib.generation_scores import flat, for_each_task, perplexity, task_scores
+from stages.lib.item_bootstrap import Floats, bootstrap_figures
+from stages.lib.left_out import leave_out, why_left_out
+from stages.lib.params import Params, load_params
+from stages.lib.progress import quiet_libraries
+from stages.lib.randomness import derived_seed, generator, keyed_uniform
+from stages.lib.reward_model import load_reward_model, rewards
+
+TEST = Path("data/instruct/test.parquet")
+REWARD_MODEL = Path("models/reward")
+OUTPUT = Path("data/generations")
+METRICS = Path("metrics/evaluate_generation")
+GLOSSES = "data.noun"
+"""The file of a WordNet folder whose glosses are the general text."""
+
+
+class Rows(Params):
+    """Block `evaluate_generation.rows`: rows of each task at most."""
+
+    answer: int = Field(ge=1)
+    unanswerable: int = Field(ge=1)
+    label: int = Field(ge=1)
+
+
+class EvaluateGenerationParams(Params):
+    """Section `evaluate_generation`."""
+
+    rows: Rows
+    general_texts: int = Field(ge=2)
+    batch_size: int = Field(ge=1, le=4096)
+    bootstrap_samples: int = Field(ge=100, le=1_000_000)
+
+
+def chosen_rows(test: pl.DataFrame, rows: Rows, seed: int) -> pl.DataFrame:
+    """So many rows of each task, drawn by key, in the order of the table."""
+    drawn = test.with_columns(draw=keyed_uniform(test["id"], seed, "evaluate_generation"), place=pl.int_range(pl.len()))
+    parts = [
+        drawn.filter(pl.col("task") == task).sort("draw", "id").head(count) for task, count in rows.model_dump().items()
+    ]
+    return pl.concat(parts).sort("place").drop("draw", "place")
+
+
+def glosses(wordnet: Path, count: int, seed: int) -> list[str]:
+    """Definitions of nouns, drawn by key: text of no task, the same for every model.
+
+    Raises:
+        InputError: the folder holds no WordNet.
+    """
+    path = wordnet / GLOSSES
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such file; `augment.wordnet` must be a folder of WordNet: `dvc repro fetch@wordnet`"
+        )
+    # Lines that begin with blanks are the licence.
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("  ")]
+    entries = pl.DataFrame({"entry": lines}).with_columns(
+        text=pl.format(
+            "{}: {}",
+            pl.col("entry").str.split(" ").list.get(4).str.replace_all("_", " "),
+            pl.col("entry").str.split_exact("| ", 1).struct.field("field_1").str.strip_chars(),
+        )
+    )
+    draws = keyed_uniform(entries["entry"], seed, "evaluate_generation", "glosses")
+    return entries.with_columns(draw=draws).sort("draw", "entry")["text"].head(count).to_list()
+
+
+def plain_text(tokenizer: Any, text: str) -> TokenisedChat:
+    """A text as a model without a chat sees it, every token but the first with loss."""
+    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    return TokenisedChat([first, *ids], [IGNORED, *ids])
+
+
+def refusal_of(test: pl.DataFrame) -> str:
+    """What unanswerable questions are to be answered with; empty where the data has none."""
+    said = (
+        test.filter(pl.col("task") == "unanswerable")["answer"].value_counts().sort("count", "answer", descending=True)
+    )
+    return str(said["answer"][0]) if said.height else ""
+
+
+def scored(rows: pl.DataFrame, refusal: str) -> pl.DataFrame:
+    """The scores of each answer that its text alone decides.
+
+    Args:
+        rows: of the chat table, with `reference` and `answer` (the model's).
+        refusal: what unanswerable questions are to be answered with.
+    """
+    found = []
+    for row in rows.iter_rows(named=True):
+        is_free = row["task"] == "answer"
+        found.append(
+            {
+                "chrf": chrf(row["answer"], row["reference"]) if is_free else None,
+                "rouge_l": rouge_l(row["answer"], row["reference"]) if is_free else None,
+                "exact_match": same_label(row["answer"], row["reference"]) if row["task"] == "label" else None,
+                "refused": None if row["task"] == "label" else is_refusal(row["answer"], refusal),
+                "uses_context": uses_context(row["answer"], row["question"], row["context"])
+                if is_free and row["context"]
+                else None,
+                "repetition": repetition(row["answer"]),
+            }
+        )
+    schema = {"chrf": pl.Float64, "rouge_l": pl.Float64, "exact_match": pl.Boolean, "refused": pl.Boolean}
+    schema |= {"uses_context": pl.Boolean, "repetition": pl.Float64}
+    return rows.hstack(pl.DataFrame(found, schema=schema))
+
+
+def answers_of(
+    model: CausalLM, tokenizer: Any, rows: pl.DataFrame, decoding: Decoding, batch_size: int, device: Device, seed: int
+) -> pl.DataFrame:
+    """What the model says to each row, and how likely it finds the reference answer.
+
+    Returns:
+        `id`, `task`, `category`, `question`, `context`, `reference`, `answer`, `tokens`, `ended`, `reference_tokens`,
+        `negative_log_likelihood` (nats).
+    """
+    messages = rows["messages"].to_list()
+    likelihood = answer_likelihood(
+        model, tokenised_chats(tokenizer, messages), tokenizer.pad_token_id, batch_size, device, "likelihood"
+    )
+    said = answered(model, tokenizer, [chat[:-1] for chat in messages], decoding, device, seed, "answers")
+    return rows.select("id", "task", "category", "question", "context", reference="answer").with_columns(
+        answer=pl.Series([one.text for one in said], dtype=pl.String),
+        tokens=pl.Series([one.tokens for one in said], dtype=pl.Int64),
+        ended=pl.Series([one.ended for one in said], dtype=pl.Boolean),
+        reference_tokens=pl.Series(likelihood.tokens),
+        negative_log_likelihood=pl.Series(-likelihood.log_probabilities),
+    )
+
+
+def general_scores(
+    model: CausalLM, tokenizer: Any, texts: list[str], batch_size: int, samples: int, device: Device, seed: int
+) -> dict[str, float]:
+    """Perplexity of the general text with its interval, and its texts."""
+    chats = [plain_text(tokenizer, text) for text in texts]
+    likelihood = answer_likelihood(model, chats, tokenizer.pad_token_id, batch_size, device, "general text")
+    losses, tokens = -likelihood.log_probabilities, likelihood.tokens.astype(np.float64)
+
+    def measure(counts: Floats) -> dict[str, Floats]:
+        return {"perplexity": perplexity(counts, losses, tokens)}
+
+    random = generator(seed, "evaluate_generation", "general_text")
+    return {"texts": len(texts), **flat(bootstrap_figures(measure, len(texts), samples, random))}
+
+
+def main() -> None:
+    """Evaluate the model named on the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.evaluate_generation", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("model", help="a name of `generation_models` in params.yaml, such as sft-lora")
+    name = parser.parse_args().model
+    models = load_params("generation_models", dict[str, str])
+    if name not in models:
+        raise InputError(f"params.yaml: `generation_models` has no {name!r}; there are {', '.join(models)}")
+    folder = Path(models[name])
+    params = load_params("evaluate_generation", EvaluateGenerationParams)
+    decoding = load_params("decoding", Decoding)
+    embed = load_params("embed", EmbedParams)
+    wordnet = Path(load_params("augment.wordnet", str))
+    seed = load_params("seed", int)
+    if reason := why_left_out(folder):
+        leave_out(f"evaluate_generation@{name}", reason, OUTPUT / name, METRICS / f"{name}.json", {})
+        return
+    texts = glosses(wordnet, params.general_texts, seed)
+    device = prepare_device(load_params("compute", Compute))
+    quiet_libraries()
+
+    started = time.perf_counter()
+    test = pl.read_parquet(TEST)
+    rows = chosen_rows(test, params.rows, seed)
+    model, tokenizer = load_causal_lm(folder, device.device)
+    # The same draws for every model, where answers are sampled.
+    own_seed = derived_seed(seed, "evaluate_generation") % 2**63
+    asked = time.perf_counter()
+    answers = answers_of(model, tokenizer, rows, decoding, params.batch_size, device, own_seed)
+    answer_seconds = time.perf_counter() - asked
+    general = general_scores(model, tokenizer, texts, params.batch_size, params.bootstrap_samples, device, seed)
+    del model
+
+    answers = scored(answers, refusal_of(test))
+    meant, _ = embedded_texts([*answers["answer"], *answers["reference"]], embed, device)
+    alike = cosines(meant.embeddings[: answers.height], meant.embeddings[answers.height :])
+    judge, judges_tokenizer = load_reward_model(REWARD_MODEL, device.device)
+    chats = [
+        [*chat[:-1], {"role": "assistant", "content": answer}]
+        for chat, answer in zip(rows["messages"].to_list(), answers["answer"], strict=True)
+    ]
+    reward = rewards(judge, judges_tokenizer, chats, params.batch_size, device, "rewards")
+    is_free = pl.col("task") == "answer"
+    answers = answers.with_columns(
+        cosine=pl.when(is_free).then(pl.Series(alike)),
+        reward=pl.when(pl.col("task") != "label").then(pl.Series(reward)),
+    )
+    scores = for_each_task(
+        lambda task: task_scores(answers, task, params.bootstrap_samples, generator(seed, "evaluate_generation", task)),
+        set(answers["task"]),
+    )
+    with output_folder(OUTPUT / name) as out:
+        write_parquet(answers, out / "answers.parquet")
+    write_json(
+        METRICS / f"{name}.json",
+        {
+            "rows": answers.height,
+            **scores,
+            "general_text": general,
+            "tokens_per_second": float(answers["tokens"].sum()) / answer_seconds,
+            "answer_seconds": answer_seconds,
+            "seconds": time.perf_counter() - started,
+            "peak_memory_mib": peak_memory_mib(device.device),
+        },
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,179 @@
+"""Train a fine-tuned model further by its own answers and the reward model's judgement of them, by PPO.
+
+Nothing starts unless the reward model is right on enough held-out pairs (`min_reward_accuracy`). The policy starts as
+the model of `sft` that `init` names, is kept close to it by a price on the divergence (Ziegler et al. 2019), and stays
+of its kind: an adapter is trained further, a whole model whole. The equations are in `stages/lib/ppo_equations.py`, the
+loop and its deviations from the papers in `stages/lib/ppo_training.py`.
+
+Prompts are chats of the train split that ask for an answer (`answer`, `unanswerable`). On prompts of the validation
+split, the same before and after, it is measured what training was worth: mean reward with a paired interval,
+divergence, length, and how many answers end.
+
+Reads `data/instruct/{train,validation}.parquet`, `models/reward/`, `metrics/reward.json` and `models/sft/<init>/`;
+writes `models/ppo/` with the value head beside the model, `metrics/ppo.json`, and every step as plot data.
+"""
+
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import polars as pl
+from pydantic import Field
+
+from stages.lib.artifacts import output_folder, write_json, write_text
+from stages.lib.causal_lm import save_causal_lm
+from stages.lib.cost import folder_mib, peak_memory_mib
+from stages.lib.device import Compute, prepare_device
+from stages.lib.errors import run_stage
+from stages.lib.left_out import leave_out, why_left_out
+from stages.lib.params import Params, load_params
+from stages.lib.policy import load_policy, load_value_head, save_value_head
+from stages.lib.policy_scores import (
+    HeldOutScores,
+    compared,
+    held_out_scores,
+    read_prompts,
+    require_reward_accuracy,
+    reward_function,
+)
+from stages.lib.ppo_training import PpoStep, train_ppo
+from stages.lib.progress import quiet_libraries
+from stages.lib.randomness import derived_seed, generator
+
+TRAIN = Path("data/instruct/train.parquet")
+HELD_OUT = Path("data/instruct/validation.parquet")
+REWARD = Path("models/reward")
+REWARD_METRICS = Path("metrics/reward.json")
+INITS = Path("models/sft")
+OUTPUT = Path("models/ppo")
+METRICS = Path("metrics/ppo.json")
+PLOT = Path("metrics/plots/ppo/steps.csv")
+
+
+class PpoParams(Params):
+    """The `ppo` section of `params.yaml`; divergences are in nats an answer."""
+
+    init: str = Field(min_length=1)
+    min_reward_accuracy: float = Field(ge=0, le=1)
+    steps: int = Field(ge=1, le=1_000_000)
+    prompts_per_step: int = Field(ge=1, le=65536)
+    epochs_per_step: int = Field(ge=1, le=100)
+    minibatch_size: int = Field(ge=1, le=65536)
+    batch_size: int = Field(ge=1, le=65536)
+    max_prompt_tokens: int = Field(ge=1, le=131072)
+    max_new_tokens: int = Field(ge=1, le=131072)
+    temperature: float = Field(gt=0, le=10)
+    learning_rate: float = Field(gt=0, le=1)
+    value_learning_rate: float = Field(gt=0, le=1)
+    max_gradient_norm: float = Field(gt=0)
+    clip_range: float = Field(gt=0, lt=1)
+    value_clip_range: float = Field(gt=0)
+    discount: float = Field(ge=0, le=1)
+    gae_lambda: float = Field(ge=0, le=1)
+    entropy_bonus: float = Field(ge=0)
+    missing_end_penalty: float = Field(ge=0)
+    initial_beta: float = Field(ge=0)
+    target_kl: float = Field(gt=0)
+    kl_gain: float = Field(ge=0, le=1)
+    max_kl: float = Field(gt=0)
+    held_out_prompts: int = Field(ge=2, le=1_000_000)
+    bootstrap_samples: int = Field(ge=100, le=1_000_000)
+
+
+def main() -> None:
+    """Train the policy."""
+    params = load_params("ppo", PpoParams)
+    seed = load_params("seed", int)
+    init = INITS / params.init
+    if reason := why_left_out(init):
+        leave_out("ppo", reason, OUTPUT, METRICS, {PLOT: ",".join(PpoStep.__dataclass_fields__)})
+        return
+    accuracy = require_reward_accuracy(REWARD_METRICS, params.min_reward_accuracy, "ppo")
+    device = prepare_device(load_params("compute", Compute))
+    quiet_libraries()
+
+    policy = load_policy(init, device.device)
+    value_head, found = load_value_head(init, policy.model, device.device)
+    prompts = read_prompts(TRAIN, policy.tokenizer, params.max_prompt_tokens, None, seed)
+    held_out = read_prompts(HELD_OUT, policy.tokenizer, params.max_prompt_tokens, params.held_out_prompts, seed)
+    score = reward_function(REWARD, params.batch_size, device)
+
+    def scores_now() -> HeldOutScores:
+        return held_out_scores(
+            policy, held_out, score, params.max_new_tokens, params.temperature, params.batch_size, device,
+            derived_seed(seed, "ppo", "held_out") % 2**32,
+        )  # fmt: skip
+
+    before = scores_now()
+    started = time.perf_counter()
+    run = train_ppo(
+        policy,
+        value_head,
+        prompts.chats,
+        prompts.token_ids,
+        score,
+        steps=params.steps,
+        prompts_per_step=params.prompts_per_step,
+        epochs_per_step=params.epochs_per_step,
+        minibatch_size=params.minibatch_size,
+        batch_size=params.batch_size,
+        max_new_tokens=params.max_new_tokens,
+        temperature=params.temperature,
+        learning_rate=params.learning_rate,
+        value_learning_rate=params.value_learning_rate,
+        max_gradient_norm=params.max_gradient_norm,
+        clip_range=params.clip_range,
+        value_clip_range=params.value_clip_range,
+        discount=params.discount,
+        gae_lambda=params.gae_lambda,
+        entropy_bonus=params.entropy_bonus,
+        missing_end_penalty=params.missing_end_penalty,
+        initial_beta=params.initial_beta,
+        target_kl=params.target_kl,
+        kl_gain=params.kl_gain,
+        max_kl=params.max_kl,
+        new_value_head=not found,
+        device=device,
+        random=generator(seed, "ppo"),
+    )
+    seconds = time.perf_counter() - started
+    after = scores_now()
+    if run.kl_ran_away_at_step:
+        print(
+            f"ppo: stopped at step {run.kl_ran_away_at_step} of {params.steps}: its answers were more than "
+            f"{params.max_kl} nats from the reference (`ppo.max_kl`), and the step before is kept; lower "
+            "`ppo.learning_rate` or raise `ppo.initial_beta`",
+            file=sys.stderr,
+        )
+
+    with output_folder(OUTPUT) as folder:
+        save_causal_lm(policy.model, policy.tokenizer, folder)
+        save_value_head(value_head, folder)
+        size = folder_mib(folder)
+    steps = pl.DataFrame([asdict(step) for step in run.steps], schema=list(PpoStep.__dataclass_fields__))
+    write_text(PLOT, steps.write_csv(float_precision=6))
+    write_json(
+        METRICS,
+        {
+            "init": params.init,
+            "prompts": len(prompts.ids),
+            "prompts_too_long": prompts.too_long,
+            "reward_model_accuracy": accuracy,
+            **compared(before, after, params.bootstrap_samples, generator(seed, "ppo", "bootstrap")),
+            "target_kl": params.target_kl,
+            "beta_at_end": run.beta,
+            "steps": len(run.steps),
+            "kl_ran_away_at_step": run.kl_ran_away_at_step,
+            "train_seconds": seconds,
+            "seconds_per_step": seconds / max(1, len(run.steps)),
+            "peak_memory_mib": peak_memory_mib(device.device),
+            "artefact_mib": size,
+            "device": str(device.device),
+            "precision": str(device.precision).removeprefix("torch."),
+        },
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,91 @@
+"""What the stages that train a policy read, small: chats, pairs, a reward model and fine-tuned models."""
+
+from pathlib import Path
+from typing import Any
+
+import peft
+import polars as pl
+import torch
+import yaml
+
+from stages.lib.artifacts import write_json
+from stages.lib.causal_lm import load_causal_lm, save_causal_lm
+from stages.lib.chat import MESSAGES
+from stages.lib.reward_model import new_reward_model, save_reward_model
+
+COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0, "backend": "processes"}
+CPU = torch.device("cpu")
+QUESTIONS = ("How long does it take?", "Who pays?", "What is a permit, and who gives it?", "Why?", "Is it dear?")
+
+
+def chat(number: int) -> list[dict[str, str]]:
+    """A chat without its answer; every third has a system message."""
+    system = [{"role": "system", "content": "Be short."}] if number % 3 == 0 else []
+    return [*system, {"role": "user", "content": f"{QUESTIONS[number % len(QUESTIONS)]} No. {number}"}]
+
+
+def write_chats(path: Path, rows: int, source: str) -> None:
+    """A chat table with the columns that policies need, tasks in turn."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tasks = ("answer", "unanswerable", "label")
+    pl.DataFrame(
+        {
+            "id": [f"{source}:{row}" for row in range(rows)],
+            "task": [tasks[row % 3] for row in range(rows)],
+            "messages": [[*chat(row), {"role": "assistant", "content": f"Answer {row}."}] for row in range(rows)],
+        },
+        schema_overrides={"messages": MESSAGES},
+    ).write_parquet(path)
+
+
+def write_pairs(path: Path, rows: int, source: str) -> None:
+    """A pair table in which the better answer is in lower case and the worse one in capitals, two to a prompt."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pl.DataFrame(
+        {
+            "id": [f"{source}:{row}" for row in range(rows)],
+            "prompt_id": [f"{source}:{row // 2}" for row in range(rows)],
+            "category": ["permits"] * rows,
+            "pair_source": [("sibling_answer", "altered_answer")[row % 2] for row in range(rows)],
+            "messages": [chat(row // 2) for row in range(rows)],
+            "chosen": [f"in {row} weeks" for row in range(rows)],
+            "rejected": [f"NO IDEA {row}" for row in range(rows)],
+            "detail": [""] * rows,
+        },
+        schema_overrides={"messages": MESSAGES},
+    ).write_parquet(path)
+
+
+def write_models(base: Path) -> None:
+    """A reward model that says little, its accuracy, and fine-tuned models: an adapter, a whole one, one left out."""
+    torch.manual_seed(0)
+    reward, tokenizer = new_reward_model(str(base), CPU)
+    save_reward_model(reward, tokenizer, 512, Path("models/reward"))
+    write_json("metrics/reward.json", {"accuracy": 0.83})
+
+    model, tokenizer = load_causal_lm(base, CPU)
+    save_causal_lm(model, tokenizer, Path("models/sft/full"))
+    adapted = peft.get_peft_model(
+        model, peft.LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules="all-linear", lora_dropout=0.1)
+    )
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.02 * torch.randn_like(parameter))
+    save_causal_lm(adapted, tokenizer, Path("models/sft/lora"))
+    left_out = Path("models/sft/qlora")
+    left_out.mkdir()
+    (left_out / "left_out.txt").write_text("no 4-bit arithmetic here\n")
+
+
+def change(section: str, **settings: Any) -> None:
+    """Other settings in a section of `params.yaml`."""
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params[section] |= settings
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
+def bytes_below(*paths: str) -> dict[str, bytes]:
+    """Content of files, and of all files below folders, by name."""
+    files = [file for path in paths for file in (Path(path).rglob("*") if Path(path).is_dir() else [Path(path)])]
+    return {str(file): file.read_bytes() for file in sorted(files) if file.is_file()}

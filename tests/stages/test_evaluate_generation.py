@@ -1,0 +1,200 @@
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+from stages import compare_generation, evaluate_generation
+from stages.lib.artifacts import read_json
+from stages.lib.chat import MESSAGES
+from stages.lib.errors import InputError
+from stages.lib.people_preferences import HEADER
+from tests.policy_workspace import COMPUTE, bytes_below, chat, write_models
+
+REFUSAL = "I do not know."
+PARAMS: dict[str, Any] = {
+    "seed": 3,
+    "compute": COMPUTE,
+    "embed": {"max_length_tokens": 64, "batch_size": 8, "last_layers": 1},
+    "augment": {"wordnet": "wordnet"},
+    "decoding": {"max_new_tokens": 12, "temperature": 0.0, "top_p": 1.0, "repetition_penalty": 1.0, "batch_size": 4},
+    "generation_models": {
+        "base": "models/sft/full",
+        "sft-lora": "models/sft/lora",
+        "sft-qlora": "models/sft/qlora",
+    },
+    "evaluate_generation": {
+        "rows": {"answer": 8, "unanswerable": 4, "label": 4},
+        "general_texts": 4,
+        "batch_size": 4,
+        "bootstrap_samples": 100,
+    },
+    "compare_generation": {
+        "pairs": [{"model": "sft-lora", "against": "base"}, {"model": "sft-qlora", "against": "base"}],
+        "bootstrap_samples": 100,
+    },
+}
+GLOSSES = """  1 This is the licence.
+00001740 03 n 01 entity 0 000 | that which is perceived to have its own distinct existence
+00001930 03 n 01 physical_entity 0 000 | an entity that has physical existence
+00002137 03 n 01 abstraction 0 000 | a general concept formed by extracting common features
+00002452 03 n 01 thing 0 000 | a separate and self-contained entity
+00002684 03 n 01 object 0 000 | a tangible and visible entity
+"""
+
+
+def write_test(path: Path) -> None:
+    rows = []
+    for number in range(24):
+        task = ("answer", "answer", "unanswerable", "label")[number % 4]
+        answer = {"answer": f"It takes {number} weeks.", "unanswerable": REFUSAL, "label": "positive"}[task]
+        rows.append(
+            {
+                "id": f"faq:{number}",
+                "task": task,
+                "category": "permits",
+                "question": f"How long? {number}",
+                "context": [f"It takes {number} weeks."] if number % 8 == 0 else [],
+                "answer": answer,
+                "messages": [*chat(number), {"role": "assistant", "content": answer}],
+            }
+        )
+    path.parent.mkdir(parents=True)
+    pl.DataFrame(rows, schema_overrides={"messages": MESSAGES, "context": pl.List(pl.String)}).write_parquet(path)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, tiny_chat_model: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_test(evaluate_generation.TEST)
+    write_models(tiny_chat_model)
+    Path("wordnet").mkdir()
+    Path("wordnet/data.noun").write_text(GLOSSES)
+    Path("data/preferences.csv").write_text(HEADER + "\n")
+    params = PARAMS | {"embed": PARAMS["embed"] | {"model": str(tiny_encoder)}}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    return tmp_path
+
+
+def evaluate(monkeypatch: pytest.MonkeyPatch, model: str) -> dict[str, Any]:
+    monkeypatch.setattr(sys, "argv", ["evaluate_generation", model])
+    evaluate_generation.main()
+    measured: dict[str, Any] = read_json(evaluate_generation.METRICS / f"{model}.json")
+    return measured
+
+
+def test_every_task_has_its_scores_with_intervals(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = evaluate(monkeypatch, "sft-lora")
+    assert (measured["rows"], measured["answer"]["rows"], measured["label"]["rows"]) == (16, 8, 4)
+    for task, names in {
+        "answer": ("perplexity", "chrf", "rouge_l", "cosine", "refused", "repetition", "tokens", "reward"),
+        "unanswerable": ("perplexity", "refused"),
+        "label": ("perplexity", "exact_match"),
+    }.items():
+        for name in names:
+            low, high = measured[task][f"{name}_ci95_low"], measured[task][f"{name}_ci95_high"]
+            assert low <= measured[task][name] <= high, (task, name)
+    assert measured["general_text"]["texts"] == 4
+    assert measured["general_text"]["perplexity"] > 1
+
+    answers = pl.read_parquet(evaluate_generation.OUTPUT / "sft-lora/answers.parquet")
+    assert answers["tokens"].max() <= 12  # type: ignore[operator]
+    of_answers = answers.filter(pl.col("task") == "answer")
+    expected = float(of_answers["negative_log_likelihood"].sum()) / float(of_answers["reference_tokens"].sum())
+    assert measured["answer"]["perplexity"] == pytest.approx(math.exp(expected), rel=1e-4)
+    assert answers.filter(pl.col("task") == "label")["reward"].null_count() == 4
+    # Without passages nobody can use them.
+    assert (
+        answers.filter(pl.col("context").list.len() == 0)["uses_context"].null_count()
+        == answers.filter(pl.col("context").list.len() == 0).height
+    )
+
+
+def test_all_models_get_the_same_rows_and_texts(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate(monkeypatch, "base")
+    evaluate(monkeypatch, "sft-lora")
+    ids = [pl.read_parquet(f"data/generations/{name}/answers.parquet")["id"].to_list() for name in ("base", "sft-lora")]
+    assert ids[0] == ids[1]
+    assert evaluate_generation.glosses(Path("wordnet"), 3, 3) == evaluate_generation.glosses(Path("wordnet"), 5, 3)[:3]
+    assert "physical entity: an entity that has physical existence" in evaluate_generation.glosses(
+        Path("wordnet"), 5, 3
+    )
+
+
+@pytest.mark.slow
+def test_the_same_bytes_for_any_hash_seed(workspace: Path, repository: Path) -> None:
+    written = []
+    for hash_seed in ("0", "1"):
+        environment = os.environ | {"PYTHONPATH": str(repository), "PYTHONHASHSEED": hash_seed}
+        command = [sys.executable, "-m", "stages.evaluate_generation", "sft-lora"]
+        subprocess.run(command, check=True, env=environment)
+        written.append(bytes_below("data/generations"))
+    assert written[0] == written[1]
+
+
+def test_what_was_left_out_stays_so(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert evaluate(monkeypatch, "sft-qlora") == {"left_out": "no 4-bit arithmetic here"}
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda: None, "`generation_models` has no 'sft-ful'; there are base, sft-lora, sft-qlora"),
+        (lambda: Path("wordnet/data.noun").unlink(), "wordnet/data.noun: no such file; `augment.wordnet` must be"),
+    ],
+)
+def test_bad_input(prepare: Any, message: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare()
+    with pytest.raises(InputError, match=message):
+        evaluate(monkeypatch, "sft-ful" if "sft-ful" in message else "base")
+
+
+def test_models_are_compared_pair_by_pair(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PARAMS["generation_models"]:
+        evaluate(monkeypatch, name)
+    first, second, third = pl.read_parquet("data/generations/base/answers.parquet")["id"].head(3)
+    lines = [
+        f"{first},one,two,a,ann,2026-11-23,sft-lora,base",
+        f"{second},one,two,a,ann,2026-11-23,base,sft-lora",
+        f"{second},one,two,tie,bob,2026-11-23,base,sft-lora",
+        f"{third},one,two,a,ann,2026-11-23,dpo,base",  # another pair
+        "other:1,one,two,a,ann,2026-11-23,sft-lora,base",  # not a test prompt
+    ]
+    Path("data/preferences.csv").write_text("\n".join([HEADER, *lines]) + "\n")
+    compare_generation.main()
+    summary = json.loads(compare_generation.METRICS.read_text())
+    assert list(summary["models"]) == ["base", "sft-lora"]
+    assert summary["left_out"] == {"sft-qlora": "no 4-bit arithmetic here"}
+    assert list(summary["pairs"]) == ["sft-lora_against_base"]
+    found = summary["pairs"]["sft-lora_against_base"]
+    scores = summary["models"]
+    ratio = scores["sft-lora"]["answer"]["perplexity"] / scores["base"]["answer"]["perplexity"]
+    assert found["answer"]["perplexity_ratio"] == pytest.approx(ratio, rel=1e-4)
+    assert 0 <= found["answer"]["reward_win_rate"] <= 1
+    # Two prompts: one won; of the other's two judgements one lost and one tied.
+    assert found["people_judgements"] == 3
+    assert found["people_win_rate"] == pytest.approx((1.0 + 0.0 + 0.5) / 3, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        (
+            {"model": "dpo", "against": "base"},
+            "pairs.0` names 'dpo'; `generation_models` has base, sft-lora, sft-qlora",
+        ),
+        ({"model": "base", "against": "base"}, "pairs.0` compares 'base' with itself"),
+    ],
+)
+def test_bad_pairs(pair: dict[str, str], message: str, workspace: Path) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["compare_generation"]["pairs"] = [pair]
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(InputError, match=message):
+        compare_generation.main()

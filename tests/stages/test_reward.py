@@ -1,0 +1,237 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+import yaml
+from scipy.stats import binomtest
+
+from stages import reward
+from stages.lib.device import Device
+from stages.lib.errors import InputError
+from stages.lib.pair_scores import Margins, accuracy, calibration, length_bias, with_side
+from stages.lib.reward_model import load_reward_model, new_reward_model, rewards
+from stages.preferences import PAIRS_SCHEMA
+from stages.reward import RewardLora, RewardParams, adapted, training_order
+
+CPU = Device(torch.device("cpu"), torch.float32)
+LORA = {"rank": 4, "alpha": 8, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"], "last_layers": 1}
+
+
+def params(model: Path, **changed: Any) -> dict[str, Any]:
+    section = {
+        "base": str(model),
+        "lora": LORA,
+        "source_weights": {"human": 1.0, "sibling_answer": 1.0, "base_answer": 1.0, "altered_answer": 1.0},
+        "max_length_tokens": 200,
+        "max_steps": 40,
+        "batch_size": 8,
+        "accumulation_steps": 1,
+        "gradient_checkpointing": False,
+        "learning_rate": 0.01,
+        "warmup_fraction": 0.1,
+        "weight_decay": 0.0,
+        "max_gradient_norm": 1.0,
+        "center_rewards_coefficient": 0.01,
+        "evaluation_batch_size": 8,
+        "calibration_bins": 10,
+        "bootstrap_samples": 200,
+    } | changed
+    compute = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 60, "backend": "processes"}
+    return {"seed": 1, "compute": compute, "reward": section}
+
+
+def pairs(count: int, start: int = 0) -> pl.DataFrame:
+    """Pairs whose better answer ends with an exclamation mark, the worse one with a question mark."""
+    rows = []
+    for number in range(start, start + count):
+        source, detail = [("sibling_answer", "other_category faq:1"), ("altered_answer", "number: 1 → 2")][number % 2]
+        rows.append(
+            {
+                "id": f"p{number}",
+                "prompt_id": f"faq:{number}",
+                "category": "roof",
+                "pair_source": source,
+                "messages": [{"role": "user", "content": f"What of {number}"}],
+                "chosen": f"It is {number}!" + " Yes!" * (number % 3),
+                "rejected": f"It is {number + 1}?" + " No?" * (number % 2),
+                "detail": detail,
+            }
+        )
+    return pl.DataFrame(rows, schema=PAIRS_SCHEMA)
+
+
+def project(folder: Path, values: dict[str, Any], train: pl.DataFrame, held_out: pl.DataFrame) -> None:
+    (folder / "data/preferences").mkdir(parents=True)
+    train.write_parquet(folder / "data/preferences/train.parquet")
+    held_out.write_parquet(folder / "data/preferences/held_out.parquet")
+    (folder / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("lora", [LORA, None])
+def test_it_learns_what_is_preferred_and_loads_again_with_the_same_rewards(
+    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lora: dict[str, Any] | None
+) -> None:
+    held_out = pairs(20, 100)
+    project(tmp_path, params(tiny_chat_model, lora=lora), pairs(60), held_out)
+    monkeypatch.chdir(tmp_path)
+    reward.main()
+    metrics = json.loads(Path("metrics/reward.json").read_text())
+    assert metrics["accuracy"] >= 0.9
+    assert metrics["accuracy_ci95_low"] < metrics["accuracy"] <= metrics["accuracy_ci95_high"]
+    assert metrics["steps"] == 40
+    assert set(metrics["by_source"]) == {"altered_answer", "sibling_answer"}
+    assert set(metrics["by_kind"]) == {"altered_answer_number", "sibling_answer_other_category"}
+    assert metrics["by_source"]["altered_answer"]["pairs"] == 10
+    assert metrics["train_by_source"] == {"altered_answer": 160, "sibling_answer": 160}
+    assert metrics["mean_reward_chosen"] - metrics["mean_reward_rejected"] == pytest.approx(
+        metrics["mean_margin"], abs=1e-5
+    )
+    steps = pl.read_csv("metrics/plots/reward/steps.csv")
+    assert steps.height == 40
+    assert steps["loss"].tail(10).mean() < steps["loss"].head(10).mean()  # type: ignore[operator]
+    bins = pl.read_csv("metrics/plots/reward/calibration.csv")
+    assert bins.columns == ["confidence", "accuracy", "pairs"]
+    assert bins["pairs"].sum() == 20
+    assert not Path("scratch/reward").exists()
+
+    model, tokenizer = load_reward_model(Path("models/reward"), CPU.device)
+    chosen = rewards(model, tokenizer, with_side(held_out, "chosen"), 4, CPU, None)
+    rejected = rewards(model, tokenizer, with_side(held_out, "rejected"), 4, CPU, None)
+    assert float((chosen - rejected).mean()) == pytest.approx(metrics["mean_margin"], abs=1e-4)
+
+
+def test_the_same_seed_gives_the_same_bytes(
+    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project(tmp_path, params(tiny_chat_model, max_steps=3), pairs(20), pairs(6, 100))
+    monkeypatch.chdir(tmp_path)
+    reward.main()
+    first = written(Path("models/reward")) | written(Path("metrics/plots"))
+    reward.main()
+    assert written(Path("models/reward")) | written(Path("metrics/plots")) == first
+
+
+def test_pairs_that_are_too_long_are_left_out_and_counted(
+    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = pairs(2, 50).with_columns(chosen=pl.lit("x" * 300 + "!"))
+    project(tmp_path, params(tiny_chat_model, max_steps=2), pl.concat([pairs(10), long]), pairs(6, 100))
+    monkeypatch.chdir(tmp_path)
+    reward.main()
+    metrics = json.loads(Path("metrics/reward.json").read_text())
+    assert (metrics["rows_train"], metrics["rows_train_too_long"]) == (12, 2)
+    values = params(tiny_chat_model, max_length_tokens=8)
+    Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    with pytest.raises(InputError, match=r"the shortest pair has \d+ tokens; raise `reward.max_length_tokens` \(8\)"):
+        reward.main()
+
+
+def test_no_pairs_is_an_error(tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project(tmp_path, params(tiny_chat_model), pairs(4), pairs(0))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"held_out\.parquet: no pairs"):
+        reward.main()
+
+
+def test_only_the_last_layers_and_the_head_are_trained(tiny_chat_model: Path) -> None:
+    model, _ = new_reward_model(str(tiny_chat_model), CPU.device)
+    model = adapted(model, RewardLora.model_validate(LORA))
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert [name for name in trained if "lora" not in name] == ["base_model.model.score.modules_to_save.default.weight"]
+    assert all(".layers.1." in name for name in trained if "lora" in name)
+    assert {name.split(".")[-4] for name in trained if "lora" in name} == {"q_proj", "v_proj"}
+    every = adapted(
+        new_reward_model(str(tiny_chat_model), CPU.device)[0], RewardLora.model_validate(LORA | {"last_layers": None})
+    )
+    assert any(".layers.0." in name for name, one in every.named_parameters() if one.requires_grad)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [({"last_layers": 3}, "= 3, but the base has 2"), ({"target_modules": ["nose"]}, "target_modules")],
+)
+def test_layers_that_are_not_there_are_refused(tiny_chat_model: Path, changed: dict[str, Any], said: str) -> None:
+    model, _ = new_reward_model(str(tiny_chat_model), CPU.device)
+    with pytest.raises(InputError, match=said):
+        adapted(model, RewardLora.model_validate(LORA | changed))
+
+
+def test_each_source_gets_its_share_and_goes_round() -> None:
+    sources = ["human"] * 2 + ["sibling_answer"] * 90 + ["base_answer"] * 8
+    weights = {"human": 1.0, "sibling_answer": 2.0, "base_answer": 0.0, "altered_answer": 5.0}
+    lengths = np.arange(100)
+    order = training_order(sources, lengths, weights, 30, 5, np.random.default_rng(1))
+    of_order = [sources[row] for row in order]
+    assert (of_order.count("human"), of_order.count("sibling_answer"), len(of_order)) == (10, 20, 30)
+    # Each pair comes as often as any other of its source, give or take one.
+    assert np.bincount(order)[:2].tolist() == [5, 5]
+    assert np.bincount(order)[2:].max() == 1
+    again = training_order(sources, lengths, weights, 30, 5, np.random.default_rng(1))
+    assert order.tolist() == again.tolist()
+    # Batches are of pairs of like length.
+    spread = np.mean([np.ptp(lengths[order[at : at + 5]]) for at in range(0, 30, 5)])
+    assert spread < 40
+    with pytest.raises(InputError, match="gives no weight to base_answer"):
+        training_order(["base_answer"], lengths[:1], weights, 4, 2, np.random.default_rng(1))
+
+
+def test_an_accuracy_has_wilsons_interval_or_that_of_prompts() -> None:
+    right = np.array([1.0] * 8 + [0.0] * 2)
+    random = np.random.default_rng(0)
+    prompts = [str(number) for number in range(10)]
+    wilson = binomtest(8, 10).proportion_ci(method="wilson")
+    assert accuracy(right, prompts, 100, random) == {
+        "accuracy": 0.8,
+        "accuracy_ci95_low": pytest.approx(wilson.low),
+        "accuracy_ci95_high": pytest.approx(wilson.high),
+    }
+    # 8 of 10, by hand (Wilson 1927): (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n).
+    assert wilson.low == pytest.approx(0.4902, abs=1e-4)
+    # Two prompts, one all right, one all wrong: pairs of one prompt are not independent.
+    clustered = accuracy(np.array([1.0] * 5 + [0.0] * 5), ["a"] * 5 + ["b"] * 5, 500, random)
+    assert (clustered["accuracy"], clustered["accuracy_ci95_low"], clustered["accuracy_ci95_high"]) == (0.5, 0.0, 1.0)
+    # One prompt alone, or a tie.
+    assert accuracy(np.array([1.0, 0.0]), ["a", "a"], 100, random)["accuracy_ci95_low"] == 0.5
+    assert accuracy(np.array([0.5, 1.0]), ["a", "b"], 100, random)["accuracy"] == 0.75
+
+
+def test_calibration_by_hand() -> None:
+    # sigmoid(ln 3) = 0.75, sigmoid(ln 9) = 0.9.
+    margin = np.array([np.log(3), np.log(3), -np.log(3), -np.log(3), np.log(9), np.log(9)])
+    error, table = calibration(margin, 5)
+    assert table.to_dicts() == [
+        {"confidence": pytest.approx(0.75), "accuracy": 0.5, "pairs": 4},
+        {"confidence": pytest.approx(0.9), "accuracy": 1.0, "pairs": 2},
+    ]
+    assert error == pytest.approx((4 * 0.25 + 2 * 0.1) / 6)
+    assert calibration(np.array([1000.0]), 5)[0] == pytest.approx(0.0)
+
+
+def test_length_bias_by_hand() -> None:
+    said = Margins(np.array([3.0, 1.0, 2.0, 5.0]), np.array([1.0, 2.0, 3.0, 4.0]))
+    figures = length_bias(said, np.array([9, 9, 1, 4]), np.array([3, 3, 7, 4]))
+    # Longer: chosen (right), chosen (wrong), rejected (wrong, so the longer won); the last has equal lengths.
+    assert figures["pairs_of_unequal_length"] == 3
+    assert figures["longer_wins"] == pytest.approx(2 / 3)
+    assert figures["longer_should_win"] == pytest.approx(2 / 3)
+    assert figures["accuracy_chosen_longer"] == 0.5
+    assert figures["accuracy_chosen_shorter"] == 0.0
+    assert -1 <= figures["reward_length_correlation"] <= 1
+    equal = length_bias(Margins(np.array([1.0]), np.array([1.0])), np.array([2]), np.array([2]))
+    assert equal == {"pairs_of_unequal_length": 0.0}
+
+
+def test_params_are_strict(tiny_chat_model: Path) -> None:
+    values = params(tiny_chat_model)["reward"]
+    RewardParams.model_validate(values)
+    for key, value in (("batch_size", 0), ("lora", {}), ("steps", 3)):
+        with pytest.raises(ValueError, match=key):
+            RewardParams.model_validate(values | {key: value})

@@ -1,0 +1,319 @@
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from stages import sft
+from stages.lib.artifacts import folder_sha256, read_json
+from stages.lib.causal_lm import load_base, load_causal_lm
+from stages.lib.chat import IGNORED, MESSAGES, tokenised_chats
+from stages.lib.device import Device
+from stages.lib.errors import InputError
+from stages.lib.left_out import LEFT_OUT_FILE
+
+COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0, "backend": "processes"}
+DEVICE = Device(torch.device("cpu"), torch.float32)
+FULL: dict[str, Any] = {
+    "method": "full",
+    "max_length_tokens": 192,
+    "packing": True,
+    "batch_size": 2,
+    "accumulation_steps": 1,
+    "max_steps": 6,
+    "looks_at_validation": 2,
+    "validation_rows": 8,
+    "learning_rate": 0.01,
+    "weight_decay": 0.0,
+    "warmup_fraction": 0.1,
+    "max_gradient_norm": 1.0,
+    "gradient_checkpointing": False,
+}
+LORA = FULL | {"method": "lora", "rank": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear"}
+LORA |= {"rank_stabilised": False, "dora": False, "initialisation": "default"}
+APPROACHES = {
+    "full": FULL,
+    "lora": LORA,
+    "qlora": {key: value for key, value in LORA.items() if key != "initialisation"}
+    | {"method": "qlora", "double_quantisation": True},
+    "prompt_tuning": FULL
+    | {"method": "prompt_tuning", "packing": False, "virtual_tokens": 4, "initialisation": "words"},
+    "prefix_tuning": FULL
+    | {"method": "prefix_tuning", "packing": False, "virtual_tokens": 4, "projection_width": None},
+    "ia3": FULL | {"method": "ia3", "target_modules": None, "feedforward_modules": None},
+}
+THINGS = ["permit", "roof", "drain", "invoice", "garden", "wall", "stove", "door", "floor", "paint", "tile", "pipe"]
+
+
+def chats(count: int) -> pl.DataFrame:
+    """Questions and answers of different lengths."""
+    rows = []
+    for number in range(count):
+        thing = THINGS[number % len(THINGS)]
+        question = f"What of the {thing}?" + " Say it all, please." * (number % 3)
+        answer = f"The {thing} is done." + f" It took {number} days." * (number % 4)
+        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        rows.append({"id": f"faq:{number}", "messages": messages})
+    return pl.DataFrame(rows, schema={"id": pl.String, "messages": MESSAGES})
+
+
+def project(folder: Path, model: Path, approach: str, **changes: Any) -> None:
+    (folder / "data/instruct").mkdir(parents=True, exist_ok=True)
+    chats(40).write_parquet(folder / sft.TRAIN)
+    chats(12).write_parquet(folder / sft.VALIDATION)
+    block = APPROACHES[approach] | changes
+    params = {"seed": 3, "compute": COMPUTE, "language_model": str(model), "sft": {approach: block}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+
+
+def run(monkeypatch: pytest.MonkeyPatch, folder: Path, approach: str) -> dict[str, Any]:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["sft", approach])
+    sft.main()
+    measured: dict[str, Any] = read_json(sft.METRICS / f"{approach}.json")
+    return measured
+
+
+@pytest.mark.parametrize("approach", APPROACHES)
+def test_every_approach_learns_and_is_loaded_again(
+    approach: str, tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project(tmp_path, tiny_chat_model, approach)
+    measured = run(monkeypatch, tmp_path, approach)
+    assert measured["validation_loss"] < measured["validation_loss_before"]
+    assert 0 < measured["trainable_parameters"] <= measured["total_parameters"]
+    assert not Path("scratch/sft").exists() or not list(Path("scratch/sft").iterdir())
+
+    model, tokenizer = load_causal_lm(sft.OUTPUT / approach, DEVICE.device)
+    from stages.lib.trainer_runs import mean_loss
+
+    held_out = tokenised_chats(tokenizer, pl.read_parquet(sft.VALIDATION)["messages"].to_list())
+    # Eight of the twelve rows were looked at.
+    assert mean_loss(model, held_out, tokenizer.pad_token_id, DEVICE) == pytest.approx(
+        measured["validation_loss"], rel=0.1
+    )
+    curve = pl.read_csv(sft.PLOTS / f"{approach}.csv")
+    assert curve["step"].to_list() == list(range(7))
+    assert curve.filter(pl.col("validation_loss").is_not_null())["step"].to_list() == [0, 3, 6]
+    assert curve["loss"].null_count() == 1
+
+
+def test_the_same_seed_gives_the_same_bytes(
+    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = []
+    for name in ("first", "second"):
+        project(tmp_path / name, tiny_chat_model, "lora", dropout=0.1)
+        run(monkeypatch, tmp_path / name, "lora")
+        digests.append(folder_sha256(tmp_path / name / sft.OUTPUT / "lora"))
+    assert digests[0] == digests[1]
+
+
+def losses(params: dict[str, Any], model_folder: Path, folder: Path, rows: pl.DataFrame) -> list[float]:
+    """The loss of each step of a training."""
+    base, tokenizer = load_base(str(model_folder), DEVICE.device)
+    tokens = tokenised_chats(tokenizer, rows["messages"].to_list())
+    approach: Any = TypeAdapter(sft.Approach).validate_python(params)
+    done = sft.fit(approach, base, tokenizer, tokens, tokens[:2], DEVICE, 5, folder, "test")
+    return done.steps["loss"].to_list()
+
+
+def test_packed_chats_have_the_loss_of_padded_ones(tiny_chat_model: Path, tmp_path: Path) -> None:
+    rows = chats(24)
+    base, tokenizer = load_base(str(tiny_chat_model), DEVICE.device)
+    tokens = tokenised_chats(tokenizer, rows["messages"].to_list())
+    longest = max(len(chat.input_ids) for chat in tokens)
+    # One step over all chats: packed, then padded.
+    once = FULL | {"max_steps": 1, "looks_at_validation": 1, "max_length_tokens": 2 * longest}
+    from trl import pack_dataset
+
+    packs = len(pack_dataset(sft.dataset_of(tokens), 2 * longest, "bfd"))
+    assert packs < 24
+    packed = losses(once | {"batch_size": packs}, tiny_chat_model, tmp_path / "packed", rows)
+    padded = losses(once | {"batch_size": 24, "packing": False}, tiny_chat_model, tmp_path / "padded", rows)
+    assert padded == pytest.approx(packed, abs=1e-4)
+    with torch.no_grad():
+        by_hand, count = 0.0, 0
+        for chat in tokens:
+            labels = torch.tensor([chat.labels])
+            loss = base(input_ids=torch.tensor([chat.input_ids])).logits[0, :-1]
+            by_hand += float(torch.nn.functional.cross_entropy(loss, labels[0, 1:], reduction="sum"))
+            count += int((labels[0, 1:] != IGNORED).sum())
+    # The base was trained in place by neither: each loaded its own.
+    assert by_hand / count == pytest.approx(packed[0], abs=1e-4)
+
+
+def test_a_packed_chat_does_not_see_the_one_before(tiny_chat_model: Path) -> None:
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    model, tokenizer = load_causal_lm(tiny_chat_model, DEVICE.device)
+    first, other, second = tokenised_chats(tokenizer, chats(3)["messages"].to_list())
+    collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
+    logits = []
+    for before in (first, other):
+        rows = [
+            {"input_ids": before.input_ids[:20], "labels": before.labels[:20]},
+            {"input_ids": second.input_ids, "labels": second.labels},
+        ]
+        batch = collate(rows)
+        labels = batch.pop("labels")
+        assert labels.shape[0] == 1
+        with torch.no_grad():
+            logits.append(model(**batch, use_cache=False).logits[0, 20:])
+    assert first.input_ids[:20] != other.input_ids[:20]
+    torch.testing.assert_close(logits[0], logits[1], rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("approach", "packing", "parts"), [("full", False, 1), ("lora", True, 2)])
+def test_two_processes_have_the_loss_curve_of_one(
+    approach: str, packing: bool, parts: int, tiny_chat_model: Path, tmp_path: Path
+) -> None:
+    sizes = {"batch_size": 4, "accumulation_steps": parts, "max_steps": 5, "looks_at_validation": 1}
+    curves = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        project(folder, tiny_chat_model, approach, packing=packing, **sizes)
+        # What `accelerate launch` starts on several GPUs; on processors it would ask for MPI.
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m"]
+        subprocess.run(
+            [sys.executable, *(launch if processes > 1 else ["-m"]), "stages.sft", approach],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(Path(sft.__file__).parents[1]), "OMP_NUM_THREADS": "1"},
+            check=True,
+            timeout=240,
+        )
+        assert read_json(folder / sft.METRICS / f"{approach}.json")["processes"] == processes
+        curves.append(pl.read_csv(folder / sft.PLOTS / f"{approach}.csv")["loss"].drop_nulls().to_list())
+    assert len(curves[0]) == 5
+    assert curves[0] == pytest.approx(curves[1], abs=1e-4)
+
+
+def test_a_killed_run_goes_on_and_ends_the_same(
+    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project(tmp_path / "whole", tiny_chat_model, "lora")
+    whole = run(monkeypatch, tmp_path / "whole", "lora")
+    project(tmp_path / "killed", tiny_chat_model, "lora")
+    from stages.lib import trainer_runs
+
+    look = trainer_runs.mean_loss
+    looks = 0
+
+    def killed_at_the_third(*arguments: Any) -> float:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            raise KeyboardInterrupt
+        return look(*arguments)
+
+    monkeypatch.setattr(trainer_runs, "mean_loss", killed_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        run(monkeypatch, tmp_path / "killed", "lora")
+    monkeypatch.setattr(trainer_runs, "mean_loss", look)
+    again = run(monkeypatch, tmp_path / "killed", "lora")
+    assert again["resumed_at_step"] == 3
+    assert again["validation_loss"] == whole["validation_loss"]
+    digests = [folder_sha256(tmp_path / name / sft.OUTPUT / "lora") for name in ("whole", "killed")]
+    assert digests[0] == digests[1]
+
+
+def test_the_weights_kept_are_those_of_the_best_look(
+    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A rate at which the model gets worse at once: what is kept is where it began.
+    project(tmp_path, tiny_chat_model, "full", learning_rate=1.0, max_gradient_norm=1000.0, warmup_fraction=0.0)
+    measured = run(monkeypatch, tmp_path, "full")
+    assert measured["best_step"] == 0
+    assert measured["validation_loss"] == measured["validation_loss_before"]
+    kept, _ = load_causal_lm(sft.OUTPUT / "full", DEVICE.device)
+    base, _ = load_causal_lm(tiny_chat_model, DEVICE.device)
+    assert all(torch.equal(a, b) for a, b in zip(kept.parameters(), base.parameters(), strict=True))
+
+
+def test_chats_that_are_too_long_are_counted(
+    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project(tmp_path, tiny_chat_model, "full", max_length_tokens=128)
+    measured = run(monkeypatch, tmp_path, "full")
+    assert measured["chats_too_long"] > 0
+    assert measured["chats_train"] + measured["chats_too_long"] == 40
+
+
+@pytest.mark.parametrize(
+    ("approach", "changes", "message"),
+    [
+        ("full", {"max_length_tokens": 16}, "none of 40 chats has at most 16 tokens; raise `max_length_tokens`"),
+        ("full", {"batch_size": 64}, "`batch_size` = 64, but there are only .* packs of 192 tokens; lower it"),
+        ("full", {"accumulation_steps": 3}, r"`batch_size` = 2 cannot be dealt out .* a multiple of 3"),
+        ("lora", {"target_modules": ["absent"]}, "`method: lora` does not go with .*: Target modules"),
+    ],
+)
+def test_bad_params(
+    approach: str,
+    changes: dict[str, Any],
+    message: str,
+    tiny_chat_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    project(tmp_path, tiny_chat_model, approach, **changes)
+    with pytest.raises(InputError, match=message):
+        run(monkeypatch, tmp_path, approach)
+
+
+def test_a_learnt_prompt_is_not_packed() -> None:
+    block = APPROACHES["prompt_tuning"] | {"packing": True}
+    with pytest.raises(ValidationError, match="`packing` must be false: what is learnt stands before a row"):
+        TypeAdapter(sft.Approach).validate_python(block)
+
+
+def test_a_chat_without_an_answer_is_an_error(
+    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project(tmp_path, tiny_chat_model, "full")
+    rows = [{"id": "faq:x", "messages": [{"role": "user", "content": "Where?"}]}]
+    pl.DataFrame(rows, schema={"id": pl.String, "messages": MESSAGES}).write_parquet(tmp_path / sft.TRAIN)
+    with pytest.raises(InputError, match=r"data/instruct/train.parquet: row faq:x has no answer to learn"):
+        run(monkeypatch, tmp_path, "full")
+
+
+def test_an_approach_that_cannot_run_is_left_out(
+    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project(tmp_path, tiny_chat_model, "qlora")
+    monkeypatch.setattr(sft, "why_no_4_bit", lambda device: "no arithmetic")
+    measured = run(monkeypatch, tmp_path, "qlora")
+    assert measured == {"left_out": "no arithmetic"}
+    assert (sft.OUTPUT / "qlora" / LEFT_OUT_FILE).read_text() == "no arithmetic\n"
+
+
+def test_metrics_agree_with_each_other(tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project(tmp_path, tiny_chat_model, "lora")
+    measured = run(monkeypatch, tmp_path, "lora")
+    assert measured["validation_perplexity"] == pytest.approx(math.exp(measured["validation_loss"]), rel=1e-4)
+    assert json.loads((sft.OUTPUT / "lora/adapter_config.json").read_text())["task_type"] == "CAUSAL_LM"
+    assert measured["tokens"] > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("approach", APPROACHES)
+def test_an_approach_trains_on_cuda(
+    approach: str, tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project(tmp_path, tiny_chat_model, approach)
+    params = yaml.safe_load((tmp_path / "params.yaml").read_text())
+    params["compute"] = COMPUTE | {"device": "cuda", "precision": "auto"}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    measured = run(monkeypatch, tmp_path, approach)
+    assert measured["device"] == "cuda"
+    assert measured["validation_loss"] < measured["validation_loss_before"]
