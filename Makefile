@@ -15,10 +15,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test bench lint format review diff tune ablation merge onnx why readme doctor lock clean
+.PHONY: help setup repro test bench lint format review diff tune gpu-params ablation ask export merge onnx why readme doctor lock clean
 
 help:  ## List the targets
-	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo 'More arguments go in ARGS: make test ARGS="-k report -x", make repro ARGS="--force clean".'
 
 repro: $(INSTALLED)  ## The main job: raw data to a measured comparison; only what has changed runs again
@@ -51,9 +51,20 @@ tune: $(INSTALLED)  ## Search settings of an approach on validation: make tune A
 	@test -n "$(APPROACH)" || { echo "error: say which approach: make tune APPROACH=lora" >&2; exit 1; }
 	@$(BIN)/python -m tools.tune "$(APPROACH)" $(ARGS)
 
+gpu-params: $(INSTALLED)  ## Write budgets for a box with a GPU into params.yaml
+	@$(BIN)/python -m tools.gpu_params $(ARGS)
+
 ablation: $(INSTALLED)  ## Does augmentation help? Each recipe alone, none and all, on shares of the train rows (an hour)
 	@$(BIN)/dvc repro $(ARGS) ablation/dvc.yaml
 	@$(BIN)/python -m tests.test_augmentation_figures
+
+ask: $(INSTALLED)  ## Talk to a language model, or ask it once: make ask MODEL=sft@lora QUESTION="How long does it take?"
+	@test -n "$(MODEL)" || { echo "error: say which model: make ask MODEL=sft@lora" >&2; exit 1; }
+	@$(BIN)/python -m tools.ask "$(MODEL)" $${QUESTION+--question "$$QUESTION"} $(ARGS)
+
+export: $(INSTALLED)  ## Export a language model as safetensors and GGUF, and check both: make export MODEL=sft@lora
+	@test -n "$(MODEL)" || { echo "error: say which model: make export MODEL=sft@lora" >&2; exit 1; }
+	@$(BIN)/python -m tools.export_model "$(MODEL)" $(ARGS)
 
 merge: $(INSTALLED)  ## Merge an adapter into its base, and say what that changed: make merge APPROACH=lora
 	@test -n "$(APPROACH)" || { echo "error: say which approach: make merge APPROACH=lora" >&2; exit 1; }

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
+
+expect.set_options(timeout=20_000)  # ms: a busy machine answers late
 
 
 @contextmanager
@@ -25,9 +27,9 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def review_server(folder: Path, repository: Path, reviewer: str) -> Iterator[str]:
-    """`make review` in a folder; yields the address of its page."""
-    command = [sys.executable, "-m", "tools.review", "--port", "0", "--reviewer", reviewer]
+def review_server(folder: Path, repository: Path, reviewer: str, *arguments: str) -> Iterator[str]:
+    """`make review` in a folder, with more arguments; yields the address of its page."""
+    command = [sys.executable, "-m", "tools.review", "--port", "0", "--reviewer", reviewer, *arguments]
     environment = os.environ | {"PYTHONPATH": str(repository)}
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as server:
         try:

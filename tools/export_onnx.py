@@ -19,9 +19,10 @@ from transformers import PreTrainedTokenizerBase
 
 from stages.lib.artifacts import output_folder, write_json
 from stages.lib.batches import sorted_batches, tokenise
-from stages.lib.classifier import ADAPTER_FILE, load_classifier, predict_logits
+from stages.lib.classifier import load_classifier, predict_logits
 from stages.lib.device import Compute, Device, prepare_device
 from stages.lib.errors import InputError, run_stage
+from stages.lib.four_bits import ADAPTER_FILE
 from stages.lib.params import load_params
 from stages.lib.progress import quiet_libraries
 from stages.lib.target_labels import TEST

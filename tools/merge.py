@@ -21,17 +21,12 @@ from transformers import PreTrainedTokenizerBase
 from stages.evaluate import EvaluateParams
 from stages.lib.artifacts import output_folder, write_json
 from stages.lib.batches import tokenise
-from stages.lib.classifier import (
-    ADAPTER_FILE,
-    QUANTISATION_FILE,
-    load_classifier,
-    predict_logits,
-    save_classifier,
-)
+from stages.lib.classifier import load_classifier, predict_logits, save_classifier
 from stages.lib.device import Compute, Device, prepare_device
 from stages.lib.errors import InputError, run_stage
+from stages.lib.four_bits import ADAPTER_FILE, QUANTISATION_FILE
+from stages.lib.left_out import why_left_out
 from stages.lib.params import load_params
-from stages.lib.predictions import SKIPPED_FILE
 from stages.lib.progress import quiet_libraries
 from stages.lib.statistics import macro_f1
 from stages.lib.target_labels import TEST, read_test_rows, target_numbers
@@ -79,8 +74,8 @@ def main() -> None:
     if not folder.is_dir():
         there = sorted(path.name for path in MODELS.glob("*") if path.is_dir())
         raise InputError(f"{folder}: no such model; there are {', '.join(there) or 'none'}: run `make repro`")
-    if (left_out := folder / SKIPPED_FILE).is_file():
-        raise InputError(f"{folder}: left out on this machine: {left_out.read_text(encoding='utf-8').strip()}")
+    if reason := why_left_out(folder):
+        raise InputError(f"{folder}: left out on this machine: {reason}")
     if not (folder / ADAPTER_FILE).is_file():
         raise InputError(f"{folder} holds no adapter: it is a plain model as it is, or a baseline")
     if not TEST.is_file():

@@ -1,10 +1,11 @@
-"""The results of `metrics/summary.json`, on the terminal and in the README.
+"""The results of both tracks, on the terminal and in the README.
 
 `python -m tools.results` prints them at the end of `make repro`; `--write README.md` (`make readme`) puts the same
 figures between the markers of a Markdown file.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ from stages.lib.errors import InputError, run_stage
 from stages.lib.report_plots import number, score
 from stages.report import REPORT, SUMMARY, ranked, verdict
 
-BEGIN = "<!-- results: `make readme` copies them from metrics/summary.json -->"
-END = "<!-- /results -->"
+GENERATION_SUMMARY = Path("metrics/generation_summary.json")
 HEADER = (
     "approach",
     "macro-F1 [95% interval]",
@@ -23,14 +23,24 @@ HEADER = (
     "peak MiB",
     "trainable parameters",
 )
+MODELS_HEADER = (
+    "language model",
+    "answer perplexity [95% interval]",
+    "chrF [95% interval]",
+    "label right [95% interval]",
+    "mean reward [95% interval]",
+)
+
+
+def with_interval(scores: dict[str, Any], name: str) -> str:
+    """A score and its interval, `–` where the model was not asked."""
+    if scores.get(name) is None:
+        return "–"
+    return f"{score(scores[name])} [{score(scores[f'{name}_ci95_low'])}, {score(scores[f'{name}_ci95_high'])}]"
 
 
 def result_rows(summary: dict[str, Any]) -> list[list[str]]:
     """One row per approach and baseline, best first, in the columns of HEADER."""
-
-    def with_interval(scores: dict[str, Any], name: str) -> str:
-        return f"{score(scores[name])} [{score(scores[f'{name}_ci95_low'])}, {score(scores[f'{name}_ci95_high'])}]"
-
     return [
         [
             f"{name} (baseline)" if name in summary["baselines"] else name,
@@ -44,15 +54,24 @@ def result_rows(summary: dict[str, Any]) -> list[list[str]]:
     ]
 
 
+def model_rows(generation: dict[str, Any]) -> list[list[str]]:
+    """One row per language model, in the order of `generation_models`, in the columns of MODELS_HEADER."""
+    columns = (("answer", "perplexity"), ("answer", "chrf"), ("label", "exact_match"), ("answer", "reward"))
+    return [
+        [name, *(with_interval(tasks.get(task, {}), key) for task, key in columns)]
+        for name, tasks in generation["models"].items()
+    ]
+
+
 def left_out(summary: dict[str, Any]) -> list[str]:
     """A sentence for each approach that this machine cannot run."""
     return [f"{name} is not in the comparison: {reason}" for name, reason in summary["left_out"].items()]
 
 
-def terminal_table(summary: dict[str, Any]) -> str:
-    """The results in columns; names at the left, figures at the right."""
-    rows = [list(HEADER), *result_rows(summary)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+def terminal_table(header: Sequence[str], body: list[list[str]]) -> str:
+    """Results in columns; names at the left, figures at the right."""
+    rows = [list(header), *body]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     lines = [
         "  ".join(
             cell.ljust(width) if column == 0 else cell.rjust(width)
@@ -63,23 +82,34 @@ def terminal_table(summary: dict[str, Any]) -> str:
     return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])
 
 
-def markdown_table(summary: dict[str, Any]) -> str:
-    """The results as a Markdown table with the verdict under it."""
-    lines = ["| " + " | ".join(HEADER) + " |", "|---" + "|---:" * (len(HEADER) - 1) + "|"]
-    lines += ["| " + " | ".join(row) + " |" for row in result_rows(summary)]
-    return "\n\n".join(["\n".join(lines), verdict(summary).sentence, *left_out(summary)])
+def markdown_table(header: Sequence[str], body: list[list[str]]) -> str:
+    """Results as a Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|---" + "|---:" * (len(header) - 1) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in body)])
 
 
-def between_markers(text: str, content: str, path: Path) -> str:
-    """`text` with what stands between the markers replaced.
+def markdown_parts(summary: dict[str, Any], generation: dict[str, Any]) -> dict[str, str]:
+    """What stands between the markers of each name: the table of a track, and what is to be said of it."""
+    return {
+        "results": "\n\n".join(
+            [markdown_table(HEADER, result_rows(summary)), verdict(summary).sentence, *left_out(summary)]
+        ),
+        "generation": "\n\n".join([markdown_table(MODELS_HEADER, model_rows(generation)), *left_out(generation)]),
+    }
+
+
+def between_markers(text: str, name: str, content: str, path: Path) -> str:
+    """`text` with what stands between the markers of a name replaced.
 
     Raises:
         InputError: the markers are not there once each, in order.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise InputError(f"{path}: needs one line `{BEGIN}` and below it one line `{END}`")
-    start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    return f"{text[:start]}\n{content}\n{text[end:]}"
+    begin, end = f"<!-- {name}: `make readme` writes them from metrics/ -->", f"<!-- /{name} -->"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise InputError(f"{path}: needs one line `{begin}` and below it one line `{end}`")
+    before, rest = text.split(begin)
+    after = rest.split(end)[1]
+    return f"{before}{begin}\n{content}\n{end}{after}"
 
 
 def main() -> None:
@@ -87,13 +117,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.results", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--write", type=Path, metavar="FILE", help="Markdown file with the markers")
     path = parser.parse_args().write
-    summary = read_json(SUMMARY)
+    summary, generation = read_json(SUMMARY), read_json(GENERATION_SUMMARY)
     if path is not None:
-        write_text(path, between_markers(path.read_text(encoding="utf-8"), markdown_table(summary), path))
-        print(f"{path}: results of {SUMMARY} written")
+        text = path.read_text(encoding="utf-8")
+        for name, content in markdown_parts(summary, generation).items():
+            text = between_markers(text, name, content, path)
+        write_text(path, text)
+        print(f"{path}: results of {SUMMARY} and {GENERATION_SUMMARY} written")
         return
-    sentences = "\n".join([verdict(summary).sentence, *left_out(summary)])
-    print(f"\n{terminal_table(summary)}\n\n{sentences}\nReport: {REPORT}")
+    print(f"\n{terminal_table(HEADER, result_rows(summary))}\n")
+    print("\n".join([verdict(summary).sentence, *left_out(summary)]))
+    print(f"\n{terminal_table(MODELS_HEADER, model_rows(generation))}\n")
+    print("\n".join([*left_out(generation), f"Report: {REPORT}"]))
 
 
 if __name__ == "__main__":

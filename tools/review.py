@@ -1,83 +1,46 @@
 """The page on which a person goes through the review queue: `make review`.
 
 Shows `data/review/queue.csv` at 127.0.0.1, and adds what is decided to `data/corrections.csv`, one line a decision. It
-never rewrites a line: only this session's own last one can be taken back, while it is the last of the file.
-
-The page shows texts from anywhere, and other pages in the same browser can send requests to it. So it answers to no
-other host name than its own (also not to a name that was made to lead here), refuses what another origin sends, takes
-nothing but JSON, runs no script but its own file, and puts texts on the page as text.
+never rewrites a line: only this session's own last one can be taken back, while it is the last of the file. With
+`--pairs` it is the page of `tools/review_pairs.py` in its place.
 """
 
 import argparse
 import csv
-import fcntl
 import io
 import json
-import logging
-import os
-import socket
-import subprocess
 import sys
 import threading
-import webbrowser
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from flask import Flask, Response, jsonify, request
+from flask import Flask, jsonify, request
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import HTTPException
-from werkzeug.serving import make_server
 
 from stages.correct import CorrectParams
-from stages.lib.corrections import HEADER, Correction, csv_line, parse_corrections, read_corrections
+from stages.lib.corrections import HEADER, Correction, correction_line, parse_corrections, read_corrections
 from stages.lib.errors import InputError, run_stage
 from stages.lib.params import load_params
+from tools import line_file
+from tools.line_file import AlreadyDecidedError, Written, take_back
+from tools.local_page import PORT, Page, error, git_user, guarded_app, serve
+from tools.review_pairs import review_pairs
 
 QUEUE = Path("data/review/queue.csv")
 RECORDS = Path("data/corrected/records.parquet")
-HOST = "127.0.0.1"
-PORT = 8765
-PAGE = {
+PAGE: Page = {
     "/": ("review_page.html", "text/html"),
     "/review_page.css": ("review_page.css", "text/css"),
+    "/review_common.js": ("review_common.js", "text/javascript"),
     "/review_page.js": ("review_page.js", "text/javascript"),
 }
-"""Address → file beside this one, and its type."""
 COLUMNS = ("rank", "id", "split", "source", "text", "label", "suggested_label", "reasons", "neighbours")
 """Those of the queue that the page shows."""
 DECIDING_FIELDS = ("label", "row")
 """A row with a line of one of these fields is decided."""
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
-MAX_REQUEST_BYTES = 64 * 1024
-
-
-class AlreadyDecidedError(InputError):
-    """Somebody else decided the row meanwhile."""
-
-
-@dataclass(frozen=True)
-class Written:
-    """A line that this session added: its row, its number in the file and its bytes."""
-
-    id: str
-    line: int
-    content: bytes
 
 
 @dataclass
@@ -135,16 +98,6 @@ def decided_by(corrections: list[Correction]) -> dict[str, Correction]:
     return {one.id: one for one in corrections if one.field in DECIDING_FIELDS}
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[io.FileIO]:
-    """The file of corrections, made where there is none, for this process alone; writes go to its end."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with io.FileIO(path, "a+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        yield file
-
-
 def append(path: Path, row_id: str, line: str) -> Written:
     """Add one line at the end of the file, or nothing where that fails.
 
@@ -152,40 +105,13 @@ def append(path: Path, row_id: str, line: str) -> Written:
         AlreadyDecidedError: the file has a decision on the row.
         InputError: the file cannot be read, so that it is not the time to add to it.
     """
-    with locked(path) as file:
-        before = file.readall()
-        head = b"" if before.endswith(b"\n") else b"\n"
-        if not before:
-            head = f"{HEADER}\n".encode()
-        there = decided_by(parse_corrections(before or head, path)).get(row_id)
+
+    def refuse(content: bytes) -> None:
+        there = decided_by(parse_corrections(content, path)).get(row_id)
         if there is not None:
             raise AlreadyDecidedError(f"{path}: line {there.line}: {there.reviewer} decided {row_id} meanwhile")
-        content = line.encode()
-        try:
-            rest = head + content
-            while rest:
-                rest = rest[file.write(rest) or 0 :]
-            os.fsync(file.fileno())
-        except OSError:
-            file.truncate(len(before))
-            raise
-        return Written(row_id, (before + head).count(b"\n") + 1, content)
 
-
-def take_back(path: Path, written: Written) -> None:
-    """Take the line off the end of the file.
-
-    Raises:
-        InputError: it is no longer the last.
-    """
-    with locked(path) as file:
-        content = file.readall()
-        if not content.endswith(b"\n" + written.content):
-            raise InputError(
-                f"{path}: the line on {written.id} is no longer the last, so it stays; change it with an editor"
-            )
-        file.truncate(len(content) - len(written.content))
-        os.fsync(file.fileno())
+    return line_file.append(path, HEADER, row_id, line, refuse)
 
 
 def decision(row: dict[str, Any], action: str, label: str | None) -> tuple[str, str, str]:
@@ -208,53 +134,10 @@ def decision(row: dict[str, Any], action: str, label: str | None) -> tuple[str, 
     raise ValueError(f"unknown action {action!r}")
 
 
-def error(message: str, status: int, **more: Any) -> ResponseReturnValue:
-    """An answer that says what went wrong."""
-    return jsonify(error=message, **more), status
-
-
-def refusal() -> ResponseReturnValue | None:
-    """The answer to a request of another origin, None where it is our own."""
-    origin = request.headers.get("Origin")
-    site = request.headers.get("Sec-Fetch-Site")
-    is_write = request.method not in ("GET", "HEAD")
-    if origin not in (None, f"http://{request.host}") or site not in (None, "same-origin", "none"):
-        return error("request of another origin refused; open the address itself", 403)
-    if is_write and origin is None and site is None:
-        return error("a write without Origin refused", 403)
-    if is_write and request.mimetype != "application/json":
-        return error("writes must be application/json", 415)
-    return None
-
-
 def make_app(session: Session) -> Flask:
     """The page and the three addresses that it asks."""
-    app = Flask(__name__, static_folder=None)
-    app.config["TRUSTED_HOSTS"] = [HOST, "localhost"]
-    app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
+    app = guarded_app(PAGE, session.corrections)
     by_id = {row["id"]: row for row in session.queue}
-    app.before_request(refusal)
-
-    @app.after_request
-    def with_headers(response: Response) -> Response:
-        response.headers.update(HEADERS)
-        return response
-
-    @app.errorhandler(HTTPException)
-    def in_words(problem: HTTPException) -> ResponseReturnValue:
-        return error(problem.description or problem.name, problem.code or 500)
-
-    @app.errorhandler(InputError)
-    def not_now(problem: InputError) -> ResponseReturnValue:
-        return error(str(problem), 409, decided=isinstance(problem, AlreadyDecidedError))
-
-    @app.errorhandler(OSError)
-    def not_written(problem: OSError) -> ResponseReturnValue:
-        return error(f"{session.corrections}: nothing was written: {problem.strerror or problem}", 500)
-
-    for address, (name, kind) in PAGE.items():
-        content = Path(__file__).with_name(name).read_text(encoding="utf-8")
-        app.add_url_rule(address, name, lambda content=content, kind=kind: Response(content, mimetype=kind))
 
     @app.get("/api/queue")
     def queue() -> ResponseReturnValue:
@@ -293,7 +176,7 @@ def make_app(session: Session) -> Flask:
             "date": date.today().isoformat(),
         }
         with session.lock:
-            written = append(session.corrections, row["id"], csv_line(values))
+            written = append(session.corrections, row["id"], correction_line(values))
             session.written.append(written)
         return jsonify(id=row["id"], line=written.line, field=name, old=old, new=new)
 
@@ -308,65 +191,44 @@ def make_app(session: Session) -> Flask:
     return app
 
 
-def git_user() -> str:
-    """The name of the user, as git has it; empty where it has none."""
-    done = subprocess.run(["git", "config", "user.name"], capture_output=True, text=True, check=False)
-    return done.stdout.strip()
-
-
-def listening(port: int) -> socket.socket:
-    """A socket that listens on this machine alone.
-
-    Raises:
-        InputError: the port is taken.
-    """
-    server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        server.bind((HOST, port))
-    except OSError as problem:
-        server.close()
-        raise InputError(
-            f"{HOST}:{port}: {problem.strerror}; is the page open already? Else take another: "
-            f'make review ARGS="--port {port + 1}"'
-        ) from None
-    server.listen()
-    return server
-
-
 def main() -> None:
     """Serve the page until Ctrl-C."""
     parser = argparse.ArgumentParser(prog="make review", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--port", type=int, default=PORT, help=f"default {PORT}; 0 takes a free one")
     parser.add_argument("--reviewer", help="who decides; default: git config user.name")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
+    parser.add_argument(
+        "--pairs",
+        nargs="+",
+        metavar="MODEL",
+        help="judge the answers of these models side by side, in place of the queue",
+    )
     arguments = parser.parse_args()
     reviewer = arguments.reviewer.strip() if arguments.reviewer else git_user()
     if not reviewer:
         raise InputError('who reviews? make review ARGS="--reviewer NAME", or `git config user.name NAME`')
+    if arguments.pairs is None:
+        review_queue(reviewer, arguments.port, is_opened=arguments.open)
+    else:
+        review_pairs(arguments.pairs, reviewer, arguments.port, is_opened=arguments.open)
 
+
+def review_queue(reviewer: str, port: int, *, is_opened: bool) -> None:
+    """Serve the page of the queue."""
     params = load_params("correct", CorrectParams)
     queue = read_queue(QUEUE)
     path = Path(params.path)
     decided = decided_by(read_corrections(path)) if path.is_file() else {}
     session = Session(queue, known_labels(RECORDS, params.new_labels), reviewer, path)
-    app = make_app(session)
-
-    # A line for each request would hide the address.
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    with listening(arguments.port) as taken:
-        port = taken.getsockname()[1]
-        server = make_server(HOST, port, app, threaded=True, fd=taken.fileno())
-        address = f"http://{HOST}:{port}/"
-        done = sum(row["id"] in decided for row in queue)
-        print(
-            f"review: {len(queue)} rows, {done} decided; you are {reviewer}\nreview: {address}  (Ctrl-C ends)",
-            flush=True,
-        )
-        if arguments.open:
-            webbrowser.open(address)
-        # Ends on Ctrl-C by itself.
-        server.serve_forever()
+    done = sum(row["id"] in decided for row in queue)
+    serve(
+        make_app(session),
+        port,
+        lambda address: (
+            f"review: {len(queue)} rows, {done} decided; you are {reviewer}\nreview: {address}  (Ctrl-C ends)"
+        ),
+        is_opened=is_opened,
+    )
     count = len(session.written)
     print(
         f"\nreview: {count} decision(s) added to {path}"

@@ -2,7 +2,6 @@
 "use strict";
 
 const NUMBERED = 9;
-const part = (id) => document.getElementById(id);
 
 let rows = [];
 let labels = [];
@@ -10,37 +9,8 @@ let file = "";
 let current = null;      // the row that is shown; null at the end
 let shown = [];          // the labels that are offered, in their order
 let chosen = 0;          // of these, the one that Enter gives while filtering
-let busy = false;
 const skipped = new Set();
 const steps = [];        // what was done on this page: {kind: "skip" | "decision", id}
-
-function made(tag, className, text) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  element.textContent = text;
-  return element;
-}
-
-function say(text, isWrong = false) {
-  part("message").textContent = text;
-  part("message").classList.toggle("wrong", isWrong);
-}
-
-async function ask(address, body) {
-  let response;
-  try {
-    response = await fetch(address, body === undefined ? {} : {
-      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
-    });
-  } catch {
-    return { error: "no answer: does `make review` still run?" };
-  }
-  try {
-    return await response.json();
-  } catch {
-    return { error: `no answer that can be read (${response.status})` };
-  }
-}
 
 // The label itself where it is not the one the row has.
 const suggestion = () => (current.suggested_label && current.suggested_label !== current.label ? current.suggested_label : null);
@@ -130,17 +100,6 @@ function next() {
   const start = current === null ? 0 : rows.indexOf(current) + 1;
   const open = (row) => !row.decided && !skipped.has(row.id);
   show(rows.slice(start).find(open) ?? rows.slice(0, start).find(open) ?? null);
-}
-
-// One request at a time: a key pressed while one is under way would decide a row that nobody has seen.
-async function alone(work) {
-  if (busy) return;
-  busy = true;
-  try {
-    await work();
-  } finally {
-    busy = false;
-  }
 }
 
 const decide = (action, label) => alone(async () => {

@@ -12,20 +12,19 @@ as a difference to be reviewed: nothing is committed. If no trial beats the sett
 import argparse
 import subprocess
 import sys
-from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any
 
 import dvc.api
 import optuna
 from pydantic import Field, model_validator
-from ruamel.yaml import YAML
 
 from stages.lib.approaches import Approach, Training
 from stages.lib.artifacts import read_json, write_text
 from stages.lib.errors import InputError, run_stage
 from stages.lib.params import PARAMS_FILE, Params, load_params
 from stages.lib.randomness import derived_seed
+from tools.params_file import edited
 
 SPACES = Path("tools/tune.yaml")
 METRICS = Path("metrics/finetune")
@@ -110,21 +109,14 @@ def run_trial(approach: str, number: int, values: dict[str, Any]) -> tuple[str, 
 
 def with_settings(text: str, approach: str, values: dict[str, Any], origin: str) -> str:
     """The params file with new settings, each with a comment that says where they came from; all else as it is."""
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 10_000
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.representer.add_representer(
-        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
-    document = yaml.load(text)
-    block = document["finetune"][approach]
-    for key, value in values.items():
-        block[key] = value
-        block.yaml_add_eol_comment(origin, key)
-    out = StringIO()
-    yaml.dump(document, out)
-    return out.getvalue()
+
+    def edit(document: Any) -> None:
+        block = document["finetune"][approach]
+        for key, value in values.items():
+            block[key] = value
+            block.yaml_add_eol_comment(origin, key)
+
+    return edited(text, edit)
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ def models(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) 
     pl.DataFrame({"text": texts}).write_parquet("data/split/test.parquet")
     torch.manual_seed(1)
     base, tokenizer = new_classifier(str(tiny_encoder), ["negative", "positive"], "mean")
-    model = adapters.lora(base, 4, 8, 0.0, "all-linear")
+    model = adapters.lora(base, "SEQ_CLS", 4, 8, 0.0, "all-linear")
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter) if parameter.requires_grad else 0.0)

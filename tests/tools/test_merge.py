@@ -39,11 +39,11 @@ def models(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) 
     for name, double_quantisation in (("lora", None), ("ia3", None), ("prompt_tuning", None), ("qlora", True)):
         base, tokenizer = new_classifier(str(tiny_encoder), LABELS, "mean", double_quantisation)
         if name == "ia3":
-            model = adapters.ia3(base, None, None)
+            model = adapters.ia3(base, "SEQ_CLS", None, None)
         elif name == "prompt_tuning":
-            model = adapters.prompt_tuning(base, 3, "words")
+            model = adapters.prompt_tuning(base, "SEQ_CLS", 3, "words")
         else:
-            model = adapters.lora(base, 4, 8, 0.0, "all-linear")
+            model = adapters.lora(base, "SEQ_CLS", 4, 8, 0.0, "all-linear")
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.requires_grad:

@@ -26,39 +26,40 @@ def scores(macro_f1: float, parameters: int) -> dict[str, Any]:
 SUMMARY = {"approaches": {"lora": scores(0.7, 669_699)}, "baselines": {"tfidf": scores(0.6, 30_153)}, "left_out": {}}
 
 
+ROWS = results.result_rows(SUMMARY)
+PERPLEXITY = {"perplexity": 2.61, "perplexity_ci95_low": 2.4, "perplexity_ci95_high": 2.8}
+GENERATION = {"models": {"base": {"answer": PERPLEXITY}}, "left_out": {"sft-qlora": "no 4-bit arithmetic"}}
+MARKED = "# A\n<!-- generation: `make readme` writes them from metrics/ -->\nold\n<!-- /generation -->\nB\n"
+
+
 def test_terminal_table_is_aligned_and_ranked() -> None:
-    header, rule, first, second = results.terminal_table(SUMMARY).splitlines()
+    header, rule, first, second = results.terminal_table(results.HEADER, ROWS).splitlines()
     assert len(header) == len(rule) == len(first) == len(second)
-    assert first.split() == [
-        "lora",
-        "0.700",
-        "[0.680,",
-        "0.720]",
-        "0.700",
-        "[0.680,",
-        "0.720]",
-        "41.0",
-        "812",
-        "669,699",
-    ]
+    interval = ["0.700", "[0.680,", "0.720]"]
+    assert first.split() == ["lora", *interval, *interval, "41.0", "812", "669,699"]
     assert second.startswith("tfidf (baseline)")
 
 
+def test_what_a_language_model_was_not_asked_is_a_dash() -> None:
+    assert results.model_rows(GENERATION) == [["base", "2.610 [2.400, 2.800]", "–", "–", "–"]]
+
+
 def test_markdown_goes_between_the_markers_and_nowhere_else() -> None:
-    text = f"# A\n{results.BEGIN}\nold\n{results.END}\nB\n"
-    once = results.between_markers(text, results.markdown_table(SUMMARY), Path("README.md"))
-    assert once.startswith(f"# A\n{results.BEGIN}\n| approach |")
-    assert once.endswith(f"\n{results.END}\nB\n")
+    content = results.markdown_parts(SUMMARY, GENERATION)["generation"]
+    once = results.between_markers(MARKED, "generation", content, Path("README.md"))
+    assert once.startswith("# A\n<!-- generation")
+    assert "\n| language model |" in once
+    assert once.endswith("no 4-bit arithmetic\n<!-- /generation -->\nB\n")
     assert "old" not in once
-    assert results.between_markers(once, results.markdown_table(SUMMARY), Path("README.md")) == once
+    assert results.between_markers(once, "generation", content, Path("README.md")) == once
 
 
 def test_missing_marker_is_an_error() -> None:
-    with pytest.raises(InputError, match=r"README\.md: needs one line"):
-        results.between_markers("# A\n", "x", Path("README.md"))
+    with pytest.raises(InputError, match=r"README\.md: needs one line `<!-- results"):
+        results.between_markers(MARKED, "results", "x", Path("README.md"))
 
 
 def test_what_was_left_out_is_said() -> None:
     reason = "bitsandbytes cannot compute in 4 bits on this cpu: no kernel"
-    text = results.markdown_table(SUMMARY | {"left_out": {"qlora": reason}})
+    text = results.markdown_parts(SUMMARY | {"left_out": {"qlora": reason}}, GENERATION)["results"]
     assert text.endswith(f"\n\nqlora is not in the comparison: {reason}")

@@ -17,6 +17,7 @@ from werkzeug.test import TestResponse
 from stages.lib.corrections import HEADER
 from stages.lib.errors import InputError
 from tools import review
+from tools.local_page import listening
 
 TODAY = date.today().isoformat()
 OWN = {"Origin": "http://127.0.0.1:8765", "Host": "127.0.0.1:8765"}
@@ -275,10 +276,10 @@ def test_a_missing_queue_or_table_says_how_to_make_it(corrections: Path) -> None
 
 
 def test_a_port_that_is_taken_says_what_to_do() -> None:
-    with review.listening(0) as taken:
+    with listening(0) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(InputError, match=rf'make review ARGS="--port {port + 1}"'):
-            review.listening(port)
+            listening(port)
         assert taken.getsockname()[0] == "127.0.0.1"
 
 

@@ -1,0 +1,130 @@
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+from stages.lib.chat import MESSAGES
+from stages.lib.errors import InputError
+from tests.policy_workspace import COMPUTE, write_models
+from tools import ask
+
+ANSWERS = ["The roof takes ten days.", "The permit takes ten weeks.", "The invoice comes in May."]
+
+
+@pytest.fixture
+def workspace(
+    tmp_path: Path, repository: Path, tiny_chat_model: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_models(tiny_chat_model)
+    rows = [
+        {"id": f"faq:{number}", "group": f"faq:{number}", "task": "answer", "question": f"What of it, {number}?"}
+        | {"answer": answer, "messages": []}
+        for number, answer in enumerate(ANSWERS)
+    ]
+    ask.TRAIN.parent.mkdir(parents=True)
+    pl.DataFrame(rows, schema_overrides={"messages": MESSAGES}).write_parquet(ask.TRAIN)
+    committed = yaml.safe_load((repository / "params.yaml").read_text())
+    params: dict[str, Any] = {
+        "compute": COMPUTE,
+        "embed": {"model": str(tiny_encoder), "max_length_tokens": 64, "batch_size": 8, "last_layers": 1},
+        "instruct_data": committed["instruct_data"],
+        "decoding": committed["decoding"] | {"max_new_tokens": 6},
+        "generation_models": {"base": "models/sft/full", "dpo": "models/dpo"},
+    }
+    params["instruct_data"]["context"] |= {"search": "bm25", "passages": 1}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, typed: str = "") -> None:
+    monkeypatch.setattr(sys, "argv", ["ask", *arguments])
+    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    ask.main()
+
+
+def test_one_question_is_answered_from_the_best_passage(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, "sft@lora", "--question", "How long does the permit take?")
+    captured = capsys.readouterr()
+    assert len(captured.out) > 1  # more than the end of the line: the tiny model says little but white space
+    assert "(passages shown: faq:1)" in captured.err
+
+
+def test_an_answer_that_is_cut_says_so(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, "base", "--question", "Why?", "--max-new-tokens", "2")
+    assert '(cut at 2 tokens; ARGS="--max-new-tokens 8" lets it go on)' in capsys.readouterr().err
+
+
+def test_no_passages_where_none_are_wanted(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask.TRAIN.unlink()
+    run(monkeypatch, "base", "--no-context", "--question", "How long does the permit take?")
+    captured = capsys.readouterr()
+    assert len(captured.out) > 1  # more than the end of the line: the tiny model says little but white space
+    assert "passages" not in captured.err
+
+
+def test_a_conversation_keeps_what_was_said_until_a_new_one(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+
+    def answer(model: Any, tokenizer: Any, messages: Any, decoding: Any, device: Any) -> str:
+        seen.append([message["content"].rsplit("Question: ", 1)[-1] for message in messages])
+        return f"answer {len(seen)}"
+
+    monkeypatch.setattr(ask, "streamed", answer)
+    run(monkeypatch, "base", typed="What of the roof?\n\nAnd the permit?\n/new\nThe invoice?\n/quit\nnever\n")
+    assert seen == [
+        ["What of the roof?"],
+        ["What of the roof?", "answer 1", "And the permit?"],
+        ["The invoice?"],
+    ]
+
+
+@pytest.mark.slow
+def test_the_same_answer_from_the_terminal(workspace: Path, repository: Path) -> None:
+    said = [
+        subprocess.run(
+            [sys.executable, "-m", "tools.ask", "sft@lora", *arguments],
+            input=typed,
+            env=os.environ | {"PYTHONPATH": str(repository)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for arguments, typed in ((["--question", "Why?"], ""), ([], "Why?\n"))
+    ]
+    assert said[0] == said[1]
+    assert len(said[0]) > 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sft@ful"], r"sft@ful: no model in models/sft/ful; there are base, dpo, sft@full, sft@lora, sft@qlora"),
+        (["dpo"], "dpo: no model in models/dpo"),
+        (["nowhere"], "nowhere: no model in nowhere"),
+        (["sft@qlora"], "sft@qlora: left out on this machine: no 4-bit arithmetic here"),
+        (["base", "--question", " "], "the question is empty"),
+        (["base", "--max-new-tokens", "0"], "--max-new-tokens is 0; it must be at least 1"),
+    ],
+)
+def test_bad_input(arguments: list[str], message: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=message):
+        run(monkeypatch, *arguments)
+
+
+def test_train_rows_that_are_not_there(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask.TRAIN.unlink()
+    with pytest.raises(InputError, match=r"data/instruct/train.parquet: no such file; run `dvc repro instruct_data`"):
+        run(monkeypatch, "base", "--question", "Why?")

@@ -1,0 +1,199 @@
+"""Talk to a language model in the terminal, or ask it one question; the answer streams.
+
+    make ask MODEL=sft@lora
+    make ask MODEL=dpo QUESTION="How long does a building permit take?"
+
+MODEL is `sft@<approach>`, a name of `generation_models` in params.yaml, or a folder. Beside a question the model gets
+the passages that a search finds among the train answers, as `instruct_data.context` says; ARGS=--no-context turns that
+off, ARGS="--max-new-tokens 300" lets answers be longer. In a conversation, `/new` begins another, and `/quit`, Ctrl-D
+or Ctrl-C ends it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from stages.instruct_data import InstructDataParams
+from stages.lib.causal_lm import CausalLM, Decoding, generation_arguments, load_causal_lm
+from stages.lib.chat import tokenised_prompts
+from stages.lib.device import Compute, Device, prepare_device
+from stages.lib.encoder import EmbedParams, embedded_texts
+from stages.lib.errors import InputError, run_stage
+from stages.lib.left_out import why_left_out
+from stages.lib.params import load_params
+from stages.lib.passage_search import Found, found_by_meaning, found_by_words
+from stages.lib.progress import quiet_libraries
+from stages.lib.prompt_template import question_with_passages
+from stages.lib.shown_passages import Exchange, fitting
+
+TRAIN = Path("data/instruct/train.parquet")
+SFT = Path("models/sft")
+
+
+@dataclass(frozen=True)
+class Passages:
+    """What was found for a question: ids of the rows, and their answers."""
+
+    ids: list[str]
+    texts: list[str]
+
+
+Search = Callable[[str], Passages]
+
+
+def model_folder(name: str, models: dict[str, str]) -> Path:
+    """The folder of a model by what the user calls it.
+
+    Raises:
+        InputError: there is no such model, or it was left out on this machine.
+    """
+    stage, _, approach = name.partition("@")
+    folder = SFT / approach if stage == "sft" and approach else Path(models.get(name, name))
+    if reason := why_left_out(folder):
+        raise InputError(f"{name}: left out on this machine: {reason}")
+    if not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
+        there = [*models, *(f"sft@{path.name}" for path in sorted(SFT.glob("*")) if path.is_dir())]
+        raise InputError(f"{name}: no model in {folder}; there are {', '.join(there)}, once `make repro` has made them")
+    return folder
+
+
+def passage_search(params: InstructDataParams, embed: EmbedParams, device: Device) -> Search | None:
+    """A search among the train answers; None where the params show no passages.
+
+    Raises:
+        InputError: the train rows are not there.
+    """
+    context = params.context
+    if context is None:
+        return None
+    if not TRAIN.is_file():
+        raise InputError(f"{TRAIN}: no such file; run `dvc repro instruct_data`, or ask with ARGS=--no-context")
+    rows = pl.read_parquet(TRAIN).filter(pl.col("task") == "answer")
+    base = [Exchange(*row) for row in rows.select("id", "group", "question", "answer").iter_rows()]
+    answers = [one.answer for one in base]
+    embeddings = embedded_texts(answers, embed, device)[0].embeddings if context.search == "embedding" else None
+
+    def search(question: str) -> Passages:
+        found: Found
+        if embeddings is None:
+            found = found_by_words([question], answers, context.passages)
+        else:
+            asked = embedded_texts([question], embed, device)[0].embeddings
+            found = found_by_meaning(asked, embeddings, context.passages)
+        best = [base[row] for row in found.index[0].tolist() if row >= 0]
+        shown = fitting(best, context.passages, context.max_characters)
+        return Passages([one.id for one in shown], [one.answer for one in shown])
+
+    return search
+
+
+def streamed(
+    model: CausalLM, tokenizer: Any, messages: Sequence[dict[str, str]], decoding: Decoding, device: Device
+) -> str:
+    """Print the answer to a chat as it comes, and return it; says so where it was cut."""
+    from transformers import TextStreamer
+
+    prompt = tokenised_prompts(tokenizer, [messages])[0]
+    ids = torch.tensor([prompt], device=device.device)
+    streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    with torch.inference_mode(), device.autocast():
+        tokens = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            streamer=streamer,
+            **generation_arguments(tokenizer, decoding),
+        )
+    answer = tokens[0, len(prompt) :]
+    if len(answer) == decoding.max_new_tokens and int(answer[-1]) not in tokenizer.all_special_ids:
+        print(
+            f'(cut at {len(answer)} tokens; ARGS="--max-new-tokens {4 * len(answer)}" lets it go on)', file=sys.stderr
+        )
+    said: str = tokenizer.decode(answer, skip_special_tokens=True)
+    return said.strip()
+
+
+def reply(
+    question: str,
+    history: list[dict[str, str]],
+    answer: Callable[[Sequence[dict[str, str]]], str],
+    search: Search | None,
+    prompt: str,
+) -> list[dict[str, str]]:
+    """The history with the question and its answer in it; prints where the passages came from.
+
+    The history keeps questions bare: passages found for an earlier one would crowd the later out.
+    """
+    found = search(question) if search is not None else Passages([], [])
+    asked = {"role": "user", "content": question_with_passages(prompt, question, found.texts)}
+    said = answer([*history, asked])
+    if found.ids:
+        print(f"(passages shown: {', '.join(found.ids)})", file=sys.stderr)
+    return [*history, {"role": "user", "content": question}, {"role": "assistant", "content": said}]
+
+
+def converse(respond: Callable[[str, list[dict[str, str]]], list[dict[str, str]]]) -> None:
+    """Ask and answer until the user ends it."""
+    history: list[dict[str, str]] = []
+    if sys.stdin.isatty():
+        print("Ask away; /new begins another conversation, /quit ends it.", file=sys.stderr)
+    while True:
+        try:
+            question = input("> " if sys.stdin.isatty() else "").strip()
+            if question == "/quit":
+                return
+            if question == "/new":
+                history = []
+            elif question:
+                history = respond(question, history)
+        except (EOFError, KeyboardInterrupt):
+            print(file=sys.stderr)
+            return
+
+
+def main() -> None:
+    """Load the model, and talk."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.ask", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", help="sft@<approach>, a name of generation_models, or a folder")
+    parser.add_argument("--question", help="ask this, and leave")
+    parser.add_argument("--no-context", action="store_true", help="show the model no passages")
+    parser.add_argument(
+        "--max-new-tokens", type=int, help="an answer is cut there; default: decoding.max_new_tokens of params.yaml"
+    )
+    arguments = parser.parse_args()
+    folder = model_folder(arguments.model, load_params("generation_models", dict[str, str]))
+    params = load_params("instruct_data", InstructDataParams)
+    decoding = load_params("decoding", Decoding)
+    if arguments.max_new_tokens is not None:
+        if arguments.max_new_tokens < 1:
+            raise InputError(f"--max-new-tokens is {arguments.max_new_tokens}; it must be at least 1")
+        decoding = decoding.model_copy(update={"max_new_tokens": arguments.max_new_tokens})
+    device = prepare_device(load_params("compute", Compute))
+    quiet_libraries()
+    embed = load_params("embed", EmbedParams)
+    search = None if arguments.no_context else passage_search(params, embed, device)
+    prompt = params.context.prompt if params.context else ""
+    model, tokenizer = load_causal_lm(folder, device.device)
+
+    def respond(question: str, history: list[dict[str, str]]) -> list[dict[str, str]]:
+        return reply(question, history, lambda chat: streamed(model, tokenizer, chat, decoding, device), search, prompt)
+
+    if arguments.question is None:
+        converse(respond)
+    elif arguments.question.strip():
+        respond(arguments.question.strip(), [])
+    else:
+        raise InputError('the question is empty; write QUESTION="…", or leave it away to talk')
+
+
+if __name__ == "__main__":
+    run_stage(main)
