@@ -11,10 +11,12 @@ import numpy as np
 import yaml
 
 from stages.lib.corrections import HEADER
+from stages.lib.people_preferences import HEADER as PREFERENCES_HEADER
 from tests.mini_wordnet import write_mini_wordnet
 
 GOOD = ["good", "great", "love", "happy", "fast", "works", "cheap"]
 BAD = ["bad", "awful", "hate", "sad", "slow", "broken", "late"]
+QUESTIONS = 60
 PLAIN = ["card", "account", "money", "bank", "transfer", "phone", "screen", "battery", "app", "price"]
 
 
@@ -51,6 +53,21 @@ def write_feedback(folder: Path, count: int) -> None:
         (folder / f"{name}_anonDataRatings.txt").write_bytes(("\ufeff" + "\r\n".join(ratings) + "\r\n").encode())
 
 
+def write_questions(folder: Path, count: int) -> None:
+    """Questions and answers of a few categories in the form of the default data, no two alike."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(3)
+    lines = []
+    for index in range(count):
+        thing, other = random.choice(PLAIN, 2, replace=False)
+        key = index * 7919 % 9973
+        question = f"How long does {thing} number {key} take?"
+        answer = f"The {thing} takes {index + 2} days and must go with the {other}, case {key}."
+        row = {"id": f"q{index:03}", "category": f"topic{index % 4}", "q": question, "a": answer, "sources": []}
+        lines.append(json.dumps(row))
+    (folder / "faq-en.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def smoke_params(params: dict[str, Any]) -> dict[str, Any]:
     """The committed params, with some of the approaches, one pass over the rows and few bootstrap samples."""
     params["compute"] |= {"threads": 1, "precision": "float32"}
@@ -69,25 +86,56 @@ def smoke_params(params: dict[str, Any]) -> dict[str, Any]:
     for block in params["finetune"].values():
         if "max_epochs" in block:
             block |= {"max_epochs": 1, "max_length_tokens": 64}
+    # The tiny language model reads bytes, so chats are long; its random weights find all questions alike.
+    params["instruct_data"] |= {"min_question_cosine": None, "max_length_tokens": 1000}
+    params["instruct_data"]["context"]["unanswerable"] |= {"max_cosine": None, "max_jaccard": 0.9}
+    params["instruct_data"]["label_task"] |= {"train_rows": 12, "validation_rows": 6, "test_rows": 6}
+    params["sft_approaches"] = ["full", "lora"]
+    steps = {"max_steps": 2, "looks_at_validation": 1, "validation_rows": 4, "max_length_tokens": 1000}
+    for block in params["sft"].values():
+        block |= steps
+    params["preferences"] |= {"max_length_tokens": 1000}
+    few_tokens = {"max_new_tokens": 8, "temperature": 0.0, "top_p": 1.0, "repetition_penalty": 1.0, "batch_size": 8}
+    params["preferences"]["base_answer"] |= {"train_prompts": 6, "held_out_prompts": 4, "decoding": few_tokens}
+    params["reward"] |= {"max_steps": 2, "max_length_tokens": 1000, "bootstrap_samples": 100}
+    params["reward"]["lora"]["last_layers"] = None
+    params["dpo"] |= {"max_steps": 1, "max_length_tokens": 1000, "held_out_pairs": 4, "bootstrap_samples": 100}
+    answering = {"max_prompt_tokens": 1000, "max_new_tokens": 8, "held_out_prompts": 4, "bootstrap_samples": 100}
+    params["rloo"] |= answering | {"max_steps": 1, "min_reward_accuracy": 0.0}
+    params["ppo"] |= answering | {"steps": 1, "prompts_per_step": 8, "min_reward_accuracy": 0.0, "max_kl": 1e6}
+    params["decoding"] = few_tokens
+    names = ("base", "sft-full", "sft-lora", "dpo", "rloo", "ppo")
+    params["generation_models"] = {name: params["generation_models"][name] for name in names}
+    params["evaluate_generation"] |= {"general_texts": 4, "bootstrap_samples": 100}
+    params["evaluate_generation"]["rows"] = {"answer": 4, "unanswerable": 2, "label": 2}
+    pairs = [pair for pair in params["compare_generation"]["pairs"] if {*pair.values()} <= {*names}]
+    params["compare_generation"] |= {"pairs": pairs, "bootstrap_samples": 100}
     return params
 
 
-def write_pipeline_copy(repository: Path, target: Path, encoder: Path, feedback_rows: int) -> dict[str, Any]:
+def write_pipeline_copy(
+    repository: Path, target: Path, encoder: Path, language_model: Path, feedback_rows: int
+) -> dict[str, Any]:
     """Lay out code, `dvc.yaml`, local assets and smoke params in `target`; returns the params, already written."""
     target.mkdir(parents=True, exist_ok=True)
     shutil.copytree(repository / "stages", target / "stages", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(repository / "dvc.yaml", target)
     (target / "data").mkdir(exist_ok=True)
     (target / "data/corrections.csv").write_text(f"{HEADER}\n")
+    (target / "data/preferences.csv").write_text(f"{PREFERENCES_HEADER}\n")
     assets = target / "assets"
     assets.mkdir()
     write_feedback(assets / "feedback", feedback_rows)
     write_mini_wordnet(assets / "wordnet")
     shutil.copytree(encoder, assets / "minilm")
+    shutil.copytree(language_model, assets / "smollm2")
+    write_questions(assets / "faq", QUESTIONS)
     params = smoke_params(yaml.safe_load((repository / "params.yaml").read_text()))
     for name, asset in params["fetch"]["assets"].items():
         packed = assets / f"{name}.tar.gz"
         asset |= {"source": f"assets/{name}.tar.gz", "unpack": [name], "sha256": archive(assets / name, packed)}
+        if name == "smollm2":
+            asset["convert"] = None  # it is no GGUF
         shutil.rmtree(assets / name)
     write_params(target, params)
     return params

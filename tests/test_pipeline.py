@@ -148,7 +148,9 @@ def test_every_param_is_claimed_by_a_stage(stages: list[Stage], repository: Path
     ablation = yaml.safe_load((repository / "ablation/dvc.yaml").read_text())
     claims |= {claim for stage in ablation["stages"].values() for claim in stage["params"]}
     # Blocks of approaches that are not in `approaches` wait there unused.
-    claims |= {f"finetune.{name}" for name in params["finetune"]}
+    claims |= {f"{section}.{name}" for section in ("finetune", "sft") for name in params[section]}
+    # What a matrix runs over.
+    claims.add("sft_approaches")
     unclaimed = [
         leaf for leaf in leaves(params) if not any(leaf == claim or leaf.startswith(f"{claim}.") for claim in claims)
     ]
@@ -158,6 +160,7 @@ def test_every_param_is_claimed_by_a_stage(stages: list[Stage], repository: Path
 def test_every_approach_has_its_block(repository: Path) -> None:
     params = yaml.safe_load((repository / "params.yaml").read_text())
     assert set(params["approaches"]) <= set(params["finetune"])
+    assert set(params["sft_approaches"]) <= set(params["sft"])
 
 
 def run(stage: Stage, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -220,10 +223,12 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def hermetic_run(repository: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def hermetic_run(
+    repository: Path, tiny_encoder: Path, tiny_chat_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Run:
     """Run every stage in its own folder with its declared inputs alone, in the order of `dvc.yaml`."""
     store = tmp_path_factory.mktemp("pipeline") / "store"
-    params = write_pipeline_copy(repository, store, tiny_encoder, feedback_rows=240)
+    params = write_pipeline_copy(repository, store, tiny_encoder, tiny_chat_model, feedback_rows=240)
     stages = resolved_stages(yaml.safe_load((repository / "dvc.yaml").read_text()), params)
     extra_files = {}
     for stage in stages:

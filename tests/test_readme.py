@@ -9,6 +9,7 @@ import yaml
 
 from stages.ingest import IngestParams
 from stages.lib.params import load_params
+from stages.report import SUMMARY
 from tools import results
 
 
@@ -17,13 +18,13 @@ def readme(repository: Path) -> str:
     return (repository / "README.md").read_text(encoding="utf-8")
 
 
-def test_results_are_those_of_the_summary(repository: Path, readme: str) -> None:
-    summary = repository / "metrics/summary.json"
-    if not summary.is_file():
-        pytest.skip("metrics/summary.json is not there: `make repro` makes it")
-    expected = results.markdown_table(json.loads(summary.read_text(encoding="utf-8")))
-    actual = readme.split(results.BEGIN)[1].split(results.END)[0].strip()
-    assert expected == actual, "run `make readme`"
+@pytest.mark.parametrize("name", ["results", "generation"])
+def test_results_are_those_of_the_metrics(repository: Path, readme: str, name: str) -> None:
+    files = [repository / SUMMARY, repository / results.GENERATION_SUMMARY]
+    if not all(file.is_file() for file in files):
+        pytest.skip("the summaries are not under metrics/: `make repro` makes them")
+    content = results.markdown_parts(*(json.loads(file.read_text(encoding="utf-8")) for file in files))[name]
+    assert results.between_markers(readme, name, content, Path("README.md")) == readme, "run `make readme`"
 
 
 def test_stage_table_is_that_of_the_pipeline(repository: Path, readme: str) -> None:

@@ -44,9 +44,11 @@ def labels_of(path: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_what_is_decided_in_the_browser_is_trained_on(repository: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+def test_what_is_decided_in_the_browser_is_trained_on(
+    repository: Path, tiny_encoder: Path, tiny_chat_model: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "fork"
-    params = write_pipeline_copy(repository, folder, tiny_encoder, feedback_rows=120)
+    params = write_pipeline_copy(repository, folder, tiny_encoder, tiny_chat_model, feedback_rows=120)
     params["approaches"] = ["tfidf"]
     params["augment"]["recipes"] = []
     params["review_queue"] |= {"approach": "tfidf", "rows": 40, "min_confidence": 0.0}

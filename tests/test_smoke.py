@@ -79,9 +79,11 @@ class Project:
 
 
 @pytest.fixture(scope="module")
-def project(repository: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(
+    repository: Path, tiny_encoder: Path, tiny_chat_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Project:
     folder = tmp_path_factory.mktemp("smoke") / "fork"
-    params = write_pipeline_copy(repository, folder, tiny_encoder, feedback_rows=3)
+    params = write_pipeline_copy(repository, folder, tiny_encoder, tiny_chat_model, feedback_rows=3)
     write_two_columns(folder / "data/mine/questions.csv")
     # What README tells a forker to change.
     params["ingest"] |= {

@@ -31,3 +31,13 @@ def hundred_thousand_rows(tmp_path_factory: pytest.TempPathFactory, base_texts: 
     """The same as `million_rows`, of its first 100,000."""
     path = tmp_path_factory.mktemp("hundred_thousand") / "records.parquet"
     return path, write_million_rows(path, 100_000, SEED, base_texts)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the ratios and speeds that benchmarks note: pytest-benchmark itself shows times alone."""
+    session = getattr(config, "_benchmarksession", None)
+    for one in session.benchmarks if session else []:
+        if one.extra_info:
+            terminalreporter.section(one.name)
+            for name, value in one.extra_info.items():
+                terminalreporter.line(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}")

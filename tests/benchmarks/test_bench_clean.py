@@ -21,7 +21,8 @@ from tests.benchmarks.million_rows import Truth
 MEASURE = """
 import json, os, re, sys, time
 from pathlib import Path
-from stages.clean import CleanParams, clean_texts
+from stages.clean import clean_texts
+from stages.lib.cleaning_rules import CleanParams
 from stages.lib.params import load_params
 from stages.lib.row_batches import joined_parts
 params = load_params("clean", CleanParams)
