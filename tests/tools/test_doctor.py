@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.lib.device import bfloat16_is_faster
 from tools import doctor
 
 
@@ -27,6 +28,10 @@ def test_here_nothing_is_wrong_with_the_libraries(repository: Path) -> None:
         name: doctor.library_problem(doctor.installed_version(name), locked.get(name)) for name in doctor.MAIN_LIBRARIES
     }
     assert problems == dict.fromkeys(doctor.MAIN_LIBRARIES)
+
+
+def test_it_says_whether_the_processor_has_bfloat16() -> None:
+    assert doctor.processor_bfloat16().startswith(f", bfloat16 {'yes' if bfloat16_is_faster() else 'no'}")
 
 
 def test_locked_versions() -> None:
