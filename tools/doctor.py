@@ -110,7 +110,7 @@ def device_lines() -> list[str]:
                 )
             )
         return lines
-    lines = ["device: cpu (no CUDA device){}".format(processor_bfloat16())]
+    lines = [f"device: cpu (no CUDA device){processor_bfloat16()}"]
     if shutil.which("nvidia-smi") and torch.version.cuda is None:
         lines.append(
             f"  this machine has an NVIDIA driver, but PyTorch {torch.__version__} is a CPU build: "
