@@ -1,5 +1,3 @@
-import time
-
 import polars as pl
 import pytest
 from hypothesis import given
@@ -112,10 +110,9 @@ def test_a_deep_text_has_the_same_words_without_the_parser() -> None:
     ],
     ids=range(24),
 )
+@pytest.mark.timeout(100)  # seconds; about one at most, quadratic would be minutes
 def test_hostile_markup_ends_soon(text: str) -> None:
-    started = time.process_time()
     html_text(text)
-    assert time.process_time() - started < 5  # about a second at most; quadratic would be minutes
 
 
 PIECES = [

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 
 import polars as pl
 import pytest
@@ -109,11 +108,10 @@ def test_no_rows() -> None:
 @pytest.mark.parametrize(
     "text", ["la " * 3_000_000, "é" * 3_000_000, "@" * 5_000_000, "a1" * 3_000_000, "\n" * 5_000_000]
 )
+@pytest.mark.timeout(100)  # seconds; quadratic would be hours
 def test_ten_megabytes_in_one_cell_take_a_moment(text: str) -> None:
-    started = time.perf_counter()
     foreign(text)
     foreign(text, keep=("de",))
-    assert time.perf_counter() - started < 2
 
 
 @given(texts=st.lists(st.none() | st.text() | st.sampled_from([text for _, text in SENTENCES]), max_size=5))

@@ -1,8 +1,6 @@
 """Each rule fires where it should, leaves good text alone, is stable, and has an end."""
 # ruff: noqa: RUF001  # texts in a wrong encoding are what is tested
 
-import time
-
 import ftfy
 import polars as pl
 import pytest
@@ -150,14 +148,12 @@ def test_the_gate_lets_all_mojibake_through(pieces: list[str]) -> None:
     "piece",
     ["a", "\n", "Ã©", "\x00", "\u2028", "e\u0301", "\u200b", "> x\n", "-- \n", "Buy now at ", "<b>", "ØªÙ", "xÃ é"],
 )
+@pytest.mark.timeout(250)  # seconds; ftfy takes six to twelve for the worst, quadratic would be minutes
 def test_a_megabyte_in_one_cell_ends_soon(rule: str, piece: str) -> None:
-    started = time.process_time()
     apply(rule, piece * (1_000_000 // len(piece)))
-    assert time.process_time() - started < 20  # ftfy takes six seconds for the worst; quadratic would be minutes
 
 
+@pytest.mark.timeout(100)  # seconds; backtracking would be hours
 def test_a_pattern_that_backtracks_elsewhere_is_linear_here() -> None:
     rule = with_settings(noise_rules.remove_matches, {"patterns": ["(a+)+$"]})
-    started = time.process_time()
     pl.DataFrame({"text": ["a" * 1_000_000 + "!"]}).select(rule(pl.col("text")))
-    assert time.process_time() - started < 2

@@ -1,6 +1,5 @@
 import inspect
 import re
-import time
 from collections.abc import Callable
 
 import phonenumbers
@@ -410,9 +409,8 @@ UNITS = [
 
 @pytest.mark.parametrize("kind", ORDER)
 @pytest.mark.parametrize("numbered", [False, True])
+@pytest.mark.timeout(300)  # seconds for all; quadratic would be hours for one
 def test_a_million_hostile_characters_take_no_time(kind: str, numbered: bool) -> None:
     for unit in UNITS:
         text = unit * (1_000_000 // len(unit)) + " x@y.zz http://u:p@h 4111111111111111 415-555-0132 1.2.3.4"
-        start = time.process_time()
         apply(kind, text, numbered)
-        assert time.process_time() - start < 2, unit

@@ -456,6 +456,7 @@ def test_a_kill_in_the_middle_leaves_no_output(workplace: Path, repository: Path
     assert sorted(path.name for path in Path("data").iterdir()) == ["clean", "ingested"]
 
 
+@pytest.mark.timeout(200)  # seconds; quadratic would be hours
 def test_hostile_cells_are_rejected_or_cleaned_and_never_hang(workplace: Path) -> None:
     hostile = {
         "too_long": "x" * 10_000_000,
@@ -470,9 +471,7 @@ def test_hostile_cells_are_rejected_or_cleaned_and_never_hang(workplace: Path) -
     }
     checks = {"text": {"allowed": None, "pattern": None, "max_characters": 1_000_000}}
     rules = dict.fromkeys([*cleaning_rules.RULES, cleaning_rules.BOILERPLATE], True)
-    started = time.monotonic()
     metrics = run([(name, text, "x") for name, text in hostile.items()], rules=rules, checks=checks)
-    assert time.monotonic() - started < 120  # seconds; anything quadratic would take hours
     assert metrics["removed"]["text_max_characters"] == 1
     texts = dict(read("records").select("id", "text").rows())
     assert texts["nested"] == "nested deep inside"

@@ -5,7 +5,6 @@ import json
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -397,6 +396,7 @@ def test_parquet_bytes_that_are_not_utf8_are_set_aside(raw: Path) -> None:
 
 
 @pytest.mark.parametrize("table_format", ["csv", "tsv", "jsonl", "parquet"])
+@pytest.mark.timeout(100)  # seconds; quadratic would be hours
 def test_ten_megabytes_in_one_cell(raw: Path, table_format: str) -> None:
     text = "a b<" * 2_500_000
     path = raw / f"rows.{table_format}"
@@ -408,21 +408,18 @@ def test_ten_megabytes_in_one_cell(raw: Path, table_format: str) -> None:
     else:
         table.write_csv(path, separator="\t" if table_format == "tsv" else ",")
     write_params(source(PLAIN, file=path.name, format=table_format))
-    started = time.monotonic()
     ingest.main()
-    assert time.monotonic() - started < 10
     assert records()["text"].to_list() == [text, "short"]
 
 
 @pytest.mark.parametrize(
     "bomb", ["[" * 100_000 + "]" * 100_000, '{"a":' * 100_000 + "1" + "}" * 100_000, "9" * 100_000, "[" * 100_000]
 )
+@pytest.mark.timeout(100)  # seconds; quadratic would be minutes
 def test_json_that_is_a_bomb_is_set_aside(raw: Path, bomb: str) -> None:
     (raw / "rows.jsonl").write_text(f'{{"text": "good", "category": "a"}}\n{{"text": "bad", "category": {bomb}}}\n')
     write_params(source(PLAIN, file="rows.jsonl", format="jsonl"), max_reject_fraction=0.5)
-    started = time.monotonic()
     ingest.main()
-    assert time.monotonic() - started < 10
     assert records()["text"].to_list() == ["good"]
     assert metrics()["removed"] == {"not_json": 1}
 
@@ -436,13 +433,12 @@ def test_a_list_of_ratings_that_is_a_bomb_is_set_aside(raw: Path, bomb: str) -> 
     assert metrics()["removed_ratings"] == {"ratings_not_a_list": 1}
 
 
+@pytest.mark.timeout(100)  # seconds; quadratic would be hours
 def test_a_record_of_a_million_cells_is_set_aside(raw: Path) -> None:
     lines = ["text\tcategory", *(f"row {number}\tx" for number in range(200)), "\t" * 1_000_000]
     (raw / "rows.tsv").write_text("\n".join(lines))
     write_params(source(PLAIN, file="rows.tsv", format="tsv"))
-    started = time.monotonic()
     ingest.main()
-    assert time.monotonic() - started < 10
     assert metrics()["removed"] == {"too_many_cells": 1}
 
 

@@ -19,7 +19,6 @@ from stages.lib.errors import InputError
 from tools import review
 from tools.local_page import listening
 
-TODAY = date.today().isoformat()
 OWN = {"Origin": "http://127.0.0.1:8765", "Host": "127.0.0.1:8765"}
 
 
@@ -102,10 +101,10 @@ def test_each_decision_is_a_line(client: FlaskClient, corrections: Path) -> None
     post(client, "/api/decide", id="c", action="remove", reason=None)
     assert post(client, "/api/decide", id="none", action="relabel", label="new").get_json()["line"] == 5
     assert lines(corrections) == [
-        f"a,label,bad,bad,,Ann,{TODAY}",
-        f'"b,""",label,bad,good,"""so"" said",Ann,{TODAY}',
-        f"c,row,keep,remove,,Ann,{TODAY}",
-        f"none,label,,new,,Ann,{TODAY}",
+        f"a,label,bad,bad,,Ann,{date.today()}",
+        f'"b,""",label,bad,good,"""so"" said",Ann,{date.today()}',
+        f"c,row,keep,remove,,Ann,{date.today()}",
+        f"none,label,,new,,Ann,{date.today()}",
     ]
     shown = client.get("/api/queue", headers={"Host": "localhost"}).get_json()
     assert all(row["decided"] for row in shown["rows"])
@@ -138,7 +137,7 @@ def test_other_lines_stay_byte_for_byte_and_a_missing_line_end_is_made_good(
     others = f"\ufeff{HEADER}\r\nx,label,good,bad,why,Bo,2026-01-02".encode()
     corrections.write_bytes(others)
     assert post(client, "/api/decide", id="a", action="accept").get_json()["line"] == 3
-    line = f"a,label,bad,bad,,Ann,{TODAY}\n".encode()
+    line = f"a,label,bad,bad,,Ann,{date.today()}\n".encode()
     assert corrections.read_bytes() == others + b"\n" + line
     assert post(client, "/api/undo").get_json() == {"id": "a"}
     assert corrections.read_bytes() == others + b"\n"
@@ -147,7 +146,7 @@ def test_other_lines_stay_byte_for_byte_and_a_missing_line_end_is_made_good(
 def test_a_file_that_is_not_there_is_made(client: FlaskClient, corrections: Path) -> None:
     corrections.unlink()
     post(client, "/api/decide", id="a", action="accept")
-    assert corrections.read_text(encoding="utf-8") == f"{HEADER}\na,label,bad,bad,,Ann,{TODAY}\n"
+    assert corrections.read_text(encoding="utf-8") == f"{HEADER}\na,label,bad,bad,,Ann,{date.today()}\n"
 
 
 def test_undo_takes_back_this_sessions_lines_from_the_last_on(client: FlaskClient, corrections: Path) -> None:
@@ -166,7 +165,7 @@ def test_undo_takes_back_this_sessions_lines_from_the_last_on(client: FlaskClien
 def test_undo_leaves_a_line_that_is_no_longer_the_last(client: FlaskClient, corrections: Path) -> None:
     post(client, "/api/decide", id="a", action="accept")
     with corrections.open("a", encoding="utf-8") as file:
-        file.write(f"c,label,fair,bad,,Bo,{TODAY}\n")
+        file.write(f"c,label,fair,bad,,Bo,{date.today()}\n")
     before = corrections.read_bytes()
     answer = post(client, "/api/undo")
     assert answer.status_code == 409
@@ -307,10 +306,10 @@ def test_it_serves_until_ctrl_c_and_says_what_is_next(corrections: Path, reposit
         connection.request("POST", "/api/decide", body, headers)
         assert connection.getresponse().status == 200
         server.send_signal(signal.SIGINT)
-        _, said = server.communicate(timeout=20)
+        _, said = server.communicate(timeout=60)
     assert server.returncode == 0
     assert said == (
         "\nreview: 1 decision(s) added to data/corrections.csv;"
         " next: `dvc repro`, then commit data/corrections.csv with dvc.lock and metrics/\n"
     )
-    assert lines(corrections) == [f"a,label,bad,bad,,Ann,{TODAY}"]
+    assert lines(corrections) == [f"a,label,bad,bad,,Ann,{date.today()}"]

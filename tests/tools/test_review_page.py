@@ -17,7 +17,6 @@ from tests.review_browser import browser as system_browser
 from tests.review_browser import review_server
 from tools.review import COLUMNS
 
-TODAY = date.today().isoformat()
 HOSTILE = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>{{7*7}} ]]> \u202e</p>"
 LABELS = ["bad", "fair", "good"]
 
@@ -50,7 +49,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     with browser.new_context(viewport={"width": 1280, "height": 800}) as context:
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
         yield context.new_page()
 
 
@@ -88,10 +87,10 @@ def test_the_queue_is_worked_through_by_keys(page: Page, tmp_path: Path, reposit
         page.keyboard.press("Enter")
         press(page, "r", "s:6")
         assert lines(path) == [
-            f"s:1,label,bad,bad,,Ann,{TODAY}",
-            f"s:2,label,bad,good,,Ann,{TODAY}",
-            f"s:3,label,bad,fair,,Ann,{TODAY}",
-            f's:5,row,keep,remove,"a reason, with r and s",Ann,{TODAY}',
+            f"s:1,label,bad,bad,,Ann,{date.today()}",
+            f"s:2,label,bad,good,,Ann,{date.today()}",
+            f"s:3,label,bad,fair,,Ann,{date.today()}",
+            f's:5,row,keep,remove,"a reason, with r and s",Ann,{date.today()}',
         ]
 
         # Back over the removal and the skipped row, and on again.
@@ -110,9 +109,9 @@ def test_the_queue_is_worked_through_by_keys(page: Page, tmp_path: Path, reposit
         expect(page.locator("#end-title")).to_have_text("All rows are decided.")
         expect(page.locator("#count")).to_have_text("6 of 6 decided")
     assert lines(path)[3:] == [
-        f"s:4,label,bad,bad,,Ann,{TODAY}",
-        f"s:6,label,bad,bad,,Ann,{TODAY}",
-        f"s:5,label,bad,good,,Ann,{TODAY}",
+        f"s:4,label,bad,bad,,Ann,{date.today()}",
+        f"s:6,label,bad,bad,,Ann,{date.today()}",
+        f"s:5,label,bad,good,,Ann,{date.today()}",
     ]
 
 
@@ -125,7 +124,7 @@ def test_it_goes_on_where_it_was_stopped(page: Page, tmp_path: Path, repository:
     page.keyboard.press("a")
     expect(page.locator("#message")).to_have_text("no answer: does `make review` still run?")
     with path.open("a", encoding="utf-8") as file:
-        file.write(f"s:2,row,keep,remove,,Bo,{TODAY}\n")
+        file.write(f"s:2,row,keep,remove,,Bo,{date.today()}\n")
     with review_server(tmp_path, repository, "Ann") as address:
         page.goto(address)
         expect(page.locator("#text")).to_have_text("three")
@@ -134,7 +133,7 @@ def test_it_goes_on_where_it_was_stopped(page: Page, tmp_path: Path, repository:
         expect(page.locator("#message")).to_have_text("this session has decided nothing that could be undone")
         # Somebody else is quicker.
         with path.open("a", encoding="utf-8") as file:
-            file.write(f"s:3,label,bad,good,,Bo,{TODAY}\n")
+            file.write(f"s:3,label,bad,good,,Bo,{date.today()}\n")
         page.keyboard.press("a")
         expect(page.locator("#message")).to_have_text("data/corrections.csv: line 4: Bo decided s:3 meanwhile")
         expect(page.locator("#end-title")).to_have_text("All rows are decided.")
@@ -187,7 +186,7 @@ def test_hostile_text_is_shown_and_not_run(page: Page, tmp_path: Path, repositor
         }""")
         press(page, "Enter", "s:2")
         assert page.title() == "Review"
-    assert list(csv.reader(lines(path))) == [["s:1", "label", *labels, "", "<i>Ann</i>", TODAY]]
+    assert list(csv.reader(lines(path))) == [["s:1", "label", *labels, "", "<i>Ann</i>", date.today().isoformat()]]
 
 
 class OtherPage(BaseHTTPRequestHandler):

@@ -14,7 +14,6 @@ from stages.lib.people_preferences import HEADER, read_preferences
 from tools import review, review_pairs
 from tools.review_pairs import comparisons, read_answers, read_prompts
 
-TODAY = date.today().isoformat()
 OWN = {"Origin": "http://127.0.0.1:8765", "Host": "127.0.0.1:8765"}
 MODELS = ("secretname-one", "secretname-two")
 
@@ -132,7 +131,7 @@ def test_each_judgement_is_a_line_with_its_models(client: FlaskClient, file: Pat
         assert (line.answer_a, line.answer_b) == (shown[line.prompt_id]["left"], shown[line.prompt_id]["right"])
         assert answers[line.model_a][line.prompt_id] == line.answer_a
         assert answers[line.model_b][line.prompt_id] == line.answer_b
-        assert (line.reviewer, line.date) == ("Ann", TODAY)
+        assert (line.reviewer, line.date) == ("Ann", date.today().isoformat())
     assert lines[0].favourite == shown["t:1"]["left"]
     assert all(pair["decided"] for pair in get(client, "/api/pairs").get_json()["pairs"])
 
@@ -180,7 +179,7 @@ def test_undo_takes_back_the_last_line_of_this_session(client: FlaskClient, file
     assert file.read_text(encoding="utf-8") == f"{HEADER}\n"
     post(client, "/api/judge", key="0", preferred="left")
     with file.open("a", encoding="utf-8") as opened:
-        opened.write(f"t:1,A,B,a,Bo,{TODAY},,\n")
+        opened.write(f"t:1,A,B,a,Bo,{date.today()},,\n")
     before = file.read_bytes()
     assert "is no longer the last, so it stays" in post(client, "/api/undo").get_json()["error"]
     assert file.read_bytes() == before

@@ -1,7 +1,6 @@
 """The page of two answers side by side in a real browser, by its keys."""
 
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from tests.review_browser import browser as system_browser
 from tests.review_browser import review_server
 from tests.tools.test_review_pairs import write_answers, write_chats
 
-TODAY = date.today().isoformat()
 HOSTILE = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>{{7*7}} ]]> </p>"
 PAIRS = ("--pairs", "secretname-one", "secretname-two")
 
@@ -26,7 +24,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     with browser.new_context(viewport={"width": 1280, "height": 800}) as context:
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
         yield context.new_page()
 
 
