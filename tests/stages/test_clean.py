@@ -442,7 +442,7 @@ def test_a_kill_in_the_middle_leaves_no_output(workplace: Path, repository: Path
     )
     process = subprocess.Popen([sys.executable, "-c", code], env=environment(repository))
     partial = Path("data/.clean.partial/records.parquet")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not partial.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
