@@ -245,6 +245,7 @@ def trained(
     from datasets import Dataset, disable_progress_bars
     from trl import DPOConfig, DPOTrainer
 
+    from stages.lib.answer_head import score_answers_alone
     from stages.lib.trainer_runs import (
         StepLines,
         library_warnings_off,
@@ -289,6 +290,8 @@ def trained(
             callbacks=[StepLines("dpo", {"loss": "loss", "rewards/margins": "margin"})],
         )
         without_own_prints(trainer)
+        if device.device.type == "cpu":
+            score_answers_alone(model)
         # TRL puts what is trained on a base in 4 bits into bfloat16, in which small steps vanish.
         for parameter in model.parameters():
             if parameter.requires_grad:

@@ -143,6 +143,7 @@ def trained(
     from datasets import Dataset
     from trl import RLOOConfig, RLOOTrainer
 
+    from stages.lib.answer_head import score_answers_alone
     from stages.lib.trainer_runs import (
         StepLines,
         library_warnings_off,
@@ -183,6 +184,8 @@ def trained(
             callbacks=[StepLines("rloo", {"reward": "reward", "kl": "KL a token"})],
         )
         without_own_prints(trainer)
+        if device.device.type == "cpu":
+            score_answers_alone(policy.model)
         # TRL puts what is trained on a base in 4 bits into bfloat16, in which small steps vanish.
         for parameter in policy.trainable:
             parameter.data = parameter.data.float()

@@ -228,6 +228,7 @@ def fit(
     from transformers.trainer_utils import get_last_checkpoint
     from trl import SFTConfig, SFTTrainer
 
+    from stages.lib.answer_head import score_answers_alone
     from stages.lib.trainer_runs import (
         BestOnValidation,
         StepLines,
@@ -268,6 +269,8 @@ def fit(
         kind = f"packs of {params.max_length_tokens} tokens" if params.packing else "chats"
         raise InputError(f"params.yaml: `batch_size` = {params.batch_size}, but there are only {rows} {kind}; lower it")
     without_own_prints(trainer)
+    if device.device.type == "cpu":
+        score_answers_alone(model)
     # TRL puts what is trained on a base in 4 bits into bfloat16, in which small steps vanish.
     for parameter in model.parameters():
         if parameter.requires_grad:

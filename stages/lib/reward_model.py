@@ -110,7 +110,7 @@ def rewards(
     device: Device,
     what: str | None,
 ) -> NDArray[np.float64]:
-    """The reward of the last answer of each chat, shape `(n,)`; chats of like length go together.
+    """The reward of the last answer of each chat, shape `(n,)`; chats of like length go together, each once.
 
     A chat is scored whole, however long it is: to cut it would take its answer away.
 
@@ -122,17 +122,20 @@ def rewards(
         device: where and in which precision to run.
         what: name of the work, for the progress report; None: no report.
     """
-    rows = chat_ids(tokenizer, chats_with_answers)
+    asked = [tuple(ids) for ids in chat_ids(tokenizer, chats_with_answers)]
+    # Pairs of one prompt share their better side.
+    rows = list(dict.fromkeys(asked))
     scores = np.zeros(len(rows))
     batches = sorted_batches(np.array([len(ids) for ids in rows], dtype=np.int64), batch_size)
     for batch in batches if what is None else progress(batches, what, total=len(batches), unit="batch"):
         ids, mask = (tensor.to(device.device) for tensor in _padded([rows[row] for row in batch], tokenizer))
         with device.autocast():
             scores[batch] = model(input_ids=ids, attention_mask=mask).logits[:, 0].double().cpu().numpy()
-    return scores
+    place = {ids: row for row, ids in enumerate(rows)}
+    return scores[[place[ids] for ids in asked]]
 
 
-def _padded(rows: list[list[int]], tokenizer: PreTrainedTokenizerBase) -> tuple[torch.Tensor, torch.Tensor]:
+def _padded(rows: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows as one batch, filled up on the right as in training: ids and attention mask, shape `(b, longest)` each."""
     longest = max(map(len, rows))
     ids = torch.full((len(rows), longest), int(tokenizer.pad_token_id), dtype=torch.long)
