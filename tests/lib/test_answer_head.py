@@ -28,6 +28,7 @@ LABELS[1, 10:] = IGNORED
 
 @pytest.fixture
 def fused(tiny_chat_model: Path) -> Any:
+    model: Any
     model, _ = load_base(str(tiny_chat_model), torch.device("cpu"))
     add_fused_lm_head(model, outputs=FIELDS)
     return model.eval()
