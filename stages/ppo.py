@@ -40,6 +40,7 @@ from stages.lib.policy_scores import (
 from stages.lib.ppo_training import PpoStep, train_ppo
 from stages.lib.progress import quiet_libraries
 from stages.lib.randomness import derived_seed, generator
+from stages.lib.trainer_runs import library_warnings_off
 
 TRAIN = Path("data/instruct/train.parquet")
 HELD_OUT = Path("data/instruct/validation.parquet")
@@ -107,36 +108,37 @@ def main() -> None:
 
     before = scores_now()
     started = time.perf_counter()
-    run = train_ppo(
-        policy,
-        value_head,
-        prompts.chats,
-        prompts.token_ids,
-        score,
-        steps=params.steps,
-        prompts_per_step=params.prompts_per_step,
-        epochs_per_step=params.epochs_per_step,
-        minibatch_size=params.minibatch_size,
-        batch_size=params.batch_size,
-        max_new_tokens=params.max_new_tokens,
-        temperature=params.temperature,
-        learning_rate=params.learning_rate,
-        value_learning_rate=params.value_learning_rate,
-        max_gradient_norm=params.max_gradient_norm,
-        clip_range=params.clip_range,
-        value_clip_range=params.value_clip_range,
-        discount=params.discount,
-        gae_lambda=params.gae_lambda,
-        entropy_bonus=params.entropy_bonus,
-        missing_end_penalty=params.missing_end_penalty,
-        initial_beta=params.initial_beta,
-        target_kl=params.target_kl,
-        kl_gain=params.kl_gain,
-        max_kl=params.max_kl,
-        new_value_head=not found,
-        device=device,
-        random=generator(seed, "ppo"),
-    )
+    with library_warnings_off():
+        run = train_ppo(
+            policy,
+            value_head,
+            prompts.chats,
+            prompts.token_ids,
+            score,
+            steps=params.steps,
+            prompts_per_step=params.prompts_per_step,
+            epochs_per_step=params.epochs_per_step,
+            minibatch_size=params.minibatch_size,
+            batch_size=params.batch_size,
+            max_new_tokens=params.max_new_tokens,
+            temperature=params.temperature,
+            learning_rate=params.learning_rate,
+            value_learning_rate=params.value_learning_rate,
+            max_gradient_norm=params.max_gradient_norm,
+            clip_range=params.clip_range,
+            value_clip_range=params.value_clip_range,
+            discount=params.discount,
+            gae_lambda=params.gae_lambda,
+            entropy_bonus=params.entropy_bonus,
+            missing_end_penalty=params.missing_end_penalty,
+            initial_beta=params.initial_beta,
+            target_kl=params.target_kl,
+            kl_gain=params.kl_gain,
+            max_kl=params.max_kl,
+            new_value_head=not found,
+            device=device,
+            random=generator(seed, "ppo"),
+        )
     seconds = time.perf_counter() - started
     after = scores_now()
     if run.kl_ran_away_at_step:

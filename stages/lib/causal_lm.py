@@ -29,6 +29,7 @@ from stages.lib.errors import InputError
 from stages.lib.four_bits import ADAPTER_FILE, QUANTISATION_FILE, four_bit_settings, in_four_bits
 from stages.lib.params import Params
 from stages.lib.progress import progress
+from stages.lib.token_generation import generate_tokens
 
 EXACT_MODULES = ("lm_head",)
 """What transformers calls the layer that gives the logits; it stays in full precision, as it often shares its weights
@@ -168,7 +169,7 @@ def load_causal_lm(
     return model.eval(), _tokenizer(str(folder))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def answered(
     model: CausalLM,
     tokenizer: PreTrainedTokenizerBase,
@@ -197,8 +198,7 @@ def answered(
     torch.manual_seed(seed)
     for rows in progress(batches, what, total=len(batches), unit="batch"):
         batch = tokenizer.pad({"input_ids": [prompts[row] for row in rows]}, return_tensors="pt").to(device.device)
-        with device.autocast():
-            tokens = model.generate(**batch, **generation_arguments(tokenizer, decoding))
+        tokens = generate_tokens(model, batch, decoding.max_new_tokens, device, **choice_of_tokens(tokenizer, decoding))
         said = tokens[:, batch["input_ids"].shape[1] :]
         is_end = torch.isin(said, ends)
         lengths = torch.where(is_end.any(dim=1), is_end.int().argmax(dim=1), said.shape[1]).tolist()
@@ -221,13 +221,12 @@ def generated(
     return [answer.text for answer in answered(model, tokenizer, chats, decoding, device, seed, what)]
 
 
-def generation_arguments(tokenizer: PreTrainedTokenizerBase, decoding: Decoding) -> dict[str, Any]:
-    """Arguments of transformers' `generate`."""
+def choice_of_tokens(tokenizer: PreTrainedTokenizerBase, decoding: Decoding) -> dict[str, Any]:
+    """Arguments of transformers' `generate` that say how tokens are chosen."""
     # Unless told otherwise, transformers draws from the likeliest 50 tokens alone.
     drawn = {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
     sampling = drawn if decoding.temperature else {}
     return {
-        "max_new_tokens": decoding.max_new_tokens,
         "do_sample": bool(decoding.temperature),
         "repetition_penalty": decoding.repetition_penalty,
         "pad_token_id": tokenizer.pad_token_id,

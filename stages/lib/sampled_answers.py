@@ -22,6 +22,7 @@ from stages.lib.chat import IGNORED, TokenisedChat
 from stages.lib.device import Device
 from stages.lib.ppo_equations import entropies
 from stages.lib.progress import progress
+from stages.lib.token_generation import generate_tokens
 
 
 @dataclass(frozen=True)
@@ -107,17 +108,15 @@ def sample_answers(
     batches = sorted_batches(np.array([len(ids) for ids in prompts], dtype=np.int64), batch_size)
     for rows in batches if what is None else progress(batches, what, total=len(batches), unit="batch"):
         batch = tokenizer.pad({"input_ids": [prompts[row] for row in rows]}, return_tensors="pt").to(device.device)
-        with device.autocast():
-            tokens = model.generate(
-                **batch,
-                max_new_tokens=max_new_tokens,
-                do_sample=True,
-                temperature=temperature,
-                top_k=0,
-                top_p=1.0,
-                eos_token_id=ends,
-                pad_token_id=tokenizer.pad_token_id,
-            )
+        tokens = generate_tokens(
+            model, batch, max_new_tokens, device,
+            do_sample=True,
+            temperature=temperature,
+            top_k=0,
+            top_p=1.0,
+            eos_token_id=ends,
+            pad_token_id=tokenizer.pad_token_id,
+        )  # fmt: skip
         for row, said in zip(rows.tolist(), tokens[:, batch["input_ids"].shape[1] :].tolist(), strict=True):
             ids, ended = cut_at_end(said, ends)
             text = tokenizer.decode(ids, skip_special_tokens=True)

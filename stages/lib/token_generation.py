@@ -1,0 +1,120 @@
+"""transformers' `generate`, with the same tokens in half the time on a processor.
+
+A step of generation reads every weight and every key and value once, and computes little. Two things made it read and
+write several times as much:
+
+1. The cache of transformers is copied whole at every step, to add one token to it. Here it has room for the tokens to
+   come, and holds them in the precision in which attention reads them.
+2. Autocast casts a frozen weight anew at every step; it remembers a cast only of a weight that takes gradients. Here
+   all weights do while answers are generated, where no gradient is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from stages.lib.device import Device
+
+
+class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+    """The keys and values of one layer, with room behind them.
+
+    Legend: `b` rows, `h` heads, `n` tokens so far, `d` dimensions of a head.
+
+    Args:
+        room: tokens that can be added to those of the first call without a copy.
+
+    Attributes:
+        keys: shape `(b, h, n, d)`, a view of a larger tensor.
+        values: likewise.
+    """
+
+    def __init__(self, room: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.room = room
+        self.held: dict[str, torch.Tensor] = {}
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **rest: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add tokens, and return all: keys and values, shape `(b, h, n, d)` each."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        start = self.get_seq_length()
+        self.keys = self._with("keys", self.keys, key_states, start)
+        self.values = self._with("values", self.values, value_states, start)
+        return self.keys, self.values
+
+    def _with(self, name: str, before: torch.Tensor | None, added: torch.Tensor, start: int) -> torch.Tensor:
+        end = start + added.shape[-2]
+        held = self.held.get(name)
+        # Another tensor stands there where rows were chosen or repeated meanwhile.
+        if held is None or before is None or before.data_ptr() != held.data_ptr() or end > held.shape[-2]:
+            rows, heads, _, dimensions = added.shape
+            held = added.new_empty((rows, heads, end + self.room, dimensions), dtype=attention_precision(added))
+            if before is not None and start:
+                held[:, :, :start] = before
+            self.held[name] = held
+        held[:, :, start:end] = added
+        return held[:, :, :end]
+
+
+def attention_precision(states: torch.Tensor) -> torch.dtype:
+    """The precision in which attention reads keys and values: that of autocast where it is on."""
+    kind = states.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
+
+
+def roomy_cache(model: Any, room: int) -> DynamicCache:
+    """An empty cache for a model, with room for so many tokens after the prompt.
+
+    Layers of other kinds (sliding windows, recurrent states) stay as transformers has them.
+    """
+    cache = DynamicCache(config=model.config)
+    cache.layers = [RoomyLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+@contextmanager
+def remembered_casts(model: Any) -> Iterator[None]:
+    """Inside the block autocast remembers its casts of every weight, until autocast ends; take no gradients there.
+
+    It does so under `torch.no_grad`, and not under `torch.inference_mode`.
+    """
+    frozen = [one for one in model.parameters() if one.is_floating_point() and not one.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+
+
+@torch.no_grad()
+def generate_tokens(
+    model: Any, batch: Mapping[str, torch.Tensor], max_new_tokens: int, device: Device, **arguments: Any
+) -> torch.Tensor:
+    """Prompts with the answers to them, shape `(b, prompt + answer)`, as `generate` returns them.
+
+    Args:
+        model: a causal language model, or one with an adapter of peft, in evaluation mode.
+        batch: `input_ids` and `attention_mask`, filled up on the left, shape `(b, prompt)` each.
+        max_new_tokens: an answer is cut there.
+        device: where and in which precision to run.
+        arguments: others of `generate`.
+    """
+    with remembered_casts(model), device.autocast():
+        tokens: torch.Tensor = model.generate(
+            **batch,
+            max_new_tokens=max_new_tokens,
+            past_key_values=roomy_cache(model, max_new_tokens),
+            **arguments,
+        )
+    return tokens

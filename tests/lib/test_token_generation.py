@@ -1,0 +1,126 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import TypeAdapter
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers.cache_utils import DynamicLayer
+
+from stages.lib.approaches import Adapter, adapted
+from stages.lib.causal_lm import load_base
+from stages.lib.chat import tokenised_prompts
+from stages.lib.device import Device
+from stages.lib.token_generation import RoomyLayer, generate_tokens, remembered_casts, roomy_cache
+from tests.lib.test_causal_lm import APPROACHES, CHATS, CPU, trained
+
+NEW_TOKENS = 10
+
+
+def model_and_prompts(name: str, folder: Path) -> tuple[Any, Any, Any]:
+    base, tokenizer = load_base(str(folder), CPU)
+    params: Any = TypeAdapter(Adapter).validate_python(APPROACHES[name])
+    model: Any = adapted(params, base, "CAUSAL_LM")
+    trained(model)
+    prompts = tokenised_prompts(tokenizer, CHATS)
+    return model.eval(), tokenizer, tokenizer.pad({"input_ids": prompts}, return_tensors="pt")
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", APPROACHES)
+def test_the_tokens_are_those_of_transformers(name: str, precision: torch.dtype, tiny_chat_model: Path) -> None:
+    model, tokenizer, batch = model_and_prompts(name, tiny_chat_model)
+    device = Device(CPU, precision)
+    with torch.no_grad(), device.autocast():
+        expected = model.generate(
+            **batch, max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=tokenizer.pad_token_id
+        )
+    actual = generate_tokens(model, batch, NEW_TOKENS, device, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+    assert expected.shape[1] > batch["input_ids"].shape[1]
+    assert actual.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("room", [0, 3, 100])
+def test_a_layer_holds_what_transformers_layer_holds(room: int) -> None:
+    random = torch.Generator().manual_seed(1)
+    roomy: Any = RoomyLayer(room)
+    plain: Any = DynamicLayer()  # type: ignore[no-untyped-call]
+    changes: dict[int, Callable[[Any], None]] = {
+        3: lambda layer: layer.reorder_cache(torch.tensor([1, 1, 0, 2])),
+        5: lambda layer: layer.crop(-2),
+        7: lambda layer: layer.batch_select_indices(torch.tensor([0, 2])),
+        9: lambda layer: layer.reset(),
+    }
+    rows = 4
+    for step, tokens in enumerate([5, 1, 1, 1, 2, 1, 1, 1, 1, 4, 1]):
+        if change := changes.get(step):
+            change(roomy)
+            change(plain)
+            rows = 2 if step >= 7 else rows
+        keys, values = torch.randn(2, rows, 3, tokens, 8, generator=random)
+        for of_ours, of_theirs in zip(roomy.update(keys, values), plain.update(keys, values), strict=True):
+            torch.testing.assert_close(of_ours, of_theirs, rtol=0, atol=0)
+        assert roomy.get_seq_length() == plain.get_seq_length()
+
+
+def test_tokens_are_added_in_place_while_there_is_room() -> None:
+    layer = RoomyLayer(2)
+    places = []
+    for tokens in (4, 1, 1, 1):
+        keys, _ = layer.update(torch.ones(1, 1, tokens, 2), torch.ones(1, 1, tokens, 2))
+        places.append(keys.data_ptr())
+    assert places[0] == places[1] == places[2] != places[3]
+
+
+class Casts(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the casts of tensors of one shape."""
+
+    def __init__(self, shape: torch.Size) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.shape, self.count = shape, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._to_copy.default and args[0].shape == self.shape:
+            self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_frozen_weight_is_cast_once_for_all_tokens(tiny_chat_model: Path) -> None:
+    model, tokenizer, batch = model_and_prompts("lora", tiny_chat_model)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    weights = [one.weight.shape for name, one in model.named_modules() if name.endswith("down_proj.base_layer")]
+    with Casts(weights[0]) as casts:
+        generate_tokens(
+            model, batch, NEW_TOKENS, Device(CPU, torch.bfloat16), do_sample=False, pad_token_id=tokenizer.pad_token_id
+        )
+    assert casts.count == len(weights)
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_what_takes_gradients_is_as_it_was_also_after_an_error(tiny_chat_model: Path) -> None:
+    model, _, _ = model_and_prompts("lora", tiny_chat_model)
+    before = [parameter.requires_grad for parameter in model.parameters()]
+
+    def fails_inside() -> None:
+        with remembered_casts(model):
+            assert all(parameter.requires_grad for parameter in model.parameters())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fails_inside()
+    assert before == [parameter.requires_grad for parameter in model.parameters()]
+    assert any(before)
+    assert not all(before)
+
+
+def test_layers_of_other_kinds_stay(tiny_chat_model: Path) -> None:
+    base, _ = load_base(str(tiny_chat_model), CPU)
+    assert {type(layer) for layer in roomy_cache(base, 5).layers} == {RoomyLayer}
+    base.config.layer_types = ["full_attention", "sliding_attention"]
+    base.config.sliding_window = 4
+    assert [type(layer).__name__ for layer in roomy_cache(base, 5).layers] == [
+        "RoomyLayer",
+        "DynamicSlidingWindowLayer",
+    ]
