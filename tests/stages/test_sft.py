@@ -182,10 +182,11 @@ def test_two_processes_have_the_loss_curve_of_one(
     for processes in (1, 2):
         folder = tmp_path / str(processes)
         project(folder, tiny_chat_model, approach, packing=packing, **sizes)
-        # What `accelerate launch` starts on several GPUs; on processors it would ask for MPI.
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m"]
+        # Without `--multi_gpu` accelerate starts a single process on processors; port 0 is a free one.
+        several = ["--multi_gpu", "--num_processes", str(processes), "--main_process_port", "0"]
+        launch = ["-m", "accelerate.commands.launch", *several] if processes > 1 else []
         subprocess.run(
-            [sys.executable, *(launch if processes > 1 else ["-m"]), "stages.sft", approach],
+            [sys.executable, *launch, "-m", "stages.sft", approach],
             cwd=folder,
             env=os.environ | {"PYTHONPATH": str(Path(sft.__file__).parents[1]), "OMP_NUM_THREADS": "1"},
             check=True,
