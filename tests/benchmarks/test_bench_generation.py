@@ -22,9 +22,9 @@ from stages.lib.device import Compute, prepare_device
 from stages.lib.params import load_params
 from stages.lib.token_generation import generate_tokens
 
-ROUNDS = 5
+ROUNDS = 3
 PROMPTS = 32
-NEW_TOKENS = 64
+NEW_TOKENS = 48
 
 
 @pytest.mark.parametrize("precision", ["auto", "float32"])
