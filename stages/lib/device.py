@@ -3,10 +3,7 @@
 import ctypes
 import os
 import platform
-import statistics
-import time
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 import torch
@@ -26,9 +23,9 @@ class Compute(Params):
     backend: Literal["processes", "ray"]
 
 
-CLEARLY_FASTER = 1.3
-"""bfloat16 is taken on a processor where it is so many times as fast: processors with instructions for it are 2 to 4
-times as fast, those without slower, so that the answer is the same each time on one machine."""
+BFLOAT16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
+"""Of x86 and Arm, as `torch.cpu.get_capabilities` names them: with one of them a processor multiplies matrices 2 to 4
+times as fast in bfloat16, without slower."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +40,14 @@ class Device:
         return torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32)
 
 
-@cache
 def bfloat16_is_faster() -> bool:
-    """Whether this processor multiplies matrices clearly faster in bfloat16: a measurement of less than 0.1 s."""
-    matrices = {dtype: torch.ones(512, 768, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)}
-    seconds: dict[torch.dtype, list[float]] = {dtype: [] for dtype in matrices}
-    # In turn, so that a busy moment of the machine strikes both; the first calls set things up.
-    for _ in range(9):
-        for dtype, matrix in matrices.items():
-            started = time.perf_counter()
-            torch.matmul(matrix.T, matrix)
-            seconds[dtype].append(time.perf_counter() - started)
-    medians = {dtype: statistics.median(times[2:]) for dtype, times in seconds.items()}
-    return medians[torch.float32] >= CLEARLY_FASTER * medians[torch.bfloat16]
+    """Whether this processor multiplies matrices clearly faster in bfloat16.
+
+    By what instructions it has: a measurement can go either way on a busy machine, and then one model of a comparison
+    would be asked in another precision than the others.
+    """
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in BFLOAT16_INSTRUCTIONS)
 
 
 def prepare_device(compute: Compute, *, exact: bool = False) -> Device:

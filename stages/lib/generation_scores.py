@@ -69,7 +69,7 @@ def task_differences(
     """What one model's scores are above another's on the same rows of a task, with paired 95% intervals.
 
     Args:
-        answers: of the one, as in `task_scores`.
+        answers: of the one, as in `task_scores`, with `id` and `answer`.
         others: of the other.
         task: one of `TASKS`.
         samples: bootstrap samples.
@@ -77,7 +77,7 @@ def task_differences(
 
     Returns:
         `<score>_difference`, and `perplexity_ratio` (below 1: the one is less surprised); `reward_win_rate`: the share
-        of rows on which the reward model prefers the one, ties as half.
+        of rows on which the reward model prefers the one; ties count as half, the same answer from both among them.
     """
     names = MEANS[task]
     pairs = answers.filter(pl.col("task") == task).join(others, on="id", suffix="_other", maintain_order="left")
@@ -87,7 +87,9 @@ def task_differences(
     other_values = {name: column(pairs, f"{name}_other") for name in names}
     wins = {}
     if "reward" in names:
-        wins["reward_win_rate"] = (np.sign(values["reward"] - other_values["reward"]) + 1) / 2
+        # In a batch with other rows the same answer gets a reward that differs in its last digits.
+        same = (pairs["answer"] == pairs["answer_other"]).to_numpy()
+        wins["reward_win_rate"] = np.where(same, 0.5, (np.sign(values["reward"] - other_values["reward"]) + 1) / 2)
 
     def measure(counts: Floats) -> dict[str, Floats]:
         one, other = perplexity(counts, losses, tokens), perplexity(counts, other_losses, tokens)

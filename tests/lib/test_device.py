@@ -21,12 +21,23 @@ def test_bfloat16_is_taken_where_it_is_faster_but_never_for_exact_numbers(
     assert prepare_device(compute("bfloat16"), exact=True).precision == torch.bfloat16
 
 
-def test_the_measurement_goes_by_the_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.set_num_threads(1)
-    answers = []
-    for factor in (0.0, 1e9):
-        monkeypatch.setattr(device, "CLEARLY_FASTER", factor)
-        bfloat16_is_faster.cache_clear()
-        answers.append(bfloat16_is_faster())
-    bfloat16_is_faster.cache_clear()
-    assert answers == [True, False]
+@pytest.mark.parametrize(
+    ("capabilities", "is_faster"),
+    [
+        ({"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, False),
+        ({"avx512_f": True, "avx512_bf16": True, "amx_bf16": False}, True),
+        ({"amx_bf16": True}, True),
+        ({"neon": True, "bf16": True}, True),
+        ({}, False),
+    ],
+)
+def test_the_instructions_decide(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], is_faster: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert bfloat16_is_faster() == is_faster
+
+
+def test_pytorch_says_what_instructions_there_are() -> None:
+    known = torch.cpu.get_capabilities()
+    assert any(name in known for name in device.BFLOAT16_INSTRUCTIONS)

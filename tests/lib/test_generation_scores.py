@@ -7,7 +7,7 @@ import pytest
 from stages.lib.generation_scores import MEANS, for_each_task, mean, perplexity, task_differences, task_scores
 
 
-def answers(rewards: list[float], losses: list[float], chrf: list[float | None]) -> pl.DataFrame:
+def answers(rewards: list[float], losses: list[float], chrf: list[float | None], prefix: str = "It is") -> pl.DataFrame:
     rows = len(rewards)
     nothing = {name: [None] * rows for name in MEANS["answer"]}
     return pl.DataFrame(
@@ -15,6 +15,7 @@ def answers(rewards: list[float], losses: list[float], chrf: list[float | None])
         | {
             "id": [f"q{number}" for number in range(rows)],
             "task": ["answer"] * rows,
+            "answer": [f"{prefix} {number}" for number in range(rows)],
             "negative_log_likelihood": losses,
             "reference_tokens": list(range(1, rows + 1)),
             "reward": rewards,
@@ -56,7 +57,7 @@ def test_a_model_beside_itself_differs_by_nothing() -> None:
 def test_differences_are_paired() -> None:
     one = answers([2.0, 3.0, 4.0], [1.0, 2.0, 3.0], [0.3, 0.6, 0.9])
     # Each row is 0.1 worse, and each token twice as surprising: the interval has no width.
-    other = answers([1.0, 2.0, 5.0], [2.0, 4.0, 6.0], [0.2, 0.5, 0.8])
+    other = answers([1.0, 2.0, 5.0], [2.0, 4.0, 6.0], [0.2, 0.5, 0.8], prefix="No, it is")
     found = task_differences(one, other.reverse(), "answer", 200, np.random.default_rng(1))
     assert found["chrf_difference"] == pytest.approx(0.1)
     assert found["chrf_difference_ci95_low"] == pytest.approx(0.1)
@@ -64,6 +65,12 @@ def test_differences_are_paired() -> None:
     assert found["perplexity_ratio"] == pytest.approx(math.exp(-1))
     assert found["perplexity_ratio_ci95_high"] == pytest.approx(math.exp(-1))
     assert found["reward_win_rate"] == pytest.approx(2 / 3)
+
+
+def test_the_same_answer_is_a_tie_whatever_its_rewards_were_rounded_to() -> None:
+    one = answers([2.0, 3.0], [1.0, 2.0], [0.3, 0.6])
+    other = answers([1.99, 2.99], [1.0, 2.0], [0.3, 0.6])
+    assert task_differences(one, other, "answer", 200, np.random.default_rng(1))["reward_win_rate"] == 0.5
 
 
 def test_tasks_that_are_not_there_have_no_scores() -> None:
