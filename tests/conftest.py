@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Times are for benchmarks: Hypothesis' limit of 0.2 s an example fails on a busy machine.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # One thread a test process: two on two cores slow each other down.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
