@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,12 +9,16 @@ from typing import Any
 
 import polars as pl
 import pytest
+import torch
 import yaml
+from transformers import PreTrainedModel
 
 from stages import compare_generation, evaluate_generation
-from stages.lib.artifacts import read_json
+from stages.lib.artifacts import read_json, write_json
+from stages.lib.causal_lm import EXACT_MODULES, load_causal_lm
 from stages.lib.chat import MESSAGES
 from stages.lib.errors import InputError
+from stages.lib.four_bits import QUANTISATION_FILE, four_bit_settings, why_no_4_bit
 from stages.lib.people_preferences import HEADER
 from tests.policy_workspace import COMPUTE, bytes_below, chat, write_models
 
@@ -100,6 +105,7 @@ def test_every_task_has_its_scores_with_intervals(workspace: Path, monkeypatch: 
         for name in names:
             low, high = measured[task][f"{name}_ci95_low"], measured[task][f"{name}_ci95_high"]
             assert low <= measured[task][name] <= high, (task, name)
+    assert (measured["device"], measured["precision"]) == ("cpu", "float32")
     assert measured["general_text"]["texts"] == 4
     assert measured["general_text"]["perplexity"] > 1
 
@@ -114,6 +120,22 @@ def test_every_task_has_its_scores_with_intervals(workspace: Path, monkeypatch: 
         answers.filter(pl.col("context").list.len() == 0)["uses_context"].null_count()
         == answers.filter(pl.col("context").list.len() == 0).height
     )
+
+
+@pytest.mark.parametrize("approach", ["lora", "lora_on_4_bits", "full"])
+def test_an_adapter_is_added_to_weights_in_full_precision_alone(workspace: Path, approach: str) -> None:
+    shutil.copytree("models/sft/lora", "models/sft/lora_on_4_bits")
+    write_json(f"models/sft/lora_on_4_bits/{QUANTISATION_FILE}", four_bit_settings(True, None, EXACT_MODULES))
+    if approach == "lora_on_4_bits" and (reason := why_no_4_bit(torch.device("cpu"))):
+        pytest.skip(reason)
+    model, tokenizer = load_causal_lm(Path("models/sft") / approach, torch.device("cpu"))
+    batch = tokenizer("How long does it take?", return_tensors="pt")
+    with torch.inference_mode():
+        before = model(**batch).logits
+        asked = evaluate_generation.without_adapter(model)
+        after = asked(**batch).logits
+    assert isinstance(asked, PreTrainedModel) == (approach != "lora_on_4_bits")
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
 
 
 def test_all_models_get_the_same_rows_and_texts(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
