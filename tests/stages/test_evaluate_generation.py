@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import peft
 import polars as pl
 import pytest
 import torch
@@ -136,6 +137,12 @@ def test_an_adapter_is_added_to_weights_in_full_precision_alone(workspace: Path,
         after = asked(**batch).logits
     assert isinstance(asked, PreTrainedModel) == (approach != "lora_on_4_bits")
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
+
+
+def test_a_learnt_prompt_stays_before_the_text(workspace: Path) -> None:
+    base, _ = load_causal_lm(Path("models/sft/full"), torch.device("cpu"))
+    prompted = peft.get_peft_model(base, peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
+    assert evaluate_generation.without_adapter(prompted) is prompted
 
 
 def test_all_models_get_the_same_rows_and_texts(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
