@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 from pydantic import Field
-from transformers import PreTrainedModel
 
 from stages.lib.answer_scores import chrf, cosines, is_refusal, repetition, rouge_l, same_label, uses_context
 from stages.lib.artifacts import output_folder, write_json, write_parquet
@@ -39,6 +38,7 @@ from stages.lib.params import Params, load_params
 from stages.lib.progress import quiet_libraries
 from stages.lib.randomness import derived_seed, generator, keyed_uniform
 from stages.lib.reward_model import load_reward_model, rewards
+from stages.lib.token_generation import adapter_in_weights
 
 TEST = Path("data/instruct/test.parquet")
 REWARD_MODEL = Path("models/reward")
@@ -140,17 +140,6 @@ def scored(rows: pl.DataFrame, refusal: str) -> pl.DataFrame:
     return rows.hstack(pl.DataFrame(found, schema=schema))
 
 
-def without_adapter(model: CausalLM) -> CausalLM:
-    """The model with its low-rank adapter added to its weights: the same but for rounding, and faster to ask.
-
-    Others come back as they are: whole models, prompts and prefixes, and adapters on weights in 4 bits, where the sum
-    would be rounded to 4 bits.
-    """
-    if isinstance(model, PreTrainedModel) or getattr(model.get_base_model(), "is_loaded_in_4bit", False):
-        return model
-    return model if model.peft_config["default"].is_prompt_learning else model.merge_and_unload()
-
-
 def answers_of(
     model: CausalLM, tokenizer: Any, rows: pl.DataFrame, decoding: Decoding, batch_size: int, device: Device, seed: int
 ) -> pl.DataFrame:
@@ -215,14 +204,15 @@ def main() -> None:
     started = time.perf_counter()
     test = pl.read_parquet(TEST)
     rows = chosen_rows(test, params.rows, seed)
-    model, tokenizer = load_causal_lm(folder, device.device)
-    model = without_adapter(model)
+    # A processor unpacks 4 bits slowly and has the memory; a GPU the other way round.
+    model, tokenizer = load_causal_lm(folder, device.device, dequantised=device.device.type == "cpu")
     # The same draws for every model, where answers are sampled.
     own_seed = derived_seed(seed, "evaluate_generation") % 2**63
-    asked = time.perf_counter()
-    answers = answers_of(model, tokenizer, rows, decoding, params.batch_size, device, own_seed)
-    answer_seconds = time.perf_counter() - asked
-    general = general_scores(model, tokenizer, texts, params.batch_size, params.bootstrap_samples, device, seed)
+    with adapter_in_weights(model):
+        asked = time.perf_counter()
+        answers = answers_of(model, tokenizer, rows, decoding, params.batch_size, device, own_seed)
+        answer_seconds = time.perf_counter() - asked
+        general = general_scores(model, tokenizer, texts, params.batch_size, params.bootstrap_samples, device, seed)
     del model
 
     answers = scored(answers, refusal_of(test))

@@ -141,7 +141,12 @@ def save_causal_lm(model: CausalLM, tokenizer: PreTrainedTokenizerBase, folder: 
 
 
 def load_causal_lm(
-    folder: Path, device: torch.device, *, quantised: bool = True, trainable: bool = False
+    folder: Path,
+    device: torch.device,
+    *,
+    quantised: bool = True,
+    trainable: bool = False,
+    dequantised: bool = False,
 ) -> tuple[CausalLM, PreTrainedTokenizerBase]:
     """The model of a folder on a device, in evaluation mode, and its tokenizer.
 
@@ -150,6 +155,8 @@ def load_causal_lm(
         device: where it is to be.
         quantised: whether a base that was in 4 bits is to be so again.
         trainable: an adapter is to be trained further.
+        dequantised: weights in 4 bits are written out in float32, with the values that they stand for: the same logits
+            for eight times the memory, without unpacking at every pass.
 
     Raises:
         InputError: there is no model in the folder, or its base is gone.
@@ -161,9 +168,10 @@ def load_causal_lm(
         base = peft.PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
         file = folder / QUANTISATION_FILE
         settings = read_json(file) if quantised and file.is_file() else None
-        model: CausalLM = peft.PeftModel.from_pretrained(
-            _loaded(str(base), device, settings), str(folder), is_trainable=trainable
-        )
+        loaded = _loaded(str(base), device, settings)
+        if dequantised and settings is not None:
+            loaded = loaded.dequantize()
+        model: CausalLM = peft.PeftModel.from_pretrained(loaded, str(folder), is_trainable=trainable)
     else:
         model = _loaded(str(folder), device, None)
     return model.eval(), _tokenizer(str(folder))

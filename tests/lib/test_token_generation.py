@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 from pydantic import TypeAdapter
@@ -12,7 +13,14 @@ from stages.lib.approaches import Adapter, adapted
 from stages.lib.causal_lm import load_base
 from stages.lib.chat import tokenised_prompts
 from stages.lib.device import Device
-from stages.lib.token_generation import RoomyLayer, generate_tokens, remembered_casts, roomy_cache
+from stages.lib.token_generation import (
+    RoomyLayer,
+    adapter_in_weights,
+    can_be_added,
+    generate_tokens,
+    remembered_casts,
+    roomy_cache,
+)
 from tests.lib.test_causal_lm import APPROACHES, CHATS, CPU, trained
 
 NEW_TOKENS = 10
@@ -113,6 +121,42 @@ def test_what_takes_gradients_is_as_it_was_also_after_an_error(tiny_chat_model: 
     assert before == [parameter.requires_grad for parameter in model.parameters()]
     assert any(before)
     assert not all(before)
+
+
+def test_an_adapter_is_in_the_weights_inside_the_block_alone(tiny_chat_model: Path) -> None:
+    model, _, batch = model_and_prompts("lora", tiny_chat_model)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        expected = model(**batch).logits
+        with adapter_in_weights(model):
+            assert not can_be_added(model)
+            inside = model(**batch).logits
+            with adapter_in_weights(model):
+                again = model(**batch).logits
+        after = model(**batch).logits
+    torch.testing.assert_close(inside, expected, rtol=1e-4, atol=1e-4)
+    assert not torch.equal(inside, expected)
+    assert torch.equal(again, inside)
+    assert torch.equal(after, expected)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert can_be_added(model)
+
+
+def test_other_models_are_left_alone(tiny_chat_model: Path) -> None:
+    whole, _ = load_base(str(tiny_chat_model), CPU)
+    assert not can_be_added(whole)
+    prompted = peft.get_peft_model(whole, peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
+    assert not can_be_added(prompted)
+
+
+def test_weights_that_two_layers_share_are_left_alone(tiny_chat_model: Path) -> None:
+    base, _ = load_base(str(tiny_chat_model), CPU)
+    base.lm_head.weight = base.get_input_embeddings().weight
+    on_both = peft.LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj", "lm_head"])
+    assert not can_be_added(peft.get_peft_model(base, on_both))
 
 
 def test_layers_of_other_kinds_stay(tiny_chat_model: Path) -> None:

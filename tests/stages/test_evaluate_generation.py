@@ -7,12 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import peft
 import polars as pl
 import pytest
 import torch
 import yaml
-from transformers import PreTrainedModel
 
 from stages import compare_generation, evaluate_generation
 from stages.lib.artifacts import read_json, write_json
@@ -21,6 +19,7 @@ from stages.lib.chat import MESSAGES
 from stages.lib.errors import InputError
 from stages.lib.four_bits import QUANTISATION_FILE, four_bit_settings, why_no_4_bit
 from stages.lib.people_preferences import HEADER
+from stages.lib.token_generation import can_be_added
 from tests.policy_workspace import COMPUTE, bytes_below, chat, write_models
 
 REFUSAL = "I do not know."
@@ -123,26 +122,19 @@ def test_every_task_has_its_scores_with_intervals(workspace: Path, monkeypatch: 
     )
 
 
-@pytest.mark.parametrize("approach", ["lora", "lora_on_4_bits", "full"])
-def test_an_adapter_is_added_to_weights_in_full_precision_alone(workspace: Path, approach: str) -> None:
-    shutil.copytree("models/sft/lora", "models/sft/lora_on_4_bits")
-    write_json(f"models/sft/lora_on_4_bits/{QUANTISATION_FILE}", four_bit_settings(True, None, EXACT_MODULES))
-    if approach == "lora_on_4_bits" and (reason := why_no_4_bit(torch.device("cpu"))):
+def test_weights_in_4_bits_are_written_out_for_an_adapter_to_be_added(workspace: Path) -> None:
+    if reason := why_no_4_bit(torch.device("cpu")):
         pytest.skip(reason)
-    model, tokenizer = load_causal_lm(Path("models/sft") / approach, torch.device("cpu"))
+    folder = Path("models/sft/lora_on_4_bits")
+    shutil.copytree("models/sft/lora", folder)
+    write_json(folder / QUANTISATION_FILE, four_bit_settings(True, None, EXACT_MODULES))
+    packed, tokenizer = load_causal_lm(folder, torch.device("cpu"))
+    written_out, _ = load_causal_lm(folder, torch.device("cpu"), dequantised=True)
+    assert not can_be_added(packed)
+    assert can_be_added(written_out)
     batch = tokenizer("How long does it take?", return_tensors="pt")
     with torch.inference_mode():
-        before = model(**batch).logits
-        asked = evaluate_generation.without_adapter(model)
-        after = asked(**batch).logits
-    assert isinstance(asked, PreTrainedModel) == (approach != "lora_on_4_bits")
-    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
-
-
-def test_a_learnt_prompt_stays_before_the_text(workspace: Path) -> None:
-    base, _ = load_causal_lm(Path("models/sft/full"), torch.device("cpu"))
-    prompted = peft.get_peft_model(base, peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
-    assert evaluate_generation.without_adapter(prompted) is prompted
+        torch.testing.assert_close(written_out(**batch).logits, packed(**batch).logits, rtol=1e-4, atol=1e-4)
 
 
 def test_all_models_get_the_same_rows_and_texts(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
