@@ -204,7 +204,7 @@ def main() -> None:
     started = time.perf_counter()
     test = pl.read_parquet(TEST)
     rows = chosen_rows(test, params.rows, seed)
-    # A processor unpacks 4 bits slowly and has the memory; a GPU the other way round.
+    # On a processor, so that an adapter can be added to them; a GPU has less memory, and 4 bits are there to save it.
     model, tokenizer = load_causal_lm(folder, device.device, dequantised=device.device.type == "cpu")
     # The same draws for every model, where answers are sampled.
     own_seed = derived_seed(seed, "evaluate_generation") % 2**63

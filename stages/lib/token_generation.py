@@ -101,15 +101,17 @@ def remembered_casts(model: Any) -> Iterator[None]:
 
 
 def can_be_added(model: Any) -> bool:
-    """Whether a model has a low-rank adapter that can be added to its weights and is not yet.
+    """Whether a model on a processor has a low-rank adapter that can be added to its weights and is not yet.
 
     Others are whole models, prompts and prefixes, adapters on weights in 4 bits, where the sum would be rounded to 4
-    bits, and those on weights that two layers share, where the other layer would change too.
+    bits, and those on weights that two layers share, where the other layer would change too. On a GPU adapters stay
+    beside the weights, as the sums would take as much memory as the weights once more.
     """
     layers = _adapted_layers(model)
-    plain = all(type(layer.get_base_layer()) is nn.Linear and not layer.merged for layer in layers)
-    return bool(layers) and plain and all(
-        layer.get_base_layer().weight is not model.get_input_embeddings().weight for layer in layers
+    embeddings = model.get_input_embeddings().weight
+    return bool(layers) and embeddings.device.type == "cpu" and all(
+        type(layer.get_base_layer()) is nn.Linear and layer.weight is not embeddings and not layer.merged
+        for layer in layers
     )  # fmt: skip
 
 
@@ -126,16 +128,17 @@ def _adapted_layers(model: Any) -> list[Any]:
 def adapter_in_weights(model: Any) -> Iterator[None]:
     """Inside the block a low-rank adapter is part of the weights: the same model but for rounding, and faster.
 
-    Afterwards the weights are those from before, to the bit. Where `can_be_added` says no, nothing happens.
+    Afterwards the weights are those from before, to the bit. Where `can_be_added` says no, nothing happens. It takes as
+    much memory as the adapted weights once more.
     """
     if not can_be_added(model):
         yield
         return
     weights = [layer.get_base_layer().weight for layer in _adapted_layers(model)]
     before = [weight.data for weight in weights]
-    # A safe merge makes new tensors, so those from before stay as they are.
-    model.merge_adapter(safe_merge=True)
     try:
+        # A safe merge makes new tensors, so those from before stay as they are; it may fail midway, of NaN.
+        model.merge_adapter(safe_merge=True)
         yield
     finally:
         model.unmerge_adapter()

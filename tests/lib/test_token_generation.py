@@ -145,6 +145,24 @@ def test_an_adapter_is_in_the_weights_inside_the_block_alone(tiny_chat_model: Pa
     assert can_be_added(model)
 
 
+def test_weights_from_before_are_back_where_an_adapter_cannot_be_added(tiny_chat_model: Path) -> None:
+    model, _, _ = model_and_prompts("lora", tiny_chat_model)
+    last = [parameter for name, parameter in model.named_parameters() if "lora_B" in name][-1]
+    torch.nn.init.constant_(last, float("nan"))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match="NaN"), adapter_in_weights(model):
+        pass
+    assert can_be_added(model)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0, equal_nan=True)
+
+
+def test_an_adapter_elsewhere_than_on_a_processor_stays_beside_the_weights(tiny_chat_model: Path) -> None:
+    model, _, _ = model_and_prompts("lora", tiny_chat_model)
+    assert can_be_added(model)
+    assert not can_be_added(model.to("meta"))
+
+
 def test_other_models_are_left_alone(tiny_chat_model: Path) -> None:
     whole, _ = load_base(str(tiny_chat_model), CPU)
     assert not can_be_added(whole)
