@@ -246,6 +246,7 @@ def trained(
     from trl import DPOConfig, DPOTrainer
 
     from stages.lib.answer_head import score_answers_alone
+    from stages.lib.shared_prompts import share_prompts
     from stages.lib.trainer_runs import (
         StepLines,
         library_warnings_off,
@@ -292,6 +293,7 @@ def trained(
         without_own_prints(trainer)
         if device.device.type == "cpu":
             score_answers_alone(model)
+            share_prompts(model)
         # TRL puts what is trained on a base in 4 bits into bfloat16, in which small steps vanish.
         for parameter in model.parameters():
             if parameter.requires_grad:
