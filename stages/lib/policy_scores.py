@@ -25,7 +25,7 @@ from stages.lib.ppo_equations import kl_k1, kl_k3
 from stages.lib.ppo_training import Score, statistics_in_batches
 from stages.lib.randomness import keyed_uniform
 from stages.lib.reward_model import load_reward_model, rewards
-from stages.lib.sampled_answers import sample_answers
+from stages.lib.sampled_answers import rows_at_once, sample_answers
 
 TASKS = ("answer", "unanswerable")
 """Chats whose answers are rewarded. The answer to a `label` chat is right or wrong, and needs no model to say so."""
@@ -129,14 +129,14 @@ def reward_function(folder: Path, batch_size: int, device: Device) -> Score:
 
     Args:
         folder: of the reward model.
-        batch_size: chats in a forward pass.
+        batch_size: chats in a forward pass at most.
         device: where and in which precision to run.
     """
     model, tokenizer = load_reward_model(folder, device.device)
 
     def score(chats: Sequence[Sequence[Message]], answers: Sequence[str]) -> NDArray[np.float64]:
         whole = [[*chat, {"role": ANSWERING, "content": answer}] for chat, answer in zip(chats, answers, strict=True)]
-        return rewards(model, tokenizer, whole, batch_size, device, None)
+        return rewards(model, tokenizer, whole, rows_at_once(batch_size, device), device, None)
 
     return score
 

@@ -42,7 +42,13 @@ from stages.lib.ppo_equations import (
     whitened,
 )
 from stages.lib.progress import SECONDS_BETWEEN_LINES
-from stages.lib.sampled_answers import SampledAnswer, TokenStatistics, sample_answers, token_statistics
+from stages.lib.sampled_answers import (
+    SampledAnswer,
+    TokenStatistics,
+    joined_statistics,
+    sample_answers,
+    token_statistics,
+)
 
 Score = Callable[[Sequence[Sequence[Message]], Sequence[str]], NDArray[np.float64]]
 """From chats that do not end with an answer, and an answer to each, to rewards, shape `(b,)`."""
@@ -128,22 +134,7 @@ def statistics_in_batches(
         token_statistics(policy.model, answers[start : start + batch_size], padding_id, temperature, device)
         for start in range(0, len(answers), batch_size)
     ]
-    longest = max(part.mask.shape[1] for part in parts)
-
-    def joined(tensors: list[torch.Tensor]) -> torch.Tensor:
-        return torch.cat(
-            [
-                nn.functional.pad(one, (0, 0) * (one.ndim - 2) + (0, longest - one.shape[1]))
-                for one in tensors
-            ]
-        )  # fmt: skip
-
-    return TokenStatistics(
-        joined([part.log_probabilities for part in parts]),
-        joined([part.entropies for part in parts]),
-        joined([part.states for part in parts]),
-        joined([part.mask for part in parts]),
-    )
+    return joined_statistics(parts)
 
 
 def train_ppo(

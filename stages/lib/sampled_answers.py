@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from stages.lib.batches import sorted_batches
@@ -24,6 +25,9 @@ from stages.lib.device import Device
 from stages.lib.ppo_equations import entropies
 from stages.lib.progress import progress
 from stages.lib.token_generation import generate_tokens
+
+ROWS_ON_A_PROCESSOR = 4
+"""Chats of like length that go through a model together: fewer have less padding, and cast the weights more often."""
 
 
 @dataclass(frozen=True)
@@ -131,15 +135,58 @@ def token_statistics(
     """What a model says of the tokens of answers, with gradients where they are on.
 
     Rows are filled up on the right, so that positions are those without padding for every kind of model and adapter.
-    Only the logits from the shortest prompt's end on are computed.
+    On a processor a few of like length go through at a time: prompts with passages are four times as long as those
+    without, and half of one batch would be padding.
 
     Args:
         model: in evaluation mode.
-        answers: go through in one batch.
+        answers: go through in one batch, but on a processor.
         padding_id: fills short rows up.
         temperature: divides the logits.
         device: where and in which precision to run.
     """
+    lengths = np.array([len(one.prompt_ids) + len(one.answer_ids) for one in answers], dtype=np.int64)
+    batches = sorted_batches(lengths, rows_at_once(len(answers), device))
+    parts = [
+        _padded_statistics(model, [answers[row] for row in rows], padding_id, temperature, device) for rows in batches
+    ]
+    as_given = torch.from_numpy(np.argsort(np.concatenate(batches))).to(device.device)
+    together = joined_statistics(parts)
+    return TokenStatistics(
+        together.log_probabilities[as_given], together.entropies[as_given], together.states[as_given],
+        together.mask[as_given],
+    )  # fmt: skip
+
+
+def rows_at_once(rows: int, device: Device) -> int:
+    """How many chats of a batch to send through a model at a time, where those of like length go together."""
+    return min(rows, ROWS_ON_A_PROCESSOR) if device.device.type == "cpu" else rows
+
+
+def joined_statistics(parts: Sequence[TokenStatistics]) -> TokenStatistics:
+    """Statistics of several batches as those of one, in the same order."""
+    longest = max(part.mask.shape[1] for part in parts)
+
+    def joined(tensors: list[torch.Tensor]) -> torch.Tensor:
+        return torch.cat(
+            [
+                nn.functional.pad(one, (0, 0) * (one.ndim - 2) + (0, longest - one.shape[1]))
+                for one in tensors
+            ]
+        )  # fmt: skip
+
+    return TokenStatistics(
+        joined([part.log_probabilities for part in parts]),
+        joined([part.entropies for part in parts]),
+        joined([part.states for part in parts]),
+        joined([part.mask for part in parts]),
+    )
+
+
+def _padded_statistics(
+    model: CausalLM, answers: Sequence[SampledAnswer], padding_id: int, temperature: float, device: Device
+) -> TokenStatistics:
+    """`token_statistics` in one forward pass. Only the logits from the shortest prompt's end on are computed."""
     chats = [
         TokenisedChat(one.prompt_ids + one.answer_ids, [IGNORED] * len(one.prompt_ids) + one.answer_ids)
         for one in answers

@@ -75,8 +75,8 @@ def share_prompts(model: Any) -> None:
     """Let a model's layers go through the common beginning of each pair once, where that pays.
 
     It is for batches whose second half are the counterparts of the first, as TRL's collators make them. Any other batch
-    goes through as it is, and so does one that starts from embeddings or a cache (a learnt prompt or prefix), or a model
-    whose attention is not that of all earlier tokens, by PyTorch's own function.
+    goes through as it is. So does one that starts from embeddings or a cache (a learnt prompt or prefix), and all of a
+    model whose attention is not that to all earlier tokens, by PyTorch's own function.
 
     Args:
         model: a decoder of transformers with a head, with or without an adapter of peft.
