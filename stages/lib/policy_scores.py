@@ -22,7 +22,7 @@ from stages.lib.errors import InputError
 from stages.lib.item_bootstrap import Floats, bootstrap_figures
 from stages.lib.policy import Policy, as_reference
 from stages.lib.ppo_equations import kl_k1, kl_k3
-from stages.lib.ppo_training import Score, statistics_in_batches
+from stages.lib.ppo_training import Score, frozen_statistics
 from stages.lib.randomness import keyed_uniform
 from stages.lib.reward_model import load_reward_model, rewards
 from stages.lib.sampled_answers import rows_at_once, sample_answers
@@ -170,9 +170,9 @@ def held_out_scores(
     )  # fmt: skip
     kl = np.zeros((2, len(answers)))
     if not all(torch.equal(one, other) for one, other in zip(policy.trainable, policy.reference, strict=True)):
-        now = statistics_in_batches(policy, answers, temperature, batch_size, device)
+        now = frozen_statistics(policy, answers, temperature, batch_size, device)
         with as_reference(policy):
-            reference = statistics_in_batches(policy, answers, temperature, batch_size, device).log_probabilities
+            reference = frozen_statistics(policy, answers, temperature, batch_size, device).log_probabilities
         for row, estimator in enumerate((kl_k1, kl_k3)):
             of_tokens = estimator(now.log_probabilities, reference) * now.mask
             kl[row] = of_tokens.sum(dim=1).double().cpu().numpy()

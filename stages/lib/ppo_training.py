@@ -45,7 +45,6 @@ from stages.lib.progress import SECONDS_BETWEEN_LINES
 from stages.lib.sampled_answers import (
     SampledAnswer,
     TokenStatistics,
-    joined_statistics,
     sample_answers,
     token_statistics,
 )
@@ -125,16 +124,12 @@ def drawn_prompts(prompts: int, per_step: int, steps: int, random: np.random.Gen
 
 
 @torch.no_grad()
-def statistics_in_batches(
+def frozen_statistics(
     policy: Policy, answers: Sequence[SampledAnswer], temperature: float, batch_size: int, device: Device
 ) -> TokenStatistics:
-    """`token_statistics` of any number of answers, a batch at a time, without gradients."""
+    """`token_statistics` without gradients."""
     padding_id = int(policy.tokenizer.pad_token_id)
-    parts = [
-        token_statistics(policy.model, answers[start : start + batch_size], padding_id, temperature, device)
-        for start in range(0, len(answers), batch_size)
-    ]
-    return joined_statistics(parts)
+    return token_statistics(policy.model, answers, padding_id, temperature, batch_size, device)
 
 
 def train_ppo(
@@ -228,9 +223,9 @@ def train_ppo(
         rewards = score([prompts[row] for row in rows], [one.text for one in answers])
         ended = np.array([one.ended for one in answers])
         scores = rewards - missing_end_penalty * ~ended
-        old = statistics_in_batches(policy, answers, temperature, batch_size, device)
+        old = frozen_statistics(policy, answers, temperature, batch_size, device)
         with as_reference(policy):
-            reference = statistics_in_batches(policy, answers, temperature, batch_size, device).log_probabilities
+            reference = frozen_statistics(policy, answers, temperature, batch_size, device).log_probabilities
         kl = float((kl_k1(old.log_probabilities, reference) * old.mask).sum(dim=1).mean())
         _require_finite(number, learning_rate, {"reward": float(scores.mean()), "divergence from the reference": kl})
         if kl > max_kl:
@@ -256,7 +251,7 @@ def train_ppo(
             for start in range(0, len(order), minibatch_size):
                 chosen = order[start : start + minibatch_size]
                 now = token_statistics(
-                    policy.model, [answers[row] for row in chosen], padding_id, temperature, device
+                    policy.model, [answers[row] for row in chosen], padding_id, temperature, minibatch_size, device
                 )  # fmt: skip
                 part = torch.from_numpy(chosen).to(device.device)
                 longest = now.mask.shape[1]

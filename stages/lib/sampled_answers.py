@@ -130,50 +130,38 @@ def sample_answers(
 
 
 def token_statistics(
-    model: CausalLM, answers: Sequence[SampledAnswer], padding_id: int, temperature: float, device: Device
+    model: CausalLM,
+    answers: Sequence[SampledAnswer],
+    padding_id: int,
+    temperature: float,
+    batch_size: int,
+    device: Device,
 ) -> TokenStatistics:
     """What a model says of the tokens of answers, with gradients where they are on.
 
     Rows are filled up on the right, so that positions are those without padding for every kind of model and adapter.
-    On a processor a few of like length go through at a time: prompts with passages are four times as long as those
-    without, and half of one batch would be padding.
+    Answers of like length go together, on a processor a few at a time: prompts with passages are four times as long as
+    those without, and much of a larger batch would be padding.
 
     Args:
         model: in evaluation mode.
-        answers: go through in one batch, but on a processor.
+        answers: of any number.
         padding_id: fills short rows up.
         temperature: divides the logits.
+        batch_size: answers in a forward pass at most.
         device: where and in which precision to run.
     """
     lengths = np.array([len(one.prompt_ids) + len(one.answer_ids) for one in answers], dtype=np.int64)
-    batches = sorted_batches(lengths, rows_at_once(len(answers), device))
+    batches = sorted_batches(lengths, rows_at_once(batch_size, device))
     parts = [
         _padded_statistics(model, [answers[row] for row in rows], padding_id, temperature, device) for rows in batches
     ]
-    as_given = torch.from_numpy(np.argsort(np.concatenate(batches))).to(device.device)
-    together = joined_statistics(parts)
-    return TokenStatistics(
-        together.log_probabilities[as_given], together.entropies[as_given], together.states[as_given],
-        together.mask[as_given],
-    )  # fmt: skip
-
-
-def rows_at_once(rows: int, device: Device) -> int:
-    """How many chats of a batch to send through a model at a time, where those of like length go together."""
-    return min(rows, ROWS_ON_A_PROCESSOR) if device.device.type == "cpu" else rows
-
-
-def joined_statistics(parts: Sequence[TokenStatistics]) -> TokenStatistics:
-    """Statistics of several batches as those of one, in the same order."""
     longest = max(part.mask.shape[1] for part in parts)
+    as_given = torch.from_numpy(np.argsort(np.concatenate(batches))).to(device.device)
 
     def joined(tensors: list[torch.Tensor]) -> torch.Tensor:
-        return torch.cat(
-            [
-                nn.functional.pad(one, (0, 0) * (one.ndim - 2) + (0, longest - one.shape[1]))
-                for one in tensors
-            ]
-        )  # fmt: skip
+        wide = [nn.functional.pad(one, (0, 0) * (one.ndim - 2) + (0, longest - one.shape[1])) for one in tensors]
+        return torch.cat(wide)[as_given]
 
     return TokenStatistics(
         joined([part.log_probabilities for part in parts]),
@@ -181,6 +169,11 @@ def joined_statistics(parts: Sequence[TokenStatistics]) -> TokenStatistics:
         joined([part.states for part in parts]),
         joined([part.mask for part in parts]),
     )
+
+
+def rows_at_once(rows: int, device: Device) -> int:
+    """How many chats of a batch to send through a model at a time, where those of like length go together."""
+    return min(rows, ROWS_ON_A_PROCESSOR) if device.device.type == "cpu" else rows
 
 
 def _padded_statistics(

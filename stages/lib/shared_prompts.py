@@ -6,7 +6,7 @@ rest of the worse side]`, in which the rests do not see each other and take up t
 put back in the places of both sides, so losses and gradients stay the same and no trainer notices. Prefix sharing:
 Wang & Hegde 2024, https://arxiv.org/abs/2410.20305.
 
-Legend: `p` pairs, `t` tokens of the longest side, `j` of the longest row of joined sides, `h` dimensions of a state.
+Legend: `p` pairs, `t` tokens of the longest side, `j` of the longest row of joined sides.
 """
 
 from __future__ import annotations

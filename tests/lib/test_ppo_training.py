@@ -13,7 +13,7 @@ from stages.lib.chat import Message, tokenised_chats, tokenised_prompts
 from stages.lib.device import Device
 from stages.lib.errors import InputError
 from stages.lib.policy import Policy, ValueHead, as_reference, load_policy, load_value_head, save_value_head
-from stages.lib.ppo_training import PpoRun, drawn_prompts, statistics_in_batches, train_ppo
+from stages.lib.ppo_training import PpoRun, drawn_prompts, frozen_statistics, train_ppo
 from stages.lib.sampled_answers import SampledAnswer, cut_at_end, sample_answers, token_statistics
 
 CPU = Device(torch.device("cpu"), torch.float32)
@@ -199,8 +199,8 @@ def test_statistics_are_those_of_each_answer_alone(tiny_chat_model: Path, kind: 
         SampledAnswer(prompt, [*tokenizer(text)["input_ids"], 2], True, text)
         for prompt, text in zip(prompts, texts, strict=True)
     ]
-    together = statistics_in_batches(policy, answers, 1.0, 4, CPU)
-    in_pairs = statistics_in_batches(policy, answers, 1.0, 2, CPU)
+    together = frozen_statistics(policy, answers, 1.0, 4, CPU)
+    in_pairs = frozen_statistics(policy, answers, 1.0, 2, CPU)
     assert together.mask.sum(dim=1).tolist() == [11, 2, 24, 3]
     for name in ("log_probabilities", "entropies", "states"):
         torch.testing.assert_close(getattr(together, name), getattr(in_pairs, name), atol=1e-5, rtol=1e-4)
@@ -216,7 +216,7 @@ def test_statistics_are_those_of_each_answer_alone(tiny_chat_model: Path, kind: 
             out = model(input_ids=torch.tensor([prompts[0] + answers[0].answer_ids]), output_hidden_states=True)
             distributions = (out.logits[0] / 2).log_softmax(dim=-1)
             first = len(prompts[0]) - 1
-            warm = token_statistics(model, answers[:1], 0, 2.0, CPU)
+            warm = token_statistics(model, answers[:1], 0, 2.0, 1, CPU)
             by_hand = [float(distributions[first + place, token]) for place, token in enumerate(answers[0].answer_ids)]
             np.testing.assert_allclose(warm.log_probabilities[0].numpy(), by_hand, rtol=1e-4)
             at_first = distributions[first]
