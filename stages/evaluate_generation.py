@@ -140,6 +140,13 @@ def scored(rows: pl.DataFrame, refusal: str) -> pl.DataFrame:
     return rows.hstack(pl.DataFrame(found, schema=schema))
 
 
+def in_rows(values: Floats, where: pl.Series) -> pl.Series:
+    """Values as a column, in the rows where a mask is true; null in the others."""
+    column = np.full(len(where), np.nan)
+    column[where.to_numpy()] = values
+    return pl.Series(column, nan_to_null=True)
+
+
 def answers_of(
     model: CausalLM, tokenizer: Any, rows: pl.DataFrame, decoding: Decoding, batch_size: int, device: Device, seed: int
 ) -> pl.DataFrame:
@@ -216,19 +223,19 @@ def main() -> None:
     del model
 
     answers = scored(answers, refusal_of(test))
-    meant, _ = embedded_texts([*answers["answer"], *answers["reference"]], embed, device)
-    alike = cosines(meant.embeddings[: answers.height], meant.embeddings[answers.height :])
+    # Of labels neither is asked for: an answer to them is right or wrong.
+    free = answers["task"] == "answer"
+    said, meant = (answers[column].filter(free).to_list() for column in ("answer", "reference"))
+    embedded, _ = embedded_texts([*said, *meant], embed, device)
+    alike = cosines(*np.split(embedded.embeddings, 2))
     judge, judges_tokenizer = load_reward_model(REWARD_MODEL, device.device)
+    judged = answers["task"] != "label"
     chats = [
         [*chat[:-1], {"role": "assistant", "content": answer}]
-        for chat, answer in zip(rows["messages"].to_list(), answers["answer"], strict=True)
+        for chat, answer in zip(rows["messages"].filter(judged), answers["answer"].filter(judged), strict=True)
     ]
     reward = rewards(judge, judges_tokenizer, chats, params.batch_size, device, "rewards")
-    is_free = pl.col("task") == "answer"
-    answers = answers.with_columns(
-        cosine=pl.when(is_free).then(pl.Series(alike)),
-        reward=pl.when(pl.col("task") != "label").then(pl.Series(reward)),
-    )
+    answers = answers.with_columns(cosine=in_rows(alike, free), reward=in_rows(reward, judged))
     scores = for_each_task(
         lambda task: task_scores(answers, task, params.bootstrap_samples, generator(seed, "evaluate_generation", task)),
         set(answers["task"]),
