@@ -260,14 +260,22 @@ def answer_likelihood(
     log_probabilities = np.zeros(len(chats))
     batches = sorted_batches(lengths, batch_size)
     for rows in batches if what is None else progress(batches, what, total=len(batches), unit="batch"):
-        ids, labels, mask = padded([chats[row] for row in rows], padding_id, device.device)
-        # From the end, since a learnt prompt makes rows longer; of answers alone, since the vocabulary is large.
-        asked = (labels[:, 1:] != IGNORED).any(dim=0).nonzero()[:, 0] - labels.shape[1]
-        with device.autocast():
-            logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=asked).logits
-        found = label_log_probabilities(logits, labels[:, asked + 1])
-        log_probabilities[rows] = found.sum(dim=1).double().cpu().numpy()
+        log_probabilities[rows] = answer_log_probabilities(model, [chats[row] for row in rows], padding_id, device)
     return AnswerLikelihood(log_probabilities, np.array([chat.answer_tokens for chat in chats], dtype=np.int64))
+
+
+@torch.inference_mode()
+def answer_log_probabilities(
+    model: CausalLM, chats: Sequence[TokenisedChat], padding_id: int, device: Device
+) -> NDArray[np.float64]:
+    """`answer_likelihood` of one batch, as it is: natural logarithms, shape `(b,)`."""
+    ids, labels, mask = padded(chats, padding_id, device.device)
+    # From the end, since a learnt prompt makes rows longer; of answers alone, since the vocabulary is large.
+    asked = (labels[:, 1:] != IGNORED).any(dim=0).nonzero()[:, 0] - labels.shape[1]
+    with device.autocast():
+        logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=asked).logits
+    found = label_log_probabilities(logits, labels[:, asked + 1]).sum(dim=1).double().cpu().numpy()
+    return np.asarray(found, dtype=np.float64)
 
 
 def padded(
