@@ -85,6 +85,11 @@ def copied(parameters: Sequence[nn.Parameter]) -> list[torch.Tensor]:
     return [parameter.detach().clone() for parameter in parameters]
 
 
+def has_moved(policy: Policy) -> bool:
+    """Whether a policy is another model than its reference."""
+    return not all(torch.equal(one, other) for one, other in zip(policy.trainable, policy.reference, strict=True))
+
+
 @contextmanager
 def as_reference(policy: Policy) -> Iterator[None]:
     """Inside the block the model is the reference; take no gradients there.

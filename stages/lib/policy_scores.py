@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
@@ -20,9 +19,9 @@ from stages.lib.chat import ANSWERING, Message, tokenised_prompts
 from stages.lib.device import Device
 from stages.lib.errors import InputError
 from stages.lib.item_bootstrap import Floats, bootstrap_figures
-from stages.lib.policy import Policy, as_reference
+from stages.lib.policy import Policy, has_moved
 from stages.lib.ppo_equations import kl_k1, kl_k3
-from stages.lib.ppo_training import Score, frozen_statistics
+from stages.lib.ppo_training import Score, frozen_statistics, reference_log_probabilities
 from stages.lib.randomness import keyed_uniform
 from stages.lib.reward_model import load_reward_model, rewards
 from stages.lib.sampled_answers import rows_at_once, sample_answers
@@ -169,10 +168,9 @@ def held_out_scores(
         "held-out answers",
     )  # fmt: skip
     kl = np.zeros((2, len(answers)))
-    if not all(torch.equal(one, other) for one, other in zip(policy.trainable, policy.reference, strict=True)):
+    if has_moved(policy):
         now = frozen_statistics(policy, answers, temperature, batch_size, device)
-        with as_reference(policy):
-            reference = frozen_statistics(policy, answers, temperature, batch_size, device).log_probabilities
+        reference = reference_log_probabilities(policy, answers, now, temperature, batch_size, device)
         for row, estimator in enumerate((kl_k1, kl_k3)):
             of_tokens = estimator(now.log_probabilities, reference) * now.mask
             kl[row] = of_tokens.sum(dim=1).double().cpu().numpy()

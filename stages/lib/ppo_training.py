@@ -28,7 +28,7 @@ from torch import nn
 from stages.lib.chat import Message
 from stages.lib.device import Device
 from stages.lib.errors import InputError
-from stages.lib.policy import Policy, ValueHead, as_reference, copied
+from stages.lib.policy import Policy, ValueHead, as_reference, copied, has_moved
 from stages.lib.ppo_equations import (
     clipped_policy_loss,
     clipped_value_loss,
@@ -132,6 +132,30 @@ def frozen_statistics(
     return token_statistics(policy.model, answers, padding_id, temperature, batch_size, device)
 
 
+def reference_log_probabilities(
+    policy: Policy,
+    answers: Sequence[SampledAnswer],
+    now: TokenStatistics,
+    temperature: float,
+    batch_size: int,
+    device: Device,
+) -> torch.Tensor:
+    """How likely the reference finds the tokens of answers, shape `(b, t)`; the policy's own word before it has moved.
+
+    Args:
+        policy: with its reference.
+        answers: of any number.
+        now: what the policy says of them.
+        temperature: divides the logits.
+        batch_size: answers in a forward pass at most.
+        device: where and in which precision to run.
+    """
+    if not has_moved(policy):
+        return now.log_probabilities
+    with as_reference(policy):
+        return frozen_statistics(policy, answers, temperature, batch_size, device).log_probabilities
+
+
 def train_ppo(
     policy: Policy,
     value_head: ValueHead,
@@ -224,8 +248,7 @@ def train_ppo(
         ended = np.array([one.ended for one in answers])
         scores = rewards - missing_end_penalty * ~ended
         old = frozen_statistics(policy, answers, temperature, batch_size, device)
-        with as_reference(policy):
-            reference = frozen_statistics(policy, answers, temperature, batch_size, device).log_probabilities
+        reference = reference_log_probabilities(policy, answers, old, temperature, batch_size, device)
         kl = float((kl_k1(old.log_probabilities, reference) * old.mask).sum(dim=1).mean())
         _require_finite(number, learning_rate, {"reward": float(scores.mean()), "divergence from the reference": kl})
         if kl > max_kl:
