@@ -26,6 +26,7 @@ import os
 import shutil
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -229,6 +230,7 @@ def fit(
     from trl import SFTConfig, SFTTrainer
 
     from stages.lib.answer_head import score_answers_alone
+    from stages.lib.packed_attention import attention_within_chats
     from stages.lib.trainer_runs import (
         BestOnValidation,
         StepLines,
@@ -251,8 +253,9 @@ def fit(
         max_gradient_norm=params.max_gradient_norm,
         gradient_checkpointing=params.gradient_checkpointing,
     )  # fmt: skip
-    if params.packing and device.device.type == "cpu":
-        # One at a time: TRL lays packs end to end, and a processor attends to all of them only to mask most of it.
+    packs_on_cpu = params.packing and device.device.type == "cpu"
+    if packs_on_cpu:
+        # One at a time: TRL lays packs end to end, and the logits of all of them are many.
         packs = arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"]
         arguments |= {"per_device_train_batch_size": 1, "gradient_accumulation_steps": packs}
     checkpoints = {"save_strategy": "steps", "save_steps": every, "save_total_limit": 1}
@@ -279,7 +282,7 @@ def fit(
     resumed = int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0
     if checkpoint:
         print(f"{what}: goes on after step {resumed} ({checkpoint})", file=sys.stderr)
-    with library_warnings_off():
+    with library_warnings_off(), attention_within_chats(model) if packs_on_cpu else nullcontext():
         trainer.train(resume_from_checkpoint=checkpoint)
     columns = {"loss": "loss", "learning_rate": "learning_rate", "grad_norm": "gradient_norm"}
     steps = step_table(trainer.state.log_history, columns)
