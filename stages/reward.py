@@ -70,6 +70,7 @@ class RewardParams(Params):
     """Section `reward` of `params.yaml`; a batch is so many pairs."""
 
     base: str
+    layers: int | None = Field(ge=1)
     lora: RewardLora | None
     source_weights: SourceWeights
     max_length_tokens: int = Field(ge=8, le=1_048_576)
@@ -296,7 +297,7 @@ def main() -> None:
 
     # Before the head and the adapter draw their first values.
     torch.manual_seed(derived_seed(seed, "reward"))
-    model, tokenizer = new_reward_model(params.base, device.device)
+    model, tokenizer = new_reward_model(params.base, device.device, params.layers)
     model = adapted(model, params.lora)
     tokens = pair_tokens(tokenizer, train)
     fits = np.flatnonzero(tokens.lengths <= params.max_length_tokens)

@@ -97,7 +97,7 @@ def smoke_params(params: dict[str, Any]) -> dict[str, Any]:
     params["preferences"] |= {"max_length_tokens": 1000}
     few_tokens = {"max_new_tokens": 8, "temperature": 0.0, "top_p": 1.0, "repetition_penalty": 1.0, "batch_size": 8}
     params["preferences"]["base_answer"] |= {"train_prompts": 6, "held_out_prompts": 4, "decoding": few_tokens}
-    params["reward"] |= {"max_steps": 2, "max_length_tokens": 1000, "bootstrap_samples": 100}
+    params["reward"] |= {"layers": None, "max_steps": 2, "max_length_tokens": 1000, "bootstrap_samples": 100}
     params["reward"]["lora"]["last_layers"] = None
     params["dpo"] |= {"max_steps": 1, "max_length_tokens": 1000, "held_out_pairs": 4, "bootstrap_samples": 100}
     answering = {"max_prompt_tokens": 1000, "max_new_tokens": 8, "held_out_prompts": 4, "bootstrap_samples": 100}

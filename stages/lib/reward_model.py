@@ -19,6 +19,7 @@ from stages.lib.batches import sorted_batches
 from stages.lib.chat import ANSWERING, Message, rendered, require_chat_template
 from stages.lib.classifier import load_classifier, new_classifier, save_classifier
 from stages.lib.device import Device, keep_freed_memory
+from stages.lib.errors import InputError
 from stages.lib.progress import progress
 
 LABEL = "reward"
@@ -27,7 +28,9 @@ RewardModel = Any
 """A sequence classifier of transformers with one label, or one with an adapter of peft."""
 
 
-def new_reward_model(base: str, device: torch.device) -> tuple[RewardModel, PreTrainedTokenizerBase]:
+def new_reward_model(
+    base: str, device: torch.device, layers: int | None = None
+) -> tuple[RewardModel, PreTrainedTokenizerBase]:
     """A base model with a new head of one output, and its tokenizer, set to pad with a token that ends no answer.
 
     The head starts from random values: seed PyTorch before.
@@ -35,19 +38,38 @@ def new_reward_model(base: str, device: torch.device) -> tuple[RewardModel, PreT
     Args:
         base: folder of a causal language model for chats.
         device: where it is to be.
+        layers: the lowest so many of the base are kept, and the head reads what they say; None: all. Of a model that is
+            fine-tuned the top layers are those that are missed least (Sajjad et al. 2023,
+            https://arxiv.org/abs/2004.03844).
 
     Raises:
-        InputError: there is no model in the folder, it is no decoder, or its tokenizer has no chat template.
+        InputError: there is no model in the folder, it is no decoder, its tokenizer has no chat template, or it has
+            fewer layers.
     """
     if device.type == "cpu":
         keep_freed_memory()
     model: RewardModel
     model, tokenizer = new_classifier(base, [LABEL], "last")
     require_chat_template(tokenizer, base)
+    if layers is not None:
+        _keep_lowest(model, layers, base)
     tokenizer.pad_token = padding_token(tokenizer)
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.problem_type = "regression"  # transformers refuses to load the other one with a single label
     return model.float().to(device), tokenizer
+
+
+def _keep_lowest(model: RewardModel, layers: int, base: str) -> None:
+    """Leave the upper layers out; the configuration that is saved says so, and loading reads no more of the base."""
+    config = model.config
+    if layers > config.num_hidden_layers:
+        raise InputError(
+            f"params.yaml: `reward.layers` = {layers}, but {base} has {config.num_hidden_layers}; null takes all"
+        )
+    model.base_model.layers = model.base_model.layers[:layers]
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:layers]
 
 
 def padding_token(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -10,9 +10,10 @@ import yaml
 from scipy.stats import binomtest
 
 from stages import reward
+from stages.lib.artifacts import read_json
 from stages.lib.device import Device
 from stages.lib.errors import InputError
-from stages.lib.pair_scores import Margins, accuracy, calibration, length_bias, with_side
+from stages.lib.pair_scores import Margins, accuracy, calibration, length_bias, scored_pairs, with_side
 from stages.lib.reward_model import load_reward_model, new_reward_model, rewards
 from stages.preferences import PAIRS_SCHEMA
 from stages.reward import RewardLora, RewardParams, adapted, training_order
@@ -24,6 +25,7 @@ LORA = {"rank": 4, "alpha": 8, "dropout": 0.0, "target_modules": ["q_proj", "v_p
 def params(model: Path, **changed: Any) -> dict[str, Any]:
     section = {
         "base": str(model),
+        "layers": None,
         "lora": LORA,
         "source_weights": {"human": 1.0, "sibling_answer": 1.0, "base_answer": 1.0, "altered_answer": 1.0},
         "max_length_tokens": 200,
@@ -152,6 +154,22 @@ def test_only_the_last_layers_and_the_head_are_trained(tiny_chat_model: Path) ->
         new_reward_model(str(tiny_chat_model), CPU.device)[0], RewardLora.model_validate(LORA | {"last_layers": None})
     )
     assert any(".layers.0." in name for name, one in every.named_parameters() if one.requires_grad)
+
+
+def test_the_upper_layers_are_left_out(
+    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    project(tmp_path, params(tiny_chat_model, layers=1), pairs(60), pairs(20))
+    reward.main()
+    model, tokenizer = load_reward_model(Path("models/reward"), CPU.device)
+    assert len(model.get_base_model().model.layers) == 1
+    held_out = pl.read_parquet("data/preferences/held_out.parquet")
+    said = scored_pairs(model, tokenizer, held_out, 8, CPU)
+    assert read_json(Path("metrics/reward.json"))["mean_margin"] == pytest.approx(float(said.margin.mean()), abs=1e-5)
+    assert "UNEXPECTED" not in capfd.readouterr().err
+    with pytest.raises(InputError, match=r"`reward.layers` = 3, but .* has 2; null takes all"):
+        new_reward_model(str(tiny_chat_model), CPU.device, 3)
 
 
 @pytest.mark.parametrize(
