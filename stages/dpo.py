@@ -1,7 +1,7 @@
 """Train a fine-tuned model further on pairs of a better and a worse answer, by DPO (Rafailov et al. 2023), with TRL.
 
 The policy starts as the model of `sft` that `init` names, which is the reference too, and stays of its kind: an adapter
-is trained further, a whole model whole. The reference's log-probabilities are computed once, before training. A pair
+is trained further, a whole model whole. The reference is asked about each pair once. A pair
 with a side longer than `max_length_tokens` is left out and counted, never cut: what an answer says may be at its end.
 
 What it learnt is read from held-out pairs: how many of them it ranks rightly by its implicit reward, β log(π / π_ref)
@@ -264,6 +264,7 @@ def trained(
 
     disable_progress_bars()
     table = pairs.table
+    is_adapter = hasattr(model, "peft_config")
     rows = {
         "prompt": table["messages"].to_list(),
         **{side: [[{"role": ANSWERING, "content": said}] for said in table[side]] for side in ("chosen", "rejected")},
@@ -285,7 +286,9 @@ def trained(
         beta=params.beta,
         label_smoothing=params.label_smoothing,
         max_length=None,  # longer pairs are out, and none is cut
-        precompute_ref_log_probs=True,
+        # Where a pair is seen once there is nothing to gain, and an adapter's reference is at hand in training, where
+        # a processor scores answers alone. Of a whole model it would be a second one in memory.
+        precompute_ref_log_probs=not is_adapter or params.max_steps * params.batch_size > len(pairs.chosen),
     )
     # What TRL's bar over the reference's log-probabilities asks; ours do not read it that late.
     os.environ["TQDM_DISABLE"] = "1"

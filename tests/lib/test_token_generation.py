@@ -49,6 +49,28 @@ def test_the_tokens_are_those_of_transformers(name: str, precision: torch.dtype,
     assert actual.tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("name", ["lora", "prompt_tuning", "prefix_tuning"])
+def test_answers_that_have_ended_are_left_out_and_the_tokens_stay_the_same(name: str, tiny_chat_model: Path) -> None:
+    model, tokenizer, batch = model_and_prompts(name, tiny_chat_model)
+    choice: dict[str, Any] = {"do_sample": False, "repetition_penalty": 1.3, "pad_token_id": tokenizer.pad_token_id}
+    with torch.no_grad():
+        unended = model.generate(**batch, max_new_tokens=60, **choice)[:, batch["input_ids"].shape[1] :]
+    # A token that one answer has early, another late or never.
+    places = {token: [row.index(token) if token in row else 60 for row in unended.tolist()] for token in range(300)}
+    choice["eos_token_id"] = max(places, key=lambda token: max(places[token]) - min(places[token]))
+    with torch.no_grad():
+        expected = model.generate(**batch, max_new_tokens=60, **choice)
+    rows: list[int] = []
+    inner = model.get_base_model()
+    inner.base_model.register_forward_pre_hook(
+        lambda _, __, seen: rows.append(len(next(one for one in seen.values() if isinstance(one, torch.Tensor)))),
+        with_kwargs=True,
+    )
+    actual = generate_tokens(model, batch, 60, Device(CPU, torch.float32), **choice)
+    assert actual.tolist() == expected.tolist()
+    assert (min(rows) < len(batch["input_ids"])) == (name == "lora")
+
+
 @pytest.mark.parametrize("room", [0, 3, 100])
 def test_a_layer_holds_what_transformers_layer_holds(room: int) -> None:
     random = torch.Generator().manual_seed(1)
