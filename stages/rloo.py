@@ -214,7 +214,7 @@ def main() -> None:
     score = reward_function(REWARD, params.batch_size, device)
 
     def scores_now() -> HeldOutScores:
-        # As in `ppo`: the same answers before, so that both are compared with the same.
+        # Seeded as in `ppo`: of the same `batch_size` the answers before are the same.
         return held_out_scores(
             policy, held_out, score, params.max_new_tokens, params.temperature, params.batch_size, device,
             derived_seed(seed, "ppo", "held_out") % 2**32,

@@ -62,6 +62,8 @@ def new_reward_model(
 def _keep_lowest(model: RewardModel, layers: int, base: str) -> None:
     """Leave the upper layers out; the configuration that is saved says so, and loading reads no more of the base."""
     config = model.config
+    if not hasattr(model.base_model, "layers"):
+        raise InputError(f"params.yaml: `reward.layers` = {layers}, but {base} is of a kind that is not cut: say null")
     if layers > config.num_hidden_layers:
         raise InputError(
             f"params.yaml: `reward.layers` = {layers}, but {base} has {config.num_hidden_layers}; null takes all"
