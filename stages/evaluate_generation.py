@@ -24,9 +24,10 @@ import polars as pl
 from pydantic import Field
 
 from stages.lib.answer_scores import chrf, cosines, is_refusal, repetition, rouge_l, same_label, uses_context
+from stages.lib.answers_and_likelihood import answers_and_likelihood
 from stages.lib.artifacts import output_folder, write_json, write_parquet
-from stages.lib.causal_lm import CausalLM, Decoding, answer_likelihood, answered, load_causal_lm
-from stages.lib.chat import IGNORED, TokenisedChat, tokenised_chats
+from stages.lib.causal_lm import CausalLM, Decoding, answer_likelihood, load_causal_lm
+from stages.lib.chat import IGNORED, TokenisedChat
 from stages.lib.cost import peak_memory_mib
 from stages.lib.device import Compute, Device, prepare_device
 from stages.lib.encoder import EmbedParams, embedded_texts
@@ -156,11 +157,9 @@ def answers_of(
         `id`, `task`, `category`, `question`, `context`, `reference`, `answer`, `tokens`, `ended`, `reference_tokens`,
         `negative_log_likelihood` (nats).
     """
-    messages = rows["messages"].to_list()
-    likelihood = answer_likelihood(
-        model, tokenised_chats(tokenizer, messages), tokenizer.pad_token_id, batch_size, device, "likelihood"
+    said, likelihood = answers_and_likelihood(
+        model, tokenizer, rows["messages"].to_list(), decoding, batch_size, device, seed
     )
-    said = answered(model, tokenizer, [chat[:-1] for chat in messages], decoding, device, seed, "answers")
     return rows.select("id", "task", "category", "question", "context", reference="answer").with_columns(
         answer=pl.Series([one.text for one in said], dtype=pl.String),
         tokens=pl.Series([one.tokens for one in said], dtype=pl.Int64),

@@ -39,7 +39,7 @@ from stages.lib.policy_scores import (
 from stages.lib.ppo_training import Score
 from stages.lib.progress import quiet_libraries
 from stages.lib.randomness import derived_seed, generator
-from stages.lib.sampled_answers import end_ids
+from stages.lib.token_generation import end_tokens
 
 TRAIN = Path("data/instruct/train.parquet")
 HELD_OUT = Path("data/instruct/validation.parquet")
@@ -177,7 +177,7 @@ def trained(
     with library_warnings_off():
         trainer = RLOOTrainer(
             model=policy.model,
-            reward_funcs=penalised(score, end_ids(policy.model, policy.tokenizer), params.missing_end_penalty),
+            reward_funcs=penalised(score, end_tokens(policy.model, policy.tokenizer), params.missing_end_penalty),
             args=config,
             train_dataset=Dataset.from_dict({"prompt": prompts.chats}),
             processing_class=policy.tokenizer,

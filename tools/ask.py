@@ -33,7 +33,7 @@ from stages.lib.passage_search import Found, found_by_meaning, found_by_words
 from stages.lib.progress import quiet_libraries
 from stages.lib.prompt_template import question_with_passages
 from stages.lib.shown_passages import Exchange, fitting
-from stages.lib.token_generation import generate_tokens
+from stages.lib.token_generation import end_tokens, generate_tokens
 
 TRAIN = Path("data/instruct/train.parquet")
 SFT = Path("models/sft")
@@ -111,6 +111,7 @@ def streamed(
         decoding.max_new_tokens,
         device,
         streamer=streamer,
+        eos_token_id=end_tokens(model, tokenizer),
         **choice_of_tokens(tokenizer, decoding),
     )
     answer = tokens[0, len(prompt) :]

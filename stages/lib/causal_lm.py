@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.lib.artifacts import read_json, write_json
 from stages.lib.batches import sorted_batches
@@ -29,7 +29,7 @@ from stages.lib.errors import InputError
 from stages.lib.four_bits import ADAPTER_FILE, QUANTISATION_FILE, four_bit_settings, in_four_bits
 from stages.lib.params import Params
 from stages.lib.progress import progress
-from stages.lib.token_generation import generate_tokens
+from stages.lib.token_generation import end_tokens, generate_tokens
 
 EXACT_MODULES = ("lm_head",)
 """What transformers calls the layer that gives the logits; it stays in full precision, as it often shares its weights
@@ -201,19 +201,51 @@ def answered(
     prompts = tokenised_prompts(tokenizer, chats)
     answers = [Answer("", 0, False)] * len(prompts)
     batches = sorted_batches(np.array([len(ids) for ids in prompts], dtype=np.int64), decoding.batch_size)
-    stops = model.generation_config.eos_token_id
-    ends = torch.tensor(np.atleast_1d(tokenizer.eos_token_id if stops is None else stops).tolist()).to(device.device)
     torch.manual_seed(seed)
     for rows in progress(batches, what, total=len(batches), unit="batch"):
-        batch = tokenizer.pad({"input_ids": [prompts[row] for row in rows]}, return_tensors="pt").to(device.device)
-        tokens = generate_tokens(model, batch, decoding.max_new_tokens, device, **choice_of_tokens(tokenizer, decoding))
-        said = tokens[:, batch["input_ids"].shape[1] :]
-        is_end = torch.isin(said, ends)
-        lengths = torch.where(is_end.any(dim=1), is_end.int().argmax(dim=1), said.shape[1]).tolist()
-        texts = tokenizer.batch_decode(said, skip_special_tokens=True)
-        for row, text, length, ended in zip(rows, texts, lengths, is_end.any(dim=1).tolist(), strict=True):
-            answers[row] = Answer(text.strip(), length, ended)
+        batch = padded_prompts(tokenizer, [prompts[row] for row in rows], device)
+        for row, answer in zip(rows, answered_batch(model, tokenizer, batch, decoding, device), strict=True):
+            answers[row] = answer
     return answers
+
+
+def padded_prompts(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[list[int]], device: Device
+) -> dict[str, torch.Tensor]:
+    """Prompts as one batch, filled up on the left: `input_ids` and `attention_mask`, shape `(b, longest)` each."""
+    padded = tokenizer.pad({"input_ids": list(prompts)}, return_tensors="pt")
+    return {name: padded[name].to(device.device) for name in ("input_ids", "attention_mask")}
+
+
+def answered_batch(
+    model: CausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    batch: dict[str, torch.Tensor],
+    decoding: Decoding,
+    device: Device,
+    cache: DynamicCache | None = None,
+) -> list[Answer]:
+    """The model's answers to the prompts of one batch of `padded_prompts`, shape `(b,)`.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: of the model, padding on the left.
+        batch: of `b` prompts.
+        decoding: how tokens are chosen.
+        device: where and in which precision to run.
+        cache: of `prompt_cache`; None: they are read here.
+    """
+    ends = end_tokens(model, tokenizer)
+    choice = choice_of_tokens(tokenizer, decoding)
+    tokens = generate_tokens(
+        model, batch, decoding.max_new_tokens, device, cache=cache, eos_token_id=ends, **choice
+    )  # fmt: skip
+    said = tokens[:, batch["input_ids"].shape[1] :]
+    is_end = torch.isin(said, said.new_tensor(ends))
+    ended = is_end.any(dim=1)
+    lengths = torch.where(ended, is_end.int().argmax(dim=1), said.shape[1])
+    texts = tokenizer.batch_decode(said, skip_special_tokens=True)
+    return [Answer(text.strip(), *rest) for text, *rest in zip(texts, lengths.tolist(), ended.tolist(), strict=True)]
 
 
 def generated(

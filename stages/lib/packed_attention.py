@@ -60,6 +60,13 @@ def attend_within_chats(
     return torch.cat(parts, dim=1), None
 
 
+def attends_to_all(config: Any) -> bool:
+    """Whether every layer of a model attends to all earlier tokens, by PyTorch's own function."""
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    is_own = config._attn_implementation == "sdpa"
+    return is_own and kinds == {"full_attention"} and not getattr(config, "sliding_window", None)
+
+
 @contextmanager
 def attention_within_chats(model: Any) -> Iterator[None]:
     """Inside the block a model that attends by PyTorch's own function to all earlier tokens does it chat by chat.
@@ -68,9 +75,7 @@ def attention_within_chats(model: Any) -> Iterator[None]:
         model: of transformers, with or without an adapter of peft.
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    config = inner.config
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if config._attn_implementation != "sdpa" or kinds != {"full_attention"} or getattr(config, "sliding_window", None):
+    if not attends_to_all(inner.config):
         yield
         return
     AttentionInterface.register(NAME, attend_within_chats)

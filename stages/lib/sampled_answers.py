@@ -24,7 +24,7 @@ from stages.lib.chat import IGNORED, TokenisedChat
 from stages.lib.device import Device
 from stages.lib.ppo_equations import entropies
 from stages.lib.progress import progress
-from stages.lib.token_generation import generate_tokens
+from stages.lib.token_generation import end_tokens, generate_tokens
 
 ROWS_ON_A_PROCESSOR = 4
 """Chats of like length that go through a model together: fewer have less padding, and cast the weights more often."""
@@ -64,13 +64,6 @@ class TokenStatistics:
     mask: torch.Tensor
 
 
-def end_ids(model: CausalLM, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Tokens that end an answer."""
-    declared = model.generation_config.eos_token_id
-    declared = declared if isinstance(declared, list) else [declared]
-    return sorted({token for token in [*declared, tokenizer.eos_token_id] if token is not None})
-
-
 def cut_at_end(tokens: Sequence[int], ends: Sequence[int]) -> tuple[list[int], bool]:
     """An answer's tokens up to the first that ends it, and whether there is one.
 
@@ -107,7 +100,7 @@ def sample_answers(
         seed: of the draws.
         what: name of the work, for the progress report; None: no report.
     """
-    ends = end_ids(model, tokenizer)
+    ends = end_tokens(model, tokenizer)
     answers: dict[int, SampledAnswer] = {}
     torch.manual_seed(seed)
     batches = sorted_batches(np.array([len(ids) for ids in prompts], dtype=np.int64), batch_size)

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from stages.lib.packed_attention import attends_to_all
+
 MAX_SHARE_OF_TOKENS = 0.85
 """Joined rows of more tokens than this share of the two sides' are not worth their mask."""
 
@@ -83,9 +85,7 @@ def share_prompts(model: Any) -> None:
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     layers = inner.base_model
-    config = layers.config
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if config._attn_implementation != "sdpa" or kinds != {"full_attention"} or getattr(config, "sliding_window", None):
+    if not attends_to_all(layers.config):
         return
     own_forward = layers.forward
 

@@ -1,6 +1,6 @@
 """transformers' `generate`, with the same tokens in less time on a processor (`make bench` says how much).
 
-A step of generation reads every weight and every key and value once, and computes little. Four things made it read and
+A step of generation reads every weight and every key and value once, and computes little. Six things made it read and
 write several times as much:
 
 1. The cache of transformers is copied whole at every step, to add one token to it. Here it has room for the tokens to
@@ -10,23 +10,32 @@ write several times as much:
 3. A low-rank adapter beside a layer's weights is two more products, a sum and their casts for each of hundreds of
    layers. Here it is added to the weights while answers are generated.
 4. Answers that have ended are carried on until the last one has. Here they are left out every few tokens.
+5. Prompts go through the model filled up to the longest of them. Here a few of like length go together, and meet in the
+   cache: with passages a prompt is four times as long as without.
+6. Products of few rows with a large matrix take it in an order that suits many rows. Here weights are put into the
+   order that oneDNN wants for the length of a generation (float32; in bfloat16 PyTorch goes to oneDNN by itself).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
 from stages.lib.device import Device
 
 TOKENS_BETWEEN_LOOKS = 16
 """After so many tokens the answers that have ended are left out: to start again costs about as much as one token."""
+
+
+PROMPTS_OF_A_PASS = 8
+"""So many prompts of like length go through a model on a processor together; on a GPU all do."""
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
@@ -104,6 +113,35 @@ def remembered_casts(model: Any) -> Iterator[None]:
             parameter.requires_grad_(False)
 
 
+@contextmanager
+def packed_weights(model: Any, device: Device) -> Iterator[None]:
+    """Inside the block linear layers on a processor multiply by oneDNN, with weights in its own order.
+
+    It is the operator to which `torch.compile` lowers frozen layers; where a build of PyTorch has none, nothing
+    happens. It takes as much memory as the weights once more.
+    """
+    layers: list[Any] = [module for module in model.modules() if type(module) is nn.Linear]
+    operators = torch.ops.mkldnn
+    names = ("_linear_pointwise", "_reorder_linear_weight")
+    is_known = torch.backends.mkldnn.enabled and all(hasattr(operators, name) for name in names)
+    in_float32 = device.precision == torch.float32 and all(one.weight.dtype == torch.float32 for one in layers)
+    if device.device.type != "cpu" or not in_float32 or not is_known:
+        yield
+        return
+
+    def packed(layer: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+        weight, bias = operators._reorder_linear_weight(layer.weight.detach(), None), layer.bias
+        return lambda rows: operators._linear_pointwise(rows, weight, bias, "none", [], "")
+
+    for layer in layers:
+        layer.forward = packed(layer)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
 def can_be_added(model: Any) -> bool:
     """Whether a model on a processor has a low-rank adapter that can be added to its weights and is not yet.
 
@@ -151,8 +189,75 @@ def adapter_in_weights(model: Any) -> Iterator[None]:
 
 
 @torch.no_grad()
+def prompt_cache(
+    model: Any, batch: Mapping[str, torch.Tensor], max_new_tokens: int, device: Device
+) -> DynamicCache | None:
+    """Keys and values of prompts but for their last tokens, for `generate_tokens`.
+
+    Args:
+        model: a causal language model, or one with an adapter of peft, in evaluation mode.
+        batch: `input_ids` and `attention_mask`, filled up on the left, shape `(b, prompt)` each.
+        max_new_tokens: there is room for so many more.
+        device: where and in which precision to run.
+
+    Returns:
+        None where the model cannot be asked so: it has a learnt prompt or prefix, keeps other things than keys and
+        values, or takes no positions.
+    """
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    prompt = ids.shape[1]
+    cache = roomy_cache(model, max_new_tokens)
+    inner = model.get_base_model() if hasattr(model, "peft_config") else model
+    takes_positions = "position_ids" in inspect.signature(inner.forward).parameters
+    holds_all = all(isinstance(layer, RoomyLayer) for layer in cache.layers)
+    if prompt < 2 or not takes_positions or not holds_all or _learns_prompt(model):
+        return None
+    lengths = mask.sum(dim=1)
+    order = lengths.argsort(descending=True, stable=True)
+    parts = []
+    with adapter_in_weights(model), remembered_casts(model), device.autocast():
+        for rows in torch.split(order, PROMPTS_OF_A_PASS if device.device.type == "cpu" else len(order)):
+            first = min(prompt - int(lengths[rows].max()), prompt - 2)
+            seen = mask[rows, first:-1]
+            part = roomy_cache(model, 0)
+            model(
+                input_ids=ids[rows, first:-1],
+                attention_mask=seen,
+                position_ids=positions(seen),
+                past_key_values=part,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            parts.append((first, part))
+        as_given = order.argsort()
+        layers: list[Any] = cache.layers
+        for layer in layers:
+            filled = [[nn.functional.pad(held, (0, 0, first, 0)) for held in _taken(part)] for first, part in parts]
+            keys, values = (torch.cat(tensors)[as_given] for tensors in zip(*filled, strict=True))
+            layer.update(keys, values)
+    return cache
+
+
+def positions(mask: torch.Tensor) -> torch.Tensor:
+    """The position of each token among those that the mask shows, shape `(b, n)` as the mask."""
+    return (mask.long().cumsum(dim=1) - 1).clamp(min=0)
+
+
+def _taken(cache: DynamicCache) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys and values of the lowest layer, which is taken out, so that no cache is in memory twice."""
+    layer: Any = cache.layers.pop(0)
+    return layer.keys, layer.values
+
+
+@torch.no_grad()
 def generate_tokens(
-    model: Any, batch: Mapping[str, torch.Tensor], max_new_tokens: int, device: Device, **arguments: Any
+    model: Any,
+    batch: Mapping[str, torch.Tensor],
+    max_new_tokens: int,
+    device: Device,
+    *,
+    cache: DynamicCache | None = None,
+    **arguments: Any,
 ) -> torch.Tensor:
     """Prompts with the answers to them, shape `(b, prompt + answer)`, as `generate` returns them.
 
@@ -161,18 +266,25 @@ def generate_tokens(
         batch: `input_ids` and `attention_mask`, filled up on the left, shape `(b, prompt)` each.
         max_new_tokens: an answer is cut there.
         device: where and in which precision to run.
-        arguments: others of `generate`, `pad_token_id` among them.
+        cache: of `prompt_cache`, with room for the answers; None: the prompts are read here.
+        arguments: others of `generate`, `pad_token_id` and `eos_token_id` (a list) among them.
     """
     ids, mask = batch["input_ids"], batch["attention_mask"]
     rows, prompt = ids.shape
-    ends = ids.new_tensor(end_tokens(model, arguments.get("eos_token_id")))
+    ends = ids.new_tensor(arguments["eos_token_id"])
     at_once = TOKENS_BETWEEN_LOOKS if _can_be_left_out(model, rows, arguments) else max_new_tokens
-    cache = roomy_cache(model, max_new_tokens)
     tokens = ids.new_full((rows, prompt + max_new_tokens), arguments["pad_token_id"])
     tokens[:, :prompt] = ids
     going_on = torch.arange(rows, device=ids.device)
     length = prompt
-    with adapter_in_weights(model), remembered_casts(model), device.autocast():
+    with ExitStack() as contexts:
+        for context in (adapter_in_weights(model), remembered_casts(model), device.autocast()):
+            contexts.enter_context(context)
+        if cache is None and rows > 1:
+            cache = prompt_cache(model, batch, max_new_tokens, device)
+        if cache is None:
+            cache = roomy_cache(model, max_new_tokens)
+        contexts.enter_context(packed_weights(model, device))
         while len(going_on) and length < prompt + max_new_tokens:
             said = model.generate(
                 input_ids=ids,
@@ -190,12 +302,11 @@ def generate_tokens(
     return tokens[:, :length]
 
 
-def end_tokens(model: Any, given: int | list[int] | None = None) -> list[int]:
-    """Tokens at which `generate` ends an answer: those given, else those that the model declares; there may be none."""
-    declared = model.generation_config.eos_token_id if given is None else given
-    if declared is None:
-        return []
-    return list(declared) if isinstance(declared, list) else [declared]
+def end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Tokens that end an answer: those that the model declares, and the tokenizer's."""
+    declared = model.generation_config.eos_token_id
+    declared = declared if isinstance(declared, list) else [declared]
+    return sorted({token for token in [*declared, tokenizer.eos_token_id] if token is not None})
 
 
 def _can_be_left_out(model: Any, rows: int, arguments: Mapping[str, Any]) -> bool:
@@ -205,5 +316,8 @@ def _can_be_left_out(model: Any, rows: int, arguments: Mapping[str, Any]) -> boo
     before what goes through the model first.
     """
     one_call = bool({"streamer", "min_new_tokens", "num_beams"} & set(arguments))
-    learns_prompt = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
-    return rows > 1 and not one_call and not learns_prompt
+    return rows > 1 and not one_call and not _learns_prompt(model)
+
+
+def _learns_prompt(model: Any) -> bool:
+    return bool(getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False))

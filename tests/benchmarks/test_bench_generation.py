@@ -20,7 +20,7 @@ from stages.lib.causal_lm import load_base
 from stages.lib.chat import tokenised_prompts
 from stages.lib.device import Compute, prepare_device
 from stages.lib.params import load_params
-from stages.lib.token_generation import generate_tokens
+from stages.lib.token_generation import end_tokens, generate_tokens
 
 ROUNDS = 3
 PROMPTS = 32
@@ -44,6 +44,7 @@ def test_bench_generation(
     prompts = tokenised_prompts(tokenizer, [messages[:-1] for messages in chats])
     batch = tokenizer.pad({"input_ids": prompts}, return_tensors="pt")
     choice = {"do_sample": False, "min_new_tokens": NEW_TOKENS, "pad_token_id": tokenizer.pad_token_id}
+    choice["eos_token_id"] = end_tokens(model, tokenizer)
 
     def transformers() -> torch.Tensor:
         with torch.inference_mode(), device.autocast():

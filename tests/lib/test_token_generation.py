@@ -17,6 +17,7 @@ from stages.lib.token_generation import (
     RoomyLayer,
     adapter_in_weights,
     can_be_added,
+    end_tokens,
     generate_tokens,
     remembered_casts,
     roomy_cache,
@@ -44,7 +45,10 @@ def test_the_tokens_are_those_of_transformers(name: str, precision: torch.dtype,
         expected = model.generate(
             **batch, max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=tokenizer.pad_token_id
         )
-    actual = generate_tokens(model, batch, NEW_TOKENS, device, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+    ends = end_tokens(model, tokenizer)
+    actual = generate_tokens(
+        model, batch, NEW_TOKENS, device, do_sample=False, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id
+    )
     assert expected.shape[1] > batch["input_ids"].shape[1]
     assert actual.tolist() == expected.tolist()
 
@@ -123,8 +127,11 @@ def test_a_frozen_weight_is_cast_once_for_all_tokens(tiny_chat_model: Path) -> N
     weights = [one.weight.shape for name, one in model.named_modules() if name.endswith("down_proj.base_layer")]
     with Casts(weights[0]) as casts:
         generate_tokens(
-            model, batch, NEW_TOKENS, Device(CPU, torch.bfloat16), do_sample=False, pad_token_id=tokenizer.pad_token_id
-        )
+            model, batch, NEW_TOKENS, Device(CPU, torch.bfloat16),
+            do_sample=False,
+            eos_token_id=end_tokens(model, tokenizer),
+            pad_token_id=tokenizer.pad_token_id,
+        )  # fmt: skip
     assert casts.count == len(weights)
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
