@@ -98,7 +98,7 @@ def policies() -> str:
         rows.append(
             [
                 f"`{name}`",
-                f"{of['reward_before']:.2f} → {of['reward_after']:.2f}",
+                f"{of['reward_before']:z.2f} → {of['reward_after']:z.2f}".replace("-", "−"),
                 interval(of, "reward_difference", ".2f"),
                 interval(of, "kl_to_reference", ".2f"),
                 f"{of['answer_tokens_before']:.0f} → {of['answer_tokens_after']:.0f}",

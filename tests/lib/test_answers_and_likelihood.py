@@ -64,3 +64,20 @@ def test_chats_of_several_answers_are_scored_whole(tiny_chat_model: Path) -> Non
     _, likelihood = answers_and_likelihood(model, tokenizer, chats, decoding, 4, device, 3)
     expected = answer_likelihood(model, tokenised_chats(tokenizer, chats), tokenizer.pad_token_id, 4, device, None)
     np.testing.assert_allclose(likelihood.log_probabilities, expected.log_probabilities, rtol=1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ["base", "lora", "prompt_tuning", "prefix_tuning"])
+def test_both_are_what_they_are_apart_on_cuda(name: str, precision: torch.dtype, tiny_chat_model: Path) -> None:
+    model, tokenizer = model_of(name, tiny_chat_model)
+    device = Device(torch.device("cuda"), precision)
+    model.to(device.device)
+    decoding = Decoding(max_new_tokens=20, temperature=0.0, top_p=1.0, repetition_penalty=1.0, batch_size=10)
+    answers, likelihood = answers_and_likelihood(model, tokenizer, CHATS, decoding, 4, device, 3)
+    whole = tokenised_chats(tokenizer, CHATS)
+    expected = answer_likelihood(model, whole, tokenizer.pad_token_id, 4, device, None)
+    closeness = 1e-5 if precision == torch.float32 else 2e-2
+    np.testing.assert_allclose(likelihood.log_probabilities, expected.log_probabilities, rtol=closeness)
+    assert len(answers) == len(CHATS)

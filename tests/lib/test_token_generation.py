@@ -19,6 +19,9 @@ from stages.lib.token_generation import (
     can_be_added,
     end_tokens,
     generate_tokens,
+    packed_weights,
+    positions,
+    prompt_cache,
     remembered_casts,
     roomy_cache,
 )
@@ -215,3 +218,38 @@ def test_layers_of_other_kinds_stay(tiny_chat_model: Path) -> None:
         "RoomyLayer",
         "DynamicSlidingWindowLayer",
     ]
+
+
+def test_packed_weights_say_the_same_and_are_gone_afterwards(tiny_chat_model: Path) -> None:
+    model, _, batch = model_and_prompts("lora", tiny_chat_model)
+    device = Device(CPU, torch.float32)
+    with torch.no_grad():
+        expected = model(**batch).logits
+        with packed_weights(model, device):
+            assert any("forward" in vars(module) for module in model.modules())
+            torch.testing.assert_close(model(**batch).logits, expected, rtol=1e-4, atol=1e-5)
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_weights_are_not_packed_where_pytorch_goes_to_onednn_by_itself(tiny_chat_model: Path) -> None:
+    model, _, _ = model_and_prompts("lora", tiny_chat_model)
+    with packed_weights(model, Device(CPU, torch.bfloat16)):
+        assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_prompts_that_are_read_a_few_at_a_time_are_in_the_cache_as_read_together(tiny_chat_model: Path) -> None:
+    model, tokenizer, _ = model_and_prompts("lora", tiny_chat_model)
+    device = Device(CPU, torch.float32)
+    chats = [[{"role": "user", "content": "why? " * (1 + 7 * number % 19)}] for number in range(20)]
+    batch = tokenizer.pad({"input_ids": tokenised_prompts(tokenizer, chats)}, return_tensors="pt")
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    cache: Any = prompt_cache(model, batch, NEW_TOKENS, device)
+    with torch.no_grad():
+        whole = model(input_ids=ids, attention_mask=mask, position_ids=positions(mask)).logits[:, -1]
+        last = model(
+            input_ids=ids[:, -1:],
+            attention_mask=mask,
+            position_ids=positions(mask)[:, -1:],
+            past_key_values=cache,
+        ).logits[:, -1]
+    torch.testing.assert_close(last, whole, rtol=1e-4, atol=1e-5)

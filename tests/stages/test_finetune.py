@@ -552,11 +552,18 @@ def test_the_schedule_rises_then_falls_to_nothing() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("approach", FINE_TUNED)
-def test_an_approach_trains_on_cuda(workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str) -> None:
-    change("compute", COMPUTE | {"device": "cuda", "precision": "auto"})
-    run(monkeypatch, finetune, approach)
-    run(monkeypatch, evaluate, approach)
-    assert read_json(f"metrics/evaluate/{approach}.json")["accuracy"] > 0.9
+def test_an_approach_trains_on_cuda_as_on_a_processor(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str
+) -> None:
+    accuracy = {}
+    for device, precision in (("cpu", "float32"), ("cuda", "float32"), ("cuda", "auto")):
+        change("compute", COMPUTE | {"device": device, "precision": precision})
+        run(monkeypatch, finetune, approach)
+        run(monkeypatch, evaluate, approach)
+        accuracy[device, precision] = read_json(f"metrics/evaluate/{approach}.json")["accuracy"]
+    assert accuracy["cuda", "float32"] == pytest.approx(accuracy["cpu", "float32"], abs=0.05)
+    # The bound that holds on a processor: of tiny models with random weights some do not get further.
+    assert accuracy["cuda", "auto"] > 0.8
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
