@@ -562,8 +562,8 @@ def test_an_approach_trains_on_cuda_as_on_a_processor(
         run(monkeypatch, evaluate, approach)
         accuracy[device, precision] = read_json(f"metrics/evaluate/{approach}.json")["accuracy"]
     assert accuracy["cuda", "float32"] == pytest.approx(accuracy["cpu", "float32"], abs=0.05)
-    # The bound that holds on a processor: of tiny models with random weights some do not get further.
-    assert accuracy["cuda", "auto"] > 0.8
+    # Three of these tiny models with random weights do not get to 0.9 on a processor either.
+    assert accuracy["cuda", "auto"] > min(0.9, accuracy["cpu", "float32"] - 0.05)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
