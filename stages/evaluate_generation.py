@@ -233,7 +233,8 @@ def main() -> None:
         [*chat[:-1], {"role": "assistant", "content": answer}]
         for chat, answer in zip(rows["messages"].filter(judged), answers["answer"].filter(judged), strict=True)
     ]
-    reward = rewards(judge, judges_tokenizer, chats, params.batch_size, device, "rewards")
+    with adapter_in_weights(judge):
+        reward = rewards(judge, judges_tokenizer, chats, params.batch_size, device, "rewards")
     answers = answers.with_columns(cosine=in_rows(alike, free), reward=in_rows(reward, judged))
     scores = for_each_task(
         lambda task: task_scores(answers, task, params.bootstrap_samples, generator(seed, "evaluate_generation", task)),

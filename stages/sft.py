@@ -320,6 +320,8 @@ def main() -> None:
         )  # fmt: skip
         return
     quiet_libraries()
+    # Asked for before training: where a package is missing, no run is lost.
+    versions = {name: version(name) for name in PACKAGES}
 
     # Before the adapters draw their first values.
     torch.manual_seed(derived_seed(seed, "sft", approach))
@@ -378,7 +380,7 @@ def main() -> None:
             "precision": str(device.precision).removeprefix("torch."),
             "threads": compute.threads,
             "processes": int(os.environ.get("WORLD_SIZE", "1")),
-            "versions": {name: version(name) for name in PACKAGES},
+            "versions": versions,
             **depends_on,
         },
     )

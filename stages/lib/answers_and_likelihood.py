@@ -26,7 +26,7 @@ from stages.lib.causal_lm import (
 from stages.lib.chat import IGNORED, Message, TokenisedChat, tokenised_chats, tokenised_prompts
 from stages.lib.device import Device
 from stages.lib.progress import progress
-from stages.lib.token_generation import positions, prompt_cache, remembered_casts, roomy_cache
+from stages.lib.token_generation import PromptCache, positions, prompt_cache, remembered_casts, roomy_cache
 
 
 @torch.no_grad()
@@ -42,8 +42,8 @@ def answers_and_likelihood(
     """The model's own answer to each chat, and how likely it finds the one that is there.
 
     The same as `answered` and `answer_likelihood` say, which are asked one after the other where a prompt cannot be
-    shared: with a learnt prompt or prefix, where more answers than the last have a likelihood, and where a prompt is
-    tokenised otherwise when an answer follows.
+    shared: where more answers than the last have a likelihood, where a prompt is tokenised otherwise when an answer
+    follows, and with models that `prompt_cache` cannot ask.
 
     Args:
         model: in evaluation mode.
@@ -70,7 +70,7 @@ def answers_and_likelihood(
             return said, found
         references = [_after(whole[row], len(prompts[row])) for row in rows]
         likelihood[rows] = continuation_log_probabilities(
-            model, cache, batch["attention_mask"], references, int(tokenizer.pad_token_id), batch_size, device
+            cache, references, int(tokenizer.pad_token_id), batch_size, device
         )
         said = answered_batch(model, tokenizer, batch, decoding, device, cache)
         for row, answer in zip(rows, said, strict=True):
@@ -92,9 +92,7 @@ def _after(chat: TokenisedChat, prompt_tokens: int) -> TokenisedChat:
 
 @torch.no_grad()
 def continuation_log_probabilities(
-    model: CausalLM,
-    cache: DynamicCache,
-    mask: torch.Tensor,
+    prompts: PromptCache,
     continuations: Sequence[TokenisedChat],
     padding_id: int,
     batch_size: int,
@@ -103,9 +101,7 @@ def continuation_log_probabilities(
     """How likely what follows prompts is: natural logarithms, shape `(b,)`.
 
     Args:
-        model: in evaluation mode.
-        cache: of `prompt_cache`; it stays as it is.
-        mask: of the prompts, shape `(b, prompt)`.
+        prompts: `b` of them; their cache stays as it is.
         continuations: each begins with the last token of its prompt, shape `(b,)`.
         padding_id: fills short ones up, on the right.
         batch_size: of them in a forward pass.
@@ -113,26 +109,26 @@ def continuation_log_probabilities(
     """
     log_probabilities = np.zeros(len(continuations))
     lengths = np.array([len(one.input_ids) for one in continuations], dtype=np.int64)
-    with remembered_casts(model), device.autocast():
+    with remembered_casts(prompts.model), device.autocast():
         for rows in sorted_batches(lengths, batch_size):
             ids, labels, follows = padded([continuations[row] for row in rows], padding_id, device.device)
             chosen = torch.from_numpy(rows).to(device.device)
-            seen = torch.cat([mask[chosen, :-1], follows], dim=1)
-            logits = model(
+            seen = torch.cat([prompts.attention_mask[chosen, :-1], follows], dim=1)
+            logits = prompts.model(
                 input_ids=ids,
                 attention_mask=seen,
                 position_ids=positions(seen)[:, -ids.shape[1] :],
-                past_key_values=_of_rows(model, cache, chosen, ids.shape[1]),
+                past_key_values=_of_rows(prompts, chosen, ids.shape[1]),
                 use_cache=True,
             ).logits[:, :-1]
             log_probabilities[rows] = label_log_probabilities(logits, labels[:, 1:]).sum(dim=1).double().cpu().numpy()
     return log_probabilities
 
 
-def _of_rows(model: CausalLM, cache: DynamicCache, rows: torch.Tensor, room: int) -> DynamicCache:
+def _of_rows(prompts: PromptCache, rows: torch.Tensor, room: int) -> DynamicCache:
     """A copy of some rows of a cache, with room for so many tokens more."""
-    part = roomy_cache(model, room)
-    layers: list[tuple[Any, Any]] = list(zip(part.layers, cache.layers, strict=True))
+    part = roomy_cache(prompts.model, room)
+    layers: list[tuple[Any, Any]] = list(zip(part.layers, prompts.cache.layers, strict=True))
     for layer, whole in layers:
         layer.update(whole.keys[rows], whole.values[rows])
     return part

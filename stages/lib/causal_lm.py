@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.lib.artifacts import read_json, write_json
 from stages.lib.batches import sorted_batches
@@ -29,7 +29,7 @@ from stages.lib.errors import InputError
 from stages.lib.four_bits import ADAPTER_FILE, QUANTISATION_FILE, four_bit_settings, in_four_bits
 from stages.lib.params import Params
 from stages.lib.progress import progress
-from stages.lib.token_generation import end_tokens, generate_tokens
+from stages.lib.token_generation import PromptCache, end_tokens, generate_tokens
 
 EXACT_MODULES = ("lm_head",)
 """What transformers calls the layer that gives the logits; it stays in full precision, as it often shares its weights
@@ -223,7 +223,7 @@ def answered_batch(
     batch: dict[str, torch.Tensor],
     decoding: Decoding,
     device: Device,
-    cache: DynamicCache | None = None,
+    cache: PromptCache | None = None,
 ) -> list[Answer]:
     """The model's answers to the prompts of one batch of `padded_prompts`, shape `(b,)`.
 

@@ -48,6 +48,7 @@ from stages.lib.sampled_answers import (
     sample_answers,
     token_statistics,
 )
+from stages.lib.token_generation import adapter_in_weights, remembered_casts
 
 Score = Callable[[Sequence[Sequence[Message]], Sequence[str]], NDArray[np.float64]]
 """From chats that do not end with an answer, and an answer to each, to rewards, shape `(b,)`."""
@@ -127,9 +128,10 @@ def drawn_prompts(prompts: int, per_step: int, steps: int, random: np.random.Gen
 def frozen_statistics(
     policy: Policy, answers: Sequence[SampledAnswer], temperature: float, batch_size: int, device: Device
 ) -> TokenStatistics:
-    """`token_statistics` without gradients."""
+    """`token_statistics` without gradients, and on a processor with a low-rank adapter in the weights."""
     padding_id = int(policy.tokenizer.pad_token_id)
-    return token_statistics(policy.model, answers, padding_id, temperature, batch_size, device)
+    with adapter_in_weights(policy.model), remembered_casts(policy.model), device.autocast():
+        return token_statistics(policy.model, answers, padding_id, temperature, batch_size, device)
 
 
 def reference_log_probabilities(

@@ -3,7 +3,7 @@
 Tokens are drawn from the whole distribution of the policy at a temperature: a policy gradient is that of the
 distribution that was sampled from, so nothing is cut off (no top-k, no nucleus, no repetition penalty), and the same
 temperature divides the logits wherever a probability is computed. On a processor a low-rank adapter is in the weights
-while tokens are drawn and beside them where they are scored; the two distributions differ by rounding.
+where no gradients are taken and beside them where they are; the two distributions differ by rounding.
 
 Legend: `b` answers, `t` tokens of the longest, `h` dimensions of a state.
 """

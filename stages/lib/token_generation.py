@@ -21,7 +21,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -32,7 +32,6 @@ from stages.lib.device import Device
 
 TOKENS_BETWEEN_LOOKS = 16
 """After so many tokens the answers that have ended are left out: to start again costs about as much as one token."""
-
 
 PROMPTS_OF_A_PASS = 8
 """So many prompts of like length go through a model on a processor together; on a GPU all do."""
@@ -188,11 +187,35 @@ def adapter_in_weights(model: Any) -> Iterator[None]:
             weight.data = data
 
 
+class PromptCache(NamedTuple):
+    """Prompts that were read but for their last tokens.
+
+    Legend: `b` prompts, `n` tokens of the longest, virtual ones among them.
+
+    Attributes:
+        model: that goes on from here: the one that read them or, where that has a learnt prompt or prefix, its base.
+        input_ids: filled up on the left, shape `(b, n)`; for a virtual token stands the prompt's last.
+        attention_mask: shape `(b, n)`.
+        cache: keys and values of the first `n - 1` tokens, with room behind them.
+        virtual_tokens: how many of the `n` come from a learnt prompt or prefix.
+    """
+
+    model: Any
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    cache: DynamicCache
+    virtual_tokens: int
+
+
 @torch.no_grad()
 def prompt_cache(
     model: Any, batch: Mapping[str, torch.Tensor], max_new_tokens: int, device: Device
-) -> DynamicCache | None:
-    """Keys and values of prompts but for their last tokens, for `generate_tokens`.
+) -> PromptCache | None:
+    """Read prompts but for their last tokens, for `generate_tokens`.
+
+    A learnt prompt or prefix is keys and values before those of a prompt, the same for all, and is read once. Positions
+    go on from it without those of padding, so that an answer does not depend on the prompts beside it; in peft's own
+    generation with a learnt prompt it does.
 
     Args:
         model: a causal language model, or one with an adapter of peft, in evaluation mode.
@@ -201,41 +224,59 @@ def prompt_cache(
         device: where and in which precision to run.
 
     Returns:
-        None where the model cannot be asked so: it has a learnt prompt or prefix, keeps other things than keys and
-        values, or takes no positions.
+        None where the model cannot be asked so: it keeps other things than keys and values, or takes no positions.
     """
     ids, mask = batch["input_ids"], batch["attention_mask"]
     prompt = ids.shape[1]
-    cache = roomy_cache(model, max_new_tokens)
     inner = model.get_base_model() if hasattr(model, "peft_config") else model
+    reader = inner if _learns_prompt(model) else model
+    cache = roomy_cache(inner, max_new_tokens)
+    layers: list[Any] = cache.layers
     takes_positions = "position_ids" in inspect.signature(inner.forward).parameters
-    holds_all = all(isinstance(layer, RoomyLayer) for layer in cache.layers)
-    if prompt < 2 or not takes_positions or not holds_all or _learns_prompt(model):
+    holds_all = all(isinstance(layer, RoomyLayer) for layer in layers)
+    if prompt < 2 or not takes_positions or not holds_all:
         return None
     lengths = mask.sum(dim=1)
     order = lengths.argsort(descending=True, stable=True)
-    parts = []
     with adapter_in_weights(model), remembered_casts(model), device.autocast():
+        learnt = _learnt_keys_and_values(model, inner) if _learns_prompt(model) else []
+        virtual = learnt[0][0].shape[2] if learnt else 0
+        whole = mask.new_zeros((len(ids), virtual + prompt))
+        parts: list[tuple[int, Any]] = []
         for rows in torch.split(order, PROMPTS_OF_A_PASS if device.device.type == "cpu" else len(order)):
             first = min(prompt - int(lengths[rows].max()), prompt - 2)
-            seen = mask[rows, first:-1]
-            part = roomy_cache(model, 0)
-            model(
+            seen = nn.functional.pad(mask[rows, first:], (virtual, 0), value=1)
+            whole[rows, first:] = seen
+            part: Any = roomy_cache(inner, prompt - first if virtual else 0)
+            for layer, (keys, values) in zip(part.layers, learnt, strict=bool(learnt)):
+                layer.update(keys.expand(len(rows), -1, -1, -1), values.expand(len(rows), -1, -1, -1))
+            reader(
                 input_ids=ids[rows, first:-1],
-                attention_mask=seen,
-                position_ids=positions(seen),
+                attention_mask=seen[:, :-1],
+                position_ids=positions(seen)[:, virtual:-1],
                 past_key_values=part,
                 use_cache=True,
                 logits_to_keep=1,
             )
             parts.append((first, part))
         as_given = order.argsort()
-        layers: list[Any] = cache.layers
         for layer in layers:
             filled = [[nn.functional.pad(held, (0, 0, first, 0)) for held in _taken(part)] for first, part in parts]
             keys, values = (torch.cat(tensors)[as_given] for tensors in zip(*filled, strict=True))
             layer.update(keys, values)
-    return cache
+    with_virtual = torch.cat([ids[:, -1:].expand(-1, virtual), ids], dim=1)
+    return PromptCache(reader, with_virtual, whole, cache, virtual)
+
+
+def _learnt_keys_and_values(model: Any, inner: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """What a learnt prompt or prefix puts into the cache, by layer: shape `(1, heads, tokens, dimensions)` each."""
+    learnt = model.get_prompt(batch_size=1)
+    if isinstance(learnt, torch.Tensor):
+        cache = roomy_cache(inner, 0)
+        embeddings = learnt.to(inner.get_input_embeddings().weight.dtype)
+        inner(inputs_embeds=embeddings, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        learnt = cache
+    return [(layer.keys, layer.values) for layer in learnt.layers]
 
 
 def positions(mask: torch.Tensor) -> torch.Tensor:
@@ -256,7 +297,7 @@ def generate_tokens(
     max_new_tokens: int,
     device: Device,
     *,
-    cache: DynamicCache | None = None,
+    cache: PromptCache | None = None,
     **arguments: Any,
 ) -> torch.Tensor:
     """Prompts with the answers to them, shape `(b, prompt + answer)`, as `generate` returns them.
@@ -270,36 +311,37 @@ def generate_tokens(
         arguments: others of `generate`, `pad_token_id` and `eos_token_id` (a list) among them.
     """
     ids, mask = batch["input_ids"], batch["attention_mask"]
-    rows, prompt = ids.shape
     ends = ids.new_tensor(arguments["eos_token_id"])
-    at_once = TOKENS_BETWEEN_LOOKS if _can_be_left_out(model, rows, arguments) else max_new_tokens
-    tokens = ids.new_full((rows, prompt + max_new_tokens), arguments["pad_token_id"])
-    tokens[:, :prompt] = ids
-    going_on = torch.arange(rows, device=ids.device)
-    length = prompt
     with ExitStack() as contexts:
         for context in (adapter_in_weights(model), remembered_casts(model), device.autocast()):
             contexts.enter_context(context)
-        if cache is None and rows > 1:
+        if cache is None and len(ids) > 1:
             cache = prompt_cache(model, batch, max_new_tokens, device)
-        if cache is None:
-            cache = roomy_cache(model, max_new_tokens)
         contexts.enter_context(packed_weights(model, device))
-        while len(going_on) and length < prompt + max_new_tokens:
+        if cache is None:
+            cache = PromptCache(model, ids, mask, roomy_cache(model, max_new_tokens), 0)
+        model, ids, mask, held, virtual = cache
+        at_once = TOKENS_BETWEEN_LOOKS if _can_be_left_out(model, len(ids), arguments) else max_new_tokens
+        length = ids.shape[1]
+        last = length + max_new_tokens
+        tokens = ids.new_full((len(ids), last), arguments["pad_token_id"])
+        tokens[:, :length] = ids
+        going_on = torch.arange(len(ids), device=ids.device)
+        while len(going_on) and length < last:
             said = model.generate(
                 input_ids=ids,
                 attention_mask=mask,
-                max_new_tokens=min(at_once, prompt + max_new_tokens - length),
-                past_key_values=cache,
+                max_new_tokens=min(at_once, last - length),
+                past_key_values=held,
                 **arguments,
             )
             tokens[going_on, : said.shape[1]] = said
             kept = (~torch.isin(said[:, length:], ends).any(dim=1)).nonzero()[:, 0]
             mask = nn.functional.pad(mask, (0, said.shape[1] - length), value=1)[kept]
             if len(kept) < len(going_on):
-                cache.batch_select_indices(kept)
+                held.batch_select_indices(kept)
             ids, going_on, length = said[kept], going_on[kept], said.shape[1]
-    return tokens[:, :length]
+    return tokens[:, virtual:length]
 
 
 def end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -313,7 +355,7 @@ def _can_be_left_out(model: Any, rows: int, arguments: Mapping[str, Any]) -> boo
     """Whether answers that have ended can be left out before the last one has.
 
     Not where the arguments count or show the tokens of one call, and not where peft puts a learnt prompt or prefix
-    before what goes through the model first.
+    before what goes through the model first, which it does not where it is in the cache.
     """
     one_call = bool({"streamer", "min_new_tokens", "num_beams"} & set(arguments))
     return rows > 1 and not one_call and not _learns_prompt(model)
