@@ -81,5 +81,6 @@ def test_both_are_what_they_are_apart_on_cuda(name: str, precision: torch.dtype,
     closeness = 1e-5 if precision == torch.float32 else 2e-2
     np.testing.assert_allclose(likelihood.log_probabilities, expected.log_probabilities, rtol=closeness)
     apart = answered(model, tokenizer, [chat[:-1] for chat in CHATS], decoding, device, 3, "answers")
+    assert len(answers) == len(CHATS)
     # In bfloat16 two tokens that are about as likely may change places.
     assert answers == apart or precision == torch.bfloat16
