@@ -94,7 +94,7 @@ def test_in_bfloat16_each_token_is_the_likeliest_but_for_rounding(name: str, tin
             # From the end, since a learnt prompt makes rows longer.
             logits = model(input_ids=asked).logits[0, -len(said) - 1 : -1].float()
         missed = logits.max(dim=-1).values - logits.gather(1, said[:, None])[:, 0]
-        assert missed.max() <= 0.02 * logits.abs().max()
+        assert missed.max() <= 0.01 * logits.abs().max()
 
 
 @pytest.mark.parametrize("name", ["lora", "prompt_tuning", "prefix_tuning"])
