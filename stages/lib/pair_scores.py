@@ -19,13 +19,10 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, spearmanr
 from transformers import PreTrainedTokenizerBase
 
-from stages.lib.batches import sorted_batches
 from stages.lib.chat import ANSWERING
 from stages.lib.device import Device
 from stages.lib.item_bootstrap import Floats, bootstrap_figures
-from stages.lib.progress import progress
-from stages.lib.reward_model import RewardModel, batch_rewards, chat_ids
-from stages.lib.shared_prompts import share_prompts
+from stages.lib.reward_model import RewardModel, rewards
 
 
 @dataclass(frozen=True)
@@ -62,26 +59,10 @@ def with_side(pairs: pl.DataFrame, side: str) -> list[list[dict[str, str]]]:
 def scored_pairs(
     model: RewardModel, tokenizer: PreTrainedTokenizerBase, pairs: pl.DataFrame, batch_size: int, device: Device
 ) -> Margins:
-    """What a reward model says of pairs, on a processor with the prompt of each read once.
-
-    Args:
-        model: in evaluation mode.
-        tokenizer: of the reward model.
-        pairs: of the stage `preferences`.
-        batch_size: pairs in a forward pass, both sides of each.
-        device: where and in which precision to run.
-    """
-    sides = [chat_ids(tokenizer, with_side(pairs, side)) for side in ("chosen", "rejected")]
-    longer = np.array([[len(ids) for ids in side] for side in sides], dtype=np.int64).max(axis=0)
-    said = np.zeros((2, pairs.height))
-    if device.device.type == "cpu":
-        share_prompts(model)
-    batches = sorted_batches(longer, batch_size)
-    for rows in progress(batches, "held-out pairs", total=len(batches), unit="batch"):
-        # The better sides, then the worse ones: as `share_prompts` needs them.
-        both = [side[row] for side in sides for row in rows]
-        said[:, rows] = batch_rewards(model, tokenizer, both, device).reshape(2, -1)
-    return Margins(*said)
+    """What a reward model says of pairs, with at most `batch_size` chats in a forward pass."""
+    chats = [*with_side(pairs, "chosen"), *with_side(pairs, "rejected")]
+    scores = rewards(model, tokenizer, chats, batch_size, device, "held-out pairs")
+    return Margins(scores[: pairs.height], scores[pairs.height :])
 
 
 def accuracy(

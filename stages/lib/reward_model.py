@@ -147,24 +147,16 @@ def rewards(
         what: name of the work, for the progress report; None: no report.
     """
     asked = [tuple(ids) for ids in chat_ids(tokenizer, chats_with_answers)]
+    # Pairs of one prompt share their better side.
     rows = list(dict.fromkeys(asked))
     scores = np.zeros(len(rows))
     batches = sorted_batches(np.array([len(ids) for ids in rows], dtype=np.int64), batch_size)
     for batch in batches if what is None else progress(batches, what, total=len(batches), unit="batch"):
-        scores[batch] = batch_rewards(model, tokenizer, [rows[row] for row in batch], device)
+        ids, mask = (tensor.to(device.device) for tensor in _padded([rows[row] for row in batch], tokenizer))
+        with device.autocast():
+            scores[batch] = model(input_ids=ids, attention_mask=mask).logits[:, 0].double().cpu().numpy()
     place = {ids: row for row, ids in enumerate(rows)}
     return scores[[place[ids] for ids in asked]]
-
-
-@torch.inference_mode()
-def batch_rewards(
-    model: RewardModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]], device: Device
-) -> NDArray[np.float64]:
-    """`rewards` of one batch of `chat_ids`, as it is, shape `(b,)`."""
-    ids, mask = (tensor.to(device.device) for tensor in _padded(rows, tokenizer))
-    with device.autocast():
-        found: NDArray[np.float64] = model(input_ids=ids, attention_mask=mask).logits[:, 0].double().cpu().numpy()
-    return found
 
 
 def _padded(rows: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase) -> tuple[torch.Tensor, torch.Tensor]:
