@@ -296,7 +296,8 @@ def curves(lines: Sequence[Curve], x_label: str, y_label: str, title: str) -> Ma
     def y(value: float) -> float:
         return top + (end - value) / (end - start) * (height - top - bottom)
 
-    steps = ticks(first, last, 5) if last > first else []
+    # There is no half a step.
+    steps = [tick for tick in ticks(first, last, 5) if tick % 1 == 0] if last > first else []
     body = [_text(x(tick), height - bottom + 16, f"{tick:g}", "soft", "middle") for tick in steps]
     for tick in ticks(start, end, 5):
         body.append(_line(left, y(tick), width - right, y(tick), "grid"))

@@ -121,6 +121,14 @@ def test_curves_rise_to_the_right_and_names_do_not_cover_each_other() -> None:
     assert abs(heights[0] - heights[1]) >= 12
 
 
+@pytest.mark.parametrize(("last", "below"), [(4.0, "1234"), (6.0, "123456"), (2.0, "12")])
+def test_a_curve_has_no_half_steps_below_it(last: float, below: str) -> None:
+    line = Curve("ppo", [(1.0, 0.2), (2.0, 0.3), (last, 0.1)])
+    root = ElementTree.fromstring(curves([line], "step", "reward", "t"))  # noqa: S314
+    texts = [(node.text, node.attrib) for node in root.iter() if node.tag.endswith("text")]
+    assert [text for text, at in texts if at["text-anchor"] == "middle"][:-2] == list(below)
+
+
 def test_curves_of_one_point_and_of_none_are_drawn() -> None:
     for lines in ([], [Curve("a", [(1.0, 2.0)])]):
         ElementTree.fromstring(curves(lines, "step", "loss", "t"))  # noqa: S314
