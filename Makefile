@@ -23,8 +23,8 @@ help:  ## List the targets
 
 repro: $(INSTALLED)  ## The main job: raw data to a measured comparison; only what has changed runs again
 	@$(BIN)/dvc repro $(ARGS)
-	@$(BIN)/python -m tools.results --write README.md
-	@$(BIN)/python -m tools.results
+	@$(BIN)/python -m tools.changes.readme_results --write README.md
+	@$(BIN)/python -m tools.changes.readme_results
 
 test: $(INSTALLED)  ## Run the tests, offline
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --benchmark-skip $(ARGS)
@@ -32,27 +32,28 @@ test: $(INSTALLED)  ## Run the tests, offline
 bench: $(INSTALLED)  ## Run the benchmarks, one at a time
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only $(ARGS)
 
-lint: $(INSTALLED)  ## Check format, lint and types
+lint: $(INSTALLED)  ## Check format, lint, types and the order of the rooms
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(INSTALLED)  ## Format the code and mend what Ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 review: $(INSTALLED)  ## Look at the rows most worth it, in the browser: make review ARGS="--open"
-	@$(BIN)/python -m tools.review $(ARGS)
+	@$(BIN)/python -m tools.review.queue_page $(ARGS)
 
 diff: $(INSTALLED)  ## Compare params, metrics and rows with a revision: make diff BASE=main
-	@$(BIN)/python -m tools.pull_request "$(BASE)"
+	@$(BIN)/python -m tools.changes.pull_request "$(BASE)"
 
 tune: $(INSTALLED)  ## Search settings of an approach on validation: make tune APPROACH=lora ARGS="--trials 20"
 	@test -n "$(APPROACH)" || { echo "error: say which approach: make tune APPROACH=lora" >&2; exit 1; }
-	@$(BIN)/python -m tools.tune "$(APPROACH)" $(ARGS)
+	@$(BIN)/python -m tools.experiments.tune "$(APPROACH)" $(ARGS)
 
 gpu-params: $(INSTALLED)  ## Write budgets for a box with a GPU into params.yaml
-	@$(BIN)/python -m tools.gpu_params $(ARGS)
+	@$(BIN)/python -m tools.params.gpu_params $(ARGS)
 
 ablation: $(INSTALLED)  ## Does augmentation help? Each recipe alone, none and all, on shares of the train rows (an hour)
 	@$(BIN)/dvc repro $(ARGS) ablation/dvc.yaml
@@ -64,22 +65,22 @@ ask: $(INSTALLED)  ## Talk to a language model, or ask it once: make ask MODEL=s
 
 export: $(INSTALLED)  ## Export a language model as safetensors and GGUF, and check both: make export MODEL=sft@lora
 	@test -n "$(MODEL)" || { echo "error: say which model: make export MODEL=sft@lora" >&2; exit 1; }
-	@$(BIN)/python -m tools.export_model "$(MODEL)" $(ARGS)
+	@$(BIN)/python -m tools.export.language_model "$(MODEL)" $(ARGS)
 
 merge: $(INSTALLED)  ## Merge an adapter into its base, and say what that changed: make merge APPROACH=lora
 	@test -n "$(APPROACH)" || { echo "error: say which approach: make merge APPROACH=lora" >&2; exit 1; }
-	@$(BIN)/python -m tools.merge "$(APPROACH)"
+	@$(BIN)/python -m tools.export.merge "$(APPROACH)"
 
 onnx: $(INSTALLED)  ## Export a model to ONNX and check that it says the same: make onnx APPROACH=full
 	@test -n "$(APPROACH)" || { echo "error: say which approach: make onnx APPROACH=full" >&2; exit 1; }
-	@$(BIN)/python -m tools.export_onnx "$(APPROACH)"
+	@$(BIN)/python -m tools.export.onnx "$(APPROACH)"
 
 why: $(INSTALLED)  ## Follow one row from the raw file to the training set: make why ID=tweets:42
 	@test -n "$(ID)" || { echo "error: say which row: make why ID=tweets:42" >&2; exit 1; }
-	@$(BIN)/python -m tools.why "$(ID)"
+	@$(BIN)/python -m tools.changes.why "$(ID)"
 
 readme: $(INSTALLED)  ## Copy the results table of metrics/summary.json into README.md
-	@$(BIN)/python -m tools.results --write README.md
+	@$(BIN)/python -m tools.changes.readme_results --write README.md
 
 # Works before set-up too: it is there to say what is missing.
 doctor:  ## Say what this machine has, what is missing and how to get it
@@ -98,7 +99,7 @@ lock:  ## Pin every version anew in requirements.lock; ARGS=--upgrade takes the 
 
 clean:  ## Delete caches of the tools; data, models and the DVC cache stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
-	find stages tools tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find stages assay tools tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 setup: $(INSTALLED)  ## Only the set-up that every target does by itself: .venv, the locked packages, DVC
 	@echo "$(VENV) is ready"

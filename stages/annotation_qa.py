@@ -32,9 +32,9 @@ How to read the figures:
    and nothing of the habits of any one person; so do the figures in `annotators.parquet`. Each pair of slots has the
    same weight there, and most pairs have only those rows in common that more than 20 people rated: the mean kappa and
    its interval are mostly of these.
-6. CROWDLAB (`stages/lib/crowdlab.py`) weighs the ratings against a logistic regression on the frozen embeddings, that
-   is fitted on the majority labels of other folds; rows of a semantic group are in one fold. A row that no fold can
-   judge gets the shares of the labels instead.
+6. CROWDLAB (`assay/annotation/crowdlab.py`) weighs the ratings against a logistic regression on the frozen embeddings,
+   that is fitted on the majority labels of other folds; rows of a semantic group are in one fold. A row that no fold
+   can judge gets the shares of the labels instead.
 
 When the annotators agree less than the gate allows, everything is written first, so that there is something to look at,
 and then the stage fails. (DVC leaves the files of a failed stage, and takes them away when it runs the stage again.)
@@ -52,16 +52,16 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from stages.lib.agreement import krippendorff_alpha_interval, label_agreement, label_counts, number_sums
-from stages.lib.artifacts import output_folder, write_json, write_parquet
-from stages.lib.consensus import agreement_with_others, disputed_rows, majority, tied_rows, votes_of
-from stages.lib.crowdlab import CrowdOpinion, crowd_opinion
-from stages.lib.embedding_table import EMBEDDINGS, embeddings_of
-from stages.lib.errors import InputError, run_stage
-from stages.lib.item_bootstrap import Estimate, bootstrap_figures
-from stages.lib.pairwise_kappa import Pairs, annotator_pairs, mean_pairwise_kappas, pair_kappas, undefined_pairs
-from stages.lib.params import Params, load_params
-from stages.lib.randomness import derived_seed, generator
+from assay.annotation.agreement import krippendorff_alpha_interval, label_agreement, label_counts, number_sums
+from assay.annotation.consensus import agreement_with_others, disputed_rows, majority, tied_rows, votes_of
+from assay.annotation.crowdlab import CrowdOpinion, crowd_opinion
+from assay.annotation.pairwise_kappa import Pairs, annotator_pairs, mean_pairwise_kappas, pair_kappas, undefined_pairs
+from assay.core.errors import InputError, run_stage
+from assay.core.outputs import output_folder, write_json, write_parquet
+from assay.core.params import Params, load_params
+from assay.core.seeds import derived_seed, generator
+from assay.embeddings.table import EMBEDDINGS, embeddings_of
+from assay.statistics.bootstrap import Estimate, bootstrap_figures
 
 RECORDS = Path("data/semantic_duplicates/records.parquet")
 RATINGS = Path("data/clean/ratings.parquet")

@@ -38,19 +38,19 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
-from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, write_parquet, write_text
-from stages.lib.copy_checks import largest_cosines, place_of_label, placeholders_of, probed
-from stages.lib.device import Compute, Device, prepare_device
-from stages.lib.embedding_table import EMBEDDINGS, LAYERS, embeddings_of
-from stages.lib.encoder import EmbedParams, embedded_texts
-from stages.lib.errors import InputError, run_stage
-from stages.lib.near_duplicates import NearMatches, near_matches
-from stages.lib.params import Params, load_params
-from stages.lib.progress import quiet_libraries
-from stages.lib.randomness import derived_seed, keyed_uniform
-from stages.lib.recipe_copies import copies_of
-from stages.lib.recipes import Recipes, require_models
-from stages.lib.textattack_import import write_textattack_data
+from assay.augmentation.apply import copies_of
+from assay.augmentation.checks import largest_cosines, place_of_label, placeholders_of, probed
+from assay.augmentation.recipes import Recipes, require_models
+from assay.augmentation.textattack_import import write_textattack_data
+from assay.compute.device import Compute, Device, prepare_device
+from assay.core.errors import InputError, run_stage
+from assay.core.outputs import REMOVED_SCHEMA, output_folder, write_json, write_parquet, write_text
+from assay.core.params import Params, load_params
+from assay.core.progress import quiet_libraries
+from assay.core.seeds import derived_seed, keyed_uniform
+from assay.duplicates.near_duplicates import NearMatches, near_matches
+from assay.embeddings.encoder import EmbedParams, embedded_texts
+from assay.embeddings.table import EMBEDDINGS, LAYERS, embeddings_of
 
 TRAIN = Path("data/label_errors/train.parquet")
 HELD_OUT = (Path("data/split/validation.parquet"), Path("data/split/test.parquet"))

@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.stats import binomtest
 
-from stages.lib.artifacts import write_json
-from stages.lib.copy_checks import probed
-from stages.lib.device import Compute, prepare_device
-from stages.lib.embedding_table import LAYERS, embeddings_of
-from stages.lib.encoder import EmbedParams, embedded_texts
-from stages.lib.errors import run_stage
-from stages.lib.params import Params, load_params
-from stages.lib.progress import quiet_libraries
-from stages.lib.randomness import derived_seed, keyed_uniform
+from assay.augmentation.checks import probed
+from assay.compute.device import Compute, prepare_device
+from assay.core.errors import run_stage
+from assay.core.outputs import write_json
+from assay.core.params import Params, load_params
+from assay.core.progress import quiet_libraries
+from assay.core.seeds import derived_seed, keyed_uniform
+from assay.embeddings.encoder import EmbedParams, embedded_texts
+from assay.embeddings.table import LAYERS, embeddings_of
 
 AUGMENTED = Path("data/augmented/train.parquet")
 SPLIT = Path("data/split/train.parquet")

@@ -28,9 +28,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, write_parquet
-from stages.lib.boilerplate import BOILERPLATE_SCHEMA, frequent_lines
-from stages.lib.cleaning_rules import (
+from assay.cleaning.boilerplate import BOILERPLATE_SCHEMA, frequent_lines
+from assay.cleaning.column_checks import ColumnCheck, is_missing
+from assay.cleaning.row_cleaning import cleaned, prepared, slices, usable, write_cleaned
+from assay.cleaning.rule_chain import with_settings
+from assay.cleaning.rules import (
     BOILERPLATE,
     RULES,
     CleanParams,
@@ -40,15 +42,13 @@ from stages.lib.cleaning_rules import (
     chosen_rules,
     with_boilerplate,
 )
-from stages.lib.errors import InputError, run_stage
-from stages.lib.near_duplicates import near_duplicate_groups
-from stages.lib.params import load_params
-from stages.lib.planted_pii import plant, score
-from stages.lib.randomness import derived_seed, generator
-from stages.lib.record_checks import ColumnCheck, is_missing
-from stages.lib.row_batches import joined_parts, parts_of, row_batches, write_part
-from stages.lib.row_cleaning import cleaned, prepared, slices, usable, write_cleaned
-from stages.lib.rule_chain import with_settings
+from assay.core.errors import InputError, run_stage
+from assay.core.outputs import REMOVED_SCHEMA, output_folder, write_json, write_parquet
+from assay.core.params import load_params
+from assay.core.row_batches import joined_parts, parts_of, row_batches, write_part
+from assay.core.seeds import derived_seed, generator
+from assay.duplicates.near_duplicates import near_duplicate_groups
+from assay.personal_data.pii_benchmark import plant, score
 
 INPUT = Path("data/ingested")
 RECORDS = INPUT / "records.parquet"

@@ -15,13 +15,13 @@ from typing import Annotated, Any
 import polars as pl
 from pydantic import Field
 
-from stages.lib.artifacts import read_json, write_json
-from stages.lib.errors import InputError, run_stage
-from stages.lib.generation_scores import flat, for_each_task, task_differences
-from stages.lib.item_bootstrap import Floats, bootstrap_figures
-from stages.lib.params import Params, load_params
-from stages.lib.people_preferences import Preference, read_preferences
-from stages.lib.randomness import generator
+from assay.core.errors import InputError, run_stage
+from assay.core.outputs import read_json, write_json
+from assay.core.params import Params, load_params
+from assay.core.seeds import generator
+from assay.generation_metrics.tasks import flat, for_each_task, task_differences
+from assay.human_review.preference_judgements import Preference, read_preferences
+from assay.statistics.bootstrap import Floats, bootstrap_figures
 
 ANSWERS = Path("data/generations")
 SCORES = Path("metrics/evaluate_generation")

@@ -31,9 +31,11 @@ from typing import Any
 import polars as pl
 from pydantic import Field
 
-from stages.lib.added_lines import refuse
-from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, write_parquet
-from stages.lib.corrections import (
+from assay.core.errors import InputError, run_stage
+from assay.core.outputs import REMOVED_SCHEMA, output_folder, write_json, write_parquet
+from assay.core.params import Params, load_params
+from assay.human_review.append_only_csv import refuse
+from assay.human_review.corrections import (
     LABEL_FIELDS,
     Correction,
     Decisions,
@@ -44,8 +46,6 @@ from stages.lib.corrections import (
     read_corrections,
     settle,
 )
-from stages.lib.errors import InputError, run_stage
-from stages.lib.params import Params, load_params
 
 RECORDS = Path("data/clean/records.parquet")
 REMOVED_BY_CLEAN = Path("data/clean/removed.parquet")

@@ -25,20 +25,20 @@ from numpy.typing import NDArray
 from pydantic import Field
 from transformers import PreTrainedTokenizerBase
 
-from stages.lib.artifacts import output_folder, write_json, write_text
-from stages.lib.batches import sorted_batches
-from stages.lib.causal_lm import CausalLM, answer_log_probabilities, load_causal_lm, save_causal_lm
-from stages.lib.chat import ANSWERING, TokenisedChat, tokenised_chats
-from stages.lib.cost import folder_mib, peak_memory_mib
-from stages.lib.device import Compute, Device, prepare_device
-from stages.lib.errors import InputError, run_stage
-from stages.lib.item_bootstrap import Floats, bootstrap_figures
-from stages.lib.left_out import leave_out, why_left_out
-from stages.lib.params import Params, load_params
-from stages.lib.policy import forget_trl_reference, require_finite_losses
-from stages.lib.progress import progress, quiet_libraries
-from stages.lib.randomness import derived_seed, generator, keyed_uniform
-from stages.lib.shared_prompts import share_prompts
+from assay.compute.cost import folder_mib, peak_memory_mib
+from assay.compute.device import Compute, Device, prepare_device
+from assay.compute.token_batches import sorted_batches
+from assay.core.errors import InputError, run_stage
+from assay.core.outputs import output_folder, write_json, write_text
+from assay.core.params import Params, load_params
+from assay.core.progress import progress, quiet_libraries
+from assay.core.seeds import derived_seed, generator, keyed_uniform
+from assay.core.skipped import leave_out, why_left_out
+from assay.language_models.chat_template import ANSWERING, TokenisedChat, tokenised_chats
+from assay.language_models.checkpoint import CausalLM, answer_log_probabilities, load_causal_lm, save_causal_lm
+from assay.language_models.cpu_prefix_sharing import share_prompts
+from assay.reinforcement.policy import forget_trl_reference, require_finite_losses
+from assay.statistics.bootstrap import Floats, bootstrap_figures
 
 TRAIN = Path("data/preferences/train.parquet")
 HELD_OUT = Path("data/preferences/held_out.parquet")
@@ -253,8 +253,8 @@ def trained(
     from datasets import Dataset, disable_progress_bars
     from trl import DPOConfig, DPOTrainer
 
-    from stages.lib.answer_head import score_answers_alone
-    from stages.lib.trainer_runs import (
+    from assay.language_models.cpu_lm_head import score_answers_alone
+    from assay.language_models.trl_trainer import (
         StepLines,
         library_warnings_off,
         step_table,

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import polars as pl
 
-from stages.lib.artifacts import output_folder, write_json, write_parquet
-from stages.lib.device import Compute, prepare_device
-from stages.lib.encoder import EmbedParams, embedded_texts
-from stages.lib.errors import run_stage
-from stages.lib.params import load_params
-from stages.lib.progress import quiet_libraries
+from assay.compute.device import Compute, prepare_device
+from assay.core.errors import run_stage
+from assay.core.outputs import output_folder, write_json, write_parquet
+from assay.core.params import load_params
+from assay.core.progress import quiet_libraries
+from assay.embeddings.encoder import EmbedParams, embedded_texts
 
 RECORDS = Path("data/clean/records.parquet")
 OUTPUT = Path("data/embeddings")

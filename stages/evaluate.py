@@ -21,16 +21,16 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
-from stages.lib.artifacts import output_folder, write_json, write_parquet, write_text
-from stages.lib.device import Compute, prepare_device
-from stages.lib.errors import run_stage
-from stages.lib.left_out import leave_out, why_left_out
-from stages.lib.params import Params, load_params
-from stages.lib.predictions import Predicted, predict, seed_folders
-from stages.lib.progress import quiet_libraries
-from stages.lib.randomness import generator
-from stages.lib.statistics import bootstrap_scores, class_scores, weighted_scores
-from stages.lib.target_labels import read_test_rows, target_numbers
+from assay.classifiers.predict import Predicted, predict, seed_folders
+from assay.compute.device import Compute, prepare_device
+from assay.core.errors import run_stage
+from assay.core.outputs import output_folder, write_json, write_parquet, write_text
+from assay.core.params import Params, load_params
+from assay.core.progress import quiet_libraries
+from assay.core.seeds import generator
+from assay.core.skipped import leave_out, why_left_out
+from assay.splitting.target_labels import read_test_rows, target_numbers
+from assay.statistics.classification import bootstrap_scores, class_scores, weighted_scores
 
 MODELS = Path("models/finetuned")
 OUTPUT = Path("data/predictions")

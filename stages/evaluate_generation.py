@@ -6,7 +6,7 @@ and `metrics/evaluate_generation/<model>.json`. It is the only stage of the gene
 
 1. All models get the same rows: of each task as many as the params say, drawn by key.
 2. Perplexity is that of the reference answers; all else is of the model's own, generated as section `decoding` says.
-3. What is a refusal, and when an answer uses its passages, is defined in `stages/lib/answer_scores.py`.
+3. What is a refusal, and when an answer uses its passages, is defined in `assay/generation_metrics/answers.py`.
 4. Forgetting is seen on text that has nothing to do with the task, glosses of WordNet: a fine-tuned model that finds
    them less likely than the base does has paid for what it learnt.
 5. Every score has a 95% bootstrap interval over rows, on the same resampled rows for every model.
@@ -23,23 +23,23 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from stages.lib.answer_scores import chrf, cosines, is_refusal, repetition, rouge_l, same_label, uses_context
-from stages.lib.answers_and_likelihood import answers_and_likelihood
-from stages.lib.artifacts import output_folder, write_json, write_parquet
-from stages.lib.causal_lm import CausalLM, Decoding, answer_likelihood, load_causal_lm
-from stages.lib.chat import IGNORED, TokenisedChat
-from stages.lib.cost import peak_memory_mib
-from stages.lib.device import Compute, Device, prepare_device
-from stages.lib.encoder import EmbedParams, embedded_texts
-from stages.lib.errors import InputError, run_stage
-from stages.lib.generation_scores import flat, for_each_task, perplexity, task_scores
-from stages.lib.item_bootstrap import Floats, bootstrap_figures
-from stages.lib.left_out import leave_out, why_left_out
-from stages.lib.params import Params, load_params
-from stages.lib.progress import quiet_libraries
-from stages.lib.randomness import derived_seed, generator, keyed_uniform
-from stages.lib.reward_model import load_reward_model, rewards
-from stages.lib.token_generation import adapter_in_weights
+from assay.compute.cost import peak_memory_mib
+from assay.compute.device import Compute, Device, prepare_device
+from assay.core.errors import InputError, run_stage
+from assay.core.outputs import output_folder, write_json, write_parquet
+from assay.core.params import Params, load_params
+from assay.core.progress import quiet_libraries
+from assay.core.seeds import derived_seed, generator, keyed_uniform
+from assay.core.skipped import leave_out, why_left_out
+from assay.embeddings.encoder import EmbedParams, embedded_texts
+from assay.generation_metrics.answers import chrf, cosines, is_refusal, repetition, rouge_l, same_label, uses_context
+from assay.generation_metrics.tasks import flat, for_each_task, perplexity, task_scores
+from assay.language_models.chat_template import IGNORED, TokenisedChat
+from assay.language_models.checkpoint import CausalLM, Decoding, answer_likelihood, load_causal_lm
+from assay.language_models.cpu_generation import adapter_in_weights
+from assay.language_models.cpu_scoring import answers_and_likelihood
+from assay.reward.model import load_reward_model, rewards
+from assay.statistics.bootstrap import Floats, bootstrap_figures
 
 TEST = Path("data/instruct/test.parquet")
 REWARD_MODEL = Path("models/reward")

@@ -39,10 +39,10 @@ from unearth import Link, PackageFinder
 from unearth.auth import MultiDomainBasicAuth
 from unearth.fetchers import Fetcher, PyPIClient
 
-from stages.lib.archives import strip_carriage_returns, unpack
-from stages.lib.artifacts import file_sha256, output_folder, write_json
-from stages.lib.errors import InputError, run_stage
-from stages.lib.params import Params, load_params
+from assay.core.errors import InputError, run_stage
+from assay.core.outputs import file_sha256, output_folder, write_json
+from assay.core.params import Params, load_params
+from assay.sources.archives import strip_carriage_returns, unpack
 
 CACHE = Path(".cache/fetch")
 MIB = 1 << 20
@@ -401,7 +401,7 @@ def main() -> None:
             strip_carriage_returns(folder)
         elif asset.convert == "gguf_to_safetensors":
             # Imported here: transformers takes seconds, and most assets do without.
-            from stages.lib.gguf_model import gguf_to_safetensors
+            from assay.sources.gguf_import import gguf_to_safetensors
 
             print(f"fetch {name}: turning GGUF into safetensors", file=sys.stderr)
             gguf_to_safetensors(folder)

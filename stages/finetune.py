@@ -47,22 +47,22 @@ from sklearn.pipeline import Pipeline
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.lib import baselines
-from stages.lib.adapters import head_of
-from stages.lib.approaches import Approach, FineTuned, LinearProbe, Majority, Qlora, Tfidf, adapted
-from stages.lib.artifacts import file_sha256, folder_sha256, output_folder, write_json, write_text
-from stages.lib.batches import TokenRows, tokenise
-from stages.lib.classifier import new_classifier, predict_logits, save_classifier
-from stages.lib.cost import folder_mib, peak_memory_mib
-from stages.lib.device import Compute, Device, prepare_device
-from stages.lib.errors import InputError, run_stage
-from stages.lib.four_bits import why_no_4_bit
-from stages.lib.left_out import leave_out
-from stages.lib.params import load_params
-from stages.lib.predictions import SEEDS_FILE
-from stages.lib.progress import quiet_libraries
-from stages.lib.randomness import derived_seed, generator
-from stages.lib.training import Checkpoint, History, Step, train, validation_scores
+from assay.classifiers import baselines
+from assay.classifiers.checkpoint import new_classifier, predict_logits, save_classifier
+from assay.classifiers.predict import SEEDS_FILE
+from assay.classifiers.training_loop import Checkpoint, History, Step, train, validation_scores
+from assay.compute.cost import folder_mib, peak_memory_mib
+from assay.compute.device import Compute, Device, prepare_device
+from assay.compute.token_batches import TokenRows, tokenise
+from assay.core.errors import InputError, run_stage
+from assay.core.outputs import file_sha256, folder_sha256, output_folder, write_json, write_text
+from assay.core.params import load_params
+from assay.core.progress import quiet_libraries
+from assay.core.seeds import derived_seed, generator
+from assay.core.skipped import leave_out
+from assay.fine_tuning.adapters import head_of
+from assay.fine_tuning.params import Approach, FineTuned, LinearProbe, Majority, Qlora, Tfidf, adapted
+from assay.fine_tuning.quantization import why_no_4_bit
 
 if TYPE_CHECKING:
     import peft

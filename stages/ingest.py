@@ -36,12 +36,12 @@ from typing import Annotated
 import polars as pl
 from pydantic import Field, field_validator, model_validator
 
-from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, write_parquet
-from stages.lib.errors import InputError, run_stage
-from stages.lib.params import Params, load_params
-from stages.lib.randomness import keyed_uniform
-from stages.lib.source_files import ColumnName, Provenance, check_ids, content_ids, origins, unreadable_rows
-from stages.lib.tables import Table, TableFormat, column, read_table
+from assay.core.errors import InputError, run_stage
+from assay.core.outputs import REMOVED_SCHEMA, output_folder, write_json, write_parquet
+from assay.core.params import Params, load_params
+from assay.core.seeds import keyed_uniform
+from assay.sources.provenance import ColumnName, Provenance, check_ids, content_ids, origins, unreadable_rows
+from assay.sources.table_files import Table, TableFormat, column, read_table
 
 PROVENANCE = ("source_url", "licence", "retrieved", "source_sha256", "authenticity")
 RECORDS_SCHEMA = pl.Schema(

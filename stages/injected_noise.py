@@ -23,17 +23,17 @@ from numpy.typing import NDArray
 from pydantic import Field
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from stages.lib.artifacts import output_folder, write_json, write_parquet, write_text
-from stages.lib.detector_grades import grades, precision_recall_points
-from stages.lib.device import Compute, prepare_device
-from stages.lib.embedding_table import LAYERS, embeddings_of
-from stages.lib.errors import run_stage
-from stages.lib.label_error_detector import Detector, Rows, detect, numbered
-from stages.lib.label_noise import class_dependent_noise, confusable_noise, instance_dependent_noise, uniform_noise
-from stages.lib.out_of_fold import grouped_folds, out_of_fold_probabilities, words_model
-from stages.lib.params import Params, load_params
-from stages.lib.progress import progress, quiet_libraries
-from stages.lib.randomness import derived_seed, generator
+from assay.compute.device import Compute, prepare_device
+from assay.core.errors import run_stage
+from assay.core.outputs import output_folder, write_json, write_parquet, write_text
+from assay.core.params import Params, load_params
+from assay.core.progress import progress, quiet_libraries
+from assay.core.seeds import derived_seed, generator
+from assay.embeddings.table import LAYERS, embeddings_of
+from assay.label_errors.detector import Detector, Rows, detect, numbered
+from assay.label_errors.noise import class_dependent_noise, confusable_noise, instance_dependent_noise, uniform_noise
+from assay.probes import grouped_folds, out_of_fold_probabilities, words_model
+from assay.statistics.detection import grades, precision_recall_points
 
 TRAIN = Path("data/split/train.parquet")
 OUTPUT = Path("data/injected_noise")

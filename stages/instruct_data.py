@@ -6,8 +6,8 @@ Reads the files named in `instruct_data.sources`, below `instruct_data.path`, an
 classification track; writes `data/instruct/{train,validation,test}.parquet` (`CHAT_SCHEMA`), and beside them
 `removed.parquet` and `changed.parquet` (which says in `field` what changed).
 
-1. **Records** of four formats become chats (`stages/lib/chat_formats.py`). One that cannot be used is removed with the
-   reason; more than `max_reject_fraction` of a file's stop the stage.
+1. **Records** of four formats become chats (`assay/instruction_data/formats.py`). One that cannot be used is removed
+   with the reason; more than `max_reject_fraction` of a file's stop the stage.
 2. **Cleaning** is that of section `clean`: its rules in its order, on every message and context by itself, then its
    limits. Placeholders such as `<EMAIL>` stay in questions and answers.
 3. **Groups**: the same chat twice is an `exact_duplicate`. Chats are in one group, and so in one split, when question
@@ -41,26 +41,26 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, write_parquet
-from stages.lib.chat import require_chat_template
-from stages.lib.chat_cleaning import cleaned_chats
-from stages.lib.chat_formats import FIXES, ColumnsLayout, Layout, read_chats
-from stages.lib.chat_table import PROVENANCE, Filtered, chat_lengths, removed_rows, within_length
-from stages.lib.chats_with_passages import ContextParams, shown_chats, with_given_context
-from stages.lib.cleaning_rules import CleanParams, NearDuplicateParams
-from stages.lib.device import Compute, Device, prepare_device
-from stages.lib.encoder import EmbedParams, embedded_texts
-from stages.lib.errors import InputError, run_stage
-from stages.lib.label_chats import LabelTaskParams, label_chats
-from stages.lib.near_duplicates import near_duplicate_groups, normalised
-from stages.lib.params import Params, load_params
-from stages.lib.progress import quiet_libraries
-from stages.lib.semantic_groups import semantic_groups
-from stages.lib.shown_passages import TextVectors
-from stages.lib.source_files import Provenance, check_ids, content_ids, origins, unreadable_rows
-from stages.lib.split_assignment import SPLITS, SplitParams, assign, rare_label_rows, refuse_rare_labels, strata
-from stages.lib.tables import TableFormat, read_table
-from stages.lib.target_labels import read_test_rows, target_numbers
+from assay.cleaning.rules import CleanParams, NearDuplicateParams
+from assay.compute.device import Compute, Device, prepare_device
+from assay.core.errors import InputError, run_stage
+from assay.core.outputs import REMOVED_SCHEMA, output_folder, write_json, write_parquet
+from assay.core.params import Params, load_params
+from assay.core.progress import quiet_libraries
+from assay.duplicates.near_duplicates import near_duplicate_groups, normalised
+from assay.duplicates.semantic_groups import semantic_groups
+from assay.embeddings.encoder import EmbedParams, embedded_texts
+from assay.instruction_data.cleaning import cleaned_chats
+from assay.instruction_data.context import ContextParams, shown_chats, with_given_context
+from assay.instruction_data.distractors import TextVectors
+from assay.instruction_data.formats import FIXES, ColumnsLayout, Layout, read_chats
+from assay.instruction_data.label_task import LabelTaskParams, label_chats
+from assay.instruction_data.table import PROVENANCE, Filtered, chat_lengths, removed_rows, within_length
+from assay.language_models.chat_template import require_chat_template
+from assay.sources.provenance import Provenance, check_ids, content_ids, origins, unreadable_rows
+from assay.sources.table_files import TableFormat, read_table
+from assay.splitting.assignment import SPLITS, SplitParams, assign, rare_label_rows, refuse_rare_labels, strata
+from assay.splitting.target_labels import read_test_rows, target_numbers
 
 OUTPUT = Path("data/instruct")
 METRICS = Path("metrics/instruct_data.json")

@@ -23,13 +23,13 @@ from pydantic import Field
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from stages.lib.artifacts import write_json
-from stages.lib.embedding_table import EMBEDDINGS, embeddings_of
-from stages.lib.errors import run_stage
-from stages.lib.params import Params, load_params
-from stages.lib.progress import progress
-from stages.lib.randomness import generator
-from stages.lib.statistics import weighted_scores
+from assay.core.errors import run_stage
+from assay.core.outputs import write_json
+from assay.core.params import Params, load_params
+from assay.core.progress import progress
+from assay.core.seeds import generator
+from assay.embeddings.table import EMBEDDINGS, embeddings_of
+from assay.statistics.classification import weighted_scores
 
 SPLIT = Path("data/split")
 UNCORRECTED = Path("data/clean/records.parquet")

@@ -41,15 +41,15 @@ from pydantic import Field
 from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, write_parquet, write_text
-from stages.lib.data_issues import data_issues
-from stages.lib.detector_grades import grades, precision_recall_points
-from stages.lib.device import Compute, prepare_device
-from stages.lib.embedding_table import EMBEDDINGS, LAYERS, embeddings_of
-from stages.lib.errors import InputError, run_stage
-from stages.lib.label_error_detector import Detection, Detector, Rows, detect, numbered
-from stages.lib.params import load_params
-from stages.lib.progress import quiet_libraries
+from assay.compute.device import Compute, prepare_device
+from assay.core.errors import InputError, run_stage
+from assay.core.outputs import REMOVED_SCHEMA, output_folder, write_json, write_parquet, write_text
+from assay.core.params import load_params
+from assay.core.progress import quiet_libraries
+from assay.embeddings.table import EMBEDDINGS, LAYERS, embeddings_of
+from assay.label_errors.data_issues import data_issues
+from assay.label_errors.detector import Detection, Detector, Rows, detect, numbered
+from assay.statistics.detection import grades, precision_recall_points
 
 TRAIN = Path("data/split/train.parquet")
 OUTPUT = Path("data/label_errors")

@@ -2,8 +2,9 @@
 
 Nothing starts unless the reward model is right on enough held-out pairs (`min_reward_accuracy`). The policy starts as
 the model of `sft` that `init` names, is kept close to it by a price on the divergence (Ziegler et al. 2019), and stays
-of its kind: an adapter is trained further, a whole model whole. The equations are in `stages/lib/ppo_equations.py`, the
-loop and its deviations from the papers in `stages/lib/ppo_training.py`.
+of its kind: an adapter is trained further, a whole model whole. The equations are in
+`assay/reinforcement/ppo_equations.py`, the loop and its deviations from the papers in
+`assay/reinforcement/ppo_loop.py`.
 
 Prompts are chats of the train split that ask for an answer (`answer`, `unanswerable`). On prompts of the validation
 split, the same before and after, it is measured what training was worth: mean reward with a paired interval,
@@ -21,15 +22,17 @@ from pathlib import Path
 import polars as pl
 from pydantic import Field
 
-from stages.lib.artifacts import output_folder, write_json, write_text
-from stages.lib.causal_lm import save_causal_lm
-from stages.lib.cost import folder_mib, peak_memory_mib
-from stages.lib.device import Compute, prepare_device
-from stages.lib.errors import run_stage
-from stages.lib.left_out import leave_out, why_left_out
-from stages.lib.params import Params, load_params
-from stages.lib.policy import load_policy, load_value_head, save_value_head
-from stages.lib.policy_scores import (
+from assay.compute.cost import folder_mib, peak_memory_mib
+from assay.compute.device import Compute, prepare_device
+from assay.core.errors import run_stage
+from assay.core.outputs import output_folder, write_json, write_text
+from assay.core.params import Params, load_params
+from assay.core.progress import quiet_libraries
+from assay.core.seeds import derived_seed, generator
+from assay.core.skipped import leave_out, why_left_out
+from assay.language_models.checkpoint import save_causal_lm
+from assay.language_models.trl_trainer import library_warnings_off
+from assay.reinforcement.held_out import (
     HeldOutScores,
     compared,
     held_out_scores,
@@ -37,10 +40,8 @@ from stages.lib.policy_scores import (
     require_reward_accuracy,
     reward_function,
 )
-from stages.lib.ppo_training import PpoStep, train_ppo
-from stages.lib.progress import quiet_libraries
-from stages.lib.randomness import derived_seed, generator
-from stages.lib.trainer_runs import library_warnings_off
+from assay.reinforcement.policy import load_policy, load_value_head, save_value_head
+from assay.reinforcement.ppo_loop import PpoStep, train_ppo
 
 TRAIN = Path("data/instruct/train.parquet")
 HELD_OUT = Path("data/instruct/validation.parquet")

@@ -7,7 +7,7 @@ Where the pairs come from is kept, as `pair_source`:
   those, and for one that can, the true answer against a refusal; for a label, the right one against a wrong one;
 - `base_answer`: the true answer, or the refusal, against what the base model says by itself;
 - `altered_answer`: the true answer against itself with a number, a date or a negation changed
-  (`stages/lib/altered_answers.py`).
+  (`assay/preference_data/altered_answers.py`).
 
 Train prompts make `train.parquet`, validation prompts `held_out.parquet`. A judgement on a test prompt is a figure of
 the test alone (`evaluate_generation`): it is rejected here, so that no model ever learns from it. A made answer comes
@@ -35,16 +35,16 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from stages.lib.altered_answers import altered_answer
-from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, write_parquet
-from stages.lib.causal_lm import Decoding, generated, load_causal_lm
-from stages.lib.chat import ANSWERING, MESSAGES, tokenised_chats
-from stages.lib.device import Compute, Device, prepare_device
-from stages.lib.errors import InputError, run_stage
-from stages.lib.params import Params, load_params
-from stages.lib.people_preferences import Preference, read_preferences
-from stages.lib.progress import quiet_libraries
-from stages.lib.randomness import derived_seed, generator, keyed_uniform
+from assay.compute.device import Compute, Device, prepare_device
+from assay.core.errors import InputError, run_stage
+from assay.core.outputs import REMOVED_SCHEMA, output_folder, write_json, write_parquet
+from assay.core.params import Params, load_params
+from assay.core.progress import quiet_libraries
+from assay.core.seeds import derived_seed, generator, keyed_uniform
+from assay.human_review.preference_judgements import Preference, read_preferences
+from assay.language_models.chat_template import ANSWERING, MESSAGES, tokenised_chats
+from assay.language_models.checkpoint import Decoding, generated, load_causal_lm
+from assay.preference_data.altered_answers import altered_answer
 
 INSTRUCT = Path("data/instruct")
 OUTPUT = Path("data/preferences")

@@ -37,9 +37,12 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from stages.lib.artifacts import output_folder, write_json, write_parquet
-from stages.lib.device import Compute, prepare_device
-from stages.lib.diversity import (
+from assay.compute.device import Compute, prepare_device
+from assay.core.errors import run_stage
+from assay.core.outputs import output_folder, write_json, write_parquet
+from assay.core.params import Params, load_params
+from assay.core.seeds import keyed_uniform
+from assay.corpus_statistics import (
     Spread,
     cosine,
     low_outliers,
@@ -49,12 +52,9 @@ from stages.lib.diversity import (
     vocabulary,
     words_of,
 )
-from stages.lib.embedding_table import EMBEDDINGS, embeddings_of
-from stages.lib.errors import run_stage
-from stages.lib.language import UNDETERMINED, detected
-from stages.lib.params import Params, load_params
-from stages.lib.randomness import keyed_uniform
-from stages.lib.token_lengths import token_counts
+from assay.embeddings.table import EMBEDDINGS, embeddings_of
+from assay.text.language import UNDETERMINED, detected
+from assay.text.token_lengths import token_counts
 
 SOURCES = Path("data/ingested/sources.parquet")
 RECORDS = Path("data/corrected/records.parquet")

@@ -8,7 +8,7 @@ writes `metrics/summary.json` (every approach and baseline with its scores and c
 
 1. Approaches are ranked by macro-F1 on the test split. That two 95% intervals overlap, or do not, is said and no more:
    it is no test of the difference, since all approaches are scored on the same rows.
-2. What may be shown of a text is decided in `stages/lib/report_examples.py`.
+2. What may be shown of a text is decided in `assay/report/examples.py`.
 """
 
 import importlib.metadata
@@ -23,13 +23,13 @@ import polars as pl
 from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, Field
 
-from stages.lib.artifacts import read_json, write_json, write_text
-from stages.lib.errors import InputError, run_stage
-from stages.lib.params import Params, load_params
-from stages.lib.report_copies import attack_examples, attack_names, changes, copy_examples, recipe_copies
-from stages.lib.report_examples import cut, examples_by_rule, visible, without_redacted
-from stages.lib.report_generation import DIFFERENCES, read_generation
-from stages.lib.report_plots import (
+from assay.core.errors import InputError, run_stage
+from assay.core.outputs import read_json, write_json, write_text
+from assay.core.params import Params, load_params
+from assay.report.augmentation import attack_examples, attack_names, changes, copy_examples, recipe_copies
+from assay.report.examples import cut, examples_by_rule, visible, without_redacted
+from assay.report.language_models import DIFFERENCES, read_generation
+from assay.report.plots import (
     Flow,
     Interval,
     Point,
@@ -47,7 +47,7 @@ from stages.lib.report_plots import (
 METRICS = Path("metrics")
 SUMMARY = METRICS / "summary.json"
 REPORT = Path("report/index.html")
-TEMPLATE = Path(__file__).parent / "lib" / "report_template.html"
+TEMPLATE = Path(__file__).parents[1] / "assay/report/template.html"
 CLEAN = Path("data/clean")
 LABEL_ERRORS = Path("data/label_errors")
 DISAGREEMENT = Path("data/annotation_qa/disagreement.parquet")

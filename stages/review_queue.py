@@ -30,14 +30,14 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
-from stages.lib.artifacts import output_folder, write_json
-from stages.lib.device import Compute, prepare_device
-from stages.lib.embedding_table import EMBEDDINGS, embeddings_of
-from stages.lib.errors import InputError, run_stage
-from stages.lib.left_out import why_left_out
-from stages.lib.params import Params, load_params
-from stages.lib.predictions import predict
-from stages.lib.progress import quiet_libraries
+from assay.classifiers.predict import predict
+from assay.compute.device import Compute, prepare_device
+from assay.core.errors import InputError, run_stage
+from assay.core.outputs import output_folder, write_json
+from assay.core.params import Params, load_params
+from assay.core.progress import quiet_libraries
+from assay.core.skipped import why_left_out
+from assay.embeddings.table import EMBEDDINGS, embeddings_of
 
 SPLITS = {name: Path(f"data/split/{name}.parquet") for name in ("train", "validation")}
 SCORES = Path("data/label_errors/scores.parquet")

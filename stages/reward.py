@@ -3,7 +3,7 @@
 The model gives the answer of a chat one number; the loss of a pair is -log sigmoid(r(chosen) - r(rejected)), the
 likelihood of Bradley & Terry (1952) as Ouyang et al. (2022) use it, equation 1. The trainer is TRL's; ours are the
 order of the pairs (each source by its weight, pairs of like length together) and what is measured: accuracy by source,
-calibration and length bias (`stages/lib/pair_scores.py`).
+calibration and length bias (`assay/reward/evaluation.py`).
 
 Reads: data/preferences/{train,held_out}.parquet, the base model
 Writes: models/reward/, metrics/reward.json, metrics/plots/reward/{calibration,steps}.csv
@@ -27,16 +27,16 @@ from numpy.typing import NDArray
 from pydantic import Field
 from transformers import PreTrainedTokenizerBase
 
-from stages.lib.artifacts import file_sha256, folder_sha256, output_folder, write_json, write_text
-from stages.lib.batches import shuffled_batches
-from stages.lib.cost import folder_mib, peak_memory_mib
-from stages.lib.device import Compute, Device, prepare_device
-from stages.lib.errors import InputError, run_stage
-from stages.lib.pair_scores import held_out_metrics, scored_pairs, with_side
-from stages.lib.params import Params, load_params
-from stages.lib.progress import quiet_libraries
-from stages.lib.randomness import derived_seed, generator
-from stages.lib.reward_model import RewardModel, chat_ids, new_reward_model, save_reward_model
+from assay.compute.cost import folder_mib, peak_memory_mib
+from assay.compute.device import Compute, Device, prepare_device
+from assay.compute.token_batches import shuffled_batches
+from assay.core.errors import InputError, run_stage
+from assay.core.outputs import file_sha256, folder_sha256, output_folder, write_json, write_text
+from assay.core.params import Params, load_params
+from assay.core.progress import quiet_libraries
+from assay.core.seeds import derived_seed, generator
+from assay.reward.evaluation import held_out_metrics, scored_pairs, with_side
+from assay.reward.model import RewardModel, chat_ids, new_reward_model, save_reward_model
 
 TRAIN = Path("data/preferences/train.parquet")
 HELD_OUT = Path("data/preferences/held_out.parquet")
@@ -220,8 +220,8 @@ def fit(
     from datasets import Dataset
     from trl import RewardConfig, RewardTrainer
 
-    from stages.lib.shared_prompts import share_prompts
-    from stages.lib.trainer_runs import (
+    from assay.language_models.cpu_prefix_sharing import share_prompts
+    from assay.language_models.trl_trainer import (
         StepLines,
         library_warnings_off,
         step_table,

@@ -19,15 +19,17 @@ from typing import Any
 import polars as pl
 from pydantic import Field, model_validator
 
-from stages.lib.artifacts import output_folder, write_json, write_text
-from stages.lib.causal_lm import save_causal_lm
-from stages.lib.cost import folder_mib, peak_memory_mib
-from stages.lib.device import Compute, Device, prepare_device
-from stages.lib.errors import run_stage
-from stages.lib.left_out import leave_out, why_left_out
-from stages.lib.params import Params, load_params
-from stages.lib.policy import Policy, forget_trl_reference, load_policy, require_finite_losses
-from stages.lib.policy_scores import (
+from assay.compute.cost import folder_mib, peak_memory_mib
+from assay.compute.device import Compute, Device, prepare_device
+from assay.core.errors import run_stage
+from assay.core.outputs import output_folder, write_json, write_text
+from assay.core.params import Params, load_params
+from assay.core.progress import quiet_libraries
+from assay.core.seeds import derived_seed, generator
+from assay.core.skipped import leave_out, why_left_out
+from assay.language_models.checkpoint import save_causal_lm
+from assay.language_models.cpu_generation import end_tokens
+from assay.reinforcement.held_out import (
     HeldOutScores,
     Prompts,
     compared,
@@ -36,10 +38,8 @@ from stages.lib.policy_scores import (
     require_reward_accuracy,
     reward_function,
 )
-from stages.lib.ppo_training import Score
-from stages.lib.progress import quiet_libraries
-from stages.lib.randomness import derived_seed, generator
-from stages.lib.token_generation import end_tokens
+from assay.reinforcement.policy import Policy, forget_trl_reference, load_policy, require_finite_losses
+from assay.reinforcement.ppo_loop import Score
 
 TRAIN = Path("data/instruct/train.parquet")
 HELD_OUT = Path("data/instruct/validation.parquet")
@@ -143,8 +143,8 @@ def trained(
     from datasets import Dataset
     from trl import RLOOConfig, RLOOTrainer
 
-    from stages.lib.answer_head import score_answers_alone
-    from stages.lib.trainer_runs import (
+    from assay.language_models.cpu_lm_head import score_answers_alone
+    from assay.language_models.trl_trainer import (
         StepLines,
         library_warnings_off,
         step_table,

@@ -31,20 +31,20 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.stats import binomtest
 
-from stages.lib.artifacts import output_folder, write_json, write_parquet
-from stages.lib.device import Compute, Device, prepare_device
-from stages.lib.errors import InputError, run_stage
-from stages.lib.item_bootstrap import bootstrap_figures
-from stages.lib.left_out import leave_out, why_left_out
-from stages.lib.params import Params, load_params
-from stages.lib.predictions import SEEDS_FILE, Predictor, load_predictor
-from stages.lib.progress import progress, quiet_libraries
-from stages.lib.randomness import derived_seed, generator, keyed_uniform
-from stages.lib.recipe_copies import copies_of
-from stages.lib.recipes import AnyRecipe, Recipes, require_models
-from stages.lib.statistics import weighted_scores
-from stages.lib.target_labels import read_test_rows, target_numbers
-from stages.lib.textattack_import import import_textattack, readable_wordnet, write_textattack_data
+from assay.augmentation.apply import copies_of
+from assay.augmentation.recipes import AnyRecipe, Recipes, require_models
+from assay.augmentation.textattack_import import import_textattack, readable_wordnet, write_textattack_data
+from assay.classifiers.predict import SEEDS_FILE, Predictor, load_predictor
+from assay.compute.device import Compute, Device, prepare_device
+from assay.core.errors import InputError, run_stage
+from assay.core.outputs import output_folder, write_json, write_parquet
+from assay.core.params import Params, load_params
+from assay.core.progress import progress, quiet_libraries
+from assay.core.seeds import derived_seed, generator, keyed_uniform
+from assay.core.skipped import leave_out, why_left_out
+from assay.splitting.target_labels import read_test_rows, target_numbers
+from assay.statistics.bootstrap import bootstrap_figures
+from assay.statistics.classification import weighted_scores
 
 MODELS = Path("models/finetuned")
 OUTPUT = Path("data/robustness")
@@ -159,7 +159,7 @@ def attacked_rows(
     """
     import_textattack(scratch)
     # Its classes are TextAttack's, which can be imported from here on.
-    from stages.lib.attacks import attacked_text, attacks_on
+    from assay.augmentation.attacks import attacked_text, attacks_on
 
     attacks = attacks_on(
         lambda texts: predictor(texts, params.batch_size, None),

@@ -34,12 +34,12 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, write_parquet
-from stages.lib.device import Compute, prepare_device
-from stages.lib.embedding_table import EMBEDDINGS, embeddings_of
-from stages.lib.errors import run_stage
-from stages.lib.params import Params, load_params
-from stages.lib.semantic_groups import SemanticGroups, semantic_groups
+from assay.compute.device import Compute, prepare_device
+from assay.core.errors import run_stage
+from assay.core.outputs import REMOVED_SCHEMA, output_folder, write_json, write_parquet
+from assay.core.params import Params, load_params
+from assay.duplicates.semantic_groups import SemanticGroups, semantic_groups
+from assay.embeddings.table import EMBEDDINGS, embeddings_of
 
 RECORDS = Path("data/corrected/records.parquet")
 OUTPUT = Path("data/semantic_duplicates")

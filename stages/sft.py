@@ -36,7 +36,15 @@ import polars as pl
 import torch
 from pydantic import Field, model_validator
 
-from stages.lib.approaches import (
+from assay.compute.cost import folder_mib, peak_memory_mib
+from assay.compute.device import Compute, Device, prepare_device
+from assay.core.errors import InputError, run_stage
+from assay.core.outputs import file_sha256, folder_sha256, output_folder, write_json, write_text
+from assay.core.params import Params, load_params
+from assay.core.progress import quiet_libraries
+from assay.core.seeds import derived_seed, generator
+from assay.core.skipped import leave_out
+from assay.fine_tuning.params import (
     Ia3Adapter,
     LearntPrefix,
     LearntPrompt,
@@ -45,17 +53,9 @@ from stages.lib.approaches import (
     WholeModel,
     adapted,
 )
-from stages.lib.artifacts import file_sha256, folder_sha256, output_folder, write_json, write_text
-from stages.lib.causal_lm import CausalLM, load_base, save_causal_lm
-from stages.lib.chat import TokenisedChat, tokenised_chats
-from stages.lib.cost import folder_mib, peak_memory_mib
-from stages.lib.device import Compute, Device, prepare_device
-from stages.lib.errors import InputError, run_stage
-from stages.lib.four_bits import why_no_4_bit
-from stages.lib.left_out import leave_out
-from stages.lib.params import Params, load_params
-from stages.lib.progress import quiet_libraries
-from stages.lib.randomness import derived_seed, generator
+from assay.fine_tuning.quantization import why_no_4_bit
+from assay.language_models.chat_template import TokenisedChat, tokenised_chats
+from assay.language_models.checkpoint import CausalLM, load_base, save_causal_lm
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -229,9 +229,9 @@ def fit(
     from transformers.trainer_utils import get_last_checkpoint
     from trl import SFTConfig, SFTTrainer
 
-    from stages.lib.answer_head import score_answers_alone
-    from stages.lib.packed_attention import attention_within_chats
-    from stages.lib.trainer_runs import (
+    from assay.language_models.cpu_lm_head import score_answers_alone
+    from assay.language_models.cpu_packing import attention_within_chats
+    from assay.language_models.trl_trainer import (
         BestOnValidation,
         StepLines,
         library_warnings_off,

@@ -24,10 +24,10 @@ from pathlib import Path
 
 import polars as pl
 
-from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, write_parquet
-from stages.lib.errors import InputError, run_stage
-from stages.lib.params import load_params
-from stages.lib.split_assignment import SPLITS, SplitParams, assign, rare_label_rows, refuse_rare_labels, strata
+from assay.core.errors import InputError, run_stage
+from assay.core.outputs import REMOVED_SCHEMA, output_folder, write_json, write_parquet
+from assay.core.params import load_params
+from assay.splitting.assignment import SPLITS, SplitParams, assign, rare_label_rows, refuse_rare_labels, strata
 
 RECORDS = Path("data/annotation_qa/records.parquet")
 GIVEN = Path("data/clean/records.parquet")

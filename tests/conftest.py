@@ -99,7 +99,7 @@ def tiny_decoder(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="session")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """TextAttack, imported, and the folder with a small WordNet that it reads."""
-    from stages.lib.textattack_import import import_textattack, write_textattack_data
+    from assay.augmentation.textattack_import import import_textattack, write_textattack_data
     from tests.mini_wordnet import write_mini_wordnet
 
     folder = tmp_path_factory.mktemp("textattack")

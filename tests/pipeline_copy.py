@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from stages.lib.corrections import HEADER
-from stages.lib.people_preferences import HEADER as PREFERENCES_HEADER
+from assay.human_review.corrections import HEADER
+from assay.human_review.preference_judgements import HEADER as PREFERENCES_HEADER
 from tests.mini_wordnet import write_mini_wordnet
 
 GOOD = ["good", "great", "love", "happy", "fast", "works", "cheap"]
@@ -118,8 +118,10 @@ def write_pipeline_copy(
 ) -> dict[str, Any]:
     """Lay out code, `dvc.yaml`, local assets and smoke params in `target`; returns the params, already written."""
     target.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(repository / "stages", target / "stages", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(repository / "dvc.yaml", target)
+    for code in ("stages", "assay"):
+        shutil.copytree(repository / code, target / code, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("dvc.yaml", ".dvcignore"):
+        shutil.copy(repository / file, target)
     (target / "data").mkdir(exist_ok=True)
     (target / "data/corrections.csv").write_text(f"{HEADER}\n")
     (target / "data/preferences.csv").write_text(f"{PREFERENCES_HEADER}\n")

@@ -8,10 +8,10 @@ import polars as pl
 import torch
 import yaml
 
-from stages.lib.artifacts import write_json
-from stages.lib.causal_lm import load_causal_lm, save_causal_lm
-from stages.lib.chat import MESSAGES
-from stages.lib.reward_model import new_reward_model, save_reward_model
+from assay.core.outputs import write_json
+from assay.language_models.chat_template import MESSAGES
+from assay.language_models.checkpoint import load_causal_lm, save_causal_lm
+from assay.reward.model import new_reward_model, save_reward_model
 
 COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0, "backend": "processes"}
 CPU = torch.device("cpu")

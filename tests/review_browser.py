@@ -29,7 +29,7 @@ def browser() -> Iterator[Browser]:
 @contextmanager
 def review_server(folder: Path, repository: Path, reviewer: str, *arguments: str) -> Iterator[str]:
     """`make review` in a folder, with more arguments; yields the address of its page."""
-    command = [sys.executable, "-m", "tools.review", "--port", "0", "--reviewer", reviewer, *arguments]
+    command = [sys.executable, "-m", "tools.review.queue_page", "--port", "0", "--reviewer", reviewer, *arguments]
     environment = os.environ | {"PYTHONPATH": str(repository)}
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as server:
         try:

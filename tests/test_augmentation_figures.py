@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stages.lib.artifacts import read_json, write_text
+from assay.core.outputs import read_json, write_text
 from tests.test_label_error_figures import between, table
 
 REPOSITORY = Path(__file__).parents[1]

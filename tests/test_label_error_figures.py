@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stages.lib.artifacts import read_json, write_text
+from assay.core.outputs import read_json, write_text
 
 REPOSITORY = Path(__file__).parents[1]
 DOC = REPOSITORY / "docs/label_errors.md"

@@ -88,8 +88,11 @@ def stages(repository: Path) -> list[Stage]:
     return resolved_stages(pipeline, yaml.safe_load((repository / "params.yaml").read_text()))
 
 
+CODE = ("assay", "stages", "tools")
+
+
 def local_imports(path: Path, repository: Path) -> set[str]:
-    """The modules under `stages/` that a module imports, itself included, as paths, followed through."""
+    """The modules of this repository that a module imports, itself included, as paths, followed through."""
     found: set[str] = set()
     waiting = [path]
     while waiting:
@@ -100,15 +103,25 @@ def local_imports(path: Path, repository: Path) -> set[str]:
         found.add(name)
         for node in ast.walk(ast.parse(module.read_text())):
             names = []
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stages"):
-                names = [f"{node.module}.{alias.name}" for alias in node.names] + [str(node.module)]
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [f"{node.module}.{alias.name}" for alias in node.names] + [node.module]
             elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names if alias.name.startswith("stages.")]
+                names = [alias.name for alias in node.names]
             for dotted in names:
                 candidate = repository / (dotted.replace(".", "/") + ".py")
-                if candidate.is_file():
+                if dotted.startswith(CODE) and candidate.is_file():
                     waiting.append(candidate)
     return found
+
+
+def room(module: str) -> str:
+    """What a stage declares to depend on a module: a room of the library as a folder, anything else as a file."""
+    top, *inner = module.split("/")
+    return f"{top}/{inner[0]}" if top == "assay" and len(inner) > 1 else module
+
+
+def is_code(dep: str) -> bool:
+    return dep.startswith(CODE) and (dep.endswith(".py") or "." not in dep)
 
 
 def test_every_module_is_a_stage_and_every_stage_a_module(repository: Path) -> None:
@@ -123,16 +136,24 @@ def test_a_stage_runs_the_module_of_its_name(stages: list[Stage]) -> None:
         assert stage.command[:3] == ["python", "-m", f"stages.{stage.name.partition('@')[0]}"]
 
 
-def test_declared_code_is_the_imported_code(stages: list[Stage], repository: Path) -> None:
-    for stage in stages:
-        declared = {dep for dep in stage.deps if dep.endswith(".py")}
-        assert declared == local_imports(repository / "stages" / f"{stage.module}.py", repository), stage.name
+@pytest.mark.parametrize("file", ["dvc.yaml", "ablation/dvc.yaml"])
+def test_declared_code_is_the_imported_code(file: str, repository: Path) -> None:
+    pipeline = yaml.safe_load((repository / file).read_text())
+    for name, entry in pipeline["stages"].items():
+        body = entry.get("do", entry)
+        module = repository / (body["cmd"].split()[2].replace(".", "/") + ".py")
+        imported = {room(path) for path in local_imports(module, repository)}
+        assert {dep for dep in body["deps"] if is_code(dep)} == imported, f"{file}: {name}"
 
 
-def test_shared_modules_import_no_stage(repository: Path) -> None:
-    stage_files = {f"stages/{path.name}" for path in (repository / "stages").glob("*.py")}
-    for path in (repository / "stages/lib").glob("*.py"):
-        assert not local_imports(path, repository) & stage_files, path
+def test_packages_define_nothing_but_say_what_is_in_them(repository: Path) -> None:
+    """A package that re-exported would pull its whole room into every import of one module."""
+    for path in [*(repository / "assay").rglob("__init__.py"), *(repository / "tools").rglob("__init__.py")]:
+        (only,) = ast.parse(path.read_text()).body
+        assert isinstance(only, ast.Expr), path
+        assert isinstance(only.value, ast.Constant), path
+    rooms = {path.parent for path in (repository / "assay").rglob("*.py")}
+    assert all((folder / "__init__.py").is_file() for folder in rooms)
 
 
 def leaves(tree: Any, prefix: str = "") -> list[str]:
@@ -270,7 +291,7 @@ def test_no_row_disappears(hermetic_run: Run) -> None:
 
 IN_EACH_FOLDER = """
 import importlib, os, sys
-from stages.lib.errors import run_stage
+from assay.core.errors import run_stage
 module = importlib.import_module(sys.argv[1])
 folders, sys.argv = sys.argv[sys.argv.index("--") + 1 :], sys.argv[1 : sys.argv.index("--")]
 for folder in folders:
@@ -308,7 +329,7 @@ def test_a_stage_fails_without_any_one_of_its_declared_inputs(hermetic_run: Run,
     # Matrix stages share their declarations: the approach that uses all of them stands for the rest.
     stages = [s for s in hermetic_run.stages if "@" not in s.name or s.name.endswith(("@wordnet", "@lora"))]
     for stage in stages:
-        claims = [dep for dep in stage.deps if not dep.startswith("stages/")] + stage.params
+        claims = [dep for dep in stage.deps if not is_code(dep)] + stage.params
         folders = [tmp_path / f"{stage.name.replace('@', '_')}{position}" for position in range(len(claims))]
         for claim, folder in zip(claims, folders, strict=True):
             isolated(stage, hermetic_run.store, hermetic_run.params, folder)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from assay.core.params import load_params
 from stages.ingest import IngestParams
-from stages.lib.params import load_params
 from stages.report import SUMMARY
-from tools import results
+from tools.changes import readme_results
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +20,11 @@ def readme(repository: Path) -> str:
 
 @pytest.mark.parametrize("name", ["results", "generation"])
 def test_results_are_those_of_the_metrics(repository: Path, readme: str, name: str) -> None:
-    files = [repository / SUMMARY, repository / results.GENERATION_SUMMARY]
+    files = [repository / SUMMARY, repository / readme_results.GENERATION_SUMMARY]
     if not all(file.is_file() for file in files):
         pytest.skip("the summaries are not under metrics/: `make repro` makes them")
-    content = results.markdown_parts(*(json.loads(file.read_text(encoding="utf-8")) for file in files))[name]
-    assert results.between_markers(readme, name, content, Path("README.md")) == readme, "run `make readme`"
+    content = readme_results.markdown_parts(*(json.loads(file.read_text(encoding="utf-8")) for file in files))[name]
+    assert readme_results.between_markers(readme, name, content, Path("README.md")) == readme, "run `make readme`"
 
 
 def test_stage_table_is_that_of_the_pipeline(repository: Path, readme: str) -> None:

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from playwright.sync_api import Page, expect
 
-from stages.lib.corrections import HEADER
+from assay.human_review.corrections import HEADER
 from tests.pipeline_copy import write_params, write_pipeline_copy
 from tests.review_browser import browser, review_server
 from tests.test_smoke import Project

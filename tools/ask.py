@@ -21,19 +21,19 @@ from typing import Any
 import polars as pl
 import torch
 
+from assay.compute.device import Compute, Device, prepare_device
+from assay.core.errors import InputError, run_stage
+from assay.core.params import load_params
+from assay.core.progress import quiet_libraries
+from assay.core.skipped import why_left_out
+from assay.embeddings.encoder import EmbedParams, embedded_texts
+from assay.instruction_data.distractors import Exchange, fitting
+from assay.instruction_data.prompt_template import question_with_passages
+from assay.instruction_data.retrieval import Found, found_by_meaning, found_by_words
+from assay.language_models.chat_template import tokenised_prompts
+from assay.language_models.checkpoint import CausalLM, Decoding, choice_of_tokens, load_causal_lm
+from assay.language_models.cpu_generation import end_tokens, generate_tokens
 from stages.instruct_data import InstructDataParams
-from stages.lib.causal_lm import CausalLM, Decoding, choice_of_tokens, load_causal_lm
-from stages.lib.chat import tokenised_prompts
-from stages.lib.device import Compute, Device, prepare_device
-from stages.lib.encoder import EmbedParams, embedded_texts
-from stages.lib.errors import InputError, run_stage
-from stages.lib.left_out import why_left_out
-from stages.lib.params import load_params
-from stages.lib.passage_search import Found, found_by_meaning, found_by_words
-from stages.lib.progress import quiet_libraries
-from stages.lib.prompt_template import question_with_passages
-from stages.lib.shown_passages import Exchange, fitting
-from stages.lib.token_generation import end_tokens, generate_tokens
 
 TRAIN = Path("data/instruct/train.parquet")
 SFT = Path("models/sft")

@@ -83,7 +83,7 @@ def cores() -> int | None:
 def processor_bfloat16() -> str:
     """Whether `compute.precision: auto` is bfloat16 on this processor; empty where it cannot be told."""
     try:
-        from stages.lib.device import bfloat16_is_faster
+        from assay.compute.device import bfloat16_is_faster
     except (ImportError, OSError):
         return ""
     if bfloat16_is_faster():

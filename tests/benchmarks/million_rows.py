@@ -21,8 +21,8 @@ import numpy as np
 import polars as pl
 from faker import Faker
 
+from assay.core.outputs import write_parquet
 from stages.ingest import RECORDS_SCHEMA
-from stages.lib.artifacts import write_parquet
 
 CHUNK_ROWS = 50_000
 COPIES, ORIGINALS = 0.10, 0.08

@@ -15,13 +15,13 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from trl.trainer import add_fused_lm_head
 
+from assay.compute.device import Compute, prepare_device
+from assay.core.params import load_params
+from assay.fine_tuning.params import adapted
+from assay.language_models.chat_template import IGNORED, tokenised_chats
+from assay.language_models.checkpoint import load_base
+from assay.language_models.cpu_lm_head import score_answers_alone
 from stages import sft
-from stages.lib.answer_head import score_answers_alone
-from stages.lib.approaches import adapted
-from stages.lib.causal_lm import load_base
-from stages.lib.chat import IGNORED, tokenised_chats
-from stages.lib.device import Compute, prepare_device
-from stages.lib.params import load_params
 
 ROUNDS = 10
 PACK_TOKENS = 512

@@ -20,11 +20,11 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from stages.lib.device import Device
-from stages.lib.randomness import derived_seed
-from stages.lib.recipe_copies import altered_copies, copies_of
-from stages.lib.recipes import CharacterNoise, MaskedLm, Synonym
-from stages.lib.textattack_import import import_textattack, write_textattack_data
+from assay.augmentation.apply import altered_copies, copies_of
+from assay.augmentation.recipes import CharacterNoise, MaskedLm, Synonym
+from assay.augmentation.textattack_import import import_textattack, write_textattack_data
+from assay.compute.device import Device
+from assay.core.seeds import derived_seed
 
 ROUNDS = 3
 SHARE_OF_WORDS = 0.1

@@ -22,9 +22,9 @@ MEASURE = """
 import json, os, re, sys, time
 from pathlib import Path
 from stages.clean import clean_texts
-from stages.lib.cleaning_rules import CleanParams
-from stages.lib.params import load_params
-from stages.lib.row_batches import joined_parts
+from assay.cleaning.rules import CleanParams
+from assay.core.params import load_params
+from assay.core.row_batches import joined_parts
 params = load_params("clean", CleanParams)
 start = time.perf_counter()
 clean_texts(Path(sys.argv[1]), params, Path("parts"))

@@ -14,13 +14,13 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from assay.compute.device import Compute, prepare_device
+from assay.core.params import load_params
+from assay.fine_tuning.params import adapted
+from assay.language_models.chat_template import tokenised_prompts
+from assay.language_models.checkpoint import load_base
+from assay.language_models.cpu_generation import end_tokens, generate_tokens
 from stages import instruct_data, sft
-from stages.lib.approaches import adapted
-from stages.lib.causal_lm import load_base
-from stages.lib.chat import tokenised_prompts
-from stages.lib.device import Compute, prepare_device
-from stages.lib.params import load_params
-from stages.lib.token_generation import end_tokens, generate_tokens
 
 ROUNDS = 3
 PROMPTS = 32

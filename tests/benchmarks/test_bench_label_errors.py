@@ -17,10 +17,10 @@ from cleanlab import Datalab
 from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from stages.lib.data_issues import data_issues
-from stages.lib.label_error_detector import Detector, Linear, Models, findings
-from stages.lib.label_scores import posterior
-from stages.lib.out_of_fold import calibrated
+from assay.label_errors.data_issues import data_issues
+from assay.label_errors.detector import Detector, Linear, Models, findings
+from assay.label_errors.scores import posterior
+from assay.probes import calibrated
 
 LABELS, WIDTH = 77, 384
 PARAMS = Detector(

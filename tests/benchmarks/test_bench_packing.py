@@ -15,12 +15,12 @@ import torch
 from pydantic import TypeAdapter
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from assay.compute.device import Compute, prepare_device
+from assay.core.progress import quiet_libraries
+from assay.fine_tuning.params import adapted
+from assay.language_models.chat_template import tokenised_chats
+from assay.language_models.checkpoint import CausalLM, load_base
 from stages import sft
-from stages.lib.approaches import adapted
-from stages.lib.causal_lm import CausalLM, load_base
-from stages.lib.chat import tokenised_chats
-from stages.lib.device import Compute, prepare_device
-from stages.lib.progress import quiet_libraries
 
 ROUNDS = 3
 STEPS = 3

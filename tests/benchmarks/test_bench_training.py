@@ -33,12 +33,12 @@ from transformers import (
     TrainingArguments,
 )
 
+from assay.classifiers.checkpoint import new_classifier, predict_logits
+from assay.compute.device import Compute, prepare_device
+from assay.compute.token_batches import tokenise
+from assay.core.progress import quiet_libraries
+from assay.fine_tuning.params import Full
 from stages.finetune import Rows, fit_classifier
-from stages.lib.approaches import Full
-from stages.lib.batches import tokenise
-from stages.lib.classifier import new_classifier, predict_logits
-from stages.lib.device import Compute, prepare_device
-from stages.lib.progress import quiet_libraries
 
 ROUNDS = 7
 ROWS, HELD_OUT = 960, 700

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from assay.annotation.consensus import votes_of
+from assay.core.errors import InputError
 from stages import annotation_qa
-from stages.lib.consensus import votes_of
-from stages.lib.errors import InputError
 
 COLUMNS = ("id", "text", "label", "reference_label", "response", "source", "origin", "near_duplicate_group")
 RECORDS_SCHEMA = dict.fromkeys((*COLUMNS, "semantic_group"), pl.String)

@@ -11,11 +11,11 @@ import polars as pl
 import pytest
 import torch
 
+from assay.compute.device import Device
+from assay.core.errors import InputError
+from assay.core.params import load_params
+from assay.embeddings.encoder import EmbedParams, embedded_texts
 from stages import augment
-from stages.lib.device import Device
-from stages.lib.encoder import EmbedParams, embedded_texts
-from stages.lib.errors import InputError
-from stages.lib.params import load_params
 from tests.mini_wordnet import write_mini_wordnet
 
 PARAMS = """

@@ -6,12 +6,12 @@ import pytest
 import torch
 import yaml
 
+from assay.compute.device import Device
+from assay.core.errors import InputError
+from assay.core.outputs import read_json
+from assay.core.params import load_params
+from assay.embeddings.encoder import EmbedParams, embedded_texts
 from stages import augment_quality
-from stages.lib.artifacts import read_json
-from stages.lib.device import Device
-from stages.lib.encoder import EmbedParams, embedded_texts
-from stages.lib.errors import InputError
-from stages.lib.params import load_params
 
 LABELS = ["negative", "positive"]
 TEXTS = {"negative": "awful slow broken bank", "positive": "great happy love app"}

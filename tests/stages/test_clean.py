@@ -16,12 +16,14 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from assay.cleaning import row_cleaning
+from assay.cleaning import rules as cleaning_rules
+from assay.cleaning.rule_chain import ScopedRule, Settled, apply_rules, with_settings
+from assay.cleaning.word_table import read_word_table
+from assay.core import row_batches
+from assay.core.errors import InputError
+from assay.core.outputs import REMOVED_SCHEMA, read_json
 from stages import clean
-from stages.lib import cleaning_rules, row_batches, row_cleaning
-from stages.lib.artifacts import REMOVED_SCHEMA, read_json
-from stages.lib.errors import InputError
-from stages.lib.rule_chain import ScopedRule, Settled, apply_rules, with_settings
-from stages.lib.word_table import read_word_table
 
 REPOSITORY = Path(__file__).parents[2]
 RULES = (
@@ -40,7 +42,7 @@ SECTION: dict[str, Any] = {
     "rule_settings": {
         "numbered": False,
         "patterns": [],
-        "word_table": str(REPOSITORY / "stages/lib/word_table.csv"),
+        "word_table": str(REPOSITORY / "assay/cleaning/word_table.csv"),
         "day_first": None,
         "dollar_is": "USD",
     },
@@ -583,7 +585,7 @@ def test_leaving_out_what_lower_case_cannot_wake_changes_nothing(texts: list[str
 @pytest.mark.parametrize("name", sorted(cleaning_rules.CASE_BLIND))
 def test_a_text_that_is_left_alone_is_left_alone_in_lower_case_too(name: str, repository: Path) -> None:
     pieces = st.lists(st.sampled_from([text for text in (*CASES, *ALPHABET) if text.isascii()]), max_size=8)
-    words = read_word_table(repository / "stages/lib/word_table.csv")
+    words = read_word_table(repository / "assay/cleaning/word_table.csv")
     rule = with_settings(cleaning_rules.RULES[name], SETTINGS | {"word_table": words})
     lower_case = cleaning_rules.RULES["lower_case"]
 

@@ -6,9 +6,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from assay.core.errors import InputError
+from assay.human_review.corrections import HEADER
 from stages import correct
-from stages.lib.corrections import HEADER
-from stages.lib.errors import InputError
 
 PARAMS = "correct: {path: data/corrections.csv, new_labels: []}\n"
 ROWS: list[tuple[str, str | None, str | None]] = [

@@ -7,12 +7,12 @@ import pytest
 import torch
 import yaml
 
+from assay.compute.device import Device
+from assay.core.errors import InputError
+from assay.core.outputs import read_json
+from assay.language_models.checkpoint import load_causal_lm
+from assay.reinforcement.policy import require_finite_losses
 from stages import dpo
-from stages.lib.artifacts import read_json
-from stages.lib.causal_lm import load_causal_lm
-from stages.lib.device import Device
-from stages.lib.errors import InputError
-from stages.lib.policy import require_finite_losses
 from tests.policy_workspace import COMPUTE, CPU, bytes_below, change, write_models, write_pairs
 
 SETTINGS: dict[str, Any] = {

@@ -7,9 +7,9 @@ import torch
 import yaml
 from transformers import AutoModel, AutoTokenizer
 
+from assay.core.outputs import read_json
+from assay.embeddings.encoder import mean_pooled
 from stages import embed
-from stages.lib.artifacts import read_json
-from stages.lib.encoder import mean_pooled
 
 TEXTS = ["good card", "the bank is awful today", "x", "money " * 40, "card"]
 

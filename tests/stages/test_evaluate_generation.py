@@ -12,14 +12,14 @@ import pytest
 import torch
 import yaml
 
+from assay.core.errors import InputError
+from assay.core.outputs import read_json, write_json
+from assay.fine_tuning.quantization import QUANTISATION_FILE, four_bit_settings, why_no_4_bit
+from assay.human_review.preference_judgements import HEADER
+from assay.language_models.chat_template import MESSAGES
+from assay.language_models.checkpoint import EXACT_MODULES, load_causal_lm
+from assay.language_models.cpu_generation import can_be_added
 from stages import compare_generation, evaluate_generation
-from stages.lib.artifacts import read_json, write_json
-from stages.lib.causal_lm import EXACT_MODULES, load_causal_lm
-from stages.lib.chat import MESSAGES
-from stages.lib.errors import InputError
-from stages.lib.four_bits import QUANTISATION_FILE, four_bit_settings, why_no_4_bit
-from stages.lib.people_preferences import HEADER
-from stages.lib.token_generation import can_be_added
 from tests.policy_workspace import COMPUTE, bytes_below, chat, write_models
 
 REFUSAL = "I do not know."

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
+from assay.core.errors import InputError
+from assay.core.outputs import read_json
 from stages import fetch
-from stages.lib.artifacts import read_json
-from stages.lib.errors import InputError
 
 FILES = {
     "pkg-1.0/data/a.txt": b"alpha\r\n",

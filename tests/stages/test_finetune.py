@@ -18,14 +18,14 @@ from accelerate import DistributedType
 from safetensors.torch import load_file
 from transformers import AutoConfig
 
+from assay.classifiers.checkpoint import load_classifier, new_classifier, predict_logits, save_classifier
+from assay.classifiers.training_loop import learning_rate_factor
+from assay.compute.device import Compute, prepare_device
+from assay.compute.token_batches import tokenise
+from assay.core.errors import InputError
+from assay.core.outputs import read_json
+from assay.fine_tuning import adapters
 from stages import evaluate, finetune
-from stages.lib import adapters
-from stages.lib.artifacts import read_json
-from stages.lib.batches import tokenise
-from stages.lib.classifier import load_classifier, new_classifier, predict_logits, save_classifier
-from stages.lib.device import Compute, prepare_device
-from stages.lib.errors import InputError
-from stages.lib.training import learning_rate_factor
 
 COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0, "backend": "processes"}
 TRAINING = {

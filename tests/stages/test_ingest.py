@@ -14,11 +14,11 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 import yaml
 
+from assay.core.errors import InputError
+from assay.core.outputs import REMOVED_SCHEMA, read_json
+from assay.sources.provenance import content_ids
 from stages import ingest
 from stages.ingest import RatingBin, binned
-from stages.lib.artifacts import REMOVED_SCHEMA, read_json
-from stages.lib.errors import InputError
-from stages.lib.source_files import content_ids
 
 BINS = [
     {"label": "negative", "at_least": None, "at_most": -0.5},

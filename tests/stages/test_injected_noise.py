@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from assay.core.outputs import read_json
 from stages import injected_noise
-from stages.lib.artifacts import read_json
 from tests.stages.test_label_errors import PARAMS, clusters
 
 NOISE = """

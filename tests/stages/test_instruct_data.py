@@ -13,15 +13,15 @@ import polars as pl
 import pytest
 import yaml
 
+from assay.cleaning.rules import NearDuplicateParams
+from assay.compute.device import Compute, prepare_device
+from assay.core.errors import InputError
+from assay.core.outputs import REMOVED_SCHEMA, read_json
+from assay.instruction_data.cleaning import CHANGED_SCHEMA
+from assay.instruction_data.formats import FIXES
+from assay.instruction_data.table import CHAT_SCHEMA
+from assay.splitting.assignment import SPLITS
 from stages import instruct_data
-from stages.lib.artifacts import REMOVED_SCHEMA, read_json
-from stages.lib.chat_cleaning import CHANGED_SCHEMA
-from stages.lib.chat_formats import FIXES
-from stages.lib.chat_table import CHAT_SCHEMA
-from stages.lib.cleaning_rules import NearDuplicateParams
-from stages.lib.device import Compute, prepare_device
-from stages.lib.errors import InputError
-from stages.lib.split_assignment import SPLITS
 
 REPOSITORY = Path(__file__).parents[2]
 REFUSAL = "I do not know."
@@ -86,7 +86,7 @@ def workplace(tmp_path: Path, tiny_encoder: Path, tiny_chat_model: Path, monkeyp
 def params(**changed: Any) -> dict[str, Any]:
     """The committed params on small models, without passages and labels unless they are given."""
     all_params: dict[str, Any] = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
-    all_params["clean"]["rule_settings"]["word_table"] = str(REPOSITORY / "stages/lib/word_table.csv")
+    all_params["clean"]["rule_settings"]["word_table"] = str(REPOSITORY / "assay/cleaning/word_table.csv")
     all_params["embed"]["model"] = "encoder"
     all_params["compute"] |= {"threads": 1, "device": "cpu"}
     all_params["instruct_data"] |= {

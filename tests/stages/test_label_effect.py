@@ -5,8 +5,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from assay.core.outputs import read_json
 from stages import label_effect
-from stages.lib.artifacts import read_json
 
 PARAMS = """
 seed: 7

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from assay.core.errors import InputError
+from assay.label_errors.data_issues import ISSUES
 from stages import label_errors
-from stages.lib.data_issues import ISSUES
-from stages.lib.errors import InputError
 
 PARAMS = """
 seed: 7

@@ -6,11 +6,11 @@ import pytest
 import torch
 import yaml
 
+from assay.core.errors import InputError
+from assay.core.outputs import read_json, write_json
+from assay.core.params import load_params
+from assay.language_models.checkpoint import load_causal_lm
 from stages import ppo
-from stages.lib.artifacts import read_json, write_json
-from stages.lib.causal_lm import load_causal_lm
-from stages.lib.errors import InputError
-from stages.lib.params import load_params
 from tests.policy_workspace import COMPUTE, CPU, bytes_below, change, write_chats, write_models
 
 SETTINGS: dict[str, Any] = {

@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 import yaml
 
+from assay.core.errors import InputError
+from assay.core.outputs import REMOVED_SCHEMA
+from assay.human_review.preference_judgements import HEADER, Preference
+from assay.language_models.chat_template import MESSAGES
 from stages import preferences
-from stages.lib.artifacts import REMOVED_SCHEMA
-from stages.lib.chat import MESSAGES
-from stages.lib.errors import InputError
-from stages.lib.people_preferences import HEADER, Preference
 from stages.preferences import (
     AlteredAnswer,
     BaseAnswer,

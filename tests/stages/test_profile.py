@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 import yaml
 
+from assay.core.errors import InputError
 from stages import profile
-from stages.lib.errors import InputError
 
 TEXTS = {
     "mail": ["Where is my card, please?", "My card was stolen yesterday", "The card does not work today"],

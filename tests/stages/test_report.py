@@ -11,10 +11,10 @@ import polars as pl
 import pytest
 import yaml
 
+from assay.core.errors import InputError
+from assay.core.outputs import REMOVED_SCHEMA
+from assay.report.plots import Flow
 from stages import report
-from stages.lib.artifacts import REMOVED_SCHEMA
-from stages.lib.errors import InputError
-from stages.lib.report_plots import Flow
 from stages.report import Confusion
 from tests.generation_inputs import APPROACHES, MODELS, write_generation_inputs
 

@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from assay.classifiers.baselines import save_baseline, tfidf
+from assay.core.errors import InputError
 from stages import review_queue
-from stages.lib.baselines import save_baseline, tfidf
-from stages.lib.errors import InputError
 
 PARAMS = """
 compute: {device: cpu, precision: float32, threads: 1, checkpoint_seconds: 600.0, backend: processes}

@@ -9,12 +9,12 @@ import torch
 import yaml
 from scipy.stats import binomtest
 
+from assay.compute.device import Device
+from assay.core.errors import InputError
+from assay.core.outputs import read_json
+from assay.reward.evaluation import Margins, accuracy, calibration, length_bias, scored_pairs, with_side
+from assay.reward.model import load_reward_model, new_reward_model, rewards
 from stages import reward
-from stages.lib.artifacts import read_json
-from stages.lib.device import Device
-from stages.lib.errors import InputError
-from stages.lib.pair_scores import Margins, accuracy, calibration, length_bias, scored_pairs, with_side
-from stages.lib.reward_model import load_reward_model, new_reward_model, rewards
 from stages.preferences import PAIRS_SCHEMA
 from stages.reward import RewardLora, RewardParams, adapted, training_order
 

@@ -9,11 +9,11 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
+from assay.core.errors import InputError
+from assay.core.outputs import read_json, write_json
+from assay.language_models.chat_template import Message
+from assay.language_models.checkpoint import load_causal_lm
 from stages import rloo
-from stages.lib.artifacts import read_json, write_json
-from stages.lib.causal_lm import load_causal_lm
-from stages.lib.chat import Message
-from stages.lib.errors import InputError
 from tests.policy_workspace import COMPUTE, CPU, bytes_below, change, write_chats, write_models
 
 SETTINGS: dict[str, Any] = {

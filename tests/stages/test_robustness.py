@@ -11,14 +11,14 @@ import pytest
 import yaml
 from pydantic import TypeAdapter
 
+from assay.augmentation.recipes import AnyRecipe
+from assay.augmentation.textattack_import import write_textattack_data
+from assay.classifiers.predict import load_predictor, predict
+from assay.compute.device import Compute, prepare_device
+from assay.core.errors import InputError
+from assay.core.outputs import read_json
+from assay.core.seeds import generator
 from stages import evaluate, finetune, robustness
-from stages.lib.artifacts import read_json
-from stages.lib.device import Compute, prepare_device
-from stages.lib.errors import InputError
-from stages.lib.predictions import load_predictor, predict
-from stages.lib.randomness import generator
-from stages.lib.recipes import AnyRecipe
-from stages.lib.textattack_import import write_textattack_data
 from tests.mini_wordnet import write_mini_wordnet
 
 # TextAttack's, of its own logging.

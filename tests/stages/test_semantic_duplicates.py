@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from assay.core.errors import InputError
 from stages import semantic_duplicates
-from stages.lib.errors import InputError
 
 PARAMS = """
 compute: {device: cpu, precision: float32, threads: 1, checkpoint_seconds: 600.0, backend: processes}

@@ -12,13 +12,13 @@ import torch
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from assay.compute.device import Device
+from assay.core.errors import InputError
+from assay.core.outputs import folder_sha256, read_json
+from assay.core.skipped import LEFT_OUT_FILE
+from assay.language_models.chat_template import IGNORED, MESSAGES, tokenised_chats
+from assay.language_models.checkpoint import load_base, load_causal_lm
 from stages import sft
-from stages.lib.artifacts import folder_sha256, read_json
-from stages.lib.causal_lm import load_base, load_causal_lm
-from stages.lib.chat import IGNORED, MESSAGES, tokenised_chats
-from stages.lib.device import Device
-from stages.lib.errors import InputError
-from stages.lib.left_out import LEFT_OUT_FILE
 
 COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0, "backend": "processes"}
 DEVICE = Device(torch.device("cpu"), torch.float32)
@@ -93,7 +93,7 @@ def test_every_approach_learns_and_is_loaded_again(
     assert not Path("scratch/sft").exists() or not list(Path("scratch/sft").iterdir())
 
     model, tokenizer = load_causal_lm(sft.OUTPUT / approach, DEVICE.device)
-    from stages.lib.trainer_runs import mean_loss
+    from assay.language_models.trl_trainer import mean_loss
 
     held_out = tokenised_chats(tokenizer, pl.read_parquet(sft.VALIDATION)["messages"].to_list())
     # Eight of the twelve rows were looked at.
@@ -204,9 +204,9 @@ def test_a_killed_run_goes_on_and_ends_the_same(
     project(tmp_path / "whole", tiny_chat_model, "lora")
     whole = run(monkeypatch, tmp_path / "whole", "lora")
     project(tmp_path / "killed", tiny_chat_model, "lora")
-    from stages.lib import trainer_runs
+    from assay.language_models import trl_trainer
 
-    look = trainer_runs.mean_loss
+    look = trl_trainer.mean_loss
     looks = 0
 
     def killed_at_the_third(*arguments: Any) -> float:
@@ -216,10 +216,10 @@ def test_a_killed_run_goes_on_and_ends_the_same(
             raise KeyboardInterrupt
         return look(*arguments)
 
-    monkeypatch.setattr(trainer_runs, "mean_loss", killed_at_the_third)
+    monkeypatch.setattr(trl_trainer, "mean_loss", killed_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         run(monkeypatch, tmp_path / "killed", "lora")
-    monkeypatch.setattr(trainer_runs, "mean_loss", look)
+    monkeypatch.setattr(trl_trainer, "mean_loss", look)
     again = run(monkeypatch, tmp_path / "killed", "lora")
     assert again["resumed_at_step"] == 3
     assert again["validation_loss"] == whole["validation_loss"]

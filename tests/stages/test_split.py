@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from assay.core.errors import InputError
+from assay.splitting import assignment
 from stages import split
-from stages.lib import split_assignment
-from stages.lib.errors import InputError
 
 SEED = 7
 COLUMNS = ("id", "text", "label", "semantic_group")
@@ -34,11 +34,11 @@ def singles(**labels: int) -> list[Row]:
     return [(f"{label}{i}", label, f"{label}{i}") for label, n in labels.items() for i in range(n)]
 
 
-def assigned(table: pl.DataFrame) -> tuple[dict[str, str], split_assignment.Assignment]:
+def assigned(table: pl.DataFrame) -> tuple[dict[str, str], assignment.Assignment]:
     """Split by row id."""
-    assignment = split_assignment.assign(split_assignment.strata(table), 0.7, 0.1, SEED)
-    joined = table.join(assignment.groups, on="semantic_group")
-    return dict(joined.select("id", "split").iter_rows()), assignment
+    assigned_groups = assignment.assign(assignment.strata(table), 0.7, 0.1, SEED)
+    joined = table.join(assigned_groups.groups, on="semantic_group")
+    return dict(joined.select("id", "split").iter_rows()), assigned_groups
 
 
 @pytest.fixture
@@ -67,25 +67,25 @@ def change_params(old: str, new: str) -> None:
 
 def test_the_shares_hold_in_every_label() -> None:
     table = records(singles(a=4000, b=1000))
-    splits, assignment = assigned(table)
-    assert assignment.forced == {}
+    splits, assigned_groups = assigned(table)
+    assert assigned_groups.forced == {}
     for label, rows in (("a", 4000), ("b", 1000)):
         found = [splits[f"{label}{i}"] for i in range(rows)]
-        shares = [found.count(name) / rows for name in split_assignment.SPLITS]
+        shares = [found.count(name) / rows for name in assignment.SPLITS]
         # Three standard errors of a share of 0.7 among 1,000 rows.
         assert shares == pytest.approx([0.7, 0.1, 0.2], abs=0.044)
 
 
 def test_the_seed_matters() -> None:
-    groups = split_assignment.strata(records(singles(a=100, b=100)))
-    first = split_assignment.assign(groups, 0.7, 0.1, 1).groups
-    assert first.equals(split_assignment.assign(groups, 0.7, 0.1, 1).groups)
-    assert not first.equals(split_assignment.assign(groups, 0.7, 0.1, 2).groups)
+    groups = assignment.strata(records(singles(a=100, b=100)))
+    first = assignment.assign(groups, 0.7, 0.1, 1).groups
+    assert first.equals(assignment.assign(groups, 0.7, 0.1, 1).groups)
+    assert not first.equals(assignment.assign(groups, 0.7, 0.1, 2).groups)
 
 
 def test_a_group_follows_its_own_row() -> None:
     table = records([("x", "a", "g"), ("g", "b", "g"), ("y", "c", "y"), ("z", "d", "h"), ("w", "e", "h")])
-    assert split_assignment.strata(table).select("semantic_group", "stratum").rows() == [
+    assert assignment.strata(table).select("semantic_group", "stratum").rows() == [
         ("g", "b"),
         ("y", "c"),
         ("h", "d"),
@@ -95,13 +95,13 @@ def test_a_group_follows_its_own_row() -> None:
 @pytest.mark.parametrize("rows", range(3, 12))
 def test_a_small_label_is_in_every_split(rows: int) -> None:
     for letter in "abcdefgh":
-        splits, assignment = assigned(records(singles(**{letter: rows})))
-        assert set(splits.values()) == set(split_assignment.SPLITS)
-        by_draw = split_assignment.assign(
-            split_assignment.strata(records(singles(**{letter: rows}))), 0.7, 0.1, SEED
-        ).groups["split"]
-        assert by_draw.to_list() == sorted(by_draw, key=split_assignment.SPLITS.index)
-        assert set(assignment.forced) <= {letter}
+        splits, assigned_groups = assigned(records(singles(**{letter: rows})))
+        assert set(splits.values()) == set(assignment.SPLITS)
+        by_draw = assignment.assign(assignment.strata(records(singles(**{letter: rows}))), 0.7, 0.1, SEED).groups[
+            "split"
+        ]
+        assert by_draw.to_list() == sorted(by_draw, key=assignment.SPLITS.index)
+        assert set(assigned_groups.forced) <= {letter}
 
 
 def test_a_corrected_label_moves_no_row() -> None:
@@ -114,7 +114,7 @@ def test_a_corrected_label_moves_no_row() -> None:
 def test_forced_labels_count_the_groups_that_moved() -> None:
     table = records(singles(a=3))
     # Nearly everything trains: two of the three groups have to move.
-    assert split_assignment.assign(split_assignment.strata(table), 0.9999998, 0.0000001, SEED).forced == {"a": 2}
+    assert assignment.assign(assignment.strata(table), 0.9999998, 0.0000001, SEED).forced == {"a": 2}
 
 
 rows_of_groups = st.lists(
@@ -151,13 +151,13 @@ def test_no_group_is_in_two_splits_and_no_row_is_lost(drawn: list[tuple[int, str
     rows = singles(x=3, y=3) + [(f"r{i}", label, f"g{group}") for i, (group, label) in enumerate(drawn)]
     table = records(rows)
     labelled = split.remove(table, table.filter(pl.col("label").is_null()), "no_label")
-    learnable = split.remove(labelled.kept, split_assignment.rare_label_rows(labelled.kept), "rare_label")
+    learnable = split.remove(labelled.kept, assignment.rare_label_rows(labelled.kept), "rare_label")
     assert table.height == learnable.kept.height + learnable.removed.height + labelled.removed.height
-    _, assignment = assigned(learnable.kept)
-    assert assignment.groups["semantic_group"].is_unique().all()
-    assert set(assignment.groups["semantic_group"]) == set(learnable.kept["semantic_group"])
+    _, assigned_groups = assigned(learnable.kept)
+    assert assigned_groups.groups["semantic_group"].is_unique().all()
+    assert set(assigned_groups.groups["semantic_group"]) == set(learnable.kept["semantic_group"])
     # Every label that is left decides for groups in each split.
-    in_splits = assignment.groups.group_by("stratum").agg(pl.col("split").n_unique())
+    in_splits = assigned_groups.groups.group_by("stratum").agg(pl.col("split").n_unique())
     assert set(in_splits["stratum"]) == set(learnable.kept["label"])
     assert in_splits["split"].to_list() == [3] * in_splits.height
 
@@ -166,7 +166,7 @@ def test_no_group_is_in_two_splits_and_no_row_is_lost(drawn: list[tuple[int, str
 def test_stage_writes_every_row_once_in_order() -> None:
     rows = singles(a=40, b=30, c=20)
     out, metrics = run(rows)
-    parts = [out[name] for name in split_assignment.SPLITS]
+    parts = [out[name] for name in assignment.SPLITS]
     assert sorted(pl.concat(parts)["id"]) == sorted(id_ for id_, _, _ in rows)
     order = {id_: i for i, (id_, _, _) in enumerate(rows)}
     for part in parts:
@@ -175,7 +175,7 @@ def test_stage_writes_every_row_once_in_order() -> None:
         assert part.columns == list(COLUMNS)
     assert (metrics["rows_in"], metrics["rows_out"]) == (90, 90)
     assert metrics["removed"] == {"no_label": 0, "rare_label": 0}
-    assert metrics["rows"] == {name: part.height for name, part in zip(split_assignment.SPLITS, parts, strict=True)}
+    assert metrics["rows"] == {name: part.height for name, part in zip(assignment.SPLITS, parts, strict=True)}
     per_label = metrics["per_label"]
     assert isinstance(per_label, dict)
     assert per_label["b"]["test_share"] == pytest.approx(

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 import yaml
 
-from stages.lib.chat import MESSAGES
-from stages.lib.errors import InputError
+from assay.core.errors import InputError
+from assay.language_models.chat_template import MESSAGES
 from tests.policy_workspace import COMPUTE, write_models
 from tools import ask
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.lib.device import bfloat16_is_faster
+from assay.compute.device import bfloat16_is_faster
 from tools import doctor
 
 

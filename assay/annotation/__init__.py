@@ -1,0 +1,1 @@
+"""Annotators: agreement coefficients, consensus labels, the quality of each annotator."""

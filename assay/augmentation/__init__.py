@@ -1,0 +1,1 @@
+"""Augmentation by TextAttack: recipes, word swaps, checks of augmented examples, attacks."""

@@ -1,0 +1,180 @@
+"""Altered copies of texts, by recipe: in this process, or dealt out to workers."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import joblib
+from joblib.parallel import get_active_backend
+
+from assay.augmentation.recipes import (
+    AnyRecipe,
+    BackTranslation,
+    ByModel,
+    CharacterNoise,
+    Eda,
+    MaskedLm,
+    Paraphrase,
+    Synonym,
+    TextAttackClass,
+    WholeText,
+    WordRecipe,
+)
+from assay.augmentation.textattack_import import import_textattack, readable_wordnet
+from assay.compute.device import Device
+from assay.core.errors import InputError
+from assay.core.progress import progress
+
+ROWS_PER_CHUNK = 2_000
+"""Rows that a worker takes at a time. With fewer there are no workers: each takes seconds to import TextAttack."""
+
+SLOW_ROWS_PER_CHUNK = 50
+"""With TextAttack's own classes, which are a hundred times as slow."""
+
+
+def copies_of(
+    texts: Sequence[str], seeds: Sequence[int], recipe: AnyRecipe, scratch: Path, workers: int, device: Device
+) -> list[str]:
+    """One altered copy of each text, a function of the text, its seed and the recipe alone.
+
+    A text in which there is nothing to alter comes back as it is.
+
+    Args:
+        texts: shape `(n,)`.
+        seeds: of 64 bits, shape `(n,)`.
+        recipe: its params.
+        scratch: the folder that `write_textattack_data` has laid out.
+        workers: processes, for recipes that take one text at a time. With joblib's backend of Ray: tasks at a time.
+        device: for recipes with a model.
+    """
+    if isinstance(recipe, ByModel):
+        return _by_model(recipe, texts, scratch, device)(texts, seeds)
+    size = SLOW_ROWS_PER_CHUNK if isinstance(recipe, TextAttackClass) else ROWS_PER_CHUNK
+    starts = range(0, len(texts), size)
+    # Ray's backend gives all at the end.
+    return_as = "generator" if get_active_backend()[0].supports_return_generator else "list"
+    results: Iterable[list[str]] = joblib.Parallel(n_jobs=min(workers, max(1, len(starts))), return_as=return_as)(
+        joblib.delayed(altered_copies)(texts[start : start + size], seeds[start : start + size], recipe, scratch)
+        for start in starts
+    )
+    done = progress(results, f"augment {recipe.name}", total=len(starts), unit="chunk")
+    return [text for part in done for text in part]
+
+
+def altered_copies(texts: Sequence[str], seeds: Sequence[int], recipe: AnyRecipe, scratch: Path) -> list[str]:
+    """As `copies_of`, in this process, for recipes that take one text at a time."""
+    augmenter = _augmenter(recipe.model_dump_json(), type(recipe), scratch)
+    return [str(augmenter.copy(text, seed)) for text, seed in zip(texts, seeds, strict=True)]
+
+
+@lru_cache(maxsize=16)
+def _augmenter(block: str, kind: type[AnyRecipe], scratch: Path) -> Any:
+    """The augmenter of a recipe, made once in each process."""
+    import_textattack(scratch)
+    # Their classes are TextAttack's, which can be imported from here on.
+    from assay.augmentation import augmenter, character_noise, entity_swaps, text_changes
+
+    recipe: Any = kind.model_validate_json(block)
+    share = recipe.share_of_words if isinstance(recipe, WordRecipe) else 0.0
+    if isinstance(recipe, TextAttackClass):
+        return augmenter.SeededAugmenter(_named_class(recipe), share)
+    transformation: Any
+    if isinstance(recipe, Synonym):
+        transformation = _synonyms(scratch)
+    elif isinstance(recipe, CharacterNoise):
+        transformation = character_noise.CharacterNoise(tuple(recipe.kinds))
+    elif isinstance(recipe, Eda):
+        transformation = text_changes.Eda(_synonyms(scratch), tuple(recipe.operations))
+    else:
+        assert isinstance(recipe, WholeText)
+        kinds: dict[str, Callable[[], Any]] = {
+            "contraction": text_changes.Contraction,
+            "reorder": text_changes.Reorder,
+            "number": entity_swaps.ChangeNumber,
+            "person": lambda: entity_swaps.ChangeEntity(entity_swaps.person_names()),
+            "place": lambda: entity_swaps.ChangeEntity(entity_swaps.place_names()),
+        }
+        transformation = kinds[recipe.name]()
+    return augmenter.KeyedAugmenter(transformation, share)
+
+
+@lru_cache(maxsize=1)
+def _synonyms(scratch: Path) -> Any:
+    """One for all recipes with synonyms, since it remembers what it has looked up."""
+    from assay.augmentation.wordnet import WordNetSynonymSwap
+
+    return WordNetSynonymSwap(readable_wordnet(scratch))
+
+
+def _named_class(recipe: TextAttackClass) -> Any:
+    """The transformation of a recipe that names a class.
+
+    Raises:
+        InputError: there is no such class, or it cannot be made.
+    """
+    module, name = recipe.transformation.rsplit(".", 1)
+    where = f"params.yaml: `augment.recipes`: {recipe.name}: {recipe.transformation}"
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"{where}: no such class ({error})") from error
+    try:
+        return kind(**recipe.arguments)
+    except Exception as error:  # whatever it needs and has not
+        raise InputError(f"{where} cannot be made with {recipe.arguments}: {error}") from error
+
+
+def _by_model(
+    recipe: ByModel, texts: Sequence[str], scratch: Path, device: Device
+) -> Callable[[Sequence[str], Sequence[int]], list[str]]:
+    """From texts and seeds to copies, for a recipe with a model, which is loaded."""
+    import_textattack(scratch)
+    from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
+
+    from assay.augmentation import embedding_neighbours, masked_lm, rewriting
+    from assay.augmentation.augmenter import KeyedAugmenter
+    from assay.augmentation.words import plain_spans
+
+    if isinstance(recipe, Paraphrase | BackTranslation):
+        rewriting_model = rewriting.Rewriting(partial(rewriting.rewritings, recipe=recipe, device=device))
+        return lambda texts, seeds: rewriting_model.rewrite(texts)
+
+    tokenizer = AutoTokenizer.from_pretrained(recipe.model, local_files_only=True)
+    if isinstance(recipe, MaskedLm):
+        model: Any
+        model, loading = AutoModelForMaskedLM.from_pretrained(
+            recipe.model, local_files_only=True, output_loading_info=True
+        )
+        if loading["missing_keys"] or tokenizer.mask_token is None:
+            raise InputError(
+                f"params.yaml: `augment.recipes`: {recipe.name}: {recipe.model} is no masked language model: it has no "
+                f"{'mask token' if tokenizer.mask_token is None else 'head for masked tokens'}; name one that was "
+                "trained to fill in masked words"
+            )
+        masked = masked_lm.MaskedWords(
+            model.to(device.device).eval(),
+            tokenizer,
+            device,
+            recipe.candidates,
+            recipe.batch_size,
+            recipe.max_length_tokens,
+        )
+        return lambda texts, seeds: masked.copies(texts, seeds, recipe.share_of_words)
+    encoder: Any = AutoModel.from_pretrained(recipe.model, local_files_only=True).to(device.device).eval()
+    words = {text[start:end].lower() for text in texts for start, end in plain_spans(text)}
+    neighbours = embedding_neighbours.neighbours_of(
+        words,
+        encoder,
+        tokenizer,
+        device,
+        readable_wordnet(scratch),
+        count=recipe.neighbours,
+        min_cosine=recipe.min_cosine,
+        batch_size=recipe.batch_size,
+    )
+    augmenter = KeyedAugmenter(embedding_neighbours.NeighbourSwap(neighbours), recipe.share_of_words)
+    return lambda texts, seeds: [augmenter.copy(text, seed) for text, seed in zip(texts, seeds, strict=True)]

@@ -1,0 +1,143 @@
+"""TextAttack's augmenter, one copy of a text at a time, each a function of the text and a seed alone.
+
+TextAttack's own `Augmenter` makes every possible change of a text to keep one of them at random, draws from the global
+generators, and orders what it draws from by Python's hash seed. Import it after `import_textattack`.
+
+- `KeyedAugmenter` takes word swaps whose candidates depend on the word alone (`DrawnSwap`), and changes of a whole text
+  (`TextChange`), and makes only the change that it keeps.
+- `SeededAugmenter` takes any transformation of TextAttack's, as slow as they are.
+
+TextAttack carries no types, hence the ignored subclasses.
+"""
+
+import random
+from random import Random
+from typing import Any
+
+import numpy as np
+from textattack.augmentation import Augmenter
+from textattack.constraints import PreTransformationConstraint
+from textattack.constraints.pre_transformation import MinWordLength, RepeatModification
+from textattack.shared import AttackedText
+from textattack.transformations import Transformation, WordSwap
+
+from assay.augmentation.words import MIN_CHARACTERS, plain_spans, with_words, word_count
+
+
+class PlainWords(PreTransformationConstraint):  # type: ignore[misc]
+    """Allow only plain words: no stop word, no name, not part of a mention, tag, address or placeholder.
+
+    TextAttack cuts `@friend`, `#happy` and `<URL>` down to the word inside, and compares stop words by case, so its own
+    constraint would let all of these through.
+    """
+
+    def _get_modifiable_indices(self, current_text: Any) -> set[int]:
+        text = current_text.text
+        # TextAttack takes this for the border between two inputs, and loses what follows.
+        if current_text.SPLIT_TOKEN in text:
+            return set()
+        plain = {start for start, _ in plain_spans(text, 1)}
+        indices = set()
+        end = 0
+        for index, word in enumerate(current_text.words):
+            start = text.index(word, end)
+            end = start + len(word)
+            if start in plain:
+                indices.add(index)
+        return indices
+
+
+class DrawnSwap(WordSwap):  # type: ignore[misc]
+    """A word swap whose candidates depend on the word alone."""
+
+    def draw(self, word: str, draws: Random) -> str | None:
+        """One of the candidates; None where there is none.
+
+        Args:
+            word: a plain word.
+            draws: source of the choice.
+        """
+        candidates = self._get_replacement_words(word)
+        return draws.choice(candidates) if candidates else None
+
+
+class TextChange(Transformation):  # type: ignore[misc]
+    """A change of a text as a whole."""
+
+    def change(self, text: str, share_of_words: float, draws: Random) -> str:
+        """The text, changed; as it was, where there is nothing to change.
+
+        Args:
+            text: as it was.
+            share_of_words: of the words of a text that are changed, where the change is of single words.
+            draws: source of all choices.
+        """
+        raise NotImplementedError
+
+    def _get_transformations(self, current_text: Any, indices_to_modify: Any) -> list[Any]:
+        changed = self.change(current_text.text, 0.0, Random(random.getrandbits(64)))
+        return [] if changed == current_text.text else [AttackedText(changed)]
+
+
+class KeyedAugmenter(Augmenter):  # type: ignore[misc]
+    """An augmenter that makes one copy of a text, a function of the text and a seed.
+
+    Args:
+        transformation: a `DrawnSwap` or a `TextChange`.
+        share_of_words: of the words of a text that are altered; at least one.
+    """
+
+    def __init__(self, transformation: DrawnSwap | TextChange, share_of_words: float) -> None:
+        constraints = [RepeatModification(), MinWordLength(MIN_CHARACTERS), PlainWords()]
+        super().__init__(transformation, constraints, pct_words_to_swap=share_of_words)
+
+    def copy(self, text: str, seed: int) -> str:
+        """The altered text; the text itself where there is nothing to alter."""
+        draws = Random(seed)
+        if isinstance(self.transformation, TextChange):
+            return self.transformation.change(text, self.pct_words_to_swap, draws)
+        spans = plain_spans(text)
+        draws.shuffle(spans)
+        wanted = words_to_alter(text, self.pct_words_to_swap)
+        altered: dict[tuple[int, int], str] = {}
+        for start, end in spans:
+            if len(altered) == wanted:
+                break
+            if (word := self.transformation.draw(text[start:end], draws)) is not None:
+                altered[start, end] = word
+        return with_words(text, altered)
+
+    def augment(self, text: str) -> list[str]:
+        """As TextAttack's: a list of one copy, drawn from Python's global generator."""
+        return [self.copy(text, random.getrandbits(64))]
+
+
+class SeededAugmenter(Augmenter):  # type: ignore[misc]
+    """TextAttack's own augmenter for any of its transformations, seeded for each copy.
+
+    Args:
+        transformation: any.
+        share_of_words: of the words of a text that are altered; at least one.
+    """
+
+    def __init__(self, transformation: Any, share_of_words: float) -> None:
+        super().__init__(transformation, [RepeatModification(), PlainWords()], pct_words_to_swap=share_of_words)
+
+    def copy(self, text: str, seed: int) -> str:
+        """The altered text; the text itself where there is nothing to alter."""
+        # TextAttack takes no generator: it draws from both of the global ones.
+        random.seed(seed)
+        np.random.seed([seed % 2**32, seed // 2**32])
+        # It fails on a text without words.
+        copies: list[str] = self.augment(text) if word_count(text) else [text]
+        return copies[0] if copies else text
+
+    def _filter_transformations(self, transformed_texts: Any, current_text: Any, original_text: Any) -> list[Any]:
+        """In the order of their texts, since some transformations give them in that of a set."""
+        kept = super()._filter_transformations(transformed_texts, current_text, original_text)
+        return sorted(kept, key=lambda transformed: str(transformed.text))
+
+
+def words_to_alter(text: str, share_of_words: float) -> int:
+    """As TextAttack counts them: the share of all words, rounded down, and at least one."""
+    return max(1, int(share_of_words * word_count(text)))

@@ -1,0 +1,108 @@
+"""Words that are close to a word in an embedding space made from a local encoder, as TextAttack's word swap.
+
+TextAttack's `WordSwapEmbedding` downloads counter-fitted GloVe vectors. `neighbours_of` finds neighbours by the encoder
+that is there, and leaves out what such spaces are known to confuse: opposites (Mrkšić et al. 2016), other parts of
+speech, and forms of the same word. Import it after `import_textattack`.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from nltk.corpus.reader.wordnet import WordNetCorpusReader
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from assay.augmentation.augmenter import DrawnSwap
+from assay.augmentation.wordnet import open_wordnet
+from assay.augmentation.words import MIN_CHARACTERS, in_case_of, is_plain_word
+from assay.compute.device import Device
+from assay.compute.token_batches import tokenise
+from assay.embeddings.encoder import embed_rows
+
+BLOCK_WORDS = 1024
+SAME_STEM_CHARACTERS = 4
+"""Words that begin with so many of the same letters are taken for forms of one word."""
+
+
+class NeighbourSwap(DrawnSwap):
+    """A word in the place of a neighbour.
+
+    Args:
+        neighbours: of each word, in lower case.
+    """
+
+    def __init__(self, neighbours: dict[str, list[str]]) -> None:
+        super().__init__()
+        self.neighbours = neighbours
+
+    def _get_replacement_words(self, word: str) -> list[str]:
+        return [in_case_of(word, other) for other in self.neighbours.get(word.lower(), [])]
+
+
+def neighbours_of(
+    words: Iterable[str],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    device: Device,
+    wordnet: Path,
+    *,
+    count: int,
+    min_cosine: float,
+    batch_size: int,
+) -> dict[str, list[str]]:
+    """The words of the tokenizer's vocabulary that are closest to each word.
+
+    Args:
+        words: in lower case.
+        model: an encoder in evaluation mode, on the device; a word alone is a text to it.
+        tokenizer: of the model.
+        device: where and in which precision to run.
+        wordnet: folder that NLTK may read.
+        count: neighbours of a word at most.
+        min_cosine: of a word and a neighbour.
+        batch_size: words in a forward pass.
+
+    Returns:
+        For each word that has any, its neighbours, the closest first.
+    """
+    reader = open_wordnet(wordnet)
+    vocabulary = sorted(
+        token
+        for token in tokenizer.get_vocab()
+        if len(token) >= MIN_CHARACTERS and token.islower() and is_plain_word(token) and reader.synsets(token)
+    )
+    asked = sorted(set(words))
+    if not vocabulary or not asked:
+        return {}
+    every = sorted({*vocabulary, *asked})
+    vectors = embed_rows(model, tokenise(tokenizer, every, 16), batch_size, device, 1).embeddings
+    place = {word: number for number, word in enumerate(every)}
+    known = vectors[[place[word] for word in vocabulary]]
+    found = {}
+    for start in range(0, len(asked), BLOCK_WORDS):
+        block = asked[start : start + BLOCK_WORDS]
+        cosines = vectors[[place[word] for word in block]] @ known.T
+        for word, of_word in zip(block, cosines, strict=True):
+            close = np.flatnonzero(of_word >= min_cosine)
+            others = [vocabulary[i] for i in close[np.argsort(-of_word[close], kind="stable")]]
+            if kept := [other for other in others if _may_replace(word, other, reader)][:count]:
+                found[word] = kept
+    return found
+
+
+def _may_replace(word: str, other: str, wordnet: WordNetCorpusReader) -> bool:
+    """Whether two words share a part of speech, and are neither opposites nor forms of one word."""
+    if word[:SAME_STEM_CHARACTERS] == other[:SAME_STEM_CHARACTERS]:
+        return False
+    senses, others = wordnet.synsets(word), wordnet.synsets(other)
+    if not {_part(sense) for sense in senses[:1]} & {_part(sense) for sense in others[:1]}:
+        return False
+    return other not in {
+        opposite.name() for sense in senses for lemma in sense.lemmas() for opposite in lemma.antonyms()
+    }
+
+
+def _part(sense: object) -> str:
+    """Part of speech, satellite adjectives among the adjectives."""
+    part = str(sense.pos())  # type: ignore[attr-defined]
+    return "a" if part == "s" else part

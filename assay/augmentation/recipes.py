@@ -1,0 +1,173 @@
+"""The recipes of `augment.recipes`: ways to alter a text. `recipe_copies` builds what they stand for."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+
+from assay.core.errors import InputError
+from assay.core.params import Params
+
+Share = Annotated[float, Field(ge=0, le=1)]
+NoiseKind = Literal["swap", "delete", "insert", "keyboard", "ocr", "case"]
+EdaOperation = Literal["replace", "insert", "swap", "delete"]
+
+
+class Recipe(Params):
+    """What every recipe has: the share of rows that get a copy."""
+
+    share_of_rows: Share
+
+
+class WordRecipe(Recipe):
+    """A recipe that alters single words, a share of those of a row, at least one."""
+
+    share_of_words: Annotated[float, Field(gt=0, le=1)]
+
+
+class Synonym(WordRecipe):
+    """WordNet synonyms."""
+
+    name: Literal["synonym"]
+
+
+class CharacterNoise(WordRecipe):
+    """Typing errors (`swap`, `delete`, `insert`, `keyboard`), reading errors of scanners (`ocr`), another `case`."""
+
+    name: Literal["character_noise"]
+    kinds: list[NoiseKind] = Field(min_length=1)
+
+
+class Eda(WordRecipe):
+    """Easy data augmentation (Wei & Zou 2019)."""
+
+    name: Literal["eda"]
+    operations: list[EdaOperation] = Field(min_length=1)
+
+
+class WholeText(Recipe):
+    """A contraction; another number, person or place; another order of sentences or phrases."""
+
+    name: Literal["contraction", "number", "person", "place", "reorder"]
+
+
+class MaskedLm(WordRecipe):
+    """Words put in by a masked language model in the folder `model`, drawn from so many `candidates`."""
+
+    name: Literal["masked_lm"]
+    model: str
+    candidates: int = Field(ge=1, le=1000)
+    batch_size: int = Field(ge=1, le=4096)
+    max_length_tokens: int = Field(ge=8, le=8192)
+
+
+class Embedding(WordRecipe):
+    """Neighbours of words in the space of the encoder in the folder `model`."""
+
+    name: Literal["embedding"]
+    model: str
+    neighbours: int = Field(ge=1, le=100)
+    min_cosine: float = Field(gt=0, lt=1)
+    batch_size: int = Field(ge=1, le=4096)
+
+
+class Paraphrase(Recipe):
+    """Paraphrases by an instruction-tuned model: in a folder, or by name on a server with OpenAI's interface."""
+
+    name: Literal["paraphrase"]
+    model: str
+    endpoint: str | None
+    key_variable: str
+    batch_size: int = Field(ge=1, le=4096)
+
+
+class BackTranslation(Recipe):
+    """Translation there and back by two sequence-to-sequence models."""
+
+    name: Literal["back_translation"]
+    forward: str
+    backward: str
+    batch_size: int = Field(ge=1, le=4096)
+
+
+class TextAttackClass(WordRecipe):
+    """Any transformation of TextAttack's, or of one's own, by the path of its class."""
+
+    name: str = Field(pattern="^[a-z][a-z0-9_]*$")
+    transformation: str = Field(pattern=r"^[A-Za-z_][\w.]*\.[A-Za-z_]\w*$")
+    arguments: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _has_its_own_name(self) -> "TextAttackClass":
+        if self.name in BUILT_IN:
+            raise ValueError(f"`{self.name}` is the name of a built-in recipe; give this one another name")
+        return self
+
+
+WHOLE_TEXT = ("contraction", "number", "person", "place", "reorder")
+BUILT_IN = (
+    *("synonym", "character_noise", "eda"),
+    *WHOLE_TEXT,
+    *("masked_lm", "embedding", "paraphrase", "back_translation"),
+)
+
+
+def _kind(block: Any) -> str:
+    """Which class a block is of: by its name, unless it names a transformation."""
+    known = block if isinstance(block, dict) else vars(block)
+    if "transformation" in known:
+        return "transformation"
+    name = str(known.get("name"))
+    return "whole_text" if name in WHOLE_TEXT else name
+
+
+AnyRecipe = Annotated[
+    Annotated[Synonym, Tag("synonym")]
+    | Annotated[CharacterNoise, Tag("character_noise")]
+    | Annotated[Eda, Tag("eda")]
+    | Annotated[WholeText, Tag("whole_text")]
+    | Annotated[MaskedLm, Tag("masked_lm")]
+    | Annotated[Embedding, Tag("embedding")]
+    | Annotated[Paraphrase, Tag("paraphrase")]
+    | Annotated[BackTranslation, Tag("back_translation")]
+    | Annotated[TextAttackClass, Tag("transformation")],
+    Discriminator(
+        _kind,
+        custom_error_type="recipe",
+        custom_error_message=f"no such recipe; there are {', '.join(BUILT_IN)}, or any class by `transformation`",
+    ),
+]
+
+
+def _named_once(recipes: list[Any]) -> list[Any]:
+    names = [recipe.name for recipe in recipes]
+    if len(set(names)) < len(names):
+        raise ValueError("a recipe is named twice; give one of them another share, or a class another name")
+    return recipes
+
+
+Recipes = Annotated[list[AnyRecipe], AfterValidator(_named_once)]
+"""Recipes, each with a name of its own."""
+
+ByModel = MaskedLm | Embedding | Paraphrase | BackTranslation
+"""Recipes that pass all rows through a model on the device, and not one row at a time through workers."""
+
+
+def require_models(recipes: list[AnyRecipe]) -> None:
+    """Check that the model of every recipe is there, before anything is done.
+
+    Raises:
+        InputError: one is not; names the recipe and the folder.
+    """
+    for recipe in recipes:
+        folders: list[str] = []
+        if isinstance(recipe, MaskedLm | Embedding) or (isinstance(recipe, Paraphrase) and recipe.endpoint is None):
+            folders = [recipe.model]
+        elif isinstance(recipe, BackTranslation):
+            folders = [recipe.forward, recipe.backward]
+        for folder in folders:
+            if recipe.share_of_rows and not (Path(folder) / "config.json").is_file():
+                raise InputError(
+                    f"params.yaml: `augment.recipes`: {recipe.name} needs a model in {folder}, and there is none"
+                    " (config.json is missing); add it under `fetch.assets` with that `path`, or take the recipe out"
+                )

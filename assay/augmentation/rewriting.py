@@ -1,0 +1,198 @@
+"""Texts rewritten by generating models: paraphrases, and translations there and back.
+
+Choices are greedy, so that a text has one rewriting, whatever stands beside it in its batch up to rounding. Import it
+after `import_textattack`.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any
+
+import httpx2
+import numpy as np
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+)
+
+from assay.augmentation.augmenter import TextChange
+from assay.augmentation.recipes import BackTranslation, Paraphrase
+from assay.compute.device import Device
+from assay.core.errors import InputError
+from assay.core.progress import progress
+
+INSTRUCTION = (
+    "Rewrite the text in other words. Keep its meaning, its tone, and every name, number and <PLACEHOLDER> as it is."
+    " Answer with the rewritten text alone.\n\nText: {text}"
+)
+NEW_TOKENS_PER_TOKEN, MORE_NEW_TOKENS = 1.5, 16
+"""A rewriting may be so much longer than its text; what is longer is cut, and mostly rambling."""
+
+TRIES = 4
+BUSY = (429, 500, 502, 503, 504)
+"""Statuses after which a server is asked again."""
+
+SECONDS_TO_ANSWER = 60
+
+
+class Rewriting(TextChange):
+    """A model that rewrites, as TextAttack's transformation of one text.
+
+    Args:
+        rewrite: from texts to their rewritings.
+    """
+
+    def __init__(self, rewrite: Callable[[Sequence[str]], list[str]]) -> None:
+        self.rewrite = rewrite
+
+    def change(self, text: str, share_of_words: float, draws: Random) -> str:
+        """The rewriting of one text."""
+        return self.rewrite([text])[0]
+
+
+def rewritings(texts: Sequence[str], recipe: Paraphrase | BackTranslation, device: Device) -> list[str]:
+    """The rewriting of each text by a recipe's model or models, shape `(n,)`."""
+    if isinstance(recipe, BackTranslation):
+        return back_translations(texts, recipe.forward, recipe.backward, device, recipe.batch_size)
+    if recipe.endpoint is not None:
+        return endpoint_paraphrases(texts, recipe.endpoint, recipe.model, recipe.key_variable)
+    return local_paraphrases(texts, recipe.model, device, recipe.batch_size)
+
+
+def rewritten_in_batches(
+    texts: Sequence[str],
+    batch_size: int,
+    rewrite: Callable[[list[str]], list[str]],
+    what: str,
+) -> list[str]:
+    """Rewrite texts, those of like length together; a text for which nothing comes back stays as it is.
+
+    Args:
+        texts: shape `(n,)`.
+        batch_size: texts at a time.
+        rewrite: from a batch to its rewritings.
+        what: name of the work, for the progress report.
+    """
+    order = np.argsort([len(text) for text in texts], kind="stable")
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    out = list(texts)
+    for batch in progress(batches, what, total=len(batches), unit="batch"):
+        for row, text in zip(batch, rewrite([texts[row] for row in batch]), strict=True):
+            out[row] = " ".join(text.split()).strip("\"' ") or texts[row]
+    return out
+
+
+def local_paraphrases(texts: Sequence[str], model_folder: str, device: Device, batch_size: int) -> list[str]:
+    """Paraphrases by an instruction-tuned model in a folder, shape `(n,)`.
+
+    Raises:
+        InputError: its tokenizer has no chat template.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(model_folder, local_files_only=True, padding_side="left")
+    if tokenizer.chat_template is None:
+        raise InputError(
+            f"{model_folder}: its tokenizer has no chat template; `paraphrase` needs an instruction-tuned model"
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model: Any = AutoModelForCausalLM.from_pretrained(model_folder, local_files_only=True)
+    model = model.to(device.device).eval()
+
+    def rewrite(batch: list[str]) -> list[str]:
+        chats = [[{"role": "user", "content": INSTRUCTION.format(text=text)}] for text in batch]
+        prompts: Any = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
+        return _generated(model, tokenizer, prompts, batch, device, answers_follow=True)
+
+    return rewritten_in_batches(texts, batch_size, rewrite, "paraphrase")
+
+
+def endpoint_paraphrases(texts: Sequence[str], url: str, model: str, key_variable: str) -> list[str]:
+    """Paraphrases by a server with OpenAI's interface, one request a text, shape `(n,)`.
+
+    Args:
+        texts: leave this machine: mind what is in them.
+        url: up to the version, such as `http://localhost:8000/v1`.
+        model: its name on the server.
+        key_variable: the environment variable with the key; sent if it is set.
+
+    Raises:
+        InputError: no answer, or none that can be understood.
+    """
+    key = os.environ.get(key_variable)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+
+    def rewrite(batch: list[str]) -> list[str]:
+        return [_answer(url, headers, model, text) for text in batch]
+
+    return rewritten_in_batches(texts, 1, rewrite, "paraphrase")
+
+
+def back_translations(texts: Sequence[str], forward: str, backward: str, device: Device, batch_size: int) -> list[str]:
+    """Texts translated there by one model and back by another, shape `(n,)` (Sennrich et al. 2016).
+
+    Args:
+        texts: in the language of the project.
+        forward: folder of the model from it.
+        backward: folder of the model to it.
+        device: where and in which precision to run.
+        batch_size: texts at a time.
+    """
+    for folder, what in ((forward, "translate"), (backward, "translate back")):
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model: Any = AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True)
+        model = model.to(device.device).eval()
+
+        def rewrite(batch: list[str], model: Any = model, tokenizer: Any = tokenizer) -> list[str]:
+            return _generated(model, tokenizer, batch, batch, device, answers_follow=False)
+
+        texts = rewritten_in_batches(texts, batch_size, rewrite, what)
+    return list(texts)
+
+
+@torch.inference_mode()
+def _generated(
+    model: Any, tokenizer: Any, prompts: list[str], texts: list[str], device: Device, *, answers_follow: bool
+) -> list[str]:
+    """What the model makes of each prompt; nothing of any, where one with its answer has more tokens than it takes."""
+    longest = max(len(ids) for ids in tokenizer(texts)["input_ids"])
+    new = int(NEW_TOKENS_PER_TOKEN * longest) + MORE_NEW_TOKENS
+    encoded = tokenizer(prompts, padding=True, return_tensors="pt", add_special_tokens=not answers_follow)
+    limit = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
+    width = encoded["input_ids"].shape[1]
+    if width + (new if answers_follow else 0) > limit:
+        return [""] * len(prompts)
+    with device.autocast():
+        out = model.generate(
+            input_ids=encoded["input_ids"].to(device.device),
+            attention_mask=encoded["attention_mask"].to(device.device),
+            max_new_tokens=min(new, limit),
+            do_sample=False,
+            num_beams=1,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    said: list[str] = tokenizer.batch_decode(out[:, width:] if answers_follow else out, skip_special_tokens=True)
+    return said
+
+
+def _answer(url: str, headers: dict[str, str], model: str, text: str) -> str:
+    """The server's rewriting of one text; asked again where it is busy."""
+    content = INSTRUCTION.format(text=text)
+    body = {"model": model, "temperature": 0, "seed": 0, "messages": [{"role": "user", "content": content}]}
+    address = f"{url.rstrip('/')}/chat/completions"
+    for number in range(1, TRIES + 1):
+        try:
+            response = httpx2.post(address, json=body, headers=headers, timeout=SECONDS_TO_ANSWER)
+            if response.status_code == 200:
+                return str(response.json()["choices"][0]["message"]["content"])
+            problem, is_busy = f"status {response.status_code}: {response.text[:200]}", response.status_code in BUSY
+        except (httpx2.HTTPError, KeyError, IndexError, TypeError, ValueError) as error:
+            problem, is_busy = str(error), True
+        if not is_busy:
+            raise InputError(f"{address}: {problem}; mend `endpoint`, `model` or the key")
+        if number < TRIES:
+            time.sleep(2**number / 2)
+    raise InputError(f"{address}: no answer after {TRIES} tries ({problem}); is the server of `endpoint` running?")

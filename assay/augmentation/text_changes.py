@@ -1,0 +1,146 @@
+"""Changes of a text as a whole: easy data augmentation, contractions, the order of sentences and phrases.
+
+Import it after `import_textattack`.
+"""
+
+import re
+from random import Random
+
+from textattack.shared.data import EXTENSION_MAP
+
+from assay.augmentation.augmenter import DrawnSwap, TextChange, words_to_alter
+from assay.augmentation.recipes import EdaOperation
+from assay.augmentation.words import Span, plain_spans, with_words
+
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+A_WORD = re.compile(r"(?<![#@<\w:])[A-Za-z]{2,}")
+PHRASE_END = re.compile(r"(?<=[,;])\s+")
+
+
+class Eda(TextChange):
+    """One of the four operations of easy data augmentation (Wei & Zou 2019, section 2), on plain words alone.
+
+    So no negation, name, number or placeholder is moved, deleted or replaced.
+
+    Args:
+        synonyms: of words, for `replace` and `insert`.
+        operations: to choose from, all as likely; the next, where one finds nothing to do.
+    """
+
+    def __init__(self, synonyms: DrawnSwap, operations: tuple[EdaOperation, ...]) -> None:
+        self.synonyms = synonyms
+        self.operations = operations
+
+    def change(self, text: str, share_of_words: float, draws: Random) -> str:
+        """The text after one operation."""
+        spans = plain_spans(text)
+        wanted = words_to_alter(text, share_of_words)
+        draws.shuffle(spans)
+        for operation in draws.sample(self.operations, len(self.operations)):
+            if operation == "swap":
+                changed = self._swapped(text, spans, wanted)
+            elif operation == "delete":
+                changed = self._without(text, spans, wanted)
+            else:
+                changed = self._with_synonyms(text, spans, wanted, draws, keep=operation == "insert")
+            if changed != text:
+                return changed
+        return text
+
+    def _swapped(self, text: str, spans: list[Span], wanted: int) -> str:
+        """Pairs of words, each in the place of the other."""
+        pairs = list(zip(spans[::2], spans[1::2], strict=False))[:wanted]
+        words = {}
+        for left, right in pairs:
+            words[left], words[right] = text[slice(*right)], text[slice(*left)]
+        return with_words(text, words)
+
+    def _without(self, text: str, spans: list[Span], wanted: int) -> str:
+        """The text without some words, but never without the last of those that may go."""
+        gone = {}
+        for start, end in spans[: min(wanted, len(spans) - 1)]:
+            # With a space beside it.
+            after = end + 1 if text[end : end + 1] == " " else end
+            gone[start, after] = ""
+        return with_words(text, gone)
+
+    def _with_synonyms(self, text: str, spans: list[Span], wanted: int, draws: Random, *, keep: bool) -> str:
+        """Words replaced by synonyms or, with `keep`, synonyms put in beside some plain word."""
+        words: dict[Span, str] = {}
+        places = draws.sample(spans, len(spans)) if keep else spans
+        for span, place in zip(spans, places, strict=True):
+            if len(words) == wanted:
+                break
+            if (synonym := self.synonyms.draw(text[slice(*span)], draws)) is not None:
+                words[place] = f"{text[slice(*place)]} {synonym.lower()}" if keep else synonym
+        return with_words(text, words)
+
+
+def _contraction_patterns() -> dict[str, str]:
+    """From each form, in lower case, to the other: contracted to written out and back.
+
+    Forms that stand for several others (cannot, is not: the contraction of several) go to the most common one.
+    """
+    extended = {contracted: full for contracted, full in EXTENSION_MAP.items() if contracted not in ("ain't", "ma'am")}
+    both = {full.lower(): contracted for contracted, full in extended.items()}
+    return both | {contracted.lower(): full for contracted, full in extended.items()}
+
+
+CONTRACTIONS = _contraction_patterns()
+LONGEST_FIRST = "|".join(sorted(map(re.escape, CONTRACTIONS), key=lambda form: (-len(form), form)))
+CONTRACTION = re.compile(rf"(?<![\w'@#<])({LONGEST_FIRST})(?![\w'>])", re.IGNORECASE)
+
+
+class Contraction(TextChange):
+    """Contract two words, or write a contraction out (CheckList's invariance test; Ribeiro et al. 2020).
+
+    TextAttack's `WordSwapContract` finds a contraction only where every word before it may be altered, too.
+    """
+
+    def change(self, text: str, share_of_words: float, draws: Random) -> str:
+        """The text with one form, drawn from all that it has, in the other form."""
+        found = list(CONTRACTION.finditer(text.replace("\u2019", "'")))
+        if not found:
+            return text
+        match = draws.choice(found)
+        found_form = match.group()
+        form = CONTRACTIONS[found_form.lower()]
+        if found_form.isupper():
+            form = form.upper()
+        elif found_form[0].isupper():
+            form = form[0].upper() + form[1:]
+        return with_words(text, {match.span(): form})
+
+
+class Reorder(TextChange):
+    """Another order of the sentences of a text or, where there is one sentence, of what commas part in it."""
+
+    def change(self, text: str, share_of_words: float, draws: Random) -> str:
+        """The text with two neighbouring parts in each other's place."""
+        for border in (SENTENCE_END, PHRASE_END):
+            parts = border.split(text.strip())
+            # A smiley or a tag by itself is no sentence.
+            if len(parts) < 2 or any(not A_WORD.search(part) for part in parts):
+                continue
+            if border is PHRASE_END:
+                return _phrases_exchanged(parts, draws)
+            place = draws.randrange(len(parts) - 1)
+            parts[place], parts[place + 1] = parts[place + 1], parts[place]
+            # The last sentence may have no mark at its end.
+            ended = [part if part[-1] in ".!?" else f"{part}." for part in parts[:-1]]
+            return " ".join([*ended, parts[-1]])
+        return text
+
+
+def _phrases_exchanged(parts: list[str], draws: Random) -> str:
+    """Two neighbouring phrases in each other's place; commas, and the mark at the end, stay where they are."""
+    last = parts[-1]
+    body = last.rstrip(".!?")
+    phrases = [*(part[:-1] for part in parts[:-1]), body]
+    marks = [*(part[-1] for part in parts[:-1]), last[len(body) :]]
+    place = draws.randrange(len(phrases) - 1)
+    first, second = phrases[place], phrases[place + 1]
+    if place == 0 and first[:1].isupper() and first[1:2].islower():
+        first, second = first[0].lower() + first[1:], second[:1].upper() + second[1:]
+    phrases[place], phrases[place + 1] = second, first
+    return " ".join(phrase + mark for phrase, mark in zip(phrases, marks, strict=True))

@@ -1,0 +1,1 @@
+"""Text classifiers: checkpoints, the training loop, baselines, prediction."""

@@ -1,0 +1,155 @@
+"""Apply cleaning rules one after the other, until they find nothing more to do, and keep a record of every change.
+
+One rule can make work for an earlier one: an entity that is decoded can hide an e-mail address in full width, and a
+zero-width space that is taken out can complete a tag. So the chain runs again on the rows that it changed, until they
+stay as they are. What comes out is therefore a fixed point of the chain: cleaning it again changes nothing. A row that
+has not settled after `MAX_PASSES` is given back as such, and never passed on half cleaned.
+
+After the first pass a rule looks at the rows that have changed since it last saw them, and at no others. `lower_case`
+changes most rows; so it does not count for rules that do not mind case.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import polars as pl
+
+from assay.core.outputs import REMOVED_SCHEMA
+from assay.text.prefilter import Rule
+
+MAX_PASSES = 10
+
+LOWER_CASE = "lower_case"
+
+
+@dataclass(frozen=True)
+class ScopedRule:
+    """A rule and where it applies.
+
+    Attributes:
+        name: what the records call it.
+        rule: from a text column to a text column.
+        sources: the sources whose rows it sees; None for all.
+        minds_case: whether it may change an ASCII text in lower case that it left alone before; true is always safe.
+    """
+
+    name: str
+    rule: Rule
+    sources: frozenset[str] | None
+    minds_case: bool = True
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Texts after the chain.
+
+    Attributes:
+        texts: cleaned, in the order of the rows that were given; one that did not settle is as its last pass left it.
+        changed: `REMOVED_SCHEMA`, a line for each row, pass and rule that changed it, in the order of time.
+        unsettled: positions of the rows that still changed in the last pass.
+    """
+
+    texts: pl.Series
+    changed: pl.DataFrame
+    unsettled: pl.Series
+
+
+def public_functions(*modules: ModuleType) -> dict[str, Any]:
+    """The public functions that modules define themselves, by name, in the order of the files: each is a rule."""
+    return {
+        name: function
+        for module in modules
+        for name, function in vars(module).items()
+        if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
+    }
+
+
+def with_settings(function: Any, settings: Mapping[str, Any]) -> Rule:
+    """A rule with its keyword-only arguments filled from settings of the same names."""
+    wanted = inspect.signature(function).parameters.values()
+    given = {one.name: settings[one.name] for one in wanted if one.kind is inspect.Parameter.KEYWORD_ONLY}
+    return partial(function, **given) if given else function
+
+
+def apply_rules(records: pl.DataFrame, rules: Sequence[ScopedRule], settled: int = 0) -> Settled:
+    """Apply rules to `text` until no row changes.
+
+    Args:
+        records: `id`, `source`, `text`.
+        rules: in the order in which they run.
+        settled: the texts are at rest already under so many of the first rules, which the first pass leaves out.
+    """
+    texts = records["text"]
+    part = records.select("id", "source", changed=pl.lit(-1), recased=pl.lit(-1))
+    lines = [pl.DataFrame(schema=REMOVED_SCHEMA)]
+    rows = pl.Series(range(len(texts)), dtype=pl.UInt32)
+    for number in range(MAX_PASSES):
+        before = texts.gather(rows)
+        after, part = _one_pass(part, before, rules, number, 0 if number else settled, lines)
+        moved = after.ne_missing(before).arg_true()
+        rows, part = rows.gather(moved), part[moved]
+        if not len(rows):
+            break
+        texts = texts.clone().scatter(rows, after.gather(moved))
+    return Settled(texts, pl.concat(lines), rows)
+
+
+def _one_pass(
+    part: pl.DataFrame,
+    texts: pl.Series,
+    rules: Sequence[ScopedRule],
+    number: int,
+    settled: int,
+    lines: list[pl.DataFrame],
+) -> tuple[pl.Series, pl.DataFrame]:
+    """Texts after each rule has run once, and `part` as the next pass needs it.
+
+    Args:
+        part: `id` and `source` of the rows; `changed`, when a rule last changed the text; `recased`, the same for rules
+            that do not mind case. Time counts the rules that have run, over all passes.
+        texts: of the rows.
+        rules: in order.
+        number: of the pass, from 0.
+        settled: so many of the first rules are left out.
+        lines: get what changed.
+    """
+    changed, changed_but_for_case = part["changed"], part["recased"]
+    for place in range(settled, len(rules)):
+        rule, time = rules[place], number * len(rules) + place
+        last_change = changed if rule.minds_case else changed_but_for_case
+        rows = _rows_to_see(rule, part["source"], last_change, time - len(rules))
+        before = texts if rows is None else texts.gather(rows)
+        after = _evaluated(rule.rule, before) if len(before) else before
+        moved = after.ne_missing(before).arg_true()
+        if not len(moved):
+            continue
+        at = moved if rows is None else rows.gather(moved)
+        before, after_moved = before.gather(moved), after.gather(moved)
+        ids, names = part["id"].gather(at), pl.repeat(rule.name, len(at), dtype=pl.String, eager=True)
+        lines.append(
+            pl.DataFrame({"id": ids, "rule": names, "before": before, "after": after_moved}, schema=REMOVED_SCHEMA)
+        )
+        texts = after if rows is None else texts.clone().scatter(at, after_moved)
+        changed = changed.scatter(at, time)
+        but_for_case = (
+            at.filter(after_moved.str.len_bytes() != after_moved.str.len_chars()) if rule.name == LOWER_CASE else at
+        )
+        changed_but_for_case = changed_but_for_case.scatter(but_for_case, time)
+    return texts, part.with_columns(changed=changed, recased=changed_but_for_case)
+
+
+def _rows_to_see(rule: ScopedRule, sources: pl.Series, last_change: pl.Series, since: int) -> pl.Series | None:
+    """Positions of the rows that a rule is for, and that have changed since it ran; None for all."""
+    wanted = None if rule.sources is None else sources.is_in(sorted(rule.sources))
+    if since >= 0:
+        has_changed = last_change >= since
+        wanted = has_changed if wanted is None else wanted & has_changed
+    return None if wanted is None or wanted.all() else wanted.arg_true()
+
+
+def _evaluated(rule: Rule, texts: pl.Series) -> pl.Series:
+    return pl.DataFrame({"text": texts}).select(rule(pl.col("text"))).to_series()

@@ -1,0 +1,201 @@
+"""The cleaning rules and their params: what section `clean` turns on, in its order, for all stages that clean texts."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import polars as pl
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from assay.cleaning import noise_rules, normalisation_rules
+from assay.cleaning.boilerplate import remove_boilerplate
+from assay.cleaning.rule_chain import ScopedRule, public_functions, with_settings
+from assay.cleaning.word_table import read_word_table
+from assay.core.errors import InputError
+from assay.core.params import Params, Pattern
+from assay.personal_data import pii_rules
+from assay.personal_data.person_names import name_redactor, redact_names
+from assay.text.prefilter import Rule
+
+RULES = public_functions(noise_rules, normalisation_rules, pii_rules)
+"""Every plain rule by name. To add one is to write it in one of the three modules, and to name it in params.yaml."""
+CASE_BLIND = frozenset(
+    (
+        "repair_mojibake",
+        "repair_unicode",
+        "remove_control_characters",
+        "fold_compatibility",
+        "straighten_quotes_and_dashes",
+        "redact_url_credentials",
+        "redact_url",
+        "redact_iban",
+        "redact_card",
+        "redact_national_number",
+        "redact_ip",
+        "unify_numbers",
+        "unify_dates",
+        "expand_words",
+        "shorten_repeated_punctuation",
+        "tidy_white_space",
+        "collapse_white_space",
+        "soften_shouting",
+        "lower_case",
+    )
+)
+"""Rules that leave an ASCII text alone in lower case too if they leave it alone as it is, so that `lower_case` makes no
+work for them; a test holds them to it. A rule that is not here is right all the same, and looks at more rows."""
+BOILERPLATE, NAMES = "remove_boilerplate", "redact_names"
+"""Rules that are made from the data, and from a model."""
+
+Policy = Literal["drop", "keep", "review", "mode", "unknown"]
+
+
+class Constant(Params):
+    """The policy that fills a missing value in with one of your own."""
+
+    constant: Annotated[str, Field(min_length=1)]
+
+
+class CheckParams(Params):
+    """What the values of one column must be; null: no check."""
+
+    allowed: Annotated[list[str], Field(min_length=1)] | None
+    pattern: Pattern | None
+    max_characters: Annotated[int, Field(ge=1)] | None
+
+
+def _matches_something(pattern: str) -> str:
+    """The pattern, unless it matches where there is nothing, as `a*` does."""
+    if pl.select(pl.lit("").str.contains(pattern)).item():
+        raise ValueError("it matches the empty text; write `+` for `*`, or name what is to go")
+    return pattern
+
+
+class RuleSettings(Params):
+    """Block `clean.rule_settings`: the keyword arguments of rules, by name."""
+
+    numbered: bool
+    patterns: list[Annotated[Pattern, AfterValidator(_matches_something)]]
+    word_table: Annotated[str, Field(min_length=1)]
+    day_first: bool | None
+    dollar_is: Annotated[str, Field(pattern="^[A-Z]{3}$")] | None
+
+
+class BoilerplateParams(Params):
+    """Block `clean.boilerplate`."""
+
+    max_document_share: Annotated[float, Field(gt=0, lt=1)]
+    min_documents: Annotated[int, Field(ge=2)]
+
+
+class NamesParams(Params):
+    """Block `clean.names`: the model that finds names and places."""
+
+    model: Annotated[str, Field(min_length=1)]
+    language: Annotated[str, Field(pattern="^[a-z]{2}$")]
+
+
+class TokenParams(Params):
+    """Block `clean.max_tokens`."""
+
+    tokenizer: Annotated[str, Field(min_length=1)]
+    tokens: Annotated[int, Field(ge=1)]
+
+
+class LanguageParams(Params):
+    """Block `clean.languages`."""
+
+    keep: Annotated[list[Annotated[str, Field(pattern="^[a-z]{2,3}$")]], Field(min_length=1)]
+    min_probability: Annotated[float, Field(gt=0, le=1)]
+    min_characters: Annotated[int, Field(ge=1)]
+
+
+class NearDuplicateParams(Params):
+    """Block `clean.near_duplicates`."""
+
+    shingle_unit: Literal["character", "word"]
+    shingle_size: Annotated[int, Field(ge=1, le=100)]
+    permutations: Annotated[int, Field(ge=16, le=4096)]
+    min_jaccard: Annotated[float, Field(gt=0, le=1)]
+
+
+class CleanParams(Params):
+    """Section `clean`."""
+
+    checks: dict[str, CheckParams]
+    missing: dict[str, Policy | Constant]
+    rules: dict[str, bool | list[str]]
+    rule_settings: RuleSettings
+    boilerplate: BoilerplateParams
+    names: NamesParams | None
+    min_characters: Annotated[int, Field(ge=1)]
+    max_characters: Annotated[int, Field(ge=1)]
+    max_tokens: TokenParams
+    languages: LanguageParams | None
+    near_duplicates: NearDuplicateParams
+    planted_rows_per_kind: Annotated[int, Field(ge=10, le=10_000)]
+
+    @field_validator("rules")
+    @classmethod
+    def _known(cls, rules: dict[str, bool | list[str]]) -> dict[str, bool | list[str]]:
+        known = [*RULES, BOILERPLATE, NAMES]
+        if unknown := [rule for rule in rules if rule not in known]:
+            raise ValueError(f"no rule {unknown[0]!r}; there are {known}")
+        return rules
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "CleanParams":
+        if self.min_characters > self.max_characters:
+            raise ValueError(f"min_characters {self.min_characters} is more than max_characters {self.max_characters}")
+        if self.missing.get("label", "keep") == "keep":
+            raise ValueError("`missing.label` must say what becomes of rows without a label, and not keep them")
+        if self.rules.get(NAMES) and self.names is None:
+            raise ValueError("the rule redact_names needs `names`: {model: …, language: en}")
+        return self
+
+
+def chosen_rules(params: CleanParams, sources: Sequence[str]) -> list[ScopedRule]:
+    """The rules that are on, in the order of the params; `remove_boilerplate` does not know its lines yet.
+
+    Raises:
+        InputError: a rule is for a source that is not there.
+    """
+    settings = params.rule_settings.model_dump() | {
+        "word_table": read_word_table(Path(params.rule_settings.word_table))
+    }
+    numbered = params.rule_settings.numbered
+    chosen = []
+    for name, where in params.rules.items():
+        if not where:
+            continue
+        if where is not True and (unknown := [source for source in where if source not in sources]):
+            raise InputError(
+                f"params.yaml: `clean.rules.{name}` = {where!r}: no source {unknown[0]!r}; there are {list(sources)}"
+            )
+        scope = None if where is True else frozenset(where)
+        rule: Rule
+        if name == NAMES and params.names:
+            name_redactor(params.names.model, params.names.language, numbered)  # says now what is wrong with the model
+            rule = partial(redact_names, model=params.names.model, language=params.names.language, numbered=numbered)
+        elif name == BOILERPLATE:
+            rule = partial(remove_boilerplate, lines=())
+        else:
+            rule = with_settings(RULES[name], settings)
+        chosen.append(ScopedRule(name, rule, scope, minds_case=name not in CASE_BLIND))
+    return chosen
+
+
+def with_boilerplate(rules: Sequence[ScopedRule], lines: pl.DataFrame) -> list[ScopedRule]:
+    """The rules, with one `remove_boilerplate` for each source that has such lines, at its place.
+
+    Args:
+        rules: of `chosen_rules`.
+        lines: `source` and `line`.
+    """
+    fitted = [
+        ScopedRule(BOILERPLATE, partial(remove_boilerplate, lines=part["line"].to_list()), frozenset(source))
+        for source, part in lines.group_by("source", maintain_order=True)
+    ]
+    at = [rule.name for rule in rules].index(BOILERPLATE)
+    return [*rules[:at], *fitted, *rules[at + 1 :]]

@@ -1,0 +1,1 @@
+"""Where and how models run: device and precision, batches of tokens, memory and size."""

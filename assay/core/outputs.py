@@ -1,0 +1,123 @@
+"""Writing outputs whole or not at all (to a temporary path beside the target, then renamed), and reading them."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from assay.core.errors import InputError
+
+REMOVED_SCHEMA = pl.Schema({"id": pl.String, "rule": pl.String, "before": pl.String, "after": pl.String})
+"""Schema of `removed.parquet` and `changed.parquet`; `after` is null where the row is gone."""
+
+ROW_GROUP_ROWS = 50_000
+"""Rows that a reader of a part of the table has to decode at least."""
+
+
+@contextmanager
+def output_folder(path: Path | str) -> Iterator[Path]:
+    """Yield an empty folder that becomes `path` when the block ends well, and is deleted when it does not.
+
+    A process killed inside the block leaves only `<parent>/.<name>.partial`, which the next run clears.
+    """
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    if target.is_dir():
+        shutil.rmtree(target)
+    partial.replace(target)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write UTF-8 `text` to `path` in one rename, making its folder where there is none."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_parquet(
+    frame: pl.DataFrame | pl.LazyFrame, path: Path, compression: Literal["zstd", "lz4", "uncompressed"] = "zstd"
+) -> None:
+    """Write a table in its order; a lazy one streams, so it need not fit in memory.
+
+    Args:
+        frame: the table.
+        path: of the file.
+        compression: `lz4` or none for what is read again soon, and then deleted.
+
+    Raises:
+        OSError: the disk is full, or another error of the system. Polars hides its number in the text of an error that
+            would else look like a defect of the program.
+    """
+    try:
+        if isinstance(frame, pl.LazyFrame):
+            frame.sink_parquet(path, compression=compression, row_group_size=ROW_GROUP_ROWS)
+        else:
+            frame.write_parquet(path, compression=compression, row_group_size=ROW_GROUP_ROWS)
+    except pl.exceptions.ComputeError as error:
+        if number := re.search(r"\(os error (\d+)\)", str(error)):
+            code = int(number.group(1))
+            raise OSError(code, os.strerror(code), str(path)) from None
+        raise
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write `value` as JSON in one rename; keys keep their order, floats are rounded to 6 decimals."""
+    write_text(path, json.dumps(_rounded(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return value
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: the file is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: not valid JSON ({error}); run the stage that writes it again") from None
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_sha256(folder: Path) -> str:
+    """SHA-256 over the names and the SHA-256 of all files below a folder, in hexadecimal digits."""
+    lines = [
+        f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}"
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

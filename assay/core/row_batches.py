@@ -1,0 +1,67 @@
+"""Work through a table in batches of rows and in parts, in order, in memory that does not grow with it."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import polars as pl
+
+from assay.core.outputs import write_parquet
+
+BATCH_ROWS = 25_000
+"""Large enough that the cost of a call does not count, small enough that a batch stays in the processor's cache."""
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def batch_count(table: pl.LazyFrame) -> int:
+    """Batches that `row_batches` gives: at least one, so that an empty table keeps its columns."""
+    rows = int(table.select(pl.len()).collect().item())
+    return max(1, -(-rows // BATCH_ROWS))
+
+
+def row_batches(table: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    """The rows of a scanned table in order, `BATCH_ROWS` at a time; one empty batch where it has none."""
+    for number in range(batch_count(table)):
+        yield table.slice(number * BATCH_ROWS, BATCH_ROWS).collect()
+
+
+def mapped_in_order(function: Callable[[A], B], items: Iterable[A], workers: int) -> Iterator[B]:
+    """`map` on threads: results in the order of the items, and never more than `workers + 1` items under way.
+
+    For functions that spend their time in NumPy or Polars, which release Python's lock.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[B]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def write_part(frame: pl.DataFrame, folder: Path, run: int, number: int) -> None:
+    """Write one part of a table that `joined_parts` puts together; parts are ordered by run, then by number.
+
+    Uncompressed: a part is read again soon and then deleted, and to compress it takes longer than to write it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_parquet(frame, folder / f"{run}-{number:012d}.parquet", compression="uncompressed")
+
+
+def parts_of(folder: Path) -> list[pl.LazyFrame]:
+    """The parts in a folder, in order."""
+    return [pl.scan_parquet(path) for path in sorted(folder.glob("*.parquet"))]
+
+
+def joined_parts(folder: Path) -> pl.LazyFrame:
+    """The rows of all parts in a folder, in order."""
+    return pl.scan_parquet(sorted(folder.glob("*.parquet")))

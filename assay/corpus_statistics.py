@@ -1,0 +1,184 @@
+"""How varied a set of texts is, and how far its rows belong together: what the profile of the data is made of.
+
+Figures of vocabulary fall as texts are added, since words come back; they are compared between sets of one size alone.
+So they are taken over a sample of so many words, drawn by a keyed hash of the rows' ids.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from assay.core.progress import progress
+from assay.core.seeds import keyed_uniform
+
+WORD = "[\\p{L}\\p{M}\\p{N}]+(?:['\u2019][\\p{L}\\p{M}]+)*"
+"""Letters and figures, and what an apostrophe ties to them."""
+
+BLOCK_ROWS = 2048
+"""Rows that are compared with the reference rows at a time."""
+
+CONSISTENT = 1.4826
+"""The median absolute deviation of a normal distribution times this is its standard deviation."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words of a set of texts.
+
+    Attributes:
+        words: all of them.
+        types: different ones.
+        sample_words: those that `distinct` was measured on: as many as asked for, or all there are.
+        distinct: distinct-1, -2, … (Li et al. 2016, https://aclanthology.org/N16-1014, section 5): different n-grams by
+            all n-grams of the sample; the first is its type-token ratio. Null where no text has as many words.
+    """
+
+    words: int
+    types: int
+    sample_words: int
+    distinct: list[float | None]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far embeddings lie apart, as 1 minus a cosine; null where there are too few rows, or they cancel out.
+
+    Attributes:
+        centroid: the mean embedding, not of length 1, shape `(d,)`.
+        distance_to_centroid: mean over the rows.
+        pairwise_distance: mean over all pairs of two rows.
+    """
+
+    centroid: NDArray[np.float64]
+    distance_to_centroid: float | None
+    pairwise_distance: float | None
+
+
+def words_of(texts: pl.Series) -> pl.Series:
+    """The words of each text in lower case, a list a row."""
+    return texts.str.to_lowercase().str.extract_all(WORD)
+
+
+def vocabulary(ids: pl.Series, words: pl.Series, sample_words: int, longest: int, seed: int) -> Vocabulary:
+    """Count words, and distinct-1 to distinct-`longest` of a sample.
+
+    Args:
+        ids: by whose keyed draw the rows are put in the order in which they make the sample.
+        words: of each row, as `words_of` gives them.
+        sample_words: size of the sample; the last text is cut where it is reached.
+        longest: up to which n.
+        seed: the project seed.
+    """
+    lengths = words.list.len()
+    rows = pl.DataFrame({"words": words, "draw": keyed_uniform(ids, seed, "diversity", "sample"), "length": lengths})
+    before = pl.col("length").cum_sum() - pl.col("length")
+    sample = rows.sort("draw", maintain_order=True).filter(before < sample_words)
+    cut = sample.select(
+        pl.col("words").list.head((sample_words - before.cast(pl.Int64)).clip(lower_bound=0)).alias("words")
+    )
+    counted = int(lengths.sum())
+    return Vocabulary(
+        words=counted,
+        types=words.explode().drop_nulls().n_unique(),
+        sample_words=min(counted, sample_words),
+        distinct=[distinct(cut["words"], n) for n in range(1, longest + 1)],
+    )
+
+
+def distinct(words: pl.Series, n: int) -> float | None:
+    """Different n-grams by all n-grams; none crosses from one text to the next."""
+    one_a_row = pl.DataFrame({"word": words}).with_row_index("text").explode("word", empty_as_null=False)
+    grams = one_a_row.select(
+        pl.struct(pl.col("word").shift(-place).over("text").alias(str(place)) for place in range(n)).alias("gram"),
+        (pl.col("word").is_not_null() & pl.col("word").shift(1 - n).over("text").is_not_null()).alias("is_whole"),
+    ).filter("is_whole")["gram"]
+    return grams.n_unique() / len(grams) if len(grams) else None
+
+
+def normalised_entropy(counts: Sequence[int], labels: int) -> float | None:
+    """Shannon entropy of how rows fall on labels, by that of equal shares: 1 where all have as many; null for one.
+
+    Args:
+        counts: rows by label.
+        labels: how many labels there are; those that are not in `counts` have no row.
+    """
+    total = sum(counts)
+    if labels < 2 or not total:
+        return None
+    shares = [count / total for count in counts if count]
+    return -sum(share * math.log(share) for share in shares) / math.log(labels)
+
+
+def spread(embeddings: NDArray[np.float32]) -> Spread:
+    """Spread of embeddings of length 1, exact and in one pass.
+
+    The mean cosine to the centroid is the length of the mean, and the cosines of all pairs add up to its square.
+
+    Args:
+        embeddings: shape `(n, d)`.
+    """
+    rows = len(embeddings)
+    total = embeddings.sum(axis=0, dtype=np.float64)
+    length = float(np.linalg.norm(total))
+    squares = float(np.square(embeddings).sum(dtype=np.float64))
+    return Spread(
+        centroid=total / max(rows, 1),
+        distance_to_centroid=1 - length / rows if length else None,
+        pairwise_distance=1 - (length**2 - squares) / (rows * (rows - 1)) if rows > 1 else None,
+    )
+
+
+def cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float | None:
+    """Cosine of two vectors, null where one is zero."""
+    lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(one @ other) / lengths if lengths else None
+
+
+@torch.inference_mode()
+def neighbour_cosines(
+    embeddings: NDArray[np.float32], reference: NDArray[np.int64], neighbours: int, device: torch.device
+) -> NDArray[np.float32]:
+    """Mean cosine of each row to the rows closest to it among the reference rows, itself left out; shape `(n,)`.
+
+    Args:
+        embeddings: of length 1, shape `(n, d)`.
+        reference: different rows that the others are compared with, so that time grows with the rows and not with their
+            square, shape `(r,)`.
+        neighbours: how many of the closest are averaged; all where there are fewer.
+        device: where the products are computed.
+    """
+    rows = len(embeddings)
+    count = min(neighbours, len(reference) - 1)
+    means = np.full(rows, np.nan, dtype=np.float32)
+    if count < 1:
+        return means
+    place = np.full(rows, -1)
+    place[reference] = np.arange(len(reference))
+    others = torch.from_numpy(embeddings[reference]).to(device)
+    starts = range(0, rows, BLOCK_ROWS)
+    for start in progress(starts, "neighbours", total=len(starts), unit="block"):
+        cosines = torch.from_numpy(embeddings[start : start + BLOCK_ROWS]).to(device) @ others.T
+        inside = np.flatnonzero(place[start : start + BLOCK_ROWS] >= 0)
+        cosines[inside, place[start : start + BLOCK_ROWS][inside]] = -torch.inf
+        means[start : start + BLOCK_ROWS] = cosines.topk(count, dim=1).values.mean(dim=1).cpu().numpy()
+    return means
+
+
+def low_outliers(values: NDArray[np.float32], deviations: float) -> NDArray[np.bool_]:
+    """Values far below the rest: by more than so many standard deviations, taken robustly, below the median.
+
+    Args:
+        values: shape `(n,)`; NaN is no outlier.
+        deviations: how many; the standard deviation is `CONSISTENT` times the median absolute deviation.
+    """
+    known = values[~np.isnan(values)].astype(np.float64)
+    if not len(known):
+        return np.zeros(len(values), dtype=np.bool_)
+    median = np.median(known)
+    deviation = CONSISTENT * np.median(np.abs(known - median))
+    return np.asarray(values < median - deviations * deviation)

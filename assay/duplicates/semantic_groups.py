@@ -1,0 +1,133 @@
+"""Groups of rows whose embeddings point the same way: single linkage over all pairs, exact.
+
+Every row is compared with every other, block by block, so time grows with the square of the rows and memory with the
+rows alone; see `BLOCK_ROWS`. A search that skips pairs (an index of nearest neighbours) would be faster from some
+hundred thousand rows on, and would miss a few: here a pair missed is a test row that was trained on.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from assay.core.progress import progress
+
+BLOCK_ROWS = 2048
+"""A block of cosines takes 16 MiB; the pairs of one in which all are alike take 64 MiB more."""
+
+SLACK = 1e-5
+"""Cosines in float32 are off by less; those this close to the threshold are computed again in float64."""
+
+CHECKED_PAIRS = 16_384
+"""Pairs of embeddings in float64 at a time."""
+
+
+@dataclass(frozen=True)
+class SemanticGroups:
+    """Which of `n` rows belong together, and by what.
+
+    Attributes:
+        first: the first row of each row's group, itself where it is alone, shape `(n,)`.
+        nearest: for a row that is linked to another, the one closest to it; -1 for others, shape `(n,)`.
+        cosine: to that row, NaN where there is none, shape `(n,)`.
+        links: pairs with at least the threshold.
+    """
+
+    first: NDArray[np.int64]
+    nearest: NDArray[np.int64]
+    cosine: NDArray[np.float64]
+    links: int
+
+
+@torch.inference_mode()
+def semantic_groups(embeddings: NDArray[np.float32], min_cosine: float, device: torch.device) -> SemanticGroups:
+    """Link every pair of rows with a cosine of at least `min_cosine`; rows that a chain of links joins are one group.
+
+    Args:
+        embeddings: of length 1, shape `(n, d)`.
+        min_cosine: the threshold.
+        device: where the products are computed; the groups are the same everywhere.
+    """
+    rows = len(embeddings)
+    first = np.arange(rows)
+    nearest = np.full(rows, -1)
+    closest = np.full(rows, -np.inf, dtype=np.float32)
+    links = 0
+    vectors = torch.from_numpy(embeddings).to(device)
+    starts = range(0, rows, BLOCK_ROWS)
+    blocks = [(left, right) for left in starts for right in starts if left <= right]
+    for left, right in progress(blocks, "semantic duplicates", total=len(blocks), unit="block"):
+        cosines = vectors[left : left + BLOCK_ROWS] @ vectors[right : right + BLOCK_ROWS].T
+        if left == right:
+            # Each pair once, and no row with itself.
+            cosines.masked_fill_(torch.ones_like(cosines, dtype=torch.bool).tril(), -torch.inf)
+        found = (cosines >= min_cosine - SLACK).nonzero()
+        if len(found) == 0:
+            continue
+        values = cosines[found[:, 0], found[:, 1]].cpu().numpy()
+        one, other = (found.cpu().numpy() + np.array([left, right])).T
+        close = values >= min_cosine + SLACK
+        close[~close] = _exact(embeddings, one[~close], other[~close]) >= min_cosine
+        one, other, values = one[close], other[close], values[close]
+        links += len(one)
+        _merge(first, one, other)
+        both = np.concatenate([one, other]), np.concatenate([other, one])
+        _keep_nearest(nearest, closest, *both, np.tile(values, 2))
+    linked = np.flatnonzero(nearest >= 0)
+    cosine = np.full(rows, np.nan)
+    cosine[linked] = _exact(embeddings, linked, nearest[linked])
+    return SemanticGroups(_roots(first, np.arange(rows)), nearest, cosine, links)
+
+
+def _exact(embeddings: NDArray[np.float32], one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Cosine of each pair of rows in float64, the same whatever the device and the number of threads; shape `(p,)`."""
+    cosines = np.empty(len(one))
+    for start in range(0, len(one), CHECKED_PAIRS):
+        span = slice(start, start + CHECKED_PAIRS)
+        pair = (embeddings[rows[span]].astype(np.float64) for rows in (one, other))
+        cosines[span] = np.einsum("pd,pd->p", *pair)
+    return cosines
+
+
+def _roots(first: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The first row of the group of each row, shape `(rows,)`."""
+    roots = first[rows]
+    while not np.array_equal(above := first[roots], roots):
+        roots = above
+    return roots
+
+
+def _merge(first: NDArray[np.int64], one: NDArray[np.int64], other: NDArray[np.int64]) -> None:
+    """Join the groups of each pair, in place: every root points to the smallest of those it is joined with."""
+    left, right = _roots(first, one), _roots(first, other)
+    apart = left != right
+    if not apart.any():
+        return
+    roots, codes = np.unique(np.concatenate([left[apart], right[apart]]), return_inverse=True)
+    ends = codes.reshape(2, -1)
+    graph = coo_array((np.ones(ends.shape[1], dtype=np.int8), (ends[0], ends[1])), shape=(len(roots), len(roots)))
+    _, parts = connected_components(graph, directed=False)
+    # The roots are sorted, so the first one of a part is its smallest.
+    _, smallest = np.unique(parts, return_index=True)
+    first[roots] = roots[smallest[parts]]
+
+
+def _keep_nearest(
+    nearest: NDArray[np.int64],
+    closest: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    others: NDArray[np.int64],
+    cosines: NDArray[np.float32],
+) -> None:
+    """Note, in place, the others that are closer to a row than the nearest so far; of equally close ones the first.
+
+    Of one block; of those before it a row was compared with others that come before these.
+    """
+    before = closest.copy()
+    np.maximum.at(closest, rows, cosines)
+    better = (cosines == closest[rows]) & (cosines > before[rows])
+    nearest[rows[better]] = len(nearest)
+    np.minimum.at(nearest, rows[better], others[better])

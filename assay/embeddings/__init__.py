@@ -1,0 +1,1 @@
+"""Frozen sentence embeddings: the encoder, and the table that `embed` writes."""

@@ -1,0 +1,96 @@
+"""Frozen sentence embeddings: mean-pooled last hidden states, as Sentence-BERT (Reimers & Gurevych 2019, section 3)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel
+
+from assay.compute.device import Device
+from assay.compute.token_batches import TokenRows, sorted_batches, tokenise
+from assay.core.params import Params
+from assay.core.progress import progress
+
+
+class EmbedParams(Params):
+    """The `embed` section of `params.yaml`, shared by the stages that embed other texts as the rows were."""
+
+    model: str
+    max_length_tokens: int = Field(ge=4, le=8192)
+    batch_size: int = Field(ge=1, le=4096)
+    last_layers: int = Field(ge=1, le=1000)
+
+
+def mean_pooled(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean of the hidden states over the tokens that are not padding.
+
+    Args:
+        hidden: last hidden states, shape `(b, tokens, h)`.
+        mask: 1 for a token, 0 for padding, shape `(b, tokens)`.
+
+    Returns:
+        Shape `(b, h)`.
+    """
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What a frozen encoder makes of `n` rows, in float32.
+
+    Attributes:
+        embeddings: mean-pooled last hidden states, of length 1, shape `(n, h)`.
+        layers: mean-pooled hidden states of the last layers side by side, each of length 1, shape `(n, layers * h)`.
+    """
+
+    embeddings: NDArray[np.float32]
+    layers: NDArray[np.float32]
+
+
+def embedded_texts(texts: Sequence[str], params: EmbedParams, device: Device) -> tuple[Embedded, TokenRows]:
+    """What the base encoder makes of texts, shape `(n,)`, and the tokens that it saw."""
+    tokenizer = AutoTokenizer.from_pretrained(params.model, local_files_only=True)
+    model: Any = AutoModel.from_pretrained(params.model, local_files_only=True)
+    rows = tokenise(tokenizer, list(texts), params.max_length_tokens)
+    return embed_rows(model.to(device.device).eval(), rows, params.batch_size, device, params.last_layers), rows
+
+
+@torch.inference_mode()
+def embed_rows(model: PreTrainedModel, rows: TokenRows, batch_size: int, device: Device, last_layers: int) -> Embedded:
+    """Embed the rows, in their order.
+
+    The last layer of a sentence encoder is made to tell topics apart; the layers below know more of words, grammar and
+    tone (Jawahar et al. 2019, https://aclanthology.org/P19-1356), so a linear classifier may want them too.
+
+    Args:
+        model: an encoder with hidden states; put in evaluation mode by the caller.
+        rows: tokenised texts.
+        batch_size: texts in a forward pass.
+        device: where and in which precision to run.
+        last_layers: layers whose states are kept; all, where the model has fewer.
+    """
+    width = model.config.hidden_size
+    kept = min(last_layers, model.config.num_hidden_layers)
+    embeddings = np.zeros((len(rows), width), dtype=np.float32)
+    layers = np.zeros((len(rows), kept * width), dtype=np.float32)
+    batches = sorted_batches(rows.lengths, batch_size)
+    for batch in progress(batches, "embed", total=len(batches), unit="batch"):
+        ids, mask = (tensor.to(device.device) for tensor in rows.padded(batch))
+        with device.autocast():
+            output = model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+        embeddings[batch] = _unit(output.last_hidden_state, mask)
+        # The first of the hidden states are the word embeddings, below the first layer.
+        states = output.hidden_states[len(output.hidden_states) - kept :]
+        layers[batch] = np.concatenate([_unit(hidden, mask) for hidden in states], axis=1)
+    return Embedded(embeddings, layers)
+
+
+def _unit(hidden: torch.Tensor, mask: torch.Tensor) -> NDArray[np.float32]:
+    """Mean over the tokens, of length 1, shape `(b, h)`."""
+    pooled: NDArray[np.float32] = torch.nn.functional.normalize(mean_pooled(hidden.float(), mask), dim=1).cpu().numpy()
+    return pooled

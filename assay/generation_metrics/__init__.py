@@ -1,0 +1,1 @@
+"""Scores of generated answers, and differences of two models on the same questions."""

@@ -1,0 +1,95 @@
+"""`data/preferences.csv`: which of two answers people preferred, one judgement a line, only ever added to.
+
+A line holds the prompt's id, both answers, what was said of them, and which models wrote them. A line break inside an
+answer is written `\\n` and a backslash `\\\\`, so that a judgement stays one line, and git can keep the lines of two
+branches (`merge=union`).
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from assay.core.errors import InputError
+from assay.human_review.append_only_csv import csv_line, is_day, parse_lines, read_lines
+
+COLUMNS = ("prompt_id", "answer_a", "answer_b", "preferred", "reviewer", "date", "model_a", "model_b")
+HEADER = ",".join(COLUMNS)
+PREFERRED = ("a", "b", "tie")
+ANSWERS = ("answer_a", "answer_b")
+_ESCAPED = re.compile(r"\\(.)")
+
+
+@dataclass(frozen=True)
+class Preference:
+    """One line of the file; `preferred` is one of `PREFERRED`."""
+
+    line: int
+    prompt_id: str
+    answer_a: str
+    answer_b: str
+    preferred: str
+    reviewer: str
+    date: str
+    model_a: str
+    model_b: str
+
+    @property
+    def answers(self) -> frozenset[str]:
+        """Both answers, whichever stood first."""
+        return frozenset((self.answer_a, self.answer_b))
+
+    @property
+    def favourite(self) -> str | None:
+        """The answer that was preferred; None: neither."""
+        return {"a": self.answer_a, "b": self.answer_b}.get(self.preferred)
+
+
+def read_preferences(path: Path) -> list[Preference]:
+    """The lines of the file; raises as `read_lines`."""
+    return read_lines(path, COLUMNS, _parsed)
+
+
+def parse_preferences(content: bytes, path: Path) -> list[Preference]:
+    """The lines of what is in the file; raises as `parse_lines`."""
+    return parse_lines(content, path, COLUMNS, _parsed)
+
+
+def _parsed(number: int, values: list[str]) -> Preference:
+    """One line as a judgement.
+
+    Raises:
+        ValueError: it is none; the sentence for the user.
+    """
+    row: dict[str, str] = dict(zip(COLUMNS, values, strict=True))
+    if not row["prompt_id"]:
+        raise ValueError("no prompt_id; write the id of the chat that was answered")
+    if row["preferred"] not in PREFERRED:
+        raise ValueError(f"{row['prompt_id']}: preferred is {row['preferred']!r}; it is one of {', '.join(PREFERRED)}")
+    if not row["reviewer"].strip():
+        raise ValueError(f"{row['prompt_id']}: no reviewer; write who judged")
+    if not is_day(row["date"]):
+        raise ValueError(f"{row['prompt_id']}: date {row['date']!r} is no day; write it as 2026-11-23 (ISO 8601)")
+    for name in ANSWERS:
+        row[name] = _ESCAPED.sub(lambda match: "\n" if match[1] == "n" else match[1], row[name])
+    return Preference(number, *(row[name] for name in COLUMNS))
+
+
+def preference_line(values: Mapping[str, str]) -> str:
+    """One judgement as a line of the file, with its line end.
+
+    Args:
+        values: by column.
+
+    Raises:
+        InputError: a value other than an answer has a line break, which the file cannot hold.
+    """
+    row = []
+    for name in COLUMNS:
+        value = values[name]
+        if name in ANSWERS:
+            value = value.replace("\\", "\\\\").replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\\n")
+        elif "\n" in value or "\r" in value:
+            raise InputError(f"{name} {value!r} has a line break, and a line of the preferences cannot hold it")
+        row.append(value)
+    return csv_line(row)

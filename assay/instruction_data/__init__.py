@@ -1,0 +1,1 @@
+"""Chats for instruction tuning: formats of files, cleaning, retrieval, context, distractors."""

@@ -1,0 +1,253 @@
+"""Chats in files of other people: two columns, Alpaca, ShareGPT and chat messages, to one form.
+
+- `columns`: a row has a question and an answer, and perhaps a category, a context and a system message;
+- `alpaca` (Taori et al. 2023, https://github.com/tatsu-lab/stanford_alpaca): `instruction`, `input`, `output`; an input
+  follows its instruction after an empty line;
+- `sharegpt`: a list of messages with `from` and `value`;
+- `messages`: a list of messages with `role` and `content`, as OpenAI's chat API has them.
+
+A chat may begin with one system message; then user and assistant take turns, and the assistant has the last word. What
+is not so cannot be learnt from, and is set aside with its reason (`FIXES`). An empty system message is none.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import polars as pl
+from pydantic import Field
+
+from assay.core.params import Params
+from assay.language_models.chat_template import ANSWERING, MESSAGES, ROLES
+from assay.sources.provenance import ColumnName
+from assay.sources.table_files import Table, column
+
+NAMES_OF_ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": ANSWERING,
+    "gpt": ANSWERING,
+    "chatgpt": ANSWERING,
+    "bing": ANSWERING,
+    "bard": ANSWERING,
+    "model": ANSWERING,
+}
+"""What the messages of files call the roles, and what they are."""
+
+FIXES = {
+    "not_a_chat": "write a JSON list of messages there, each with the keys that the layout names, and text in them",
+    "unknown_role": f"call it one of {sorted(NAMES_OF_ROLES)}, or take the message out",
+    "two_system_messages": "join them into one",
+    "system_not_first": "put the system message first",
+    "no_answer_at_end": "take out what follows the last answer, or add the answer",
+    "roles_out_of_order": "let user and assistant take turns, the user first; join messages of one role that follow",
+    "empty_question": "write the question, or take the row out",
+    "empty_answer": "write the answer, or take the row out",
+    "no_id": "give the row an id, or set the id column to null",
+}
+"""Why a record cannot be used, and what its owner can do."""
+
+CHATS_SCHEMA = pl.Schema(
+    {
+        "id": pl.String(),
+        "category": pl.String(),
+        "messages": MESSAGES,
+        "context": pl.List(pl.String),
+        "line": pl.Int64(),
+    }
+)
+REJECTED_SCHEMA = pl.Schema({"line": pl.Int64, "rule": pl.String, "before": pl.String})
+
+
+class ColumnsLayout(Params):
+    """A question and its answer in a row; what else is null is not there."""
+
+    kind: Literal["columns"]
+    id: ColumnName | None
+    question: ColumnName
+    answer: ColumnName
+    category: ColumnName | None
+    context: ColumnName | None
+    system: ColumnName | None
+
+
+class AlpacaLayout(Params):
+    """Columns `instruction`, `input` and `output`."""
+
+    kind: Literal["alpaca"]
+    id: ColumnName | None
+    category: ColumnName | None
+
+
+class ShareGptLayout(Params):
+    """A column of messages with `from` and `value`."""
+
+    kind: Literal["sharegpt"]
+    id: ColumnName | None
+    category: ColumnName | None
+    chat: ColumnName
+
+
+class MessagesLayout(Params):
+    """A column of messages with `role` and `content`."""
+
+    kind: Literal["messages"]
+    id: ColumnName | None
+    category: ColumnName | None
+    chat: ColumnName
+
+
+Layout = Annotated[ColumnsLayout | AlpacaLayout | ShareGptLayout | MessagesLayout, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message; its role is one of `assay.language_models.chat_template.ROLES`."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a record cannot be used (a key of `FIXES`), and what is wrong in it."""
+
+    rule: str
+    shown: str
+
+
+@dataclass(frozen=True)
+class Chats:
+    """What a file holds.
+
+    Attributes:
+        records: `CHATS_SCHEMA`; `id` and `category` are null where the layout names no column or the cell is empty,
+            `context` is empty likewise.
+        rejected: `REJECTED_SCHEMA`, records that cannot be used.
+    """
+
+    records: pl.DataFrame
+    rejected: pl.DataFrame
+
+
+def read_chats(table: Table, layout: Layout, system_message: str | None, path: Path, key: str) -> Chats:
+    """The chats of a table, and the records that are none.
+
+    Args:
+        table: of one file.
+        layout: what its columns mean.
+        system_message: put before chats that have none.
+        path: the file, for the error.
+        key: dotted path of the layout in the params, for the error.
+
+    Raises:
+        InputError: a column that the layout names is not there.
+    """
+
+    def cells(name: str, chosen: ColumnName | None) -> Sequence[str | None]:
+        return [None] * table.cells.height if chosen is None else column(table, chosen, path, f"{key}.{name}").to_list()
+
+    ids, categories = cells("id", layout.id), cells("category", layout.category)
+    contexts: Sequence[str | None] = [None] * table.cells.height
+    chats: list[list[Message] | Fault]
+    match layout:
+        case ColumnsLayout():
+            contexts = cells("context", layout.context)
+            systems = cells("system", layout.system)
+            questions, answers = cells("question", layout.question), cells("answer", layout.answer)
+            chats = [_turn(*turn) for turn in zip(systems, questions, answers, strict=True)]
+        case AlpacaLayout():
+            inputs = cells("input", "input") if "input" in table.cells.columns else contexts
+            asked = [_joined(*parts) for parts in zip(cells("instruction", "instruction"), inputs, strict=True)]
+            chats = [_turn(None, *turn) for turn in zip(asked, cells("output", "output"), strict=True)]
+        case ShareGptLayout():
+            chats = [chat_of_json(text, "from", "value") for text in cells("chat", layout.chat)]
+        case MessagesLayout():
+            chats = [chat_of_json(text, "role", "content") for text in cells("chat", layout.chat)]
+    records, rejected = [], []
+    for id_, category, chat, context, line in zip(ids, categories, chats, contexts, table.lines, strict=True):
+        usable = _usable(chat, has_id=layout.id is None or bool((id_ or "").strip()))
+        if isinstance(usable, Fault):
+            rejected.append((line, usable.rule, usable.shown))
+            continue
+        if system_message is not None and usable[0].role != "system":
+            usable = [Message("system", system_message), *usable]
+        messages = [{"role": message.role, "content": message.content} for message in usable]
+        passages = [context] if (context or "").strip() else []
+        records.append((_stripped(id_), _stripped(category), messages, passages, line))
+    return Chats(
+        pl.DataFrame(records, CHATS_SCHEMA, orient="row"), pl.DataFrame(rejected, REJECTED_SCHEMA, orient="row")
+    )
+
+
+def _usable(chat: list[Message] | Fault, has_id: bool) -> list[Message] | Fault:
+    if isinstance(chat, Fault):
+        return chat
+    if fault := fault_of(chat):
+        return fault
+    return chat if has_id else Fault("no_id", chat[-1].content)
+
+
+def chat_of_json(text: str | None, role_key: str, content_key: str) -> list[Message] | Fault:
+    """The messages of a JSON list, their roles by the names that we have, or what is wrong with it."""
+    try:
+        values: Any = json.loads(text or "null")
+    except (ValueError, RecursionError):
+        values = None
+    shown = text or ""
+    if not isinstance(values, list) or not values:
+        return Fault("not_a_chat", shown)
+    messages = []
+    for number, value in enumerate(values, start=1):
+        if not isinstance(value, dict) or not isinstance(role := value.get(role_key), str):
+            return Fault("not_a_chat", shown)
+        content = value.get(content_key)
+        if not isinstance(content, str | None):
+            return Fault("not_a_chat", shown)
+        known = NAMES_OF_ROLES.get(role.strip().lower())
+        if known is None:
+            return Fault("unknown_role", f"message {number} has the role {role!r}: {content or ''}")
+        messages.append(Message(known, content or ""))
+    return _without_empty_system(messages)
+
+
+def fault_of(messages: Sequence[Message]) -> Fault | None:
+    """What keeps a chat from being learnt from; None where nothing does. The first fault in the order of `FIXES`."""
+    roles = [message.role for message in messages]
+    in_order = ", ".join(roles)
+    turns = roles[1:] if roles[:1] == ["system"] else roles
+    if roles.count("system") > 1:
+        return Fault("two_system_messages", " | ".join(one.content for one in messages if one.role == "system"))
+    if "system" in turns:
+        return Fault("system_not_first", in_order)
+    if turns[-1:] != [ANSWERING]:
+        return Fault("no_answer_at_end", in_order)
+    if turns != ["user", ANSWERING] * (len(turns) // 2):
+        return Fault("roles_out_of_order", in_order)
+    for number, message in enumerate(messages):
+        if not message.content.strip():
+            # What is there says which row it is.
+            beside = messages[number - 1] if message.role == ANSWERING else messages[number + 1]
+            return Fault("empty_answer" if message.role == ANSWERING else "empty_question", beside.content)
+    return None
+
+
+def _turn(system: str | None, question: str | None, answer: str | None) -> list[Message]:
+    messages = zip(ROLES, (system, question, answer), strict=True)
+    return _without_empty_system([Message(role, content or "") for role, content in messages])
+
+
+def _without_empty_system(messages: list[Message]) -> list[Message]:
+    return [message for message in messages if message.role != "system" or message.content.strip()]
+
+
+def _joined(instruction: str | None, given: str | None) -> str:
+    return "\n\n".join(part for part in (instruction or "", given or "") if part.strip())
+
+
+def _stripped(cell: str | None) -> str | None:
+    return (cell or "").strip() or None

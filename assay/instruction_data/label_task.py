@@ -1,0 +1,79 @@
+"""Rows of the classification track as instructions: a text, the labels that there are, and the answer."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import polars as pl
+from pydantic import AfterValidator, Field
+
+from assay.core.params import Params
+from assay.core.seeds import keyed_uniform
+from assay.instruction_data.prompt_template import filled, places_exactly
+from assay.instruction_data.table import CHAT_SCHEMA
+from assay.language_models.chat_template import MESSAGES
+from assay.splitting.assignment import SPLITS
+
+
+class LabelTaskParams(Params):
+    """Block `instruct_data.label_task`."""
+
+    prompt: Annotated[str, AfterValidator(places_exactly("labels", "text"))]
+    train_rows: int = Field(ge=0)
+    validation_rows: int = Field(ge=0)
+    test_rows: int = Field(ge=0)
+
+
+def drawn_by_label(rows: pl.DataFrame, wanted: int, seed: int, split: str) -> pl.DataFrame:
+    """So many rows, or all that there are, of each label as large a share as in the table; they keep their order.
+
+    Args:
+        rows: `id` and `label`.
+        wanted: number of rows.
+        seed: of the project.
+        split: keys the draw.
+    """
+    draw = keyed_uniform(rows["id"], seed, "instruct_data", "label", split)
+    # Evenly spread over [0, 1) within each label: the lowest of all together are of all labels alike.
+    place = (pl.col("draw").rank("ordinal").over("label") - 0.5) / pl.len().over("label")
+    return (
+        rows.with_row_index("row")
+        .with_columns(draw=draw)
+        .with_columns(place=place)
+        .sort("place", "label")
+        .head(wanted)
+        .sort("row")
+        .drop("row", "draw", "place")
+    )
+
+
+def label_chats(parts: Mapping[str, pl.DataFrame], params: LabelTaskParams, seed: int) -> pl.DataFrame:
+    """Rows of the classification track as instructions (`CHAT_SCHEMA` and `split`).
+
+    Args:
+        parts: by split, `id`, `text`, `label`, `semantic_group` and provenance.
+        params: of the task.
+        seed: of the project.
+    """
+    labels = parts["train"]["label"].unique().sort().to_list()
+    wanted = {"train": params.train_rows, "validation": params.validation_rows, "test": params.test_rows}
+    drawn = pl.concat(
+        drawn_by_label(parts[split], wanted[split], seed, split).with_columns(split=pl.lit(split)) for split in SPLITS
+    )
+    named = f"{', '.join(labels[:-1])} or {labels[-1]}"
+    questions = [filled(params.prompt, {"labels": named, "text": text}) for text in drawn["text"]]
+    messages = [
+        [{"role": "user", "content": question}, {"role": "assistant", "content": label}]
+        for question, label in zip(questions, drawn["label"], strict=True)
+    ]
+    nothing = pl.lit([], pl.List(pl.String))
+    return drawn.with_columns(
+        pl.Series("messages", messages, dtype=MESSAGES),
+        pl.Series("question", questions, dtype=pl.String),
+        category="label",
+        answer="label",
+        task=pl.lit("label"),
+        context=nothing,
+        context_ids=nothing,
+        answer_in_context=pl.lit(False),
+        group="semantic_group",
+    ).select(*CHAT_SCHEMA.names(), "split")

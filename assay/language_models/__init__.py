@@ -1,0 +1,1 @@
+"""Causal language models: chat template, checkpoints, generation, TRL's trainers."""

@@ -1,0 +1,369 @@
+"""Rules that replace personal data by placeholders that say what stood there: `<EMAIL>`, `<CARD>`, `<PHONE>`.
+
+With `numbered`, a placeholder carries a number, and the same value within a text gets the same one: `<EMAIL_1>` wrote
+to `<EMAIL_2>`, and `<EMAIL_1>` answered. Case, spaces and other matters of spelling do not count. A text that already
+has `<EMAIL_1>` goes on from 2. No rule finds anything in a placeholder.
+
+What can prove itself by check digits has to (cards, IBANs, most national numbers); the others must be written as what
+they are (e-mail and IP addresses, URLs, phone numbers), and words before them can say that they are something else: an
+order number, a version.
+
+Order, and why: `redact_url_credentials` first, before a password and its host are taken for an e-mail address, and
+the whole for any URL; `redact_email` before `redact_url`, so that an address in a link still shows as one; then the
+kinds with check digits, the strictest form first: `redact_iban`, `redact_card`, `redact_national_number`; then
+`redact_ip`; `redact_phone` last, for it takes numbers of many forms.
+"""
+
+import ipaddress
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import polars as pl
+
+from assay.core.placeholders import placeholders
+from assay.personal_data.check_digits import (
+    IBAN_COUNTRIES,
+    iban_pattern,
+    is_aadhaar,
+    is_ahv,
+    is_card,
+    is_codice_fiscale,
+    is_cpf,
+    is_dni,
+    is_german_tax_number,
+    is_iban,
+    is_nir,
+    is_rare_card_length,
+    is_social_security_number,
+)
+from assay.personal_data.phone_numbers import follows_other_number, key_of, phone_numbers
+from assay.text.prefilter import each, where
+
+_Found = tuple[int, int, str]
+"""Where a value begins and ends in a text, and what makes it the same as another."""
+
+_MAX_ROUNDS = 10
+
+_LETTERS = (
+    "0-9A-Za-z_\u00aa\u00b5\u00ba\u00c0-\u1fff\u2c00-\u2dff\u3040-\ufdcf\ufe70-\ufefc\U00010000-\U0001efff"
+    "\U00020000-\U000e0fff"
+)
+"""Letters, digits and marks of any script: all but ASCII's punctuation, and the blocks of punctuation and emoji."""
+_LOCAL = f"{_LETTERS}.%+'&\\-"
+_EMAIL_GATE = r"[^ @]@(?:[^ @]+\.[^ @]|\[)"
+_EMAIL = re.compile(
+    rf"""(?xi) (?<![{_LOCAL}]) [.%+'&\-]*+
+    (?P<value>
+        [{_LETTERS}] [{_LOCAL}]*+ @
+        (?: (?! [0-9]x\.(?:png|jpe?g|gif|webp|svg|pdf)\b )                    # logo@2x.png
+            (?: [{_LETTERS}]++ (?: -++ [{_LETTERS}]++ )*+ \. )+
+            (?: xn--[a-z0-9\-]{{2,59}} | (?: (?![0-9_]) [{_LETTERS}] ){{2,63}} ) (?! [{_LETTERS}] )
+          | \[? [0-9]{{1,3}} (?: \.[0-9]{{1,3}} ){{3}} (?! [0-9] ) \]?
+        )
+    )"""
+)
+_GLUED_SENTENCE = re.compile(r"\.[A-Z][a-z]+\Z")
+
+_URL_TAIL = r"[^\s<>\"]*[^\s<>\"'.,;:!?)\]}…]"
+_URL = (
+    rf"(?i)\b(?:https?|ftp)://{_URL_TAIL}|\bwww\.{_URL_TAIL}"
+    # An address without its scheme is one when a path follows: bit.ly/x1, but not amazon.com, a name in a sentence.
+    rf"|\b(?:[a-z0-9][a-z0-9\-]*\.)+"
+    rf"(?:com|org|net|edu|gov|info|io|ly|me|gl|gd|co|fm|tv|cc|us|uk|de|fr|eu|ca|au|jp)/{_URL_TAIL}"
+)
+_URL_SIGNS = ("/", "www.")
+_URL_CREDENTIALS = rf"(?i)\b[a-z][a-z0-9+.\-]*://[^\s/?#<>\"@:]*:[^\s/?#<>\"]+@{_URL_TAIL}"
+_MARK = "\ufdd0"
+"""A code point that Unicode keeps free for use inside a program; no text has it."""
+
+_IBAN_GATE = "[0-9]{3}"
+_IBAN_CANDIDATE = (
+    f"(?:^|[^0-9A-Za-z])(?i-u:(?:iban)?(?:{'|'.join(IBAN_COUNTRIES)}))"
+    "[ \u00a0\u202f-]?[0-9]{2}(?:[ \u00a0\u202f-]?[0-9A-Za-z]){11}"
+)
+_IBAN_START = re.compile(r"(?i)(?<![0-9a-z])(?:iban)?(?=(?P<country>[a-z]{2})[ \u00a0-]?[0-9]{2}[ \u00a0-]?[0-9a-z])")
+
+_CARD_GATE = r"[0-9]{4}(?:[^0-9A-Za-z]?[0-9]){8}"
+_CARD_GAP = "[ \u00a0\u202f.\u2010-\u2013-]"
+_CARD_START = re.compile(f"(?<![0-9A-Za-z_+$€£])(?=[0-9]{{12,19}}(?![0-9])|[0-9]{{4}}{_CARD_GAP}[0-9]{{3}})")
+_CARD_RUN = re.compile(
+    f"[0-9]{{12,19}}(?![0-9])"
+    f"|[0-9]{{4}}(?:{_CARD_GAP}[0-9]{{3,6}}(?![0-9])){{1,4}}(?:{_CARD_GAP}[0-9]{{1,6}}(?![0-9]))?"
+)
+_DIGITS = re.compile("[0-9]+")
+
+_IP_GATE = r"\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|:[0-9A-Fa-f]{0,4}:"
+"""It begins with marks and not with digits, so that Rust can leap from mark to mark."""
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4 = re.compile(
+    rf"(?<![\w.+])(?<![0-9][,:/-])(?<![$€£#§])(?P<value>{_OCTET}(?:\.{_OCTET}){{3}})"
+    r"(?P<network>/(?:3[0-2]|[12]?[0-9])(?![0-9]|\.[0-9]))?(?!\w|\.[0-9]|-[A-Za-z0-9]*[A-Za-z])"
+)
+_IPV6 = re.compile(
+    r"(?i)(?<![\w:.])(?P<value>[0-9a-f]{0,4}:[0-9a-f]{0,4}:[0-9a-f:]{0,31}(?:(?<=:)[0-9]{1,3}(?:\.[0-9]{1,3}){3})?)"
+    r"(?:%[0-9a-z]{1,15})?"
+    r"(?P<network>/[0-9]{1,3}(?![0-9]|\.[0-9]))?(?![\w:]|\.[0-9])"
+)
+_AFTER_VERSION = re.compile(
+    r"""(?xi) (?:
+        (?<![^\W_])
+        (?: (?: v | ver | vers | versions? | firmware | sections? | chapters? | clauses? | paragraphs? ) \b
+            [^.!?\n0-9]{0,24}
+          | (?: rev | revision | releases? | sect | para | appendix | fig | figure | table | step | build | drivers?
+              | software | update | upgraded? | downgraded? | patch | oid | abschnitt | kapitel | ziffer | absatz ) \b
+            (?: [\s:=\#.(\[] | no\b | number | is\b | to\b | from\b )*
+        )
+        (?: v?[0-9]+(?:\.[0-9]+)+ [^0-9\n.!?]{1,8} )*
+      | (?: chrome|chromium|crios|edga?|edge|opr|version|safari|firefox|webkit|webview|browser ) /
+      | § [ \u00a0]?
+    ) \Z"""
+)
+_VERSION_LETTER = re.compile("[A-Za-z§]")
+_CONTEXT_CHARACTERS = 60
+
+_NATIONAL_GATE = (
+    r"[0-9](?:[^0-9A-Za-z]?[0-9]){5}|[A-Za-z]{6}[0-9]{2}[A-Za-z][0-9]{2}"  # the second: Italy's are mostly letters
+)
+_NATIONAL = re.compile(
+    r"""(?xi) (?<![\w+]) (?<![0-9][.,/-]) (?<![$€£#]) (?:
+      (?P<us> [0-9]{3} (?P<us_gap>[ -]) [0-9]{2} (?P=us_gap) [0-9]{4} )
+    | (?P<us_bare> [0-9]{9} )
+    | (?P<gb> (?! bg|gb|kn|nk|nt|tn|zz ) [a-ceghj-prtw-z] [a-ceghj-nprtw-z]
+        [ ]?[0-9]{2}[ ]?[0-9]{2}[ ]?[0-9]{2}[ ]?[a-d] )
+    | (?P<fr> [12] [ ]? [0-9]{2} [ ]? (?: 0[1-9] | 1[0-2] | [2-9][0-9] ) [ ]? (?: [0-9]{2} | 2[ab] )
+        [ ]? [0-9]{3} [ ]? [0-9]{3} [ ]? [0-9]{2} )
+    | (?P<es> (?: [0-9]{8} | [xyz] [ -]? [0-9]{7} ) [ -]? [a-hj-np-tv-z] )
+    | (?P<it> [a-z]{3} [ ]? [a-z]{3} [ ]? [0-9]{2} [a-ehlmprst] [0-9]{2} [ ]? [a-z][0-9]{3} [ ]? [a-z] )
+    | (?P<de> [1-9][0-9] [ ]? [0-9]{3} [ ]? [0-9]{3} [ ]? [0-9]{3} )
+    | (?P<ind> (?<![0-9]{4}[ -]) [2-9][0-9]{3} (?P<ind_gap>[ -]?) [0-9]{4} (?P=ind_gap) [0-9]{4} (?! [ -][0-9]{4} ) )
+    | (?P<ch> 756 (?P<ch_gap>[. ]?) [0-9]{4} (?P=ch_gap) [0-9]{4} (?P=ch_gap) [0-9]{2} )
+    | (?P<br> [0-9]{3} \. [0-9]{3} \. [0-9]{3} - [0-9]{2} )
+    ) (?! \w | [.,-][0-9] )"""
+)
+_AFTER_SSN = re.compile(r"(?i)(?<![^\W_])(?:ssn|social[ -]?security)(?:[\s:=#.\"'-]|number|num|no|is|was)*\Z")
+_NATIONAL_CHECKS: dict[str, Callable[[str], bool]] = {
+    "us": is_social_security_number,
+    "us_bare": is_social_security_number,
+    "gb": lambda characters: True,
+    "fr": is_nir,
+    "es": is_dni,
+    "it": is_codice_fiscale,
+    "de": is_german_tax_number,
+    "ind": is_aadhaar,
+    "ch": is_ahv,
+    "br": is_cpf,
+}
+
+_PHONE_GATE = r"[0-9](?:[^0-9A-Za-z]{0,4}[0-9]){6}|1-8[0-9]{2}-[A-Z]"
+
+
+def redact_url_credentials(text: pl.Expr, *, numbered: bool) -> pl.Expr:
+    """Replace every URL that has a user's name and password before its host by `<URL_CREDENTIALS>`."""
+    return _redacted_by_pattern(text, "URL_CREDENTIALS", _URL_CREDENTIALS, ("://",), numbered)
+
+
+def redact_email(text: pl.Expr, *, numbered: bool) -> pl.Expr:
+    """Replace every e-mail address, also of international domains, by `<EMAIL>`; `mailto:` stays."""
+    return where(
+        text,
+        lambda one: one.str.contains("@", literal=True),
+        lambda some: _redacted(some, "EMAIL", _EMAIL_GATE, _emails, numbered),
+    )
+
+
+def redact_url(text: pl.Expr, *, numbered: bool) -> pl.Expr:
+    """Replace every address with a scheme, with `www.`, or with a path by `<URL>`; punctuation after it stays."""
+    return _redacted_by_pattern(text, "URL", _URL, _URL_SIGNS, numbered)
+
+
+def redact_iban(text: pl.Expr, *, numbered: bool) -> pl.Expr:
+    """Replace every International Bank Account Number by `<IBAN>`: its country's form, its check digits right."""
+    return where(
+        text,
+        lambda one: one.str.contains(_IBAN_GATE),
+        lambda some: _redacted(some, "IBAN", _IBAN_CANDIDATE, _ibans, numbered),
+    )
+
+
+def redact_card(text: pl.Expr, *, numbered: bool) -> pl.Expr:
+    """Replace every payment card number by `<CARD>`: an issuer's first digits and length, its check digit right (Luhn).
+
+    In groups, the first must have four digits. Lengths that barcodes, time stamps and tracking numbers have as well do
+    not count after words such as "order".
+    """
+    return _redacted_with_digits(text, "CARD", _CARD_GATE, _cards, numbered)
+
+
+def redact_national_number(text: pl.Expr, *, numbered: bool) -> pl.Expr:
+    """Replace national numbers of people that have a strict form or check digits by `<NATIONAL_NUMBER>`.
+
+    United States (SSN, with hyphens or spaces, or after "SSN"), United Kingdom (NINO), France (NIR), Spain (DNI, NIE),
+    Italy (codice fiscale), Germany (tax identification number), India (Aadhaar), Switzerland (AHV), Brazil (CPF, with
+    its dots).
+    """
+    return _redacted_with_digits(text, "NATIONAL_NUMBER", _NATIONAL_GATE, _national_numbers, numbered)
+
+
+def redact_ip(text: pl.Expr, *, numbered: bool) -> pl.Expr:
+    """Replace every IP address of version 4 or 6 by `<IP>`, with the length of its network; not version numbers."""
+    return _redacted(text, "IP", _IP_GATE, _ip_addresses, numbered)
+
+
+def redact_phone(text: pl.Expr, *, numbered: bool) -> pl.Expr:
+    """Replace every phone number, as people of many countries write them, by `<PHONE>`; see `phone_numbers`."""
+    return _redacted_with_digits(text, "PHONE", _PHONE_GATE, _phones, numbered)
+
+
+def _redacted(text: pl.Expr, kind: str, gate: str, find: Callable[[str], Iterable[_Found]], numbered: bool) -> pl.Expr:
+    """What `find` finds replaced, in the texts in which Rust's linear regular expression `gate` finds a candidate."""
+    return where(text, lambda one: one.str.contains(gate), each(lambda one: _replaced(one, kind, find, numbered)))
+
+
+def _redacted_with_digits(
+    text: pl.Expr, kind: str, gate: str, find: Callable[[str], Iterable[_Found]], numbered: bool
+) -> pl.Expr:
+    """`_redacted` in the texts that have a digit: most have none, and to find that out costs next to nothing."""
+    return where(text, lambda one: one.str.contains("[0-9]"), lambda some: _redacted(some, kind, gate, find, numbered))
+
+
+def _redacted_by_pattern(text: pl.Expr, kind: str, pattern: str, signs: Sequence[str], numbered: bool) -> pl.Expr:
+    """Matches of one of Rust's regular expressions, each of which has one of the signs in it, replaced.
+
+    To be numbered, Rust puts marks around them, and Python the numbers in their place.
+    """
+
+    def marked(some: pl.Expr) -> pl.Expr:
+        return some.str.replace_all(_MARK, "\ufffd", literal=True).str.replace_all(pattern, f"{_MARK}${{0}}{_MARK}")
+
+    def between_marks(text: str) -> str:
+        parts = text.split(_MARK)
+        name_of = placeholders(text, kind, numbered)
+        return "".join(name_of(part) if place % 2 else part for place, part in enumerate(parts))
+
+    def change(some: pl.Expr) -> pl.Expr:
+        return each(between_marks)(marked(some)) if numbered else some.str.replace_all(pattern, f"<{kind}>")
+
+    return where(
+        text,
+        lambda one: one.str.contains_any(list(signs), ascii_case_insensitive=True),
+        lambda some: where(some, lambda one: one.str.contains(pattern), change),
+    )
+
+
+def _replaced(text: str, kind: str, find: Callable[[str], Iterable[_Found]], numbered: bool) -> str:
+    """A text with a placeholder for each value; again, as long as one that is gone leaves another free to be found."""
+    name_of = placeholders(text, kind, numbered)
+    for _ in range(_MAX_ROUNDS):
+        pieces, at = [], 0
+        for start, end, key in find(text):
+            pieces += [text[at:start], name_of(key)]
+            at = end
+        if not pieces:
+            break
+        text = "".join([*pieces, text[at:]])
+    return text
+
+
+def _emails(text: str) -> Iterator[_Found]:
+    for match in _EMAIL.finditer(text):
+        value, end = match["value"], match.end()
+        domain = value[value.rindex("@") :]
+        # A sentence glued on: jane@example.com.Thanks
+        if (glued := _GLUED_SENTENCE.search(value)) and domain[: glued.start() - len(value)].islower():
+            value, end = value[: glued.start()], end - len(glued.group())
+            if "." not in domain[: -len(glued.group())]:
+                continue
+        yield match.start("value"), end, value.lower()
+
+
+def _ibans(text: str) -> Iterator[_Found]:
+    at = 0
+    while start := _IBAN_START.search(text, at):
+        at = start.end() + 2
+        pattern = iban_pattern(start["country"].upper())
+        if pattern and (match := pattern.match(text, start.end())):
+            value = re.sub("[^0-9A-Za-z]", "", match.group()).upper()
+            if is_iban(value):
+                yield match.start(), match.end(), value
+                at = match.end()
+
+
+def _cards(text: str) -> Iterator[_Found]:
+    at = 0
+    while start := _CARD_START.search(text, at):
+        at = start.end() + 1
+        if found := _card_from(text, start.end()):
+            yield found
+            at = found[1]
+
+
+def _card_from(text: str, at: int) -> _Found | None:
+    """The longest card number of whole groups of digits that begins here; None if none does."""
+    run = _CARD_RUN.match(text, at)
+    if run is None:
+        return None
+    ends = [match.end() for match in _DIGITS.finditer(run.group())]
+    digits = [run.group()[: ends[0]]]
+    for start, end in itertools.pairwise(ends):
+        digits.append(digits[-1] + run.group()[start + 1 : end])
+    for end, number in zip(reversed(ends), reversed(digits), strict=True):
+        if not 12 <= len(number) <= 19 or not is_card(number):
+            continue
+        after = text[at + end : at + end + 1]
+        if after.isalnum() or after == "_":
+            continue
+        bare = is_rare_card_length(number) and len(number) == end
+        if bare and follows_other_number(text[max(0, at - _CONTEXT_CHARACTERS) : at]):
+            continue
+        return at, at + end, number
+    return None
+
+
+def _national_numbers(text: str) -> Iterator[_Found]:
+    for match in _NATIONAL.finditer(text):
+        kind = next(name for name in _NATIONAL_CHECKS if match[name])
+        value = re.sub("[^0-9A-Za-z]", "", match.group()).upper()
+        before = text[max(0, match.start() - _CONTEXT_CHARACTERS) : match.start()]
+        if kind == "us_bare" and not _AFTER_SSN.search(before):
+            continue
+        if kind in ("ind", "de") and value == match.group() and follows_other_number(before):
+            continue
+        if _NATIONAL_CHECKS[kind](value):
+            yield match.start(), match.end(), value
+
+
+def _ip_addresses(text: str) -> Iterator[_Found]:
+    found = [*_ipv4_addresses(text), *_ipv6_addresses(text)]
+    end = 0
+    for start, after, key in sorted(found):
+        if start >= end:
+            yield start, after, key
+            end = after
+
+
+def _ipv4_addresses(text: str) -> Iterator[_Found]:
+    for match in _IPV4.finditer(text):
+        before = text[max(0, match.start() - _CONTEXT_CHARACTERS) : match.start()]
+        if not (_VERSION_LETTER.search(before) and _AFTER_VERSION.search(before)):
+            yield match.start(), match.end(), match["value"]
+
+
+def _ipv6_addresses(text: str) -> Iterator[_Found]:
+    for match in _IPV6.finditer(text):
+        value, end = match["value"], match.end()
+        if value[-1] == ":" and value[-2] != ":" and end == match.end("value"):
+            value, end = value[:-1], end - 1  # the sentence's colon
+        try:
+            address = ipaddress.IPv6Address(value)
+        except ValueError:
+            continue
+        groups = [group for group in value.split(":") if group]
+        is_time_or_name = len(groups) < 3 and (not re.search("[0-9]", value) or max(map(len, groups), default=0) < 3)
+        if value == "::1" or not ("::" in value and is_time_or_name):
+            yield match.start(), end, address.compressed
+
+
+def _phones(text: str) -> Iterator[_Found]:
+    for start, end in phone_numbers(text):
+        yield start, end, key_of(text[start:end])

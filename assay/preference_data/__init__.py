@@ -1,0 +1,1 @@
+"""Preference pairs: a better and a worse answer to one prompt."""

@@ -1,0 +1,150 @@
+"""A language model that is trained by its own answers, and the reference that it started as.
+
+A policy is a folder of `assay/language_models/checkpoint.py`: an adapter is trained further, a whole model whole. The
+reference has the same frozen weights, so what is kept of it is the values that the trainable parameters started with:
+for an adapter that is next to nothing, and it works for every kind of adapter alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from assay.core.errors import InputError
+from assay.language_models.checkpoint import CausalLM, load_causal_lm
+
+VALUE_HEAD_FILE = "value_head.safetensors"
+
+TRL_REFERENCE = "ref"
+"""Under this name TRL's trainers keep a copy of an adapter that is trained further."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A model to train.
+
+    Attributes:
+        model: in evaluation mode, and trained so: dropout would make the policy that is trained another one than the
+            policy that answered.
+        tokenizer: of the model, padding on the left.
+        trainable: the parameters that are trained.
+        reference: their values in the reference.
+    """
+
+    model: CausalLM
+    tokenizer: PreTrainedTokenizerBase
+    trainable: list[nn.Parameter]
+    reference: list[torch.Tensor]
+
+
+class ValueHead(nn.Module):
+    """A linear layer that says what reward is to be expected in a state (Ziegler et al. 2019, section 2).
+
+    It sees the policy's last hidden state, brought to mean 0 and variance 1 over its dimensions, so that one learning
+    rate does for models of any scale, and sends no gradient back: the policy's weights follow its own objective alone.
+    """
+
+    def __init__(self, dimensions: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dimensions, 1)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Values of shape `(b, t)`, of states of shape `(b, t, h)`."""
+        states = nn.functional.layer_norm(states.detach().float(), states.shape[-1:])
+        values: torch.Tensor = self.linear(states).squeeze(-1)
+        return values
+
+
+def load_policy(folder: Path, device: torch.device) -> Policy:
+    """The model of a folder, ready to be trained.
+
+    Args:
+        folder: as `save_causal_lm` writes it.
+        device: where it is to be.
+
+    Raises:
+        InputError: there is no model in the folder, or its base is gone.
+    """
+    model, tokenizer = load_causal_lm(folder, device, trainable=True)
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return Policy(model, tokenizer, trainable, copied(trainable))
+
+
+def copied(parameters: Sequence[nn.Parameter]) -> list[torch.Tensor]:
+    """The values that parameters have now."""
+    return [parameter.detach().clone() for parameter in parameters]
+
+
+def has_moved(policy: Policy) -> bool:
+    """Whether a policy is another model than its reference."""
+    return not all(torch.equal(one, other) for one, other in zip(policy.trainable, policy.reference, strict=True))
+
+
+@contextmanager
+def as_reference(policy: Policy) -> Iterator[None]:
+    """Inside the block the model is the reference; take no gradients there.
+
+    Tensors change places, and nothing is copied.
+    """
+    present = [parameter.data for parameter in policy.trainable]
+    for parameter, value in zip(policy.trainable, policy.reference, strict=True):
+        parameter.data = value
+    try:
+        yield
+    finally:
+        for parameter, value in zip(policy.trainable, present, strict=True):
+            parameter.data = value
+
+
+def load_value_head(folder: Path, model: CausalLM, device: torch.device) -> tuple[ValueHead, bool]:
+    """The value head of a folder, and whether there was one; a new one where there was none.
+
+    Args:
+        folder: of the policy.
+        model: the policy.
+        device: where the head is to be.
+    """
+    head = ValueHead(model.config.get_text_config().hidden_size)
+    file = folder / VALUE_HEAD_FILE
+    if found := file.is_file():
+        head.load_state_dict(load_file(file))
+    return head.to(device), found
+
+
+def save_value_head(head: ValueHead, folder: Path) -> None:
+    """Save the value head beside the policy, so that training can go on."""
+    save_file({name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()},
+              folder / VALUE_HEAD_FILE)  # fmt: skip
+
+
+def forget_trl_reference(model: CausalLM) -> None:
+    """Take the copy that TRL keeps of an adapter out of a model, so that it is not saved with it."""
+    if TRL_REFERENCE in getattr(model, "peft_config", {}):
+        model.delete_adapter(TRL_REFERENCE)
+        model.set_adapter("default")
+
+
+def require_finite_losses(steps: pl.DataFrame, what: str) -> None:
+    """Raise an `InputError` where a trainer's loss was not finite.
+
+    Args:
+        steps: with the columns `step`, `loss` and `learning_rate`.
+        what: section of the params.
+    """
+    unsound = steps.filter(~pl.col("loss").is_finite())
+    if unsound.height:
+        step, loss, rate = unsound.select("step", "loss", "learning_rate").row(0)
+        raise InputError(
+            f"{what}: the loss of step {step} is {loss} at a learning rate of {rate:.3g}; lower `{what}.learning_rate` "
+            f"or `{what}.max_gradient_norm`, or raise `{what}.beta`"
+        )

@@ -1,0 +1,1 @@
+"""The report: plots, examples, and the sections on augmentation and language models."""

@@ -1,0 +1,206 @@
+"""How far a reward model can be trusted, on held-out pairs of a better and a worse answer.
+
+- Accuracy over all and by source, a tie as half, with a 95% interval: Wilson's where each prompt has one pair, else a
+  bootstrap of prompts, whose pairs are not independent.
+- Calibration: whether pairs on which sigmoid(|margin|) says 80% are right in 80% of cases (Guo et al. 2017,
+  equation 3).
+- Length bias: whether the longer answer wins more often than it should (Singhal et al. 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.stats import binomtest, spearmanr
+from transformers import PreTrainedTokenizerBase
+
+from assay.compute.device import Device
+from assay.language_models.chat_template import ANSWERING
+from assay.reward.model import RewardModel, rewards
+from assay.statistics.bootstrap import Floats, bootstrap_figures
+
+
+@dataclass(frozen=True)
+class Margins:
+    """What a reward model says of `n` held-out pairs.
+
+    Attributes:
+        chosen: reward of the better answer, shape `(n,)`.
+        rejected: of the worse one, shape `(n,)`.
+    """
+
+    chosen: NDArray[np.float64]
+    rejected: NDArray[np.float64]
+
+    @property
+    def margin(self) -> NDArray[np.float64]:
+        """By how much the better answer is ahead, shape `(n,)`."""
+        return self.chosen - self.rejected
+
+    @property
+    def right(self) -> NDArray[np.float64]:
+        """1 where the better answer is ahead, 0.5 at a tie, shape `(n,)`."""
+        return (np.sign(self.margin) + 1) / 2
+
+
+def with_side(pairs: pl.DataFrame, side: str) -> list[list[dict[str, str]]]:
+    """The chats of pairs, each with the answer of one side (`chosen` or `rejected`)."""
+    return [
+        [*messages, {"role": ANSWERING, "content": answer}]
+        for messages, answer in pairs.select("messages", side).iter_rows()
+    ]
+
+
+def scored_pairs(
+    model: RewardModel, tokenizer: PreTrainedTokenizerBase, pairs: pl.DataFrame, batch_size: int, device: Device
+) -> Margins:
+    """What a reward model says of pairs, with at most `batch_size` chats in a forward pass."""
+    chats = [*with_side(pairs, "chosen"), *with_side(pairs, "rejected")]
+    scores = rewards(model, tokenizer, chats, batch_size, device, "held-out pairs")
+    return Margins(scores[: pairs.height], scores[pairs.height :])
+
+
+def accuracy(
+    right: NDArray[np.float64], prompts: Sequence[str], samples: int, random: np.random.Generator
+) -> dict[str, float]:
+    """Share of pairs that are right, with its 95% interval.
+
+    Wilson's (1927) where each prompt has one pair and none is a tie, else a bootstrap of prompts: the pairs of one
+    prompt are right and wrong together.
+
+    Args:
+        right: 1, 0, or 0.5 at a tie, shape `(n,)`, `n` at least 1.
+        prompts: id of each pair's prompt, shape `(n,)`.
+        samples: bootstrap samples.
+        random: source of the resampling.
+    """
+    names, of_pair = np.unique(np.array(prompts), return_inverse=True)
+    value = float(right.mean())
+    if len(names) == len(right) and not np.any(right == 0.5):
+        wilson = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+        low, high = float(wilson.low), float(wilson.high)
+    else:
+        sums, pairs = np.bincount(of_pair, right), np.bincount(of_pair).astype(np.float64)
+
+        def measure(counts: Floats) -> dict[str, Floats]:
+            return {"accuracy": (sums @ counts) / (pairs @ counts)}
+
+        estimate = bootstrap_figures(measure, len(names), samples, random)["accuracy"]
+        low = value if estimate.low is None else estimate.low
+        high = value if estimate.high is None else estimate.high
+    return {"accuracy": value, "accuracy_ci95_low": low, "accuracy_ci95_high": high}
+
+
+def calibration(margin: NDArray[np.float64], bins: int) -> tuple[float, pl.DataFrame]:
+    """How far sigmoid(|margin|) is from the share of pairs that are right.
+
+    Args:
+        margin: shape `(n,)`.
+        bins: of equal width over the confidence, which is between 0.5 and 1.
+
+    Returns:
+        The expected calibration error, and of each bin with pairs `confidence`, `accuracy` and `pairs`.
+    """
+    confidence = 1 / (1 + np.exp(-np.abs(margin)))
+    right = (np.sign(margin) + 1) / 2
+    table = (
+        pl.DataFrame(
+            {
+                "bin": np.minimum(((confidence - 0.5) * 2 * bins).astype(np.int64), bins - 1),
+                "confidence": confidence,
+                "accuracy": right,
+            }
+        )
+        .group_by("bin")
+        .agg(pl.col("confidence").mean(), pl.col("accuracy").mean(), pairs=pl.len())
+        .sort("bin")
+    )
+    gaps = (table["confidence"] - table["accuracy"]).abs() * table["pairs"]
+    return float(gaps.sum()) / len(margin), table.drop("bin")
+
+
+def length_bias(
+    said: Margins, chosen_tokens: NDArray[np.int64], rejected_tokens: NDArray[np.int64]
+) -> dict[str, float]:
+    """Whether length alone wins.
+
+    Args:
+        said: of `n` pairs.
+        chosen_tokens: of the better answers, shape `(n,)`.
+        rejected_tokens: of the worse ones, shape `(n,)`.
+
+    Returns:
+        Of pairs of unequal length, the share in which the longer answer is ahead and that in which it should be; the
+        accuracy where the better answer is the longer and where it is the shorter; Spearman's correlation of reward
+        and length over all answers. What is undefined is left out.
+    """
+    longer = chosen_tokens > rejected_tokens
+    shorter = chosen_tokens < rejected_tokens
+    unequal = longer | shorter
+    figures = {"pairs_of_unequal_length": float(unequal.sum())}
+    if unequal.any():
+        figures["longer_wins"] = float(np.where(longer, said.right, 1 - said.right)[unequal].mean())
+        figures["longer_should_win"] = float(longer[unequal].mean())
+    for name, rows in (("chosen_longer", longer), ("chosen_shorter", shorter)):
+        if rows.any():
+            figures[f"accuracy_{name}"] = float(said.right[rows].mean())
+    lengths = np.concatenate([chosen_tokens, rejected_tokens])
+    scores = np.concatenate([said.chosen, said.rejected])
+    if len(set(lengths)) > 1 and len(set(scores)) > 1:
+        figures["reward_length_correlation"] = float(spearmanr(scores, lengths).statistic)
+    return figures
+
+
+def held_out_metrics(
+    pairs: pl.DataFrame,
+    said: Margins,
+    answer_tokens: dict[str, NDArray[np.int64]],
+    bins: int,
+    samples: int,
+    random: np.random.Generator,
+) -> tuple[dict[str, Any], pl.DataFrame]:
+    """All figures of the held-out pairs, and the table of the reliability diagram.
+
+    Args:
+        pairs: `prompt_id`, `pair_source` and `detail`, shape `(n,)`.
+        said: of the pairs.
+        answer_tokens: of both sides, `chosen` and `rejected`, shape `(n,)` each.
+        bins: of the diagram.
+        samples: of the bootstrap.
+        random: source of the resampling.
+    """
+
+    def part(rows: NDArray[np.bool_]) -> dict[str, float]:
+        prompts = pairs["prompt_id"].filter(pl.Series(rows)).to_list()
+        return {
+            "pairs": int(rows.sum()),
+            **accuracy(said.right[rows], prompts, samples, random),
+            "mean_margin": float(said.margin[rows].mean()),
+        }
+
+    everything = np.ones(pairs.height, dtype=np.bool_)
+    error, table = calibration(said.margin, bins)
+    kinds = pairs["detail"].str.extract(r"^([a-z_]+)")
+    figures = {
+        **part(everything),
+        "by_source": {
+            name: part((pairs["pair_source"] == name).to_numpy()) for name in sorted(pairs["pair_source"].unique())
+        },
+        # What was altered, or which sibling it was.
+        "by_kind": {
+            f"{source}_{kind}": part(((pairs["pair_source"] == source) & (kinds == kind)).to_numpy())
+            for source in ("sibling_answer", "altered_answer")
+            for kind in sorted(kinds.filter(pairs["pair_source"] == source).drop_nulls().unique())
+        },
+        "expected_calibration_error": error,
+        "length_bias": length_bias(said, answer_tokens["chosen"], answer_tokens["rejected"]),
+        "mean_reward_chosen": float(said.chosen.mean()),
+        "mean_reward_rejected": float(said.rejected.mean()),
+        "ties": int((said.margin == 0).sum()),
+    }
+    return figures, table

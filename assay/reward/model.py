@@ -1,0 +1,171 @@
+"""A reward model: a causal language model with one linear layer in the place of the vocabulary, that scores an answer.
+
+The reward of a chat is the layer's output at the chat's last token, the one that ends the answer (Ouyang et al. 2022,
+section 3.5), so that the whole answer is behind it. A folder is one of `assay/classifiers/checkpoint.py` with a single
+label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from assay.classifiers.checkpoint import load_classifier, new_classifier, save_classifier
+from assay.compute.device import Device, keep_freed_memory
+from assay.compute.token_batches import sorted_batches
+from assay.core.errors import InputError
+from assay.core.progress import progress
+from assay.language_models.chat_template import ANSWERING, Message, rendered, require_chat_template
+
+LABEL = "reward"
+
+RewardModel = Any
+"""A sequence classifier of transformers with one label, or one with an adapter of peft."""
+
+
+def new_reward_model(
+    base: str, device: torch.device, layers: int | None = None
+) -> tuple[RewardModel, PreTrainedTokenizerBase]:
+    """A base model with a new head of one output, and its tokenizer, set to pad with a token that ends no answer.
+
+    The head starts from random values: seed PyTorch before.
+
+    Args:
+        base: folder of a causal language model for chats.
+        device: where it is to be.
+        layers: the lowest so many of the base are kept, and the head reads what they say; None: all. Of a model that is
+            fine-tuned the top layers are those that are missed least (Sajjad et al. 2023,
+            https://arxiv.org/abs/2004.03844).
+
+    Raises:
+        InputError: there is no model in the folder, it is no decoder, its tokenizer has no chat template, or it has
+            fewer layers.
+    """
+    if device.type == "cpu":
+        keep_freed_memory()
+    model: RewardModel
+    model, tokenizer = new_classifier(base, [LABEL], "last")
+    require_chat_template(tokenizer, base)
+    if layers is not None:
+        _keep_lowest(model, layers, base)
+    tokenizer.pad_token = padding_token(tokenizer)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.config.problem_type = "regression"  # transformers refuses to load the other one with a single label
+    return model.float().to(device), tokenizer
+
+
+def _keep_lowest(model: RewardModel, layers: int, base: str) -> None:
+    """Leave the upper layers out; the configuration that is saved says so, and loading reads no more of the base."""
+    config = model.config
+    if not hasattr(model.base_model, "layers"):
+        raise InputError(f"params.yaml: `reward.layers` = {layers}, but {base} is of a kind that is not cut: say null")
+    if layers > config.num_hidden_layers:
+        raise InputError(
+            f"params.yaml: `reward.layers` = {layers}, but {base} has {config.num_hidden_layers}; null takes all"
+        )
+    model.base_model.layers = model.base_model.layers[:layers]
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:layers]
+
+
+def padding_token(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A token that no chat ends with.
+
+    Transformers takes the state of the last token that is not the padding token. Many tokenizers pad with the token
+    that ends an answer, and then the state would be that of a token before it. Which other token it is does not matter:
+    the attention mask hides it.
+    """
+    end = chat_ids(tokenizer, [[{"role": "user", "content": "a"}, {"role": ANSWERING, "content": "b"}]])[0][-1]
+    known = [tokenizer.pad_token_id, tokenizer.unk_token_id, *tokenizer.all_special_ids, *range(2)]
+    token: str = tokenizer.convert_ids_to_tokens(next(one for one in known if one is not None and one != end))  # type: ignore[assignment]
+    return token
+
+
+def chat_ids(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]]) -> list[list[int]]:
+    """Token ids of whole chats, up to the token that ends the last answer.
+
+    Args:
+        tokenizer: of the model.
+        chats: each ends with an answer.
+    """
+    texts = []
+    for messages in chats:
+        if not messages or messages[-1]["role"] != ANSWERING:
+            raise ValueError(f"a chat of roles {[one['role'] for one in messages]} does not end with an answer")
+        texts.append(rendered(tokenizer, messages, answer_follows=False).rstrip())
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    return ids
+
+
+def save_reward_model(
+    model: RewardModel, tokenizer: PreTrainedTokenizerBase, max_length_tokens: int, folder: Path
+) -> None:
+    """Save weights (of an adapter: the adapter and the head), configuration and tokenizer."""
+    save_classifier(model, tokenizer, max_length_tokens, folder)
+
+
+def load_reward_model(folder: Path, device: torch.device) -> tuple[RewardModel, PreTrainedTokenizerBase]:
+    """The reward model of a folder on a device, in evaluation mode, and its tokenizer.
+
+    Args:
+        folder: as `save_reward_model` writes it.
+        device: where it is to be.
+
+    Raises:
+        InputError: its base is gone.
+    """
+    model: RewardModel
+    model, tokenizer, _ = load_classifier(folder)
+    return model.float().to(device), tokenizer
+
+
+@torch.inference_mode()
+def rewards(
+    model: RewardModel,
+    tokenizer: PreTrainedTokenizerBase,
+    chats_with_answers: Sequence[Sequence[Message]],
+    batch_size: int,
+    device: Device,
+    what: str | None,
+) -> NDArray[np.float64]:
+    """The reward of the last answer of each chat, shape `(n,)`; chats of like length go together, each once.
+
+    A chat is scored whole, however long it is: to cut it would take its answer away.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: of the reward model, which need not be the policy's.
+        chats_with_answers: each ends with an answer.
+        batch_size: chats in a forward pass.
+        device: where and in which precision to run.
+        what: name of the work, for the progress report; None: no report.
+    """
+    asked = [tuple(ids) for ids in chat_ids(tokenizer, chats_with_answers)]
+    # Pairs of one prompt share their better side.
+    rows = list(dict.fromkeys(asked))
+    scores = np.zeros(len(rows))
+    batches = sorted_batches(np.array([len(ids) for ids in rows], dtype=np.int64), batch_size)
+    for batch in batches if what is None else progress(batches, what, total=len(batches), unit="batch"):
+        ids, mask = (tensor.to(device.device) for tensor in _padded([rows[row] for row in batch], tokenizer))
+        with device.autocast():
+            scores[batch] = model(input_ids=ids, attention_mask=mask).logits[:, 0].double().cpu().numpy()
+    place = {ids: row for row, ids in enumerate(rows)}
+    return scores[[place[ids] for ids in asked]]
+
+
+def _padded(rows: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows as one batch, filled up on the right as in training: ids and attention mask, shape `(b, longest)` each."""
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), int(tokenizer.pad_token_id), dtype=torch.long)
+    mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    for row, tokens in enumerate(rows):
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        mask[row, : len(tokens)] = 1
+    return ids, mask

@@ -1,0 +1,264 @@
+"""Unpacking of archives that nobody vouches for: zip (also `.whl`) and tar, plain or packed by gzip, bzip2 or xz.
+
+The kind is told from the first bytes, not from the name. Only regular files are written, with plain permissions and
+no time stamps, so that the same archive gives the same folder everywhere.
+"""
+
+import bz2
+import gzip
+import io
+import lzma
+import stat
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, BinaryIO, cast
+
+from assay.core.errors import InputError
+
+CHUNK_BYTES = 1 << 20
+NAMES_IN_AN_ERROR = 20
+ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
+GZIP_MAGIC = b"\x1f\x8b"
+BZIP2_MAGIC = b"BZh"
+XZ_MAGIC = b"\xfd7zXZ\x00"
+
+CORRUPT = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, lzma.LZMAError, NotImplementedError)
+"""What the standard library raises for an archive that is cut off, damaged or packed in a way it does not know."""
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """What came out of an archive: number of files, and their size in bytes."""
+
+    files: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Member:
+    """One entry of an archive: its normalised path, what it is, and how to read it (None: not a regular file)."""
+
+    name: str
+    kind: str
+    content: IO[bytes] | None
+
+
+class Allowance:
+    """How many bytes may still be unpacked; counts what is really read, not what headers claim."""
+
+    def __init__(self, limit_bytes: int, shown: str) -> None:
+        self.limit_bytes = limit_bytes
+        self.left_bytes = limit_bytes
+        self.shown = shown
+
+    def spend(self, count: int) -> None:
+        """Take `count` bytes off.
+
+        Raises:
+            InputError: nothing is left.
+        """
+        self.left_bytes -= count
+        if self.left_bytes < 0:
+            raise InputError(
+                f"{self.shown}: unpacks to more than {self.limit_bytes / 2**20:.0f} MiB; if that is what it should "
+                "hold, raise `fetch.max_unpacked_mib`"
+            )
+
+
+class CountedReader(io.RawIOBase):
+    """A stream that takes each byte read off an allowance."""
+
+    def __init__(self, stream: IO[bytes], allowance: Allowance) -> None:
+        super().__init__()
+        self._stream = stream
+        self._allowance = allowance
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Read up to `size` bytes, never more than may still be unpacked and one."""
+        most = min(self._allowance.left_bytes + 1, CHUNK_BYTES if size < 0 else size)
+        data = self._stream.read(most)
+        self._allowance.spend(len(data))
+        return data
+
+
+def unpack(archive: Path, members: Sequence[str], target: Path, max_bytes: int) -> Unpacked:
+    """Unpack one folder or file of an archive, or of an archive inside it, into the folder `target`.
+
+    Args:
+        archive: the archive file.
+        members: one path for each level of nesting. All but the last name an archive inside the one before; the last
+            names the folder whose content is kept, or the one file that is, or is `.` for all of the archive.
+        target: an empty folder.
+        max_bytes: bytes that may be unpacked, over all levels.
+
+    Raises:
+        InputError: the archive is damaged or of an unknown kind, has a member that points outside, lacks the wanted
+            member, wants a link or device file to be made, or unpacks to more than `max_bytes`.
+    """
+    shown = str(archive)
+    allowance = Allowance(max_bytes, shown)
+    with tempfile.TemporaryDirectory(dir=target) as scratch:
+        current = archive
+        for level, inner in enumerate(members[:-1]):
+            folder = Path(scratch) / str(level)
+            folder.mkdir()
+            _unpack_level(current, shown, inner, folder, allowance)
+            current = folder / PurePosixPath(inner).name
+            if not current.is_file():
+                raise InputError(f"{shown}: {inner!r} is a folder; in `unpack` only the last path may name one")
+            shown = f"{shown}: {inner}"
+        return _unpack_level(current, shown, members[-1], target, allowance)
+
+
+def strip_carriage_returns(folder: Path) -> int:
+    """Take every carriage return out of every file below `folder`; the number of bytes removed."""
+    removed = 0
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            content = path.read_bytes()
+            stripped = content.replace(b"\r", b"")
+            if len(stripped) < len(content):
+                path.write_bytes(stripped)
+                removed += len(content) - len(stripped)
+    return removed
+
+
+def _unpack_level(archive: Path, shown: str, wanted: str, target: Path, allowance: Allowance) -> Unpacked:
+    """Unpack the folder or file `wanted` of one archive."""
+    wanted = _safe_name(wanted, "`unpack`")
+    files, size, names = 0, 0, []
+    try:
+        with closing(_members(archive, shown, allowance)) as entries:
+            for member in entries:
+                names.append(member.name)
+                inside = _inside(member.name, wanted)
+                if inside is None or member.kind == "folder":
+                    continue
+                if member.content is None:
+                    raise InputError(f"{shown}: {member.name!r} is a {member.kind}; only regular files are unpacked")
+                files += 1
+                size += _write(member.content, target / inside, shown, member.name)
+    except CORRUPT as error:
+        raise InputError(f"{shown}: damaged, or not a zip or tar archive ({error}); fetch it again") from None
+    except OSError as error:
+        # The decompressors raise OSError without a number for damaged data; one with a number is the disk's.
+        if error.errno is not None:
+            raise
+        raise InputError(f"{shown}: damaged ({error}); fetch it again") from None
+    if not files:
+        raise InputError(f"{shown}: no file at {wanted!r} in the archive; {_what_is_there(names, wanted)}")
+    return Unpacked(files, size)
+
+
+def _members(archive: Path, shown: str, allowance: Allowance) -> Generator[Member, None, None]:
+    """The entries of an archive, in its order; each must be read before the next is asked for."""
+    with archive.open("rb") as raw:
+        magic = raw.read(6)
+        raw.seek(0)
+        if magic.startswith(ZIP_MAGIC):
+            with zipfile.ZipFile(raw) as opened_zip:
+                yield from _zip_members(opened_zip, shown, allowance)
+            return
+        # Read as a stream, so that the bytes counted are all that are ever decompressed.
+        counted = cast(IO[bytes], CountedReader(_decompressed(raw, magic), allowance))
+        with tarfile.open(fileobj=counted, mode="r|") as opened_tar:
+            yield from _tar_members(opened_tar, shown)
+
+
+def _decompressed(raw: BinaryIO, magic: bytes) -> IO[bytes]:
+    if magic.startswith(GZIP_MAGIC):
+        return cast(IO[bytes], gzip.GzipFile(fileobj=raw))
+    if magic.startswith(BZIP2_MAGIC):
+        return bz2.BZ2File(raw)
+    if magic.startswith(XZ_MAGIC):
+        return cast(IO[bytes], lzma.LZMAFile(raw))
+    return raw
+
+
+def _zip_members(opened: zipfile.ZipFile, shown: str, allowance: Allowance) -> Iterator[Member]:
+    for info in opened.infolist():
+        name = _safe_name(info.filename, shown)
+        mode = info.external_attr >> 16
+        if info.is_dir():
+            yield Member(name, "folder", None)
+        elif stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+            yield Member(name, "link" if stat.S_ISLNK(mode) else "device file", None)
+        elif info.flag_bits & 1:
+            yield Member(name, "encrypted file", None)
+        else:
+            with opened.open(info) as content:
+                yield Member(name, "file", cast(IO[bytes], CountedReader(content, allowance)))
+
+
+def _tar_members(opened: tarfile.TarFile, shown: str) -> Iterator[Member]:
+    for info in opened:
+        name = _safe_name(info.name, shown)
+        if info.isdir():
+            yield Member(name, "folder", None)
+        elif info.issym() or info.islnk():
+            yield Member(name, "link", None)
+        elif info.issparse():
+            # Its holes are bytes that no stream ever delivers, so they could not be counted.
+            yield Member(name, "sparse file", None)
+        elif info.isreg():
+            yield Member(name, "file", opened.extractfile(info))
+        else:
+            yield Member(name, "device file", None)
+
+
+def _safe_name(name: str, shown: str) -> str:
+    """The member's path without `.` parts.
+
+    Raises:
+        InputError: it is absolute, climbs with `..`, or has characters that are separators on some systems.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or name[1:2] == ":":
+        raise InputError(f"{shown}: the path {name!r} points outside the folder; nothing of it is used")
+    return str(path)
+
+
+def _inside(name: str, wanted: str) -> str | None:
+    """Where below the target a member lands: None if it is not wanted, its own name if it is the wanted file."""
+    if wanted == ".":
+        return name
+    if name == wanted:
+        return PurePosixPath(name).name
+    return name.removeprefix(f"{wanted}/") if name.startswith(f"{wanted}/") else None
+
+
+def _write(content: IO[bytes], path: Path, shown: str, name: str) -> int:
+    """Copy one member to `path`; the number of bytes."""
+    size = 0
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as file:
+            while chunk := content.read(CHUNK_BYTES):
+                size += file.write(chunk)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{shown}: {name!r} occurs twice; it cannot be told which to keep") from None
+    return size
+
+
+def _what_is_there(names: list[str], wanted: str) -> str:
+    """The content of the deepest folder on the way to `wanted` that exists."""
+    folder = PurePosixPath(wanted)
+    while str(folder) != "." and not any(name.startswith(f"{folder}/") for name in names):
+        folder = folder.parent
+    inside = [name for name in names if _inside(name, str(folder)) is not None and name != str(folder)]
+    depth = 0 if str(folder) == "." else len(folder.parts)
+    found = sorted({PurePosixPath(name).parts[depth] for name in inside if len(PurePosixPath(name).parts) > depth})
+    if not found:
+        return "it is empty"
+    more = f" and {len(found) - NAMES_IN_AN_ERROR} more" if len(found) > NAMES_IN_AN_ERROR else ""
+    return f"{str(folder)!r} holds {', '.join(found[:NAMES_IN_AN_ERROR])}{more}"

@@ -1,0 +1,88 @@
+"""Files of other people: where their rows come from, on what terms, and what each row is called."""
+
+from datetime import date
+from hashlib import blake2b
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import polars as pl
+from pydantic import Field, field_validator
+
+from assay.core.errors import InputError
+from assay.core.outputs import REMOVED_SCHEMA
+from assay.core.params import Params
+from assay.sources.table_files import Table
+
+ColumnName = Annotated[int, Field(ge=1)] | Annotated[str, Field(min_length=1)]
+"""Name of a column, or its number from 1 where the file has no header."""
+
+
+class Provenance(Params):
+    """Where the rows of a source come from, on what terms and since when."""
+
+    name: Annotated[str, Field(pattern="^[A-Za-z0-9_.-]+$")]
+    url: Annotated[str, Field(min_length=1)]
+    licence: Annotated[str, Field(min_length=1)] | None
+    retrieved: str | None
+    authenticity: Literal["real", "generated"]
+
+    @field_validator("retrieved", mode="before")
+    @classmethod
+    def _is_a_date(cls, value: Any) -> Any:
+        if isinstance(value, date):
+            raise ValueError("put the date in quotes, since DVC refuses params that are dates")
+        if isinstance(value, str):
+            try:
+                date.fromisoformat(value)
+            except ValueError:
+                raise ValueError("must be a date such as '2026-11-22', or null") from None
+        return value
+
+
+def content_ids(texts: pl.Series, responses: pl.Series) -> pl.Series:
+    """16 hexadecimal digits of the BLAKE2b of each row's text and response; `-2`, `-3`, … for its exact repeats."""
+    digests = [
+        blake2b(f"{text}\x1f{response or ''}".encode(), digest_size=8).hexdigest()
+        for text, response in zip(texts, responses, strict=True)
+    ]
+    return (
+        pl.DataFrame({"digest": pl.Series(digests, dtype=pl.String)})
+        .with_columns(repeat=pl.int_range(1, pl.len() + 1).over("digest"))
+        .select(
+            pl.when(pl.col("repeat") == 1)
+            .then(pl.col("digest"))
+            .otherwise(pl.format("{}-{}", "digest", "repeat"))
+            .alias("id")
+        )
+        .to_series()
+    )
+
+
+def origins(file: str, lines: pl.Series) -> pl.Series:
+    """`file:line` of each record."""
+    return pl.select(pl.format("{}:{}", pl.lit(file), lines).alias("origin")).to_series()
+
+
+def unreadable_rows(table: Table, file: str) -> pl.DataFrame:
+    """Records of a table that could not be read, as removed rows; their id is where they are."""
+    return (
+        table.unreadable.with_columns(id=origins(file, table.unreadable["line"]), after=pl.lit(None, pl.String))
+        .select(REMOVED_SCHEMA.names())
+        .cast(REMOVED_SCHEMA)
+    )
+
+
+def check_ids(records: pl.DataFrame, path: Path, key: str) -> None:
+    """Stop where two records have one id.
+
+    Raises:
+        InputError: names the first, and where it is.
+    """
+    repeated = records.filter(pl.col("id").is_duplicated())
+    if repeated.height:
+        name = repeated["id"][0]
+        places = repeated.filter(pl.col("id") == name)["origin"].to_list()
+        raise InputError(
+            f"{path}: {repeated['id'].n_unique()} ids occur more than once, the first {name!r} at {places[:3]}; make "
+            f"them unique, or set `{key}.columns.id` to null, and ids are made from the content"
+        )

@@ -1,0 +1,1 @@
+"""Scores and their uncertainty: classification metrics, the bootstrap, detection metrics."""

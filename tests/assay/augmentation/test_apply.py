@@ -1,0 +1,305 @@
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from assay.augmentation.apply import altered_copies
+from assay.augmentation.recipes import CharacterNoise, Eda, Synonym, TextAttackClass, WholeText
+from assay.augmentation.textattack_import import readable_wordnet
+from assay.augmentation.words import plain_spans
+from assay.core.errors import InputError
+
+
+def synonym(share_of_words: float) -> Synonym:
+    return Synonym(name="synonym", share_of_rows=1.0, share_of_words=share_of_words)
+
+
+def noise(*kinds: Any, share_of_words: float = 1.0) -> CharacterNoise:
+    chosen = list(kinds) or ["swap", "delete", "insert", "keyboard"]
+    return CharacterNoise(name="character_noise", share_of_rows=1.0, share_of_words=share_of_words, kinds=chosen)
+
+
+def eda(*operations: Any, share_of_words: float = 0.5) -> Eda:
+    chosen = list(operations) or ["replace", "insert", "swap", "delete"]
+    return Eda(name="eda", share_of_rows=1.0, share_of_words=share_of_words, operations=chosen)
+
+
+def whole(name: Any) -> WholeText:
+    return WholeText(name=name, share_of_rows=1.0)
+
+
+def textattack_class(path: str, **arguments: Any) -> TextAttackClass:
+    return TextAttackClass(name="own", share_of_rows=1.0, share_of_words=0.5, transformation=path, arguments=arguments)
+
+
+DELETION = textattack_class("textattack.transformations.WordDeletion")
+RECIPES: list[Any] = [
+    synonym(1.0), noise(), eda(), DELETION, *map(whole, ("contraction", "number", "person", "place", "reorder"))
+]  # fmt: skip
+
+
+def name_of(recipe: Any) -> str:
+    return str(recipe.name)
+
+
+def one(text: str, recipe: Any, scratch: Path, seed: int = 1) -> str:
+    [copy] = altered_copies([text], [seed], recipe, scratch)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def swap(scratch: Path) -> Any:
+    from assay.augmentation.wordnet import WordNetSynonymSwap
+
+    return WordNetSynonymSwap(readable_wordnet(scratch))
+
+
+def plain_words(text: str) -> list[str]:
+    """The words that may be altered."""
+    from textattack.shared import AttackedText
+
+    from assay.augmentation.augmenter import PlainWords
+
+    attacked = AttackedText(text)
+    return [attacked.words[i] for i in sorted(PlainWords()._get_modifiable_indices(attacked))]
+
+
+@pytest.mark.filterwarnings("ignore:The multilingual functions")
+def test_the_mini_wordnet_reads_as_the_real_one(scratch: Path) -> None:
+    from nltk.corpus.reader.wordnet import WordNetCorpusReader
+
+    wordnet = WordNetCorpusReader(str(readable_wordnet(scratch)), None)
+    assert [synset.lemma_names()[0] for synset in wordnet.synsets("good")] == ["good", "dear"]
+    assert [lemma.count() for lemma in wordnet.lemmas("good")] == [159, 1]
+    assert wordnet.synsets("movies")[0].definition() == "a form of entertainment"
+    assert wordnet.synsets("bought")[0].lemma_names() == ["buy", "purchase"]
+
+
+@pytest.mark.parametrize(
+    ("word", "synonyms"),
+    [
+        ("movie", ["film"]),  # not "picture", which is mostly an image; not "pic", which is too short
+        ("picture", ["image"]),
+        ("really", ["genuinely", "truly"]),
+        ("movies", ["films"]),
+        ("hates", ["detests"]),
+        ("Phone", ["Telephone"]),
+        ("PHONES", ["TELEPHONES"]),
+        ("good", []),  # alone in its first sense; "dear" is a rare one
+        ("bought", []),  # an inflected form that has no regular synonym
+        ("John", []),  # a name, although "lavatory" has the same base form
+        ("never", []),  # "ne'er" has an apostrophe
+        ("greatest", []),  # its synonyms do not compare
+        ("xyzzy", []),
+    ],
+)
+def test_synonyms_are_of_the_most_frequent_sense(swap: Any, word: str, synonyms: list[str]) -> None:
+    assert swap._get_replacement_words(word) == synonyms
+
+
+@pytest.mark.parametrize(
+    ("word", "with_s"), [("film", "films"), ("box", "boxes"), ("wish", "wishes"), ("city", "cities"), ("toy", "toys")]
+)
+def test_regular_s(scratch: Path, word: str, with_s: str) -> None:
+    from assay.augmentation import wordnet
+
+    assert wordnet.with_s(word) == with_s
+
+
+@pytest.mark.usefixtures("scratch")
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Great movie, really great!", ["Great", "movie", "really", "great"]),
+        ("I was NOT very happy with it", ["happy"]),
+        ("thanks @movie #great RT", ["thanks", "RT"]),
+        ("mail <EMAIL> or visit <URL>, ring <PHONE>", ["mail", "visit", "ring"]),
+        ("movie.com and 3movies and love/hate", []),
+        ("don't dont cant", []),
+        ("met John at McDonalds. Love it", ["met", "Love"]),
+        ("“great” café", ["great"]),
+        ("great <SPLIT> movie", []),
+    ],
+)
+def test_what_may_be_altered(text: str, words: list[str]) -> None:
+    assert plain_words(text) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Great movie, really great!", ["Great", "movie", "really", "great"]),
+        ("mail <EMAIL> or visit <URL>, ring <PHONE_2>", ["mail", "visit", "ring"]),
+        ("great <SPLIT> movie", ["great", "movie"]),
+        ("movie.com 3movies love/hate well-known 'tis", []),
+        ("مرحبا بالعالم", []),
+        ("😀 🎉", []),
+        ("met\nGreat movies\tJohn", ["movies"]),
+    ],
+)
+def test_plain_words(text: str, words: list[str]) -> None:
+    assert [text[start:end] for start, end in plain_spans(text)] == words
+
+
+@pytest.mark.parametrize("recipe", [synonym(1.0), noise(), eda(share_of_words=1.0), DELETION], ids=name_of)
+def test_placeholders_and_mentions_survive(scratch: Path, recipe: Any) -> None:
+    text = "<EMAIL> hate @movie <URL> phone #great (<PHONE>) never movie"
+    for seed in range(20):
+        copy = one(text, recipe, scratch, seed)
+        assert copy != text
+        kept = [token for token in text.split() if set(token) & set("<@#")]
+        assert [token for token in copy.split() if set(token) & set("<@#")] == kept
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=name_of)
+def test_texts_with_nothing_to_alter_come_back(scratch: Path, recipe: Any) -> None:
+    texts = ["", " ", "!!! :)", "it", "😀😀 🎉", "@movie <URL>", "<EMAIL>", "مرحبا بالعالم", "你好 世界", "3.50$ 24/7"]
+    assert altered_copies(texts, list(range(len(texts))), recipe, scratch) == texts
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe.name != "own"], ids=name_of)
+def test_ten_thousand_words(scratch: Path, recipe: Any) -> None:
+    sentence = "I can't love the movie, but John from Denver paid {} dollars for a great phone."
+    text = " ".join(sentence.format(30 + number) for number in range(625))
+    copy = one(text, recipe, scratch)
+    assert copy != text
+    assert len(copy) == pytest.approx(len(text), rel=0.5)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=name_of)
+def test_a_copy_depends_on_its_text_and_seed_alone(scratch: Path, recipe: Any) -> None:
+    texts = [
+        "awful movie phone in Denver. I can't pay 30 for John, really.",
+        "really cheap price. He is from Paris, Texas and knows Michael.",
+        "happy but awful trouble, I am 25 now. Never mind.",
+    ]
+    seeds = [5, 2**64 - 1, 7]
+    together = altered_copies(texts, seeds, recipe, scratch)
+    random.seed(99)
+    np.random.seed(99)
+    alone = [one(text, recipe, scratch, seed) for text, seed in zip(texts, seeds, strict=True)]
+    assert alone == together
+    assert together != texts
+
+
+def test_share_of_words(scratch: Path) -> None:
+    text = "awful movie phone price happy great really cheap hate trouble"
+    for share, changed in ((0.05, 1), (0.3, 3), (1.0, 10)):
+        copy = one(text, synonym(share), scratch)
+        assert sum(old != new for old, new in zip(text.split(), copy.split(), strict=True)) == changed
+
+
+def test_character_noise_keeps_the_ends_of_words(scratch: Path) -> None:
+    copies = altered_copies(["wonderful battery"] * 50, list(range(50)), noise(), scratch)
+    assert len(set(copies)) > 20
+    for copy in copies:
+        first, second = copy.split()
+        assert (first[0], first[-1], second[0], second[-1]) == ("w", "l", "b", "y")
+        assert copy != "wonderful battery"
+
+
+def test_each_kind_of_noise(scratch: Path) -> None:
+    from assay.augmentation.character_noise import KEYS_BESIDE, misspelt
+
+    assert misspelt("card", "swap") == ("crad",)
+    assert misspelt("card", "delete") == ("cad", "crd")
+    assert len(misspelt("card", "insert")) == 51  # 26 letters in 2 places; caard twice
+    assert all(len(form) == 5 for form in misspelt("card", "insert"))
+    assert sorted(KEYS_BESIDE["g"]) == ["b", "f", "h", "t", "v", "y"]
+    assert "cqrd" in misspelt("card", "keyboard")
+    assert "moclern" in misspelt("modern", "ocr")
+    assert set(misspelt("card", "case")) >= {"CARD", "Card", "cArd"}
+    assert one("CARDS", noise("swap"), scratch) in ("CRADS", "CADRS")
+    for kind in ("swap", "delete", "insert", "keyboard", "ocr", "case"):
+        assert one("wonderful", noise(kind), scratch) in misspelt("wonderful", kind)
+
+
+def test_operations_of_easy_data_augmentation(scratch: Path) -> None:
+    text = "awful movie and a cheap phone"
+    assert one(text, eda("replace"), scratch).split()[2:4] == ["and", "a"]
+    assert len(one(text, eda("replace"), scratch).split()) == 6
+    assert len(one(text, eda("insert"), scratch).split()) > 6
+    assert sorted(one(text, eda("swap"), scratch).split()) == sorted(text.split())
+    left = one(text, eda("delete"), scratch).split()
+    assert set(left) < set(text.split())
+    assert {"and", "a"} < set(left)
+    # The last plain word stays, whatever the share.
+    assert one("movie", eda("delete", share_of_words=1.0), scratch) == "movie"
+
+
+@pytest.mark.parametrize(
+    ("text", "copy"),
+    [
+        ("I can't go", "I cannot go"),
+        ("i dont know, it is late", "i dont know, it's late"),
+        ("DON'T go", "DO NOT go"),
+        ("They are here", "They're here"),
+        ("it\u2019s late", "it is late"),
+        ("what @isnt and <IT_IS>", "what @isnt and <IT_IS>"),
+    ],
+)
+def test_contractions(scratch: Path, text: str, copy: str) -> None:
+    assert one(text, whole("contraction"), scratch) == copy
+
+
+def test_other_numbers_are_of_the_same_size(scratch: Path) -> None:
+    pattern = r"I waited (\d+) days for 24/7 help, paid \$99 at 10:30 on 3.50 and 2 cards"
+    text = "I waited 40 days for 24/7 help, paid $99 at 10:30 on 3.50 and 2 cards"
+    found = set()
+    for seed in range(30):
+        match = re.fullmatch(pattern, one(text, whole("number"), scratch, seed))
+        assert match
+        found.add(int(match.group(1)))
+    assert len(found) > 5
+    assert 40 not in found
+    assert min(found) >= 32
+    assert max(found) <= 48
+
+
+def test_other_people_and_places(scratch: Path) -> None:
+    text = "yesterday Michael flew from New York City to France"
+    for seed in range(10):
+        person = one(text, whole("person"), scratch, seed)
+        assert re.fullmatch(r"yesterday (?!Michael)[A-Z][a-z]+ flew from New York City to France", person)
+        place = one(text, whole("place"), scratch, seed)
+        assert re.fullmatch(
+            r"yesterday Michael flew from (New York City|[A-Z][A-Za-z ]+ City) to [A-Z][a-z A-Z]+", place
+        )
+        assert place != text
+    assert one("Will Smith may mark the Page", whole("place"), scratch) == "Will Smith may mark the Page"
+
+
+def test_order_of_sentences_and_phrases(scratch: Path) -> None:
+    assert one("It broke. I am sad", whole("reorder"), scratch) == "I am sad. It broke."
+    assert one("On Monday, it broke.", whole("reorder"), scratch) == "It broke, on Monday."
+    assert one("Great! :)", whole("reorder"), scratch) == "Great! :)"
+    assert one("no order at all", whole("reorder"), scratch) == "no order at all"
+
+
+def test_any_class_of_textattack(scratch: Path) -> None:
+    text = "the awful movie of today"
+    recipe = textattack_class("textattack.transformations.WordSwapRandomCharacterDeletion", random_one=True)
+    assert one(text, recipe, scratch) != text
+    with pytest.raises(InputError, match=r"own: textattack\.transformations\.Nothing: no such class"):
+        one(text, textattack_class("textattack.transformations.Nothing"), scratch)
+    with pytest.raises(InputError, match=r"own: .*WordDeletion cannot be made with \{'letters': 1\}"):
+        one(text, textattack_class("textattack.transformations.WordDeletion", letters=1), scratch)
+
+
+def test_our_classes_work_in_textattacks_own_augmenter(scratch: Path) -> None:
+    from textattack.augmentation import Augmenter
+
+    from assay.augmentation.augmenter import KeyedAugmenter, PlainWords
+    from assay.augmentation.character_noise import CharacterNoise as Noise
+    from assay.augmentation.text_changes import Contraction
+
+    random.seed(1)
+    text = "the awful movie isn't <URL>"
+    for transformation in (Noise(("swap",)), Contraction()):
+        [copy] = Augmenter(transformation, constraints=[PlainWords()]).augment(text)
+        assert copy != text
+        assert "<URL>" in copy
+        assert KeyedAugmenter(transformation, 0.5).augment(text) != [text]

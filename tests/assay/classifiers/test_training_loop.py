@@ -1,0 +1,232 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from assay.classifiers.training_loop import Checkpoint, Epoch, History, parameter_groups, train
+from assay.core.errors import InputError
+
+ROWS, WIDTH, CLASSES = 44, 6, 3
+FEATURES = torch.from_numpy(np.random.default_rng(1).normal(size=(ROWS, WIDTH)).astype(np.float32))
+TARGETS = np.random.default_rng(2).integers(0, CLASSES, ROWS)
+Logits = Callable[[NDArray[np.int64]], torch.Tensor]
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(WIDTH, 8), nn.Tanh(), nn.Dropout(0.2), nn.Linear(8, CLASSES))
+
+
+def fitted(
+    model: nn.Sequential,
+    logits: Logits | None = None,
+    *,
+    epochs: int = 3,
+    patience_epochs: int | None = 1,
+    accumulation_steps: int = 1,
+    label_smoothing: float = 0.0,
+    row_weights: NDArray[np.float64] | None = None,
+    checkpoint: Checkpoint | None = None,
+    scores: Callable[[int], Epoch | None] = lambda _: None,
+) -> History:
+    return train(
+        model,
+        logits or (lambda rows: model(FEATURES[rows])),
+        TARGETS,
+        np.ones(ROWS, dtype=np.int64),
+        scores,
+        max_epochs=epochs,
+        patience_epochs=patience_epochs,
+        batch_size=8,
+        accumulation_steps=accumulation_steps,
+        learning_rate=0.05,
+        weight_decay=0.01,
+        warmup_fraction=0.1,
+        max_gradient_norm=1.0,
+        label_smoothing=label_smoothing,
+        random=np.random.default_rng(4),
+        row_weights=row_weights,
+        row_ids=[f"row:{row}" for row in range(ROWS)],
+        checkpoint=checkpoint,
+    )
+
+
+def parameters(model: nn.Module) -> list[NDArray[np.float32]]:
+    return [parameter.detach().numpy().copy() for parameter in model.parameters()]
+
+
+def close(one: nn.Module, other: nn.Module) -> bool:
+    return all(np.allclose(a, b, atol=1e-5) for a, b in zip(parameters(one), parameters(other), strict=True))
+
+
+def without_dropout() -> nn.Sequential:
+    model = network()
+    model[2] = nn.Identity()
+    return model
+
+
+def test_the_loss_falls_and_every_row_is_seen_each_epoch() -> None:
+    seen: list[int] = []
+    model = network()
+
+    def logits(rows: NDArray[np.int64]) -> torch.Tensor:
+        seen.extend(rows.tolist())
+        result: torch.Tensor = model(FEATURES[rows])
+        return result
+
+    history = fitted(model, logits, epochs=20)
+    assert sorted(seen) == sorted(list(range(ROWS)) * 20)
+    assert [step.step for step in history.steps] == list(range(1, 121))
+    assert history.steps[-1].loss < history.steps[0].loss
+    assert history.best is None
+
+
+def test_parts_of_a_batch_add_up_to_it() -> None:
+    whole, parts = without_dropout(), without_dropout()
+    steps = fitted(whole).steps
+    assert [step.loss for step in fitted(parts, accumulation_steps=3).steps] == pytest.approx([s.loss for s in steps])
+    assert close(whole, parts)
+
+
+def test_when_memory_runs_out_the_batch_is_halved_until_it_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    whole, halved = without_dropout(), without_dropout()
+    fitted(whole)
+    refused: list[int] = []
+
+    def logits(rows: NDArray[np.int64]) -> torch.Tensor:
+        if len(rows) > 2:
+            refused.append(len(rows))
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        result: torch.Tensor = halved(FEATURES[rows])
+        return result
+
+    assert fitted(halved, logits).parts == 4
+    assert refused == [8, 4]
+    assert close(whole, halved)
+    assert "batches are put through in 4 parts" in capsys.readouterr().err
+
+
+def test_when_memory_does_not_suffice_for_a_row_it_says_what_to_change() -> None:
+    def logits(rows: NDArray[np.int64]) -> torch.Tensor:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
+
+    with pytest.raises(InputError, match=r"1 row\(s\) at a time; lower `batch_size`"):
+        fitted(network(), logits)
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory() -> None:
+    def logits(rows: NDArray[np.int64]) -> torch.Tensor:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        fitted(network(), logits)
+
+
+def test_a_loss_that_is_no_number_names_the_step_and_the_rows_of_its_batch() -> None:
+    model = network()
+    batches: list[NDArray[np.int64]] = []
+
+    def logits(rows: NDArray[np.int64]) -> torch.Tensor:
+        batches.append(rows)
+        result: torch.Tensor = model(FEATURES[rows])
+        return result * torch.nan if len(batches) == 9 else result
+
+    with pytest.raises(InputError) as error:
+        fitted(model, logits)
+    assert "step 9 is nan" in str(error.value)
+    assert str(error.value).endswith(", ".join(f"row:{row}" for row in batches[8].tolist()))
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("last", [1, 6, 9, 17])
+def test_a_run_that_was_killed_goes_on_and_ends_the_same(
+    tmp_path: Path, last: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the middle of an epoch and at its end, with the best epoch's parameters kept, and dropout's draws too."""
+
+    def scores(epoch: int) -> Epoch:
+        return Epoch(epoch, 1.0, 0.5, 0.1 if epoch == 3 else epoch / 10)
+
+    uninterrupted = network()
+    expected = fitted(uninterrupted, scores=scores)
+    killed = network()
+    checkpoint = Checkpoint(tmp_path / "scratch/checkpoint.pt", 0.0)
+    calls = 0
+
+    def logits(rows: NDArray[np.int64]) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls > last:
+            raise KilledError
+        result: torch.Tensor = killed(FEATURES[rows])
+        return result
+
+    with pytest.raises(KilledError):
+        fitted(killed, logits, checkpoint=checkpoint, scores=scores)
+    resumed = network()
+    torch.manual_seed(99)
+    history = fitted(resumed, checkpoint=checkpoint, scores=scores)
+    assert history.resumed_at_step == last
+    assert (history.steps, history.epochs, history.best) == (expected.steps, expected.epochs, expected.best)
+    for one, other in zip(parameters(resumed), parameters(uninterrupted), strict=True):
+        assert np.array_equal(one, other)
+    assert f"training goes on after step {last}" in capsys.readouterr().err
+
+
+def test_the_best_epoch_is_put_back_and_patience_ends_it() -> None:
+    model = network()
+    after: list[list[NDArray[np.float32]]] = []
+
+    def scores(epoch: int) -> Epoch:
+        after.append(parameters(model))
+        return Epoch(epoch, 1.0, 0.5, 0.9 if epoch == 1 else 0.5)
+
+    history = fitted(model, epochs=10, scores=scores)
+    assert (len(history.epochs), history.best) == (2, history.epochs[0])
+    for one, other in zip(parameters(model), after[0], strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_without_patience_the_last_epoch_stays() -> None:
+    model = network()
+    after: list[list[NDArray[np.float32]]] = []
+
+    def scores(epoch: int) -> Epoch:
+        after.append(parameters(model))
+        return Epoch(epoch, 1.0, 0.5, 0.9 if epoch == 1 else 0.5)
+
+    history = fitted(model, epochs=4, patience_epochs=None, scores=scores)
+    assert (len(history.epochs), history.best) == (4, history.epochs[-1])
+    for one, other in zip(parameters(model), after[-1], strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_rows_count_as_far_as_their_weight_and_targets_are_smoothed() -> None:
+    model = without_dropout()
+    weights = np.zeros(ROWS)
+    weights[0] = 2.0
+    first = fitted(without_dropout(), row_weights=weights, label_smoothing=0.1, epochs=1).steps
+    losses = [step.loss for step in first if step.loss != 0]
+    logits = model(FEATURES[:1])
+    smoothed = nn.functional.cross_entropy(logits, torch.from_numpy(TARGETS[:1]), label_smoothing=0.1)
+    # Rows of no weight move nothing; weight decay alone does, by less than a hundredth.
+    assert losses == pytest.approx([2 * float(smoothed.detach()) / 8], rel=0.01)
+
+
+def test_the_head_has_its_own_learning_rate() -> None:
+    model = network()
+    groups = parameter_groups(model, 0.01, 0.1, list(model[3].parameters()), 0.5)
+    found = [([tuple(p.shape) for p in group["params"]], group["lr"], group["weight_decay"]) for group in groups]  # type: ignore[attr-defined]
+    assert found == [
+        ([(8, WIDTH)], 0.01, 0.1),
+        ([(8,)], 0.01, 0.0),
+        ([(CLASSES, 8)], 0.5, 0.1),
+        ([(CLASSES,)], 0.5, 0.0),
+    ]

@@ -1,0 +1,67 @@
+import polars as pl
+
+from assay.cleaning.column_checks import ColumnCheck, check_records, fill_missing, record_schema
+from assay.core.outputs import REMOVED_SCHEMA
+
+NO_CHECK = ColumnCheck(allowed=None, pattern=None, max_characters=None)
+
+
+def rows(*values: tuple[str, str | None, str | None]) -> pl.DataFrame:
+    return pl.DataFrame(values, schema=dict.fromkeys(("id", "text", "label"), pl.String), orient="row")
+
+
+def test_each_check_sets_its_rows_aside_with_the_value_that_failed() -> None:
+    checks = {
+        "text": ColumnCheck(allowed=None, pattern="[a-z]", max_characters=10),
+        "label": ColumnCheck(allowed=("good", "bad"), pattern=None, max_characters=None),
+    }
+    records = rows(
+        ("1", "fine", "good"),
+        ("2", "far too long a text", "good"),
+        ("3", "fine", "ugly"),
+        ("4", "123", "bad"),
+        ("5", "also fine", "bad"),
+    )
+    checked = check_records(records, record_schema(checks))
+    assert checked.records.equals(records[[0, 4]])
+    assert checked.removed.schema == REMOVED_SCHEMA
+    assert checked.removed.rows() == [
+        ("2", "text_max_characters", "far too long a text", None),
+        ("3", "label_allowed", "ugly", None),
+        ("4", "text_pattern", "123", None),
+    ]
+
+
+def test_a_row_that_fails_twice_is_removed_once() -> None:
+    checks = {"text": ColumnCheck(("x",), "^[0-9]+$", 3), "label": ColumnCheck(("y",), None, None)}
+    checked = check_records(rows(("1", "long text", "z"), ("2", "long", "z")), record_schema(checks))
+    assert checked.records.height == 0
+    assert checked.removed["id"].to_list() == ["1", "2"]
+
+
+def test_a_missing_value_passes_every_check() -> None:
+    records = rows(("1", None, None))
+    checks = {"text": ColumnCheck(("x",), "x", 3), "label": NO_CHECK}
+    assert check_records(records, record_schema(checks)).records.equals(records)
+
+
+def test_no_check_changes_nothing() -> None:
+    records = rows(("1", "a", "b"), ("2", None, "b"))
+    checked = check_records(records, record_schema({}))
+    assert checked.records.equals(records)
+    assert checked.removed.equals(pl.DataFrame(schema=REMOVED_SCHEMA))
+
+
+def test_missing_values_are_filled_in_or_their_rows_removed() -> None:
+    records = rows(("1", "a", "x"), ("2", "b", None), ("3", " \n", "x"), ("4", None, None))
+    filled = fill_missing(records, {"label": "unknown"}, {"text": "missing_text"})
+    assert filled.records.rows() == [("1", "a", "x"), ("2", "b", "unknown")]
+    assert filled.changed.rows() == [("2", "impute_label", None, "unknown")]
+    assert filled.removed.rows() == [("3", "missing_text", " \n", None), ("4", "missing_text", None, None)]
+
+
+def test_nothing_missing_nothing_changed() -> None:
+    records = rows(("1", "a", "x"))
+    filled = fill_missing(records, {"label": "unknown"}, {"text": "missing_text"})
+    assert filled.records.equals(records)
+    assert (filled.changed.height, filled.removed.height) == (0, 0)

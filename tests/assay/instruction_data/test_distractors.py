@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from assay.instruction_data.distractors import (
+    Exchange,
+    TextVectors,
+    distractors,
+    far_from_answers,
+    fitting,
+    in_drawn_order,
+    recall_of_own,
+)
+from assay.instruction_data.retrieval import Found
+
+
+def exchange(name: str, answer: str, question: str = "why?", group: str | None = None) -> Exchange:
+    return Exchange(name, group or name, question, answer)
+
+
+def found(*rows: list[int]) -> Found:
+    index = np.array(rows, dtype=np.int64)
+    return Found(index, np.zeros(index.shape))
+
+
+def test_a_row_and_its_group_are_no_distractors() -> None:
+    base = [exchange("a", "1", group="g"), exchange("b", "2", group="g"), exchange("c", "3")]
+    asked = [base[0], exchange("new", "4")]
+    assert distractors(asked, base, found([1, 0, 2], [2, 1, -1])) == [[base[2]], [base[2], base[1]]]
+
+
+def test_passages_fit_into_the_characters() -> None:
+    some = [exchange("a", "x" * 5), exchange("b", "x" * 9), exchange("c", "x" * 4), exchange("d", "x")]
+    assert [one.id for one in fitting(some, 2, 10)] == ["a", "c"]
+    assert [one.id for one in fitting(some, 3, 10)] == ["a", "c", "d"]
+    assert fitting(some, 0, 10) == []
+
+
+def test_the_order_is_drawn_by_row_and_not_by_the_order_given() -> None:
+    some = [exchange(name, name) for name in "abcd"]
+    assert in_drawn_order("row", some, 7) == in_drawn_order("row", some[::-1], 7)
+    orders = {tuple(one.id for one in in_drawn_order(f"row{number}", some, 7)) for number in range(50)}
+    assert len(orders) > 10
+
+
+def far(asked: Exchange, *candidates: Exchange, max_cosine: float | None = None) -> list[str]:
+    texts = [text for one in (asked, *candidates) for text in (one.question, one.answer)]
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    # A text that begins with another letter points another way.
+    vectors = np.array([[text[0] == letter for letter in "abcdefgh"] for text in numbers], dtype=np.float32)
+    ((*kept,),) = far_from_answers(
+        [asked],
+        [candidates],
+        max_jaccard=0.3,
+        max_cosine=max_cosine,
+        shingle_unit="word",
+        shingle_size=1,
+        vectors=TextVectors(numbers, vectors),
+    )
+    return [one.id for one in kept]
+
+
+def test_passages_that_may_answer_are_left_out() -> None:
+    asked = exchange("own", "a permit costs 5,000 kronor", "b question")
+    assert far(asked, exchange("same words", "A permit costs more kronor!")) == []
+    assert far(asked, exchange("same number", "count on 5,000 at least")) == []
+    assert far(asked, exchange("other number", "count on 5,500 at least")) == ["other number"]
+    assert far(asked, exchange("other", "nobody knows")) == ["other"]
+    like_answer, like_question = exchange("like answer", "all in all"), exchange("like question", "nobody", "b?")
+    assert far(asked, like_answer, like_question) == ["like answer", "like question"]
+    assert far(asked, like_answer, like_question, exchange("far", "c", "d"), max_cosine=0.5) == ["far"]
+
+
+def test_without_candidates_there_are_none() -> None:
+    assert far(exchange("own", "answer")) == []
+
+
+def test_recall_counts_questions_of_the_base_alone() -> None:
+    base = [exchange(name, name) for name in "abc"]
+    asked = [base[0], base[1], exchange("new", "d")]
+    measured = recall_of_own(asked, base, found([0, 1, 2], [0, 1, 2], [0, 1, 2]))
+    assert measured == pytest.approx({"recall_at_1": 0.5, "recall_at_2": 1, "recall_at_5": 1, "recall_at_10": 1})
+    assert recall_of_own(asked[2:], base, found([0, 1, 2])) == {}

@@ -1,0 +1,29 @@
+import pytest
+
+from assay.instruction_data.prompt_template import filled, numbered_passages, places_exactly, question_with_passages
+
+
+def test_braces_in_values_stay_as_they_are() -> None:
+    assert filled("{a} and {b}", {"a": "{b}", "b": "{x}"}) == "{b} and {x}"
+
+
+def test_passages_are_numbered() -> None:
+    assert numbered_passages(["One.", "Two."]) == "[1] One.\n\n[2] Two."
+
+
+def test_a_question_without_passages_is_bare() -> None:
+    template = "{passages}\n\nQ: {question}"
+    assert question_with_passages(template, "Why?", []) == "Why?"
+    assert question_with_passages(template, "Why {passages}?", ["So."]) == "[1] So.\n\nQ: Why {passages}?"
+
+
+@pytest.mark.parametrize(
+    "template", ["{question}", "{question} {passages} {passages}", "{question} {passages} {x}", ""]
+)
+def test_a_template_has_each_place_once(template: str) -> None:
+    with pytest.raises(ValueError, match=r"must have \{passages\}, \{question\} once each"):
+        places_exactly("passages", "question")(template)
+
+
+def test_a_good_template_is_itself() -> None:
+    assert places_exactly("a")("see {a}, not {}") == "see {a}, not {}"

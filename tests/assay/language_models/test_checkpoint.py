@@ -1,0 +1,179 @@
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import TypeAdapter
+
+from assay.compute.device import Device
+from assay.core.errors import InputError
+from assay.fine_tuning.params import Adapter, adapted
+from assay.language_models.chat_template import IGNORED, TokenisedChat, tokenised_chats, tokenised_prompts
+from assay.language_models.checkpoint import (
+    Decoding,
+    answer_likelihood,
+    generated,
+    label_log_probabilities,
+    load_base,
+    load_causal_lm,
+    padded,
+    save_causal_lm,
+)
+
+CPU = torch.device("cpu")
+DEVICE = Device(CPU, torch.float32)
+GREEDY = Decoding(max_new_tokens=12, temperature=0.0, top_p=1.0, repetition_penalty=1.0, batch_size=2)
+LORA = {"method": "lora", "rank": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear"}
+LORA |= {"rank_stabilised": False, "dora": False, "initialisation": "default"}
+APPROACHES: dict[str, dict[str, Any]] = {
+    "full": {"method": "full"},
+    "lora": LORA,
+    "dora": LORA | {"dora": True},
+    "ia3": {"method": "ia3", "target_modules": None, "feedforward_modules": None},
+    "prompt_tuning": {"method": "prompt_tuning", "virtual_tokens": 3, "initialisation": "words"},
+    "prefix_tuning": {"method": "prefix_tuning", "virtual_tokens": 3, "projection_width": None},
+    "projected_prefix": {"method": "prefix_tuning", "virtual_tokens": 3, "projection_width": 16},
+}
+QUESTIONS = ["Where?", "How much is a permit?", "Until when is the shop open on Sundays?"]
+CHATS = [[{"role": "user", "content": question}] for question in QUESTIONS]
+
+
+def answered(answers: Sequence[str]) -> list[list[dict[str, str]]]:
+    return [[*chat, {"role": "assistant", "content": answer}] for chat, answer in zip(CHATS, answers, strict=True)]
+
+
+def trained(model: Any) -> None:
+    """Move all that is trainable, as training would."""
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=random))
+
+
+@pytest.mark.parametrize("name", APPROACHES)
+def test_what_is_loaded_again_says_the_same(name: str, tiny_chat_model: Path, tmp_path: Path) -> None:
+    base, tokenizer = load_base(str(tiny_chat_model), CPU)
+    params: Any = TypeAdapter(Adapter).validate_python(APPROACHES[name])
+    model: Any = adapted(params, base, "CAUSAL_LM")
+    trained(model)
+    model.eval()
+    ids, _, mask = padded(tokenised_chats(tokenizer, answered(["A", "Bc", "Def"])), tokenizer.pad_token_id, CPU)
+    with torch.no_grad():
+        expected = model(input_ids=ids, attention_mask=mask).logits
+    said = generated(model, tokenizer, CHATS, GREEDY, DEVICE, 0, "test")
+
+    save_causal_lm(model, tokenizer, tmp_path)
+    again, again_tokenizer = load_causal_lm(tmp_path, CPU)
+    with torch.no_grad():
+        actual = again(input_ids=ids, attention_mask=mask).logits
+    # Of a projected prefix peft keeps what came out of the projection, computed for one row instead of a batch.
+    torch.testing.assert_close(actual, expected, rtol=0.0, atol=1e-5 if name == "projected_prefix" else 0.0)
+    assert said == generated(again, again_tokenizer, CHATS, GREEDY, DEVICE, 0, "test")
+
+
+@pytest.mark.parametrize("name", APPROACHES)
+def test_an_answer_is_the_same_with_and_without_the_cache(name: str, tiny_chat_model: Path) -> None:
+    base, tokenizer = load_base(str(tiny_chat_model), CPU)
+    params: Any = TypeAdapter(Adapter).validate_python(APPROACHES[name])
+    model: Any = adapted(params, base, "CAUSAL_LM")
+    trained(model)
+    model.eval()
+    (prompt,) = tokenised_prompts(tokenizer, CHATS[:1])
+    ids = list(prompt)
+    with torch.no_grad():
+        for _ in range(GREEDY.max_new_tokens):
+            logits = model(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids))).logits
+            ids.append(int(logits[0, -1].argmax()))
+            if ids[-1] == tokenizer.eos_token_id:
+                break
+    expected = str(tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True)).strip()
+    assert expected
+    assert [expected] == generated(model, tokenizer, CHATS[:1], GREEDY, DEVICE, 0, "test")
+
+
+def test_an_adapter_that_was_loaded_is_saved_in_the_same_bytes(tiny_chat_model: Path, tmp_path: Path) -> None:
+    base, tokenizer = load_base(str(tiny_chat_model), CPU)
+    params: Any = TypeAdapter(Adapter).validate_python(LORA)
+    save_causal_lm(adapted(params, base, "CAUSAL_LM"), tokenizer, tmp_path / "first")
+    again, _ = load_causal_lm(tmp_path / "first", CPU, trainable=True)
+    again.train()
+    save_causal_lm(again, tokenizer, tmp_path / "second")
+    one, other = ((tmp_path / name / "adapter_config.json").read_text() for name in ("first", "second"))
+    assert one == other
+    modules = json.loads(one)["target_modules"]
+    assert len(modules) > 4
+    assert modules == sorted(modules)
+
+
+def test_weights_in_four_bits_come_back_with_their_adapter(tiny_chat_model: Path, tmp_path: Path) -> None:
+    base, tokenizer = load_base(str(tiny_chat_model), CPU, double_quantisation=True)
+    qlora = {key: value for key, value in LORA.items() if key != "initialisation"}
+    params: Any = TypeAdapter(Adapter).validate_python(qlora | {"method": "qlora", "double_quantisation": True})
+    model: Any = adapted(params, base, "CAUSAL_LM")
+    trained(model)
+    model.eval()
+    ids, _, mask = padded(tokenised_chats(tokenizer, answered(["A", "Bc", "Def"])), tokenizer.pad_token_id, CPU)
+    with torch.no_grad():
+        expected = model(input_ids=ids, attention_mask=mask).logits
+        save_causal_lm(model, tokenizer, tmp_path)
+        actual = load_causal_lm(tmp_path, CPU)[0](input_ids=ids, attention_mask=mask).logits
+        exact = load_causal_lm(tmp_path, CPU, quantised=False)[0](input_ids=ids, attention_mask=mask).logits
+    assert torch.equal(expected, actual)
+    assert not torch.equal(expected, exact)
+
+
+def test_answers_do_not_depend_on_their_batch(tiny_chat_model: Path) -> None:
+    model, tokenizer = load_causal_lm(tiny_chat_model, CPU)
+    together = generated(model, tokenizer, CHATS, GREEDY.model_copy(update={"batch_size": 3}), DEVICE, 0, "test")
+    alone = [generated(model, tokenizer, [chat], GREEDY, DEVICE, 0, "test")[0] for chat in CHATS]
+    assert alone == together
+
+
+def test_sampled_answers_follow_the_seed(tiny_chat_model: Path) -> None:
+    model, tokenizer = load_causal_lm(tiny_chat_model, CPU)
+    warm = GREEDY.model_copy(update={"temperature": 1.0})
+    first, second, other = (generated(model, tokenizer, CHATS, warm, DEVICE, seed, "test") for seed in (1, 1, 2))
+    assert first == second
+    assert first != other
+
+
+def test_likelihood_is_the_product_over_the_tokens_of_the_answer(tiny_chat_model: Path) -> None:
+    model, tokenizer = load_causal_lm(tiny_chat_model, CPU)
+    chats = tokenised_chats(tokenizer, answered(["Malmö", "a long answer", "No"]))
+    expected = []
+    with torch.no_grad():
+        for chat in chats:
+            log_probabilities = model(input_ids=torch.tensor([chat.input_ids])).logits[0].log_softmax(dim=-1)
+            terms = [
+                float(log_probabilities[place - 1, label])
+                for place, label in enumerate(chat.labels)
+                if label != IGNORED
+            ]
+            expected.append(sum(terms))
+    actual = answer_likelihood(model, chats, tokenizer.pad_token_id, 2, DEVICE, None)
+    assert expected == pytest.approx(actual.log_probabilities.tolist(), abs=1e-3)
+    assert [len("Malmö".encode()) + 1, len("a long answer") + 1, len("No") + 1] == actual.tokens.tolist()
+
+
+def test_label_log_probabilities_by_hand() -> None:
+    # Two tokens to choose from, at odds of 3 to 1 and of 1 to 1.
+    logits = torch.tensor([[[math.log(3.0), 0.0], [9.0, 9.0]]])
+    labels = torch.tensor([[0, IGNORED]])
+    assert label_log_probabilities(logits, labels).tolist() == [[pytest.approx(math.log(0.75)), 0.0]]
+
+
+def test_padding_stands_on_the_right() -> None:
+    chats = [TokenisedChat([7, 8, 9], [IGNORED, 8, 9]), TokenisedChat([5], [IGNORED])]
+    ids, labels, mask = padded(chats, 0, CPU)
+    assert ids.tolist() == [[7, 8, 9], [5, 0, 0]]
+    assert labels.tolist() == [[IGNORED, 8, 9], [IGNORED] * 3]
+    assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+def test_a_folder_without_a_model_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent: no model there \(config.json is missing\)"):
+        load_base(str(tmp_path / "absent"), CPU)

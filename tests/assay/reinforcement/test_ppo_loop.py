@@ -1,0 +1,275 @@
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peft
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from assay.compute.device import Device
+from assay.core.errors import InputError
+from assay.language_models.chat_template import Message, tokenised_chats, tokenised_prompts
+from assay.language_models.checkpoint import answer_likelihood, load_causal_lm, save_causal_lm
+from assay.reinforcement.policy import Policy, ValueHead, as_reference, load_policy, load_value_head, save_value_head
+from assay.reinforcement.ppo_loop import PpoRun, drawn_prompts, frozen_statistics, train_ppo
+from assay.reinforcement.rollouts import SampledAnswer, cut_at_end, sample_answers, token_statistics
+
+CPU = Device(torch.device("cpu"), torch.float32)
+CHATS = [
+    [{"role": "user", "content": text}]
+    for text in ("How long?", "Who pays for the permit of a neighbour?", "Why", "What is a permit, and who gives it?")
+]
+SETTINGS: dict[str, Any] = {
+    "steps": 25,
+    "prompts_per_step": 32,
+    "epochs_per_step": 2,
+    "minibatch_size": 16,
+    "batch_size": 32,
+    "max_new_tokens": 8,
+    "temperature": 1.0,
+    "learning_rate": 0.01,
+    "value_learning_rate": 0.01,
+    "max_gradient_norm": 1.0,
+    "clip_range": 0.2,
+    "value_clip_range": 0.5,
+    "discount": 1.0,
+    "gae_lambda": 0.95,
+    "entropy_bonus": 0.0,
+    "missing_end_penalty": 0.0,
+    "initial_beta": 0.05,
+    "target_kl": 6.0,
+    "kl_gain": 0.1,
+    "max_kl": 20.0,
+    "new_value_head": True,
+    "device": CPU,
+}
+
+
+def share_of_lower_case(chats: Sequence[Sequence[Message]], answers: Sequence[str]) -> NDArray[np.float64]:
+    """A rule that is easy to learn, in the place of a reward model."""
+    return np.array([sum(letter.isascii() and letter.islower() for letter in text) / 8 for text in answers])
+
+
+@pytest.fixture(scope="session")
+def tiny_adapter(tiny_chat_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a LoRA adapter on `tiny_chat_model`, away from where adapters start."""
+    folder = tmp_path_factory.mktemp("tiny_adapter")
+    torch.manual_seed(0)
+    model, tokenizer = load_causal_lm(tiny_chat_model, CPU.device)
+    adapted = peft.get_peft_model(
+        model, peft.LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules="all-linear", lora_dropout=0.1)
+    )
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.02 * torch.randn_like(parameter))
+    save_causal_lm(adapted, tokenizer, folder)
+    return folder
+
+
+def trained(
+    folder: Path, settings: dict[str, Any], seed: int = 1, policy: Policy | None = None
+) -> tuple[Policy, ValueHead, PpoRun]:
+    policy = policy or load_policy(folder, CPU.device)
+    head, _ = load_value_head(folder, policy.model, CPU.device)
+    run = train_ppo(
+        policy,
+        head,
+        CHATS,
+        tokenised_prompts(policy.tokenizer, CHATS),
+        settings.get("score", share_of_lower_case),
+        **{name: value for name, value in settings.items() if name != "score"},
+        random=np.random.default_rng(seed),
+    )
+    return policy, head, run
+
+
+@pytest.mark.parametrize("kind", ["adapter", "whole"])
+def test_ppo_raises_the_reward_and_stays_near_the_reference(
+    tiny_chat_model: Path, tiny_adapter: Path, kind: str
+) -> None:
+    # The adapter of so small a model can do little: its output layer is frozen.
+    folder, rate, gain = {"adapter": (tiny_adapter, 0.03, 0.03), "whole": (tiny_chat_model, 0.003, 0.3)}[kind]
+    untrained = load_policy(folder, CPU.device)
+    before = tensors(untrained)
+    policy, head, run = trained(folder, SETTINGS | {"steps": 30, "learning_rate": rate})
+    assert [step.step for step in run.steps] == list(range(1, 31))
+    assert run.kl_ran_away_at_step == 0
+    assert run.steps[0].learning_rate == rate
+    assert run.steps[-1].learning_rate == pytest.approx(rate / 30)
+    assert mean_reward(policy) > mean_reward(untrained) + gain
+    # The divergence is measured from the policy that training began with, and is bounded.
+    assert run.steps[0].kl == pytest.approx(0, abs=1e-4)
+    assert run.steps[0].update_kl > 0
+    assert 0.2 < run.steps[-1].kl_k3 < 15
+    assert run.steps[0].beta == 0.05
+    assert run.steps[1].beta == pytest.approx(0.05 * (1 - 0.2 * 0.1))
+    # The rest of the model is as it was, and the value head learnt something.
+    trainable = {id(parameter) for parameter in policy.trainable}
+    for (name, parameter), value in zip(policy.model.named_parameters(), before, strict=True):
+        assert torch.equal(parameter.detach(), value) == (id(parameter) not in trainable), name
+    assert head.linear.weight.abs().max() > 0
+
+
+def mean_reward(policy: Policy) -> float:
+    """Of 1,000 answers, so that chance moves it by less than 0.01."""
+    prompts = tokenised_prompts(policy.tokenizer, CHATS) * 250
+    answers = sample_answers(policy.model, policy.tokenizer, prompts, 8, 1.0, 250, CPU, 9, None)
+    return float(share_of_lower_case([], [one.text for one in answers]).mean())
+
+
+def tensors(policy: Policy) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in policy.model.parameters()]
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tiny_adapter: Path) -> None:
+    few = SETTINGS | {"steps": 3}
+    (one, head, run), (other, other_head, other_run) = trained(tiny_adapter, few), trained(tiny_adapter, few)
+    assert run == other_run
+    assert all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(other), strict=True))
+    assert torch.equal(head.linear.weight, other_head.linear.weight)
+    assert trained(tiny_adapter, few, seed=2)[2] != run
+
+
+def test_a_divergence_that_runs_away_ends_the_run_with_the_parameters_before(tiny_chat_model: Path) -> None:
+    steep = SETTINGS | {"learning_rate": 0.02, "initial_beta": 0.0, "max_kl": 2.0}
+    policy = load_policy(tiny_chat_model, CPU.device)
+    by_step = []
+
+    def score(chats: Sequence[Sequence[Message]], answers: Sequence[str]) -> NDArray[np.float64]:
+        by_step.append(tensors(policy))
+        return share_of_lower_case(chats, answers)
+
+    _, _, run = trained(tiny_chat_model, steep | {"score": score}, policy=policy)
+    assert run.kl_ran_away_at_step == len(run.steps) + 1 == len(by_step)
+    assert max(step.kl for step in run.steps) <= 2
+    assert all(torch.equal(a, b) for a, b in zip(tensors(policy), by_step[-2], strict=True))
+
+
+def test_rewards_that_are_no_numbers_end_the_run(tiny_adapter: Path) -> None:
+    def broken(chats: Sequence[Sequence[Message]], answers: Sequence[str]) -> NDArray[np.float64]:
+        return np.full(len(answers), np.nan)
+
+    with pytest.raises(InputError, match=r"step 1: the reward is nan .*lower `ppo\.learning_rate`"):
+        trained(tiny_adapter, SETTINGS | {"score": broken})
+    with pytest.raises(InputError, match=r"step \d+: the "):
+        trained(tiny_adapter, SETTINGS | {"learning_rate": 1e30})
+
+
+def test_an_answer_that_does_not_end_is_penalised(tiny_adapter: Path) -> None:
+    _, _, run = trained(tiny_adapter, SETTINGS | {"steps": 1, "missing_end_penalty": 3.0})
+    (step,) = run.steps
+    assert step.ended_share < 1
+    assert step.score == pytest.approx(step.reward - 3 * (1 - step.ended_share))
+
+
+def test_every_prompt_comes_once_before_any_comes_again() -> None:
+    draws = drawn_prompts(5, 2, 5, np.random.default_rng(0))
+    assert [len(rows) for rows in draws] == [2] * 5
+    flat = np.concatenate(draws)
+    assert sorted(flat[:5]) == sorted(flat[5:]) == list(range(5))
+    assert [len(rows) for rows in drawn_prompts(2, 5, 3, np.random.default_rng(0))] == [5] * 3
+
+
+def test_what_stands_behind_the_end_does_not_count() -> None:
+    # The token that ends an answer, 2, is the padding token too.
+    assert cut_at_end([7, 2, 2, 2], [2]) == ([7, 2], True)
+    assert cut_at_end([2, 2, 2], [2]) == ([2], True)
+    assert cut_at_end([7, 8, 9], [2]) == ([7, 8, 9], False)
+    assert cut_at_end([7, 0, 9, 2], [0, 2]) == ([7, 0], True)
+
+
+@pytest.mark.parametrize("kind", ["lora", "whole", "prompt", "prefix"])
+def test_statistics_are_those_of_each_answer_alone(tiny_chat_model: Path, kind: str) -> None:
+    torch.manual_seed(0)
+    model, tokenizer = load_causal_lm(tiny_chat_model, CPU.device)
+    configs = {
+        "lora": peft.LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear"),
+        "prompt": peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
+        "prefix": peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
+    }
+    if kind != "whole":
+        model = peft.get_peft_model(model, configs[kind]).eval()
+    policy = Policy(model, tokenizer, [], [])
+    prompts = tokenised_prompts(tokenizer, CHATS)
+    texts = ["Two weeks.", "a", "It depends on the roof.", "No"]
+    answers = [
+        SampledAnswer(prompt, [*tokenizer(text)["input_ids"], 2], True, text)
+        for prompt, text in zip(prompts, texts, strict=True)
+    ]
+    together = frozen_statistics(policy, answers, 1.0, 4, CPU)
+    in_pairs = frozen_statistics(policy, answers, 1.0, 2, CPU)
+    assert together.mask.sum(dim=1).tolist() == [11, 2, 24, 3]
+    for name in ("log_probabilities", "entropies", "states"):
+        torch.testing.assert_close(getattr(together, name), getattr(in_pairs, name), atol=1e-5, rtol=1e-4)
+    assert torch.equal(together.mask, in_pairs.mask)
+    assert together.log_probabilities[~together.mask].abs().max() == 0
+    # As `answer_likelihood` has them, which computes every logit.
+    chats = [[*chat, {"role": "assistant", "content": text}] for chat, text in zip(CHATS, texts, strict=True)]
+    likelihood = answer_likelihood(model, tokenised_chats(tokenizer, chats), 0, 4, CPU, None)
+    np.testing.assert_allclose(together.log_probabilities.sum(dim=1).numpy(), likelihood.log_probabilities, rtol=1e-4)
+    # One answer by hand: softmax of the logits at a temperature of 2.
+    if kind == "whole":
+        with torch.inference_mode():
+            out = model(input_ids=torch.tensor([prompts[0] + answers[0].answer_ids]), output_hidden_states=True)
+            distributions = (out.logits[0] / 2).log_softmax(dim=-1)
+            first = len(prompts[0]) - 1
+            warm = token_statistics(model, answers[:1], 0, 2.0, 1, CPU)
+            by_hand = [float(distributions[first + place, token]) for place, token in enumerate(answers[0].answer_ids)]
+            np.testing.assert_allclose(warm.log_probabilities[0].numpy(), by_hand, rtol=1e-4)
+            at_first = distributions[first]
+            assert float(warm.entropies[0, 0]) == pytest.approx(float(-(at_first.exp() * at_first).sum()), rel=1e-4)
+            torch.testing.assert_close(warm.states[0, 0], out.hidden_states[-1][0, first])
+
+
+def test_answers_are_sampled_from_the_whole_distribution_that_is_scored(tiny_chat_model: Path) -> None:
+    policy = load_policy(tiny_chat_model, CPU.device)
+    prompt = tokenised_prompts(policy.tokenizer, CHATS[:1])[0]
+    answers = sample_answers(policy.model, policy.tokenizer, [prompt] * 4000, 1, 1.5, 500, CPU, 3, None)
+    counts = np.bincount([one.answer_ids[0] for one in answers], minlength=len(policy.tokenizer))
+    with torch.inference_mode():
+        logits = policy.model(input_ids=torch.tensor([prompt])).logits[0, -1]
+    wanted = (logits / 1.5).softmax(dim=-1).double().numpy()
+    # Far more kinds of tokens than the 50 that transformers would leave, and each about as often as it should come.
+    assert (counts > 0).sum() > 200
+    z = (counts - 4000 * wanted) / np.sqrt(4000 * wanted * (1 - wanted))
+    assert np.abs(z).max() < 4.5
+    again = sample_answers(policy.model, policy.tokenizer, [prompt] * 4000, 1, 1.5, 500, CPU, 3, None)
+    assert again == answers
+
+
+@pytest.mark.parametrize("kind", ["adapter", "whole"])
+def test_the_reference_is_what_the_policy_began_as(tiny_chat_model: Path, tiny_adapter: Path, kind: str) -> None:
+    policy = load_policy({"adapter": tiny_adapter, "whole": tiny_chat_model}[kind], CPU.device)
+    ids = torch.tensor([[1, 5, 6, 7]])
+    with torch.no_grad():
+        before = policy.model(input_ids=ids).logits
+        for parameter in policy.trainable:
+            parameter.add_(0.1)
+        after = policy.model(input_ids=ids).logits
+        with as_reference(policy):
+            assert torch.equal(policy.model(input_ids=ids).logits, before)
+        assert torch.equal(policy.model(input_ids=ids).logits, after)
+    assert not torch.equal(before, after)
+
+
+def test_a_value_head_is_saved_and_found_again(tiny_chat_model: Path, tmp_path: Path) -> None:
+    model, _ = load_causal_lm(tiny_chat_model, CPU.device)
+    head, found = load_value_head(tmp_path, model, CPU.device)
+    assert not found
+    states = torch.randn(2, 3, 32, requires_grad=True)
+    assert head(states).shape == (2, 3)
+    assert head(states).abs().max() == 0
+    with torch.no_grad():
+        head.linear.weight.normal_()
+        head.linear.bias.fill_(0.5)
+    # The scale and the mean of a state do not show, and no gradient goes back to it.
+    torch.testing.assert_close(head(states), head(3 * states + 1), atol=1e-4, rtol=1e-4)
+    head(states).sum().backward()
+    assert states.grad is None
+    save_value_head(head, tmp_path)
+    loaded, found = load_value_head(tmp_path, model, CPU.device)
+    assert found
+    assert torch.equal(loaded(states), head(states))

@@ -1,0 +1,296 @@
+"""A reviewer sees what changed with its intervals, whatever state the two revisions are in."""
+
+import hashlib
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from assay.core.errors import InputError
+from tools.changes import pull_request
+from tools.changes.pull_request import MISSING, Change
+
+PARAMS: dict[str, Any] = {
+    "seed": 1,
+    "approaches": ["tfidf", "lora"],
+    "finetune": {"lora": {"method": "lora", "rank": 8, "learning_rate": 0.001}},
+    "ingest": {"sources": [{"name": "tweets", "format": "tsv"}]},
+}
+LORA: dict[str, Any] = {
+    "rows": 1500,
+    "accuracy": 0.71,
+    "accuracy_ci95_low": 0.69,
+    "accuracy_ci95_high": 0.73,
+    "macro_f1": 0.70,
+    "macro_f1_ci95_low": 0.68,
+    "macro_f1_ci95_high": 0.72,
+    "inference_ms_per_row": 2.0,
+    "per_class": {"a|b": {"f1": 0.5, "support": 3}},
+}
+CLEAN: dict[str, Any] = {"rows_in": 7908, "rows_out": 7800, "removed": {"too_short": 0, "exact_duplicate": 108}}
+
+
+def git(root: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def write_metrics(root: Path, **files: Any) -> None:
+    for name, value in files.items():
+        path = root / "metrics" / f"{name.replace('__', '/')}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def write_lock(root: Path, data_md5: str, params: Any) -> None:
+    code = root / "stages/clean.py"
+    code.parent.mkdir(exist_ok=True)
+    code.write_text("# clean\n", encoding="utf-8")
+    lock = {
+        "stages": {
+            "clean": {
+                "deps": [{"path": "stages/clean.py", "md5": hashlib.md5(code.read_bytes()).hexdigest()}],  # noqa: S324
+                "params": {"params.yaml": params},
+                "outs": [{"path": "data/clean", "md5": data_md5}, {"path": "metrics/clean.json", "md5": "0"}],
+            }
+        }
+    }
+    (root / "dvc.lock").write_text(yaml.safe_dump(lock), encoding="utf-8")
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with one commit that has params, metrics and a lock."""
+    monkeypatch.chdir(tmp_path)
+    git(tmp_path, "init", "--quiet", "--initial-branch=main")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS), encoding="utf-8")
+    write_metrics(tmp_path, evaluate__lora=LORA, clean=CLEAN, summary={"approaches": {}})
+    write_lock(tmp_path, "aaaa", {"seed": 1})
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "-m", "base")
+    return tmp_path
+
+
+def written(monkeypatch: pytest.MonkeyPatch, base: str = "main") -> str:
+    monkeypatch.setattr(sys, "argv", ["pull_request", base])
+    pull_request.main()
+    return Path("report/pull_request.md").read_text(encoding="utf-8")
+
+
+def row(text: str, start: str) -> list[str]:
+    """Cells of the one table row that starts so."""
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {start}")]
+    return [cell.strip() for cell in line.strip("|").split(" | ")]
+
+
+def test_nothing_changed(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = written(monkeypatch)
+    assert text.startswith("<!-- assay -->\n")
+    assert "No param differs." in text
+    assert "No data or model version differs." in text
+    assert "0 of 10 differ, 10 are the same." in text
+    assert row(text, "`lora` | macro-F1") == ["`lora`", "macro-F1", "0.700 [0.680, 0.720]", "same", ""]
+    assert "not of this code" not in text
+
+
+def test_scores_come_with_intervals_and_whether_they_overlap(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    better = LORA | {"macro_f1": 0.75, "macro_f1_ci95_low": 0.73, "macro_f1_ci95_high": 0.77, "accuracy": 0.72}
+    write_metrics(repository, evaluate__lora=better)
+    text = written(monkeypatch)
+    headline = row(text, "`lora` | macro-F1")
+    assert headline[2:] == ["0.700 [0.680, 0.720] → 0.750 [0.730, 0.770]", "+0.050", "no"]
+    assert row(text, "`lora` | accuracy")[2:] == ["0.710 [0.690, 0.730] → 0.720 [0.690, 0.730]", "+0.010", "yes"]
+    assert row(text, "`evaluate/lora` `macro_f1`")[1:] == ["0.700 [0.680, 0.720]", "0.750 [0.730, 0.770]", "+0.050"]
+    assert "ci95" not in text
+
+
+def test_params_rows_and_versions(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = json.loads(json.dumps(PARAMS))
+    changed["finetune"]["lora"]["rank"] = 16
+    changed["finetune"]["lora"]["alpha"] = 32
+    changed["approaches"] = ["lora"]
+    changed["ingest"]["sources"][0]["format"] = "csv"
+    (repository / "params.yaml").write_text(yaml.safe_dump(changed), encoding="utf-8")
+    write_metrics(
+        repository,
+        clean={"rows_in": 7908, "rows_out": 7700, "removed": {"exact_duplicate": 108, "near_duplicate": 100}},
+    )
+    write_lock(repository, "bbbb", {"seed": 1})
+    text = written(monkeypatch)
+    assert row(text, "`finetune.lora.rank`") == ["`finetune.lora.rank`", "8", "16"]
+    assert row(text, "`finetune.lora.alpha`") == ["`finetune.lora.alpha`", "–", "32"]
+    assert row(text, "`approaches`") == ["`approaches`", '`["tfidf", "lora"]`', '`["lora"]`']
+    assert row(text, "`ingest.sources.tweets.format`") == ["`ingest.sources.tweets.format`", "`tsv`", "`csv`"]
+    assert row(text, "`clean` | 7,908") == [
+        "`clean`",
+        "7,908",
+        "7,800 → 7,700",
+        "`exact_duplicate` 108, `near_duplicate` 100 (new)",
+    ]
+    assert row(text, "`data/clean`") == ["`data/clean`", "`aaaa`", "`bbbb`"]
+
+
+def test_the_profile_of_the_data_has_a_column_for_each_source(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tweets = {"rows": 100, "words": {"q50": 13.0}, "outlier_share": 0.01}
+    before = {"rows": 100, "words": {"q50": 13.0}, "outlier_share": 0.01, "per_source": {"tweets": tweets}}
+    write_metrics(repository, profile=before | {"per_label": {"good": {"rows": 60}}, "profile_seconds": 1.0})
+    git(repository, "add", ".")
+    git(repository, "commit", "--quiet", "-m", "profile")
+    assert "The profile of the data is the same." in written(monkeypatch)
+
+    mail = {"rows": 50, "words": {"q50": 80.0}, "outlier_share": 0.2}
+    after = {"rows": 150, "words": {"q50": 20.0}, "outlier_share": 0.01, "per_source": {"tweets": tweets, "mail": mail}}
+    write_metrics(repository, profile=after | {"per_label": {"good": {"rows": 70}}, "profile_seconds": 2.0})
+    text = written(monkeypatch)
+    assert row(text, "figure") == ["figure", "all", "`tweets`", "`mail`"]
+    assert row(text, "`rows` |") == ["`rows`", "100 → 150", "100", "– → 50"]
+    assert row(text, "`words.q50`") == ["`words.q50`", "13 → 20", "13", "– → 80"]
+    assert row(text, "`outlier_share`") == ["`outlier_share`", "0.01000", "0.01000", "– → 0.2000"]
+    # By label it stands with the other metrics, and no figure stands twice.
+    assert row(text, "`profile` `per_label.good.rows`")[1:] == ["60", "70", "+10"]
+    assert "`profile` `rows`" not in text
+
+
+def test_a_profile_that_is_new_or_not_there(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "There is no profile of the data on either side." in written(monkeypatch)
+    sources = {f"s{number}": {"rows": 1} for number in range(9)}
+    write_metrics(repository, profile={"rows": 9, "per_source": sources})
+    text = written(monkeypatch)
+    assert row(text, "`rows` |") == ["`rows`", "– → 9", *["– → 1"] * 6]
+    assert "3 more sources are in `metrics/profile.json`." in text
+
+
+def test_an_approach_that_no_longer_runs_has_no_score(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (repository / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"approaches": ["tfidf"]}), encoding="utf-8")
+    assert (repository / "metrics/evaluate/lora.json").is_file()
+    headline = row(written(monkeypatch), "`lora` | macro-F1")
+    assert headline[2:4] == ["0.700 [0.680, 0.720] → –", "gone"]
+
+
+def test_wall_clock_is_apart(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_metrics(repository, evaluate__lora=LORA | {"inference_ms_per_row": 2.6})
+    text = written(monkeypatch)
+    assert "Time and memory, which differ from run to run: 1 differ" in text
+    assert "Scores and counts" not in text
+
+
+@pytest.mark.parametrize("key", ["train_seconds", "peak_memory_mib", "samples_per_second", "inference_ms_per_row"])
+def test_wall_clock_keys(key: str) -> None:
+    assert pull_request.WALL_CLOCK.search(key)
+
+
+@pytest.mark.parametrize("key", ["artefact_mib", "macro_f1", "rows_out", "epochs", "unpacked_mib"])
+def test_keys_that_are_the_same_in_every_run(key: str) -> None:
+    assert not pull_request.WALL_CLOCK.search(key)
+
+
+def test_labels_do_not_break_the_tables(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worse = LORA | {"per_class": {"a|b": {"f1": 0.4, "support": 3}, "`<img>`": {"f1": 1.0}}}
+    write_metrics(repository, evaluate__lora=worse)
+    text = written(monkeypatch)
+    assert "<code>per_class.a&#124;b.f1</code> | 0.5000 | 0.4000 | −0.100" in text
+    assert "<img>" not in text
+
+
+def test_metric_that_is_new_and_one_that_is_gone(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    approaches = [*PARAMS["approaches"], "full"]
+    (repository / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"approaches": approaches}), encoding="utf-8")
+    write_metrics(repository, evaluate__full=LORA)
+    (repository / "metrics/evaluate/lora.json").unlink()
+    text = written(monkeypatch)
+    assert row(text, "`full` | macro-F1")[2:] == ["– → 0.700 [0.680, 0.720]", "new", ""]
+    assert row(text, "`lora` | macro-F1")[2:] == ["0.700 [0.680, 0.720] → –", "gone", ""]
+
+
+def test_values_that_are_no_numbers(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_metrics(repository, clean=CLEAN | {"note": "text", "nothing": None, "odd": math.nan, "many": [1, 2]})
+    text = written(monkeypatch)
+    assert row(text, "`clean` `note`") == ["`clean` `note`", "–", "`text`", "new"]
+    assert row(text, "`clean` `odd`") == ["`clean` `odd`", "–", "`NaN`", "new"]
+    assert row(text, "`clean` `many`") == ["`clean` `many`", "–", "`[1, 2]`", "new"]
+
+
+def test_base_without_metrics_params_or_lock(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git(repository, "rm", "--quiet", "--cached", "-r", "metrics", "dvc.lock", "params.yaml")
+    git(repository, "commit", "--quiet", "-m", "nothing yet")
+    text = written(monkeypatch)
+    assert "`main` has no metrics: every figure counts as new." in text
+    assert "`main` has no `dvc.lock`: everything counts as new." in text
+    assert row(text, "`lora` | macro-F1")[3] == "new"
+
+
+def test_lock_that_is_missing(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (repository / "dvc.lock").unlink()
+    assert "There is no `dvc.lock` in the working tree" in written(monkeypatch)
+
+
+def test_metrics_that_are_missing(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in (repository / "metrics").rglob("*.json"):
+        path.unlink()
+    assert row(written(monkeypatch), "`lora` | macro-F1")[3] == "gone"
+
+
+def test_files_that_cannot_be_parsed(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (repository / "metrics/clean.json").write_text("{", encoding="utf-8")
+    (repository / "params.yaml").write_text("a: [", encoding="utf-8")
+    text = written(monkeypatch)
+    assert "Not readable, and left out: `params.yaml`, `metrics/clean.json`" in text
+
+
+def test_metrics_of_older_code_are_called_out(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (repository / "stages/clean.py").write_text("# changed\n", encoding="utf-8")
+    assert "**The metrics are not of this code.** Params or code changed since these stages ran: `clean`." in written(
+        monkeypatch
+    )
+
+
+def test_metrics_of_older_params_are_called_out(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (repository / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"seed": 2}), encoding="utf-8")
+    assert "The metrics are not of this code" in written(monkeypatch)
+
+
+@pytest.mark.parametrize("base", ["no-such-branch", "--help", "main:params.yaml"])
+def test_unknown_base_is_an_error(repository: Path, base: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"BASE = '{re.escape(base)}' is no revision .* branches here: main\. Fetch it"
+    ):
+        pull_request.commit_of(base)
+
+
+def test_folder_without_git_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(InputError, match="no git repository"):
+        pull_request.commit_of("main")
+
+
+def test_many_rows_are_cut() -> None:
+    text = pull_request.table(["metric", "old"], [[str(index), "1"] for index in range(250)], "main")
+    assert "| 99 | 1 |" in text
+    assert "| 100 | 1 |" not in text
+    assert "and 150 more" in text
+
+
+def test_an_interval_without_its_value_is_a_metric_of_its_own() -> None:
+    (change,) = pull_request.changes({}, {("a", "x_ci95_low"): 0.1})
+    assert change == Change(("a", "x_ci95_low"), MISSING, 0.1, None, None)
+
+
+def test_not_a_number_equals_itself() -> None:
+    assert not pull_request.differs(Change(("a",), math.nan, float("nan"), None, None))
+    assert pull_request.differs(Change(("a",), math.nan, 1.0, None, None))
+
+
+def test_list_of_dicts_with_one_name_twice_keeps_both() -> None:
+    flat = pull_request.flatten({"a": [{"name": "x", "v": 1}, {"name": "x", "v": 2}]})
+    assert flat[("a", "0", "v")] == 1
+    assert flat[("a", "1", "v")] == 2

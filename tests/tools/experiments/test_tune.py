@@ -1,0 +1,173 @@
+"""`make tune` with real experiments of DVC on a pipeline of one stage, which fits nothing and scores its params."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from assay.core.errors import InputError
+from tools.experiments import tune
+
+BLOCK = """\
+seed: 3   # of everything
+finetune:
+  majority: {method: majority}
+  lora:
+    method: lora
+    rank: 8
+    alpha: 16   # twice the rank
+    dropout: 0.1
+    target_modules: all-linear
+    rank_stabilised: false
+    dora: false
+    initialisation: default
+    model: models/base/minilm
+    pooling: mean
+    seeds: [0]
+    max_length_tokens: 128
+    max_epochs: 3
+    patience_epochs: null
+    batch_size: 32
+    accumulation_steps: 1
+    learning_rate: 0.5
+    head_learning_rate: null
+    weight_decay: 0.01
+    warmup_fraction: 0.1
+    max_gradient_norm: 1.0
+    label_smoothing: 0.0
+    class_weights: none
+    gradient_checkpointing: false
+    compile: false
+"""
+PIPELINE = """\
+stages:
+  finetune:
+    matrix: {approach: [lora]}
+    cmd: python fit.py
+    deps: [fit.py]
+    params: ["finetune.${item.approach}"]
+    metrics:
+      - metrics/finetune/${item.approach}.json: {cache: false}
+"""
+FIT = """\
+import json, math, pathlib, yaml
+block = yaml.safe_load(open("params.yaml"))["finetune"]["lora"]
+if block["rank"] == 13:
+    raise SystemExit("error: 13 is no good rank")
+score = 1 - abs(math.log10(block["learning_rate"]) + 3) / 10
+pathlib.Path("metrics/finetune").mkdir(parents=True, exist_ok=True)
+open("metrics/finetune/lora.json", "w").write(json.dumps({"validation_macro_f1": score}))
+"""
+"""Best at a learning rate of 0.001."""
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository after its first run, committed."""
+    folder = tmp_path_factory.mktemp("started")
+    for name, text in (("params.yaml", BLOCK), ("dvc.yaml", PIPELINE), ("fit.py", FIT)):
+        (folder / name).write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
+        run("git", "init", "-q", "-b", "main")
+        run("git", "config", "user.name", "tester")
+        run("git", "config", "user.email", "tester@example.com")
+        run(sys.executable, "-m", "dvc", "init", "-q")
+        run(sys.executable, "-m", "dvc", "config", "core.analytics", "false")
+        run(sys.executable, "-m", "dvc", "repro", "-q")
+        run("git", "add", "-A")
+        run("git", "commit", "-qm", "start")
+    return folder
+
+
+@pytest.fixture
+def project(started: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, the current folder."""
+    shutil.copytree(started, tmp_path / "project", symlinks=True)
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
+    return tmp_path / "project"
+
+
+def tuned(monkeypatch: pytest.MonkeyPatch, spaces: str, trials: int = 3) -> None:
+    Path("spaces.yaml").write_text(spaces)
+    monkeypatch.setattr(sys, "argv", ["tune", "lora", "--trials", str(trials), "--spaces", "spaces.yaml"])
+    tune.main()
+
+
+@pytest.mark.slow
+def test_the_best_trial_goes_into_the_params_and_nothing_else_changes(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuned(monkeypatch, "lora: {learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}, dropout: {choices: [0.0]}}")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("tune-lora-")]
+    scores = {line.split(":")[0]: float(line.split()[2]) for line in lines}
+    assert list(scores) == ["tune-lora-1", "tune-lora-2", "tune-lora-3"]
+    best = max(scores, key=lambda name: scores[name])
+    assert set(scores) <= set(run(sys.executable, "-m", "dvc", "exp", "list", "--name-only").split())
+
+    text = Path("params.yaml").read_text()
+    block = yaml.safe_load(text)["finetune"]["lora"]
+    assert 1e-4 <= block["learning_rate"] <= 1e-2
+    assert block["dropout"] == 0.0
+    changed = [(old, new) for old, new in zip(BLOCK.splitlines(), text.splitlines(), strict=True) if old != new]
+    assert [old.split(":")[0].strip() for old, _ in changed] == ["dropout", "learning_rate"]
+    assert all(f"# {best}: validation macro-F1 0.9" in new and "best of 3 trials" in new for _, new in changed)
+    # The working tree is not touched but for that: not by trials, and nothing is committed.
+    assert run("git", "status", "--short", "--untracked-files=no").split() == ["M", "params.yaml"]
+
+
+@pytest.mark.slow
+def test_settings_that_no_trial_beats_stay(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuned(monkeypatch, "lora: {learning_rate: {low: 0.6, high: 0.9, log: false}}", trials=1)
+    assert "none of 1 trials beats" in capsys.readouterr().out
+    assert Path("params.yaml").read_text() == BLOCK
+
+
+@pytest.mark.slow
+def test_a_trial_that_fails_says_why(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"trial tune-lora-1 with \{'rank': 13\} failed: .*finetune@lora"):
+        tuned(monkeypatch, "lora: {rank: {choices: [13]}}")
+
+
+@pytest.mark.parametrize(
+    ("spaces", "message"),
+    [
+        ("lora: {ranks: {choices: [4]}}", r"`lora\.ranks` is no key of `finetune\.lora`"),
+        ("full: {rank: {choices: [4]}}", r"section `lora` is missing"),
+        ("lora: {rank: {low: 3.0, high: 1.0, log: false}}", "must be below high"),
+    ],
+)
+def test_a_space_that_makes_no_sense_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spaces: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(BLOCK)
+    with pytest.raises(InputError, match=message):
+        tuned(monkeypatch, spaces)
+
+
+def test_there_is_nothing_to_tune_in_a_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(BLOCK)
+    monkeypatch.setattr(sys, "argv", ["tune", "majority"])
+    with pytest.raises(InputError, match=r"`finetune\.majority` is a baseline"):
+        tune.main()
+
+
+def test_the_declared_spaces_are_of_the_committed_params(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repository)
+    spaces = yaml.safe_load(tune.SPACES.read_text())
+    assert spaces
+    for approach in spaces:
+        assert tune.checked_space(approach, tune.SPACES)

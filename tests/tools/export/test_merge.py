@@ -1,0 +1,103 @@
+import json
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from assay.classifiers.checkpoint import new_classifier, save_classifier
+from assay.core.errors import InputError
+from assay.fine_tuning import adapters
+from tools.export import merge
+
+LABELS = ["negative", "positive"]
+TEXTS = ["good card", "the bank is awful today", "x", "love my app"]
+
+
+@pytest.fixture
+def models(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Adapters that change something, a plain model, and a test split."""
+    monkeypatch.chdir(tmp_path)
+    params = {
+        "compute": {
+            "device": "cpu",
+            "precision": "auto",
+            "threads": 1,
+            "checkpoint_seconds": 600.0,
+            "backend": "processes",
+        },
+        "evaluate": {"batch_size": 2, "bootstrap_samples": 100, "calibration_bins": 10},
+    }
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    Path("data/split").mkdir(parents=True)
+    test = pl.DataFrame({"id": list("abcd"), "text": TEXTS, "label": (LABELS * 2)})
+    test.with_columns(reference_label=pl.lit(None, pl.String)).write_parquet("data/split/test.parquet")
+    torch.manual_seed(1)
+    for name, double_quantisation in (("lora", None), ("ia3", None), ("prompt_tuning", None), ("qlora", True)):
+        base, tokenizer = new_classifier(str(tiny_encoder), LABELS, "mean", double_quantisation)
+        if name == "ia3":
+            model = adapters.ia3(base, "SEQ_CLS", None, None)
+        elif name == "prompt_tuning":
+            model = adapters.prompt_tuning(base, "SEQ_CLS", 3, "words")
+        else:
+            model = adapters.lora(base, "SEQ_CLS", 4, 8, 0.0, "all-linear")
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(0.1 * torch.randn_like(parameter))
+        save_classifier(model, tokenizer, 32, Path("models/finetuned") / name)
+    plain, tokenizer = new_classifier(str(tiny_encoder), LABELS, "cls")
+    save_classifier(plain, tokenizer, 32, Path("models/finetuned/full"))
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, approach: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["merge", approach])
+    merge.main()
+
+
+@pytest.mark.parametrize("approach", ["lora", "ia3"])
+def test_a_merged_model_is_plain_and_says_the_same(
+    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], approach: str
+) -> None:
+    run(monkeypatch, approach)
+    folder = models / "models/merged" / approach
+    found = json.loads((folder / "merge.json").read_text())
+    assert found["largest_logit_difference"] < 1e-5
+    assert found["predictions_changed"] == 0
+    assert found["before"] == found["after"]
+    assert "a plain model; largest difference of a logit" in capsys.readouterr().out
+    assert not list(folder.glob("adapter*"))
+    model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
+    encoded = AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        logits = model(input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"]).logits
+    assert logits.shape == (4, 2)
+
+
+def test_qlora_is_merged_into_full_precision_and_the_difference_is_told(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(monkeypatch, "qlora")
+    folder = models / "models/merged/qlora"
+    assert 1e-5 < json.loads((folder / "merge.json").read_text())["largest_logit_difference"] < 1
+    assert "quantization_config" not in json.loads((folder / "config.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("approach", "message"),
+    [
+        ("prompt_tuning", "prompt_tuning puts vectors before the text .* nothing to merge"),
+        ("full", "holds no adapter: it is a plain model"),
+        ("absent", "no such model; there are full, ia3, lora, prompt_tuning, qlora"),
+    ],
+)
+def test_what_cannot_be_merged_says_why(
+    models: Path, monkeypatch: pytest.MonkeyPatch, approach: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        run(monkeypatch, approach)
+    assert not (models / "models/merged").exists()

@@ -1,0 +1,271 @@
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from assay.core.errors import InputError
+from assay.human_review.preference_judgements import HEADER, read_preferences
+from assay.language_models.chat_template import MESSAGES
+from tools.review import pairs_page, queue_page
+from tools.review.pairs_page import comparisons, read_answers, read_prompts
+
+OWN = {"Origin": "http://127.0.0.1:8765", "Host": "127.0.0.1:8765"}
+MODELS = ("secretname-one", "secretname-two")
+
+
+def write_chats(folder: Path, **ids: list[str]) -> None:
+    """Chat tables of three splits with the ids that are given for each."""
+    (folder / "data/instruct").mkdir(parents=True, exist_ok=True)
+    for split in ("train", "validation", "test"):
+        rows = [
+            {
+                "id": row,
+                "category": "roof",
+                "task": "answer",
+                "question": f"What of {row}?",
+                "answer": f"The truth of {row}.",
+                "context": [f"A passage on {row}."],
+                "messages": [
+                    {"role": "system", "content": "Be brief."},
+                    {"role": "user", "content": f"A passage. What of {row}?"},
+                    {"role": "assistant", "content": f"The truth of {row}."},
+                ],
+            }
+            for row in ids.get(split, [])
+        ]
+        schema: dict[str, pl.DataType | type[pl.DataType]] = {
+            **dict.fromkeys(("id", "category", "task", "question", "answer"), pl.String),
+            "messages": MESSAGES,
+            "context": pl.List(pl.String),
+        }
+        pl.DataFrame(
+            rows,
+            schema=schema,
+        ).write_parquet(folder / f"data/instruct/{split}.parquet")
+    (folder / "params.yaml").write_text("preferences: {path: data/preferences.csv}\n", encoding="utf-8")
+
+
+def write_answers(folder: Path, model: str, answers: dict[str, str | None]) -> None:
+    (folder / "data/generations" / model).mkdir(parents=True)
+    table = pl.DataFrame({"id": list(answers), "answer": list(answers.values()), "tokens": [1] * len(answers)})
+    table.write_parquet(folder / "data/generations" / model / "answers.parquet")
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_chats(tmp_path, train=["t:1"], validation=["v:1"], test=["x:1", "x:2"])
+    write_answers(tmp_path, MODELS[0], {"t:1": "One.\nTwo.", "v:1": "Same. ", "x:1": "Yes, so.", "x:2": None})
+    write_answers(tmp_path, MODELS[1], {"t:1": "Other.", "v:1": "Same.", "x:1": "No.", "x:2": "Well.", "x:3": "?"})
+    path = Path("data/preferences.csv")
+    path.write_text(f"{HEADER}\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def session(file: Path) -> pairs_page.PairSession:
+    found = comparisons(read_answers(list(MODELS)))
+    return pairs_page.PairSession(found, read_prompts({one.prompt_id for one in found}), "Ann", file)
+
+
+@pytest.fixture
+def client(session: pairs_page.PairSession) -> FlaskClient:
+    return pairs_page.make_app(session).test_client()
+
+
+def post(client: FlaskClient, address: str, headers: dict[str, str] = OWN, **body: Any) -> TestResponse:
+    return client.post(address, json=body, headers=headers)
+
+
+def get(client: FlaskClient, address: str) -> TestResponse:
+    return client.get(address, headers={"Host": "127.0.0.1:8765"})
+
+
+def keys(client: FlaskClient) -> dict[str, str]:
+    """Key of the pair of each prompt."""
+    return {pair["prompt_id"]: pair["key"] for pair in get(client, "/api/pairs").get_json()["pairs"]}
+
+
+def test_pairs_are_shown_with_what_was_asked(client: FlaskClient) -> None:
+    shown = get(client, "/api/pairs").get_json()
+    assert shown["reviewer"] == "Ann"
+    by_prompt = {pair["prompt_id"]: pair for pair in shown["pairs"]}
+    # Of equal answers there is nothing to judge, and of a prompt that one model was not asked.
+    assert set(by_prompt) == {"t:1", "x:1", "x:2"}
+    one = by_prompt["t:1"]
+    assert {one["left"], one["right"]} == {"One.\nTwo.", "Other."}
+    assert (one["split"], one["question"], one["context"]) == ("train", "What of t:1?", ["A passage on t:1."])
+    assert one["before"] == [{"role": "system", "content": "Be brief."}]
+    assert one["reference"] == "The truth of t:1."
+    assert {by_prompt["x:2"]["left"], by_prompt["x:2"]["right"]} == {"", "Well."}
+    assert not any(pair["decided"] for pair in shown["pairs"])
+
+
+def test_nothing_that_the_page_gets_names_a_model(client: FlaskClient) -> None:
+    judged = post(client, "/api/judge", key="0", preferred="left")
+    undone = post(client, "/api/undo")
+    for address in (*pairs_page.PAGE, "/api/pairs"):
+        assert b"secretname" not in get(client, address).data
+    assert b"secretname" not in judged.data + undone.data
+
+
+def test_each_judgement_is_a_line_with_its_models(client: FlaskClient, file: Path) -> None:
+    key = keys(client)
+    shown = {pair["prompt_id"]: pair for pair in get(client, "/api/pairs").get_json()["pairs"]}
+    assert post(client, "/api/judge", key=key["t:1"], preferred="left").get_json() == {
+        "key": key["t:1"],
+        "line": 2,
+        "preferred": "left",
+    }
+    post(client, "/api/judge", key=key["x:1"], preferred="right")
+    post(client, "/api/judge", key=key["x:2"], preferred="tie")
+    lines = read_preferences(file)
+    answers = read_answers(list(MODELS))
+    assert [(line.prompt_id, line.preferred) for line in lines] == [("t:1", "a"), ("x:1", "b"), ("x:2", "tie")]
+    for line in lines:
+        assert (line.answer_a, line.answer_b) == (shown[line.prompt_id]["left"], shown[line.prompt_id]["right"])
+        assert answers[line.model_a][line.prompt_id] == line.answer_a
+        assert answers[line.model_b][line.prompt_id] == line.answer_b
+        assert (line.reviewer, line.date) == ("Ann", date.today().isoformat())
+    assert lines[0].favourite == shown["t:1"]["left"]
+    assert all(pair["decided"] for pair in get(client, "/api/pairs").get_json()["pairs"])
+
+
+def test_sides_are_drawn_by_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ids = [f"p:{number}" for number in range(200)]
+    for model in "abc":
+        write_answers(tmp_path, model, {row: f"{model} says {row}" for row in ids})
+    found = comparisons(read_answers(["a", "b"]))
+    on_the_left = sum(one.left_model == "a" for one in found)
+    assert 70 <= on_the_left <= 130
+    assert found == comparisons(read_answers(["b", "a"]))
+    assert [one.prompt_id for one in found] != ids
+    # Of three models each prompt comes once before any comes again, and all three pairs are drawn.
+    three = comparisons(read_answers(["a", "b", "c"]))
+    assert len(three) == 600
+    assert len({one.prompt_id for one in three[:200]}) == 200
+    first = [frozenset((one.left_model, one.right_model)) for one in three[:200]]
+    assert all(first.count(frozenset(pair)) > 40 for pair in ("ab", "ac", "bc"))
+
+
+def test_another_reviewer_judges_for_themselves(session: pairs_page.PairSession, client: FlaskClient) -> None:
+    post(client, "/api/judge", key="0", preferred="left")
+    other = pairs_page.PairSession(session.comparisons, session.prompts, "Bo", session.file)
+    of_bo = pairs_page.make_app(other).test_client()
+    assert not any(pair["decided"] for pair in get(of_bo, "/api/pairs").get_json()["pairs"])
+    assert post(of_bo, "/api/judge", key="0", preferred="right").status_code == 200
+    again = post(of_bo, "/api/judge", key="0", preferred="left")
+    assert again.status_code == 409
+    assert again.get_json()["decided"] is True
+    assert "line 3: Bo judged these answers to" in again.get_json()["error"]
+    assert len(read_preferences(session.file)) == 2
+
+
+def test_undo_takes_back_the_last_line_of_this_session(client: FlaskClient, file: Path) -> None:
+    post(client, "/api/judge", key="0", preferred="left")
+    post(client, "/api/judge", key="1", preferred="tie")
+    assert [post(client, "/api/undo").get_json() for _ in range(2)] == [{"key": "1"}, {"key": "0"}]
+    none_left = post(client, "/api/undo")
+    assert (none_left.status_code, none_left.get_json()["error"]) == (
+        409,
+        "this session has judged nothing that could be undone",
+    )
+    assert file.read_text(encoding="utf-8") == f"{HEADER}\n"
+    post(client, "/api/judge", key="0", preferred="left")
+    with file.open("a", encoding="utf-8") as opened:
+        opened.write(f"t:1,A,B,a,Bo,{date.today()},,\n")
+    before = file.read_bytes()
+    assert "is no longer the last, so it stays" in post(client, "/api/undo").get_json()["error"]
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ({"key": "9", "preferred": "left"}, 400, "there is no pair '9'"),
+        ({"key": "-1", "preferred": "left"}, 400, "there is no pair '-1'"),
+        ({"preferred": "left"}, 400, "there is no pair ''"),
+        ({"key": "0", "preferred": "a"}, 400, "preferred is 'a'; it is one of left, right, tie"),
+        ({"key": "0"}, 400, "preferred is ''"),
+        ({"key": 0, "preferred": "left"}, 400, "an object of texts is wanted"),
+    ],
+)
+def test_what_is_no_judgement_writes_nothing(
+    client: FlaskClient, file: Path, body: dict[str, Any], status: int, said: str
+) -> None:
+    answer = post(client, "/api/judge", **body)
+    assert answer.status_code == status
+    assert said in answer.get_json()["error"]
+    assert read_preferences(file) == []
+
+
+def test_a_file_that_cannot_be_read_is_not_added_to(client: FlaskClient, file: Path) -> None:
+    file.write_text(f"{HEADER}\n<<<<<<< HEAD\n", encoding="utf-8")
+    answer = post(client, "/api/judge", key="0", preferred="left")
+    assert (answer.status_code, answer.get_json()["decided"]) == (409, False)
+    assert "merge marker" in answer.get_json()["error"]
+    file.unlink()
+    assert post(client, "/api/judge", key="0", preferred="left").get_json()["line"] == 2
+    assert len(read_preferences(file)) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({}, 403),
+        ({"Origin": "http://127.0.0.1:8765", "Content-Type": "text/plain"}, 415),
+    ],
+)
+def test_a_write_of_another_origin_or_type_is_refused(
+    client: FlaskClient, file: Path, headers: dict[str, str], status: int
+) -> None:
+    body = json.dumps({"key": "0", "preferred": "left"})
+    sent = {"Host": "127.0.0.1:8765", "Content-Type": "application/json"} | headers
+    for address in ("/api/judge", "/api/undo"):
+        assert client.post(address, data=body, headers=sent).status_code == status
+    assert client.get("/api/pairs", headers={"Host": "evil.example"}).status_code == 400
+    assert read_preferences(file) == []
+
+
+def test_the_page_runs_no_script_but_its_own(client: FlaskClient) -> None:
+    policy = get(client, "/").headers["Content-Security-Policy"]
+    assert "default-src 'none'; script-src 'self'" in policy
+    page = "".join(
+        Path(pairs_page.__file__).with_name(name).read_text(encoding="utf-8") for name, _ in pairs_page.PAGE.values()
+    )
+    assert "innerHTML" not in page
+    assert "http://" not in page
+
+
+def test_wrong_models_are_told_with_those_that_there_are(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for models in (["secretname-one"], ["secretname-one", "secretname-one"]):
+        with pytest.raises(InputError, match="name two or more different models"):
+            read_answers(models)
+    with pytest.raises(
+        InputError, match=r"there are secretname-one, secretname-two\. `dvc repro evaluate_generation@dp`"
+    ):
+        read_answers(["secretname-one", "dp"])
+    write_answers(tmp_path, "odd", {"q:1": "A."})
+    write_answers(tmp_path, "odder", {"q:1": "B."})
+    with pytest.raises(InputError, match="answers to 'q:1' and 0 more that are in no table"):
+        read_prompts({"q:1"})
+    monkeypatch.setattr("sys.argv", ["review", "--reviewer", "Ann", "--pairs", "odd", "secretname-one"])
+    with pytest.raises(InputError, match="have no prompt in common that they answer differently"):
+        queue_page.main()
+    pl.DataFrame({"id": ["t:1"]}).write_parquet("data/generations/odd/answers.parquet")
+    with pytest.raises(InputError, match="no column answer"):
+        read_answers(["odd", "odder"])
+    Path("data/instruct/train.parquet").unlink()
+    with pytest.raises(InputError, match="make it with `dvc repro instruct_data`"):
+        read_prompts({"t:1"})
+    assert file.is_file()

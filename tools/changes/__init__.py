@@ -1,0 +1,1 @@
+"""What changed: the pull-request report, the README tables, the way of one row."""

@@ -1,0 +1,223 @@
+"""Export a language model for other programs: `make export MODEL=sft@lora`.
+
+Writes `models/export/<model>/`: the model with its adapter merged as safetensors, which `transformers` and vLLM load
+without peft; `model.gguf` for llama.cpp; a `Modelfile`, with which `ollama create assay --file Modelfile` takes it; and
+`export.json`, what the export changed.
+
+Both files are read back and asked questions of the test split. The GGUF file must answer as the safetensors do: logits
+equal within a tolerance, and the same greedy answers; else the export fails and what lay there before stays. What
+merging and rounding changed from the model that was trained is printed, and no error.
+
+QLoRA is merged into the base in full precision, not into its 4 bits (as `make merge` does). A prompt or a prefix is no
+change of weights, and cannot be merged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from assay.compute.cost import folder_mib
+from assay.compute.device import Compute, Device, prepare_device
+from assay.core.errors import InputError, run_stage
+from assay.core.outputs import output_folder, write_json, write_text
+from assay.core.params import load_params
+from assay.core.progress import quiet_libraries
+from assay.language_models.chat_template import Message, tokenised_prompts
+from assay.language_models.checkpoint import CausalLM, Decoding, generated, load_causal_lm, save_causal_lm
+from tools.ask import model_folder
+from tools.export.gguf import TYPES, WeightType, require_writable, write_gguf
+
+TEST = Path("data/instruct/test.parquet")
+EXPORTED = Path("models/export")
+GGUF_FILE = "model.gguf"
+QUESTIONS = 5
+TOLERANCE = 1e-3
+"""The most by which a logit of the GGUF file may differ from that of the safetensors, both computed in float32."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a model says to `n` questions.
+
+    Attributes:
+        logits: of the first token of each answer, shape `(n, v)`.
+        answers: the likeliest tokens', shape `(n,)`.
+    """
+
+    logits: NDArray[np.float32]
+    answers: list[str]
+
+
+def plain_model(folder: Path, weights: WeightType) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model of a folder without adapter, in the type asked for, and its tokenizer.
+
+    Raises:
+        InputError: its adapter cannot be merged.
+    """
+    model, tokenizer = load_causal_lm(folder, torch.device("cpu"), quantised=False)
+    if not isinstance(model, PreTrainedModel):
+        kind = model.peft_config["default"]
+        if kind.is_prompt_learning:
+            raise InputError(
+                f"{folder}: {kind.peft_type.value.lower()} puts vectors before the text and changes no weights, so "
+                "there is nothing to merge; load it with peft, or train `lora`"
+            )
+        model = model.merge_and_unload()
+    model = model.to(TYPES[weights].own).eval()
+    model.config.dtype = TYPES[weights].own
+    return model, tokenizer
+
+
+@torch.inference_mode()
+def replies(
+    model: CausalLM, tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]], device: Device, what: str
+) -> Reply:
+    """What a model says to each chat; one at a time, so that padding has no part in it."""
+    decoding = Decoding(max_new_tokens=64, temperature=0.0, top_p=1.0, repetition_penalty=1.0, batch_size=1)
+    answers = generated(model, tokenizer, chats, decoding, device, 0, what)
+    logits = [
+        model(input_ids=torch.tensor([ids], device=device.device)).logits[0, -1].float().cpu().numpy()
+        for ids in tokenised_prompts(tokenizer, chats)
+    ]
+    return Reply(np.stack(logits), answers)
+
+
+def largest_difference(one: Reply, other: Reply) -> float:
+    """Of a logit."""
+    return float(np.abs(one.logits - other.logits).max())
+
+
+def same_answers(one: Reply, other: Reply) -> int:
+    """Number of questions to which both say the same."""
+    return sum(a == b for a, b in zip(one.answers, other.answers, strict=True))
+
+
+def read_gguf(file: Path) -> Any:
+    """The weights of a GGUF file, as transformers reads them, in a model of its folder's configuration, in float32.
+
+    The configuration that transformers makes of the file itself leaves the width of heads out (of Qwen3).
+    """
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        file.parent,
+        config=AutoConfig.from_pretrained(file.parent, local_files_only=True),
+        gguf_file=file.name,
+        local_files_only=True,
+        dtype=torch.float32,
+    )
+    return model.eval()
+
+
+def modelfile(stops: Sequence[str], decoding: Decoding) -> str:
+    """An Ollama Modelfile; the chat template is in the GGUF file."""
+    lines = [
+        f"FROM ./{GGUF_FILE}",
+        *(f'PARAMETER stop "{stop}"' for stop in stops),
+        f"PARAMETER temperature {decoding.temperature}",
+        f"PARAMETER top_p {decoding.top_p}",
+        f"PARAMETER repeat_penalty {decoding.repetition_penalty}",
+        f"PARAMETER num_predict {decoding.max_new_tokens}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def test_questions() -> list[list[Message]]:
+    """The first chats of the test split that ask a question, without their answers.
+
+    Raises:
+        InputError: there is no test split.
+    """
+    if not TEST.is_file():
+        raise InputError(f"{TEST}: no such file; run `dvc repro instruct_data` first")
+    rows = pl.read_parquet(TEST, columns=["task", "messages"])
+    chats: list[list[Message]] = rows.filter(pl.col("task") != "label")["messages"].head(QUESTIONS).to_list()
+    return [chat[:-1] for chat in chats]
+
+
+def check(gguf: Reply, safetensors: Reply) -> None:
+    """Raise an `InputError` unless the two files say the same."""
+    difference, same = largest_difference(gguf, safetensors), same_answers(gguf, safetensors)
+    if not difference <= TOLERANCE or same < len(gguf.answers):
+        raise InputError(
+            f"{GGUF_FILE} does not say what the safetensors say: a logit differs by {difference:.2g} (at most "
+            f"{TOLERANCE} is allowed), {same} of {len(gguf.answers)} greedy answers are the same; export with --no-gguf"
+        )
+
+
+def main() -> None:
+    """Export the model named on the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.export.language_model",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", help="sft@<approach>, a name of generation_models, or a folder")
+    parser.add_argument("--type", choices=list(TYPES), default="float16", help="of the weights (default: float16)")
+    parser.add_argument("--no-gguf", action="store_true", help="safetensors alone")
+    arguments = parser.parse_args()
+    folder = model_folder(arguments.model, load_params("generation_models", dict[str, str]))
+    decoding = load_params("decoding", Decoding)
+    device = prepare_device(load_params("compute", Compute), exact=True)
+    chats = test_questions()
+    quiet_libraries()
+
+    trained, tokenizer = load_causal_lm(folder, device.device)
+    if not arguments.no_gguf:
+        require_writable(trained.config)
+    before = replies(trained, tokenizer, chats, device, "the model")
+    del trained
+    gc.collect()
+    out = EXPORTED / arguments.model.strip("/").replace("/", "-").replace("@", "-")
+    with output_folder(out) as draft:
+        model, tokenizer = plain_model(folder, arguments.type)
+        save_causal_lm(model, tokenizer, draft)
+        stops = np.atleast_1d(model.generation_config.eos_token_id or tokenizer.eos_token_id).tolist()
+        if not arguments.no_gguf:
+            write_gguf(model, tokenizer, draft / GGUF_FILE, arguments.model, arguments.type)
+            write_text(draft / "Modelfile", modelfile(tokenizer.convert_ids_to_tokens(stops), decoding))
+        del model
+        gc.collect()
+        plain, tokenizer = load_causal_lm(draft, device.device)
+        after = replies(plain, tokenizer, chats, device, "safetensors")
+        del plain
+        gc.collect()
+        found: dict[str, Any] = {
+            "model": str(folder),
+            "type": arguments.type,
+            "questions": len(chats),
+            "logit_difference_from_trained": largest_difference(after, before),
+            "answers_as_trained": same_answers(after, before),
+        }
+        if not arguments.no_gguf:
+            in_file = read_gguf(draft / GGUF_FILE).to(device.device)
+            read_back = replies(in_file, tokenizer, chats, device, GGUF_FILE)
+            check(read_back, after)
+            found["gguf_logit_difference"] = largest_difference(read_back, after)
+            found["gguf_answers_same"] = same_answers(read_back, after)
+        write_json(draft / "export.json", found)
+        mib = folder_mib(draft)
+    print(
+        f"{out}: {mib:,.0f} MiB in {arguments.type}; the largest difference of a logit from the model as trained is "
+        f"{found['logit_difference_from_trained']:.2g}, {found['answers_as_trained']} of {len(chats)} greedy answers "
+        "are the same"
+    )
+    if not arguments.no_gguf:
+        print(
+            f"{out / GGUF_FILE}: read back, a logit differs by at most {found['gguf_logit_difference']:.2g}, and "
+            f"all {len(chats)} greedy answers are the same\n"
+            f"try: llama-cli --model {out / GGUF_FILE}, or: ollama create assay --file {out}/Modelfile"
+        )
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,124 @@
+"""Merge an adapter into its base: a plain model, which needs no peft and is as fast as the base.
+
+`make merge APPROACH=lora` writes `models/merged/<approach>/` from the first seed's model in `models/finetuned/`, and
+says what merging changed on the test split: the largest difference of a logit, and the scores before and after; they
+stand in `merge.json` beside the weights too.
+
+QLoRA is merged into the base in full precision, not into its 4 bits, to which the result would have to be rounded again
+(Dettmers et al. 2023 train against the rounded weights, so the merged model is not quite the one that was trained: look
+at the figures). A prompt or a prefix is no change of weights, and cannot be merged.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from assay.classifiers.checkpoint import load_classifier, predict_logits, save_classifier
+from assay.compute.device import Compute, Device, prepare_device
+from assay.compute.token_batches import tokenise
+from assay.core.errors import InputError, run_stage
+from assay.core.outputs import output_folder, write_json
+from assay.core.params import load_params
+from assay.core.progress import quiet_libraries
+from assay.core.skipped import why_left_out
+from assay.fine_tuning.quantization import ADAPTER_FILE, QUANTISATION_FILE
+from assay.splitting.target_labels import TEST, read_test_rows, target_numbers
+from assay.statistics.classification import macro_f1
+from stages.evaluate import EvaluateParams
+
+MODELS = Path("models/finetuned")
+MERGED = Path("models/merged")
+
+
+def merged(folder: Path) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
+    """The adapter of a folder merged into its base in full precision, and the tokenizer.
+
+    Raises:
+        InputError: it is none that can be merged.
+    """
+    # Imported here: it takes seconds, and the errors before come without it.
+    import peft
+
+    kind = peft.PeftConfig.from_pretrained(str(folder))
+    if kind.is_prompt_learning:
+        raise InputError(
+            f"{folder}: {kind.peft_type.value.lower()} puts vectors before the text and changes no weights, so "
+            "there is nothing to merge; load it with peft, or train `lora`"
+        )
+    model, tokenizer, _ = load_classifier(folder, quantised=False)
+    assert isinstance(model, peft.PeftModel)
+    plain = model.merge_and_unload()
+    return plain.eval(), tokenizer
+
+
+def scores(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> dict[str, float]:
+    """Accuracy and macro-F1 of logits `(n, k)`."""
+    predicted = logits.argmax(axis=1)
+    return {
+        "accuracy": float((predicted == targets).mean()),
+        "macro_f1": macro_f1(targets, predicted, logits.shape[1]),
+    }
+
+
+def main() -> None:
+    """Merge the adapter named on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tools.export.merge", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("approach", help="name of a folder under models/finetuned, such as lora")
+    approach = parser.parse_args().approach
+    folder = MODELS / approach
+    if not folder.is_dir():
+        there = sorted(path.name for path in MODELS.glob("*") if path.is_dir())
+        raise InputError(f"{folder}: no such model; there are {', '.join(there) or 'none'}: run `make repro`")
+    if reason := why_left_out(folder):
+        raise InputError(f"{folder}: left out on this machine: {reason}")
+    if not (folder / ADAPTER_FILE).is_file():
+        raise InputError(f"{folder} holds no adapter: it is a plain model as it is, or a baseline")
+    if not TEST.is_file():
+        raise InputError(f"{TEST}: no such file; run `make repro` first")
+    batch_size = load_params("evaluate", EvaluateParams).batch_size
+    device = prepare_device(load_params("compute", Compute), exact=True)
+    quiet_libraries()
+    test = read_test_rows()
+    texts = test["text"].to_list()
+
+    model, tokenizer, labels = load_classifier(folder, device.device)
+    rows = tokenise(tokenizer, texts, tokenizer.model_max_length)
+    targets = target_numbers(test, labels)
+    if not (folder / QUANTISATION_FILE).is_file():
+        model = model.to(device.device)
+    before = predict_logits(model, rows, len(labels), batch_size, device, "before")
+    plain, tokenizer = merged(folder)
+    with output_folder(MERGED / approach) as out:
+        save_classifier(plain, tokenizer, int(tokenizer.model_max_length), out)  # type: ignore[arg-type]
+        after = reloaded_logits(out, texts, len(labels), batch_size, device)
+        found: dict[str, Any] = {
+            "rows_test": test.height,
+            "largest_logit_difference": float(np.abs(after - before).max()),
+            "predictions_changed": int((after.argmax(axis=1) != before.argmax(axis=1)).sum()),
+            "before": scores(before, targets),
+            "after": scores(after, targets),
+        }
+        write_json(out / "merge.json", found)
+    print(
+        f"{MERGED / approach}: a plain model; largest difference of a logit {found['largest_logit_difference']:.2g}, "
+        f"{found['predictions_changed']} of {test.height:,} predictions changed; macro-F1 "
+        f"{found['before']['macro_f1']:.4f} before, {found['after']['macro_f1']:.4f} after"
+    )
+
+
+def reloaded_logits(
+    folder: Path, texts: list[str], classes: int, batch_size: int, device: Device
+) -> NDArray[np.float32]:
+    """Logits of the model as it lies in the folder, shape `(n, k)`."""
+    model, tokenizer, _ = load_classifier(folder)
+    rows = tokenise(tokenizer, texts, tokenizer.model_max_length)
+    return predict_logits(model.to(device.device), rows, classes, batch_size, device, "after")
+
+
+if __name__ == "__main__":
+    run_stage(main)

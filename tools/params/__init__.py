@@ -1,0 +1,1 @@
+"""Edits of params.yaml that keep its comments."""

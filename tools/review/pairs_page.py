@@ -1,0 +1,262 @@
+"""The page on which a person says which of two answers is the better: `make review ARGS="--pairs sft-lora dpo"`.
+
+Shows answers of two or more models (`data/generations/<model>/answers.parquet`) side by side, and adds each judgement
+to `data/preferences.csv`. The reviewer is blind to which model wrote which: the side is drawn by key, and neither the
+page nor what it is sent has a model's name. Judgements on train and validation prompts make pairs (`preferences`);
+those on test prompts count as the models' win rate by people, and never train one.
+"""
+
+import sys
+import threading
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from flask import Flask, jsonify, request
+from flask.typing import ResponseReturnValue
+
+from assay.core.errors import InputError
+from assay.core.params import load_params
+from assay.core.seeds import derived_seed
+from assay.human_review.preference_judgements import (
+    HEADER,
+    Preference,
+    parse_preferences,
+    preference_line,
+    read_preferences,
+)
+from tools.review import line_file
+from tools.review.line_file import AlreadyDecidedError, Written, take_back
+from tools.review.server import Page, error, guarded_app, serve
+
+GENERATIONS = Path("data/generations")
+INSTRUCT = Path("data/instruct")
+SPLITS = ("train", "validation", "test")
+PAGE: Page = {
+    "/": ("pairs_page.html", "text/html"),
+    "/review_page.css": ("page.css", "text/css"),
+    "/review_common.js": ("common.js", "text/javascript"),
+    "/review_pairs.js": ("pairs_page.js", "text/javascript"),
+}
+SIDES = {"left": "a", "right": "b", "tie": "tie"}
+"""What the page says → what the file says."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two answers to one prompt, by the side on which they are shown."""
+
+    prompt_id: str
+    left: str
+    right: str
+    left_model: str
+    right_model: str
+
+
+@dataclass
+class PairSession:
+    """What the page works on, and the lines that it added, which `undo` takes back from the last on."""
+
+    comparisons: list[Comparison]
+    prompts: dict[str, dict[str, Any]]
+    reviewer: str
+    file: Path
+    written: list[Written] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def read_answers(models: list[str]) -> dict[str, dict[str, str]]:
+    """The answers of models by the id of the prompt.
+
+    Raises:
+        InputError: fewer than two models, one named twice, or one without answers.
+    """
+    if len(models) < 2 or len(set(models)) < len(models):
+        raise InputError(f"--pairs {' '.join(models)}: name two or more different models, as in --pairs sft-lora dpo")
+    answers = {}
+    for model in models:
+        path = GENERATIONS / model / "answers.parquet"
+        if not path.is_file():
+            known = sorted(folder.parent.name for folder in GENERATIONS.glob("*/answers.parquet"))
+            there = f"there are {', '.join(known)}" if known else "there are none"
+            raise InputError(f"{path}: no such file; {there}. `dvc repro evaluate_generation@{model}` makes it")
+        table = pl.read_parquet(path)
+        missing = [name for name in ("id", "answer") if name not in table.columns]
+        if missing:
+            raise InputError(f"{path}: no column {', '.join(missing)}; `dvc repro evaluate_generation@{model}`")
+        # As they are written and read again.
+        clean = pl.col("answer").fill_null("").str.replace_all("\r\n", "\n").str.replace_all("\r", "\n")
+        answers[model] = dict(table.select("id", clean.str.strip_chars()).iter_rows())
+    return answers
+
+
+def read_prompts(ids: set[str]) -> dict[str, dict[str, Any]]:
+    """What was asked, by id: `split`, `category`, `task`, `question`, `context`, earlier messages, and the reference.
+
+    Raises:
+        InputError: there is no table of chats, or an id that is in none of them.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for split in SPLITS:
+        path = INSTRUCT / f"{split}.parquet"
+        try:
+            rows = pl.scan_parquet(path).filter(pl.col("id").is_in(sorted(ids))).collect().to_dicts()
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file; make it with `dvc repro instruct_data`") from None
+        for row in rows:
+            found[row["id"]] = {
+                "prompt_id": row["id"],
+                "split": split,
+                "category": row["category"],
+                "question": row["question"],
+                "context": row["context"],
+                "before": row["messages"][:-2],
+                "reference": row["answer"],
+            }
+    if unknown := sorted(ids - set(found)):
+        raise InputError(
+            f"{GENERATIONS}: answers to {unknown[0]!r} and {len(unknown) - 1} more that are in no table of {INSTRUCT};"
+            " make them anew with `dvc repro evaluate_generation`"
+        )
+    return found
+
+
+def comparisons(answers: dict[str, dict[str, str]]) -> list[Comparison]:
+    """All pairs of different answers to the prompts that all models answered, in the order in which to judge them.
+
+    Each prompt comes once before any comes again, so that a reviewer who stops has seen as many prompts as possible.
+    Order, models and sides are drawn by key: they are the same each time, and tell nothing.
+    """
+    models = sorted(answers)
+    shared = sorted(set.intersection(*(set(of_model) for of_model in answers.values())))
+    ranked = []
+    for prompt in shared:
+        pairs = sorted(combinations(models, 2), key=lambda pair: derived_seed(0, "pair", prompt, *pair))
+        for rank, pair in enumerate(pairs):
+            first, second = pair if derived_seed(0, "side", prompt, *pair) % 2 else pair[::-1]
+            left, right = answers[first][prompt], answers[second][prompt]
+            if left != right:
+                place = (rank, derived_seed(0, "prompt", prompt))
+                ranked.append((place, Comparison(prompt, left, right, first, second)))
+    return [comparison for _, comparison in sorted(ranked, key=lambda one: one[0])]
+
+
+def judged_by(reviewer: str, lines: list[Preference]) -> dict[tuple[str, frozenset[str]], Preference]:
+    """The lines of a reviewer by prompt and answers; what others said of them is not shown, nor does it decide."""
+    return {(line.prompt_id, line.answers): line for line in lines if line.reviewer == reviewer}
+
+
+def judged_key(one: Comparison) -> tuple[str, frozenset[str]]:
+    """What `judged_by` knows a comparison by."""
+    return one.prompt_id, frozenset((one.left, one.right))
+
+
+def append(session: PairSession, number: int, preferred: str) -> Written:
+    """Add one judgement at the end of the file, or nothing where that fails.
+
+    Raises:
+        AlreadyDecidedError: the file has one by this reviewer.
+        InputError: the file cannot be read, so that it is not the time to add to it.
+    """
+    one = session.comparisons[number]
+
+    def refuse(content: bytes) -> None:
+        there = judged_by(session.reviewer, parse_preferences(content, session.file)).get(judged_key(one))
+        if there is not None:
+            raise AlreadyDecidedError(
+                f"{session.file}: line {there.line}: {there.reviewer} judged these answers to {one.prompt_id} already"
+            )
+
+    line = preference_line(
+        {
+            "prompt_id": one.prompt_id,
+            "answer_a": one.left,
+            "answer_b": one.right,
+            "preferred": SIDES[preferred],
+            "reviewer": session.reviewer,
+            "date": date.today().isoformat(),
+            "model_a": one.left_model,
+            "model_b": one.right_model,
+        }
+    )
+    return line_file.append(session.file, HEADER, str(number), line, refuse)
+
+
+def make_app(session: PairSession) -> Flask:
+    """The page and the three addresses that it asks."""
+    app = guarded_app(PAGE, session.file)
+
+    @app.get("/api/pairs")
+    def pairs() -> ResponseReturnValue:
+        lines = read_preferences(session.file) if session.file.is_file() else []
+        judged = judged_by(session.reviewer, lines)
+        return jsonify(
+            reviewer=session.reviewer,
+            file=str(session.file),
+            pairs=[
+                {
+                    "key": str(number),
+                    **session.prompts[one.prompt_id],
+                    "left": one.left,
+                    "right": one.right,
+                    "decided": judged_key(one) in judged,
+                }
+                for number, one in enumerate(session.comparisons)
+            ],
+        )
+
+    @app.post("/api/judge")
+    def judge() -> ResponseReturnValue:
+        body = request.get_json()
+        if not isinstance(body, dict) or not all(isinstance(value, str) for value in body.values()):
+            return error("an object of texts is wanted", 400)
+        key, preferred = body.get("key", ""), body.get("preferred", "")
+        if key not in map(str, range(len(session.comparisons))):
+            return error(f"there is no pair {key!r}", 400)
+        if preferred not in SIDES:
+            return error(f"preferred is {preferred!r}; it is one of {', '.join(SIDES)}", 400)
+        with session.lock:
+            written = append(session, int(key), preferred)
+            session.written.append(written)
+        return jsonify(key=key, line=written.line, preferred=preferred)
+
+    @app.post("/api/undo")
+    def undo() -> ResponseReturnValue:
+        with session.lock:
+            if not session.written:
+                return error("this session has judged nothing that could be undone", 409)
+            take_back(session.file, session.written[-1])
+            return jsonify(key=session.written.pop().id)
+
+    return app
+
+
+def review_pairs(models: list[str], reviewer: str, port: int, *, is_opened: bool) -> None:
+    """Serve the page of the answers of models."""
+    path = Path(load_params("preferences.path", str))
+    answers = read_answers(models)
+    found = comparisons(answers)
+    if not found:
+        raise InputError(
+            f"{GENERATIONS}: {' and '.join(models)} have no prompt in common that they answer differently; name others"
+        )
+    session = PairSession(found, read_prompts({one.prompt_id for one in found}), reviewer, path)
+    judged = judged_by(reviewer, read_preferences(path)) if path.is_file() else {}
+    done = sum(judged_key(one) in judged for one in found)
+    serve(
+        make_app(session),
+        port,
+        lambda address: (
+            f"review: {len(found)} pairs, {done} judged; you are {reviewer}\nreview: {address}  (Ctrl-C ends)"
+        ),
+        is_opened=is_opened,
+    )
+    count = len(session.written)
+    print(
+        f"\nreview: {count} judgement(s) added to {path}"
+        + (f"; next: `dvc repro`, then commit {path} with dvc.lock and metrics/" if count else ""),
+        file=sys.stderr,
+    )

@@ -1,0 +1,147 @@
+"""A page on this machine, for the person at it alone: what all pages of `make review` have in common.
+
+The page shows texts from anywhere, and other pages in the same browser can send requests to it. So it answers to no
+other host name than its own (also not to a name that was made to lead here), refuses what another origin sends, takes
+nothing but JSON, runs no script but its own files, and puts texts on the page as text.
+"""
+
+import logging
+import socket
+import subprocess
+import webbrowser
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, Response, jsonify, request
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException
+from werkzeug.serving import make_server
+
+from assay.core.errors import InputError
+from tools.review.line_file import AlreadyDecidedError
+
+HOST = "127.0.0.1"
+PORT = 8765
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+MAX_REQUEST_BYTES = 64 * 1024
+
+
+Page = Mapping[str, tuple[str, str]]
+"""Address → file beside this one, and its type."""
+
+
+def error(message: str, status: int, **more: Any) -> ResponseReturnValue:
+    """An answer that says what went wrong."""
+    return jsonify(error=message, **more), status
+
+
+def refusal() -> ResponseReturnValue | None:
+    """The answer to a request of another origin, None where it is our own."""
+    origin = request.headers.get("Origin")
+    site = request.headers.get("Sec-Fetch-Site")
+    is_write = request.method not in ("GET", "HEAD")
+    if origin not in (None, f"http://{request.host}") or site not in (None, "same-origin", "none"):
+        return error("request of another origin refused; open the address itself", 403)
+    if is_write and origin is None and site is None:
+        return error("a write without Origin refused", 403)
+    if is_write and request.mimetype != "application/json":
+        return error("writes must be application/json", 415)
+    return None
+
+
+def guarded_app(page: Page, file: Path) -> Flask:
+    """An application that serves the files of a page and refuses what it must; the caller adds what the page asks.
+
+    Args:
+        page: its files.
+        file: to which decisions are added, for the errors.
+    """
+    app = Flask(__name__, static_folder=None)
+    app.config["TRUSTED_HOSTS"] = [HOST, "localhost"]
+    app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
+    app.before_request(refusal)
+
+    @app.after_request
+    def with_headers(response: Response) -> Response:
+        response.headers.update(HEADERS)
+        return response
+
+    @app.errorhandler(HTTPException)
+    def in_words(problem: HTTPException) -> ResponseReturnValue:
+        return error(problem.description or problem.name, problem.code or 500)
+
+    @app.errorhandler(InputError)
+    def not_now(problem: InputError) -> ResponseReturnValue:
+        return error(str(problem), 409, decided=isinstance(problem, AlreadyDecidedError))
+
+    @app.errorhandler(OSError)
+    def not_written(problem: OSError) -> ResponseReturnValue:
+        return error(f"{file}: nothing was written: {problem.strerror or problem}", 500)
+
+    for address, (name, kind) in page.items():
+        content = Path(__file__).with_name(name).read_text(encoding="utf-8")
+        app.add_url_rule(address, name, lambda content=content, kind=kind: Response(content, mimetype=kind))
+    return app
+
+
+def git_user() -> str:
+    """The name of the user, as git has it; empty where it has none."""
+    done = subprocess.run(["git", "config", "user.name"], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def listening(port: int) -> socket.socket:
+    """A socket that listens on this machine alone.
+
+    Raises:
+        InputError: the port is taken.
+    """
+    server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        server.bind((HOST, port))
+    except OSError as problem:
+        server.close()
+        raise InputError(
+            f"{HOST}:{port}: {problem.strerror}; is the page open already? Else take another: "
+            f'make review ARGS="--port {port + 1}"'
+        ) from None
+    server.listen()
+    return server
+
+
+def serve(app: Flask, port: int, said: Callable[[str], str], *, is_opened: bool) -> None:
+    """Serve a page until Ctrl-C.
+
+    Args:
+        app: the page.
+        port: where; 0 takes a free one.
+        said: what to print once the address is known, given it.
+        is_opened: in the browser too.
+
+    Raises:
+        InputError: the port is taken.
+    """
+    # A line for each request would hide the address.
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    with listening(port) as taken:
+        port = taken.getsockname()[1]
+        server = make_server(HOST, port, app, threaded=True, fd=taken.fileno())
+        address = f"http://{HOST}:{port}/"
+        print(said(address), flush=True)
+        if is_opened:
+            webbrowser.open(address)
+        # Ends on Ctrl-C by itself.
+        server.serve_forever()
