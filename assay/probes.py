@@ -83,31 +83,31 @@ def out_of_fold_probabilities(model: Model, labels: Integers, folds: Sequence[Fo
     return probabilities
 
 
-def linear_model(features: NDArray[np.float32], l2_strength: float) -> Model:
+def linear_model(features: NDArray[np.float32], C: float) -> Model:
     """Logistic regression on features that are standardised by the rows it is fitted on.
 
     Standardised features are divided by the root of their number, so that a strength means the same for any encoder.
 
     Args:
         features: shape `(n, d)`.
-        l2_strength: inverse strength of the L2 penalty, scikit-learn's `C`.
+        C: inverse strength of the L2 penalty, scikit-learn's `C`.
     """
 
     def judge(fitted: Integers, codes: Integers, judged: Integers) -> Floats:
         scaler = StandardScaler().fit(features[fitted])
-        regression = LogisticRegression(C=l2_strength, max_iter=MAX_ITERATIONS)
+        regression = LogisticRegression(C=C, max_iter=MAX_ITERATIONS)
         regression.fit(_scaled(scaler, features[fitted]), codes)
         return np.asarray(regression.predict_proba(_scaled(scaler, features[judged])), dtype=np.float64)
 
     return judge
 
 
-def kernel_model(features: NDArray[np.float32], l2_strength: float, landmarks: int, seed: int) -> Model:
+def kernel_model(features: NDArray[np.float32], C: float, landmarks: int, seed: int) -> Model:
     """Logistic regression in the space of a Gaussian kernel of width 1 (Nyström method; Williams & Seeger 2001).
 
     Args:
         features: scaled as for `linear_model`, shape `(n, d)`.
-        l2_strength: as for `linear_model`.
+        C: as for `linear_model`.
         landmarks: rows that span the space, drawn by `seed`; all, where there are fewer.
         seed: of the draw.
     """
@@ -115,7 +115,7 @@ def kernel_model(features: NDArray[np.float32], l2_strength: float, landmarks: i
     def judge(fitted: Integers, codes: Integers, judged: Integers) -> Floats:
         scaler = StandardScaler().fit(features[fitted])
         space = Nystroem(gamma=1.0, n_components=min(landmarks, len(fitted)), random_state=seed % 2**32)
-        regression = LogisticRegression(C=l2_strength, max_iter=MAX_ITERATIONS)
+        regression = LogisticRegression(C=C, max_iter=MAX_ITERATIONS)
         regression.fit(space.fit_transform(_scaled(scaler, features[fitted])), codes)
         return np.asarray(
             regression.predict_proba(space.transform(_scaled(scaler, features[judged]))), dtype=np.float64
@@ -129,14 +129,14 @@ def _scaled(scaler: StandardScaler, features: NDArray[np.float32]) -> NDArray[np
     return scaled
 
 
-def words_model(texts: Sequence[str], l2_strength: float) -> Model:
+def words_model(texts: Sequence[str], C: float) -> Model:
     """Logistic regression on TF-IDF of words and word pairs: of another family, so its mistakes are others."""
 
     def judge(fitted: Integers, codes: Integers, judged: Integers) -> Floats:
         try:
             model = make_pipeline(
                 TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
-                LogisticRegression(C=l2_strength, max_iter=MAX_ITERATIONS),
+                LogisticRegression(C=C, max_iter=MAX_ITERATIONS),
             ).fit([texts[row] for row in fitted], codes)
         except ValueError:
             # No word is in two texts: nothing to go by but the shares of the labels.

@@ -82,7 +82,7 @@ class CrowdlabParams(Params):
     """The `annotation_qa.crowdlab` block of `params.yaml`."""
 
     folds: int = Field(ge=2, le=100)
-    l2_strength: float = Field(gt=0)
+    C: float = Field(gt=0)
     max_cells: int = Field(ge=4)
     max_annotators: int = Field(ge=2)
 

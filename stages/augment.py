@@ -91,7 +91,7 @@ class LabelPreservation(Params):
 
     min_cosine_to_parent: float = Field(ge=-1, le=1)
     probe_folds: int = Field(ge=2, le=100)
-    probe_l2_strength: float = Field(gt=0)
+    probe_C: float = Field(gt=0)
 
 
 class AugmentParams(Params):
@@ -412,7 +412,7 @@ def judged_copies(
         labels,
         train["semantic_group"],
         folds=preserve.probe_folds,
-        l2_strength=preserve.probe_l2_strength,
+        C=preserve.probe_C,
         seed=derived_seed(seed, "augment", "folds"),
     )
     lost = place_of_label(of_each, labels[parents]) - place_of_label(of_originals, labels)[parents]

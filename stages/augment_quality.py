@@ -40,7 +40,7 @@ class AugmentQualityParams(Params):
 
     pairs_per_recipe: int = Field(ge=1)
     probe_folds: int = Field(ge=2, le=100)
-    probe_l2_strength: float = Field(gt=0)
+    probe_C: float = Field(gt=0)
 
 
 def sampled_copies(augmented: pl.DataFrame, pairs_per_recipe: int, seed: int) -> pl.DataFrame:
@@ -86,7 +86,7 @@ def main() -> None:
         codes,
         train["semantic_group"],
         folds=params.probe_folds,
-        l2_strength=params.probe_l2_strength,
+        C=params.probe_C,
         seed=derived_seed(seed, "augment_quality", "folds"),
     )
     before, after = of_rows[parents].argmax(axis=1), of_copies.argmax(axis=1)

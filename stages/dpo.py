@@ -71,10 +71,10 @@ class DpoParams(Params):
     label_smoothing: float = Field(ge=0, lt=0.5)
     max_steps: int = Field(ge=1, le=10_000_000)
     batch_size: int = Field(ge=1, le=65536)
-    accumulation_steps: int = Field(ge=1, le=65536)
+    gradient_accumulation_steps: int = Field(ge=1, le=65536)
     learning_rate: float = Field(gt=0, le=1)
     warmup_fraction: float = Field(ge=0, le=1)
-    max_gradient_norm: float = Field(gt=0)
+    max_grad_norm: float = Field(gt=0)
     max_length_tokens: int = Field(ge=2, le=131072)
     gradient_checkpointing: bool
     held_out_pairs: int = Field(ge=2, le=10_000_000)
@@ -272,12 +272,12 @@ def trained(
     arguments = trainer_arguments(
         SCRATCH, device, seed,
         batch_size=params.batch_size,
-        accumulation_steps=params.accumulation_steps,
+        gradient_accumulation_steps=params.gradient_accumulation_steps,
         max_steps=params.max_steps,
         learning_rate=params.learning_rate,
         weight_decay=0.0,
         warmup_fraction=params.warmup_fraction,
-        max_gradient_norm=params.max_gradient_norm,
+        max_grad_norm=params.max_grad_norm,
         gradient_checkpointing=params.gradient_checkpointing,
     )  # fmt: skip
     config = DPOConfig(

@@ -150,7 +150,7 @@ def new_baseline(params: Majority | Tfidf) -> DummyClassifier | Pipeline:
     """The baseline of a block, not fitted."""
     if isinstance(params, Majority):
         return baselines.majority()
-    return baselines.tfidf(params.max_word_ngram, params.min_document_frequency, params.l2_strength)
+    return baselines.tfidf(params.max_word_ngram, params.min_document_frequency, params.C)
 
 
 def model_seed(seed: int, value: int) -> int:
@@ -287,11 +287,11 @@ def fit_classifier(
         max_epochs=params.max_epochs,
         patience_epochs=params.patience_epochs,
         batch_size=params.batch_size,
-        accumulation_steps=params.accumulation_steps,
+        gradient_accumulation_steps=params.gradient_accumulation_steps,
         learning_rate=params.learning_rate,
         weight_decay=params.weight_decay,
         warmup_fraction=params.warmup_fraction,
-        max_gradient_norm=params.max_gradient_norm,
+        max_grad_norm=params.max_grad_norm,
         label_smoothing=params.label_smoothing,
         random=random,
         row_weights=balanced(train_rows.targets, weights) if params.class_weights == "balanced" else weights,
@@ -376,7 +376,7 @@ def fit_metrics(fit: Fit, rows: int, device: Device) -> dict[str, float]:
         "epochs": passes,
         "best_epoch": history.best.epoch,
         "steps": len(history.steps),
-        "accumulation_steps": history.parts,
+        "gradient_accumulation_steps": history.parts,
         "resumed_at_step": history.resumed_at_step,
         "validation_macro_f1": history.best.macro_f1,
         "validation_accuracy": history.best.accuracy,

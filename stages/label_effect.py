@@ -44,7 +44,7 @@ class LabelEffectParams(Params):
     """The `label_effect` section of `params.yaml`."""
 
     seeds: int = Field(ge=2, le=1000)
-    l2_strength: float = Field(gt=0)
+    C: float = Field(gt=0)
     bootstrap_samples: int = Field(ge=100, le=1_000_000)
 
 
@@ -85,7 +85,7 @@ def probe_probabilities(
     draws: dict[str, int],
     test: NDArray[np.float32],
     classes: list[str],
-    l2_strength: float,
+    C: float,
 ) -> NDArray[np.float64]:
     """Probabilities of the test rows, shape `(n, k)`, by a probe fitted on a draw of the variant's rows.
 
@@ -95,13 +95,13 @@ def probe_probabilities(
         draws: how often each train row was drawn.
         test: embeddings of the test rows, shape `(n, d)`.
         classes: labels in the order of the columns.
-        l2_strength: scikit-learn's `C`.
+        C: scikit-learn's `C`.
     """
     ids, labels = variant.rows["id"].to_list(), variant.rows["label"].to_numpy()
     weights = variant.rows["weight"].to_numpy() * np.array([draws[row] for row in ids])
     kept = weights > 0
     matrix = np.stack([features[row] for row in ids])[kept]
-    model = LogisticRegression(C=l2_strength, max_iter=MAX_ITERATIONS)
+    model = LogisticRegression(C=C, max_iter=MAX_ITERATIONS)
     model.fit(matrix, labels[kept], sample_weight=weights[kept])
     probabilities = np.zeros((len(test), len(classes)))
     probabilities[:, [classes.index(label) for label in model.classes_]] = model.predict_proba(test)
@@ -162,9 +162,7 @@ def main() -> None:
             )
             draws = dict(zip(train["id"], counts.tolist(), strict=True))
             for variant in compared:
-                probabilities = probe_probabilities(
-                    variant, features, draws, test_features, classes, params.l2_strength
-                )
+                probabilities = probe_probabilities(variant, features, draws, test_features, classes, params.C)
                 scored = weighted_scores(truth, probabilities, weights, CALIBRATION_BINS)
                 scores[variant.name][number] = scored["macro_f1"]
     seeds = random.integers(0, params.seeds, size=(params.bootstrap_samples, params.seeds))

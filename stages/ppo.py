@@ -68,14 +68,14 @@ class PpoParams(Params):
     temperature: float = Field(gt=0, le=10)
     learning_rate: float = Field(gt=0, le=1)
     value_learning_rate: float = Field(gt=0, le=1)
-    max_gradient_norm: float = Field(gt=0)
+    max_grad_norm: float = Field(gt=0)
     clip_range: float = Field(gt=0, lt=1)
     value_clip_range: float = Field(gt=0)
-    discount: float = Field(ge=0, le=1)
+    gamma: float = Field(ge=0, le=1)
     gae_lambda: float = Field(ge=0, le=1)
-    entropy_bonus: float = Field(ge=0)
-    missing_end_penalty: float = Field(ge=0)
-    initial_beta: float = Field(ge=0)
+    entropy_coefficient: float = Field(ge=0)
+    missing_eos_penalty: float = Field(ge=0)
+    initial_kl_coefficient: float = Field(ge=0)
     target_kl: float = Field(gt=0)
     kl_gain: float = Field(ge=0, le=1)
     max_kl: float = Field(gt=0)
@@ -125,14 +125,14 @@ def main() -> None:
             temperature=params.temperature,
             learning_rate=params.learning_rate,
             value_learning_rate=params.value_learning_rate,
-            max_gradient_norm=params.max_gradient_norm,
+            max_grad_norm=params.max_grad_norm,
             clip_range=params.clip_range,
             value_clip_range=params.value_clip_range,
-            discount=params.discount,
+            gamma=params.gamma,
             gae_lambda=params.gae_lambda,
-            entropy_bonus=params.entropy_bonus,
-            missing_end_penalty=params.missing_end_penalty,
-            initial_beta=params.initial_beta,
+            entropy_coefficient=params.entropy_coefficient,
+            missing_eos_penalty=params.missing_eos_penalty,
+            initial_kl_coefficient=params.initial_kl_coefficient,
             target_kl=params.target_kl,
             kl_gain=params.kl_gain,
             max_kl=params.max_kl,
@@ -146,7 +146,7 @@ def main() -> None:
         print(
             f"ppo: stopped at step {run.kl_ran_away_at_step} of {params.steps}: its answers were more than "
             f"{params.max_kl} nats from the reference (`ppo.max_kl`), and the step before is kept; lower "
-            "`ppo.learning_rate` or raise `ppo.initial_beta`",
+            "`ppo.learning_rate` or raise `ppo.initial_kl_coefficient`",
             file=sys.stderr,
         )
 

@@ -76,12 +76,12 @@ class RewardParams(Params):
     max_length_tokens: int = Field(ge=8, le=1_048_576)
     max_steps: int = Field(ge=1, le=10_000_000)
     batch_size: int = Field(ge=1, le=65536)
-    accumulation_steps: int = Field(ge=1, le=65536)
+    gradient_accumulation_steps: int = Field(ge=1, le=65536)
     gradient_checkpointing: bool
     learning_rate: float = Field(gt=0, le=1)
     warmup_fraction: float = Field(ge=0, le=1)
     weight_decay: float = Field(ge=0, le=10)
-    max_gradient_norm: float = Field(gt=0)
+    max_grad_norm: float = Field(gt=0)
     center_rewards_coefficient: float | None = Field(ge=0)
     evaluation_batch_size: int = Field(ge=1, le=65536)
     calibration_bins: int = Field(ge=1, le=1000)
@@ -232,12 +232,12 @@ def fit(
     arguments = trainer_arguments(
         SCRATCH, device, seed,
         batch_size=params.batch_size,
-        accumulation_steps=params.accumulation_steps,
+        gradient_accumulation_steps=params.gradient_accumulation_steps,
         max_steps=params.max_steps,
         learning_rate=params.learning_rate,
         weight_decay=params.weight_decay,
         warmup_fraction=params.warmup_fraction,
-        max_gradient_norm=params.max_gradient_norm,
+        max_grad_norm=params.max_grad_norm,
         gradient_checkpointing=params.gradient_checkpointing,
     )  # fmt: skip
     rows = {
@@ -269,7 +269,7 @@ def fit(
     if unsound.height:
         step, loss = unsound.row(0)[:2]
         raise InputError(
-            f"reward: the loss of step {step} is {loss}; lower `reward.learning_rate` or `reward.max_gradient_norm`"
+            f"reward: the loss of step {step} is {loss}; lower `reward.learning_rate` or `reward.max_grad_norm`"
         )
     return steps
 

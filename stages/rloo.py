@@ -74,18 +74,18 @@ class RlooParams(Params):
     max_steps: int = Field(ge=1, le=10_000_000)
     batch_size: int = Field(ge=2, le=65536)
     answers_per_prompt: int = Field(ge=2, le=1024)
-    accumulation_steps: int = Field(ge=1, le=65536)
+    gradient_accumulation_steps: int = Field(ge=1, le=65536)
     updates_per_batch: int = Field(ge=1, le=100)
     max_prompt_tokens: int = Field(ge=1, le=131072)
     max_new_tokens: int = Field(ge=1, le=131072)
     temperature: float = Field(gt=0, le=10)
     learning_rate: float = Field(gt=0, le=1)
     warmup_fraction: float = Field(ge=0, le=1)
-    max_gradient_norm: float = Field(gt=0)
+    max_grad_norm: float = Field(gt=0)
     beta: float = Field(ge=0)
     clip_range: float = Field(gt=0, lt=1)
     normalise_advantages: bool
-    missing_end_penalty: float = Field(ge=0)
+    missing_eos_penalty: float = Field(ge=0)
     gradient_checkpointing: bool
     held_out_prompts: int = Field(ge=2, le=1_000_000)
     bootstrap_samples: int = Field(ge=100, le=1_000_000)
@@ -99,13 +99,13 @@ class RlooParams(Params):
         return self
 
 
-def penalised(score: Score, ends: list[int], missing_end_penalty: float) -> Callable[..., list[float | None]]:
+def penalised(score: Score, ends: list[int], missing_eos_penalty: float) -> Callable[..., list[float | None]]:
     """A reward function as TRL calls it: the reward model's, less a penalty for an answer that does not end.
 
     Args:
         score: of the reward model.
         ends: tokens that end an answer.
-        missing_end_penalty: what is taken.
+        missing_eos_penalty: what is taken.
     """
 
     def score_of(
@@ -114,7 +114,7 @@ def penalised(score: Score, ends: list[int], missing_end_penalty: float) -> Call
         texts = [str(messages[-1]["content"]).strip() for messages in completions]
         rewards = score(prompts, texts)
         return [
-            float(reward) - missing_end_penalty * (ids[-1] not in ends)
+            float(reward) - missing_eos_penalty * (ids[-1] not in ends)
             for reward, ids in zip(rewards, completion_ids, strict=True)
         ]
 
@@ -155,12 +155,12 @@ def trained(
     arguments = trainer_arguments(
         SCRATCH, device, seed,
         batch_size=params.batch_size,
-        accumulation_steps=params.accumulation_steps,
+        gradient_accumulation_steps=params.gradient_accumulation_steps,
         max_steps=params.max_steps,
         learning_rate=params.learning_rate,
         weight_decay=0.0,
         warmup_fraction=params.warmup_fraction,
-        max_gradient_norm=params.max_gradient_norm,
+        max_grad_norm=params.max_grad_norm,
         gradient_checkpointing=params.gradient_checkpointing,
     )  # fmt: skip
     config = RLOOConfig(
@@ -177,7 +177,7 @@ def trained(
     with library_warnings_off():
         trainer = RLOOTrainer(
             model=policy.model,
-            reward_funcs=penalised(score, end_tokens(policy.model, policy.tokenizer), params.missing_end_penalty),
+            reward_funcs=penalised(score, end_tokens(policy.model, policy.tokenizer), params.missing_eos_penalty),
             args=config,
             train_dataset=Dataset.from_dict({"prompt": prompts.chats}),
             processing_class=policy.tokenizer,

@@ -78,20 +78,20 @@ class Training(Params):
     max_length_tokens: int = Field(ge=16, le=131072)
     packing: bool
     batch_size: int = Field(ge=1, le=65536)
-    accumulation_steps: int = Field(ge=1, le=65536)
+    gradient_accumulation_steps: int = Field(ge=1, le=65536)
     max_steps: int = Field(ge=1)
-    looks_at_validation: int = Field(ge=1)
+    num_evaluations: int = Field(ge=1)
     validation_rows: int = Field(ge=1)
     learning_rate: float = Field(gt=0, le=1)
     weight_decay: float = Field(ge=0, le=1)
     warmup_fraction: float = Field(ge=0, lt=1)
-    max_gradient_norm: float = Field(gt=0)
+    max_grad_norm: float = Field(gt=0)
     gradient_checkpointing: bool
 
     @model_validator(mode="after")
     def _looks_fit(self) -> Training:
-        if self.looks_at_validation > self.max_steps:
-            raise ValueError(f"`looks_at_validation` {self.looks_at_validation} is more than `max_steps` has room for")
+        if self.num_evaluations > self.max_steps:
+            raise ValueError(f"`num_evaluations` {self.num_evaluations} is more than `max_steps` has room for")
         return self
 
 
@@ -241,16 +241,16 @@ def fit(
     )
 
     started = time.perf_counter()
-    every = -(-params.max_steps // params.looks_at_validation)
+    every = -(-params.max_steps // params.num_evaluations)
     arguments = trainer_arguments(
         scratch, device, seed,
         batch_size=params.batch_size,
-        accumulation_steps=params.accumulation_steps,
+        gradient_accumulation_steps=params.gradient_accumulation_steps,
         max_steps=params.max_steps,
         learning_rate=params.learning_rate,
         weight_decay=params.weight_decay,
         warmup_fraction=params.warmup_fraction,
-        max_gradient_norm=params.max_gradient_norm,
+        max_grad_norm=params.max_grad_norm,
         gradient_checkpointing=params.gradient_checkpointing,
     )  # fmt: skip
     packs_on_cpu = params.packing and device.device.type == "cpu"
@@ -289,7 +289,7 @@ def fit(
     unsound = steps.filter(~pl.col("loss").is_finite())
     if unsound.height:
         step, loss = unsound.row(0)[:2]
-        raise InputError(f"{what}: the loss of step {step} is {loss}; lower `learning_rate` or `max_gradient_norm`")
+        raise InputError(f"{what}: the loss of step {step} is {loss}; lower `learning_rate` or `max_grad_norm`")
     if trainer.is_world_process_zero():
         best.restore(model)
     model.eval()

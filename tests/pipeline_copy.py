@@ -91,7 +91,7 @@ def smoke_params(params: dict[str, Any]) -> dict[str, Any]:
     params["instruct_data"]["context"]["unanswerable"] |= {"max_cosine": None, "max_jaccard": 0.9}
     params["instruct_data"]["label_task"] |= {"train_rows": 12, "validation_rows": 6, "test_rows": 6}
     params["sft_approaches"] = ["full", "lora"]
-    steps = {"max_steps": 2, "looks_at_validation": 1, "validation_rows": 4, "max_length_tokens": 1000}
+    steps = {"max_steps": 2, "num_evaluations": 1, "validation_rows": 4, "max_length_tokens": 1000}
     for block in params["sft"].values():
         block |= steps
     params["preferences"] |= {"max_length_tokens": 1000}

@@ -128,7 +128,7 @@ def crowd_opinion(
     ratings: pl.DataFrame,
     features_of: Callable[[pl.Series], NDArray[np.float32]],
     folds: int,
-    l2_strength: float,
+    C: float,
     max_cells: int,
     max_annotators: int,
     seed: int,
@@ -142,7 +142,7 @@ def crowd_opinion(
         ratings: `id`, `annotator`, `label`.
         features_of: the embeddings of rows, from their ids.
         folds: of the model.
-        l2_strength: `C` of the logistic regression.
+        C: `C` of the logistic regression.
         max_cells: rows times annotators at most.
         max_annotators: annotators at most.
         seed: of the folds.
@@ -173,7 +173,7 @@ def crowd_opinion(
         return CrowdOpinion.nothing(
             *messages, "CROWDLAB was not asked: too few rows of two labels to fit a model on some and try it on others"
         )
-    judged = out_of_fold_probabilities(linear_model(features_of(rows["id"]), l2_strength), codes, dealt)
+    judged = out_of_fold_probabilities(linear_model(features_of(rows["id"]), C), codes, dealt)
     unjudged = np.isnan(judged[:, 0])
     agrees = judged[~unjudged].argmax(axis=1) == codes[~unjudged]
     judged[unjudged] = np.bincount(codes) / len(codes)

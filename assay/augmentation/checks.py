@@ -55,7 +55,7 @@ def probed(
     groups: pl.Series,
     *,
     folds: int,
-    l2_strength: float,
+    C: float,
     seed: int,
 ) -> tuple[Floats, Floats]:
     """What a logistic regression that saw neither a parent nor its group says of parents and copies.
@@ -67,7 +67,7 @@ def probed(
         labels: of the train rows, from 0, shape `(n,)`.
         groups: rows that say the same, and so are in one fold, shape `(n,)`.
         folds: number of folds.
-        l2_strength: scikit-learn's `C`.
+        C: scikit-learn's `C`.
         seed: of the folds.
 
     Returns:
@@ -76,7 +76,7 @@ def probed(
     """
     numbers = groups.rank("dense").to_numpy().astype(np.int64) - 1
     both = np.concatenate([originals, copies])
-    model = linear_model(both, l2_strength)
+    model = linear_model(both, C)
     dealt = [
         Fold(fold.fitted, np.concatenate([fold.judged, len(originals) + np.flatnonzero(np.isin(parents, fold.judged))]))
         for fold in grouped_folds(labels, numbers, folds, seed)

@@ -18,17 +18,17 @@ def majority() -> DummyClassifier:
     return DummyClassifier(strategy="prior")
 
 
-def tfidf(max_word_ngram: int, min_document_frequency: int, l2_strength: float) -> Pipeline:
+def tfidf(max_word_ngram: int, min_document_frequency: int, C: float) -> Pipeline:
     """TF-IDF of word n-grams (sublinear term frequency), then L2-regularised logistic regression.
 
     Args:
         max_word_ngram: longest n-gram, in words.
         min_document_frequency: an n-gram in fewer texts than this is left out.
-        l2_strength: inverse strength of the L2 penalty, scikit-learn's `C`.
+        C: inverse strength of the L2 penalty, scikit-learn's `C`.
     """
     return make_pipeline(
         TfidfVectorizer(ngram_range=(1, max_word_ngram), min_df=min_document_frequency, sublinear_tf=True),
-        LogisticRegression(C=l2_strength, max_iter=2000),
+        LogisticRegression(C=C, max_iter=2000),
     )
 
 

@@ -159,11 +159,11 @@ def train(
     max_epochs: int,
     patience_epochs: int | None,
     batch_size: int,
-    accumulation_steps: int,
+    gradient_accumulation_steps: int,
     learning_rate: float,
     weight_decay: float,
     warmup_fraction: float,
-    max_gradient_norm: float,
+    max_grad_norm: float,
     label_smoothing: float,
     random: np.random.Generator,
     row_weights: NDArray[np.float64] | None = None,
@@ -187,11 +187,11 @@ def train(
         patience_epochs: stop after this many epochs without a better validation macro-F1; None: the last epoch is the
             one that stays, since among many epochs a small validation split chooses by chance.
         batch_size: rows of a step.
-        accumulation_steps: parts in which a batch is put through, to save memory; more, where memory runs out.
+        gradient_accumulation_steps: parts in which a batch is put through, to save memory; more, where memory runs out.
         learning_rate: peak of the schedule.
         weight_decay: decoupled decay of matrices.
         warmup_fraction: share of all steps in which the learning rate rises.
-        max_gradient_norm: gradients are scaled down to this global norm.
+        max_grad_norm: gradients are scaled down to this global norm.
         label_smoothing: share of the target that is spread over all classes.
         random: source of the row order.
         row_weights: how much the loss of each train row counts, `(rows,)`; the same for all where there are none.
@@ -232,7 +232,7 @@ def train(
     # Not divided by the batch's weights: a batch of doubtful rows is to move the model less.
     weights = torch.from_numpy(np.ones(len(train_targets)) if row_weights is None else row_weights).float().to(device)
 
-    run = _Run(order=random.bit_generator.state, parts=accumulation_steps)
+    run = _Run(order=random.bit_generator.state, parts=gradient_accumulation_steps)
     resumed_at_step = 0
     if checkpoint is not None and checkpoint.path.is_file():
         run = _restored(checkpoint.path, trainable, optimizer, schedule, device)
@@ -260,9 +260,9 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             loss, run.parts = _gradients(rows, loss_of, module, run.parts, accelerator)
             if accelerator is None:
-                nn.utils.clip_grad_norm_(trainable, max_gradient_norm)
+                nn.utils.clip_grad_norm_(trainable, max_grad_norm)
             else:
-                accelerator.clip_grad_norm_(trainable, max_gradient_norm)
+                accelerator.clip_grad_norm_(trainable, max_grad_norm)
             rates.append(float(schedule.get_last_lr()[0]))
             optimizer.step()
             schedule.step()
@@ -338,7 +338,7 @@ def _gradients(
             if len(pieces) == len(own) or processes > 1:
                 raise InputError(
                     f"out of memory with {len(pieces[0])} row(s) at a time; lower `batch_size` or `max_length_tokens`, "
-                    "raise `accumulation_steps`, set `gradient_checkpointing`, or take a smaller model"
+                    "raise `gradient_accumulation_steps`, set `gradient_checkpointing`, or take a smaller model"
                 ) from error
         # Out here nothing holds the tensors of the attempt any more.
         module.zero_grad(set_to_none=True)
@@ -385,7 +385,7 @@ def _looked_at(
             named = [str(row) if row_ids is None else row_ids[row] for row in rows.tolist()]
             raise InputError(
                 f"the training loss of step {number} is {value} at a learning rate of {rate:.3g}; lower "
-                f"`learning_rate` or `max_gradient_norm`, or look at the rows of its batch: {', '.join(named)}"
+                f"`learning_rate` or `max_grad_norm`, or look at the rows of its batch: {', '.join(named)}"
             )
     return [Step(done + i, value, rate) for i, (value, rate) in enumerate(zip(values, rates, strict=True), 1)]
 

@@ -12,6 +12,21 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, Validat
 from assay.core.errors import InputError
 
 PARAMS_FILE = Path("params.yaml")
+RENAMED = {
+    "l2_strength": "C",
+    "l2_strengths": "Cs",
+    "probe_l2_strength": "probe_C",
+    "accumulation_steps": "gradient_accumulation_steps",
+    "max_gradient_norm": "max_grad_norm",
+    "looks_at_validation": "num_evaluations",
+    "virtual_tokens": "num_virtual_tokens",
+    "initial_beta": "initial_kl_coefficient",
+    "discount": "gamma",
+    "entropy_bonus": "entropy_coefficient",
+    "missing_end_penalty": "missing_eos_penalty",
+}
+"""Keys of earlier versions, and what they are called now."""
+
 _FLOAT_WITHOUT_POINT = re.compile(r"[+-]?\d+[eE][+-]?\d+")
 
 
@@ -83,6 +98,8 @@ def _describe(section: str, model: Any, detail: Any) -> str:
     if detail["type"] == "extra_forbidden":
         close = difflib.get_close_matches(location[-1], getattr(model, "model_fields", {}), n=1)
         hint = f"; did you mean `{close[0]}`?" if close else ""
+        if location[-1] in RENAMED:
+            hint = f"; it is now called `{RENAMED[location[-1]]}`"
         return f"`{dotted}` = {value!r} is not a known key{hint}"
     if detail["type"] == "missing":
         return f"`{dotted}` is missing; every key must be given"

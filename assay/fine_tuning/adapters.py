@@ -106,42 +106,42 @@ def ia3(
 
 
 def prompt_tuning(
-    model: PreTrainedModel, task: Task, virtual_tokens: int, initialisation: Literal["random", "words"]
+    model: PreTrainedModel, task: Task, num_virtual_tokens: int, initialisation: Literal["random", "words"]
 ) -> peft.PeftModel:
     """Prompt tuning (Lester et al. 2021): learnt vectors stand before the embeddings of the tokens.
 
     Args:
         model: to be adapted.
         task: what it is for.
-        virtual_tokens: their number.
+        num_virtual_tokens: their number.
         initialisation: `words`: the embeddings of tokens drawn from the vocabulary (section 3.2 of the paper).
     """
     import peft
 
     config = peft.PromptTuningConfig(
         task_type=task,
-        num_virtual_tokens=virtual_tokens,
+        num_virtual_tokens=num_virtual_tokens,
         prompt_tuning_init=peft.PromptTuningInit.SAMPLE_VOCAB if initialisation == "words" else "RANDOM",
     )
     return _adapted(model, config)
 
 
 def prefix_tuning(
-    model: PreTrainedModel, task: Task, virtual_tokens: int, projection_width: int | None
+    model: PreTrainedModel, task: Task, num_virtual_tokens: int, projection_width: int | None
 ) -> peft.PeftModel:
     """Prefix tuning (Li & Liang 2021), at every layer and with a head, as in P-tuning v2 (Liu et al. 2022).
 
     Args:
         model: an encoder or a decoder.
         task: what it is for.
-        virtual_tokens: keys and values before those of the tokens, in every layer.
+        num_virtual_tokens: keys and values before those of the tokens, in every layer.
         projection_width: of the hidden layer through which they are learnt; None: they are learnt themselves.
     """
     import peft
 
     config = peft.PrefixTuningConfig(
         task_type=task,
-        num_virtual_tokens=virtual_tokens,
+        num_virtual_tokens=num_virtual_tokens,
         prefix_projection=projection_width is not None,
         encoder_hidden_size=projection_width or 0,
     )

@@ -27,7 +27,7 @@ class Tfidf(Params):
     method: Literal["tfidf"]
     max_word_ngram: int = Field(ge=1, le=5)
     min_document_frequency: int = Field(ge=1)
-    l2_strength: float = Field(gt=0)
+    C: float = Field(gt=0)
 
 
 def _distinct(seeds: list[int]) -> list[int]:
@@ -46,12 +46,12 @@ class Training(Params):
     max_epochs: int = Field(ge=1, le=1000)
     patience_epochs: int | None = Field(ge=1)
     batch_size: int = Field(ge=1, le=65536)
-    accumulation_steps: int = Field(ge=1, le=65536)
+    gradient_accumulation_steps: int = Field(ge=1, le=65536)
     learning_rate: float = Field(gt=0, le=1)
     head_learning_rate: float | None = Field(gt=0, le=1)
     weight_decay: float = Field(ge=0, le=1)
     warmup_fraction: float = Field(ge=0, lt=1)
-    max_gradient_norm: float = Field(gt=0)
+    max_grad_norm: float = Field(gt=0)
     label_smoothing: float = Field(ge=0, lt=1)
     class_weights: Literal["none", "balanced"]
     gradient_checkpointing: bool
@@ -93,7 +93,7 @@ class LearntPrompt(Params):
     """Vectors before the embeddings of the tokens."""
 
     method: Literal["prompt_tuning"]
-    virtual_tokens: int = Field(ge=1, le=1024)
+    num_virtual_tokens: int = Field(ge=1, le=1024)
     initialisation: Literal["random", "words"]
 
 
@@ -101,7 +101,7 @@ class LearntPrefix(Params):
     """Keys and values before those of the tokens, in every layer."""
 
     method: Literal["prefix_tuning"]
-    virtual_tokens: int = Field(ge=1, le=1024)
+    num_virtual_tokens: int = Field(ge=1, le=1024)
     projection_width: int | None = Field(ge=1)
 
 
@@ -176,9 +176,9 @@ def adapted(
                     initialisation=params.initialisation if isinstance(params, LoraAdapter) else "default",
                 )
             case LearntPrompt():
-                return adapters.prompt_tuning(model, task, params.virtual_tokens, params.initialisation)
+                return adapters.prompt_tuning(model, task, params.num_virtual_tokens, params.initialisation)
             case LearntPrefix():
-                return adapters.prefix_tuning(model, task, params.virtual_tokens, params.projection_width)
+                return adapters.prefix_tuning(model, task, params.num_virtual_tokens, params.projection_width)
             case Ia3Adapter():
                 return adapters.ia3(model, task, params.target_modules, params.feedforward_modules)
             case WholeModel():

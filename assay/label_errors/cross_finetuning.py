@@ -31,7 +31,7 @@ class CrossFinetuning(Params):
     learning_rate: float = Field(gt=0, lt=1)
     weight_decay: float = Field(ge=0, lt=1)
     warmup_fraction: float = Field(ge=0, lt=1)
-    max_gradient_norm: float = Field(gt=0)
+    max_grad_norm: float = Field(gt=0)
     weight: float = Field(gt=0)
 
 
@@ -131,11 +131,11 @@ def _finetuned(
         max_epochs=params.epochs,
         patience_epochs=params.epochs,
         batch_size=params.batch_size,
-        accumulation_steps=1,
+        gradient_accumulation_steps=1,
         learning_rate=params.learning_rate,
         weight_decay=params.weight_decay,
         warmup_fraction=params.warmup_fraction,
-        max_gradient_norm=params.max_gradient_norm,
+        max_grad_norm=params.max_grad_norm,
         label_smoothing=0.0,
         random=np.random.default_rng(seed),
     )

@@ -50,14 +50,14 @@ L2Strengths = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)
 class Linear(Params):
     """Logistic regression on the states of the encoder's last layers."""
 
-    l2_strengths: L2Strengths
+    Cs: L2Strengths
     weight: float = Field(gt=0)
 
 
 class Kernel(Params):
     """Logistic regression in the space of a Gaussian kernel on the same states."""
 
-    l2_strengths: L2Strengths
+    Cs: L2Strengths
     landmarks: int = Field(ge=2)
     weight: float = Field(gt=0)
 
@@ -65,7 +65,7 @@ class Kernel(Params):
 class Words(Params):
     """Logistic regression on TF-IDF of words and word pairs."""
 
-    l2_strengths: L2Strengths
+    Cs: L2Strengths
     weight: float = Field(gt=0)
 
 
@@ -219,13 +219,13 @@ def _judges(rows: Rows, params: Models, seed: int) -> list[_Judge]:
     """Every kind of model that is on, but for fine-tuning."""
     judges = []
     if linear := params.linear:
-        models = [linear_model(rows.features, strength) for strength in linear.l2_strengths]
+        models = [linear_model(rows.features, strength) for strength in linear.Cs]
         judges.append(_Judge("linear", models, linear.weight))
     if kernel := params.kernel:
-        models = [kernel_model(rows.features, one, kernel.landmarks, seed) for one in kernel.l2_strengths]
+        models = [kernel_model(rows.features, one, kernel.landmarks, seed) for one in kernel.Cs]
         judges.append(_Judge("kernel", models, kernel.weight))
     if words := params.words:
-        models = [words_model(rows.texts, strength) for strength in words.l2_strengths]
+        models = [words_model(rows.texts, strength) for strength in words.Cs]
         judges.append(_Judge("words", models, words.weight))
     if nearest := params.neighbours:
         judges.append(_Judge("neighbours", [neighbours_model(rows.features, nearest.neighbours)], nearest.weight))

@@ -197,14 +197,14 @@ class PromptCache(NamedTuple):
         input_ids: filled up on the left, shape `(b, n)`; for a virtual token stands the prompt's last.
         attention_mask: shape `(b, n)`.
         cache: keys and values of the first `n - 1` tokens, with room behind them.
-        virtual_tokens: how many of the `n` come from a learnt prompt or prefix.
+        num_virtual_tokens: how many of the `n` come from a learnt prompt or prefix.
     """
 
     model: Any
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     cache: DynamicCache
-    virtual_tokens: int
+    num_virtual_tokens: int
 
 
 @torch.no_grad()

@@ -34,12 +34,12 @@ def trainer_arguments(
     seed: int,
     *,
     batch_size: int,
-    accumulation_steps: int,
+    gradient_accumulation_steps: int,
     max_steps: int,
     learning_rate: float,
     weight_decay: float,
     warmup_fraction: float,
-    max_gradient_norm: float,
+    max_grad_norm: float,
     gradient_checkpointing: bool,
 ) -> dict[str, Any]:
     """Arguments of transformers' `TrainingArguments`, and so of every config of TRL's.
@@ -49,20 +49,24 @@ def trainer_arguments(
         device: where and in which precision to run.
         seed: of the run.
         batch_size: rows of one step, over all processes.
-        accumulation_steps: parts of a step that go through one after the other; several processes share them out,
+        gradient_accumulation_steps: parts of a step, one after the other; several processes share them out,
             and where that does not come out even, each puts its own share through in so many.
         max_steps: of the optimiser.
         learning_rate: the highest; it rises in a line over the warm-up, and falls along a cosine to 0.
         weight_decay: decoupled, as AdamW has it.
         warmup_fraction: share of the steps.
-        max_gradient_norm: longer gradients are shortened to it.
+        max_grad_norm: longer gradients are shortened to it.
         gradient_checkpointing: activations are computed again in the backward pass, which takes time and saves memory.
 
     Raises:
         InputError: the batch cannot be dealt out evenly.
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    parts = accumulation_steps if accumulation_steps % processes else accumulation_steps // processes
+    parts = (
+        gradient_accumulation_steps
+        if gradient_accumulation_steps % processes
+        else gradient_accumulation_steps // processes
+    )
     rows, left = divmod(batch_size, parts * processes)
     if left or not rows:
         raise InputError(
@@ -79,7 +83,7 @@ def trainer_arguments(
         "lr_scheduler_type": "cosine",
         "warmup_steps": round(warmup_fraction * max_steps),
         "weight_decay": weight_decay,
-        "max_grad_norm": max_gradient_norm,
+        "max_grad_norm": max_grad_norm,
         "activation_checkpointing": gradient_checkpointing,
         "activation_checkpointing_kwargs": {"use_reentrant": False},
         "bf16": device.precision == torch.bfloat16,
@@ -229,7 +233,7 @@ class BestOnValidation(TrainerCallback):
         if not math.isfinite(loss):
             raise InputError(
                 f"the validation loss after step {state.global_step} is {loss}; lower `learning_rate` or "
-                "`max_gradient_norm`"
+                "`max_grad_norm`"
             )
         print(f"{self.what}: step {state.global_step}/{state.max_steps}: validation loss {loss:.4f}", file=sys.stderr)
         self.weights_file.parent.mkdir(parents=True, exist_ok=True)

@@ -146,5 +146,5 @@ def require_finite_losses(steps: pl.DataFrame, what: str) -> None:
         step, loss, rate = unsound.select("step", "loss", "learning_rate").row(0)
         raise InputError(
             f"{what}: the loss of step {step} is {loss} at a learning rate of {rate:.3g}; lower `{what}.learning_rate` "
-            f"or `{what}.max_gradient_norm`, or raise `{what}.beta`"
+            f"or `{what}.max_grad_norm`, or raise `{what}.beta`"
         )

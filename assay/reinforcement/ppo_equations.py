@@ -90,7 +90,7 @@ def token_rewards(
 
 
 def generalised_advantages(
-    rewards: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, discount: float, gae_lambda: float
+    rewards: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, gamma: float, gae_lambda: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Advantages by GAE, and the returns that values are to learn.
 
@@ -101,7 +101,7 @@ def generalised_advantages(
         rewards: of the tokens, shape `(b, t)`.
         values: of the states that the tokens were drawn in, shape `(b, t)`.
         mask: shape `(b, t)`.
-        discount: g.
+        gamma: g.
         gae_lambda: λ.
 
     Returns:
@@ -112,8 +112,8 @@ def generalised_advantages(
     advantage = torch.zeros_like(rewards[:, 0])
     following = torch.zeros_like(advantage)
     for token in reversed(range(rewards.shape[1])):
-        error = rewards[:, token] + discount * following - values[:, token]
-        advantage = (error + discount * gae_lambda * advantage) * mask[:, token]
+        error = rewards[:, token] + gamma * following - values[:, token]
+        advantage = (error + gamma * gae_lambda * advantage) * mask[:, token]
         advantages[:, token] = advantage
         following = values[:, token]
     return advantages, (advantages + values) * mask

@@ -174,14 +174,14 @@ def train_ppo(
     temperature: float,
     learning_rate: float,
     value_learning_rate: float,
-    max_gradient_norm: float,
+    max_grad_norm: float,
     clip_range: float,
     value_clip_range: float,
-    discount: float,
+    gamma: float,
     gae_lambda: float,
-    entropy_bonus: float,
-    missing_end_penalty: float,
-    initial_beta: float,
+    entropy_coefficient: float,
+    missing_eos_penalty: float,
+    initial_kl_coefficient: float,
     target_kl: float,
     kl_gain: float,
     max_kl: float,
@@ -206,14 +206,14 @@ def train_ppo(
         temperature: of the sampling.
         learning_rate: of the policy, in the first step.
         value_learning_rate: of the value head, likewise.
-        max_gradient_norm: the policy's gradients are scaled down to this global norm, and the value head's.
+        max_grad_norm: the policy's gradients are scaled down to this global norm, and the value head's.
         clip_range: of the probability ratio.
         value_clip_range: of a value's change in a step.
-        discount: of what comes a token later.
+        gamma: of what comes a token later.
         gae_lambda: λ.
-        entropy_bonus: what a nat of entropy a token is worth; Schulman et al. (2017), c2 of equation 9.
-        missing_end_penalty: taken from the reward of an answer that does not end.
-        initial_beta: price of a nat at the start.
+        entropy_coefficient: what a nat of entropy a token is worth; Schulman et al. (2017), c2 of equation 9.
+        missing_eos_penalty: taken from the reward of an answer that does not end.
+        initial_kl_coefficient: price of a nat at the start.
         target_kl: nats an answer that the controller steers to.
         kl_gain: of the controller.
         max_kl: nats an answer; beyond it the run ends.
@@ -236,7 +236,7 @@ def train_ppo(
     annealing = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1 / steps, total_iters=max(1, steps - 1))
     draws = drawn_prompts(len(prompts), prompts_per_step, steps, random)
     padding_id = int(policy.tokenizer.pad_token_id)
-    beta = initial_beta
+    beta = initial_kl_coefficient
     done: list[PpoStep] = []
     within_bounds = copied(policy.trainable)
     policy.model.eval()
@@ -248,7 +248,7 @@ def train_ppo(
         )  # fmt: skip
         rewards = score([prompts[row] for row in rows], [one.text for one in answers])
         ended = np.array([one.ended for one in answers])
-        scores = rewards - missing_end_penalty * ~ended
+        scores = rewards - missing_eos_penalty * ~ended
         old = frozen_statistics(policy, answers, temperature, batch_size, device)
         reference = reference_log_probabilities(policy, answers, old, temperature, batch_size, device)
         kl = float((kl_k1(old.log_probabilities, reference) * old.mask).sum(dim=1).mean())
@@ -267,7 +267,7 @@ def train_ppo(
         at_tokens = token_rewards(
             torch.from_numpy(scores).float().to(device.device), old.log_probabilities, reference, old.mask, beta
         )
-        advantages, returns = generalised_advantages(at_tokens, old_values, old.mask, discount, gae_lambda)
+        advantages, returns = generalised_advantages(at_tokens, old_values, old.mask, gamma, gae_lambda)
         advantages = whitened(advantages, old.mask)
 
         policy_losses, value_losses, clip_fractions, update_kls = [], [], [], []
@@ -288,11 +288,11 @@ def train_ppo(
                     value_head(now.states), old_values[part, :longest], returns[part, :longest], now.mask,
                     value_clip_range,
                 )  # fmt: skip
-                loss = policy_loss.loss - entropy_bonus * masked_mean(now.entropies, now.mask) + value_loss
+                loss = policy_loss.loss - entropy_coefficient * masked_mean(now.entropies, now.mask) + value_loss
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
-                norm = nn.utils.clip_grad_norm_(policy.trainable, max_gradient_norm)
-                nn.utils.clip_grad_norm_(value_head.parameters(), max_gradient_norm)
+                norm = nn.utils.clip_grad_norm_(policy.trainable, max_grad_norm)
+                nn.utils.clip_grad_norm_(value_head.parameters(), max_grad_norm)
                 _require_finite(
                     number, learning_rate, {"loss": float(loss.detach()), "norm of its gradient": float(norm)}
                 )
@@ -341,5 +341,5 @@ def _require_finite(step: int, learning_rate: float, values: dict[str, float]) -
         if not math.isfinite(value):
             raise InputError(
                 f"PPO, step {step}: the {name} is {value} at a learning rate of {learning_rate:.3g}; lower "
-                "`ppo.learning_rate` or `ppo.clip_range`, or raise `ppo.initial_beta`"
+                "`ppo.learning_rate` or `ppo.clip_range`, or raise `ppo.initial_kl_coefficient`"
             )

@@ -25,9 +25,7 @@ from assay.probes import calibrated
 LABELS, WIDTH = 77, 384
 PARAMS = Detector(
     folds=5,
-    models=Models(
-        linear=Linear(l2_strengths=[1.0], weight=1.0), kernel=None, words=None, neighbours=None, finetuned=None
-    ),
+    models=Models(linear=Linear(Cs=[1.0], weight=1.0), kernel=None, words=None, neighbours=None, finetuned=None),
     score="pairwise_confidence",
     filter_by="low_self_confidence",
     max_label_quality=0.5,

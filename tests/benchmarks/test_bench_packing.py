@@ -46,18 +46,23 @@ def test_bench_packing(benchmark: BenchmarkFixture, repository: Path, tmp_path: 
     per_step = max(1, round(PACKS * PACK_TOKENS / float(np.mean(lengths))))
     block = {"method": "lora", "rank": 16, "alpha": 32, "dropout": 0.0, "target_modules": "all-linear"}
     block |= {"rank_stabilised": False, "dora": False, "initialisation": "default", "max_steps": STEPS}
-    block |= {"looks_at_validation": 1, "validation_rows": 1, "learning_rate": 1e-4, "weight_decay": 0.0}
-    block |= {"warmup_fraction": 0.0, "max_gradient_norm": 1.0, "gradient_checkpointing": False}
+    block |= {"num_evaluations": 1, "validation_rows": 1, "learning_rate": 1e-4, "weight_decay": 0.0}
+    block |= {"warmup_fraction": 0.0, "max_grad_norm": 1.0, "gradient_checkpointing": False}
     sides = {
-        "packed": {"packing": True, "max_length_tokens": PACK_TOKENS, "batch_size": PACKS, "accumulation_steps": 1},
+        "packed": {
+            "packing": True,
+            "max_length_tokens": PACK_TOKENS,
+            "batch_size": PACKS,
+            "gradient_accumulation_steps": 1,
+        },
         "padded": {
             "packing": False,
             "max_length_tokens": PACK_TOKENS,
             "batch_size": per_step,
-            "accumulation_steps": 1,
+            "gradient_accumulation_steps": 1,
         },
     }
-    sides["one_at_a_time"] = sides["padded"] | {"accumulation_steps": per_step}
+    sides["one_at_a_time"] = sides["padded"] | {"gradient_accumulation_steps": per_step}
     speeds: dict[str, list[float]] = {side: [] for side in sides}
 
     def one_round() -> None:

@@ -25,7 +25,7 @@ PARAMS: dict[str, Any] = {
     "disputed_rows": 2,
     "min_common_items": 2,
     "max_annotator_pairs": 10,
-    "crowdlab": {"folds": 2, "l2_strength": 1.0, "max_cells": 1000, "max_annotators": 100},
+    "crowdlab": {"folds": 2, "C": 1.0, "max_cells": 1000, "max_annotators": 100},
 }
 
 

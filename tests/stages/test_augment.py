@@ -31,7 +31,7 @@ augment:
     - {name: synonym, share_of_rows: 0.5, share_of_words: 0.2}
     - {name: character_noise, share_of_rows: 0.4, share_of_words: 0.1, kinds: [swap, delete, insert, keyboard]}
   balance: 0.0
-  preserve: {min_cosine_to_parent: -1.0, probe_folds: 2, probe_l2_strength: 1.0}
+  preserve: {min_cosine_to_parent: -1.0, probe_folds: 2, probe_C: 1.0}
   max_jaccard_to_held_out: 0.8
   max_cosine_to_held_out: 1.0
   workers: 1

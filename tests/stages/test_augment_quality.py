@@ -23,7 +23,7 @@ def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatc
     """80 rows, 40 of them with a copy; those of `spoilt` say the opposite of their parents."""
     monkeypatch.chdir(tmp_path)
     embed = {"model": str(tiny_encoder), "max_length_tokens": 32, "batch_size": 8, "last_layers": 2}
-    quality = {"pairs_per_recipe": 10, "probe_folds": 4, "probe_l2_strength": 1.0}
+    quality = {"pairs_per_recipe": 10, "probe_folds": 4, "probe_C": 1.0}
     params = {"seed": 3, "compute": COMPUTE, "embed": embed, "augment_quality": quality}
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     random = np.random.default_rng(1)

@@ -35,12 +35,12 @@ TRAINING = {
     "max_epochs": 12,
     "patience_epochs": 12,
     "batch_size": 16,
-    "accumulation_steps": 1,
+    "gradient_accumulation_steps": 1,
     "learning_rate": 0.005,
     "head_learning_rate": 0.02,
     "weight_decay": 0.01,
     "warmup_fraction": 0.1,
-    "max_gradient_norm": 1.0,
+    "max_grad_norm": 1.0,
     "label_smoothing": 0.0,
     "class_weights": "none",
     "gradient_checkpointing": False,
@@ -57,11 +57,11 @@ LOW_RANK = {
     "learning_rate": 0.02,
 }
 LORA = {"method": "lora", "initialisation": "default", **LOW_RANK}
-PROMPT = {"method": "prompt_tuning", "virtual_tokens": 3, "initialisation": "words", **TRAINING}
-PREFIX = {"method": "prefix_tuning", "virtual_tokens": 3, "projection_width": None, **TRAINING}
+PROMPT = {"method": "prompt_tuning", "num_virtual_tokens": 3, "initialisation": "words", **TRAINING}
+PREFIX = {"method": "prefix_tuning", "num_virtual_tokens": 3, "projection_width": None, **TRAINING}
 BLOCKS: dict[str, dict[str, Any]] = {
     "majority": {"method": "majority"},
-    "tfidf": {"method": "tfidf", "max_word_ngram": 2, "min_document_frequency": 1, "l2_strength": 3.0},
+    "tfidf": {"method": "tfidf", "max_word_ngram": 2, "min_document_frequency": 1, "C": 3.0},
     "linear_probe": {"method": "linear_probe", **TRAINING, "learning_rate": 0.1},
     "prompt_tuning": PROMPT,
     "prefix_tuning": PREFIX,
@@ -86,7 +86,12 @@ BLOCKS: dict[str, dict[str, Any]] = {
     "lora_pissa": {**LORA, "initialisation": "pissa"},
     "full_cls": {"method": "full", **TRAINING, "pooling": "cls"},
     "full_balanced": {"method": "full", **TRAINING, "class_weights": "balanced", "label_smoothing": 0.1},
-    "full_checkpointed": {"method": "full", **TRAINING, "gradient_checkpointing": True, "accumulation_steps": 2},
+    "full_checkpointed": {
+        "method": "full",
+        **TRAINING,
+        "gradient_checkpointing": True,
+        "gradient_accumulation_steps": 2,
+    },
 }
 for _method in ("linear_probe", "prompt_tuning", "prefix_tuning", "ia3", "lora", "qlora", "full"):
     BLOCKS[f"{_method}_decoder"] = BLOCKS[_method] | {"pooling": "last"}
@@ -538,7 +543,7 @@ def test_test_rows_without_a_known_label_are_an_error(workspace: Path, monkeypat
 
 def test_a_diverging_loss_names_the_step_and_rows(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     change("finetune.full.learning_rate", 1.0)
-    change("finetune.full.max_gradient_norm", 1e30)
+    change("finetune.full.max_grad_norm", 1e30)
     monkeypatch.setattr(torch.nn.functional, "cross_entropy", lambda logits, *_, **__: logits.sum(dim=1) * torch.nan)
     with pytest.raises(InputError, match=r"loss of step 1 is nan .* lower `learning_rate`.* of its batch: a\d+, a\d+"):
         run(monkeypatch, finetune, "full")

@@ -10,7 +10,7 @@ from stages import label_effect
 
 PARAMS = """
 seed: 7
-label_effect: {seeds: 3, l2_strength: 3.0, bootstrap_samples: 200}
+label_effect: {seeds: 3, C: 3.0, bootstrap_samples: 200}
 """
 WIDTH = 6
 

@@ -20,7 +20,7 @@ compute: {device: cpu, precision: float32, threads: 1, checkpoint_seconds: 600.0
 label_errors:
   folds: 5
   models:
-    linear: {l2_strengths: [1.0, 10.0], weight: 1.0}
+    linear: {Cs: [1.0, 10.0], weight: 1.0}
     kernel: null
     words: null
     neighbours: {neighbours: 5, weight: 1.0}

@@ -22,18 +22,18 @@ SETTINGS: dict[str, Any] = {
     "max_steps": 3,
     "batch_size": 8,
     "answers_per_prompt": 4,
-    "accumulation_steps": 2,
+    "gradient_accumulation_steps": 2,
     "updates_per_batch": 1,
     "max_prompt_tokens": 100,
     "max_new_tokens": 6,
     "temperature": 1.0,
     "learning_rate": 0.01,
     "warmup_fraction": 0.1,
-    "max_gradient_norm": 1.0,
+    "max_grad_norm": 1.0,
     "beta": 0.05,
     "clip_range": 0.2,
     "normalise_advantages": True,
-    "missing_end_penalty": 1.0,
+    "missing_eos_penalty": 1.0,
     "gradient_checkpointing": False,
     "held_out_prompts": 7,
     "bootstrap_samples": 100,
@@ -95,7 +95,7 @@ def test_an_easy_reward_is_raised(workspace: Path, monkeypatch: pytest.MonkeyPat
         return np.array([sum(letter.isascii() and letter.islower() for letter in text) / 6 for text in answers])
 
     monkeypatch.setattr(rloo, "reward_function", lambda *_: share_of_lower_case)
-    change("rloo", init="full", max_steps=30, batch_size=32, learning_rate=0.006, beta=0.0, missing_end_penalty=0.0)
+    change("rloo", init="full", max_steps=30, batch_size=32, learning_rate=0.006, beta=0.0, missing_eos_penalty=0.0)
     rloo.main()
     steps = pl.read_csv("metrics/plots/rloo/steps.csv")
     first, last = steps["score"][:5].to_numpy(), steps["score"][-5:].to_numpy()

@@ -27,14 +27,14 @@ FULL: dict[str, Any] = {
     "max_length_tokens": 192,
     "packing": True,
     "batch_size": 2,
-    "accumulation_steps": 1,
+    "gradient_accumulation_steps": 1,
     "max_steps": 6,
-    "looks_at_validation": 2,
+    "num_evaluations": 2,
     "validation_rows": 8,
     "learning_rate": 0.01,
     "weight_decay": 0.0,
     "warmup_fraction": 0.1,
-    "max_gradient_norm": 1.0,
+    "max_grad_norm": 1.0,
     "gradient_checkpointing": False,
 }
 LORA = FULL | {"method": "lora", "rank": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear"}
@@ -45,9 +45,9 @@ APPROACHES = {
     "qlora": {key: value for key, value in LORA.items() if key != "initialisation"}
     | {"method": "qlora", "double_quantisation": True},
     "prompt_tuning": FULL
-    | {"method": "prompt_tuning", "packing": False, "virtual_tokens": 4, "initialisation": "words"},
+    | {"method": "prompt_tuning", "packing": False, "num_virtual_tokens": 4, "initialisation": "words"},
     "prefix_tuning": FULL
-    | {"method": "prefix_tuning", "packing": False, "virtual_tokens": 4, "projection_width": None},
+    | {"method": "prefix_tuning", "packing": False, "num_virtual_tokens": 4, "projection_width": None},
     "ia3": FULL | {"method": "ia3", "target_modules": None, "feedforward_modules": None},
 }
 THINGS = ["permit", "roof", "drain", "invoice", "garden", "wall", "stove", "door", "floor", "paint", "tile", "pipe"]
@@ -132,7 +132,7 @@ def test_packed_chats_have_the_loss_of_padded_ones(tiny_chat_model: Path, tmp_pa
     tokens = tokenised_chats(tokenizer, rows["messages"].to_list())
     longest = max(len(chat.input_ids) for chat in tokens)
     # One step over all chats: packed, then padded.
-    once = FULL | {"max_steps": 1, "looks_at_validation": 1, "max_length_tokens": 2 * longest}
+    once = FULL | {"max_steps": 1, "num_evaluations": 1, "max_length_tokens": 2 * longest}
     from trl import pack_dataset
 
     packs = len(pack_dataset(sft.dataset_of(tokens), 2 * longest, "bfd"))
@@ -177,7 +177,7 @@ def test_a_packed_chat_does_not_see_the_one_before(tiny_chat_model: Path) -> Non
 def test_two_processes_have_the_loss_curve_of_one(
     approach: str, packing: bool, parts: int, tiny_chat_model: Path, tmp_path: Path
 ) -> None:
-    sizes = {"batch_size": 4, "accumulation_steps": parts, "max_steps": 5, "looks_at_validation": 1}
+    sizes = {"batch_size": 4, "gradient_accumulation_steps": parts, "max_steps": 5, "num_evaluations": 1}
     curves = []
     for processes in (1, 2):
         folder = tmp_path / str(processes)
@@ -231,7 +231,7 @@ def test_the_weights_kept_are_those_of_the_best_look(
     tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A rate at which the model gets worse at once: what is kept is where it began.
-    project(tmp_path, tiny_chat_model, "full", learning_rate=1.0, max_gradient_norm=1000.0, warmup_fraction=0.0)
+    project(tmp_path, tiny_chat_model, "full", learning_rate=1.0, max_grad_norm=1000.0, warmup_fraction=0.0)
     measured = run(monkeypatch, tmp_path, "full")
     assert measured["best_step"] == 0
     assert measured["validation_loss"] == measured["validation_loss_before"]
@@ -254,7 +254,7 @@ def test_chats_that_are_too_long_are_counted(
     [
         ("full", {"max_length_tokens": 16}, "none of 40 chats has at most 16 tokens; raise `max_length_tokens`"),
         ("full", {"batch_size": 64}, "`batch_size` = 64, but there are only .* packs of 192 tokens; lower it"),
-        ("full", {"accumulation_steps": 3}, r"`batch_size` = 2 cannot be dealt out .* a multiple of 3"),
+        ("full", {"gradient_accumulation_steps": 3}, r"`batch_size` = 2 cannot be dealt out .* a multiple of 3"),
         ("lora", {"target_modules": ["absent"]}, "`method: lora` does not go with .*: Target modules"),
     ],
 )

@@ -62,7 +62,7 @@ class AblationParams(Params):
     recipes: Recipes
     train_shares: list[float]
     seeds: list[int] = Field(min_length=2)
-    l2_strength: float = Field(gt=0)
+    C: float = Field(gt=0)
     min_steps: int = Field(ge=1)
     bootstrap_samples: int = Field(ge=100)
 
@@ -100,7 +100,7 @@ def probe_probabilities(
     features: NDArray[np.float32],
     test: NDArray[np.float32],
     classes: list[str],
-    l2_strength: float,
+    C: float,
     random: np.random.Generator,
 ) -> NDArray[np.float64]:
     """Probabilities of the test rows, shape `(n, k)`, by a probe on a draw of the originals and their copies.
@@ -110,7 +110,7 @@ def probe_probabilities(
         features: of these rows, shape `(m, d)`.
         test: embeddings of the test rows, shape `(n, d)`.
         classes: labels in the order of the columns.
-        l2_strength: scikit-learn's `C`.
+        C: scikit-learn's `C`.
         random: source of the draw.
     """
     originals = rows.filter(pl.col("parent_id").is_null())["id"].to_list()
@@ -119,7 +119,7 @@ def probe_probabilities(
     owners = rows.select(pl.coalesce("parent_id", "id")).to_series()
     weights = rows["label_weight"].to_numpy() * np.array([often[owner] for owner in owners], dtype=np.float64)
     kept = weights > 0
-    model = LogisticRegression(C=l2_strength, max_iter=MAX_ITERATIONS)
+    model = LogisticRegression(C=C, max_iter=MAX_ITERATIONS)
     model.fit(features[kept], rows["label"].to_numpy()[kept], sample_weight=weights[kept])
     probabilities = np.zeros((len(test), len(classes)))
     probabilities[:, [classes.index(label) for label in model.classes_]] = model.predict_proba(test)
@@ -153,7 +153,7 @@ def run_cell(arm: str, share: float, params: AblationParams, seed: int) -> dict[
         for value in params.seeds:
             # The same draw for every arm.
             random = generator(seed, "augment_ablation", str(share), str(value))
-            said = probe_probabilities(rows, features, test_features, classes, params.l2_strength, random)
+            said = probe_probabilities(rows, features, test_features, classes, params.C, random)
             predicted["probe"].append([classes[index] for index in said.argmax(axis=1)])
     full = load_params("finetune.full", Full)
     epochs = epochs_of(full, train.height, rows.height, params.min_steps)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from assay.annotation.crowdlab import CrowdOpinion, crowd_opinion, crowdlab, fitting_annotators, without_ties
 
-ASK = {"folds": 3, "l2_strength": 1.0, "max_cells": 100_000, "max_annotators": 100, "seed": 7}
+ASK = {"folds": 3, "C": 1.0, "max_cells": 100_000, "max_annotators": 100, "seed": 7}
 
 
 def crowd(rows: int, good: int, bad: int, seed: int = 1) -> tuple[pl.DataFrame, pl.DataFrame, NDArray[np.float32]]:

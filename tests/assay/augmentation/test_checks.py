@@ -41,9 +41,7 @@ def test_the_probe_sees_neither_a_parent_nor_its_group() -> None:
     labels[:2] = 1
     vectors[:2, 0] = -3
     groups = pl.Series([f"g{max(row, 1)}" for row in range(120)])
-    originals, copies = probed(
-        vectors, vectors[[0, 5]], np.array([0, 5]), labels, groups, folds=4, l2_strength=1.0, seed=1
-    )
+    originals, copies = probed(vectors, vectors[[0, 5]], np.array([0, 5]), labels, groups, folds=4, C=1.0, seed=1)
     assert originals.shape == (120, 2)
     np.testing.assert_allclose(copies, originals[[0, 5]])
     assert originals[0, 1] < 0.5

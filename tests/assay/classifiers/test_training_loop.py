@@ -27,7 +27,7 @@ def fitted(
     *,
     epochs: int = 3,
     patience_epochs: int | None = 1,
-    accumulation_steps: int = 1,
+    gradient_accumulation_steps: int = 1,
     label_smoothing: float = 0.0,
     row_weights: NDArray[np.float64] | None = None,
     checkpoint: Checkpoint | None = None,
@@ -42,11 +42,11 @@ def fitted(
         max_epochs=epochs,
         patience_epochs=patience_epochs,
         batch_size=8,
-        accumulation_steps=accumulation_steps,
+        gradient_accumulation_steps=gradient_accumulation_steps,
         learning_rate=0.05,
         weight_decay=0.01,
         warmup_fraction=0.1,
-        max_gradient_norm=1.0,
+        max_grad_norm=1.0,
         label_smoothing=label_smoothing,
         random=np.random.default_rng(4),
         row_weights=row_weights,
@@ -88,7 +88,9 @@ def test_the_loss_falls_and_every_row_is_seen_each_epoch() -> None:
 def test_parts_of_a_batch_add_up_to_it() -> None:
     whole, parts = without_dropout(), without_dropout()
     steps = fitted(whole).steps
-    assert [step.loss for step in fitted(parts, accumulation_steps=3).steps] == pytest.approx([s.loss for s in steps])
+    assert [step.loss for step in fitted(parts, gradient_accumulation_steps=3).steps] == pytest.approx(
+        [s.loss for s in steps]
+    )
     assert close(whole, parts)
 
 

@@ -48,6 +48,11 @@ def test_an_unknown_key_is_named_with_the_one_that_was_meant(tmp_path: Path) -> 
     assert "`train.epoch` = 5 is not a known key; did you mean `epochs`?" in seen
 
 
+def test_a_key_of_an_earlier_version_is_told_its_new_name(tmp_path: Path) -> None:
+    seen = message(tmp_path, "train: {learning_rate: 0.1, epochs: 4, l2_strength: 3.0}")
+    assert "`train.l2_strength` = 3.0 is not a known key; it is now called `C`" in seen
+
+
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
     assert "`train.epochs` is missing" in message(tmp_path, "train: {learning_rate: 0.1}")
 

@@ -19,7 +19,7 @@ def settings(encoder: Path, epochs: int) -> CrossFinetuning:
         learning_rate=0.005,
         weight_decay=0.01,
         warmup_fraction=0.1,
-        max_gradient_norm=1.0,
+        max_grad_norm=1.0,
         weight=1.0,
     )
 

@@ -10,9 +10,9 @@ DEVICE = Device(torch.device("cpu"), torch.float32)
 
 def detector(**changes: object) -> Detector:
     models = Models(
-        linear=Linear(l2_strengths=[0.01, 1.0], weight=1.0),
+        linear=Linear(Cs=[0.01, 1.0], weight=1.0),
         kernel=None,
-        words=Words(l2_strengths=[3.0], weight=0.5),
+        words=Words(Cs=[3.0], weight=0.5),
         neighbours=Neighbours(neighbours=5, weight=1.0),
         finetuned=None,
     )
@@ -63,7 +63,7 @@ def test_the_strength_under_which_the_labels_are_likeliest_is_taken() -> None:
     losses = {}
     for strength, params in only.items():
         linear = params.models.model_copy(
-            update={"linear": Linear(l2_strengths=[strength], weight=1.0), "words": None, "neighbours": None}
+            update={"linear": Linear(Cs=[strength], weight=1.0), "words": None, "neighbours": None}
         )
         found = detect(given, params.model_copy(update={"models": linear}), DEVICE, seed=1)
         losses[strength] = -np.log(found.scores["linear_self_confidence"]).mean()

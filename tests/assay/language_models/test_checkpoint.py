@@ -33,9 +33,9 @@ APPROACHES: dict[str, dict[str, Any]] = {
     "lora": LORA,
     "dora": LORA | {"dora": True},
     "ia3": {"method": "ia3", "target_modules": None, "feedforward_modules": None},
-    "prompt_tuning": {"method": "prompt_tuning", "virtual_tokens": 3, "initialisation": "words"},
-    "prefix_tuning": {"method": "prefix_tuning", "virtual_tokens": 3, "projection_width": None},
-    "projected_prefix": {"method": "prefix_tuning", "virtual_tokens": 3, "projection_width": 16},
+    "prompt_tuning": {"method": "prompt_tuning", "num_virtual_tokens": 3, "initialisation": "words"},
+    "prefix_tuning": {"method": "prefix_tuning", "num_virtual_tokens": 3, "projection_width": None},
+    "projected_prefix": {"method": "prefix_tuning", "num_virtual_tokens": 3, "projection_width": 16},
 }
 QUESTIONS = ["Where?", "How much is a permit?", "Until when is the shop open on Sundays?"]
 CHATS = [[{"role": "user", "content": question}] for question in QUESTIONS]

@@ -11,22 +11,32 @@ from assay.language_models.trl_trainer import trainer_arguments
 CPU = Device(torch.device("cpu"), torch.float32)
 
 
-def arguments(batch_size: int, accumulation_steps: int) -> dict[str, Any]:
+def arguments(batch_size: int, gradient_accumulation_steps: int) -> dict[str, Any]:
     return trainer_arguments(
-        Path("scratch"), CPU, 1, batch_size=batch_size, accumulation_steps=accumulation_steps, max_steps=10,
-        learning_rate=1e-3, weight_decay=0.0, warmup_fraction=0.1, max_gradient_norm=1.0, gradient_checkpointing=False,
+        Path("scratch"),
+        CPU,
+        1,
+        batch_size=batch_size,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        max_steps=10,
+        learning_rate=1e-3, weight_decay=0.0, warmup_fraction=0.1, max_grad_norm=1.0, gradient_checkpointing=False,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("processes", "batch_size", "accumulation_steps", "rows", "parts"),
+    ("processes", "batch_size", "gradient_accumulation_steps", "rows", "parts"),
     [(1, 8, 2, 4, 2), (2, 2, 2, 1, 1), (2, 8, 4, 2, 2), (2, 8, 1, 4, 1), (4, 24, 3, 2, 3)],
 )
 def test_a_step_has_the_same_rows_over_all_processes(
-    processes: int, batch_size: int, accumulation_steps: int, rows: int, parts: int, monkeypatch: pytest.MonkeyPatch
+    processes: int,
+    batch_size: int,
+    gradient_accumulation_steps: int,
+    rows: int,
+    parts: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", str(processes))
-    found = arguments(batch_size, accumulation_steps)
+    found = arguments(batch_size, gradient_accumulation_steps)
     assert (found["per_device_train_batch_size"], found["gradient_accumulation_steps"]) == (rows, parts)
     assert rows * parts * processes == batch_size
 

@@ -50,7 +50,7 @@ def test_advantages_by_hand() -> None:
     # gamma = 0.5, lambda = 0.8, so gamma * lambda = 0.4.
     # delta_3 = 1 - 0.25 = 0.75; delta_2 = 0.5 + 0.5 * 0.25 - 1 = -0.375; delta_1 = 0 + 0.5 * 1 - 0.5 = 0
     # A_3 = 0.75; A_2 = -0.375 + 0.4 * 0.75 = -0.075; A_1 = 0 + 0.4 * -0.075 = -0.03. The other: 2 - 1 = 1.
-    advantages, returns = generalised_advantages(rewards, values, MASK, discount=0.5, gae_lambda=0.8)
+    advantages, returns = generalised_advantages(rewards, values, MASK, gamma=0.5, gae_lambda=0.8)
     torch.testing.assert_close(advantages, torch.tensor([[-0.03, -0.075, 0.75], [1.0, 0.0, 0.0]]))
     torch.testing.assert_close(returns, torch.tensor([[0.47, 0.925, 1.0], [2.0, 0.0, 0.0]]))
 

@@ -31,14 +31,14 @@ SETTINGS: dict[str, Any] = {
     "temperature": 1.0,
     "learning_rate": 0.01,
     "value_learning_rate": 0.01,
-    "max_gradient_norm": 1.0,
+    "max_grad_norm": 1.0,
     "clip_range": 0.2,
     "value_clip_range": 0.5,
-    "discount": 1.0,
+    "gamma": 1.0,
     "gae_lambda": 0.95,
-    "entropy_bonus": 0.0,
-    "missing_end_penalty": 0.0,
-    "initial_beta": 0.05,
+    "entropy_coefficient": 0.0,
+    "missing_eos_penalty": 0.0,
+    "initial_kl_coefficient": 0.05,
     "target_kl": 6.0,
     "kl_gain": 0.1,
     "max_kl": 20.0,
@@ -134,7 +134,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tiny_adapter: P
 
 
 def test_a_divergence_that_runs_away_ends_the_run_with_the_parameters_before(tiny_chat_model: Path) -> None:
-    steep = SETTINGS | {"learning_rate": 0.02, "initial_beta": 0.0, "max_kl": 2.0}
+    steep = SETTINGS | {"learning_rate": 0.02, "initial_kl_coefficient": 0.0, "max_kl": 2.0}
     policy = load_policy(tiny_chat_model, CPU.device)
     by_step = []
 
@@ -159,7 +159,7 @@ def test_rewards_that_are_no_numbers_end_the_run(tiny_adapter: Path) -> None:
 
 
 def test_an_answer_that_does_not_end_is_penalised(tiny_adapter: Path) -> None:
-    _, _, run = trained(tiny_adapter, SETTINGS | {"steps": 1, "missing_end_penalty": 3.0})
+    _, _, run = trained(tiny_adapter, SETTINGS | {"steps": 1, "missing_eos_penalty": 3.0})
     (step,) = run.steps
     assert step.ended_share < 1
     assert step.score == pytest.approx(step.reward - 3 * (1 - step.ended_share))

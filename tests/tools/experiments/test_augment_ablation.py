@@ -24,7 +24,7 @@ ABLATION: dict[str, Any] = {
     ],
     "train_shares": [1.0, 0.5],
     "seeds": [0, 1],
-    "l2_strength": 1.0,
+    "C": 1.0,
     "min_steps": 5,
     "bootstrap_samples": 100,
 }

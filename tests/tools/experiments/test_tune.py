@@ -31,12 +31,12 @@ finetune:
     max_epochs: 3
     patience_epochs: null
     batch_size: 32
-    accumulation_steps: 1
+    gradient_accumulation_steps: 1
     learning_rate: 0.5
     head_learning_rate: null
     weight_decay: 0.01
     warmup_fraction: 0.1
-    max_gradient_norm: 1.0
+    max_grad_norm: 1.0
     label_smoothing: 0.0
     class_weights: none
     gradient_checkpointing: false

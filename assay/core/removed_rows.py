@@ -1,0 +1,50 @@
+"""Rows that a rule removes: one form for all stages, so that `removed.parquet` reads the same everywhere."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import polars as pl
+
+REMOVED_SCHEMA = pl.Schema({"id": pl.String, "rule": pl.String, "before": pl.String, "after": pl.String})
+"""Schema of `removed.parquet` and `changed.parquet`; `after` is null where the row is gone."""
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """Rows that a stage keeps, and those that it removes (`REMOVED_SCHEMA`)."""
+
+    kept: pl.DataFrame
+    removed: pl.DataFrame
+
+
+def removed_rows(rows: pl.DataFrame, rule: str | pl.Expr, before: str | pl.Expr = "text") -> pl.DataFrame:
+    """`rows` in the form of `removed.parquet`.
+
+    Args:
+        rows: the removed rows, with `id`.
+        rule: the name of the rule, or an expression that gives it for each row.
+        before: the column, or an expression, with the text as it was.
+    """
+    return rows.select(
+        pl.col("id").cast(pl.String),
+        (pl.lit(rule) if isinstance(rule, str) else rule).cast(pl.String).alias("rule"),
+        (pl.col(before) if isinstance(before, str) else before).cast(pl.String).alias("before"),
+        pl.lit(None, pl.String).alias("after"),
+    )
+
+
+def none_removed() -> pl.DataFrame:
+    """No rows, in the form of `removed.parquet`."""
+    return pl.DataFrame(schema=REMOVED_SCHEMA)
+
+
+def remove(records: pl.DataFrame, rows: pl.DataFrame, rule: str, before: str | pl.Expr = "text") -> Filtered:
+    """`records` without `rows` (matched by `id`), in their order, and the rows removed under the name of the rule."""
+    kept = records.join(rows.select("id"), on="id", how="anti", maintain_order="left")
+    return Filtered(kept, removed_rows(rows, rule, before))
+
+
+def counts_by_rule(removed: pl.DataFrame | Iterable[pl.DataFrame]) -> dict[str, int]:
+    """Rows removed by each rule, as `removed` in metrics: the rules in alphabetical order."""
+    table = removed if isinstance(removed, pl.DataFrame) else pl.concat(removed)
+    return dict(table.group_by("rule").len().sort("rule").iter_rows())
