@@ -61,7 +61,8 @@ from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import Params, load_params
 from assay.core.seeds import derived_seed, generator
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
-from assay.statistics.bootstrap import Estimate, bootstrap_figures
+from assay.statistics.bootstrap import bootstrap_figures
+from assay.statistics.metrics_dict import Estimate
 
 RECORDS = Path("data/semantic_duplicates/records.parquet")
 RATINGS = Path("data/clean/ratings.parquet")

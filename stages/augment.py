@@ -44,9 +44,10 @@ from assay.augmentation.recipes import Recipes, require_models
 from assay.augmentation.textattack_import import write_textattack_data
 from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import REMOVED_SCHEMA, output_folder, write_json, write_parquet, write_text
+from assay.core.outputs import output_folder, write_json, write_parquet, write_text
 from assay.core.params import Params, load_params
 from assay.core.progress import quiet_libraries
+from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.core.seeds import derived_seed, keyed_uniform
 from assay.duplicates.near_duplicates import NearMatches, near_matches
 from assay.embeddings.encoder import EmbedParams, embedded_texts

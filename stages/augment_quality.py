@@ -8,7 +8,7 @@ parent and its semantic group, judges copies and parents; what it says of both i
 copies that get the consensus label, among those whose parents do. With 95% Wilson intervals (Wilson 1927).
 
 Reads `data/augmented/train.parquet`, `data/split/train.parquet`, `data/embeddings/layers.parquet` and the base encoder;
-writes `metrics/augment_quality.json`.
+writes `metrics/optional/augment_quality.json`.
 """
 
 from pathlib import Path
@@ -32,7 +32,7 @@ from assay.embeddings.table import LAYERS, embeddings_of
 
 AUGMENTED = Path("data/augmented/train.parquet")
 SPLIT = Path("data/split/train.parquet")
-METRICS = Path("metrics/augment_quality.json")
+METRICS = Path("metrics/optional/augment_quality.json")
 
 
 class AugmentQualityParams(Params):

@@ -43,8 +43,9 @@ from assay.cleaning.rules import (
     with_boilerplate,
 )
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import REMOVED_SCHEMA, output_folder, write_json, write_parquet
+from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import load_params
+from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.core.row_batches import joined_parts, parts_of, row_batches, write_part
 from assay.core.seeds import derived_seed, generator
 from assay.duplicates.near_duplicates import near_duplicate_groups

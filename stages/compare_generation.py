@@ -2,8 +2,8 @@
 
 Decides nothing: it compares the answers that `evaluate_generation` wrote, pair by pair as `compare_generation.pairs`
 says, and adds what people judged of them (`data/preferences.csv`, lines on test prompts). Writes
-`metrics/generation_summary.json`: the scores of each model, and for each pair the differences with paired 95% bootstrap
-intervals, the ratio of perplexities, and win rates by the reward model and by people.
+`metrics/optional/generation_summary.json`: the scores of each model, and for each pair the differences with paired 95%
+bootstrap intervals, the ratio of perplexities, and win rates by the reward model and by people.
 
 The reward model is no neutral judge of a model that was trained to please it: what it prefers is shown beside what else
 was measured, and people have the last word where they have judged.
@@ -26,7 +26,7 @@ from assay.statistics.bootstrap import Floats, bootstrap_figures
 ANSWERS = Path("data/generations")
 SCORES = Path("metrics/evaluate_generation")
 JUDGEMENTS = Path("data/preferences.csv")
-METRICS = Path("metrics/generation_summary.json")
+METRICS = Path("metrics/optional/generation_summary.json")
 
 
 class Pair(Params):

@@ -32,8 +32,9 @@ import polars as pl
 from pydantic import Field
 
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import REMOVED_SCHEMA, output_folder, write_json, write_parquet
+from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import Params, load_params
+from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.human_review.append_only_csv import refuse
 from assay.human_review.corrections import (
     LABEL_FIELDS,

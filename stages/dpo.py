@@ -8,8 +8,8 @@ What it learnt is read from held-out pairs: how many of them it ranks rightly by
 (equation 5), in all and by source, with 95% intervals; and in how many it finds the better answer likelier, token for
 token, before and after. Before training every implicit reward is 0, so there is no accuracy to compare with.
 
-Reads `data/preferences/{train,held_out}.parquet` and `models/sft/<init>/`; writes `models/dpo/`, `metrics/dpo.json`,
-and every step as plot data.
+Reads `data/preferences/{train,held_out}.parquet` and `models/sft/<init>/`; writes `models/dpo/`,
+`metrics/optional/dpo.json`, and every step as plot data.
 """
 
 import os
@@ -44,7 +44,7 @@ TRAIN = Path("data/preferences/train.parquet")
 HELD_OUT = Path("data/preferences/held_out.parquet")
 INITS = Path("models/sft")
 OUTPUT = Path("models/dpo")
-METRICS = Path("metrics/dpo.json")
+METRICS = Path("metrics/optional/dpo.json")
 PLOT = Path("metrics/plots/dpo/steps.csv")
 SCRATCH = Path("scratch/dpo")
 

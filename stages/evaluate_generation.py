@@ -42,7 +42,7 @@ from assay.reward.model import load_reward_model, rewards
 from assay.statistics.bootstrap import Floats, bootstrap_figures
 
 TEST = Path("data/instruct/test.parquet")
-REWARD_MODEL = Path("models/reward")
+REWARD_MODEL = Path("models/reward/model")
 OUTPUT = Path("data/generations")
 METRICS = Path("metrics/evaluate_generation")
 GLOSSES = "data.noun"

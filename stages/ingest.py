@@ -37,8 +37,9 @@ import polars as pl
 from pydantic import Field, field_validator, model_validator
 
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import REMOVED_SCHEMA, output_folder, write_json, write_parquet
+from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import Params, load_params
+from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.core.seeds import keyed_uniform
 from assay.sources.provenance import ColumnName, Provenance, check_ids, content_ids, origins, unreadable_rows
 from assay.sources.table_files import Table, TableFormat, column, read_table

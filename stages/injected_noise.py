@@ -37,7 +37,7 @@ from assay.statistics.detection import grades, precision_recall_points
 
 TRAIN = Path("data/split/train.parquet")
 OUTPUT = Path("data/injected_noise")
-METRICS = Path("metrics/injected_noise.json")
+METRICS = Path("metrics/optional/injected_noise.json")
 CURVES = Path("metrics/plots/injected_noise/precision_recall.csv")
 
 Kind = Literal["uniform", "class_dependent", "instance_dependent", "confusable"]

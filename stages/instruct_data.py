@@ -44,9 +44,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from assay.cleaning.rules import CleanParams, NearDuplicateParams
 from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import REMOVED_SCHEMA, output_folder, write_json, write_parquet
+from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import Params, load_params
 from assay.core.progress import quiet_libraries
+from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.duplicates.near_duplicates import near_duplicate_groups, normalised
 from assay.duplicates.semantic_groups import semantic_groups
 from assay.embeddings.encoder import EmbedParams, embedded_texts
@@ -63,7 +64,7 @@ from assay.splitting.assignment import SPLITS, SplitParams, assign, rare_label_r
 from assay.splitting.target_labels import read_test_rows, target_numbers
 
 OUTPUT = Path("data/instruct")
-METRICS = Path("metrics/instruct_data.json")
+METRICS = Path("metrics/optional/instruct_data.json")
 LABEL_TRAIN = Path("data/label_errors/train.parquet")
 LABEL_VALIDATION = Path("data/split/validation.parquet")
 

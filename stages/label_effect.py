@@ -9,7 +9,7 @@ variant. The intervals are 95% percentile bootstrap intervals over test rows and
 variant is scored on the same draws. If the interval of a difference holds 0, the data do not say that it helped.
 
 Reads `data/split/`, `data/clean/records.parquet` (labels before corrections), `data/label_errors/train.parquet` and
-`data/embeddings/embeddings.parquet`; writes `metrics/label_effect.json`.
+`data/embeddings/embeddings.parquet`; writes `metrics/optional/label_effect.json`.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ from assay.statistics.classification import weighted_scores
 SPLIT = Path("data/split")
 UNCORRECTED = Path("data/clean/records.parquet")
 ACTED_ON = Path("data/label_errors/train.parquet")
-METRICS = Path("metrics/label_effect.json")
+METRICS = Path("metrics/optional/label_effect.json")
 
 MAX_ITERATIONS = 1000
 CALIBRATION_BINS = 15

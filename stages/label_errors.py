@@ -43,9 +43,10 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import REMOVED_SCHEMA, output_folder, write_json, write_parquet, write_text
+from assay.core.outputs import output_folder, write_json, write_parquet, write_text
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
+from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.embeddings.table import EMBEDDINGS, LAYERS, embeddings_of
 from assay.label_errors.data_issues import data_issues
 from assay.label_errors.detector import Detection, Detector, Rows, detect, numbered

@@ -10,8 +10,9 @@ Prompts are chats of the train split that ask for an answer (`answer`, `unanswer
 split, the same before and after, it is measured what training was worth: mean reward with a paired interval,
 divergence, length, and how many answers end.
 
-Reads `data/instruct/{train,validation}.parquet`, `models/reward/`, `metrics/reward.json` and `models/sft/<init>/`;
-writes `models/ppo/` with the value head beside the model, `metrics/ppo.json`, and every step as plot data.
+Reads `data/instruct/{train,validation}.parquet`, `models/reward/model/`, `metrics/optional/reward.json` and
+`models/sft/<init>/`; writes `models/ppo/` with the value head beside the model, `metrics/optional/ppo.json`, and every
+step as plot data.
 """
 
 import sys
@@ -45,11 +46,11 @@ from assay.reinforcement.ppo_loop import PpoStep, train_ppo
 
 TRAIN = Path("data/instruct/train.parquet")
 HELD_OUT = Path("data/instruct/validation.parquet")
-REWARD = Path("models/reward")
-REWARD_METRICS = Path("metrics/reward.json")
+REWARD = Path("models/reward/model")
+REWARD_METRICS = Path("metrics/optional/reward.json")
 INITS = Path("models/sft")
 OUTPUT = Path("models/ppo")
-METRICS = Path("metrics/ppo.json")
+METRICS = Path("metrics/optional/ppo.json")
 PLOT = Path("metrics/plots/ppo/steps.csv")
 
 

@@ -15,10 +15,10 @@ from the split of its prompt, so that no held-out pair has a text that was train
 
 The sides are not to be told by their length alone. A base model rambles on; with `match_length` its answer ends with
 the sentence that brings it closest to the length of the better one. A refusal, always short, is as often the better
-side as the worse. `metrics/preferences.json` has the lengths of both sides by source.
+side as the worse. `metrics/optional/preferences.json` has the lengths of both sides by source.
 
 Reads: data/instruct/{train,validation,test}.parquet, data/preferences.csv, the base model
-Writes: data/preferences/{train,held_out,removed}.parquet, metrics/preferences.json
+Writes: data/preferences/{train,held_out,removed}.parquet, metrics/optional/preferences.json
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ from pydantic import Field
 
 from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import REMOVED_SCHEMA, output_folder, write_json, write_parquet
+from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import Params, load_params
 from assay.core.progress import quiet_libraries
+from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.core.seeds import derived_seed, generator, keyed_uniform
 from assay.human_review.preference_judgements import Preference, read_preferences
 from assay.language_models.chat_template import ANSWERING, MESSAGES, tokenised_chats
@@ -48,7 +49,7 @@ from assay.preference_data.altered_answers import altered_answer
 
 INSTRUCT = Path("data/instruct")
 OUTPUT = Path("data/preferences")
-METRICS = Path("metrics/preferences.json")
+METRICS = Path("metrics/optional/preferences.json")
 
 SPLITS = {"train": "train", "validation": "held_out"}
 """Split of the chats → table of the pairs."""

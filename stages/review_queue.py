@@ -45,7 +45,7 @@ DISAGREEMENT = Path("data/annotation_qa/disagreement.parquet")
 RATINGS = Path("data/clean/ratings.parquet")
 MODELS = Path("models/finetuned")
 OUTPUT = Path("data/review")
-METRICS = Path("metrics/review_queue.json")
+METRICS = Path("metrics/optional/review_queue.json")
 
 RANK_CONSTANT = 60
 """Of reciprocal rank fusion, as its authors have it."""

@@ -6,7 +6,7 @@ order of the pairs (each source by its weight, pairs of like length together) an
 calibration and length bias (`assay/reward/evaluation.py`).
 
 Reads: data/preferences/{train,held_out}.parquet, the base model
-Writes: models/reward/, metrics/reward.json, metrics/plots/reward/{calibration,steps}.csv
+Writes: models/reward/model/, metrics/optional/reward.json, metrics/plots/reward/{calibration,steps}.csv
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from assay.reward.model import RewardModel, chat_ids, new_reward_model, save_rew
 
 TRAIN = Path("data/preferences/train.parquet")
 HELD_OUT = Path("data/preferences/held_out.parquet")
-OUTPUT = Path("models/reward")
-METRICS = Path("metrics/reward.json")
+OUTPUT = Path("models/reward/model")
+METRICS = Path("metrics/optional/reward.json")
 PLOTS = Path("metrics/plots/reward")
 SCRATCH = Path("scratch/reward")
 PACKAGES = ("torch", "transformers", "peft", "trl")

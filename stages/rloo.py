@@ -6,8 +6,8 @@ price of a nat of divergence from the reference is fixed (`beta`).
 
 The same gate, the same prompts, the same measurement before and after as in `stages/ppo.py`.
 
-Reads `data/instruct/{train,validation}.parquet`, `models/reward/`, `metrics/reward.json` and `models/sft/<init>/`;
-writes `models/rloo/`, `metrics/rloo.json`, and every step as plot data.
+Reads `data/instruct/{train,validation}.parquet`, `models/reward/model/`, `metrics/optional/reward.json` and
+`models/sft/<init>/`; writes `models/rloo/`, `metrics/optional/rloo.json`, and every step as plot data.
 """
 
 import shutil
@@ -43,11 +43,11 @@ from assay.reinforcement.ppo_loop import Score
 
 TRAIN = Path("data/instruct/train.parquet")
 HELD_OUT = Path("data/instruct/validation.parquet")
-REWARD = Path("models/reward")
-REWARD_METRICS = Path("metrics/reward.json")
+REWARD = Path("models/reward/model")
+REWARD_METRICS = Path("metrics/optional/reward.json")
 INITS = Path("models/sft")
 OUTPUT = Path("models/rloo")
-METRICS = Path("metrics/rloo.json")
+METRICS = Path("metrics/optional/rloo.json")
 PLOT = Path("metrics/plots/rloo/steps.csv")
 SCRATCH = Path("scratch/rloo")
 

@@ -36,8 +36,9 @@ from pydantic import Field
 
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import run_stage
-from assay.core.outputs import REMOVED_SCHEMA, output_folder, write_json, write_parquet
+from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import Params, load_params
+from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.duplicates.semantic_groups import SemanticGroups, semantic_groups
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
 

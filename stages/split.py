@@ -25,8 +25,9 @@ from pathlib import Path
 import polars as pl
 
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import REMOVED_SCHEMA, output_folder, write_json, write_parquet
+from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import load_params
+from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.splitting.assignment import SPLITS, SplitParams, assign, rare_label_rows, refuse_rare_labels, strata
 
 RECORDS = Path("data/annotation_qa/records.parquet")

@@ -40,8 +40,9 @@ def write_generation_inputs(root: Path) -> None:
     left_out = {"sft-qlora": "no 4-bit arithmetic here"}
     accuracy = scores(0.05, accuracy=0.83) | {"pairs": 201}
     files: dict[str, Any] = {
-        "metrics/generation_summary.json": {"models": measured, "left_out": left_out, "pairs": pairs},
-        "metrics/reward.json": accuracy | {"by_source": {"altered_answer": accuracy, "base_answer": {"pairs": 0}}},
+        "metrics/optional/generation_summary.json": {"models": measured, "left_out": left_out, "pairs": pairs},
+        "metrics/optional/reward.json": accuracy
+        | {"by_source": {"altered_answer": accuracy, "base_answer": {"pairs": 0}}},
     }
     tables = {
         "sft_loss/lora": "step,loss,validation_loss\n0,,1.37\n1,2.5,\n2,1.3,1.1\n",

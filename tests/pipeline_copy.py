@@ -14,6 +14,11 @@ from assay.human_review.corrections import HEADER
 from assay.human_review.preference_judgements import HEADER as PREFERENCES_HEADER
 from tests.mini_wordnet import write_mini_wordnet
 
+KEPT_FOLDERS = (
+    *(f"metrics/{name}" for name in ("cost", "optional", "finetune", "evaluate", "robustness", "evaluate_generation")),
+    *(f"metrics/plots/{name}" for name in ("confusion", "sft_loss", "dpo", "rloo", "ppo")),
+    *("data/robustness", "data/generations", "models/reward"),
+)
 GOOD = ["good", "great", "love", "happy", "fast", "works", "cheap"]
 BAD = ["bad", "awful", "hate", "sad", "slow", "broken", "late"]
 QUESTIONS = 60
@@ -73,6 +78,7 @@ def smoke_params(params: dict[str, Any]) -> dict[str, Any]:
     params["compute"] |= {"threads": 1, "precision": "float32"}
     # The others differ in the model alone, which tests/stages/test_finetune.py looks at.
     params["approaches"] = ["tfidf", "lora", "full"]
+    params["optional"]["robustness"] = ["tfidf", "lora", "full"]
     params["augment"]["workers"] = 1
     params["evaluate"]["bootstrap_samples"] = 100
     params["robustness"] |= {"attacked_rows": 6, "bootstrap_samples": 100}
@@ -122,7 +128,9 @@ def write_pipeline_copy(
         shutil.copytree(repository / code, target / code, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("dvc.yaml", ".dvcignore"):
         shutil.copy(repository / file, target)
-    (target / "data").mkdir(exist_ok=True)
+    # Folders that git keeps: what comes after an optional stage depends on them.
+    for folder in KEPT_FOLDERS:
+        (target / folder).mkdir(parents=True)
     (target / "data/corrections.csv").write_text(f"{HEADER}\n")
     (target / "data/preferences.csv").write_text(f"{PREFERENCES_HEADER}\n")
     assets = target / "assets"

@@ -60,8 +60,8 @@ def write_models(base: Path) -> None:
     """A reward model that says little, its accuracy, and fine-tuned models: an adapter, a whole one, one left out."""
     torch.manual_seed(0)
     reward, tokenizer = new_reward_model(str(base), CPU)
-    save_reward_model(reward, tokenizer, 512, Path("models/reward"))
-    write_json("metrics/reward.json", {"accuracy": 0.83})
+    save_reward_model(reward, tokenizer, 512, Path("models/reward/model"))
+    write_json("metrics/optional/reward.json", {"accuracy": 0.83})
 
     model, tokenizer = load_causal_lm(base, CPU)
     save_causal_lm(model, tokenizer, Path("models/sft/full"))

@@ -33,7 +33,7 @@ def ablation() -> str:
 
 
 def labels() -> str:
-    figures = read_json(REPOSITORY / "metrics/augment_quality.json")["per_recipe"]
+    figures = read_json(REPOSITORY / "metrics/optional/augment_quality.json")["per_recipe"]
     made = read_json(REPOSITORY / "metrics/augment.json")["per_recipe"]
     rows = [
         [
@@ -75,7 +75,7 @@ def test_the_figures_are_those_of_the_metrics(name: str) -> None:
 
 
 def test_recipes_that_are_on_keep_their_labels() -> None:
-    for of in read_json(REPOSITORY / "metrics/augment_quality.json")["per_recipe"].values():
+    for of in read_json(REPOSITORY / "metrics/optional/augment_quality.json")["per_recipe"].values():
         assert of["label_kept"] >= 0.9
 
 

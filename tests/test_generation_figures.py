@@ -37,7 +37,7 @@ def sft() -> str:
 
 
 def reward() -> str:
-    of = read_json(METRICS / "reward.json")
+    of = read_json(METRICS / "optional/reward.json")
     parts = {"all": of} | {f"`{name}`": part for name, part in of["by_source"].items()}
     parts |= {f"… `{name}`": part for name, part in of["by_kind"].items()}
     rows = [[name, f"{part['pairs']}", interval(part, "accuracy", ".1%")] for name, part in parts.items()]
@@ -52,7 +52,7 @@ def reward() -> str:
 
 
 def models() -> str:
-    summary = read_json(METRICS / "generation_summary.json")
+    summary = read_json(METRICS / "optional/generation_summary.json")
     rows = [
         [
             f"`{name}`",
@@ -74,7 +74,7 @@ def models() -> str:
 
 def pairs() -> str:
     rows = []
-    for name, of in read_json(METRICS / "generation_summary.json")["pairs"].items():
+    for name, of in read_json(METRICS / "optional/generation_summary.json")["pairs"].items():
         one, against = name.split("_against_")
         answer = of["answer"]
         rows.append(
@@ -112,8 +112,8 @@ def policies() -> str:
 
 def targets() -> str:
     """What training should bring on the default data, and whether it did."""
-    pairs = read_json(METRICS / "generation_summary.json")["pairs"]
-    judge, ppo = read_json(METRICS / "reward.json"), read_json(METRICS / "ppo.json")
+    pairs = read_json(METRICS / "optional/generation_summary.json")["pairs"]
+    judge, ppo = read_json(METRICS / "optional/reward.json"), read_json(METRICS / "optional/ppo.json")
     answers = {name: of["answer"] for name, of in pairs.items()}
 
     def row(what: str, found: str, holds: bool) -> list[str]:

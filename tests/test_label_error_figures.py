@@ -35,7 +35,7 @@ def human() -> str:
 
 
 def injected() -> str:
-    metrics = read_json(REPOSITORY / "metrics/injected_noise.json")
+    metrics = read_json(REPOSITORY / "metrics/optional/injected_noise.json")
     kinds = {kind: shares for kind, shares in metrics.items() if isinstance(shares, dict)}
     shares = list(next(iter(kinds.values())))
     rows = [
@@ -69,7 +69,7 @@ def banking77() -> str:
 
 
 def effect() -> str:
-    metrics = read_json(REPOSITORY / "metrics/label_effect.json")
+    metrics = read_json(REPOSITORY / "metrics/optional/label_effect.json")
     names = {
         "uncorrected": "labels as given",
         "detector_off": "the action off",

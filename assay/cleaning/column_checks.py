@@ -7,7 +7,7 @@ from typing import Any
 import dataframely as dy
 import polars as pl
 
-from assay.core.outputs import REMOVED_SCHEMA
+from assay.core.removed_rows import REMOVED_SCHEMA
 
 POSITION = "row position"
 """Ties what dataframely reports to the rows; the white space keeps the name apart from those of the data."""

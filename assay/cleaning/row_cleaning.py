@@ -15,8 +15,8 @@ from joblib import Parallel, delayed
 
 from assay.cleaning.column_checks import ColumnCheck, check_records, fill_missing, record_schema
 from assay.cleaning.rule_chain import ScopedRule, apply_rules
-from assay.core.outputs import REMOVED_SCHEMA
 from assay.core.progress import progress
+from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.core.row_batches import write_part
 from assay.text.language import is_foreign
 from assay.text.token_lengths import longer_than

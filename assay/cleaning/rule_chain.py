@@ -18,7 +18,7 @@ from typing import Any
 
 import polars as pl
 
-from assay.core.outputs import REMOVED_SCHEMA
+from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.text.prefilter import Rule
 
 MAX_PASSES = 10

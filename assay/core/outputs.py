@@ -14,9 +14,6 @@ import polars as pl
 
 from assay.core.errors import InputError
 
-REMOVED_SCHEMA = pl.Schema({"id": pl.String, "rule": pl.String, "before": pl.String, "after": pl.String})
-"""Schema of `removed.parquet` and `changed.parquet`; `after` is null where the row is gone."""
-
 ROW_GROUP_ROWS = 50_000
 """Rows that a reader of a part of the table has to decode at least."""
 

@@ -1,7 +1,7 @@
 """Ids of rows that are made from other rows: the source row's id, a mark, and what was done.
 
-`tweets:42~synonym~2` is the second augmented example of `tweets:42` by the recipe `synonym`; `faq:7#unanswerable` is the
-question `faq:7` with context that does not answer it.
+`tweets:42~synonym~2` is the second augmented example of `tweets:42` by the recipe `synonym`; `faq:7#unanswerable` is
+the question `faq:7` with context that does not answer it.
 """
 
 import polars as pl

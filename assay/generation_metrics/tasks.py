@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from assay.statistics.bootstrap import Estimate, Floats, bootstrap_figures
+from assay.statistics.bootstrap import Floats, bootstrap_figures
+from assay.statistics.metrics_dict import Estimate
 
 MEANS: Mapping[str, tuple[str, ...]] = {
     "answer": ("chrf", "rouge_l", "cosine", "uses_context", "refused", "repetition", "tokens", "ended", "reward"),

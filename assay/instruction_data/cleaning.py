@@ -7,7 +7,7 @@ import polars as pl
 from assay.cleaning.boilerplate import frequent_lines
 from assay.cleaning.rule_chain import Settled, apply_rules
 from assay.cleaning.rules import BOILERPLATE, CleanParams, chosen_rules, with_boilerplate
-from assay.core.outputs import REMOVED_SCHEMA
+from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.text.language import is_foreign
 
 CHANGED_SCHEMA = pl.Schema([*REMOVED_SCHEMA.items(), ("field", pl.String)])

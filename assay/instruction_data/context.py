@@ -9,8 +9,8 @@ from pydantic import AfterValidator, Field
 from transformers import PreTrainedTokenizerBase
 
 from assay.cleaning.rules import NearDuplicateParams
-from assay.core.outputs import REMOVED_SCHEMA
 from assay.core.params import Params
+from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.core.seeds import keyed_uniform
 from assay.instruction_data.distractors import (
     Exchange,

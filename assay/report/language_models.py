@@ -182,8 +182,8 @@ def read_generation(models: Mapping[str, str], approaches: Sequence[str]) -> Gen
         models: `generation_models`.
         approaches: `sft_approaches`.
     """
-    summary = read_json(METRICS / "generation_summary.json")
-    reward = read_json(METRICS / "reward.json")
+    summary = read_json(METRICS / "optional/generation_summary.json")
+    reward = read_json(METRICS / "optional/reward.json")
     scores = {name: summary["models"][name] for name in models if name in summary["models"]}
     pairs = []
     for name, found in summary["pairs"].items():

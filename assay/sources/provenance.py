@@ -9,8 +9,8 @@ import polars as pl
 from pydantic import Field, field_validator
 
 from assay.core.errors import InputError
-from assay.core.outputs import REMOVED_SCHEMA
 from assay.core.params import Params
+from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.sources.table_files import Table
 
 ColumnName = Annotated[int, Field(ge=1)] | Annotated[str, Field(min_length=1)]

@@ -9,10 +9,11 @@ than one multiplication by its counts.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from assay.statistics.metrics_dict import Estimate
 
 Floats = NDArray[np.float64]
 Measure = Callable[[Floats], dict[str, Floats]]
@@ -21,15 +22,6 @@ CHUNK_CELLS = 16_000_000
 """Counts held at a time: items times bootstrap samples, 128 MB."""
 CHUNK_SAMPLES = 128
 """Bootstrap samples at a time: more fall out of the processor's cache, and cost more each."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure and its 95% interval; without one (`None`) where there are too few items or no sample defines it."""
-
-    value: float
-    low: float | None
-    high: float | None
 
 
 def item_counts(items: int, samples: int, random: np.random.Generator) -> Iterator[Floats]:

@@ -56,7 +56,7 @@ def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.usefixtures("workspace")
 def test_copies_that_lost_their_label_are_seen() -> None:
     augment_quality.main()
-    metrics = read_json("metrics/augment_quality.json")
+    metrics = read_json("metrics/optional/augment_quality.json")
     assert metrics["pairs"] == 20
     kept, spoilt = metrics["per_recipe"]["kept"], metrics["per_recipe"]["spoilt"]
     assert (kept["pairs"], spoilt["pairs"]) == (10, 10)
@@ -82,7 +82,7 @@ def test_no_copies_no_figures() -> None:
         "data/augmented/train.parquet"
     )
     augment_quality.main()
-    assert read_json("metrics/augment_quality.json") == {"pairs": 0, "per_recipe": {}}
+    assert read_json("metrics/optional/augment_quality.json") == {"pairs": 0, "per_recipe": {}}
 
 
 @pytest.mark.usefixtures("workspace")

@@ -22,7 +22,8 @@ from assay.cleaning.rule_chain import ScopedRule, Settled, apply_rules, with_set
 from assay.cleaning.word_table import read_word_table
 from assay.core import row_batches
 from assay.core.errors import InputError
-from assay.core.outputs import REMOVED_SCHEMA, read_json
+from assay.core.outputs import read_json
+from assay.core.removed_rows import REMOVED_SCHEMA
 from stages import clean
 
 REPOSITORY = Path(__file__).parents[2]

@@ -52,7 +52,7 @@ def test_a_policy_learns_to_prefer_and_stays_of_its_kind(
 ) -> None:
     change("dpo", init=init, learning_rate={"lora": 0.01, "full": 0.001}[init])
     dpo.main()
-    metrics = read_json("metrics/dpo.json")
+    metrics = read_json("metrics/optional/dpo.json")
     assert (metrics["pairs_train"], metrics["pairs"]) == (40, 16)
     # Untrained, the loss is that of a coin.
     assert metrics["train_loss_first"] == pytest.approx(np.log(2), abs=1e-4)
@@ -78,7 +78,7 @@ def test_a_policy_learns_to_prefer_and_stays_of_its_kind(
 
 def test_what_is_saved_is_what_was_measured(workspace: Path) -> None:
     dpo.main()
-    metrics = read_json("metrics/dpo.json")
+    metrics = read_json("metrics/optional/dpo.json")
     sides = {}
     for folder in ("models/sft/lora", "models/dpo"):
         model, tokenizer = load_causal_lm(Path(folder), CPU)
@@ -102,7 +102,7 @@ def test_the_same_seed_gives_the_same_bytes(workspace: Path) -> None:
 def test_other_losses_run(workspace: Path, loss_type: str) -> None:
     change("dpo", loss_type=loss_type, max_steps=2, label_smoothing=0.1)
     dpo.main()
-    assert read_json("metrics/dpo.json")["steps"] == 2
+    assert read_json("metrics/optional/dpo.json")["steps"] == 2
 
 
 def test_metrics_of_pairs_by_hand() -> None:
@@ -130,7 +130,7 @@ def test_metrics_of_pairs_by_hand() -> None:
 def test_pairs_that_are_too_long_are_left_out_and_counted(workspace: Path) -> None:
     change("dpo", max_length_tokens=80, max_steps=1)
     dpo.main()
-    metrics = read_json("metrics/dpo.json")
+    metrics = read_json("metrics/optional/dpo.json")
     assert metrics["pairs_train_too_long"] > 0
     assert metrics["pairs_train"] == 8
     change("dpo", max_length_tokens=5)
@@ -155,7 +155,7 @@ def test_an_init_that_was_left_out_is_left_out_here_too(workspace: Path) -> None
     change("dpo", init="qlora")
     dpo.main()
     assert Path("models/dpo/left_out.txt").read_text() == "no 4-bit arithmetic here\n"
-    assert read_json("metrics/dpo.json") == {"left_out": "no 4-bit arithmetic here"}
+    assert read_json("metrics/optional/dpo.json") == {"left_out": "no 4-bit arithmetic here"}
     assert pl.read_csv("metrics/plots/dpo/steps.csv").columns == ["step", *dpo.COLUMNS.values()]
 
 
@@ -164,4 +164,4 @@ def test_an_init_that_was_left_out_is_left_out_here_too(workspace: Path) -> None
 def test_a_policy_is_trained_on_cuda(workspace: Path) -> None:
     change("compute", device="cuda", precision="auto")
     dpo.main()
-    assert read_json("metrics/dpo.json")["device"] == "cuda"
+    assert read_json("metrics/optional/dpo.json")["device"] == "cuda"

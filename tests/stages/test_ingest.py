@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from assay.core.errors import InputError
-from assay.core.outputs import REMOVED_SCHEMA, read_json
+from assay.core.outputs import read_json
+from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.sources.provenance import content_ids
 from stages import ingest
 from stages.ingest import RatingBin, binned

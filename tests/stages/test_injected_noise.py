@@ -30,7 +30,7 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pl.DataFrame:
 def test_every_kind_is_put_into_the_reference_labels_and_found(train: pl.DataFrame) -> None:
     train.write_parquet("data/split/train.parquet")
     injected_noise.main()
-    metrics = read_json("metrics/injected_noise.json")
+    metrics = read_json("metrics/optional/injected_noise.json")
     assert list(metrics) == ["rows", "uniform", "class_dependent", "instance_dependent", "confusable"]
     for kind in list(metrics)[1:]:
         # Clusters far apart: every wrong label is seen.
@@ -46,7 +46,7 @@ def test_without_reference_labels_there_is_nothing_to_grade(
 ) -> None:
     train.with_columns(reference_label=pl.lit(None, pl.String)).write_parquet("data/split/train.parquet")
     injected_noise.main()
-    assert read_json("metrics/injected_noise.json") == {"rows": 0}
+    assert read_json("metrics/optional/injected_noise.json") == {"rows": 0}
     assert "no reference labels" in capsys.readouterr().err
 
 

@@ -16,7 +16,8 @@ import yaml
 from assay.cleaning.rules import NearDuplicateParams
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import InputError
-from assay.core.outputs import REMOVED_SCHEMA, read_json
+from assay.core.outputs import read_json
+from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.instruction_data.cleaning import CHANGED_SCHEMA
 from assay.instruction_data.formats import FIXES
 from assay.instruction_data.table import CHAT_SCHEMA
@@ -136,7 +137,7 @@ def run(rows: Sequence[Row] | None = None, **changed: Any) -> tuple[pl.DataFrame
     instruct_data.main()
     parts = [pl.read_parquet(f"data/instruct/{split}.parquet") for split in SPLITS]
     chats = pl.concat(part.with_columns(split=pl.lit(name)) for name, part in zip(SPLITS, parts, strict=True))
-    metrics: dict[str, Any] = read_json("metrics/instruct_data.json")
+    metrics: dict[str, Any] = read_json("metrics/optional/instruct_data.json")
     removed, changed_rows = read("removed"), read("changed")
     assert all(part.schema == CHAT_SCHEMA for part in parts)
     assert (removed.schema, changed_rows.schema) == (REMOVED_SCHEMA, CHANGED_SCHEMA)

@@ -44,7 +44,7 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pl.DataFrame:
 def run(acted_on: pl.DataFrame) -> dict[str, Any]:
     acted_on.write_parquet("data/label_errors/train.parquet")
     label_effect.main()
-    found: dict[str, Any] = read_json("metrics/label_effect.json")
+    found: dict[str, Any] = read_json("metrics/optional/label_effect.json")
     return found
 
 

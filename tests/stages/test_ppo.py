@@ -57,7 +57,7 @@ def workspace(tmp_path: Path, tiny_chat_model: Path, monkeypatch: pytest.MonkeyP
 def test_a_policy_is_trained_and_stays_of_its_kind(workspace: Path, init: str) -> None:
     change("ppo", init=init)
     ppo.main()
-    metrics = read_json("metrics/ppo.json")
+    metrics = read_json("metrics/optional/ppo.json")
     assert metrics["steps"] == 2
     assert metrics["kl_ran_away_at_step"] == 0
     assert metrics["reward_model_accuracy"] == 0.83
@@ -98,7 +98,7 @@ def test_training_goes_on_from_what_was_trained(workspace: Path) -> None:
 
 
 def test_nothing_starts_with_a_reward_model_that_is_too_often_wrong(workspace: Path) -> None:
-    write_json("metrics/reward.json", {"accuracy": 0.61})
+    write_json("metrics/optional/reward.json", {"accuracy": 0.61})
     with pytest.raises(InputError, match=r"metrics/reward\.json: .*0\.610 .*`ppo\.min_reward_accuracy` asks for 0\.8"):
         ppo.main()
     assert not Path("models/ppo").exists()
@@ -108,7 +108,7 @@ def test_prompts_that_are_too_long_are_left_out_and_counted(workspace: Path) -> 
     # Three bytes of a prompt are one token each at least; those with a system message are longest.
     change("ppo", max_prompt_tokens=60)
     ppo.main()
-    metrics = read_json("metrics/ppo.json")
+    metrics = read_json("metrics/optional/ppo.json")
     assert metrics["prompts_too_long"] > 0
     assert metrics["prompts"] + metrics["prompts_too_long"] == 20
     change("ppo", max_prompt_tokens=3)
@@ -120,7 +120,7 @@ def test_an_init_that_was_left_out_is_left_out_here_too(workspace: Path) -> None
     change("ppo", init="qlora")
     ppo.main()
     assert Path("models/ppo/left_out.txt").read_text() == "no 4-bit arithmetic here\n"
-    assert read_json("metrics/ppo.json") == {"left_out": "no 4-bit arithmetic here"}
+    assert read_json("metrics/optional/ppo.json") == {"left_out": "no 4-bit arithmetic here"}
     assert pl.read_csv("metrics/plots/ppo/steps.csv").columns[:2] == ["step", "reward"]
 
 
@@ -144,4 +144,4 @@ def test_params_have_bounds(workspace: Path, key: str, value: Any) -> None:
 def test_a_policy_is_trained_on_cuda(workspace: Path) -> None:
     change("compute", device="cuda", precision="auto")
     ppo.main()
-    assert read_json("metrics/ppo.json")["device"] == "cuda"
+    assert read_json("metrics/optional/ppo.json")["device"] == "cuda"

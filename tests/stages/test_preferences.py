@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from assay.core.errors import InputError
-from assay.core.outputs import REMOVED_SCHEMA
+from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.human_review.preference_judgements import HEADER, Preference
 from assay.language_models.chat_template import MESSAGES
 from stages import preferences
@@ -375,7 +375,7 @@ def ran(tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_nothing_disappears_and_no_test_prompt_is_read(ran: Path) -> None:
-    metrics = json.loads((ran / "metrics/preferences.json").read_text())
+    metrics = json.loads((ran / "metrics/optional/preferences.json").read_text())
     assert metrics["rows_in"] == metrics["rows_out"] + sum(metrics["removed"].values())
     train, held_out = (pl.read_parquet(ran / f"data/preferences/{name}.parquet") for name in ("train", "held_out"))
     removed = pl.read_parquet(ran / "data/preferences/removed.parquet")

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from assay.core.errors import InputError
-from assay.core.outputs import REMOVED_SCHEMA
+from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.report.plots import Flow
 from stages import report
 from stages.report import Confusion
@@ -563,7 +563,7 @@ def test_copies_stand_beside_their_parents(inputs: Path) -> None:
 def test_without_recipes_the_page_says_so(inputs: Path) -> None:
     augment = json.loads((inputs / "metrics/augment.json").read_text()) | {"per_recipe": {}, "new_rows": 0}
     write(inputs / "metrics/augment.json", augment)
-    write(inputs / "metrics/augment_quality.json", {"pairs": 0, "per_recipe": {}})
+    write(inputs / "metrics/optional/augment_quality.json", {"pairs": 0, "per_recipe": {}})
     (inputs / "data/augmented/pairs.csv").write_text("recipe,label,parent_id,before,after,cosine\n")
     report.main()
     assert "No recipe is on, so no copies were made." in (inputs / "report/index.html").read_text()

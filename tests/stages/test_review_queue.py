@@ -90,7 +90,7 @@ def run() -> tuple[list[dict[str, str]], dict[str, Any]]:
     review_queue.main()
     with Path("data/review/queue.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    return rows, json.loads(Path("metrics/review_queue.json").read_text(encoding="utf-8"))
+    return rows, json.loads(Path("metrics/optional/review_queue.json").read_text(encoding="utf-8"))
 
 
 def test_each_row_says_why_it_is_there() -> None:

@@ -85,7 +85,7 @@ def test_it_learns_what_is_preferred_and_loads_again_with_the_same_rewards(
     project(tmp_path, params(tiny_chat_model, lora=lora), pairs(60), held_out)
     monkeypatch.chdir(tmp_path)
     reward.main()
-    metrics = json.loads(Path("metrics/reward.json").read_text())
+    metrics = json.loads(Path("metrics/optional/reward.json").read_text())
     assert metrics["accuracy"] >= 0.9
     assert metrics["accuracy_ci95_low"] < metrics["accuracy"] <= metrics["accuracy_ci95_high"]
     assert metrics["steps"] == 40
@@ -104,7 +104,7 @@ def test_it_learns_what_is_preferred_and_loads_again_with_the_same_rewards(
     assert bins["pairs"].sum() == 20
     assert not Path("scratch/reward").exists()
 
-    model, tokenizer = load_reward_model(Path("models/reward"), CPU.device)
+    model, tokenizer = load_reward_model(Path("models/reward/model"), CPU.device)
     chosen = rewards(model, tokenizer, with_side(held_out, "chosen"), 4, CPU, None)
     rejected = rewards(model, tokenizer, with_side(held_out, "rejected"), 4, CPU, None)
     assert float((chosen - rejected).mean()) == pytest.approx(metrics["mean_margin"], abs=1e-4)
@@ -116,9 +116,9 @@ def test_the_same_seed_gives_the_same_bytes(
     project(tmp_path, params(tiny_chat_model, max_steps=3), pairs(20), pairs(6, 100))
     monkeypatch.chdir(tmp_path)
     reward.main()
-    first = written(Path("models/reward")) | written(Path("metrics/plots"))
+    first = written(Path("models/reward/model")) | written(Path("metrics/plots"))
     reward.main()
-    assert written(Path("models/reward")) | written(Path("metrics/plots")) == first
+    assert written(Path("models/reward/model")) | written(Path("metrics/plots")) == first
 
 
 def test_pairs_that_are_too_long_are_left_out_and_counted(
@@ -128,7 +128,7 @@ def test_pairs_that_are_too_long_are_left_out_and_counted(
     project(tmp_path, params(tiny_chat_model, max_steps=2), pl.concat([pairs(10), long]), pairs(6, 100))
     monkeypatch.chdir(tmp_path)
     reward.main()
-    metrics = json.loads(Path("metrics/reward.json").read_text())
+    metrics = json.loads(Path("metrics/optional/reward.json").read_text())
     assert (metrics["rows_train"], metrics["rows_train_too_long"]) == (12, 2)
     values = params(tiny_chat_model, max_length_tokens=8)
     Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
@@ -162,11 +162,13 @@ def test_the_upper_layers_are_left_out(
     monkeypatch.chdir(tmp_path)
     project(tmp_path, params(tiny_chat_model, layers=1), pairs(60), pairs(20))
     reward.main()
-    model, tokenizer = load_reward_model(Path("models/reward"), CPU.device)
+    model, tokenizer = load_reward_model(Path("models/reward/model"), CPU.device)
     assert len(model.get_base_model().model.layers) == 1
     held_out = pl.read_parquet("data/preferences/held_out.parquet")
     said = scored_pairs(model, tokenizer, held_out, 8, CPU)
-    assert read_json(Path("metrics/reward.json"))["mean_margin"] == pytest.approx(float(said.margin.mean()), abs=1e-5)
+    assert read_json(Path("metrics/optional/reward.json"))["mean_margin"] == pytest.approx(
+        float(said.margin.mean()), abs=1e-5
+    )
     assert "UNEXPECTED" not in capfd.readouterr().err
     with pytest.raises(InputError, match=r"`reward.layers` = 3, but .* has 2; null takes all"):
         new_reward_model(str(tiny_chat_model), CPU.device, 3)

@@ -59,7 +59,7 @@ def test_a_policy_is_trained_and_stays_of_its_kind(
 ) -> None:
     change("rloo", init=init)
     rloo.main()
-    metrics = read_json("metrics/rloo.json")
+    metrics = read_json("metrics/optional/rloo.json")
     assert metrics["steps"] == 3
     assert (metrics["prompts"], metrics["prompts_too_long"], metrics["held_out_prompts"]) == (20, 0, 7)
     assert (
@@ -118,7 +118,7 @@ def test_the_reward_function_is_the_models_less_the_penalty() -> None:
 
 
 def test_nothing_starts_with_a_reward_model_that_is_too_often_wrong(workspace: Path) -> None:
-    write_json("metrics/reward.json", {"accuracy": 0.61})
+    write_json("metrics/optional/reward.json", {"accuracy": 0.61})
     with pytest.raises(InputError, match=r"metrics/reward\.json: .*0\.610 .*`rloo\.min_reward_accuracy` asks for 0\.8"):
         rloo.main()
 
@@ -127,7 +127,7 @@ def test_an_init_that_was_left_out_is_left_out_here_too(workspace: Path) -> None
     change("rloo", init="qlora")
     rloo.main()
     assert Path("models/rloo/left_out.txt").read_text() == "no 4-bit arithmetic here\n"
-    assert read_json("metrics/rloo.json") == {"left_out": "no 4-bit arithmetic here"}
+    assert read_json("metrics/optional/rloo.json") == {"left_out": "no 4-bit arithmetic here"}
     assert pl.read_csv("metrics/plots/rloo/steps.csv").columns[:2] == ["step", "loss"]
 
 
@@ -142,4 +142,4 @@ def test_groups_must_be_whole(workspace: Path) -> None:
 def test_a_policy_is_trained_on_cuda(workspace: Path) -> None:
     change("compute", device="cuda", precision="auto")
     rloo.main()
-    assert read_json("metrics/rloo.json")["device"] == "cuda"
+    assert read_json("metrics/optional/rloo.json")["device"] == "cuda"

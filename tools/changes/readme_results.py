@@ -14,7 +14,7 @@ from assay.core.outputs import read_json, write_text
 from assay.report.plots import number, score
 from stages.report import REPORT, SUMMARY, ranked, verdict
 
-GENERATION_SUMMARY = Path("metrics/generation_summary.json")
+GENERATION_SUMMARY = Path("metrics/optional/generation_summary.json")
 HEADER = (
     "approach",
     "macro-F1 [95% interval]",

@@ -1,7 +1,7 @@
 import polars as pl
 
 from assay.cleaning.column_checks import ColumnCheck, check_records, fill_missing, record_schema
-from assay.core.outputs import REMOVED_SCHEMA
+from assay.core.removed_rows import REMOVED_SCHEMA
 
 NO_CHECK = ColumnCheck(allowed=None, pattern=None, max_characters=None)
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.cleaning.rule_chain import MAX_PASSES, ScopedRule, apply_rules, public_functions, with_settings
-from assay.core.outputs import REMOVED_SCHEMA
+from assay.core.removed_rows import REMOVED_SCHEMA
 
 
 def lower(text: pl.Expr) -> pl.Expr:

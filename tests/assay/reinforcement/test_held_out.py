@@ -46,7 +46,7 @@ def test_rewards_are_those_of_the_reward_model(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_models(tiny_chat_model)
-    score = reward_function(Path("models/reward"), 2, DEVICE)
+    score = reward_function(Path("models/reward/model"), 2, DEVICE)
     rewards = score([chat(1), chat(2), chat(1)], ["Yes.", "No, not at all.", "No."])
     assert rewards.shape == (3,)
     assert len(set(rewards)) == 3

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from assay.core.outputs import REMOVED_SCHEMA
+from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.report.examples import MAX_EXAMPLE_CHARACTERS, examples_by_rule, marked, without_redacted
 
 
