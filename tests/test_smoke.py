@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.conftest import WORDS
 from tests.pipeline_copy import write_params, write_pipeline_copy
+from tests.tiny_models import WORDS
 
 CLASSES = 77
 ROWS_PER_CLASS = 14
