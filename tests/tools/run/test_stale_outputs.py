@@ -20,7 +20,7 @@ def test_outputs_of_a_stage_that_is_off_are_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    files = ("metrics/evaluate/lora.json", "data/predictions/lora/a.parquet", "metrics/evaluate/full.json", "moved.json")
+    files = ("metrics/evaluate/lora.json", "data/predictions/lora/a.csv", "metrics/evaluate/full.json", "moved.json")
     for file in files:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).write_text("{}")
