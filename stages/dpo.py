@@ -26,8 +26,7 @@ from pydantic import Field
 from transformers import PreTrainedTokenizerBase
 
 from stages.lib.artifacts import output_folder, write_json, write_text
-from stages.lib.batches import sorted_batches
-from stages.lib.causal_lm import CausalLM, answer_log_probabilities, load_causal_lm, save_causal_lm
+from stages.lib.causal_lm import CausalLM, answer_likelihood, load_causal_lm, save_causal_lm
 from stages.lib.chat import ANSWERING, TokenisedChat, tokenised_chats
 from stages.lib.cost import folder_mib, peak_memory_mib
 from stages.lib.device import Compute, Device, prepare_device
@@ -36,9 +35,8 @@ from stages.lib.item_bootstrap import Floats, bootstrap_figures
 from stages.lib.left_out import leave_out, why_left_out
 from stages.lib.params import Params, load_params
 from stages.lib.policy import forget_trl_reference, require_finite_losses
-from stages.lib.progress import progress, quiet_libraries
+from stages.lib.progress import quiet_libraries
 from stages.lib.randomness import derived_seed, generator, keyed_uniform
-from stages.lib.shared_prompts import share_prompts
 
 TRAIN = Path("data/preferences/train.parquet")
 HELD_OUT = Path("data/preferences/held_out.parquet")
@@ -159,20 +157,12 @@ def likelihoods(
         model: in evaluation mode.
         pairs: of answers.
         padding_id: fills short chats up.
-        batch_size: pairs in a forward pass, both sides of each.
+        batch_size: answers in a forward pass.
         device: where and in which precision to run.
         what: name of the work, for the progress report.
     """
-    sides = pairs.chosen, pairs.rejected
-    tokens = np.array([[chat.answer_tokens for chat in side] for side in sides], dtype=np.int64)
-    longer = np.array([[len(chat.input_ids) for chat in side] for side in sides]).max(axis=0)
-    said = np.zeros(tokens.shape)
-    batches = sorted_batches(longer, batch_size)
-    for rows in progress(batches, what, total=len(batches), unit="batch"):
-        # The better sides, then the worse ones: as `share_prompts` needs them.
-        both = [side[row] for side in sides for row in rows]
-        said[:, rows] = answer_log_probabilities(model, both, padding_id, device).reshape(2, -1)
-    return Likelihoods(*said, *tokens)
+    found = answer_likelihood(model, [*pairs.chosen, *pairs.rejected], padding_id, batch_size, device, what)
+    return Likelihoods(*np.split(found.log_probabilities, 2), *np.split(found.tokens, 2))
 
 
 def pair_metrics(
@@ -253,7 +243,6 @@ def trained(
     from datasets import Dataset, disable_progress_bars
     from trl import DPOConfig, DPOTrainer
 
-    from stages.lib.answer_head import score_answers_alone
     from stages.lib.trainer_runs import (
         StepLines,
         library_warnings_off,
@@ -286,8 +275,8 @@ def trained(
         beta=params.beta,
         label_smoothing=params.label_smoothing,
         max_length=None,  # longer pairs are out, and none is cut
-        # Where a pair is seen once there is nothing to gain, and an adapter's reference is at hand in training, where
-        # a processor scores answers alone. Of a whole model it would be a second one in memory.
+        # Where a pair is seen once there is nothing to gain, and an adapter's reference is at hand in training. Of a
+        # whole model it would be a second one in memory.
         precompute_ref_log_probs=not is_adapter or params.max_steps * params.batch_size > len(pairs.chosen),
     )
     # What TRL's bar over the reference's log-probabilities asks; ours do not read it that late.
@@ -301,8 +290,6 @@ def trained(
             callbacks=[StepLines("dpo", {"loss": "loss", "rewards/margins": "margin"})],
         )
         without_own_prints(trainer)
-        if device.device.type == "cpu":
-            score_answers_alone(model)
         # TRL puts what is trained on a base in 4 bits into bfloat16, in which small steps vanish.
         for parameter in model.parameters():
             if parameter.requires_grad:
@@ -335,8 +322,6 @@ def main() -> None:
     if len(pairs.chosen) < params.batch_size:
         raise InputError(f"{TRAIN}: {len(pairs.chosen)} pairs fit, fewer than `dpo.batch_size` = {params.batch_size}")
     padding_id = int(tokenizer.pad_token_id)
-    if device.device.type == "cpu":
-        share_prompts(model)
     before = likelihoods(model, held_out, padding_id, params.batch_size, device, "before")
     started = time.perf_counter()
     steps = trained(model, tokenizer, pairs, params, device, derived_seed(seed, "dpo"))

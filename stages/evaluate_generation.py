@@ -24,10 +24,9 @@ import polars as pl
 from pydantic import Field
 
 from stages.lib.answer_scores import chrf, cosines, is_refusal, repetition, rouge_l, same_label, uses_context
-from stages.lib.answers_and_likelihood import answers_and_likelihood
 from stages.lib.artifacts import output_folder, write_json, write_parquet
-from stages.lib.causal_lm import CausalLM, Decoding, answer_likelihood, load_causal_lm
-from stages.lib.chat import IGNORED, TokenisedChat
+from stages.lib.causal_lm import CausalLM, Decoding, answer_likelihood, answered, load_causal_lm
+from stages.lib.chat import IGNORED, TokenisedChat, tokenised_chats
 from stages.lib.cost import peak_memory_mib
 from stages.lib.device import Compute, Device, prepare_device
 from stages.lib.encoder import EmbedParams, embedded_texts
@@ -39,7 +38,6 @@ from stages.lib.params import Params, load_params
 from stages.lib.progress import quiet_libraries
 from stages.lib.randomness import derived_seed, generator, keyed_uniform
 from stages.lib.reward_model import load_reward_model, rewards
-from stages.lib.token_generation import adapter_in_weights
 
 TEST = Path("data/instruct/test.parquet")
 REWARD_MODEL = Path("models/reward")
@@ -157,8 +155,10 @@ def answers_of(
         `id`, `task`, `category`, `question`, `context`, `reference`, `answer`, `tokens`, `ended`, `reference_tokens`,
         `negative_log_likelihood` (nats).
     """
-    said, likelihood = answers_and_likelihood(
-        model, tokenizer, rows["messages"].to_list(), decoding, batch_size, device, seed
+    chats = rows["messages"].to_list()
+    said = answered(model, tokenizer, [chat[:-1] for chat in chats], decoding, device, seed, "answers")
+    likelihood = answer_likelihood(
+        model, tokenised_chats(tokenizer, chats), tokenizer.pad_token_id, batch_size, device, "reference answers"
     )
     return rows.select("id", "task", "category", "question", "context", reference="answer").with_columns(
         answer=pl.Series([one.text for one in said], dtype=pl.String),
@@ -210,15 +210,14 @@ def main() -> None:
     started = time.perf_counter()
     test = pl.read_parquet(TEST)
     rows = chosen_rows(test, params.rows, seed)
-    # On a processor, so that an adapter can be added to them; a GPU has less memory, and 4 bits are there to save it.
+    # On CPU 4 bits would be unpacked at every pass; a GPU has less memory, and 4 bits are there to save it.
     model, tokenizer = load_causal_lm(folder, device.device, dequantised=device.device.type == "cpu")
     # The same draws for every model, where answers are sampled.
     own_seed = derived_seed(seed, "evaluate_generation") % 2**63
-    with adapter_in_weights(model):
-        asked = time.perf_counter()
-        answers = answers_of(model, tokenizer, rows, decoding, params.batch_size, device, own_seed)
-        answer_seconds = time.perf_counter() - asked
-        general = general_scores(model, tokenizer, texts, params.batch_size, params.bootstrap_samples, device, seed)
+    asked = time.perf_counter()
+    answers = answers_of(model, tokenizer, rows, decoding, params.batch_size, device, own_seed)
+    answer_seconds = time.perf_counter() - asked
+    general = general_scores(model, tokenizer, texts, params.batch_size, params.bootstrap_samples, device, seed)
     del model
 
     answers = scored(answers, refusal_of(test))
@@ -233,8 +232,7 @@ def main() -> None:
         [*chat[:-1], {"role": "assistant", "content": answer}]
         for chat, answer in zip(rows["messages"].filter(judged), answers["answer"].filter(judged), strict=True)
     ]
-    with adapter_in_weights(judge):
-        reward = rewards(judge, judges_tokenizer, chats, params.batch_size, device, "rewards")
+    reward = rewards(judge, judges_tokenizer, chats, params.batch_size, device, "rewards")
     answers = answers.with_columns(cosine=in_rows(alike, free), reward=in_rows(reward, judged))
     scores = for_each_task(
         lambda task: task_scores(answers, task, params.bootstrap_samples, generator(seed, "evaluate_generation", task)),

@@ -220,7 +220,6 @@ def fit(
     from datasets import Dataset
     from trl import RewardConfig, RewardTrainer
 
-    from stages.lib.shared_prompts import share_prompts
     from stages.lib.trainer_runs import (
         StepLines,
         library_warnings_off,
@@ -258,8 +257,6 @@ def fit(
                 model, config, train_dataset=Dataset.from_dict(rows), processing_class=tokenizer, callbacks=[lines]
             )
             without_own_prints(trainer)
-            if device.device.type == "cpu":
-                share_prompts(model)
             trainer.train()
     finally:
         shutil.rmtree(SCRATCH, ignore_errors=True)

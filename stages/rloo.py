@@ -20,7 +20,7 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from stages.lib.artifacts import output_folder, write_json, write_text
-from stages.lib.causal_lm import save_causal_lm
+from stages.lib.causal_lm import end_tokens, save_causal_lm
 from stages.lib.cost import folder_mib, peak_memory_mib
 from stages.lib.device import Compute, Device, prepare_device
 from stages.lib.errors import run_stage
@@ -39,7 +39,6 @@ from stages.lib.policy_scores import (
 from stages.lib.ppo_training import Score
 from stages.lib.progress import quiet_libraries
 from stages.lib.randomness import derived_seed, generator
-from stages.lib.token_generation import end_tokens
 
 TRAIN = Path("data/instruct/train.parquet")
 HELD_OUT = Path("data/instruct/validation.parquet")
@@ -143,7 +142,6 @@ def trained(
     from datasets import Dataset
     from trl import RLOOConfig, RLOOTrainer
 
-    from stages.lib.answer_head import score_answers_alone
     from stages.lib.trainer_runs import (
         StepLines,
         library_warnings_off,
@@ -184,8 +182,6 @@ def trained(
             callbacks=[StepLines("rloo", {"reward": "reward", "kl": "KL a token"})],
         )
         without_own_prints(trainer)
-        if device.device.type == "cpu":
-            score_answers_alone(policy.model)
         # TRL puts what is trained on a base in 4 bits into bfloat16, in which small steps vanish.
         for parameter in policy.trainable:
             parameter.data = parameter.data.float()

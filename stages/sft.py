@@ -26,7 +26,6 @@ import os
 import shutil
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -229,8 +228,6 @@ def fit(
     from transformers.trainer_utils import get_last_checkpoint
     from trl import SFTConfig, SFTTrainer
 
-    from stages.lib.answer_head import score_answers_alone
-    from stages.lib.packed_attention import attention_within_chats
     from stages.lib.trainer_runs import (
         BestOnValidation,
         StepLines,
@@ -253,11 +250,6 @@ def fit(
         max_gradient_norm=params.max_gradient_norm,
         gradient_checkpointing=params.gradient_checkpointing,
     )  # fmt: skip
-    packs_on_cpu = params.packing and device.device.type == "cpu"
-    if packs_on_cpu:
-        # One at a time: TRL lays packs end to end, and the logits of all of them are many.
-        packs = arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"]
-        arguments |= {"per_device_train_batch_size": 1, "gradient_accumulation_steps": packs}
     checkpoints = {"save_strategy": "steps", "save_steps": every, "save_total_limit": 1}
     length = params.max_length_tokens if params.packing else None
     config = SFTConfig(**(arguments | checkpoints), packing=params.packing, max_length=length)
@@ -272,8 +264,6 @@ def fit(
         kind = f"packs of {params.max_length_tokens} tokens" if params.packing else "chats"
         raise InputError(f"params.yaml: `batch_size` = {params.batch_size}, but there are only {rows} {kind}; lower it")
     without_own_prints(trainer)
-    if device.device.type == "cpu":
-        score_answers_alone(model)
     # TRL puts what is trained on a base in 4 bits into bfloat16, in which small steps vanish.
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -282,7 +272,7 @@ def fit(
     resumed = int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0
     if checkpoint:
         print(f"{what}: goes on after step {resumed} ({checkpoint})", file=sys.stderr)
-    with library_warnings_off(), attention_within_chats(model) if packs_on_cpu else nullcontext():
+    with library_warnings_off():
         trainer.train(resume_from_checkpoint=checkpoint)
     columns = {"loss": "loss", "learning_rate": "learning_rate", "grad_norm": "gradient_norm"}
     steps = step_table(trainer.state.log_history, columns)

@@ -48,7 +48,6 @@ from stages.lib.sampled_answers import (
     sample_answers,
     token_statistics,
 )
-from stages.lib.token_generation import adapter_in_weights, remembered_casts
 
 Score = Callable[[Sequence[Sequence[Message]], Sequence[str]], NDArray[np.float64]]
 """From chats that do not end with an answer, and an answer to each, to rewards, shape `(b,)`."""
@@ -128,10 +127,10 @@ def drawn_prompts(prompts: int, per_step: int, steps: int, random: np.random.Gen
 def frozen_statistics(
     policy: Policy, answers: Sequence[SampledAnswer], temperature: float, batch_size: int, device: Device
 ) -> TokenStatistics:
-    """`token_statistics` without gradients, and on a processor with a low-rank adapter in the weights."""
-    padding_id = int(policy.tokenizer.pad_token_id)
-    with adapter_in_weights(policy.model), remembered_casts(policy.model), device.autocast():
-        return token_statistics(policy.model, answers, padding_id, temperature, batch_size, device)
+    """`token_statistics` of a policy as it is now, without gradients."""
+    return token_statistics(
+        policy.model, answers, int(policy.tokenizer.pad_token_id), temperature, batch_size, device
+    )  # fmt: skip
 
 
 def reference_log_probabilities(

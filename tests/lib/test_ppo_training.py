@@ -8,13 +8,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from stages.lib.causal_lm import answer_likelihood, load_causal_lm, save_causal_lm
+from stages.lib.causal_lm import answer_likelihood, cut_at_end, load_causal_lm, save_causal_lm
 from stages.lib.chat import Message, tokenised_chats, tokenised_prompts
 from stages.lib.device import Device
 from stages.lib.errors import InputError
 from stages.lib.policy import Policy, ValueHead, as_reference, load_policy, load_value_head, save_value_head
 from stages.lib.ppo_training import PpoRun, drawn_prompts, frozen_statistics, train_ppo
-from stages.lib.sampled_answers import SampledAnswer, cut_at_end, sample_answers, token_statistics
+from stages.lib.sampled_answers import SampledAnswer, sample_answers, token_statistics
 
 CPU = Device(torch.device("cpu"), torch.float32)
 CHATS = [

@@ -19,7 +19,6 @@ from stages.lib.chat import MESSAGES
 from stages.lib.errors import InputError
 from stages.lib.four_bits import QUANTISATION_FILE, four_bit_settings, why_no_4_bit
 from stages.lib.people_preferences import HEADER
-from stages.lib.token_generation import can_be_added
 from tests.policy_workspace import COMPUTE, bytes_below, chat, write_models
 
 REFUSAL = "I do not know."
@@ -122,7 +121,7 @@ def test_every_task_has_its_scores_with_intervals(workspace: Path, monkeypatch: 
     )
 
 
-def test_weights_in_4_bits_are_written_out_for_an_adapter_to_be_added(workspace: Path) -> None:
+def test_weights_in_4_bits_that_are_written_out_say_the_same(workspace: Path) -> None:
     if reason := why_no_4_bit(torch.device("cpu")):
         pytest.skip(reason)
     folder = Path("models/sft/lora_on_4_bits")
@@ -130,8 +129,6 @@ def test_weights_in_4_bits_are_written_out_for_an_adapter_to_be_added(workspace:
     write_json(folder / QUANTISATION_FILE, four_bit_settings(True, None, EXACT_MODULES))
     packed, tokenizer = load_causal_lm(folder, torch.device("cpu"))
     written_out, _ = load_causal_lm(folder, torch.device("cpu"), dequantised=True)
-    assert not can_be_added(packed)
-    assert can_be_added(written_out)
     batch = tokenizer("How long does it take?", return_tensors="pt")
     with torch.inference_mode():
         torch.testing.assert_close(written_out(**batch).logits, packed(**batch).logits, rtol=1e-4, atol=1e-4)
