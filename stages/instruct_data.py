@@ -37,8 +37,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from stages.lib.artifacts import REMOVED_SCHEMA, output_folder, write_json, write_parquet
@@ -48,6 +46,7 @@ from stages.lib.chat_formats import FIXES, ColumnsLayout, Layout, read_chats
 from stages.lib.chat_table import PROVENANCE, Filtered, chat_lengths, removed_rows, within_length
 from stages.lib.chats_with_passages import ContextParams, shown_chats, with_given_context
 from stages.lib.cleaning_rules import CleanParams, NearDuplicateParams
+from stages.lib.components import join_groups
 from stages.lib.device import Compute, Device, prepare_device
 from stages.lib.encoder import EmbedParams, embedded_texts
 from stages.lib.errors import InputError, run_stage
@@ -241,12 +240,8 @@ def chat_groups(
     if vectors is not None and min_question_cosine is not None:
         links.append(semantic_groups(vectors, min_question_cosine, device.device).first)
     rows = np.arange(records.height)
-    ones, others = np.tile(rows, len(links)), np.concatenate(links)
-    graph = coo_array((np.ones(len(ones), dtype=np.int8), (ones, others)), shape=(len(rows), len(rows)))
-    _, component = connected_components(graph, directed=False)
-    first = np.full(component.max(initial=-1) + 1, len(rows))
-    np.minimum.at(first, component, rows)
-    return records["id"].gather(pl.Series(first[component]))
+    first = join_groups(rows, np.tile(rows, len(links)), np.concatenate(links))
+    return records["id"].gather(pl.Series(first))
 
 
 def assigned(records: pl.DataFrame, params: SplitParams, path: Path, seed: int) -> tuple[Filtered, dict[str, int]]:
