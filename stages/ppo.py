@@ -27,7 +27,7 @@ from stages.lib.cost import folder_mib, peak_memory_mib
 from stages.lib.device import Compute, prepare_device
 from stages.lib.errors import run_stage
 from stages.lib.left_out import leave_out, why_left_out
-from stages.lib.params import Params, load_params
+from stages.lib.params import load_params
 from stages.lib.policy import load_policy, load_value_head, save_value_head
 from stages.lib.policy_scores import (
     HeldOutScores,
@@ -37,7 +37,7 @@ from stages.lib.policy_scores import (
     require_reward_accuracy,
     reward_function,
 )
-from stages.lib.ppo_training import PpoStep, train_ppo
+from stages.lib.ppo_training import PpoStep, PpoTraining, train_ppo
 from stages.lib.progress import quiet_libraries
 from stages.lib.randomness import derived_seed, generator
 from stages.lib.trainer_runs import library_warnings_off
@@ -52,32 +52,12 @@ METRICS = Path("metrics/ppo.json")
 PLOT = Path("metrics/plots/ppo/steps.csv")
 
 
-class PpoParams(Params):
-    """The `ppo` section of `params.yaml`; divergences are in nats an answer."""
+class PpoParams(PpoTraining):
+    """The `ppo` section of `params.yaml`: what the loop takes, and what goes before it and after."""
 
     init: str = Field(min_length=1)
     min_reward_accuracy: float = Field(ge=0, le=1)
-    steps: int = Field(ge=1, le=1_000_000)
-    prompts_per_step: int = Field(ge=1, le=65536)
-    epochs_per_step: int = Field(ge=1, le=100)
-    minibatch_size: int = Field(ge=1, le=65536)
-    batch_size: int = Field(ge=1, le=65536)
     max_prompt_tokens: int = Field(ge=1, le=131072)
-    max_new_tokens: int = Field(ge=1, le=131072)
-    temperature: float = Field(gt=0, le=10)
-    learning_rate: float = Field(gt=0, le=1)
-    value_learning_rate: float = Field(gt=0, le=1)
-    max_gradient_norm: float = Field(gt=0)
-    clip_range: float = Field(gt=0, lt=1)
-    value_clip_range: float = Field(gt=0)
-    discount: float = Field(ge=0, le=1)
-    gae_lambda: float = Field(ge=0, le=1)
-    entropy_bonus: float = Field(ge=0)
-    missing_end_penalty: float = Field(ge=0)
-    initial_beta: float = Field(ge=0)
-    target_kl: float = Field(gt=0)
-    kl_gain: float = Field(ge=0, le=1)
-    max_kl: float = Field(gt=0)
     held_out_prompts: int = Field(ge=2, le=1_000_000)
     bootstrap_samples: int = Field(ge=100, le=1_000_000)
 
@@ -110,35 +90,9 @@ def main() -> None:
     started = time.perf_counter()
     with library_warnings_off():
         run = train_ppo(
-            policy,
-            value_head,
-            prompts.chats,
-            prompts.token_ids,
-            score,
-            steps=params.steps,
-            prompts_per_step=params.prompts_per_step,
-            epochs_per_step=params.epochs_per_step,
-            minibatch_size=params.minibatch_size,
-            batch_size=params.batch_size,
-            max_new_tokens=params.max_new_tokens,
-            temperature=params.temperature,
-            learning_rate=params.learning_rate,
-            value_learning_rate=params.value_learning_rate,
-            max_gradient_norm=params.max_gradient_norm,
-            clip_range=params.clip_range,
-            value_clip_range=params.value_clip_range,
-            discount=params.discount,
-            gae_lambda=params.gae_lambda,
-            entropy_bonus=params.entropy_bonus,
-            missing_end_penalty=params.missing_end_penalty,
-            initial_beta=params.initial_beta,
-            target_kl=params.target_kl,
-            kl_gain=params.kl_gain,
-            max_kl=params.max_kl,
+            policy, value_head, prompts.chats, prompts.token_ids, score, params, device, generator(seed, "ppo"),
             new_value_head=not found,
-            device=device,
-            random=generator(seed, "ppo"),
-        )
+        )  # fmt: skip
     seconds = time.perf_counter() - started
     after = scores_now()
     if run.kl_ran_away_at_step:

@@ -19,8 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.generation import BaseStreamer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from stages.lib.artifacts import read_json, write_json
 from stages.lib.batches import sorted_batches
@@ -215,7 +214,7 @@ def generate_batch(
     prompts: Sequence[list[int]],
     decoding: Decoding,
     device: Device,
-    streamer: BaseStreamer | None = None,
+    streamer: TextStreamer | None = None,
 ) -> list[tuple[list[int], bool]]:
     """The answer to each prompt of one batch: its tokens with the one that ends it, and whether there is one.
 

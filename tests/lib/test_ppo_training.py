@@ -13,7 +13,7 @@ from stages.lib.chat import Message, tokenised_chats, tokenised_prompts
 from stages.lib.device import Device
 from stages.lib.errors import InputError
 from stages.lib.policy import Policy, ValueHead, as_reference, load_policy, load_value_head, save_value_head
-from stages.lib.ppo_training import PpoRun, drawn_prompts, frozen_statistics, train_ppo
+from stages.lib.ppo_training import PpoRun, PpoTraining, drawn_prompts, frozen_statistics, train_ppo
 from stages.lib.sampled_answers import SampledAnswer, sample_answers, token_statistics
 
 CPU = Device(torch.device("cpu"), torch.float32)
@@ -42,8 +42,6 @@ SETTINGS: dict[str, Any] = {
     "target_kl": 6.0,
     "kl_gain": 0.1,
     "max_kl": 20.0,
-    "new_value_head": True,
-    "device": CPU,
 }
 
 
@@ -80,8 +78,10 @@ def trained(
         CHATS,
         tokenised_prompts(policy.tokenizer, CHATS),
         settings.get("score", share_of_lower_case),
-        **{name: value for name, value in settings.items() if name != "score"},
-        random=np.random.default_rng(seed),
+        PpoTraining.model_validate(SETTINGS).model_copy(update=settings),
+        CPU,
+        np.random.default_rng(seed),
+        new_value_head=True,
     )
     return policy, head, run
 
