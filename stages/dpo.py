@@ -12,12 +12,14 @@ Reads `data/preferences/{train,held_out}.parquet` and `models/sft/<init>/`; writ
 and every step as plot data.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
@@ -37,6 +39,9 @@ from stages.lib.params import Params, load_params
 from stages.lib.policy import forget_trl_reference, require_finite_losses
 from stages.lib.progress import quiet_libraries
 from stages.lib.randomness import derived_seed, generator, keyed_uniform
+
+if TYPE_CHECKING:
+    from trl import DPOConfig
 
 TRAIN = Path("data/preferences/train.parquet")
 HELD_OUT = Path("data/preferences/held_out.parquet")
@@ -162,7 +167,8 @@ def likelihoods(
         what: name of the work, for the progress report.
     """
     found = answer_likelihood(model, [*pairs.chosen, *pairs.rejected], padding_id, batch_size, device, what)
-    return Likelihoods(*np.split(found.log_probabilities, 2), *np.split(found.tokens, 2))
+    chosen, rejected = np.split(found.log_probabilities, 2)
+    return Likelihoods(chosen, rejected, *np.split(found.tokens, 2))
 
 
 def pair_metrics(
@@ -223,6 +229,33 @@ def pair_metrics(
     }
 
 
+def trainer_config(params: DpoParams, device: Device, seed: int, *, precompute_reference: bool) -> DPOConfig:
+    """The section as TRL's configuration."""
+    from trl import DPOConfig
+
+    from stages.lib.trainer_runs import trainer_arguments
+
+    arguments = trainer_arguments(
+        SCRATCH, device, seed,
+        batch_size=params.batch_size,
+        accumulation_steps=params.accumulation_steps,
+        max_steps=params.max_steps,
+        learning_rate=params.learning_rate,
+        weight_decay=0.0,
+        warmup_fraction=params.warmup_fraction,
+        max_gradient_norm=params.max_gradient_norm,
+        gradient_checkpointing=params.gradient_checkpointing,
+    )  # fmt: skip
+    return DPOConfig(
+        **arguments,
+        loss_type=[params.loss_type],
+        beta=params.beta,
+        label_smoothing=params.label_smoothing,
+        max_length=None,  # longer pairs are out, and none is cut
+        precompute_ref_log_probs=precompute_reference,
+    )
+
+
 def trained(
     model: CausalLM, tokenizer: PreTrainedTokenizerBase, pairs: Pairs, params: DpoParams, device: Device, seed: int
 ) -> pl.DataFrame:
@@ -241,13 +274,12 @@ def trained(
     """
     # Imported here: they take seconds, and errors of the params come without them.
     from datasets import Dataset, disable_progress_bars
-    from trl import DPOConfig, DPOTrainer
+    from trl import DPOTrainer
 
     from stages.lib.trainer_runs import (
         StepLines,
         library_warnings_off,
         step_table,
-        trainer_arguments,
         without_own_prints,
     )
 
@@ -258,27 +290,10 @@ def trained(
         "prompt": table["messages"].to_list(),
         **{side: [[{"role": ANSWERING, "content": said}] for said in table[side]] for side in ("chosen", "rejected")},
     }
-    arguments = trainer_arguments(
-        SCRATCH, device, seed,
-        batch_size=params.batch_size,
-        accumulation_steps=params.accumulation_steps,
-        max_steps=params.max_steps,
-        learning_rate=params.learning_rate,
-        weight_decay=0.0,
-        warmup_fraction=params.warmup_fraction,
-        max_gradient_norm=params.max_gradient_norm,
-        gradient_checkpointing=params.gradient_checkpointing,
-    )  # fmt: skip
-    config = DPOConfig(
-        **arguments,
-        loss_type=[params.loss_type],
-        beta=params.beta,
-        label_smoothing=params.label_smoothing,
-        max_length=None,  # longer pairs are out, and none is cut
-        # Where a pair is seen once there is nothing to gain, and an adapter's reference is at hand in training. Of a
-        # whole model it would be a second one in memory.
-        precompute_ref_log_probs=not is_adapter or params.max_steps * params.batch_size > len(pairs.chosen),
-    )
+    # Where a pair is seen once there is nothing to gain, and an adapter's reference is at hand in training. Of a whole
+    # model it would be a second one in memory.
+    reference_first = not is_adapter or params.max_steps * params.batch_size > len(pairs.chosen)
+    config = trainer_config(params, device, seed, precompute_reference=reference_first)
     # What TRL's bar over the reference's log-probabilities asks; ours do not read it that late.
     os.environ["TQDM_DISABLE"] = "1"
     with library_warnings_off():

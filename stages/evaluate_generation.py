@@ -184,6 +184,33 @@ def general_scores(
     return {"texts": len(texts), **flat(bootstrap_figures(measure, len(texts), samples, random))}
 
 
+def judged(
+    answers: pl.DataFrame, messages: pl.Series, embed: EmbedParams, batch_size: int, device: Device
+) -> pl.DataFrame:
+    """Answers with their `cosine` to the reference and their `reward`, by the frozen encoder and the reward model.
+
+    Args:
+        answers: of `scored`, shape `(n,)`.
+        messages: the chats, each with the reference answer at its end, shape `(n,)`.
+        embed: section `embed`.
+        batch_size: chats in a forward pass.
+        device: where and in which precision to run.
+    """
+    # Of labels neither is asked for: an answer to them is right or wrong.
+    free = answers["task"] == "answer"
+    said, meant = (answers[column].filter(free).to_list() for column in ("answer", "reference"))
+    embedded, _ = embedded_texts([*said, *meant], embed, device)
+    alike = cosines(*np.split(embedded.embeddings, 2))
+    model, tokenizer = load_reward_model(REWARD_MODEL, device.device)
+    has_reward = answers["task"] != "label"
+    chats = [
+        [*chat[:-1], {"role": "assistant", "content": answer}]
+        for chat, answer in zip(messages.filter(has_reward), answers["answer"].filter(has_reward), strict=True)
+    ]
+    reward = rewards(model, tokenizer, chats, batch_size, device, "rewards")
+    return answers.with_columns(cosine=in_rows(alike, free), reward=in_rows(reward, has_reward))
+
+
 def main() -> None:
     """Evaluate the model named on the command line."""
     parser = argparse.ArgumentParser(
@@ -220,20 +247,7 @@ def main() -> None:
     general = general_scores(model, tokenizer, texts, params.batch_size, params.bootstrap_samples, device, seed)
     del model
 
-    answers = scored(answers, refusal_of(test))
-    # Of labels neither is asked for: an answer to them is right or wrong.
-    free = answers["task"] == "answer"
-    said, meant = (answers[column].filter(free).to_list() for column in ("answer", "reference"))
-    embedded, _ = embedded_texts([*said, *meant], embed, device)
-    alike = cosines(*np.split(embedded.embeddings, 2))
-    judge, judges_tokenizer = load_reward_model(REWARD_MODEL, device.device)
-    judged = answers["task"] != "label"
-    chats = [
-        [*chat[:-1], {"role": "assistant", "content": answer}]
-        for chat, answer in zip(rows["messages"].filter(judged), answers["answer"].filter(judged), strict=True)
-    ]
-    reward = rewards(judge, judges_tokenizer, chats, params.batch_size, device, "rewards")
-    answers = answers.with_columns(cosine=in_rows(alike, free), reward=in_rows(reward, judged))
+    answers = judged(scored(answers, refusal_of(test)), rows["messages"], embed, params.batch_size, device)
     scores = for_each_task(
         lambda task: task_scores(answers, task, params.bootstrap_samples, generator(seed, "evaluate_generation", task)),
         set(answers["task"]),

@@ -37,7 +37,7 @@ from stages.lib.policy_scores import (
     require_reward_accuracy,
     reward_function,
 )
-from stages.lib.ppo_training import PpoStep, PpoTraining, train_ppo
+from stages.lib.ppo_training import PpoRun, PpoStep, PpoTraining, train_ppo
 from stages.lib.progress import quiet_libraries
 from stages.lib.randomness import derived_seed, generator
 from stages.lib.trainer_runs import library_warnings_off
@@ -60,6 +60,17 @@ class PpoParams(PpoTraining):
     max_prompt_tokens: int = Field(ge=1, le=131072)
     held_out_prompts: int = Field(ge=2, le=1_000_000)
     bootstrap_samples: int = Field(ge=100, le=1_000_000)
+
+
+def warn_if_stopped(run: PpoRun, params: PpoParams) -> None:
+    """Say so where the divergence ended a run."""
+    if run.kl_ran_away_at_step:
+        print(
+            f"ppo: stopped at step {run.kl_ran_away_at_step} of {params.steps}: its answers were more than "
+            f"{params.max_kl} nats from the reference (`ppo.max_kl`), and the step before is kept; lower "
+            "`ppo.learning_rate` or raise `ppo.initial_beta`",
+            file=sys.stderr,
+        )
 
 
 def main() -> None:
@@ -95,13 +106,7 @@ def main() -> None:
         )  # fmt: skip
     seconds = time.perf_counter() - started
     after = scores_now()
-    if run.kl_ran_away_at_step:
-        print(
-            f"ppo: stopped at step {run.kl_ran_away_at_step} of {params.steps}: its answers were more than "
-            f"{params.max_kl} nats from the reference (`ppo.max_kl`), and the step before is kept; lower "
-            "`ppo.learning_rate` or raise `ppo.initial_beta`",
-            file=sys.stderr,
-        )
+    warn_if_stopped(run, params)
 
     with output_folder(OUTPUT) as folder:
         save_causal_lm(policy.model, policy.tokenizer, folder)

@@ -59,6 +59,7 @@ from stages.lib.randomness import derived_seed, generator
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
+    from trl import SFTConfig
 
 TRAIN = Path("data/instruct/train.parquet")
 VALIDATION = Path("data/instruct/validation.parquet")
@@ -197,6 +198,28 @@ class Fit:
     resumed_at_step: int
 
 
+def trainer_config(params: Training, device: Device, seed: int, scratch: Path, every: int) -> SFTConfig:
+    """The params as TRL's configuration, with a checkpoint in `scratch` every so many steps."""
+    from trl import SFTConfig
+
+    from stages.lib.trainer_runs import trainer_arguments
+
+    arguments = trainer_arguments(
+        scratch, device, seed,
+        batch_size=params.batch_size,
+        accumulation_steps=params.accumulation_steps,
+        max_steps=params.max_steps,
+        learning_rate=params.learning_rate,
+        weight_decay=params.weight_decay,
+        warmup_fraction=params.warmup_fraction,
+        max_gradient_norm=params.max_gradient_norm,
+        gradient_checkpointing=params.gradient_checkpointing,
+    )  # fmt: skip
+    checkpoints = {"save_strategy": "steps", "save_steps": every, "save_total_limit": 1}
+    length = params.max_length_tokens if params.packing else None
+    return SFTConfig(**(arguments | checkpoints), packing=params.packing, max_length=length)
+
+
 def fit(
     params: Training,
     model: CausalLM,
@@ -226,33 +249,19 @@ def fit(
     """
     # Imported here: they take seconds, and errors of the params come without them.
     from transformers.trainer_utils import get_last_checkpoint
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
     from stages.lib.trainer_runs import (
         BestOnValidation,
         StepLines,
         library_warnings_off,
         step_table,
-        trainer_arguments,
         without_own_prints,
     )
 
     started = time.perf_counter()
     every = -(-params.max_steps // params.looks_at_validation)
-    arguments = trainer_arguments(
-        scratch, device, seed,
-        batch_size=params.batch_size,
-        accumulation_steps=params.accumulation_steps,
-        max_steps=params.max_steps,
-        learning_rate=params.learning_rate,
-        weight_decay=params.weight_decay,
-        warmup_fraction=params.warmup_fraction,
-        max_gradient_norm=params.max_gradient_norm,
-        gradient_checkpointing=params.gradient_checkpointing,
-    )  # fmt: skip
-    checkpoints = {"save_strategy": "steps", "save_steps": every, "save_total_limit": 1}
-    length = params.max_length_tokens if params.packing else None
-    config = SFTConfig(**(arguments | checkpoints), packing=params.packing, max_length=length)
+    config = trainer_config(params, device, seed, scratch, every)
     best = BestOnValidation(validation, tokenizer.pad_token_id, device, every, scratch, what)
     lines = StepLines(what, {"loss": "loss"})
     with library_warnings_off():
@@ -287,6 +296,43 @@ def fit(
     return Fit(steps, best.looks, tokens, time.perf_counter() - started, lines.step_seconds, resumed)
 
 
+def loss_curve(done: Fit) -> pl.DataFrame:
+    """`step`, `loss` and `validation_loss`, null where a step has none."""
+    looks = pl.DataFrame({"step": list(done.looks), "validation_loss": list(done.looks.values())})
+    curve = looks.join(done.steps, on="step", how="full", coalesce=True).sort("step")
+    return curve.select("step", "loss", "validation_loss")
+
+
+def fit_metrics(done: Fit, model: CausalLM, artefact_mib: float) -> dict[str, float]:
+    """What a training reached and what it took, for the metrics."""
+    best_step = min(done.looks, key=lambda step: (done.looks[step], step))
+    return {
+        "best_step": best_step,
+        "resumed_at_step": done.resumed_at_step,
+        "validation_loss_before": done.looks[0],
+        "validation_loss": done.looks[best_step],
+        "validation_perplexity_before": math.exp(done.looks[0]),
+        "validation_perplexity": math.exp(done.looks[best_step]),
+        "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "total_parameters": sum(p.numel() for p in model.parameters()),
+        "artefact_mib": artefact_mib,
+        "train_seconds": done.seconds,
+        "tokens": done.tokens,
+        "tokens_per_second": done.tokens / done.step_seconds,
+    }
+
+
+def machine(device: Device, compute: Compute) -> dict[str, float | str]:
+    """Where a training ran, for the metrics."""
+    return {
+        "peak_memory_mib": peak_memory_mib(device.device),
+        "device": str(device.device),
+        "precision": str(device.precision).removeprefix("torch."),
+        "threads": compute.threads,
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+    }
+
+
 def scratch_folder(approach: str, parts: list[str]) -> Path:
     """Where the checkpoints of a run are: under the hash of all that it depends on."""
     digest = hashlib.sha256("\x1f".join([approach, *parts]).encode()).hexdigest()
@@ -314,7 +360,8 @@ def main() -> None:
     versions = {name: version(name) for name in PACKAGES}
 
     # Before the adapters draw their first values.
-    torch.manual_seed(derived_seed(seed, "sft", approach))
+    own_seed = derived_seed(seed, "sft", approach)
+    torch.manual_seed(own_seed)
     quantised = params.double_quantisation if isinstance(params, Qlora) else None
     base, tokenizer = load_base(base_model, device.device, quantised)
     train = read_chats(TRAIN, tokenizer, params.max_length_tokens)
@@ -322,7 +369,6 @@ def main() -> None:
     model: CausalLM = adapted(params, base, "CAUSAL_LM")
     if not isinstance(params, Qlora):
         model.to(device.device)
-    own_seed = derived_seed(seed, "sft", approach)
     looked_at = generator(seed, "sft", "validation").permutation(len(validation.kept))[: params.validation_rows]
     depends_on = {
         "train_sha256": file_sha256(TRAIN),
@@ -342,10 +388,7 @@ def main() -> None:
         artefact_mib = folder_mib(folder)
     shutil.rmtree(scratch, ignore_errors=True)
 
-    looks = pl.DataFrame({"step": list(done.looks), "validation_loss": list(done.looks.values())})
-    curve = looks.join(done.steps, on="step", how="full", coalesce=True).sort("step")
-    write_text(PLOTS / f"{approach}.csv", curve.select("step", "loss", "validation_loss").write_csv(float_precision=6))
-    best_step = min(done.looks, key=lambda step: (done.looks[step], step))
+    write_text(PLOTS / f"{approach}.csv", loss_curve(done).write_csv(float_precision=6))
     write_json(
         METRICS / f"{approach}.json",
         {
@@ -353,23 +396,8 @@ def main() -> None:
             "chats_too_long": train.too_long,
             "chats_validation": len(looked_at),
             "steps": params.max_steps,
-            "best_step": best_step,
-            "resumed_at_step": done.resumed_at_step,
-            "validation_loss_before": done.looks[0],
-            "validation_loss": done.looks[best_step],
-            "validation_perplexity_before": math.exp(done.looks[0]),
-            "validation_perplexity": math.exp(done.looks[best_step]),
-            "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-            "total_parameters": sum(p.numel() for p in model.parameters()),
-            "artefact_mib": artefact_mib,
-            "train_seconds": done.seconds,
-            "tokens": done.tokens,
-            "tokens_per_second": done.tokens / done.step_seconds,
-            "peak_memory_mib": peak_memory_mib(device.device),
-            "device": str(device.device),
-            "precision": str(device.precision).removeprefix("torch."),
-            "threads": compute.threads,
-            "processes": int(os.environ.get("WORLD_SIZE", "1")),
+            **fit_metrics(done, model, artefact_mib),
+            **machine(device, compute),
             "versions": versions,
             **depends_on,
         },
