@@ -313,6 +313,17 @@ def rows_that_fit(tokens: PairTokens, max_length_tokens: int) -> NDArray[np.int6
     return fits
 
 
+def rows_metrics(sources: Sequence[str], fits: NDArray[np.int64], order: NDArray[np.int64]) -> dict[str, Any]:
+    """How many pairs there are, are too long and were trained on, and how often by source."""
+    seen = [sources[row] for row in order]
+    return {
+        "rows_train": len(sources),
+        "rows_train_too_long": len(sources) - len(fits),
+        "rows_train_seen": len(set(order.tolist())),
+        "train_by_source": {name: seen.count(name) for name in sorted(set(seen))},
+    }
+
+
 def measured(
     model: RewardModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -373,15 +384,11 @@ def main() -> None:
     write_text(PLOTS / "calibration.csv", table.write_csv(float_precision=6))
     write_text(PLOTS / "steps.csv", steps.write_csv(float_precision=6))
     trained = sum(len(tokens.chosen[row]) + len(tokens.rejected[row]) for row in order)
-    seen = [sources[row] for row in order]
     write_json(
         METRICS,
         {
             **figures,
-            "rows_train": train.height,
-            "rows_train_too_long": train.height - len(fits),
-            "rows_train_seen": len(set(order.tolist())),
-            "train_by_source": {name: seen.count(name) for name in sorted(set(seen))},
+            **rows_metrics(sources, fits, order),
             "steps": steps.height,
             "train_seconds": train_seconds,
             "tokens_per_second": trained / train_seconds,

@@ -333,6 +333,15 @@ def machine(device: Device, compute: Compute) -> dict[str, float | str]:
     }
 
 
+def input_hashes(base_model: str) -> dict[str, str]:
+    """SHA-256 of all that a training reads."""
+    return {
+        "train_sha256": file_sha256(TRAIN),
+        "validation_sha256": file_sha256(VALIDATION),
+        "base_model_sha256": folder_sha256(Path(base_model)),
+    }
+
+
 def scratch_folder(approach: str, parts: list[str]) -> Path:
     """Where the checkpoints of a run are: under the hash of all that it depends on."""
     digest = hashlib.sha256("\x1f".join([approach, *parts]).encode()).hexdigest()
@@ -370,11 +379,7 @@ def main() -> None:
     if not isinstance(params, Qlora):
         model.to(device.device)
     looked_at = generator(seed, "sft", "validation").permutation(len(validation.kept))[: params.validation_rows]
-    depends_on = {
-        "train_sha256": file_sha256(TRAIN),
-        "validation_sha256": file_sha256(VALIDATION),
-        "base_model_sha256": folder_sha256(Path(base_model)),
-    }
+    depends_on = input_hashes(base_model)
     key = [params.model_dump_json(), str(own_seed), str(device), str(compute.threads), *depends_on.values()]
     scratch = scratch_folder(approach, key)
     done = fit(
