@@ -33,6 +33,7 @@ from assay.instruction_data.retrieval import Found, found_by_meaning, found_by_w
 from assay.language_models.chat_template import tokenised_prompts
 from assay.language_models.checkpoint import CausalLM, Decoding, choice_of_tokens, load_causal_lm
 from assay.language_models.cpu_generation import end_tokens, generate_tokens
+from assay.language_models.named_models import load_generation_models
 from stages.instruct_data import InstructDataParams
 
 TRAIN = Path("data/instruct/train.parquet")
@@ -173,7 +174,7 @@ def main() -> None:
         "--max-new-tokens", type=int, help="an answer is cut there; default: decoding.max_new_tokens of params.yaml"
     )
     arguments = parser.parse_args()
-    folder = model_folder(arguments.model, load_params("generation_models", dict[str, str]))
+    folder = model_folder(arguments.model, load_generation_models())
     params = load_params("instruct_data", InstructDataParams)
     decoding = load_params("decoding", Decoding)
     if arguments.max_new_tokens is not None:
