@@ -49,7 +49,7 @@ from assay.core.params import Params, load_params
 from assay.core.progress import quiet_libraries
 from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.core.seeds import derived_seed, keyed_uniform
-from assay.duplicates.near_duplicates import NearMatches, near_matches
+from assay.duplicates.linking import NearMatches, near_matches
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from assay.embeddings.table import EMBEDDINGS, LAYERS, embeddings_of
 

@@ -48,7 +48,7 @@ from assay.core.params import load_params
 from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.core.row_batches import joined_parts, parts_of, row_batches, write_part
 from assay.core.seeds import derived_seed, generator
-from assay.duplicates.near_duplicates import near_duplicate_groups
+from assay.duplicates.linking import near_duplicate_groups
 from assay.personal_data.pii_benchmark import plant, score
 
 INPUT = Path("data/ingested")

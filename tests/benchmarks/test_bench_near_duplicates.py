@@ -38,7 +38,9 @@ from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 from xxhash import xxh64_intdigest
 
-from assay.duplicates.near_duplicates import Indices, ShingleUnit, lsh_bands, near_duplicate_groups, normalised
+from assay.duplicates.linking import near_duplicate_groups
+from assay.duplicates.shingles import Indices, ShingleUnit, normalised
+from assay.duplicates.signatures import lsh_bands
 from tests.benchmarks.million_rows import Truth, row_chunks
 
 Similarities = NDArray[np.float64]
@@ -52,7 +54,7 @@ MEASURE = """
 import json, re, sys, time
 from pathlib import Path
 import polars as pl
-from assay.duplicates.near_duplicates import near_duplicate_groups
+from assay.duplicates.linking import near_duplicate_groups
 texts = pl.read_parquet(sys.argv[1], columns=["text"])["text"]
 start = time.perf_counter()
 near_duplicate_groups(texts, shingle_unit="character", shingle_size=5, permutations=128, min_jaccard=0.8)

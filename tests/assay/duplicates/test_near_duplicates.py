@@ -9,28 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.core import progress
-from assay.duplicates import near_duplicates
-from assay.duplicates.near_duplicates import (
-    documents,
-    fewest_equal,
-    jaccard_similarities,
-    lsh_bands,
-    near_duplicate_groups,
-    near_matches,
-    normalised,
-)
+from assay.duplicates import linking, shingles, signatures
+from assay.duplicates.linking import near_duplicate_groups, near_matches
+from assay.duplicates.shingles import documents, jaccard_similarities, normalised
+from assay.duplicates.signatures import fewest_equal, lsh_bands
 
 WORDS = ["the", "phone", "camera", "screen", "battery", "price", "works", "great", "bad", "slow", "always", "picture"]
 
 
-def shingles(text: str, size: int) -> set[str]:
+def shingle_set(text: str, size: int) -> set[str]:
     """Independent of the code under test: Python strings in a Python set."""
     text = text.casefold()
     return {text[i : i + size] for i in range(max(1, len(text) - size + 1))}
 
 
 def jaccard(left: str, right: str, size: int) -> float:
-    a, b = shingles(left, size), shingles(right, size)
+    a, b = shingle_set(left, size), shingle_set(right, size)
     return len(a & b) / len(a | b)
 
 
@@ -57,7 +51,7 @@ def brute_force_groups(texts: list[str], size: int, min_jaccard: float) -> list[
 
 
 def groups(
-    texts: list[str], min_jaccard: float = 0.8, size: int = 5, unit: near_duplicates.ShingleUnit = "character"
+    texts: list[str], min_jaccard: float = 0.8, size: int = 5, unit: shingles.ShingleUnit = "character"
 ) -> list[int]:
     found = near_duplicate_groups(
         pl.Series(texts, dtype=pl.String),
@@ -81,15 +75,13 @@ def word_jaccard(left: str, right: str, size: int) -> float:
 def compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of pairs that are compared, as they come."""
     counts = []
-    real = near_duplicates.jaccard_similarities
+    real = jaccard_similarities
 
-    def counting(
-        of: near_duplicates.Documents, left: near_duplicates.Indices, right: near_duplicates.Indices
-    ) -> np.ndarray:
+    def counting(of: shingles.Documents, left: shingles.Indices, right: shingles.Indices) -> np.ndarray:
         counts.append(len(left))
         return real(of, left, right)
 
-    monkeypatch.setattr(near_duplicates, "jaccard_similarities", counting)
+    monkeypatch.setattr(linking, "jaccard_similarities", counting)
     return counts
 
 
@@ -180,7 +172,7 @@ def test_normalised_equals_the_plain_replacement(texts: list[str]) -> None:
     expected = []
     for text in texts:
         folded = text.casefold()
-        words = re.sub(rf"[ {near_duplicates._BETWEEN_WORDS}]+", " ", folded).strip(" ")
+        words = re.sub(rf"[ {shingles._BETWEEN_WORDS}]+", " ", folded).strip(" ")
         expected.append(words or folded)
     assert normalised(pl.Series(texts, dtype=pl.String)).to_list() == expected
 
@@ -195,7 +187,7 @@ def test_lone_marks_nulls_and_white_space_are_texts_like_others() -> None:
 
 
 @pytest.mark.parametrize("unit", ["character", "word"])
-def test_texts_of_megabytes(unit: near_duplicates.ShingleUnit) -> None:
+def test_texts_of_megabytes(unit: shingles.ShingleUnit) -> None:
     long = "".join(np.random.default_rng(2).choice(list("abcdefghijklmnopqrstuvwxyz      "), size=1_000_000))
     assert groups(["ok", long, long + " and more", "words, " * 1_500_000], unit=unit) == [0, 1, 1, 3]
 
@@ -219,7 +211,7 @@ def test_unlike_texts_in_one_bucket_cost_a_bounded_number_of_comparisons(compare
     assert found[-1] == 0
     assert len(set(found)) == 3000
     bands, _ = lsh_bands(128, 0.8)
-    assert sum(compared) <= near_duplicates.MAX_DISTANCE * bands * len(texts)
+    assert sum(compared) <= linking.MAX_DISTANCE * bands * len(texts)
 
 
 @pytest.mark.parametrize(("threads", "characters"), [(1, 160_000), (3, 160_000), (3, 500), (1, 1)])
@@ -229,7 +221,7 @@ def test_groups_are_the_same_for_any_number_of_threads_and_any_chunk(
     texts = corpus(rows=400, seed=9)
     expected = groups(texts)
     monkeypatch.setattr(pl, "thread_pool_size", lambda: threads)
-    monkeypatch.setattr(near_duplicates, "CHARACTERS_AT_A_TIME", characters)
+    monkeypatch.setattr(shingles, "CHARACTERS_AT_A_TIME", characters)
     assert groups(texts) == expected
 
 
@@ -239,7 +231,7 @@ def test_only_long_work_reports_its_progress(
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     groups(corpus(rows=50, seed=9))
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(near_duplicates, "SILENT_TEXTS", 10)
+    monkeypatch.setattr(signatures, "SILENT_TEXTS", 10)
     groups(corpus(rows=50, seed=9))
     assert "near-duplicate bands: 20/21 band" in capsys.readouterr().err
 
