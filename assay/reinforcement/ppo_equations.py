@@ -78,7 +78,7 @@ def token_rewards(
         log_probabilities: of the tokens under the policy that sampled them, shape `(b, t)`.
         reference: under the reference, shape `(b, t)`.
         mask: shape `(b, t)`; every answer has a token.
-        beta: price of a nat.
+        beta: the KL coefficient.
 
     Returns:
         Shape `(b, t)`, 0 behind the answers.
@@ -190,7 +190,7 @@ def next_beta(beta: float, kl: float, target: float, gain: float) -> float:
     """The adaptive controller of Ziegler et al. (2019), section 2.2: β (1 + K clip((KL − target) / target, −0.2, 0.2)).
 
     Args:
-        beta: the present price of a nat.
+        beta: the present KL coefficient.
         kl: to the reference, nats an answer.
         target: that it is to have.
         gain: K; 0.1 in the paper, 0 keeps β.

@@ -23,6 +23,7 @@ from assay.compute.device import Device
 from assay.language_models.chat_template import ANSWERING
 from assay.reward.model import RewardModel, rewards
 from assay.statistics.bootstrap import Floats, bootstrap_figures
+from assay.statistics.metrics_dict import Estimate, interval_metrics
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def with_side(pairs: pl.DataFrame, side: str) -> list[list[dict[str, str]]]:
     ]
 
 
-def scored_pairs(
+def score_sides(
     model: RewardModel, tokenizer: PreTrainedTokenizerBase, pairs: pl.DataFrame, batch_size: int, device: Device
 ) -> Margins:
     """What a reward model says of pairs, with at most `batch_size` chats in a forward pass."""
@@ -65,9 +66,9 @@ def scored_pairs(
     return Margins(scores[: pairs.height], scores[pairs.height :])
 
 
-def accuracy(
+def estimate_accuracy(
     right: NDArray[np.float64], prompts: Sequence[str], samples: int, random: np.random.Generator
-) -> dict[str, float]:
+) -> Estimate:
     """Share of pairs that are right, with its 95% interval.
 
     Wilson's (1927) where each prompt has one pair and none is a tie, else a bootstrap of prompts: the pairs of one
@@ -83,25 +84,20 @@ def accuracy(
     value = float(right.mean())
     if len(names) == len(right) and not np.any(right == 0.5):
         wilson = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
-        low, high = float(wilson.low), float(wilson.high)
-    else:
-        sums, pairs = np.bincount(of_pair, right), np.bincount(of_pair).astype(np.float64)
+        return Estimate(value, float(wilson.low), float(wilson.high))
+    sums, pairs = np.bincount(of_pair, right), np.bincount(of_pair).astype(np.float64)
 
-        def measure(counts: Floats) -> dict[str, Floats]:
-            return {"accuracy": (sums @ counts) / (pairs @ counts)}
+    def measure(counts: Floats) -> dict[str, Floats]:
+        return {"accuracy": (sums @ counts) / (pairs @ counts)}
 
-        estimate = bootstrap_figures(measure, len(names), samples, random)["accuracy"]
-        low = value if estimate.low is None else estimate.low
-        high = value if estimate.high is None else estimate.high
-    return {"accuracy": value, "accuracy_ci95_low": low, "accuracy_ci95_high": high}
+    found = bootstrap_figures(measure, len(names), samples, random)["accuracy"]
+    return Estimate(value, value if found.low is None else found.low, value if found.high is None else found.high)
 
 
-def calibration(margin: NDArray[np.float64], bins: int) -> tuple[float, pl.DataFrame]:
-    """How far sigmoid(|margin|) is from the share of pairs that are right.
+def calibrate(margin: NDArray[np.float64], bins: int) -> tuple[float, pl.DataFrame]:
+    """How far sigmoid(|margin|), with margins of shape `(n,)`, is from the share of pairs that are right.
 
-    Args:
-        margin: shape `(n,)`.
-        bins: of equal width over the confidence, which is between 0.5 and 1.
+    The bins are of equal width over the confidence, which is between 0.5 and 1.
 
     Returns:
         The expected calibration error, and of each bin with pairs `confidence`, `accuracy` and `pairs`.
@@ -124,7 +120,7 @@ def calibration(margin: NDArray[np.float64], bins: int) -> tuple[float, pl.DataF
     return float(gaps.sum()) / len(margin), table.drop("bin")
 
 
-def length_bias(
+def measure_length_bias(
     said: Margins, chosen_tokens: NDArray[np.int64], rejected_tokens: NDArray[np.int64]
 ) -> dict[str, float]:
     """Whether length alone wins.
@@ -137,7 +133,7 @@ def length_bias(
     Returns:
         Of pairs of unequal length, the share in which the longer answer is ahead and that in which it should be; the
         accuracy where the better answer is the longer and where it is the shorter; Spearman's correlation of reward
-        and length over all answers. What is undefined is left out.
+        and length over all answers. What is undefined is missing.
     """
     longer = chosen_tokens > rejected_tokens
     shorter = chosen_tokens < rejected_tokens
@@ -156,7 +152,7 @@ def length_bias(
     return figures
 
 
-def held_out_metrics(
+def summarise_held_out(
     pairs: pl.DataFrame,
     said: Margins,
     answer_tokens: dict[str, NDArray[np.int64]],
@@ -179,12 +175,12 @@ def held_out_metrics(
         prompts = pairs["prompt_id"].filter(pl.Series(rows)).to_list()
         return {
             "pairs": int(rows.sum()),
-            **accuracy(said.right[rows], prompts, samples, random),
+            **interval_metrics("accuracy", estimate_accuracy(said.right[rows], prompts, samples, random)),
             "mean_margin": float(said.margin[rows].mean()),
         }
 
     everything = np.ones(pairs.height, dtype=np.bool_)
-    error, table = calibration(said.margin, bins)
+    error, table = calibrate(said.margin, bins)
     kinds = pairs["detail"].str.extract(r"^([a-z_]+)")
     figures = {
         **part(everything),
@@ -198,7 +194,7 @@ def held_out_metrics(
             for kind in sorted(kinds.filter(pairs["pair_source"] == source).drop_nulls().unique())
         },
         "expected_calibration_error": error,
-        "length_bias": length_bias(said, answer_tokens["chosen"], answer_tokens["rejected"]),
+        "length_bias": measure_length_bias(said, answer_tokens["chosen"], answer_tokens["rejected"]),
         "mean_reward_chosen": float(said.chosen.mean()),
         "mean_reward_rejected": float(said.rejected.mean()),
         "ties": int((said.margin == 0).sum()),

@@ -16,8 +16,10 @@ from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.outputs import folder_sha256, read_json
 from assay.core.skipped import LEFT_OUT_FILE
+from assay.fine_tuning.sft_params import Approach
 from assay.language_models.chat_template import IGNORED, MESSAGES, tokenised_chats
 from assay.language_models.checkpoint import load_base, load_causal_lm
+from assay.language_models.sft import make_dataset, train_sft
 from stages import sft
 
 COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0, "backend": "processes"}
@@ -109,20 +111,21 @@ def test_every_approach_learns_and_is_loaded_again(
 def test_the_same_seed_gives_the_same_bytes(
     tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digests = []
+    written = []
     for name in ("first", "second"):
         project(tmp_path / name, tiny_chat_model, "lora", dropout=0.1)
-        run(monkeypatch, tmp_path / name, "lora")
-        digests.append(folder_sha256(tmp_path / name / sft.OUTPUT / "lora"))
-    assert digests[0] == digests[1]
+        measured = run(monkeypatch, tmp_path / name, "lora")
+        written.append((measured, folder_sha256(tmp_path / name / sft.OUTPUT / "lora")))
+        assert set(read_json(sft.COSTS / "lora.json")) == {"train_seconds", "tokens_per_second", "peak_memory_mib"}
+    assert written[0] == written[1]
 
 
 def losses(params: dict[str, Any], model_folder: Path, folder: Path, rows: pl.DataFrame) -> list[float]:
     """The loss of each step of a training."""
     base, tokenizer = load_base(str(model_folder), DEVICE.device)
     tokens = tokenised_chats(tokenizer, rows["messages"].to_list())
-    approach: Any = TypeAdapter(sft.Approach).validate_python(params)
-    done = sft.fit(approach, base, tokenizer, tokens, tokens[:2], DEVICE, 5, folder, "test")
+    approach: Any = TypeAdapter(Approach).validate_python(params)
+    done = train_sft(approach, base, tokenizer, tokens, tokens[:2], DEVICE, 5, folder, "test")
     return done.steps["loss"].to_list()
 
 
@@ -135,7 +138,7 @@ def test_packed_chats_have_the_loss_of_padded_ones(tiny_chat_model: Path, tmp_pa
     once = FULL | {"max_steps": 1, "num_evaluations": 1, "max_length_tokens": 2 * longest}
     from trl import pack_dataset
 
-    packs = len(pack_dataset(sft.dataset_of(tokens), 2 * longest, "bfd"))
+    packs = len(pack_dataset(make_dataset(tokens), 2 * longest, "bfd"))
     assert packs < 24
     packed = losses(once | {"batch_size": packs}, tiny_chat_model, tmp_path / "packed", rows)
     padded = losses(once | {"batch_size": 24, "packing": False}, tiny_chat_model, tmp_path / "padded", rows)
@@ -227,7 +230,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(
     assert digests[0] == digests[1]
 
 
-def test_the_weights_kept_are_those_of_the_best_look(
+def test_the_weights_kept_are_those_of_the_best_evaluation(
     tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A rate at which the model gets worse at once: what is kept is where it began.
@@ -254,7 +257,7 @@ def test_chats_that_are_too_long_are_counted(
     [
         ("full", {"max_length_tokens": 16}, "none of 40 chats has at most 16 tokens; raise `max_length_tokens`"),
         ("full", {"batch_size": 64}, "`batch_size` = 64, but there are only .* packs of 192 tokens; lower it"),
-        ("full", {"gradient_accumulation_steps": 3}, r"`batch_size` = 2 cannot be dealt out .* a multiple of 3"),
+        ("full", {"gradient_accumulation_steps": 3}, r"`batch_size` = 2 cannot be divided evenly .* a multiple of 3"),
         ("lora", {"target_modules": ["absent"]}, "`method: lora` does not go with .*: Target modules"),
     ],
 )
@@ -274,7 +277,7 @@ def test_bad_params(
 def test_a_learnt_prompt_is_not_packed() -> None:
     block = APPROACHES["prompt_tuning"] | {"packing": True}
     with pytest.raises(ValidationError, match="`packing` must be false: what is learnt stands before a row"):
-        TypeAdapter(sft.Approach).validate_python(block)
+        TypeAdapter(Approach).validate_python(block)
 
 
 def test_a_chat_without_an_answer_is_an_error(
@@ -287,13 +290,13 @@ def test_a_chat_without_an_answer_is_an_error(
         run(monkeypatch, tmp_path, "full")
 
 
-def test_an_approach_that_cannot_run_is_left_out(
+def test_an_approach_that_cannot_run_is_skipped(
     tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project(tmp_path, tiny_chat_model, "qlora")
     monkeypatch.setattr(sft, "why_no_4_bit", lambda device: "no arithmetic")
     measured = run(monkeypatch, tmp_path, "qlora")
-    assert measured == {"left_out": "no arithmetic"}
+    assert measured == read_json(sft.COSTS / "qlora.json") == {"left_out": "no arithmetic"}
     assert (sft.OUTPUT / "qlora" / LEFT_OUT_FILE).read_text() == "no arithmetic\n"
 
 
