@@ -27,12 +27,12 @@ from assay.core.progress import quiet_libraries
 from assay.core.skipped import why_left_out
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from assay.instruction_data.distractors import Exchange, fitting
+from assay.instruction_data.params import InstructDataParams
 from assay.instruction_data.prompt_template import question_with_passages
 from assay.instruction_data.retrieval import Found, found_by_meaning, found_by_words
 from assay.language_models.chat_template import tokenised_prompts
 from assay.language_models.checkpoint import CausalLM, Decoding, generate_batch, load_causal_lm
 from assay.language_models.named_models import load_generation_models
-from stages.instruct_data import InstructDataParams
 
 TRAIN = Path("data/instruct/train.parquet")
 SFT = Path("models/sft")

@@ -7,7 +7,7 @@ import polars as pl
 from assay.cleaning.boilerplate import frequent_lines
 from assay.cleaning.rule_chain import Settled, apply_rules
 from assay.cleaning.rules import BOILERPLATE, CleanParams, chosen_rules, with_boilerplate
-from assay.core.removed_rows import REMOVED_SCHEMA
+from assay.core.removed_rows import REMOVED_SCHEMA, removed_rows
 from assay.text.language import is_foreign
 
 CHANGED_SCHEMA = pl.Schema([*REMOVED_SCHEMA.items(), ("field", pl.String)])
@@ -23,7 +23,7 @@ class CleanedChats:
     removed: pl.DataFrame
 
 
-def cleaned_chats(records: pl.DataFrame, params: CleanParams) -> CleanedChats:
+def clean_chats(records: pl.DataFrame, params: CleanParams) -> CleanedChats:
     """Chats whose messages and contexts have been through the rules of section `clean`, each by itself.
 
     Args:
@@ -63,7 +63,7 @@ def cleaned_chats(records: pl.DataFrame, params: CleanParams) -> CleanedChats:
         .join(by_row, on="id", how="left", maintain_order="left")
         .join(bad, on="id", how="anti", maintain_order="left"),
         changed.select(CHANGED_SCHEMA.names()),
-        bad.select("id", "rule", before="text", after=pl.lit(None, pl.String)),
+        removed_rows(bad, pl.col("rule")),
     )
 
 

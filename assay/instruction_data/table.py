@@ -1,10 +1,11 @@
-"""The table of chats, a chat a row: its columns, how long chats are, and what of them is taken out."""
+"""The table of chats, a chat a row: its columns, and how long chats are."""
 
 from dataclasses import dataclass
 
 import polars as pl
 from transformers import PreTrainedTokenizerBase
 
+from assay.core.removed_rows import Filtered, removed_rows
 from assay.language_models.chat_template import MESSAGES, tokenised_chats
 
 CHAT_SCHEMA = pl.Schema(
@@ -34,19 +35,16 @@ PROVENANCE = ("source_url", "licence", "retrieved", "authenticity")
 TOKENISED_AT_ONCE = 1_000
 
 
+PROMPT_AND_ANSWER = pl.format("{}\n{}", "prompt", "answer")
+"""What `removed.parquet` shows of a chat."""
+
+
 @dataclass(frozen=True)
-class Filtered:
-    """Rows that go on, and those that do not (`REMOVED_SCHEMA`)."""
+class TokenLimit:
+    """How long a chat may be in the template of the base model."""
 
-    kept: pl.DataFrame
-    removed: pl.DataFrame
-
-
-def removed_rows(rows: pl.DataFrame, rule: str) -> pl.DataFrame:
-    """Rows that a rule takes out (`REMOVED_SCHEMA`), each with its prompt and answer."""
-    return rows.select(
-        "id", rule=pl.lit(rule), before=pl.format("{}\n{}", "prompt", "answer"), after=pl.lit(None, pl.String)
-    )
+    tokenizer: PreTrainedTokenizerBase
+    max_length_tokens: int
 
 
 def chat_lengths(chats: pl.DataFrame, tokenizer: PreTrainedTokenizerBase) -> pl.DataFrame:
@@ -61,7 +59,7 @@ def chat_lengths(chats: pl.DataFrame, tokenizer: PreTrainedTokenizerBase) -> pl.
     )
 
 
-def within_length(chats: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length_tokens: int) -> Filtered:
-    """The chats of at most so many tokens."""
-    fits = chat_lengths(chats, tokenizer)["tokens"] <= max_length_tokens
-    return Filtered(chats.filter(fits), removed_rows(chats.filter(~fits), "max_tokens"))
+def remove_long_chats(chats: pl.DataFrame, limit: TokenLimit) -> Filtered:
+    """The chats within the limit, and the others."""
+    fits = chat_lengths(chats, limit.tokenizer)["tokens"] <= limit.max_length_tokens
+    return Filtered(chats.filter(fits), removed_rows(chats.filter(~fits), "max_tokens", PROMPT_AND_ANSWER))

@@ -13,8 +13,6 @@ import polars as pl
 import pytest
 import yaml
 
-from assay.cleaning.rules import NearDuplicateParams
-from assay.compute.device import Compute, prepare_device
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from assay.core.removed_rows import REMOVED_SCHEMA
@@ -323,30 +321,6 @@ def test_the_search_and_the_groups_can_go_by_the_encoder() -> None:
     assert chats.filter(pl.col("context").list.len() == 3).height > 40
 
 
-def test_groups_are_linked_by_near_duplicates_the_same_question_and_by_meaning() -> None:
-    rows = [
-        ("a", "How do I paint?", "With a brush that is clean and dry."),
-        ("b", "Something else altogether", "With nothing"),
-        ("c", "HOW DO I PAINT", "Not at all"),
-        ("d", "Where to?", "Over there, behind the old house by the river"),
-        ("e", "Where to??", "Over there, behind the old house by the river!"),
-        ("f", "And the rest", "So be it"),
-    ]
-    records = pl.DataFrame(rows, dict.fromkeys(("id", "prompt", "answer"), pl.String), orient="row")
-    near = NearDuplicateParams(shingle_unit="character", shingle_size=5, permutations=128, min_jaccard=0.8)
-    device = prepare_device(Compute.model_validate(params()["compute"]), exact=True)
-    assert instruct_data.chat_groups(records, near, None, None, device).to_list() == ["a", "b", "a", "d", "d", "f"]
-    # The second means what the fourth does, and the last what the third does.
-    vectors = np.array(
-        [[1, 0, 0], [0, 1, 0], [0.6, 0.8, 0], [0, 0.8, 0.6], [0, 0, 1], [0.7, 0.7, 0.1]], dtype=np.float32
-    )
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    groups = instruct_data.chat_groups(records, near, vectors, 0.97, device)
-    assert groups.to_list() == ["a", "b", "a", "d", "d", "a"]
-    assert instruct_data.chat_groups(records, near, vectors, 0.79, device).to_list() == ["a"] * 6
-    assert instruct_data.chat_groups(records.head(0), near, None, None, device).to_list() == []
-
-
 @pytest.mark.usefixtures("workplace")
 def test_questions_that_are_the_same_go_to_one_split_and_equal_rows_once() -> None:
     rows = faq()
@@ -563,6 +537,7 @@ def test_the_same_bytes_again_with_another_hash_seed_and_more_threads() -> None:
         return {path.name: path.read_bytes() for path in Path("data/instruct").iterdir()}
 
     before = written()
+    assert set(read_json(instruct_data.COST)) == {"instruct_data_seconds"}
     assert set(before) == {f"{name}.parquet" for name in (*SPLITS, "removed", "changed")}
     more = {"PYTHONHASHSEED": "2", "POLARS_MAX_THREADS": "2", "RAYON_NUM_THREADS": "2"}
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}

@@ -12,12 +12,12 @@ from scipy.stats import binomtest
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
+from assay.preference_data.pairs import PAIRS_SCHEMA
 from assay.reward.evaluation import Margins, calibrate, estimate_accuracy, measure_length_bias, score_sides, with_side
 from assay.reward.model import load_reward_model, new_reward_model, rewards
 from assay.reward.training import RewardLora, RewardParams, add_lora, order_pairs
 from assay.statistics.metrics_dict import Estimate
 from stages import reward
-from stages.preferences import PAIRS_SCHEMA
 from tests.policy_workspace import COMPUTE, bytes_below
 
 CPU = Device(torch.device("cpu"), torch.float32)

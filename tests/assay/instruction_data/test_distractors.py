@@ -1,14 +1,16 @@
 import numpy as np
 import pytest
 
+from assay.cleaning.rules import NearDuplicateParams
 from assay.instruction_data.distractors import (
     Exchange,
     TextVectors,
+    UnanswerableParams,
     distractors,
     far_from_answers,
     fitting,
-    in_drawn_order,
     recall_of_own,
+    shuffled,
 )
 from assay.instruction_data.retrieval import Found
 
@@ -37,8 +39,8 @@ def test_passages_fit_into_the_characters() -> None:
 
 def test_the_order_is_drawn_by_row_and_not_by_the_order_given() -> None:
     some = [exchange(name, name) for name in "abcd"]
-    assert in_drawn_order("row", some, 7) == in_drawn_order("row", some[::-1], 7)
-    orders = {tuple(one.id for one in in_drawn_order(f"row{number}", some, 7)) for number in range(50)}
+    assert shuffled("row", some, (7,)) == shuffled("row", some[::-1], (7,))
+    orders = {tuple(one.id for one in shuffled(f"row{number}", some, (7,))) for number in range(50)}
     assert len(orders) > 10
 
 
@@ -50,16 +52,14 @@ def far(asked: Exchange, *candidates: Exchange, max_cosine: float | None = None)
     ((*kept,),) = far_from_answers(
         [asked],
         [candidates],
-        max_jaccard=0.3,
-        max_cosine=max_cosine,
-        shingle_unit="word",
-        shingle_size=1,
-        vectors=TextVectors(numbers, vectors),
+        UnanswerableParams(fraction=1.0, refusal="No.", max_jaccard=0.3, max_cosine=max_cosine),
+        NearDuplicateParams(shingle_unit="word", shingle_size=1, permutations=128, min_jaccard=0.8),
+        TextVectors(numbers, vectors),
     )
     return [one.id for one in kept]
 
 
-def test_passages_that_may_answer_are_left_out() -> None:
+def test_passages_that_may_answer_are_skipped() -> None:
     asked = exchange("own", "a permit costs 5,000 kronor", "b question")
     assert far(asked, exchange("same words", "A permit costs more kronor!")) == []
     assert far(asked, exchange("same number", "count on 5,000 at least")) == []
