@@ -85,11 +85,7 @@ def make_pairs(
         tables: chats by split.
         lines: what people preferred.
         split_of: split of each chat's id, those of the test split among them.
-        params: of the stage.
         model: the base.
-        tokenizer: of the model.
-        device: where and in which precision to run.
-        seed: of the project.
 
     Raises:
         InputError: a split has no pair.

@@ -83,7 +83,6 @@ def near_matches(
     """Find the closest reference of each query.
 
     Args:
-        queries: strings without nulls, shape `(queries,)`.
         references: strings without nulls, shape `(references,)`.
         shingle_unit: what a shingle is made of; words are what stands between white space.
         shingle_size: characters or words of a shingle.

@@ -101,7 +101,6 @@ def apply_clean_rules(cells: pl.DataFrame, params: CleanParams) -> Settled:
 
     Args:
         cells: `id`, `source`, `text`.
-        params: of the section.
     """
     # The stage `clean` looks whether the sources that rules are for exist; here they may be those of the other track.
     named = [source for where in params.rules.values() if not isinstance(where, bool) for source in where]

@@ -106,7 +106,6 @@ def add_context(
         vectors: of questions and answers, where the params need them.
         near: how texts are cut into shingles.
         limit: of a chat.
-        key: of all draws.
     """
     columns = [*CHAT_SCHEMA.names(), "split"]
     searched = records.filter(pl.col("passages") == "search")
@@ -211,7 +210,6 @@ def with_shown(
     Args:
         records: in the form of chats, shape `(n,)`.
         chosen: the exchanges whose answers each is shown, shape `(n,)`; none: the bare question.
-        prompt: template.
         answer_in_context: whether the answer is among what is shown.
     """
     passages = [[exchange.answer for exchange in of_row] for of_row in chosen]

@@ -53,7 +53,6 @@ def group_chats(
         near: near duplicates of prompt and answer together.
         vectors: embeddings of the prompts, shape `(n, d)`.
         min_question_cosine: prompts at least this similar mean the same; None: not compared.
-        device: where cosines are computed.
     """
     whole = records.select(pl.format("{} {}", "prompt", "answer")).to_series()
     same_prompt = (
@@ -77,8 +76,6 @@ def assign_splits(records: pl.DataFrame, params: SplitParams, path: Path, seed: 
     Args:
         records: `id`, `category`, `group`, `prompt`, `answer`.
         params: section `split`.
-        path: of the files, for the error.
-        seed: of the project.
 
     Raises:
         InputError: a category is too rare for every split, and `split.rare_labels` is `error`.

@@ -44,8 +44,6 @@ def make_label_chats(parts: Mapping[str, pl.DataFrame], params: LabelTaskParams,
 
     Args:
         parts: by split, `id`, `text`, `label`, `semantic_group` and provenance.
-        params: of the task.
-        key: of the draws.
     """
     labels = parts["train"]["label"].unique().sort().to_list()
     wanted = {"train": params.train_rows, "validation": params.validation_rows, "test": params.test_rows}

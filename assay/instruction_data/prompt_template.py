@@ -34,7 +34,6 @@ def question_with_passages(template: str, question: str, passages: Sequence[str]
 
     Args:
         template: has the places `{question}` and `{passages}`.
-        question: of the user.
         passages: in the order in which they are shown.
     """
     if not passages:

@@ -17,7 +17,6 @@ def summarise_chats(chats: pl.DataFrame, tokenizer: PreTrainedTokenizerBase) -> 
 
     Args:
         chats: `CHAT_SCHEMA` and `split`.
-        tokenizer: of the base model.
     """
     counts = {(split, task): rows for split, task, rows in chats.group_by("split", "task").len().iter_rows()}
     answering = chats.filter(pl.col("task") == "answer")

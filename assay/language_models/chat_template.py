@@ -61,8 +61,6 @@ def rendered(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *,
     """A chat as text, by the model's template.
 
     Args:
-        tokenizer: of the model.
-        messages: of the chat.
         answer_follows: the text ends where an answer is to begin.
 
     Raises:

@@ -88,8 +88,6 @@ def load_base(
     """A base model on a device and its tokenizer, which pads on the left, so that answers can follow.
 
     Args:
-        base: folder of the model.
-        device: where it is to be.
         double_quantisation: weights in 4 bits (NF4; Dettmers et al. 2023), and whether their scales are quantised too;
             None: weights as they are.
 
@@ -157,7 +155,6 @@ def load_causal_lm(
 
     Args:
         folder: as `save_causal_lm` writes it, or of a base model.
-        device: where it is to be.
         quantised: whether a base that was in 4 bits is to be so again.
         trainable: an adapter is to be trained further.
         dequantised: weights in 4 bits are written out in float32, with the values that they stand for: the same logits
@@ -226,10 +223,8 @@ def generate_batch(
 
     Args:
         model: in evaluation mode.
-        tokenizer: of the model, padding on the left.
         prompts: token ids, shape `(b,)`.
         decoding: how tokens are chosen.
-        device: where and in which precision to run.
         streamer: is given the tokens as they come.
     """
     ends = end_tokens(model, tokenizer)
@@ -266,10 +261,8 @@ def generate_tokens(
 
     Args:
         model: in evaluation mode.
-        tokenizer: of the model, padding on the left.
         prompts: token ids.
         decoding: how tokens are chosen.
-        device: where and in which precision to run.
         seed: of the draws, where the temperature is above 0.
         what: name of the work, for the progress report; None: no report.
     """
@@ -295,12 +288,9 @@ def answered(
 
     Args:
         model: in evaluation mode.
-        tokenizer: of the model, padding on the left.
         chats: none ends with an answer.
         decoding: how tokens are chosen.
-        device: where and in which precision to run.
         seed: of the draws, where the temperature is above 0.
-        what: name of the work, for the progress report.
     """
     found = generate_tokens(model, tokenizer, tokenised_prompts(tokenizer, chats), decoding, device, seed, what)
     texts = tokenizer.batch_decode([ids for ids, _ in found], skip_special_tokens=True)
@@ -329,9 +319,6 @@ def answer_likelihood(
     Args:
         model: in evaluation mode.
         chats: tokenised, with labels on answers.
-        padding_id: fills short chats up, on the right.
-        batch_size: chats in a forward pass.
-        device: where and in which precision to run.
         what: name of the work, for the progress report; None: no report.
     """
     lengths = np.array([len(chat.input_ids) for chat in chats], dtype=np.int64)

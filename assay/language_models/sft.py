@@ -104,15 +104,11 @@ def train_sft(
     """Train the trainable parameters of `model` in place, and leave the best of them in it.
 
     Args:
-        params: the approach.
         model: of `adapted`, on the device.
-        tokenizer: of the model.
         train: chats to learn.
         validation: chats to choose weights by.
-        device: where and in which precision to run.
         seed: of the order of chats and of dropout.
         scratch: for checkpoints; where there is one, training resumes from it.
-        what: name of the work, for the progress report.
 
     Raises:
         InputError: the loss is not finite, or there are too few chats for one batch.

@@ -38,7 +38,6 @@ def trainer_arguments(
 
     Args:
         scratch: for the trainer's own files.
-        seed: of the run.
         weight_decay: decoupled, as AdamW has it.
 
     Raises:

@@ -104,8 +104,6 @@ def summarise_pairs(
         after: under the policy.
         beta: of the implicit reward.
         table: `pair_source` and `prompt_id` of each pair, shape `(n,)`.
-        samples: of the bootstrap.
-        random: source of the resampling.
     """
     chosen, rejected = beta * (after.chosen - before.chosen), beta * (after.rejected - before.rejected)
     margins = beta * ((after.chosen - before.chosen) - (after.rejected - before.rejected))

@@ -128,7 +128,6 @@ def read_prompts(
     Args:
         max_prompt_tokens: longer ones are skipped, and counted.
         rows: so many, sampled by a hash of their ids: a prompt keeps its draw when others are added; None: all.
-        key: of the draw.
 
     Raises:
         InputError: none is left.
@@ -171,12 +170,7 @@ def measure_held_out(
     """Sample an answer to each held-out prompt and score it.
 
     Args:
-        policy: as it is now.
-        prompts: held out.
-        score: what rewards answers.
         sampling: how answers are sampled.
-        device: where and in which precision to run.
-        seed: of the draws.
     """
     policy.model.eval()
     answers = sample_answers(policy, prompts.token_ids, sampling, device, seed, "held-out answers")

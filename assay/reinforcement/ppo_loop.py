@@ -255,11 +255,6 @@ def update(
 
     Args:
         learner: trained in place.
-        rollout: the answers.
-        found: what they are worth.
-        params: of the training.
-        device: where and in which precision to run.
-        random: source of the order.
         step: its number, for an error.
 
     Returns:
@@ -328,13 +323,6 @@ def train_ppo(
     """Train the policy and the value head in place.
 
     Args:
-        policy: to be trained.
-        value_head: to be trained with it.
-        prompts: to be answered.
-        score: what rewards answers.
-        params: of the training.
-        device: where and in which precision to run.
-        random: source of all draws.
         new_value_head: its bias is set to the mean score of the first batch.
 
     Raises:

@@ -86,8 +86,6 @@ def sample_answers(
         policy: in evaluation mode.
         prompts: token ids.
         sampling: how, and how many at a time.
-        device: where and in which precision to run.
-        seed: of the draws.
         what: name of the work, for the progress report; None: no report.
     """
     decoding = Decoding(**sampling.model_dump(include=set(Sampling.model_fields)), top_p=1.0, repetition_penalty=1.0)
@@ -125,10 +123,6 @@ def token_statistics(
     Rows are padded on the right, so that positions are those without padding for every kind of model and adapter.
     Answers of similar length go together, on CPU a few at a time: prompts with context are four times as long as those
     without, and much of a larger batch would be padding.
-
-    Args:
-        temperature: divides the logits.
-        batch_size: answers in a forward pass at most.
     """
     lengths = np.array([len(one.prompt_ids) + len(one.answer_ids) for one in answers], dtype=np.int64)
     batches = sorted_batches(lengths, rows_at_once(batch_size, device))

@@ -77,8 +77,6 @@ def estimate_accuracy(
     Args:
         right: 1, 0, or 0.5 at a tie, shape `(n,)`, `n` at least 1.
         prompts: id of each pair's prompt, shape `(n,)`.
-        samples: bootstrap samples.
-        random: source of the resampling.
     """
     names, of_pair = np.unique(np.array(prompts), return_inverse=True)
     value = float(right.mean())
@@ -167,8 +165,6 @@ def summarise_held_out(
         said: of the pairs.
         answer_tokens: of both sides, `chosen` and `rejected`, shape `(n,)` each.
         bins: of the diagram.
-        samples: of the bootstrap.
-        random: source of the resampling.
     """
 
     def part(rows: NDArray[np.bool_]) -> dict[str, float]:

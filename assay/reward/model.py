@@ -38,7 +38,6 @@ def new_reward_model(
 
     Args:
         base: folder of a causal language model for chats.
-        device: where it is to be.
         layers: the lowest so many of the base are kept, and the head reads what they say; None: all. Of a model that is
             fine-tuned the top layers are those that are missed least (Sajjad et al. 2023,
             https://arxiv.org/abs/2004.03844).
@@ -92,7 +91,6 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Messag
     """Token ids of whole chats, up to the token that ends the last answer.
 
     Args:
-        tokenizer: of the model.
         chats: each ends with an answer.
     """
     texts = []
@@ -116,7 +114,6 @@ def load_reward_model(folder: Path, device: torch.device) -> tuple[RewardModel, 
 
     Args:
         folder: as `save_reward_model` writes it.
-        device: where it is to be.
 
     Raises:
         InputError: its base is gone.
@@ -143,8 +140,6 @@ def rewards(
         model: in evaluation mode.
         tokenizer: of the reward model, which need not be the policy's.
         chats_with_answers: each ends with an answer.
-        batch_size: chats in a forward pass.
-        device: where and in which precision to run.
         what: name of the work, for the progress report; None: no report.
     """
     asked = [tuple(ids) for ids in chat_ids(tokenizer, chats_with_answers)]

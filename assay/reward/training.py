@@ -91,8 +91,6 @@ def order_pairs(
     Args:
         sources: of each pair, shape `(n,)`.
         lengths: tokens of each pair, shape `(n,)`.
-        params: of the stage.
-        random: source of the shuffles.
         path: of the pairs, for the error.
 
     Raises:
@@ -170,11 +168,8 @@ def train_reward(
 
     Args:
         model: on the device.
-        tokenizer: of the model.
         tokens: of the pairs.
         order: the pairs to train on, one batch after the other.
-        params: of the stage.
-        device: where and in which precision to run.
         seed: of the dropout.
         scratch: for the trainer's own files.
 

@@ -71,8 +71,6 @@ def write_gguf(model: Any, tokenizer: PreTrainedTokenizerBase, path: Path, name:
 
     Args:
         model: a whole causal language model of transformers, its weights in the type asked for.
-        tokenizer: of the model.
-        path: of the file.
         name: of the model, as programs show it.
         weights: type of the matrices; vectors are in float32.
 
