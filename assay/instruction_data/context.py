@@ -190,10 +190,7 @@ def exchanges(records: pl.DataFrame) -> list[Exchange]:
 
 
 def search(
-    asked: Sequence[Exchange],
-    base: Sequence[Exchange],
-    by: Literal["bm25", "embedding"],
-    vectors: TextVectors | None,
+    asked: Sequence[Exchange], base: Sequence[Exchange], by: Literal["bm25", "embedding"], vectors: TextVectors | None
 ) -> Found:
     """The answers of the knowledge base that fit each question best."""
     questions, answers = [row.question for row in asked], [row.answer for row in base]

@@ -144,12 +144,7 @@ def save_causal_lm(model: CausalLM, tokenizer: PreTrainedTokenizerBase, folder: 
 
 
 def load_causal_lm(
-    folder: Path,
-    device: torch.device,
-    *,
-    quantised: bool = True,
-    trainable: bool = False,
-    dequantised: bool = False,
+    folder: Path, device: torch.device, *, quantised: bool = True, trainable: bool = False, dequantised: bool = False
 ) -> tuple[CausalLM, PreTrainedTokenizerBase]:
     """The model of a folder on a device, in evaluation mode, and its tokenizer.
 

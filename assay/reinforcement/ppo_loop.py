@@ -278,12 +278,7 @@ def update(
 
 
 def minibatch_loss(
-    learner: Learner,
-    rollout: Rollout,
-    found: Returns,
-    rows: NDArray[np.int64],
-    params: PpoTraining,
-    device: Device,
+    learner: Learner, rollout: Rollout, found: Returns, rows: NDArray[np.int64], params: PpoTraining, device: Device
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """The loss of some answers of a batch, with gradients, and what there is to be seen of it."""
     answers = [rollout.answers[row] for row in rows]
@@ -295,7 +290,7 @@ def minibatch_loss(
 
     policy_loss = clipped_policy_loss(
         now.log_probabilities, of_part(rollout.now.log_probabilities), of_part(found.advantages), now.mask,
-        params.clip_range,
+        params.clip_range
     )  # fmt: skip
     value_loss = clipped_value_loss(
         learner.value_head(now.states), of_part(found.values), of_part(found.returns), now.mask, params.value_clip_range

@@ -141,9 +141,7 @@ def test_answers_do_not_depend_on_their_batch(name: str, tiny_chat_model: Path) 
     assert alone == together
 
 
-def test_prompts_after_a_soft_prompt_share_a_batch_only_with_equally_long_ones(
-    tiny_chat_model: Path,
-) -> None:
+def test_prompts_after_a_soft_prompt_share_a_batch_only_with_equally_long_ones(tiny_chat_model: Path) -> None:
     base, _ = load_base(str(tiny_chat_model), CPU)
     prompts = [[5] * length for length in (3, 4, 3, 9, 3, 4)]
     assert [rows.tolist() for rows in prompt_batches(base, prompts, 4)] == [[3, 1, 5, 0], [2, 4]]

@@ -16,7 +16,7 @@ CPU = Device(torch.device("cpu"), torch.float32)
 def arguments(batch_size: int, gradient_accumulation_steps: int) -> dict[str, Any]:
     params = TrainerParams(
         max_steps=10, batch_size=batch_size, gradient_accumulation_steps=gradient_accumulation_steps,
-        learning_rate=1e-3, warmup_fraction=0.1, max_grad_norm=1.0, gradient_checkpointing=False,
+        learning_rate=1e-3, warmup_fraction=0.1, max_grad_norm=1.0, gradient_checkpointing=False
     )  # fmt: skip
     return trainer_arguments(params, Path("scratch"), CPU, 1)
 
