@@ -19,6 +19,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from assay.core.seeds import seed_32
+from assay.embeddings.nearest import cosine_blocks
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Model = Callable[[Integers, Integers, Integers], Floats]
@@ -26,6 +29,7 @@ Model = Callable[[Integers, Integers, Integers], Floats]
 MAX_ITERATIONS = 500
 """Of a logistic regression; it converges in tens to hundreds, and the ranking of the rows settles long before."""
 
+MAX_WEIGHTED_ITERATIONS = 1000
 NEIGHBOUR_REACH = 0.1
 NEIGHBOUR_BLOCK_ROWS = 512
 """Cosines are held for so many rows against all that a model is fitted on: 160 MB at 80,000 rows."""
@@ -51,7 +55,6 @@ def grouped_folds(labels: Integers, groups: Integers, folds: int, seed: int) -> 
         labels: shape `(n,)`.
         groups: rows of one group are in one fold, shape `(n,)`.
         folds: number of folds; fewer where no label has as many groups.
-        seed: of the shuffle.
 
     Returns:
         The folds in which anything can be judged; none where every label is one group.
@@ -60,7 +63,7 @@ def grouped_folds(labels: Integers, groups: Integers, folds: int, seed: int) -> 
     folds = min(folds, int(groups_of_label.max()))
     if folds < 2:
         return []
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed_32(seed))
     dealt = []
     with warnings.catch_warnings():
         # A label with fewer rows than folds is looked after below.
@@ -107,14 +110,12 @@ def kernel_model(features: NDArray[np.float32], C: float, landmarks: int, seed: 
 
     Args:
         features: scaled as for `linear_model`, shape `(n, d)`.
-        C: as for `linear_model`.
         landmarks: rows that span the space, drawn by `seed`; all, where there are fewer.
-        seed: of the draw.
     """
 
     def judge(fitted: Integers, codes: Integers, judged: Integers) -> Floats:
         scaler = StandardScaler().fit(features[fitted])
-        space = Nystroem(gamma=1.0, n_components=min(landmarks, len(fitted)), random_state=seed % 2**32)
+        space = Nystroem(gamma=1.0, n_components=min(landmarks, len(fitted)), random_state=seed_32(seed))
         regression = LogisticRegression(C=C, max_iter=MAX_ITERATIONS)
         regression.fit(space.fit_transform(_scaled(scaler, features[fitted])), codes)
         return np.asarray(
@@ -127,6 +128,31 @@ def kernel_model(features: NDArray[np.float32], C: float, landmarks: int, seed: 
 def _scaled(scaler: StandardScaler, features: NDArray[np.float32]) -> NDArray[np.float32]:
     scaled: NDArray[np.float32] = scaler.transform(features) / np.float32(np.sqrt(features.shape[1]))
     return scaled
+
+
+def weighted_probe(
+    features: NDArray[np.float32],
+    labels: NDArray[np.object_],
+    weights: Floats,
+    test: NDArray[np.float32],
+    classes: list[str],
+    C: float,
+) -> Floats:
+    """Probabilities of the test rows by a logistic regression on features as they are, shape `(n, k)`.
+
+    Args:
+        features: of the train rows, shape `(m, d)`.
+        labels: of these, shape `(m,)`.
+        weights: how much each counts; those of none do not, shape `(m,)`.
+        test: features of the test rows, shape `(n, d)`.
+        classes: labels in the order of the columns; those without a train row get 0.
+    """
+    kept = weights > 0
+    model = LogisticRegression(C=C, max_iter=MAX_WEIGHTED_ITERATIONS)
+    model.fit(features[kept], labels[kept], sample_weight=weights[kept])
+    probabilities = np.zeros((len(test), len(classes)))
+    probabilities[:, [classes.index(label) for label in model.classes_]] = model.predict_proba(test)
+    return probabilities
 
 
 def words_model(texts: Sequence[str], C: float) -> Model:
@@ -161,12 +187,10 @@ def neighbours_model(features: NDArray[np.float32], neighbours: int) -> Model:
         known = _unit(features[fitted] - centre)
         votes = np.zeros((len(judged), int(codes.max()) + 1))
         count = min(neighbours, len(fitted))
-        for start in range(0, len(judged), NEIGHBOUR_BLOCK_ROWS):
-            block = judged[start : start + NEIGHBOUR_BLOCK_ROWS]
-            cosines = _unit(features[block] - centre) @ known.T
+        for block, cosines in cosine_blocks(_unit(features[judged] - centre), known, NEIGHBOUR_BLOCK_ROWS):
             nearest = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
             weights = np.exp((np.take_along_axis(cosines, nearest, axis=1) - 1) / NEIGHBOUR_REACH)
-            rows = np.broadcast_to(np.arange(start, start + len(block))[:, None], nearest.shape)
+            rows = np.broadcast_to(np.arange(block.start, block.stop)[:, None], nearest.shape)
             np.add.at(votes, (rows, codes[nearest]), weights)
         shares: Floats = votes / votes.sum(axis=1, keepdims=True)
         return shares
@@ -180,7 +204,7 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return unit
 
 
-def combined(members: Sequence[Floats], weights: Sequence[float]) -> Floats:
+def combine_probabilities(members: Sequence[Floats], weights: Sequence[float]) -> Floats:
     """Weighted geometric mean of probabilities, normalised (a product of experts; Hinton 2002), shape `(n, k)`.
 
     Args:
@@ -202,7 +226,7 @@ def mean_loss(probabilities: Floats, labels: Integers) -> float:
     return float(-np.log(np.maximum(given, SMALLEST_PROBABILITY)).mean()) if len(judged) else 0.0
 
 
-def calibrated(probabilities: Floats, labels: Integers) -> tuple[Floats, float]:
+def scale_temperature(probabilities: Floats, labels: Integers) -> tuple[Floats, float]:
     """Temperature scaling (Guo et al. 2017, section 4.2): one number that makes the given labels most likely.
 
     Confident learning compares probabilities across rows and labels, so they should mean what they say. The scaling is

@@ -18,9 +18,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.stats import binomtest
 
-from assay.augmentation.checks import probed
+from assay.augmentation.checks import probe_examples
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import run_stage
 from assay.core.outputs import write_json
@@ -29,6 +28,8 @@ from assay.core.progress import quiet_libraries
 from assay.core.seeds import derived_seed, keyed_uniform
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from assay.embeddings.table import LAYERS, embeddings_of
+from assay.statistics.intervals import wilson_estimate
+from assay.statistics.metrics_dict import Estimate, interval_metrics
 
 AUGMENTED = Path("data/augmented/train.parquet")
 SPLIT = Path("data/split/train.parquet")
@@ -52,17 +53,9 @@ def sampled_copies(augmented: pl.DataFrame, pairs_per_recipe: int, seed: int) ->
     return copies.filter(turns.to_series() <= pairs_per_recipe)
 
 
-def share(name: str, of: NDArray[np.bool_]) -> dict[str, float]:
-    """The share of true values under a name, with its 95% Wilson interval; of none it can be anything.
-
-    Args:
-        name: of the metric.
-        of: shape `(n,)`.
-    """
-    if not len(of):
-        return {name: 0.0, f"{name}_ci95_low": 0.0, f"{name}_ci95_high": 1.0}
-    interval = binomtest(int(of.sum()), len(of)).proportion_ci(method="wilson")
-    return {name: float(of.mean()), f"{name}_ci95_low": float(interval.low), f"{name}_ci95_high": float(interval.high)}
+def estimate_share(of: NDArray[np.bool_]) -> Estimate:
+    """The share of true values, shape `(n,)`; of none it can be anything."""
+    return wilson_estimate(int(of.sum()), len(of)) if len(of) else Estimate(0.0, 0.0, 1.0)
 
 
 def main() -> None:
@@ -79,7 +72,7 @@ def main() -> None:
     parents = np.array([number[parent] for parent in copies["parent_id"]], dtype=np.int64)
     codes = train["consensus"].rank("dense").to_numpy().astype(np.int64) - 1
     embedded, _ = embedded_texts(copies["text"].to_list(), embedding, device)
-    of_rows, of_copies = probed(
+    of_rows, of_copies = probe_examples(
         embeddings_of(train["id"], pl.read_parquet(LAYERS), SPLIT),
         embedded.layers,
         parents,
@@ -95,9 +88,9 @@ def main() -> None:
         is_right = of_recipe & (before == codes[parents])
         metrics["per_recipe"][recipe] = {
             "pairs": int(of_recipe.sum()),
-            **share("label_kept", (after == before)[of_recipe]),
+            **interval_metrics("label_kept", estimate_share((after == before)[of_recipe])),
             "pairs_of_right_parents": int(is_right.sum()),
-            **share("label_right", (after == codes[parents])[is_right]),
+            **interval_metrics("label_right", estimate_share((after == codes[parents])[is_right])),
         }
     write_json(METRICS, metrics)
 

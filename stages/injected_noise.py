@@ -30,10 +30,15 @@ from assay.core.params import Params, load_params
 from assay.core.progress import progress, quiet_libraries
 from assay.core.seeds import derived_seed, generator
 from assay.embeddings.table import LAYERS, embeddings_of
-from assay.label_errors.detector import Detector, Rows, detect, numbered
-from assay.label_errors.noise import class_dependent_noise, confusable_noise, instance_dependent_noise, uniform_noise
+from assay.label_errors.detector import Detector, Rows, detect, number_values
+from assay.label_errors.noise import (
+    add_class_dependent_noise,
+    add_confusable_noise,
+    add_instance_dependent_noise,
+    add_uniform_noise,
+)
 from assay.probes import grouped_folds, out_of_fold_probabilities, words_model
-from assay.statistics.detection import grades, precision_recall_points
+from assay.statistics.detection import grade_score, precision_recall_points
 
 TRAIN = Path("data/split/train.parquet")
 OUTPUT = Path("data/injected_noise")
@@ -64,18 +69,15 @@ def noisy_labels(
     """The labels with errors of one kind in them, shape `(n,)`.
 
     Args:
-        kind: of the errors.
         labels: the true ones, shape `(n,)`.
         confused: probabilities by a model of another family, out of fold, shape `(n, k)`.
-        share: of the rows that get a wrong label.
-        random: source of the draws.
     """
     if kind == "uniform":
-        return uniform_noise(labels, confused.shape[1], share, random)
+        return add_uniform_noise(labels, confused.shape[1], share, random)
     noise = {
-        "class_dependent": class_dependent_noise,
-        "instance_dependent": instance_dependent_noise,
-        "confusable": confusable_noise,
+        "class_dependent": add_class_dependent_noise,
+        "instance_dependent": add_instance_dependent_noise,
+        "confusable": add_confusable_noise,
     }[kind]
     return noise(labels, confused, share, random)
 
@@ -97,7 +99,7 @@ def main() -> None:
             detector = detector.model_copy(
                 update={"models": detector.models.model_copy(update={"finetuned": None})}, deep=True
             )
-        labels, groups = numbered(train["reference_label"]), numbered(train["semantic_group"])
+        labels, groups = number_values(train["reference_label"]), number_values(train["semantic_group"])
         texts = train["text"].to_list()
         features = embeddings_of(train["id"], pl.read_parquet(LAYERS), TRAIN)
         # Several threads add up in another order, and the last bits of the scores would depend on the machine.
@@ -111,10 +113,10 @@ def main() -> None:
             for kind, share in progress(cases, "injected noise", total=len(cases), unit="case"):
                 noisy = noisy_labels(kind, labels, confused, share, generator(seed, "injected_noise", kind, str(share)))
                 rows = Rows(texts, features, noisy, groups, np.full(len(noisy), -1))
-                detection = detect(rows, detector, device, seed)
+                detection = detect(rows, detector, device, (seed, "label_errors"))
                 judged = ~np.isnan(detection.quality)
                 is_wrong, quality = (noisy != labels)[judged], detection.quality[judged]
-                found.append({"kind": kind, "share": share, **grades(is_wrong, quality)})
+                found.append({"kind": kind, "share": share, **grade_score(is_wrong, quality)})
                 points = precision_recall_points(is_wrong, quality)
                 curves.append(points.select(pl.lit(f"{kind} {share:.0%}").alias("noise"), pl.all().round(6)))
 

@@ -36,7 +36,7 @@ SLOW_ROWS_PER_CHUNK = 50
 """With TextAttack's own classes, which are a hundred times as slow."""
 
 
-def copies_of(
+def augment_texts(
     texts: Sequence[str], seeds: Sequence[int], recipe: AnyRecipe, scratch: Path, workers: int, device: Device
 ) -> list[str]:
     """One altered copy of each text, a function of the text, its seed and the recipe alone.
@@ -46,10 +46,8 @@ def copies_of(
     Args:
         texts: shape `(n,)`.
         seeds: of 64 bits, shape `(n,)`.
-        recipe: its params.
         scratch: the folder that `write_textattack_data` has laid out.
         workers: processes, for recipes that take one text at a time. With joblib's backend of Ray: tasks at a time.
-        device: for recipes with a model.
     """
     if isinstance(recipe, ByModel):
         return _by_model(recipe, texts, scratch, device)(texts, seeds)
@@ -58,15 +56,15 @@ def copies_of(
     # Ray's backend gives all at the end.
     return_as = "generator" if get_active_backend()[0].supports_return_generator else "list"
     results: Iterable[list[str]] = joblib.Parallel(n_jobs=min(workers, max(1, len(starts))), return_as=return_as)(
-        joblib.delayed(altered_copies)(texts[start : start + size], seeds[start : start + size], recipe, scratch)
+        joblib.delayed(augment_in_process)(texts[start : start + size], seeds[start : start + size], recipe, scratch)
         for start in starts
     )
     done = progress(results, f"augment {recipe.name}", total=len(starts), unit="chunk")
     return [text for part in done for text in part]
 
 
-def altered_copies(texts: Sequence[str], seeds: Sequence[int], recipe: AnyRecipe, scratch: Path) -> list[str]:
-    """As `copies_of`, in this process, for recipes that take one text at a time."""
+def augment_in_process(texts: Sequence[str], seeds: Sequence[int], recipe: AnyRecipe, scratch: Path) -> list[str]:
+    """As `augment_texts`, in this process, for recipes that take one text at a time."""
     augmenter = _augmenter(recipe.model_dump_json(), type(recipe), scratch)
     return [str(augmenter.copy(text, seed)) for text, seed in zip(texts, seeds, strict=True)]
 
@@ -137,10 +135,10 @@ def _by_model(
 
     from assay.augmentation import embedding_neighbours, masked_lm, rewriting
     from assay.augmentation.augmenter import KeyedAugmenter
-    from assay.augmentation.words import plain_spans
+    from assay.augmentation.words import find_plain_words
 
     if isinstance(recipe, Paraphrase | BackTranslation):
-        rewriting_model = rewriting.Rewriting(partial(rewriting.rewritings, recipe=recipe, device=device))
+        rewriting_model = rewriting.Rewriting(partial(rewriting.rewrite_texts, recipe=recipe, device=device))
         return lambda texts, seeds: rewriting_model.rewrite(texts)
 
     tokenizer = AutoTokenizer.from_pretrained(recipe.model, local_files_only=True)
@@ -165,8 +163,8 @@ def _by_model(
         )
         return lambda texts, seeds: masked.copies(texts, seeds, recipe.share_of_words)
     encoder: Any = AutoModel.from_pretrained(recipe.model, local_files_only=True).to(device.device).eval()
-    words = {text[start:end].lower() for text in texts for start, end in plain_spans(text)}
-    neighbours = embedding_neighbours.neighbours_of(
+    words = {text[start:end].lower() for text in texts for start, end in find_plain_words(text)}
+    neighbours = embedding_neighbours.find_neighbours(
         words,
         encoder,
         tokenizer,

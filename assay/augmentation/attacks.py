@@ -78,14 +78,13 @@ class Victim(ModelWrapper):  # type: ignore[misc]
         return self.model(text_input_list)
 
 
-def attacks_on(
+def build_attacks(
     probabilities: Callable[[list[str]], NDArray[np.float64]], query_budget: int, batch_size: int, wordnet: Path
 ) -> dict[str, Any]:
     """The attacks on a model by name: TextAttack's `Attack`.
 
     Args:
         probabilities: what the model says of a list of texts, shape `(texts, k)`.
-        query_budget: texts that the model may be asked for in the attack on one text.
         batch_size: texts that the model is asked for at once.
         wordnet: folder that `readable_wordnet` gives.
     """
@@ -117,12 +116,10 @@ def attacks_on(
     }
 
 
-def attacked_text(attack: Any, text: str, target: int, seed: int) -> Attacked:
+def attack_text(attack: Any, text: str, target: int, seed: int) -> Attacked:
     """Attack one text; the outcome is a function of the attack, the text, its label and the seed alone.
 
     Args:
-        attack: one of `attacks_on`.
-        text: to be altered.
         target: class of the right label.
         seed: of 64 bits.
     """

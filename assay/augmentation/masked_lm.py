@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from assay.augmentation.augmenter import DrawnSwap, words_to_alter
-from assay.augmentation.words import MIN_CHARACTERS, Span, in_case_of, is_plain_word, plain_spans, with_words
+from assay.augmentation.augmenter import DrawnSwap, count_words_to_alter
+from assay.augmentation.words import MIN_CHARACTERS, Span, find_plain_words, is_plain_word, match_case, replace_words
 from assay.compute.device import Device
 from assay.compute.token_batches import sorted_batches, tokenise
 from assay.core.progress import progress
@@ -29,10 +29,7 @@ class MaskedWords(DrawnSwap):
 
     Args:
         model: with a head for masked tokens, in evaluation mode, on the device.
-        tokenizer: of the model.
-        device: where and in which precision to run.
         candidates: of the likeliest words; one is drawn by its probability.
-        batch_size: texts in a forward pass.
         max_length_tokens: of a text; what comes after is left alone.
     """
 
@@ -63,25 +60,25 @@ class MaskedWords(DrawnSwap):
         draws = [Random(seed) for seed in seeds]
         chosen: list[list[Span]] = []
         for text, of_text in zip(texts, draws, strict=True):
-            spans = plain_spans(text)
+            spans = find_plain_words(text)
             of_text.shuffle(spans)
-            chosen.append(sorted(spans[: words_to_alter(text, share_of_words)]))
+            chosen.append(sorted(spans[: count_words_to_alter(text, share_of_words)]))
         found = self._likeliest(texts, chosen)
         copies = []
         for text, spans, of_text, of_spans in zip(texts, chosen, draws, found, strict=True):
             words = {
-                span: in_case_of(text[slice(*span)], drawn)
+                span: match_case(text[slice(*span)], drawn)
                 for span, likeliest in zip(spans, of_spans, strict=False)
                 if (drawn := _drawn(likeliest, text[slice(*span)].lower(), of_text)) is not None
             }
-            copies.append(with_words(text, words))
+            copies.append(replace_words(text, words))
         return copies
 
     @torch.inference_mode()
     def _likeliest(self, texts: Sequence[str], chosen: Sequence[Sequence[Span]]) -> list[list[list[tuple[str, float]]]]:
         """For each masked place that is within the length, the likeliest words with their probabilities."""
         mask = str(self.tokenizer.mask_token)
-        masked = [with_words(text, dict.fromkeys(spans, mask)) for text, spans in zip(texts, chosen, strict=True)]
+        masked = [replace_words(text, dict.fromkeys(spans, mask)) for text, spans in zip(texts, chosen, strict=True)]
         rows = tokenise(self.tokenizer, masked, self.max_length_tokens)
         found: list[list[list[tuple[str, float]]]] = [[] for _ in texts]
         output = self.model.get_output_embeddings()
@@ -111,7 +108,7 @@ class MaskedWords(DrawnSwap):
             [of_text] = self._likeliest([current_text.text], [[(start, start + len(word))]])
             for candidate, probability in of_text[0] if of_text else []:
                 if probability >= MIN_PROBABILITY and candidate != word.lower():
-                    texts.append(current_text.replace_word_at_index(index, in_case_of(word, candidate)))
+                    texts.append(current_text.replace_word_at_index(index, match_case(word, candidate)))
         return texts
 
 

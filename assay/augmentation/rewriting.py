@@ -40,11 +40,7 @@ SECONDS_TO_ANSWER = 60
 
 
 class Rewriting(TextChange):
-    """A model that rewrites, as TextAttack's transformation of one text.
-
-    Args:
-        rewrite: from texts to their rewritings.
-    """
+    """A model that rewrites, as TextAttack's transformation of one text."""
 
     def __init__(self, rewrite: Callable[[Sequence[str]], list[str]]) -> None:
         self.rewrite = rewrite
@@ -54,16 +50,16 @@ class Rewriting(TextChange):
         return self.rewrite([text])[0]
 
 
-def rewritings(texts: Sequence[str], recipe: Paraphrase | BackTranslation, device: Device) -> list[str]:
+def rewrite_texts(texts: Sequence[str], recipe: Paraphrase | BackTranslation, device: Device) -> list[str]:
     """The rewriting of each text by a recipe's model or models, shape `(n,)`."""
     if isinstance(recipe, BackTranslation):
-        return back_translations(texts, recipe.forward, recipe.backward, device, recipe.batch_size)
+        return back_translate(texts, recipe.forward, recipe.backward, device, recipe.batch_size)
     if recipe.endpoint is not None:
-        return endpoint_paraphrases(texts, recipe.endpoint, recipe.model, recipe.key_variable)
-    return local_paraphrases(texts, recipe.model, device, recipe.batch_size)
+        return paraphrase_by_endpoint(texts, recipe.endpoint, recipe.model, recipe.key_variable)
+    return paraphrase_locally(texts, recipe.model, device, recipe.batch_size)
 
 
-def rewritten_in_batches(
+def rewrite_in_batches(
     texts: Sequence[str],
     batch_size: int,
     rewrite: Callable[[list[str]], list[str]],
@@ -73,9 +69,6 @@ def rewritten_in_batches(
 
     Args:
         texts: shape `(n,)`.
-        batch_size: texts at a time.
-        rewrite: from a batch to its rewritings.
-        what: name of the work, for the progress report.
     """
     order = np.argsort([len(text) for text in texts], kind="stable")
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
@@ -86,7 +79,7 @@ def rewritten_in_batches(
     return out
 
 
-def local_paraphrases(texts: Sequence[str], model_folder: str, device: Device, batch_size: int) -> list[str]:
+def paraphrase_locally(texts: Sequence[str], model_folder: str, device: Device, batch_size: int) -> list[str]:
     """Paraphrases by an instruction-tuned model in a folder, shape `(n,)`.
 
     Raises:
@@ -105,12 +98,12 @@ def local_paraphrases(texts: Sequence[str], model_folder: str, device: Device, b
     def rewrite(batch: list[str]) -> list[str]:
         chats = [[{"role": "user", "content": INSTRUCTION.format(text=text)}] for text in batch]
         prompts: Any = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
-        return _generated(model, tokenizer, prompts, batch, device, answers_follow=True)
+        return _generate(model, tokenizer, prompts, batch, device, answers_follow=True)
 
-    return rewritten_in_batches(texts, batch_size, rewrite, "paraphrase")
+    return rewrite_in_batches(texts, batch_size, rewrite, "paraphrase")
 
 
-def endpoint_paraphrases(texts: Sequence[str], url: str, model: str, key_variable: str) -> list[str]:
+def paraphrase_by_endpoint(texts: Sequence[str], url: str, model: str, key_variable: str) -> list[str]:
     """Paraphrases by a server with OpenAI's interface, one request a text, shape `(n,)`.
 
     Args:
@@ -126,20 +119,17 @@ def endpoint_paraphrases(texts: Sequence[str], url: str, model: str, key_variabl
     headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     def rewrite(batch: list[str]) -> list[str]:
-        return [_answer(url, headers, model, text) for text in batch]
+        return [_request_paraphrase(url, headers, model, text) for text in batch]
 
-    return rewritten_in_batches(texts, 1, rewrite, "paraphrase")
+    return rewrite_in_batches(texts, 1, rewrite, "paraphrase")
 
 
-def back_translations(texts: Sequence[str], forward: str, backward: str, device: Device, batch_size: int) -> list[str]:
+def back_translate(texts: Sequence[str], forward: str, backward: str, device: Device, batch_size: int) -> list[str]:
     """Texts translated there by one model and back by another, shape `(n,)` (Sennrich et al. 2016).
 
     Args:
-        texts: in the language of the project.
         forward: folder of the model from it.
         backward: folder of the model to it.
-        device: where and in which precision to run.
-        batch_size: texts at a time.
     """
     for folder, what in ((forward, "translate"), (backward, "translate back")):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -147,14 +137,14 @@ def back_translations(texts: Sequence[str], forward: str, backward: str, device:
         model = model.to(device.device).eval()
 
         def rewrite(batch: list[str], model: Any = model, tokenizer: Any = tokenizer) -> list[str]:
-            return _generated(model, tokenizer, batch, batch, device, answers_follow=False)
+            return _generate(model, tokenizer, batch, batch, device, answers_follow=False)
 
-        texts = rewritten_in_batches(texts, batch_size, rewrite, what)
+        texts = rewrite_in_batches(texts, batch_size, rewrite, what)
     return list(texts)
 
 
 @torch.inference_mode()
-def _generated(
+def _generate(
     model: Any, tokenizer: Any, prompts: list[str], texts: list[str], device: Device, *, answers_follow: bool
 ) -> list[str]:
     """What the model makes of each prompt; nothing of any, where one with its answer has more tokens than it takes."""
@@ -178,7 +168,7 @@ def _generated(
     return said
 
 
-def _answer(url: str, headers: dict[str, str], model: str, text: str) -> str:
+def _request_paraphrase(url: str, headers: dict[str, str], model: str, text: str) -> str:
     """The server's rewriting of one text; asked again where it is busy."""
     content = INSTRUCTION.format(text=text)
     body = {"model": model, "temperature": 0, "seed": 0, "messages": [{"role": "user", "content": content}]}

@@ -57,7 +57,6 @@ def prepare_device(compute: Compute, *, exact: bool = False) -> Device:
     clearly faster.
 
     Args:
-        compute: the params.
         exact: `auto` is float32: for numbers by which rows are chosen, so that the data are the same on any machine.
 
     Raises:

@@ -87,8 +87,6 @@ def shuffled_batches(
 
     Args:
         lengths: tokens of each row, shape `(rows,)`.
-        batch_size: rows of a batch.
-        random: source of the shuffle.
 
     Returns:
         Arrays of row numbers; together each row once.

@@ -59,8 +59,6 @@ def lora(
     On a model whose weights are in 4 bits it is QLoRA (Dettmers et al. 2023).
 
     Args:
-        model: to be adapted.
-        task: what it is for.
         rank: inner dimension of the update.
         alpha: numerator of its scale.
         dropout: share of the adapter's inputs that is dropped in training.
@@ -92,8 +90,6 @@ def ia3(
     """IA3 (Liu et al. 2022): keys, values and feed-forward activations are each scaled by a learnt vector.
 
     Args:
-        model: to be adapted.
-        task: what it is for.
         target_modules: names of the layers to scale; None: those of the paper, where peft knows the architecture.
         feedforward_modules: those of them whose input is scaled, and not their output.
     """
@@ -111,9 +107,6 @@ def prompt_tuning(
     """Prompt tuning (Lester et al. 2021): learnt vectors stand before the embeddings of the tokens.
 
     Args:
-        model: to be adapted.
-        task: what it is for.
-        num_virtual_tokens: their number.
         initialisation: `words`: the embeddings of tokens drawn from the vocabulary (section 3.2 of the paper).
     """
     import peft
@@ -133,7 +126,6 @@ def prefix_tuning(
 
     Args:
         model: an encoder or a decoder.
-        task: what it is for.
         num_virtual_tokens: keys and values before those of the tokens, in every layer.
         projection_width: of the hidden layer through which they are learnt; None: they are learnt themselves.
     """

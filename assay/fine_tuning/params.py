@@ -22,7 +22,13 @@ class Majority(Params):
 
 
 class Tfidf(Params):
-    """TF-IDF and logistic regression."""
+    """TF-IDF and logistic regression.
+
+    Attributes:
+        max_word_ngram: longest n-gram, in words.
+        min_document_frequency: an n-gram in fewer texts than this does not count.
+        C: inverse strength of the L2 penalty.
+    """
 
     method: Literal["tfidf"]
     max_word_ngram: int = Field(ge=1, le=5)
@@ -36,13 +42,23 @@ def _distinct(seeds: list[int]) -> list[int]:
     return seeds
 
 
-class Training(Params):
-    """What every fine-tuned approach needs."""
+class Optimization(Params):
+    """How the training loop of classifiers optimizes.
 
-    model: str
-    pooling: Literal["cls", "mean", "last"]
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_distinct)]
-    max_length_tokens: int = Field(ge=4, le=131072)
+    Attributes:
+        max_epochs: passes over the train rows at most; the learning rate decays over all of them.
+        patience_epochs: training stops after this many epochs without a better validation macro-F1, and the best epoch
+            is kept; None: the last one is, since among many epochs a small validation split chooses by chance.
+        batch_size: rows of an optimizer step.
+        gradient_accumulation_steps: parts in which a batch is computed, to save memory; more where memory runs out.
+        learning_rate: peak of the schedule.
+        head_learning_rate: of the classification head; None: as all the rest.
+        weight_decay: decoupled decay of matrices.
+        warmup_fraction: share of all steps in which the learning rate rises.
+        max_grad_norm: gradients are scaled down to this global norm.
+        label_smoothing: share of the target that is spread over all classes.
+    """
+
     max_epochs: int = Field(ge=1, le=1000)
     patience_epochs: int | None = Field(ge=1)
     batch_size: int = Field(ge=1, le=65536)
@@ -53,6 +69,15 @@ class Training(Params):
     warmup_fraction: float = Field(ge=0, lt=1)
     max_grad_norm: float = Field(gt=0)
     label_smoothing: float = Field(ge=0, lt=1)
+
+
+class Training(Optimization):
+    """What every fine-tuned approach needs."""
+
+    model: str
+    pooling: Literal["cls", "mean", "last"]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_distinct)]
+    max_length_tokens: int = Field(ge=4, le=131072)
     class_weights: Literal["none", "balanced"]
     gradient_checkpointing: bool
     compile: bool

@@ -19,8 +19,6 @@ def four_bit_settings(
     """Arguments of `BitsAndBytesConfig`.
 
     Args:
-        double_quantisation: whether the scales are quantised too.
-        device: where the weights are to be.
         exact_modules: names of the layers that stay in full precision.
     """
     return {
@@ -36,11 +34,7 @@ def in_four_bits(kind: Any, base: str, settings: dict[str, Any], device: torch.d
     """A model with its weights in 4 bits.
 
     Args:
-        kind: class of transformers that loads it.
-        base: folder of the model.
-        settings: of `four_bit_settings`.
         device: where the weights are to be; None: the processor.
-        arguments: further ones of `from_pretrained`.
     """
     model = kind.from_pretrained(
         base,

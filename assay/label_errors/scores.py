@@ -30,7 +30,7 @@ PRIOR_ROWS = 1.0
 """Added, spread over the kinds of evidence, to the rows by which the evidence of each label is learnt."""
 
 
-def posterior(probabilities: Floats, evidence: Integers) -> Floats:
+def update_by_evidence(probabilities: Floats, evidence: Integers) -> Floats:
     """Probabilities of the labels given the text and the evidence, shape `(n, k)`.
 
     By Bayes' rule, with evidence and text independent given the label: P(label | text, evidence) is in proportion to
@@ -61,7 +61,7 @@ def posterior(probabilities: Floats, evidence: Integers) -> Floats:
     return updated
 
 
-def quality_scores(labels: Integers, probabilities: Floats) -> dict[str, Floats]:
+def score_quality(labels: Integers, probabilities: Floats) -> dict[str, Floats]:
     """Cleanlab's scores (Northcutt et al. 2021; Kuan & Mueller 2022), and the one label against the other.
 
     Args:
@@ -91,7 +91,7 @@ def quality_scores(labels: Integers, probabilities: Floats) -> dict[str, Floats]
     return scores
 
 
-def rank_average(scores: Sequence[Floats]) -> Floats:
+def average_ranks(scores: Sequence[Floats]) -> Floats:
     """Mean of the ranks that the scores give a row, as a share of the rows judged: from 0 (an error) to 1."""
     judged = ~np.isnan(scores[0])
     average = np.full(len(judged), np.nan)
@@ -100,7 +100,7 @@ def rank_average(scores: Sequence[Floats]) -> Floats:
     return average
 
 
-def label_issues(labels: Integers, probabilities: Floats, filter_by: FilterBy) -> NDArray[np.bool_]:
+def flag_label_issues(labels: Integers, probabilities: Floats, filter_by: FilterBy) -> NDArray[np.bool_]:
     """The rows that Cleanlab takes for label errors, shape `(n,)`.
 
     Args:

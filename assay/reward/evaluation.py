@@ -16,13 +16,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.stats import binomtest, spearmanr
+from scipy.stats import spearmanr
 from transformers import PreTrainedTokenizerBase
 
 from assay.compute.device import Device
 from assay.language_models.chat_template import ANSWERING
 from assay.reward.model import RewardModel, rewards
 from assay.statistics.bootstrap import Floats, bootstrap_figures
+from assay.statistics.calibration import calibration_errors, reliability_table
+from assay.statistics.intervals import wilson_estimate
+from assay.statistics.metrics_dict import Estimate, interval_metrics
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,7 @@ def accuracy(
     names, of_pair = np.unique(np.array(prompts), return_inverse=True)
     value = float(right.mean())
     if len(names) == len(right) and not np.any(right == 0.5):
-        wilson = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
-        low, high = float(wilson.low), float(wilson.high)
+        estimate = wilson_estimate(int(right.sum()), len(right))
     else:
         sums, pairs = np.bincount(of_pair, right), np.bincount(of_pair).astype(np.float64)
 
@@ -91,9 +93,9 @@ def accuracy(
             return {"accuracy": (sums @ counts) / (pairs @ counts)}
 
         estimate = bootstrap_figures(measure, len(names), samples, random)["accuracy"]
-        low = value if estimate.low is None else estimate.low
-        high = value if estimate.high is None else estimate.high
-    return {"accuracy": value, "accuracy_ci95_low": low, "accuracy_ci95_high": high}
+        if estimate.low is None:
+            estimate = Estimate(value, value, value)
+    return interval_metrics("accuracy", estimate)
 
 
 def calibration(margin: NDArray[np.float64], bins: int) -> tuple[float, pl.DataFrame]:
@@ -108,20 +110,8 @@ def calibration(margin: NDArray[np.float64], bins: int) -> tuple[float, pl.DataF
     """
     confidence = 1 / (1 + np.exp(-np.abs(margin)))
     right = (np.sign(margin) + 1) / 2
-    table = (
-        pl.DataFrame(
-            {
-                "bin": np.minimum(((confidence - 0.5) * 2 * bins).astype(np.int64), bins - 1),
-                "confidence": confidence,
-                "accuracy": right,
-            }
-        )
-        .group_by("bin")
-        .agg(pl.col("confidence").mean(), pl.col("accuracy").mean(), pairs=pl.len())
-        .sort("bin")
-    )
-    gaps = (table["confidence"] - table["accuracy"]).abs() * table["pairs"]
-    return float(gaps.sum()) / len(margin), table.drop("bin")
+    error = calibration_errors(confidence, right, np.ones((len(margin), 1)), bins, lowest=0.5)
+    return float(error[0]), reliability_table(confidence, right, bins, lowest=0.5).rename({"rows": "pairs"})
 
 
 def length_bias(

@@ -14,7 +14,7 @@ TOP_SHARES = {"1pct": 0.01, "5pct": 0.05, "10pct": 0.1}
 CURVE_POINTS = 200
 
 
-def grades(is_wrong: NDArray[np.bool_], quality: NDArray[np.float64]) -> dict[str, float]:
+def grade_score(is_wrong: NDArray[np.bool_], quality: NDArray[np.float64]) -> dict[str, float]:
     """Average precision, AUROC, and precision and recall among the rows trusted least; no key where undefined.
 
     Args:

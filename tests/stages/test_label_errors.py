@@ -204,7 +204,7 @@ def test_a_label_in_one_fold_is_not_judged(capsys: pytest.CaptureFixture[str]) -
     assert not_judged.select("suggested_label", "probability_a").null_count().row(0) == (5, 5)
     assert not not_judged["is_label_error"].any()
     assert out["train"].height == train.height
-    assert "5 row(s) were not judged" in capsys.readouterr().err
+    assert "5 row(s) have no scores" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("repository")

@@ -17,7 +17,6 @@ from assay.classifiers.predict import load_predictor, predict
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
-from assay.core.seeds import generator
 from stages import evaluate, finetune, robustness
 from tests.mini_wordnet import write_mini_wordnet
 
@@ -211,29 +210,14 @@ def test_rows_that_are_all_wrong_leave_nothing_to_attack(workspace: Path, monkey
         assert figures["success_rate"] is None is figures["success_rate_ci95_low"] is figures["queries_per_attack"]
 
 
-def test_differences_are_paired() -> None:
-    targets = np.arange(200) % 2
-    before = np.where(np.arange(200)[:, None] % 4 < 2, np.eye(2)[targets], 0.5 + 0.1 * np.eye(2)[1 - targets])
-    same = robustness.perturbation_scores(targets, before, before, 200, generator(1, "test"))
-    # The rows differ much; what was done to them makes no difference.
-    assert same["accuracy_difference_ci95_low"] == same["accuracy_difference_ci95_high"] == 0.0
-    after = before.copy()
-    after[:8] = after[:8, ::-1]
-    # Of the first eight rows, four were right and now are wrong, and four the other way round.
-    moved = robustness.perturbation_scores(targets, before, after, 200, generator(1, "test"))
-    assert moved["accuracy_difference"] == pytest.approx(0)
-    assert moved["accuracy_difference_ci95_low"] == pytest.approx(-2 * np.sqrt(8) / 200, abs=0.012)
-    assert moved["accuracy_difference_ci95_high"] == pytest.approx(2 * np.sqrt(8) / 200, abs=0.012)
-
-
-def test_rows_are_drawn_by_their_ids() -> None:
+def test_rows_are_sampled_by_their_ids() -> None:
     rows = table(60, "t")
-    drawn = robustness.drawn_rows(rows, 20, 3)
+    drawn = robustness.sample_rows(rows, 20, 3)
     assert drawn.height == 20
-    assert set(robustness.drawn_rows(rows.reverse(), 20, 3)["id"]) == set(drawn["id"])
-    assert set(robustness.drawn_rows(rows, 10, 3)["id"]) < set(drawn["id"])
-    assert set(robustness.drawn_rows(rows, 20, 4)["id"]) != set(drawn["id"])
-    assert robustness.drawn_rows(rows, 100, 3).equals(rows)
+    assert set(robustness.sample_rows(rows.reverse(), 20, 3)["id"]) == set(drawn["id"])
+    assert set(robustness.sample_rows(rows, 10, 3)["id"]) < set(drawn["id"])
+    assert set(robustness.sample_rows(rows, 20, 4)["id"]) != set(drawn["id"])
+    assert robustness.sample_rows(rows, 100, 3).equals(rows)
 
 
 def test_a_row_is_altered_whatever_the_others_are(workspace: Path, tmp_path: Path) -> None:
@@ -242,9 +226,9 @@ def test_a_row_is_altered_whatever_the_others_are(workspace: Path, tmp_path: Pat
     device = prepare_device(Compute.model_validate(COMPUTE))
     for block in ROBUSTNESS["recipes"]:
         recipe = TypeAdapter(AnyRecipe).validate_python(block)
-        altered = robustness.altered_texts(rows, recipe, 3, tmp_path / "scratch", device)
-        assert robustness.altered_texts(rows.reverse(), recipe, 3, tmp_path / "scratch", device) == altered[::-1]
-        assert robustness.altered_texts(rows, recipe, 4, tmp_path / "scratch", device) != altered
+        altered = robustness.alter_texts(rows, recipe, 3, tmp_path / "scratch", device)
+        assert robustness.alter_texts(rows.reverse(), recipe, 3, tmp_path / "scratch", device) == altered[::-1]
+        assert robustness.alter_texts(rows, recipe, 4, tmp_path / "scratch", device) != altered
         for before, after in zip(rows["text"], altered, strict=True):
             assert re.findall(r"<\w+>", after) == re.findall(r"<\w+>", before)
 
@@ -267,7 +251,7 @@ def test_same_bytes_for_any_hash_seed(workspace: Path, monkeypatch: pytest.Monke
     assert re.sub(r"(augment|attack) \w+: .+\n", "", done.stderr) == ""
 
 
-def test_what_was_left_out_is_not_attacked(
+def test_what_was_skipped_is_not_attacked(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = Path("models/finetuned/qlora")

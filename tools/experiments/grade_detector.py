@@ -32,10 +32,10 @@ from assay.core.progress import quiet_libraries
 from assay.core.seeds import derived_seed, generator
 from assay.duplicates.semantic_groups import semantic_groups
 from assay.embeddings.encoder import Embedded, EmbedParams, embed_rows
-from assay.label_errors.detector import Detector, Rows, detect, numbered
-from assay.label_errors.noise import confusable_noise, uniform_noise
+from assay.label_errors.detector import Detector, Rows, detect, number_values
+from assay.label_errors.noise import add_confusable_noise, add_uniform_noise
 from assay.probes import grouped_folds, out_of_fold_probabilities, words_model
-from assay.statistics.detection import grades
+from assay.statistics.detection import grade_score
 
 PROBE_L2_STRENGTH = 10.0
 PROBE_MAX_ITERATIONS = 1000
@@ -77,13 +77,13 @@ def noisy(
     """The labels with a share of errors of one kind in them, shape `(n,)`."""
     random = generator(seed, "grade_detector", kind)
     if kind == "uniform":
-        return uniform_noise(labels, confused.shape[1], share, random)
+        return add_uniform_noise(labels, confused.shape[1], share, random)
     if kind == "confusable_likeliest":
         # All the probability to the likeliest of the other labels.
         others = confused.copy()
         others[np.arange(len(labels)), labels] = -1
         confused = np.eye(confused.shape[1])[others.argmax(axis=1)]
-    return confusable_noise(labels, confused, share, random)
+    return add_confusable_noise(labels, confused, share, random)
 
 
 def accuracy(
@@ -123,7 +123,7 @@ def main() -> None:
     unknown = set(test["label"]) - set(train["label"])
     if unknown:
         raise InputError(f"{arguments.folder}/test.csv: label {min(unknown)!r} has no train row")
-    everything = numbered(pl.concat([train["label"], test["label"]]))
+    everything = number_values(pl.concat([train["label"], test["label"]]))
     labels, truth = everything[: train.height], everything[train.height :]
 
     embed = load_params("embed", EmbedParams)
@@ -147,7 +147,7 @@ def main() -> None:
             is_wrong = given != labels
             started = time.perf_counter()
             rows = Rows(texts, of_train.layers, given, groups, np.full(len(given), -1))
-            found = detect(rows, params, device, seed)
+            found = detect(rows, params, device, (seed, "label_errors"))
             seconds = time.perf_counter() - started
             flagged = found.is_label_error
             judged = ~np.isnan(found.quality)
@@ -157,7 +157,7 @@ def main() -> None:
                 "noise_rate": float(is_wrong.mean()),
                 "detect_seconds": seconds,
                 **{
-                    name: grades(is_wrong[judged], values[judged])
+                    name: grade_score(is_wrong[judged], values[judged])
                     for name, values in {"label_quality": found.quality, **found.scores}.items()
                 },
                 "flagged": int(flagged.sum()),

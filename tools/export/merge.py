@@ -28,8 +28,7 @@ from assay.core.progress import quiet_libraries
 from assay.core.skipped import why_left_out
 from assay.fine_tuning.quantization import ADAPTER_FILE, QUANTISATION_FILE
 from assay.splitting.target_labels import TEST, read_test_rows, target_numbers
-from assay.statistics.classification import macro_f1
-from stages.evaluate import EvaluateParams
+from assay.statistics.classification import EvaluateParams, macro_f1
 
 MODELS = Path("models/finetuned")
 MERGED = Path("models/merged")
@@ -59,10 +58,7 @@ def merged(folder: Path) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
 def scores(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> dict[str, float]:
     """Accuracy and macro-F1 of logits `(n, k)`."""
     predicted = logits.argmax(axis=1)
-    return {
-        "accuracy": float((predicted == targets).mean()),
-        "macro_f1": macro_f1(targets, predicted, logits.shape[1]),
-    }
+    return {"accuracy": float((predicted == targets).mean()), "macro_f1": macro_f1(targets, predicted)}
 
 
 def main() -> None:
