@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
+from sklearn.base import BaseEstimator
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from assay.core.seeds import seed_32
 from assay.embeddings.nearest import cosine_blocks
@@ -87,22 +88,11 @@ def out_of_fold_probabilities(model: Model, labels: Integers, folds: Sequence[Fo
 
 
 def linear_model(features: NDArray[np.float32], C: float) -> Model:
-    """Logistic regression on features that are standardised by the rows it is fitted on.
+    """Logistic regression on features `(n, d)` that are standardised by the rows it is fitted on.
 
-    Standardised features are divided by the root of their number, so that a strength means the same for any encoder.
-
-    Args:
-        features: shape `(n, d)`.
-        C: inverse strength of the L2 penalty, scikit-learn's `C`.
+    Standardised features are divided by the root of their number, so that `C` means the same for any encoder.
     """
-
-    def judge(fitted: Integers, codes: Integers, judged: Integers) -> Floats:
-        scaler = StandardScaler().fit(features[fitted])
-        regression = LogisticRegression(C=C, max_iter=MAX_ITERATIONS)
-        regression.fit(_scaled(scaler, features[fitted]), codes)
-        return np.asarray(regression.predict_proba(_scaled(scaler, features[judged])), dtype=np.float64)
-
-    return judge
+    return _on_standardised(features, lambda _: [LogisticRegression(C=C, max_iter=MAX_ITERATIONS)])
 
 
 def kernel_model(features: NDArray[np.float32], C: float, landmarks: int, seed: int) -> Model:
@@ -110,32 +100,40 @@ def kernel_model(features: NDArray[np.float32], C: float, landmarks: int, seed: 
 
     Args:
         features: scaled as for `linear_model`, shape `(n, d)`.
+        C: as for `linear_model`.
         landmarks: rows that span the space, drawn by `seed`; all, where there are fewer.
+        seed: of the draw.
     """
+    return _on_standardised(
+        features,
+        lambda rows: [
+            Nystroem(gamma=1.0, n_components=min(landmarks, rows), random_state=seed_32(seed)),
+            LogisticRegression(C=C, max_iter=MAX_ITERATIONS),
+        ],
+    )
+
+
+def _on_standardised(features: NDArray[np.float32], steps: Callable[[int], list[BaseEstimator]]) -> Model:
+    """A model of steps, which may depend on the number of rows, after the scaling of `linear_model`."""
+
+    def divide_by_root(scaled: NDArray[np.float32]) -> NDArray[np.float32]:
+        divided: NDArray[np.float32] = scaled / np.float32(np.sqrt(scaled.shape[1]))
+        return divided
 
     def judge(fitted: Integers, codes: Integers, judged: Integers) -> Floats:
-        scaler = StandardScaler().fit(features[fitted])
-        space = Nystroem(gamma=1.0, n_components=min(landmarks, len(fitted)), random_state=seed_32(seed))
-        regression = LogisticRegression(C=C, max_iter=MAX_ITERATIONS)
-        regression.fit(space.fit_transform(_scaled(scaler, features[fitted])), codes)
-        return np.asarray(
-            regression.predict_proba(space.transform(_scaled(scaler, features[judged]))), dtype=np.float64
-        )
+        scaling = (StandardScaler(), FunctionTransformer(divide_by_root))
+        pipeline = make_pipeline(*scaling, *steps(len(fitted))).fit(features[fitted], codes)
+        return np.asarray(pipeline.predict_proba(features[judged]), dtype=np.float64)
 
     return judge
 
 
-def _scaled(scaler: StandardScaler, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    scaled: NDArray[np.float32] = scaler.transform(features) / np.float32(np.sqrt(features.shape[1]))
-    return scaled
-
-
 def weighted_probe(
     features: NDArray[np.float32],
-    labels: NDArray[np.object_],
+    labels: NDArray[np.object_] | Integers,
     weights: Floats,
     test: NDArray[np.float32],
-    classes: list[str],
+    classes: Sequence[str] | Sequence[int],
     C: float,
 ) -> Floats:
     """Probabilities of the test rows by a logistic regression on features as they are, shape `(n, k)`.
@@ -146,6 +144,7 @@ def weighted_probe(
         weights: how much each counts; those of none do not, shape `(m,)`.
         test: features of the test rows, shape `(n, d)`.
         classes: labels in the order of the columns; those without a train row get 0.
+        C: inverse strength of the L2 penalty.
     """
     kept = weights > 0
     model = LogisticRegression(C=C, max_iter=MAX_WEIGHTED_ITERATIONS)

@@ -106,8 +106,7 @@ def main() -> None:
         with threadpool_limits(limits=1, user_api="blas"):
             folds = grouped_folds(labels, groups, detector.folds, derived_seed(seed, "injected_noise"))
             confused = np.nan_to_num(
-                out_of_fold_probabilities(words_model(texts, C=3.0), labels, folds),
-                nan=1 / (labels.max() + 1),
+                out_of_fold_probabilities(words_model(texts, C=3.0), labels, folds), nan=1 / (labels.max() + 1)
             )
             cases = [(kind, share) for kind in params.kinds for share in params.shares]
             for kind, share in progress(cases, "injected noise", total=len(cases), unit="case"):

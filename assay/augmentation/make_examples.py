@@ -49,14 +49,7 @@ HELD_OUT = (Path("data/split/validation.parquet"), Path("data/split/test.parquet
 SCRATCH = Path("scratch")
 """In the project, which machines of a cluster share."""
 
-REASONS = (
-    "identical_to_parent",
-    "duplicate",
-    "placeholder_changed",
-    "near_held_out",
-    "meaning_changed",
-    "label_lost",
-)
+REASONS = ("identical_to_parent", "duplicate", "placeholder_changed", "near_held_out", "meaning_changed", "label_lost")
 """Why an example is removed; the first that fits counts."""
 
 MAX_EXAMPLES_PER_ROW = 20

@@ -13,11 +13,7 @@ from typing import Any
 import httpx2
 import numpy as np
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
-    AutoTokenizer,
-)
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from assay.augmentation.augmenter import TextChange
 from assay.augmentation.recipes import BackTranslation, Paraphrase
@@ -60,10 +56,7 @@ def rewrite_texts(texts: Sequence[str], recipe: Paraphrase | BackTranslation, de
 
 
 def rewrite_in_batches(
-    texts: Sequence[str],
-    batch_size: int,
-    rewrite: Callable[[list[str]], list[str]],
-    what: str,
+    texts: Sequence[str], batch_size: int, rewrite: Callable[[list[str]], list[str]], what: str
 ) -> list[str]:
     """Rewrite texts, those of like length together; a text for which nothing comes back stays as it is.
 

@@ -28,15 +28,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from assay.classifiers import baselines
 from assay.classifiers.checkpoint import new_classifier, predict_logits, save_classifier, training_logits
-from assay.classifiers.training_loop import (
-    Checkpoint,
-    History,
-    Logits,
-    Step,
-    TrainingRows,
-    score_validation,
-    train,
-)
+from assay.classifiers.training_loop import Checkpoint, History, Logits, Step, TrainingRows, score_validation, train
 from assay.compute.cost import peak_memory_mib
 from assay.compute.device import Device
 from assay.compute.token_batches import TokenRows, tokenise

@@ -90,7 +90,16 @@ class LinearProbe(Training):
 
 
 class LowRankAdapter(Params):
-    """What LoRA and QLoRA share."""
+    """What LoRA and QLoRA share.
+
+    Attributes:
+        rank: inner dimension of the update.
+        alpha: numerator of its scale.
+        dropout: share of the adapter's inputs that is dropped in training.
+        target_modules: `all-linear`, or names of the linear layers to adapt.
+        rank_stabilised: the scale is alpha / √rank (rsLoRA; Kalajdzievski 2023).
+        dora: direction and length of the weights are trained apart (DoRA; Liu et al. 2024).
+    """
 
     rank: int = Field(ge=1, le=1024)
     alpha: int = Field(ge=1)
@@ -101,7 +110,11 @@ class LowRankAdapter(Params):
 
 
 class LoraAdapter(LowRankAdapter):
-    """Low-rank adapters."""
+    """Low-rank adapters.
+
+    `initialisation: pissa` starts from the largest singular values of W (Meng et al. 2024); the base weights are then
+    those without them, and are saved as a difference to the original ones.
+    """
 
     method: Literal["lora"]
     initialisation: Literal["default", "pissa"]
@@ -115,7 +128,7 @@ class QloraAdapter(LowRankAdapter):
 
 
 class LearntPrompt(Params):
-    """Vectors before the embeddings of the tokens."""
+    """Vectors before the embeddings of the tokens; `words` start as those of tokens drawn from the vocabulary."""
 
     method: Literal["prompt_tuning"]
     num_virtual_tokens: int = Field(ge=1, le=1024)
@@ -123,7 +136,10 @@ class LearntPrompt(Params):
 
 
 class LearntPrefix(Params):
-    """Keys and values before those of the tokens, in every layer."""
+    """Keys and values before those of the tokens, in every layer.
+
+    They are learnt through a hidden layer of `projection_width`; None: they are learnt themselves.
+    """
 
     method: Literal["prefix_tuning"]
     num_virtual_tokens: int = Field(ge=1, le=1024)
@@ -131,7 +147,12 @@ class LearntPrefix(Params):
 
 
 class Ia3Adapter(Params):
-    """Vectors that scale keys, values and feed-forward activations."""
+    """Vectors that scale keys, values and feed-forward activations.
+
+    Attributes:
+        target_modules: names of the layers to scale; None: those of the paper, where peft knows the architecture.
+        feedforward_modules: those of them whose input is scaled, and not their output.
+    """
 
     method: Literal["ia3"]
     target_modules: list[str] | None
@@ -188,26 +209,17 @@ def adapted(
             case LinearProbe():
                 return adapters.linear_probe(model)
             case LoraAdapter() | QloraAdapter():
-                return adapters.lora(
-                    model,
-                    task,
-                    params.rank,
-                    params.alpha,
-                    params.dropout,
-                    params.target_modules,
-                    rank_stabilised=params.rank_stabilised,
-                    dora=params.dora,
-                    # Weights in 4 bits cannot be decomposed anew.
-                    initialisation=params.initialisation if isinstance(params, LoraAdapter) else "default",
-                )
+                # Weights in 4 bits cannot be decomposed anew.
+                initialisation = params.initialisation if isinstance(params, LoraAdapter) else "default"
+                return adapters.lora(model, task, params, initialisation)
             case LearntPrompt():
-                return adapters.prompt_tuning(model, task, params.num_virtual_tokens, params.initialisation)
+                return adapters.prompt_tuning(model, task, params)
             case LearntPrefix():
-                return adapters.prefix_tuning(model, task, params.num_virtual_tokens, params.projection_width)
+                return adapters.prefix_tuning(model, task, params)
             case Ia3Adapter():
-                return adapters.ia3(model, task, params.target_modules, params.feedforward_modules)
+                return adapters.ia3(model, task, params)
             case WholeModel():
-                return adapters.full(model)
+                return model
     except ValueError as error:
         where = model.config.name_or_path
         raise InputError(f"params.yaml: `method: {params.method}` does not go with {where}: {error}") from error

@@ -52,10 +52,7 @@ def knn_graph(embeddings: NDArray[np.float32], device: torch.device) -> csr_matr
 
 
 def find_data_issues(
-    labels: NDArray[np.int64],
-    probabilities: NDArray[np.float64],
-    embeddings: NDArray[np.float32],
-    device: torch.device,
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64], embeddings: NDArray[np.float32], device: torch.device
 ) -> DataIssues:
     """Run Datalab, without its search for label errors, which has its own place.
 

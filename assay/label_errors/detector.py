@@ -156,11 +156,11 @@ def detect(rows: Rows, params: Detector, device: Device, seed: SeedKey) -> Detec
     members: dict[str, Floats] = {}
     weights = []
     area_under_margin = None
-    judges = _build_judges(rows, params.models, derived_seed(*seed, "kernel"))
-    for judge in progress(judges, "label errors", total=len(judges), unit="model"):
-        tried = [out_of_fold_probabilities(model, rows.labels, folds) for model in judge.models]
-        members[judge.name] = min(tried, key=lambda probabilities: mean_loss(probabilities, rows.labels))
-        weights.append(judge.weight)
+    kinds = _build_models(rows, params.models, derived_seed(*seed, "kernel"))
+    for name, weight, models in progress(kinds, "label errors", total=len(kinds), unit="model"):
+        tried = [out_of_fold_probabilities(model, rows.labels, folds) for model in models]
+        members[name] = min(tried, key=lambda probabilities: mean_loss(probabilities, rows.labels))
+        weights.append(weight)
     if params.models.finetuned is not None:
         tuned = cross_finetune(rows.texts, rows.labels, folds, params.models.finetuned, device, (*seed, "finetuned"))
         members["finetuned"] = tuned.probabilities
@@ -203,30 +203,19 @@ def score_labels(
     return Detection(probabilities, quality, scores, is_error, 0, 1.0)
 
 
-@dataclass(frozen=True)
-class _Judge:
-    """One kind of model with the settings to try."""
-
-    name: str
-    models: list[Model]
-    weight: float
-
-
-def _build_judges(rows: Rows, params: Models, seed: int) -> list[_Judge]:
-    """Every kind of model that is on, but for fine-tuning."""
-    judges = []
+def _build_models(rows: Rows, params: Models, seed: int) -> list[tuple[str, float, list[Model]]]:
+    """Every kind of model that is on, but for fine-tuning: its name, its weight, and one model for each `C`."""
+    kinds: list[tuple[str, float, list[Model]]] = []
     if linear := params.linear:
-        models = [linear_model(rows.features, strength) for strength in linear.Cs]
-        judges.append(_Judge("linear", models, linear.weight))
+        kinds.append(("linear", linear.weight, [linear_model(rows.features, C) for C in linear.Cs]))
     if kernel := params.kernel:
-        models = [kernel_model(rows.features, one, kernel.landmarks, seed) for one in kernel.Cs]
-        judges.append(_Judge("kernel", models, kernel.weight))
+        models = [kernel_model(rows.features, C, kernel.landmarks, seed) for C in kernel.Cs]
+        kinds.append(("kernel", kernel.weight, models))
     if words := params.words:
-        models = [words_model(rows.texts, strength) for strength in words.Cs]
-        judges.append(_Judge("words", models, words.weight))
+        kinds.append(("words", words.weight, [words_model(rows.texts, C) for C in words.Cs]))
     if nearest := params.neighbours:
-        judges.append(_Judge("neighbours", [neighbours_model(rows.features, nearest.neighbours)], nearest.weight))
-    return judges
+        kinds.append(("neighbours", nearest.weight, [neighbours_model(rows.features, nearest.neighbours)]))
+    return kinds
 
 
 def _given(probabilities: Floats, labels: Integers) -> Floats:

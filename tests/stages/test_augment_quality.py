@@ -12,10 +12,10 @@ from assay.core.outputs import read_json
 from assay.core.params import load_params
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from stages import augment_quality
+from tests.stages.test_finetune import COMPUTE
 
 LABELS = ["negative", "positive"]
 TEXTS = {"negative": "awful slow broken bank", "positive": "great happy love app"}
-COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0, "backend": "processes"}
 
 
 @pytest.fixture

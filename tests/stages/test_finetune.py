@@ -56,6 +56,7 @@ LOW_RANK = {
 LORA = {"method": "lora", "initialisation": "default", **LOW_RANK}
 PROMPT = {"method": "prompt_tuning", "num_virtual_tokens": 3, "initialisation": "words", **TRAINING}
 PREFIX = {"method": "prefix_tuning", "num_virtual_tokens": 3, "projection_width": None, **TRAINING}
+CLS_PROBE = {"learning_rate": 0.5, "head_learning_rate": 0.5, "pooling": "cls"}
 BLOCKS: dict[str, dict[str, Any]] = {
     "majority": {"method": "majority"},
     "tfidf": {"method": "tfidf", "max_word_ngram": 2, "min_document_frequency": 1, "C": 3.0},
@@ -67,13 +68,7 @@ BLOCKS: dict[str, dict[str, Any]] = {
     "qlora": {"method": "qlora", "double_quantisation": True, **LOW_RANK},
     "full": {"method": "full", **TRAINING},
     # Other settings of the same.
-    "linear_probe_cls": {
-        "method": "linear_probe",
-        **TRAINING,
-        "learning_rate": 0.5,
-        "head_learning_rate": 0.5,
-        "pooling": "cls",
-    },
+    "linear_probe_cls": {"method": "linear_probe", **TRAINING, **CLS_PROBE},
     "prompt_tuning_random": {**PROMPT, "initialisation": "random"},
     "prefix_tuning_projected": {**PREFIX, "projection_width": 16},
     "prefix_tuning_cls": {**PREFIX, "pooling": "cls"},
@@ -307,23 +302,6 @@ def test_a_decoders_tokenizer_pads_on_the_left_when_it_is_loaded_again(
     assert tokenizer.padding_side == "left"
 
 
-@pytest.mark.parametrize(
-    ("approach", "key", "value", "message"),
-    [
-        ("full", "pooling", "last", r"`pooling` = 'last', but .* is an encoder \(bert\): write `mean` or `cls`"),
-        ("full_decoder", "pooling", "mean", r"`pooling` = 'mean', but .* is a decoder \(llama\): write `last`"),
-        ("lora", "target_modules", ["absent"], r"`method: lora` does not go with .*: No modules were targeted"),
-    ],
-)
-def test_settings_that_do_not_go_with_the_model_are_errors(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str, key: str, value: Any, message: str
-) -> None:
-    change(f"finetune.{approach}.{key}", value)
-    with pytest.raises(InputError, match=message):
-        run(monkeypatch, finetune, approach)
-    assert not (workspace / "models/finetuned" / approach).exists()
-
-
 class InterruptedRunError(Exception):
     pass
 
@@ -397,12 +375,6 @@ def test_several_seeds_are_scored_together(workspace: Path, monkeypatch: pytest.
     assert scores["macro_f1_sd_of_seeds"] == pytest.approx(np.std(of_seeds, ddof=1), abs=1e-5)
 
 
-def test_a_seed_that_stands_there_twice_is_an_error(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    change("finetune.full.seeds", [1, 1])
-    with pytest.raises(InputError, match=r"finetune\.full\..*seeds.*twice"):
-        run(monkeypatch, finetune, "full")
-
-
 def test_without_4_bit_arithmetic_qlora_is_skipped_and_says_why(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -439,19 +411,10 @@ def test_two_processes_train_the_model_of_one(
     run(monkeypatch, finetune, approach)
     name = "model.safetensors" if approach == "full" else "adapter_model.safetensors"
     alone = load_file(f"models/finetuned/{approach}/{name}")
+    # What `accelerate launch` starts on several GPUs; on CPU it would ask for MPI.
+    command = f"-m torch.distributed.run --standalone --nproc_per_node 2 -m stages.finetune {approach}"
     subprocess.run(
-        # What `accelerate launch` starts on several GPUs; on processors it would ask for MPI.
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc_per_node",
-            "2",
-            "-m",
-            "stages.finetune",
-            approach,
-        ],
+        [sys.executable, *command.split()],
         check=True,
         env=os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
     )
@@ -481,30 +444,6 @@ def test_sharded_weights_are_refused(workspace: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(finetune, "Accelerator", lambda cpu: SimpleNamespace(distributed_type=DistributedType.FSDP))
     with pytest.raises(InputError, match="FSDP: sharded weights cannot be saved here"):
         run(monkeypatch, finetune, "full")
-
-
-def test_a_rank_on_a_linear_probe_is_an_error(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    change("finetune.linear_probe.rank", 8)
-    with pytest.raises(InputError, match="rank` = 8 is not a known key"):
-        run(monkeypatch, finetune, "linear_probe")
-
-
-def test_a_learning_rate_read_as_text_is_an_error(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    change("finetune.full.learning_rate", "2e-5")
-    with pytest.raises(InputError, match=r"write 2\.0e-5"):
-        run(monkeypatch, finetune, "full")
-
-
-def test_an_unknown_approach_lists_those_there(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"finetune\.adapter` is missing.*'full'"):
-        run(monkeypatch, finetune, "adapter")
-
-
-def test_a_base_model_that_is_not_there_is_an_error(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    change("finetune.full.model", "models/base/absent")
-    with pytest.raises(InputError, match="models/base/absent: no model there"):
-        run(monkeypatch, finetune, "full")
-    assert not list((workspace / "models").rglob("*.safetensors"))
 
 
 def test_a_validation_label_without_train_rows_is_an_error(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -543,8 +482,30 @@ def test_an_approach_trains_on_cuda_as_on_cpu(workspace: Path, monkeypatch: pyte
     assert accuracy["cuda", "auto"] > min(0.9, accuracy["cpu", "float32"] - 0.05)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_cuda_asked_for_and_not_there_is_an_error(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    change("compute.device", "cuda")
-    with pytest.raises(InputError, match="PyTorch sees no CUDA device"):
-        run(monkeypatch, finetune, "full")
+@pytest.mark.parametrize(
+    ("approach", "key", "value", "message"),
+    [
+        ("full", "pooling", "last", r"`pooling` = 'last', but .* is an encoder \(bert\): write `mean` or `cls`"),
+        ("full_decoder", "pooling", "mean", r"`pooling` = 'mean', but .* is a decoder \(llama\): write `last`"),
+        ("lora", "target_modules", ["absent"], r"`method: lora` does not go with .*: No modules were targeted"),
+        ("linear_probe", "rank", 8, "rank` = 8 is not a known key"),
+        ("full", "learning_rate", "2e-5", r"write 2\.0e-5"),
+        ("full", "model", "models/base/absent", "models/base/absent: no model there"),
+        ("full", "seeds", [1, 1], r"finetune\.full\..*seeds.*twice"),
+        ("adapter", None, None, r"finetune\.adapter` is missing.*'full'"),
+        pytest.param(
+            *("full", None, None, "PyTorch sees no CUDA device"),
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
+        ),
+    ],
+)
+def test_settings_that_cannot_be_are_errors(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str, key: str | None, value: Any, message: str
+) -> None:
+    if key is not None:
+        change(f"finetune.{approach}.{key}", value)
+    elif "CUDA" in message:
+        change("compute.device", "cuda")
+    with pytest.raises(InputError, match=message):
+        run(monkeypatch, finetune, approach)
+    assert not (workspace / "models/finetuned" / approach).exists()

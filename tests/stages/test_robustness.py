@@ -19,30 +19,12 @@ from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from stages import evaluate, finetune, robustness
 from tests.mini_wordnet import write_mini_wordnet
+from tests.stages.test_finetune import COMPUTE, TRAINING, run
 
 # TextAttack's, of its own logging.
 pytestmark = pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated")
 
-COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0, "backend": "processes"}
-FULL = {
-    "method": "full",
-    "pooling": "mean",
-    "seeds": [0, 5],
-    "max_length_tokens": 32,
-    "max_epochs": 3,
-    "patience_epochs": 3,
-    "batch_size": 16,
-    "gradient_accumulation_steps": 1,
-    "learning_rate": 0.005,
-    "head_learning_rate": 0.02,
-    "weight_decay": 0.01,
-    "warmup_fraction": 0.1,
-    "max_grad_norm": 1.0,
-    "label_smoothing": 0.0,
-    "class_weights": "none",
-    "gradient_checkpointing": False,
-    "compile": False,
-}
+FULL = {"method": "full", **TRAINING, "seeds": [0, 5], "max_epochs": 3, "patience_epochs": 3}
 ROBUSTNESS: dict[str, Any] = {
     "recipes": [
         {"name": "synonym", "share_of_rows": 1.0, "share_of_words": 0.2},
@@ -96,11 +78,6 @@ def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatc
     table(24, "v").write_parquet("data/split/validation.parquet")
     table(40, "t").write_parquet("data/split/test.parquet")
     return tmp_path
-
-
-def run(monkeypatch: pytest.MonkeyPatch, stage: Any, approach: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["stage", approach])
-    stage.main()
 
 
 def change(**settings: Any) -> None:
@@ -172,7 +149,7 @@ def test_a_model_is_perturbed_and_attacked(workspace: Path, monkeypatch: pytest.
     assert all(answer != label for answer, label in zip(answers, misled["label"], strict=True))
 
 
-def test_a_predictor_says_what_predict_says(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_predictor_predicts_what_predict_does(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(monkeypatch, finetune, "full")
     texts = table(20, "t")["text"].to_list()
     device = prepare_device(Compute.model_validate(COMPUTE))

@@ -5,13 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
 
-from assay.statistics.classification import (
-    bootstrap_scores,
-    compare_scores,
-    macro_f1,
-    score_classes,
-    weighted_scores,
-)
+from assay.statistics.classification import bootstrap_scores, compare_scores, macro_f1, score_classes, weighted_scores
 
 
 @pytest.fixture
