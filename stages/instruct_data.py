@@ -37,8 +37,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from assay.cleaning.rules import CleanParams, NearDuplicateParams
@@ -48,6 +46,7 @@ from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import Params, load_params
 from assay.core.progress import quiet_libraries
 from assay.core.removed_rows import REMOVED_SCHEMA
+from assay.duplicates.components import join_groups
 from assay.duplicates.near_duplicates import near_duplicate_groups, normalised
 from assay.duplicates.semantic_groups import semantic_groups
 from assay.embeddings.encoder import EmbedParams, embedded_texts
@@ -106,7 +105,6 @@ class InstructDataParams(Params):
     min_question_cosine: float | None = Field(gt=0, le=1)
     context: ContextParams | None
     label_task: LabelTaskParams | None
-    tokenizer: Annotated[str, Field(min_length=1)]
     max_length_tokens: int = Field(ge=8, le=1048576)
 
     @model_validator(mode="after")
@@ -242,12 +240,8 @@ def chat_groups(
     if vectors is not None and min_question_cosine is not None:
         links.append(semantic_groups(vectors, min_question_cosine, device.device).first)
     rows = np.arange(records.height)
-    ones, others = np.tile(rows, len(links)), np.concatenate(links)
-    graph = coo_array((np.ones(len(ones), dtype=np.int8), (ones, others)), shape=(len(rows), len(rows)))
-    _, component = connected_components(graph, directed=False)
-    first = np.full(component.max(initial=-1) + 1, len(rows))
-    np.minimum.at(first, component, rows)
-    return records["id"].gather(pl.Series(first[component]))
+    first = join_groups(rows, np.tile(rows, len(links)), np.concatenate(links))
+    return records["id"].gather(pl.Series(first))
 
 
 def assigned(records: pl.DataFrame, params: SplitParams, path: Path, seed: int) -> tuple[Filtered, dict[str, int]]:
@@ -332,7 +326,7 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
         InputError: there is none, or it has no chat template.
     """
     if not (Path(folder) / "tokenizer_config.json").is_file():
-        raise InputError(f"{folder}: no tokenizer there; correct `instruct_data.tokenizer`, or run `dvc repro fetch`")
+        raise InputError(f"{folder}: no tokenizer there; correct `language_model`, or run `dvc repro fetch`")
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     require_chat_template(tokenizer, folder)
     return tokenizer
@@ -355,7 +349,7 @@ def main() -> None:
     seed = load_params("seed", int)
     device = prepare_device(load_params("compute", Compute), exact=True)
     quiet_libraries()
-    tokenizer = load_tokenizer(params.tokenizer)
+    tokenizer = load_tokenizer(load_params("language_model", str))
     near = cleaning.near_duplicates
     classified = read_label_rows() if params.label_task else {}
 
