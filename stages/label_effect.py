@@ -12,7 +12,6 @@ Reads `data/split/`, `data/clean/records.parquet` (labels before corrections), `
 `data/embeddings/embeddings.parquet`; writes `metrics/optional/label_effect.json`.
 """
 
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -50,16 +49,10 @@ class LabelEffectParams(Params):
     bootstrap_samples: int = Field(ge=100, le=1_000_000)
 
 
-@dataclass(frozen=True)
-class Variant:
-    """Train rows with their labels and weights: `id`, `label`, `weight`."""
-
-    name: str
-    rows: pl.DataFrame
-
-
-def variants(split_train: pl.DataFrame, acted_on: pl.DataFrame, uncorrected: pl.DataFrame) -> list[Variant]:
-    """The train rows as given, as people corrected them, and after the detector's action.
+def label_variants(
+    split_train: pl.DataFrame, acted_on: pl.DataFrame, uncorrected: pl.DataFrame
+) -> dict[str, pl.DataFrame]:
+    """The train rows as given, as people corrected them, and after the detector's action: `id`, `label`, `weight`.
 
     Corrections are skipped where they changed no train row's label.
 
@@ -74,11 +67,8 @@ def variants(split_train: pl.DataFrame, acted_on: pl.DataFrame, uncorrected: pl.
         .with_columns(label=pl.coalesce("given", "label"))
         .drop("given")
     )
-    found = [
-        Variant("detector_off", given),
-        Variant("detector_on", acted_on.select("id", "label", weight="label_weight")),
-    ]
-    return found if before.equals(given) else [Variant("uncorrected", before), *found]
+    found = {"detector_off": given, "detector_on": acted_on.select("id", "label", weight="label_weight")}
+    return found if before.equals(given) else {"uncorrected": before, **found}
 
 
 def summarise_scores(scores: dict[str, NDArray[np.float64]], seeds: NDArray[np.int64]) -> dict[str, object]:
@@ -109,15 +99,15 @@ def main() -> None:
     train = pl.read_parquet(SPLIT / "train.parquet")
     test = pl.read_parquet(SPLIT / "test.parquet").with_columns(target=pl.coalesce("reference_label", "label"))
     embeddings = pl.read_parquet(EMBEDDINGS)
-    compared = variants(train, pl.read_parquet(ACTED_ON), pl.read_parquet(UNCORRECTED, columns=["id", "label"]))
+    compared = label_variants(train, pl.read_parquet(ACTED_ON), pl.read_parquet(UNCORRECTED, columns=["id", "label"]))
     features = embeddings_of(train["id"], embeddings, SPLIT / "train.parquet")
     test_features = embeddings_of(test["id"], embeddings, SPLIT / "test.parquet")
-    classes = sorted({*train["label"], *test["target"], *compared[0].rows["label"]})
+    classes = sorted({*train["label"], *test["target"], *next(iter(compared.values()))["label"]})
     truth = np.array([classes.index(label) for label in test["target"]])
 
     random = generator(seed, "label_effect", "bootstrap")
     counts = draw_counts(test.height, params.bootstrap_samples, random)
-    scores = {variant.name: np.empty((params.seeds, counts.shape[1])) for variant in compared}
+    scores = {name: np.empty((params.seeds, counts.shape[1])) for name in compared}
     place = {id_: row for row, id_ in enumerate(train["id"])}
     # Several threads add up in another order, and the last bits of the scores would depend on the machine.
     with threadpool_limits(limits=1, user_api="blas"):
@@ -125,17 +115,17 @@ def main() -> None:
             drawn = generator(seed, "label_effect", str(number)).multinomial(
                 train.height, np.full(train.height, 1 / train.height)
             )
-            for variant in compared:
-                rows = np.array([place[id_] for id_ in variant.rows["id"]])
-                labels, weights = variant.rows["label"].to_numpy(), variant.rows["weight"].to_numpy() * drawn[rows]
+            for name, table in compared.items():
+                rows = np.array([place[id_] for id_ in table["id"]])
+                labels, weights = table["label"].to_numpy(), table["weight"].to_numpy() * drawn[rows]
                 probabilities = weighted_probe(features[rows], labels, weights, test_features, classes, params.C)
                 scored = weighted_scores(truth, probabilities, counts, CALIBRATION_BINS)
-                scores[variant.name][number] = scored["macro_f1"]
+                scores[name][number] = scored["macro_f1"]
     seeds = random.integers(0, params.seeds, size=(params.bootstrap_samples, params.seeds))
     write_json(
         METRICS,
         {
-            "rows_train": {variant.name: variant.rows.height for variant in compared},
+            "rows_train": {name: table.height for name, table in compared.items()},
             "rows_test": test.height,
             "seeds": params.seeds,
             **summarise_scores(scores, seeds),

@@ -53,17 +53,8 @@ METRICS = Path("metrics/robustness")
 Floats = NDArray[np.float64]
 
 ATTACKS_SCHEMA = pl.Schema(
-    {
-        "id": pl.String,
-        "attack": pl.String,
-        "label": pl.String,
-        "before": pl.String,
-        "after": pl.String,
-        "result": pl.String,
-        "queries": pl.Int64,
-        "alterable": pl.Boolean,
-        "changed_words": pl.Float64,
-    }
+    dict.fromkeys(("id", "attack", "label", "before", "after", "result"), pl.String)
+    | {"queries": pl.Int64, "alterable": pl.Boolean, "changed_words": pl.Float64}
 )
 
 

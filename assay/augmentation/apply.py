@@ -1,10 +1,10 @@
-"""Altered copies of texts, by recipe: in this process, or dealt out to workers."""
+"""Altered texts, by recipe: in this process, or distributed to workers."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +138,7 @@ def _by_model(
     from assay.augmentation.words import find_plain_words
 
     if isinstance(recipe, Paraphrase | BackTranslation):
-        rewriting_model = rewriting.Rewriting(partial(rewriting.rewrite_texts, recipe=recipe, device=device))
-        return lambda texts, seeds: rewriting_model.rewrite(texts)
+        return lambda texts, seeds: rewriting.rewrite_texts(texts, recipe, device)
 
     tokenizer = AutoTokenizer.from_pretrained(recipe.model, local_files_only=True)
     if isinstance(recipe, MaskedLm):
@@ -153,26 +152,12 @@ def _by_model(
                 f"{'mask token' if tokenizer.mask_token is None else 'head for masked tokens'}; name one that was "
                 "trained to fill in masked words"
             )
-        masked = masked_lm.MaskedWords(
-            model.to(device.device).eval(),
-            tokenizer,
-            device,
-            recipe.candidates,
-            recipe.batch_size,
-            recipe.max_length_tokens,
-        )
-        return lambda texts, seeds: masked.copies(texts, seeds, recipe.share_of_words)
+        model = model.to(device.device).eval()
+        return lambda texts, seeds: masked_lm.replace_masked_words(texts, seeds, recipe, model, tokenizer, device)
     encoder: Any = AutoModel.from_pretrained(recipe.model, local_files_only=True).to(device.device).eval()
     words = {text[start:end].lower() for text in texts for start, end in find_plain_words(text)}
     neighbours = embedding_neighbours.find_neighbours(
-        words,
-        encoder,
-        tokenizer,
-        device,
-        readable_wordnet(scratch),
-        count=recipe.neighbours,
-        min_cosine=recipe.min_cosine,
-        batch_size=recipe.batch_size,
+        words, encoder, tokenizer, recipe, readable_wordnet(scratch), device
     )
     augmenter = KeyedAugmenter(embedding_neighbours.NeighbourSwap(neighbours), recipe.share_of_words)
     return lambda texts, seeds: [augmenter.copy(text, seed) for text, seed in zip(texts, seeds, strict=True)]

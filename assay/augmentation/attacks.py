@@ -43,6 +43,7 @@ from textattack.transformations import (
 
 from assay.augmentation.augmenter import PlainWords
 from assay.augmentation.wordnet import WordNetSynonymSwap
+from assay.core.seeds import seed_32
 
 Outcome = Literal["succeeded", "failed", "skipped"]
 
@@ -125,7 +126,7 @@ def attack_text(attack: Any, text: str, target: int, seed: int) -> Attacked:
     """
     # TextAttack takes no generator: it draws from both of the global ones.
     random.seed(seed)
-    np.random.seed([seed % 2**32, seed // 2**32])
+    np.random.seed([seed_32(seed), seed // 2**32])
     # It clears them after an attack, but not after a text that it skips.
     attack.clear_cache()
     result = attack.attack(text, target)

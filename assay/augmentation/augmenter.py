@@ -21,7 +21,14 @@ from textattack.constraints.pre_transformation import MinWordLength, RepeatModif
 from textattack.shared import AttackedText
 from textattack.transformations import Transformation, WordSwap
 
-from assay.augmentation.words import MIN_CHARACTERS, count_words, find_plain_words, replace_words
+from assay.augmentation.words import (
+    MIN_CHARACTERS,
+    count_words,
+    count_words_to_alter,
+    find_plain_words,
+    replace_words,
+)
+from assay.core.seeds import seed_32
 
 
 class PlainWords(PreTransformationConstraint):  # type: ignore[misc]
@@ -126,7 +133,7 @@ class SeededAugmenter(Augmenter):  # type: ignore[misc]
         """The altered text; the text itself where there is nothing to alter."""
         # TextAttack takes no generator: it draws from both of the global ones.
         random.seed(seed)
-        np.random.seed([seed % 2**32, seed // 2**32])
+        np.random.seed([seed_32(seed), seed // 2**32])
         # It fails on a text without words.
         copies: list[str] = self.augment(text) if count_words(text) else [text]
         return copies[0] if copies else text
@@ -135,8 +142,3 @@ class SeededAugmenter(Augmenter):  # type: ignore[misc]
         """In the order of their texts, since some transformations give them in that of a set."""
         kept = super()._filter_transformations(transformed_texts, current_text, original_text)
         return sorted(kept, key=lambda transformed: str(transformed.text))
-
-
-def count_words_to_alter(text: str, share_of_words: float) -> int:
-    """As TextAttack counts them: the share of all words, rounded down, and at least one."""
-    return max(1, int(share_of_words * count_words(text)))

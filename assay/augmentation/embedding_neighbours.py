@@ -13,6 +13,7 @@ from nltk.corpus.reader.wordnet import WordNetCorpusReader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from assay.augmentation.augmenter import DrawnSwap
+from assay.augmentation.recipes import Embedding
 from assay.augmentation.wordnet import open_wordnet
 from assay.augmentation.words import MIN_CHARACTERS, is_plain_word, match_case
 from assay.compute.device import Device
@@ -44,24 +45,19 @@ def find_neighbours(
     words: Iterable[str],
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    device: Device,
+    recipe: Embedding,
     wordnet: Path,
-    *,
-    count: int,
-    min_cosine: float,
-    batch_size: int,
+    device: Device,
 ) -> dict[str, list[str]]:
-    """The words of the tokenizer's vocabulary that are closest to each word.
+    """The words of the tokenizer's vocabulary that are closest to each word, for those that have any.
 
     Args:
         words: in lower case.
         model: an encoder in evaluation mode, on the device; a word alone is a text to it.
+        tokenizer: of the model.
+        recipe: how many neighbours, and how close.
         wordnet: folder that NLTK may read.
-        count: neighbours of a word at most.
-        min_cosine: of a word and a neighbour.
-
-    Returns:
-        For each word that has any, its neighbours, the closest first.
+        device: where and in which precision to run.
     """
     reader = open_wordnet(wordnet)
     vocabulary = sorted(
@@ -73,16 +69,16 @@ def find_neighbours(
     if not vocabulary or not asked:
         return {}
     every = sorted({*vocabulary, *asked})
-    vectors = embed_rows(model, tokenise(tokenizer, every, 16), batch_size, device, 1).embeddings
+    vectors = embed_rows(model, tokenise(tokenizer, every, 16), recipe.batch_size, device, 1).embeddings
     place = {word: number for number, word in enumerate(every)}
     known = vectors[[place[word] for word in vocabulary]]
     found = {}
     of_words = vectors[[place[word] for word in asked]]
     for rows, cosines in cosine_blocks(of_words, known, BLOCK_WORDS):
         for word, of_word in zip(asked[rows], cosines, strict=True):
-            close = np.flatnonzero(of_word >= min_cosine)
+            close = np.flatnonzero(of_word >= recipe.min_cosine)
             others = [vocabulary[i] for i in close[np.argsort(-of_word[close], kind="stable")]]
-            if kept := [other for other in others if _may_replace(word, other, reader)][:count]:
+            if kept := [other for other in others if _may_replace(word, other, reader)][: recipe.neighbours]:
                 found[word] = kept
     return found
 

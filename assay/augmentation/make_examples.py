@@ -56,14 +56,7 @@ MAX_EXAMPLES_PER_ROW = 20
 """By one recipe, however rare the row's label."""
 
 EXAMPLES_SCHEMA = pl.Schema(
-    {
-        "id": pl.String,
-        "text": pl.String,
-        "label": pl.String,
-        "parent_id": pl.String,
-        "recipe": pl.String,
-        "seed": pl.UInt64,
-    }
+    dict.fromkeys(("id", "text", "label", "parent_id", "recipe"), pl.String) | {"seed": pl.UInt64}
 )
 
 
@@ -101,14 +94,7 @@ class NearDuplicateParams(Params):
 
 @dataclass(frozen=True)
 class Around:
-    """Params of other sections.
-
-    Attributes:
-        embed: how rows were embedded.
-        near_duplicates: how cleaning found near-duplicates.
-        min_cosine: from which `semantic_duplicates` took rows for duplicates.
-        compute: where models run, and where workers are.
-    """
+    """Params of other sections: of `embed`, `clean.near_duplicates`, `semantic_duplicates.min_cosine`, `compute`."""
 
     embed: EmbedParams
     near_duplicates: NearDuplicateParams
@@ -308,6 +294,7 @@ def refuse_leakage(
         similarity: of each train row to its closest held-out row.
         closest: the number of that row.
         limit: similarity from which it is a near-duplicate.
+        measure: the name of the similarity.
 
     Raises:
         InputError: there is one; names the closest pair.

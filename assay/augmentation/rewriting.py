@@ -1,13 +1,11 @@
 """Texts rewritten by generating models: paraphrases, and translations there and back.
 
-Choices are greedy, so that a text has one rewriting, whatever stands beside it in its batch up to rounding. Import it
-after `import_textattack`.
+Decoding is greedy, so that a text has one rewriting, whatever else is in its batch, up to rounding.
 """
 
 import os
 import time
 from collections.abc import Callable, Sequence
-from random import Random
 from typing import Any
 
 import httpx2
@@ -15,7 +13,6 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from assay.augmentation.augmenter import TextChange
 from assay.augmentation.recipes import BackTranslation, Paraphrase
 from assay.compute.device import Device
 from assay.core.errors import InputError
@@ -35,34 +32,17 @@ BUSY = (429, 500, 502, 503, 504)
 SECONDS_TO_ANSWER = 60
 
 
-class Rewriting(TextChange):
-    """A model that rewrites, as TextAttack's transformation of one text."""
-
-    def __init__(self, rewrite: Callable[[Sequence[str]], list[str]]) -> None:
-        self.rewrite = rewrite
-
-    def change(self, text: str, share_of_words: float, draws: Random) -> str:
-        """The rewriting of one text."""
-        return self.rewrite([text])[0]
-
-
 def rewrite_texts(texts: Sequence[str], recipe: Paraphrase | BackTranslation, device: Device) -> list[str]:
     """The rewriting of each text by a recipe's model or models, shape `(n,)`."""
     if isinstance(recipe, BackTranslation):
-        return back_translate(texts, recipe.forward, recipe.backward, device, recipe.batch_size)
-    if recipe.endpoint is not None:
-        return paraphrase_by_endpoint(texts, recipe.endpoint, recipe.model, recipe.key_variable)
-    return paraphrase_locally(texts, recipe.model, device, recipe.batch_size)
+        return back_translate(texts, recipe, device)
+    return paraphrase_by_endpoint(texts, recipe) if recipe.endpoint else paraphrase_locally(texts, recipe, device)
 
 
 def rewrite_in_batches(
     texts: Sequence[str], batch_size: int, rewrite: Callable[[list[str]], list[str]], what: str
 ) -> list[str]:
-    """Rewrite texts, those of like length together; a text for which nothing comes back stays as it is.
-
-    Args:
-        texts: shape `(n,)`.
-    """
+    """Rewrite texts in length-bucketed batches; a text for which nothing comes back stays as it is."""
     order = np.argsort([len(text) for text in texts], kind="stable")
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     out = list(texts)
@@ -72,20 +52,20 @@ def rewrite_in_batches(
     return out
 
 
-def paraphrase_locally(texts: Sequence[str], model_folder: str, device: Device, batch_size: int) -> list[str]:
+def paraphrase_locally(texts: Sequence[str], recipe: Paraphrase, device: Device) -> list[str]:
     """Paraphrases by an instruction-tuned model in a folder, shape `(n,)`.
 
     Raises:
         InputError: its tokenizer has no chat template.
     """
-    tokenizer = AutoTokenizer.from_pretrained(model_folder, local_files_only=True, padding_side="left")
+    tokenizer = AutoTokenizer.from_pretrained(recipe.model, local_files_only=True, padding_side="left")
     if tokenizer.chat_template is None:
         raise InputError(
-            f"{model_folder}: its tokenizer has no chat template; `paraphrase` needs an instruction-tuned model"
+            f"{recipe.model}: its tokenizer has no chat template; `paraphrase` needs an instruction-tuned model"
         )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model: Any = AutoModelForCausalLM.from_pretrained(model_folder, local_files_only=True)
+    model: Any = AutoModelForCausalLM.from_pretrained(recipe.model, local_files_only=True)
     model = model.to(device.device).eval()
 
     def rewrite(batch: list[str]) -> list[str]:
@@ -93,22 +73,19 @@ def paraphrase_locally(texts: Sequence[str], model_folder: str, device: Device, 
         prompts: Any = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
         return _generate(model, tokenizer, prompts, batch, device, answers_follow=True)
 
-    return rewrite_in_batches(texts, batch_size, rewrite, "paraphrase")
+    return rewrite_in_batches(texts, recipe.batch_size, rewrite, "paraphrase")
 
 
-def paraphrase_by_endpoint(texts: Sequence[str], url: str, model: str, key_variable: str) -> list[str]:
+def paraphrase_by_endpoint(texts: Sequence[str], recipe: Paraphrase) -> list[str]:
     """Paraphrases by a server with OpenAI's interface, one request a text, shape `(n,)`.
 
-    Args:
-        texts: leave this machine: mind what is in them.
-        url: up to the version, such as `http://localhost:8000/v1`.
-        model: its name on the server.
-        key_variable: the environment variable with the key; sent if it is set.
+    The texts leave this machine: mind what is in them. The key of `key_variable` is sent if that is set.
 
     Raises:
         InputError: no answer, or none that can be understood.
     """
-    key = os.environ.get(key_variable)
+    key = os.environ.get(recipe.key_variable)
+    url, model = str(recipe.endpoint), recipe.model
     headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     def rewrite(batch: list[str]) -> list[str]:
@@ -117,14 +94,9 @@ def paraphrase_by_endpoint(texts: Sequence[str], url: str, model: str, key_varia
     return rewrite_in_batches(texts, 1, rewrite, "paraphrase")
 
 
-def back_translate(texts: Sequence[str], forward: str, backward: str, device: Device, batch_size: int) -> list[str]:
-    """Texts translated there by one model and back by another, shape `(n,)` (Sennrich et al. 2016).
-
-    Args:
-        forward: folder of the model from it.
-        backward: folder of the model to it.
-    """
-    for folder, what in ((forward, "translate"), (backward, "translate back")):
+def back_translate(texts: Sequence[str], recipe: BackTranslation, device: Device) -> list[str]:
+    """Texts translated there by one model and back by another, shape `(n,)` (Sennrich et al. 2016)."""
+    for folder, what in ((recipe.forward, "translate"), (recipe.backward, "translate back")):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model: Any = AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True)
         model = model.to(device.device).eval()
@@ -132,7 +104,7 @@ def back_translate(texts: Sequence[str], forward: str, backward: str, device: De
         def rewrite(batch: list[str], model: Any = model, tokenizer: Any = tokenizer) -> list[str]:
             return _generate(model, tokenizer, batch, batch, device, answers_follow=False)
 
-        texts = rewrite_in_batches(texts, batch_size, rewrite, what)
+        texts = rewrite_in_batches(texts, recipe.batch_size, rewrite, what)
     return list(texts)
 
 

@@ -8,9 +8,9 @@ from random import Random
 
 from textattack.shared.data import EXTENSION_MAP
 
-from assay.augmentation.augmenter import DrawnSwap, TextChange, count_words_to_alter
+from assay.augmentation.augmenter import DrawnSwap, TextChange
 from assay.augmentation.recipes import EdaOperation
-from assay.augmentation.words import Span, find_plain_words, replace_words
+from assay.augmentation.words import Span, count_words_to_alter, find_plain_words, replace_words
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 A_WORD = re.compile(r"(?<![#@<\w:])[A-Za-z]{2,}")

@@ -30,6 +30,11 @@ def count_words(text: str) -> int:
     return sum(1 for _ in ALL_WORDS.finditer(text))
 
 
+def count_words_to_alter(text: str, share_of_words: float) -> int:
+    """As TextAttack counts them: the share of all words, rounded down, and at least one."""
+    return max(1, int(share_of_words * count_words(text)))
+
+
 def is_plain_word(word: str) -> bool:
     """Whether a word, by itself, is one that may be altered: ASCII letters in one of the usual cases, no stop word."""
     if not (word.isascii() and word.isalpha() and (word.islower() or word.isupper() or word.istitle())):

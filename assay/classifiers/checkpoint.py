@@ -154,7 +154,7 @@ def load_classifier(
 
     Args:
         folder: as `save_classifier` writes it.
-        device: where weights in 4 bits are to be; others are put there by the caller.
+        device: where the model is to be; None: on CPU.
         quantised: whether a base that was in 4 bits is to be so again.
     """
     # Its own code is ours, so the copy in the folder is not run.
@@ -170,7 +170,10 @@ def load_classifier(
         model: Any = _from_base(base, config, is_mean=is_mean, quantisation=quantisation, device=device)
         model = peft.PeftModel.from_pretrained(model, str(folder))
     else:
+        quantisation = None
         model = _from_base(str(folder), config, is_mean=is_mean, quantisation=None, device=None)
+    if device is not None and quantisation is None:
+        model = model.to(device)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return model.eval(), tokenizer, [config.id2label[index] for index in range(config.num_labels)]
 

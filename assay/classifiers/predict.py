@@ -13,7 +13,6 @@ from assay.classifiers.checkpoint import load_classifier, predict_logits
 from assay.compute.device import Device
 from assay.compute.token_batches import tokenise
 from assay.core.outputs import read_json
-from assay.fine_tuning.quantization import QUANTISATION_FILE
 from assay.statistics.classification import weighted_scores
 
 SEEDS_FILE = "seeds.json"
@@ -70,8 +69,6 @@ def load_predictor(folder: Path, device: Device) -> tuple[Predictor, list[str]]:
         return run_baseline, labels
 
     model, tokenizer, labels = load_classifier(folder, device.device)
-    if not (folder / QUANTISATION_FILE).is_file():
-        model = model.to(device.device)
 
     def run_classifier(texts: list[str], batch_size: int, what: str | None) -> NDArray[np.float64]:
         rows = tokenise(tokenizer, texts, tokenizer.model_max_length)

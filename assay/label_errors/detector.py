@@ -99,6 +99,16 @@ class Detector(Params):
     filter_by: FilterBy
     max_label_quality: float = Field(gt=0, le=1)
 
+    def without_finetuning(self) -> "Detector":
+        """The same with the frozen models alone."""
+        return self.model_copy(update={"models": self.models.model_copy(update={"finetuned": None})})
+
+
+class DetectorOfLabelErrors(Detector):
+    """The `label_errors` section of `params.yaml`, of which the detector alone matters."""
+
+    model_config = Detector.model_config | {"extra": "ignore"}
+
 
 @dataclass(frozen=True)
 class Rows:

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import ConfigDict
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from assay.compute.device import Compute, prepare_device
@@ -31,19 +30,13 @@ from assay.core.progress import quiet_libraries
 from assay.core.seeds import derived_seed, generator
 from assay.duplicates.semantic_groups import semantic_groups
 from assay.embeddings.encoder import EmbedParams, embedded_texts
-from assay.label_errors.detector import Detection, Detector, Rows, detect, number_values
+from assay.label_errors.detector import Detection, Detector, DetectorOfLabelErrors, Rows, detect, number_values
 from assay.label_errors.noise import add_confusable_noise, add_uniform_noise
 from assay.probes import grouped_folds, out_of_fold_probabilities, weighted_probe, words_model
 from assay.statistics.detection import grade_score
 
 PROBE_C = 10.0
 KINDS = ("uniform", "confusable_drawn", "confusable_likeliest")
-
-
-class DetectorParams(Detector):
-    """The detector, of all that `label_errors` says."""
-
-    model_config = ConfigDict(extra="ignore")
 
 
 def read(path: Path, text_column: str, label_column: str) -> pl.DataFrame:
@@ -119,9 +112,8 @@ def main() -> None:
     seed = load_params("seed", int)
     device = prepare_device(load_params("compute", Compute))
     quiet_libraries()
-    params = load_params("label_errors", DetectorParams)
-    if not arguments.finetuned:
-        params = params.model_copy(update={"models": params.models.model_copy(update={"finetuned": None})})
+    params: Detector = load_params("label_errors", DetectorOfLabelErrors)
+    params = params if arguments.finetuned else params.without_finetuning()
     columns = (arguments.text_column, arguments.label_column)
     train, test = (read(arguments.folder / f"{name}.csv", *columns) for name in ("train", "test"))
     unknown = set(test["label"]) - set(train["label"])

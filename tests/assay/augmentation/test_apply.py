@@ -101,12 +101,12 @@ def test_synonyms_are_of_the_most_frequent_sense(swap: Any, word: str, synonyms:
 
 
 @pytest.mark.parametrize(
-    ("word", "with_s"), [("film", "films"), ("box", "boxes"), ("wish", "wishes"), ("city", "cities"), ("toy", "toys")]
+    ("word", "plural"), [("film", "films"), ("box", "boxes"), ("wish", "wishes"), ("city", "cities"), ("toy", "toys")]
 )
-def test_regular_s(scratch: Path, word: str, add_s: str) -> None:
+def test_regular_s(scratch: Path, word: str, plural: str) -> None:
     from assay.augmentation import wordnet
 
-    assert wordnet.add_s(word) == add_s
+    assert wordnet.add_s(word) == plural
 
 
 @pytest.mark.usefixtures("scratch")

@@ -99,13 +99,14 @@ def test_masked_words(scratch: Path, masked_model: Path, monkeypatch: pytest.Mon
 def test_masked_scores_are_those_of_the_whole_model(scratch: Path, masked_model: Path) -> None:
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-    from assay.augmentation.masked_lm import MaskedWords
+    from assay.augmentation.masked_lm import predict_masked_words
 
     tokenizer = AutoTokenizer.from_pretrained(masked_model)
     model = AutoModelForMaskedLM.from_pretrained(masked_model).eval()
-    swap = MaskedWords(model, tokenizer, DEVICE, 5, 2, 32)
-    text = "the awful movie today"
-    [[of_word]] = swap._likeliest([text], [[(4, 9)]])
+    chosen = [[(4, 9)]]
+    [[of_word]] = predict_masked_words(
+        ["the awful movie today"], chosen, masked_lm(masked_model), model, tokenizer, DEVICE
+    )
     with torch.inference_mode():
         encoded = tokenizer("the [MASK] movie today", return_tensors="pt", return_token_type_ids=False)
         place = encoded["input_ids"][0].tolist().index(tokenizer.mask_token_id)
