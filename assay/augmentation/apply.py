@@ -129,7 +129,7 @@ def _named_class(recipe: TextAttackClass) -> Any:
 def _by_model(
     recipe: ByModel, texts: Sequence[str], scratch: Path, device: Device
 ) -> Callable[[Sequence[str], Sequence[int]], list[str]]:
-    """From texts and seeds to copies, for a recipe with a model, which is loaded."""
+    """From texts and seeds to altered texts, for a recipe with a model, which is loaded."""
     import_textattack(scratch)
     from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 

@@ -1,7 +1,7 @@
 """Attacks of TextAttack on a classifier. Import it after `import_textattack`.
 
 An attack looks for a small change to a text that makes the model give up the right label. It sees the model's
-probabilities and nothing else of it, and may ask for so many (its budget).
+probabilities and nothing else of it, for so many texts (its budget).
 
 - `deep_word_bug`: typing errors (Gao et al. 2018, https://arxiv.org/abs/1801.04354), as TextAttack's recipe
   `DeepWordBugGao2018` has it.
@@ -55,7 +55,7 @@ class Attacked:
     Attributes:
         outcome: `skipped` where the model was wrong from the start.
         after: the text that the search ended with; None where it was skipped.
-        queries: texts that the model was asked for, the unaltered one included.
+        queries: texts that the model was given, the unaltered one included.
         alterable: whether there was a word that the attack could change; None where it was skipped.
         changed_words: share of the words that are other words in `after`; None where it was skipped.
     """
@@ -71,7 +71,7 @@ class Victim(ModelWrapper):  # type: ignore[misc]
     """A model as TextAttack wants it: a list of texts to their probabilities."""
 
     def __init__(self, probabilities: Callable[[list[str]], NDArray[np.float64]]) -> None:
-        # TextAttack looks at the class of `model`, to warn of those that it does not know.
+        # TextAttack checks the class of `model`, to warn of those that it does not know.
         self.model = probabilities
 
     def __call__(self, text_input_list: list[str]) -> NDArray[np.float64]:
@@ -85,8 +85,8 @@ def build_attacks(
     """The attacks on a model by name: TextAttack's `Attack`.
 
     Args:
-        probabilities: what the model says of a list of texts, shape `(texts, k)`.
-        batch_size: texts that the model is asked for at once.
+        probabilities: of the model for a list of texts, shape `(texts, k)`.
+        batch_size: texts that the model is given at once.
         wordnet: folder that `readable_wordnet` gives.
     """
     # It warns whenever it is given a model that it does not know.

@@ -135,8 +135,8 @@ class SeededAugmenter(Augmenter):  # type: ignore[misc]
         random.seed(seed)
         np.random.seed([seed_32(seed), seed // 2**32])
         # It fails on a text without words.
-        copies: list[str] = self.augment(text) if count_words(text) else [text]
-        return copies[0] if copies else text
+        found: list[str] = self.augment(text) if count_words(text) else [text]
+        return found[0] if found else text
 
     def _filter_transformations(self, transformed_texts: Any, current_text: Any, original_text: Any) -> list[Any]:
         """In the order of their texts, since some transformations give them in that of a set."""

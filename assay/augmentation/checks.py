@@ -49,7 +49,10 @@ def probe_examples(
     numbers = groups.rank("dense").to_numpy().astype(np.int64) - 1
     model = linear_model(np.concatenate([originals, examples]), C)
     both = [
-        Fold(fold.fitted, np.concatenate([fold.judged, len(originals) + np.flatnonzero(np.isin(parents, fold.judged))]))
+        Fold(
+            fold.fitted,
+            np.concatenate([fold.predicted, len(originals) + np.flatnonzero(np.isin(parents, fold.predicted))]),
+        )
         for fold in grouped_folds(labels, numbers, folds, seed)
     ]
     probabilities = out_of_fold_probabilities(model, np.concatenate([labels, labels[parents]]), both)

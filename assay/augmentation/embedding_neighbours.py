@@ -65,17 +65,17 @@ def find_neighbours(
         for token in tokenizer.get_vocab()
         if len(token) >= MIN_CHARACTERS and token.islower() and is_plain_word(token) and reader.synsets(token)
     )
-    asked = sorted(set(words))
-    if not vocabulary or not asked:
+    wanted = sorted(set(words))
+    if not vocabulary or not wanted:
         return {}
-    every = sorted({*vocabulary, *asked})
+    every = sorted({*vocabulary, *wanted})
     vectors = embed_rows(model, tokenise(tokenizer, every, 16), recipe.batch_size, device, 1).embeddings
     place = {word: number for number, word in enumerate(every)}
     known = vectors[[place[word] for word in vocabulary]]
     found = {}
-    of_words = vectors[[place[word] for word in asked]]
+    of_words = vectors[[place[word] for word in wanted]]
     for rows, cosines in cosine_blocks(of_words, known, BLOCK_WORDS):
-        for word, of_word in zip(asked[rows], cosines, strict=True):
+        for word, of_word in zip(wanted[rows], cosines, strict=True):
             close = np.flatnonzero(of_word >= recipe.min_cosine)
             others = [vocabulary[i] for i in close[np.argsort(-of_word[close], kind="stable")]]
             if kept := [other for other in others if _may_replace(word, other, reader)][: recipe.neighbours]:

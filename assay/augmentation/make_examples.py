@@ -208,7 +208,7 @@ def connect_workers(compute: Compute) -> AbstractContextManager[object]:
     """Where joblib distributes work to, while the context lasts.
 
     Raises:
-        InputError: Ray is asked for and not installed.
+        InputError: Ray is the backend and not installed.
     """
     if compute.backend == "processes":
         return nullcontext()

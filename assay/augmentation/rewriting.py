@@ -27,7 +27,7 @@ NEW_TOKENS_PER_TOKEN, MORE_NEW_TOKENS = 1.5, 16
 
 TRIES = 4
 BUSY = (429, 500, 502, 503, 504)
-"""Statuses after which a server is asked again."""
+"""Statuses after which a request is repeated."""
 
 SECONDS_TO_ANSWER = 60
 
@@ -129,12 +129,12 @@ def _generate(
             num_beams=1,
             pad_token_id=tokenizer.pad_token_id,
         )
-    said: list[str] = tokenizer.batch_decode(out[:, width:] if answers_follow else out, skip_special_tokens=True)
-    return said
+    decoded: list[str] = tokenizer.batch_decode(out[:, width:] if answers_follow else out, skip_special_tokens=True)
+    return decoded
 
 
 def _request_paraphrase(url: str, headers: dict[str, str], model: str, text: str) -> str:
-    """The server's rewriting of one text; asked again where it is busy."""
+    """The server's rewriting of one text; repeated where it is busy."""
     content = INSTRUCTION.format(text=text)
     body = {"model": model, "temperature": 0, "seed": 0, "messages": [{"role": "user", "content": content}]}
     address = f"{url.rstrip('/')}/chat/completions"

@@ -50,7 +50,7 @@ def find_plain_words(text: str, min_characters: int = MIN_CHARACTERS) -> list[Sp
 
     Args:
         text: of any length; the time is linear in it.
-        min_characters: shorter words are left out.
+        min_characters: shorter words are skipped.
     """
     spans = []
     for token in TOKEN.finditer(text):

@@ -43,7 +43,7 @@ def build_score_table(train: pl.DataFrame, names: list[str], detection: Detectio
 
 
 def apply_action(train: pl.DataFrame, scores: pl.DataFrame, action: Action, min_relabel_probability: float) -> Acted:
-    """Do to the label errors what `action` says.
+    """Do to the label errors what `action` names.
 
     - `keep` and `review`: nothing; with `review` they are in the queue of rows for people, with `keep` they are not;
     - `drop`: they are removed, but for the best of a label that would be left with too few rows;

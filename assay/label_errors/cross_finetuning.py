@@ -41,7 +41,7 @@ class CrossFinetuned:
     """What fine-tuning tells of each row.
 
     Attributes:
-        probabilities: out of fold, the geometric mean over the epochs, all NaN for a row not judged, shape `(n, k)`.
+        probabilities: out of fold, the geometric mean over the epochs, NaN for a row that no fold predicts, `(n, k)`.
         area_under_margin: how far the logit of the given label was above the best other one while the row was trained
             on, in the mean over epochs and folds (Pleiss et al. 2020, equation 1); a wrong label is learnt late, so low
             speaks for an error. NaN for a row that was never trained on, shape `(n,)`.
@@ -74,7 +74,7 @@ def cross_finetune(
     models = np.zeros(len(labels))
     for number, fold in enumerate(folds):
         of_fold = _finetune_fold(texts, labels, fold, classes, params, device, derived_seed(*seed, str(number)))
-        probabilities[fold.judged] = of_fold.probabilities
+        probabilities[fold.predicted] = of_fold.probabilities
         margins[fold.fitted] += of_fold.area_under_margin
         models[fold.fitted] += 1
     never = models == 0
@@ -97,7 +97,7 @@ def _finetune_fold(
     model.to(device.device)  # type: ignore[arg-type]  # a wrapper of transformers hides its signature
     trained, held_out = (
         tokenise(tokenizer, [texts[row] for row in rows], params.max_length_tokens)
-        for rows in (fold.fitted, fold.judged)
+        for rows in (fold.fitted, fold.predicted)
     )
     targets = labels[fold.fitted]
     margins = np.zeros(len(targets))

@@ -63,13 +63,13 @@ def find_data_issues(
     """
     names = [name for issue in ISSUES for name in (f"is_{issue}", f"{issue}_score")]
     schema = {name: pl.Boolean if name.startswith("is_") else pl.Float64 for name in names}
-    judged = ~np.isnan(probabilities[:, 0])
-    present, codes = np.unique(labels[judged], return_inverse=True)
+    known = ~np.isnan(probabilities[:, 0])
+    present, codes = np.unique(labels[known], return_inverse=True)
     if len(present) < 2:
         return DataIssues(pl.DataFrame({name: [None] * len(labels) for name in names}, schema), {})
-    shares = probabilities[judged][:, present]
+    shares = probabilities[known][:, present]
     lab = Datalab(data={"label": codes}, label_name="label", task="classification", verbosity=0)
-    vectors = embeddings[judged]
+    vectors = embeddings[known]
     has_neighbours = len(vectors) > NEIGHBOURS
     lab.find_issues(
         pred_probs=shares / shares.sum(axis=1, keepdims=True),
@@ -86,8 +86,8 @@ def find_data_issues(
             continue
         flags = np.zeros(len(labels), dtype=np.bool_)
         scores = np.full(len(labels), np.nan)
-        flags[judged] = found[f"is_{issue}_issue"].to_numpy()
-        scores[judged] = found[f"{issue}_score"].to_numpy()
+        flags[known] = found[f"is_{issue}_issue"].to_numpy()
+        scores[known] = found[f"{issue}_score"].to_numpy()
         columns |= {f"is_{issue}": flags, f"{issue}_score": scores}
     table = pl.DataFrame(columns, schema).with_columns(pl.col(pl.Float64).fill_nan(None))
     return DataIssues(table, {issue: int(table[f"is_{issue}"].sum() or 0) for issue in ISSUES})

@@ -22,7 +22,7 @@ Measure = Callable[[Floats], dict[str, Floats]]
 CHUNK_CELLS = 16_000_000
 """Counts held at a time: items times bootstrap samples, 128 MB."""
 CHUNK_SAMPLES = 128
-"""Bootstrap samples at a time: more fall out of the processor's cache, and cost more each."""
+"""Bootstrap samples at a time: more fall out of the CPU's cache, and cost more each."""
 
 
 def item_counts(items: int, samples: int, random: np.random.Generator) -> Iterator[Floats]:
@@ -37,7 +37,7 @@ def item_counts(items: int, samples: int, random: np.random.Generator) -> Iterat
 
 
 def bootstrap_figures(measure: Measure, items: int, samples: int, random: np.random.Generator) -> dict[str, Estimate]:
-    """The figures of a measure with their intervals; one that is undefined on the items themselves is left out.
+    """The metrics of a measure with their intervals; one that is undefined on the items themselves is skipped.
 
     Samples in which a figure is undefined do not count towards its interval. Of fewer than two items every sample is
     the same, and there is no interval.

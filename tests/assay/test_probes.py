@@ -28,10 +28,10 @@ def clusters(rows: int, classes: int) -> tuple[NDArray[np.float32], Integers]:
 def test_a_group_is_in_one_fold_and_every_row_is_judged_once() -> None:
     labels, groups = np.tile([0, 1], 30), np.repeat(np.arange(30), 2)
     folds = grouped_folds(labels, groups, 5, seed=3)
-    assert sorted(np.concatenate([fold.judged for fold in folds])) == list(range(60))
+    assert sorted(np.concatenate([fold.predicted for fold in folds])) == list(range(60))
     for fold in folds:
-        assert not set(groups[fold.fitted]) & set(groups[fold.judged])
-        assert len(fold.fitted) + len(fold.judged) == 60
+        assert not set(groups[fold.fitted]) & set(groups[fold.predicted])
+        assert len(fold.fitted) + len(fold.predicted) == 60
 
 
 @pytest.mark.parametrize(("rows", "folds"), [(3, 3), (2, 2), (1, 0)])

@@ -39,6 +39,7 @@ from assay.compute.device import Compute, prepare_device
 from assay.compute.token_batches import tokenise
 from assay.core.progress import quiet_libraries
 from assay.fine_tuning.params import Full
+from tests.stages.test_finetune import BLOCKS
 
 ROUNDS = 7
 ROWS, HELD_OUT = 960, 700
@@ -60,26 +61,10 @@ def ours(train: Rows, held_out: Rows) -> tuple[float, float, NDArray[np.int64]]:
             device="auto", precision="auto", threads=os.cpu_count() or 1, checkpoint_seconds=1e9, backend="processes"
         )
     )
-    params = Full(
-        method="full",
-        model=MODEL,
-        pooling="cls",
-        seeds=[0],
-        max_length_tokens=MAX_LENGTH_TOKENS,
-        max_epochs=1,
-        patience_epochs=None,
-        batch_size=BATCH_SIZE,
-        gradient_accumulation_steps=1,
-        learning_rate=LEARNING_RATE,
-        head_learning_rate=None,
-        weight_decay=0.0,
-        warmup_fraction=0.0,
-        max_grad_norm=1.0,
-        label_smoothing=0.0,
-        class_weights="none",
-        gradient_checkpointing=False,
-        compile=False,
-    )
+    changes = {"pooling": "cls", "max_length_tokens": MAX_LENGTH_TOKENS, "max_epochs": 1, "patience_epochs": None}
+    changes |= {"batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE, "head_learning_rate": None}
+    changes |= {"weight_decay": 0.0, "warmup_fraction": 0.0}
+    params = Full.model_validate(BLOCKS["full"] | {"model": MODEL} | changes)
     torch.manual_seed(1)
     model, tokenizer = new_classifier(MODEL, CLASSES, "cls")
     model.to(device.device)  # type: ignore[arg-type]

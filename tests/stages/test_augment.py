@@ -66,8 +66,8 @@ def rows(start: int, count: int) -> pl.DataFrame:
     )
 
 
-@pytest.fixture
-def repository_copy(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(autouse=True)
+def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("encoder").symlink_to(tiny_encoder)
     Path("params.yaml").write_text(PARAMS, encoding="utf-8")
@@ -107,7 +107,6 @@ def change_params(old: str, new: str) -> None:
     Path("params.yaml").write_text(PARAMS.replace(old, new), encoding="utf-8")
 
 
-@pytest.mark.usefixtures("repository_copy")
 def test_stage_adds_examples_of_train_rows_only() -> None:
     train = rows(0, 60)
     out, removed, metrics = run(train, rows(100, 10), rows(200, 10))
@@ -150,7 +149,6 @@ def test_stage_adds_examples_of_train_rows_only() -> None:
     assert set(read_json("metrics/cost/augment.json")) == {"augment_seconds", "rows_per_second"}
 
 
-@pytest.mark.usefixtures("repository_copy")
 def test_balance_raises_the_rare_label() -> None:
     change_params("balance: 0.0", "balance: 1.0")
     train = rows(0, 60).with_columns(label=pl.when(pl.int_range(60) < 8).then(pl.lit("good")).otherwise(pl.lit("bad")))
@@ -161,7 +159,6 @@ def test_balance_raises_the_rare_label() -> None:
     assert out.filter(pl.col("parent_id").is_not_null() & (pl.col("label") == "good"))["parent_id"].n_unique() <= 8
 
 
-@pytest.mark.usefixtures("repository_copy")
 def test_examples_that_stray_from_their_source_are_removed_and_counted() -> None:
     change_params("min_cosine_to_parent: -1.0", "min_cosine_to_parent: 0.999")
     _, removed, metrics = run(rows(0, 60), rows(100, 10), rows(200, 10))
@@ -173,7 +170,6 @@ def test_examples_that_stray_from_their_source_are_removed_and_counted() -> None
     assert removed.filter(pl.col("rule") == "meaning_changed").height > 0
 
 
-@pytest.mark.usefixtures("repository_copy")
 def test_pairs_to_read() -> None:
     out, _, _ = run(rows(0, 60), rows(100, 10), rows(200, 10))
     pairs = pl.read_csv("data/augmented/pairs.csv")
@@ -183,7 +179,6 @@ def test_pairs_to_read() -> None:
     assert set(pairs["recipe"]) == {"synonym", "character_noise"}
 
 
-@pytest.mark.usefixtures("repository_copy")
 def test_a_train_row_that_says_what_a_held_out_row_says_is_an_error() -> None:
     # The same tokens to an encoder that knows no capitals, and few characters in common.
     test = rows(200, 5)
@@ -204,7 +199,6 @@ def test_a_train_row_that_says_what_a_held_out_row_says_is_an_error() -> None:
     assert not Path("data/augmented").exists()
 
 
-@pytest.mark.usefixtures("repository_copy")
 def test_examples_near_a_held_out_row_are_removed() -> None:
     # The test row is far enough from the parent, and the synonym is one step nearer.
     train = rows(0, 20).with_columns(
@@ -223,7 +217,6 @@ def test_examples_near_a_held_out_row_are_removed() -> None:
     assert out.filter(pl.col("parent_id").is_null()).height == 20
 
 
-@pytest.mark.usefixtures("repository_copy")
 def test_a_train_row_near_a_held_out_row_is_an_error() -> None:
     test = rows(200, 5)
     leaked = rows(0, 20).with_columns(
@@ -234,7 +227,6 @@ def test_a_train_row_near_a_held_out_row_is_an_error() -> None:
     assert not Path("data/augmented").exists()
 
 
-@pytest.mark.usefixtures("repository_copy")
 def test_no_recipe_leaves_the_rows_as_they_are() -> None:
     recipes = PARAMS[PARAMS.index("  recipes:") : PARAMS.index("  balance")]
     change_params(recipes, "  recipes: []\n")
@@ -243,7 +235,6 @@ def test_no_recipe_leaves_the_rows_as_they_are() -> None:
     assert (metrics["rows_in"], metrics["rows_out"], metrics["per_recipe"]) == (12, 12, {})
 
 
-@pytest.mark.usefixtures("repository_copy")
 def test_ids_that_examples_would_repeat_are_refused() -> None:
     change_params("share_of_rows: 0.4", "share_of_rows: 1.0")
     train = rows(0, 12)
@@ -251,7 +242,6 @@ def test_ids_that_examples_would_repeat_are_refused() -> None:
         run(train.with_columns(id=pl.col("id").replace("r1", "r0~character_noise")), rows(100, 5), rows(200, 5))
 
 
-@pytest.mark.usefixtures("repository_copy")
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -295,7 +285,6 @@ def test_bad_params(old: str, new: str, message: str) -> None:
     assert not Path("data/augmented").exists()
 
 
-@pytest.mark.usefixtures("repository_copy")
 def test_same_bytes_for_any_hash_seed_and_number_of_workers(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def bytes_written() -> str:
         return digest(b"".join(file.read_bytes() for file in sorted(Path("data/augmented").iterdir())))
@@ -316,7 +305,6 @@ def test_same_bytes_for_any_hash_seed_and_number_of_workers(repository: Path, mo
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("repository_copy")
 def test_same_bytes_on_a_ray_cluster(repository: Path) -> None:
     pytest.importorskip("ray", reason="needs the extra `ray`")
     train, validation, test = rows(0, 120), rows(300, 10), rows(400, 10)
@@ -335,7 +323,6 @@ def test_same_bytes_on_a_ray_cluster(repository: Path) -> None:
     assert out.filter(pl.col("recipe") == "mistyped").height > 100
 
 
-@pytest.mark.usefixtures("repository_copy")
 def test_ray_that_is_not_installed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     change_params("backend: processes", "backend: ray")

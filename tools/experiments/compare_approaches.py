@@ -78,8 +78,8 @@ def score(
     return figures | {"per_seed": of_seeds}
 
 
-def main() -> None:
-    """Compare the approaches of a params file on the folder named on the command line."""
+def read_arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.experiments.compare_approaches", description=(__doc__ or "").splitlines()[0]
     )
@@ -90,7 +90,12 @@ def main() -> None:
     parser.add_argument("--validation-share", type=float, default=0.05, help="of the train rows, held out (0.05)")
     parser.add_argument("--approaches", help="some of those in the file, with commas between them")
     parser.add_argument("--output", type=Path, help="JSON file for all figures; what others it holds stays")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Compare the approaches of a params file on the folder named on the command line."""
+    arguments = read_arguments()
     seed = load_params("seed", int, arguments.params)
     compute = load_params("compute", Compute, arguments.params)
     evaluation = load_params("evaluate", EvaluateParams, arguments.params)
