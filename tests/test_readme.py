@@ -9,7 +9,7 @@ import yaml
 
 from assay.core.params import load_params
 from assay.report.summary import COSTS, SUMMARY
-from stages.ingest import IngestParams
+from assay.sources.records import IngestParams
 from tools.changes import readme_results
 
 

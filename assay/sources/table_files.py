@@ -103,6 +103,24 @@ def column(table: Table, name: int | str, path: Path, key: str) -> pl.Series:
     return table.cells[str(name)]
 
 
+def check_readable(table: Table, path: Path, max_reject_fraction: float) -> None:
+    """Stop where a file has no record, or too many that cannot be read.
+
+    Raises:
+        InputError: names the file, the first bad line, what is there, and the fix.
+    """
+    rows = table.cells.height + table.unreadable.height
+    if rows == 0:
+        raise InputError(f"{path}: has no row; is it the right file, and is its `header` set rightly?")
+    if table.unreadable.height > max_reject_fraction * rows:
+        line, rule, before = table.unreadable.row(0)
+        fix = "convert it to UTF-8, such as by `iconv -f LATIN1 -t UTF-8`" if rule == "not_utf8" else "mend the file"
+        raise InputError(
+            f"{path}:{line}: {rule}: {before[:SHOWN_CHARACTERS]!r}; {table.unreadable.height} of {rows} records cannot "
+            f"be read, more than `ingest.max_reject_fraction` = {max_reject_fraction}: {fix}, or raise that number"
+        )
+
+
 @dataclass(frozen=True)
 class _Record:
     """One record: its first line, and its cells, or why it cannot be read and what is there."""

@@ -18,8 +18,8 @@ from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.sources.provenance import content_ids
+from assay.sources.ratings import RatingBin, binned
 from stages import ingest
-from stages.ingest import RatingBin, binned
 
 BINS = [
     {"label": "negative", "at_least": None, "at_most": -0.5},
