@@ -17,6 +17,8 @@ import yaml
 
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
+from assay.sources import package_index
+from assay.sources.package_index import PipSettings, parse_pip_config, reported
 from stages import fetch
 
 FILES = {
@@ -58,7 +60,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple/")
     for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_NO_INDEX", "PIP_CERT"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(fetch, "DOWNLOAD_ATTEMPTS", 1)
+    monkeypatch.setattr(package_index, "DOWNLOAD_ATTEMPTS", 1)
     return tmp_path
 
 
@@ -132,7 +134,8 @@ def test_a_local_archive(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> No
     run(monkeypatch)
     assert content() == CONTENT
     metrics = read_json("metrics/fetch/asset.json")
-    assert list(metrics) == ["files", "unpacked_mib", "download_mib", "fetch_seconds"]
+    assert list(metrics) == ["files", "unpacked_mib", "download_mib"]
+    assert list(read_json("metrics/cost/fetch/asset.json")) == ["fetch_seconds"]
     assert metrics["files"] == 2
     assert metrics["download_mib"] == pytest.approx(len(SDIST) / 2**20, abs=1e-6)
 
@@ -415,7 +418,7 @@ def test_pip_config_as_pip_prints_it() -> None:
             "global.trusted-host='mirror'",
         ]
     )
-    assert fetch.parse_pip_config(listing, "https://default/simple") == fetch.PipSettings(
+    assert parse_pip_config(listing, "https://default/simple") == PipSettings(
         index_urls=["https://other/simple", "https://a/simple", "https://b/simple"],
         find_links=["/links", "./more"],
         trusted_hosts=["mirror"],
@@ -424,19 +427,17 @@ def test_pip_config_as_pip_prints_it() -> None:
 
 
 def test_pip_config_of_nothing() -> None:
-    assert fetch.parse_pip_config("", "https://default/simple") == fetch.PipSettings(
-        ["https://default/simple"], [], [], None
-    )
+    assert parse_pip_config("", "https://default/simple") == PipSettings(["https://default/simple"], [], [], None)
 
 
 def test_pip_config_without_an_index() -> None:
-    assert fetch.parse_pip_config("global.no-index='true'", "https://default/simple").index_urls == []
+    assert parse_pip_config("global.no-index='true'", "https://default/simple").index_urls == []
 
 
 def test_progress_without_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(fetch, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(package_index, "SECONDS_BETWEEN_LINES", 0.0)
     chunks = [bytes(1 << 20), bytes(1 << 19)]
-    assert list(fetch.reported(iter(chunks), "fetch asset", 3 << 19)) == chunks
+    assert list(reported(iter(chunks), "fetch asset", 3 << 19)) == chunks
     assert capsys.readouterr().err == "fetch asset: 1.0 of 1.5 MiB\nfetch asset: 1.5 of 1.5 MiB\n"
 
 
