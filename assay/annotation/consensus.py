@@ -8,7 +8,14 @@ Ratings are tables of `id`, `annotator`, `label`. Votes are tables of `id`, `lab
 given the label), `rank` (of the label in ties; 0 wins) and `ratings` (of the row), of each row the winning label first.
 """
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
+
+
+def number_values(column: pl.Series) -> NDArray[np.int64]:
+    """Values as numbers from 0 in sorted order, shape `(len(column),)`."""
+    return (column.rank("dense").cast(pl.Int64) - 1).to_numpy()
 
 
 def votes_of(ratings: pl.DataFrame) -> pl.DataFrame:
