@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.core.errors import InputError
+from assay.core.removed_rows import remove
 from assay.splitting import assignment
 from stages import split
 
@@ -150,8 +151,8 @@ def test_adding_rows_moves_no_old_row(old: list[tuple[int, str]], new: list[tupl
 def test_no_group_is_in_two_splits_and_no_row_is_lost(drawn: list[tuple[int, str | None]]) -> None:
     rows = singles(x=3, y=3) + [(f"r{i}", label, f"g{group}") for i, (group, label) in enumerate(drawn)]
     table = records(rows)
-    labelled = split.remove(table, table.filter(pl.col("label").is_null()), "no_label")
-    learnable = split.remove(labelled.kept, assignment.rare_label_rows(labelled.kept), "rare_label")
+    labelled = remove(table, table.filter(pl.col("label").is_null()), "no_label")
+    learnable = remove(labelled.kept, assignment.rare_label_rows(labelled.kept), "rare_label")
     assert table.height == learnable.kept.height + learnable.removed.height + labelled.removed.height
     _, assigned_groups = assigned(learnable.kept)
     assert assigned_groups.groups["semantic_group"].is_unique().all()

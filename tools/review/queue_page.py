@@ -22,8 +22,8 @@ from flask.typing import ResponseReturnValue
 
 from assay.core.errors import InputError, run_stage
 from assay.core.params import load_params
+from assay.human_review.apply_corrections import CorrectParams
 from assay.human_review.corrections import HEADER, Correction, correction_line, parse_corrections, read_corrections
-from stages.correct import CorrectParams
 from tools.review import line_file
 from tools.review.line_file import AlreadyDecidedError, Written, take_back
 from tools.review.pairs_page import review_pairs
