@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from assay.cleaning import noise_rules, normalisation_rules
 from assay.cleaning.boilerplate import remove_boilerplate
+from assay.cleaning.column_checks import CheckParams
 from assay.cleaning.rule_chain import ScopedRule, public_functions, with_settings
 from assay.cleaning.word_table import read_word_table
 from assay.core.errors import InputError
@@ -55,14 +56,6 @@ class Constant(Params):
     """The policy that fills a missing value in with one of your own."""
 
     constant: Annotated[str, Field(min_length=1)]
-
-
-class CheckParams(Params):
-    """What the values of one column must be; null: no check."""
-
-    allowed: Annotated[list[str], Field(min_length=1)] | None
-    pattern: Pattern | None
-    max_characters: Annotated[int, Field(ge=1)] | None
 
 
 def _matches_something(pattern: str) -> str:
