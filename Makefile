@@ -15,13 +15,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test bench lint format review diff tune gpu-params ablation ask export merge onnx why readme doctor lock clean
+.PHONY: help setup repro test bench lint format review diff unchanged tune gpu-params ablation ask export merge onnx why readme doctor lock clean
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo 'More arguments go in ARGS: make test ARGS="-k report -x", make repro ARGS="--force clean".'
 
 repro: $(INSTALLED)  ## The main job: raw data to a measured comparison; only what has changed runs again
+	@$(BIN)/python -m tools.run.stale_outputs
 	@$(BIN)/dvc repro $(ARGS)
 	@$(BIN)/python -m tools.changes.readme_results --write README.md
 	@$(BIN)/python -m tools.changes.readme_results
@@ -47,6 +48,9 @@ review: $(INSTALLED)  ## Look at the rows most worth it, in the browser: make re
 
 diff: $(INSTALLED)  ## Compare params, metrics and rows with a revision: make diff BASE=main
 	@$(BIN)/python -m tools.changes.pull_request "$(BASE)"
+
+unchanged: $(INSTALLED)  ## Does this code make the same bytes as another commit's, on a small fixture? make unchanged BASE=main
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.changes.unchanged "$(BASE)" $(ARGS)
 
 tune: $(INSTALLED)  ## Search settings of an approach on validation: make tune APPROACH=lora ARGS="--trials 20"
 	@test -n "$(APPROACH)" || { echo "error: say which approach: make tune APPROACH=lora" >&2; exit 1; }

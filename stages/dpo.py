@@ -12,12 +12,14 @@ Reads `data/preferences/{train,held_out}.parquet` and `models/sft/<init>/`; writ
 `metrics/optional/dpo.json`, and every step as plot data.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
@@ -27,18 +29,19 @@ from transformers import PreTrainedTokenizerBase
 
 from assay.compute.cost import folder_mib, peak_memory_mib
 from assay.compute.device import Compute, Device, prepare_device
-from assay.compute.token_batches import sorted_batches
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_json, write_text
 from assay.core.params import Params, load_params
-from assay.core.progress import progress, quiet_libraries
+from assay.core.progress import quiet_libraries
 from assay.core.seeds import derived_seed, generator, keyed_uniform
 from assay.core.skipped import leave_out, why_left_out
 from assay.language_models.chat_template import ANSWERING, TokenisedChat, tokenised_chats
-from assay.language_models.checkpoint import CausalLM, answer_log_probabilities, load_causal_lm, save_causal_lm
-from assay.language_models.cpu_prefix_sharing import share_prompts
+from assay.language_models.checkpoint import CausalLM, answer_likelihood, load_causal_lm, save_causal_lm
 from assay.reinforcement.policy import forget_trl_reference, require_finite_losses
 from assay.statistics.bootstrap import Floats, bootstrap_figures
+
+if TYPE_CHECKING:
+    from trl import DPOConfig
 
 TRAIN = Path("data/preferences/train.parquet")
 HELD_OUT = Path("data/preferences/held_out.parquet")
@@ -159,20 +162,13 @@ def likelihoods(
         model: in evaluation mode.
         pairs: of answers.
         padding_id: fills short chats up.
-        batch_size: pairs in a forward pass, both sides of each.
+        batch_size: answers in a forward pass.
         device: where and in which precision to run.
         what: name of the work, for the progress report.
     """
-    sides = pairs.chosen, pairs.rejected
-    tokens = np.array([[chat.answer_tokens for chat in side] for side in sides], dtype=np.int64)
-    longer = np.array([[len(chat.input_ids) for chat in side] for side in sides]).max(axis=0)
-    said = np.zeros(tokens.shape)
-    batches = sorted_batches(longer, batch_size)
-    for rows in progress(batches, what, total=len(batches), unit="batch"):
-        # The better sides, then the worse ones: as `share_prompts` needs them.
-        both = [side[row] for side in sides for row in rows]
-        said[:, rows] = answer_log_probabilities(model, both, padding_id, device).reshape(2, -1)
-    return Likelihoods(*said, *tokens)
+    found = answer_likelihood(model, [*pairs.chosen, *pairs.rejected], padding_id, batch_size, device, what)
+    chosen, rejected = np.split(found.log_probabilities, 2)
+    return Likelihoods(chosen, rejected, *np.split(found.tokens, 2))
 
 
 def pair_metrics(
@@ -233,6 +229,33 @@ def pair_metrics(
     }
 
 
+def trainer_config(params: DpoParams, device: Device, seed: int, *, precompute_reference: bool) -> DPOConfig:
+    """The section as TRL's configuration."""
+    from trl import DPOConfig
+
+    from assay.language_models.trl_trainer import trainer_arguments
+
+    arguments = trainer_arguments(
+        SCRATCH, device, seed,
+        batch_size=params.batch_size,
+        gradient_accumulation_steps=params.gradient_accumulation_steps,
+        max_steps=params.max_steps,
+        learning_rate=params.learning_rate,
+        weight_decay=0.0,
+        warmup_fraction=params.warmup_fraction,
+        max_grad_norm=params.max_grad_norm,
+        gradient_checkpointing=params.gradient_checkpointing,
+    )  # fmt: skip
+    return DPOConfig(
+        **arguments,
+        loss_type=[params.loss_type],
+        beta=params.beta,
+        label_smoothing=params.label_smoothing,
+        max_length=None,  # longer pairs are out, and none is cut
+        precompute_ref_log_probs=precompute_reference,
+    )
+
+
 def trained(
     model: CausalLM, tokenizer: PreTrainedTokenizerBase, pairs: Pairs, params: DpoParams, device: Device, seed: int
 ) -> pl.DataFrame:
@@ -251,14 +274,12 @@ def trained(
     """
     # Imported here: they take seconds, and errors of the params come without them.
     from datasets import Dataset, disable_progress_bars
-    from trl import DPOConfig, DPOTrainer
+    from trl import DPOTrainer
 
-    from assay.language_models.cpu_lm_head import score_answers_alone
     from assay.language_models.trl_trainer import (
         StepLines,
         library_warnings_off,
         step_table,
-        trainer_arguments,
         without_own_prints,
     )
 
@@ -269,27 +290,10 @@ def trained(
         "prompt": table["messages"].to_list(),
         **{side: [[{"role": ANSWERING, "content": said}] for said in table[side]] for side in ("chosen", "rejected")},
     }
-    arguments = trainer_arguments(
-        SCRATCH, device, seed,
-        batch_size=params.batch_size,
-        gradient_accumulation_steps=params.gradient_accumulation_steps,
-        max_steps=params.max_steps,
-        learning_rate=params.learning_rate,
-        weight_decay=0.0,
-        warmup_fraction=params.warmup_fraction,
-        max_grad_norm=params.max_grad_norm,
-        gradient_checkpointing=params.gradient_checkpointing,
-    )  # fmt: skip
-    config = DPOConfig(
-        **arguments,
-        loss_type=[params.loss_type],
-        beta=params.beta,
-        label_smoothing=params.label_smoothing,
-        max_length=None,  # longer pairs are out, and none is cut
-        # Where a pair is seen once there is nothing to gain, and an adapter's reference is at hand in training, where
-        # a processor scores answers alone. Of a whole model it would be a second one in memory.
-        precompute_ref_log_probs=not is_adapter or params.max_steps * params.batch_size > len(pairs.chosen),
-    )
+    # Where a pair is seen once there is nothing to gain, and an adapter's reference is at hand in training. Of a whole
+    # model it would be a second one in memory.
+    reference_first = not is_adapter or params.max_steps * params.batch_size > len(pairs.chosen)
+    config = trainer_config(params, device, seed, precompute_reference=reference_first)
     # What TRL's bar over the reference's log-probabilities asks; ours do not read it that late.
     os.environ["TQDM_DISABLE"] = "1"
     with library_warnings_off():
@@ -301,8 +305,6 @@ def trained(
             callbacks=[StepLines("dpo", {"loss": "loss", "rewards/margins": "margin"})],
         )
         without_own_prints(trainer)
-        if device.device.type == "cpu":
-            score_answers_alone(model)
         # TRL puts what is trained on a base in 4 bits into bfloat16, in which small steps vanish.
         for parameter in model.parameters():
             if parameter.requires_grad:
@@ -335,8 +337,6 @@ def main() -> None:
     if len(pairs.chosen) < params.batch_size:
         raise InputError(f"{TRAIN}: {len(pairs.chosen)} pairs fit, fewer than `dpo.batch_size` = {params.batch_size}")
     padding_id = int(tokenizer.pad_token_id)
-    if device.device.type == "cpu":
-        share_prompts(model)
     before = likelihoods(model, held_out, padding_id, params.batch_size, device, "before")
     started = time.perf_counter()
     steps = trained(model, tokenizer, pairs, params, device, derived_seed(seed, "dpo"))

@@ -34,10 +34,8 @@ from assay.core.skipped import leave_out, why_left_out
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from assay.generation_metrics.answers import chrf, cosines, is_refusal, repetition, rouge_l, same_label, uses_context
 from assay.generation_metrics.tasks import flat, for_each_task, perplexity, task_scores
-from assay.language_models.chat_template import IGNORED, TokenisedChat
-from assay.language_models.checkpoint import CausalLM, Decoding, answer_likelihood, load_causal_lm
-from assay.language_models.cpu_generation import adapter_in_weights
-from assay.language_models.cpu_scoring import answers_and_likelihood
+from assay.language_models.chat_template import IGNORED, TokenisedChat, tokenised_chats
+from assay.language_models.checkpoint import CausalLM, Decoding, answer_likelihood, answered, load_causal_lm
 from assay.reward.model import load_reward_model, rewards
 from assay.statistics.bootstrap import Floats, bootstrap_figures
 
@@ -157,8 +155,10 @@ def answers_of(
         `id`, `task`, `category`, `question`, `context`, `reference`, `answer`, `tokens`, `ended`, `reference_tokens`,
         `negative_log_likelihood` (nats).
     """
-    said, likelihood = answers_and_likelihood(
-        model, tokenizer, rows["messages"].to_list(), decoding, batch_size, device, seed
+    chats = rows["messages"].to_list()
+    said = answered(model, tokenizer, [chat[:-1] for chat in chats], decoding, device, seed, "answers")
+    likelihood = answer_likelihood(
+        model, tokenised_chats(tokenizer, chats), tokenizer.pad_token_id, batch_size, device, "reference answers"
     )
     return rows.select("id", "task", "category", "question", "context", reference="answer").with_columns(
         answer=pl.Series([one.text for one in said], dtype=pl.String),
@@ -182,6 +182,33 @@ def general_scores(
 
     random = generator(seed, "evaluate_generation", "general_text")
     return {"texts": len(texts), **flat(bootstrap_figures(measure, len(texts), samples, random))}
+
+
+def judged(
+    answers: pl.DataFrame, messages: pl.Series, embed: EmbedParams, batch_size: int, device: Device
+) -> pl.DataFrame:
+    """Answers with their `cosine` to the reference and their `reward`, by the frozen encoder and the reward model.
+
+    Args:
+        answers: of `scored`, shape `(n,)`.
+        messages: the chats, each with the reference answer at its end, shape `(n,)`.
+        embed: section `embed`.
+        batch_size: chats in a forward pass.
+        device: where and in which precision to run.
+    """
+    # Of labels neither is asked for: an answer to them is right or wrong.
+    free = answers["task"] == "answer"
+    said, meant = (answers[column].filter(free).to_list() for column in ("answer", "reference"))
+    embedded, _ = embedded_texts([*said, *meant], embed, device)
+    alike = cosines(*np.split(embedded.embeddings, 2))
+    model, tokenizer = load_reward_model(REWARD_MODEL, device.device)
+    has_reward = answers["task"] != "label"
+    chats = [
+        [*chat[:-1], {"role": "assistant", "content": answer}]
+        for chat, answer in zip(messages.filter(has_reward), answers["answer"].filter(has_reward), strict=True)
+    ]
+    reward = rewards(model, tokenizer, chats, batch_size, device, "rewards")
+    return answers.with_columns(cosine=in_rows(alike, free), reward=in_rows(reward, has_reward))
 
 
 def main() -> None:
@@ -210,32 +237,17 @@ def main() -> None:
     started = time.perf_counter()
     test = pl.read_parquet(TEST)
     rows = chosen_rows(test, params.rows, seed)
-    # On a processor, so that an adapter can be added to them; a GPU has less memory, and 4 bits are there to save it.
+    # On CPU 4 bits would be unpacked at every pass; a GPU has less memory, and 4 bits are there to save it.
     model, tokenizer = load_causal_lm(folder, device.device, dequantised=device.device.type == "cpu")
     # The same draws for every model, where answers are sampled.
     own_seed = derived_seed(seed, "evaluate_generation") % 2**63
-    with adapter_in_weights(model):
-        asked = time.perf_counter()
-        answers = answers_of(model, tokenizer, rows, decoding, params.batch_size, device, own_seed)
-        answer_seconds = time.perf_counter() - asked
-        general = general_scores(model, tokenizer, texts, params.batch_size, params.bootstrap_samples, device, seed)
+    asked = time.perf_counter()
+    answers = answers_of(model, tokenizer, rows, decoding, params.batch_size, device, own_seed)
+    answer_seconds = time.perf_counter() - asked
+    general = general_scores(model, tokenizer, texts, params.batch_size, params.bootstrap_samples, device, seed)
     del model
 
-    answers = scored(answers, refusal_of(test))
-    # Of labels neither is asked for: an answer to them is right or wrong.
-    free = answers["task"] == "answer"
-    said, meant = (answers[column].filter(free).to_list() for column in ("answer", "reference"))
-    embedded, _ = embedded_texts([*said, *meant], embed, device)
-    alike = cosines(*np.split(embedded.embeddings, 2))
-    judge, judges_tokenizer = load_reward_model(REWARD_MODEL, device.device)
-    judged = answers["task"] != "label"
-    chats = [
-        [*chat[:-1], {"role": "assistant", "content": answer}]
-        for chat, answer in zip(rows["messages"].filter(judged), answers["answer"].filter(judged), strict=True)
-    ]
-    with adapter_in_weights(judge):
-        reward = rewards(judge, judges_tokenizer, chats, params.batch_size, device, "rewards")
-    answers = answers.with_columns(cosine=in_rows(alike, free), reward=in_rows(reward, judged))
+    answers = judged(scored(answers, refusal_of(test)), rows["messages"], embed, params.batch_size, device)
     scores = for_each_task(
         lambda task: task_scores(answers, task, params.bootstrap_samples, generator(seed, "evaluate_generation", task)),
         set(answers["task"]),

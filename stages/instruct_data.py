@@ -37,8 +37,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from assay.cleaning.rules import CleanParams, NearDuplicateParams
@@ -48,6 +46,7 @@ from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import Params, load_params
 from assay.core.progress import quiet_libraries
 from assay.core.removed_rows import REMOVED_SCHEMA
+from assay.duplicates.components import join_groups
 from assay.duplicates.near_duplicates import near_duplicate_groups, normalised
 from assay.duplicates.semantic_groups import semantic_groups
 from assay.embeddings.encoder import EmbedParams, embedded_texts
@@ -242,12 +241,8 @@ def chat_groups(
     if vectors is not None and min_question_cosine is not None:
         links.append(semantic_groups(vectors, min_question_cosine, device.device).first)
     rows = np.arange(records.height)
-    ones, others = np.tile(rows, len(links)), np.concatenate(links)
-    graph = coo_array((np.ones(len(ones), dtype=np.int8), (ones, others)), shape=(len(rows), len(rows)))
-    _, component = connected_components(graph, directed=False)
-    first = np.full(component.max(initial=-1) + 1, len(rows))
-    np.minimum.at(first, component, rows)
-    return records["id"].gather(pl.Series(first[component]))
+    first = join_groups(rows, np.tile(rows, len(links)), np.concatenate(links))
+    return records["id"].gather(pl.Series(first))
 
 
 def assigned(records: pl.DataFrame, params: SplitParams, path: Path, seed: int) -> tuple[Filtered, dict[str, int]]:

@@ -27,7 +27,7 @@ from assay.compute.cost import folder_mib, peak_memory_mib
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import run_stage
 from assay.core.outputs import output_folder, write_json, write_text
-from assay.core.params import Params, load_params
+from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.seeds import derived_seed, generator
 from assay.core.skipped import leave_out, why_left_out
@@ -42,7 +42,7 @@ from assay.reinforcement.held_out import (
     reward_function,
 )
 from assay.reinforcement.policy import load_policy, load_value_head, save_value_head
-from assay.reinforcement.ppo_loop import PpoStep, train_ppo
+from assay.reinforcement.ppo_loop import PpoRun, PpoStep, PpoTraining, train_ppo
 
 TRAIN = Path("data/instruct/train.parquet")
 HELD_OUT = Path("data/instruct/validation.parquet")
@@ -54,34 +54,25 @@ METRICS = Path("metrics/optional/ppo.json")
 PLOT = Path("metrics/plots/ppo/steps.csv")
 
 
-class PpoParams(Params):
-    """The `ppo` section of `params.yaml`; divergences are in nats an answer."""
+class PpoParams(PpoTraining):
+    """The `ppo` section of `params.yaml`: what the loop takes, and what goes before it and after."""
 
     init: str = Field(min_length=1)
     min_reward_accuracy: float = Field(ge=0, le=1)
-    steps: int = Field(ge=1, le=1_000_000)
-    prompts_per_step: int = Field(ge=1, le=65536)
-    epochs_per_step: int = Field(ge=1, le=100)
-    minibatch_size: int = Field(ge=1, le=65536)
-    batch_size: int = Field(ge=1, le=65536)
     max_prompt_tokens: int = Field(ge=1, le=131072)
-    max_new_tokens: int = Field(ge=1, le=131072)
-    temperature: float = Field(gt=0, le=10)
-    learning_rate: float = Field(gt=0, le=1)
-    value_learning_rate: float = Field(gt=0, le=1)
-    max_grad_norm: float = Field(gt=0)
-    clip_range: float = Field(gt=0, lt=1)
-    value_clip_range: float = Field(gt=0)
-    gamma: float = Field(ge=0, le=1)
-    gae_lambda: float = Field(ge=0, le=1)
-    entropy_coefficient: float = Field(ge=0)
-    missing_eos_penalty: float = Field(ge=0)
-    initial_kl_coefficient: float = Field(ge=0)
-    target_kl: float = Field(gt=0)
-    kl_gain: float = Field(ge=0, le=1)
-    max_kl: float = Field(gt=0)
     held_out_prompts: int = Field(ge=2, le=1_000_000)
     bootstrap_samples: int = Field(ge=100, le=1_000_000)
+
+
+def warn_if_stopped(run: PpoRun, params: PpoParams) -> None:
+    """Say so where the divergence ended a run."""
+    if run.kl_ran_away_at_step:
+        print(
+            f"ppo: stopped at step {run.kl_ran_away_at_step} of {params.steps}: its answers were more than "
+            f"{params.max_kl} nats from the reference (`ppo.max_kl`), and the step before is kept; lower "
+            "`ppo.learning_rate` or raise `ppo.initial_kl_coefficient`",
+            file=sys.stderr,
+        )
 
 
 def main() -> None:
@@ -112,44 +103,12 @@ def main() -> None:
     started = time.perf_counter()
     with library_warnings_off():
         run = train_ppo(
-            policy,
-            value_head,
-            prompts.chats,
-            prompts.token_ids,
-            score,
-            steps=params.steps,
-            prompts_per_step=params.prompts_per_step,
-            epochs_per_step=params.epochs_per_step,
-            minibatch_size=params.minibatch_size,
-            batch_size=params.batch_size,
-            max_new_tokens=params.max_new_tokens,
-            temperature=params.temperature,
-            learning_rate=params.learning_rate,
-            value_learning_rate=params.value_learning_rate,
-            max_grad_norm=params.max_grad_norm,
-            clip_range=params.clip_range,
-            value_clip_range=params.value_clip_range,
-            gamma=params.gamma,
-            gae_lambda=params.gae_lambda,
-            entropy_coefficient=params.entropy_coefficient,
-            missing_eos_penalty=params.missing_eos_penalty,
-            initial_kl_coefficient=params.initial_kl_coefficient,
-            target_kl=params.target_kl,
-            kl_gain=params.kl_gain,
-            max_kl=params.max_kl,
+            policy, value_head, prompts.chats, prompts.token_ids, score, params, device, generator(seed, "ppo"),
             new_value_head=not found,
-            device=device,
-            random=generator(seed, "ppo"),
-        )
+        )  # fmt: skip
     seconds = time.perf_counter() - started
     after = scores_now()
-    if run.kl_ran_away_at_step:
-        print(
-            f"ppo: stopped at step {run.kl_ran_away_at_step} of {params.steps}: its answers were more than "
-            f"{params.max_kl} nats from the reference (`ppo.max_kl`), and the step before is kept; lower "
-            "`ppo.learning_rate` or raise `ppo.initial_kl_coefficient`",
-            file=sys.stderr,
-        )
+    warn_if_stopped(run, params)
 
     with output_folder(OUTPUT) as folder:
         save_causal_lm(policy.model, policy.tokenizer, folder)

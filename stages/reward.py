@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -37,6 +38,9 @@ from assay.core.progress import quiet_libraries
 from assay.core.seeds import derived_seed, generator
 from assay.reward.evaluation import held_out_metrics, scored_pairs, with_side
 from assay.reward.model import RewardModel, chat_ids, new_reward_model, save_reward_model
+
+if TYPE_CHECKING:
+    from trl import RewardConfig
 
 TRAIN = Path("data/preferences/train.parquet")
 HELD_OUT = Path("data/preferences/held_out.parquet")
@@ -190,6 +194,32 @@ def adapted(model: RewardModel, lora: RewardLora | None) -> RewardModel:
     return wrapped
 
 
+def trainer_config(params: RewardParams, device: Device, seed: int) -> RewardConfig:
+    """The section as TRL's configuration."""
+    from trl import RewardConfig
+
+    from assay.language_models.trl_trainer import trainer_arguments
+
+    arguments = trainer_arguments(
+        SCRATCH, device, seed,
+        batch_size=params.batch_size,
+        gradient_accumulation_steps=params.gradient_accumulation_steps,
+        max_steps=params.max_steps,
+        learning_rate=params.learning_rate,
+        weight_decay=params.weight_decay,
+        warmup_fraction=params.warmup_fraction,
+        max_grad_norm=params.max_grad_norm,
+        gradient_checkpointing=params.gradient_checkpointing,
+    )  # fmt: skip
+    return RewardConfig(
+        **arguments,
+        max_length=None,
+        disable_dropout=False,  # that of `lora` is asked for
+        center_rewards_coefficient=params.center_rewards_coefficient,
+        train_sampling_strategy="sequential",
+    )
+
+
 def fit(
     model: RewardModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -218,28 +248,15 @@ def fit(
     """
     # Imported here: they take seconds, and importing a stage should not.
     from datasets import Dataset
-    from trl import RewardConfig, RewardTrainer
+    from trl import RewardTrainer
 
-    from assay.language_models.cpu_prefix_sharing import share_prompts
     from assay.language_models.trl_trainer import (
         StepLines,
         library_warnings_off,
         step_table,
-        trainer_arguments,
         without_own_prints,
     )
 
-    arguments = trainer_arguments(
-        SCRATCH, device, seed,
-        batch_size=params.batch_size,
-        gradient_accumulation_steps=params.gradient_accumulation_steps,
-        max_steps=params.max_steps,
-        learning_rate=params.learning_rate,
-        weight_decay=params.weight_decay,
-        warmup_fraction=params.warmup_fraction,
-        max_grad_norm=params.max_grad_norm,
-        gradient_checkpointing=params.gradient_checkpointing,
-    )  # fmt: skip
     rows = {
         "chosen_ids": [tokens.chosen[row] for row in order],
         "rejected_ids": [tokens.rejected[row] for row in order],
@@ -247,19 +264,14 @@ def fit(
     lines = StepLines("reward", {"loss": "loss", "accuracy": "accuracy"})
     try:
         with library_warnings_off():
-            config = RewardConfig(
-                **arguments,
-                max_length=None,
-                disable_dropout=False,  # that of `lora` is asked for
-                center_rewards_coefficient=params.center_rewards_coefficient,
-                train_sampling_strategy="sequential",
-            )
             trainer = RewardTrainer(
-                model, config, train_dataset=Dataset.from_dict(rows), processing_class=tokenizer, callbacks=[lines]
+                model,
+                trainer_config(params, device, seed),
+                train_dataset=Dataset.from_dict(rows),
+                processing_class=tokenizer,
+                callbacks=[lines],
             )
             without_own_prints(trainer)
-            if device.device.type == "cpu":
-                share_prompts(model)
             trainer.train()
     finally:
         shutil.rmtree(SCRATCH, ignore_errors=True)
@@ -286,6 +298,51 @@ def read_pairs(path: Path) -> pl.DataFrame:
     return pairs
 
 
+def rows_that_fit(tokens: PairTokens, max_length_tokens: int) -> NDArray[np.int64]:
+    """Numbers of the pairs of which both sides fit.
+
+    Raises:
+        InputError: none does.
+    """
+    fits = np.flatnonzero(tokens.lengths <= max_length_tokens)
+    if not len(fits):
+        raise InputError(
+            f"{TRAIN}: the shortest pair has {tokens.lengths.min()} tokens; raise `reward.max_length_tokens`"
+            f" ({max_length_tokens})"
+        )
+    return fits
+
+
+def rows_metrics(sources: Sequence[str], fits: NDArray[np.int64], order: NDArray[np.int64]) -> dict[str, Any]:
+    """How many pairs there are, are too long and were trained on, and how often by source."""
+    seen = [sources[row] for row in order]
+    return {
+        "rows_train": len(sources),
+        "rows_train_too_long": len(sources) - len(fits),
+        "rows_train_seen": len(set(order.tolist())),
+        "train_by_source": {name: seen.count(name) for name in sorted(set(seen))},
+    }
+
+
+def measured(
+    model: RewardModel,
+    tokenizer: PreTrainedTokenizerBase,
+    held_out: pl.DataFrame,
+    params: RewardParams,
+    device: Device,
+    random: np.random.Generator,
+) -> tuple[dict[str, Any], pl.DataFrame]:
+    """`held_out_metrics` of a reward model in evaluation mode."""
+    said = scored_pairs(model, tokenizer, held_out, params.evaluation_batch_size, device)
+    answer_tokens = {
+        side: np.array([len(ids) for ids in tokenizer(held_out[side].to_list(), add_special_tokens=False)["input_ids"]])
+        for side in ("chosen", "rejected")
+    }
+    return held_out_metrics(
+        held_out, said, answer_tokens, params.calibration_bins, params.bootstrap_samples, random
+    )  # fmt: skip
+
+
 def main() -> None:
     """Train and measure the reward model."""
     params = load_params("reward", RewardParams)
@@ -300,13 +357,8 @@ def main() -> None:
     model, tokenizer = new_reward_model(params.base, device.device, params.layers)
     model = adapted(model, params.lora)
     tokens = pair_tokens(tokenizer, train)
-    fits = np.flatnonzero(tokens.lengths <= params.max_length_tokens)
-    if not len(fits):
-        raise InputError(
-            f"{TRAIN}: the shortest pair has {tokens.lengths.min()} tokens; raise `reward.max_length_tokens`"
-            f" ({params.max_length_tokens})"
-        )
     sources = train["pair_source"].to_list()
+    fits = rows_that_fit(tokens, params.max_length_tokens)
     order = fits[
         training_order(
             [sources[row] for row in fits],
@@ -323,15 +375,7 @@ def main() -> None:
 
     started = time.perf_counter()
     model.eval()
-    said = scored_pairs(model, tokenizer, held_out, params.evaluation_batch_size, device)
-    answer_tokens = {
-        side: np.array([len(ids) for ids in tokenizer(held_out[side].to_list(), add_special_tokens=False)["input_ids"]])
-        for side in ("chosen", "rejected")
-    }
-    figures, table = held_out_metrics(
-        held_out, said, answer_tokens, params.calibration_bins, params.bootstrap_samples,
-        generator(seed, "reward", "bootstrap"),
-    )  # fmt: skip
+    figures, table = measured(model, tokenizer, held_out, params, device, generator(seed, "reward", "bootstrap"))
     evaluation_seconds = time.perf_counter() - started
 
     with output_folder(OUTPUT) as folder:
@@ -340,15 +384,11 @@ def main() -> None:
     write_text(PLOTS / "calibration.csv", table.write_csv(float_precision=6))
     write_text(PLOTS / "steps.csv", steps.write_csv(float_precision=6))
     trained = sum(len(tokens.chosen[row]) + len(tokens.rejected[row]) for row in order)
-    seen = [sources[row] for row in order]
     write_json(
         METRICS,
         {
             **figures,
-            "rows_train": train.height,
-            "rows_train_too_long": train.height - len(fits),
-            "rows_train_seen": len(set(order.tolist())),
-            "train_by_source": {name: seen.count(name) for name in sorted(set(seen))},
+            **rows_metrics(sources, fits, order),
             "steps": steps.height,
             "train_seconds": train_seconds,
             "tokens_per_second": trained / train_seconds,

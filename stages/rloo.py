@@ -27,8 +27,7 @@ from assay.core.params import Params, load_params
 from assay.core.progress import quiet_libraries
 from assay.core.seeds import derived_seed, generator
 from assay.core.skipped import leave_out, why_left_out
-from assay.language_models.checkpoint import save_causal_lm
-from assay.language_models.cpu_generation import end_tokens
+from assay.language_models.checkpoint import end_tokens, save_causal_lm
 from assay.reinforcement.held_out import (
     HeldOutScores,
     Prompts,
@@ -143,7 +142,6 @@ def trained(
     from datasets import Dataset
     from trl import RLOOConfig, RLOOTrainer
 
-    from assay.language_models.cpu_lm_head import score_answers_alone
     from assay.language_models.trl_trainer import (
         StepLines,
         library_warnings_off,
@@ -184,8 +182,6 @@ def trained(
             callbacks=[StepLines("rloo", {"reward": "reward", "kl": "KL a token"})],
         )
         without_own_prints(trainer)
-        if device.device.type == "cpu":
-            score_answers_alone(policy.model)
         # TRL puts what is trained on a base in 4 bits into bfloat16, in which small steps vanish.
         for parameter in policy.trainable:
             parameter.data = parameter.data.float()

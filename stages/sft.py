@@ -26,7 +26,6 @@ import os
 import shutil
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -60,6 +59,7 @@ from assay.language_models.checkpoint import CausalLM, load_base, save_causal_lm
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
+    from trl import SFTConfig
 
 TRAIN = Path("data/instruct/train.parquet")
 VALIDATION = Path("data/instruct/validation.parquet")
@@ -198,6 +198,28 @@ class Fit:
     resumed_at_step: int
 
 
+def trainer_config(params: Training, device: Device, seed: int, scratch: Path, every: int) -> SFTConfig:
+    """The params as TRL's configuration, with a checkpoint in `scratch` every so many steps."""
+    from trl import SFTConfig
+
+    from assay.language_models.trl_trainer import trainer_arguments
+
+    arguments = trainer_arguments(
+        scratch, device, seed,
+        batch_size=params.batch_size,
+        gradient_accumulation_steps=params.gradient_accumulation_steps,
+        max_steps=params.max_steps,
+        learning_rate=params.learning_rate,
+        weight_decay=params.weight_decay,
+        warmup_fraction=params.warmup_fraction,
+        max_grad_norm=params.max_grad_norm,
+        gradient_checkpointing=params.gradient_checkpointing,
+    )  # fmt: skip
+    checkpoints = {"save_strategy": "steps", "save_steps": every, "save_total_limit": 1}
+    length = params.max_length_tokens if params.packing else None
+    return SFTConfig(**(arguments | checkpoints), packing=params.packing, max_length=length)
+
+
 def fit(
     params: Training,
     model: CausalLM,
@@ -227,40 +249,19 @@ def fit(
     """
     # Imported here: they take seconds, and errors of the params come without them.
     from transformers.trainer_utils import get_last_checkpoint
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
-    from assay.language_models.cpu_lm_head import score_answers_alone
-    from assay.language_models.cpu_packing import attention_within_chats
     from assay.language_models.trl_trainer import (
         BestOnValidation,
         StepLines,
         library_warnings_off,
         step_table,
-        trainer_arguments,
         without_own_prints,
     )
 
     started = time.perf_counter()
     every = -(-params.max_steps // params.num_evaluations)
-    arguments = trainer_arguments(
-        scratch, device, seed,
-        batch_size=params.batch_size,
-        gradient_accumulation_steps=params.gradient_accumulation_steps,
-        max_steps=params.max_steps,
-        learning_rate=params.learning_rate,
-        weight_decay=params.weight_decay,
-        warmup_fraction=params.warmup_fraction,
-        max_grad_norm=params.max_grad_norm,
-        gradient_checkpointing=params.gradient_checkpointing,
-    )  # fmt: skip
-    packs_on_cpu = params.packing and device.device.type == "cpu"
-    if packs_on_cpu:
-        # One at a time: TRL lays packs end to end, and the logits of all of them are many.
-        packs = arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"]
-        arguments |= {"per_device_train_batch_size": 1, "gradient_accumulation_steps": packs}
-    checkpoints = {"save_strategy": "steps", "save_steps": every, "save_total_limit": 1}
-    length = params.max_length_tokens if params.packing else None
-    config = SFTConfig(**(arguments | checkpoints), packing=params.packing, max_length=length)
+    config = trainer_config(params, device, seed, scratch, every)
     best = BestOnValidation(validation, tokenizer.pad_token_id, device, every, scratch, what)
     lines = StepLines(what, {"loss": "loss"})
     with library_warnings_off():
@@ -272,8 +273,6 @@ def fit(
         kind = f"packs of {params.max_length_tokens} tokens" if params.packing else "chats"
         raise InputError(f"params.yaml: `batch_size` = {params.batch_size}, but there are only {rows} {kind}; lower it")
     without_own_prints(trainer)
-    if device.device.type == "cpu":
-        score_answers_alone(model)
     # TRL puts what is trained on a base in 4 bits into bfloat16, in which small steps vanish.
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -282,7 +281,7 @@ def fit(
     resumed = int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0
     if checkpoint:
         print(f"{what}: goes on after step {resumed} ({checkpoint})", file=sys.stderr)
-    with library_warnings_off(), attention_within_chats(model) if packs_on_cpu else nullcontext():
+    with library_warnings_off():
         trainer.train(resume_from_checkpoint=checkpoint)
     columns = {"loss": "loss", "learning_rate": "learning_rate", "grad_norm": "gradient_norm"}
     steps = step_table(trainer.state.log_history, columns)
@@ -295,6 +294,52 @@ def fit(
     model.eval()
     tokens = max((int(entry.get("num_tokens", 0)) for entry in trainer.state.log_history), default=0)
     return Fit(steps, best.looks, tokens, time.perf_counter() - started, lines.step_seconds, resumed)
+
+
+def loss_curve(done: Fit) -> pl.DataFrame:
+    """`step`, `loss` and `validation_loss`, null where a step has none."""
+    looks = pl.DataFrame({"step": list(done.looks), "validation_loss": list(done.looks.values())})
+    curve = looks.join(done.steps, on="step", how="full", coalesce=True).sort("step")
+    return curve.select("step", "loss", "validation_loss")
+
+
+def fit_metrics(done: Fit, model: CausalLM, artefact_mib: float) -> dict[str, float]:
+    """What a training reached and what it took, for the metrics."""
+    best_step = min(done.looks, key=lambda step: (done.looks[step], step))
+    return {
+        "best_step": best_step,
+        "resumed_at_step": done.resumed_at_step,
+        "validation_loss_before": done.looks[0],
+        "validation_loss": done.looks[best_step],
+        "validation_perplexity_before": math.exp(done.looks[0]),
+        "validation_perplexity": math.exp(done.looks[best_step]),
+        "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "total_parameters": sum(p.numel() for p in model.parameters()),
+        "artefact_mib": artefact_mib,
+        "train_seconds": done.seconds,
+        "tokens": done.tokens,
+        "tokens_per_second": done.tokens / done.step_seconds,
+    }
+
+
+def machine(device: Device, compute: Compute) -> dict[str, float | str]:
+    """Where a training ran, for the metrics."""
+    return {
+        "peak_memory_mib": peak_memory_mib(device.device),
+        "device": str(device.device),
+        "precision": str(device.precision).removeprefix("torch."),
+        "threads": compute.threads,
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+    }
+
+
+def input_hashes(base_model: str) -> dict[str, str]:
+    """SHA-256 of all that a training reads."""
+    return {
+        "train_sha256": file_sha256(TRAIN),
+        "validation_sha256": file_sha256(VALIDATION),
+        "base_model_sha256": folder_sha256(Path(base_model)),
+    }
 
 
 def scratch_folder(approach: str, parts: list[str]) -> Path:
@@ -324,7 +369,8 @@ def main() -> None:
     versions = {name: version(name) for name in PACKAGES}
 
     # Before the adapters draw their first values.
-    torch.manual_seed(derived_seed(seed, "sft", approach))
+    own_seed = derived_seed(seed, "sft", approach)
+    torch.manual_seed(own_seed)
     quantised = params.double_quantisation if isinstance(params, Qlora) else None
     base, tokenizer = load_base(base_model, device.device, quantised)
     train = read_chats(TRAIN, tokenizer, params.max_length_tokens)
@@ -332,13 +378,8 @@ def main() -> None:
     model: CausalLM = adapted(params, base, "CAUSAL_LM")
     if not isinstance(params, Qlora):
         model.to(device.device)
-    own_seed = derived_seed(seed, "sft", approach)
     looked_at = generator(seed, "sft", "validation").permutation(len(validation.kept))[: params.validation_rows]
-    depends_on = {
-        "train_sha256": file_sha256(TRAIN),
-        "validation_sha256": file_sha256(VALIDATION),
-        "base_model_sha256": folder_sha256(Path(base_model)),
-    }
+    depends_on = input_hashes(base_model)
     key = [params.model_dump_json(), str(own_seed), str(device), str(compute.threads), *depends_on.values()]
     scratch = scratch_folder(approach, key)
     done = fit(
@@ -352,10 +393,7 @@ def main() -> None:
         artefact_mib = folder_mib(folder)
     shutil.rmtree(scratch, ignore_errors=True)
 
-    looks = pl.DataFrame({"step": list(done.looks), "validation_loss": list(done.looks.values())})
-    curve = looks.join(done.steps, on="step", how="full", coalesce=True).sort("step")
-    write_text(PLOTS / f"{approach}.csv", curve.select("step", "loss", "validation_loss").write_csv(float_precision=6))
-    best_step = min(done.looks, key=lambda step: (done.looks[step], step))
+    write_text(PLOTS / f"{approach}.csv", loss_curve(done).write_csv(float_precision=6))
     write_json(
         METRICS / f"{approach}.json",
         {
@@ -363,23 +401,8 @@ def main() -> None:
             "chats_too_long": train.too_long,
             "chats_validation": len(looked_at),
             "steps": params.max_steps,
-            "best_step": best_step,
-            "resumed_at_step": done.resumed_at_step,
-            "validation_loss_before": done.looks[0],
-            "validation_loss": done.looks[best_step],
-            "validation_perplexity_before": math.exp(done.looks[0]),
-            "validation_perplexity": math.exp(done.looks[best_step]),
-            "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-            "total_parameters": sum(p.numel() for p in model.parameters()),
-            "artefact_mib": artefact_mib,
-            "train_seconds": done.seconds,
-            "tokens": done.tokens,
-            "tokens_per_second": done.tokens / done.step_seconds,
-            "peak_memory_mib": peak_memory_mib(device.device),
-            "device": str(device.device),
-            "precision": str(device.precision).removeprefix("torch."),
-            "threads": compute.threads,
-            "processes": int(os.environ.get("WORLD_SIZE", "1")),
+            **fit_metrics(done, model, artefact_mib),
+            **machine(device, compute),
             "versions": versions,
             **depends_on,
         },

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.conftest import WORDS
 from tests.pipeline_copy import write_params, write_pipeline_copy
+from tests.tiny_models import WORDS
 
 CLASSES = 77
 ROWS_PER_CLASS = 14
@@ -78,44 +78,29 @@ class Project:
         return {out["path"]: out["md5"] for out in outs}
 
 
+def set_up(folder: Path, repository: Path, params: dict[str, Any]) -> Project:
+    """Somebody's two-column file in a copy of the pipeline, by the params that README tells a forker to change."""
+    write_two_columns(folder / "data/mine/questions.csv")
+    source = {"name": "questions", "file": "questions.csv", "format": "csv", "header": True, "carry": []}
+    source |= {"url": "https://example.org/questions", "licence": None, "retrieved": None, "authenticity": "real"}
+    columns = {"id": None, "text": "text", "label": "category", "reference_label": None, "response": None}
+    source |= {"columns": columns, "ratings": None}
+    params["ingest"] |= {"path": "data/mine", "sources": [source], "rating_bins": None}
+    write_params(folder, params)
+    project = Project(folder, "")
+    project.dvc("init", "--no-scm", "-q")
+    (folder / ".dvc/config").write_text((repository / ".dvc/config").read_text())
+    (folder / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
+    return project
+
+
 @pytest.fixture(scope="module")
 def project(
     repository: Path, tiny_encoder: Path, tiny_chat_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Project:
     folder = tmp_path_factory.mktemp("smoke") / "fork"
     params = write_pipeline_copy(repository, folder, tiny_encoder, tiny_chat_model, feedback_rows=3)
-    write_two_columns(folder / "data/mine/questions.csv")
-    # What README tells a forker to change.
-    params["ingest"] |= {
-        "path": "data/mine",
-        "sources": [
-            {
-                "name": "questions",
-                "file": "questions.csv",
-                "format": "csv",
-                "header": True,
-                "url": "https://example.org/questions",
-                "licence": None,
-                "retrieved": None,
-                "authenticity": "real",
-                "carry": [],
-                "columns": {
-                    "id": None,
-                    "text": "text",
-                    "label": "category",
-                    "reference_label": None,
-                    "response": None,
-                },
-                "ratings": None,
-            }
-        ],
-        "rating_bins": None,
-    }
-    write_params(folder, params)
-    project = Project(folder, "")
-    project.dvc("init", "--no-scm", "-q")
-    (folder / ".dvc/config").write_text((repository / ".dvc/config").read_text())
-    (folder / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
+    project = set_up(folder, repository, params)
     return Project(folder, project.dvc("repro"))
 
 
@@ -164,6 +149,49 @@ def test_one_changed_param_runs_one_approach_again(project: Project) -> None:
     assert sorted(ran) == ["evaluate@lora", "finetune@lora", "report", "robustness@lora"]
 
 
+@pytest.mark.parametrize(
+    ("file", "stale"),
+    [
+        ("assay/reinforcement/ppo_equations.py", {"rloo@default", "ppo@default"}),
+        ("assay/cleaning/html_text.py", {"clean", "instruct_data@default"}),
+        ("assay/report/plots.py", {"report"}),
+    ],
+)
+def test_a_change_in_a_room_makes_no_stage_stale_but_those_that_use_it(
+    project: Project, file: str, stale: set[str]
+) -> None:
+    path = project.folder / file
+    before = path.read_text()
+    try:
+        path.write_text(f"{before}# changed\n")
+        assert set(json.loads(project.dvc("status", "--json"))) == stale
+    finally:
+        path.write_text(before)
+
+
 def test_plots_render(project: Project) -> None:
     project.dvc("plots", "show", "--out", "plots")
     assert "full.csv" in (project.folder / "plots/index.html").read_text()
+
+
+def test_two_approaches_alone_from_raw_data_to_a_report_of_them(
+    repository: Path, tiny_encoder: Path, tiny_chat_model: Path, tmp_path: Path
+) -> None:
+    params = write_pipeline_copy(repository, tmp_path / "fork", tiny_encoder, tiny_chat_model, feedback_rows=3)
+    params |= {"approaches": ["tfidf", "linear_probe"], "sft_approaches": [], "generation_models": {}}
+    params["optional"] = {name: [] for name in params["optional"]}
+    params["label_errors"]["models"]["finetuned"] = None
+    for name in ("faq", "smollm2"):
+        del params["fetch"]["assets"][name]
+    project = set_up(tmp_path / "fork", repository, params)
+    project.dvc("repro")
+    assert "up to date" in project.dvc("status")
+    summary = project.metrics("summary")
+    assert set(summary["approaches"]) == {"linear_probe"}
+    assert set(summary["baselines"]) == {"tfidf"}
+    report = (project.folder / "report/index.html").read_text().lower()
+    assert "linear_probe" in report
+    for other in ("lora", "prompt_tuning", "prefix_tuning", "ia3", "finetune@full", "majority"):
+        assert other not in report
+    for absent in ("language model", "robustness", "injected", "review_queue", "smollm2", "faq", "tweets"):
+        assert absent not in report

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import torch
 
 from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import InputError, run_stage
@@ -31,8 +30,7 @@ from assay.instruction_data.distractors import Exchange, fitting
 from assay.instruction_data.prompt_template import question_with_passages
 from assay.instruction_data.retrieval import Found, found_by_meaning, found_by_words
 from assay.language_models.chat_template import tokenised_prompts
-from assay.language_models.checkpoint import CausalLM, Decoding, choice_of_tokens, load_causal_lm
-from assay.language_models.cpu_generation import end_tokens, generate_tokens
+from assay.language_models.checkpoint import CausalLM, Decoding, generate_batch, load_causal_lm
 from stages.instruct_data import InstructDataParams
 
 TRAIN = Path("data/instruct/train.parquet")
@@ -103,19 +101,9 @@ def streamed(
     from transformers import TextStreamer
 
     prompt = tokenised_prompts(tokenizer, [messages])[0]
-    ids = torch.tensor([prompt], device=device.device)
     streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
-    tokens = generate_tokens(
-        model,
-        {"input_ids": ids, "attention_mask": torch.ones_like(ids)},
-        decoding.max_new_tokens,
-        device,
-        streamer=streamer,
-        eos_token_id=end_tokens(model, tokenizer),
-        **choice_of_tokens(tokenizer, decoding),
-    )
-    answer = tokens[0, len(prompt) :]
-    if len(answer) == decoding.max_new_tokens and int(answer[-1]) not in tokenizer.all_special_ids:
+    answer, ended = generate_batch(model, tokenizer, [prompt], decoding, device, streamer=streamer)[0]
+    if not ended:
         print(
             f'(cut at {len(answer)} tokens; ARGS="--max-new-tokens {4 * len(answer)}" lets it go on)', file=sys.stderr
         )

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from assay.core.progress import progress
 from assay.core.row_batches import mapped_in_order
+from assay.duplicates.components import join_groups
 
 RECALL_AT_THRESHOLD = 0.99
 """A pair exactly at the threshold becomes a candidate with at least this probability; a closer pair with more."""
@@ -436,7 +437,7 @@ def _linked(of: Documents, signed: Signatures, min_jaccard: float) -> Indices:
             may_be = _may_be_close(signed, left, right)
             left, right = left[may_be], right[may_be]
             close = jaccard_similarities(of, left, right) >= min_jaccard
-            root = _joined(root, left[close], right[close])
+            root = join_groups(root, left[close], right[close])
         is_cut[band, members] = True
     return root
 
@@ -490,23 +491,6 @@ def _may_be_close(signed: Signatures, left: Indices, right: Indices) -> NDArray[
         equal = signed.bytes_[left[part]] == signed.bytes_[right[part]]
         may_be[part] = equal.sum(axis=1, dtype=np.uint16) >= signed.fewest_equal
     return may_be
-
-
-def _joined(root: Indices, left: Indices, right: Indices) -> Indices:
-    """Join the groups of each pair; the smallest position stands for the group."""
-    if not len(left):
-        return root
-    roots, ends = np.unique(np.stack([root[left], root[right]]), return_inverse=True)
-    one, other = ends.reshape(2, -1)
-    parent = np.arange(len(roots))
-    while (parent[one] != parent[other]).any():
-        one, other = np.minimum(parent[one], parent[other]), np.maximum(parent[one], parent[other])
-        np.minimum.at(parent, other, one)
-        while not np.array_equal(flat := parent[parent], parent):
-            parent = flat
-    joined = np.arange(len(root))
-    joined[roots] = roots[parent]
-    return joined[root]
 
 
 def _matching(left: Hashes, right: Hashes) -> Iterator[tuple[Indices, Indices]]:

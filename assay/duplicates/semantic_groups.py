@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from assay.core.progress import progress
+from assay.duplicates.components import join_groups
 
 BLOCK_ROWS = 2048
 """A block of cosines takes 16 MiB; the pairs of one in which all are alike take 64 MiB more."""
@@ -73,13 +72,13 @@ def semantic_groups(embeddings: NDArray[np.float32], min_cosine: float, device: 
         close[~close] = _exact(embeddings, one[~close], other[~close]) >= min_cosine
         one, other, values = one[close], other[close], values[close]
         links += len(one)
-        _merge(first, one, other)
+        first = join_groups(first, one, other)
         both = np.concatenate([one, other]), np.concatenate([other, one])
         _keep_nearest(nearest, closest, *both, np.tile(values, 2))
     linked = np.flatnonzero(nearest >= 0)
     cosine = np.full(rows, np.nan)
     cosine[linked] = _exact(embeddings, linked, nearest[linked])
-    return SemanticGroups(_roots(first, np.arange(rows)), nearest, cosine, links)
+    return SemanticGroups(first, nearest, cosine, links)
 
 
 def _exact(embeddings: NDArray[np.float32], one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -90,29 +89,6 @@ def _exact(embeddings: NDArray[np.float32], one: NDArray[np.int64], other: NDArr
         pair = (embeddings[rows[span]].astype(np.float64) for rows in (one, other))
         cosines[span] = np.einsum("pd,pd->p", *pair)
     return cosines
-
-
-def _roots(first: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The first row of the group of each row, shape `(rows,)`."""
-    roots = first[rows]
-    while not np.array_equal(above := first[roots], roots):
-        roots = above
-    return roots
-
-
-def _merge(first: NDArray[np.int64], one: NDArray[np.int64], other: NDArray[np.int64]) -> None:
-    """Join the groups of each pair, in place: every root points to the smallest of those it is joined with."""
-    left, right = _roots(first, one), _roots(first, other)
-    apart = left != right
-    if not apart.any():
-        return
-    roots, codes = np.unique(np.concatenate([left[apart], right[apart]]), return_inverse=True)
-    ends = codes.reshape(2, -1)
-    graph = coo_array((np.ones(ends.shape[1], dtype=np.int8), (ends[0], ends[1])), shape=(len(roots), len(roots)))
-    _, parts = connected_components(graph, directed=False)
-    # The roots are sorted, so the first one of a part is its smallest.
-    _, smallest = np.unique(parts, return_index=True)
-    first[roots] = roots[smallest[parts]]
 
 
 def _keep_nearest(

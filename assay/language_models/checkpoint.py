@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from assay.compute.device import Device, keep_freed_memory
 from assay.compute.token_batches import sorted_batches
@@ -35,7 +35,6 @@ from assay.language_models.chat_template import (
     require_chat_template,
     tokenised_prompts,
 )
-from assay.language_models.cpu_generation import PromptCache, end_tokens, generate_tokens
 
 EXACT_MODULES = ("lm_head",)
 """What transformers calls the layer that gives the logits; it stays in full precision, as it often shares its weights
@@ -183,7 +182,106 @@ def load_causal_lm(
     return model.eval(), _tokenizer(str(folder))
 
 
+def end_tokens(model: CausalLM, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Tokens that end an answer: those that the model declares, and the tokenizer's."""
+    declared = model.generation_config.eos_token_id
+    declared = declared if isinstance(declared, list) else [declared]
+    return sorted({token for token in [*declared, tokenizer.eos_token_id] if token is not None})
+
+
+def cut_at_end(tokens: Sequence[int], ends: Sequence[int]) -> tuple[list[int], bool]:
+    """An answer's tokens up to the first that ends it, and whether there is one.
+
+    What stands behind is padding, even where the padding token is the one that ends answers.
+    """
+    for place, token in enumerate(tokens):
+        if token in ends:
+            return list(tokens[: place + 1]), True
+    return list(tokens), False
+
+
+def prompt_batches(model: CausalLM, prompts: Sequence[list[int]], batch_size: int) -> list[NDArray[np.int64]]:
+    """Row numbers of prompts, longest first, in batches of similar length; for prompt tuning, of equal length.
+
+    In generation peft puts a soft prompt before the padding of a shorter prompt, and so at another distance from it:
+    what such a model answered would depend on the other prompts of the batch.
+    """
+    lengths = np.array([len(ids) for ids in prompts], dtype=np.int64)
+    batches = sorted_batches(lengths, batch_size)
+    if not hasattr(model, "peft_config") or model.active_peft_config.peft_type != "PROMPT_TUNING":
+        return batches
+    return [part for rows in batches for part in np.split(rows, np.flatnonzero(np.diff(lengths[rows])) + 1)]
+
+
 @torch.no_grad()
+def generate_batch(
+    model: CausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[int]],
+    decoding: Decoding,
+    device: Device,
+    streamer: TextStreamer | None = None,
+) -> list[tuple[list[int], bool]]:
+    """The answer to each prompt of one batch: its tokens with the one that ends it, and whether there is one.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: of the model, padding on the left.
+        prompts: token ids, shape `(b,)`.
+        decoding: how tokens are chosen.
+        device: where and in which precision to run.
+        streamer: is given the tokens as they come.
+    """
+    ends = end_tokens(model, tokenizer)
+    batch = tokenizer.pad({"input_ids": list(prompts)}, return_tensors="pt").to(device.device)
+    # Unless told otherwise, transformers draws from the likeliest 50 tokens alone.
+    drawn = {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
+    with warnings.catch_warnings(), device.autocast():
+        # Of a soft prompt; a batch has no padding then, and positions are right without.
+        warnings.filterwarnings("ignore", message="Position ids are not supported")
+        tokens = model.generate(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            max_new_tokens=decoding.max_new_tokens,
+            do_sample=bool(decoding.temperature),
+            repetition_penalty=decoding.repetition_penalty,
+            eos_token_id=ends,
+            pad_token_id=tokenizer.pad_token_id,
+            streamer=streamer,
+            **(drawn if decoding.temperature else {}),
+        )
+    return [cut_at_end(row, ends) for row in tokens[:, batch["input_ids"].shape[1] :].tolist()]
+
+
+def generate_tokens(
+    model: CausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[int]],
+    decoding: Decoding,
+    device: Device,
+    seed: int,
+    what: str | None,
+) -> list[tuple[list[int], bool]]:
+    """`generate_batch` of any number of prompts, shape `(n,)`, in batches of similar length.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: of the model, padding on the left.
+        prompts: token ids.
+        decoding: how tokens are chosen.
+        device: where and in which precision to run.
+        seed: of the draws, where the temperature is above 0.
+        what: name of the work, for the progress report; None: no report.
+    """
+    answers: dict[int, tuple[list[int], bool]] = {}
+    batches = prompt_batches(model, prompts, decoding.batch_size)
+    torch.manual_seed(seed)
+    for rows in batches if what is None else progress(batches, what, total=len(batches), unit="batch"):
+        found = generate_batch(model, tokenizer, [prompts[row] for row in rows], decoding, device)
+        answers.update(zip(rows.tolist(), found, strict=True))
+    return [answers[row] for row in range(len(prompts))]
+
+
 def answered(
     model: CausalLM,
     tokenizer: PreTrainedTokenizerBase,
@@ -193,7 +291,7 @@ def answered(
     seed: int,
     what: str,
 ) -> list[Answer]:
-    """The model's answer to each chat, shape `(n,)`; chats of like length go together.
+    """The model's answer to each chat, shape `(n,)`.
 
     Args:
         model: in evaluation mode.
@@ -204,54 +302,9 @@ def answered(
         seed: of the draws, where the temperature is above 0.
         what: name of the work, for the progress report.
     """
-    prompts = tokenised_prompts(tokenizer, chats)
-    answers = [Answer("", 0, False)] * len(prompts)
-    batches = sorted_batches(np.array([len(ids) for ids in prompts], dtype=np.int64), decoding.batch_size)
-    torch.manual_seed(seed)
-    for rows in progress(batches, what, total=len(batches), unit="batch"):
-        batch = padded_prompts(tokenizer, [prompts[row] for row in rows], device)
-        for row, answer in zip(rows, answered_batch(model, tokenizer, batch, decoding, device), strict=True):
-            answers[row] = answer
-    return answers
-
-
-def padded_prompts(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[list[int]], device: Device
-) -> dict[str, torch.Tensor]:
-    """Prompts as one batch, filled up on the left: `input_ids` and `attention_mask`, shape `(b, longest)` each."""
-    padded = tokenizer.pad({"input_ids": list(prompts)}, return_tensors="pt")
-    return {name: padded[name].to(device.device) for name in ("input_ids", "attention_mask")}
-
-
-def answered_batch(
-    model: CausalLM,
-    tokenizer: PreTrainedTokenizerBase,
-    batch: dict[str, torch.Tensor],
-    decoding: Decoding,
-    device: Device,
-    cache: PromptCache | None = None,
-) -> list[Answer]:
-    """The model's answers to the prompts of one batch of `padded_prompts`, shape `(b,)`.
-
-    Args:
-        model: in evaluation mode.
-        tokenizer: of the model, padding on the left.
-        batch: of `b` prompts.
-        decoding: how tokens are chosen.
-        device: where and in which precision to run.
-        cache: of `prompt_cache`; None: they are read here.
-    """
-    ends = end_tokens(model, tokenizer)
-    choice = choice_of_tokens(tokenizer, decoding)
-    tokens = generate_tokens(
-        model, batch, decoding.max_new_tokens, device, cache=cache, eos_token_id=ends, **choice
-    )  # fmt: skip
-    said = tokens[:, batch["input_ids"].shape[1] :]
-    is_end = torch.isin(said, said.new_tensor(ends))
-    ended = is_end.any(dim=1)
-    lengths = torch.where(ended, is_end.int().argmax(dim=1), said.shape[1])
-    texts = tokenizer.batch_decode(said, skip_special_tokens=True)
-    return [Answer(text.strip(), *rest) for text, *rest in zip(texts, lengths.tolist(), ended.tolist(), strict=True)]
+    found = generate_tokens(model, tokenizer, tokenised_prompts(tokenizer, chats), decoding, device, seed, what)
+    texts = tokenizer.batch_decode([ids for ids, _ in found], skip_special_tokens=True)
+    return [Answer(text.strip(), len(ids) - ended, ended) for text, (ids, ended) in zip(texts, found, strict=True)]
 
 
 def generated(
@@ -265,19 +318,6 @@ def generated(
 ) -> list[str]:
     """The texts of `answered`, shape `(n,)`."""
     return [answer.text for answer in answered(model, tokenizer, chats, decoding, device, seed, what)]
-
-
-def choice_of_tokens(tokenizer: PreTrainedTokenizerBase, decoding: Decoding) -> dict[str, Any]:
-    """Arguments of transformers' `generate` that say how tokens are chosen."""
-    # Unless told otherwise, transformers draws from the likeliest 50 tokens alone.
-    drawn = {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
-    sampling = drawn if decoding.temperature else {}
-    return {
-        "do_sample": bool(decoding.temperature),
-        "repetition_penalty": decoding.repetition_penalty,
-        "pad_token_id": tokenizer.pad_token_id,
-        **sampling,
-    }
 
 
 @torch.inference_mode()
@@ -298,22 +338,13 @@ def answer_likelihood(
     log_probabilities = np.zeros(len(chats))
     batches = sorted_batches(lengths, batch_size)
     for rows in batches if what is None else progress(batches, what, total=len(batches), unit="batch"):
-        log_probabilities[rows] = answer_log_probabilities(model, [chats[row] for row in rows], padding_id, device)
+        ids, labels, mask = padded([chats[row] for row in rows], padding_id, device.device)
+        # From the end, since a soft prompt makes rows longer; of answers alone, since the vocabulary is large.
+        asked = (labels[:, 1:] != IGNORED).any(dim=0).nonzero()[:, 0] - labels.shape[1]
+        with device.autocast():
+            logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=asked).logits
+        log_probabilities[rows] = label_log_probabilities(logits, labels[:, asked + 1]).sum(dim=1).cpu().numpy()
     return AnswerLikelihood(log_probabilities, np.array([chat.answer_tokens for chat in chats], dtype=np.int64))
-
-
-@torch.inference_mode()
-def answer_log_probabilities(
-    model: CausalLM, chats: Sequence[TokenisedChat], padding_id: int, device: Device
-) -> NDArray[np.float64]:
-    """`answer_likelihood` of one batch, as it is: natural logarithms, shape `(b,)`."""
-    ids, labels, mask = padded(chats, padding_id, device.device)
-    # From the end, since a learnt prompt makes rows longer; of answers alone, since the vocabulary is large.
-    asked = (labels[:, 1:] != IGNORED).any(dim=0).nonzero()[:, 0] - labels.shape[1]
-    with device.autocast():
-        logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=asked).logits
-    found = label_log_probabilities(logits, labels[:, asked + 1]).sum(dim=1).double().cpu().numpy()
-    return np.asarray(found, dtype=np.float64)
 
 
 def padded(

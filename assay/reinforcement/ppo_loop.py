@@ -23,13 +23,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import nn
 
 from assay.compute.device import Device
 from assay.core.errors import InputError
+from assay.core.params import Params
 from assay.core.progress import SECONDS_BETWEEN_LINES
 from assay.language_models.chat_template import Message
-from assay.language_models.cpu_generation import adapter_in_weights, remembered_casts
 from assay.reinforcement.policy import Policy, ValueHead, as_reference, copied, has_moved
 from assay.reinforcement.ppo_equations import (
     clipped_policy_loss,
@@ -52,6 +53,97 @@ from assay.reinforcement.rollouts import (
 
 Score = Callable[[Sequence[Sequence[Message]], Sequence[str]], NDArray[np.float64]]
 """From chats that do not end with an answer, and an answer to each, to rewards, shape `(b,)`."""
+
+
+class PpoTraining(Params):
+    """What the loop takes from the `ppo` section of `params.yaml`; divergences are in nats an answer.
+
+    Attributes:
+        steps: batches of answers that are sampled.
+        prompts_per_step: answers of a batch.
+        epochs_per_step: passes over a batch.
+        minibatch_size: answers of one update.
+        batch_size: answers at a time where no gradients are taken.
+        max_new_tokens: an answer is cut there.
+        temperature: of the sampling.
+        learning_rate: of the policy, in the first step.
+        value_learning_rate: of the value head, likewise.
+        max_grad_norm: the policy's gradients are scaled down to this global norm, and the value head's.
+        clip_range: of the probability ratio.
+        value_clip_range: of a value's change in a step.
+        gamma: of what comes a token later.
+        gae_lambda: λ.
+        entropy_coefficient: what a nat of entropy a token is worth; Schulman et al. (2017), c2 of equation 9.
+        missing_eos_penalty: taken from the reward of an answer that does not end.
+        initial_kl_coefficient: price of a nat at the start.
+        target_kl: that the controller steers to.
+        kl_gain: of the controller.
+        max_kl: beyond it the run ends.
+    """
+
+    steps: int = Field(ge=1, le=1_000_000)
+    prompts_per_step: int = Field(ge=1, le=65536)
+    epochs_per_step: int = Field(ge=1, le=100)
+    minibatch_size: int = Field(ge=1, le=65536)
+    batch_size: int = Field(ge=1, le=65536)
+    max_new_tokens: int = Field(ge=1, le=131072)
+    temperature: float = Field(gt=0, le=10)
+    learning_rate: float = Field(gt=0, le=1)
+    value_learning_rate: float = Field(gt=0, le=1)
+    max_grad_norm: float = Field(gt=0)
+    clip_range: float = Field(gt=0, lt=1)
+    value_clip_range: float = Field(gt=0)
+    gamma: float = Field(ge=0, le=1)
+    gae_lambda: float = Field(ge=0, le=1)
+    entropy_coefficient: float = Field(ge=0)
+    missing_eos_penalty: float = Field(ge=0)
+    initial_kl_coefficient: float = Field(ge=0)
+    target_kl: float = Field(gt=0)
+    kl_gain: float = Field(ge=0, le=1)
+    max_kl: float = Field(gt=0)
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Answers that a policy sampled in one step, as it was before its update.
+
+    Legend: `b` answers, `t` tokens of the longest.
+
+    Attributes:
+        answers: shape `(b,)`.
+        rewards: of the reward model, shape `(b,)`.
+        scores: what is learnt from: rewards, less the penalty for answers that do not end, shape `(b,)`.
+        ended: whether an answer ends, shape `(b,)`.
+        now: what the policy says of the tokens.
+        reference: logarithm of the tokens' probabilities under the reference, shape `(b, t)`.
+    """
+
+    answers: list[SampledAnswer]
+    rewards: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    ended: NDArray[np.bool_]
+    now: TokenStatistics
+    reference: torch.Tensor
+
+    def kl(self, estimator: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> float:
+        """Mean divergence from the reference, nats an answer."""
+        of_tokens = estimator(self.now.log_probabilities, self.reference) * self.now.mask
+        return float(of_tokens.sum(dim=1).mean())
+
+
+@dataclass(frozen=True)
+class Returns:
+    """What the tokens of `b` answers are worth, shape `(b, t)` each.
+
+    Attributes:
+        values: by the value head, before the update.
+        advantages: whitened.
+        returns: that the value head is to learn.
+    """
+
+    values: torch.Tensor
+    advantages: torch.Tensor
+    returns: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -128,10 +220,10 @@ def drawn_prompts(prompts: int, per_step: int, steps: int, random: np.random.Gen
 def frozen_statistics(
     policy: Policy, answers: Sequence[SampledAnswer], temperature: float, batch_size: int, device: Device
 ) -> TokenStatistics:
-    """`token_statistics` without gradients, and on a processor with a low-rank adapter in the weights."""
-    padding_id = int(policy.tokenizer.pad_token_id)
-    with adapter_in_weights(policy.model), remembered_casts(policy.model), device.autocast():
-        return token_statistics(policy.model, answers, padding_id, temperature, batch_size, device)
+    """`token_statistics` of a policy as it is now, without gradients."""
+    return token_statistics(
+        policy.model, answers, int(policy.tokenizer.pad_token_id), temperature, batch_size, device
+    )  # fmt: skip
 
 
 def reference_log_probabilities(
@@ -158,36 +250,130 @@ def reference_log_probabilities(
         return frozen_statistics(policy, answers, temperature, batch_size, device).log_probabilities
 
 
+@torch.no_grad()
+def roll_out(
+    policy: Policy,
+    prompts: Sequence[Sequence[Message]],
+    prompt_ids: Sequence[list[int]],
+    score: Score,
+    params: PpoTraining,
+    device: Device,
+    seed: int,
+) -> Rollout:
+    """Sample an answer to each prompt and score it, by the reward and by the reference."""
+    answers = sample_answers(
+        policy.model, policy.tokenizer, prompt_ids, params.max_new_tokens, params.temperature, params.batch_size,
+        device, seed, None,
+    )  # fmt: skip
+    rewards = score(prompts, [one.text for one in answers])
+    ended = np.array([one.ended for one in answers])
+    now = frozen_statistics(policy, answers, params.temperature, params.batch_size, device)
+    reference = reference_log_probabilities(policy, answers, now, params.temperature, params.batch_size, device)
+    return Rollout(answers, rewards, rewards - params.missing_eos_penalty * ~ended, ended, now, reference)
+
+
+@torch.no_grad()
+def estimate_returns(value_head: ValueHead, rollout: Rollout, beta: float, params: PpoTraining) -> Returns:
+    """Values, whitened advantages and returns of the tokens of answers."""
+    now = rollout.now
+    values = value_head(now.states) * now.mask
+    scores = torch.from_numpy(rollout.scores).float().to(values.device)
+    at_tokens = token_rewards(scores, now.log_probabilities, rollout.reference, now.mask, beta)
+    advantages, returns = generalised_advantages(at_tokens, values, now.mask, params.gamma, params.gae_lambda)
+    return Returns(values, whitened(advantages, now.mask), returns)
+
+
+def update(
+    policy: Policy,
+    value_head: ValueHead,
+    optimizer: torch.optim.Optimizer,
+    rollout: Rollout,
+    found: Returns,
+    params: PpoTraining,
+    device: Device,
+    random: np.random.Generator,
+    step: int,
+) -> dict[str, float]:
+    """Take minibatches of a batch of answers through the clipped objective, `epochs_per_step` times.
+
+    Args:
+        policy: to be trained.
+        value_head: to be trained with it.
+        optimizer: of both.
+        rollout: the answers.
+        found: what they are worth.
+        params: of the training.
+        device: where and in which precision to run.
+        random: source of the order.
+        step: its number, for an error.
+
+    Returns:
+        Means over the minibatches: `policy_loss`, `value_loss`, `clip_fraction` and `update_kl` of `PpoStep`.
+    """
+    seen: list[dict[str, float]] = []
+    for _ in range(params.epochs_per_step):
+        order = random.permutation(len(rollout.answers))
+        for start in range(0, len(order), params.minibatch_size):
+            rows = order[start : start + params.minibatch_size]
+            loss, figures = minibatch_loss(policy, value_head, rollout, found, rows, params, device)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            norm = nn.utils.clip_grad_norm_(policy.trainable, params.max_grad_norm)
+            nn.utils.clip_grad_norm_(value_head.parameters(), params.max_grad_norm)
+            _require_finite(
+                step, params.learning_rate, {"loss": float(loss.detach()), "norm of its gradient": float(norm)}
+            )
+            optimizer.step()
+            seen.append(figures)
+    return {name: float(np.mean([one[name] for one in seen])) for name in seen[0]}
+
+
+def minibatch_loss(
+    policy: Policy,
+    value_head: ValueHead,
+    rollout: Rollout,
+    found: Returns,
+    rows: NDArray[np.int64],
+    params: PpoTraining,
+    device: Device,
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """The loss of some answers of a batch, with gradients, and what there is to be seen of it."""
+    now = token_statistics(
+        policy.model, [rollout.answers[row] for row in rows], int(policy.tokenizer.pad_token_id), params.temperature,
+        params.minibatch_size, device,
+    )  # fmt: skip
+    part, longest = torch.from_numpy(rows).to(device.device), now.mask.shape[1]
+
+    def of_part(values: torch.Tensor) -> torch.Tensor:
+        return values[part, :longest]
+
+    policy_loss = clipped_policy_loss(
+        now.log_probabilities, of_part(rollout.now.log_probabilities), of_part(found.advantages), now.mask,
+        params.clip_range,
+    )  # fmt: skip
+    value_loss = clipped_value_loss(
+        value_head(now.states), of_part(found.values), of_part(found.returns), now.mask, params.value_clip_range
+    )
+    loss = policy_loss.loss - params.entropy_coefficient * masked_mean(now.entropies, now.mask) + value_loss
+    return loss, {
+        "policy_loss": float(policy_loss.loss.detach()),
+        "value_loss": float(value_loss.detach()),
+        "clip_fraction": float(policy_loss.clip_fraction),
+        "update_kl": float(policy_loss.approximate_kl),
+    }
+
+
 def train_ppo(
     policy: Policy,
     value_head: ValueHead,
     prompts: Sequence[Sequence[Message]],
     prompt_ids: Sequence[list[int]],
     score: Score,
-    *,
-    steps: int,
-    prompts_per_step: int,
-    epochs_per_step: int,
-    minibatch_size: int,
-    batch_size: int,
-    max_new_tokens: int,
-    temperature: float,
-    learning_rate: float,
-    value_learning_rate: float,
-    max_grad_norm: float,
-    clip_range: float,
-    value_clip_range: float,
-    gamma: float,
-    gae_lambda: float,
-    entropy_coefficient: float,
-    missing_eos_penalty: float,
-    initial_kl_coefficient: float,
-    target_kl: float,
-    kl_gain: float,
-    max_kl: float,
-    new_value_head: bool,
+    params: PpoTraining,
     device: Device,
     random: np.random.Generator,
+    *,
+    new_value_head: bool,
 ) -> PpoRun:
     """Train the policy and the value head in place.
 
@@ -197,143 +383,97 @@ def train_ppo(
         prompts: chats that do not end with an answer.
         prompt_ids: the same as token ids.
         score: what rewards answers.
-        steps: batches of answers that are sampled.
-        prompts_per_step: answers of a batch.
-        epochs_per_step: passes over a batch.
-        minibatch_size: answers of one update.
-        batch_size: answers at a time where no gradients are taken.
-        max_new_tokens: an answer is cut there.
-        temperature: of the sampling.
-        learning_rate: of the policy, in the first step.
-        value_learning_rate: of the value head, likewise.
-        max_grad_norm: the policy's gradients are scaled down to this global norm, and the value head's.
-        clip_range: of the probability ratio.
-        value_clip_range: of a value's change in a step.
-        gamma: of what comes a token later.
-        gae_lambda: λ.
-        entropy_coefficient: what a nat of entropy a token is worth; Schulman et al. (2017), c2 of equation 9.
-        missing_eos_penalty: taken from the reward of an answer that does not end.
-        initial_kl_coefficient: price of a nat at the start.
-        target_kl: nats an answer that the controller steers to.
-        kl_gain: of the controller.
-        max_kl: nats an answer; beyond it the run ends.
-        new_value_head: its bias is set to the mean score of the first batch.
+        params: of the training.
         device: where and in which precision to run.
         random: source of all draws.
+        new_value_head: its bias is set to the mean score of the first batch.
 
     Raises:
         InputError: a loss or a reward is not finite.
     """
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": policy.trainable, "lr": learning_rate},
-            {"params": list(value_head.parameters()), "lr": value_learning_rate},
-        ],
-        weight_decay=0.0,
-        fused=True,
-    )
-    # At a constant rate Adam's last steps are as large as its first, and a short run ends wherever noise takes it.
-    annealing = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1 / steps, total_iters=max(1, steps - 1))
-    draws = drawn_prompts(len(prompts), prompts_per_step, steps, random)
-    padding_id = int(policy.tokenizer.pad_token_id)
-    beta = initial_kl_coefficient
+    optimizer, annealing = new_optimizer(policy, value_head, params)
+    beta = params.initial_kl_coefficient
     done: list[PpoStep] = []
     within_bounds = copied(policy.trainable)
     policy.model.eval()
     started = last_line = time.monotonic()
-    for number, rows in enumerate(draws, 1):
-        answers = sample_answers(
-            policy.model, policy.tokenizer, [prompt_ids[row] for row in rows], max_new_tokens, temperature, batch_size,
-            device, int(random.integers(2**32)), None,
+    for step, rows in enumerate(drawn_prompts(len(prompts), params.prompts_per_step, params.steps, random), 1):
+        rollout = roll_out(
+            policy, [prompts[row] for row in rows], [prompt_ids[row] for row in rows], score, params, device,
+            int(random.integers(2**32)),
         )  # fmt: skip
-        rewards = score([prompts[row] for row in rows], [one.text for one in answers])
-        ended = np.array([one.ended for one in answers])
-        scores = rewards - missing_eos_penalty * ~ended
-        old = frozen_statistics(policy, answers, temperature, batch_size, device)
-        reference = reference_log_probabilities(policy, answers, old, temperature, batch_size, device)
-        kl = float((kl_k1(old.log_probabilities, reference) * old.mask).sum(dim=1).mean())
-        _require_finite(number, learning_rate, {"reward": float(scores.mean()), "divergence from the reference": kl})
-        if kl > max_kl:
+        seen = {"reward": float(rollout.scores.mean()), "divergence from the reference": rollout.kl(kl_k1)}
+        _require_finite(step, params.learning_rate, seen)
+        if rollout.kl(kl_k1) > params.max_kl:
             with torch.no_grad():
                 for parameter, value in zip(policy.trainable, within_bounds, strict=True):
                     parameter.copy_(value)
-            return PpoRun(done, number, beta)
+            return PpoRun(done, step, beta)
         within_bounds = copied(policy.trainable)
 
-        if number == 1 and new_value_head:
-            nn.init.constant_(value_head.linear.bias, float(scores.mean()))
-        with torch.no_grad():
-            old_values = value_head(old.states) * old.mask
-        at_tokens = token_rewards(
-            torch.from_numpy(scores).float().to(device.device), old.log_probabilities, reference, old.mask, beta
-        )
-        advantages, returns = generalised_advantages(at_tokens, old_values, old.mask, gamma, gae_lambda)
-        advantages = whitened(advantages, old.mask)
-
-        policy_losses, value_losses, clip_fractions, update_kls = [], [], [], []
-        for _ in range(epochs_per_step):
-            order = random.permutation(len(answers))
-            for start in range(0, len(order), minibatch_size):
-                chosen = order[start : start + minibatch_size]
-                now = token_statistics(
-                    policy.model, [answers[row] for row in chosen], padding_id, temperature, minibatch_size, device
-                )  # fmt: skip
-                part = torch.from_numpy(chosen).to(device.device)
-                longest = now.mask.shape[1]
-                policy_loss = clipped_policy_loss(
-                    now.log_probabilities, old.log_probabilities[part, :longest], advantages[part, :longest], now.mask,
-                    clip_range,
-                )  # fmt: skip
-                value_loss = clipped_value_loss(
-                    value_head(now.states), old_values[part, :longest], returns[part, :longest], now.mask,
-                    value_clip_range,
-                )  # fmt: skip
-                loss = policy_loss.loss - entropy_coefficient * masked_mean(now.entropies, now.mask) + value_loss
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                norm = nn.utils.clip_grad_norm_(policy.trainable, max_grad_norm)
-                nn.utils.clip_grad_norm_(value_head.parameters(), max_grad_norm)
-                _require_finite(
-                    number, learning_rate, {"loss": float(loss.detach()), "norm of its gradient": float(norm)}
-                )
-                optimizer.step()
-                policy_losses.append(float(policy_loss.loss.detach()))
-                value_losses.append(float(value_loss.detach()))
-                clip_fractions.append(float(policy_loss.clip_fraction))
-                update_kls.append(float(policy_loss.approximate_kl))
-        done.append(
-            PpoStep(
-                step=number,
-                reward=float(rewards.mean()),
-                reward_sd=float(rewards.std()),
-                score=float(scores.mean()),
-                kl=kl,
-                kl_k3=float((kl_k3(old.log_probabilities, reference) * old.mask).sum(dim=1).mean()),
-                entropy=float(masked_mean(old.entropies, old.mask)),
-                answer_tokens=float(old.mask.sum(dim=1).float().mean()),
-                ended_share=float(ended.mean()),
-                beta=beta,
-                learning_rate=float(annealing.get_last_lr()[0]),
-                policy_loss=float(np.mean(policy_losses)),
-                value_loss=float(np.mean(value_losses)),
-                clip_fraction=float(np.mean(clip_fractions)),
-                update_kl=float(np.mean(update_kls)),
-                explained_variance=explained_variance(old_values, returns, old.mask),
-            )
-        )
-        beta = next_beta(beta, kl, target_kl, kl_gain)
+        if step == 1 and new_value_head:
+            nn.init.constant_(value_head.linear.bias, float(rollout.scores.mean()))
+        found = estimate_returns(value_head, rollout, beta, params)
+        updates = update(policy, value_head, optimizer, rollout, found, params, device, random, step)
+        done.append(step_figures(step, rollout, found, beta, float(annealing.get_last_lr()[0]), updates))
+        beta = next_beta(beta, done[-1].kl, params.target_kl, params.kl_gain)
         annealing.step()
-        now_is = time.monotonic()
-        if now_is - last_line >= SECONDS_BETWEEN_LINES:
-            last_line = now_is
-            seen, left = done[-1], (now_is - started) / number * (steps - number)
-            print(
-                f"ppo: {number}/{steps} step (reward {seen.reward:.3f}, KL {seen.kl:.2f} nats, {seen.ended_share:.0%} "
-                f"of answers end; {left:.0f} s left)",
-                file=sys.stderr,
-                flush=True,
-            )
+        if time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
+            last_line = time.monotonic()
+            _print_line(done[-1], params.steps, last_line - started)
     return PpoRun(done, 0, beta)
+
+
+def new_optimizer(
+    policy: Policy, value_head: ValueHead, params: PpoTraining
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """AdamW of the policy and the value head, and learning rates that fall linearly to a `steps`-th.
+
+    At a constant rate Adam's last steps are as large as its first, and a short run ends wherever noise takes it.
+    """
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": policy.trainable, "lr": params.learning_rate},
+            {"params": list(value_head.parameters()), "lr": params.value_learning_rate},
+        ],
+        weight_decay=0.0,
+        fused=True,
+    )
+    return optimizer, torch.optim.lr_scheduler.LinearLR(
+        optimizer, 1.0, 1 / params.steps, total_iters=max(1, params.steps - 1)
+    )
+
+
+def step_figures(
+    step: int, rollout: Rollout, found: Returns, beta: float, learning_rate: float, updates: dict[str, float]
+) -> PpoStep:
+    """What was seen in a step; `updates` are the means that `update` returns."""
+    now = rollout.now
+    return PpoStep(
+        step=step,
+        reward=float(rollout.rewards.mean()),
+        reward_sd=float(rollout.rewards.std()),
+        score=float(rollout.scores.mean()),
+        kl=rollout.kl(kl_k1),
+        kl_k3=rollout.kl(kl_k3),
+        entropy=float(masked_mean(now.entropies, now.mask)),
+        answer_tokens=float(now.mask.sum(dim=1).float().mean()),
+        ended_share=float(rollout.ended.mean()),
+        beta=beta,
+        learning_rate=learning_rate,
+        explained_variance=explained_variance(found.values, found.returns, now.mask),
+        **updates,
+    )
+
+
+def _print_line(seen: PpoStep, steps: int, seconds: float) -> None:
+    left = seconds / seen.step * (steps - seen.step)
+    print(
+        f"ppo: {seen.step}/{steps} step (reward {seen.reward:.3f}, KL {seen.kl:.2f} nats, {seen.ended_share:.0%} "
+        f"of answers end; {left:.0f} s left)",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _require_finite(step: int, learning_rate: float, values: dict[str, float]) -> None:

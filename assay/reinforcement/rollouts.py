@@ -2,8 +2,7 @@
 
 Tokens are drawn from the whole distribution of the policy at a temperature: a policy gradient is that of the
 distribution that was sampled from, so nothing is cut off (no top-k, no nucleus, no repetition penalty), and the same
-temperature divides the logits wherever a probability is computed. On a processor a low-rank adapter is in the weights
-where no gradients are taken and beside them where they are; the two distributions differ by rounding.
+temperature divides the logits wherever a probability is computed.
 
 Legend: `b` answers, `t` tokens of the longest, `h` dimensions of a state.
 """
@@ -20,10 +19,8 @@ from transformers import PreTrainedTokenizerBase
 
 from assay.compute.device import Device
 from assay.compute.token_batches import sorted_batches
-from assay.core.progress import progress
 from assay.language_models.chat_template import IGNORED, TokenisedChat
-from assay.language_models.checkpoint import CausalLM, padded
-from assay.language_models.cpu_generation import end_tokens, generate_tokens
+from assay.language_models.checkpoint import CausalLM, Decoding, generate_tokens, padded
 from assay.reinforcement.ppo_equations import entropies
 
 ROWS_ON_A_PROCESSOR = 4
@@ -64,18 +61,6 @@ class TokenStatistics:
     mask: torch.Tensor
 
 
-def cut_at_end(tokens: Sequence[int], ends: Sequence[int]) -> tuple[list[int], bool]:
-    """An answer's tokens up to the first that ends it, and whether there is one.
-
-    What stands behind is padding, even where the padding token is the one that ends answers.
-    """
-    for place, token in enumerate(tokens):
-        if token in ends:
-            return list(tokens[: place + 1]), True
-    return list(tokens), False
-
-
-@torch.no_grad()
 def sample_answers(
     model: CausalLM,
     tokenizer: PreTrainedTokenizerBase,
@@ -87,7 +72,7 @@ def sample_answers(
     seed: int,
     what: str | None,
 ) -> list[SampledAnswer]:
-    """One sampled answer to each prompt, shape `(b,)`; prompts of like length go together.
+    """One sampled answer to each prompt, shape `(b,)`, in batches of prompts of similar length.
 
     Args:
         model: in evaluation mode.
@@ -100,26 +85,15 @@ def sample_answers(
         seed: of the draws.
         what: name of the work, for the progress report; None: no report.
     """
-    ends = end_tokens(model, tokenizer)
-    answers: dict[int, SampledAnswer] = {}
-    torch.manual_seed(seed)
-    batches = sorted_batches(np.array([len(ids) for ids in prompts], dtype=np.int64), batch_size)
-    for rows in batches if what is None else progress(batches, what, total=len(batches), unit="batch"):
-        batch = tokenizer.pad({"input_ids": [prompts[row] for row in rows]}, return_tensors="pt").to(device.device)
-        tokens = generate_tokens(
-            model, batch, max_new_tokens, device,
-            do_sample=True,
-            temperature=temperature,
-            top_k=0,
-            top_p=1.0,
-            eos_token_id=ends,
-            pad_token_id=tokenizer.pad_token_id,
-        )  # fmt: skip
-        for row, said in zip(rows.tolist(), tokens[:, batch["input_ids"].shape[1] :].tolist(), strict=True):
-            ids, ended = cut_at_end(said, ends)
-            text = tokenizer.decode(ids, skip_special_tokens=True)
-            answers[row] = SampledAnswer(list(prompts[row]), ids, ended, str(text).strip())
-    return [answers[row] for row in range(len(prompts))]
+    decoding = Decoding(
+        max_new_tokens=max_new_tokens, temperature=temperature, top_p=1.0, repetition_penalty=1.0, batch_size=batch_size
+    )
+    generated = generate_tokens(model, tokenizer, prompts, decoding, device, seed, what)
+    texts = tokenizer.batch_decode([ids for ids, _ in generated], skip_special_tokens=True)
+    return [
+        SampledAnswer(list(prompt), ids, ended, text.strip())
+        for prompt, (ids, ended), text in zip(prompts, generated, texts, strict=True)
+    ]
 
 
 def token_statistics(

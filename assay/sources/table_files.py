@@ -1,4 +1,4 @@
-"""Tables in files: reading what other people wrote, and writing Parquet with errors that can be told apart.
+"""Reading tables in other people's files: TSV, CSV, JSON, JSON lines and Parquet.
 
 Every cell is read as text, every record with its line, and bad records are set aside. The readers are Python's, not
 those of Polars, because a person who has to mend a file needs the line number, and because one bad record must not

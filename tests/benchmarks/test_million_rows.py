@@ -8,7 +8,7 @@ from assay.duplicates.near_duplicates import documents, jaccard_similarities, no
 from assay.sources.records import RECORDS_SCHEMA
 from tests.benchmarks import million_rows
 from tests.benchmarks.million_rows import DIRT, EDITS, row_chunks, write_million_rows
-from tests.conftest import WORDS
+from tests.tiny_models import WORDS
 
 BASE = pl.Series([" ".join(WORDS.split()[start : start + 15]) for start in range(90)])
 

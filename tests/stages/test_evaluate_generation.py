@@ -18,7 +18,6 @@ from assay.fine_tuning.quantization import QUANTISATION_FILE, four_bit_settings,
 from assay.human_review.preference_judgements import HEADER
 from assay.language_models.chat_template import MESSAGES
 from assay.language_models.checkpoint import EXACT_MODULES, load_causal_lm
-from assay.language_models.cpu_generation import can_be_added
 from stages import compare_generation, evaluate_generation
 from tests.policy_workspace import COMPUTE, bytes_below, chat, write_models
 
@@ -122,7 +121,7 @@ def test_every_task_has_its_scores_with_intervals(workspace: Path, monkeypatch: 
     )
 
 
-def test_weights_in_4_bits_are_written_out_for_an_adapter_to_be_added(workspace: Path) -> None:
+def test_weights_in_4_bits_that_are_written_out_say_the_same(workspace: Path) -> None:
     if reason := why_no_4_bit(torch.device("cpu")):
         pytest.skip(reason)
     folder = Path("models/sft/lora_on_4_bits")
@@ -130,8 +129,6 @@ def test_weights_in_4_bits_are_written_out_for_an_adapter_to_be_added(workspace:
     write_json(folder / QUANTISATION_FILE, four_bit_settings(True, None, EXACT_MODULES))
     packed, tokenizer = load_causal_lm(folder, torch.device("cpu"))
     written_out, _ = load_causal_lm(folder, torch.device("cpu"), dequantised=True)
-    assert not can_be_added(packed)
-    assert can_be_added(written_out)
     batch = tokenizer("How long does it take?", return_tensors="pt")
     with torch.inference_mode():
         torch.testing.assert_close(written_out(**batch).logits, packed(**batch).logits, rtol=1e-4, atol=1e-4)

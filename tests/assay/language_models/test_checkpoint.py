@@ -15,11 +15,13 @@ from assay.language_models.chat_template import IGNORED, TokenisedChat, tokenise
 from assay.language_models.checkpoint import (
     Decoding,
     answer_likelihood,
+    generate_batch,
     generated,
     label_log_probabilities,
     load_base,
     load_causal_lm,
     padded,
+    prompt_batches,
     save_causal_lm,
 )
 
@@ -126,11 +128,42 @@ def test_weights_in_four_bits_come_back_with_their_adapter(tiny_chat_model: Path
     assert not torch.equal(expected, exact)
 
 
-def test_answers_do_not_depend_on_their_batch(tiny_chat_model: Path) -> None:
-    model, tokenizer = load_causal_lm(tiny_chat_model, CPU)
-    together = generated(model, tokenizer, CHATS, GREEDY.model_copy(update={"batch_size": 3}), DEVICE, 0, "test")
-    alone = [generated(model, tokenizer, [chat], GREEDY, DEVICE, 0, "test")[0] for chat in CHATS]
+@pytest.mark.parametrize("name", APPROACHES)
+def test_answers_do_not_depend_on_their_batch(name: str, tiny_chat_model: Path) -> None:
+    base, tokenizer = load_base(str(tiny_chat_model), CPU)
+    params: Any = TypeAdapter(Adapter).validate_python(APPROACHES[name])
+    model: Any = adapted(params, base, "CAUSAL_LM")
+    trained(model)
+    model.eval()
+    chats = [*CHATS, *CHATS[:1], [{"role": "user", "content": "whEre?"}]]
+    together = generated(model, tokenizer, chats, GREEDY.model_copy(update={"batch_size": 5}), DEVICE, 0, "test")
+    alone = [generated(model, tokenizer, [chat], GREEDY, DEVICE, 0, "test")[0] for chat in chats]
     assert alone == together
+
+
+def test_prompts_after_a_soft_prompt_share_a_batch_only_with_equally_long_ones(
+    tiny_chat_model: Path,
+) -> None:
+    base, _ = load_base(str(tiny_chat_model), CPU)
+    prompts = [[5] * length for length in (3, 4, 3, 9, 3, 4)]
+    assert [rows.tolist() for rows in prompt_batches(base, prompts, 4)] == [[3, 1, 5, 0], [2, 4]]
+    params: Any = TypeAdapter(Adapter).validate_python(APPROACHES["prompt_tuning"])
+    model: Any = adapted(params, base, "CAUSAL_LM")
+    assert [rows.tolist() for rows in prompt_batches(model, prompts, 4)] == [[3], [1, 5], [0], [2, 4]]
+
+
+def test_an_answer_ends_at_the_end_token(tiny_chat_model: Path) -> None:
+    model, tokenizer = load_causal_lm(tiny_chat_model, CPU)
+    prompts = tokenised_prompts(tokenizer, CHATS)
+    unended = [ids for ids, _ in generate_batch(model, tokenizer, prompts, GREEDY, DEVICE)]
+    # A token that one answer has early, and another late or never.
+    places = {token: [ids.index(token) if token in ids else 99 for ids in unended] for ids in unended for token in ids}
+    end = max(places, key=lambda token: max(places[token]) - min(places[token]))
+    model.generation_config.eos_token_id = [end]
+    for found, whole, place in zip(
+        generate_batch(model, tokenizer, prompts, GREEDY, DEVICE), unended, places[end], strict=True
+    ):
+        assert found == ((whole[: place + 1], True) if place < 99 else (whole, whole[-1] == tokenizer.eos_token_id))
 
 
 def test_sampled_answers_follow_the_seed(tiny_chat_model: Path) -> None:

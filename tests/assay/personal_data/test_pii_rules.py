@@ -414,3 +414,8 @@ def test_a_million_hostile_characters_take_no_time(kind: str, numbered: bool) ->
     for unit in UNITS:
         text = unit * (1_000_000 // len(unit)) + " x@y.zz http://u:p@h 4111111111111111 415-555-0132 1.2.3.4"
         apply(kind, text, numbered)
+
+
+def test_a_letter_that_is_one_only_without_regard_to_case_makes_no_tax_code() -> None:
+    # The Kelvin sign matches `k`, and is none of the letters of a number.
+    assert apply("national_number", "AB\u212aCDE91D08F205J") == "AB\u212aCDE91D08F205J"

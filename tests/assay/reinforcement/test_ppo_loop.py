@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.language_models.chat_template import Message, tokenised_chats, tokenised_prompts
-from assay.language_models.checkpoint import answer_likelihood, load_causal_lm, save_causal_lm
+from assay.language_models.checkpoint import answer_likelihood, cut_at_end, load_causal_lm, save_causal_lm
 from assay.reinforcement.policy import Policy, ValueHead, as_reference, load_policy, load_value_head, save_value_head
-from assay.reinforcement.ppo_loop import PpoRun, drawn_prompts, frozen_statistics, train_ppo
-from assay.reinforcement.rollouts import SampledAnswer, cut_at_end, sample_answers, token_statistics
+from assay.reinforcement.ppo_loop import PpoRun, PpoTraining, drawn_prompts, frozen_statistics, train_ppo
+from assay.reinforcement.rollouts import SampledAnswer, sample_answers, token_statistics
 
 CPU = Device(torch.device("cpu"), torch.float32)
 CHATS = [
@@ -42,8 +42,6 @@ SETTINGS: dict[str, Any] = {
     "target_kl": 6.0,
     "kl_gain": 0.1,
     "max_kl": 20.0,
-    "new_value_head": True,
-    "device": CPU,
 }
 
 
@@ -80,8 +78,10 @@ def trained(
         CHATS,
         tokenised_prompts(policy.tokenizer, CHATS),
         settings.get("score", share_of_lower_case),
-        **{name: value for name, value in settings.items() if name != "score"},
-        random=np.random.default_rng(seed),
+        PpoTraining.model_validate(SETTINGS).model_copy(update=settings),
+        CPU,
+        np.random.default_rng(seed),
+        new_value_head=True,
     )
     return policy, head, run
 

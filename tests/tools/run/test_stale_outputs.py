@@ -1,0 +1,55 @@
+"""What a stage made that is switched off is deleted and named; everything else stays."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from assay.core.errors import InputError
+from tools.run import stale_outputs
+
+
+@pytest.fixture
+def params(repository: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((repository / "params.yaml").read_text())
+    return loaded
+
+
+def test_outputs_of_a_stage_that_is_off_are_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = ("metrics/evaluate/lora.json", "data/predictions/lora/a.csv", "metrics/evaluate/full.json", "moved.json")
+    for file in files:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text("{}")
+    outs = {"evaluate@lora": files[:1], "evaluate@full": files[2:3], "old_name": files[3:]}
+    entries = {name: {"outs": [{"path": path} for path in paths]} for name, paths in outs.items()}
+    entries["evaluate@lora"]["outs"] += [{"path": "data/predictions/lora"}, {"path": "data/gone"}]
+    stale = stale_outputs.delete_stale(entries, {"evaluate@full", "new_name"}, {files[2], files[3]})
+    assert stale == ["evaluate@lora", "old_name"]
+    assert list(entries) == ["evaluate@full"]
+    assert sorted(str(path) for path in Path().rglob("*.*")) == [files[2], files[3]]
+    assert capsys.readouterr().out.splitlines() == [
+        "evaluate@lora is off: deleted metrics/evaluate/lora.json",
+        "evaluate@lora is off: deleted data/predictions/lora",
+    ]
+
+
+def test_the_committed_lists_are_consistent(params: dict[str, Any]) -> None:
+    stale_outputs.require_consistent_lists(params)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"approaches": ["tfidf"]}, r"`optional\.robustness` has majority, .* which `approaches` has not"),
+        ({"optional": {"preferences": []}}, r"`optional\.reward` needs `optional\.preferences: \[default\]`"),
+        ({"optional": {"instruct_data": [], "preferences": []}}, r"`optional\.reward` needs"),
+    ],
+)
+def test_lists_that_need_one_another_are_named(params: dict[str, Any], change: dict[str, Any], message: str) -> None:
+    optional = params["optional"] | change.pop("optional", {})
+    with pytest.raises(InputError, match=message):
+        stale_outputs.require_consistent_lists(params | change | {"optional": optional})

@@ -1,0 +1,152 @@
+"""Compare what this code makes with what another commit's code makes, byte for byte: `make unchanged BASE=main`.
+
+For a change that should change nothing, such as a file that moves. Both commits run the data stages and a few fits on a
+small fixture (`tests/pipeline_copy.py` of each, with the same tiny models); then the hashes of all outputs are
+compared, and of a model those of its weights. Exit status 1 where one differs.
+
+`--write-lock` then brings `dvc.lock` up to date with this code without a run, for the stages whose outputs are the same
+in both. What it did not compare stays as it is: `dvc status` names it, and `dvc repro` runs it.
+"""
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from assay.core.errors import InputError, run_stage
+
+APPROACHES = ("linear_probe", "lora", "full")
+STAGES = (
+    *("fetch", "ingest", "clean", "embed", "correct", "semantic_duplicates", "annotation_qa", "split"),
+    *("label_errors", "augment", "profile", "finetune"),
+)
+FEEDBACK_ROWS = 240
+MODELS = "models/finetuned/"
+WEIGHTS = (".safetensors", ".joblib", ".bin")
+
+LAY_OUT = f"""
+import sys
+from pathlib import Path
+from tests.pipeline_copy import write_params, write_pipeline_copy
+target, encoder, language_model = map(Path, sys.argv[1:])
+params = write_pipeline_copy(Path.cwd(), target, encoder, language_model, {FEEDBACK_ROWS})
+params["approaches"] = {list(APPROACHES)}
+params["optional"] = {{name: [] for name in params.get("optional", {{}})}}
+write_params(target, params)
+"""
+"""Run at the top of a checkout, whose own fixture code and params it uses."""
+
+TINY_MODELS = """
+import sys
+from pathlib import Path
+from tests.tiny_models import write_tiny_chat_model, write_tiny_encoder
+encoder, language_model = map(Path, sys.argv[1:])
+write_tiny_encoder(encoder)
+write_tiny_chat_model(language_model)
+"""
+
+
+def run(command: list[str], folder: Path) -> str:
+    """What a command prints.
+
+    Raises:
+        InputError: it fails; with the end of what it said.
+    """
+    # DVC runs `python`: that must be this one.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        end = "\n".join((done.stdout + done.stderr).splitlines()[-20:])
+        raise InputError(f"`{' '.join(command[:6])} …` failed in {folder}:\n{end}")
+    return done.stdout
+
+
+def weights_hash(model: Path) -> str:
+    """SHA-256 over the weights in a model's folder; the files beside them name modules of the code."""
+    files = sorted(path for path in model.rglob("*") if path.suffix in WEIGHTS)
+    if not files:
+        raise InputError(f"{model}: no weights ({', '.join(WEIGHTS)}) in it; `dvc repro` made an incomplete model")
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def output_hashes(folder: Path) -> dict[str, dict[str, str]]:
+    """The hash of every output but metrics, by stage and path."""
+    lock: dict[str, Any] = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    return {
+        stage: {
+            path: weights_hash(folder / path) if path.startswith(MODELS) else str(out["md5"])
+            for out in entry["outs"]
+            if not (path := str(out["path"])).startswith("metrics/")
+        }
+        for stage, entry in lock.items()
+    }
+
+
+def hashes_of(checkout: Path, target: Path, models: tuple[Path, Path]) -> dict[str, dict[str, str]]:
+    """Run the stages on the fixture with the code of a checkout, and hash what they made."""
+    python, dvc = sys.executable, [sys.executable, "-m", "dvc"]
+    run([python, "-c", LAY_OUT, str(target), *map(str, models)], checkout)
+    run([*dvc, "init", "--no-scm", "-q"], target)
+    run([*dvc, "repro", *STAGES], target)
+    return output_hashes(target)
+
+
+def write_lock(stages: list[str]) -> None:
+    """Bring entries of `dvc.lock` up to date with code and params; the hashes of outputs stay as they are."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        for stage in stages:
+            repo.commit(stage, force=True, allow_missing=True)
+
+
+def main() -> None:
+    """Compare, print a line for each output, and end with exit status 1 where one differs."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.changes.unchanged",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("base", help="a branch, tag or commit")
+    parser.add_argument("--write-lock", action="store_true", help="bring dvc.lock up to date for what is unchanged")
+    arguments = parser.parse_args()
+    here = Path.cwd()
+    commit = run(["git", "rev-parse", "--verify", f"{arguments.base}^{{commit}}"], here).strip()
+    with tempfile.TemporaryDirectory(prefix="unchanged") as scratch_name:
+        scratch = Path(scratch_name)
+        models = (scratch / "encoder", scratch / "language_model")
+        run([sys.executable, "-c", TINY_MODELS, *map(str, models)], here)
+        base = scratch / "base"
+        run(["git", "worktree", "add", "--detach", str(base), commit], here)
+        try:
+            print(f"unchanged: running {len(STAGES)} stages on the fixture at {commit[:10]} …", flush=True)
+            old = hashes_of(base, scratch / "old", models)
+        finally:
+            run(["git", "worktree", "remove", "--force", str(base)], here)
+        print("unchanged: and in this working tree …", flush=True)
+        new = hashes_of(here, scratch / "new", models)
+    made_before = {path: value for outs in old.values() for path, value in outs.items()}
+    same = []
+    for stage, outs in new.items():
+        differing = [path for path, value in outs.items() if made_before.pop(path, None) != value]
+        print(f"{stage:24} {'DIFFERS: ' + ', '.join(differing) if differing else 'same'}")
+        same += [] if differing else [stage]
+    for path in made_before:
+        print(f"{path}: no longer made")
+    if len(same) < len(new) or made_before:
+        sys.exit(1)
+    if arguments.write_lock:
+        write_lock(same)
+        print(f"unchanged: dvc.lock is up to date with this code for {len(same)} stages")
+
+
+if __name__ == "__main__":
+    run_stage(main)

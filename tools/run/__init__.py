@@ -1,0 +1,1 @@
+"""What `make repro` does around DVC."""

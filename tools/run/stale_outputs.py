@@ -1,0 +1,89 @@
+"""Delete what stages made that are switched off now, so that no report shows it: part of `make repro`.
+
+Taking an approach or an optional stage from its list in `params.yaml` takes the stage out of the pipeline; DVC leaves
+its outputs where they are. What `dvc.lock` says that such a stage made is deleted here, with a line for each path, and
+its entry in `dvc.lock` goes. Data and models stay in DVC's cache: switched on again, a stage whose inputs are the same
+is restored from there without a run.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ruamel.yaml import YAML
+
+from assay.core.errors import InputError, run_stage
+
+LOCK = Path("dvc.lock")
+NEEDS = {
+    "preferences": "instruct_data",
+    "reward": "preferences",
+    "dpo": "preferences",
+    "rloo": "reward",
+    "ppo": "reward",
+}
+"""Optional stages that read what another optional stage makes."""
+
+
+def require_consistent_lists(params: dict[str, Any]) -> None:
+    """Check that no list of `params.yaml` switches on what needs something that is off.
+
+    Raises:
+        InputError: one does; names both lists.
+    """
+    optional = params["optional"]
+    for name in ("robustness", "review_queue"):
+        if unknown := [approach for approach in optional[name] if approach not in params["approaches"]]:
+            raise InputError(
+                f"params.yaml: `optional.{name}` has {', '.join(unknown)}, which `approaches` has not: add to that, or"
+                " take from this"
+            )
+    needs = {f"optional.{name}": (optional[name], needed) for name, needed in NEEDS.items()}
+    needs |= {name: (params[name], "instruct_data") for name in ("sft_approaches", "generation_models")}
+    for name, (entries, needed) in needs.items():
+        if entries and not optional[needed]:
+            raise InputError(
+                f"params.yaml: `{name}` needs `optional.{needed}: [default]`, which is []; or empty it too"
+            )
+
+
+def stages_and_outputs() -> tuple[set[str], set[str]]:
+    """The names of all stages of `dvc.yaml` as `params.yaml` has it now, and the paths of their outputs."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        stages = [stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"]
+        return {stage.addressing for stage in stages}, {out.def_path for stage in stages for out in stage.outs}
+
+
+def delete_stale(entries: dict[str, Any], stages: set[str], outputs: set[str]) -> list[str]:
+    """Delete the outputs and entries of stages of `dvc.lock` that are not in the pipeline; returns their names."""
+    stale = [name for name in entries if name not in stages]
+    for name in stale:
+        for out in entries.pop(name).get("outs", []):
+            path = Path(out["path"])
+            if str(path) in outputs or not path.exists():
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+            print(f"{name} is off: deleted {path}")
+    return stale
+
+
+def main() -> None:
+    """Check the lists, delete, and bring `dvc.lock` up to date."""
+    require_consistent_lists(yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")))
+    if LOCK.is_file():
+        round_trip = YAML()
+        lock = round_trip.load(LOCK)
+        if delete_stale(lock["stages"], *stages_and_outputs()):
+            partial = LOCK.with_name(".dvc.lock.partial")
+            round_trip.dump(lock, partial)
+            partial.replace(LOCK)
+
+
+if __name__ == "__main__":
+    run_stage(main)
