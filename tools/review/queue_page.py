@@ -9,9 +9,7 @@ import argparse
 import csv
 import io
 import json
-import sys
-import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -22,12 +20,11 @@ from flask.typing import ResponseReturnValue
 
 from assay.core.errors import InputError, run_stage
 from assay.core.params import load_params
+from assay.human_review.append_only_csv import AlreadyDecidedError, Written, append_line
 from assay.human_review.apply_corrections import CorrectParams
 from assay.human_review.corrections import HEADER, Correction, correction_line, parse_corrections, read_corrections
-from tools.review import line_file
-from tools.review.line_file import AlreadyDecidedError, Written, take_back
 from tools.review.pairs_page import review_pairs
-from tools.review.server import PORT, Page, error, git_user, guarded_app, serve
+from tools.review.server import PORT, Added, Page, add_undo, error, git_user, guarded_app, serve
 
 QUEUE = Path("data/review/queue.csv")
 RECORDS = Path("data/corrected/records.parquet")
@@ -43,16 +40,14 @@ DECIDING_FIELDS = ("label", "row")
 """A row with a line of one of these fields is decided."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Session:
-    """What the page works on, and the lines that it added, which `undo` takes back from the last on."""
+    """What the page works on."""
 
     queue: list[dict[str, Any]]
     labels: list[str]
     reviewer: str
-    corrections: Path
-    written: list[Written] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    added: Added
 
 
 def read_queue(path: Path) -> list[dict[str, Any]]:
@@ -111,7 +106,7 @@ def append(path: Path, row_id: str, line: str) -> Written:
         if there is not None:
             raise AlreadyDecidedError(f"{path}: line {there.line}: {there.reviewer} decided {row_id} meanwhile")
 
-    return line_file.append(path, HEADER, row_id, line, refuse)
+    return append_line(path, HEADER, row_id, line, refuse)
 
 
 def decision(row: dict[str, Any], action: str, label: str | None) -> tuple[str, str, str]:
@@ -136,16 +131,16 @@ def decision(row: dict[str, Any], action: str, label: str | None) -> tuple[str, 
 
 def make_app(session: Session) -> Flask:
     """The page and the three addresses that it asks."""
-    app = guarded_app(PAGE, session.corrections)
+    app = guarded_app(PAGE, session.added.file)
     by_id = {row["id"]: row for row in session.queue}
 
     @app.get("/api/queue")
     def queue() -> ResponseReturnValue:
-        decided = decided_by(read_corrections(session.corrections)) if session.corrections.is_file() else {}
+        decided = decided_by(read_corrections(session.added.file)) if session.added.file.is_file() else {}
         return jsonify(
             reviewer=session.reviewer,
             labels=session.labels,
-            corrections=str(session.corrections),
+            corrections=str(session.added.file),
             rows=[row | {"decided": row["id"] in decided} for row in session.queue],
         )
 
@@ -175,19 +170,11 @@ def make_app(session: Session) -> Flask:
             "reviewer": session.reviewer,
             "date": date.today().isoformat(),
         }
-        with session.lock:
-            written = append(session.corrections, row["id"], correction_line(values))
-            session.written.append(written)
+        line = correction_line(values)
+        written = session.added.add(lambda: append(session.added.file, row["id"], line))
         return jsonify(id=row["id"], line=written.line, field=name, old=old, new=new)
 
-    @app.post("/api/undo")
-    def undo() -> ResponseReturnValue:
-        with session.lock:
-            if not session.written:
-                return error("this session has decided nothing that could be undone", 409)
-            take_back(session.corrections, session.written[-1])
-            return jsonify(id=session.written.pop().id)
-
+    add_undo(app, session.added, "id", "decided")
     return app
 
 
@@ -219,22 +206,10 @@ def review_queue(reviewer: str, port: int, *, is_opened: bool) -> None:
     queue = read_queue(QUEUE)
     path = Path(params.path)
     decided = decided_by(read_corrections(path)) if path.is_file() else {}
-    session = Session(queue, known_labels(RECORDS, params.new_labels), reviewer, path)
+    session = Session(queue, known_labels(RECORDS, params.new_labels), reviewer, Added(path))
     done = sum(row["id"] in decided for row in queue)
-    serve(
-        make_app(session),
-        port,
-        lambda address: (
-            f"review: {len(queue)} rows, {done} decided; you are {reviewer}\nreview: {address}  (Ctrl-C ends)"
-        ),
-        is_opened=is_opened,
-    )
-    count = len(session.written)
-    print(
-        f"\nreview: {count} decision(s) added to {path}"
-        + (f"; next: `dvc repro`, then commit {path} with dvc.lock and metrics/" if count else ""),
-        file=sys.stderr,
-    )
+    summary = f"{len(queue)} rows, {done} decided; you are {reviewer}"
+    serve(make_app(session), port, summary, session.added, "decision", is_opened=is_opened)
 
 
 if __name__ == "__main__":
