@@ -47,8 +47,9 @@ from assay.core.params import Params, load_params
 from assay.core.progress import quiet_libraries
 from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.duplicates.components import join_groups
-from assay.duplicates.near_duplicates import near_duplicate_groups, normalised
+from assay.duplicates.near_duplicates import near_duplicate_groups
 from assay.duplicates.semantic_groups import semantic_groups
+from assay.duplicates.shingles import normalised
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from assay.instruction_data.cleaning import cleaned_chats
 from assay.instruction_data.context import ContextParams, shown_chats, with_given_context

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from assay.core.seeds import keyed_uniform
-from assay.duplicates.near_duplicates import ShingleUnit, documents, jaccard_similarities, normalised
+from assay.duplicates.shingles import ShingleUnit, documents, jaccard_similarities, normalised
 from assay.instruction_data.retrieval import Found
 
 RECALL_AT = (1, 2, 5, 10)

@@ -38,7 +38,9 @@ from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 from xxhash import xxh64_intdigest
 
-from assay.duplicates.near_duplicates import Indices, ShingleUnit, lsh_bands, near_duplicate_groups, normalised
+from assay.duplicates.near_duplicates import near_duplicate_groups
+from assay.duplicates.shingles import Indices, ShingleUnit, normalised
+from assay.duplicates.signatures import lsh_bands
 from tests.benchmarks.million_rows import Truth, row_chunks
 
 Similarities = NDArray[np.float64]

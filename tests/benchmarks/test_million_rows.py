@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from assay.duplicates.near_duplicates import documents, jaccard_similarities, normalised
+from assay.duplicates.shingles import documents, jaccard_similarities, normalised
 from assay.sources.records import RECORDS_SCHEMA
 from tests.benchmarks import million_rows
 from tests.benchmarks.million_rows import DIRT, EDITS, row_chunks, write_million_rows
