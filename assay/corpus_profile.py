@@ -74,9 +74,6 @@ def measure_rows(
 
     Args:
         records: `id`, `text`, `label`, `source`, `authenticity`.
-        embeddings: of the records, shape `(n, d)`.
-        params: of the stage.
-        device: where cosines are computed.
         draws: from [0, 1), shape `(n,)`: the rows with the lowest are those that all are compared with.
 
     Returns:
@@ -163,8 +160,6 @@ def profile_part(
         part: of their embeddings.
         augmented: augmented examples of which they are the sources.
         labels: how many labels there are in all the data.
-        params: of the stage.
-        seed: the project seed.
     """
     counts = rows["label"].drop_nulls().value_counts()["count"].to_list()
     found = vocabulary(rows["id"], rows["word"], params.sample_words, LONGEST_N_GRAM, seed)

@@ -72,8 +72,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 def check_ratings(ratings: pl.DataFrame, label_order: list[str] | None) -> None:
     """See that nobody rated a row twice, and that the labels are among those in order.
 
-    Raises:
-        InputError: a rating that is not as it should be.
+    Raises `InputError`: a rating that is not as it should be.
     """
     twice = ratings.filter(pl.struct("id", "annotator").is_duplicated())
     if twice.height:

@@ -101,12 +101,7 @@ def count_groups(rows: pl.LazyFrame) -> int:
 
 
 def measure(params: CleanParams, folder: Path) -> dict[str, Any]:
-    """Metrics of the stage, from what it read and wrote; every rule that is on is there, with 0 where it did nothing.
-
-    Args:
-        params: of the stage.
-        folder: holds its output.
-    """
+    """Metrics of the stage, from what it read and wrote; a rule that is on and did nothing is there with 0."""
     records, changed, groups = (folder / f"{name}.parquet" for name in ("records", "changed", "duplicate_groups"))
     removed = counts(folder / "removed.parquet")
     by_rule = counts(changed)

@@ -86,8 +86,7 @@ class FetchParams(Params):
 def put_source(name: str, asset: Asset, params: FetchParams, folder: Path) -> int:
     """Put what the source holds into a folder; the number of bytes of the download, 0 of a local folder.
 
-    Raises:
-        InputError: it cannot be had, has another hash, or cannot be unpacked.
+    Raises `InputError`: it cannot be had, has another hash, or cannot be unpacked.
     """
     if asset.source.startswith("hf:"):
         snapshot(asset.source, folder, params.timeout_seconds)

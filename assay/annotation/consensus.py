@@ -103,7 +103,6 @@ def disputed_rows(records: pl.DataFrame, votes: pl.DataFrame) -> pl.DataFrame:
 
     Args:
         records: `id`, `text`, `label`, `source`, `consensus_label`.
-        votes: as `votes_of` gives them.
 
     Returns:
         `id`, `text`, `label`, `consensus_label`, `disagreement`, `ratings`, `ratings_<label>` for each label in

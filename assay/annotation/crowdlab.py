@@ -84,9 +84,6 @@ def fitting_annotators(annotators: Integers, rows: int, max_cells: int, max_anno
 
     Args:
         annotators: annotator of each rating, shape `(r,)`.
-        rows: rows with ratings.
-        max_cells: rows times annotators at most.
-        max_annotators: annotators at most.
     """
     ratings = np.bincount(annotators)
     by_ratings = np.lexsort((np.arange(len(ratings)), -ratings))
@@ -194,8 +191,6 @@ def crowd_opinion(
         records: `id`, `consensus_label`, `reference_label` (which grades and does nothing else), `semantic_group`.
         ratings: `id`, `annotator`, `label`.
         features_of: the embeddings of rows, from their ids.
-        params: of CROWDLAB.
-        seed: of the folds.
     """
     labels = ratings["label"].unique().sort()
     if len(labels) < 2:

@@ -68,10 +68,7 @@ class Quality:
         records: all rows, with `CONSENSUS_SCHEMA`.
         annotators: the table of `annotators.parquet`.
         disputed: rows with several ratings, the most disputed first.
-        crowd: what CROWDLAB says.
         overall: agreement over all rows with several ratings.
-        per_source: the same by source.
-        metrics: of the stage.
     """
 
     records: pl.DataFrame
@@ -203,9 +200,7 @@ def count_ratings(records: pl.DataFrame, ratings: pl.DataFrame, votes: pl.DataFr
     """Counts and shares over the rated rows; none where there are no ratings.
 
     Args:
-        records: as `add_consensus` gives them.
         ratings: as `join_rows` gives them.
-        votes: as `votes_of` gives them.
     """
     if ratings.is_empty():
         return {}
@@ -236,8 +231,6 @@ def measure_quality(
     Args:
         given: all rows: `id`, `text`, `label`, `reference_label`, `source`, `semantic_group`.
         ratings: `id`, `annotator`, `label`, `rating` of these rows, sorted by `id` and `annotator`.
-        params: of the stage.
-        bootstrap: how intervals are drawn.
         features_of: the embeddings of rows, for CROWDLAB.
         crowdlab_seed: of its folds.
     """

@@ -162,7 +162,6 @@ def _for_parser(tag: re.Match[str], last_end: Mapping[str, int]) -> str:
     """What the parser gets to see for a tag.
 
     Args:
-        tag: match of `_TAG`.
         last_end: where the last end of each element and of comments is.
     """
     kind = tag.lastgroup

@@ -160,7 +160,6 @@ def unify_dates(text: pl.Expr, *, day_first: bool | None) -> pl.Expr:
     a/2024/03/12) stay.
 
     Args:
-        text: a text column.
         day_first: how to read 03/04/2024 and 03-04-2024: true for 3 April, false for 4 March, None to leave them. Where
             only one reading is a date, as in 13/02/2024, that is taken.
     """
@@ -181,7 +180,6 @@ def unify_currencies(text: pl.Expr, *, dollar_is: str | None) -> pl.Expr:
     $$$, amounts named twice and differently ($12 EUR), and currencies in words, since pounds are also weights.
 
     Args:
-        text: a text column.
         dollar_is: the code that a bare $ stands for, such as USD; None: such amounts stay as they are.
     """
     unified = partial(_unified_money, dollar_is=dollar_is)
@@ -199,7 +197,6 @@ def expand_words(text: pl.Expr, *, word_table: Mapping[str, str]) -> pl.Expr:
     Words glued to others by a hyphen, a slash or a full stop stay, and so do hashtags, mentions and addresses.
 
     Args:
-        text: a text column.
         word_table: from the words in lower case to what to write instead, as `read_word_table` gives it.
     """
     if not word_table:

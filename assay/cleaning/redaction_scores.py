@@ -20,8 +20,6 @@ def score_redaction(
     A rule that is for some sources alone is tried on the rows of all.
 
     Args:
-        texts: of the rows kept.
-        params: of the stage.
         random: draws the rows in which to plant.
         seed: of the values and their places.
     """

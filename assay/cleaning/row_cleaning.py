@@ -103,7 +103,6 @@ def write_cleaned(batches: Sequence[pl.LazyFrame], steps: Sequence[Step], parts:
 
     Args:
         batches: of scanned files, so that each process reads its rows itself.
-        steps: what is done to each batch.
         parts: gets parts of the tables `records-<run>`, `changed` and `removed`.
         run: number of this run over the rows.
     """
@@ -126,8 +125,7 @@ def write_batch(rows: pl.LazyFrame, number: int, steps: Sequence[Step], parts: P
 def check_columns(columns: Sequence[str], params: CleanParams, path: Path) -> None:
     """Stop where a block of the params names a column that is not there.
 
-    Raises:
-        InputError: names the column, and those that there are.
+    Raises `InputError`: names the column, and those that there are.
     """
     for block, named in (("checks", params.checks), ("missing", params.missing)):
         if unknown := [column for column in named if column not in columns]:
@@ -141,8 +139,7 @@ def missing_values(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """The policies as `values` and `removals` of `fill_missing`.
 
-    Raises:
-        InputError: a column has no value to take the most frequent of.
+    Raises `InputError`: a column has no value to take the most frequent of.
     """
     values, removals = {}, {}
     for column, policy in policies.items():

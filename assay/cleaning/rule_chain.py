@@ -31,8 +31,6 @@ class ScopedRule:
     """A rule and where it applies.
 
     Attributes:
-        name: what the records call it.
-        rule: from a text column to a text column.
         sources: the sources whose rows it sees; None for all.
         minds_case: whether it may change an ASCII text in lower case that it left alone before; true is always safe.
     """
@@ -80,7 +78,6 @@ def apply_rules(records: pl.DataFrame, rules: Sequence[ScopedRule], settled: int
 
     Args:
         records: `id`, `source`, `text`.
-        rules: in the order in which they run.
         settled: the texts are at rest already under so many of the first rules, which the first pass leaves out.
     """
     texts = records["text"]
@@ -111,9 +108,6 @@ def _one_pass(
     Args:
         part: `id` and `source` of the rows; `changed`, when a rule last changed the text; `recased`, the same for rules
             that do not mind case. Time counts the rules that have run, over all passes.
-        texts: of the rows.
-        rules: in order.
-        number: of the pass, from 0.
         settled: so many of the first rules are left out.
         lines: get what changed.
     """

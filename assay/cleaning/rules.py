@@ -151,8 +151,7 @@ class CleanParams(Params):
 def chosen_rules(params: CleanParams, sources: Sequence[str]) -> list[ScopedRule]:
     """The rules that are on, in the order of the params; `remove_boilerplate` does not know its lines yet.
 
-    Raises:
-        InputError: a rule is for a source that is not there.
+    Raises `InputError`: a rule is for a source that is not there.
     """
     settings = params.rule_settings.model_dump() | {
         "word_table": read_word_table(Path(params.rule_settings.word_table))
@@ -180,12 +179,7 @@ def chosen_rules(params: CleanParams, sources: Sequence[str]) -> list[ScopedRule
 
 
 def with_boilerplate(rules: Sequence[ScopedRule], lines: pl.DataFrame) -> list[ScopedRule]:
-    """The rules, with one `remove_boilerplate` for each source that has such lines, at its place.
-
-    Args:
-        rules: of `chosen_rules`.
-        lines: `source` and `line`.
-    """
+    """The rules, with one `remove_boilerplate` for each source that has such lines, at its place."""
     fitted = [
         ScopedRule(BOILERPLATE, partial(remove_boilerplate, lines=part["line"].to_list()), frozenset(source))
         for source, part in lines.group_by("source", maintain_order=True)

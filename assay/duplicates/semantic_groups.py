@@ -47,7 +47,6 @@ def semantic_groups(embeddings: NDArray[np.float32], min_cosine: float, device: 
 
     Args:
         embeddings: of length 1, shape `(n, d)`.
-        min_cosine: the threshold.
         device: where the products are computed; the groups are the same everywhere.
     """
     rows = len(embeddings)

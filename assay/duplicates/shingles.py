@@ -70,8 +70,6 @@ class Documents:
 
     Attributes:
         texts: strings without nulls, `(n,)`.
-        unit: what a shingle is made of.
-        size: characters or words of a shingle.
         lengths: bytes of each text, `(n,)`.
     """
 

@@ -39,11 +39,7 @@ class Written:
 
 
 def read_lines(path: Path, columns: Sequence[str], parsed: Callable[[int, list[str]], Line]) -> list[Line]:
-    """The lines of a file; as `parse_lines`.
-
-    Raises:
-        InputError: no such file; or as `parse_lines`.
-    """
+    """The lines of a file; as `parse_lines`. Raises `InputError`: no such file; or as `parse_lines`."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -57,8 +53,6 @@ def parse_lines(
     """The lines of what is in a file; a byte-order mark, CRLF line ends and empty lines are tolerated.
 
     Args:
-        content: of the file.
-        path: for the errors.
         columns: what the header must be.
         parsed: makes something of a line's number and values; raises a `ValueError` with a sentence for the user.
 
@@ -128,7 +122,6 @@ def refuse(errors: Iterable[tuple[int, str]], path: Path) -> None:
 
     Args:
         errors: line number and sentence of each.
-        path: of the file.
 
     Raises:
         InputError: there are some; shows the first `ERRORS_SHOWN` in the order of the lines.
@@ -172,10 +165,8 @@ def append_line(path: Path, header: str, row_id: str, line: str, check: Callable
     """Add one line at the end of the file, or nothing where that fails.
 
     Args:
-        path: of the file.
         header: its first line, written where there is no file.
         row_id: what the line is about.
-        line: with its line end.
         check: raises an `InputError` where what is in the file already is no ground to add to.
     """
     with locked(path) as file:
@@ -197,11 +188,7 @@ def append_line(path: Path, header: str, row_id: str, line: str, check: Callable
 
 
 def take_back_line(path: Path, written: Written) -> None:
-    """Take the line off the end of the file.
-
-    Raises:
-        InputError: it is no longer the last.
-    """
+    """Take the line off the end of the file. Raises `InputError`: it is no longer the last."""
     with locked(path) as file:
         content = file.readall()
         if not content.endswith(b"\n" + written.content):

@@ -74,11 +74,9 @@ def settle_all(
     """What the lines come to for the rows that there are.
 
     Args:
-        corrections: the lines of the file.
         records: `id`, `label`, `reference_label` of the rows that `clean` kept.
         removed: `id`, `rule`, `kept_id` of those that it removed.
         new_labels: labels allowed though no row has them.
-        path: of the file, for the errors.
 
     Raises:
         InputError: lines that do not fit the rows or each other.
@@ -126,7 +124,6 @@ def apply_corrections(records: pl.DataFrame, outcomes: dict[tuple[str, str], Out
 
     Args:
         records: with `id`, `text`, `label`, `reference_label`; every id of the outcomes is among them.
-        outcomes: by id and field.
     """
     given = {
         row["id"]: row

@@ -76,11 +76,7 @@ def parse_corrections(content: bytes, path: Path) -> list[Correction]:
 
 
 def _parsed(number: int, values: list[str]) -> Correction:
-    """One line as a correction.
-
-    Raises:
-        ValueError: it is none; the sentence for the user.
-    """
+    """One line as a correction. Raises `ValueError`: it is none; the sentence for the user."""
     found = Correction(number, *values)
     if not found.id:
         raise ValueError("no id; write the id of the row")
@@ -176,12 +172,7 @@ def _said(one: Correction) -> str:
 
 
 def check_labels(corrections: Iterable[Correction], labels: set[str]) -> list[tuple[int, str]]:
-    """Number and sentence of each line whose new label no row has.
-
-    Args:
-        corrections: of any field.
-        labels: that there are.
-    """
+    """Number and sentence of each line whose new label no row has."""
     return [
         (
             one.line,

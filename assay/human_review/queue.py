@@ -67,7 +67,6 @@ def list_mistakes(
         probabilities: of the model, shape `(n, k)`.
         labels: of the columns, shape `(k,)`.
         min_confidence: the least probability of its label.
-        model: its name.
 
     Returns:
         `id`, `suggested_label`, `reason` in words.

@@ -86,7 +86,6 @@ def plant(texts: pl.Series, rows_per_kind: int, seed: int) -> Planted:
 
     Args:
         texts: real texts; those without placeholders are drawn, with replacement.
-        rows_per_kind: values to plant of each kind.
         seed: of the values and of their places.
     """
     draws = np.random.default_rng(seed)
@@ -113,7 +112,6 @@ def score(planted: Planted, redact: Callable[[pl.Series], pl.Series]) -> dict[st
     """`planted`, `recall` and `precision` by kind, each share with its 95% interval.
 
     Args:
-        planted: of `plant`.
         redact: from texts to texts with placeholders.
     """
     kinds = [kind for kind in dict.fromkeys(planted.kinds) if kind != DECOY]

@@ -21,8 +21,6 @@ class RecipeCounts:
     """What became of the examples that one recipe made.
 
     Attributes:
-        recipe: its name.
-        made: augmented examples.
         removed: by reason, those with any.
         let_in: examples among the train rows.
         quality: of a sample of them, as `augment_quality` measured; empty where there was none.
@@ -99,7 +97,6 @@ def attack_examples(ended: Mapping[str, pl.DataFrame], names: Sequence[str]) -> 
 
     Args:
         ended: `attacks.parquet` of each approach.
-        names: of the attacks.
     """
     found = []
     for name in names:

@@ -45,8 +45,6 @@ def marked(before: str, after: str, mask: bool) -> tuple[Markup, Markup]:
     """Both texts with what differs marked up as deleted and as inserted.
 
     Args:
-        before: text before the rule.
-        after: text after it.
         mask: show dots for what was taken out.
     """
     before, after = _around_difference(before, after)
@@ -104,7 +102,6 @@ def examples_by_rule(table: pl.DataFrame, candidates: pl.DataFrame, count: int) 
     Args:
         table: every row that a rule changed or took out, with `rule`.
         candidates: those that may be shown, with `id`, `rule`, `before` and `after`.
-        count: examples of each rule.
     """
     shown = (
         candidates.with_columns(pl.col("before").str.len_chars().alias("length"))

@@ -129,7 +129,6 @@ def training_plots(approaches: Sequence[str], stages: Collection[str]) -> dict[s
     """The course of training of what is switched on, by caption; of what never made a step there is none.
 
     Args:
-        approaches: `sft_approaches`.
         stages: of the optional stages, those that are switched on.
     """
     plots = METRICS / "plots"
@@ -197,8 +196,6 @@ def read_generation(models: Collection[str], approaches: Sequence[str], stages: 
     """Read what the generative track measured; None where nothing of it is switched on and there.
 
     Args:
-        models: names of `generation_models`.
-        approaches: `sft_approaches`.
         stages: of the optional stages, those that are switched on.
     """
     summary = _read_optional("compare_generation", "generation_summary.json", stages)

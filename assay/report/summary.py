@@ -64,7 +64,6 @@ def summarise(measured: Measured, methods: Mapping[str, str]) -> dict[str, Any]:
     """What `metrics/summary.json` holds: nothing that a clock measured, so that it is the same again.
 
     Args:
-        measured: by every stage.
         methods: of the approaches compared, in their order in `params.yaml`.
 
     Raises:

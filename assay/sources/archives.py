@@ -59,11 +59,7 @@ class Allowance:
         self.shown = shown
 
     def spend(self, count: int) -> None:
-        """Take `count` bytes off.
-
-        Raises:
-            InputError: nothing is left.
-        """
+        """Take `count` bytes off. Raises `InputError`: nothing is left."""
         self.left_bytes -= count
         if self.left_bytes < 0:
             raise InputError(
@@ -102,10 +98,8 @@ def unpack(archive: Path, members: Sequence[str], target: Path, max_bytes: int) 
     """Unpack one folder or file of an archive, or of an archive inside it, into the folder `target`.
 
     Args:
-        archive: the archive file.
         members: one path for each level of nesting. All but the last name an archive inside the one before; the last
             names the folder whose content is kept, or the one file that is, or is `.` for all of the archive.
-        target: an empty folder.
         max_bytes: bytes that may be unpacked, over all levels.
 
     Raises:
@@ -226,8 +220,7 @@ def _tar_members(opened: tarfile.TarFile, shown: str) -> Iterator[Member]:
 def _safe_name(name: str, shown: str) -> str:
     """The member's path without `.` parts.
 
-    Raises:
-        InputError: it is absolute, climbs with `..`, or has characters that are separators on some systems.
+    Raises `InputError`: it is absolute, climbs with `..`, or has characters that are separators on some systems.
     """
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or name[1:2] == ":":

@@ -29,11 +29,7 @@ def is_local(source: str) -> bool:
 
 
 def address_chunks(url: str, what: str, timeout_seconds: int) -> Iterator[bytes]:
-    """The bytes at an address that fsspec can open, with progress.
-
-    Raises:
-        InputError: it cannot be read.
-    """
+    """The bytes at an address that fsspec can open, with progress. Raises `InputError`: it cannot be read."""
     # Imported here: aiohttp takes long, and most assets do not need it.
     import aiohttp
     import fsspec
@@ -55,8 +51,7 @@ def address_chunks(url: str, what: str, timeout_seconds: int) -> Iterator[bytes]
 def obtain(asset: str, source: str, sha256: str | None, timeout_seconds: int) -> Path:
     """The verified file of a source: a local file itself, a download from the cache.
 
-    Raises:
-        InputError: it cannot be had, or has another hash.
+    Raises `InputError`: it cannot be had, or has another hash.
     """
     if is_local(source):
         if not Path(source).is_file():
@@ -83,11 +78,7 @@ def obtain(asset: str, source: str, sha256: str | None, timeout_seconds: int) ->
 
 
 def snapshot(source: str, folder: Path, timeout_seconds: int) -> None:
-    """Download a hub repository at one commit into `folder`.
-
-    Raises:
-        InputError: it cannot be had.
-    """
+    """Download a hub repository at one commit into `folder`. Raises `InputError`: it cannot be had."""
     match = HUB_SOURCE.fullmatch(source)
     assert match
     datasets, repository, revision = match.groups()

@@ -111,11 +111,7 @@ def choose_file(links: Iterable[Link], sha256: str) -> list[Link]:
 
 
 def client_chunks(client: PyPIClient, link: Link, what: str) -> Iterator[bytes]:
-    """The bytes of a file of a package index, with progress.
-
-    Raises:
-        httpx2.HTTPError: it cannot be read.
-    """
+    """The bytes of a file of a package index, with progress. Raises `httpx2.HTTPError`: it cannot be read."""
     with client.get_stream(link.normalized) as response:
         response.raise_for_status()
         length = response.headers.get("Content-Length", "")
@@ -154,8 +150,7 @@ def save(chunks: Iterable[bytes], path: Path) -> str:
 def download_release(asset: str, source: str, sha256: str, folder: Path, timeout_seconds: int) -> None:
     """Download the file of a release that has the pinned hash into `folder`; nothing of it is built or run.
 
-    Raises:
-        InputError: no index can be asked, or none has such a file.
+    Raises `InputError`: no index can be asked, or none has such a file.
     """
     match = PYPI_SOURCE.fullmatch(source)
     assert match
@@ -185,8 +180,7 @@ def download_release(asset: str, source: str, sha256: str, folder: Path, timeout
 def download_file(client: PyPIClient, link: Link, path: Path, what: str, source: str) -> str:
     """Download one file, trying again after a broken connection; its SHA-256.
 
-    Raises:
-        InputError: it cannot be downloaded.
+    Raises `InputError`: it cannot be downloaded.
     """
     for attempt in range(1, DOWNLOAD_ATTEMPTS + 1):
         try:

@@ -71,11 +71,7 @@ def unreadable_rows(table: Table, file: str) -> pl.DataFrame:
 
 
 def check_ids(records: pl.DataFrame, path: Path, key: str) -> None:
-    """Stop where two records have one id.
-
-    Raises:
-        InputError: names the first, and where it is.
-    """
+    """Stop where two records have one id. Raises `InputError`: names the first, and where it is."""
     repeated = records.filter(pl.col("id").is_duplicated())
     if repeated.height:
         name = repeated["id"][0]

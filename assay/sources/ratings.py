@@ -171,8 +171,7 @@ def read_ratings(
 ) -> Filtered:
     """The ratings file of a source, with the ids of the data.
 
-    Raises:
-        InputError: as in `read_table`, `check_readable` and `column`.
+    Raises `InputError`: as in `read_table`, `check_readable` and `column`.
     """
     path = folder / ratings.file
     table = read_table(path, ratings.format, ratings.header)

@@ -99,11 +99,9 @@ class Ingested:
 
     Attributes:
         rows_in: records of its file, readable or not.
-        sha256: of its file.
         ratings_sha256: of its ratings file, where it has one.
         records: `RECORDS_SCHEMA`, and the columns carried.
         ratings: `RATINGS_SCHEMA`, of the records kept.
-        removed: records not kept.
         removed_ratings: ratings, or whole lines of the ratings file, that cannot be used.
         rated_without_text: ids in the ratings file that have no record.
         ragged_rows: records with another number of cells than most.
@@ -125,8 +123,7 @@ def canonical(table: Table, source: Source, sha256: str, path: Path, key: str) -
 
     `id` is null where the data has none. An empty label or response is none.
 
-    Raises:
-        InputError: a column that `key` names is not there.
+    Raises `InputError`: a column that `key` names is not there.
     """
     mapped: list[pl.Series] = []
     for name, chosen in source.columns:
@@ -175,9 +172,7 @@ def ingest_source(source: Source, position: int, params: IngestParams, draws: Dr
     """Read one source.
 
     Args:
-        source: one of the params'.
         position: its place among them, for the errors.
-        params: of the stage.
         draws: a draw from [0, 1) for each id, which says whose label is given.
 
     Raises:

@@ -61,8 +61,6 @@ def read_table(path: Path, table_format: TableFormat, header: bool) -> Table:
     blank lines are passed over. JSON is one list of objects, JSONL an object a line.
 
     Args:
-        path: the file.
-        table_format: how it is written.
         header: whether the first record of a tsv or csv names the columns; the other formats carry names anyway.
 
     Raises:
@@ -90,9 +88,7 @@ def column(table: Table, name: int | str, path: Path, key: str) -> pl.Series:
     """One column of a table.
 
     Args:
-        table: the table.
         name: name of the column, or its number from 1 where the file has no header.
-        path: the file, for the error.
         key: dotted path of the params key that names the column, for the error.
 
     Raises:
@@ -106,8 +102,7 @@ def column(table: Table, name: int | str, path: Path, key: str) -> pl.Series:
 def check_readable(table: Table, path: Path, max_reject_fraction: float) -> None:
     """Stop where a file has no record, or too many that cannot be read.
 
-    Raises:
-        InputError: names the file, the first bad line, what is there, and the fix.
+    Raises `InputError`: names the file, the first bad line, what is there, and the fix.
     """
     rows = table.cells.height + table.unreadable.height
     if rows == 0:

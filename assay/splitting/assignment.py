@@ -112,7 +112,6 @@ def assign(groups: pl.DataFrame, train_fraction: float, validation_fraction: flo
         groups: `semantic_group`, `stratum`, `given_stratum`; each stratum has at least three groups.
         train_fraction: draws below it train.
         validation_fraction: draws below the sum of both, but not below the first, are for validation.
-        seed: the project seed.
     """
     drawn = pl.concat(
         part.with_columns(keyed_uniform(part["semantic_group"], seed, "split", str(label)).alias("draw"))

@@ -101,8 +101,7 @@ def markdown_parts(
 def between_markers(text: str, name: str, content: str, path: Path) -> str:
     """`text` with what stands between the markers of a name replaced.
 
-    Raises:
-        InputError: the markers are not there once each, in order.
+    Raises `InputError`: the markers are not there once each, in order.
     """
     begin, end = f"<!-- {name}: `make readme` writes them from metrics/ -->", f"<!-- /{name} -->"
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):

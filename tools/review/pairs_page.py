@@ -66,8 +66,7 @@ class PairSession:
 def read_answers(models: list[str]) -> dict[str, dict[str, str]]:
     """The answers of models by the id of the prompt.
 
-    Raises:
-        InputError: fewer than two models, one named twice, or one without answers.
+    Raises `InputError`: fewer than two models, one named twice, or one without answers.
     """
     if len(models) < 2 or len(set(models)) < len(models):
         raise InputError(f"--pairs {' '.join(models)}: name two or more different models, as in --pairs sft-lora dpo")
@@ -91,8 +90,7 @@ def read_answers(models: list[str]) -> dict[str, dict[str, str]]:
 def read_prompts(ids: set[str]) -> dict[str, dict[str, Any]]:
     """What was asked, by id: `split`, `category`, `task`, `question`, `context`, earlier messages, and the reference.
 
-    Raises:
-        InputError: there is no table of chats, or an id that is in none of them.
+    Raises `InputError`: there is no table of chats, or an id that is in none of them.
     """
     found: dict[str, dict[str, Any]] = {}
     for split in SPLITS:

@@ -53,8 +53,7 @@ class Session:
 def read_queue(path: Path) -> list[dict[str, Any]]:
     """The rows of the queue, best first, with `COLUMNS`; an empty cell is None, and `neighbours` a list.
 
-    Raises:
-        InputError: there is no queue, or it is none.
+    Raises `InputError`: there is no queue, or it is none.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -76,11 +75,7 @@ def read_queue(path: Path) -> list[dict[str, Any]]:
 
 
 def known_labels(records: Path, new_labels: list[str]) -> list[str]:
-    """The labels that a row may be given, in alphabetical order.
-
-    Raises:
-        InputError: there are no records.
-    """
+    """The labels that a row may be given, in alphabetical order. Raises `InputError`: there are no records."""
     try:
         found = pl.scan_parquet(records).select(pl.col("label").drop_nulls().unique()).collect()["label"].to_list()
     except FileNotFoundError:
@@ -112,8 +107,7 @@ def append(path: Path, row_id: str, line: str) -> Written:
 def decision(row: dict[str, Any], action: str, label: str | None) -> tuple[str, str, str]:
     """Field, old and new value of a decision about a row of the queue.
 
-    Raises:
-        ValueError: it is none; the sentence for the user.
+    Raises `ValueError`: it is none; the sentence for the user.
     """
     given = row["label"] or ""
     if action == "remove":

@@ -83,7 +83,6 @@ def guarded_app(page: Page, file: Path) -> Flask:
     """An application that serves the files of a page and refuses what it must; the caller adds what the page asks.
 
     Args:
-        page: its files.
         file: to which decisions are added, for the errors.
     """
     app = Flask(__name__, static_folder=None)
@@ -118,8 +117,6 @@ def add_undo(app: Flask, added: Added, key: str, what: str) -> None:
     """The address that takes back the last line of this session.
 
     Args:
-        app: the page.
-        added: its lines.
         key: what the answer calls the id of the line.
         what: was done, such as `decided`, for the error.
     """
@@ -140,11 +137,7 @@ def git_user() -> str:
 
 
 def listening(port: int) -> socket.socket:
-    """A socket that listens on this machine alone.
-
-    Raises:
-        InputError: the port is taken.
-    """
+    """A socket that listens on this machine alone. Raises `InputError`: the port is taken."""
     server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -163,12 +156,9 @@ def serve(app: Flask, port: int, summary: str, added: Added, noun: str, *, is_op
     """Serve a page until Ctrl-C, and say what to do with the lines that were added.
 
     Args:
-        app: the page.
         port: where; 0 takes a free one.
         summary: what there is to review, to be printed with the address.
-        added: the lines of this session.
         noun: what a line is, such as `decision`.
-        is_opened: in the browser too.
 
     Raises:
         InputError: the port is taken.
