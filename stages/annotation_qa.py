@@ -46,12 +46,7 @@ from pathlib import Path
 
 import polars as pl
 
-from assay.annotation.quality import (
-    AnnotationQaParams,
-    Bootstrap,
-    Quality,
-    measure_quality,
-)
+from assay.annotation.quality import AnnotationQaParams, Bootstrap, Quality, measure_quality
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import load_params

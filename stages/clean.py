@@ -28,10 +28,7 @@ import polars as pl
 
 from assay.cleaning.redaction_scores import score_redaction
 from assay.cleaning.row_cleaning import clean_texts
-from assay.cleaning.rules import (
-    CleanParams,
-    NearDuplicateParams,
-)
+from assay.cleaning.rules import CleanParams, NearDuplicateParams
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import load_params

@@ -40,10 +40,7 @@ from assay.human_review.apply_corrections import (
     apply_corrections,
     settle_all,
 )
-from assay.human_review.corrections import (
-    Correction,
-    read_corrections,
-)
+from assay.human_review.corrections import Correction, read_corrections
 
 RECORDS = Path("data/clean/records.parquet")
 REMOVED_BY_CLEAN = Path("data/clean/removed.parquet")

@@ -30,10 +30,7 @@ from assay.core.outputs import output_folder, write_json
 from assay.core.params import Params, load_params
 from assay.sources.archives import folder_size, strip_carriage_returns, unpack
 from assay.sources.downloads import HUB_SOURCE, is_local, obtain, snapshot
-from assay.sources.package_index import (
-    MIB,
-    PYPI_SOURCE,
-)
+from assay.sources.package_index import MIB, PYPI_SOURCE
 
 ASSET_ROOTS = ("data", "models")
 

@@ -35,13 +35,7 @@ from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import load_params
 from assay.core.removed_rows import counts_by_rule
 from assay.core.seeds import keyed_uniform
-from assay.sources.records import (
-    RECORDS_SCHEMA,
-    Ingested,
-    IngestParams,
-    Source,
-    ingest_source,
-)
+from assay.sources.records import RECORDS_SCHEMA, Ingested, IngestParams, Source, ingest_source
 
 SOURCES_SCHEMA = pl.Schema(
     dict.fromkeys(("name", "file", "url", "licence", "retrieved", "authenticity", "sha256"), pl.String)

@@ -166,9 +166,7 @@ def unify_dates(text: pl.Expr, *, day_first: bool | None) -> pl.Expr:
     unified = partial(_unified_date, day_first=day_first)
     change = each(lambda t: _DATE.sub(unified, t))
     return where(
-        text,
-        lambda t: t.str.contains(_YEAR),
-        lambda rows: where(rows, lambda t: t.str.contains(_DATE_GATE), change),
+        text, lambda t: t.str.contains(_YEAR), lambda rows: where(rows, lambda t: t.str.contains(_DATE_GATE), change)
     )
 
 
@@ -185,9 +183,7 @@ def unify_currencies(text: pl.Expr, *, dollar_is: str | None) -> pl.Expr:
     unified = partial(_unified_money, dollar_is=dollar_is)
     change = each(lambda t: _MONEY.sub(unified, t))
     return where(
-        text,
-        lambda t: t.str.contains("[0-9]"),
-        lambda rows: where(rows, lambda t: t.str.contains(_MONEY_GATE), change),
+        text, lambda t: t.str.contains("[0-9]"), lambda rows: where(rows, lambda t: t.str.contains(_MONEY_GATE), change)
     )
 
 
@@ -224,9 +220,7 @@ def shorten_elongations(text: pl.Expr) -> pl.Expr:
     """
     text = where(text, lambda t: t.str.contains(_ASCII_RUNS), each(_without_elongations))
     return where(
-        text,
-        _is_wide,
-        lambda wide: where(wide, lambda t: t.str.contains(_WIDE_RUNS), each(_without_elongations)),
+        text, _is_wide, lambda wide: where(wide, lambda t: t.str.contains(_WIDE_RUNS), each(_without_elongations))
     )
 
 

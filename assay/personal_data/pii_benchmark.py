@@ -201,12 +201,7 @@ def _email(fakers: Fakers, draws: np.random.Generator, number: int) -> str:
 
 def _url(fakers: Fakers, draws: np.random.Generator, number: int) -> str:
     faker = _locale(fakers, number)
-    values = (
-        faker.url(),
-        faker.uri(),
-        f"www.{faker.domain_name()}",
-        f"{faker.url()}{fakers['en_US'].uri_path()}?q=1",
-    )
+    values = (faker.url(), faker.uri(), f"www.{faker.domain_name()}", f"{faker.url()}{fakers['en_US'].uri_path()}?q=1")
     return _one_of(values, draws)
 
 

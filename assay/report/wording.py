@@ -83,12 +83,6 @@ EFFECTS = {
     "uncorrected.macro_f1": ("Labels as they were given", "Macro-F1 of a linear probe on the test rows."),
     "detector_off.macro_f1": ("The detector's action off", "The same probe, on the labels after people's corrections."),
     "detector_on.macro_f1": ("The detector's action on", "The same, after label_errors."),
-    "detector_off_minus_uncorrected.macro_f1": (
-        "What corrections bring",
-        "The difference, paired on rows and seeds.",
-    ),
-    "detector_on_minus_detector_off.macro_f1": (
-        "What the action brings",
-        "The difference, paired on rows and seeds.",
-    ),
+    "detector_off_minus_uncorrected.macro_f1": ("What corrections bring", "The difference, paired on rows and seeds."),
+    "detector_on_minus_detector_off.macro_f1": ("What the action brings", "The difference, paired on rows and seeds."),
 }

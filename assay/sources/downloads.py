@@ -8,14 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from assay.core.errors import InputError
 from assay.core.outputs import file_sha256, output_folder
-from assay.sources.package_index import (
-    CHUNK_BYTES,
-    HELP_OFFLINE,
-    download_release,
-    reported,
-    save,
-    wrong_hash,
-)
+from assay.sources.package_index import CHUNK_BYTES, HELP_OFFLINE, download_release, reported, save, wrong_hash
 
 CACHE = Path(".cache/fetch")
 

@@ -12,14 +12,7 @@ from assay.core.outputs import file_sha256
 from assay.core.params import Params
 from assay.core.removed_rows import Filtered, none_removed, removed_rows
 from assay.sources.provenance import ColumnName, Provenance, check_ids, content_ids, origins, unreadable_rows
-from assay.sources.ratings import (
-    RATINGS_SCHEMA,
-    RatingBin,
-    Ratings,
-    fill_labels,
-    is_blank,
-    read_ratings,
-)
+from assay.sources.ratings import RATINGS_SCHEMA, RatingBin, Ratings, fill_labels, is_blank, read_ratings
 from assay.sources.table_files import Table, TableFormat, check_readable, column, read_table
 
 PROVENANCE = ("source_url", "licence", "retrieved", "source_sha256", "authenticity")

@@ -295,12 +295,7 @@ def _read_parquet(path: Path) -> Table:
         else frame[name].cast(pl.String, strict=False)
         for name in frame.columns
     ]
-    return Table(
-        cells=pl.DataFrame(cells),
-        lines=lines,
-        unreadable=unreadable,
-        ragged_rows=0,
-    )
+    return Table(cells=pl.DataFrame(cells), lines=lines, unreadable=unreadable, ragged_rows=0)
 
 
 def _rows_of_bytes_that_are_no_text(frame: pl.DataFrame) -> pl.DataFrame:

@@ -262,12 +262,7 @@ def test_ratings_that_cannot_be_used_are_set_aside(raw: Path) -> None:
         ("votes.csv:5", "no_id", "bob 1", None),
         ("votes.csv:6", "rating_not_a_number", "bob many", None),
     ]
-    assert metrics()["removed_ratings"] == {
-        "no_annotator": 1,
-        "no_id": 1,
-        "rated_twice": 1,
-        "rating_not_a_number": 1,
-    }
+    assert metrics()["removed_ratings"] == {"no_annotator": 1, "no_id": 1, "rated_twice": 1, "rating_not_a_number": 1}
 
 
 def test_too_many_ratings_that_are_no_numbers(raw: Path) -> None:
@@ -390,10 +385,7 @@ def test_parquet_bytes_that_are_not_utf8_are_set_aside(raw: Path) -> None:
         ("good", "a", "rows.parquet:1"),
         ("fine", "d", "rows.parquet:4"),
     ]
-    assert removed() == [
-        ("rows.parquet:2", "not_utf8", "caf\\xe9", None),
-        ("rows.parquet:3", "empty_text", None, None),
-    ]
+    assert removed() == [("rows.parquet:2", "not_utf8", "caf\\xe9", None), ("rows.parquet:3", "empty_text", None, None)]
 
 
 @pytest.mark.parametrize("table_format", ["csv", "tsv", "jsonl", "parquet"])

@@ -86,11 +86,7 @@ def test_the_seed_matters() -> None:
 
 def test_a_group_follows_its_own_row() -> None:
     table = records([("x", "a", "g"), ("g", "b", "g"), ("y", "c", "y"), ("z", "d", "h"), ("w", "e", "h")])
-    assert assignment.strata(table).select("semantic_group", "stratum").rows() == [
-        ("g", "b"),
-        ("y", "c"),
-        ("h", "d"),
-    ]
+    assert assignment.strata(table).select("semantic_group", "stratum").rows() == [("g", "b"), ("y", "c"), ("h", "d")]
 
 
 @pytest.mark.parametrize("rows", range(3, 12))
@@ -141,13 +137,7 @@ def test_adding_rows_moves_no_old_row(old: list[tuple[int, str]], new: list[tupl
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 20), st.sampled_from(["a", "b", "c", None])),
-        min_size=0,
-        max_size=50,
-    )
-)
+@given(st.lists(st.tuples(st.integers(0, 20), st.sampled_from(["a", "b", "c", None])), min_size=0, max_size=50))
 def test_no_group_is_in_two_splits_and_no_row_is_lost(drawn: list[tuple[int, str | None]]) -> None:
     rows = singles(x=3, y=3) + [(f"r{i}", label, f"g{group}") for i, (group, label) in enumerate(drawn)]
     table = records(rows)

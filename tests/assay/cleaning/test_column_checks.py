@@ -15,10 +15,7 @@ def rows(*values: tuple[str, str | None, str | None]) -> pl.DataFrame:
 
 
 def test_each_check_sets_its_rows_aside_with_the_value_that_failed() -> None:
-    checks = {
-        "text": check(pattern="[a-z]", max_characters=10),
-        "label": check(allowed=["good", "bad"]),
-    }
+    checks = {"text": check(pattern="[a-z]", max_characters=10), "label": check(allowed=["good", "bad"])}
     records = rows(
         ("1", "fine", "good"),
         ("2", "far too long a text", "good"),
@@ -37,10 +34,7 @@ def test_each_check_sets_its_rows_aside_with_the_value_that_failed() -> None:
 
 
 def test_a_row_that_fails_twice_is_removed_once() -> None:
-    checks = {
-        "text": check(allowed=["x"], pattern="^[0-9]+$", max_characters=3),
-        "label": check(allowed=["y"]),
-    }
+    checks = {"text": check(allowed=["x"], pattern="^[0-9]+$", max_characters=3), "label": check(allowed=["y"])}
     checked = check_records(rows(("1", "long text", "z"), ("2", "long", "z")), record_schema(checks))
     assert checked.kept.height == 0
     assert checked.removed["id"].to_list() == ["1", "2"]

@@ -44,10 +44,7 @@ def write_chats(folder: Path, **ids: list[str]) -> None:
             "messages": MESSAGES,
             "context": pl.List(pl.String),
         }
-        pl.DataFrame(
-            rows,
-            schema=schema,
-        ).write_parquet(folder / f"data/instruct/{split}.parquet")
+        pl.DataFrame(rows, schema=schema).write_parquet(folder / f"data/instruct/{split}.parquet")
     (folder / "params.yaml").write_text("preferences: {path: data/preferences.csv}\n", encoding="utf-8")
 
 
