@@ -1,8 +1,9 @@
 """Ask one language model the test questions, and score what it says: `python -m stages.evaluate_generation <model>`.
 
-Models are named in `generation_models`, each with its folder. Reads that folder, `data/instruct/test.parquet`, the
-reward model and the frozen encoder; writes `data/generations/<model>/answers.parquet` (every answer with its scores)
-and `metrics/evaluate_generation/<model>.json`. It is the only stage of the generative track that reads the test split.
+Models are named in `generation_models`, each with its folder; `base` is `language_model`. Reads that folder,
+`data/instruct/test.parquet`, the reward model and the frozen encoder; writes `data/generations/<model>/answers.parquet`
+(every answer with its scores) and `metrics/evaluate_generation/<model>.json`. It is the only stage of the generative
+track that reads the test split.
 
 1. All models get the same rows: of each task as many as the params say, drawn by key.
 2. Perplexity is that of the reference answers; all else is of the model's own, generated as section `decoding` says.
@@ -36,6 +37,7 @@ from assay.generation_metrics.answers import chrf, cosines, is_refusal, repetiti
 from assay.generation_metrics.tasks import flat, for_each_task, perplexity, task_scores
 from assay.language_models.chat_template import IGNORED, TokenisedChat, tokenised_chats
 from assay.language_models.checkpoint import CausalLM, Decoding, answer_likelihood, answered, load_causal_lm
+from assay.language_models.named_models import load_generation_models
 from assay.reward.model import load_reward_model, rewards
 from assay.statistics.bootstrap import Floats, bootstrap_figures
 
@@ -218,7 +220,7 @@ def main() -> None:
     )
     parser.add_argument("model", help="a name of `generation_models` in params.yaml, such as sft-lora")
     name = parser.parse_args().model
-    models = load_params("generation_models", dict[str, str])
+    models = load_generation_models()
     if name not in models:
         raise InputError(f"params.yaml: `generation_models` has no {name!r}; there are {', '.join(models)}")
     folder = Path(models[name])

@@ -106,7 +106,6 @@ class InstructDataParams(Params):
     min_question_cosine: float | None = Field(gt=0, le=1)
     context: ContextParams | None
     label_task: LabelTaskParams | None
-    tokenizer: Annotated[str, Field(min_length=1)]
     max_length_tokens: int = Field(ge=8, le=1048576)
 
     @model_validator(mode="after")
@@ -328,7 +327,7 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
         InputError: there is none, or it has no chat template.
     """
     if not (Path(folder) / "tokenizer_config.json").is_file():
-        raise InputError(f"{folder}: no tokenizer there; correct `instruct_data.tokenizer`, or run `dvc repro fetch`")
+        raise InputError(f"{folder}: no tokenizer there; correct `language_model`, or run `dvc repro fetch`")
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     require_chat_template(tokenizer, folder)
     return tokenizer
@@ -351,7 +350,7 @@ def main() -> None:
     seed = load_params("seed", int)
     device = prepare_device(load_params("compute", Compute), exact=True)
     quiet_libraries()
-    tokenizer = load_tokenizer(params.tokenizer)
+    tokenizer = load_tokenizer(load_params("language_model", str))
     near = cleaning.near_duplicates
     classified = read_label_rows() if params.label_task else {}
 

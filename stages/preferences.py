@@ -82,7 +82,6 @@ class SiblingAnswer(Params):
 class BaseAnswer(Params):
     """Block `base_answer`."""
 
-    model: str
     train_prompts: int = Field(ge=0, le=10_000_000)
     held_out_prompts: int = Field(ge=0, le=10_000_000)
     max_similarity: float = Field(gt=0, le=1)
@@ -377,7 +376,7 @@ def main() -> None:
     ids["test"] = pl.read_parquet(INSTRUCT / "test.parquet", columns=["id"])["id"]
     split_of = {row: split for split, of_split in ids.items() for row in of_split}
     lines = read_preferences(Path(params.path))
-    model, tokenizer = load_causal_lm(Path(params.base_answer.model), device.device)
+    model, tokenizer = load_causal_lm(Path(load_params("language_model", str)), device.device)
 
     def too_long(whole: list[list[Any]]) -> list[bool]:
         return [len(chat.input_ids) > params.max_length_tokens for chat in tokenised_chats(tokenizer, whole)]

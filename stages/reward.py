@@ -73,7 +73,6 @@ class SourceWeights(Params):
 class RewardParams(Params):
     """Section `reward` of `params.yaml`; a batch is so many pairs."""
 
-    base: str
     layers: int | None = Field(ge=1)
     lora: RewardLora | None
     source_weights: SourceWeights
@@ -346,6 +345,7 @@ def measured(
 def main() -> None:
     """Train and measure the reward model."""
     params = load_params("reward", RewardParams)
+    base = load_params("language_model", str)
     seed = load_params("seed", int)
     compute = load_params("compute", Compute)
     device = prepare_device(compute)
@@ -354,7 +354,7 @@ def main() -> None:
 
     # Before the head and the adapter draw their first values.
     torch.manual_seed(derived_seed(seed, "reward"))
-    model, tokenizer = new_reward_model(params.base, device.device, params.layers)
+    model, tokenizer = new_reward_model(base, device.device, params.layers)
     model = adapted(model, params.lora)
     tokens = pair_tokens(tokenizer, train)
     sources = train["pair_source"].to_list()
@@ -402,7 +402,7 @@ def main() -> None:
             "threads": compute.threads,
             "versions": {name: version(name) for name in PACKAGES},
             "train_sha256": file_sha256(TRAIN),
-            "base_model_sha256": folder_sha256(Path(params.base)),
+            "base_model_sha256": folder_sha256(Path(base)),
         },
     )
 

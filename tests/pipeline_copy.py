@@ -89,17 +89,14 @@ def smoke_params(params: dict[str, Any]) -> dict[str, Any]:
     params["injected_noise"] |= {"kinds": ["uniform"], "shares": [0.1]}
     params["label_effect"] |= {"seeds": 2, "bootstrap_samples": 100}
     params["semantic_duplicates"]["min_cosine"] = 0.995  # to random weights, all texts are alike
-    for block in params["finetune"].values():
-        if "max_epochs" in block:
-            block |= {"max_epochs": 1, "max_length_tokens": 64}
+    params["finetune"]["defaults"] |= {"max_epochs": 1, "max_length_tokens": 64}
     # The tiny language model reads bytes, so chats are long; its random weights find all questions alike.
     params["instruct_data"] |= {"min_question_cosine": None, "max_length_tokens": 1000}
     params["instruct_data"]["context"]["unanswerable"] |= {"max_cosine": None, "max_jaccard": 0.9}
     params["instruct_data"]["label_task"] |= {"train_rows": 12, "validation_rows": 6, "test_rows": 6}
     params["sft_approaches"] = ["full", "lora"]
     steps = {"max_steps": 2, "num_evaluations": 1, "validation_rows": 4, "max_length_tokens": 1000}
-    for block in params["sft"].values():
-        block |= steps
+    params["sft"]["defaults"] |= steps
     params["preferences"] |= {"max_length_tokens": 1000}
     few_tokens = {"max_new_tokens": 8, "temperature": 0.0, "top_p": 1.0, "repetition_penalty": 1.0, "batch_size": 8}
     params["preferences"]["base_answer"] |= {"train_prompts": 6, "held_out_prompts": 4, "decoding": few_tokens}

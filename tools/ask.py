@@ -31,6 +31,7 @@ from assay.instruction_data.prompt_template import question_with_passages
 from assay.instruction_data.retrieval import Found, found_by_meaning, found_by_words
 from assay.language_models.chat_template import tokenised_prompts
 from assay.language_models.checkpoint import CausalLM, Decoding, generate_batch, load_causal_lm
+from assay.language_models.named_models import load_generation_models
 from stages.instruct_data import InstructDataParams
 
 TRAIN = Path("data/instruct/train.parquet")
@@ -161,7 +162,7 @@ def main() -> None:
         "--max-new-tokens", type=int, help="an answer is cut there; default: decoding.max_new_tokens of params.yaml"
     )
     arguments = parser.parse_args()
-    folder = model_folder(arguments.model, load_params("generation_models", dict[str, str]))
+    folder = model_folder(arguments.model, load_generation_models())
     params = load_params("instruct_data", InstructDataParams)
     decoding = load_params("decoding", Decoding)
     if arguments.max_new_tokens is not None:

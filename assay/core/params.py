@@ -3,7 +3,8 @@
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import polars as pl
 import yaml
@@ -24,8 +25,15 @@ RENAMED = {
     "discount": "gamma",
     "entropy_bonus": "entropy_coefficient",
     "missing_end_penalty": "missing_eos_penalty",
+    "review_queue.approach": "optional.review_queue",
+    "instruct_data.tokenizer": "language_model",
+    "preferences.base_answer.model": "language_model",
+    "reward.base": "language_model",
 }
-"""Keys of earlier versions, and what they are called now."""
+"""Keys of earlier versions and what they are called now. A dotted path moved to another one."""
+
+DEFAULTS = "defaults"
+"""Name of the block whose keys hold for the blocks beside it."""
 
 _FLOAT_WITHOUT_POINT = re.compile(r"[+-]?\d+[eE][+-]?\d+")
 
@@ -59,14 +67,44 @@ Pattern = Annotated[str, AfterValidator(_compiled)]
 def load_params(section: str, model: type[P], path: Path = PARAMS_FILE) -> P:
     """Validate one section of the params file.
 
+    A block takes the keys that it does not give from the block `defaults` beside it: `finetune.lora` from
+    `finetune.defaults`. Of a union of classes, each takes those defaults alone that it has a field for.
+
     Args:
         section: dotted path of the section, such as `clean` or `finetune.lora`.
         model: what the section must look like: a `Params` class, or any type Pydantic knows (`int`, a union).
         path: the params file.
 
     Raises:
-        InputError: no such file or section, or a wrong key, type or value; names the dotted path, the value seen and
-            what is allowed.
+        InputError: no such file or section, or a wrong key, type or value; names the dotted path where it was read, the
+            value seen and what is allowed.
+    """
+    node, defaults = _read_section(section, path)
+    of_defaults = f"{section.rpartition('.')[0]}.{DEFAULTS}"
+    classes = _classes(model)
+    known = [name for one in classes for name in one.model_fields]
+    if unknown := [key for key in defaults if key not in known]:
+        lines = [f"`{of_defaults}.{key}` = {defaults[key]!r}{_unknown_key(of_defaults, key, known)}" for key in unknown]
+        raise InputError(f"{path}: " + "\n  ".join(lines))
+    # One class of a union: the defaults that it takes are known, and errors do not repeat its tag.
+    chosen: Any = _class_of(node, classes)
+    fields = chosen.model_fields if chosen else {}
+    inherited = {key: value for key, value in defaults.items() if key in fields and key not in node}
+    try:
+        return TypeAdapter[P](chosen or model).validate_python(inherited | node if inherited else node)
+    except ValidationError as error:
+        lines = []
+        for detail in error.errors():
+            read_in = of_defaults if detail["loc"] and detail["loc"][0] in inherited else section
+            lines.append(_describe(read_in, list(fields), detail))
+        raise InputError(f"{path}: " + "\n  ".join(lines)) from None
+
+
+def _read_section(section: str, path: Path) -> tuple[Any, dict[str, Any]]:
+    """A section as it stands in the file, and the defaults beside it: none where it is no block.
+
+    Raises:
+        InputError: no such file or section, `defaults` is no mapping, or it is asked for as if it were a block.
     """
     try:
         node: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -74,33 +112,66 @@ def load_params(section: str, model: type[P], path: Path = PARAMS_FILE) -> P:
         raise InputError(f"{path}: no such file; run from the top of the repository") from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {error}") from None
+    *parents, last = section.split(".")
     seen: list[str] = []
-    for key in section.split("."):
+    beside: Any = {}
+    for key in [*parents, last]:
         if not isinstance(node, dict) or key not in node:
-            known = sorted(node) if isinstance(node, dict) else []
+            known = sorted(set(node) - {DEFAULTS}) if isinstance(node, dict) else []
             raise InputError(
                 f"{path}: section `{'.'.join([*seen, key])}` is missing; `{'.'.join(seen) or path}` has {known}"
             )
+        beside = node.get(DEFAULTS, {}) if seen else {}
         node = node[key]
         seen.append(key)
-    try:
-        return TypeAdapter(model).validate_python(node)
-    except ValidationError as error:
-        lines = [_describe(section, model, detail) for detail in error.errors()]
-        raise InputError(f"{path}: " + "\n  ".join(lines)) from None
+    if parents and last == DEFAULTS:
+        raise InputError(f"{path}: `{section}` is no block of its own: its keys hold for the blocks beside it")
+    if not isinstance(beside, dict):
+        raise InputError(
+            f"{path}: `{'.'.join([*parents, DEFAULTS])}` = {beside!r}: a mapping of keys to values is needed"
+        )
+    return node, beside if isinstance(node, dict) else {}
 
 
-def _describe(section: str, model: Any, detail: Any) -> str:
+def _classes(model: Any) -> list[type[BaseModel]]:
+    """The params classes of a union, or the one that the model is; none of another type, such as `int`."""
+    if get_origin(model) is Annotated:
+        return _classes(get_args(model)[0])
+    if get_origin(model) in (Union, UnionType):
+        return [one for member in get_args(model) for one in _classes(member)]
+    return [model] if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _class_of(node: Any, classes: list[type[BaseModel]]) -> type[BaseModel] | None:
+    """The class that validates a block: the only one, or the one of its `method`; None if that is not clear."""
+    if len(classes) == 1:
+        return classes[0]
+    method = node.get("method") if isinstance(node, dict) else None
+    fits = [
+        one
+        for one in classes
+        if "method" in one.model_fields and method in get_args(one.model_fields["method"].annotation)
+    ]
+    return fits[0] if len(fits) == 1 else None
+
+
+def _unknown_key(block: str, key: str, known: list[str]) -> str:
+    """What is said of a key that no field has: its new name, or the one that was probably meant."""
+    if (moved := f"{block}.{key}") in RENAMED:
+        return f" is not a known key; `{RENAMED[moved]}` has taken its place"
+    if key in RENAMED:
+        return f" is not a known key; it is now called `{RENAMED[key]}`"
+    close = difflib.get_close_matches(key, known, n=1)
+    return " is not a known key" + (f"; did you mean `{close[0]}`?" if close else "")
+
+
+def _describe(section: str, known: list[str], detail: Any) -> str:
     """One validation failure as a sentence with dotted path, value seen and what is allowed."""
-    location = [str(part) for part in detail["loc"]]
-    dotted = ".".join([section, *location])
+    *parents, last = [section, *map(str, detail["loc"])]
+    dotted = ".".join([*parents, last])
     value = detail["input"]
     if detail["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(location[-1], getattr(model, "model_fields", {}), n=1)
-        hint = f"; did you mean `{close[0]}`?" if close else ""
-        if location[-1] in RENAMED:
-            hint = f"; it is now called `{RENAMED[location[-1]]}`"
-        return f"`{dotted}` = {value!r} is not a known key{hint}"
+        return f"`{dotted}` = {value!r}{_unknown_key('.'.join(parents), last, known)}"
     if detail["type"] == "missing":
         return f"`{dotted}` is missing; every key must be given"
     hint = ""

@@ -28,8 +28,9 @@ PARAMS: dict[str, Any] = {
     "embed": {"max_length_tokens": 64, "batch_size": 8, "last_layers": 1},
     "augment": {"wordnet": "wordnet"},
     "decoding": {"max_new_tokens": 12, "temperature": 0.0, "top_p": 1.0, "repetition_penalty": 1.0, "batch_size": 4},
+    "language_model": "models/sft/full",
     "generation_models": {
-        "base": "models/sft/full",
+        "base": "models/base",
         "sft-lora": "models/sft/lora",
         "sft-qlora": "models/sft/qlora",
     },

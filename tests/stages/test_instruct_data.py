@@ -89,13 +89,13 @@ def params(**changed: Any) -> dict[str, Any]:
     all_params: dict[str, Any] = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
     all_params["clean"]["rule_settings"]["word_table"] = str(REPOSITORY / "assay/cleaning/word_table.csv")
     all_params["embed"]["model"] = "encoder"
+    all_params["language_model"] = "chat_model"
     all_params["compute"] |= {"threads": 1, "device": "cpu"}
     all_params["instruct_data"] |= {
         "path": "raw",
         "min_question_cosine": None,
         "context": None,
         "label_task": None,
-        "tokenizer": "chat_model",
         "max_length_tokens": 2000,
     }
     all_params["instruct_data"]["sources"][0] |= {"url": "https://example.org/faq", "licence": "CC0"}
@@ -523,7 +523,6 @@ def test_a_small_category_is_in_every_split() -> None:
         ({"sources": [source(passages="given")]}, r"`layout\.context` go together"),
         ({"sources": [source(layout={"kind": "csv"})]}, r"instruct_data\.sources\.0\.layout"),
         ({"context": context(passages=0)}, r"instruct_data\.context\.passages"),
-        ({"tokenizer": "nowhere"}, r"nowhere: no tokenizer there; correct `instruct_data\.tokenizer`"),
         ({"sources": [source(file="faq.csv")]}, r"raw/faq\.csv: no such file; raw holds \['faq-en\.jsonl'\]"),
     ],
 )
@@ -533,10 +532,17 @@ def test_wrong_params_say_what_is_wrong(changed: dict[str, Any], error: str) -> 
         run(faq(), **changed)
 
 
+@pytest.mark.parametrize(
+    ("file", "error"),
+    [
+        ("chat_template.jinja", "its tokenizer has no chat template"),
+        ("tokenizer_config.json", "chat_model: no tokenizer there; correct `language_model`"),
+    ],
+)
 @pytest.mark.usefixtures("workplace")
-def test_a_tokenizer_without_a_chat_template_is_an_error() -> None:
-    Path("chat_model/chat_template.jinja").unlink()
-    with pytest.raises(InputError, match="its tokenizer has no chat template"):
+def test_a_language_model_without_what_chats_need_is_an_error(file: str, error: str) -> None:
+    Path("chat_model", file).unlink()
+    with pytest.raises(InputError, match=error):
         run(faq())
 
 

@@ -210,7 +210,6 @@ def base(match_length: bool) -> BaseAnswer:
     decoding = {"max_new_tokens": 8, "temperature": 0.0, "top_p": 1.0, "repetition_penalty": 1.0, "batch_size": 4}
     return BaseAnswer.model_validate(
         {
-            "model": "m",
             "train_prompts": 3,
             "held_out_prompts": 2,
             "max_similarity": 0.9,
@@ -331,6 +330,7 @@ def params(model: Path) -> dict[str, Any]:
             "checkpoint_seconds": 60,
             "backend": "processes",
         },
+        "language_model": str(model),
         "preferences": {
             "path": PATH,
             "max_length_tokens": 400,
@@ -340,7 +340,7 @@ def params(model: Path) -> dict[str, Any]:
                 "refused_fraction": 0.3,
                 "label_fraction": 1.0,
             },
-            "base_answer": base(match_length=True).model_dump() | {"model": str(model)},
+            "base_answer": base(match_length=True).model_dump(),
             "altered_answer": {"pairs_per_prompt": 1, "needs_context": True},
         },
     }

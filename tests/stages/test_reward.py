@@ -24,7 +24,6 @@ LORA = {"rank": 4, "alpha": 8, "dropout": 0.0, "target_modules": ["q_proj", "v_p
 
 def params(model: Path, **changed: Any) -> dict[str, Any]:
     section = {
-        "base": str(model),
         "layers": None,
         "lora": LORA,
         "source_weights": {"human": 1.0, "sibling_answer": 1.0, "base_answer": 1.0, "altered_answer": 1.0},
@@ -43,7 +42,7 @@ def params(model: Path, **changed: Any) -> dict[str, Any]:
         "bootstrap_samples": 200,
     } | changed
     compute = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 60, "backend": "processes"}
-    return {"seed": 1, "compute": compute, "reward": section}
+    return {"seed": 1, "compute": compute, "language_model": str(model), "reward": section}
 
 
 def pairs(count: int, start: int = 0) -> pl.DataFrame:

@@ -36,7 +36,8 @@ def workspace(
         "embed": {"model": str(tiny_encoder), "max_length_tokens": 64, "batch_size": 8, "last_layers": 1},
         "instruct_data": committed["instruct_data"],
         "decoding": committed["decoding"] | {"max_new_tokens": 6},
-        "generation_models": {"base": "models/sft/full", "dpo": "models/dpo"},
+        "language_model": "models/sft/full",
+        "generation_models": {"base": "models/base", "dpo": "models/dpo"},
     }
     params["instruct_data"]["context"] |= {"search": "bm25", "passages": 1}
     Path("params.yaml").write_text(yaml.safe_dump(params))

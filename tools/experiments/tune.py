@@ -93,8 +93,9 @@ def run_trial(approach: str, number: int, values: dict[str, Any]) -> tuple[str, 
         InputError: it failed; with what DVC said last.
     """
     name = f"tune-{approach}-{number}"
+    # `++`: also where the block takes the key from `finetune.defaults` so far.
     changes = [
-        part for key, value in values.items() for part in ("-S", f"finetune.{approach}.{key}={yaml_text(value)}")
+        part for key, value in values.items() for part in ("-S", f"++finetune.{approach}.{key}={yaml_text(value)}")
     ]
     command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--force", "--name", name, *changes]
     done = subprocess.run(
@@ -109,10 +110,14 @@ def run_trial(approach: str, number: int, values: dict[str, Any]) -> tuple[str, 
 
 
 def with_settings(text: str, approach: str, values: dict[str, Any], origin: str) -> str:
-    """The params file with new settings, each with a comment that says where they came from; all else as it is."""
+    """The params file with new settings, each with a comment that says where they came from; all else as it is.
+
+    A block on one line is spread over several, since it has no room for comments.
+    """
 
     def edit(document: Any) -> None:
         block = document["finetune"][approach]
+        block.fa.set_block_style()
         for key, value in values.items():
             block[key] = value
             block.yaml_add_eol_comment(origin, key)

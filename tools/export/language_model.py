@@ -35,6 +35,7 @@ from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.language_models.chat_template import Message, tokenised_prompts
 from assay.language_models.checkpoint import CausalLM, Decoding, generated, load_causal_lm, save_causal_lm
+from assay.language_models.named_models import load_generation_models
 from tools.ask import model_folder
 from tools.export.gguf import TYPES, WeightType, require_writable, write_gguf
 
@@ -165,7 +166,7 @@ def main() -> None:
     parser.add_argument("--type", choices=list(TYPES), default="float16", help="of the weights (default: float16)")
     parser.add_argument("--no-gguf", action="store_true", help="safetensors alone")
     arguments = parser.parse_args()
-    folder = model_folder(arguments.model, load_params("generation_models", dict[str, str]))
+    folder = model_folder(arguments.model, load_generation_models())
     decoding = load_params("decoding", Decoding)
     device = prepare_device(load_params("compute", Compute), exact=True)
     chats = test_questions()

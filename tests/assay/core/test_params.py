@@ -13,11 +13,6 @@ class Training(Params):
     epochs: int
 
 
-class Other(Params):
-    method: Literal["other"]
-    rank: int
-
-
 class Probe(Params):
     method: Literal["probe"]
 
@@ -72,10 +67,103 @@ def test_a_missing_section_lists_those_there(tmp_path: Path) -> None:
     assert "section `train` is missing; `" in message(tmp_path, "seed: 1")
 
 
-def test_a_key_of_another_method_is_an_error(tmp_path: Path) -> None:
-    union = Annotated[Other | Probe, Field(discriminator="method")]
-    seen = message(tmp_path, "train: {method: probe, rank: 8}", model=union)
-    assert "rank` = 8 is not a known key" in seen
+class Trained(Params):
+    batch_size: int = Field(ge=1)
+    dropout: float
+
+
+class Lora(Trained):
+    method: Literal["lora"]
+    rank: int
+
+
+class Full(Trained):
+    method: Literal["full"]
+
+
+Approach: Any = Annotated[Lora | Full | Probe, Field(discriminator="method")]
+BLOCKS = """\
+train:
+  defaults: {batch_size: 32, dropout: 0.1}
+  lora: {method: lora, rank: 4, dropout: 0.5}
+  full: {method: full}
+  probe: {method: probe}
+seed: 3
+"""
+
+
+def test_a_block_takes_from_the_defaults_what_it_does_not_give(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(BLOCKS)
+    assert load_params("train.lora", Approach, path) == Lora(method="lora", rank=4, batch_size=32, dropout=0.5)
+    assert load_params("train.full", Approach, path) == Full(method="full", batch_size=32, dropout=0.1)
+    # Of one class instead of the union too.
+    assert load_params("train.full", Full, path) == Full(method="full", batch_size=32, dropout=0.1)
+    # It has a field for none of them.
+    assert load_params("train.probe", Approach, path) == Probe(method="probe")
+
+
+class Nested(Params):
+    b: dict[str, int]
+    d: dict[str, int]
+
+
+def test_defaults_are_shallow_and_of_one_level(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("a: {defaults: {b: {x: 1, y: 2}}, c: {b: {x: 3}, d: {e: 1}}}")
+    assert load_params("a.c", Nested, path) == Nested(b={"x": 3}, d={"e": 1})
+    assert load_params("a.c.d", dict[str, int], path) == {"e": 1}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "block", "says"),
+    [
+        ("size: 32", "size: 0", "full", "`train.defaults.batch_size` = 0: Input should be greater than or equal to 1"),
+        ("size: 32", "size: 1e3", "full", "`train.defaults.batch_size` = '1e3'"),
+        ("rank: 4", "rank: 4, batch_size: 0", "lora", "`train.lora.batch_size` = 0: Input should be greater"),
+        # The wrong default of a key that the block gives itself does not count.
+        ("dropout: 0.1", "dropout: x", "full", "`train.defaults.dropout` = 'x': "),
+        (
+            "dropout: 0.1",
+            "droput: 0.1",
+            "full",
+            "`train.defaults.droput` = 0.1 is not a known key; did you mean `dropout`",
+        ),
+        # Of no use to this block, and wrong all the same.
+        ("dropout: 0.1", "droput: 0.1", "probe", "`train.defaults.droput` = 0.1 is not a known key"),
+        (
+            "dropout: 0.1",
+            "virtual_tokens: 3",
+            "full",
+            "`train.defaults.virtual_tokens` = 3 is not a known key; it is now",
+        ),
+        ("rank: 4", "rank: 4, alpha: 2", "lora", "`train.lora.alpha` = 2 is not a known key"),
+        ("{method: probe}", "{method: probe, rank: 8}", "probe", "`train.probe.rank` = 8 is not a known key"),
+        ("rank: 4, ", "", "lora", "`train.lora.rank` is missing"),
+        (", dropout: 0.1", "", "full", "`train.full.dropout` is missing"),
+        ("{method: full}", "{method: ful}", "full", "`train.full` = {'method': 'ful'}: Input tag 'ful' found"),
+        ("{method: full}", "{}", "full", "`train.full` = {}: Unable to extract tag"),
+        ("{method: full}", "null", "full", "`train.full` = None: "),
+        (
+            "{batch_size: 32, dropout: 0.1}",
+            "",
+            "full",
+            "`train.defaults` = None: a mapping of keys to values is needed",
+        ),
+        ("", "", "defaults", "`train.defaults` is no block of its own"),
+        ("", "", "ful", "section `train.ful` is missing; `train` has ['full', 'lora', 'probe']"),
+    ],
+)
+def test_a_wrong_value_is_named_where_it_was_read(tmp_path: Path, old: str, new: str, block: str, says: str) -> None:
+    assert says in message(tmp_path, BLOCKS.replace(old, new, 1), f"train.{block}", Approach)
+
+
+def test_a_key_that_moved_is_told_its_place(tmp_path: Path) -> None:
+    class Reward(Params):
+        layers: int
+
+    seen = message(tmp_path, "reward: {layers: 3, base: models/x}", "reward", Reward)
+    assert "`reward.base` = 'models/x' is not a known key; `language_model` has taken its place" in seen
 
 
 def test_no_file_and_no_yaml_are_errors(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`make tune` with real experiments of DVC on a pipeline of one stage, which fits nothing and scores its params."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,23 @@ from tools.experiments import tune
 BLOCK = """\
 seed: 3   # of everything
 finetune:
+  defaults:     # of all but baselines
+    model: models/base/minilm
+    pooling: mean
+    seeds: [0]
+    max_length_tokens: 128
+    max_epochs: 3
+    patience_epochs: null
+    batch_size: 32
+    gradient_accumulation_steps: 1
+    head_learning_rate: null
+    weight_decay: 0.01
+    warmup_fraction: 0.1
+    max_grad_norm: 1.0
+    label_smoothing: 0.0
+    class_weights: none
+    gradient_checkpointing: false
+    compile: false
   majority: {method: majority}
   lora:
     method: lora
@@ -24,23 +42,8 @@ finetune:
     rank_stabilised: false
     dora: false
     initialisation: default
-    model: models/base/minilm
-    pooling: mean
-    seeds: [0]
-    max_length_tokens: 128
-    max_epochs: 3
-    patience_epochs: null
-    batch_size: 32
-    gradient_accumulation_steps: 1
     learning_rate: 0.5
-    head_learning_rate: null
-    weight_decay: 0.01
-    warmup_fraction: 0.1
-    max_grad_norm: 1.0
-    label_smoothing: 0.0
-    class_weights: none
-    gradient_checkpointing: false
-    compile: false
+  full: {method: full, learning_rate: 0.5}   # on one line
 """
 PIPELINE = """\
 stages:
@@ -48,7 +51,7 @@ stages:
     matrix: {approach: [lora]}
     cmd: python fit.py
     deps: [fit.py]
-    params: ["finetune.${item.approach}"]
+    params: [finetune.defaults, "finetune.${item.approach}"]
     metrics:
       - metrics/finetune/${item.approach}.json: {cache: false}
 """
@@ -107,7 +110,7 @@ def tuned(monkeypatch: pytest.MonkeyPatch, spaces: str, trials: int = 3) -> None
 def test_the_best_trial_goes_into_the_params_and_nothing_else_changes(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tuned(monkeypatch, "lora: {learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}, dropout: {choices: [0.0]}}")
+    tuned(monkeypatch, "lora: {learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}, weight_decay: {choices: [0.5]}}")
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("tune-lora-")]
     scores = {line.split(":")[0]: float(line.split()[2]) for line in lines}
     assert list(scores) == ["tune-lora-1", "tune-lora-2", "tune-lora-3"]
@@ -117,12 +120,26 @@ def test_the_best_trial_goes_into_the_params_and_nothing_else_changes(
     text = Path("params.yaml").read_text()
     block = yaml.safe_load(text)["finetune"]["lora"]
     assert 1e-4 <= block["learning_rate"] <= 1e-2
-    assert block["dropout"] == 0.0
-    changed = [(old, new) for old, new in zip(BLOCK.splitlines(), text.splitlines(), strict=True) if old != new]
-    assert [old.split(":")[0].strip() for old, _ in changed] == ["dropout", "learning_rate"]
-    assert all(f"# {best}: validation macro-F1 0.9" in new and "best of 3 trials" in new for _, new in changed)
+    assert block["weight_decay"] == 0.5
+    new = [line for line in text.splitlines() if line not in BLOCK.splitlines()]
+    # The second is in the block from now on, and no longer taken from the defaults.
+    assert [line.split(":")[0] for line in new] == ["    learning_rate", "    weight_decay"]
+    assert all(f"# {best}: validation macro-F1 0.9" in line and "best of 3 trials" in line for line in new)
+    assert [line for line in BLOCK.splitlines() if line not in text.splitlines()] == ["    learning_rate: 0.5"]
     # The working tree is not touched but for that: not by trials, and nothing is committed.
     assert run("git", "status", "--short", "--untracked-files=no").split() == ["M", "params.yaml"]
+
+
+def test_a_block_on_one_line_is_spread_for_the_comments() -> None:
+    text = tune.with_settings(BLOCK, "full", {"learning_rate": 0.1, "max_epochs": 5}, "tune-full-1: best")
+    start, _ = BLOCK.split("  full: ")
+    assert text.startswith(start)
+    assert [re.sub(" +#", " #", line) for line in text.removeprefix(start).splitlines()] == [
+        "  full: # on one line",
+        "    method: full",
+        "    learning_rate: 0.1 # tune-full-1: best",
+        "    max_epochs: 5 # tune-full-1: best",
+    ]
 
 
 @pytest.mark.slow

@@ -111,9 +111,13 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     decoding = {"max_new_tokens": 8, "temperature": 0.0, "top_p": 1.0, "repetition_penalty": 1.0, "batch_size": 2}
     names = {"sft-lora": "models/sft/lora"}
-    Path("params.yaml").write_text(
-        yaml.safe_dump({"compute": COMPUTE, "decoding": decoding, "generation_models": names})
-    )
+    params = {
+        "compute": COMPUTE,
+        "decoding": decoding,
+        "language_model": "models/sft/llama",
+        "generation_models": names,
+    }
+    Path("params.yaml").write_text(yaml.safe_dump(params))
     Path("data/instruct").mkdir(parents=True)
     chats = [[{"role": "user", "content": text}, {"role": "assistant", "content": "Yes."}] for text in TEXTS]
     rows = {"id": ["a", "b", "c"], "task": ["answer", "unanswerable", "label"], "messages": chats}

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import TypeAdapter
 
 from assay.core.errors import InputError
+from assay.core.params import load_params
 from stages.dpo import DpoParams
 from stages.ppo import PpoParams
 from stages.reward import RewardParams
@@ -52,13 +52,13 @@ def test_the_projects_budgets_are_valid_params(
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text((REPOSITORY / "params.yaml").read_text())
     file = str(REPOSITORY / "tools/params/gpu_params.yaml")
-    for expected in ("sft.lora.max_steps: ", "params.yaml has these values already"):
+    for expected in ("sft.defaults.max_steps: ", "params.yaml has these values already"):
         monkeypatch.setattr(sys, "argv", ["gpu_params", file])
         gpu_params.main()
         assert expected in capsys.readouterr().out
     params = yaml.safe_load(Path("params.yaml").read_text())
     for approach in params["sft_approaches"]:
-        TypeAdapter(Approach).validate_python(params["sft"][approach])
+        load_params(f"sft.{approach}", Approach)  # type: ignore[arg-type]
     for section, model in (("reward", RewardParams), ("dpo", DpoParams), ("rloo", RlooParams), ("ppo", PpoParams)):
         model.model_validate(params[section])
 
