@@ -106,12 +106,9 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         },
         "injected_noise": {"rows": 0},
         "label_effect": {
-            name: with_ends("macro_f1", value)
-            for name, value in {
-                "detector_off": 0.61,
-                "detector_on": 0.615,
-                "detector_on_minus_detector_off": 0.005,
-            }.items()
+            "detector_off": with_ends("macro_f1", 0.61),
+            "detector_on": with_ends("macro_f1", 0.615),
+            "detector_on_minus_detector_off": with_ends("macro_f1", 0.005),
         },
         "augment": {
             "rows_in": 6331,
@@ -145,28 +142,16 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
             },
         )
         write(metrics / f"cost/finetune/{name}.json", {"train_seconds": SECONDS[name], "peak_memory_mib": 812.5})
-        spread = {"accuracy": 0.021, "macro_f1": 0.024, "expected_calibration_error": 0.01}
-        values = {"accuracy": quality + 0.05, "macro_f1": quality, "expected_calibration_error": 0.06}
+        scores = with_ends("accuracy", quality + 0.05) | with_ends("macro_f1", quality)
+        per_class = {
+            label: {"precision": 0.7, "recall": 0.7, "f1": 0.7 - index / 1000, "support": 20}
+            for index, label in enumerate(labels)
+        }
         write(
-            metrics / "evaluate" / f"{name}.json",
-            {
-                "rows": test_rows,
-                "seeds": 1,
-                **{
-                    key: value
-                    for score, middle in values.items()
-                    for key, value in (
-                        (score, middle),
-                        (f"{score}_ci95_low", middle - spread[score]),
-                        (f"{score}_ci95_high", middle + spread[score]),
-                    )
-                },
-                "inference_ms_per_row": 2.3,
-                "per_class": {
-                    label: {"precision": 0.7, "recall": 0.7, "f1": 0.7 - index / 1000, "support": 20}
-                    for index, label in enumerate(labels)
-                },
-            },
+            metrics / f"evaluate/{name}.json",
+            {"rows": test_rows, "seeds": 1, "inference_ms_per_row": 2.3, "per_class": per_class}
+            | scores
+            | with_ends("expected_calibration_error", 0.06),
         )
         perturbed = {"accuracy_before": quality, "accuracy_after": quality - 0.05}
         attack = {"attacked": 20, "succeeded": 13, **with_ends("success_rate", 0.65)}
@@ -348,14 +333,14 @@ def test_summary_holds_scores_sizes_and_rows_and_nothing_of_a_clock(inputs: Path
         "rows": 1558,
         "seeds": 1,
         "accuracy": 0.77,
-        "accuracy_ci95_low": 0.749,
-        "accuracy_ci95_high": 0.791,
+        "accuracy_ci95_low": 0.75,
+        "accuracy_ci95_high": 0.79,
         "macro_f1": 0.72,
-        "macro_f1_ci95_low": 0.696,
-        "macro_f1_ci95_high": 0.744,
+        "macro_f1_ci95_low": 0.7,
+        "macro_f1_ci95_high": 0.74,
         "expected_calibration_error": 0.06,
-        "expected_calibration_error_ci95_low": 0.05,
-        "expected_calibration_error_ci95_high": 0.07,
+        "expected_calibration_error_ci95_low": 0.04,
+        "expected_calibration_error_ci95_high": 0.08,
         "trainable_parameters": 22714371,
         "total_parameters": 22714371,
         "artefact_mib": 87.1,
@@ -393,7 +378,7 @@ def test_page_is_the_same_for_the_same_inputs(inputs: Path) -> None:
 @pytest.mark.parametrize(
     ("shown", "hidden"),
     [
-        (["full has the highest macro-F1, 0.720 [0.696, 0.744] on 1,558 test rows"], []),
+        (["full has the highest macro-F1, 0.720 [0.700, 0.740] on 1,558 test rows"], []),
         (["<td>402</td><td>812</td><td>22,714,371</td>", "<td>2.30</td>"], []),
         # Text of the data is escaped.
         (["&lt;script&gt;alert(1)&lt;/script&gt;"], ["<script"]),
