@@ -9,16 +9,16 @@ Reads `data/semantic_duplicates/records.parquet`, `data/clean/ratings.parquet` a
 - `records.parquet`: the same rows and columns + `consensus_label`, `annotator_agreement`, `ratings`;
 - `annotators.parquet`: `annotator`, `ratings`, `ratings_with_others` (of rows that others rated, too), `accuracy` (the
   share of those that give the label most of the others give), `crowdlab_quality`, `mean_pairwise_kappa`, `kappa_pairs`;
-  null where a figure is undefined;
+  null where undefined;
 - `disagreement.parquet`: the rows with several ratings, the most disputed first, with their texts: what the guidelines
   do not settle. `disagreement.csv` is its top for people; a cell that a spreadsheet would run as a formula starts with
   an apostrophe there;
 - `crowdlab.parquet`: `id`, `crowdlab_label`, `crowdlab_quality` of the rated rows. For information: no later stage may
   read it, since the model behind it saw labels of rows that will be in the test split.
 
-How to read the figures:
+How to read the metrics:
 
-1. Figures of agreement are over the rows with several ratings (`rows_with_several_ratings`); a figure that is undefined
+1. Metrics of agreement are over the rows with several ratings (`rows_with_several_ratings`); one that is undefined
    has no key. Their intervals resample these rows, and say nothing of what other annotators would have done.
 2. Fleiss' kappa gives each row the same weight, Krippendorff's alpha each rating. Where `label_order` is given, the
    weighted kappas and the ordinal alpha count neighbouring labels as less far apart; the interval alpha is over the

@@ -59,7 +59,7 @@ def tied_rows(votes: pl.DataFrame) -> int:
 
 
 def agreement_with_others(votes: pl.DataFrame) -> pl.DataFrame:
-    """Whether those who gave a row a label agree with the majority of the row's other annotators, themselves left out.
+    """Whether those who gave a row a label agree with the majority of the row's other annotators, themselves excluded.
 
     Returns:
         `id`, `label`, `agrees_with_others`, for the rows with at least two ratings.

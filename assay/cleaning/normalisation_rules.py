@@ -214,7 +214,7 @@ def shorten_repeated_punctuation(text: pl.Expr) -> pl.Expr:
 def shorten_elongations(text: pl.Expr) -> pl.Expr:
     """Cut three or more of the same letter in a row to two: soooo becomes soo, which still is not so.
 
-    What stays: words of one letter up to four times (AAA, www, mmm), Roman numerals, words with figures or underscores
+    What stays: words of one letter up to four times (AAA, www, mmm), Roman numerals, words with digits or underscores
     (0xFFF), colours (#fff), placeholders, mentions, URLs and e-mail addresses; of other scripts than Latin, Greek and
     Cyrillic, everything. Not for German, which has words such as Schifffahrt.
     """

@@ -23,25 +23,10 @@ RULES = public_functions(noise_rules, normalisation_rules, pii_rules)
 """Every plain rule by name. To add one is to write it in one of the three modules, and to name it in params.yaml."""
 CASE_BLIND = frozenset(
     (
-        "repair_mojibake",
-        "repair_unicode",
-        "remove_control_characters",
-        "fold_compatibility",
-        "straighten_quotes_and_dashes",
-        "redact_url_credentials",
-        "redact_url",
-        "redact_iban",
-        "redact_card",
-        "redact_national_number",
-        "redact_ip",
-        "unify_numbers",
-        "unify_dates",
-        "expand_words",
-        "shorten_repeated_punctuation",
-        "tidy_white_space",
-        "collapse_white_space",
-        "soften_shouting",
-        "lower_case",
+        *("repair_mojibake", "repair_unicode", "remove_control_characters", "fold_compatibility"),
+        *("straighten_quotes_and_dashes", "redact_url_credentials", "redact_url", "redact_iban", "redact_card"),
+        *("redact_national_number", "redact_ip", "unify_numbers", "unify_dates", "expand_words"),
+        *("shorten_repeated_punctuation", "tidy_white_space", "collapse_white_space", "soften_shouting", "lower_case"),
     )
 )
 """Rules that leave an ASCII text alone in lower case too if they leave it alone as it is, so that `lower_case` makes no

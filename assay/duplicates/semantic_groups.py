@@ -15,7 +15,7 @@ from assay.core.progress import progress
 from assay.duplicates.components import join_groups
 
 BLOCK_ROWS = 2048
-"""A block of cosines takes 16 MiB; the pairs of one in which all are alike take 64 MiB more."""
+"""A block of cosines takes 16 MiB; the pairs of one in which all are similar take 64 MiB more."""
 
 SLACK = 1e-5
 """Cosines in float32 are off by less; those this close to the threshold are computed again in float64."""

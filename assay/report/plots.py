@@ -61,7 +61,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """A named course of a figure: points `(x, y)` in the order of x."""
+    """A named course of a metric: points `(x, y)` in the order of x."""
 
     name: str
     points: list[tuple[float, float]]
@@ -156,20 +156,20 @@ def _with_margin(low: float, high: float, bounds: tuple[float, float], least: fl
 
 @dataclass(frozen=True)
 class _Row:
-    """A line of a plot of intervals: a bar from `low` to `high`, markers `(value, muted)`, and a figure at the right."""
+    """A line of a plot of intervals: a bar from `low` to `high`, markers `(value, muted)`, and a text at the right."""
 
     name: str
     low: float
     high: float
     css: str
     markers: Sequence[tuple[float, bool]]
-    figure: str
+    text: str
 
 
 def _interval_rows(
     rows: Sequence[_Row], width: float, right: float, bounds: tuple[float, float], title: str, description: str
 ) -> Markup:
-    """Bars with markers over one axis; names at the left, figures at the right."""
+    """Bars with markers over one axis; names at the left, numbers at the right."""
     left = _name_width([row.name for row in rows], 130)
     top, step = 8.0, 26.0
     bottom = top + step * len(rows)
@@ -189,14 +189,14 @@ def _interval_rows(
         body.append(_line(x(row.low), y, x(row.high), y, row.css))
         body += [_line(x(edge), y - 5, x(edge), y + 5, row.css) for edge in (row.low, row.high)]
         body += [_marker(x(value), y, muted) for value, muted in row.markers]
-        body.append(_text(width, y + 4, row.figure.replace("-", "−"), "soft", "end"))
+        body.append(_text(width, y + 4, row.text.replace("-", "−"), "soft", "end"))
     return _svg(width, bottom + 24, title, description, body)
 
 
 def dot_and_interval(
     rows: Sequence[Interval], title: str, *, bounds: tuple[float, float] = (0.0, 1.0), as_given: bool = False
 ) -> Markup:
-    """Scores as dots with their intervals as bars; names at the left, figures at the right.
+    """Scores as dots with their intervals as bars; names at the left, numbers at the right.
 
     Args:
         bounds: what a score can be at least and at most.

@@ -162,7 +162,7 @@ def _unpack_level(archive: Path, shown: str, wanted: str, target: Path, allowanc
 
 
 def _members(archive: Path, shown: str, allowance: Allowance) -> Generator[Member, None, None]:
-    """The entries of an archive, in its order; each must be read before the next is asked for."""
+    """The entries of an archive, in its order; each must be read before the next is taken."""
     with archive.open("rb") as raw:
         magic = raw.read(6)
         raw.seek(0)

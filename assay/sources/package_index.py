@@ -74,10 +74,10 @@ def parse_pip_config(listing: str, default_index: str) -> PipSettings:
 
 
 def pip_settings() -> PipSettings:
-    """Ask pip for its configuration; where there is no pip, its variables in the environment are read."""
-    asked = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
-    listing = asked.stdout
-    if asked.returncode:
+    """The configuration of pip; where there is no pip, its variables in the environment are read."""
+    done = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
+    listing = done.stdout
+    if done.returncode:
         names = ("index-url", "extra-index-url", "find-links", "trusted-host", "cert", "no-index")
         values = {name: os.environ.get(f"PIP_{name.upper().replace('-', '_')}") for name in names}
         listing = "\n".join(f":env:.{name}={value!r}" for name, value in values.items() if value)
@@ -85,7 +85,7 @@ def pip_settings() -> PipSettings:
 
 
 def release_files(requirement: str, settings: PipSettings, client: PyPIClient) -> tuple[list[Link], list[str]]:
-    """Every file of a release on the configured folders and indices, and the sources that could not be asked."""
+    """Every file of a release on the configured folders and indices, and the sources that could not be reached."""
     links, failures = [], []
     local = [place for place in settings.find_links if "://" in place or Path(place).exists()]
     for source, is_index in [*((place, False) for place in local), *((url, True) for url in settings.index_urls)]:
@@ -102,8 +102,8 @@ def release_files(requirement: str, settings: PipSettings, client: PyPIClient) -
     return links, failures
 
 
-def choose_file(links: Iterable[Link], sha256: str) -> list[Link]:
-    """Those that may be the pinned file, the likeliest first: published with its hash, else without any hash."""
+def rank_files(links: Iterable[Link], sha256: str) -> list[Link]:
+    """Those that may be the pinned file, the most probable first: published with its hash, else without any hash."""
     published = [(link, (link.hash_option or {}).get("sha256")) for link in links]
     return [link for link, hashes in published if hashes == [sha256]] + [
         link for link, hashes in published if hashes is None
@@ -150,7 +150,7 @@ def save(chunks: Iterable[bytes], path: Path) -> str:
 def download_release(asset: str, source: str, sha256: str, folder: Path, timeout_seconds: int) -> None:
     """Download the file of a release that has the pinned hash into `folder`; nothing of it is built or run.
 
-    Raises `InputError`: no index can be asked, or none has such a file.
+    Raises `InputError`: no index can be reached, or none has such a file.
     """
     match = PYPI_SOURCE.fullmatch(source)
     assert match
@@ -168,7 +168,7 @@ def download_release(asset: str, source: str, sha256: str, folder: Path, timeout
                 f"or in {settings.find_links}; correct `fetch.assets.{asset}.source`"
             )
         seen = {link.filename: (link.hash_option or {}).get("sha256", ["unknown"])[0] for link in links}
-        for link in choose_file(links, sha256):
+        for link in rank_files(links, sha256):
             seen[link.filename] = download_file(client, link, folder / link.filename, f"fetch {asset}", source)
             if seen[link.filename] == sha256:
                 return

@@ -1,6 +1,6 @@
 """Reading tables in other people's files: TSV, CSV, JSON, JSON lines and Parquet.
 
-Every cell is read as text, every record with its line, and bad records are set aside. The readers are Python's, not
+Every cell is read as text, every record with its line, and bad records are rejected. The readers are Python's, not
 those of Polars, because a person who has to mend a file needs the line number, and because one bad record must not
 take the others with it.
 """
@@ -31,7 +31,7 @@ UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 SHOWN_CHARACTERS = 80
 
 MAX_COLUMNS = 10_000
-"""A record with more cells is set aside: one of a million tabs would make a million columns of all the others."""
+"""A record with more cells is rejected: one of a million tabs would make a million columns of all the others."""
 
 
 @dataclass(frozen=True)

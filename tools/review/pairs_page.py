@@ -88,7 +88,7 @@ def read_answers(models: list[str]) -> dict[str, dict[str, str]]:
 
 
 def read_prompts(ids: set[str]) -> dict[str, dict[str, Any]]:
-    """What was asked, by id: `split`, `category`, `task`, `question`, `context`, earlier messages, and the reference.
+    """The prompts by id: `split`, `category`, `task`, `question`, `context`, earlier messages, and the reference.
 
     Raises `InputError`: there is no table of chats, or an id that is in none of them.
     """
