@@ -20,7 +20,7 @@ from assay.corpus_statistics import (
     vocabulary,
     words_of,
 )
-from assay.text.language import UNDETERMINED, detected
+from assay.text.language import UNDETERMINED, detect_languages
 from assay.text.token_lengths import token_counts
 
 LENGTHS = ("characters", "words", "tokens")
@@ -81,7 +81,7 @@ def measure_rows(
     """
     reference = np.sort(np.argsort(draws.to_numpy(), kind="stable")[: params.reference_rows])
     similarity = neighbour_cosines(embeddings, reference, params.neighbours, device)
-    guess = detected(records["text"])
+    guess = detect_languages(records["text"])
     is_sure = guess["probability"] >= params.min_language_probability
     word = words_of(records["text"])
     return records.with_columns(
@@ -95,7 +95,7 @@ def measure_rows(
     )
 
 
-def label_table(rows: pl.DataFrame, min_rows: int) -> pl.DataFrame:
+def tabulate_labels(rows: pl.DataFrame, min_rows: int) -> pl.DataFrame:
     """`source`, `label`, `rows` and `is_below_minimum`, by source and then by label; source null is all of them.
 
     A label with too few rows in all is marked in each source: they may be got from any.
@@ -111,7 +111,7 @@ def label_table(rows: pl.DataFrame, min_rows: int) -> pl.DataFrame:
     )
 
 
-def length_table(rows: pl.DataFrame) -> pl.DataFrame:
+def tabulate_lengths(rows: pl.DataFrame) -> pl.DataFrame:
     """`source` (null: all), `measure`, `quantile` and `value`, with a quantile every `TABLE_STEP`."""
     quantiles = [round(step * TABLE_STEP, 2) for step in range(round(1 / TABLE_STEP) + 1)]
     parts = [(None, rows), *((name, part) for (name,), part in rows.group_by("source", maintain_order=True))]
@@ -125,7 +125,7 @@ def length_table(rows: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(found, schema, orient="row")
 
 
-def language_table(rows: pl.DataFrame) -> pl.DataFrame:
+def tabulate_languages(rows: pl.DataFrame) -> pl.DataFrame:
     """`source`, `language`, `rows` and `share` of the source, the most frequent language of each source first."""
     return (
         rows.group_by("source", "language")
@@ -135,7 +135,7 @@ def language_table(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def source_table(sources: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+def tabulate_sources(sources: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     """The sources with the rows that cleaning kept (`rows_clean`); what is not stated says so."""
     kept = rows.group_by("source").agg(rows_clean=pl.len().cast(pl.Int64))
     return (
@@ -223,7 +223,7 @@ def profile_sources(
     return of_all | {"per_source": per_source}
 
 
-def least_similar(rows: pl.DataFrame) -> pl.DataFrame:
+def find_least_similar(rows: pl.DataFrame) -> pl.DataFrame:
     """The rows that are least similar to any others."""
     return (
         rows.filter(pl.col("neighbour_cosine").is_not_nan())

@@ -29,7 +29,7 @@ from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_json
 from assay.core.params import Params, load_params
 from assay.sources.archives import folder_size, strip_carriage_returns, unpack
-from assay.sources.downloads import HUB_SOURCE, is_local, obtain, snapshot
+from assay.sources.downloads import HUB_SOURCE, download_snapshot, is_local, obtain
 from assay.sources.package_index import MIB, PYPI_SOURCE
 
 ASSET_ROOTS = ("data", "models")
@@ -86,7 +86,7 @@ def put_source(name: str, asset: Asset, params: FetchParams, folder: Path) -> in
     Raises `InputError`: it cannot be had, has another hash, or cannot be unpacked.
     """
     if asset.source.startswith("hf:"):
-        snapshot(asset.source, folder, params.timeout_seconds)
+        download_snapshot(asset.source, folder, params.timeout_seconds)
         return folder_size(folder).size_bytes
     if is_local(asset.source) and Path(asset.source).is_dir():
         if asset.sha256 or asset.unpack:

@@ -39,13 +39,13 @@ from assay.core.params import load_params
 from assay.core.seeds import keyed_uniform
 from assay.corpus_profile import (
     ProfileParams,
-    label_table,
-    language_table,
-    least_similar,
-    length_table,
+    find_least_similar,
     measure_rows,
     profile_sources,
-    source_table,
+    tabulate_labels,
+    tabulate_languages,
+    tabulate_lengths,
+    tabulate_sources,
 )
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
 
@@ -73,7 +73,7 @@ def main() -> None:
     draws = keyed_uniform(records["id"], seed, "profile", "reference_rows")
     started = time.perf_counter()
     rows = measure_rows(records, embeddings, params, device.device, draws)
-    label_rows = label_table(rows, params.min_rows_per_label)
+    label_rows = tabulate_labels(rows, params.min_rows_per_label)
     totals = label_rows.filter(pl.col("source").is_null())
     found = profile_sources(sources, rows, embeddings, dict(by_source.iter_rows()), totals.height, params, seed)
     per_source = found.pop("per_source")
@@ -91,11 +91,11 @@ def main() -> None:
     }
     seconds = time.perf_counter() - started
     tables = {
-        "sources": source_table(sources, rows),
+        "sources": tabulate_sources(sources, rows),
         "labels": label_rows,
-        "lengths": length_table(rows),
-        "languages": language_table(rows),
-        "least_alike": least_similar(rows),
+        "lengths": tabulate_lengths(rows),
+        "languages": tabulate_languages(rows),
+        "least_alike": find_least_similar(rows),
     }
     with output_folder(OUTPUT) as folder:
         for name, table in tables.items():

@@ -25,7 +25,7 @@ from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json, write_json, write_text
 from assay.core.params import Params, load_params
 from assay.report import sections
-from assay.report.examples import visible
+from assay.report.examples import show_invisible
 from assay.report.language_models import DIFFERENCES, read_generation
 from assay.report.plots import number, score
 from assay.report.summary import COSTS, METRICS, REPORT, ROW_STAGES, SUMMARY, Measured, summarise, verdict
@@ -113,7 +113,7 @@ def render(values: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(number=_number_or_dash, score=score, visible=visible)
+    environment.filters.update(number=_number_or_dash, score=score, visible=show_invisible)
     return environment.get_template(TEMPLATE.name).render(values)
 
 

@@ -18,7 +18,7 @@ def number_values(column: pl.Series) -> NDArray[np.int64]:
     return (column.rank("dense").cast(pl.Int64) - 1).to_numpy()
 
 
-def votes_of(ratings: pl.DataFrame) -> pl.DataFrame:
+def count_votes(ratings: pl.DataFrame) -> pl.DataFrame:
     """Count the ratings by row and label; sorted by `id`, the winner of each row first."""
     ranks = (
         ratings.group_by("label")
@@ -35,7 +35,7 @@ def votes_of(ratings: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def majority(votes: pl.DataFrame) -> pl.DataFrame:
+def find_majority(votes: pl.DataFrame) -> pl.DataFrame:
     """Consensus of each row: `id`, `consensus_label`, `annotator_agreement` (its share of the ratings), `ratings`."""
     return (
         votes.group_by("id", maintain_order=True)
@@ -49,7 +49,7 @@ def majority(votes: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def tied_rows(votes: pl.DataFrame) -> int:
+def count_ties(votes: pl.DataFrame) -> int:
     """Number of rows in which two or more labels have the most votes."""
     return (
         votes.filter(pl.col("votes") == pl.col("votes").max().over("id"))
@@ -58,7 +58,7 @@ def tied_rows(votes: pl.DataFrame) -> int:
     )
 
 
-def agreement_with_others(votes: pl.DataFrame) -> pl.DataFrame:
+def compare_with_others(votes: pl.DataFrame) -> pl.DataFrame:
     """Whether those who gave a row a label agree with the majority of the row's other annotators, themselves excluded.
 
     Returns:

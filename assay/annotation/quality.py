@@ -13,12 +13,12 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from assay.annotation.agreement import krippendorff_alpha_interval, label_agreement, label_counts, number_sums
 from assay.annotation.consensus import (
-    agreement_with_others,
+    compare_with_others,
+    count_ties,
+    count_votes,
     disputed_rows,
-    majority,
+    find_majority,
     number_values,
-    tied_rows,
-    votes_of,
 )
 from assay.annotation.crowdlab import CrowdlabParams, CrowdOpinion, FeaturesOf, crowd_opinion
 from assay.annotation.pairwise_kappa import Pairs, annotator_pairs, mean_pairwise_kappas, pair_kappas, undefined_pairs
@@ -82,7 +82,7 @@ class Quality:
 
 def add_consensus(records: pl.DataFrame, votes: pl.DataFrame) -> pl.DataFrame:
     """The records with `consensus_label`, `annotator_agreement` (its share of the row's ratings) and `ratings`."""
-    joined = records.join(majority(votes), on="id", how="left", maintain_order="left")
+    joined = records.join(find_majority(votes), on="id", how="left", maintain_order="left")
     return joined.with_columns(pl.col("ratings").fill_null(0)).with_columns(
         pl.col(name).cast(dtype) for name, dtype in CONSENSUS_SCHEMA.items()
     )
@@ -98,7 +98,7 @@ def join_rows(ratings: pl.DataFrame, records: pl.DataFrame, votes: pl.DataFrame)
         on="id",
         how="inner",
         maintain_order="left",
-    ).join(agreement_with_others(votes), on=["id", "label"], how="left", maintain_order="left")
+    ).join(compare_with_others(votes), on=["id", "label"], how="left", maintain_order="left")
 
 
 def number_labels(ratings: pl.DataFrame, label_order: list[str] | None) -> NDArray[np.int64]:
@@ -144,7 +144,7 @@ def _defined(shares: pl.DataFrame) -> Metrics:
     return {name: share for name, share in shares.row(0, named=True).items() if share is not None}
 
 
-def single_rater_accuracy(ratings: pl.DataFrame) -> Metrics:
+def score_single_rater(ratings: pl.DataFrame) -> Metrics:
     """Share of ratings that give the label most others give, and their row's reference label; over what is defined."""
     return _defined(
         ratings.select(
@@ -154,7 +154,7 @@ def single_rater_accuracy(ratings: pl.DataFrame) -> Metrics:
     )
 
 
-def label_shares(records: pl.DataFrame) -> Metrics:
+def compare_labels(records: pl.DataFrame) -> Metrics:
     """How far the given label, the consensus of most raters and the reference label agree, over rated rows."""
     return _defined(
         records.filter(pl.col("consensus_label").is_not_null()).select(
@@ -165,7 +165,7 @@ def label_shares(records: pl.DataFrame) -> Metrics:
     )
 
 
-def annotator_table(ratings: pl.DataFrame, pairs: Pairs, crowd: pl.DataFrame) -> pl.DataFrame:
+def tabulate_annotators(ratings: pl.DataFrame, pairs: Pairs, crowd: pl.DataFrame) -> pl.DataFrame:
     """The table of `annotators.parquet`, sorted by annotator.
 
     Args:
@@ -212,9 +212,9 @@ def count_ratings(records: pl.DataFrame, ratings: pl.DataFrame, votes: pl.DataFr
         "annotators": ratings["annotator"].n_unique(),
         "ratings_per_row_min": per_row.min(),
         "ratings_per_row_max": per_row.max(),
-        "consensus_ties": tied_rows(votes),
-        **(single_rater_accuracy(several) if several.height else {}),
-        **label_shares(records),
+        "consensus_ties": count_ties(votes),
+        **(score_single_rater(several) if several.height else {}),
+        **compare_labels(records),
     }
 
 
@@ -234,7 +234,7 @@ def measure_quality(
         features_of: the embeddings of rows, for CROWDLAB.
         crowdlab_seed: of its folds.
     """
-    votes = votes_of(ratings)
+    votes = count_votes(ratings)
     records = add_consensus(given, votes)
     ratings = join_rows(ratings, records, votes)
     several = ratings.filter(pl.len().over("id") > 1)
@@ -266,14 +266,14 @@ def measure_quality(
         metrics["per_source"] = {
             source: {"ratings": part.height, "rows_with_several_ratings": part["id"].n_unique()}
             | metrics_of(per_source[source])
-            | single_rater_accuracy(part)
+            | score_single_rater(part)
             for source, part in sorted(by_source.items())
         }
     if crowd.metrics:
         metrics["crowdlab"] = crowd.metrics
     return Quality(
         records=records,
-        annotators=annotator_table(ratings, pairs, crowd.annotators),
+        annotators=tabulate_annotators(ratings, pairs, crowd.annotators),
         disputed=disputed_rows(records, votes),
         crowd=crowd,
         overall=overall,

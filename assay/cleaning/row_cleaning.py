@@ -39,7 +39,7 @@ Step = Callable[[pl.DataFrame], Batch]
 """What is done to a batch of rows."""
 
 
-def prepared(
+def prepare_rows(
     records: pl.DataFrame, checks: Mapping[str, CheckParams], values: Mapping[str, str], removals: Mapping[str, str]
 ) -> Batch:
     """Rows whose values are in order and not missing; see `check_records` and `fill_missing`."""
@@ -48,7 +48,7 @@ def prepared(
     return Batch(filled.records, filled.changed, pl.concat([checked.removed, filled.removed]))
 
 
-def cleaned(records: pl.DataFrame, rules: Sequence[ScopedRule], settled: int = 0) -> Batch:
+def clean_rows(records: pl.DataFrame, rules: Sequence[ScopedRule], settled: int = 0) -> Batch:
     """Rows with clean texts, by `apply_rules`; those that the rules never leave alone are removed as `unsettled`."""
     done = apply_rules(records, rules, settled)
     is_unsettled = pl.Series(range(records.height), dtype=pl.UInt32).is_in(done.unsettled.implode())
@@ -60,7 +60,7 @@ def cleaned(records: pl.DataFrame, rules: Sequence[ScopedRule], settled: int = 0
     )
 
 
-def usable(records: pl.DataFrame, params: CleanParams) -> Batch:
+def keep_usable(records: pl.DataFrame, params: CleanParams) -> Batch:
     """Rows that are neither empty, nor too short or long, nor in another language; the first rule that fits counts."""
     length = pl.col("text").str.len_chars()
     rule = (
@@ -83,7 +83,7 @@ def usable(records: pl.DataFrame, params: CleanParams) -> Batch:
     )
 
 
-def in_turn(records: pl.DataFrame, steps: Sequence[Step]) -> Batch:
+def run_steps(records: pl.DataFrame, steps: Sequence[Step]) -> Batch:
     """What several steps do to a batch, each to the rows that the one before lets through."""
     done = Batch(records, none_removed(), none_removed())
     for step in steps:
@@ -92,7 +92,7 @@ def in_turn(records: pl.DataFrame, steps: Sequence[Step]) -> Batch:
     return done
 
 
-def slices(table: pl.LazyFrame) -> list[pl.LazyFrame]:
+def slice_table(table: pl.LazyFrame) -> list[pl.LazyFrame]:
     """A scanned file in batches of `BATCH_ROWS` rows, not read yet; one empty batch where it has none."""
     rows = int(table.select(pl.len()).collect().item())
     return [table.slice(start, BATCH_ROWS) for start in range(0, max(1, rows), BATCH_ROWS)]
@@ -116,7 +116,7 @@ def write_cleaned(batches: Sequence[pl.LazyFrame], steps: Sequence[Step], parts:
 
 def write_batch(rows: pl.LazyFrame, number: int, steps: Sequence[Step], parts: Path, run: int) -> None:
     """`write_cleaned` of one batch; its parts are ordered by `number`."""
-    batch = in_turn(rows.collect(), steps)
+    batch = run_steps(rows.collect(), steps)
     write_part(batch.records, parts / f"records-{run}", 0, number)
     write_part(batch.changed, parts / "changed", run, number)
     write_part(batch.removed.with_columns(kept_id=pl.lit(None, pl.String)), parts / "removed", run, number)
@@ -168,20 +168,20 @@ def clean_texts(path: Path, params: CleanParams, parts: Path) -> pl.DataFrame:
     rules = chosen_rules(params, table.select("source").unique().collect().to_series().sort().to_list())
     check_columns(table.collect_schema().names(), params, path)
     values, removals = missing_values(table, params.missing, path)
-    prepare = partial(prepared, checks=params.checks, values=values, removals=removals)
-    finish = partial(usable, params=params)
+    prepare = partial(prepare_rows, checks=params.checks, values=values, removals=removals)
+    finish = partial(keep_usable, params=params)
     names = [rule.name for rule in rules]
     if BOILERPLATE not in names:
-        write_cleaned(slices(table), [prepare, partial(cleaned, rules=rules), finish], parts, 2)
+        write_cleaned(slice_table(table), [prepare, partial(clean_rows, rules=rules), finish], parts, 2)
         return pl.DataFrame(schema=BOILERPLATE_SCHEMA)
     # A line is only seen once markup is gone; so the rules before run first, on all rows.
     at = names.index(BOILERPLATE)
-    write_cleaned(slices(table), [prepare, partial(cleaned, rules=rules[:at])], parts, 1)
+    write_cleaned(slice_table(table), [prepare, partial(clean_rows, rules=rules[:at])], parts, 1)
     first = parts_of(parts / "records-1")
     scope = rules[at].sources
     is_in_scope = pl.lit(True) if scope is None else pl.col("source").is_in(sorted(scope))
     in_scope = [part.filter(is_in_scope).select("source", "text") for part in first]
     lines = frequent_lines(lambda: (part.collect() for part in in_scope), **params.boilerplate.model_dump())
-    write_cleaned(first, [partial(cleaned, rules=with_boilerplate(rules, lines), settled=at), finish], parts, 2)
+    write_cleaned(first, [partial(clean_rows, rules=with_boilerplate(rules, lines), settled=at), finish], parts, 2)
     shutil.rmtree(parts / "records-1")
     return lines

@@ -22,9 +22,9 @@ from assay.duplicates.shingles import (
     Hashes,
     Indices,
     ShingleUnit,
+    compute_jaccard,
     documents,
-    jaccard_similarities,
-    normalised,
+    normalise_texts,
 )
 from assay.duplicates.signatures import Signatures, may_be_close, report_progress, share_a_band, sign_documents
 
@@ -66,7 +66,7 @@ def near_duplicate_groups(
     Returns:
         For each text the position of the first text of its group (its own, where it has no near duplicate), `(n,)`.
     """
-    compared = normalised(texts)
+    compared = normalise_texts(texts)
     first, number = _distinct(compared)
     distinct = documents(compared.gather(first), shingle_unit, shingle_size)
     signed = sign_documents(distinct, permutations, min_jaccard)
@@ -92,7 +92,7 @@ def near_matches(
         permutations: length of a MinHash signature.
         min_jaccard: references at least this close are found (see `lsh_bands`); one further away may be.
     """
-    compared_queries, compared_references = normalised(queries), normalised(references)
+    compared_queries, compared_references = normalise_texts(queries), normalise_texts(references)
     query_at, query_number = _distinct(compared_queries)
     reference_at, _ = _distinct(compared_references)
     texts = pl.concat([compared_queries.gather(query_at), compared_references.gather(reference_at)])
@@ -109,7 +109,7 @@ def near_matches(
             query, reference = left[new], right[new]
             close = may_be_close(signed, query, reference + count)
             query, reference = query[close], reference[close]
-            similarity = jaccard_similarities(distinct, query, reference + count)
+            similarity = compute_jaccard(distinct, query, reference + count)
             at = reference_at[reference]
             # The closest pair of each query comes first, the earlier reference first among equals.
             order = np.lexsort((at, -similarity, query))
@@ -159,7 +159,7 @@ def _linked(of: Documents, signed: Signatures, min_jaccard: float) -> Indices:
             left, right = left[new], right[new]
             may_be = may_be_close(signed, left, right)
             left, right = left[may_be], right[may_be]
-            close = jaccard_similarities(of, left, right) >= min_jaccard
+            close = compute_jaccard(of, left, right) >= min_jaccard
             root = join_groups(root, left[close], right[close])
         is_cut[band, members] = True
     return root

@@ -92,7 +92,7 @@ class Shingles:
     offsets: Indices
 
 
-def normalised(texts: pl.Series) -> pl.Series:
+def normalise_texts(texts: pl.Series) -> pl.Series:
     """Texts as they are compared: in lower case, each run of white space and sentence punctuation one space.
 
     A text of nothing else, such as `:)`, keeps its punctuation.
@@ -114,7 +114,7 @@ def documents(texts: pl.Series, unit: ShingleUnit, size: int) -> Documents:
     return Documents(texts, unit, size, texts.str.len_bytes().to_numpy().astype(np.int64))
 
 
-def shingles(texts: list[str], unit: ShingleUnit, size: int) -> Shingles:
+def cut_shingles(texts: list[str], unit: ShingleUnit, size: int) -> Shingles:
     """Cut `texts`, as they are, into shingles.
 
     A shingle is told from others by a multilinear hash of its characters or words; two different ones agree with a
@@ -140,7 +140,7 @@ def shingles(texts: list[str], unit: ShingleUnit, size: int) -> Shingles:
     return Shingles(_mixed(hashes[is_whole[:last]]), np.concatenate([[0], np.cumsum(lengths - size + 1)]))
 
 
-def jaccard_similarities(of: Documents, left: Indices, right: Indices) -> NDArray[np.float64]:
+def compute_jaccard(of: Documents, left: Indices, right: Indices) -> NDArray[np.float64]:
     """True Jaccard similarity of the pairs of texts at `left` `(p,)` and `right` `(p,)`, `(p,)`."""
     spans = cut_spans(of.lengths[left] + of.lengths[right], PAIRS_AT_A_TIME)
     parts = map_spans(lambda span: _compared(of, left[span], right[span]), spans)
@@ -148,9 +148,9 @@ def jaccard_similarities(of: Documents, left: Indices, right: Indices) -> NDArra
 
 
 def _compared(of: Documents, left: Indices, right: Indices) -> NDArray[np.float64]:
-    """`jaccard_similarities` of at most `PAIRS_AT_A_TIME` pairs."""
+    """`compute_jaccard` of at most `PAIRS_AT_A_TIME` pairs."""
     at, number = np.unique(np.concatenate([left, right]), return_inverse=True)
-    cut = shingles(of.texts.gather(at).to_list(), of.unit, of.size)
+    cut = cut_shingles(of.texts.gather(at).to_list(), of.unit, of.size)
     # Sorting puts the shingles of a text together, and equal ones side by side: faster than any table of hashes.
     keyed = _numbered(np.diff(cut.offsets)) | (cut.hashes >> (np.uint64(64) - HASH_BITS))
     keyed.sort()

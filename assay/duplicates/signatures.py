@@ -22,9 +22,9 @@ from assay.duplicates.shingles import (
     Hashes,
     Indices,
     T,
+    cut_shingles,
     cut_spans,
     map_spans,
-    shingles,
 )
 
 RECALL_AT_THRESHOLD = 0.99
@@ -101,7 +101,7 @@ def sign_documents(of: Documents, permutations: int, min_jaccard: float) -> Sign
     bytes_ = np.empty((len(of.texts), bands * rows), dtype=np.uint8)
 
     def fill(span: slice) -> None:
-        cut = shingles(of.texts[span].to_list(), of.unit, of.size)
+        cut = cut_shingles(of.texts[span].to_list(), of.unit, of.size)
         hashes = (cut.hashes >> np.uint64(32)).astype(np.uint32)
         permuted = np.empty_like(hashes)
         least = np.empty((bands * rows, span.stop - span.start), dtype=np.uint32)

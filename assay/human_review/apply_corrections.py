@@ -15,8 +15,8 @@ from assay.human_review.corrections import (
     Decisions,
     LineError,
     Outcome,
-    by_id_and_field,
     check_labels,
+    group_by_id_and_field,
     settle,
 )
 
@@ -87,7 +87,7 @@ def settle_all(
         for row in records.filter(pl.col("id").is_in(ids)).select("id", *LABEL_FIELDS).to_dicts()
     }
     gone = {row["id"]: row for row in removed.filter(pl.col("id").is_in(ids)).to_dicts()}
-    decisions: Decisions = by_id_and_field(corrections)
+    decisions: Decisions = group_by_id_and_field(corrections)
     outcomes = {}
     not_applied = []
     errors = check_labels(corrections, known_labels(records, new_labels))

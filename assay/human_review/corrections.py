@@ -94,7 +94,7 @@ def _parsed(number: int, values: list[str]) -> Correction:
     return found
 
 
-def by_id_and_field(corrections: Iterable[Correction]) -> Decisions:
+def group_by_id_and_field(corrections: Iterable[Correction]) -> Decisions:
     """The lines of each id and field."""
     decisions: Decisions = {}
     for one in corrections:

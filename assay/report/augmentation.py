@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from assay.report.examples import Example, RuleExamples, marked
+from assay.report.examples import Example, RuleExamples, mark_difference
 from assay.report.plots import Change
 from assay.statistics.metrics_dict import HIGH, LOW
 
@@ -33,7 +33,7 @@ class RecipeCounts:
     quality: dict[str, Any]
 
 
-def recipe_counts(augment: Mapping[str, Any], quality: Mapping[str, Any]) -> list[RecipeCounts]:
+def count_recipes(augment: Mapping[str, Any], quality: Mapping[str, Any]) -> list[RecipeCounts]:
     """One entry for each recipe, in the order of the metrics of `augment`."""
     return [
         RecipeCounts(
@@ -48,10 +48,10 @@ def recipe_counts(augment: Mapping[str, Any], quality: Mapping[str, Any]) -> lis
 
 
 def _side_by_side(name: str, row: Mapping[str, Any]) -> Example:
-    return Example(name, *marked(row["before"], row["after"], mask=False))
+    return Example(name, *mark_difference(row["before"], row["after"], mask=False))
 
 
-def augmented_examples(pairs: pl.DataFrame) -> list[RuleExamples]:
+def show_augmented(pairs: pl.DataFrame) -> list[RuleExamples]:
     """Source and augmented examples side by side, what differs marked, by recipe.
 
     Args:
@@ -67,7 +67,7 @@ def augmented_examples(pairs: pl.DataFrame) -> list[RuleExamples]:
     ]
 
 
-def perturbation_changes(robustness: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Change]]:
+def list_changes(robustness: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Change]]:
     """What each perturbation does to the accuracy of each approach, by perturbation."""
     names = dict.fromkeys(name for measured in robustness.values() for name in measured["perturbations"])
     difference = "accuracy_difference"
@@ -87,12 +87,12 @@ def perturbation_changes(robustness: Mapping[str, Mapping[str, Any]]) -> dict[st
     }
 
 
-def attack_names(robustness: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def list_attacks(robustness: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The attacks tried, in the order of the metrics."""
     return list(dict.fromkeys(name for measured in robustness.values() for name in measured["attacks"]))
 
 
-def attack_examples(ended: Mapping[str, pl.DataFrame], names: Sequence[str]) -> list[RuleExamples]:
+def show_attacks(ended: Mapping[str, pl.DataFrame], names: Sequence[str]) -> list[RuleExamples]:
     """Attacks that succeeded, by attack: the shortest of each approach.
 
     Args:

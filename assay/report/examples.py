@@ -32,7 +32,7 @@ class RuleExamples:
     examples: list[Example]
 
 
-def visible(text: str) -> str:
+def show_invisible(text: str) -> str:
     """Characters that nobody would see, as pictures of themselves: line ends, tabs, control and odd white space."""
     pictures = {"\n": "⏎", "\r": "␍", "\t": "⇥", "\u00a0": "⍽", " ": "␣"}
     return "".join(
@@ -41,7 +41,7 @@ def visible(text: str) -> str:
     )
 
 
-def marked(before: str, after: str, mask: bool) -> tuple[Markup, Markup]:
+def mark_difference(before: str, after: str, mask: bool) -> tuple[Markup, Markup]:
     """Both texts with what differs marked up as deleted and as inserted.
 
     Args:
@@ -68,9 +68,9 @@ def marked(before: str, after: str, mask: bool) -> tuple[Markup, Markup]:
             new.append(escape(come))
             continue
         if gone:
-            old.append(Markup("<del>{}</del>").format("•" * min(len(gone), 12) if mask else visible(gone)))
+            old.append(Markup("<del>{}</del>").format("•" * min(len(gone), 12) if mask else show_invisible(gone)))
         if come:
-            new.append(Markup("<ins>{}</ins>").format(visible(come)))
+            new.append(Markup("<ins>{}</ins>").format(show_invisible(come)))
     return Markup("").join(old), Markup("").join(new)
 
 
@@ -89,7 +89,7 @@ def cut(text: str, is_continued: bool = False) -> str:
     return "…" + short if is_continued else short
 
 
-def without_redacted(changed: pl.DataFrame) -> pl.DataFrame:
+def drop_redacted(changed: pl.DataFrame) -> pl.DataFrame:
     """The changes whose texts hold nothing that a `redact_…` rule removed, but for that rule's own, which masks it."""
     is_redaction = pl.col("rule").str.starts_with("redact_")
     redactions = is_redaction.sum().over("id")
@@ -117,6 +117,6 @@ def examples_by_rule(table: pl.DataFrame, candidates: pl.DataFrame, count: int) 
             if row["after"] is None:
                 examples.append(Example(row["id"], escape(cut(before)), None))
             else:
-                examples.append(Example(row["id"], *marked(before, row["after"], mask=rule.startswith("redact_"))))
+                examples.append(Example(row["id"], *mark_difference(before, row["after"], mask=rule.startswith("redact_"))))
         found.append(RuleExamples(rule, rows, examples))
     return found

@@ -12,13 +12,13 @@ from typing import Any
 import polars as pl
 
 from assay.report.augmentation import (
-    attack_examples,
-    attack_names,
-    augmented_examples,
-    perturbation_changes,
-    recipe_counts,
+    show_attacks,
+    list_attacks,
+    show_augmented,
+    list_changes,
+    count_recipes,
 )
-from assay.report.examples import cut, examples_by_rule, without_redacted
+from assay.report.examples import cut, examples_by_rule, drop_redacted
 from assay.report.plots import (
     Interval,
     Point,
@@ -172,7 +172,7 @@ def cleaning(tables: Tables, summary: dict[str, Any], clean: Values, examples_pe
         "flow_plot": row_flow(flows(summary), "Rows through the data stages"),
         "removals_plot": waterfall(clean["rows_in"], removals, "Rows that cleaning removed"),
         "changes_plot": counted_bars(changes, "Changes by cleaning rule"),
-        "changed": examples_by_rule(changed, without_redacted(changed), examples_per_rule),
+        "changed": examples_by_rule(changed, drop_redacted(changed), examples_per_rule),
         "removed": examples_by_rule(removed, may_be_shown, examples_per_rule),
         "conflicts": conflicts(tables["duplicate_groups"], MAX_ROWS),
         "boilerplate": tables["boilerplate"].head(MAX_BOILERPLATE_LINES).to_dicts(),
@@ -275,8 +275,8 @@ def flagged_rows(scores: pl.DataFrame, records: pl.DataFrame, at_most: int) -> l
 def augmentation(tables: Tables, stages: Mapping[str, Values]) -> Values:
     """Augmented examples by recipe; `augment_quality` may be off."""
     return {
-        "recipes": recipe_counts(stages["augment"], stages.get("augment_quality", {"per_recipe": {}})),
-        "augmented_examples": augmented_examples(tables["augmented_pairs"]),
+        "recipes": count_recipes(stages["augment"], stages.get("augment_quality", {"per_recipe": {}})),
+        "augmented_examples": show_augmented(tables["augmented_pairs"]),
     }
 
 
@@ -284,15 +284,15 @@ def robustness(found: Mapping[str, Values], attacks: Tables, summary: dict[str, 
     """What typing errors, other words and attacks do to each approach, by its metrics and how its attacks ended."""
     measured = {name: found[name] for name, _ in ranked(summary) if name in found}
     attacks = {name: attacks[name] for name in measured if name in attacks}
-    names = attack_names(measured)
+    names = list_attacks(measured)
     return {
         "perturbed": {
             name: before_and_after(rows, f"Accuracy before and after {name}")
-            for name, rows in perturbation_changes(measured).items()
+            for name, rows in list_changes(measured).items()
         },
         "robustness": measured,
         "attacks": names,
-        "attack_examples": attack_examples(attacks, names),
+        "attack_examples": show_attacks(attacks, names),
     }
 
 

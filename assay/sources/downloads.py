@@ -8,7 +8,14 @@ from urllib.parse import unquote, urlsplit
 
 from assay.core.errors import InputError
 from assay.core.outputs import file_sha256, output_folder
-from assay.sources.package_index import CHUNK_BYTES, HELP_OFFLINE, download_release, reported, save, wrong_hash
+from assay.sources.package_index import (
+    CHUNK_BYTES,
+    HELP_OFFLINE,
+    describe_wrong_hash,
+    download_release,
+    report_download,
+    save,
+)
 
 CACHE = Path(".cache/fetch")
 
@@ -21,7 +28,7 @@ def is_local(source: str) -> bool:
     return not source.startswith(("pypi:", "hf:")) and "://" not in source
 
 
-def address_chunks(url: str, what: str, timeout_seconds: int) -> Iterator[bytes]:
+def read_address(url: str, what: str, timeout_seconds: int) -> Iterator[bytes]:
     """The bytes at an address that fsspec can open, with progress. Raises `InputError`: it cannot be read."""
     # Imported here: aiohttp takes long, and most assets do not need it.
     import aiohttp
@@ -34,7 +41,7 @@ def address_chunks(url: str, what: str, timeout_seconds: int) -> Iterator[bytes]
     try:
         with fsspec.open(url, "rb", **options) as file:
             size = file.size if isinstance(file.size, int) else None
-            yield from reported(iter(lambda: file.read(CHUNK_BYTES), b""), what, size)
+            yield from report_download(iter(lambda: file.read(CHUNK_BYTES), b""), what, size)
     except ImportError as error:
         raise InputError(f"{url}: {error}; install that package, or give a local path as `source`") from None
     except (OSError, aiohttp.ClientError, ValueError) as error:
@@ -51,7 +58,7 @@ def obtain(asset: str, source: str, sha256: str | None, timeout_seconds: int) ->
             raise InputError(f"{source}: no such file; correct `fetch.assets.{asset}.source`")
         seen = file_sha256(Path(source))
         if sha256 is not None and seen != sha256:
-            raise InputError(wrong_hash(asset, source, sha256, seen))
+            raise InputError(describe_wrong_hash(asset, source, sha256, seen))
         return Path(source)
 
     assert sha256 is not None
@@ -64,13 +71,13 @@ def obtain(asset: str, source: str, sha256: str | None, timeout_seconds: int) ->
             download_release(asset, source, sha256, folder, timeout_seconds)
         else:
             name = unquote(PurePosixPath(urlsplit(source).path).name) or asset
-            seen = save(address_chunks(source, f"fetch {asset}", timeout_seconds), folder / name)
+            seen = save(read_address(source, f"fetch {asset}", timeout_seconds), folder / name)
             if seen != sha256:
-                raise InputError(wrong_hash(asset, source, sha256, seen))
+                raise InputError(describe_wrong_hash(asset, source, sha256, seen))
     return next(cached.glob("*"))
 
 
-def snapshot(source: str, folder: Path, timeout_seconds: int) -> None:
+def download_snapshot(source: str, folder: Path, timeout_seconds: int) -> None:
     """Download a hub repository at one commit into `folder`. Raises `InputError`: it cannot be had."""
     match = HUB_SOURCE.fullmatch(source)
     assert match

@@ -73,7 +73,7 @@ def parse_pip_config(listing: str, default_index: str) -> PipSettings:
     )
 
 
-def pip_settings() -> PipSettings:
+def read_pip_settings() -> PipSettings:
     """The configuration of pip; where there is no pip, its variables in the environment are read."""
     done = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
     listing = done.stdout
@@ -84,7 +84,7 @@ def pip_settings() -> PipSettings:
     return parse_pip_config(listing, PackageFinder().sources[0]["url"])
 
 
-def release_files(requirement: str, settings: PipSettings, client: PyPIClient) -> tuple[list[Link], list[str]]:
+def find_release_files(requirement: str, settings: PipSettings, client: PyPIClient) -> tuple[list[Link], list[str]]:
     """Every file of a release on the configured folders and indices, and the sources that could not be reached."""
     links, failures = [], []
     local = [place for place in settings.find_links if "://" in place or Path(place).exists()]
@@ -110,16 +110,16 @@ def rank_files(links: Iterable[Link], sha256: str) -> list[Link]:
     ]
 
 
-def client_chunks(client: PyPIClient, link: Link, what: str) -> Iterator[bytes]:
+def read_index(client: PyPIClient, link: Link, what: str) -> Iterator[bytes]:
     """The bytes of a file of a package index, with progress. Raises `httpx2.HTTPError`: it cannot be read."""
     with client.get_stream(link.normalized) as response:
         response.raise_for_status()
         length = response.headers.get("Content-Length", "")
         # Raw bytes: an archive that is itself packed must not be unpacked on the way.
-        yield from reported(response.iter_raw(CHUNK_BYTES), what, int(length) if length.isdigit() else None)
+        yield from report_download(response.iter_raw(CHUNK_BYTES), what, int(length) if length.isdigit() else None)
 
 
-def reported(chunks: Iterator[bytes], what: str, size_bytes: int | None) -> Iterator[bytes]:
+def report_download(chunks: Iterator[bytes], what: str, size_bytes: int | None) -> Iterator[bytes]:
     """Pass chunks on, and say how far the download is: a bar on a terminal, else a line every few seconds."""
     if sys.stderr.isatty():
         with tqdm(desc=what, total=size_bytes, unit="B", unit_scale=True, unit_divisor=1024) as bar:
@@ -155,11 +155,11 @@ def download_release(asset: str, source: str, sha256: str, folder: Path, timeout
     match = PYPI_SOURCE.fullmatch(source)
     assert match
     name, version = match.groups()
-    settings = pip_settings()
+    settings = read_pip_settings()
     verify = ssl.create_default_context(cafile=settings.certificate) if settings.certificate else True
     with PyPIClient(trusted_hosts=settings.trusted_hosts, verify=verify, timeout=timeout_seconds) as client:
         client.auth = MultiDomainBasicAuth(index_urls=settings.index_urls)
-        links, failures = release_files(f"{name}=={version}", settings, client)
+        links, failures = find_release_files(f"{name}=={version}", settings, client)
         if not links and failures:
             raise InputError(f"{source}: no package index can be reached ({'; '.join(failures)}); {HELP_OFFLINE}")
         if not links:
@@ -174,7 +174,7 @@ def download_release(asset: str, source: str, sha256: str, folder: Path, timeout
                 return
             (folder / link.filename).unlink()
     listing = ", ".join(f"{file} {digest}" for file, digest in sorted(seen.items()))
-    raise InputError(wrong_hash(asset, source, sha256, listing))
+    raise InputError(describe_wrong_hash(asset, source, sha256, listing))
 
 
 def download_file(client: PyPIClient, link: Link, path: Path, what: str, source: str) -> str:
@@ -184,7 +184,7 @@ def download_file(client: PyPIClient, link: Link, path: Path, what: str, source:
     """
     for attempt in range(1, DOWNLOAD_ATTEMPTS + 1):
         try:
-            return save(client_chunks(client, link, what), path)
+            return save(read_index(client, link, what), path)
         except httpx2.HTTPError as error:
             if attempt == DOWNLOAD_ATTEMPTS or not isinstance(error, httpx2.TransportError):
                 raise InputError(
@@ -194,7 +194,7 @@ def download_file(client: PyPIClient, link: Link, path: Path, what: str, source:
     raise AssertionError("unreachable")
 
 
-def wrong_hash(asset: str, source: str, expected: str, seen: str) -> str:
+def describe_wrong_hash(asset: str, source: str, expected: str, seen: str) -> str:
     """What to tell when nothing has the pinned hash."""
     return (
         f"{source}: expected SHA-256 {expected}, seen {seen}; the file is not the one that was pinned: "

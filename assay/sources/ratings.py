@@ -54,7 +54,7 @@ def is_blank(name: str) -> pl.Expr:
     return pl.col(name).is_null() | (pl.col(name).str.strip_chars() == "")
 
 
-def rating_list_rows(ids: pl.Series, lists: pl.Series, origin: pl.Series) -> Filtered:
+def explode_rating_lists(ids: pl.Series, lists: pl.Series, origin: pl.Series) -> Filtered:
     """From a JSON list a row to one row a rating: `id`, `annotator` (position from `01`), `value` as text, `origin`."""
     rows: list[tuple[str, str, str | None, str]] = []
     bad: list[tuple[str, str, str | None, None]] = []
@@ -74,7 +74,7 @@ def rating_list_rows(ids: pl.Series, lists: pl.Series, origin: pl.Series) -> Fil
     return Filtered(pl.DataFrame(rows, schema, orient="row"), pl.DataFrame(bad, REMOVED_SCHEMA, orient="row"))
 
 
-def binned(rating: pl.Expr, bins: Sequence[RatingBin]) -> pl.Expr:
+def bin_ratings(rating: pl.Expr, bins: Sequence[RatingBin]) -> pl.Expr:
     """Label of the first bin that a rating fits, null where it fits none."""
     label = pl.lit(None, pl.String)
     for one in reversed(bins):
@@ -87,7 +87,7 @@ def binned(rating: pl.Expr, bins: Sequence[RatingBin]) -> pl.Expr:
     return label
 
 
-def labelled_ratings(rows: pl.DataFrame, bins: Sequence[RatingBin] | None) -> Filtered:
+def label_ratings(rows: pl.DataFrame, bins: Sequence[RatingBin] | None) -> Filtered:
     """Give each rating its label; remove what is no number though there are bins, and second ratings.
 
     Args:
@@ -105,7 +105,7 @@ def labelled_ratings(rows: pl.DataFrame, bins: Sequence[RatingBin] | None) -> Fi
     if bins is not None:
         rules.append(pl.when(value.is_not_null() & number.is_null()).then(pl.lit("rating_not_a_number")))
     marked = rows.with_columns(
-        rating=number, label=value if bins is None else binned(number, bins), rule=pl.coalesce(rules)
+        rating=number, label=value if bins is None else bin_ratings(number, bins), rule=pl.coalesce(rules)
     )
     bad = marked.filter(pl.col("rule").is_not_null()).with_columns(id="origin")
     shown = pl.concat_str("annotator", "value", separator=" ", ignore_nulls=True)
@@ -131,7 +131,7 @@ def fill_labels(
     Args:
         records: with final ids.
         ratings: `RATINGS_SCHEMA`, with the same ids.
-        bins: as in `labelled_ratings`.
+        bins: as in `label_ratings`.
         draws: from [0, 1), which of its labels each row is given.
         has_labels: the data has given labels.
         has_references: the data has reference labels.
@@ -143,7 +143,7 @@ def fill_labels(
     if bins is not None:
         rated = ratings.filter(pl.col("rating").is_not_null())
         means = rated.group_by("id", maintain_order=True).agg(pl.col("rating").mean())
-        references = means.select("id", reference=binned(pl.col("rating"), bins))
+        references = means.select("id", reference=bin_ratings(pl.col("rating"), bins))
     else:
         references = (
             given.group_by("id", "label", maintain_order=True)
@@ -180,7 +180,7 @@ def read_ratings(
     ids = column(table, ratings.columns.id, path, f"{key}.columns.id")
     if isinstance(ratings.columns, RatingListColumns):
         lists = column(table, ratings.columns.ratings, path, f"{key}.columns.ratings")
-        rated = rating_list_rows(ids, lists, places)
+        rated = explode_rating_lists(ids, lists, places)
         if rated.removed.height > max_reject_fraction * len(ids):
             place, rule, before, _ = rated.removed.row(0)
             raise InputError(
@@ -191,7 +191,7 @@ def read_ratings(
         annotators = column(table, ratings.columns.annotator, path, f"{key}.columns.annotator").alias("annotator")
         values = column(table, ratings.columns.rating, path, f"{key}.columns.rating").alias("value")
         rated = Filtered(pl.DataFrame([ids.alias("id"), annotators, values, places]), none_removed())
-    labelled = labelled_ratings(rated.kept, bins)
+    labelled = label_ratings(rated.kept, bins)
     if labelled.removed.height > max_reject_fraction * max(rated.kept.height, 1):
         place, rule, before, _ = labelled.removed.row(0)
         raise InputError(

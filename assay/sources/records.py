@@ -111,7 +111,7 @@ class Ingested:
     ragged_rows: int
 
 
-def canonical(table: Table, source: Source, sha256: str, path: Path, key: str) -> pl.DataFrame:
+def map_columns(table: Table, source: Source, sha256: str, path: Path, key: str) -> pl.DataFrame:
     """The mapped columns of a table under their canonical names, its provenance, and the columns carried.
 
     `id` is null where the data has none. An empty label or response is none.
@@ -177,7 +177,7 @@ def ingest_source(source: Source, position: int, params: IngestParams, draws: Dr
     table = read_table(path, source.format, source.header)
     check_readable(table, path, params.max_reject_fraction)
     sha256 = file_sha256(path)
-    filtered = remove_blanks(canonical(table, source, sha256, path, key), has_ids=source.columns.id is not None)
+    filtered = remove_blanks(map_columns(table, source, sha256, path, key), has_ids=source.columns.id is not None)
     records = filtered.kept
     if source.columns.id is None:
         records = records.with_columns(id=content_ids(records["text"], records["response"]))

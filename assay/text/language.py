@@ -53,7 +53,7 @@ MODEL = "resources/lid.176.ftz"
 PREFIX = "__label__"
 
 
-def detected(texts: pl.Series) -> pl.DataFrame:
+def detect_languages(texts: pl.Series) -> pl.DataFrame:
     """The most probable language of each text.
 
     Returns:
@@ -68,7 +68,7 @@ def is_foreign(texts: pl.Series, *, keep: Sequence[str], min_probability: float,
 
     Args:
         texts: any length; the first `JUDGED_CHARACTERS` are judged.
-        keep: codes of the wanted languages, as `detected` gives them.
+        keep: codes of the wanted languages, as `detect_languages` gives them.
         min_probability: a text is foreign if its most probable language has at least this.
         min_characters: shorter texts, not counting what `NO_LANGUAGE` describes, are not judged.
 
@@ -111,7 +111,7 @@ def _words(texts: pl.Series) -> pl.Series:
 
 
 def _detected(words: pl.Series) -> pl.DataFrame:
-    """`detected` of texts that are as `_words` leaves them."""
+    """`detect_languages` of texts that are as `_words` leaves them."""
     return pl.DataFrame(
         [_judged(text) if text is not None else (None, None) for text in words.to_list()],
         schema={"language": pl.String, "probability": pl.Float64},

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from assay.annotation.consensus import votes_of
+from assay.annotation.consensus import count_votes
 from assay.annotation.quality import add_consensus
 from assay.core.errors import InputError
 from stages import annotation_qa
@@ -111,7 +111,7 @@ def test_the_reference_label_has_no_say_in_the_consensus() -> None:
     some = ratings(a="nnpp", b="ppnn", c="nnn")
     for reference in ("p", "o", None):
         table = records(*((id_, "n", reference, "s") for id_ in "abc"))
-        consensus = add_consensus(table, votes_of(some))
+        consensus = add_consensus(table, count_votes(some))
         assert consensus["consensus_label"].to_list() == ["n", "n", "n"]
 
 

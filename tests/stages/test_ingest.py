@@ -18,7 +18,7 @@ from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.sources.provenance import content_ids
-from assay.sources.ratings import RatingBin, binned
+from assay.sources.ratings import RatingBin, bin_ratings
 from stages import ingest
 
 BINS = [
@@ -566,7 +566,7 @@ def test_the_first_bin_that_fits_wins() -> None:
         RatingBin(label="high", at_least=0.5, at_most=None),
     ]
     frame = pl.DataFrame({"rating": [-0.5, -0.4, 0.0, 0.4, 0.5, None]})
-    found = frame.select(binned(pl.col("rating"), bins)).to_series().to_list()
+    found = frame.select(bin_ratings(pl.col("rating"), bins)).to_series().to_list()
     assert found == ["low", "odd", "odd", None, "high", None]
 
 

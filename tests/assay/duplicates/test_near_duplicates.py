@@ -16,9 +16,9 @@ from assay.duplicates.shingles import (
     Documents,
     Indices,
     ShingleUnit,
+    compute_jaccard,
     documents,
-    jaccard_similarities,
-    normalised,
+    normalise_texts,
 )
 from assay.duplicates.signatures import fewest_equal, lsh_bands
 
@@ -84,9 +84,9 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def counting(of: Documents, left: Indices, right: Indices) -> np.ndarray:
         counts.append(len(left))
-        return jaccard_similarities(of, left, right)
+        return compute_jaccard(of, left, right)
 
-    monkeypatch.setattr(near_duplicates, "jaccard_similarities", counting)
+    monkeypatch.setattr(near_duplicates, "compute_jaccard", counting)
     return counts
 
 
@@ -101,10 +101,7 @@ def test_jaccard_equals_that_of_python_sets() -> None:
     texts = corpus(rows=40, seed=4)
     left, right = np.triu_indices(len(texts), 1)
     expected = [jaccard(texts[i], texts[j], 5) for i, j in zip(left, right, strict=True)]
-    assert (
-        pytest.approx(expected)
-        == jaccard_similarities(documents(pl.Series(texts), "character", 5), left, right).tolist()
-    )
+    assert pytest.approx(expected) == compute_jaccard(documents(pl.Series(texts), "character", 5), left, right).tolist()
 
 
 def test_group_is_the_first_text_and_closes_over_chains() -> None:
@@ -158,9 +155,7 @@ def test_groups_of_word_shingles_equal_those_of_a_brute_force_search(size: int) 
 def test_jaccard_of_word_shingles_equals_that_of_python_sets(texts: list[str], size: int) -> None:
     left, right = np.triu_indices(len(texts), 1)
     expected = [word_jaccard(texts[i], texts[j], size) for i, j in zip(left, right, strict=True)]
-    assert (
-        pytest.approx(expected) == jaccard_similarities(documents(pl.Series(texts), "word", size), left, right).tolist()
-    )
+    assert pytest.approx(expected) == compute_jaccard(documents(pl.Series(texts), "word", size), left, right).tolist()
 
 
 def test_words_are_told_apart_by_the_order_of_their_letters_and_of_their_places() -> None:
@@ -179,7 +174,7 @@ def test_normalised_equals_the_plain_replacement(texts: list[str]) -> None:
         folded = text.casefold()
         words = re.sub(rf"[ {_BETWEEN_WORDS}]+", " ", folded).strip(" ")
         expected.append(words or folded)
-    assert normalised(pl.Series(texts, dtype=pl.String)).to_list() == expected
+    assert normalise_texts(pl.Series(texts, dtype=pl.String)).to_list() == expected
 
 
 def test_every_form_of_a_letter_is_one() -> None:

@@ -53,9 +53,7 @@ def test_a_row_is_followed_through_the_stages(tmp_path: Path) -> None:
         "label_errors: removed by label_error",
     ]
     assert list(why.history("b:1", tmp_path)) == ["augment: augmented example b:1~synonym", "  'Great'"]
-    assert list(why.history("b:1~synonym", tmp_path)) == [
-        "augment: trains, made of b:1 by synonym, with label 'x'"
-    ]
+    assert list(why.history("b:1~synonym", tmp_path)) == ["augment: trains, made of b:1 by synonym, with label 'x'"]
 
 
 def test_what_is_not_stated_of_a_source_says_so() -> None:
