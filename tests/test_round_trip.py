@@ -22,7 +22,7 @@ AFTER_LABELS = [
     "label_errors",
     "augment",
     "finetune@tfidf",
-    "review_queue",
+    "review_queue@tfidf",
 ]
 
 
