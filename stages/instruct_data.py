@@ -47,8 +47,9 @@ from assay.core.params import Params, load_params
 from assay.core.progress import quiet_libraries
 from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.duplicates.components import join_groups
-from assay.duplicates.near_duplicates import near_duplicate_groups, normalised
+from assay.duplicates.near_duplicates import near_duplicate_groups
 from assay.duplicates.semantic_groups import semantic_groups
+from assay.duplicates.shingles import normalise_texts
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from assay.instruction_data.cleaning import cleaned_chats
 from assay.instruction_data.context import ContextParams, shown_chats, with_given_context
@@ -230,7 +231,7 @@ def chat_groups(
     """
     whole = records.select(pl.format("{} {}", "prompt", "answer")).to_series()
     same_prompt = (
-        pl.DataFrame({"prompt": normalised(records["prompt"])})
+        pl.DataFrame({"prompt": normalise_texts(records["prompt"])})
         .with_row_index("row")
         .select(pl.col("row").min().over("prompt"))
         .to_series()

@@ -1,6 +1,6 @@
 """Exact search of the closest vectors by cosine, block by block.
 
-Legend: `n` vectors, `r` references, `d` dimensions. Vectors are of length 1.
+Legend: `n` vectors, `r` references, `d` dimensions. Vectors are of length 1, but for `find_nearest`.
 """
 
 from collections.abc import Iterator
@@ -38,11 +38,14 @@ def nearest_reference(
 
 
 @dataclass(frozen=True)
-class NearestRows:
-    """The references closest to each vector, the closest first, shape `(n, count)` each."""
+class Neighbours:
+    """The rows of a table closest to each of some vectors, the closest first; shape `(n, neighbours)` each.
 
-    rows: NDArray[np.int64]
-    cosines: NDArray[np.float32]
+    `row` is -1 where there are no more.
+    """
+
+    row: NDArray[np.int64]
+    cosine: NDArray[np.float32]
 
 
 @torch.inference_mode()
@@ -53,7 +56,7 @@ def nearest_rows(
     count: int,
     device: torch.device,
     block_rows: int = BLOCK_ROWS,
-) -> NearestRows:
+) -> Neighbours:
     """The references closest to each vector, itself excluded.
 
     Args:
@@ -63,7 +66,7 @@ def nearest_rows(
         count: how many, fewer than there are references.
         block_rows: vectors that are compared with all references at a time.
     """
-    found = NearestRows(
+    found = Neighbours(
         np.empty((len(vectors), count), dtype=np.int64), np.empty((len(vectors), count), dtype=np.float32)
     )
     others = torch.from_numpy(references).to(device)
@@ -74,5 +77,30 @@ def nearest_rows(
         inside = np.flatnonzero(own[block] >= 0)
         cosines[inside, own[block][inside]] = -torch.inf
         closest, which = cosines.topk(count, dim=1)
-        found.cosines[block], found.rows[block] = closest.cpu().numpy(), which.cpu().numpy()
+        found.cosine[block], found.row[block] = closest.cpu().numpy(), which.cpu().numpy()
     return found
+
+
+def find_nearest(
+    queries: NDArray[np.float32], table: NDArray[np.float32], own: NDArray[np.int64], count: int
+) -> Neighbours:
+    """The rows of a table closest to each query by cosine, the query itself skipped.
+
+    Args:
+        queries: embeddings, shape `(rows, d)`.
+        table: embeddings, shape `(n, d)`.
+        own: the place of each query in the table, -1 where it is not there, shape `(rows,)`.
+        count: how many; fewer where there are no more.
+    """
+    rows = np.full((len(queries), count), -1, dtype=np.int64)
+    cosines = np.zeros((len(queries), count), dtype=np.float32)
+    tiny = np.finfo(np.float32).tiny
+    lengths = np.maximum(np.linalg.norm(table, axis=1), tiny)
+    for number, vector in enumerate(queries):
+        cosine = table @ vector / (lengths * max(float(np.linalg.norm(vector)), tiny))
+        if own[number] >= 0:
+            cosine[own[number]] = -np.inf
+        closest = np.argsort(-cosine, kind="stable")[: min(count, len(table) - (own[number] >= 0))]
+        rows[number, : len(closest)] = closest
+        cosines[number, : len(closest)] = cosine[closest]
+    return Neighbours(rows, cosines)

@@ -46,9 +46,9 @@ def knn_graph(embeddings: NDArray[np.float32], device: torch.device) -> csr_matr
     """
     rows = len(embeddings)
     found = nearest_rows(embeddings, embeddings, np.arange(rows), NEIGHBOURS, device, BLOCK_ROWS)
-    distances = np.maximum(1 - found.cosines.astype(np.float64), 0)
+    distances = np.maximum(1 - found.cosine.astype(np.float64), 0)
     starts = np.arange(0, rows * NEIGHBOURS + 1, NEIGHBOURS)
-    return csr_matrix((distances.ravel(), found.rows.ravel(), starts), shape=(rows, rows))
+    return csr_matrix((distances.ravel(), found.row.ravel(), starts), shape=(rows, rows))
 
 
 def find_data_issues(

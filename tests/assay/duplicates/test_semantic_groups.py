@@ -66,11 +66,7 @@ def test_no_pair_no_group(rows: int) -> None:
 
 
 @settings(max_examples=80, deadline=None)
-@given(
-    st.lists(st.integers(0, 72), min_size=1, max_size=40),
-    st.sampled_from([0.5, 0.9, 0.99]),
-    st.integers(1, 7),
-)
+@given(st.lists(st.integers(0, 72), min_size=1, max_size=40), st.sampled_from([0.5, 0.9, 0.99]), st.integers(1, 7))
 def test_blocks_of_any_size_give_the_groups_of_the_definition(steps: list[int], min_cosine: float, block: int) -> None:
     # Angles that are no threshold's: 0.5 is 60 degrees.
     embeddings = at_angles(*(5.01 * step for step in steps))

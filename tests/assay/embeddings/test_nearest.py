@@ -29,5 +29,5 @@ def test_nearest_rows_are_those_of_scikit_learn(rows: int) -> None:
     embeddings = unit(np.random.default_rng(1).normal(size=(rows, 16)).tolist())
     found = nearest_rows(embeddings, embeddings, np.arange(rows), 3, torch.device("cpu"), block_rows=64)
     distances, nearest = NearestNeighbors(n_neighbors=3, metric="cosine").fit(embeddings).kneighbors()
-    assert found.rows.tolist() == nearest.tolist()
-    assert 1 - found.cosines == pytest.approx(distances, abs=1e-6)
+    assert found.row.tolist() == nearest.tolist()
+    assert 1 - found.cosine == pytest.approx(distances, abs=1e-6)
