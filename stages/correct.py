@@ -1,4 +1,4 @@
-"""What people decided about rows, applied: labels corrected or confirmed, rows taken out.
+"""What people decided about rows, applied: labels corrected or confirmed, rows removed.
 
 Decides nothing: the decisions are in `data/corrections.csv`, in git, and are reviewed there. Stands after `clean` and
 `embed`, and before everything that reads labels, so that a decision runs neither of the two again.
@@ -8,7 +8,7 @@ Reads that file, `data/clean/records.parquet` and `data/clean/removed.parquet`. 
 - `records.parquet`: the rows that stay, with `reviewed`: a person confirmed or corrected the label;
 - `changed.parquet`: every decision about a label that was applied, `before` and `after` being labels, the same where it
   was confirmed; `rule` says which of these it was, and `reason`, `reviewer` and `date` who decided, when and why;
-- `removed.parquet`: the rows that a person took out, likewise.
+- `removed.parquet`: the rows that a person removed, likewise.
 
 The columns of a line are `id`, `field`, `old`, `new`, `reason`, `reviewer` and `date`:
 
@@ -24,183 +24,32 @@ The columns of a line are `id`, `field`, `old`, `new`, `reason`, `reviewer` and 
 """
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from pydantic import Field
 
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet
-from assay.core.params import Params, load_params
-from assay.core.removed_rows import REMOVED_SCHEMA
-from assay.human_review.append_only_csv import refuse
-from assay.human_review.corrections import (
-    LABEL_FIELDS,
-    Correction,
-    Decisions,
-    LineError,
-    Outcome,
-    by_id_and_field,
-    check_labels,
-    read_corrections,
-    settle,
+from assay.core.params import load_params
+from assay.human_review.apply_corrections import (
+    REMOVAL,
+    Corrected,
+    CorrectParams,
+    Settled,
+    apply_corrections,
+    settle_all,
 )
+from assay.human_review.corrections import Correction, read_corrections
 
 RECORDS = Path("data/clean/records.parquet")
 REMOVED_BY_CLEAN = Path("data/clean/removed.parquet")
 OUTPUT = Path("data/corrected")
 METRICS = Path("metrics/correct.json")
 
-DECIDED_SCHEMA = pl.Schema(
-    [*REMOVED_SCHEMA.items(), ("reason", pl.String), ("reviewer", pl.String), ("date", pl.String), ("line", pl.Int64)]
-)
-"""Schema of `changed.parquet` and `removed.parquet`; `line` is the line of the corrections."""
-REMOVAL = "correction"
-"""The rule by which a row is removed."""
 
-
-class CorrectParams(Params):
-    """The `correct` section of `params.yaml`."""
-
-    path: str = Field(min_length=1)
-    new_labels: list[str]
-
-
-@dataclass(frozen=True)
-class NotApplied:
-    """A line about a row that `clean` removed, and the rule that removed it."""
-
-    correction: Correction
-    rule: str
-    kept_id: str | None
-
-
-@dataclass(frozen=True)
-class Settled:
-    """What the file comes to: the outcome of each id and field, and the lines that could not be applied."""
-
-    outcomes: dict[tuple[str, str], Outcome]
-    not_applied: list[NotApplied]
-
-
-@dataclass(frozen=True)
-class Corrected:
-    """The rows that stay, with `reviewed`, and the decisions in the form of the files."""
-
-    records: pl.DataFrame
-    changed: pl.DataFrame
-    removed: pl.DataFrame
-
-
-def known_labels(records: pl.DataFrame, new_labels: list[str]) -> set[str]:
-    """The labels that some row has, given or as its reference, and those that are allowed on top."""
-    return {label for field in LABEL_FIELDS for label in records[field].drop_nulls().unique()} | set(new_labels)
-
-
-def settled(
-    corrections: list[Correction], records: pl.DataFrame, removed: pl.DataFrame, new_labels: list[str], path: Path
-) -> Settled:
-    """What the lines come to for the rows that there are.
-
-    Args:
-        corrections: the lines of the file.
-        records: `id`, `label`, `reference_label` of the rows that `clean` kept.
-        removed: `id`, `rule`, `kept_id` of those that it removed.
-        new_labels: labels allowed though no row has them.
-        path: of the file, for the errors.
-
-    Raises:
-        InputError: lines that do not fit the rows or each other.
-    """
-    ids = sorted({one.id for one in corrections})
-    given = {
-        row["id"]: {"row": "keep"} | {field: row[field] or "" for field in LABEL_FIELDS}
-        for row in records.filter(pl.col("id").is_in(ids)).select("id", *LABEL_FIELDS).to_dicts()
-    }
-    gone = {row["id"]: row for row in removed.filter(pl.col("id").is_in(ids)).to_dicts()}
-    decisions: Decisions = by_id_and_field(corrections)
-    outcomes = {}
-    not_applied = []
-    errors = check_labels(corrections, known_labels(records, new_labels))
-    refused = {line for line, _ in errors}
-    for (row_id, field), lines in decisions.items():
-        if row_id in given:
-            if any(one.line in refused for one in lines):
-                continue
-            try:
-                outcomes[row_id, field] = settle(lines, given[row_id][field])
-            except LineError as error:
-                errors.append((error.line, str(error)))
-        elif row_id in gone:
-            not_applied += [NotApplied(one, gone[row_id]["rule"], gone[row_id]["kept_id"]) for one in lines]
-        else:
-            errors += [
-                (one.line, f"no row has the id {row_id!r}; correct it, or delete the line if the row left the data")
-                for one in lines
-            ]
-    refuse(errors, path)
-    return Settled(outcomes, not_applied)
-
-
-def rule_of(outcome: Outcome, given: str) -> str:
-    """What was decided about a label, as the name of a rule: `confirm_label`, `relabel`, and so for the reference."""
-    confirmed = outcome.value == given
-    if outcome.deciding.field == "label":
-        return "confirm_label" if confirmed else "relabel"
-    return "confirm_reference_label" if confirmed else "correct_reference_label"
-
-
-def applied(records: pl.DataFrame, outcomes: dict[tuple[str, str], Outcome]) -> Corrected:
-    """The records with the outcomes applied, in their order.
-
-    Args:
-        records: with `id`, `text`, `label`, `reference_label`; every id of the outcomes is among them.
-        outcomes: by id and field.
-    """
-    given = {
-        row["id"]: row
-        for row in records.filter(pl.col("id").is_in(sorted({row_id for row_id, _ in outcomes})))
-        .select("id", "text", *LABEL_FIELDS)
-        .to_dicts()
-    }
-    decided = []
-    gone = []
-    for (row_id, field), outcome in outcomes.items():
-        by = outcome.deciding
-        who = (by.reason, by.reviewer, by.date, by.line)
-        if field == "row":
-            if outcome.value == "remove":
-                gone.append((row_id, REMOVAL, given[row_id]["text"], None, *who))
-        else:
-            before = given[row_id][field]
-            decided.append((row_id, rule_of(outcome, before or ""), before, outcome.value or None, *who))
-    changed = pl.DataFrame(decided, DECIDED_SCHEMA, orient="row")
-    removed = pl.DataFrame(gone, DECIDED_SCHEMA, orient="row")
-
-    out = records
-    for field, rules in (("label", ("relabel",)), ("reference_label", ("correct_reference_label",))):
-        news = changed.filter(pl.col("rule").is_in(rules)).select("id", new="after")
-        out = (
-            out.join(news.with_columns(is_new=True), on="id", how="left", maintain_order="left")
-            .with_columns(pl.when("is_new").then("new").otherwise(field).alias(field))
-            .drop("new", "is_new")
-        )
-    looked_at = changed.filter(pl.col("rule").is_in(["relabel", "confirm_label"]))["id"]
-    out = out.with_columns(pl.col("id").is_in(looked_at.implode()).alias("reviewed"))
-    kept = out.join(removed.select("id"), on="id", how="anti", maintain_order="left")
-    order = records.select("id").with_row_index("row")
-    return Corrected(kept, _in_order(changed, order), _in_order(removed, order))
-
-
-def _in_order(decisions: pl.DataFrame, order: pl.DataFrame) -> pl.DataFrame:
-    """Decisions in the order of the rows."""
-    return decisions.join(order, on="id", how="left").sort("row", "rule").drop("row")
-
-
-def metrics(records: pl.DataFrame, corrected: Corrected, done: Settled, lines: list[Correction]) -> dict[str, Any]:
-    """Figures of the stage. Decisions about labels are counted on the rows that stay."""
+def measure(records: pl.DataFrame, corrected: Corrected, done: Settled, lines: list[Correction]) -> dict[str, Any]:
+    """Metrics of the stage. Decisions about labels are counted on the rows that stay."""
     stays = corrected.changed.join(corrected.removed, on="id", how="anti")
     count = dict(stays["rule"].value_counts().iter_rows())
 
@@ -240,17 +89,17 @@ def main() -> None:
     lines = read_corrections(path)
     records = pl.read_parquet(RECORDS)
     removed_before = pl.read_parquet(REMOVED_BY_CLEAN, columns=["id", "rule", "kept_id"])
-    done = settled(lines, records, removed_before, params.new_labels, path)
-    corrected = applied(records, done.outcomes)
+    done = settle_all(lines, records, removed_before, params.new_labels, path)
+    corrected = apply_corrections(records, done.outcomes)
     if corrected.records.is_empty():
-        raise InputError(f"{path}: takes out all {records.height} rows; delete lines of field `row`")
+        raise InputError(f"{path}: removes all {records.height} rows; delete lines of field `row`")
 
     with output_folder(OUTPUT) as folder:
         write_parquet(corrected.records, folder / "records.parquet")
         write_parquet(corrected.changed, folder / "changed.parquet")
         write_parquet(corrected.removed, folder / "removed.parquet")
-    figures = metrics(records, corrected, done, lines)
-    write_json(METRICS, figures)
+    found = measure(records, corrected, done, lines)
+    write_json(METRICS, found)
     for one in done.not_applied:
         instead = f"; {one.kept_id} stands for it" if one.kept_id else ""
         print(
@@ -259,8 +108,8 @@ def main() -> None:
             file=sys.stderr,
         )
     print(
-        f"correct: {figures['relabelled']:,} rows relabelled, {figures['confirmed']:,} confirmed,"
-        f" {figures['removed'][REMOVAL]:,} removed by {figures['reviewers']} reviewer(s)"
+        f"correct: {found['relabelled']:,} rows relabelled, {found['confirmed']:,} confirmed,"
+        f" {found['removed'][REMOVAL]:,} removed by {found['reviewers']} reviewer(s)"
     )
 
 

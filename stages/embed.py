@@ -1,7 +1,7 @@
 """Frozen sentence embeddings of every row, computed once for all the stages that use them.
 
 Decides: nothing; texts only, no labels, so rows that will be in the test split may be embedded too. It comes before the
-split because rows that say the same must be found before they are dealt out.
+split because semantic duplicates must be found before rows are assigned to splits.
 
 Reads `data/clean/records.parquet` and the base encoder; writes, in the order of the records,
 `data/embeddings/embeddings.parquet` (`id`, `embedding`: unit-length float32 vectors of the last layer) and
@@ -23,6 +23,7 @@ from assay.embeddings.encoder import EmbedParams, embedded_texts
 RECORDS = Path("data/clean/records.parquet")
 OUTPUT = Path("data/embeddings")
 METRICS = Path("metrics/embed.json")
+COST = Path("metrics/cost/embed.json")
 
 
 def main() -> None:
@@ -50,10 +51,9 @@ def main() -> None:
             "layer_dimensions": embedded.layers.shape[1],
             "tokens": int(rows.lengths.sum()),
             "truncated_rows": int((rows.lengths == params.max_length_tokens).sum()),
-            "embed_seconds": seconds,
-            "rows_per_second": table.height / seconds,
         },
     )
+    write_json(COST, {"embed_seconds": seconds, "rows_per_second": table.height / seconds})
 
 
 if __name__ == "__main__":

@@ -157,7 +157,9 @@ def score_general_text(
 def score_meaning(
     answers: pl.DataFrame, messages: pl.Series, embed: EmbedParams, batch_size: int, device: Device
 ) -> pl.DataFrame:
-    """Answers with their `cosine` to the reference by the frozen encoder and their `reward` by the reward model, if any.
+    """Answers with their `cosine` to the reference by the frozen encoder, and their `reward` by the reward model.
+
+    Without a reward model there is no `reward`.
 
     Args:
         answers: of `score_texts`, shape `(n,)`.

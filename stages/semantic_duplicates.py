@@ -1,4 +1,4 @@
-"""Which rows say the same in other words, so that none is trained on and tested on at once.
+"""Semantic duplicates: which rows say the same in other words, so that none is trained on and tested on at once.
 
 Decides: the semantic group of each row, and, where params say so, which of its rows stays. Looks at texts, by their
 embeddings; labels are only compared.
@@ -14,7 +14,7 @@ How it is done, and what follows from it:
 
 1. Two rows are linked if the cosine of their embeddings is at least `min_cosine`; a group is what a chain of links
    joins (single linkage). That is the careful choice against leakage: no row of one group is as close as that to a row
-   of another. The price is that, in data where all is much alike, one group may take in a large part; it is said so.
+   of another. The price: where all texts are similar, one group may take in a large part; a warning says so.
 2. All pairs are compared, so time grows with the square of the rows: on two cores, 10,000 rows took 1.3 s and 50,000
    took 18 s, so a million would take two hours; memory grows with the rows alone.
 3. The cosine knows topic and wording better than sentiment or negation: "I love it" and "I hate it" may be neighbours.
@@ -26,7 +26,6 @@ How it is done, and what follows from it:
 
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -38,15 +37,15 @@ from assay.compute.device import Compute, prepare_device
 from assay.core.errors import run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import Params, load_params
-from assay.core.removed_rows import REMOVED_SCHEMA
+from assay.core.removed_rows import REMOVED_WITH_KEPT_SCHEMA, Filtered, removed_rows
 from assay.duplicates.semantic_groups import SemanticGroups, semantic_groups
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
 
 RECORDS = Path("data/corrected/records.parquet")
 OUTPUT = Path("data/semantic_duplicates")
 METRICS = Path("metrics/semantic_duplicates.json")
+COST = Path("metrics/cost/semantic_duplicates.json")
 
-REMOVED_WITH_KEPT = pl.Schema([*REMOVED_SCHEMA.items(), ("kept_id", pl.String)])
 LARGE_GROUP_SHARE = 0.05
 """A group with more of all rows than this is pointed out: the shares of the splits can no longer hold."""
 
@@ -58,15 +57,7 @@ class SemanticDuplicatesParams(Params):
     action: Literal["group", "remove"]
 
 
-@dataclass(frozen=True)
-class Kept:
-    """Rows that go on, and those that do not in the form of `removed.parquet`."""
-
-    records: pl.DataFrame
-    removed: pl.DataFrame
-
-
-def grouped(records: pl.DataFrame, groups: SemanticGroups) -> pl.DataFrame:
+def add_groups(records: pl.DataFrame, groups: SemanticGroups) -> pl.DataFrame:
     """The records with `semantic_group`, the id of the first row of each group."""
     return records.with_columns(semantic_group=records["id"].gather(groups.first))
 
@@ -99,21 +90,16 @@ def conflicts(records: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def keep_first(records: pl.DataFrame) -> Kept:
-    """Only the first row of each group."""
+def keep_first(records: pl.DataFrame) -> Filtered:
+    """Only the first row of each group; the removed rows have `kept_id`, that first one."""
     is_first = pl.col("id") == pl.col("semantic_group")
-    removed = records.filter(~is_first).select(
-        "id",
-        pl.lit("semantic_duplicate").alias("rule"),
-        pl.col("text").alias("before"),
-        pl.lit(None, pl.String).alias("after"),
-        pl.col("semantic_group").alias("kept_id"),
-    )
-    return Kept(records.filter(is_first), removed)
+    gone = records.filter(~is_first)
+    removed = removed_rows(gone, "semantic_duplicate").with_columns(kept_id=gone["semantic_group"])
+    return Filtered(records.filter(is_first), removed)
 
 
 def main() -> None:
-    """Group the rows that say the same."""
+    """Group the semantic duplicates."""
     params = load_params("semantic_duplicates", SemanticDuplicatesParams)
     device = prepare_device(load_params("compute", Compute))
     given = pl.read_parquet(RECORDS)
@@ -123,36 +109,38 @@ def main() -> None:
     groups = semantic_groups(embeddings, params.min_cosine, device.device)
     seconds = time.perf_counter() - started
 
-    records = grouped(given, groups)
+    records = add_groups(given, groups)
     sizes = records["semantic_group"].value_counts().filter(pl.col("count") > 1)["count"]
     largest = int(sizes.max() or 0)  # type: ignore[arg-type]
     if largest > LARGE_GROUP_SHARE * records.height:
         print(
             f"semantic_duplicates: one group has {largest} of {records.height} rows, and goes to one split as a whole;"
-            f" raise `semantic_duplicates.min_cosine` above {params.min_cosine} if they do not say the same",
+            f" raise `semantic_duplicates.min_cosine` above {params.min_cosine} if they are no duplicates",
             file=sys.stderr,
         )
     in_conflict = conflicts(records)
-    kept = keep_first(records) if params.action == "remove" else Kept(records, REMOVED_WITH_KEPT.to_frame())
+    filtered = (
+        keep_first(records) if params.action == "remove" else Filtered(records, REMOVED_WITH_KEPT_SCHEMA.to_frame())
+    )
     with output_folder(OUTPUT) as folder:
-        write_parquet(kept.records, folder / "records.parquet")
+        write_parquet(filtered.kept, folder / "records.parquet")
         write_parquet(closest_pairs(records, groups), folder / "pairs.parquet")
         write_parquet(in_conflict, folder / "conflicts.parquet")
-        write_parquet(kept.removed, folder / "removed.parquet")
+        write_parquet(filtered.removed, folder / "removed.parquet")
     write_json(
         METRICS,
         {
             "rows_in": given.height,
-            "rows_out": kept.records.height,
-            "removed": {"semantic_duplicate": kept.removed.height},
+            "rows_out": filtered.kept.height,
+            "removed": {"semantic_duplicate": filtered.removed.height},
             "linked_pairs": groups.links,
             "groups": len(sizes),
             "rows_in_groups": int(sizes.sum()),
             "largest_group": largest,
             "groups_with_conflicting_labels": in_conflict["semantic_group"].n_unique(),
-            "compare_seconds": seconds,
         },
     )
+    write_json(COST, {"compare_seconds": seconds})
 
 
 if __name__ == "__main__":

@@ -5,21 +5,20 @@ Decides: the split of each semantic group, and which labels are too rare to be l
 Reads `data/annotation_qa/records.parquet` and the labels of `data/clean/records.parquet`; writes
 `data/split/{train,validation,test}.parquet` (the same columns, rows in their order) and `data/split/removed.parquet`.
 
-A group of rows that say the same goes whole. Its draw from [0, 1) is a keyed hash of the group and of its label (that
+A group of semantic duplicates goes whole. Its draw from [0, 1) is a keyed hash of the group and of its label (that
 of the group's own row, its first) as it was before corrections, and the fractions cut [0, 1) in three. So a row keeps
 its split when a person corrects its label, and the test stays the same test; old rows keep theirs when rows are added
 at the end, and the shares hold to within sampling error; the metrics give the largest deviation. Old rows move where a
-new row comes before them and says the same (it is the first then, and gives its name and label), and where it links two
-old groups (the second joins the first): they have to be together, and this is the least that does it.
+new row comes before them and is their duplicate (it is the first then, and gives its name and label), and where it
+links two old groups (the second joins the first): they have to be together, and this is the least that does it.
 
-Where a label's draws leave a split empty, its groups are dealt out again in the order of their draws, moving as few as
+Where a label's draws leave a split empty, its groups are assigned again in the order of their draws, moving as few as
 will do. These labels are named on standard error and in the metrics (`forced_labels`): their rows alone may move when
 rows are added. A label of fewer than three groups cannot be in all three splits: it is an error, or its rows are
 removed (`rare_label`). Rows without a label are removed (`no_label`).
 """
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -27,29 +26,13 @@ import polars as pl
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import load_params
-from assay.core.removed_rows import REMOVED_SCHEMA
+from assay.core.removed_rows import counts_by_rule, remove
 from assay.splitting.assignment import SPLITS, SplitParams, assign, rare_label_rows, refuse_rare_labels, strata
 
 RECORDS = Path("data/annotation_qa/records.parquet")
 GIVEN = Path("data/clean/records.parquet")
 OUTPUT = Path("data/split")
 METRICS = Path("metrics/split.json")
-
-
-@dataclass(frozen=True)
-class Filtered:
-    """Rows that go on, and those that do not in the form of `removed.parquet`."""
-
-    kept: pl.DataFrame
-    removed: pl.DataFrame
-
-
-def remove(records: pl.DataFrame, rows: pl.DataFrame, rule: str) -> Filtered:
-    """Take `rows` out of the records, and name the rule."""
-    removed = rows.select(
-        "id", pl.lit(rule).alias("rule"), pl.col("text").alias("before"), pl.lit(None, pl.String).alias("after")
-    )
-    return Filtered(records.join(rows.select("id"), on="id", how="anti", maintain_order="left"), removed)
 
 
 def split_metrics(parts: dict[str, pl.DataFrame], fractions: dict[str, float]) -> dict[str, object]:
@@ -88,9 +71,8 @@ def main() -> None:
     labelled = remove(records, records.filter(pl.col("label").is_null()), "no_label")
     rare = rare_label_rows(labelled.kept)
     if params.rare_labels == "error":
-        refuse_rare_labels(
-            rare, RECORDS, "label", "raise `semantic_duplicates.min_cosine` if rows are taken for alike that are not"
-        )
+        fix = "raise `semantic_duplicates.min_cosine` if rows are taken for duplicates that are none"
+        refuse_rare_labels(rare, RECORDS, "label", fix)
     learnable = remove(labelled.kept, rare, "rare_label")
     labels = learnable.kept["label"].unique().sort().to_list()
     if len(labels) < 2:
@@ -98,8 +80,8 @@ def main() -> None:
             f"{RECORDS}: a classifier needs at least two labels, and {learnable.kept.height} of {records.height} rows"
             f" have {labels or 'none'}; check the columns or the rating bins of `ingest`"
         )
-    removed = pl.concat([labelled.removed, learnable.removed]).match_to_schema(REMOVED_SCHEMA)
-    for rule, rows in removed.group_by("rule", maintain_order=True).len().iter_rows():
+    removed = pl.concat([labelled.removed, learnable.removed])
+    for rule, rows in counts_by_rule(removed).items():
         print(f"split: {rows} row(s) removed: {rule}", file=sys.stderr)
 
     assignment = assign(strata(learnable.kept), params.train_fraction, params.validation_fraction, seed)
@@ -116,18 +98,13 @@ def main() -> None:
         for name, part in parts.items():
             write_parquet(part, folder / f"{name}.parquet")
         write_parquet(removed, folder / "removed.parquet")
-    fractions = {
-        "train": params.train_fraction,
-        "validation": params.validation_fraction,
-        "test": params.test_fraction,
-    }
     write_json(
         METRICS,
         {
             "rows_in": records.height,
             "rows_out": sum(part.height for part in parts.values()),
             "removed": {"no_label": labelled.removed.height, "rare_label": learnable.removed.height},
-            **split_metrics(parts, fractions),
+            **split_metrics(parts, params.fractions),
             "forced_labels": assignment.forced,
         },
     )

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from assay.core.params import load_params
-from stages.ingest import IngestParams
-from stages.report import SUMMARY
+from assay.report.summary import COSTS, SUMMARY
+from assay.sources.records import IngestParams
 from tools.changes import readme_results
 
 
@@ -21,9 +21,11 @@ def readme(repository: Path) -> str:
 @pytest.mark.parametrize("name", ["results", "generation"])
 def test_results_are_those_of_the_metrics(repository: Path, readme: str, name: str) -> None:
     files = [repository / SUMMARY, repository / readme_results.GENERATION_SUMMARY]
-    if not all(file.is_file() for file in files):
-        pytest.skip("the summaries are not under metrics/: `make repro` makes them")
-    content = readme_results.markdown_parts(*(json.loads(file.read_text(encoding="utf-8")) for file in files))[name]
+    if not all(file.is_file() for file in files) or not list((repository / COSTS).glob("*.json")):
+        pytest.skip("the summaries and costs are not under metrics/: `make repro` makes them")
+    summary, generation = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+    costs = readme_results.read_costs(summary, repository / COSTS)
+    content = readme_results.markdown_parts(summary, costs, generation)[name]
     assert readme_results.between_markers(readme, name, content, Path("README.md")) == readme, "run `make readme`"
 
 

@@ -22,7 +22,7 @@ AFTER_LABELS = [
     "label_errors",
     "augment",
     "finetune@tfidf",
-    "review_queue",
+    "review_queue@tfidf",
 ]
 
 
@@ -51,7 +51,8 @@ def test_what_is_decided_in_the_browser_is_trained_on(
     params = write_pipeline_copy(repository, folder, tiny_encoder, tiny_chat_model, feedback_rows=120)
     params["approaches"] = ["tfidf"]
     params["augment"]["recipes"] = []
-    params["review_queue"] |= {"approach": "tfidf", "rows": 40, "min_confidence": 0.0}
+    params["optional"]["review_queue"] = ["tfidf"]
+    params["review_queue"] |= {"rows": 40, "min_confidence": 0.0}
     params["annotation_qa"] |= {"crowdlab": None, "bootstrap_samples": 100}
     write_params(folder, params)
     project = Project(folder, "")

@@ -1,12 +1,12 @@
 """Chance-corrected agreement among any number of annotators, from long tables of ratings.
 
 Ratings come as one entry each: the number of the item rated, and what was said of it. They are summed once to counts by
-item and label (sparse) or to a few sums per item; every figure is a closed form of those, for the items as they are and
+item and label (sparse) or to a few sums per item; every score is a closed form of those, for the items as they are and
 for any resampling of them (`assay/statistics/bootstrap.py`). Nothing of the size items times annotators, or items times
 squared labels, is ever held, so tables of millions of ratings fit. Items with fewer than two ratings do not count.
 
 Legend: `r` ratings in any order, `n` items with at least two ratings, `k` labels, `b` samples. `weights` is how often
-each item counts, shape `(n, b)`; figures have shape `(b,)`, NaN where nothing can be paired or chance explains all.
+each item counts, shape `(n, b)`; scores have shape `(b,)`, NaN where nothing can be paired or chance explains all.
 """
 
 from dataclasses import dataclass
@@ -90,7 +90,7 @@ def fleiss_kappa(counts: LabelCounts, weights: Floats) -> Floats:
     Fleiss (1971), equations 1 to 7, wants the same number for all. Where it differs, agreement and the shares of the
     labels are taken within each item and then averaged over items, each counting once (Gwet 2014, Handbook of
     Inter-Rater Reliability, 4th edition, section 2.5); with equal numbers the two are the same. Dropping ratings down
-    to the smallest number would throw most of them away, and one kappa per number would not be one figure.
+    to the smallest number would throw most of them away, and one kappa per number would not be one score.
     """
     drawn = weights.sum(axis=0)
     number_of_items = np.maximum(drawn, 1)

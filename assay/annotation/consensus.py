@@ -8,10 +8,17 @@ Ratings are tables of `id`, `annotator`, `label`. Votes are tables of `id`, `lab
 given the label), `rank` (of the label in ties; 0 wins) and `ratings` (of the row), of each row the winning label first.
 """
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 
-def votes_of(ratings: pl.DataFrame) -> pl.DataFrame:
+def number_values(column: pl.Series) -> NDArray[np.int64]:
+    """Values as numbers from 0 in sorted order, shape `(len(column),)`."""
+    return (column.rank("dense").cast(pl.Int64) - 1).to_numpy()
+
+
+def count_votes(ratings: pl.DataFrame) -> pl.DataFrame:
     """Count the ratings by row and label; sorted by `id`, the winner of each row first."""
     ranks = (
         ratings.group_by("label")
@@ -28,7 +35,7 @@ def votes_of(ratings: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def majority(votes: pl.DataFrame) -> pl.DataFrame:
+def find_majority(votes: pl.DataFrame) -> pl.DataFrame:
     """Consensus of each row: `id`, `consensus_label`, `annotator_agreement` (its share of the ratings), `ratings`."""
     return (
         votes.group_by("id", maintain_order=True)
@@ -42,7 +49,7 @@ def majority(votes: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def tied_rows(votes: pl.DataFrame) -> int:
+def count_ties(votes: pl.DataFrame) -> int:
     """Number of rows in which two or more labels have the most votes."""
     return (
         votes.filter(pl.col("votes") == pl.col("votes").max().over("id"))
@@ -51,8 +58,8 @@ def tied_rows(votes: pl.DataFrame) -> int:
     )
 
 
-def agreement_with_others(votes: pl.DataFrame) -> pl.DataFrame:
-    """Whether those who gave a row a label agree with the majority of the row's other annotators, themselves left out.
+def compare_with_others(votes: pl.DataFrame) -> pl.DataFrame:
+    """Whether those who gave a row a label agree with the majority of the row's other annotators, themselves excluded.
 
     Returns:
         `id`, `label`, `agrees_with_others`, for the rows with at least two ratings.
@@ -96,7 +103,6 @@ def disputed_rows(records: pl.DataFrame, votes: pl.DataFrame) -> pl.DataFrame:
 
     Args:
         records: `id`, `text`, `label`, `source`, `consensus_label`.
-        votes: as `votes_of` gives them.
 
     Returns:
         `id`, `text`, `label`, `consensus_label`, `disagreement`, `ratings`, `ratings_<label>` for each label in

@@ -7,28 +7,42 @@ agrees with the majority; a row's label is the one with the highest weighted ave
 Cleanlab takes a dense table of rows by annotators, and time that grows with annotators squared. 50,000 rows by 1,000
 annotators took 1.1 GiB, and 24 s for 3 labels or 66 s for 77, on one core; 5,000 rows by 2,000 annotators 31 s. So both
 are capped (`fitting_annotators`), and where the ratings do not fit, those of the annotators with the most ratings are
-used and the others are left out.
+used and the others are skipped.
 """
 
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 from cleanlab.multiannotator import get_label_quality_multiannotator
 from numpy.typing import NDArray
+from pydantic import Field
 
+from assay.annotation.consensus import number_values
+from assay.core.params import Params
 from assay.probes import grouped_folds, linear_model, out_of_fold_probabilities
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-Metrics = dict[str, "float | Metrics"]
+FeaturesOf = Callable[[pl.Series], NDArray[np.float32]]
+"""From the ids of rows to their embeddings."""
 
 CROWDLAB_SCHEMA = pl.Schema({"id": pl.String, "crowdlab_label": pl.String, "crowdlab_quality": pl.Float64})
 ANNOTATOR_SCHEMA = pl.Schema({"annotator": pl.String, "crowdlab_quality": pl.Float64})
 TIE_BREAK = 1e-9
 """A difference of probabilities that decides between equals and nothing else."""
+
+
+class CrowdlabParams(Params):
+    """The `annotation_qa.crowdlab` block of `params.yaml`."""
+
+    folds: int = Field(ge=2, le=100)
+    C: float = Field(gt=0)
+    max_cells: int = Field(ge=4)
+    max_annotators: int = Field(ge=2)
 
 
 @dataclass(frozen=True)
@@ -50,13 +64,13 @@ class Crowdlab:
 
 @dataclass(frozen=True)
 class CrowdOpinion:
-    """What CROWDLAB says of rows and annotators, how it was asked, and what a person should know of that."""
+    """What CROWDLAB says of rows and annotators, how it was run, and what a person should know of that."""
 
     rows: pl.DataFrame
     """`id`, `crowdlab_label`, `crowdlab_quality`, sorted by `id`."""
     annotators: pl.DataFrame
     """`annotator`, `crowdlab_quality`."""
-    metrics: Metrics
+    metrics: dict[str, Any]
     messages: tuple[str, ...]
 
     @classmethod
@@ -70,9 +84,6 @@ def fitting_annotators(annotators: Integers, rows: int, max_cells: int, max_anno
 
     Args:
         annotators: annotator of each rating, shape `(r,)`.
-        rows: rows with ratings.
-        max_cells: rows times annotators at most.
-        max_annotators: annotators at most.
     """
     ratings = np.bincount(annotators)
     by_ratings = np.lexsort((np.arange(len(ratings)), -ratings))
@@ -123,92 +134,107 @@ def without_ties(probabilities: Floats, given: Integers) -> Floats:
     return np.asarray(nudged / nudged.sum(axis=1, keepdims=True))
 
 
-def crowd_opinion(
-    records: pl.DataFrame,
-    ratings: pl.DataFrame,
-    features_of: Callable[[pl.Series], NDArray[np.float32]],
-    folds: int,
-    C: float,
-    max_cells: int,
-    max_annotators: int,
-    seed: int,
-) -> CrowdOpinion:
-    """Ask CROWDLAB about the rated rows, with a model fitted on the majority labels of other folds.
+def choose_ratings(ratings: pl.DataFrame, params: CrowdlabParams) -> tuple[pl.DataFrame, list[str]]:
+    """The ratings of the annotators that CROWDLAB can take, and what a person should know of that."""
+    everyone = ratings["annotator"].unique().sort()
+    numbers = number_values(ratings["annotator"])
+    fitting = fitting_annotators(numbers, ratings["id"].n_unique(), params.max_cells, params.max_annotators)
+    if len(fitting) == len(everyone):
+        return ratings.sort("id", "annotator"), []
+    chosen = ratings.filter(pl.col("annotator").is_in(everyone.gather(fitting).implode())).sort("id", "annotator")
+    return chosen, [
+        f"CROWDLAB was run on the {chosen.height} of {ratings.height} ratings that are from the {len(fitting)} "
+        f"of {len(everyone)} annotators with the most ratings: more do not fit `annotation_qa.crowdlab` "
+        f"(max_cells: {params.max_cells}, max_annotators: {params.max_annotators}) of params.yaml"
+    ]
 
-    Where it cannot be asked, nothing comes back but the reason.
+
+@dataclass(frozen=True)
+class Judged:
+    """Out-of-fold probabilities of every label for each row, and how the model did that gives them.
+
+    `skipped` rows were in no fold's reach and get the shares of the labels; `agreement` is that with the majority.
+    """
+
+    probabilities: Floats
+    folds: int
+    skipped: int
+    agreement: float
+
+
+def judge_rows(
+    rows: pl.DataFrame, labels: pl.Series, features_of: FeaturesOf, params: CrowdlabParams, seed: int
+) -> Judged | None:
+    """Probabilities from a model fitted on the majority labels of other folds; None where no fold can be made."""
+    majority = rows["consensus_label"].replace_strict(labels, range(len(labels)), return_dtype=pl.Int64)
+    present, codes = np.unique(majority.to_numpy(), return_inverse=True)
+    folds = grouped_folds(codes, number_values(rows["semantic_group"]), params.folds, seed)
+    if not folds:
+        return None
+    judged = out_of_fold_probabilities(linear_model(features_of(rows["id"]), params.C), codes, folds)
+    skipped = np.isnan(judged[:, 0])
+    agrees = judged[~skipped].argmax(axis=1) == codes[~skipped]
+    judged[skipped] = np.bincount(codes) / len(codes)
+    probabilities = np.zeros((rows.height, len(labels)))
+    probabilities[:, present] = judged
+    return Judged(probabilities, len(folds), int(skipped.sum()), float(agrees.mean()))
+
+
+def crowd_opinion(
+    records: pl.DataFrame, ratings: pl.DataFrame, features_of: FeaturesOf, params: CrowdlabParams, seed: int
+) -> CrowdOpinion:
+    """Run CROWDLAB on the rated rows, with a model fitted on the majority labels of other folds.
+
+    Where it cannot be run, nothing comes back but the reason.
 
     Args:
         records: `id`, `consensus_label`, `reference_label` (which grades and does nothing else), `semantic_group`.
         ratings: `id`, `annotator`, `label`.
         features_of: the embeddings of rows, from their ids.
-        folds: of the model.
-        C: `C` of the logistic regression.
-        max_cells: rows times annotators at most.
-        max_annotators: annotators at most.
-        seed: of the folds.
     """
     labels = ratings["label"].unique().sort()
     if len(labels) < 2:
-        return CrowdOpinion.nothing("CROWDLAB was not asked: all ratings give the same label")
-    everyone = ratings["annotator"].unique().sort()
-    fitting = fitting_annotators(_codes(ratings["annotator"]), ratings["id"].n_unique(), max_cells, max_annotators)
-    asked = ratings.filter(pl.col("annotator").is_in(everyone.gather(fitting).implode())).sort("id", "annotator")
-    messages = []
-    if len(fitting) < len(everyone):
-        messages.append(
-            f"CROWDLAB was asked about the {asked.height} of {ratings.height} ratings that are from the {len(fitting)} "
-            f"of {len(everyone)} annotators with the most ratings: more do not fit `annotation_qa.crowdlab` "
-            f"(max_cells: {max_cells}, max_annotators: {max_annotators}) of params.yaml"
-        )
-    if not asked["id"].is_duplicated().any():
+        return CrowdOpinion.nothing("CROWDLAB was not run: all ratings give the same label")
+    chosen, messages = choose_ratings(ratings, params)
+    if not chosen["id"].is_duplicated().any():
+        return CrowdOpinion.nothing(*messages, "CROWDLAB was not run: no row has ratings from two of these annotators")
+    rows = records.join(chosen, on="id", how="semi").sort("id")
+    judged = judge_rows(rows, labels, features_of, params, seed)
+    if judged is None:
         return CrowdOpinion.nothing(
-            *messages, "CROWDLAB was not asked: no row has ratings from two of these annotators"
+            *messages, "CROWDLAB was not run: too few rows of two labels to fit a model on some and try it on others"
         )
 
-    rows = records.join(asked, on="id", how="semi").sort("id")
-    majority = rows["consensus_label"].replace_strict(labels, range(len(labels)), return_dtype=pl.Int64)
-    present, codes = np.unique(majority.to_numpy(), return_inverse=True)
-    dealt = grouped_folds(codes, _codes(rows["semantic_group"]), folds, seed)
-    if not dealt:
-        return CrowdOpinion.nothing(
-            *messages, "CROWDLAB was not asked: too few rows of two labels to fit a model on some and try it on others"
-        )
-    judged = out_of_fold_probabilities(linear_model(features_of(rows["id"]), C), codes, dealt)
-    unjudged = np.isnan(judged[:, 0])
-    agrees = judged[~unjudged].argmax(axis=1) == codes[~unjudged]
-    judged[unjudged] = np.bincount(codes) / len(codes)
-    probabilities = np.zeros((rows.height, len(labels)))
-    probabilities[:, present] = judged
-
-    said = asked["label"].replace_strict(labels, range(len(labels)), return_dtype=pl.Int64).to_numpy()
-    opinion = crowdlab(_codes(asked["id"]), _codes(asked["annotator"]), said, without_ties(probabilities, said))
-    given = labels.gather(opinion.labels)
-    metrics: Metrics = {
+    given = chosen["label"].replace_strict(labels, range(len(labels)), return_dtype=pl.Int64).to_numpy()
+    annotators = chosen["annotator"].unique().sort()
+    opinion = crowdlab(
+        number_values(chosen["id"]),
+        number_values(chosen["annotator"]),
+        given,
+        without_ties(judged.probabilities, given),
+    )
+    label = labels.gather(opinion.labels)
+    table = pl.DataFrame({"id": rows["id"], "crowdlab_label": label, "crowdlab_quality": opinion.quality})
+    quality = pl.DataFrame({"annotator": annotators, "crowdlab_quality": opinion.annotator_quality})
+    shares = rows.select(
+        agrees_with_consensus=(pl.lit(label) == pl.col("consensus_label")).mean(),
+        agrees_with_reference=(pl.lit(label) == pl.col("reference_label")).mean(),
+    ).row(0, named=True)
+    metrics = {
         "rows": rows.height,
-        "ratings": asked.height,
-        "annotators": len(fitting),
-        "annotators_left_out": len(everyone) - len(fitting),
-        "folds": len(dealt),
-        "rows_not_judged_by_model": int(unjudged.sum()),
-        "model_agrees_with_consensus": float(agrees.mean()),
+        "ratings": chosen.height,
+        "annotators": len(annotators),
+        "annotators_left_out": ratings["annotator"].n_unique() - len(annotators),
+        "folds": judged.folds,
+        "rows_not_judged_by_model": judged.skipped,
+        "model_agrees_with_consensus": judged.agreement,
         "model_weight": opinion.model_weight,
         "mean_quality": float(opinion.quality.mean()),
+        **{name: share for name, share in shares.items() if share is not None},
     }
-    table = pl.DataFrame({"id": rows["id"], "crowdlab_label": given, "crowdlab_quality": opinion.quality})
-    quality = pl.DataFrame({"annotator": everyone.gather(fitting), "crowdlab_quality": opinion.annotator_quality})
-    shares = rows.select(
-        agrees_with_consensus=(pl.lit(given) == pl.col("consensus_label")).mean(),
-        agrees_with_reference=(pl.lit(given) == pl.col("reference_label")).mean(),
-    ).row(0, named=True)
-    metrics |= {name: share for name, share in shares.items() if share is not None}
     return CrowdOpinion(
         table.match_to_schema(CROWDLAB_SCHEMA),
         quality.with_columns(pl.col("crowdlab_quality").fill_nan(None)).match_to_schema(ANNOTATOR_SCHEMA),
         metrics,
         tuple(messages),
     )
-
-
-def _codes(column: pl.Series) -> Integers:
-    """Values as numbers from 0 in sorted order, shape `(len(column),)`."""
-    return (column.rank("dense").cast(pl.Int64) - 1).to_numpy()

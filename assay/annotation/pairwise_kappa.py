@@ -51,7 +51,6 @@ def annotator_pairs(
         annotators: annotator of each rating, shape `(r,)`; an annotator rates an item once.
         labels: label of each rating, from 0 in the order of the labels where they have one, shape `(r,)`.
         min_common_items: a pair counts when both rated at least this many items.
-        max_pairs: pairs at most.
     """
     shape = (int(items.max(initial=-1)) + 1, int(annotators.max(initial=-1)) + 1)
     width = int(labels.max(initial=-1)) + 1
@@ -102,7 +101,6 @@ def pair_kappas(pairs: Pairs, weights: Floats, ordered: bool) -> dict[str, Float
     a closed form of the two annotators' shares of the labels: over thresholds between labels, and over mean positions.
 
     Args:
-        pairs: of `p` pairs.
         weights: how often each item counts, shape `(n, b)`.
         ordered: whether the labels have an order; without one there are no weighted kappas.
     """
@@ -149,9 +147,7 @@ def mean_pairwise_kappas(pairs: Pairs, weights: Floats, ordered: bool) -> dict[s
     """Mean over the pairs whose kappa is defined, by name, shape `(b,)` each; NaN where none is.
 
     Args:
-        pairs: of `p` pairs.
         weights: how often each item counts, shape `(n, b)`.
-        ordered: whether the labels have an order.
     """
     suffixes = {"plain": "", "linear": "_linear", "quadratic": "_quadratic"}
     means = {}

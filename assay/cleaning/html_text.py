@@ -162,7 +162,6 @@ def _for_parser(tag: re.Match[str], last_end: Mapping[str, int]) -> str:
     """What the parser gets to see for a tag.
 
     Args:
-        tag: match of `_TAG`.
         last_end: where the last end of each element and of comments is.
     """
     kind = tag.lastgroup
@@ -179,7 +178,7 @@ def _for_parser(tag: re.Match[str], last_end: Mapping[str, int]) -> str:
 
 
 def _cut_out(text: str, tags: list[re.Match[str]], last_end: Mapping[str, int]) -> str:
-    """What the parser does, for texts that would take it too long: each tag is taken out where it stands."""
+    """What the parser does, for texts that would take it too long: each tag is removed where it stands."""
     pieces: list[str] = []
     shown_from, hidden_by = 0, None
     for tag in tags:

@@ -1,7 +1,7 @@
-"""Rules that take out what is not the text: damage, markup, invisible characters, quoted mail, signatures.
+"""Rules that remove what is not the text: damage, markup, invisible characters, quoted mail, signatures.
 
 Order: `repair_mojibake` first, since a wrong decoding has turned one character into two or three, some of them control
-characters, which the others would take out one by one; then `html_to_text`, since markup hides everything else, then
+characters, which the others would remove one by one; then `html_to_text`, since markup hides everything else, then
 the repair of characters. `remove_quoted_replies` and `remove_signatures` need the lines of the text, so they come after
 markup has become line ends and before white space is collapsed.
 """
@@ -72,7 +72,7 @@ def html_to_text(text: pl.Expr) -> pl.Expr:
 
 
 def repair_unicode(text: pl.Expr) -> pl.Expr:
-    """Compose characters (Unicode NFC), and take out those that have neither width nor meaning, and noncharacters.
+    """Compose characters (Unicode NFC), and remove those that have neither width nor meaning, and noncharacters.
 
     U+FFFD stays: it says that something is lost, and where.
     """

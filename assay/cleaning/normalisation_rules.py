@@ -160,16 +160,13 @@ def unify_dates(text: pl.Expr, *, day_first: bool | None) -> pl.Expr:
     a/2024/03/12) stay.
 
     Args:
-        text: a text column.
         day_first: how to read 03/04/2024 and 03-04-2024: true for 3 April, false for 4 March, None to leave them. Where
             only one reading is a date, as in 13/02/2024, that is taken.
     """
     unified = partial(_unified_date, day_first=day_first)
     change = each(lambda t: _DATE.sub(unified, t))
     return where(
-        text,
-        lambda t: t.str.contains(_YEAR),
-        lambda rows: where(rows, lambda t: t.str.contains(_DATE_GATE), change),
+        text, lambda t: t.str.contains(_YEAR), lambda rows: where(rows, lambda t: t.str.contains(_DATE_GATE), change)
     )
 
 
@@ -181,15 +178,12 @@ def unify_currencies(text: pl.Expr, *, dollar_is: str | None) -> pl.Expr:
     $$$, amounts named twice and differently ($12 EUR), and currencies in words, since pounds are also weights.
 
     Args:
-        text: a text column.
         dollar_is: the code that a bare $ stands for, such as USD; None: such amounts stay as they are.
     """
     unified = partial(_unified_money, dollar_is=dollar_is)
     change = each(lambda t: _MONEY.sub(unified, t))
     return where(
-        text,
-        lambda t: t.str.contains("[0-9]"),
-        lambda rows: where(rows, lambda t: t.str.contains(_MONEY_GATE), change),
+        text, lambda t: t.str.contains("[0-9]"), lambda rows: where(rows, lambda t: t.str.contains(_MONEY_GATE), change)
     )
 
 
@@ -199,7 +193,6 @@ def expand_words(text: pl.Expr, *, word_table: Mapping[str, str]) -> pl.Expr:
     Words glued to others by a hyphen, a slash or a full stop stay, and so do hashtags, mentions and addresses.
 
     Args:
-        text: a text column.
         word_table: from the words in lower case to what to write instead, as `read_word_table` gives it.
     """
     if not word_table:
@@ -221,15 +214,13 @@ def shorten_repeated_punctuation(text: pl.Expr) -> pl.Expr:
 def shorten_elongations(text: pl.Expr) -> pl.Expr:
     """Cut three or more of the same letter in a row to two: soooo becomes soo, which still is not so.
 
-    What stays: words of one letter up to four times (AAA, www, mmm), Roman numerals, words with figures or underscores
+    What stays: words of one letter up to four times (AAA, www, mmm), Roman numerals, words with digits or underscores
     (0xFFF), colours (#fff), placeholders, mentions, URLs and e-mail addresses; of other scripts than Latin, Greek and
     Cyrillic, everything. Not for German, which has words such as Schifffahrt.
     """
     text = where(text, lambda t: t.str.contains(_ASCII_RUNS), each(_without_elongations))
     return where(
-        text,
-        _is_wide,
-        lambda wide: where(wide, lambda t: t.str.contains(_WIDE_RUNS), each(_without_elongations)),
+        text, _is_wide, lambda wide: where(wide, lambda t: t.str.contains(_WIDE_RUNS), each(_without_elongations))
     )
 
 

@@ -1,23 +1,26 @@
-"""What is done to one batch of rows: values checked and filled in, texts cleaned, what cannot be used set aside.
+"""What is done to one batch of rows: values checked and filled in, texts cleaned, what cannot be used removed.
 
 A batch is cleaned by itself, so batches can be worked on by several processes at once, each reading its rows from the
 table and writing what comes out as parts of three tables. Threads would not do: a fifth to a half of the time goes into
 Python functions, on the rows that need one.
 """
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from joblib import Parallel, delayed
 
-from assay.cleaning.column_checks import ColumnCheck, check_records, fill_missing, record_schema
+from assay.cleaning.boilerplate import BOILERPLATE_SCHEMA, frequent_lines
+from assay.cleaning.column_checks import Batch, CheckParams, check_records, fill_missing, is_missing, record_schema
 from assay.cleaning.rule_chain import ScopedRule, apply_rules
+from assay.cleaning.rules import BOILERPLATE, CleanParams, Constant, Policy, chosen_rules, with_boilerplate
+from assay.core.errors import InputError
 from assay.core.progress import progress
-from assay.core.removed_rows import REMOVED_SCHEMA
-from assay.core.row_batches import write_part
+from assay.core.removed_rows import none_removed, removed_rows
+from assay.core.row_batches import parts_of, write_part
 from assay.text.language import is_foreign
 from assay.text.token_lengths import longer_than
 
@@ -25,39 +28,27 @@ BATCH_ROWS = 100_000
 """Large enough that the cost of a pass does not count (Polars keeps 32 regular expressions a thread, and the rules have
 more, so each pass compiles them anew: some 15 ms), small enough that memory does not either."""
 
+UNKNOWN = "unknown"
+"""The class that a missing value gets under the policy of that name."""
+
 SEQUENTIAL_BATCHES = 1
 """So many batches are done sooner than other processes have started."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What has become of a batch of rows.
-
-    Attributes:
-        records: the rows that go on.
-        changed: `REMOVED_SCHEMA`.
-        removed: `REMOVED_SCHEMA`.
-    """
-
-    records: pl.DataFrame
-    changed: pl.DataFrame
-    removed: pl.DataFrame
 
 
 Step = Callable[[pl.DataFrame], Batch]
 """What is done to a batch of rows."""
 
 
-def prepared(
-    records: pl.DataFrame, checks: Mapping[str, ColumnCheck], values: Mapping[str, str], removals: Mapping[str, str]
+def prepare_rows(
+    records: pl.DataFrame, checks: Mapping[str, CheckParams], values: Mapping[str, str], removals: Mapping[str, str]
 ) -> Batch:
     """Rows whose values are in order and not missing; see `check_records` and `fill_missing`."""
     checked = check_records(records, record_schema(checks))
-    filled = fill_missing(checked.records, values, removals)
+    filled = fill_missing(checked.kept, values, removals)
     return Batch(filled.records, filled.changed, pl.concat([checked.removed, filled.removed]))
 
 
-def cleaned(records: pl.DataFrame, rules: Sequence[ScopedRule], settled: int = 0) -> Batch:
+def clean_rows(records: pl.DataFrame, rules: Sequence[ScopedRule], settled: int = 0) -> Batch:
     """Rows with clean texts, by `apply_rules`; those that the rules never leave alone are removed as `unsettled`."""
     done = apply_rules(records, rules, settled)
     is_unsettled = pl.Series(range(records.height), dtype=pl.UInt32).is_in(done.unsettled.implode())
@@ -65,64 +56,43 @@ def cleaned(records: pl.DataFrame, rules: Sequence[ScopedRule], settled: int = 0
     return Batch(
         records=after.filter(~is_unsettled),
         changed=done.changed,
-        removed=as_removed(after.filter(is_unsettled).with_columns(rule=pl.lit("unsettled"))),
+        removed=removed_rows(after.filter(is_unsettled), "unsettled"),
     )
 
 
-def usable(
-    records: pl.DataFrame,
-    min_characters: int,
-    max_characters: int,
-    tokenizer: Path,
-    max_tokens: int,
-    languages: Mapping[str, Any] | None,
-) -> Batch:
-    """Rows that are neither empty, nor too short or long, nor in another language; the first rule that fits counts.
-
-    Args:
-        records: `id` and `text`.
-        min_characters: a shorter text is removed.
-        max_characters: a longer text is removed.
-        tokenizer: the file of a tokenizer.
-        max_tokens: a text of more of its tokens is removed.
-        languages: the keyword arguments of `is_foreign`; None: every language stays.
-    """
+def keep_usable(records: pl.DataFrame, params: CleanParams) -> Batch:
+    """Rows that are neither empty, nor too short or long, nor in another language; the first rule that fits counts."""
     length = pl.col("text").str.len_chars()
     rule = (
         pl.when(length == 0)
         .then(pl.lit("empty_text"))
-        .when(length < min_characters)
+        .when(length < params.min_characters)
         .then(pl.lit("min_characters"))
-        .when(length > max_characters)
+        .when(length > params.max_characters)
         .then(pl.lit("max_characters"))
-        .when(longer_than(records["text"], tokenizer, max_tokens))
+        .when(longer_than(records["text"], Path(params.max_tokens.tokenizer), params.max_tokens.tokens))
         .then(pl.lit("max_tokens"))
     )
-    if languages is not None:
-        rule = rule.when(is_foreign(records["text"], **languages)).then(pl.lit("language"))
+    if params.languages is not None:
+        rule = rule.when(is_foreign(records["text"], **params.languages.model_dump())).then(pl.lit("language"))
     marked = records.with_columns(rule=rule)
     return Batch(
         records=marked.filter(pl.col("rule").is_null()).drop("rule"),
-        changed=pl.DataFrame(schema=REMOVED_SCHEMA),
-        removed=as_removed(marked.filter(pl.col("rule").is_not_null())),
+        changed=none_removed(),
+        removed=removed_rows(marked.filter(pl.col("rule").is_not_null()), pl.col("rule")),
     )
 
 
-def as_removed(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows with `rule` in the form of `REMOVED_SCHEMA`."""
-    return rows.select("id", "rule", before="text", after=pl.lit(None, pl.String))
-
-
-def in_turn(records: pl.DataFrame, steps: Sequence[Step]) -> Batch:
+def run_steps(records: pl.DataFrame, steps: Sequence[Step]) -> Batch:
     """What several steps do to a batch, each to the rows that the one before lets through."""
-    done = Batch(records, pl.DataFrame(schema=REMOVED_SCHEMA), pl.DataFrame(schema=REMOVED_SCHEMA))
+    done = Batch(records, none_removed(), none_removed())
     for step in steps:
         new = step(done.records)
         done = Batch(new.records, done.changed.vstack(new.changed), done.removed.vstack(new.removed))
     return done
 
 
-def slices(table: pl.LazyFrame) -> list[pl.LazyFrame]:
+def slice_table(table: pl.LazyFrame) -> list[pl.LazyFrame]:
     """A scanned file in batches of `BATCH_ROWS` rows, not read yet; one empty batch where it has none."""
     rows = int(table.select(pl.len()).collect().item())
     return [table.slice(start, BATCH_ROWS) for start in range(0, max(1, rows), BATCH_ROWS)]
@@ -133,7 +103,6 @@ def write_cleaned(batches: Sequence[pl.LazyFrame], steps: Sequence[Step], parts:
 
     Args:
         batches: of scanned files, so that each process reads its rows itself.
-        steps: what is done to each batch.
         parts: gets parts of the tables `records-<run>`, `changed` and `removed`.
         run: number of this run over the rows.
     """
@@ -147,7 +116,72 @@ def write_cleaned(batches: Sequence[pl.LazyFrame], steps: Sequence[Step], parts:
 
 def write_batch(rows: pl.LazyFrame, number: int, steps: Sequence[Step], parts: Path, run: int) -> None:
     """`write_cleaned` of one batch; its parts are ordered by `number`."""
-    batch = in_turn(rows.collect(), steps)
+    batch = run_steps(rows.collect(), steps)
     write_part(batch.records, parts / f"records-{run}", 0, number)
     write_part(batch.changed, parts / "changed", run, number)
     write_part(batch.removed.with_columns(kept_id=pl.lit(None, pl.String)), parts / "removed", run, number)
+
+
+def check_columns(columns: Sequence[str], params: CleanParams, path: Path) -> None:
+    """Stop where a block of the params names a column that is not there.
+
+    Raises `InputError`: names the column, and those that there are.
+    """
+    for block, named in (("checks", params.checks), ("missing", params.missing)):
+        if unknown := [column for column in named if column not in columns]:
+            raise InputError(
+                f"params.yaml: `clean.{block}.{unknown[0]}`: {path} has no such column; there are {list(columns)}"
+            )
+
+
+def missing_values(
+    table: pl.LazyFrame, policies: Mapping[str, Policy | Constant], path: Path
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The policies as `values` and `removals` of `fill_missing`.
+
+    Raises `InputError`: a column has no value to take the most frequent of.
+    """
+    values, removals = {}, {}
+    for column, policy in policies.items():
+        if isinstance(policy, Constant):
+            values[column] = policy.constant
+        elif policy == "unknown":
+            values[column] = UNKNOWN
+        elif policy == "mode":
+            counts = table.filter(~is_missing(column)).group_by(column).len()
+            mode = counts.sort(["len", column], descending=[True, False]).head(1).collect()
+            if not mode.height:
+                raise InputError(f"params.yaml: `clean.missing.{column}` = 'mode': no row of {path} has a value there")
+            values[column] = mode[column][0]
+        elif policy != "keep":
+            removals[column] = f"review_missing_{column}" if policy == "review" else f"missing_{column}"
+    return values, removals
+
+
+def clean_texts(path: Path, params: CleanParams, parts: Path) -> pl.DataFrame:
+    """Write the rows that can be used, clean, as parts of `records-2`, and what was changed and removed beside them.
+
+    Returns:
+        The lines that were taken for boilerplate (`BOILERPLATE_SCHEMA`); none where its rule is off.
+    """
+    table = pl.scan_parquet(path)
+    rules = chosen_rules(params, table.select("source").unique().collect().to_series().sort().to_list())
+    check_columns(table.collect_schema().names(), params, path)
+    values, removals = missing_values(table, params.missing, path)
+    prepare = partial(prepare_rows, checks=params.checks, values=values, removals=removals)
+    finish = partial(keep_usable, params=params)
+    names = [rule.name for rule in rules]
+    if BOILERPLATE not in names:
+        write_cleaned(slice_table(table), [prepare, partial(clean_rows, rules=rules), finish], parts, 2)
+        return pl.DataFrame(schema=BOILERPLATE_SCHEMA)
+    # A line is only seen once markup is gone; so the rules before run first, on all rows.
+    at = names.index(BOILERPLATE)
+    write_cleaned(slice_table(table), [prepare, partial(clean_rows, rules=rules[:at])], parts, 1)
+    first = parts_of(parts / "records-1")
+    scope = rules[at].sources
+    is_in_scope = pl.lit(True) if scope is None else pl.col("source").is_in(sorted(scope))
+    in_scope = [part.filter(is_in_scope).select("source", "text") for part in first]
+    lines = frequent_lines(lambda: (part.collect() for part in in_scope), **params.boilerplate.model_dump())
+    write_cleaned(first, [partial(clean_rows, rules=with_boilerplate(rules, lines), settled=at), finish], parts, 2)
+    shutil.rmtree(parts / "records-1")
+    return lines

@@ -1,7 +1,7 @@
 """Apply cleaning rules one after the other, until they find nothing more to do, and keep a record of every change.
 
 One rule can make work for an earlier one: an entity that is decoded can hide an e-mail address in full width, and a
-zero-width space that is taken out can complete a tag. So the chain runs again on the rows that it changed, until they
+zero-width space that is removed can complete a tag. So the chain runs again on the rows that it changed, until they
 stay as they are. What comes out is therefore a fixed point of the chain: cleaning it again changes nothing. A row that
 has not settled after `MAX_PASSES` is given back as such, and never passed on half cleaned.
 
@@ -31,8 +31,6 @@ class ScopedRule:
     """A rule and where it applies.
 
     Attributes:
-        name: what the records call it.
-        rule: from a text column to a text column.
         sources: the sources whose rows it sees; None for all.
         minds_case: whether it may change an ASCII text in lower case that it left alone before; true is always safe.
     """
@@ -80,8 +78,7 @@ def apply_rules(records: pl.DataFrame, rules: Sequence[ScopedRule], settled: int
 
     Args:
         records: `id`, `source`, `text`.
-        rules: in the order in which they run.
-        settled: the texts are at rest already under so many of the first rules, which the first pass leaves out.
+        settled: the texts are at rest already under so many of the first rules, which the first pass skips.
     """
     texts = records["text"]
     part = records.select("id", "source", changed=pl.lit(-1), recased=pl.lit(-1))
@@ -111,10 +108,7 @@ def _one_pass(
     Args:
         part: `id` and `source` of the rows; `changed`, when a rule last changed the text; `recased`, the same for rules
             that do not mind case. Time counts the rules that have run, over all passes.
-        texts: of the rows.
-        rules: in order.
-        number: of the pass, from 0.
-        settled: so many of the first rules are left out.
+        settled: so many of the first rules are skipped.
         lines: get what changed.
     """
     changed, changed_but_for_case = part["changed"], part["recased"]

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from assay.cleaning import noise_rules, normalisation_rules
 from assay.cleaning.boilerplate import remove_boilerplate
+from assay.cleaning.column_checks import CheckParams
 from assay.cleaning.rule_chain import ScopedRule, public_functions, with_settings
 from assay.cleaning.word_table import read_word_table
 from assay.core.errors import InputError
@@ -22,25 +23,10 @@ RULES = public_functions(noise_rules, normalisation_rules, pii_rules)
 """Every plain rule by name. To add one is to write it in one of the three modules, and to name it in params.yaml."""
 CASE_BLIND = frozenset(
     (
-        "repair_mojibake",
-        "repair_unicode",
-        "remove_control_characters",
-        "fold_compatibility",
-        "straighten_quotes_and_dashes",
-        "redact_url_credentials",
-        "redact_url",
-        "redact_iban",
-        "redact_card",
-        "redact_national_number",
-        "redact_ip",
-        "unify_numbers",
-        "unify_dates",
-        "expand_words",
-        "shorten_repeated_punctuation",
-        "tidy_white_space",
-        "collapse_white_space",
-        "soften_shouting",
-        "lower_case",
+        *("repair_mojibake", "repair_unicode", "remove_control_characters", "fold_compatibility"),
+        *("straighten_quotes_and_dashes", "redact_url_credentials", "redact_url", "redact_iban", "redact_card"),
+        *("redact_national_number", "redact_ip", "unify_numbers", "unify_dates", "expand_words"),
+        *("shorten_repeated_punctuation", "tidy_white_space", "collapse_white_space", "soften_shouting", "lower_case"),
     )
 )
 """Rules that leave an ASCII text alone in lower case too if they leave it alone as it is, so that `lower_case` makes no
@@ -55,14 +41,6 @@ class Constant(Params):
     """The policy that fills a missing value in with one of your own."""
 
     constant: Annotated[str, Field(min_length=1)]
-
-
-class CheckParams(Params):
-    """What the values of one column must be; null: no check."""
-
-    allowed: Annotated[list[str], Field(min_length=1)] | None
-    pattern: Pattern | None
-    max_characters: Annotated[int, Field(ge=1)] | None
 
 
 def _matches_something(pattern: str) -> str:
@@ -158,8 +136,7 @@ class CleanParams(Params):
 def chosen_rules(params: CleanParams, sources: Sequence[str]) -> list[ScopedRule]:
     """The rules that are on, in the order of the params; `remove_boilerplate` does not know its lines yet.
 
-    Raises:
-        InputError: a rule is for a source that is not there.
+    Raises `InputError`: a rule is for a source that is not there.
     """
     settings = params.rule_settings.model_dump() | {
         "word_table": read_word_table(Path(params.rule_settings.word_table))
@@ -187,12 +164,7 @@ def chosen_rules(params: CleanParams, sources: Sequence[str]) -> list[ScopedRule
 
 
 def with_boilerplate(rules: Sequence[ScopedRule], lines: pl.DataFrame) -> list[ScopedRule]:
-    """The rules, with one `remove_boilerplate` for each source that has such lines, at its place.
-
-    Args:
-        rules: of `chosen_rules`.
-        lines: `source` and `line`.
-    """
+    """The rules, with one `remove_boilerplate` for each source that has such lines, at its place."""
     fitted = [
         ScopedRule(BOILERPLATE, partial(remove_boilerplate, lines=part["line"].to_list()), frozenset(source))
         for source, part in lines.group_by("source", maintain_order=True)

@@ -1,7 +1,7 @@
 """The table of words to expand or mend: how its CSV file is read and checked, and how it is applied to a text.
 
 The file has the columns `kind` (abbreviation or misspelling: for those who read it), `from` and `to`. `from` is one
-word in lower case: letters and figures, also with a slash or an ampersand in it or after it (`w/o`, `w/`). It stands
+word in lower case: letters and digits, also with a slash or an ampersand in it or after it (`w/o`, `w/`). It stands
 for the word in any case, and what is written instead follows: Recieve, Receive; RECIEVE, RECEIVE. An expansion of
 several words stays in lower case, as BTW is not shouted.
 """

@@ -15,7 +15,7 @@ from assay.core.progress import progress
 from assay.duplicates.components import join_groups
 
 BLOCK_ROWS = 2048
-"""A block of cosines takes 16 MiB; the pairs of one in which all are alike take 64 MiB more."""
+"""A block of cosines takes 16 MiB; the pairs of one in which all are similar take 64 MiB more."""
 
 SLACK = 1e-5
 """Cosines in float32 are off by less; those this close to the threshold are computed again in float64."""
@@ -47,7 +47,6 @@ def semantic_groups(embeddings: NDArray[np.float32], min_cosine: float, device: 
 
     Args:
         embeddings: of length 1, shape `(n, d)`.
-        min_cosine: the threshold.
         device: where the products are computed; the groups are the same everywhere.
     """
     rows = len(embeddings)

@@ -1,9 +1,9 @@
-"""Texts as sets of shingles, and how similar two texts are: the true Jaccard similarity of their sets.
+"""Texts as sets of character or word shingles (Broder 1997, "On the resemblance and containment of documents"), and the
+true Jaccard similarity of two of them.
 
-A text is its set of character or word shingles (Broder 1997, "On the resemblance and containment of documents"),
-without regard to case and to the punctuation of sentences: "Yay. Good phone!" and "YAY! good phone" are one text, and
-in train and test a leak; "C++" and "C#" are two. Shingles are made for some texts at a time. Every result is the same
-for any number of threads.
+A text is compared without regard to case and to the punctuation of sentences: "Yay. Good phone!" and "YAY! good phone"
+are one text, and in train and test a leak; "C++" and "C#" are two. Shingles are made for some texts at a time and not
+kept. Every result is the same for any number of threads.
 
 Legend: `n` texts, `s` shingles in all texts together, `p` pairs.
 """
@@ -19,28 +19,48 @@ from numpy.typing import NDArray
 
 from assay.core.row_batches import mapped_in_order
 
+PERMUTATION_SEED = 1
+"""Fixes the permutations. It decides only which pairs are looked at, never how similar they are."""
+
+
 CHARACTERS_AT_A_TIME = 160_000
 """Their shingles and permutations fit in a processor's cache; about 2,000 short texts."""
+
+
 PAIRS_AT_A_TIME = 2048
 """So that the number of one of their texts takes 12 bits, and 52 are left for the hash of a shingle."""
+
+
 HASH_BITS = np.uint64(52)
+
+
 PADDING = np.uint64(2**32 - 1)
 """Fills a text up to the size of a shingle; no character has this code."""
-PERMUTATION_SEED = 1
-"""Fixes the permutations. It decides only which pairs are looked at, never how alike they are."""
+
+
 _BETWEEN_WORDS = (
     r"\s.,;:!?'\"()\[\]{}\-"
     # Dashes, curly quotes, ellipsis; guillemets; the marks of Spanish, of Chinese and Japanese.
     "\u2010-\u2015\u2018-\u201f\u2026\u00ab\u00bb\u00a1\u00bf\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f"
 )
+
+
 SENTENCE_PUNCTUATION = f"[[{_BETWEEN_WORDS}]--[ ]][{_BETWEEN_WORDS}]*| [{_BETWEEN_WORDS}]+"
 """A run of white space, and of what ends or parts sentences; symbols such as `+`, `#` and `%` are not among it.
 
 Not a single space, which is most of them: each match that need not be replaced saves a third of a microsecond.
 """
+
+
 ShingleUnit = Literal["character", "word"]
+
+
 Indices = NDArray[np.int64]
+
+
 Hashes = NDArray[np.uint64]
+
+
 T = TypeVar("T")
 
 
@@ -50,8 +70,6 @@ class Documents:
 
     Attributes:
         texts: strings without nulls, `(n,)`.
-        unit: what a shingle is made of.
-        size: characters or words of a shingle.
         lengths: bytes of each text, `(n,)`.
     """
 
@@ -74,12 +92,7 @@ class Shingles:
     offsets: Indices
 
 
-def documents(texts: pl.Series, unit: ShingleUnit, size: int) -> Documents:
-    """Texts, as they are, to be cut into shingles."""
-    return Documents(texts, unit, size, texts.str.len_bytes().to_numpy().astype(np.int64))
-
-
-def normalised(texts: pl.Series) -> pl.Series:
+def normalise_texts(texts: pl.Series) -> pl.Series:
     """Texts as they are compared: in lower case, each run of white space and sentence punctuation one space.
 
     A text of nothing else, such as `:)`, keeps its punctuation.
@@ -91,12 +104,17 @@ def normalised(texts: pl.Series) -> pl.Series:
         words = lower.str.replace_all(SENTENCE_PUNCTUATION, " ").str.strip_chars(" ")
         return words.zip_with(words != "", lower)
 
-    spans = spans_of(texts.str.len_bytes().to_numpy().astype(np.int64))
-    parts = in_threads(lambda span: one_space(texts[span]), spans)
+    spans = cut_spans(texts.str.len_bytes().to_numpy().astype(np.int64))
+    parts = map_spans(lambda span: one_space(texts[span]), spans)
     return pl.concat([pl.Series([], dtype=pl.String), *parts])
 
 
-def shingles(texts: list[str], unit: ShingleUnit, size: int) -> Shingles:
+def documents(texts: pl.Series, unit: ShingleUnit, size: int) -> Documents:
+    """Texts, as they are, to be cut into shingles."""
+    return Documents(texts, unit, size, texts.str.len_bytes().to_numpy().astype(np.int64))
+
+
+def cut_shingles(texts: list[str], unit: ShingleUnit, size: int) -> Shingles:
     """Cut `texts`, as they are, into shingles.
 
     A shingle is told from others by a multilinear hash of its characters or words; two different ones agree with a
@@ -122,17 +140,17 @@ def shingles(texts: list[str], unit: ShingleUnit, size: int) -> Shingles:
     return Shingles(_mixed(hashes[is_whole[:last]]), np.concatenate([[0], np.cumsum(lengths - size + 1)]))
 
 
-def jaccard_similarities(of: Documents, left: Indices, right: Indices) -> NDArray[np.float64]:
+def compute_jaccard(of: Documents, left: Indices, right: Indices) -> NDArray[np.float64]:
     """True Jaccard similarity of the pairs of texts at `left` `(p,)` and `right` `(p,)`, `(p,)`."""
-    spans = spans_of(of.lengths[left] + of.lengths[right], PAIRS_AT_A_TIME)
-    parts = in_threads(lambda span: _compare(of, left[span], right[span]), spans)
+    spans = cut_spans(of.lengths[left] + of.lengths[right], PAIRS_AT_A_TIME)
+    parts = map_spans(lambda span: _compared(of, left[span], right[span]), spans)
     return np.concatenate([np.zeros(0), *parts])
 
 
-def _compare(of: Documents, left: Indices, right: Indices) -> NDArray[np.float64]:
-    """`jaccard_similarities` of at most `PAIRS_AT_A_TIME` pairs."""
+def _compared(of: Documents, left: Indices, right: Indices) -> NDArray[np.float64]:
+    """`compute_jaccard` of at most `PAIRS_AT_A_TIME` pairs."""
     at, number = np.unique(np.concatenate([left, right]), return_inverse=True)
-    cut = shingles(of.texts.gather(at).to_list(), of.unit, of.size)
+    cut = cut_shingles(of.texts.gather(at).to_list(), of.unit, of.size)
     # Sorting puts the shingles of a text together, and equal ones side by side: faster than any table of hashes.
     keyed = _numbered(np.diff(cut.offsets)) | (cut.hashes >> (np.uint64(64) - HASH_BITS))
     keyed.sort()
@@ -160,7 +178,7 @@ def _numbered(counts: Indices) -> Hashes:
     return np.repeat(np.arange(len(counts), dtype=np.uint64) << HASH_BITS, counts)
 
 
-def spans_of(lengths: Indices, most: int | None = None) -> list[slice]:
+def cut_spans(lengths: Indices, most: int | None = None) -> list[slice]:
     """Cut what has these lengths in characters into runs of some `CHARACTERS_AT_A_TIME`, and of `most` at most."""
     # Something for each text itself: even an empty one has a signature.
     total = np.cumsum(lengths + 32)
@@ -171,7 +189,7 @@ def spans_of(lengths: Indices, most: int | None = None) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
-def in_threads(function: Callable[[slice], T], spans: Sequence[slice]) -> Iterable[T]:
+def map_spans(function: Callable[[slice], T], spans: Sequence[slice]) -> Iterable[T]:
     """What the function makes of each span, in order, on as many threads as Polars has where there is work for them."""
     return mapped_in_order(function, spans, pl.thread_pool_size()) if len(spans) > 1 else map(function, spans)
 

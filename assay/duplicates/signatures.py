@@ -1,8 +1,8 @@
-"""MinHash signatures of texts, cut into bands: texts that agree in one whole band are candidates.
+"""MinHash signatures of texts, cut into bands: which pairs of texts may be similar enough to be compared.
 
-Leskovec, Rajaraman & Ullman, "Mining of Massive Datasets", section 3.4. Of each text are kept a key for each band (8
-bytes) and the last byte of each signature row, by which most candidates that are far from the threshold are told apart
-cheaply. Repeated shingles do no harm, since the least of them counts.
+Two texts that agree in one whole band are candidates (Leskovec, Rajaraman & Ullman, "Mining of Massive Datasets",
+section 3.4). Of each text are kept a key for each band (8 bytes) and the last byte of each signature row, by which most
+candidates that are far from the threshold are told apart cheaply.
 
 Legend: `n` texts, `p` pairs.
 """
@@ -22,15 +22,19 @@ from assay.duplicates.shingles import (
     Hashes,
     Indices,
     T,
-    in_threads,
-    shingles,
-    spans_of,
+    cut_shingles,
+    cut_spans,
+    map_spans,
 )
 
 RECALL_AT_THRESHOLD = 0.99
 """A pair exactly at the threshold becomes a candidate with at least this probability; a closer pair with more."""
+
+
 MISSED_BY_ESTIMATE = 0.001
-"""Share of the candidates exactly at the threshold that their whole signatures make out to be too unlike to compare."""
+"""Share of the candidates exactly at the threshold whose whole signatures make them out to be too dissimilar."""
+
+
 SILENT_TEXTS = 20_000
 """Fewer texts are done before a report of the progress is of use."""
 
@@ -50,41 +54,11 @@ class Signatures:
     fewest_equal: int
 
 
-def sign(of: Documents, permutations: int, min_jaccard: float) -> Signatures:
-    """MinHash signatures of the texts, cut into bands.
-
-    A permutation of the 32-bit numbers is the product with an odd one: the shingles are well mixed already.
-    """
-    bands, rows = lsh_bands(permutations, min_jaccard)
-    draws = np.random.default_rng([PERMUTATION_SEED, 1])
-    odd = draws.integers(0, 2**32, size=bands * rows, dtype=np.uint32) | np.uint32(1)
-    factors = draws.integers(0, 2**64, size=rows, dtype=np.uint64) | np.uint64(1)
-    keys = np.zeros((bands, len(of.texts)), dtype=np.uint64)
-    bytes_ = np.empty((len(of.texts), bands * rows), dtype=np.uint8)
-
-    def fill(span: slice) -> None:
-        cut = shingles(of.texts[span].to_list(), of.unit, of.size)
-        hashes = (cut.hashes >> np.uint64(32)).astype(np.uint32)
-        permuted = np.empty_like(hashes)
-        least = np.empty((bands * rows, span.stop - span.start), dtype=np.uint32)
-        for row, multiplier in enumerate(odd):
-            np.multiply(hashes, multiplier, out=permuted)
-            np.minimum.reduceat(permuted, cut.offsets[:-1], out=least[row])
-        for row, factor in enumerate(factors):
-            keys[:, span] += least[row::rows] * factor
-        bytes_[span] = least.T
-
-    spans = spans_of(of.lengths)
-    for _ in report(in_threads(fill, spans), "near-duplicate signatures", len(spans), "chunk", len(of.texts)):
-        pass
-    return Signatures(keys, bytes_, fewest_equal(bands * rows, min_jaccard))
-
-
 def lsh_bands(permutations: int, min_jaccard: float) -> tuple[int, int]:
     """Number of bands and of signature rows in each: the longest rows that keep the recall.
 
     Two texts of similarity `j` share a band with probability `1 - (1 - j ** rows) ** bands`; the longer the rows, the
-    fewer unlike pairs have to be looked at. 128 permutations at 0.8 give 21 bands of 6 rows, and 0.998.
+    fewer dissimilar pairs have to be looked at. 128 permutations at 0.8 give 21 bands of 6 rows, and 0.998.
     """
     for rows in range(permutations, 1, -1):
         bands = permutations // rows
@@ -109,14 +83,39 @@ def fewest_equal(rows: int, min_jaccard: float) -> int:
     return rows
 
 
-def may_be_close(signed: Signatures, left: Indices, right: Indices) -> NDArray[np.bool_]:
-    """Whether the whole signatures of each pair leave it possible that it reaches the threshold, `(p,)`."""
-    may_be = np.empty(len(left), dtype=np.bool_)
-    for start in range(0, len(left), PAIRS_AT_A_TIME):
-        part = slice(start, start + PAIRS_AT_A_TIME)
-        equal = signed.bytes_[left[part]] == signed.bytes_[right[part]]
-        may_be[part] = equal.sum(axis=1, dtype=np.uint16) >= signed.fewest_equal
-    return may_be
+def report_progress(items: Iterable[T], what: str, total: int, unit: str, texts: int) -> Iterable[T]:
+    """`items`, with a report of how far the work is where there are many texts."""
+    return progress(items, what, total, unit) if texts >= SILENT_TEXTS else items
+
+
+def sign_documents(of: Documents, permutations: int, min_jaccard: float) -> Signatures:
+    """MinHash signatures of the texts, cut into bands.
+
+    A permutation of the 32-bit numbers is the product with an odd one: the shingles are well mixed already.
+    """
+    bands, rows = lsh_bands(permutations, min_jaccard)
+    draws = np.random.default_rng([PERMUTATION_SEED, 1])
+    odd = draws.integers(0, 2**32, size=bands * rows, dtype=np.uint32) | np.uint32(1)
+    factors = draws.integers(0, 2**64, size=rows, dtype=np.uint64) | np.uint64(1)
+    keys = np.zeros((bands, len(of.texts)), dtype=np.uint64)
+    bytes_ = np.empty((len(of.texts), bands * rows), dtype=np.uint8)
+
+    def fill(span: slice) -> None:
+        cut = cut_shingles(of.texts[span].to_list(), of.unit, of.size)
+        hashes = (cut.hashes >> np.uint64(32)).astype(np.uint32)
+        permuted = np.empty_like(hashes)
+        least = np.empty((bands * rows, span.stop - span.start), dtype=np.uint32)
+        for row, multiplier in enumerate(odd):
+            np.multiply(hashes, multiplier, out=permuted)
+            np.minimum.reduceat(permuted, cut.offsets[:-1], out=least[row])
+        for row, factor in enumerate(factors):
+            keys[:, span] += least[row::rows] * factor
+        bytes_[span] = least.T
+
+    spans = cut_spans(of.lengths)
+    for _ in report_progress(map_spans(fill, spans), "near-duplicate signatures", len(spans), "chunk", len(of.texts)):
+        pass
+    return Signatures(keys, bytes_, fewest_equal(bands * rows, min_jaccard))
 
 
 def share_a_band(
@@ -130,6 +129,11 @@ def share_a_band(
     return share
 
 
-def report(items: Iterable[T], what: str, total: int, unit: str, texts: int) -> Iterable[T]:
-    """`items`, with a report of how far the work is where there are many texts."""
-    return progress(items, what, total, unit) if texts >= SILENT_TEXTS else items
+def may_be_close(signed: Signatures, left: Indices, right: Indices) -> NDArray[np.bool_]:
+    """Whether the whole signatures of each pair leave it possible that it reaches the threshold, `(p,)`."""
+    may_be = np.empty(len(left), dtype=np.bool_)
+    for start in range(0, len(left), PAIRS_AT_A_TIME):
+        part = slice(start, start + PAIRS_AT_A_TIME)
+        equal = signed.bytes_[left[part]] == signed.bytes_[right[part]]
+        may_be[part] = equal.sum(axis=1, dtype=np.uint16) >= signed.fewest_equal
+    return may_be

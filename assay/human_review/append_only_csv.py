@@ -1,13 +1,17 @@
-"""CSV files in git that people only ever add lines to, one decision a line.
+"""CSV files in git that people only ever add lines to, one decision a line; several processes may write at once.
 
 A decision is a line of the file, so that git can keep the lines of two branches (`merge=union`); so no value has a line
 break.
 """
 
 import csv
+import fcntl
 import io
+import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TypeVar
@@ -21,12 +25,21 @@ ERRORS_SHOWN = 10
 Line = TypeVar("Line")
 
 
-def read_lines(path: Path, columns: Sequence[str], parsed: Callable[[int, list[str]], Line]) -> list[Line]:
-    """The lines of a file; as `parse_lines`.
+class AlreadyDecidedError(InputError):
+    """Somebody else decided the row meanwhile."""
 
-    Raises:
-        InputError: no such file; or as `parse_lines`.
-    """
+
+@dataclass(frozen=True)
+class Written:
+    """A line that this session added: its row, its number in the file and its bytes."""
+
+    id: str
+    line: int
+    content: bytes
+
+
+def read_lines(path: Path, columns: Sequence[str], parsed: Callable[[int, list[str]], Line]) -> list[Line]:
+    """The lines of a file; as `parse_lines`. Raises `InputError`: no such file; or as `parse_lines`."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -40,8 +53,6 @@ def parse_lines(
     """The lines of what is in a file; a byte-order mark, CRLF line ends and empty lines are tolerated.
 
     Args:
-        content: of the file.
-        path: for the errors.
         columns: what the header must be.
         parsed: makes something of a line's number and values; raises a `ValueError` with a sentence for the user.
 
@@ -111,7 +122,6 @@ def refuse(errors: Iterable[tuple[int, str]], path: Path) -> None:
 
     Args:
         errors: line number and sentence of each.
-        path: of the file.
 
     Raises:
         InputError: there are some; shows the first `ERRORS_SHOWN` in the order of the lines.
@@ -139,3 +149,51 @@ def csv_line(values: Sequence[str]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow(values)
     return buffer.getvalue()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[io.FileIO]:
+    """The file, made where there is none, for this process alone; writes go to its end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with io.FileIO(path, "a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        yield file
+
+
+def append_line(path: Path, header: str, row_id: str, line: str, check: Callable[[bytes], None]) -> Written:
+    """Add one line at the end of the file, or nothing where that fails.
+
+    Args:
+        header: its first line, written where there is no file.
+        row_id: what the line is about.
+        check: raises an `InputError` where what is in the file already is no ground to add to.
+    """
+    with locked(path) as file:
+        before = file.readall()
+        head = b"" if before.endswith(b"\n") else b"\n"
+        if not before:
+            head = f"{header}\n".encode()
+        check(before or head)
+        content = line.encode()
+        try:
+            rest = head + content
+            while rest:
+                rest = rest[file.write(rest) or 0 :]
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(len(before))
+            raise
+        return Written(row_id, (before + head).count(b"\n") + 1, content)
+
+
+def take_back_line(path: Path, written: Written) -> None:
+    """Take the line off the end of the file. Raises `InputError`: it is no longer the last."""
+    with locked(path) as file:
+        content = file.readall()
+        if not content.endswith(b"\n" + written.content):
+            raise InputError(
+                f"{path}: the line on {written.id} is no longer the last, so it stays; change it with an editor"
+            )
+        file.truncate(len(content) - len(written.content))
+        os.fsync(file.fileno())

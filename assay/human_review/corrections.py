@@ -76,11 +76,7 @@ def parse_corrections(content: bytes, path: Path) -> list[Correction]:
 
 
 def _parsed(number: int, values: list[str]) -> Correction:
-    """One line as a correction.
-
-    Raises:
-        ValueError: it is none; the sentence for the user.
-    """
+    """One line as a correction. Raises `ValueError`: it is none; the sentence for the user."""
     found = Correction(number, *values)
     if not found.id:
         raise ValueError("no id; write the id of the row")
@@ -98,7 +94,7 @@ def _parsed(number: int, values: list[str]) -> Correction:
     return found
 
 
-def by_id_and_field(corrections: Iterable[Correction]) -> Decisions:
+def group_by_id_and_field(corrections: Iterable[Correction]) -> Decisions:
     """The lines of each id and field."""
     decisions: Decisions = {}
     for one in corrections:
@@ -176,12 +172,7 @@ def _said(one: Correction) -> str:
 
 
 def check_labels(corrections: Iterable[Correction], labels: set[str]) -> list[tuple[int, str]]:
-    """Number and sentence of each line whose new label no row has.
-
-    Args:
-        corrections: of any field.
-        labels: that there are.
-    """
+    """Number and sentence of each line whose new label no row has."""
     return [
         (
             one.line,

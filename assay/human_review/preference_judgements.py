@@ -56,11 +56,7 @@ def parse_preferences(content: bytes, path: Path) -> list[Preference]:
 
 
 def _parsed(number: int, values: list[str]) -> Preference:
-    """One line as a judgement.
-
-    Raises:
-        ValueError: it is none; the sentence for the user.
-    """
+    """One line as a judgement. Raises `ValueError`: it is none; the sentence for the user."""
     row: dict[str, str] = dict(zip(COLUMNS, values, strict=True))
     if not row["prompt_id"]:
         raise ValueError("no prompt_id; write the id of the chat that was answered")

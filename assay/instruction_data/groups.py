@@ -11,9 +11,9 @@ from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.removed_rows import Filtered, removed_rows
 from assay.duplicates.components import join_groups
-from assay.duplicates.linking import near_duplicate_groups
+from assay.duplicates.near_duplicates import near_duplicate_groups
 from assay.duplicates.semantic_groups import semantic_groups
-from assay.duplicates.shingles import normalised
+from assay.duplicates.shingles import normalise_texts
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from assay.instruction_data.distractors import TextVectors
 from assay.instruction_data.table import PROMPT_AND_ANSWER
@@ -56,7 +56,7 @@ def group_chats(
     """
     whole = records.select(pl.format("{} {}", "prompt", "answer")).to_series()
     same_prompt = (
-        pl.DataFrame({"prompt": normalised(records["prompt"])})
+        pl.DataFrame({"prompt": normalise_texts(records["prompt"])})
         .with_row_index("row")
         .select(pl.col("row").min().over("prompt"))
         .to_series()

@@ -5,7 +5,7 @@ stays: it is no promise, and far slower than the rules. Presidio is an optional 
 spaCy's or of transformers' making, or an installed spaCy package. Nothing is downloaded.
 
 `<PERSON>` stands for a person, `<LOCATION>` for a place, a building, or an address. (Not `<ADDRESS>`: that is an
-element of HTML, and the rule that takes out markup would take it for one.)
+element of HTML, and the rule that removes markup would take it for one.)
 """
 
 import importlib.util

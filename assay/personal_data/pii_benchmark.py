@@ -16,6 +16,7 @@ import re
 import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from faker import Faker
 
 T = TypeVar("T")
+Fakers = dict[str, "Faker"]
+"""A generator of values for each locale."""
 
 PHONE_LOCALES = ("en_US", "en_GB", "de_DE", "fr_FR", "en_IN")
 IBAN_LOCALES = ("en_GB", "de_DE", "fr_FR", "es_ES", "it_IT", "nl_NL")
@@ -39,6 +42,10 @@ PROVIDERS = [
     )
 ]
 
+CARD_TYPES = (
+    *("visa16", "mastercard", "amex", "visa16", "mastercard", "discover"),
+    *("jcb16", "diners", "maestro", "visa13", "visa19"),
+)
 DECOY = "decoy"
 
 LEADS = {
@@ -52,16 +59,8 @@ LEADS = {
     "phone": ("", "call ", "call me at ", "Tel: ", "phone=", "my number is ", "WhatsApp ", "oder "),
 }
 AROUND = (
-    ("", ""),
-    ("", ""),
-    ("", "."),
-    ("", ","),
-    ("(", ")"),
-    ('"', '"'),
-    ("<", ">"),
-    ("'", "'"),
-    ("", "!"),
-    ("[", "]"),
+    *(("", ""), ("", ""), ("", "."), ("", ","), ("(", ")")),
+    *(('"', '"'), ("<", ">"), ("'", "'"), ("", "!"), ("[", "]")),
 )
 
 
@@ -87,7 +86,6 @@ def plant(texts: pl.Series, rows_per_kind: int, seed: int) -> Planted:
 
     Args:
         texts: real texts; those without placeholders are drawn, with replacement.
-        rows_per_kind: values to plant of each kind.
         seed: of the values and of their places.
     """
     draws = np.random.default_rng(seed)
@@ -114,7 +112,6 @@ def score(planted: Planted, redact: Callable[[pl.Series], pl.Series]) -> dict[st
     """`planted`, `recall` and `precision` by kind, each share with its 95% interval.
 
     Args:
-        planted: of `plant`.
         redact: from texts to texts with placeholders.
     """
     kinds = [kind for kind in dict.fromkeys(planted.kinds) if kind != DECOY]
@@ -175,97 +172,88 @@ def _fakers(seed: int) -> dict[str, "Faker"]:
     return fakers
 
 
-def _makers(fakers: dict[str, "Faker"], draws: np.random.Generator) -> dict[str, Callable[[int], str]]:
+def _makers(fakers: Fakers, draws: np.random.Generator) -> dict[str, Callable[[int], str]]:
     """For each kind, from the number of a value to the value; the number goes around locales and spellings."""
-    us = fakers["en_US"]
-
-    def locale(number: int, names: Sequence[str] = LOCALES) -> "Faker":
-        return fakers[names[number % len(names)]]
-
-    def email(number: int) -> str:
-        faker = locale(number)
-        value = _one_of((faker.email, faker.company_email, faker.ascii_free_email), draws)()
-        name, _, domain = value.partition("@")
-        return _one_of((value, value, value.upper(), f"{name}+{us.word()}@{domain}", f"{name}@mail.{domain}"), draws)
-
-    def url(number: int) -> str:
-        faker = locale(number)
-        return _one_of(
-            (faker.url(), faker.uri(), f"www.{faker.domain_name()}", f"{faker.url()}{us.uri_path()}?q=1"), draws
-        )
-
-    def url_credentials(number: int) -> str:
-        scheme = _one_of(("https", "ftp", "postgresql", "redis", "mongodb+srv", "amqp"), draws)
-        password = us.password(length=10, special_chars=bool(number % 2)).translate(
-            str.maketrans("@/#?&<>\"'", "_" * 9)
-        )
-        return f"{scheme}://{us.user_name()}:{password}@{us.domain_name()}/{us.uri_path()}"
-
-    def iban(number: int) -> str:
-        value = locale(number, IBAN_LOCALES).iban()
-        return _one_of(
-            (value, value, _in_groups(value, " "), _in_groups(value, " "), _in_groups(value, "-"), value.lower()), draws
-        )
-
-    def card(number: int) -> str:
-        types = (
-            "visa16",
-            "mastercard",
-            "amex",
-            "visa16",
-            "mastercard",
-            "discover",
-            "jcb16",
-            "diners",
-            "maestro",
-            "visa13",
-            "visa19",
-        )
-        value = us.credit_card_number(types[number % len(types)])
-        return _one_of((value, _card_in_groups(value, " "), _card_in_groups(value, "-")), draws)
-
-    def national_number(number: int) -> str:
-        # Not Faker's Indian and British ones: those have a wrong check digit, these a prefix that is never given.
-        french = str(fakers["fr_FR"].ssn())
-        makers = (
-            us.ssn,
-            lambda: _with_seed(fakers["es_ES"].nif, int(draws.integers(2**32))),
-            lambda: _with_seed(fakers["es_ES"].nie, int(draws.integers(2**32))),
-            fakers["it_IT"].ssn,
-            fakers["pt_BR"].cpf,
-            fakers["de_CH"].ssn,
-            lambda: french,
-            lambda: " ".join(french[start:end] for start, end in itertools.pairwise((0, 1, 3, 5, 7, 10, 13, 15))),
-        )
-        return str(makers[number % len(makers)]())
-
-    def ip(number: int) -> str:
-        version_6 = us.ipv6()
-        makers = (us.ipv4, us.ipv4_public, us.ipv4_private, lambda: us.ipv4(network=True), us.ipv6, version_6.upper)
-        return str(makers[number % len(makers)]())
-
-    def phone(number: int) -> str:
-        value = locale(number, PHONE_LOCALES).phone_number()
-        return value.replace("-", " ") if draws.random() < 0.1 and "(" not in value else value
-
-    def decoy(number: int) -> str:
-        return _decoy(number, us, draws)
-
     return {
-        "email": email,
-        "url": url,
-        "url_credentials": url_credentials,
-        "iban": iban,
-        "card": card,
-        "national_number": national_number,
-        "ip": ip,
-        "phone": phone,
-        DECOY: decoy,
+        "email": partial(_email, fakers, draws),
+        "url": partial(_url, fakers, draws),
+        "url_credentials": partial(_url_credentials, fakers, draws),
+        "iban": partial(_iban, fakers, draws),
+        "card": partial(_card, fakers, draws),
+        "national_number": partial(_national_number, fakers, draws),
+        "ip": partial(_ip, fakers),
+        "phone": partial(_phone, fakers, draws),
+        DECOY: partial(_decoy, fakers, draws),
     }
 
 
-def _decoy(number: int, faker: "Faker", draws: np.random.Generator) -> str:
+def _locale(fakers: Fakers, number: int, names: Sequence[str] = LOCALES) -> "Faker":
+    return fakers[names[number % len(names)]]
+
+
+def _email(fakers: Fakers, draws: np.random.Generator, number: int) -> str:
+    faker = _locale(fakers, number)
+    value = _one_of((faker.email, faker.company_email, faker.ascii_free_email), draws)()
+    name, _, domain = value.partition("@")
+    tagged = f"{name}+{fakers['en_US'].word()}@{domain}"
+    return _one_of((value, value, value.upper(), tagged, f"{name}@mail.{domain}"), draws)
+
+
+def _url(fakers: Fakers, draws: np.random.Generator, number: int) -> str:
+    faker = _locale(fakers, number)
+    values = (faker.url(), faker.uri(), f"www.{faker.domain_name()}", f"{faker.url()}{fakers['en_US'].uri_path()}?q=1")
+    return _one_of(values, draws)
+
+
+def _url_credentials(fakers: Fakers, draws: np.random.Generator, number: int) -> str:
+    us = fakers["en_US"]
+    scheme = _one_of(("https", "ftp", "postgresql", "redis", "mongodb+srv", "amqp"), draws)
+    password = us.password(length=10, special_chars=bool(number % 2)).translate(str.maketrans("@/#?&<>\"'", "_" * 9))
+    return f"{scheme}://{us.user_name()}:{password}@{us.domain_name()}/{us.uri_path()}"
+
+
+def _iban(fakers: Fakers, draws: np.random.Generator, number: int) -> str:
+    value = _locale(fakers, number, IBAN_LOCALES).iban()
+    spaced, dashed = _in_groups(value, " "), _in_groups(value, "-")
+    return _one_of((value, value, spaced, spaced, dashed, value.lower()), draws)
+
+
+def _card(fakers: Fakers, draws: np.random.Generator, number: int) -> str:
+    value = fakers["en_US"].credit_card_number(CARD_TYPES[number % len(CARD_TYPES)])
+    return _one_of((value, _card_in_groups(value, " "), _card_in_groups(value, "-")), draws)
+
+
+def _national_number(fakers: Fakers, draws: np.random.Generator, number: int) -> str:
+    # Not Faker's Indian and British ones: those have a wrong check digit, these a prefix that is never given.
+    french = str(fakers["fr_FR"].ssn())
+    makers = (
+        fakers["en_US"].ssn,
+        lambda: _with_seed(fakers["es_ES"].nif, int(draws.integers(2**32))),
+        lambda: _with_seed(fakers["es_ES"].nie, int(draws.integers(2**32))),
+        fakers["it_IT"].ssn,
+        fakers["pt_BR"].cpf,
+        fakers["de_CH"].ssn,
+        lambda: french,
+        lambda: " ".join(french[start:end] for start, end in itertools.pairwise((0, 1, 3, 5, 7, 10, 13, 15))),
+    )
+    return str(makers[number % len(makers)]())
+
+
+def _ip(fakers: Fakers, number: int) -> str:
+    us = fakers["en_US"]
+    version_6 = us.ipv6()
+    makers = (us.ipv4, us.ipv4_public, us.ipv4_private, lambda: us.ipv4(network=True), us.ipv6, version_6.upper)
+    return str(makers[number % len(makers)]())
+
+
+def _phone(fakers: Fakers, draws: np.random.Generator, number: int) -> str:
+    value = _locale(fakers, number, PHONE_LOCALES).phone_number()
+    return value.replace("-", " ") if draws.random() < 0.1 and "(" not in value else value
+
+
+def _decoy(fakers: Fakers, draws: np.random.Generator, number: int) -> str:
     """What looks like personal data and is none."""
+    faker = fakers["en_US"]
 
     def digits(count: int) -> str:
         return "".join(map(str, draws.integers(0, 10, count)))

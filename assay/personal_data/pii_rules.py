@@ -2,7 +2,7 @@
 
 With `numbered`, a placeholder carries a number, and the same value within a text gets the same one: `<EMAIL_1>` wrote
 to `<EMAIL_2>`, and `<EMAIL_1>` answered. Case, spaces and other matters of spelling do not count. A text that already
-has `<EMAIL_1>` goes on from 2. No rule finds anything in a placeholder.
+has `<EMAIL_1>` continues with 2. No rule finds anything in a placeholder.
 
 What can prove itself by check digits has to (cards, IBANs, most national numbers); the others must be written as what
 they are (e-mail and IP addresses, URLs, phone numbers), and words before them can say that they are something else: an

@@ -1,29 +1,28 @@
-"""What the report says of altered texts: copies made for training, and test rows altered to see what a model bears."""
+"""What the report says of altered texts: augmented train rows, and test rows altered to measure robustness."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from assay.report.examples import Example, RuleExamples, marked
+from assay.report.examples import Example, RuleExamples, mark_difference
 from assay.report.plots import Change
+from assay.statistics.metrics_dict import HIGH, LOW
 
-COPIES_SHOWN = 6
-"""Copies of each recipe."""
+EXAMPLES_SHOWN = 6
+"""Augmented examples of each recipe."""
 ATTACKS_SHOWN = 1
 """Attacks that succeeded, of each kind on each approach."""
 
 
 @dataclass(frozen=True)
-class RecipeCopies:
-    """What became of the copies of one recipe.
+class RecipeCounts:
+    """What became of the examples that one recipe made.
 
     Attributes:
-        recipe: its name.
-        made: copies.
         removed: by reason, those with any.
-        let_in: copies among the train rows.
+        let_in: examples among the train rows.
         quality: of a sample of them, as `augment_quality` measured; empty where there was none.
     """
 
@@ -34,10 +33,10 @@ class RecipeCopies:
     quality: dict[str, Any]
 
 
-def recipe_copies(augment: dict[str, Any], quality: dict[str, Any]) -> list[RecipeCopies]:
+def count_recipes(augment: Mapping[str, Any], quality: Mapping[str, Any]) -> list[RecipeCounts]:
     """One entry for each recipe, in the order of the metrics of `augment`."""
     return [
-        RecipeCopies(
+        RecipeCounts(
             recipe,
             counts["made"],
             {reason: rows for reason, rows in counts.items() if reason not in ("made", "let_in") and rows},
@@ -48,8 +47,12 @@ def recipe_copies(augment: dict[str, Any], quality: dict[str, Any]) -> list[Reci
     ]
 
 
-def copy_examples(pairs: pl.DataFrame) -> list[RuleExamples]:
-    """Parents and copies side by side, what differs marked, by recipe.
+def _side_by_side(name: str, row: Mapping[str, Any]) -> Example:
+    return Example(name, *mark_difference(row["before"], row["after"], mask=False))
+
+
+def show_augmented(pairs: pl.DataFrame) -> list[RuleExamples]:
+    """Source and augmented examples side by side, what differs marked, by recipe.
 
     Args:
         pairs: `recipe`, `parent_id`, `before`, `after`.
@@ -58,30 +61,24 @@ def copy_examples(pairs: pl.DataFrame) -> list[RuleExamples]:
         RuleExamples(
             str(recipe),
             part.height,
-            [
-                Example(row["parent_id"], *marked(row["before"], row["after"], mask=False))
-                for row in part.head(COPIES_SHOWN).iter_rows(named=True)
-            ],
+            [_side_by_side(row["parent_id"], row) for row in part.head(EXAMPLES_SHOWN).iter_rows(named=True)],
         )
         for (recipe,), part in pairs.group_by("recipe", maintain_order=True)
     ]
 
 
-def changes(robustness: dict[str, dict[str, Any]]) -> dict[str, list[Change]]:
-    """What each perturbation does to the accuracy of each approach, by perturbation.
-
-    Args:
-        robustness: metrics of the stage, by approach; without those that were left out.
-    """
-    names = list(dict.fromkeys(name for measured in robustness.values() for name in measured["perturbations"]))
+def list_changes(robustness: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Change]]:
+    """What each perturbation does to the accuracy of each approach, by perturbation."""
+    names = dict.fromkeys(name for measured in robustness.values() for name in measured["perturbations"])
+    difference = "accuracy_difference"
     return {
         name: [
             Change(
                 approach,
                 found["accuracy_before"],
                 found["accuracy_after"],
-                found["accuracy_difference_ci95_low"],
-                found["accuracy_difference_ci95_high"],
+                found[difference + LOW],
+                found[difference + HIGH],
             )
             for approach, measured in robustness.items()
             if (found := measured["perturbations"].get(name))
@@ -90,29 +87,27 @@ def changes(robustness: dict[str, dict[str, Any]]) -> dict[str, list[Change]]:
     }
 
 
-def attack_names(robustness: dict[str, dict[str, Any]]) -> list[str]:
+def list_attacks(robustness: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The attacks tried, in the order of the metrics."""
     return list(dict.fromkeys(name for measured in robustness.values() for name in measured["attacks"]))
 
 
-def attack_examples(ended: dict[str, pl.DataFrame], names: Sequence[str]) -> list[RuleExamples]:
+def show_attacks(ended: Mapping[str, pl.DataFrame], names: Sequence[str]) -> list[RuleExamples]:
     """Attacks that succeeded, by attack: the shortest of each approach.
 
     Args:
         ended: `attacks.parquet` of each approach.
-        names: of the attacks.
     """
     found = []
     for name in names:
-        examples = []
-        count = 0
-        for approach, table in ended.items():
-            won = table.filter((pl.col("attack") == name) & (pl.col("result") == "succeeded"))
-            count += won.height
-            shortest = won.sort(pl.col("before").str.len_chars(), "id").head(ATTACKS_SHOWN)
-            examples += [
-                Example(f"{approach}: {row['id']}", *marked(row["before"], row["after"], mask=False))
-                for row in shortest.iter_rows(named=True)
-            ]
-        found.append(RuleExamples(name, count, examples))
+        won = {
+            approach: table.filter((pl.col("attack") == name) & (pl.col("result") == "succeeded"))
+            for approach, table in ended.items()
+        }
+        examples = [
+            _side_by_side(f"{approach}: {row['id']}", row)
+            for approach, rows in won.items()
+            for row in rows.sort(pl.col("before").str.len_chars(), "id").head(ATTACKS_SHOWN).iter_rows(named=True)
+        ]
+        found.append(RuleExamples(name, sum(rows.height for rows in won.values()), examples))
     return found

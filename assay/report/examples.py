@@ -1,6 +1,6 @@
 """Examples of what each cleaning rule did, as the report shows them.
 
-They are the shortest texts. What a `redact_…` rule took out is masked, and a row with any redaction is an example
+They are the shortest texts. What a `redact_…` rule removed is masked, and a row with any redaction is an example
 of no other rule, whose `before` would show what was redacted. A row that was removed before it was cleaned is counted
 and not shown, for the same reason.
 """
@@ -16,7 +16,7 @@ MAX_EXAMPLE_CHARACTERS = 300
 
 @dataclass(frozen=True)
 class Example:
-    """A text before and after a rule, or one taken out and the one kept in its place, None where there is none."""
+    """A text before and after a rule, or one removed and the one kept in its place, None where there is none."""
 
     id: str
     before: Markup
@@ -32,7 +32,7 @@ class RuleExamples:
     examples: list[Example]
 
 
-def visible(text: str) -> str:
+def show_invisible(text: str) -> str:
     """Characters that nobody would see, as pictures of themselves: line ends, tabs, control and odd white space."""
     pictures = {"\n": "⏎", "\r": "␍", "\t": "⇥", "\u00a0": "⍽", " ": "␣"}
     return "".join(
@@ -41,13 +41,11 @@ def visible(text: str) -> str:
     )
 
 
-def marked(before: str, after: str, mask: bool) -> tuple[Markup, Markup]:
+def mark_difference(before: str, after: str, mask: bool) -> tuple[Markup, Markup]:
     """Both texts with what differs marked up as deleted and as inserted.
 
     Args:
-        before: text before the rule.
-        after: text after it.
-        mask: show dots for what was taken out.
+        mask: show dots for what was removed.
     """
     before, after = _around_difference(before, after)
     old: list[Markup] = []
@@ -70,9 +68,9 @@ def marked(before: str, after: str, mask: bool) -> tuple[Markup, Markup]:
             new.append(escape(come))
             continue
         if gone:
-            old.append(Markup("<del>{}</del>").format("•" * min(len(gone), 12) if mask else visible(gone)))
+            old.append(Markup("<del>{}</del>").format("•" * min(len(gone), 12) if mask else show_invisible(gone)))
         if come:
-            new.append(Markup("<ins>{}</ins>").format(visible(come)))
+            new.append(Markup("<ins>{}</ins>").format(show_invisible(come)))
     return Markup("").join(old), Markup("").join(new)
 
 
@@ -86,13 +84,13 @@ def _around_difference(before: str, after: str) -> tuple[str, str]:
 
 
 def cut(text: str, is_continued: bool = False) -> str:
-    """Text of at most MAX_EXAMPLE_CHARACTERS, with an ellipsis where it goes on."""
+    """Text of at most MAX_EXAMPLE_CHARACTERS, with an ellipsis where it was cut."""
     short = text if len(text) <= MAX_EXAMPLE_CHARACTERS else text[: MAX_EXAMPLE_CHARACTERS - 1] + "…"
     return "…" + short if is_continued else short
 
 
-def without_redacted(changed: pl.DataFrame) -> pl.DataFrame:
-    """The changes whose texts hold nothing that a `redact_…` rule took out, but for that rule's own, which masks it."""
+def drop_redacted(changed: pl.DataFrame) -> pl.DataFrame:
+    """The changes whose texts hold nothing that a `redact_…` rule removed, but for that rule's own, which masks it."""
     is_redaction = pl.col("rule").str.starts_with("redact_")
     redactions = is_redaction.sum().over("id")
     return changed.filter((redactions == 0) | (is_redaction & (redactions == 1)))
@@ -102,9 +100,8 @@ def examples_by_rule(table: pl.DataFrame, candidates: pl.DataFrame, count: int) 
     """The shortest examples of each rule, rules with most rows first.
 
     Args:
-        table: every row that a rule changed or took out, with `rule`.
+        table: every row that a rule changed or removed, with `rule`.
         candidates: those that may be shown, with `id`, `rule`, `before` and `after`.
-        count: examples of each rule.
     """
     shown = (
         candidates.with_columns(pl.col("before").str.len_chars().alias("length"))
@@ -120,6 +117,6 @@ def examples_by_rule(table: pl.DataFrame, candidates: pl.DataFrame, count: int) 
             if row["after"] is None:
                 examples.append(Example(row["id"], escape(cut(before)), None))
             else:
-                examples.append(Example(row["id"], *marked(before, row["after"], mask=rule.startswith("redact_"))))
+                examples.append(Example(row["id"], *mark_difference(before, row["after"], mask=rule.startswith("redact_"))))
         found.append(RuleExamples(rule, rows, examples))
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from markupsafe import Markup
 from assay.core.outputs import read_json
 from assay.report.examples import cut
 from assay.report.plots import Curve, Interval, curves, dot_and_interval
+from assay.statistics.metrics_dict import Estimate, estimate_of
 
 METRICS = Path("metrics")
 ANSWERS = Path("data/generations")
@@ -22,8 +23,8 @@ SCORES: Sequence[tuple[str, str, str, str]] = (
     ("answer", "perplexity", "perplexity", "of the reference answers; lower is better"),
     ("answer", "chrf", "chrF", "overlap of letters with the reference answer, 0 to 1 (Popović 2015)"),
     ("answer", "rouge_l", "ROUGE-L", "longest common word sequence with the reference answer (Lin 2004)"),
-    ("answer", "cosine", "cosine", "likeness in meaning to the reference answer, by the frozen encoder"),
-    ("answer", "uses_context", "uses passages", "share of answers that take up what the passages say"),
+    ("answer", "cosine", "cosine", "similarity in meaning to the reference answer, by the frozen encoder"),
+    ("answer", "uses_context", "uses context", "share of answers that take up what the context says"),
     ("answer", "refused", "refuses wrongly", "share of answerable questions that are refused; lower is better"),
     ("unanswerable", "refused", "refuses rightly", "share of unanswerable questions that are refused"),
     ("label", "exact_match", "label right", "exact match on the label task"),
@@ -49,7 +50,7 @@ QUESTIONS_SHOWN: Mapping[str, int] = {"answer": 12, "unanswerable": 4, "label": 
 
 @dataclass(frozen=True)
 class Question:
-    """A test question with what every model said; `answers` by model."""
+    """A test question with the answer of every model; `answers` by model."""
 
     id: str
     task: str
@@ -61,94 +62,104 @@ class Question:
 
 @dataclass(frozen=True)
 class Generation:
-    """What the chapter shows.
+    """What the section shows; all of it is empty for what is switched off.
 
     Attributes:
-        rows: test rows that every model was asked.
-        models: `(name, figures)` in the order of `generation_models`; figures by column, with their intervals.
+        rows: test rows that every model answered.
+        models: `(name, scores)` in the order of `generation_models`; scores by column, None where there are none.
         columns: name and meaning of each of them.
-        pairs: `(one, against, figures)`; figures by `DIFFERENCES`, None where the models were not asked.
+        pairs: `(one, against, differences)`, the differences by `DIFFERENCES` and last the wins by people.
         people: judgements by people there are, over all pairs.
         left_out: models that this machine could not make, with the reason.
-        plots: by name.
+        plots: of scores, by caption.
+        courses: of training, by caption.
         reward: metrics of the reward model.
         questions: some, with every model's answer.
     """
 
     rows: int
-    models: list[tuple[str, list[dict[str, float] | None]]]
+    models: list[tuple[str, list[Estimate | None]]]
     columns: list[tuple[str, str]]
-    pairs: list[tuple[str, str, list[dict[str, float] | None], dict[str, float] | None]]
+    pairs: list[tuple[str, str, list[Estimate | None]]]
     people: int
     left_out: dict[str, str]
     plots: dict[str, Markup]
+    courses: dict[str, Markup]
     reward: dict[str, Any]
     questions: list[Question]
 
 
-def figure(scores: Mapping[str, Any], key: str) -> dict[str, float] | None:
-    """A score as `value`, `low` and `high`, None where it is not there; the ends may be missing."""
-    value = scores.get(key)
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    found = {"value": float(value)}
-    if f"{key}_ci95_low" in scores:
-        found |= {"low": float(scores[f"{key}_ci95_low"]), "high": float(scores[f"{key}_ci95_high"])}
-    return found
+def _interval(name: str, one: Estimate | None, is_muted: bool) -> list[Interval]:
+    """A score for a plot; nothing where it has no interval."""
+    if one is None or one.low is None or one.high is None:
+        return []
+    return [Interval(name, one.value, one.low, one.high, is_muted)]
 
 
-def intervals(models: Mapping[str, Mapping[str, Any]], task: str, key: str, muted: str) -> list[Interval]:
-    """One score of every model that has it with its interval."""
-    found = {name: figure(scores.get(task, {}), key) for name, scores in models.items()}
-    return [
-        Interval(name, one["value"], one["low"], one["high"], name == muted)
-        for name, one in found.items()
-        if one is not None and "low" in one
-    ]
+def score_plots(models: Mapping[str, Mapping[str, Any]]) -> dict[str, Markup]:
+    """Scores of the models with their intervals, by caption; a score that no model has is not drawn."""
+    first = next(iter(models), "")
+    drawn = {
+        "Perplexity of the reference answers (lower is better)": ("answer", "perplexity", (0.0, math.inf)),
+        "chrF with the reference answers": ("answer", "chrf", (0.0, 1.0)),
+        "Labels that are right": ("label", "exact_match", (0.0, 1.0)),
+        "Mean reward": ("answer", "reward", (-math.inf, math.inf)),
+    }
+    plots = {}
+    for caption, (task, key, bounds) in drawn.items():
+        rows = [
+            row
+            for name, scores in models.items()
+            for row in _interval(name, estimate_of(scores.get(task, {}), key), name == first)
+        ]
+        if rows:
+            plots[caption] = dot_and_interval(rows, caption, bounds=bounds, as_given=True)
+    return plots
 
 
 def course(file: Path, y: str, name: str) -> Curve:
-    """A column of a file of steps as a curve; without a point where there is no value."""
+    """A column of a file of steps as a curve; without a point where there is no value, or no file."""
+    if not file.is_file():
+        return Curve(name, [])
     rows = pl.read_csv(file, infer_schema_length=None, columns=["step", y]).cast(pl.Float64, strict=False).drop_nulls()
     return Curve(name, list(rows.filter(pl.col(y).is_finite()).iter_rows()))
 
 
-def score_plots(models: Mapping[str, Mapping[str, Any]], reward: Mapping[str, Any]) -> dict[str, Markup]:
-    """Scores of the models with their intervals, and how far the reward model is right."""
-    first = next(iter(models), "")
-    sources = {"all pairs": reward} | reward["by_source"]
-    right = [
-        Interval(name, one["accuracy"], one["accuracy_ci95_low"], one["accuracy_ci95_high"], name == "all pairs")
-        for name, one in sources.items()
-        if "accuracy_ci95_low" in one
-    ]
-    free = (-math.inf, math.inf)
-    drawn = {
-        "perplexity": ("answer", "perplexity", "Perplexity of the reference answers", (0.0, math.inf)),
-        "chrf": ("answer", "chrf", "chrF", (0.0, 1.0)),
-        "exact_match": ("label", "exact_match", "Labels that are right", (0.0, 1.0)),
-        "reward": ("answer", "reward", "Mean reward", free),
-    }
-    plots = {
-        name: dot_and_interval(intervals(models, task, key, first), title, bounds=bounds, as_given=True)
-        for name, (task, key, title, bounds) in drawn.items()
-    }
-    return plots | {"reward_model": dot_and_interval(right, "Held-out pairs that are right", as_given=True)}
+def training_plots(approaches: Sequence[str], stages: Collection[str]) -> dict[str, Markup]:
+    """The course of training of what is switched on, by caption; of what never made a step there is none.
 
-
-def training_plots(approaches: Sequence[str]) -> dict[str, Markup]:
-    """How the losses of SFT, the margin of DPO, and reward and divergence of PPO and RLOO went."""
+    Args:
+        stages: of the optional stages, those that are switched on.
+    """
     plots = METRICS / "plots"
+
+    def steps(y: str, *names: str) -> list[Curve]:
+        return [course(plots / name / "steps.csv", y, name) for name in names if name in stages]
+
     sft = [course(plots / "sft_loss" / f"{name}.csv", "validation_loss", name) for name in approaches]
+    drawn = {
+        "SFT: loss on validation answers": (sft, "validation loss, nats a token"),
+        "DPO: margin of the better answers": (steps("margin", "dpo"), "margin"),
+        "Reward of sampled answers, by step of the policy": (steps("score", "ppo", "rloo"), "reward less the penalty"),
+        "PPO: divergence from the reference": (steps("kl", "ppo"), "nats an answer"),
+    }
     return {
-        "sft": curves(sft, "step", "validation loss, nats a token", "Validation loss of SFT"),
-        "dpo": curves([course(plots / "dpo/steps.csv", "margin", "dpo")], "step", "margin", "Margin of DPO"),
-        "reinforced": curves(
-            [course(plots / "ppo/steps.csv", "score", "ppo"), course(plots / "rloo/steps.csv", "score", "rloo")],
-            "step", "reward less the penalty", "Reward of sampled answers",
-        ),
-        "kl": curves([course(plots / "ppo/steps.csv", "kl", "ppo")], "step", "nats an answer", "Divergence of PPO"),
-    }  # fmt: skip
+        caption: curves(lines, "step", y_label, caption)
+        for caption, (lines, y_label) in drawn.items()
+        if any(line.points for line in lines)
+    }
+
+
+def reward_plots(reward: Mapping[str, Any]) -> dict[str, Markup]:
+    """How often the reward model is right on held-out pairs, by their source."""
+    sources = {"all pairs": reward} | reward.get("by_source", {})
+    right = [
+        row
+        for name, one in sources.items()
+        for row in _interval(name, estimate_of(one, "accuracy"), name == "all pairs")
+    ]
+    caption = "Reward model: held-out pairs that are right"
+    return {caption: dot_and_interval(right, caption, as_given=True)} if right else {}
 
 
 def questions(answers: Mapping[str, pl.DataFrame]) -> list[Question]:
@@ -175,30 +186,49 @@ def questions(answers: Mapping[str, pl.DataFrame]) -> list[Question]:
     ]
 
 
-def read_generation(models: Mapping[str, str], approaches: Sequence[str]) -> Generation:
-    """Read what the generative track measured.
+def _read_optional(stage: str, file: str, stages: Collection[str]) -> dict[str, Any]:
+    """The metrics of an optional stage; empty where it is off or did not run yet."""
+    path = METRICS / "optional" / file
+    return dict(read_json(path)) if stage in stages and path.is_file() else {}
+
+
+def read_generation(models: Collection[str], approaches: Sequence[str], stages: Collection[str]) -> Generation | None:
+    """Read what the generative track measured; None where nothing of it is switched on and there.
 
     Args:
-        models: `generation_models`.
-        approaches: `sft_approaches`.
+        stages: of the optional stages, those that are switched on.
     """
-    summary = read_json(METRICS / "optional/generation_summary.json")
-    reward = read_json(METRICS / "optional/reward.json")
-    scores = {name: summary["models"][name] for name in models if name in summary["models"]}
-    pairs = []
-    for name, found in summary["pairs"].items():
-        one, against = name.split("_against_")
-        figures = [figure(found.get(task, {}), key) for task, key, _ in DIFFERENCES]
-        pairs.append((one, against, figures, figure(found, "people_win_rate")))
-    asked: dict[str, Any] = next(iter(scores.values()), {})
+    summary = _read_optional("compare_generation", "generation_summary.json", stages)
+    reward = _read_optional("reward", "reward.json", stages)
+    scores = {name: summary["models"][name] for name in models if name in summary.get("models", {})}
+    courses = training_plots(approaches, stages) | reward_plots(reward)
+    if not scores and not courses:
+        return None
+    found = {
+        tuple(name.split("_against_")): one
+        for name, one in summary.get("pairs", {}).items()
+        if set(name.split("_against_")) <= set(models)
+    }
+    answered: dict[str, Any] = next(iter(scores.values()), {})
+    files = {name: ANSWERS / name / "answers.parquet" for name in scores}
     return Generation(
-        rows=sum(int(asked[task]["rows"]) for task in QUESTIONS_SHOWN if task in asked),
-        models=[(name, [figure(one.get(task, {}), key) for task, key, _, _ in SCORES]) for name, one in scores.items()],
+        rows=sum(int(answered[task]["rows"]) for task in QUESTIONS_SHOWN if task in answered),
+        models=[
+            (name, [estimate_of(one.get(task, {}), key) for task, key, _, _ in SCORES]) for name, one in scores.items()
+        ],
         columns=[(name, means) for _, _, name, means in SCORES],
-        pairs=pairs,
-        people=sum(int(found.get("people_judgements", 0)) for found in summary["pairs"].values()),
-        left_out=summary["left_out"],
-        plots=score_plots(scores, reward) | training_plots(approaches),
+        pairs=[
+            (
+                *names,
+                [estimate_of(one.get(task, {}), key) for task, key, _ in DIFFERENCES]
+                + [estimate_of(one, "people_win_rate")],
+            )
+            for names, one in found.items()
+        ],
+        people=sum(int(one.get("people_judgements", 0)) for one in found.values()),
+        left_out={name: reason for name, reason in summary.get("left_out", {}).items() if name in models},
+        plots=score_plots(scores),
+        courses=courses,
         reward=reward,
-        questions=questions({name: pl.read_parquet(ANSWERS / name / "answers.parquet") for name in scores}),
+        questions=questions({name: pl.read_parquet(file) for name, file in files.items() if file.is_file()}),
     )

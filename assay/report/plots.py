@@ -61,7 +61,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """A named course of a figure: points `(x, y)` in the order of x."""
+    """A named course of a metric: points `(x, y)` in the order of x."""
 
     name: str
     points: list[tuple[float, float]]
@@ -69,7 +69,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Flow:
-    """Rows of one stage: those that go on unchanged or changed, those made anew, those taken out."""
+    """Rows of one stage: those that go on unchanged or changed, those made anew, those removed."""
 
     name: str
     kept: int
@@ -148,57 +148,33 @@ def _name_width(names: Sequence[str], at_most: float) -> float:
     return min(at_most, max((len(name) for name in names), default=0) * CHARACTER_WIDTH + 10)
 
 
-def dot_and_interval(
-    rows: Sequence[Interval], title: str, *, bounds: tuple[float, float] = (0.0, 1.0), as_given: bool = False
+def _with_margin(low: float, high: float, bounds: tuple[float, float], least: float = 0.02) -> tuple[float, float]:
+    """An axis that holds all values between `low` and `high`, and a little more, within its bounds."""
+    margin = max(least, 0.06 * (high - low))
+    return max(bounds[0], low - margin), min(bounds[1], high + margin)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line of a plot of intervals: a bar from `low` to `high`, markers `(value, muted)`, and a text at the right."""
+
+    name: str
+    low: float
+    high: float
+    css: str
+    markers: Sequence[tuple[float, bool]]
+    text: str
+
+
+def _interval_rows(
+    rows: Sequence[_Row], width: float, right: float, bounds: tuple[float, float], title: str, description: str
 ) -> Markup:
-    """Scores as dots with their intervals as bars; names at the left, figures at the right.
-
-    Args:
-        rows: one for each score.
-        title: of the plot.
-        bounds: what a score can be at least and at most.
-        as_given: the rows stay in their order; else the highest comes first.
-    """
-    ordered = list(rows) if as_given else sorted(rows, key=lambda row: (-row.value, row.name))
-    left = _name_width([row.name for row in ordered], 130)
-    width, right, top, step = 460.0, 140.0, 8.0, 26.0
-    bottom = top + step * len(ordered)
-    low = min((row.low for row in ordered), default=0.0)
-    high = max((row.high for row in ordered), default=1.0)
-    margin = max(0.02, 0.06 * (high - low))
-    start, end = max(bounds[0], low - margin), min(bounds[1], high + margin)
-
-    def x(value: float) -> float:
-        return left + (value - start) / (end - start) * (width - left - right)
-
-    body: list[Markup] = []
-    for tick in ticks(start, end, 4):
-        body.append(_line(x(tick), top, x(tick), bottom, "grid"))
-        body.append(_text(x(tick), bottom + 16, f"{tick:g}", "soft", "middle"))
-    for index, row in enumerate(ordered):
-        y = top + step * (index + 0.5)
-        css = "whisker muted" if row.muted else "whisker"
-        body.append(_text(left - 8, y + 4, shortened(row.name, 19), "", "end"))
-        body.append(_line(x(row.low), y, x(row.high), y, css))
-        body += [_line(x(edge), y - 5, x(edge), y + 5, css) for edge in (row.low, row.high)]
-        body.append(_marker(x(row.value), y, row.muted))
-        figure = f"{score(row.value)} [{score(row.low)}, {score(row.high)}]".replace("-", "−")
-        body.append(_text(width, y + 4, figure, "soft", "end"))
-    description = "; ".join(
-        f"{row.name} {score(row.value)}, 95% interval {score(row.low)} to {score(row.high)}" for row in ordered
-    )
-    return _svg(width, bottom + 24, title, description, body)
-
-
-def before_and_after(rows: Sequence[Change], title: str) -> Markup:
-    """Scores before (hollow) and after (dot, with the interval of the difference), in the order given."""
+    """Bars with markers over one axis; names at the left, numbers at the right."""
     left = _name_width([row.name for row in rows], 130)
-    width, right, top, step = 480.0, 165.0, 8.0, 26.0
+    top, step = 8.0, 26.0
     bottom = top + step * len(rows)
-    edges = [value for row in rows for value in (row.before, row.after, row.before + row.low, row.before + row.high)]
-    low, high = min(edges, default=0.0), max(edges, default=1.0)
-    margin = max(0.02, 0.06 * (high - low))
-    start, end = max(0.0, low - margin), min(1.0, high + margin)
+    values = [value for row in rows for value in (row.low, row.high, *(value for value, _ in row.markers))]
+    start, end = _with_margin(min(values, default=0.0), max(values, default=1.0), bounds)
 
     def x(value: float) -> float:
         return left + (value - start) / (end - start) * (width - left - right)
@@ -210,14 +186,55 @@ def before_and_after(rows: Sequence[Change], title: str) -> Markup:
     for index, row in enumerate(rows):
         y = top + step * (index + 0.5)
         body.append(_text(left - 8, y + 4, shortened(row.name, 19), "", "end"))
-        low_end, high_end = x(row.before + row.low), x(row.before + row.high)
-        body.append(_line(low_end, y, high_end, y, "whisker"))
-        body += [_line(edge, y - 5, edge, y + 5, "whisker") for edge in (low_end, high_end)]
-        body += [_marker(x(row.before), y, muted=True), _marker(x(row.after), y, muted=False)]
-        figure = f"{row.after - row.before:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
-        body.append(_text(width, y + 4, figure.replace("-", "−"), "soft", "end"))
-    description = "; ".join(f"{row.name} {score(row.before)} before, {score(row.after)} after" for row in rows)
+        body.append(_line(x(row.low), y, x(row.high), y, row.css))
+        body += [_line(x(edge), y - 5, x(edge), y + 5, row.css) for edge in (row.low, row.high)]
+        body += [_marker(x(value), y, muted) for value, muted in row.markers]
+        body.append(_text(width, y + 4, row.text.replace("-", "−"), "soft", "end"))
     return _svg(width, bottom + 24, title, description, body)
+
+
+def dot_and_interval(
+    rows: Sequence[Interval], title: str, *, bounds: tuple[float, float] = (0.0, 1.0), as_given: bool = False
+) -> Markup:
+    """Scores as dots with their intervals as bars; names at the left, numbers at the right.
+
+    Args:
+        bounds: what a score can be at least and at most.
+        as_given: the rows stay in their order; else the highest comes first.
+    """
+    ordered = list(rows) if as_given else sorted(rows, key=lambda row: (-row.value, row.name))
+    drawn = [
+        _Row(
+            row.name,
+            row.low,
+            row.high,
+            "whisker muted" if row.muted else "whisker",
+            [(row.value, row.muted)],
+            f"{score(row.value)} [{score(row.low)}, {score(row.high)}]",
+        )
+        for row in ordered
+    ]
+    description = "; ".join(
+        f"{row.name} {score(row.value)}, 95% interval {score(row.low)} to {score(row.high)}" for row in ordered
+    )
+    return _interval_rows(drawn, 460.0, 140.0, bounds, title, description)
+
+
+def before_and_after(rows: Sequence[Change], title: str) -> Markup:
+    """Scores before (hollow) and after (dot, with the interval of the difference), in the order given."""
+    drawn = [
+        _Row(
+            row.name,
+            row.before + row.low,
+            row.before + row.high,
+            "whisker",
+            [(row.before, True), (row.after, False)],
+            f"{row.after - row.before:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
+        )
+        for row in rows
+    ]
+    description = "; ".join(f"{row.name} {score(row.before)} before, {score(row.after)} after" for row in rows)
+    return _interval_rows(drawn, 480.0, 165.0, (0.0, 1.0), title, description)
 
 
 def _names_apart(points: Sequence[tuple[float, float, str]], right: float, bottom: float) -> list[tuple[float, float]]:
@@ -250,8 +267,7 @@ def log_scatter(points: Sequence[Point], x_label: str, y_label: str, title: str)
     last = max(first + 1, math.ceil(math.log10(max(at, default=10))))
     low = min((point.low for point in points), default=0.0)
     high = max((point.high for point in points), default=1.0)
-    margin = max(0.02, 0.06 * (high - low))
-    start, end = max(0.0, low - margin), min(1.0, high + margin)
+    start, end = _with_margin(low, high, (0.0, 1.0))
 
     def x(value: float) -> float:
         return left + (math.log10(max(value, 1e-3)) - first) / (last - first) * (width - left - right)
@@ -287,8 +303,7 @@ def curves(lines: Sequence[Curve], x_label: str, y_label: str, title: str) -> Ma
     ys = [y for line in lines for _, y in line.points]
     first, last = min(xs, default=0.0), max(xs, default=1.0)
     low, high = min(ys, default=0.0), max(ys, default=1.0)
-    margin = max(1e-3, 0.06 * (high - low))
-    start, end = low - margin, high + margin
+    start, end = _with_margin(low, high, (-math.inf, math.inf), least=1e-3)
 
     def x(value: float) -> float:
         return left + (value - first) / ((last - first) or 1.0) * (width - left - right)
@@ -320,19 +335,22 @@ def curves(lines: Sequence[Curve], x_label: str, y_label: str, title: str) -> Ma
     return _svg(width, height, title, description, body)
 
 
+def _hatching(name: str) -> Markup:
+    """The pattern of what is removed; its name must be the only one of the page."""
+    return Markup(
+        '<defs><pattern id="{}" width="5" height="5" patternUnits="userSpaceOnUse" '
+        'patternTransform="rotate(45)"><rect width="5" height="5" class="removed"/>'
+        '<line x1="0" y1="0" x2="0" y2="5" class="hatch"/></pattern></defs>'
+    ).format(name)
+
+
 def row_flow(stages: Sequence[Flow], title: str) -> Markup:
-    """Rows of each stage as a bar: those that go on, those made anew, those taken out (hatched)."""
+    """Rows of each stage as a bar: those that go on, those made anew, those removed (hatched)."""
     left = _name_width([stage.name for stage in stages], 150)
     width, right, top, step, bar = 620.0, 200.0, 4.0, 30.0, 16.0
     most = max((stage.kept + stage.made + stage.removed for stage in stages), default=0) or 1
     unit = (width - left - right) / most
-    body = [
-        Markup(
-            '<defs><pattern id="hatch" width="5" height="5" patternUnits="userSpaceOnUse" '
-            'patternTransform="rotate(45)"><rect width="5" height="5" class="removed"/>'
-            '<line x1="0" y1="0" x2="0" y2="5" class="hatch"/></pattern></defs>'
-        )
-    ]
+    body = [_hatching("hatch")]
     for index, stage in enumerate(stages):
         y = top + step * index + (step - bar) / 2
         body.append(_text(left - 8, y + bar - 4, shortened(stage.name, 22), "", "end"))
@@ -360,9 +378,7 @@ def waterfall(start: int, removals: Sequence[tuple[str, int]], title: str) -> Ma
     nothing; the numbers beside them do.
 
     Args:
-        start: rows that came in.
         removals: name and rows of each removal that took any, in their order.
-        title: what is shown.
     """
     end = start - sum(rows for _, rows in removals)
     names = ["rows in", *(name for name, _ in removals), "rows out"]
@@ -370,13 +386,7 @@ def waterfall(start: int, removals: Sequence[tuple[str, int]], title: str) -> Ma
     width, right, top, step, bar = 620.0, 110.0, 4.0, 26.0, 14.0
     low = max(0.0, end - 0.25 * (start - end)) if start > end else 0.0
     unit = (width - left - right) / ((start - low) or 1)
-    body = [
-        Markup(
-            '<defs><pattern id="hatch-fall" width="5" height="5" patternUnits="userSpaceOnUse" '
-            'patternTransform="rotate(45)"><rect width="5" height="5" class="removed"/>'
-            '<line x1="0" y1="0" x2="0" y2="5" class="hatch"/></pattern></defs>'
-        )
-    ]
+    body = [_hatching("hatch-fall")]
     level = start
     for index, (name, rows) in enumerate([("rows in", 0), *removals, ("rows out", 0)]):
         y = top + step * index + (step - bar) / 2
@@ -412,13 +422,7 @@ def counted_bars(rows: Sequence[tuple[str, int]], title: str) -> Markup:
 
 
 def confusion_heat_map(labels: Sequence[str], counts: Sequence[Sequence[int]], title: str) -> Markup:
-    """Rows are the actual labels, columns the predicted ones; the colour is the share of the actual label's rows.
-
-    Args:
-        labels: names of the `k` labels.
-        counts: rows of the test split by actual and predicted label, shape `(k, k)`.
-        title: what is shown.
-    """
+    """Rows are the actual labels, columns the predicted ones; the colour is the share of the actual label's rows."""
     k = len(labels)
     named = k <= MAX_NAMED_LABELS
     cell = 64.0 if k <= FLAT_LABELS else 40.0 if k <= MAX_NUMBERED_LABELS else 9.0 if named else max(2.0, 900 / k)

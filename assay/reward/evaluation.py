@@ -16,13 +16,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.stats import binomtest, spearmanr
+from scipy.stats import spearmanr
 from transformers import PreTrainedTokenizerBase
 
 from assay.compute.device import Device
 from assay.language_models.chat_template import ANSWERING
 from assay.reward.model import RewardModel, rewards
 from assay.statistics.bootstrap import Floats, bootstrap_figures
+from assay.statistics.calibration import calibration_errors, reliability_table
+from assay.statistics.intervals import wilson_estimate
 from assay.statistics.metrics_dict import Estimate, interval_metrics
 
 
@@ -81,15 +83,14 @@ def estimate_accuracy(
     names, of_pair = np.unique(np.array(prompts), return_inverse=True)
     value = float(right.mean())
     if len(names) == len(right) and not np.any(right == 0.5):
-        wilson = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
-        return Estimate(value, float(wilson.low), float(wilson.high))
+        return wilson_estimate(int(right.sum()), len(right))
     sums, pairs = np.bincount(of_pair, right), np.bincount(of_pair).astype(np.float64)
 
     def measure(counts: Floats) -> dict[str, Floats]:
         return {"accuracy": (sums @ counts) / (pairs @ counts)}
 
     found = bootstrap_figures(measure, len(names), samples, random)["accuracy"]
-    return Estimate(value, value if found.low is None else found.low, value if found.high is None else found.high)
+    return Estimate(value, value, value) if found.low is None else found
 
 
 def calibrate(margin: NDArray[np.float64], bins: int) -> tuple[float, pl.DataFrame]:
@@ -102,20 +103,8 @@ def calibrate(margin: NDArray[np.float64], bins: int) -> tuple[float, pl.DataFra
     """
     confidence = 1 / (1 + np.exp(-np.abs(margin)))
     right = (np.sign(margin) + 1) / 2
-    table = (
-        pl.DataFrame(
-            {
-                "bin": np.minimum(((confidence - 0.5) * 2 * bins).astype(np.int64), bins - 1),
-                "confidence": confidence,
-                "accuracy": right,
-            }
-        )
-        .group_by("bin")
-        .agg(pl.col("confidence").mean(), pl.col("accuracy").mean(), pairs=pl.len())
-        .sort("bin")
-    )
-    gaps = (table["confidence"] - table["accuracy"]).abs() * table["pairs"]
-    return float(gaps.sum()) / len(margin), table.drop("bin")
+    error = calibration_errors(confidence, right, np.ones((len(margin), 1)), bins, lowest=0.5)
+    return float(error[0]), reliability_table(confidence, right, bins, lowest=0.5).rename({"rows": "pairs"})
 
 
 def measure_length_bias(

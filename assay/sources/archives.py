@@ -8,6 +8,7 @@ import bz2
 import gzip
 import io
 import lzma
+import shutil
 import stat
 import tarfile
 import tempfile
@@ -33,8 +34,8 @@ CORRUPT = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, lzma.LZMA
 
 
 @dataclass(frozen=True)
-class Unpacked:
-    """What came out of an archive: number of files, and their size in bytes."""
+class FolderSize:
+    """Number of files below a folder, and their size in bytes."""
 
     files: int
     size_bytes: int
@@ -58,11 +59,7 @@ class Allowance:
         self.shown = shown
 
     def spend(self, count: int) -> None:
-        """Take `count` bytes off.
-
-        Raises:
-            InputError: nothing is left.
-        """
+        """Take `count` bytes off. Raises `InputError`: nothing is left."""
         self.left_bytes -= count
         if self.left_bytes < 0:
             raise InputError(
@@ -91,14 +88,18 @@ class CountedReader(io.RawIOBase):
         return data
 
 
-def unpack(archive: Path, members: Sequence[str], target: Path, max_bytes: int) -> Unpacked:
+def folder_size(folder: Path) -> FolderSize:
+    """Files below a folder, and their size."""
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    return FolderSize(len(sizes), sum(sizes))
+
+
+def unpack(archive: Path, members: Sequence[str], target: Path, max_bytes: int) -> None:
     """Unpack one folder or file of an archive, or of an archive inside it, into the folder `target`.
 
     Args:
-        archive: the archive file.
         members: one path for each level of nesting. All but the last name an archive inside the one before; the last
             names the folder whose content is kept, or the one file that is, or is `.` for all of the archive.
-        target: an empty folder.
         max_bytes: bytes that may be unpacked, over all levels.
 
     Raises:
@@ -117,7 +118,7 @@ def unpack(archive: Path, members: Sequence[str], target: Path, max_bytes: int) 
             if not current.is_file():
                 raise InputError(f"{shown}: {inner!r} is a folder; in `unpack` only the last path may name one")
             shown = f"{shown}: {inner}"
-        return _unpack_level(current, shown, members[-1], target, allowance)
+        _unpack_level(current, shown, members[-1], target, allowance)
 
 
 def strip_carriage_returns(folder: Path) -> int:
@@ -133,10 +134,11 @@ def strip_carriage_returns(folder: Path) -> int:
     return removed
 
 
-def _unpack_level(archive: Path, shown: str, wanted: str, target: Path, allowance: Allowance) -> Unpacked:
+def _unpack_level(archive: Path, shown: str, wanted: str, target: Path, allowance: Allowance) -> None:
     """Unpack the folder or file `wanted` of one archive."""
     wanted = _safe_name(wanted, "`unpack`")
-    files, size, names = 0, 0, []
+    names: list[str] = []
+    found = False
     try:
         with closing(_members(archive, shown, allowance)) as entries:
             for member in entries:
@@ -146,8 +148,8 @@ def _unpack_level(archive: Path, shown: str, wanted: str, target: Path, allowanc
                     continue
                 if member.content is None:
                     raise InputError(f"{shown}: {member.name!r} is a {member.kind}; only regular files are unpacked")
-                files += 1
-                size += _write(member.content, target / inside, shown, member.name)
+                found = True
+                _write(member.content, target / inside, shown, member.name)
     except CORRUPT as error:
         raise InputError(f"{shown}: damaged, or not a zip or tar archive ({error}); fetch it again") from None
     except OSError as error:
@@ -155,13 +157,12 @@ def _unpack_level(archive: Path, shown: str, wanted: str, target: Path, allowanc
         if error.errno is not None:
             raise
         raise InputError(f"{shown}: damaged ({error}); fetch it again") from None
-    if not files:
+    if not found:
         raise InputError(f"{shown}: no file at {wanted!r} in the archive; {_what_is_there(names, wanted)}")
-    return Unpacked(files, size)
 
 
 def _members(archive: Path, shown: str, allowance: Allowance) -> Generator[Member, None, None]:
-    """The entries of an archive, in its order; each must be read before the next is asked for."""
+    """The entries of an archive, in its order; each must be read before the next is taken."""
     with archive.open("rb") as raw:
         magic = raw.read(6)
         raw.seek(0)
@@ -219,8 +220,7 @@ def _tar_members(opened: tarfile.TarFile, shown: str) -> Iterator[Member]:
 def _safe_name(name: str, shown: str) -> str:
     """The member's path without `.` parts.
 
-    Raises:
-        InputError: it is absolute, climbs with `..`, or has characters that are separators on some systems.
+    Raises `InputError`: it is absolute, climbs with `..`, or has characters that are separators on some systems.
     """
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or name[1:2] == ":":
@@ -237,17 +237,14 @@ def _inside(name: str, wanted: str) -> str | None:
     return name.removeprefix(f"{wanted}/") if name.startswith(f"{wanted}/") else None
 
 
-def _write(content: IO[bytes], path: Path, shown: str, name: str) -> int:
-    """Copy one member to `path`; the number of bytes."""
-    size = 0
+def _write(content: IO[bytes], path: Path, shown: str, name: str) -> None:
+    """Copy one member to `path`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:
-            while chunk := content.read(CHUNK_BYTES):
-                size += file.write(chunk)
+            shutil.copyfileobj(content, file, CHUNK_BYTES)
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"{shown}: {name!r} occurs twice; it cannot be told which to keep") from None
-    return size
 
 
 def _what_is_there(names: list[str], wanted: str) -> str:

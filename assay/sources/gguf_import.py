@@ -18,8 +18,7 @@ def gguf_to_safetensors(folder: Path) -> None:
     Reading GGUF takes transformers some twenty seconds, each time, and what it reads cannot be saved as it is; once
     saved as safetensors it loads in one.
 
-    Raises:
-        InputError: there is not exactly one GGUF file, or transformers cannot read it.
+    Raises `InputError`: there is not exactly one GGUF file, or transformers cannot read it.
     """
     files = sorted(folder.rglob("*.gguf"))
     if len(files) != 1:

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from assay.core.errors import InputError
 from assay.core.params import Params
-from assay.core.removed_rows import REMOVED_SCHEMA
+from assay.core.removed_rows import removed_rows
 from assay.sources.table_files import Table
 
 ColumnName = Annotated[int, Field(ge=1)] | Annotated[str, Field(min_length=1)]
@@ -65,19 +65,13 @@ def origins(file: str, lines: pl.Series) -> pl.Series:
 
 def unreadable_rows(table: Table, file: str) -> pl.DataFrame:
     """Records of a table that could not be read, as removed rows; their id is where they are."""
-    return (
-        table.unreadable.with_columns(id=origins(file, table.unreadable["line"]), after=pl.lit(None, pl.String))
-        .select(REMOVED_SCHEMA.names())
-        .cast(REMOVED_SCHEMA)
+    return removed_rows(
+        table.unreadable.with_columns(id=origins(file, table.unreadable["line"])), pl.col("rule"), before="before"
     )
 
 
 def check_ids(records: pl.DataFrame, path: Path, key: str) -> None:
-    """Stop where two records have one id.
-
-    Raises:
-        InputError: names the first, and where it is.
-    """
+    """Stop where two records have one id. Raises `InputError`: names the first, and where it is."""
     repeated = records.filter(pl.col("id").is_duplicated())
     if repeated.height:
         name = repeated["id"][0]

@@ -1,6 +1,6 @@
 """Reading tables in other people's files: TSV, CSV, JSON, JSON lines and Parquet.
 
-Every cell is read as text, every record with its line, and bad records are set aside. The readers are Python's, not
+Every cell is read as text, every record with its line, and bad records are rejected. The readers are Python's, not
 those of Polars, because a person who has to mend a file needs the line number, and because one bad record must not
 take the others with it.
 """
@@ -31,7 +31,7 @@ UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 SHOWN_CHARACTERS = 80
 
 MAX_COLUMNS = 10_000
-"""A record with more cells is set aside: one of a million tabs would make a million columns of all the others."""
+"""A record with more cells is rejected: one of a million tabs would make a million columns of all the others."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,6 @@ def read_table(path: Path, table_format: TableFormat, header: bool) -> Table:
     blank lines are passed over. JSON is one list of objects, JSONL an object a line.
 
     Args:
-        path: the file.
-        table_format: how it is written.
         header: whether the first record of a tsv or csv names the columns; the other formats carry names anyway.
 
     Raises:
@@ -90,9 +88,7 @@ def column(table: Table, name: int | str, path: Path, key: str) -> pl.Series:
     """One column of a table.
 
     Args:
-        table: the table.
         name: name of the column, or its number from 1 where the file has no header.
-        path: the file, for the error.
         key: dotted path of the params key that names the column, for the error.
 
     Raises:
@@ -101,6 +97,23 @@ def column(table: Table, name: int | str, path: Path, key: str) -> pl.Series:
     if str(name) not in table.cells.columns:
         raise InputError(f"{path}: no column {name!r}; it has {table.cells.columns}: correct `{key}`")
     return table.cells[str(name)]
+
+
+def check_readable(table: Table, path: Path, max_reject_fraction: float) -> None:
+    """Stop where a file has no record, or too many that cannot be read.
+
+    Raises `InputError`: names the file, the first bad line, what is there, and the fix.
+    """
+    rows = table.cells.height + table.unreadable.height
+    if rows == 0:
+        raise InputError(f"{path}: has no row; is it the right file, and is its `header` set rightly?")
+    if table.unreadable.height > max_reject_fraction * rows:
+        line, rule, before = table.unreadable.row(0)
+        fix = "convert it to UTF-8, such as by `iconv -f LATIN1 -t UTF-8`" if rule == "not_utf8" else "mend the file"
+        raise InputError(
+            f"{path}:{line}: {rule}: {before[:SHOWN_CHARACTERS]!r}; {table.unreadable.height} of {rows} records cannot "
+            f"be read, more than `ingest.max_reject_fraction` = {max_reject_fraction}: {fix}, or raise that number"
+        )
 
 
 @dataclass(frozen=True)
@@ -282,12 +295,7 @@ def _read_parquet(path: Path) -> Table:
         else frame[name].cast(pl.String, strict=False)
         for name in frame.columns
     ]
-    return Table(
-        cells=pl.DataFrame(cells),
-        lines=lines,
-        unreadable=unreadable,
-        ragged_rows=0,
-    )
+    return Table(cells=pl.DataFrame(cells), lines=lines, unreadable=unreadable, ragged_rows=0)
 
 
 def _rows_of_bytes_that_are_no_text(frame: pl.DataFrame) -> pl.DataFrame:

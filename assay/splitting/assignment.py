@@ -28,9 +28,14 @@ class SplitParams(Params):
     test_fraction: float = Field(gt=0, lt=1)
     rare_labels: Literal["error", "remove"]
 
+    @property
+    def fractions(self) -> dict[str, float]:
+        """The fraction of each split."""
+        return dict(zip(SPLITS, (self.train_fraction, self.validation_fraction, self.test_fraction), strict=True))
+
     @model_validator(mode="after")
     def _sum_to_one(self) -> "SplitParams":
-        total = self.train_fraction + self.validation_fraction + self.test_fraction
+        total = sum(self.fractions.values())
         if abs(total - 1) > 1e-9:
             raise ValueError(f"the three fractions must sum to 1, and sum to {total:g}")
         return self
@@ -94,7 +99,7 @@ def refuse_rare_labels(rare: pl.DataFrame, path: Path, what: str, fix: str) -> N
         ids = part["id"].head(IDS_SHOWN).to_list() + (["…"] if part.height > IDS_SHOWN else [])
         lines.append(f"\n  {what} {label!r}: {part.height} row(s): {', '.join(ids)}")
     raise InputError(
-        f"{path}: a {what} needs at least {len(SPLITS)} rows that do not say the same, to be in train, validation"
+        f"{path}: a {what} needs at least {len(SPLITS)} rows that are no duplicates, to be in train, validation"
         f" and test:{''.join(lines)}\nAdd rows, correct the {what} (a misspelling?), {fix},"
         " or set `split.rare_labels: remove`"
     )
@@ -107,7 +112,6 @@ def assign(groups: pl.DataFrame, train_fraction: float, validation_fraction: flo
         groups: `semantic_group`, `stratum`, `given_stratum`; each stratum has at least three groups.
         train_fraction: draws below it train.
         validation_fraction: draws below the sum of both, but not below the first, are for validation.
-        seed: the project seed.
     """
     drawn = pl.concat(
         part.with_columns(keyed_uniform(part["semantic_group"], seed, "split", str(label)).alias("draw"))
@@ -122,13 +126,13 @@ def assign(groups: pl.DataFrame, train_fraction: float, validation_fraction: flo
         # Splits are stretches of the order of draws: moving the two cuts as little as will do leaves none empty.
         first_cut = min(max(train, 1), by_draw.height - 2)
         second_cut = min(max(up_to_validation, first_cut + 1), by_draw.height - 1)
-        dealt = by_draw.with_columns(
+        placed = by_draw.with_columns(
             _by_rank(train, up_to_validation).alias("split_of_draw"), _by_rank(first_cut, second_cut).alias("split")
         )
-        moved = dealt.filter(pl.col("split") != pl.col("split_of_draw")).height
+        moved = placed.filter(pl.col("split") != pl.col("split_of_draw")).height
         if moved:
             forced[str(label)] = moved
-        parts.append(dealt.select("semantic_group", "stratum", "split"))
+        parts.append(placed.select("semantic_group", "stratum", "split"))
     return Assignment(pl.concat(parts), forced)
 
 

@@ -23,8 +23,7 @@ def read_test_rows() -> pl.DataFrame:
 def target_numbers(test: pl.DataFrame, labels: list[str]) -> NDArray[np.int64]:
     """The class of each test row, shape `(rows,)`.
 
-    Raises:
-        InputError: the table is empty, or a label is not one that the model knows.
+    Raises `InputError`: the table is empty, or a label is not one that the model knows.
     """
     if test.is_empty():
         raise InputError(f"{TEST}: no rows; raise `split.test_fraction` or add data")

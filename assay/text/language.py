@@ -30,7 +30,7 @@ JUDGED_CHARACTERS = 300
 """The beginning of a text that is looked at: more takes longer, and was not right more often."""
 
 READ_CHARACTERS = 4 * JUDGED_CHARACTERS
-"""What is searched for that beginning, since addresses and figures in it do not count."""
+"""What is searched for that beginning, since addresses and digits in it do not count."""
 
 BYTES_PER_FUNCTION_WORD = 40
 
@@ -47,14 +47,14 @@ ENGLISH = (
 FUNCTION_WORD = rf"(?i-u:\b(?:{ENGLISH})\b)"
 
 NO_LANGUAGE = r"</?[A-Za-z][A-Za-z0-9_]*>|(?i:\bhttps?://|\bwww\.)\S+|\S*@\S*|[^\p{L}\p{M}\s'\u2019.,!?]+"
-"""Placeholders and tags, addresses, mentions, figures and symbols."""
+"""Placeholders and tags, addresses, mentions, digits and symbols."""
 
 MODEL = "resources/lid.176.ftz"
 PREFIX = "__label__"
 
 
-def detected(texts: pl.Series) -> pl.DataFrame:
-    """The likeliest language of each text.
+def detect_languages(texts: pl.Series) -> pl.DataFrame:
+    """The most probable language of each text.
 
     Returns:
         `language`: its ISO 639 code, of three letters where there is none of two; `und` for a text without words.
@@ -68,8 +68,8 @@ def is_foreign(texts: pl.Series, *, keep: Sequence[str], min_probability: float,
 
     Args:
         texts: any length; the first `JUDGED_CHARACTERS` are judged.
-        keep: codes of the wanted languages, as `detected` gives them.
-        min_probability: a text is foreign if its likeliest language has at least this.
+        keep: codes of the wanted languages, as `detect_languages` gives them.
+        min_probability: a text is foreign if its most probable language has at least this.
         min_characters: shorter texts, not counting what `NO_LANGUAGE` describes, are not judged.
 
     Raises:
@@ -111,7 +111,7 @@ def _words(texts: pl.Series) -> pl.Series:
 
 
 def _detected(words: pl.Series) -> pl.DataFrame:
-    """`detected` of texts that are as `_words` leaves them."""
+    """`detect_languages` of texts that are as `_words` leaves them."""
     return pl.DataFrame(
         [_judged(text) if text is not None else (None, None) for text in words.to_list()],
         schema={"language": pl.String, "probability": pl.Float64},

@@ -16,7 +16,6 @@ def where(text: pl.Expr, condition: Rule, change: Rule) -> pl.Expr:
     """`change` applied to the rows on which `condition` holds; every other row stays as it is, byte for byte.
 
     Args:
-        text: a text column.
         condition: from the column to a boolean one; null counts as false.
         change: from a text column of those rows alone to one of the same length.
     """

@@ -22,7 +22,7 @@ import polars as pl
 from faker import Faker
 
 from assay.core.outputs import write_parquet
-from stages.ingest import RECORDS_SCHEMA
+from assay.sources.records import RECORDS_SCHEMA
 
 CHUNK_ROWS = 50_000
 COPIES, ORIGINALS = 0.10, 0.08

@@ -21,7 +21,7 @@ from tests.benchmarks.million_rows import Truth
 MEASURE = """
 import json, os, re, sys, time
 from pathlib import Path
-from stages.clean import clean_texts
+from assay.cleaning.row_cleaning import clean_texts
 from assay.cleaning.rules import CleanParams
 from assay.core.params import load_params
 from assay.core.row_batches import joined_parts

@@ -38,8 +38,8 @@ from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 from xxhash import xxh64_intdigest
 
-from assay.duplicates.linking import near_duplicate_groups
-from assay.duplicates.shingles import Indices, ShingleUnit, normalised
+from assay.duplicates.near_duplicates import near_duplicate_groups
+from assay.duplicates.shingles import Indices, ShingleUnit, normalise_texts
 from assay.duplicates.signatures import lsh_bands
 from tests.benchmarks.million_rows import Truth, row_chunks
 
@@ -54,7 +54,7 @@ MEASURE = """
 import json, re, sys, time
 from pathlib import Path
 import polars as pl
-from assay.duplicates.linking import near_duplicate_groups
+from assay.duplicates.near_duplicates import near_duplicate_groups
 texts = pl.read_parquet(sys.argv[1], columns=["text"])["text"]
 start = time.perf_counter()
 near_duplicate_groups(texts, shingle_unit="character", shingle_size=5, permutations=128, min_jaccard=0.8)
@@ -119,7 +119,7 @@ def test_a_million_rows(benchmark: BenchmarkFixture, million_rows: tuple[Path, T
         rounds=1,
     )
     seconds = time.perf_counter() - start
-    compared = normalised(texts)
+    compared = normalise_texts(texts)
     pairs = truth.pairs.sample(SAMPLE, seed=1)
     jaccard = exact_jaccard(compared, pairs.select("original", "copy").iter_rows(), "character", 5)
     several = np.flatnonzero(np.bincount(groups, minlength=len(groups))[groups] > 1)
@@ -242,7 +242,7 @@ def test_beside_datasketch_and_datatrove(
 ) -> None:
     logger.remove()
     ((records, truth),) = row_chunks(ROWS_SIDE_BY_SIDE, 11, base_texts)
-    compared = normalised(records["text"])
+    compared = normalise_texts(records["text"])
     plain, raw = compared.to_list(), records["text"].to_list()
     jaccard = exact_jaccard(compared, truth.pairs.select("original", "copy").iter_rows(), unit, size)
 
@@ -257,7 +257,11 @@ def test_beside_datasketch_and_datatrove(
 
     def ours() -> Indices:
         return near_duplicate_groups(
-            records["text"], shingle_unit=unit, shingle_size=size, permutations=PERMUTATIONS, min_jaccard=MIN_JACCARD
+            records["text"],
+            shingle_unit=unit,
+            shingle_size=size,
+            permutations=PERMUTATIONS,
+            min_jaccard=MIN_JACCARD,
         )
 
     benchmark.pedantic(ours, rounds=3)  # type: ignore[no-untyped-call]

@@ -11,7 +11,8 @@ import pytest
 import yaml
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from assay.annotation.consensus import votes_of
+from assay.annotation.consensus import count_votes
+from assay.annotation.quality import add_consensus
 from assay.core.errors import InputError
 from stages import annotation_qa
 
@@ -110,7 +111,7 @@ def test_the_reference_label_has_no_say_in_the_consensus() -> None:
     some = ratings(a="nnpp", b="ppnn", c="nnn")
     for reference in ("p", "o", None):
         table = records(*((id_, "n", reference, "s") for id_ in "abc"))
-        consensus = annotation_qa.add_consensus(table, votes_of(some))
+        consensus = add_consensus(table, count_votes(some))
         assert consensus["consensus_label"].to_list() == ["n", "n", "n"]
 
 
@@ -214,7 +215,7 @@ def test_figures_that_are_undefined_have_no_key_where_all_raters_are_equal(capsy
     assert metrics["cohen_kappa_undefined_pairs"] == 1
     assert "crowdlab" not in metrics
     error = capsys.readouterr().err
-    assert "CROWDLAB was not asked: all ratings give the same label" in error
+    assert "CROWDLAB was not run: all ratings give the same label" in error
     assert "Krippendorff's alpha is undefined, and the gate lets them pass" in error
     assert output("annotators").drop("annotator").unique().rows() == [(2, 2, 1.0, None, None, 0)]
     assert output("disagreement")["disagreement"].to_list() == [0.0, 0.0]

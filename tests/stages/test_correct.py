@@ -169,7 +169,7 @@ def test_a_new_label_may_be_allowed() -> None:
 
 
 def test_taking_out_every_row_is_refused() -> None:
-    assert "takes out all 4 rows" in refused(*(f"{one},row,keep,remove,,Ann,2026-11-23" for one in "abcd"))
+    assert "removes all 4 rows" in refused(*(f"{one},row,keep,remove,,Ann,2026-11-23" for one in "abcd"))
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ import yaml
 
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
+from assay.sources import package_index
+from assay.sources.package_index import PipSettings, parse_pip_config, report_download
 from stages import fetch
 
 FILES = {
@@ -58,7 +60,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple/")
     for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_NO_INDEX", "PIP_CERT"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(fetch, "DOWNLOAD_ATTEMPTS", 1)
+    monkeypatch.setattr(package_index, "DOWNLOAD_ATTEMPTS", 1)
     return tmp_path
 
 
@@ -132,93 +134,84 @@ def test_a_local_archive(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> No
     run(monkeypatch)
     assert content() == CONTENT
     metrics = read_json("metrics/fetch/asset.json")
-    assert list(metrics) == ["files", "unpacked_mib", "download_mib", "fetch_seconds"]
+    assert list(metrics) == ["files", "unpacked_mib", "download_mib"]
+    assert list(read_json("metrics/cost/fetch/asset.json")) == ["fetch_seconds"]
     assert metrics["files"] == 2
     assert metrics["download_mib"] == pytest.approx(len(SDIST) / 2**20, abs=1e-6)
 
 
-def test_a_local_file_is_kept_as_it_is_and_needs_no_hash(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("rows.csv").write_bytes(b"id,text\r\n")
-    write_params(source="rows.csv", sha256=None, unpack=None)
+def put(files: dict[str, bytes]) -> None:
+    """Write files; a name that ends in a slash is a folder."""
+    for name, data in files.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith("/"):
+            Path(name).mkdir()
+        else:
+            Path(name).write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("files", "changed", "expected"),
+    [
+        # A local file is kept as it is, and needs no hash; a folder is copied.
+        (
+            {"rows.csv": b"id,text\r\n"},
+            {"source": "rows.csv", "sha256": None, "unpack": None},
+            {"rows.csv": b"id,text\r\n"},
+        ),
+        ({"mine/sub/x.txt": b"x"}, {"source": "mine", "sha256": None, "unpack": None}, {"sub/x.txt": b"x"}),
+        (
+            {"pkg-1.0.tar.gz": SDIST},
+            {"convert": "strip_carriage_returns"},
+            {"a.txt": b"alpha\n", "sub/b.txt": b"beta\n"},
+        ),
+        # A new run leaves nothing of the old.
+        ({"data/raw/asset/stale.txt": b"", "pkg-1.0.tar.gz": SDIST}, {}, CONTENT),
+    ],
+)
+def test_what_a_local_source_gives(
+    files: dict[str, bytes],
+    changed: dict[str, Any],
+    expected: dict[str, bytes],
+    workplace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put(files)
+    write_params(**changed)
     run(monkeypatch)
-    assert content() == {"rows.csv": b"id,text\r\n"}
+    assert content() == expected
 
 
-def test_a_local_folder_is_copied(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("mine/sub").mkdir(parents=True)
-    Path("mine/sub/x.txt").write_bytes(b"x")
-    write_params(source="mine", sha256=None, unpack=None)
-    run(monkeypatch)
-    assert content() == {"sub/x.txt": b"x"}
+EVIL = tar_gz({"../../evil.txt": b"evil", **FILES})
+BOMB = tar_gz({"pkg-1.0/data/zeros": bytes(3 << 20)})
+FOLDER = {"source": "mine", "sha256": None, "unpack": None}
 
 
-def test_a_folder_has_no_hash(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("mine").mkdir()
-    write_params(source="mine")
-    assert "must be null" in fails(monkeypatch)
-
-
-def test_an_empty_folder(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("mine").mkdir()
-    write_params(source="mine", sha256=None, unpack=None)
-    assert "there is no file in it" in fails(monkeypatch)
-
-
-def test_a_folder_larger_than_allowed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("mine").mkdir()
-    Path("mine/big").write_bytes(bytes(2 << 20))
-    write_params(source="mine", sha256=None, unpack=None)
-    assert "holds 2.0 MiB, more than `fetch.max_unpacked_mib` = 1" in fails(monkeypatch)
-
-
-def test_carriage_returns_are_stripped_where_asked(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("pkg-1.0.tar.gz").write_bytes(SDIST)
-    write_params(convert="strip_carriage_returns")
-    run(monkeypatch)
-    assert content() == {"a.txt": b"alpha\n", "sub/b.txt": b"beta\n"}
-
-
-def test_a_new_run_leaves_nothing_of_the_old(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("data/raw/asset").mkdir(parents=True)
-    Path("data/raw/asset/stale.txt").touch()
-    Path("pkg-1.0.tar.gz").write_bytes(SDIST)
-    write_params()
-    run(monkeypatch)
-    assert content() == CONTENT
-
-
-def test_a_wrong_hash_names_expected_seen_and_source(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("pkg-1.0.tar.gz").write_bytes(SDIST)
-    write_params(sha256=OTHER)
-    message = fails(monkeypatch)
-    assert message.startswith(f"pkg-1.0.tar.gz: expected SHA-256 {OTHER}, seen {SHA256}")
-    assert "fetch.assets.asset.sha256" in message
-
-
-def test_no_such_local_file(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_params()
-    assert fails(monkeypatch) == "pkg-1.0.tar.gz: no such file; correct `fetch.assets.asset.source`"
-
-
-def test_a_missing_member(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("pkg-1.0.tar.gz").write_bytes(SDIST)
-    write_params(unpack=["pkg-1.0/date"])
-    assert "no file at 'pkg-1.0/date' in the archive; 'pkg-1.0' holds data, setup.py" in fails(monkeypatch)
-
-
-def test_a_member_that_points_outside(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    evil = tar_gz({"../../evil.txt": b"evil", **FILES})
-    Path("pkg-1.0.tar.gz").write_bytes(evil)
-    write_params(sha256=hashlib.sha256(evil).hexdigest())
-    assert "points outside" in fails(monkeypatch)
+@pytest.mark.parametrize(
+    ("files", "changed", "expected"),
+    [
+        ({"mine/": b""}, {"source": "mine"}, "must be null"),
+        ({"mine/": b""}, FOLDER, "there is no file in it"),
+        ({"mine/big": bytes(2 << 20)}, FOLDER, "holds 2.0 MiB, more than `fetch.max_unpacked_mib` = 1"),
+        ({"pkg-1.0.tar.gz": SDIST}, {"sha256": OTHER}, f"pkg-1.0.tar.gz: expected SHA-256 {OTHER}, seen {SHA256}"),
+        ({"pkg-1.0.tar.gz": SDIST}, {"sha256": OTHER}, "fetch.assets.asset.sha256"),
+        ({}, {}, "pkg-1.0.tar.gz: no such file; correct `fetch.assets.asset.source`"),
+        (
+            {"pkg-1.0.tar.gz": SDIST},
+            {"unpack": ["pkg-1.0/date"]},
+            "no file at 'pkg-1.0/date' in the archive; 'pkg-1.0' holds data, setup.py",
+        ),
+        ({"pkg-1.0.tar.gz": EVIL}, {"sha256": hashlib.sha256(EVIL).hexdigest()}, "points outside"),
+        ({"pkg-1.0.tar.gz": BOMB}, {"sha256": hashlib.sha256(BOMB).hexdigest()}, "unpacks to more than 1 MiB"),
+    ],
+)
+def test_what_is_wrong_with_a_local_source(
+    files: dict[str, bytes], changed: dict[str, Any], expected: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(files)
+    write_params(**changed)
+    assert expected in fails(monkeypatch)
     assert not list(workplace.parent.rglob("evil.txt"))
-
-
-def test_an_archive_that_unpacks_to_more_than_allowed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bomb = tar_gz({"pkg-1.0/data/zeros": bytes(3 << 20)})
-    Path("pkg-1.0.tar.gz").write_bytes(bomb)
-    write_params(sha256=hashlib.sha256(bomb).hexdigest())
-    assert "unpacks to more than 1 MiB" in fails(monkeypatch)
 
 
 def test_an_address(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,17 +248,14 @@ def test_a_wrong_hash_of_an_address_is_not_kept(server: str, monkeypatch: pytest
     assert not list(Path(".cache/fetch").glob("*"))
 
 
-def test_an_address_that_is_not_there(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_params(source=f"{server}/absent.tar.gz")
+@pytest.mark.parametrize("source", ["{server}/absent.tar.gz", "http://127.0.0.1:9/pkg.tar.gz"])
+def test_an_address_that_is_not_there_or_cannot_be_reached(
+    source: str, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = source.format(server=server)
+    write_params(source=address)
     message = fails(monkeypatch)
-    assert f"{server}/absent.tar.gz: cannot be downloaded" in message
-    assert "give its path as `source`" in message
-
-
-def test_an_address_without_a_network(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_params(source="http://127.0.0.1:9/pkg.tar.gz")
-    message = fails(monkeypatch)
-    assert message.startswith("http://127.0.0.1:9/pkg.tar.gz: cannot be downloaded")
+    assert message.startswith(f"{address}: cannot be downloaded")
     assert "give its path as `source`" in message
 
 
@@ -314,19 +304,20 @@ def test_a_release_in_a_folder_of_links_without_a_network(workplace: Path, monke
     assert content() == CONTENT
 
 
-def test_a_release_with_another_hash(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("version", "sha256", "expected"),
+    [
+        ("1.0", OTHER, f"pypi:pkg==1.0: expected SHA-256 {OTHER}, seen pkg-1.0.tar.gz {SHA256}"),
+        ("2.0", SHA256, "pypi:pkg==2.0: no such release on"),
+    ],
+)
+def test_a_release_that_the_index_does_not_have(
+    version: str, sha256: str, expected: str, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     publish({"pkg-1.0.tar.gz": SDIST})
     monkeypatch.setenv("PIP_INDEX_URL", f"{server}/simple/")
-    write_params(source="pypi:pkg==1.0", sha256=OTHER)
-    message = fails(monkeypatch)
-    assert message.startswith(f"pypi:pkg==1.0: expected SHA-256 {OTHER}, seen pkg-1.0.tar.gz {SHA256}")
-
-
-def test_no_such_release(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish({"pkg-1.0.tar.gz": SDIST})
-    monkeypatch.setenv("PIP_INDEX_URL", f"{server}/simple/")
-    write_params(source="pypi:pkg==2.0")
-    assert fails(monkeypatch).startswith("pypi:pkg==2.0: no such release on")
+    write_params(source=f"pypi:pkg=={version}", sha256=sha256)
+    assert fails(monkeypatch).startswith(expected)
 
 
 def test_a_release_without_a_network(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,7 +406,7 @@ def test_pip_config_as_pip_prints_it() -> None:
             "global.trusted-host='mirror'",
         ]
     )
-    assert fetch.parse_pip_config(listing, "https://default/simple") == fetch.PipSettings(
+    assert parse_pip_config(listing, "https://default/simple") == PipSettings(
         index_urls=["https://other/simple", "https://a/simple", "https://b/simple"],
         find_links=["/links", "./more"],
         trusted_hosts=["mirror"],
@@ -423,20 +414,15 @@ def test_pip_config_as_pip_prints_it() -> None:
     )
 
 
-def test_pip_config_of_nothing() -> None:
-    assert fetch.parse_pip_config("", "https://default/simple") == fetch.PipSettings(
-        ["https://default/simple"], [], [], None
-    )
-
-
-def test_pip_config_without_an_index() -> None:
-    assert fetch.parse_pip_config("global.no-index='true'", "https://default/simple").index_urls == []
+def test_pip_config_of_nothing_and_without_an_index() -> None:
+    assert parse_pip_config("", "https://default/simple") == PipSettings(["https://default/simple"], [], [], None)
+    assert parse_pip_config("global.no-index='true'", "https://default/simple").index_urls == []
 
 
 def test_progress_without_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(fetch, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(package_index, "SECONDS_BETWEEN_LINES", 0.0)
     chunks = [bytes(1 << 20), bytes(1 << 19)]
-    assert list(fetch.reported(iter(chunks), "fetch asset", 3 << 19)) == chunks
+    assert list(report_download(iter(chunks), "fetch asset", 3 << 19)) == chunks
     assert capsys.readouterr().err == "fetch asset: 1.0 of 1.5 MiB\nfetch asset: 1.5 of 1.5 MiB\n"
 
 

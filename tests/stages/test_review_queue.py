@@ -1,5 +1,6 @@
 import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ import pytest
 
 from assay.classifiers.baselines import save_baseline, tfidf
 from assay.core.errors import InputError
+from assay.core.skipped import LEFT_OUT_FILE
+from assay.fine_tuning.params import Tfidf
+from assay.human_review.queue import build_list, fuse_lists, list_disagreements, show_percent
 from stages import review_queue
 
 PARAMS = """
 compute: {device: cpu, precision: float32, threads: 1, checkpoint_seconds: 600.0, backend: processes}
 label_errors: {action: drop}
-review_queue: {approach: tfidf, rows: 10, neighbours: 2, min_confidence: 0.5, batch_size: 8}
+review_queue: {rows: 10, neighbours: 2, min_confidence: 0.5, batch_size: 8}
 """
 GOOD, BAD = "good great love it", "bad awful hate it"
 Row = tuple[str, str, str, bool]
@@ -39,6 +43,7 @@ def frame(rows: list[Row]) -> pl.DataFrame:
 @pytest.fixture(autouse=True)
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["review_queue", "tfidf"])
     Path("params.yaml").write_text(PARAMS, encoding="utf-8")
     for folder in ("split", "label_errors", "annotation_qa", "clean", "embeddings"):
         Path("data", folder).mkdir(parents=True)
@@ -46,7 +51,9 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, rows in (("train", TRAIN), ("validation", VALIDATION), ("test", TEST)):
         frame(rows).write_parquet(f"data/split/{name}.parquet")
     learnt = frame(TRAIN).filter(~pl.col("reviewed"))
-    model = tfidf(1, 1, 100.0).fit(learnt["text"].to_list(), learnt["label"].to_list())
+    model = tfidf(Tfidf(method="tfidf", max_word_ngram=1, min_document_frequency=1, C=100.0)).fit(
+        learnt["text"].to_list(), learnt["label"].to_list()
+    )
     save_baseline(model, Path("models/finetuned/tfidf"))
     every = [row[0] for row in TRAIN + VALIDATION + TEST]
     vectors = np.array(
@@ -141,10 +148,10 @@ def test_neighbours_are_the_closest_train_rows_and_never_the_row_itself() -> Non
 
 def test_a_row_in_two_lists_comes_first_and_the_number_of_rows_holds() -> None:
     lists = {
-        "one": review_queue._list(pl.Series("id", ["a", "b"]), [None, "x"], ["r1", "r2"]),
-        "two": review_queue._list(pl.Series("id", ["c", "b"]), ["y", "z"], ["r3", "r4"]),
+        "one": build_list(pl.Series("id", ["a", "b"]), [None, "x"], ["r1", "r2"]),
+        "two": build_list(pl.Series("id", ["c", "b"]), ["y", "z"], ["r3", "r4"]),
     }
-    table = review_queue.fused(lists)
+    table = fuse_lists(lists)
     assert table.select("id", "suggested_label", "reasons").rows() == [
         ("b", "x", "r2; r4"),
         ("a", None, "r1"),
@@ -157,10 +164,10 @@ def test_a_row_in_two_lists_comes_first_and_the_number_of_rows_holds() -> None:
 
 def test_the_second_list_suggests_where_the_first_does_not() -> None:
     lists = {
-        "one": review_queue._list(pl.Series("id", ["a"]), [None], ["r1"]),
-        "two": review_queue._list(pl.Series("id", ["a"]), ["y"], ["r2"]),
+        "one": build_list(pl.Series("id", ["a"]), [None], ["r1"]),
+        "two": build_list(pl.Series("id", ["a"]), ["y"], ["r2"]),
     }
-    assert review_queue.fused(lists)["suggested_label"].to_list() == ["y"]
+    assert fuse_lists(lists)["suggested_label"].to_list() == ["y"]
 
 
 def test_a_tie_of_the_annotators_suggests_nothing() -> None:
@@ -171,7 +178,7 @@ def test_a_tie_of_the_annotators_suggests_nothing() -> None:
         orient="row",
     )
     rows = pl.DataFrame({"id": ["a", "b", "c"], "label": ["x", "x", "x"]})
-    assert review_queue.disagreement_list(disputed, ratings, rows).rows() == [
+    assert list_disagreements(disputed, ratings, rows).rows() == [
         ("b", "y", "annotators disagree: 2 y, 1 x"),
         ("a", None, "annotators disagree: 1 x, 1 y"),
         ("c", "v", "annotators disagree: 2 v, 1 w, 1 x, 1 y, 1 others"),
@@ -200,9 +207,19 @@ def test_validation_rows_that_are_all_reviewed_are_not_put_to_the_model() -> Non
     assert [row["id"] for row in run()[0]] == ["g0"]
 
 
-def test_an_approach_that_was_not_trained_says_what_to_do() -> None:
-    Path("params.yaml").write_text(PARAMS.replace("tfidf", "full"), encoding="utf-8")
-    with pytest.raises(InputError, match=r"models/finetuned/full: no such model; set `review_queue\.approach`"):
+@pytest.mark.parametrize(
+    ("approach", "message"),
+    [
+        ("full", r"models/finetuned/full: no such model; set `optional\.review_queue`"),
+        ("tfidf", r"models/finetuned/tfidf: skipped on this machine: no kernel; set `optional\.review_queue`"),
+    ],
+)
+def test_an_approach_without_a_model_says_what_to_do(
+    approach: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("models/finetuned/tfidf", LEFT_OUT_FILE).write_text("no kernel", encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["review_queue", approach])
+    with pytest.raises(InputError, match=message):
         review_queue.main()
 
 
@@ -210,4 +227,4 @@ def test_an_approach_that_was_not_trained_says_what_to_do() -> None:
     ("share", "expected"), [(0.0, "0%"), (0.001, "<1%"), (0.03, "3%"), (0.91, "91%"), (0.9999, ">99%"), (1.0, "100%")]
 )
 def test_what_is_not_certain_is_not_shown_as_certain(share: float, expected: str) -> None:
-    assert review_queue.percent(share) == expected
+    assert show_percent(share) == expected

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.core.errors import InputError
+from assay.core.removed_rows import remove
 from assay.splitting import assignment
 from stages import split
 
@@ -85,11 +86,7 @@ def test_the_seed_matters() -> None:
 
 def test_a_group_follows_its_own_row() -> None:
     table = records([("x", "a", "g"), ("g", "b", "g"), ("y", "c", "y"), ("z", "d", "h"), ("w", "e", "h")])
-    assert assignment.strata(table).select("semantic_group", "stratum").rows() == [
-        ("g", "b"),
-        ("y", "c"),
-        ("h", "d"),
-    ]
+    assert assignment.strata(table).select("semantic_group", "stratum").rows() == [("g", "b"), ("y", "c"), ("h", "d")]
 
 
 @pytest.mark.parametrize("rows", range(3, 12))
@@ -140,18 +137,12 @@ def test_adding_rows_moves_no_old_row(old: list[tuple[int, str]], new: list[tupl
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 20), st.sampled_from(["a", "b", "c", None])),
-        min_size=0,
-        max_size=50,
-    )
-)
+@given(st.lists(st.tuples(st.integers(0, 20), st.sampled_from(["a", "b", "c", None])), min_size=0, max_size=50))
 def test_no_group_is_in_two_splits_and_no_row_is_lost(drawn: list[tuple[int, str | None]]) -> None:
     rows = singles(x=3, y=3) + [(f"r{i}", label, f"g{group}") for i, (group, label) in enumerate(drawn)]
     table = records(rows)
-    labelled = split.remove(table, table.filter(pl.col("label").is_null()), "no_label")
-    learnable = split.remove(labelled.kept, assignment.rare_label_rows(labelled.kept), "rare_label")
+    labelled = remove(table, table.filter(pl.col("label").is_null()), "no_label")
+    learnable = remove(labelled.kept, assignment.rare_label_rows(labelled.kept), "rare_label")
     assert table.height == learnable.kept.height + learnable.removed.height + labelled.removed.height
     _, assigned_groups = assigned(learnable.kept)
     assert assigned_groups.groups["semantic_group"].is_unique().all()

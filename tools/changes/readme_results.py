@@ -1,7 +1,7 @@
 """The results of both tracks, on the terminal and in the README.
 
 `python -m tools.changes.readme_results` prints them at the end of `make repro`; `--write README.md` (`make readme`)
-puts the same figures between the markers of a Markdown file.
+puts the same results between the markers of a Markdown file.
 """
 
 import argparse
@@ -11,8 +11,8 @@ from typing import Any
 
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json, write_text
-from assay.report.plots import number, score
-from stages.report import REPORT, SUMMARY, ranked, verdict
+from assay.report.plots import number
+from assay.report.summary import COSTS, REPORT, SUMMARY, ranked, show_interval, verdict
 
 GENERATION_SUMMARY = Path("metrics/optional/generation_summary.json")
 HEADER = (
@@ -32,22 +32,20 @@ MODELS_HEADER = (
 )
 
 
-def with_interval(scores: dict[str, Any], name: str) -> str:
-    """A score and its interval, `–` where the model was not asked."""
-    if scores.get(name) is None:
-        return "–"
-    return f"{score(scores[name])} [{score(scores[f'{name}_ci95_low'])}, {score(scores[f'{name}_ci95_high'])}]"
+def read_costs(summary: dict[str, Any], folder: Path = COSTS / "finetune") -> dict[str, dict[str, Any]]:
+    """Seconds and memory of `finetune` by approach; empty where the approach did not run on this machine."""
+    files = {name: folder / f"{name}.json" for name, _ in ranked(summary)}
+    return {name: read_json(file) if file.is_file() else {} for name, file in files.items()}
 
 
-def result_rows(summary: dict[str, Any]) -> list[list[str]]:
+def result_rows(summary: dict[str, Any], costs: dict[str, dict[str, Any]]) -> list[list[str]]:
     """One row per approach and baseline, best first, in the columns of HEADER."""
     return [
         [
             f"{name} (baseline)" if name in summary["baselines"] else name,
-            with_interval(scores, "macro_f1"),
-            with_interval(scores, "accuracy"),
-            number(scores["train_seconds"]),
-            number(scores["peak_memory_mib"]),
+            show_interval(scores, "macro_f1"),
+            show_interval(scores, "accuracy"),
+            *(number(costs[name][key]) if key in costs[name] else "–" for key in ("train_seconds", "peak_memory_mib")),
             number(scores["trainable_parameters"]),
         ]
         for name, scores in ranked(summary)
@@ -58,18 +56,18 @@ def model_rows(generation: dict[str, Any]) -> list[list[str]]:
     """One row per language model, in the order of `generation_models`, in the columns of MODELS_HEADER."""
     columns = (("answer", "perplexity"), ("answer", "chrf"), ("label", "exact_match"), ("answer", "reward"))
     return [
-        [name, *(with_interval(tasks.get(task, {}), key) for task, key in columns)]
+        [name, *(show_interval(tasks.get(task, {}), key) for task, key in columns)]
         for name, tasks in generation["models"].items()
     ]
 
 
-def left_out(summary: dict[str, Any]) -> list[str]:
-    """A sentence for each approach that this machine cannot run."""
+def name_skipped(summary: dict[str, Any]) -> list[str]:
+    """A sentence for each approach that this machine does not support."""
     return [f"{name} is not in the comparison: {reason}" for name, reason in summary["left_out"].items()]
 
 
 def terminal_table(header: Sequence[str], body: list[list[str]]) -> str:
-    """Results in columns; names at the left, figures at the right."""
+    """Results in columns; names at the left, numbers at the right."""
     rows = [list(header), *body]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     lines = [
@@ -88,21 +86,22 @@ def markdown_table(header: Sequence[str], body: list[list[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in body)])
 
 
-def markdown_parts(summary: dict[str, Any], generation: dict[str, Any]) -> dict[str, str]:
-    """What stands between the markers of each name: the table of a track, and what is to be said of it."""
-    return {
-        "results": "\n\n".join(
-            [markdown_table(HEADER, result_rows(summary)), verdict(summary).sentence, *left_out(summary)]
-        ),
-        "generation": "\n\n".join([markdown_table(MODELS_HEADER, model_rows(generation)), *left_out(generation)]),
-    }
+def markdown_parts(
+    summary: dict[str, Any], costs: dict[str, dict[str, Any]], generation: dict[str, Any]
+) -> dict[str, str]:
+    """What stands between the markers of each name: the table of a track, and what is to be said of it.
+
+    Of the generative track there is nothing where it is switched off.
+    """
+    results = [markdown_table(HEADER, result_rows(summary, costs)), verdict(summary).sentence, *name_skipped(summary)]
+    models = [markdown_table(MODELS_HEADER, model_rows(generation)), *name_skipped(generation)] if generation else []
+    return {"results": "\n\n".join(results), "generation": "\n\n".join(models)}
 
 
 def between_markers(text: str, name: str, content: str, path: Path) -> str:
     """`text` with what stands between the markers of a name replaced.
 
-    Raises:
-        InputError: the markers are not there once each, in order.
+    Raises `InputError`: the markers are not there once each, in order.
     """
     begin, end = f"<!-- {name}: `make readme` writes them from metrics/ -->", f"<!-- /{name} -->"
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
@@ -119,18 +118,22 @@ def main() -> None:
     )
     parser.add_argument("--write", type=Path, metavar="FILE", help="Markdown file with the markers")
     path = parser.parse_args().write
-    summary, generation = read_json(SUMMARY), read_json(GENERATION_SUMMARY)
+    summary = read_json(SUMMARY)
+    costs = read_costs(summary)
+    generation = read_json(GENERATION_SUMMARY) if GENERATION_SUMMARY.is_file() else {}
     if path is not None:
         text = path.read_text(encoding="utf-8")
-        for name, content in markdown_parts(summary, generation).items():
+        for name, content in markdown_parts(summary, costs, generation).items():
             text = between_markers(text, name, content, path)
         write_text(path, text)
         print(f"{path}: results of {SUMMARY} and {GENERATION_SUMMARY} written")
         return
-    print(f"\n{terminal_table(HEADER, result_rows(summary))}\n")
-    print("\n".join([verdict(summary).sentence, *left_out(summary)]))
-    print(f"\n{terminal_table(MODELS_HEADER, model_rows(generation))}\n")
-    print("\n".join([*left_out(generation), f"Report: {REPORT}"]))
+    print(f"\n{terminal_table(HEADER, result_rows(summary, costs))}\n")
+    print("\n".join([verdict(summary).sentence, *name_skipped(summary)]))
+    if generation:
+        print(f"\n{terminal_table(MODELS_HEADER, model_rows(generation))}\n")
+        print("\n".join(name_skipped(generation)))
+    print(f"Report: {REPORT}")
 
 
 if __name__ == "__main__":

@@ -38,14 +38,14 @@ def provenance(row: Mapping[str, object]) -> str:
 
 
 def semantic_history(row_id: str, folder: Path) -> Iterator[str]:
-    """The group of rows that say the same, and the rows closest to this one."""
+    """The group of semantic duplicates, and the rows closest to this one."""
     pairs = [
         *((row["cosine"], row["other_id"], row["other_text"]) for row in rows_of(folder / "pairs.parquet", row_id)),
         *((row["cosine"], row["id"], row["text"]) for row in rows_of(folder / "pairs.parquet", row_id, "other_id")),
     ]
     own = rows_of(folder / "records.parquet", row_id)
     if pairs and not own:
-        yield "semantic_duplicates: says the same as another row"
+        yield "semantic_duplicates: a duplicate of another row"
     for row in own:
         group = str(row["semantic_group"])
         members = [str(one["id"]) for one in rows_of(folder / "records.parquet", group, "semantic_group")]
@@ -53,7 +53,7 @@ def semantic_history(row_id: str, folder: Path) -> Iterator[str]:
             more = f" and {len(others) - MEMBERS_SHOWN} more" if len(others) > MEMBERS_SHOWN else ""
             yield f"semantic_duplicates: in group {group} with {', '.join(others[:MEMBERS_SHOWN])}{more}"
         elif pairs:
-            yield "semantic_duplicates: stands for the rows that say the same"
+            yield "semantic_duplicates: stands for its duplicates"
     for cosine, other, text in pairs[:PAIRS_SHOWN]:
         yield f"  cosine {cosine:.3f} to {other} {text!r}"
 
@@ -97,7 +97,7 @@ def history(row_id: str, data: Path) -> Iterator[str]:
     for row in rows_of(data / "label_errors/scores.parquet", row_id):
         verdict = "a label error" if row["is_label_error"] else "no label error"
         quality = row["label_quality"]
-        shown = "not judged" if quality is None else f"quality {quality:.3f}"
+        shown = "not scored" if quality is None else f"quality {quality:.3f}"
         yield f"label_errors: {verdict} ({shown}, suggested {row['suggested_label']!r})"
     for folder in REMOVALS:
         for row in rows_of(data / folder / "removed.parquet", row_id):
@@ -105,10 +105,10 @@ def history(row_id: str, data: Path) -> Iterator[str]:
             who = f" {decided(row)}" if row.get("reviewer") else ""
             yield f"{folder}: removed by {row['rule']}{kept}{who}"
     for row in rows_of(data / "augmented/train.parquet", row_id):
-        copy = f" as a copy of {row['parent_id']} by {row['recipe']}" if row["parent_id"] else ""
+        copy = f", made of {row['parent_id']} by {row['recipe']}," if row["parent_id"] else ""
         yield f"augment: trains{copy} with label {row['label']!r}"
     for row in rows_of(data / "augmented/train.parquet", row_id, "parent_id"):
-        yield f"augment: copy {row['id']}"
+        yield f"augment: augmented example {row['id']}"
         yield f"  {row['text']!r}"
     for path in sorted((data / "predictions").glob("*/predictions.parquet")):
         for row in rows_of(path, row_id):
@@ -129,7 +129,7 @@ def unknown_id(row_id: str, records: pl.Series) -> InputError:
 def main() -> None:
     """Print the way of the row named on the command line."""
     parser = argparse.ArgumentParser(prog="make why", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("id", help="id of a row, such as tweets:42; of a copy, tweets:42~synonym")
+    parser.add_argument("id", help="id of a row, such as tweets:42; of an augmented example, tweets:42~synonym")
     row_id = parser.parse_args().id
     lines = list(history(row_id, DATA))
     if not lines:

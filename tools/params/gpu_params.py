@@ -35,8 +35,6 @@ def with_budgets(text: str, budgets: dict[str, Any], file: Path) -> tuple[str, l
     """The params file with other budgets, and a line for each value that is another one.
 
     Args:
-        text: of the params file.
-        budgets: nested mappings.
         file: where they came from, for the message.
 
     Raises:

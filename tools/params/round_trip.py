@@ -17,7 +17,6 @@ def edited(text: str, edit: Callable[[Any], None]) -> str:
     """The file after a change.
 
     Args:
-        text: of the file.
         edit: changes the document in place; its mappings are ruamel's.
     """
     yaml = YAML()

@@ -6,9 +6,7 @@ page nor what it is sent has a model's name. Judgements on train and validation 
 those on test prompts count as the models' win rate by people, and never train one.
 """
 
-import sys
-import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from itertools import combinations
 from pathlib import Path
@@ -21,6 +19,7 @@ from flask.typing import ResponseReturnValue
 from assay.core.errors import InputError
 from assay.core.params import load_params
 from assay.core.seeds import derived_seed
+from assay.human_review.append_only_csv import AlreadyDecidedError, Written, append_line
 from assay.human_review.preference_judgements import (
     HEADER,
     Preference,
@@ -28,9 +27,7 @@ from assay.human_review.preference_judgements import (
     preference_line,
     read_preferences,
 )
-from tools.review import line_file
-from tools.review.line_file import AlreadyDecidedError, Written, take_back
-from tools.review.server import Page, error, guarded_app, serve
+from tools.review.server import Added, Page, add_undo, error, guarded_app, serve
 
 GENERATIONS = Path("data/generations")
 INSTRUCT = Path("data/instruct")
@@ -56,23 +53,20 @@ class Comparison:
     right_model: str
 
 
-@dataclass
+@dataclass(frozen=True)
 class PairSession:
-    """What the page works on, and the lines that it added, which `undo` takes back from the last on."""
+    """What the page works on."""
 
     comparisons: list[Comparison]
     prompts: dict[str, dict[str, Any]]
     reviewer: str
-    file: Path
-    written: list[Written] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    added: Added
 
 
 def read_answers(models: list[str]) -> dict[str, dict[str, str]]:
     """The answers of models by the id of the prompt.
 
-    Raises:
-        InputError: fewer than two models, one named twice, or one without answers.
+    Raises `InputError`: fewer than two models, one named twice, or one without answers.
     """
     if len(models) < 2 or len(set(models)) < len(models):
         raise InputError(f"--pairs {' '.join(models)}: name two or more different models, as in --pairs sft-lora dpo")
@@ -94,10 +88,9 @@ def read_answers(models: list[str]) -> dict[str, dict[str, str]]:
 
 
 def read_prompts(ids: set[str]) -> dict[str, dict[str, Any]]:
-    """What was asked, by id: `split`, `category`, `task`, `question`, `context`, earlier messages, and the reference.
+    """The prompts by id: `split`, `category`, `task`, `question`, `context`, earlier messages, and the reference.
 
-    Raises:
-        InputError: there is no table of chats, or an id that is in none of them.
+    Raises `InputError`: there is no table of chats, or an id that is in none of them.
     """
     found: dict[str, dict[str, Any]] = {}
     for split in SPLITS:
@@ -162,12 +155,13 @@ def append(session: PairSession, number: int, preferred: str) -> Written:
         InputError: the file cannot be read, so that it is not the time to add to it.
     """
     one = session.comparisons[number]
+    file = session.added.file
 
     def refuse(content: bytes) -> None:
-        there = judged_by(session.reviewer, parse_preferences(content, session.file)).get(judged_key(one))
+        there = judged_by(session.reviewer, parse_preferences(content, file)).get(judged_key(one))
         if there is not None:
             raise AlreadyDecidedError(
-                f"{session.file}: line {there.line}: {there.reviewer} judged these answers to {one.prompt_id} already"
+                f"{file}: line {there.line}: {there.reviewer} judged these answers to {one.prompt_id} already"
             )
 
     line = preference_line(
@@ -182,20 +176,20 @@ def append(session: PairSession, number: int, preferred: str) -> Written:
             "model_b": one.right_model,
         }
     )
-    return line_file.append(session.file, HEADER, str(number), line, refuse)
+    return append_line(file, HEADER, str(number), line, refuse)
 
 
 def make_app(session: PairSession) -> Flask:
     """The page and the three addresses that it asks."""
-    app = guarded_app(PAGE, session.file)
+    app = guarded_app(PAGE, session.added.file)
 
     @app.get("/api/pairs")
     def pairs() -> ResponseReturnValue:
-        lines = read_preferences(session.file) if session.file.is_file() else []
+        lines = read_preferences(session.added.file) if session.added.file.is_file() else []
         judged = judged_by(session.reviewer, lines)
         return jsonify(
             reviewer=session.reviewer,
-            file=str(session.file),
+            file=str(session.added.file),
             pairs=[
                 {
                     "key": str(number),
@@ -218,19 +212,10 @@ def make_app(session: PairSession) -> Flask:
             return error(f"there is no pair {key!r}", 400)
         if preferred not in SIDES:
             return error(f"preferred is {preferred!r}; it is one of {', '.join(SIDES)}", 400)
-        with session.lock:
-            written = append(session, int(key), preferred)
-            session.written.append(written)
+        written = session.added.add(lambda: append(session, int(key), preferred))
         return jsonify(key=key, line=written.line, preferred=preferred)
 
-    @app.post("/api/undo")
-    def undo() -> ResponseReturnValue:
-        with session.lock:
-            if not session.written:
-                return error("this session has judged nothing that could be undone", 409)
-            take_back(session.file, session.written[-1])
-            return jsonify(key=session.written.pop().id)
-
+    add_undo(app, session.added, "key", "judged")
     return app
 
 
@@ -243,20 +228,8 @@ def review_pairs(models: list[str], reviewer: str, port: int, *, is_opened: bool
         raise InputError(
             f"{GENERATIONS}: {' and '.join(models)} have no prompt in common that they answer differently; name others"
         )
-    session = PairSession(found, read_prompts({one.prompt_id for one in found}), reviewer, path)
+    session = PairSession(found, read_prompts({one.prompt_id for one in found}), reviewer, Added(path))
     judged = judged_by(reviewer, read_preferences(path)) if path.is_file() else {}
     done = sum(judged_key(one) in judged for one in found)
-    serve(
-        make_app(session),
-        port,
-        lambda address: (
-            f"review: {len(found)} pairs, {done} judged; you are {reviewer}\nreview: {address}  (Ctrl-C ends)"
-        ),
-        is_opened=is_opened,
-    )
-    count = len(session.written)
-    print(
-        f"\nreview: {count} judgement(s) added to {path}"
-        + (f"; next: `dvc repro`, then commit {path} with dvc.lock and metrics/" if count else ""),
-        file=sys.stderr,
-    )
+    summary = f"{len(found)} pairs, {done} judged; you are {reviewer}"
+    serve(make_app(session), port, summary, session.added, "judgement", is_opened=is_opened)

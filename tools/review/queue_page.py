@@ -9,9 +9,7 @@ import argparse
 import csv
 import io
 import json
-import sys
-import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -22,12 +20,11 @@ from flask.typing import ResponseReturnValue
 
 from assay.core.errors import InputError, run_stage
 from assay.core.params import load_params
+from assay.human_review.append_only_csv import AlreadyDecidedError, Written, append_line
+from assay.human_review.apply_corrections import CorrectParams
 from assay.human_review.corrections import HEADER, Correction, correction_line, parse_corrections, read_corrections
-from stages.correct import CorrectParams
-from tools.review import line_file
-from tools.review.line_file import AlreadyDecidedError, Written, take_back
 from tools.review.pairs_page import review_pairs
-from tools.review.server import PORT, Page, error, git_user, guarded_app, serve
+from tools.review.server import PORT, Added, Page, add_undo, error, git_user, guarded_app, serve
 
 QUEUE = Path("data/review/queue.csv")
 RECORDS = Path("data/corrected/records.parquet")
@@ -43,23 +40,20 @@ DECIDING_FIELDS = ("label", "row")
 """A row with a line of one of these fields is decided."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Session:
-    """What the page works on, and the lines that it added, which `undo` takes back from the last on."""
+    """What the page works on."""
 
     queue: list[dict[str, Any]]
     labels: list[str]
     reviewer: str
-    corrections: Path
-    written: list[Written] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    added: Added
 
 
 def read_queue(path: Path) -> list[dict[str, Any]]:
     """The rows of the queue, best first, with `COLUMNS`; an empty cell is None, and `neighbours` a list.
 
-    Raises:
-        InputError: there is no queue, or it is none.
+    Raises `InputError`: there is no queue, or it is none.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -81,11 +75,7 @@ def read_queue(path: Path) -> list[dict[str, Any]]:
 
 
 def known_labels(records: Path, new_labels: list[str]) -> list[str]:
-    """The labels that a row may be given, in alphabetical order.
-
-    Raises:
-        InputError: there are no records.
-    """
+    """The labels that a row may be given, in alphabetical order. Raises `InputError`: there are no records."""
     try:
         found = pl.scan_parquet(records).select(pl.col("label").drop_nulls().unique()).collect()["label"].to_list()
     except FileNotFoundError:
@@ -111,14 +101,13 @@ def append(path: Path, row_id: str, line: str) -> Written:
         if there is not None:
             raise AlreadyDecidedError(f"{path}: line {there.line}: {there.reviewer} decided {row_id} meanwhile")
 
-    return line_file.append(path, HEADER, row_id, line, refuse)
+    return append_line(path, HEADER, row_id, line, refuse)
 
 
 def decision(row: dict[str, Any], action: str, label: str | None) -> tuple[str, str, str]:
     """Field, old and new value of a decision about a row of the queue.
 
-    Raises:
-        ValueError: it is none; the sentence for the user.
+    Raises `ValueError`: it is none; the sentence for the user.
     """
     given = row["label"] or ""
     if action == "remove":
@@ -136,16 +125,16 @@ def decision(row: dict[str, Any], action: str, label: str | None) -> tuple[str, 
 
 def make_app(session: Session) -> Flask:
     """The page and the three addresses that it asks."""
-    app = guarded_app(PAGE, session.corrections)
+    app = guarded_app(PAGE, session.added.file)
     by_id = {row["id"]: row for row in session.queue}
 
     @app.get("/api/queue")
     def queue() -> ResponseReturnValue:
-        decided = decided_by(read_corrections(session.corrections)) if session.corrections.is_file() else {}
+        decided = decided_by(read_corrections(session.added.file)) if session.added.file.is_file() else {}
         return jsonify(
             reviewer=session.reviewer,
             labels=session.labels,
-            corrections=str(session.corrections),
+            corrections=str(session.added.file),
             rows=[row | {"decided": row["id"] in decided} for row in session.queue],
         )
 
@@ -175,19 +164,11 @@ def make_app(session: Session) -> Flask:
             "reviewer": session.reviewer,
             "date": date.today().isoformat(),
         }
-        with session.lock:
-            written = append(session.corrections, row["id"], correction_line(values))
-            session.written.append(written)
+        line = correction_line(values)
+        written = session.added.add(lambda: append(session.added.file, row["id"], line))
         return jsonify(id=row["id"], line=written.line, field=name, old=old, new=new)
 
-    @app.post("/api/undo")
-    def undo() -> ResponseReturnValue:
-        with session.lock:
-            if not session.written:
-                return error("this session has decided nothing that could be undone", 409)
-            take_back(session.corrections, session.written[-1])
-            return jsonify(id=session.written.pop().id)
-
+    add_undo(app, session.added, "id", "decided")
     return app
 
 
@@ -219,22 +200,10 @@ def review_queue(reviewer: str, port: int, *, is_opened: bool) -> None:
     queue = read_queue(QUEUE)
     path = Path(params.path)
     decided = decided_by(read_corrections(path)) if path.is_file() else {}
-    session = Session(queue, known_labels(RECORDS, params.new_labels), reviewer, path)
+    session = Session(queue, known_labels(RECORDS, params.new_labels), reviewer, Added(path))
     done = sum(row["id"] in decided for row in queue)
-    serve(
-        make_app(session),
-        port,
-        lambda address: (
-            f"review: {len(queue)} rows, {done} decided; you are {reviewer}\nreview: {address}  (Ctrl-C ends)"
-        ),
-        is_opened=is_opened,
-    )
-    count = len(session.written)
-    print(
-        f"\nreview: {count} decision(s) added to {path}"
-        + (f"; next: `dvc repro`, then commit {path} with dvc.lock and metrics/" if count else ""),
-        file=sys.stderr,
-    )
+    summary = f"{len(queue)} rows, {done} decided; you are {reviewer}"
+    serve(make_app(session), port, summary, session.added, "decision", is_opened=is_opened)
 
 
 if __name__ == "__main__":

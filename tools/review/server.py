@@ -8,8 +8,11 @@ nothing but JSON, runs no script but its own files, and puts texts on the page a
 import logging
 import socket
 import subprocess
+import sys
+import threading
 import webbrowser
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.serving import make_server
 
 from assay.core.errors import InputError
-from tools.review.line_file import AlreadyDecidedError
+from assay.human_review.append_only_csv import AlreadyDecidedError, Written, take_back_line
 
 HOST = "127.0.0.1"
 PORT = 8765
@@ -40,6 +43,21 @@ MAX_REQUEST_BYTES = 64 * 1024
 
 Page = Mapping[str, tuple[str, str]]
 """Address → file beside this one, and its type."""
+
+
+@dataclass
+class Added:
+    """The lines that this session added to a file, which `undo` takes back from the last on."""
+
+    file: Path
+    written: list[Written] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, append: Callable[[], Written]) -> Written:
+        """Add one line, and note it."""
+        with self.lock:
+            self.written.append(append())
+            return self.written[-1]
 
 
 def error(message: str, status: int, **more: Any) -> ResponseReturnValue:
@@ -65,7 +83,6 @@ def guarded_app(page: Page, file: Path) -> Flask:
     """An application that serves the files of a page and refuses what it must; the caller adds what the page asks.
 
     Args:
-        page: its files.
         file: to which decisions are added, for the errors.
     """
     app = Flask(__name__, static_folder=None)
@@ -96,6 +113,23 @@ def guarded_app(page: Page, file: Path) -> Flask:
     return app
 
 
+def add_undo(app: Flask, added: Added, key: str, what: str) -> None:
+    """The address that takes back the last line of this session.
+
+    Args:
+        key: what the answer calls the id of the line.
+        what: was done, such as `decided`, for the error.
+    """
+
+    @app.post("/api/undo")
+    def undo() -> ResponseReturnValue:
+        with added.lock:
+            if not added.written:
+                return error(f"this session has {what} nothing that could be undone", 409)
+            take_back_line(added.file, added.written[-1])
+            return jsonify({key: added.written.pop().id})
+
+
 def git_user() -> str:
     """The name of the user, as git has it; empty where it has none."""
     done = subprocess.run(["git", "config", "user.name"], capture_output=True, text=True, check=False)
@@ -103,11 +137,7 @@ def git_user() -> str:
 
 
 def listening(port: int) -> socket.socket:
-    """A socket that listens on this machine alone.
-
-    Raises:
-        InputError: the port is taken.
-    """
+    """A socket that listens on this machine alone. Raises `InputError`: the port is taken."""
     server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -122,14 +152,13 @@ def listening(port: int) -> socket.socket:
     return server
 
 
-def serve(app: Flask, port: int, said: Callable[[str], str], *, is_opened: bool) -> None:
-    """Serve a page until Ctrl-C.
+def serve(app: Flask, port: int, summary: str, added: Added, noun: str, *, is_opened: bool) -> None:
+    """Serve a page until Ctrl-C, and say what to do with the lines that were added.
 
     Args:
-        app: the page.
         port: where; 0 takes a free one.
-        said: what to print once the address is known, given it.
-        is_opened: in the browser too.
+        summary: what there is to review, to be printed with the address.
+        noun: what a line is, such as `decision`.
 
     Raises:
         InputError: the port is taken.
@@ -140,8 +169,14 @@ def serve(app: Flask, port: int, said: Callable[[str], str], *, is_opened: bool)
         port = taken.getsockname()[1]
         server = make_server(HOST, port, app, threaded=True, fd=taken.fileno())
         address = f"http://{HOST}:{port}/"
-        print(said(address), flush=True)
+        print(f"review: {summary}\nreview: {address}  (Ctrl-C ends)", flush=True)
         if is_opened:
             webbrowser.open(address)
         # Ends on Ctrl-C by itself.
         server.serve_forever()
+    count = len(added.written)
+    print(
+        f"\nreview: {count} {noun}(s) added to {added.file}"
+        + (f"; next: `dvc repro`, then commit {added.file} with dvc.lock and metrics/" if count else ""),
+        file=sys.stderr,
+    )

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay.annotation.consensus import agreement_with_others, disagreement, disputed_rows, majority, tied_rows, votes_of
+from assay.annotation.consensus import (
+    compare_with_others,
+    count_ties,
+    count_votes,
+    disagreement,
+    disputed_rows,
+    find_majority,
+)
 
 
 def ratings(**labels: str) -> pl.DataFrame:
@@ -34,27 +41,27 @@ tables = st.dictionaries(
 
 
 def test_majority_and_its_share() -> None:
-    assert majority(votes_of(ratings(b="nppp", a="ppn"))).rows() == [("a", "p", 2 / 3, 3), ("b", "p", 0.75, 4)]
+    assert find_majority(count_votes(ratings(b="nppp", a="ppn"))).rows() == [("a", "p", 2 / 3, 3), ("b", "p", 0.75, 4)]
 
 
 def test_a_tie_goes_to_the_more_frequent_label_then_to_the_first_in_the_alphabet() -> None:
     some = ratings(tied="np", other="pp", three="opn", equal="xy")
-    votes = votes_of(some)
+    votes = count_votes(some)
     # p is in 4 ratings, n in 2; x and y in one each.
-    assert dict(majority(votes).select("id", "consensus_label").rows()) == {
+    assert dict(find_majority(votes).select("id", "consensus_label").rows()) == {
         "tied": "p",
         "other": "p",
         "three": "p",
         "equal": "x",
     }
-    assert tied_rows(votes) == 3
+    assert count_ties(votes) == 3
 
 
 @given(tables)
 def test_majority_of_all_and_of_the_others_equal_counting_by_hand(table: dict[str, str]) -> None:
-    votes = votes_of(ratings(**table))
+    votes = count_votes(ratings(**table))
     frequency = Counter("".join(table.values()))
-    assert dict(majority(votes).select("id", "consensus_label").rows()) == {
+    assert dict(find_majority(votes).select("id", "consensus_label").rows()) == {
         id_: winner(list(labels), frequency) for id_, labels in table.items()
     }
     expected = {}
@@ -63,7 +70,7 @@ def test_majority_of_all_and_of_the_others_equal_counting_by_hand(table: dict[st
             others = [*labels[:i], *labels[i + 1 :]]
             if others:
                 expected[id_, label] = winner(others, frequency) == label
-    assert {(id_, label): agrees for id_, label, agrees in agreement_with_others(votes).rows()} == expected
+    assert {(id_, label): agrees for id_, label, agrees in compare_with_others(votes).rows()} == expected
 
 
 @given(tables)
@@ -75,13 +82,13 @@ def test_disagreement_equals_the_entropy_by_hand(table: dict[str, str]) -> None:
         entropy = -sum(share * math.log(share) for share in shares)
         if len(given_labels) > 1:
             expected[id_] = entropy / math.log(labels) if labels > 1 else 0.0
-    found = dict(disagreement(votes_of(ratings(**table))).select("id", "disagreement").rows())
+    found = dict(disagreement(count_votes(ratings(**table))).select("id", "disagreement").rows())
     assert found == pytest.approx(expected, abs=1e-12)
     assert all(0 <= value <= 1 for value in found.values())
 
 
 def test_disagreement_goes_from_none_to_all() -> None:
-    found = disagreement(votes_of(ratings(one="aaaa", half="aabb", all="abcabc", single="a")))
+    found = disagreement(count_votes(ratings(one="aaaa", half="aabb", all="abcabc", single="a")))
     assert dict(found.select("id", "disagreement").rows()) == {
         "all": pytest.approx(1.0),
         "half": pytest.approx(math.log(2) / math.log(3)),
@@ -90,11 +97,11 @@ def test_disagreement_goes_from_none_to_all() -> None:
 
 
 def test_disputed_rows_come_with_their_texts_the_most_disputed_first() -> None:
-    votes = votes_of(ratings(calm="aaa", b="ab", a="ab", more="aabb", single="a"))
+    votes = count_votes(ratings(calm="aaa", b="ab", a="ab", more="aabb", single="a"))
     names = ["a", "b", "calm", "more", "single", "unrated"]
     records = pl.DataFrame(
         {"id": names, "text": [f"text {name}" for name in names], "label": ["b"] * 6, "source": ["s"] * 6}
-    ).join(majority(votes), on="id", how="left")
+    ).join(find_majority(votes), on="id", how="left")
     table = disputed_rows(records, votes)
     assert table.columns == [
         *("id", "text", "label", "consensus_label", "disagreement", "ratings", "ratings_a", "ratings_b", "source")
@@ -108,13 +115,13 @@ def test_disputed_rows_come_with_their_texts_the_most_disputed_first() -> None:
 
 
 def test_no_ratings_give_empty_tables_of_the_right_types() -> None:
-    votes = votes_of(ratings())
-    assert tied_rows(votes) == 0
-    assert majority(votes).schema == {
+    votes = count_votes(ratings())
+    assert count_ties(votes) == 0
+    assert find_majority(votes).schema == {
         "id": pl.String,
         "consensus_label": pl.String,
         "annotator_agreement": pl.Float64,
         "ratings": pl.Int64,
     }
     assert disagreement(votes).schema == {"id": pl.String, "disagreement": pl.Float64, "ratings": pl.Int64}
-    assert agreement_with_others(votes).is_empty()
+    assert compare_with_others(votes).is_empty()

@@ -5,9 +5,16 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
-from assay.annotation.crowdlab import CrowdOpinion, crowd_opinion, crowdlab, fitting_annotators, without_ties
+from assay.annotation.crowdlab import (
+    CrowdlabParams,
+    CrowdOpinion,
+    crowd_opinion,
+    crowdlab,
+    fitting_annotators,
+    without_ties,
+)
 
-ASK = {"folds": 3, "C": 1.0, "max_cells": 100_000, "max_annotators": 100, "seed": 7}
+PARAMS = {"folds": 3, "C": 1.0, "max_cells": 100_000, "max_annotators": 100}
 
 
 def crowd(rows: int, good: int, bad: int, seed: int = 1) -> tuple[pl.DataFrame, pl.DataFrame, NDArray[np.float32]]:
@@ -38,7 +45,8 @@ def crowd(rows: int, good: int, bad: int, seed: int = 1) -> tuple[pl.DataFrame, 
 
 def ask(records: pl.DataFrame, ratings: pl.DataFrame, features: NDArray[np.float32], **changes: int) -> CrowdOpinion:
     rows = {id_: row for row, id_ in enumerate(records["id"])}
-    return crowd_opinion(records, ratings, lambda ids: features[[rows[id_] for id_ in ids]], **(ASK | changes))  # type: ignore[arg-type]
+    params = CrowdlabParams.model_validate(PARAMS | changes)
+    return crowd_opinion(records, ratings, lambda ids: features[[rows[id_] for id_ in ids]], params, seed=7)
 
 
 def test_good_annotators_have_the_higher_quality_and_the_rows_their_label() -> None:
@@ -84,7 +92,7 @@ def test_no_lots_are_drawn_between_equals() -> None:
     assert told_apart == pytest.approx(same, abs=1e-8)
 
 
-def test_annotators_with_the_most_ratings_are_asked_where_all_do_not_fit() -> None:
+def test_annotators_with_the_most_ratings_are_used_where_all_do_not_fit() -> None:
     assert fitting_annotators(np.array([0, 1, 1, 2, 2, 3, 3, 3]), 3, 100, 3).tolist() == [1, 2, 3]
     assert fitting_annotators(np.array([0, 1, 1, 2, 2, 3, 3, 3]), 3, 7, 100).tolist() == [1, 3]
     records, ratings, features = crowd(30, 3, 1)
@@ -92,7 +100,7 @@ def test_annotators_with_the_most_ratings_are_asked_where_all_do_not_fit() -> No
     opinion = ask(records, fewer, features, max_cells=100)
     assert opinion.annotators["annotator"].to_list() == ["good0", "good1", "good2"]
     assert (opinion.metrics["annotators"], opinion.metrics["annotators_left_out"]) == (3, 1)
-    assert "asked about the 90 of 95 ratings" in opinion.messages[0]
+    assert "run on the 90 of 95 ratings" in opinion.messages[0]
     assert "max_cells: 100" in opinion.messages[0]
 
 

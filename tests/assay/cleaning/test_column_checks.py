@@ -1,9 +1,13 @@
 import polars as pl
 
-from assay.cleaning.column_checks import ColumnCheck, check_records, fill_missing, record_schema
+from assay.cleaning.column_checks import CheckParams, check_records, fill_missing, record_schema
 from assay.core.removed_rows import REMOVED_SCHEMA
 
-NO_CHECK = ColumnCheck(allowed=None, pattern=None, max_characters=None)
+
+def check(
+    allowed: list[str] | None = None, pattern: str | None = None, max_characters: int | None = None
+) -> CheckParams:
+    return CheckParams(allowed=allowed, pattern=pattern, max_characters=max_characters)
 
 
 def rows(*values: tuple[str, str | None, str | None]) -> pl.DataFrame:
@@ -11,10 +15,7 @@ def rows(*values: tuple[str, str | None, str | None]) -> pl.DataFrame:
 
 
 def test_each_check_sets_its_rows_aside_with_the_value_that_failed() -> None:
-    checks = {
-        "text": ColumnCheck(allowed=None, pattern="[a-z]", max_characters=10),
-        "label": ColumnCheck(allowed=("good", "bad"), pattern=None, max_characters=None),
-    }
+    checks = {"text": check(pattern="[a-z]", max_characters=10), "label": check(allowed=["good", "bad"])}
     records = rows(
         ("1", "fine", "good"),
         ("2", "far too long a text", "good"),
@@ -23,7 +24,7 @@ def test_each_check_sets_its_rows_aside_with_the_value_that_failed() -> None:
         ("5", "also fine", "bad"),
     )
     checked = check_records(records, record_schema(checks))
-    assert checked.records.equals(records[[0, 4]])
+    assert checked.kept.equals(records[[0, 4]])
     assert checked.removed.schema == REMOVED_SCHEMA
     assert checked.removed.rows() == [
         ("2", "text_max_characters", "far too long a text", None),
@@ -33,22 +34,22 @@ def test_each_check_sets_its_rows_aside_with_the_value_that_failed() -> None:
 
 
 def test_a_row_that_fails_twice_is_removed_once() -> None:
-    checks = {"text": ColumnCheck(("x",), "^[0-9]+$", 3), "label": ColumnCheck(("y",), None, None)}
+    checks = {"text": check(allowed=["x"], pattern="^[0-9]+$", max_characters=3), "label": check(allowed=["y"])}
     checked = check_records(rows(("1", "long text", "z"), ("2", "long", "z")), record_schema(checks))
-    assert checked.records.height == 0
+    assert checked.kept.height == 0
     assert checked.removed["id"].to_list() == ["1", "2"]
 
 
 def test_a_missing_value_passes_every_check() -> None:
     records = rows(("1", None, None))
-    checks = {"text": ColumnCheck(("x",), "x", 3), "label": NO_CHECK}
-    assert check_records(records, record_schema(checks)).records.equals(records)
+    checks = {"text": check(allowed=["x"], pattern="x", max_characters=3), "label": check()}
+    assert check_records(records, record_schema(checks)).kept.equals(records)
 
 
 def test_no_check_changes_nothing() -> None:
     records = rows(("1", "a", "b"), ("2", None, "b"))
     checked = check_records(records, record_schema({}))
-    assert checked.records.equals(records)
+    assert checked.kept.equals(records)
     assert checked.removed.equals(pl.DataFrame(schema=REMOVED_SCHEMA))
 
 

@@ -126,10 +126,7 @@ LEAVES = [
         "unify_currencies",
         "$$$ Ke$ha A$AP $5k $5 million \u00a3 \u00a31 \u00a51000 \u20ac 12,- 5$6 $12 EUR x$5 $1.2.3.4 50p 9 pounds",
     ),
-    (
-        "unify_currencies",
-        "GBP/USD 1.25, 2 USD5x, 4\u00a0\u20ac2, USD, EUR5x, ALL 5, TRY 2, usd 12, 12.50 USD, 0 EUR",
-    ),
+    ("unify_currencies", "GBP/USD 1.25, 2 USD5x, 4\u00a0\u20ac2, USD, EUR5x, ALL 5, TRY 2, usd 12, 12.50 USD, 0 EUR"),
     ("expand_words", "#thx @pls pls@x.com thx.com /acct/qty <ACCT> acct=5 re-recieve done.pls thx/pls snake_acct"),
     ("expand_words", "U of M, the AVG, a R.N., want, appetite, calendar, \u00e9pls, wk\u00e9, w, o, receive, and/or"),
     ("shorten_repeated_punctuation", "wait... no!!! C++ -- ?!?!?! *** a --- b http://x.y/a----b ::: \u2026"),

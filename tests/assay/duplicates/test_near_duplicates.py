@@ -9,9 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.core import progress
-from assay.duplicates import linking, shingles, signatures
-from assay.duplicates.linking import near_duplicate_groups, near_matches
-from assay.duplicates.shingles import documents, jaccard_similarities, normalised
+from assay.duplicates import near_duplicates, shingles, signatures
+from assay.duplicates.near_duplicates import near_duplicate_groups, near_matches
+from assay.duplicates.shingles import (
+    _BETWEEN_WORDS,
+    Documents,
+    Indices,
+    ShingleUnit,
+    compute_jaccard,
+    documents,
+    normalise_texts,
+)
 from assay.duplicates.signatures import fewest_equal, lsh_bands
 
 WORDS = ["the", "phone", "camera", "screen", "battery", "price", "works", "great", "bad", "slow", "always", "picture"]
@@ -29,7 +37,7 @@ def jaccard(left: str, right: str, size: int) -> float:
 
 
 def corpus(rows: int, seed: int) -> list[str]:
-    """Random sentences, and as many copies with one word changed, of every degree of likeness."""
+    """Random sentences, and as many copies with one word changed, of every degree of similarity."""
     draw = np.random.default_rng(seed)
     base = [" ".join(draw.choice(WORDS, size=draw.integers(2, 26))) for _ in range(rows)]
     changed = []
@@ -50,9 +58,7 @@ def brute_force_groups(texts: list[str], size: int, min_jaccard: float) -> list[
     return group
 
 
-def groups(
-    texts: list[str], min_jaccard: float = 0.8, size: int = 5, unit: shingles.ShingleUnit = "character"
-) -> list[int]:
+def groups(texts: list[str], min_jaccard: float = 0.8, size: int = 5, unit: ShingleUnit = "character") -> list[int]:
     found = near_duplicate_groups(
         pl.Series(texts, dtype=pl.String),
         shingle_unit=unit,
@@ -75,13 +81,12 @@ def word_jaccard(left: str, right: str, size: int) -> float:
 def compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of pairs that are compared, as they come."""
     counts = []
-    real = jaccard_similarities
 
-    def counting(of: shingles.Documents, left: shingles.Indices, right: shingles.Indices) -> np.ndarray:
+    def counting(of: Documents, left: Indices, right: Indices) -> np.ndarray:
         counts.append(len(left))
-        return real(of, left, right)
+        return compute_jaccard(of, left, right)
 
-    monkeypatch.setattr(linking, "jaccard_similarities", counting)
+    monkeypatch.setattr(near_duplicates, "compute_jaccard", counting)
     return counts
 
 
@@ -96,10 +101,7 @@ def test_jaccard_equals_that_of_python_sets() -> None:
     texts = corpus(rows=40, seed=4)
     left, right = np.triu_indices(len(texts), 1)
     expected = [jaccard(texts[i], texts[j], 5) for i, j in zip(left, right, strict=True)]
-    assert (
-        pytest.approx(expected)
-        == jaccard_similarities(documents(pl.Series(texts), "character", 5), left, right).tolist()
-    )
+    assert pytest.approx(expected) == compute_jaccard(documents(pl.Series(texts), "character", 5), left, right).tolist()
 
 
 def test_group_is_the_first_text_and_closes_over_chains() -> None:
@@ -153,9 +155,7 @@ def test_groups_of_word_shingles_equal_those_of_a_brute_force_search(size: int) 
 def test_jaccard_of_word_shingles_equals_that_of_python_sets(texts: list[str], size: int) -> None:
     left, right = np.triu_indices(len(texts), 1)
     expected = [word_jaccard(texts[i], texts[j], size) for i, j in zip(left, right, strict=True)]
-    assert (
-        pytest.approx(expected) == jaccard_similarities(documents(pl.Series(texts), "word", size), left, right).tolist()
-    )
+    assert pytest.approx(expected) == compute_jaccard(documents(pl.Series(texts), "word", size), left, right).tolist()
 
 
 def test_words_are_told_apart_by_the_order_of_their_letters_and_of_their_places() -> None:
@@ -172,9 +172,9 @@ def test_normalised_equals_the_plain_replacement(texts: list[str]) -> None:
     expected = []
     for text in texts:
         folded = text.casefold()
-        words = re.sub(rf"[ {shingles._BETWEEN_WORDS}]+", " ", folded).strip(" ")
+        words = re.sub(rf"[ {_BETWEEN_WORDS}]+", " ", folded).strip(" ")
         expected.append(words or folded)
-    assert normalised(pl.Series(texts, dtype=pl.String)).to_list() == expected
+    assert normalise_texts(pl.Series(texts, dtype=pl.String)).to_list() == expected
 
 
 def test_every_form_of_a_letter_is_one() -> None:
@@ -187,7 +187,7 @@ def test_lone_marks_nulls_and_white_space_are_texts_like_others() -> None:
 
 
 @pytest.mark.parametrize("unit", ["character", "word"])
-def test_texts_of_megabytes(unit: shingles.ShingleUnit) -> None:
+def test_texts_of_megabytes(unit: ShingleUnit) -> None:
     long = "".join(np.random.default_rng(2).choice(list("abcdefghijklmnopqrstuvwxyz      "), size=1_000_000))
     assert groups(["ok", long, long + " and more", "words, " * 1_500_000], unit=unit) == [0, 1, 1, 3]
 
@@ -211,7 +211,7 @@ def test_unlike_texts_in_one_bucket_cost_a_bounded_number_of_comparisons(compare
     assert found[-1] == 0
     assert len(set(found)) == 3000
     bands, _ = lsh_bands(128, 0.8)
-    assert sum(compared) <= linking.MAX_DISTANCE * bands * len(texts)
+    assert sum(compared) <= near_duplicates.MAX_DISTANCE * bands * len(texts)
 
 
 @pytest.mark.parametrize(("threads", "characters"), [(1, 160_000), (3, 160_000), (3, 500), (1, 1)])

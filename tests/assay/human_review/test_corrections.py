@@ -175,10 +175,7 @@ def test_an_old_value_that_no_longer_matches_is_named_with_the_one_there_is() ->
 def test_a_label_that_no_row_has_lists_those_that_there_are() -> None:
     lines = [line(2, "x", "why"), line(3, "x", ""), line(4, "x", "x")]
     assert check_labels(lines, {"b", "a"}) == [
-        (
-            2,
-            "a:1: no row has the label 'why'; there are a, b. A new one must be in `correct.new_labels` of params.yaml",
-        )
+        (2, "a:1: no row has the label 'why'; there are a, b. A new one must be in `correct.new_labels` of params.yaml")
     ]
 
 

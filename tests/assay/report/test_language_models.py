@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from assay.report.language_models import course, figure, read_generation
+from assay.report.language_models import Generation, course, read_generation
+from assay.statistics.metrics_dict import Estimate
 from tests.generation_inputs import APPROACHES, MODELS, write_generation_inputs
 
 
@@ -13,28 +14,34 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_models_stand_in_their_order_with_every_figure(inputs: Path) -> None:
-    found = read_generation(MODELS, APPROACHES)
+def read_all() -> Generation:
+    found = read_generation(MODELS, APPROACHES, ["reward", "dpo", "rloo", "ppo", "compare_generation"])
+    assert found is not None
+    return found
+
+
+def test_models_stand_in_their_order_with_every_score(inputs: Path) -> None:
+    found = read_all()
     assert [name for name, _ in found.models] == ["base", "sft-lora", "ppo"]
     columns = [name for name, _ in found.columns]
     by_column = dict(zip(columns, found.models[1][1], strict=True))
-    assert by_column["perplexity"] == {"value": 2.6, "low": 2.5, "high": 2.7}
-    assert by_column["refuses rightly"] == pytest.approx({"value": 0.75, "low": 0.65, "high": 0.85})
-    assert by_column["general perplexity"] == {"value": 30.0, "low": 29.9, "high": 30.1}
+    assert by_column["perplexity"] == Estimate(2.6, 2.5, 2.7)
+    assert by_column["refuses rightly"] == Estimate(0.75, 0.65, 0.85)
+    assert by_column["general perplexity"] == Estimate(30.0, 29.9, 30.1)
     assert found.rows == 9
     assert found.left_out == {"sft-qlora": "no 4-bit arithmetic here"}
     assert found.people == 0
 
 
 def test_what_a_pair_was_not_asked_is_none(inputs: Path) -> None:
-    first, second = read_generation(MODELS, APPROACHES).pairs
+    first, second = read_all().pairs
     assert first[:2] == ("sft-lora", "base")
-    assert [one and round(one["value"], 2) for one in first[2]] == [0.66, -0.01, None, 0.7, 0.8]
-    assert second == ("ppo", "sft-lora", [None] * 5, None)
+    assert [one and round(one.value, 2) for one in first[2]] == [0.66, -0.01, None, 0.7, 0.8, None]
+    assert second == ("ppo", "sft-lora", [None] * 6)
 
 
 def test_every_model_answers_the_same_questions(inputs: Path) -> None:
-    first, second, third = read_generation(MODELS, APPROACHES).questions
+    first, second, third = read_all().questions
     assert first.answers == {name: f"{name} says <so>" for name in ("base", "sft-lora", "ppo")}
     assert first.passages == ["The <owner> pays."]
     assert (second.task, second.reference) == ("unanswerable", "I do not know.")
@@ -42,20 +49,16 @@ def test_every_model_answers_the_same_questions(inputs: Path) -> None:
 
 
 def test_plots_show_every_model_and_approach_that_ran(inputs: Path) -> None:
-    plots = read_generation(MODELS, APPROACHES).plots
-    assert all(f">{name}</text>" in plots["perplexity"] for name in ("base", "sft-lora", "ppo"))
-    assert plots["sft"].count("<polyline") == 1
-    assert plots["reinforced"].count("<polyline") == 2
-    assert "−0.500 [−0.600, −0.400]" in plots["reward"]
-    assert "altered_answer" in plots["reward_model"]
-    assert "base_answer" not in plots["reward_model"]
+    found = read_all()
+    perplexity, _, _, reward = found.plots.values()
+    sft, _, sampled, _, reward_model = found.courses.values()
+    assert all(f">{name}</text>" in perplexity for name in ("base", "sft-lora", "ppo"))
+    assert sft.count("<polyline") == 1
+    assert sampled.count("<polyline") == 2
+    assert "−0.500 [−0.600, −0.400]" in reward
+    assert "altered_answer" in reward_model
+    assert "base_answer" not in reward_model
 
 
 def test_a_course_leaves_out_steps_without_a_value(inputs: Path) -> None:
     assert course(Path("metrics/plots/sft_loss/lora.csv"), "validation_loss", "x").points == [(0.0, 1.37), (2.0, 1.1)]
-
-
-def test_a_figure_that_is_no_number_is_none() -> None:
-    assert figure({"a": float("nan")}, "a") is None
-    assert figure({}, "a") is None
-    assert figure({"a": 2}, "a") == {"value": 2.0}

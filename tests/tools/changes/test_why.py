@@ -52,8 +52,8 @@ def test_a_row_is_followed_through_the_stages(tmp_path: Path) -> None:
         "label_errors: a label error (quality 0.020, suggested 'y')",
         "label_errors: removed by label_error",
     ]
-    assert list(why.history("b:1", tmp_path)) == ["augment: copy b:1~synonym", "  'Great'"]
-    assert list(why.history("b:1~synonym", tmp_path)) == ["augment: trains as a copy of b:1 by synonym with label 'x'"]
+    assert list(why.history("b:1", tmp_path)) == ["augment: augmented example b:1~synonym", "  'Great'"]
+    assert list(why.history("b:1~synonym", tmp_path)) == ["augment: trains, made of b:1 by synonym, with label 'x'"]
 
 
 def test_what_is_not_stated_of_a_source_says_so() -> None:
@@ -93,11 +93,11 @@ def test_a_row_that_stands_for_others_that_say_the_same(tmp_path: Path) -> None:
     write_group(folder, ["a:1", "b:1"])
     write(folder / "removed.parquet", id="a:2", rule="semantic_duplicate", before="Great", after=None, kept_id="a:1")
     assert list(why.history("a:1", tmp_path)) == [
-        "semantic_duplicates: stands for the rows that say the same",
+        "semantic_duplicates: stands for its duplicates",
         "  cosine 0.950 to a:2 'Great'",
     ]
     assert list(why.history("a:2", tmp_path)) == [
-        "semantic_duplicates: says the same as another row",
+        "semantic_duplicates: a duplicate of another row",
         "  cosine 0.988 to a:3 'So great'",
         "  cosine 0.950 to a:1 'Good'",
         "semantic_duplicates: removed by semantic_duplicate; a:1 stands for it",

@@ -13,6 +13,7 @@ from assay.human_review.preference_judgements import HEADER, read_preferences
 from assay.language_models.chat_template import MESSAGES
 from tools.review import pairs_page, queue_page
 from tools.review.pairs_page import comparisons, read_answers, read_prompts
+from tools.review.server import Added
 
 OWN = {"Origin": "http://127.0.0.1:8765", "Host": "127.0.0.1:8765"}
 MODELS = ("secretname-one", "secretname-two")
@@ -43,10 +44,7 @@ def write_chats(folder: Path, **ids: list[str]) -> None:
             "messages": MESSAGES,
             "context": pl.List(pl.String),
         }
-        pl.DataFrame(
-            rows,
-            schema=schema,
-        ).write_parquet(folder / f"data/instruct/{split}.parquet")
+        pl.DataFrame(rows, schema=schema).write_parquet(folder / f"data/instruct/{split}.parquet")
     (folder / "params.yaml").write_text("preferences: {path: data/preferences.csv}\n", encoding="utf-8")
 
 
@@ -70,7 +68,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def session(file: Path) -> pairs_page.PairSession:
     found = comparisons(read_answers(list(MODELS)))
-    return pairs_page.PairSession(found, read_prompts({one.prompt_id for one in found}), "Ann", file)
+    return pairs_page.PairSession(found, read_prompts({one.prompt_id for one in found}), "Ann", Added(file))
 
 
 @pytest.fixture
@@ -156,7 +154,7 @@ def test_sides_are_drawn_by_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_another_reviewer_judges_for_themselves(session: pairs_page.PairSession, client: FlaskClient) -> None:
     post(client, "/api/judge", key="0", preferred="left")
-    other = pairs_page.PairSession(session.comparisons, session.prompts, "Bo", session.file)
+    other = pairs_page.PairSession(session.comparisons, session.prompts, "Bo", Added(session.added.file))
     of_bo = pairs_page.make_app(other).test_client()
     assert not any(pair["decided"] for pair in get(of_bo, "/api/pairs").get_json()["pairs"])
     assert post(of_bo, "/api/judge", key="0", preferred="right").status_code == 200
@@ -164,7 +162,7 @@ def test_another_reviewer_judges_for_themselves(session: pairs_page.PairSession,
     assert again.status_code == 409
     assert again.get_json()["decided"] is True
     assert "line 3: Bo judged these answers to" in again.get_json()["error"]
-    assert len(read_preferences(session.file)) == 2
+    assert len(read_preferences(session.added.file)) == 2
 
 
 def test_undo_takes_back_the_last_line_of_this_session(client: FlaskClient, file: Path) -> None:

@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 from assay.core.errors import InputError
 from assay.human_review.corrections import HEADER
 from tools.review import queue_page
-from tools.review.server import listening
+from tools.review.server import Added, listening
 
 OWN = {"Origin": "http://127.0.0.1:8765", "Host": "127.0.0.1:8765"}
 
@@ -60,7 +60,7 @@ def corrections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def session(corrections: Path) -> queue_page.Session:
     labels = queue_page.known_labels(queue_page.RECORDS, ["new"])
-    return queue_page.Session(queue_page.read_queue(queue_page.QUEUE), labels, "Ann", corrections)
+    return queue_page.Session(queue_page.read_queue(queue_page.QUEUE), labels, "Ann", Added(corrections))
 
 
 @pytest.fixture

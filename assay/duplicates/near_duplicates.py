@@ -1,7 +1,7 @@
 """Near-duplicate texts: MinHash locality-sensitive hashing finds candidates, the true Jaccard similarity decides.
 
-Candidates are the pairs that share a band of their signatures (`signatures.py`); each is compared set against set
-(`shingles.py`), so the hashing can miss a pair (see `lsh_bands`) but never invents one. Every result is the same for
+Texts that share a band of their signatures (`signatures.py`) are compared set of shingles against set of shingles
+(`shingles.py`); so the hashing can miss a pair (see `lsh_bands`) but never invents one. Every result is the same for
 any number of threads.
 
 Legend: `n` texts, `p` pairs.
@@ -22,16 +22,18 @@ from assay.duplicates.shingles import (
     Hashes,
     Indices,
     ShingleUnit,
+    compute_jaccard,
     documents,
-    jaccard_similarities,
-    normalised,
+    normalise_texts,
 )
-from assay.duplicates.signatures import Signatures, may_be_close, report, share_a_band, sign
+from assay.duplicates.signatures import Signatures, may_be_close, report_progress, share_a_band, sign_documents
 
 MAX_DISTANCE = 16
 """In a bucket, a text is compared with this many of those after it, unless one group holds them all before that."""
 NEXT_BANDS = 4
 """The members of a larger bucket are put in order by their keys in this many other bands."""
+
+
 MATCHES_AT_A_TIME = 100_000
 
 
@@ -64,11 +66,11 @@ def near_duplicate_groups(
     Returns:
         For each text the position of the first text of its group (its own, where it has no near duplicate), `(n,)`.
     """
-    compared = normalised(texts)
+    compared = normalise_texts(texts)
     first, number = _distinct(compared)
     distinct = documents(compared.gather(first), shingle_unit, shingle_size)
-    signed = sign(distinct, permutations, min_jaccard)
-    return first[_link(distinct, signed, min_jaccard)][number]
+    signed = sign_documents(distinct, permutations, min_jaccard)
+    return first[_linked(distinct, signed, min_jaccard)][number]
 
 
 def near_matches(
@@ -83,30 +85,31 @@ def near_matches(
     """Find the closest reference of each query.
 
     Args:
+        queries: strings without nulls, shape `(queries,)`.
         references: strings without nulls, shape `(references,)`.
         shingle_unit: what a shingle is made of; words are what stands between white space.
         shingle_size: characters or words of a shingle.
         permutations: length of a MinHash signature.
         min_jaccard: references at least this close are found (see `lsh_bands`); one further away may be.
     """
-    compared_queries, compared_references = normalised(queries), normalised(references)
+    compared_queries, compared_references = normalise_texts(queries), normalise_texts(references)
     query_at, query_number = _distinct(compared_queries)
     reference_at, _ = _distinct(compared_references)
     texts = pl.concat([compared_queries.gather(query_at), compared_references.gather(reference_at)])
     distinct = documents(texts, shingle_unit, shingle_size)
-    signed = sign(distinct, permutations, min_jaccard)
+    signed = sign_documents(distinct, permutations, min_jaccard)
     keys = signed.keys
 
     count = len(query_at)
     jaccard = np.zeros(count)
     index = np.full(count, -1, dtype=np.int64)
-    for band in report(range(len(keys)), "near matches", len(keys), "band", len(texts)):
+    for band in report_progress(range(len(keys)), "near matches", len(keys), "band", len(texts)):
         for left, right in _matching(keys[band, :count], keys[band, count:]):
             new = ~share_a_band(keys[:band], left, right + count)
             query, reference = left[new], right[new]
             close = may_be_close(signed, query, reference + count)
             query, reference = query[close], reference[close]
-            similarity = jaccard_similarities(distinct, query, reference + count)
+            similarity = compute_jaccard(distinct, query, reference + count)
             at = reference_at[reference]
             # The closest pair of each query comes first, the earlier reference first among equals.
             order = np.lexsort((at, -similarity, query))
@@ -128,12 +131,12 @@ def _distinct(texts: pl.Series) -> tuple[Indices, Indices]:
     return np.flatnonzero(is_first), (np.cumsum(is_first) - 1)[first]
 
 
-def _link(of: Documents, signed: Signatures, min_jaccard: float) -> Indices:
+def _linked(of: Documents, signed: Signatures, min_jaccard: float) -> Indices:
     """Smallest text position of each text's group, `(n,)`.
 
     The members of a bucket are compared at growing distance, first each with the next, and a pair that is already in
     one group is not compared. So a bucket of ten thousand copies of one template costs ten thousand comparisons and
-    not fifty million. Ten thousand texts that share a band and yet are too unlike to be grouped cost `MAX_DISTANCE`
+    not fifty million. Ten thousand texts that share a band and yet are too dissimilar to be grouped cost `MAX_DISTANCE`
     comparisons each; those that agree in the bands to come as well stand side by side, and are compared first.
     """
     keys = signed.keys
@@ -141,7 +144,8 @@ def _link(of: Documents, signed: Signatures, min_jaccard: float) -> Indices:
     is_cut = np.zeros(keys.shape, dtype=np.bool_)
     # Sorting the next bands goes on while the texts of one are compared.
     sorted_ = mapped_in_order(partial(_buckets, keys), range(len(keys)), pl.thread_pool_size())
-    for band, (members, bucket) in enumerate(report(sorted_, "near-duplicate bands", len(keys), "band", len(root))):
+    reported = report_progress(sorted_, "near-duplicate bands", len(keys), "band", len(root))
+    for band, (members, bucket) in enumerate(reported):
         for distance in range(1, MAX_DISTANCE + 2):
             undecided = _undecided(root[members], bucket, distance)
             members, bucket = members[undecided], bucket[undecided]
@@ -155,7 +159,7 @@ def _link(of: Documents, signed: Signatures, min_jaccard: float) -> Indices:
             left, right = left[new], right[new]
             may_be = may_be_close(signed, left, right)
             left, right = left[may_be], right[may_be]
-            close = jaccard_similarities(of, left, right) >= min_jaccard
+            close = compute_jaccard(of, left, right) >= min_jaccard
             root = join_groups(root, left[close], right[close])
         is_cut[band, members] = True
     return root

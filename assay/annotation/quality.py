@@ -1,0 +1,282 @@
+"""What the ratings of rows say: consensus labels, agreement beyond chance, and the quality of each annotator."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from assay.annotation.agreement import krippendorff_alpha_interval, label_agreement, label_counts, number_sums
+from assay.annotation.consensus import (
+    compare_with_others,
+    count_ties,
+    count_votes,
+    disputed_rows,
+    find_majority,
+    number_values,
+)
+from assay.annotation.crowdlab import CrowdlabParams, CrowdOpinion, FeaturesOf, crowd_opinion
+from assay.annotation.pairwise_kappa import Pairs, annotator_pairs, mean_pairwise_kappas, pair_kappas, undefined_pairs
+from assay.core.params import Params
+from assay.statistics.bootstrap import bootstrap_figures
+from assay.statistics.metrics_dict import Estimate, metrics_of
+
+CONSENSUS_SCHEMA = pl.Schema({"consensus_label": pl.String, "annotator_agreement": pl.Float64, "ratings": pl.Int64})
+
+
+Metrics = dict[str, Any]
+
+
+class AnnotationQaParams(Params):
+    """The `annotation_qa` section of `params.yaml`."""
+
+    label_order: list[str] | None = Field(min_length=2)
+    min_krippendorff_alpha: float | None = Field(ge=-1, le=1)
+    bootstrap_samples: int = Field(ge=100, le=100_000)
+    disputed_rows: int = Field(ge=1)
+    min_common_items: int = Field(ge=2)
+    max_annotator_pairs: int = Field(ge=1)
+    crowdlab: CrowdlabParams | None
+
+    @field_validator("label_order")
+    @classmethod
+    def _each_label_once(cls, labels: list[str] | None) -> list[str] | None:
+        twice = sorted({label for label in labels or [] if labels and labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"each label once; {twice} is there several times")
+        return labels
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are drawn: how many samples, and a generator for each purpose, the same for the same purpose."""
+
+    samples: int
+    random: Callable[[str], np.random.Generator]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What the ratings say.
+
+    Attributes:
+        records: all rows, with `CONSENSUS_SCHEMA`.
+        annotators: the table of `annotators.parquet`.
+        disputed: rows with several ratings, the most disputed first.
+        overall: agreement over all rows with several ratings.
+    """
+
+    records: pl.DataFrame
+    annotators: pl.DataFrame
+    disputed: pl.DataFrame
+    crowd: CrowdOpinion
+    overall: dict[str, Estimate]
+    per_source: dict[str, dict[str, Estimate]]
+    metrics: Metrics
+
+
+def add_consensus(records: pl.DataFrame, votes: pl.DataFrame) -> pl.DataFrame:
+    """The records with `consensus_label`, `annotator_agreement` (its share of the row's ratings) and `ratings`."""
+    joined = records.join(find_majority(votes), on="id", how="left", maintain_order="left")
+    return joined.with_columns(pl.col("ratings").fill_null(0)).with_columns(
+        pl.col(name).cast(dtype) for name, dtype in CONSENSUS_SCHEMA.items()
+    )
+
+
+def join_rows(ratings: pl.DataFrame, records: pl.DataFrame, votes: pl.DataFrame) -> pl.DataFrame:
+    """The ratings with `consensus_label`, `reference_label` and `source` of their row, and `agrees_with_others`.
+
+    `agrees_with_others` is null where the row has no other rating.
+    """
+    return ratings.join(
+        records.select("id", "consensus_label", "reference_label", "source"),
+        on="id",
+        how="inner",
+        maintain_order="left",
+    ).join(compare_with_others(votes), on=["id", "label"], how="left", maintain_order="left")
+
+
+def number_labels(ratings: pl.DataFrame, label_order: list[str] | None) -> NDArray[np.int64]:
+    """The labels as numbers from 0, in their order where they have one, else in alphabetical order."""
+    if label_order is None:
+        return number_values(ratings["label"])
+    return ratings["label"].replace_strict(label_order, range(len(label_order)), return_dtype=pl.Int64).to_numpy()
+
+
+def estimate_agreement(
+    ratings: pl.DataFrame, label_order: list[str] | None, bootstrap: Bootstrap
+) -> dict[str, Estimate]:
+    """Fleiss' kappa and Krippendorff's alphas of `id`, `label`, `rating`; those that are undefined have no key."""
+    counts = label_counts(number_values(ratings["id"]), number_labels(ratings, label_order))
+    of_labels = bootstrap_figures(
+        partial(label_agreement, counts, ordered=label_order is not None),
+        len(counts.ratings),
+        bootstrap.samples,
+        bootstrap.random("labels"),
+    )
+    numeric = ratings.filter(pl.col("rating").is_finite())
+    sums = number_sums(number_values(numeric["id"]), numeric["rating"].to_numpy())
+    return of_labels | bootstrap_figures(
+        lambda weights: {"krippendorff_alpha_interval": krippendorff_alpha_interval(sums, weights)},
+        len(sums.ratings),
+        bootstrap.samples,
+        bootstrap.random("numbers"),
+    )
+
+
+def estimate_pairwise_kappas(pairs: Pairs, ordered: bool, bootstrap: Bootstrap) -> dict[str, Estimate]:
+    """Mean Cohen's kappas over the pairs of annotators; those that are undefined have no key."""
+    return bootstrap_figures(
+        partial(mean_pairwise_kappas, pairs, ordered=ordered),
+        pairs.tables.shape[1],
+        bootstrap.samples,
+        bootstrap.random("pairs"),
+    )
+
+
+def _defined(shares: pl.DataFrame) -> Metrics:
+    """The only row of a table as metrics, without those that are undefined."""
+    return {name: share for name, share in shares.row(0, named=True).items() if share is not None}
+
+
+def score_single_rater(ratings: pl.DataFrame) -> Metrics:
+    """Share of ratings that give the label most others give, and their row's reference label; over what is defined."""
+    return _defined(
+        ratings.select(
+            single_rater_accuracy=pl.col("agrees_with_others").mean(),
+            single_rater_accuracy_against_reference=(pl.col("label") == pl.col("reference_label")).mean(),
+        )
+    )
+
+
+def compare_labels(records: pl.DataFrame) -> Metrics:
+    """How far the given label, the consensus of most raters and the reference label agree, over rated rows."""
+    return _defined(
+        records.filter(pl.col("consensus_label").is_not_null()).select(
+            consensus_agrees_with_reference=(pl.col("consensus_label") == pl.col("reference_label")).mean(),
+            label_agrees_with_consensus=(pl.col("label") == pl.col("consensus_label")).mean(),
+            label_agrees_with_reference=(pl.col("label") == pl.col("reference_label")).mean(),
+        )
+    )
+
+
+def tabulate_annotators(ratings: pl.DataFrame, pairs: Pairs, crowd: pl.DataFrame) -> pl.DataFrame:
+    """The table of `annotators.parquet`, sorted by annotator.
+
+    Args:
+        ratings: as `join_rows` gives them.
+        pairs: of the annotators who rated rows with others, numbered in the sorted order of their names.
+        crowd: `annotator` and `crowdlab_quality`.
+    """
+    kappas = pair_kappas(pairs, np.ones((pairs.tables.shape[1], 1)), ordered=False)["plain"][:, 0]
+    names = ratings.filter(pl.col("agrees_with_others").is_not_null())["annotator"].unique().sort()
+    by_pair = (
+        pl.DataFrame({"number": np.concatenate([pairs.first, pairs.second]), "kappa": np.concatenate([kappas, kappas])})
+        .filter(pl.col("kappa").is_not_nan())
+        .group_by("number")
+        .agg(pl.col("kappa").mean().alias("mean_pairwise_kappa"), pl.len().cast(pl.Int64).alias("kappa_pairs"))
+        .select(pl.lit(names).gather(pl.col("number")).alias("annotator"), "mean_pairwise_kappa", "kappa_pairs")
+    )
+    return (
+        ratings.group_by("annotator")
+        .agg(
+            pl.len().cast(pl.Int64).alias("ratings"),
+            pl.col("agrees_with_others").count().cast(pl.Int64).alias("ratings_with_others"),
+            pl.col("agrees_with_others").mean().alias("accuracy"),
+        )
+        .join(crowd, on="annotator", how="left")
+        .join(by_pair, on="annotator", how="left")
+        .with_columns(pl.col("kappa_pairs").fill_null(0))
+        .sort("annotator")
+    )
+
+
+def count_ratings(records: pl.DataFrame, ratings: pl.DataFrame, votes: pl.DataFrame) -> Metrics:
+    """Counts and shares over the rated rows; none where there are no ratings.
+
+    Args:
+        ratings: as `join_rows` gives them.
+    """
+    if ratings.is_empty():
+        return {}
+    several = ratings.filter(pl.len().over("id") > 1)
+    per_row = records.filter(pl.col("ratings") > 0)["ratings"]
+    return {
+        "rows_with_ratings": len(per_row),
+        "rows_with_several_ratings": several["id"].n_unique(),
+        "annotators": ratings["annotator"].n_unique(),
+        "ratings_per_row_min": per_row.min(),
+        "ratings_per_row_max": per_row.max(),
+        "consensus_ties": count_ties(votes),
+        **(score_single_rater(several) if several.height else {}),
+        **compare_labels(records),
+    }
+
+
+def measure_quality(
+    given: pl.DataFrame,
+    ratings: pl.DataFrame,
+    params: AnnotationQaParams,
+    bootstrap: Bootstrap,
+    features_of: FeaturesOf,
+    crowdlab_seed: int,
+) -> Quality:
+    """Consensus, agreement and the quality of annotators.
+
+    Args:
+        given: all rows: `id`, `text`, `label`, `reference_label`, `source`, `semantic_group`.
+        ratings: `id`, `annotator`, `label`, `rating` of these rows, sorted by `id` and `annotator`.
+        features_of: the embeddings of rows, for CROWDLAB.
+        crowdlab_seed: of its folds.
+    """
+    votes = count_votes(ratings)
+    records = add_consensus(given, votes)
+    ratings = join_rows(ratings, records, votes)
+    several = ratings.filter(pl.len().over("id") > 1)
+    by_source = {str(source): part for (source,), part in several.partition_by("source", as_dict=True).items()}
+    # Several threads add up in another order, and last bits, and with them labels, would depend on the machine.
+    with threadpool_limits(limits=1):
+        pairs = annotator_pairs(
+            number_values(several["id"]),
+            number_values(several["annotator"]),
+            number_labels(several, params.label_order),
+            params.min_common_items,
+            params.max_annotator_pairs,
+        )
+        overall = estimate_agreement(several, params.label_order, bootstrap)
+        per_source = {
+            source: estimate_agreement(by_source[source], params.label_order, bootstrap) for source in sorted(by_source)
+        }
+        kappas = estimate_pairwise_kappas(pairs, params.label_order is not None, bootstrap)
+        crowd = CrowdOpinion.nothing()
+        if params.crowdlab and several.height:
+            crowd = crowd_opinion(records, ratings, features_of, params.crowdlab, crowdlab_seed)
+
+    metrics: Metrics = {"rows_in": given.height, "rows_out": records.height, "removed": {}, "ratings": ratings.height}
+    metrics |= count_ratings(records, ratings, votes)
+    if several.height:
+        metrics |= metrics_of(overall) | metrics_of(kappas)
+        metrics["cohen_kappa_pairs"] = len(pairs.first)
+        metrics["cohen_kappa_undefined_pairs"] = undefined_pairs(pairs)
+        metrics["per_source"] = {
+            source: {"ratings": part.height, "rows_with_several_ratings": part["id"].n_unique()}
+            | metrics_of(per_source[source])
+            | score_single_rater(part)
+            for source, part in sorted(by_source.items())
+        }
+    if crowd.metrics:
+        metrics["crowdlab"] = crowd.metrics
+    return Quality(
+        records=records,
+        annotators=tabulate_annotators(ratings, pairs, crowd.annotators),
+        disputed=disputed_rows(records, votes),
+        crowd=crowd,
+        overall=overall,
+        per_source=per_source,
+        metrics=metrics,
+    )

@@ -1,0 +1,234 @@
+"""The profile of the data: what is measured of each row, of each source, and the tables of it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from assay.core.params import Params
+from assay.corpus_statistics import (
+    Spread,
+    cosine,
+    low_outliers,
+    neighbour_cosines,
+    normalised_entropy,
+    spread,
+    vocabulary,
+    words_of,
+)
+from assay.text.language import UNDETERMINED, detect_languages
+from assay.text.token_lengths import token_counts
+
+LENGTHS = ("characters", "words", "tokens")
+
+
+QUANTILES = (0.05, 0.5, 0.95)
+"""Those in the metrics; the table has one every `TABLE_STEP`."""
+
+
+TABLE_STEP = 0.05
+
+
+LONGEST_N_GRAM = 3
+
+
+OUTLIER_DEVIATIONS = 2.5
+
+
+LEAST_SIMILAR_SHOWN = 50
+
+
+MIN_LANGUAGE_SHARE = 0.01
+"""Languages of fewer of the rows are in the table and not in the metrics: most of them are short texts misread."""
+
+
+NOT_STATED = "not stated"
+
+
+Metrics = dict[str, Any]
+
+
+class ProfileParams(Params):
+    """The `profile` section of `params.yaml`."""
+
+    min_rows_per_label: int = Field(ge=1)
+    sample_words: int = Field(ge=1)
+    neighbours: int = Field(ge=1, le=1000)
+    reference_rows: int = Field(ge=2)
+    min_language_probability: float = Field(ge=0, le=1)
+    tokenizer: str = Field(min_length=1)
+
+
+def measure_rows(
+    records: pl.DataFrame,
+    embeddings: NDArray[np.float32],
+    params: ProfileParams,
+    device: torch.device,
+    draws: pl.Series,
+) -> pl.DataFrame:
+    """The records with what is measured of each row.
+
+    Args:
+        records: `id`, `text`, `label`, `source`, `authenticity`.
+        draws: from [0, 1), shape `(n,)`: the rows with the lowest are those that all are compared with.
+
+    Returns:
+        With `characters`, `words`, `tokens`, `word` (their list), `language`, `neighbour_cosine`, `is_outlier`.
+    """
+    reference = np.sort(np.argsort(draws.to_numpy(), kind="stable")[: params.reference_rows])
+    similarity = neighbour_cosines(embeddings, reference, params.neighbours, device)
+    guess = detect_languages(records["text"])
+    is_sure = guess["probability"] >= params.min_language_probability
+    word = words_of(records["text"])
+    return records.with_columns(
+        characters=pl.col("text").str.len_chars(),
+        words=word.list.len(),
+        tokens=token_counts(records["text"], Path(params.tokenizer)),
+        word=word,
+        language=pl.when(is_sure).then(guess["language"]).otherwise(pl.lit(UNDETERMINED)),
+        neighbour_cosine=pl.Series(similarity),
+        is_outlier=pl.Series(low_outliers(similarity, OUTLIER_DEVIATIONS)),
+    )
+
+
+def tabulate_labels(rows: pl.DataFrame, min_rows: int) -> pl.DataFrame:
+    """`source`, `label`, `rows` and `is_below_minimum`, by source and then by label; source null is all of them.
+
+    A label with too few rows in all is marked in each source: they may be got from any.
+    """
+    labelled = rows.filter(pl.col("label").is_not_null())
+    total = labelled.group_by("label").len("rows").with_columns(source=pl.lit(None, pl.String))
+    by_source = labelled.group_by("source", "label").len("rows")
+    few = total.filter(pl.col("rows") < min_rows)["label"]
+    return (
+        pl.concat([part.select("source", "label", pl.col("rows").cast(pl.Int64)) for part in (total, by_source)])
+        .with_columns(is_below_minimum=pl.col("label").is_in(few.implode()))
+        .sort("source", "label", nulls_last=False)
+    )
+
+
+def tabulate_lengths(rows: pl.DataFrame) -> pl.DataFrame:
+    """`source` (null: all), `measure`, `quantile` and `value`, with a quantile every `TABLE_STEP`."""
+    quantiles = [round(step * TABLE_STEP, 2) for step in range(round(1 / TABLE_STEP) + 1)]
+    parts = [(None, rows), *((name, part) for (name,), part in rows.group_by("source", maintain_order=True))]
+    found = [
+        (name, measure, quantile, part[measure].quantile(quantile))
+        for name, part in parts
+        for measure in LENGTHS
+        for quantile in quantiles
+    ]
+    schema = {"source": pl.String, "measure": pl.String, "quantile": pl.Float64, "value": pl.Float64}
+    return pl.DataFrame(found, schema, orient="row")
+
+
+def tabulate_languages(rows: pl.DataFrame) -> pl.DataFrame:
+    """`source`, `language`, `rows` and `share` of the source, the most frequent language of each source first."""
+    return (
+        rows.group_by("source", "language")
+        .agg(rows=pl.len().cast(pl.Int64))
+        .with_columns(share=pl.col("rows") / pl.col("rows").sum().over("source"))
+        .sort("source", pl.col("rows").neg(), "language")
+    )
+
+
+def tabulate_sources(sources: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """The sources with the rows that cleaning kept (`rows_clean`); what is not stated says so."""
+    kept = rows.group_by("source").agg(rows_clean=pl.len().cast(pl.Int64))
+    return (
+        sources.join(kept, left_on="name", right_on="source", how="left", maintain_order="left")
+        .with_columns(pl.col("rows_clean").fill_null(0), pl.col("licence", "retrieved").fill_null(NOT_STATED))
+        .rename({"rows_out": "rows_ingested"})
+    )
+
+
+def keep_defined(metrics: Metrics) -> Metrics:
+    """Without the metrics that are undefined."""
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
+def profile_part(
+    rows: pl.DataFrame, part: Spread, augmented: int, labels: int, params: ProfileParams, seed: int
+) -> Metrics:
+    """The metrics of one source, or of all rows.
+
+    Args:
+        rows: as `measure_rows` gives them.
+        part: of their embeddings.
+        augmented: augmented examples of which they are the sources.
+        labels: how many labels there are in all the data.
+    """
+    counts = rows["label"].drop_nulls().value_counts()["count"].to_list()
+    found = vocabulary(rows["id"], rows["word"], params.sample_words, LONGEST_N_GRAM, seed)
+    languages = rows["language"].value_counts().sort("count", "language", descending=[True, False])
+    return {
+        "rows": rows.height,
+        "authenticity": {
+            "real": rows.filter(pl.col("authenticity") == "real").height,
+            "generated": rows.filter(pl.col("authenticity") == "generated").height,
+            "augmented": augmented,
+        },
+        **keep_defined({"normalised_label_entropy": normalised_entropy(counts, labels)}),
+        **{
+            measure: {f"q{100 * quantile:02.0f}": rows[measure].quantile(quantile) for quantile in QUANTILES}
+            for measure in LENGTHS
+        },
+        "vocabulary": {
+            "words": found.words,
+            "types": found.types,
+            "sample_words": found.sample_words,
+            **keep_defined({f"distinct_{n}": share for n, share in enumerate(found.distinct, start=1)}),
+        },
+        "spread": keep_defined(
+            {"distance_to_centroid": part.distance_to_centroid, "pairwise_distance": part.pairwise_distance}
+        ),
+        "outliers": rows["is_outlier"].sum(),
+        "outlier_share": rows["is_outlier"].mean(),
+        "language_share": {
+            language: count / rows.height
+            for language, count in languages.iter_rows()
+            if count >= MIN_LANGUAGE_SHARE * rows.height
+        },
+    }
+
+
+def profile_sources(
+    sources: pl.DataFrame,
+    rows: pl.DataFrame,
+    embeddings: NDArray[np.float32],
+    augmented: dict[str, int],
+    labels: int,
+    params: ProfileParams,
+    seed: int,
+) -> Metrics:
+    """The metrics of all rows, and by source under `per_source`; arguments as of `profile_part`."""
+    whole = spread(embeddings)
+    per_source = {}
+    for source in sources.iter_rows(named=True):
+        is_of_it = (rows["source"] == source["name"]).to_numpy()
+        part = rows.filter(pl.Series(is_of_it))
+        if part.is_empty():
+            per_source[source["name"]] = {"rows_in": source["rows_in"], "rows": 0}
+            continue
+        of_it = spread(embeddings[is_of_it])
+        per_source[source["name"]] = {
+            "rows_in": source["rows_in"],
+            **profile_part(part, of_it, augmented.get(source["name"], 0), labels, params, seed),
+            **keep_defined({"centroid_cosine": cosine(of_it.centroid, whole.centroid)}),
+        }
+    of_all = profile_part(rows, whole, sum(augmented.values()), labels, params, seed)
+    return of_all | {"per_source": per_source}
+
+
+def find_least_similar(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows that are least similar to any others."""
+    return (
+        rows.filter(pl.col("neighbour_cosine").is_not_nan())
+        .with_columns(pl.col("neighbour_cosine").cast(pl.Float64).round(4))
+        .sort("neighbour_cosine", "id")
+        .head(LEAST_SIMILAR_SHOWN)
+        .select("id", "source", "label", "neighbour_cosine", "is_outlier", "text")
+    )

@@ -1,0 +1,184 @@
+"""Which rows a person should look at first: three lists of suspicious rows, fused by reciprocal rank."""
+
+import json
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from assay.embeddings.nearest import Neighbours
+
+RANK_CONSTANT = 60
+"""Of reciprocal rank fusion, as its authors have it."""
+
+
+VOTES_SHOWN = 4
+"""Labels that are named with the number of annotators who gave them."""
+
+
+def show_percent(share: float) -> str:
+    """A probability in words; what is not certain is not shown as certain."""
+    if 0 < share < 0.005:
+        return "<1%"
+    if 0.995 <= share < 1:
+        return ">99%"
+    return f"{share:.0%}"
+
+
+def show_label(label: str, share: float | None = None) -> str:
+    """A label in words, with its probability where that is known."""
+    return f'"{label}"' if share is None else f'"{label}" {show_percent(share)}'
+
+
+def list_label_errors(scores: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """The label errors among the rows, worst first.
+
+    Args:
+        scores: `scores.parquet` of `label_errors`.
+        rows: those that may be in the queue.
+
+    Returns:
+        `id`, `suggested_label`, `reason` in words.
+    """
+    found = (
+        scores.filter("is_label_error", pl.col("label_quality").is_not_null())
+        .join(rows.select("id"), on="id", how="semi")
+        .sort("label_quality", "id")
+    )
+    suggested = []
+    reasons = []
+    for row in found.iter_rows(named=True):
+        # A row that a person relabelled since would have another label here.
+        other = row["suggested_label"] if row["suggested_label"] != row["label"] else None
+        named = [label for label in (row["label"], other) if label is not None]
+        said = [show_label(label, row.get(f"probability_{label}")) for label in named]
+        suggested.append(other)
+        reasons.append("label error: the model gives " + " and ".join(said))
+    return build_list(found["id"], suggested, reasons)
+
+
+def list_mistakes(
+    validation: pl.DataFrame, probabilities: NDArray[np.float64], labels: list[str], min_confidence: float, model: str
+) -> pl.DataFrame:
+    """Confident mistakes: what the model is sure of and the label denies, the surest first.
+
+    Args:
+        validation: `id`, `label`; `n` rows.
+        probabilities: of the model, shape `(n, k)`.
+        labels: of the columns, shape `(k,)`.
+        min_confidence: the least probability of its label.
+
+    Returns:
+        `id`, `suggested_label`, `reason` in words.
+    """
+    best = probabilities.argmax(axis=1)
+    given = [labels.index(label) if label in labels else None for label in validation["label"]]
+    found = (
+        validation.select("id", "label")
+        .with_columns(
+            predicted=pl.Series([labels[column] for column in best], dtype=pl.String),
+            confidence=pl.Series(probabilities.max(axis=1)),
+            of_label=pl.Series(
+                [None if column is None else float(probabilities[row, column]) for row, column in enumerate(given)],
+                dtype=pl.Float64,
+            ),
+        )
+        .filter(pl.col("predicted") != pl.col("label"), pl.col("confidence") >= min_confidence)
+        .sort(pl.col("confidence").neg(), "id")
+    )
+    reasons = [
+        f"confident mistake on validation: {model} gives {show_label(predicted, sure)} and {show_label(label, rest)}"
+        for predicted, sure, label, rest in found.select("predicted", "confidence", "label", "of_label").iter_rows()
+    ]
+    return build_list(found["id"], found["predicted"].to_list(), reasons)
+
+
+def list_disagreements(disagreement: pl.DataFrame, ratings: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows whose annotators disagree, most disputed first.
+
+    Args:
+        disagreement: `id`, `disagreement`.
+        ratings: `id`, `label`, a row per rating.
+        rows: `id`, `label` of those that may be in the queue.
+
+    Returns:
+        `id`, `suggested_label` (what most say, null where two labels tie or it is the row's own), `reason` in words.
+    """
+    found = (
+        disagreement.select("id", "disagreement")
+        .filter(pl.col("disagreement") > 0)
+        .join(rows.select("id", "label"), on="id", how="inner")
+        .sort(pl.col("disagreement").neg(), "id")
+    )
+    votes: dict[str, list[tuple[str, int]]] = {}
+    counted = ratings.drop_nulls("label").join(found, on="id", how="semi").group_by("id", "label").len("votes")
+    for row_id, label, count in counted.sort("id", "votes", "label", descending=[False, True, False]).iter_rows():
+        votes.setdefault(row_id, []).append((label, count))
+    suggested = []
+    reasons = []
+    for row_id, label in found.select("id", "label").iter_rows():
+        cast = votes.get(row_id, [])
+        leads = len(cast) == 1 or (len(cast) > 1 and cast[0][1] > cast[1][1])
+        suggested.append(cast[0][0] if leads and cast[0][0] != label else None)
+        shown = [f"{count} {one}" for one, count in cast[:VOTES_SHOWN]]
+        more = sum(count for _, count in cast[VOTES_SHOWN:])
+        reasons.append("annotators disagree: " + ", ".join([*shown, *([f"{more} others"] if more else [])]))
+    return build_list(found["id"], suggested, reasons)
+
+
+def build_list(ids: pl.Series, suggested: list[str | None], reasons: list[str]) -> pl.DataFrame:
+    """One of the lists to be fused."""
+    return pl.DataFrame(
+        {"id": ids, "suggested_label": suggested, "reason": reasons},
+        schema={"id": pl.String, "suggested_label": pl.String, "reason": pl.String},
+    )
+
+
+def fuse_lists(lists: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    """The rows of all lists by reciprocal rank, best first.
+
+    Args:
+        lists: `id`, `suggested_label`, `reason` by the name of the list; an earlier list wins a tie.
+
+    Returns:
+        `id`, `score`, `suggested_label`, `reasons` in words, `kinds` (the names of the lists).
+    """
+    ranked = pl.concat(
+        [
+            one.with_columns(pl.lit(kind).alias("kind"), pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("place"))
+            for kind, one in lists.items()
+        ]
+    ).with_row_index("order")
+    return (
+        ranked.sort("place", "order")
+        .group_by("id", maintain_order=True)
+        .agg(
+            score=(1 / (RANK_CONSTANT + pl.col("place"))).sum(),
+            suggested_label=pl.col("suggested_label").drop_nulls().first(),
+            reasons=pl.col("reason").str.join("; "),
+            kinds="kind",
+        )
+        # The sort keeps the order of place and list among equals.
+        .sort(pl.col("score").neg(), maintain_order=True)
+    )
+
+
+def write_neighbours(neighbours: Neighbours, train: pl.DataFrame) -> list[str]:
+    """The neighbours of each row of the queue as JSON.
+
+    Args:
+        neighbours: rows of `train`.
+        train: `id`, `label`, `text`.
+    """
+    rows = train.select("id", "label", "text").rows(named=True)
+    return [
+        json.dumps(
+            [
+                rows[place] | {"cosine": round(float(cosine), 3)}
+                for place, cosine in zip(places, cosines, strict=True)
+                if place >= 0
+            ],
+            ensure_ascii=False,
+        )
+        for places, cosines in zip(neighbours.row.tolist(), neighbours.cosine.tolist(), strict=True)
+    ]

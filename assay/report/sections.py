@@ -1,0 +1,326 @@
+"""What each section of the report shows: from metrics and tables to the values of the template.
+
+A function named after a section gives the values that the section needs; `shown` values are the first rows of tables.
+"""
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from assay.report.augmentation import (
+    show_attacks,
+    list_attacks,
+    show_augmented,
+    list_changes,
+    count_recipes,
+)
+from assay.report.examples import cut, examples_by_rule, drop_redacted
+from assay.report.plots import (
+    Interval,
+    Point,
+    before_and_after,
+    confusion_heat_map,
+    counted_bars,
+    dot_and_interval,
+    log_scatter,
+    number,
+    row_flow,
+    score,
+    waterfall,
+)
+from assay.report.summary import Measured, Verdict, flows, ranked
+from assay.report.wording import AGREEMENT, EFFECTS, GRADES, PROFILED
+from assay.statistics.metrics_dict import HIGH, LOW, estimate_of, leaves
+
+LIBRARIES = (
+    *("accelerate", "bitsandbytes", "cleanlab", "dvc", "nltk", "numpy", "peft", "polars", "scikit-learn"),
+    *("textattack", "torch", "transformers"),
+)
+SHOWN_REMOVALS = (
+    *("min_characters", "max_characters", "max_tokens", "language"),
+    *("exact_duplicate", "near_duplicate"),
+)
+"""Rules that remove rows once they are clean; what others removed may hold personal data, and is only counted."""
+MAX_PAIRS = 10
+"""Pairs of labels shown that are confused most; and pairs of semantic duplicates."""
+MAX_ROWS = 10
+"""Rows shown of a table; and groups of near-duplicates with differing labels."""
+MAX_ROWS_OF_A_GROUP = 5
+MAX_BOILERPLATE_LINES = 20
+
+Tables = Mapping[str, pl.DataFrame]
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Test rows by actual and predicted label, shape `(k, k)`."""
+
+    labels: list[str]
+    counts: list[list[int]]
+
+
+def comparison(summary: dict[str, Any], costs: Mapping[str, Values], evaluated: Mapping[str, Values]) -> Values:
+    """Scores and costs of every approach; of some there may be no costs."""
+    rows = ranked(summary)
+
+    def intervals(name: str) -> list[Interval]:
+        return [
+            Interval(approach, scores[name], scores[name + LOW], scores[name + HIGH], approach in summary["baselines"])
+            for approach, scores in rows
+        ]
+
+    points = [
+        Point(one.name, costs[one.name]["train_seconds"], one.value, one.low, one.high, one.muted)
+        for one in intervals("macro_f1")
+        if "train_seconds" in costs.get(one.name, {})
+    ]
+    x_label = "training time, seconds (logarithmic)"
+    return {
+        "ranked": rows,
+        "costs": {name: evaluated[name] | costs.get(name, {}) for name, _ in rows},
+        "score_plots": {
+            "Macro-F1": dot_and_interval(intervals("macro_f1"), "Macro-F1 with 95% intervals"),
+            "Accuracy": dot_and_interval(intervals("accuracy"), "Accuracy with 95% intervals"),
+        },
+        "cost_plot": log_scatter(points, x_label, "macro-F1", "Macro-F1 against training time") if points else None,
+    }
+
+
+def errors(winner: Verdict, evaluated: Values, predictions: pl.DataFrame) -> Values:
+    """Where the best approach is wrong, from its metrics of `evaluate` and its `actual` and `predicted` labels."""
+    matrix = count_confusions(predictions)
+    return {
+        "heat_map": confusion_heat_map(matrix.labels, matrix.counts, f"Confusion matrix of {winner.best}"),
+        "confused": confused_pairs(matrix, MAX_PAIRS),
+        "per_class": sorted(evaluated["per_class"].items(), key=lambda item: (item[1]["f1"], item[0])),
+    }
+
+
+def count_confusions(rows: pl.DataFrame) -> Confusion:
+    """Count `actual` and `predicted`, one row per test row."""
+    labels = sorted({*rows["actual"], *rows["predicted"]})
+    place = {label: index for index, label in enumerate(labels)}
+    counts = [[0] * len(labels) for _ in labels]
+    for actual, predicted, count in rows.group_by("actual", "predicted").len().iter_rows():
+        counts[place[actual]][place[predicted]] = count
+    return Confusion(labels, counts)
+
+
+def confused_pairs(matrix: Confusion, at_most: int) -> list[tuple[str, str, int, float]]:
+    """Pairs (actual, predicted, rows, share of the actual label's rows) that differ, most rows first."""
+    pairs = [
+        (actual, predicted, count, count / sum(row))
+        for actual, row in zip(matrix.labels, matrix.counts, strict=True)
+        for predicted, count in zip(matrix.labels, row, strict=True)
+        if count and actual != predicted
+    ]
+    return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))[:at_most]
+
+
+def collection(tables: Tables, profile: Values) -> Values:
+    """What was collected, source by source."""
+    return {
+        "profile": profile,
+        "profiled": profile_table(profile),
+        "sources": tables["sources"].to_dicts(),
+        "languages": tables["languages"].to_dicts(),
+        "label_rows": tables["labels"].filter(pl.col("source").is_null()).to_dicts(),
+        "least_similar": tables["least_alike"].head(MAX_ROWS).to_dicts(),
+        "semantic_pairs": tables["semantic_pairs"].head(MAX_PAIRS).to_dicts(),
+    }
+
+
+def profile_table(profile: Values) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """The profile as a table: the names of its columns (`all`, then every source), and a row for each of `PROFILED`."""
+    columns = {"all": profile} | profile.get("per_source", {})
+    rows = []
+    for key, name in PROFILED.items():
+        cells = [_profiled(_at(values, key)) for values in columns.values()]
+        if any(cell != "–" for cell in cells):
+            rows.append((name, cells))
+    return list(columns), rows
+
+
+def _profiled(found: Any) -> str:
+    if isinstance(found, dict):
+        return ", ".join(number(found[quantile]) for quantile in ("q05", "q50", "q95"))
+    return "–" if found is None else number(found)
+
+
+def _at(values: Values, path: str) -> Any:
+    """The value at a dotted path, None where there is none."""
+    found: Any = values
+    for part in path.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def cleaning(tables: Tables, summary: dict[str, Any], clean: Values, examples_per_rule: int) -> Values:
+    """What happened to the rows, and examples of each cleaning rule; `clean` are the metrics of that stage."""
+    changed = tables["changed"]
+    kept = tables["records"].select(pl.col("id").alias("kept_id"), pl.col("text").alias("after"))
+    removed = tables["removed"].drop("after").join(kept, on="kept_id", how="left")
+    may_be_shown = removed.filter(pl.col("rule").is_in(SHOWN_REMOVALS))
+    removals = [(rule, rows) for rule, rows in clean["removed"].items() if rows]
+    changes = [(rule, rows) for rule, rows in clean.get("changed", {}).items() if rows]
+    return {
+        "flow_plot": row_flow(flows(summary), "Rows through the data stages"),
+        "removals_plot": waterfall(clean["rows_in"], removals, "Rows that cleaning removed"),
+        "changes_plot": counted_bars(changes, "Changes by cleaning rule"),
+        "changed": examples_by_rule(changed, drop_redacted(changed), examples_per_rule),
+        "removed": examples_by_rule(removed, may_be_shown, examples_per_rule),
+        "conflicts": conflicts(tables["duplicate_groups"], MAX_ROWS),
+        "boilerplate": tables["boilerplate"].head(MAX_BOILERPLATE_LINES).to_dicts(),
+    }
+
+
+def conflicts(groups: pl.DataFrame, at_most: int) -> list[list[dict[str, Any]]]:
+    """The largest groups of near-duplicates whose labels differ: for each its rows, the kept one first."""
+    found = groups.filter("labels_differ").with_columns(rows=pl.len().over("near_duplicate_group"))
+    ordered = found.sort("rows", "near_duplicate_group", "is_kept", descending=[True, False, True], maintain_order=True)
+    parts = _cut_texts(ordered).partition_by("near_duplicate_group", maintain_order=True)
+    return [group.head(MAX_ROWS_OF_A_GROUP).to_dicts() for group in parts[:at_most]]
+
+
+def _cut_texts(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(pl.col("text").map_elements(cut, return_dtype=pl.String))
+
+
+def agreement(tables: Tables, annotation: Values) -> Values:
+    """How far the annotators agree; `annotation` are the metrics of `annotation_qa`."""
+    return {"agreement": explain(annotation, AGREEMENT), "disputed": disputed_rows(tables["disagreement"], MAX_ROWS)}
+
+
+def disputed_rows(disagreement: pl.DataFrame, at_most: int) -> list[dict[str, Any]]:
+    """The rows on which the annotators disagree most: text, votes of each label, disagreement."""
+    votes = [name for name in disagreement.columns if name.startswith("ratings_")]
+    return [
+        {
+            "id": row["id"],
+            "text": cut(row["text"]),
+            "votes": ", ".join(f"{row[name]} {name.removeprefix('ratings_')}" for name in votes if row[name]),
+            "disagreement": row["disagreement"],
+        }
+        for row in disagreement.head(at_most).to_dicts()
+    ]
+
+
+def explain(values: Values, explanations: Mapping[str, tuple[str, str]]) -> list[tuple[str, str, str]]:
+    """Metrics that are there as (name, value with its interval, what it means), in the order of the explanations.
+
+    A key of the explanations may be a dotted path.
+    """
+    rows = []
+    for key, (name, means) in explanations.items():
+        parent, _, last = key.rpartition(".")
+        found = _at(values, parent) if parent else values
+        estimate = estimate_of(found, last) if isinstance(found, dict) else None
+        if estimate is not None:
+            ends = () if estimate.low is None or estimate.high is None else (estimate.low, estimate.high)
+            interval = f" [{', '.join(map(score, ends))}]" if ends else ""
+            rows.append((name, score(estimate.value) + interval, means))
+    return rows
+
+
+def label_errors(tables: Tables, stages: Mapping[str, Values]) -> Values:
+    """Label errors found, what acting on them was worth, and how well errors put in on purpose are found."""
+    effect = stages.get("label_effect", {})
+    return {
+        "grades": explain(stages["label_errors"], GRADES),
+        "effect": explain(effect, EFFECTS),
+        "effect_sentence": effect_sentence(effect) if effect else "",
+        "injected": injected_rows(stages.get("injected_noise", {})),
+        "flagged": flagged_rows(tables["label_scores"], tables["records"], MAX_ROWS),
+    }
+
+
+def effect_sentence(effect: Values) -> str:
+    """Whether the detector's action helped, as far as the interval says."""
+    found = effect["detector_on_minus_detector_off"]
+    low, high = found["macro_f1" + LOW], found["macro_f1" + HIGH]
+    if low > 0:
+        return "The detector's action helped the probe: the whole interval of the difference is above 0."
+    if high < 0:
+        return "The detector's action harmed the probe: the whole interval of the difference is below 0."
+    return "Whether the detector's action helps the probe cannot be told from these rows: the interval holds 0."
+
+
+def injected_rows(injected: Values) -> list[dict[str, Any]]:
+    """Grades on injected noise: `kind`, `share` and the metrics, a row for each."""
+    return [
+        {"kind": kind.replace("_", " "), "share": share.replace("pct", "%")} | grades
+        for kind, shares in injected.items()
+        if isinstance(shares, dict)
+        for share, grades in shares.items()
+    ]
+
+
+def flagged_rows(scores: pl.DataFrame, records: pl.DataFrame, at_most: int) -> list[dict[str, Any]]:
+    """The flagged label errors of lowest quality: text, given, suggested and reference label, quality."""
+    flagged = (
+        scores.filter("is_label_error")
+        .sort("label_quality", "id")
+        .head(at_most)
+        .select("id", "label", "suggested_label", "label_quality")
+        .join(records.select("id", "text", "reference_label"), on="id", how="left", maintain_order="left")
+    )
+    return _cut_texts(flagged).to_dicts()
+
+
+def augmentation(tables: Tables, stages: Mapping[str, Values]) -> Values:
+    """Augmented examples by recipe; `augment_quality` may be off."""
+    return {
+        "recipes": count_recipes(stages["augment"], stages.get("augment_quality", {"per_recipe": {}})),
+        "augmented_examples": show_augmented(tables["augmented_pairs"]),
+    }
+
+
+def robustness(found: Mapping[str, Values], attacks: Tables, summary: dict[str, Any]) -> Values:
+    """What typing errors, other words and attacks do to each approach, by its metrics and how its attacks ended."""
+    measured = {name: found[name] for name, _ in ranked(summary) if name in found}
+    attacks = {name: attacks[name] for name in measured if name in attacks}
+    names = list_attacks(measured)
+    return {
+        "perturbed": {
+            name: before_and_after(rows, f"Accuracy before and after {name}")
+            for name, rows in list_changes(measured).items()
+        },
+        "robustness": measured,
+        "attacks": names,
+        "attack_examples": show_attacks(attacks, names),
+    }
+
+
+def library_versions(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Python and the libraries installed now."""
+    found = [("Python", platform.python_version())]
+    for name in names:
+        try:
+            found.append((name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            found.append((name, "not installed"))
+    return found
+
+
+def all_metrics(measured: Measured) -> Values:
+    """Every metric of the data stages as (dotted path, value), by stage."""
+    return {
+        "metrics": {
+            stage: [
+                (path, number(value) if isinstance(value, int | float) else str(value))
+                for path, value in leaves(values)
+                if value != {}
+            ]
+            for stage, values in measured.stages.items()
+        }
+    }
+
+
+def versions(seed: int, assets: Mapping[str, Any], fetched: Mapping[str, Values]) -> Values:
+    """The seed, the assets and the libraries."""
+    return {"seed": seed, "assets": assets, "fetch": fetched, "libraries": library_versions(LIBRARIES)}

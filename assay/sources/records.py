@@ -1,0 +1,214 @@
+"""One source in the canonical form: its columns under their canonical names, ids, and where each row comes from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+from pydantic import Field, field_validator, model_validator
+
+from assay.core.outputs import file_sha256
+from assay.core.params import Params
+from assay.core.removed_rows import Filtered, none_removed, removed_rows
+from assay.sources.provenance import ColumnName, Provenance, check_ids, content_ids, origins, unreadable_rows
+from assay.sources.ratings import RATINGS_SCHEMA, RatingBin, Ratings, fill_labels, is_blank, read_ratings
+from assay.sources.table_files import Table, TableFormat, check_readable, column, read_table
+
+PROVENANCE = ("source_url", "licence", "retrieved", "source_sha256", "authenticity")
+
+
+RECORDS_SCHEMA = pl.Schema(
+    dict.fromkeys(("id", "text", "label", "reference_label", "response", "source", "origin", *PROVENANCE), pl.String)
+)
+
+
+LATER_COLUMNS = (
+    *("near_duplicate_group", "semantic_group", "consensus_label", "annotator_agreement", "ratings", "label_quality"),
+    *("parent_id", "recipe", "seed", "split", "rule", "given_rating", "reviewed", "label_weight"),
+)
+"""Names that columns made by this stage and by later ones have."""
+
+
+Draws = Callable[[pl.Series], pl.Series]
+
+
+class Columns(Params):
+    """Columns of a source; all but the text may be null."""
+
+    id: ColumnName | None
+    text: ColumnName
+    label: ColumnName | None
+    reference_label: ColumnName | None
+    response: ColumnName | None
+
+
+class Source(Provenance):
+    """One file of texts, and its ratings where there are any."""
+
+    file: Annotated[str, Field(min_length=1)]
+    format: TableFormat
+    header: bool
+    columns: Columns
+    carry: list[ColumnName]
+    ratings: Ratings | None
+
+    @field_validator("carry")
+    @classmethod
+    def _carried_under_free_names(cls, carry: list[ColumnName]) -> list[ColumnName]:
+        taken = {*RECORDS_SCHEMA.names(), *LATER_COLUMNS}
+        if used := [name for name in carry if str(name) in taken]:
+            raise ValueError(f"{used[0]!r} is the name of a column of the pipeline; rename that of the file")
+        if len({str(name) for name in carry}) < len(carry):
+            raise ValueError("a column is named twice")
+        return carry
+
+    @model_validator(mode="after")
+    def _ratings_have_an_id(self) -> "Source":
+        if self.ratings and self.columns.id is None:
+            raise ValueError("ratings are joined by id, so `columns.id` must name a column")
+        return self
+
+
+class IngestParams(Params):
+    """Section `ingest`."""
+
+    path: Annotated[str, Field(min_length=1)]
+    max_reject_fraction: Annotated[float, Field(ge=0, le=1)]
+    sources: Annotated[list[Source], Field(min_length=1)]
+    rating_bins: Annotated[list[RatingBin], Field(min_length=1)] | None
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "IngestParams":
+        names = [source.name for source in self.sources]
+        if len(set(names)) < len(names):
+            raise ValueError(f"the sources are named {names}; each needs a name of its own")
+        return self
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """One source in the canonical form.
+
+    Attributes:
+        rows_in: records of its file, readable or not.
+        ratings_sha256: of its ratings file, where it has one.
+        records: `RECORDS_SCHEMA`, and the columns carried.
+        ratings: `RATINGS_SCHEMA`, of the records kept.
+        removed_ratings: ratings, or whole lines of the ratings file, that cannot be used.
+        rated_without_text: ids in the ratings file that have no record.
+        ragged_rows: records with another number of cells than most.
+    """
+
+    rows_in: int
+    sha256: str
+    ratings_sha256: str | None
+    records: pl.DataFrame
+    ratings: pl.DataFrame
+    removed: pl.DataFrame
+    removed_ratings: pl.DataFrame
+    rated_without_text: int
+    ragged_rows: int
+
+
+def map_columns(table: Table, source: Source, sha256: str, path: Path, key: str) -> pl.DataFrame:
+    """The mapped columns of a table under their canonical names, its provenance, and the columns carried.
+
+    `id` is null where the data has none. An empty label or response is none.
+
+    Raises `InputError`: a column that `key` names is not there.
+    """
+    mapped: list[pl.Series] = []
+    for name, chosen in source.columns:
+        if chosen is None:
+            mapped.append(pl.Series(name, [None] * table.cells.height, dtype=pl.String))
+        else:
+            mapped.append(column(table, chosen, path, f"{key}.columns.{name}").alias(name))
+    carried = [column(table, name, path, f"{key}.carry").alias(str(name)) for name in source.carry]
+    nullable = ["label", "reference_label", "response"]
+    return (
+        pl.DataFrame(mapped)
+        .with_columns(
+            pl.when(pl.col(name).str.strip_chars() != "").then(pl.col(name).str.strip_chars()).alias(name)
+            for name in nullable
+        )
+        .with_columns(
+            source=pl.lit(source.name),
+            origin=origins(source.file, table.lines),
+            source_url=pl.lit(source.url),
+            licence=pl.lit(source.licence, pl.String),
+            retrieved=pl.lit(source.retrieved, pl.String),
+            source_sha256=pl.lit(sha256),
+            authenticity=pl.lit(source.authenticity),
+        )
+        .select(RECORDS_SCHEMA.names())
+        .with_columns(carried)
+    )
+
+
+def remove_blanks(records: pl.DataFrame, has_ids: bool) -> Filtered:
+    """Remove rows without a text, and without an id where the data has ids; their `id` is where they are."""
+    rules = [pl.when(is_blank("text")).then(pl.lit("empty_text"))]
+    if has_ids:
+        rules.append(pl.when(is_blank("id")).then(pl.lit("no_id")))
+    marked = records.with_columns(rule=pl.coalesce(rules))
+    bad = marked.filter(pl.col("rule").is_not_null()).with_columns(id="origin")
+    return Filtered(marked.filter(pl.col("rule").is_null()).drop("rule"), removed_rows(bad, pl.col("rule")))
+
+
+def prefix_ids(rows: pl.DataFrame, source: str) -> pl.DataFrame:
+    """The rows with ids that are the data's after the name of the source: `<source>:<id>`."""
+    return rows.with_columns(id=pl.format("{}:{}", pl.lit(source), pl.col("id").str.strip_chars()))
+
+
+def ingest_source(source: Source, position: int, params: IngestParams, draws: Draws) -> Ingested:
+    """Read one source.
+
+    Args:
+        position: its place among them, for the errors.
+        draws: a draw from [0, 1) for each id, which says whose label is given.
+
+    Raises:
+        InputError: as in `read_table`, `check_readable`, `column`, `check_ids` and `read_ratings`.
+    """
+    folder = Path(params.path)
+    path = folder / source.file
+    key = f"ingest.sources.{position}"
+    table = read_table(path, source.format, source.header)
+    check_readable(table, path, params.max_reject_fraction)
+    sha256 = file_sha256(path)
+    filtered = remove_blanks(map_columns(table, source, sha256, path, key), has_ids=source.columns.id is not None)
+    records = filtered.kept
+    if source.columns.id is None:
+        records = records.with_columns(id=content_ids(records["text"], records["response"]))
+    records = prefix_ids(records, source.name)
+    check_ids(records, path, key)
+
+    rated = Filtered(pl.DataFrame(schema=RATINGS_SCHEMA), none_removed())
+    rated_without_text = 0
+    if source.ratings:
+        rated = read_ratings(source.ratings, folder, params.max_reject_fraction, params.rating_bins, f"{key}.ratings")
+        rated = Filtered(prefix_ids(rated.kept, source.name), rated.removed)
+        rated_without_text = rated.kept.join(records, on="id", how="anti")["id"].n_unique()
+        order = records.select("id").with_row_index("row")
+        in_order = rated.kept.join(order, on="id", how="inner").sort("row", "annotator", maintain_order=True)
+        rated = Filtered(in_order.select(RATINGS_SCHEMA.names()), rated.removed)
+        records = fill_labels(
+            records,
+            rated.kept,
+            params.rating_bins,
+            draws(records["id"]),
+            has_labels=source.columns.label is not None,
+            has_references=source.columns.reference_label is not None,
+        )
+    return Ingested(
+        rows_in=table.cells.height + table.unreadable.height,
+        sha256=sha256,
+        ratings_sha256=file_sha256(folder / source.ratings.file) if source.ratings else None,
+        records=records,
+        ratings=rated.kept,
+        removed=pl.concat([unreadable_rows(table, source.file), filtered.removed]),
+        removed_ratings=rated.removed,
+        rated_without_text=rated_without_text,
+        ragged_rows=table.ragged_rows,
+    )
