@@ -23,7 +23,7 @@ from assay.core.params import Params, load_params
 from assay.core.seeds import generator
 from assay.generation_metrics.tasks import for_each_task, task_differences
 from assay.human_review.preference_judgements import Preference, read_preferences
-from assay.statistics.bootstrap import Floats, bootstrap_figures
+from assay.statistics.bootstrap import cluster_means
 from assay.statistics.metrics_dict import metrics_of
 
 ANSWERS = Path("data/generations")
@@ -78,17 +78,12 @@ def read_judgements(preferences: list[Preference], pair: Pair, prompts: set[str]
 
 def people_win_rate(judgements: pl.DataFrame, samples: int, seed: int) -> dict[str, float]:
     """Share of judgements that the one model won, ties as half, its interval over prompts; empty without judgements."""
-    prompts = judgements.group_by("prompt_id", maintain_order=True).agg(
-        pl.col("won").sum(), pl.len().cast(pl.Float64).alias("judgements")
-    )
-    won, count = prompts["won"].to_numpy(), prompts["judgements"].to_numpy()
-
-    def measure(counts: Floats) -> dict[str, Floats]:
-        return {"people_win_rate": (won @ counts) / (count @ counts)}
-
+    if judgements.is_empty():
+        return {}
     random = generator(seed, "compare_generation", "people")
-    figures = metrics_of(bootstrap_figures(measure, prompts.height, samples, random))
-    return {"people_judgements": judgements.height, **figures} if judgements.height else {}
+    won = {"people_win_rate": judgements["won"].to_numpy()}
+    figures = metrics_of(cluster_means(won, judgements["prompt_id"].to_list(), samples, random))
+    return {"people_judgements": judgements.height, **figures}
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ from assay.embeddings.encoder import EmbedParams, embedded_texts
 from assay.generation_metrics.answers import cosines, find_refusal, score_texts
 from assay.generation_metrics.tasks import for_each_task, perplexity, task_scores
 from assay.language_models.chat_template import ANSWERING, IGNORED, TokenisedChat, tokenised_chats
-from assay.language_models.checkpoint import CausalLM, Decoding, answer_likelihood, answered, load_causal_lm
+from assay.language_models.checkpoint import CausalLM, Decoding, answer_likelihood, generate_answers, load_causal_lm
 from assay.language_models.named_models import load_generation_models
 from assay.reward.model import load_reward_model, rewards
 from assay.statistics.bootstrap import Floats, bootstrap_figures
@@ -116,7 +116,7 @@ def in_rows(values: Floats, where: pl.Series) -> pl.Series:
     return pl.Series(column, nan_to_null=True)
 
 
-def generate_answers(
+def answer_rows(
     model: CausalLM, tokenizer: Any, rows: pl.DataFrame, decoding: Decoding, batch_size: int, device: Device, seed: int
 ) -> pl.DataFrame:
     """The model's answer to each row, and how likely it finds the reference answer.
@@ -126,7 +126,7 @@ def generate_answers(
         `negative_log_likelihood` (nats).
     """
     chats = rows["messages"].to_list()
-    said = answered(model, tokenizer, [chat[:-1] for chat in chats], decoding, device, seed, "answers")
+    said = generate_answers(model, tokenizer, [chat[:-1] for chat in chats], decoding, device, seed, "answers")
     likelihood = answer_likelihood(
         model, tokenised_chats(tokenizer, chats), tokenizer.pad_token_id, batch_size, device, "reference answers"
     )
@@ -217,7 +217,7 @@ def main() -> None:
     # The same draws for every model, where answers are sampled.
     own_seed = derived_seed(seed, "evaluate_generation") % 2**63
     loaded = time.perf_counter()
-    answers = generate_answers(model, tokenizer, rows, decoding, params.batch_size, device, own_seed)
+    answers = answer_rows(model, tokenizer, rows, decoding, params.batch_size, device, own_seed)
     answer_seconds = time.perf_counter() - loaded
     general = score_general_text(model, tokenizer, texts, params.batch_size, params.bootstrap_samples, device, seed)
     del model

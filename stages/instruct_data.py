@@ -51,8 +51,7 @@ from assay.instruction_data.groups import assign_splits, embed_chats, group_chat
 from assay.instruction_data.label_task import make_label_chats
 from assay.instruction_data.params import InstructDataParams
 from assay.instruction_data.read import Read, read_source
-from assay.instruction_data.summary import summarise_chats
-from assay.instruction_data.table import PROVENANCE, TokenLimit, remove_long_chats
+from assay.instruction_data.table import PROVENANCE, TokenLimit, remove_long_chats, summarise_chats
 from assay.language_models.chat_template import require_chat_template
 from assay.splitting.assignment import SPLITS, SplitParams
 from assay.splitting.target_labels import read_test_rows, target_numbers

@@ -37,7 +37,7 @@ from assay.core.removed_rows import Filtered, counts_by_rule
 from assay.core.seeds import derived_seed, seed_32
 from assay.human_review.preference_judgements import Preference, read_preferences
 from assay.language_models.chat_template import tokenised_chats
-from assay.language_models.checkpoint import generated, load_causal_lm
+from assay.language_models.checkpoint import generate_answers, load_causal_lm
 from assay.preference_data.pairs import (
     AlteredAnswer,
     BaseAnswer,
@@ -103,11 +103,11 @@ def make_pairs(
         questions = [chat["messages"][:-1] for chat in prompts]
         own_seed = seed_32(derived_seed(*key, split))
         decoding = params.base_answer.decoding
-        said = generated(model, tokenizer, questions, decoding, device, own_seed, "base answers") if prompts else []
+        said = generate_answers(model, tokenizer, questions, decoding, device, own_seed, "base answers")
         candidates = [
             *judged_pairs(lines, split_of, split, params.path),
             *sibling_pairs(chats, params.sibling_answer, key),
-            *base_pairs(prompts, said, params.base_answer),
+            *base_pairs(prompts, [one.text for one in said], params.base_answer),
             *altered_pairs(chats, params.altered_answer, key),
         ]
         pairs = check_pairs(candidates, {chat["id"]: chat for chat in chats}, too_long)

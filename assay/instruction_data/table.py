@@ -1,12 +1,15 @@
 """The table of chats, a chat a row: its columns, and how long chats are."""
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import polars as pl
 from transformers import PreTrainedTokenizerBase
 
 from assay.core.removed_rows import Filtered, removed_rows
 from assay.language_models.chat_template import MESSAGES, tokenised_chats
+from assay.splitting.assignment import SPLITS
 
 CHAT_SCHEMA = pl.Schema(
     {
@@ -31,6 +34,8 @@ CHAT_SCHEMA = pl.Schema(
 """A chat a row. `question` is the last message of the user without passages, `answer` the last message."""
 
 PROVENANCE = ("source_url", "licence", "retrieved", "authenticity")
+
+TASKS = ("answer", "unanswerable", "label")
 
 TOKENISED_AT_ONCE = 1_000
 
@@ -63,3 +68,36 @@ def remove_long_chats(chats: pl.DataFrame, limit: TokenLimit) -> Filtered:
     """The chats within the limit, and the others."""
     fits = chat_lengths(chats, limit.tokenizer)["tokens"] <= limit.max_length_tokens
     return Filtered(chats.filter(fits), removed_rows(chats.filter(~fits), "max_tokens", PROMPT_AND_ANSWER))
+
+
+def summarise_chats(chats: pl.DataFrame, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Rows by split and task, lengths in tokens, and how often the context has the answer.
+
+    Args:
+        chats: `CHAT_SCHEMA` and `split`.
+    """
+    counts = {(split, task): rows for split, task, rows in chats.group_by("split", "task").len().iter_rows()}
+    answering = chats.filter(pl.col("task") == "answer")
+    measured = pl.concat([chats.select("task"), chat_lengths(chats, tokenizer)], how="horizontal")
+    categories = answering["category"].value_counts().sort("category")
+    return {
+        "rows": {split: {task: counts.get((split, task), 0) for task in TASKS} for split in SPLITS},
+        "answer_in_context_share": {
+            split: float(part["answer_in_context"].to_numpy().mean())
+            for split in SPLITS
+            if (part := answering.filter(pl.col("split") == split)).height
+        },
+        "categories": categories.height,
+        "rows_per_category": dict(categories.rows()),
+        "tokens": {
+            task: {name: quantiles(part[name]) for name in ("tokens", "answer_tokens")}
+            for task in TASKS
+            if (part := measured.filter(pl.col("task") == task)).height
+        },
+    }
+
+
+def quantiles(values: pl.Series) -> dict[str, float]:
+    """Median, 95th percentile and maximum."""
+    numbers = values.to_numpy()
+    return {"p50": float(np.median(numbers)), "p95": float(np.quantile(numbers, 0.95)), "max": float(numbers.max())}

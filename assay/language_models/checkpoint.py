@@ -1,4 +1,4 @@
-"""A causal language model on disk: loaded, saved with its adapter, asked for answers and for their likelihood.
+"""A causal language model on disk: loaded, saved with its adapter, its answers and their likelihood.
 
 A folder holds either a whole model or an adapter of peft with the path of its base, and in both cases the tokenizer; a
 base in 4 bits has its settings in `quantisation.json` beside the adapter. Plain `transformers` and `peft` load both:
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from assay.compute.device import Device, keep_freed_memory
@@ -56,12 +57,7 @@ class Decoding(Params):
 
 @dataclass(frozen=True)
 class AnswerLikelihood:
-    """How likely a model finds the answers of `n` chats.
-
-    Attributes:
-        log_probabilities: natural logarithm of each answer's probability, shape `(n,)`.
-        tokens: of each answer, shape `(n,)`.
-    """
+    """Natural logarithm of the probability of the answers of `n` chats, and their tokens, shape `(n,)` each."""
 
     log_probabilities: NDArray[np.float64]
     tokens: NDArray[np.int64]
@@ -69,13 +65,7 @@ class AnswerLikelihood:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said.
-
-    Attributes:
-        text: without white space around it.
-        tokens: without the one that ends it.
-        ended: whether it ended by itself, and was not cut.
-    """
+    """What a model said: the text, its tokens but the one that ends it, and whether it ended by itself or was cut."""
 
     text: str
     tokens: int
@@ -255,9 +245,6 @@ def generate_tokens(
     """`generate_batch` of any number of prompts, shape `(n,)`, in batches of similar length.
 
     Args:
-        model: in evaluation mode.
-        prompts: token ids.
-        decoding: how tokens are chosen.
         seed: of the draws, where the temperature is above 0.
         what: name of the work, for the progress report; None: no report.
     """
@@ -270,7 +257,7 @@ def generate_tokens(
     return [answers[row] for row in range(len(prompts))]
 
 
-def answered(
+def generate_answers(
     model: CausalLM,
     tokenizer: PreTrainedTokenizerBase,
     chats: Sequence[Sequence[Message]],
@@ -279,30 +266,10 @@ def answered(
     seed: int,
     what: str,
 ) -> list[Answer]:
-    """The model's answer to each chat, shape `(n,)`.
-
-    Args:
-        model: in evaluation mode.
-        chats: none ends with an answer.
-        decoding: how tokens are chosen.
-        seed: of the draws, where the temperature is above 0.
-    """
+    """The model's answer to each chat, none of which ends with one, shape `(n,)`; else as `generate_tokens`."""
     found = generate_tokens(model, tokenizer, tokenised_prompts(tokenizer, chats), decoding, device, seed, what)
     texts = tokenizer.batch_decode([ids for ids, _ in found], skip_special_tokens=True)
     return [Answer(text.strip(), len(ids) - ended, ended) for text, (ids, ended) in zip(texts, found, strict=True)]
-
-
-def generated(
-    model: CausalLM,
-    tokenizer: PreTrainedTokenizerBase,
-    chats: Sequence[Sequence[Message]],
-    decoding: Decoding,
-    device: Device,
-    seed: int,
-    what: str,
-) -> list[str]:
-    """The texts of `answered`, shape `(n,)`."""
-    return [answer.text for answer in answered(model, tokenizer, chats, decoding, device, seed, what)]
 
 
 @torch.inference_mode()
@@ -332,17 +299,16 @@ def answer_likelihood(
 def padded(
     chats: Sequence[TokenisedChat], padding_id: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Chats as one batch, filled up on the right: token ids, labels and attention mask, shape `(b, longest)` each."""
-    longest = max(len(chat.input_ids) for chat in chats)
-    ids = torch.full((len(chats), longest), padding_id, dtype=torch.long)
-    labels = torch.full((len(chats), longest), IGNORED, dtype=torch.long)
-    mask = torch.zeros((len(chats), longest), dtype=torch.long)
-    for row, chat in enumerate(chats):
-        length = len(chat.input_ids)
-        ids[row, :length] = torch.tensor(chat.input_ids)
-        labels[row, :length] = torch.tensor(chat.labels)
-        mask[row, :length] = 1
-    return ids.to(device), labels.to(device), mask.to(device)
+    """Chats as one batch, padded on the right: token ids, labels and attention mask, shape `(b, longest)` each."""
+    ids, labels, mask = (
+        pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=filler).to(device)
+        for rows, filler in (
+            ([chat.input_ids for chat in chats], padding_id),
+            ([chat.labels for chat in chats], IGNORED),
+            ([[1] * len(chat.input_ids) for chat in chats], 0),
+        )
+    )
+    return ids, labels, mask
 
 
 def label_log_probabilities(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

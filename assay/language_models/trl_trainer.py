@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState
 
 from assay.compute.device import Device
 from assay.core.errors import InputError
@@ -92,24 +92,15 @@ class StepLines(TrainerCallback):
         self.step_seconds = 0.0
         self.step_began = self.started
 
-    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
+    def on_step_begin(self, *_: Any, **rest: Any) -> None:
         """Start the clock of the step."""
         self.step_began = time.monotonic()
 
-    def on_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any
-    ) -> None:
+    def on_optimizer_step(self, *_: Any, **rest: Any) -> None:
         """Stop it."""
         self.step_seconds += time.monotonic() - self.step_began
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **rest: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **rest: Any) -> None:
         """Print a line, if it is time."""
         now = time.monotonic()
         if not state.is_world_process_zero or logs is None or now - self.last < SECONDS_BETWEEN_LINES:
@@ -232,9 +223,7 @@ class BestOnValidation(TrainerCallback):
         self.losses_file, self.weights_file = folder / "losses.json", folder / "best.pt"
         self.losses: dict[int, float] = {}
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **rest: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, model: Any = None, **rest: Any) -> None:
         """Take up the losses of a run that was killed, or evaluate for the first time."""
         if state.global_step and self.losses_file.is_file():
             known = read_json(self.losses_file)
@@ -242,9 +231,7 @@ class BestOnValidation(TrainerCallback):
         else:
             self._evaluate(state, model)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **rest: Any
-    ) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, model: Any = None, **rest: Any) -> None:
         """Evaluate, if it is time."""
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:
             self._evaluate(state, model)

@@ -18,7 +18,7 @@ from assay.core.errors import InputError
 from assay.core.seeds import SeedKey, keyed_uniform
 from assay.language_models.chat_template import ANSWERING, TokenisedChat, tokenised_chats
 from assay.language_models.checkpoint import CausalLM, answer_likelihood
-from assay.statistics.bootstrap import Floats, bootstrap_figures
+from assay.statistics.bootstrap import cluster_means
 from assay.statistics.metrics_dict import metrics_of
 
 
@@ -122,22 +122,15 @@ def summarise_pairs(
         "likelihood_accuracy_difference": likelier["likelihood_accuracy_after"]
         - likelier["likelihood_accuracy_before"],
     }
-    sources, prompts = table["pair_source"].to_numpy(), table["prompt_id"].to_numpy()
+    sources, prompts = table["pair_source"].to_numpy().astype(str), table["prompt_id"].to_numpy().astype(str)
 
     def with_intervals(rows: NDArray[np.bool_], names: list[str]) -> dict[str, object]:
-        ids, of_pair = np.unique(prompts[rows].astype(str), return_inverse=True)
-        sums = np.stack([np.bincount(of_pair, weights=figures[name][rows]) for name in names])
-        sizes = np.bincount(of_pair).astype(np.float64)
-
-        def means(counts: Floats) -> dict[str, Floats]:
-            return dict(zip(names, sums @ counts / (sizes @ counts), strict=True))
-
-        return {"pairs": int(rows.sum()), **metrics_of(bootstrap_figures(means, len(ids), samples, random))}
+        values = {name: figures[name][rows] for name in names}
+        return {"pairs": int(rows.sum()), **metrics_of(cluster_means(values, prompts[rows].tolist(), samples, random))}
 
     return {
         **with_intervals(np.ones(len(sources), dtype=bool), list(figures)),
         "by_source": {
-            str(source): with_intervals(sources == source, ["accuracy", "margin"])
-            for source in np.unique(sources.astype(str))
+            str(source): with_intervals(sources == source, ["accuracy", "margin"]) for source in np.unique(sources)
         },
     }

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from assay.compute.device import Device
 from assay.language_models.chat_template import ANSWERING
 from assay.reward.model import RewardModel, rewards
-from assay.statistics.bootstrap import Floats, bootstrap_figures
+from assay.statistics.bootstrap import cluster_means
 from assay.statistics.calibration import calibration_errors, reliability_table
 from assay.statistics.intervals import wilson_estimate
 from assay.statistics.metrics_dict import Estimate, interval_metrics
@@ -80,17 +80,10 @@ def estimate_accuracy(
         right: 1, 0, or 0.5 at a tie, shape `(n,)`, `n` at least 1.
         prompts: id of each pair's prompt, shape `(n,)`.
     """
-    names, of_pair = np.unique(np.array(prompts), return_inverse=True)
-    value = float(right.mean())
-    if len(names) == len(right) and not np.any(right == 0.5):
+    if len(set(prompts)) == len(right) and not np.any(right == 0.5):
         return wilson_estimate(int(right.sum()), len(right))
-    sums, pairs = np.bincount(of_pair, right), np.bincount(of_pair).astype(np.float64)
-
-    def measure(counts: Floats) -> dict[str, Floats]:
-        return {"accuracy": (sums @ counts) / (pairs @ counts)}
-
-    found = bootstrap_figures(measure, len(names), samples, random)["accuracy"]
-    return Estimate(value, value, value) if found.low is None else found
+    found = cluster_means({"accuracy": right}, prompts, samples, random)["accuracy"]
+    return Estimate(found.value, found.value, found.value) if found.low is None else found
 
 
 def calibrate(margin: NDArray[np.float64], bins: int) -> tuple[float, pl.DataFrame]:

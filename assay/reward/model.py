@@ -132,7 +132,7 @@ def rewards(
     device: Device,
     what: str | None,
 ) -> NDArray[np.float64]:
-    """The reward of the last answer of each chat, shape `(n,)`; chats of like length go together, each once.
+    """The reward of the last answer of each chat, shape `(n,)`; chats of similar length go together, each once.
 
     A chat is scored whole, however long it is: to cut it would take its answer away.
 
@@ -148,19 +148,11 @@ def rewards(
     scores = np.zeros(len(rows))
     batches = sorted_batches(np.array([len(ids) for ids in rows], dtype=np.int64), batch_size)
     for batch in batches if what is None else progress(batches, what, total=len(batches), unit="batch"):
-        ids, mask = (tensor.to(device.device) for tensor in _padded([rows[row] for row in batch], tokenizer))
+        # On the right, as in training.
+        inputs = tokenizer.pad(
+            {"input_ids": [list(rows[row]) for row in batch]}, padding_side="right", return_tensors="pt"
+        )
         with device.autocast():
-            scores[batch] = model(input_ids=ids, attention_mask=mask).logits[:, 0].double().cpu().numpy()
+            scores[batch] = model(**inputs.to(device.device)).logits[:, 0].double().cpu().numpy()
     place = {ids: row for row, ids in enumerate(rows)}
     return scores[[place[ids] for ids in asked]]
-
-
-def _padded(rows: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows as one batch, filled up on the right as in training: ids and attention mask, shape `(b, longest)` each."""
-    longest = max(map(len, rows))
-    ids = torch.full((len(rows), longest), int(tokenizer.pad_token_id), dtype=torch.long)
-    mask = torch.zeros((len(rows), longest), dtype=torch.long)
-    for row, tokens in enumerate(rows):
-        ids[row, : len(tokens)] = torch.tensor(tokens)
-        mask[row, : len(tokens)] = 1
-    return ids, mask

@@ -34,7 +34,7 @@ from assay.core.outputs import output_folder, write_json, write_text
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.language_models.chat_template import Message, tokenised_prompts
-from assay.language_models.checkpoint import CausalLM, Decoding, generated, load_causal_lm, save_causal_lm
+from assay.language_models.checkpoint import CausalLM, Decoding, generate_answers, load_causal_lm, save_causal_lm
 from assay.language_models.named_models import load_generation_models
 from tools.ask import model_folder
 from tools.export.gguf import TYPES, WeightType, require_writable, write_gguf
@@ -86,12 +86,12 @@ def replies(
 ) -> Reply:
     """What a model says to each chat; one at a time, so that padding has no part in it."""
     decoding = Decoding(max_new_tokens=64, temperature=0.0, top_p=1.0, repetition_penalty=1.0, batch_size=1)
-    answers = generated(model, tokenizer, chats, decoding, device, 0, what)
+    answers = generate_answers(model, tokenizer, chats, decoding, device, 0, what)
     logits = [
         model(input_ids=torch.tensor([ids], device=device.device)).logits[0, -1].float().cpu().numpy()
         for ids in tokenised_prompts(tokenizer, chats)
     ]
-    return Reply(np.stack(logits), answers)
+    return Reply(np.stack(logits), [one.text for one in answers])
 
 
 def largest_difference(one: Reply, other: Reply) -> float:

@@ -15,8 +15,8 @@ from assay.language_models.chat_template import IGNORED, TokenisedChat, tokenise
 from assay.language_models.checkpoint import (
     Decoding,
     answer_likelihood,
+    generate_answers,
     generate_batch,
-    generated,
     label_log_probabilities,
     load_base,
     load_causal_lm,
@@ -47,6 +47,10 @@ def answered(answers: Sequence[str]) -> list[list[dict[str, str]]]:
     return [[*chat, {"role": "assistant", "content": answer}] for chat, answer in zip(CHATS, answers, strict=True)]
 
 
+def texts_of(model: Any, tokenizer: Any, chats: Any, decoding: Decoding, seed: int = 0) -> list[str]:
+    return [one.text for one in generate_answers(model, tokenizer, chats, decoding, DEVICE, seed, "test")]
+
+
 def trained(model: Any) -> None:
     """Move all that is trainable, as training would."""
     random = torch.Generator().manual_seed(1)
@@ -66,7 +70,7 @@ def test_what_is_loaded_again_says_the_same(name: str, tiny_chat_model: Path, tm
     ids, _, mask = padded(tokenised_chats(tokenizer, answered(["A", "Bc", "Def"])), tokenizer.pad_token_id, CPU)
     with torch.no_grad():
         expected = model(input_ids=ids, attention_mask=mask).logits
-    said = generated(model, tokenizer, CHATS, GREEDY, DEVICE, 0, "test")
+    said = texts_of(model, tokenizer, CHATS, GREEDY)
 
     save_causal_lm(model, tokenizer, tmp_path)
     again, again_tokenizer = load_causal_lm(tmp_path, CPU)
@@ -74,7 +78,7 @@ def test_what_is_loaded_again_says_the_same(name: str, tiny_chat_model: Path, tm
         actual = again(input_ids=ids, attention_mask=mask).logits
     # Of a projected prefix peft keeps what came out of the projection, computed for one row instead of a batch.
     torch.testing.assert_close(actual, expected, rtol=0.0, atol=1e-5 if name == "projected_prefix" else 0.0)
-    assert said == generated(again, again_tokenizer, CHATS, GREEDY, DEVICE, 0, "test")
+    assert said == texts_of(again, again_tokenizer, CHATS, GREEDY)
 
 
 @pytest.mark.parametrize("name", APPROACHES)
@@ -94,7 +98,7 @@ def test_an_answer_is_the_same_with_and_without_the_cache(name: str, tiny_chat_m
                 break
     expected = str(tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True)).strip()
     assert expected
-    assert [expected] == generated(model, tokenizer, CHATS[:1], GREEDY, DEVICE, 0, "test")
+    assert [expected] == texts_of(model, tokenizer, CHATS[:1], GREEDY)
 
 
 def test_an_adapter_that_was_loaded_is_saved_in_the_same_bytes(tiny_chat_model: Path, tmp_path: Path) -> None:
@@ -136,8 +140,8 @@ def test_answers_do_not_depend_on_their_batch(name: str, tiny_chat_model: Path) 
     trained(model)
     model.eval()
     chats = [*CHATS, *CHATS[:1], [{"role": "user", "content": "whEre?"}]]
-    together = generated(model, tokenizer, chats, GREEDY.model_copy(update={"batch_size": 5}), DEVICE, 0, "test")
-    alone = [generated(model, tokenizer, [chat], GREEDY, DEVICE, 0, "test")[0] for chat in chats]
+    together = texts_of(model, tokenizer, chats, GREEDY.model_copy(update={"batch_size": 5}))
+    alone = [texts_of(model, tokenizer, [chat], GREEDY)[0] for chat in chats]
     assert alone == together
 
 
@@ -167,7 +171,7 @@ def test_an_answer_ends_at_the_end_token(tiny_chat_model: Path) -> None:
 def test_sampled_answers_follow_the_seed(tiny_chat_model: Path) -> None:
     model, tokenizer = load_causal_lm(tiny_chat_model, CPU)
     warm = GREEDY.model_copy(update={"temperature": 1.0})
-    first, second, other = (generated(model, tokenizer, CHATS, warm, DEVICE, seed, "test") for seed in (1, 1, 2))
+    first, second, other = (texts_of(model, tokenizer, CHATS, warm, seed) for seed in (1, 1, 2))
     assert first == second
     assert first != other
 
