@@ -164,7 +164,6 @@ def score_meaning(
     Args:
         answers: of `score_texts`, shape `(n,)`.
         messages: the chats, each with the reference answer at its end, shape `(n,)`.
-        embed: section `embed`.
     """
     # Labels get neither: an answer to them is right or wrong.
     free = answers["task"] == "answer"

@@ -82,10 +82,7 @@ def make_pairs(
     """The pairs of each split of the chats, and the candidates that are none (`REMOVED_SCHEMA`).
 
     Args:
-        tables: chats by split.
-        lines: what people preferred.
         split_of: split of each chat's id, those of the test split among them.
-        model: the base.
 
     Raises:
         InputError: a split has no pair.

@@ -53,12 +53,12 @@ def model_folder(name: str, models: dict[str, str]) -> Path:
     """The folder of a model by what the user calls it.
 
     Raises:
-        InputError: there is no such model, or it was left out on this machine.
+        InputError: there is no such model, or it was skipped on this machine.
     """
     stage, _, approach = name.partition("@")
     folder = SFT / approach if stage == "sft" and approach else Path(models.get(name, name))
     if reason := why_left_out(folder):
-        raise InputError(f"{name}: left out on this machine: {reason}")
+        raise InputError(f"{name}: skipped on this machine: {reason}")
     if not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
         there = [*models, *(f"sft@{path.name}" for path in sorted(SFT.glob("*")) if path.is_dir())]
         raise InputError(f"{name}: no model in {folder}; there are {', '.join(there)}, once `make repro` has made them")

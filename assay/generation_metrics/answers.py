@@ -100,11 +100,7 @@ def cosines(embeddings: NDArray[np.float32], others: NDArray[np.float32]) -> NDA
 
 
 def score_texts(rows: pl.DataFrame, refusal: str) -> pl.DataFrame:
-    """Rows with the scores of each answer that its text alone decides; null where a score does not go with the task.
-
-    Args:
-        rows: of the chat table, with `reference` and `answer` (the model's).
-    """
+    """Rows with the scores of each answer that its text alone decides; null where a score does not go with the task."""
     found = []
     for row in rows.iter_rows(named=True):
         answer, reference, task = row["answer"], row["reference"], row["task"]

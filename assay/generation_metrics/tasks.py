@@ -49,7 +49,6 @@ def task_scores(answers: pl.DataFrame, task: str, samples: int, random: np.rando
 
     Args:
         answers: of one model: `task`, `negative_log_likelihood`, `reference_tokens`, and a column for each score.
-        task: one of `TASKS`.
         random: source of the resampling; the same for every model, so that all see the same resampled rows.
     """
     rows = answers.filter(pl.col("task") == task)

@@ -97,11 +97,7 @@ def text_cells(records: pl.DataFrame) -> pl.DataFrame:
 
 
 def apply_clean_rules(cells: pl.DataFrame, params: CleanParams) -> Settled:
-    """The texts of cells after the rules of section `clean`.
-
-    Args:
-        cells: `id`, `source`, `text`.
-    """
+    """The texts of cells after the rules of section `clean`."""
     # The stage `clean` looks whether the sources that rules are for exist; here they may be those of the other track.
     named = [source for where in params.rules.values() if not isinstance(where, bool) for source in where]
     rules = chosen_rules(params, sorted({*cells["source"].unique(), *named}))

@@ -104,8 +104,6 @@ def add_context(
         records: `CHAT_SCHEMA`, `split` and `passages` (where a chat's context comes from).
         params: of the context; None: no context.
         vectors: of questions and answers, where the params need them.
-        near: how texts are cut into shingles.
-        limit: of a chat.
     """
     columns = [*CHAT_SCHEMA.names(), "split"]
     searched = records.filter(pl.col("passages") == "search")

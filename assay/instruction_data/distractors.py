@@ -100,10 +100,6 @@ def far_from_answers(
     or in its meaning, or if it answers a question that means nearly the same.
 
     Args:
-        asked: questions with their true answers.
-        candidates: for each of them.
-        params: how similar they may be.
-        near: how texts are cut into shingles.
         vectors: of all questions and answers, where there is a `max_cosine`.
     """
     pairs = [(row, other) for row, others in zip(asked, candidates, strict=True) for other in others]

@@ -138,7 +138,6 @@ def read_chats(table: Table, layout: Layout, system_message: str | None, path: P
     """The chats of a table, and the records that are none.
 
     Args:
-        layout: what its columns mean.
         system_message: put before chats that have none.
         key: dotted path of the layout in the params, for the error.
 

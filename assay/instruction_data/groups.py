@@ -50,7 +50,6 @@ def group_chats(
 
     Args:
         records: `id`, `prompt`, `answer`, shape `(n,)`.
-        near: near duplicates of prompt and answer together.
         vectors: embeddings of the prompts, shape `(n, d)`.
         min_question_cosine: prompts at least this similar mean the same; None: not compared.
     """
@@ -75,7 +74,6 @@ def assign_splits(records: pl.DataFrame, params: SplitParams, path: Path, seed: 
 
     Args:
         records: `id`, `category`, `group`, `prompt`, `answer`.
-        params: section `split`.
 
     Raises:
         InputError: a category is too rare for every split, and `split.rare_labels` is `error`.

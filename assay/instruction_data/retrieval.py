@@ -56,7 +56,6 @@ def found_by_meaning(questions: NDArray[np.float32], passages: NDArray[np.float3
     Args:
         questions: embeddings of length 1, shape `(q, d)`.
         passages: embeddings of length 1, shape `(p, d)`.
-        k: passages to be found for each.
     """
     if not len(passages) or not len(questions):
         return _nothing(len(questions), k)

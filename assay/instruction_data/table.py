@@ -71,11 +71,7 @@ def remove_long_chats(chats: pl.DataFrame, limit: TokenLimit) -> Filtered:
 
 
 def summarise_chats(chats: pl.DataFrame, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """Rows by split and task, lengths in tokens, and how often the context has the answer.
-
-    Args:
-        chats: `CHAT_SCHEMA` and `split`.
-    """
+    """Rows by split and task, lengths in tokens, and how often the context has the answer."""
     counts = {(split, task): rows for split, task, rows in chats.group_by("split", "task").len().iter_rows()}
     answering = chats.filter(pl.col("task") == "answer")
     measured = pl.concat([chats.select("task"), chat_lengths(chats, tokenizer)], how="horizontal")

@@ -58,10 +58,7 @@ def require_chat_template(tokenizer: PreTrainedTokenizerBase, model: str) -> Non
 
 
 def rendered(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, answer_follows: bool) -> str:
-    """A chat as text, by the model's template.
-
-    Args:
-        answer_follows: the text ends where an answer is to begin.
+    """A chat as text, by the model's template; with `answer_follows` it ends where an answer is to begin.
 
     Raises:
         InputError: the template refuses these messages, as some do a system message.
@@ -83,7 +80,6 @@ def tokenised_chats(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence
     message, white space after it left out: so the token that ends an answer is learnt with it.
 
     Args:
-        tokenizer: of a model with a chat template.
         chats: each ends with an answer.
 
     Raises:

@@ -209,8 +209,6 @@ def generate_batch(
     Args:
         model: in evaluation mode.
         prompts: token ids, shape `(b,)`.
-        decoding: how tokens are chosen.
-        streamer: is given the tokens as they come.
     """
     ends = end_tokens(model, tokenizer)
     batch = tokenizer.pad({"input_ids": list(prompts)}, return_tensors="pt").to(device.device)

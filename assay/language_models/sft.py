@@ -104,9 +104,6 @@ def train_sft(
     """Train the trainable parameters of `model` in place, and leave the best of them in it.
 
     Args:
-        model: of `adapted`, on the device.
-        train: chats to learn.
-        validation: chats to choose weights by.
         seed: of the order of chats and of dropout.
         scratch: for checkpoints; where there is one, training resumes from it.
 

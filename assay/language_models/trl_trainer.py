@@ -37,7 +37,6 @@ def trainer_arguments(
     """Arguments of transformers' `TrainingArguments`, and so of every config of TRL's.
 
     Args:
-        scratch: for the trainer's own files.
         weight_decay: decoupled, as AdamW has it.
 
     Raises:
@@ -125,11 +124,8 @@ def run_trainer(
     """Train with one of TRL's trainers; returns `read_steps`. Its scratch folder is deleted.
 
     Args:
-        make: the trainer with these callbacks.
         what: the stage, for the progress report.
-        shown: as of `StepLines`.
-        columns: as of `read_steps`.
-        also: as of `read_steps`.
+        shown: as of `StepLines`; `columns` and `also` as of `read_steps`.
 
     Raises:
         InputError: a loss is not finite.
@@ -168,7 +164,6 @@ def read_steps(trainer: Any, what: str, columns: Mapping[str, str], also: str = 
     """What a trainer logged of its steps.
 
     Args:
-        trainer: that has been run.
         what: the stage, such as `dpo` or `sft@lora`.
         columns: keys of the log with the names that they get, `loss` and `learning_rate` among them.
         also: what else helps where a loss is not finite, for the error.

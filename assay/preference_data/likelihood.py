@@ -102,7 +102,6 @@ def summarise_pairs(
     Args:
         before: under the reference.
         after: under the policy.
-        beta: of the implicit reward.
         table: `pair_source` and `prompt_id` of each pair, shape `(n,)`.
     """
     chosen, rejected = beta * (after.chosen - before.chosen), beta * (after.rejected - before.rejected)

@@ -87,9 +87,7 @@ def judged_pairs(lines: Sequence[Preference], split_of: dict[str, str], split: s
     Lines on prompts of no split, and on test prompts, are rejected with the train split.
 
     Args:
-        lines: of the file.
         split_of: split of each chat's id.
-        split: whose pairs are wanted.
         path: of the file, for the ids of lines that make no pair.
     """
     votes: dict[tuple[str, frozenset[str]], list[Preference]] = {}
@@ -235,8 +233,6 @@ def check_pairs(
     """The candidates that can be learnt from, and why the others cannot.
 
     Args:
-        candidates: of one split.
-        chats: of the split, by id.
         too_long: of whole chats, whether each has too many tokens.
     """
     rejects: list[str | None] = []

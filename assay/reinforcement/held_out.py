@@ -61,14 +61,7 @@ class PolicyParams(Params):
 
 @dataclass(frozen=True)
 class Prompts:
-    """Chats without their last answer.
-
-    Attributes:
-        ids: of the chats, shape `(n,)`.
-        chats: shape `(n,)`.
-        token_ids: shape `(n,)`.
-        too_long: how many were skipped for their length.
-    """
+    """Chats without their last answer, shape `(n,)` each; `too_long` were skipped for their length."""
 
     ids: list[str]
     chats: list[list[dict[str, str]]]
@@ -97,10 +90,6 @@ class HeldOutScores:
 
 def require_reward_accuracy(metrics: Path, minimum: float, section: str) -> float:
     """The reward model's accuracy on held-out pairs, from the metrics of the stage `reward`.
-
-    Args:
-        minimum: that it must have.
-        section: of the params, for the message.
 
     Raises:
         InputError: there is no reward model, or its accuracy is too low.
@@ -167,11 +156,7 @@ def reward_function(folder: Path, batch_size: int, device: Device) -> Score:
 def measure_held_out(
     policy: Policy, prompts: Prompts, score: Score, sampling: Sampling, device: Device, seed: int
 ) -> HeldOutScores:
-    """Sample an answer to each held-out prompt and score it.
-
-    Args:
-        sampling: how answers are sampled.
-    """
+    """Sample an answer to each held-out prompt and score it."""
     policy.model.eval()
     answers = sample_answers(policy, prompts.token_ids, sampling, device, seed, "held-out answers")
     kl = np.zeros((2, len(answers)))

@@ -182,13 +182,7 @@ class PpoStep:
 
 @dataclass(frozen=True)
 class PpoRun:
-    """What happened in training.
-
-    Attributes:
-        steps: those that were done.
-        kl_ran_away_at_step: the step that ended the run early; 0 where none did.
-        beta: the KL coefficient after the last step.
-    """
+    """The steps that were done, the one that ended the run early (0: none), and the KL coefficient after the last."""
 
     steps: list[PpoStep]
     kl_ran_away_at_step: int
@@ -252,10 +246,6 @@ def update(
     step: int,
 ) -> dict[str, float]:
     """Take minibatches of a batch of answers through the clipped objective, `epochs_per_step` times.
-
-    Args:
-        learner: trained in place.
-        step: its number, for an error.
 
     Returns:
         Means over the minibatches: `policy_loss`, `value_loss`, `clip_fraction` and `update_kl` of `PpoStep`.

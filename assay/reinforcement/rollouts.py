@@ -83,9 +83,7 @@ def sample_answers(
     """One sampled answer to each prompt, shape `(b,)`, in batches of prompts of similar length.
 
     Args:
-        policy: in evaluation mode.
         prompts: token ids.
-        sampling: how, and how many at a time.
         what: name of the work, for the progress report; None: no report.
     """
     decoding = Decoding(**sampling.model_dump(include=set(Sampling.model_fields)), top_p=1.0, repetition_penalty=1.0)

@@ -78,7 +78,6 @@ def estimate_accuracy(
 
     Args:
         right: 1, 0, or 0.5 at a tie, shape `(n,)`, `n` at least 1.
-        prompts: id of each pair's prompt, shape `(n,)`.
     """
     if len(set(prompts)) == len(right) and not np.any(right == 0.5):
         return wilson_estimate(int(right.sum()), len(right))
@@ -144,9 +143,7 @@ def summarise_held_out(
 
     Args:
         pairs: `prompt_id`, `pair_source` and `detail`, shape `(n,)`.
-        said: of the pairs.
         answer_tokens: of both sides, `chosen` and `rejected`, shape `(n,)` each.
-        bins: of the diagram.
     """
 
     def part(rows: NDArray[np.bool_]) -> dict[str, float]:

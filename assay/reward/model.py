@@ -37,7 +37,6 @@ def new_reward_model(
     The head starts from random values: seed PyTorch before.
 
     Args:
-        base: folder of a causal language model for chats.
         layers: the lowest so many of the base are kept, and the head reads what they say; None: all. Of a model that is
             fine-tuned the top layers are those that are missed least (Sajjad et al. 2023,
             https://arxiv.org/abs/2004.03844).
@@ -111,9 +110,6 @@ def save_reward_model(
 
 def load_reward_model(folder: Path, device: torch.device) -> tuple[RewardModel, PreTrainedTokenizerBase]:
     """The reward model of a folder on a device, in evaluation mode, and its tokenizer.
-
-    Args:
-        folder: as `save_reward_model` writes it.
 
     Raises:
         InputError: its base is gone.

@@ -91,7 +91,6 @@ def order_pairs(
     Args:
         sources: of each pair, shape `(n,)`.
         lengths: tokens of each pair, shape `(n,)`.
-        path: of the pairs, for the error.
 
     Raises:
         InputError: no source with pairs has a weight.
@@ -167,11 +166,8 @@ def train_reward(
     """Train a reward model in place with TRL's `RewardTrainer`.
 
     Args:
-        model: on the device.
-        tokens: of the pairs.
         order: the pairs to train on, one batch after the other.
         seed: of the dropout.
-        scratch: for the trainer's own files.
 
     Returns:
         Of each step `step`, `loss`, `accuracy`, `margin`, `learning_rate` and `gradient_norm`.
