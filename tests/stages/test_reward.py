@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -66,22 +65,26 @@ def pairs(count: int, start: int = 0) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=PAIRS_SCHEMA)
 
 
-def project(folder: Path, values: dict[str, Any], train: pl.DataFrame, held_out: pl.DataFrame) -> None:
-    (folder / "data/preferences").mkdir(parents=True)
-    train.write_parquet(folder / "data/preferences/train.parquet")
-    held_out.write_parquet(folder / "data/preferences/held_out.parquet")
-    (folder / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+def project(values: dict[str, Any], train: pl.DataFrame, held_out: pl.DataFrame) -> None:
+    Path("data/preferences").mkdir(parents=True)
+    train.write_parquet("data/preferences/train.parquet")
+    held_out.write_parquet("data/preferences/held_out.parquet")
+    Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize("lora", [LORA, None])
 def test_it_learns_what_is_preferred_and_loads_again_with_the_same_rewards(
-    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lora: dict[str, Any] | None
+    tiny_chat_model: Path, lora: dict[str, Any] | None
 ) -> None:
     held_out = pairs(20, 100)
-    project(tmp_path, params(tiny_chat_model, lora=lora), pairs(60), held_out)
-    monkeypatch.chdir(tmp_path)
+    project(params(tiny_chat_model, lora=lora), pairs(60), held_out)
     reward.main()
-    metrics = json.loads(Path("metrics/optional/reward.json").read_text())
+    metrics = read_json(reward.METRICS)
     assert metrics["accuracy"] >= 0.9
     assert metrics["accuracy_ci95_low"] < metrics["accuracy"] <= metrics["accuracy_ci95_high"]
     assert metrics["steps"] == 40
@@ -106,11 +109,8 @@ def test_it_learns_what_is_preferred_and_loads_again_with_the_same_rewards(
     assert float((chosen - rejected).mean()) == pytest.approx(metrics["mean_margin"], abs=1e-4)
 
 
-def test_the_same_seed_gives_the_same_bytes(
-    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    project(tmp_path, params(tiny_chat_model, max_steps=3), pairs(20), pairs(6, 100))
-    monkeypatch.chdir(tmp_path)
+def test_the_same_seed_gives_the_same_bytes(tiny_chat_model: Path) -> None:
+    project(params(tiny_chat_model, max_steps=3), pairs(20), pairs(6, 100))
     reward.main()
     paths = "models/reward/model", "metrics/plots", "metrics/optional"
     first = bytes_below(*paths)
@@ -120,14 +120,11 @@ def test_the_same_seed_gives_the_same_bytes(
     assert set(read_json(reward.COST)) == costs
 
 
-def test_pairs_that_are_too_long_are_skipped_and_counted(
-    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pairs_that_are_too_long_are_skipped_and_counted(tiny_chat_model: Path) -> None:
     long = pairs(2, 50).with_columns(chosen=pl.lit("x" * 300 + "!"))
-    project(tmp_path, params(tiny_chat_model, max_steps=2), pl.concat([pairs(10), long]), pairs(6, 100))
-    monkeypatch.chdir(tmp_path)
+    project(params(tiny_chat_model, max_steps=2), pl.concat([pairs(10), long]), pairs(6, 100))
     reward.main()
-    metrics = json.loads(Path("metrics/optional/reward.json").read_text())
+    metrics = read_json(reward.METRICS)
     assert (metrics["rows_train"], metrics["rows_train_too_long"]) == (12, 2)
     values = params(tiny_chat_model, max_length_tokens=8)
     Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
@@ -135,9 +132,8 @@ def test_pairs_that_are_too_long_are_skipped_and_counted(
         reward.main()
 
 
-def test_no_pairs_is_an_error(tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    project(tmp_path, params(tiny_chat_model), pairs(4), pairs(0))
-    monkeypatch.chdir(tmp_path)
+def test_no_pairs_is_an_error(tiny_chat_model: Path) -> None:
+    project(params(tiny_chat_model), pairs(4), pairs(0))
     with pytest.raises(InputError, match=r"held_out\.parquet: no pairs"):
         reward.main()
 
@@ -155,19 +151,14 @@ def test_only_the_last_layers_and_the_head_are_trained(tiny_chat_model: Path) ->
     assert any(".layers.0." in name for name, one in every.named_parameters() if one.requires_grad)
 
 
-def test_the_upper_layers_are_removed(
-    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    project(tmp_path, params(tiny_chat_model, layers=1), pairs(60), pairs(20))
+def test_the_upper_layers_are_removed(tiny_chat_model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    project(params(tiny_chat_model, layers=1), pairs(60), pairs(20))
     reward.main()
     model, tokenizer = load_reward_model(Path("models/reward/model"), CPU.device)
     assert len(model.get_base_model().model.layers) == 1
     held_out = pl.read_parquet("data/preferences/held_out.parquet")
     said = score_sides(model, tokenizer, held_out, 8, CPU)
-    assert read_json(Path("metrics/optional/reward.json"))["mean_margin"] == pytest.approx(
-        float(said.margin.mean()), abs=1e-5
-    )
+    assert read_json(reward.METRICS)["mean_margin"] == pytest.approx(float(said.margin.mean()), abs=1e-5)
     assert "UNEXPECTED" not in capfd.readouterr().err
     with pytest.raises(InputError, match=r"`reward.layers` = 3, but .* has 2; null takes all"):
         new_reward_model(str(tiny_chat_model), CPU.device, 3)

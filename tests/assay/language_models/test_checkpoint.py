@@ -51,22 +51,22 @@ def texts_of(model: Any, tokenizer: Any, chats: Any, decoding: Decoding, seed: i
     return [one.text for one in generate_answers(model, tokenizer, chats, decoding, DEVICE, seed, "test")]
 
 
-def trained(model: Any) -> None:
-    """Move all that is trainable, as training would."""
+def trained(folder: Path, approach: dict[str, Any], double_quantisation: bool | None = None) -> tuple[Any, Any]:
+    """A model with all that is trainable moved, as training would, in evaluation mode, and its tokenizer."""
+    base, tokenizer = load_base(str(folder), CPU, double_quantisation)
+    params: Any = TypeAdapter(Adapter).validate_python(approach)
+    model: Any = adapted(params, base, "CAUSAL_LM")
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.05 * torch.randn(parameter.shape, generator=random))
+    return model.eval(), tokenizer
 
 
 @pytest.mark.parametrize("name", APPROACHES)
 def test_what_is_loaded_again_says_the_same(name: str, tiny_chat_model: Path, tmp_path: Path) -> None:
-    base, tokenizer = load_base(str(tiny_chat_model), CPU)
-    params: Any = TypeAdapter(Adapter).validate_python(APPROACHES[name])
-    model: Any = adapted(params, base, "CAUSAL_LM")
-    trained(model)
-    model.eval()
+    model, tokenizer = trained(tiny_chat_model, APPROACHES[name])
     ids, _, mask = padded(tokenised_chats(tokenizer, answered(["A", "Bc", "Def"])), tokenizer.pad_token_id, CPU)
     with torch.no_grad():
         expected = model(input_ids=ids, attention_mask=mask).logits
@@ -83,11 +83,7 @@ def test_what_is_loaded_again_says_the_same(name: str, tiny_chat_model: Path, tm
 
 @pytest.mark.parametrize("name", APPROACHES)
 def test_an_answer_is_the_same_with_and_without_the_cache(name: str, tiny_chat_model: Path) -> None:
-    base, tokenizer = load_base(str(tiny_chat_model), CPU)
-    params: Any = TypeAdapter(Adapter).validate_python(APPROACHES[name])
-    model: Any = adapted(params, base, "CAUSAL_LM")
-    trained(model)
-    model.eval()
+    model, tokenizer = trained(tiny_chat_model, APPROACHES[name])
     (prompt,) = tokenised_prompts(tokenizer, CHATS[:1])
     ids = list(prompt)
     with torch.no_grad():
@@ -116,12 +112,9 @@ def test_an_adapter_that_was_loaded_is_saved_in_the_same_bytes(tiny_chat_model: 
 
 
 def test_weights_in_four_bits_come_back_with_their_adapter(tiny_chat_model: Path, tmp_path: Path) -> None:
-    base, tokenizer = load_base(str(tiny_chat_model), CPU, double_quantisation=True)
     qlora = {key: value for key, value in LORA.items() if key != "initialisation"}
-    params: Any = TypeAdapter(Adapter).validate_python(qlora | {"method": "qlora", "double_quantisation": True})
-    model: Any = adapted(params, base, "CAUSAL_LM")
-    trained(model)
-    model.eval()
+    qlora |= {"method": "qlora", "double_quantisation": True}
+    model, tokenizer = trained(tiny_chat_model, qlora, double_quantisation=True)
     ids, _, mask = padded(tokenised_chats(tokenizer, answered(["A", "Bc", "Def"])), tokenizer.pad_token_id, CPU)
     with torch.no_grad():
         expected = model(input_ids=ids, attention_mask=mask).logits
@@ -134,11 +127,7 @@ def test_weights_in_four_bits_come_back_with_their_adapter(tiny_chat_model: Path
 
 @pytest.mark.parametrize("name", APPROACHES)
 def test_answers_do_not_depend_on_their_batch(name: str, tiny_chat_model: Path) -> None:
-    base, tokenizer = load_base(str(tiny_chat_model), CPU)
-    params: Any = TypeAdapter(Adapter).validate_python(APPROACHES[name])
-    model: Any = adapted(params, base, "CAUSAL_LM")
-    trained(model)
-    model.eval()
+    model, tokenizer = trained(tiny_chat_model, APPROACHES[name])
     chats = [*CHATS, *CHATS[:1], [{"role": "user", "content": "whEre?"}]]
     together = texts_of(model, tokenizer, chats, GREEDY.model_copy(update={"batch_size": 5}))
     alone = [texts_of(model, tokenizer, [chat], GREEDY)[0] for chat in chats]
