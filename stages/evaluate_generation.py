@@ -36,10 +36,10 @@ from assay.core.skipped import leave_out, why_left_out
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from assay.generation_metrics.answers import cosines, find_refusal, score_texts
 from assay.generation_metrics.tasks import for_each_task, perplexity, task_scores
-from assay.language_models.chat_template import ANSWERING, IGNORED, TokenisedChat, tokenised_chats
+from assay.language_models.chat_template import ANSWERING, IGNORED, TokenisedChat, tokenise_chats
 from assay.language_models.checkpoint import CausalLM, Decoding, answer_likelihood, generate_answers, load_causal_lm
 from assay.language_models.named_models import load_generation_models
-from assay.reward.model import load_reward_model, rewards
+from assay.reward.model import load_reward_model, score_answers
 from assay.statistics.bootstrap import Floats, bootstrap_figures
 from assay.statistics.metrics_dict import metrics_of
 
@@ -128,7 +128,7 @@ def answer_rows(
     chats = rows["messages"].to_list()
     said = generate_answers(model, tokenizer, [chat[:-1] for chat in chats], decoding, device, seed, "answers")
     likelihood = answer_likelihood(
-        model, tokenised_chats(tokenizer, chats), tokenizer.pad_token_id, batch_size, device, "reference answers"
+        model, tokenise_chats(tokenizer, chats), tokenizer.pad_token_id, batch_size, device, "reference answers"
     )
     return rows.select("id", "task", "category", "question", "context", reference="answer").with_columns(
         answer=pl.Series([one.text for one in said], dtype=pl.String),
@@ -179,7 +179,7 @@ def score_meaning(
         [*chat[:-1], {"role": ANSWERING, "content": answer}]
         for chat, answer in zip(messages.filter(has_reward), answers["answer"].filter(has_reward), strict=True)
     ]
-    reward = rewards(model, tokenizer, chats, batch_size, device, "rewards")
+    reward = score_answers(model, tokenizer, chats, batch_size, device, "rewards")
     return answers.with_columns(reward=in_rows(reward, has_reward))
 
 

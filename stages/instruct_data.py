@@ -45,9 +45,9 @@ from assay.core.progress import quiet_libraries
 from assay.core.removed_rows import counts_by_rule
 from assay.embeddings.encoder import EmbedParams
 from assay.instruction_data.cleaning import CleanedChats, clean_chats
-from assay.instruction_data.context import Shown, add_context, with_given_context
+from assay.instruction_data.context import Shown, add_context, add_given_context
 from assay.instruction_data.formats import FIXES
-from assay.instruction_data.groups import assign_splits, embed_chats, group_chats, remove_exact_duplicates, with_turns
+from assay.instruction_data.groups import add_turns, assign_splits, embed_chats, group_chats, remove_exact_duplicates
 from assay.instruction_data.label_task import make_label_chats
 from assay.instruction_data.params import InstructDataParams
 from assay.instruction_data.read import Read, read_source
@@ -148,9 +148,9 @@ def make_chats(
     params, key = sections.instruct, (sections.seed, "instruct_data")
     limit = TokenLimit(tokenizer, params.max_length_tokens)
     cleaned = clean_chats(pl.concat([one.records for one in sources.values()]), sections.clean)
-    distinct = remove_exact_duplicates(with_turns(cleaned.records))
+    distinct = remove_exact_duplicates(add_turns(cleaned.records))
     prompt = params.context.prompt if params.context else None
-    fitted = remove_long_chats(with_given_context(distinct.kept, prompt), limit)
+    fitted = remove_long_chats(add_given_context(distinct.kept, prompt), limit)
     if not fitted.kept.height:
         raise InputError(f"{params.path}: no chat is left of {[one.file for one in params.sources]}; see the params")
     vectors = embed_chats(fitted.kept, sections.embed, device) if params.needs_encoder else None

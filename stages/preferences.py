@@ -36,19 +36,19 @@ from assay.core.progress import quiet_libraries
 from assay.core.removed_rows import Filtered, counts_by_rule
 from assay.core.seeds import derived_seed, seed_32
 from assay.human_review.preference_judgements import Preference, read_preferences
-from assay.language_models.chat_template import tokenised_chats
+from assay.language_models.chat_template import tokenise_chats
 from assay.language_models.checkpoint import generate_answers, load_causal_lm
 from assay.preference_data.pairs import (
     AlteredAnswer,
     BaseAnswer,
     SiblingAnswer,
-    altered_pairs,
-    base_pairs,
-    base_prompts,
     check_pairs,
-    judged_pairs,
-    sibling_pairs,
-    side_lengths,
+    make_altered_pairs,
+    make_base_pairs,
+    make_judged_pairs,
+    make_sibling_pairs,
+    sample_base_prompts,
+    summarise_lengths,
 )
 
 INSTRUCT = Path("data/instruct")
@@ -89,23 +89,23 @@ def make_pairs(
     """
 
     def too_long(whole: list[list[Any]]) -> list[bool]:
-        return [len(chat.input_ids) > params.max_length_tokens for chat in tokenised_chats(tokenizer, whole)]
+        return [len(chat.input_ids) > params.max_length_tokens for chat in tokenise_chats(tokenizer, whole)]
 
     key = (seed, "preferences")
     wanted = {"train": params.base_answer.train_prompts, "validation": params.base_answer.held_out_prompts}
     made = {}
     for split, table in tables.items():
         chats = table.to_dicts()
-        prompts = base_prompts(chats, wanted[split], key)
+        prompts = sample_base_prompts(chats, wanted[split], key)
         questions = [chat["messages"][:-1] for chat in prompts]
         own_seed = seed_32(derived_seed(*key, split))
         decoding = params.base_answer.decoding
         said = generate_answers(model, tokenizer, questions, decoding, device, own_seed, "base answers")
         candidates = [
-            *judged_pairs(lines, split_of, split, params.path),
-            *sibling_pairs(chats, params.sibling_answer, key),
-            *base_pairs(prompts, [one.text for one in said], params.base_answer),
-            *altered_pairs(chats, params.altered_answer, key),
+            *make_judged_pairs(lines, split_of, split, params.path),
+            *make_sibling_pairs(chats, params.sibling_answer, key),
+            *make_base_pairs(prompts, [one.text for one in said], params.base_answer),
+            *make_altered_pairs(chats, params.altered_answer, key),
         ]
         pairs = check_pairs(candidates, {chat["id"]: chat for chat in chats}, too_long)
         if pairs.kept.is_empty():
@@ -126,7 +126,7 @@ def summarise_kept(kept: pl.DataFrame) -> dict[str, Any]:
         "prompts": kept["prompt_id"].n_unique(),
         "by_source": counts(kept["pair_source"]),
         "by_alteration": counts(altered["detail"].str.extract(r"^(\w+):")),
-        "lengths": side_lengths(kept),
+        "lengths": summarise_lengths(kept),
     }
 
 

@@ -55,7 +55,7 @@ class Qlora(Training, QloraAdapter):
 
 
 class PromptTuning(Unpacked, LearntPrompt):
-    """A learnt prompt."""
+    """A soft prompt."""
 
 
 class PrefixTuning(Unpacked, LearntPrefix):

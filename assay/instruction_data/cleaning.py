@@ -98,7 +98,7 @@ def text_cells(records: pl.DataFrame) -> pl.DataFrame:
 
 def apply_clean_rules(cells: pl.DataFrame, params: CleanParams) -> Settled:
     """The texts of cells after the rules of section `clean`."""
-    # The stage `clean` looks whether the sources that rules are for exist; here they may be those of the other track.
+    # The stage `clean` checks that the sources of its rules exist; here they may be those of the other track.
     named = [source for where in params.rules.values() if not isinstance(where, bool) for source in where]
     rules = chosen_rules(params, sorted({*cells["source"].unique(), *named}))
     names = [rule.name for rule in rules]

@@ -16,14 +16,14 @@ from assay.instruction_data.distractors import (
     Exchange,
     TextVectors,
     UnanswerableParams,
-    distractors,
-    far_from_answers,
-    fitting,
-    recall_of_own,
-    shuffled,
+    find_distractors,
+    keep_far_from_answers,
+    measure_recall,
+    shuffle_for,
+    take_fitting,
 )
-from assay.instruction_data.prompt_template import places_exactly, question_with_passages
-from assay.instruction_data.retrieval import Found, found_by_meaning, found_by_words
+from assay.instruction_data.prompt_template import place_passages_in, places_exactly
+from assay.instruction_data.retrieval import Found, search_by_meaning, search_by_words
 from assay.instruction_data.table import CHAT_SCHEMA, TokenLimit, chat_lengths, remove_long_chats
 from assay.language_models.chat_template import MESSAGES
 
@@ -49,7 +49,7 @@ class Shown:
     Attributes:
         rows: `CHAT_SCHEMA` and `split`.
         removed: `REMOVED_SCHEMA`, unanswerable chats that are too long.
-        recall: of the search, as `recall_of_own`.
+        recall: of the search, as `measure_recall`.
         without_passages: chats that go without because their own answer alone is longer than all passages may be
             (`max_characters`), or the chat with them is too long (`max_tokens`).
         twins_not_made: drawn to be there unanswerable, and no passage was far enough from the answer.
@@ -62,7 +62,7 @@ class Shown:
     twins_not_made: int
 
 
-def with_given_context(records: pl.DataFrame, prompt: str | None) -> pl.DataFrame:
+def add_given_context(records: pl.DataFrame, prompt: str | None) -> pl.DataFrame:
     """The records in the form of chats (`CHAT_SCHEMA`), those that bring a context of their own with it in the prompt.
 
     Args:
@@ -70,7 +70,7 @@ def with_given_context(records: pl.DataFrame, prompt: str | None) -> pl.DataFram
         prompt: template with the places `passages` and `question`, where there are contexts.
     """
     messages = [
-        shown_messages(of_row, question, context, prompt) if context and prompt else of_row
+        place_passages(of_row, question, context, prompt) if context and prompt else of_row
         for of_row, question, context in records.select("messages", "question", "context").iter_rows()
     ]
     has_context = pl.col("context").list.len() > 0
@@ -82,11 +82,11 @@ def with_given_context(records: pl.DataFrame, prompt: str | None) -> pl.DataFram
     )
 
 
-def shown_messages(
+def place_passages(
     messages: Sequence[Mapping[str, str]], question: str, passages: Sequence[str], prompt: str
 ) -> list[dict[str, str]]:
     """The messages of a chat with passages beside its last question."""
-    asked = {"role": "user", "content": question_with_passages(prompt, question, passages)}
+    asked = {"role": "user", "content": place_passages_in(prompt, question, passages)}
     return [*map(dict, messages[:-2]), asked, dict(messages[-1])]
 
 
@@ -109,17 +109,17 @@ def add_context(
     searched = records.filter(pl.col("passages") == "search")
     if params is None or not searched.height:
         return Shown(records.select(columns), none_removed(), {}, {}, 0)
-    asked = exchanges(searched)
-    base = exchanges(searched.filter(pl.col("split") == "train"))
+    asked = read_exchanges(searched)
+    base = read_exchanges(searched.filter(pl.col("split") == "train"))
     found = search(asked, base, params.search, vectors)
-    others = distractors(asked, base, found)
+    others = find_distractors(asked, base, found)
 
     kept, without = _with_own_answers(searched, asked, others, params, limit, key)
     twins, not_made = Filtered(searched.head(0), none_removed()), 0
     if params.unanswerable:
         is_drawn = keyed_uniform(searched["id"], *key, "unanswerable") < params.unanswerable.fraction
         rows = is_drawn.arg_true().to_list()
-        far = far_from_answers(
+        far = keep_far_from_answers(
             [asked[row] for row in rows], [others[row] for row in rows], params.unanswerable, near, vectors
         )
         made = _unanswerable_twins(searched.filter(is_drawn), far, params, params.unanswerable, key)
@@ -134,7 +134,7 @@ def add_context(
         .drop("row")
     )
     rows_shown = pl.concat([answered, twins.kept.select(columns)])
-    return Shown(rows_shown, twins.removed, recall_of_own(asked, base, found), without, not_made)
+    return Shown(rows_shown, twins.removed, measure_recall(asked, base, found), without, not_made)
 
 
 def _with_own_answers(
@@ -149,15 +149,17 @@ def _with_own_answers(
     closed_book = keyed_uniform(searched["id"], *key, "closed_book") < params.closed_book_fraction
     own_fits = searched["answer"].str.len_chars() <= params.max_characters
     chosen = [
-        shuffled(row.id, [row, *fitting(of_row, params.passages - 1, params.max_characters - len(row.answer))], key)
+        shuffle_for(
+            row.id, [row, *take_fitting(of_row, params.passages - 1, params.max_characters - len(row.answer))], key
+        )
         if is_open
         else []
         for row, of_row, is_open in zip(asked, others, ~closed_book & own_fits, strict=True)
     ]
-    with_passages = with_shown(searched, chosen, params.prompt, answer_in_context=True)
+    with_passages = show_passages(searched, chosen, params.prompt, answer_in_context=True)
     too_long = chat_lengths(with_passages, limit.tokenizer)["tokens"] > limit.max_length_tokens
     chosen = [[] if long else one for long, one in zip(too_long, chosen, strict=True)]
-    kept = with_shown(searched, chosen, params.prompt, answer_in_context=True)
+    kept = show_passages(searched, chosen, params.prompt, answer_in_context=True)
     return kept, {"max_characters": int((~closed_book & ~own_fits).sum()), "max_tokens": int(too_long.sum())}
 
 
@@ -176,13 +178,13 @@ def _unanswerable_twins(
         pl.lit("augmented").alias("authenticity"),
     )
     chosen = [
-        shuffled(id_, fitting(of_row, params.passages, params.max_characters), key)
+        shuffle_for(id_, take_fitting(of_row, params.passages, params.max_characters), key)
         for id_, of_row in zip(made["id"], far, strict=True)
     ]
-    return with_shown(made, chosen, params.prompt, answer_in_context=False)
+    return show_passages(made, chosen, params.prompt, answer_in_context=False)
 
 
-def exchanges(records: pl.DataFrame) -> list[Exchange]:
+def read_exchanges(records: pl.DataFrame) -> list[Exchange]:
     """The questions and answers of records."""
     return [Exchange(*row) for row in records.select("id", "group", "question", "answer").iter_rows()]
 
@@ -193,11 +195,11 @@ def search(
     """The answers of the knowledge base that fit each question best."""
     questions, answers = [row.question for row in asked], [row.answer for row in base]
     if by == "embedding" and vectors is not None:
-        return found_by_meaning(vectors.of(questions), vectors.of(answers), CANDIDATES)
-    return found_by_words(questions, answers, CANDIDATES)
+        return search_by_meaning(vectors.of(questions), vectors.of(answers), CANDIDATES)
+    return search_by_words(questions, answers, CANDIDATES)
 
 
-def with_shown(
+def show_passages(
     records: pl.DataFrame, chosen: Sequence[Sequence[Exchange]], prompt: str, *, answer_in_context: bool
 ) -> pl.DataFrame:
     """Chats with what is shown beside their questions, and their answers as they are in `answer`.
@@ -212,7 +214,7 @@ def with_shown(
     for (of_row, question, answer), shown in zip(
         records.select("messages", "question", "answer").iter_rows(), passages, strict=True
     ):
-        *before, last = shown_messages(of_row, question, shown, prompt)
+        *before, last = place_passages(of_row, question, shown, prompt)
         messages.append([*before, last | {"content": answer}])
     return records.with_columns(
         pl.Series("messages", messages, dtype=MESSAGES),

@@ -59,7 +59,7 @@ class TextVectors:
         return self.vectors[[self.numbers[text] for text in texts]]
 
 
-def distractors(asked: Sequence[Exchange], base: Sequence[Exchange], found: Found) -> list[list[Exchange]]:
+def find_distractors(asked: Sequence[Exchange], base: Sequence[Exchange], found: Found) -> list[list[Exchange]]:
     """For each question the exchanges found whose answers may stand beside its own, the best first."""
     return [
         [base[number] for number in of_question if number >= 0 and base[number].group != row.group]
@@ -67,7 +67,7 @@ def distractors(asked: Sequence[Exchange], base: Sequence[Exchange], found: Foun
     ]
 
 
-def fitting(exchanges: Sequence[Exchange], count: int, max_characters: int) -> list[Exchange]:
+def take_fitting(exchanges: Sequence[Exchange], count: int, max_characters: int) -> list[Exchange]:
     """The first so many whose answers fit together into a number of characters; one that does not is passed over."""
     taken: list[Exchange] = []
     left = max_characters
@@ -80,14 +80,14 @@ def fitting(exchanges: Sequence[Exchange], count: int, max_characters: int) -> l
     return taken
 
 
-def shuffled(id_: str, exchanges: Sequence[Exchange], key: SeedKey) -> list[Exchange]:
+def shuffle_for(id_: str, exchanges: Sequence[Exchange], key: SeedKey) -> list[Exchange]:
     """The exchanges in an order that is drawn for a chat, by its id and theirs."""
     ids = pl.Series([f"{id_}\x1f{exchange.id}" for exchange in exchanges], dtype=pl.String)
     draws = keyed_uniform(ids, *key, "order")
     return [exchange for _, exchange in sorted(zip(draws, exchanges, strict=True), key=lambda pair: pair[0])]
 
 
-def far_from_answers(
+def keep_far_from_answers(
     asked: Sequence[Exchange],
     candidates: Sequence[Sequence[Exchange]],
     params: UnanswerableParams,
@@ -122,7 +122,7 @@ def far_from_answers(
     return [[other for other in of_row if next(verdicts)] for of_row in candidates]
 
 
-def recall_of_own(asked: Sequence[Exchange], base: Sequence[Exchange], found: Found) -> dict[str, float]:
+def measure_recall(asked: Sequence[Exchange], base: Sequence[Exchange], found: Found) -> dict[str, float]:
     """At several numbers of passages, the share of questions of the base whose own answer is among so many found."""
     number = {exchange.id: place for place, exchange in enumerate(base)}
     own = np.array([number.get(exchange.id, -2) for exchange in asked])

@@ -20,7 +20,7 @@ from assay.instruction_data.table import PROMPT_AND_ANSWER
 from assay.splitting.assignment import SplitParams, assign, rare_label_rows, refuse_rare_labels, strata
 
 
-def with_turns(records: pl.DataFrame) -> pl.DataFrame:
+def add_turns(records: pl.DataFrame) -> pl.DataFrame:
     """The records with `question`, `answer`, and `prompt`: all that is said before the answer but system messages."""
     without_system = pl.col("messages").list.filter(pl.element().struct.field("role") != "system")
     contents = without_system.list.eval(pl.element().struct.field("content"))

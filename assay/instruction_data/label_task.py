@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from assay.core.params import Params
 from assay.core.seeds import SeedKey, keyed_uniform
-from assay.instruction_data.prompt_template import filled, places_exactly
+from assay.instruction_data.prompt_template import fill_places, places_exactly
 from assay.instruction_data.table import CHAT_SCHEMA
 from assay.language_models.chat_template import MESSAGES
 from assay.splitting.assignment import SPLITS
@@ -52,7 +52,7 @@ def make_label_chats(parts: Mapping[str, pl.DataFrame], params: LabelTaskParams,
         for split in SPLITS
     )
     named = f"{', '.join(labels[:-1])} or {labels[-1]}"
-    questions = [filled(params.prompt, {"labels": named, "text": text}) for text in drawn["text"]]
+    questions = [fill_places(params.prompt, {"labels": named, "text": text}) for text in drawn["text"]]
     messages = [
         [{"role": "user", "content": question}, {"role": "assistant", "content": label}]
         for question, label in zip(questions, drawn["label"], strict=True)

@@ -26,7 +26,7 @@ class Found:
     score: NDArray[np.float64]
 
 
-def found_by_words(questions: Sequence[str], passages: Sequence[str], k: int) -> Found:
+def search_by_words(questions: Sequence[str], passages: Sequence[str], k: int) -> Found:
     """Search by BM25 (Robertson & Zaragoza 2009, in Lucene's form, Kamphuis et al. 2020), by the library bm25s.
 
     English stop words do not count, and a passage without a word of the question is not found.
@@ -50,7 +50,7 @@ def found_by_words(questions: Sequence[str], passages: Sequence[str], k: int) ->
     return _stacked(rows)
 
 
-def found_by_meaning(questions: NDArray[np.float32], passages: NDArray[np.float32], k: int) -> Found:
+def search_by_meaning(questions: NDArray[np.float32], passages: NDArray[np.float32], k: int) -> Found:
     """Search by the cosine of embeddings.
 
     Args:
@@ -67,7 +67,7 @@ def found_by_meaning(questions: NDArray[np.float32], passages: NDArray[np.float3
 
 
 def _best(scores: NDArray[np.floating], k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The `k` best, the first of equal ones first: a sort of few, and the same on every processor."""
+    """The `k` best, the first of equal ones first: a sort of few, and the same on every machine."""
     if len(scores) > k:
         at_least = np.partition(scores, len(scores) - k)[len(scores) - k]
         candidates = np.flatnonzero(scores >= at_least)

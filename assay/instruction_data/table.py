@@ -8,7 +8,7 @@ import polars as pl
 from transformers import PreTrainedTokenizerBase
 
 from assay.core.removed_rows import Filtered, removed_rows
-from assay.language_models.chat_template import MESSAGES, tokenised_chats
+from assay.language_models.chat_template import MESSAGES, tokenise_chats
 from assay.splitting.assignment import SPLITS
 
 CHAT_SCHEMA = pl.Schema(
@@ -56,7 +56,7 @@ def chat_lengths(chats: pl.DataFrame, tokenizer: PreTrainedTokenizerBase) -> pl.
     """`tokens` of each chat in the base model's template, and `answer_tokens` among them."""
     tokens, answer_tokens = [], []
     for batch in chats.select("messages").iter_slices(TOKENISED_AT_ONCE):
-        for chat in tokenised_chats(tokenizer, batch["messages"].to_list()):
+        for chat in tokenise_chats(tokenizer, batch["messages"].to_list()):
             tokens.append(len(chat.input_ids))
             answer_tokens.append(chat.answer_tokens)
     return pl.DataFrame(

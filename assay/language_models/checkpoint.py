@@ -34,7 +34,7 @@ from assay.language_models.chat_template import (
     Message,
     TokenisedChat,
     require_chat_template,
-    tokenised_prompts,
+    tokenise_prompts,
 )
 
 EXACT_MODULES = ("lm_head",)
@@ -126,7 +126,7 @@ def save_causal_lm(model: CausalLM, tokenizer: PreTrainedTokenizerBase, folder: 
             for name, value in list(vars(adapter).items()):
                 if isinstance(value, set):
                     setattr(adapter, name, sorted(value))
-    # Of a prompt peft looks whether the vocabulary has grown, and asks the hub.
+    # Of a soft prompt peft checks whether the vocabulary has grown, and asks the hub.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Could not find a config file")
         model.save_pretrained(str(folder))
@@ -265,7 +265,7 @@ def generate_answers(
     what: str,
 ) -> list[Answer]:
     """The model's answer to each chat, none of which ends with one, shape `(n,)`; else as `generate_tokens`."""
-    found = generate_tokens(model, tokenizer, tokenised_prompts(tokenizer, chats), decoding, device, seed, what)
+    found = generate_tokens(model, tokenizer, tokenise_prompts(tokenizer, chats), decoding, device, seed, what)
     texts = tokenizer.batch_decode([ids for ids, _ in found], skip_special_tokens=True)
     return [Answer(text.strip(), len(ids) - ended, ended) for text, (ids, ended) in zip(texts, found, strict=True)]
 
@@ -285,7 +285,7 @@ def answer_likelihood(
     log_probabilities = np.zeros(len(chats))
     batches = sorted_batches(lengths, batch_size)
     for rows in batches if what is None else progress(batches, what, total=len(batches), unit="batch"):
-        ids, labels, mask = padded([chats[row] for row in rows], padding_id, device.device)
+        ids, labels, mask = pad_chats([chats[row] for row in rows], padding_id, device.device)
         # From the end, since a soft prompt makes rows longer; of answers alone, since the vocabulary is large.
         asked = (labels[:, 1:] != IGNORED).any(dim=0).nonzero()[:, 0] - labels.shape[1]
         with device.autocast():
@@ -294,7 +294,7 @@ def answer_likelihood(
     return AnswerLikelihood(log_probabilities, np.array([chat.answer_tokens for chat in chats], dtype=np.int64))
 
 
-def padded(
+def pad_chats(
     chats: Sequence[TokenisedChat], padding_id: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Chats as one batch, padded on the right: token ids, labels and attention mask, shape `(b, longest)` each."""

@@ -15,7 +15,7 @@ from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.progress import library_warnings_off
 from assay.fine_tuning.sft_params import Training
-from assay.language_models.chat_template import TokenisedChat, tokenised_chats
+from assay.language_models.chat_template import TokenisedChat, tokenise_chats
 from assay.language_models.checkpoint import CausalLM
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def read_chats(path: Path, tokenizer: PreTrainedTokenizerBase, max_length_tokens
         InputError: no chat fits, or one has no token to learn.
     """
     table = pl.read_parquet(path, columns=["id", "messages"])
-    chats = tokenised_chats(tokenizer, table["messages"].to_list())
+    chats = tokenise_chats(tokenizer, table["messages"].to_list())
     for name, chat in zip(table["id"], chats, strict=True):
         if not chat.answer_tokens:
             raise InputError(f"{path}: row {name} has no answer to learn; the last message must be the assistant's")

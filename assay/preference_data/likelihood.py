@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.seeds import SeedKey, keyed_uniform
-from assay.language_models.chat_template import ANSWERING, TokenisedChat, tokenised_chats
+from assay.language_models.chat_template import ANSWERING, TokenisedChat, tokenise_chats
 from assay.language_models.checkpoint import CausalLM, answer_likelihood
 from assay.statistics.bootstrap import cluster_means
 from assay.statistics.metrics_dict import metrics_of
@@ -59,7 +59,7 @@ def tokenise_pairs(
     """
     prompts = table["messages"].to_list()
     sides = [
-        tokenised_chats(
+        tokenise_chats(
             tokenizer,
             [[*chat, {"role": ANSWERING, "content": said}] for chat, said in zip(prompts, table[side], strict=True)],
         )

@@ -19,7 +19,7 @@ from assay.core.seeds import SeedKey, derived_seed, generator, keyed_uniform
 from assay.human_review.preference_judgements import Preference
 from assay.language_models.chat_template import ANSWERING, MESSAGES
 from assay.language_models.checkpoint import Decoding
-from assay.preference_data.altered_answers import altered_answer
+from assay.preference_data.altered_answers import alter_answer
 
 PAIR_SOURCES = ("human", "sibling_answer", "base_answer", "altered_answer")
 PAIRS_SCHEMA = pl.Schema(
@@ -81,7 +81,9 @@ Chat = dict[str, Any]
 """A row of the chat table."""
 
 
-def judged_pairs(lines: Sequence[Preference], split_of: dict[str, str], split: str, path: str) -> Iterator[Candidate]:
+def make_judged_pairs(
+    lines: Sequence[Preference], split_of: dict[str, str], split: str, path: str
+) -> Iterator[Candidate]:
     """What people preferred on the prompts of a split; lines on one pair of answers are votes, and most votes count.
 
     Lines on prompts of no split, and on test prompts, are rejected with the train split.
@@ -123,7 +125,7 @@ def _judged(line: Preference, row_id: str, reject: str) -> Candidate:
     return Candidate(row_id, line.prompt_id, "human", line.answer_a, line.answer_b, line.preferred, reject)
 
 
-def sibling_pairs(chats: Sequence[Chat], params: SiblingAnswer, key: SeedKey) -> Iterator[Candidate]:
+def make_sibling_pairs(chats: Sequence[Chat], params: SiblingAnswer, key: SeedKey) -> Iterator[Candidate]:
     """The true answer of each chat against answers of other questions of its split."""
     answers = [chat for chat in chats if chat["task"] == "answer"]
     refusals = sorted({chat["answer"] for chat in chats if chat["task"] == "unanswerable"})
@@ -173,7 +175,7 @@ def _draw(row_id: str, chat: Chat, others: Sequence[tuple[str, str]], random: np
     return Candidate(row_id, chat["id"], "sibling_answer", chat["answer"], text, detail)
 
 
-def altered_pairs(chats: Sequence[Chat], params: AlteredAnswer, key: SeedKey) -> Iterator[Candidate]:
+def make_altered_pairs(chats: Sequence[Chat], params: AlteredAnswer, key: SeedKey) -> Iterator[Candidate]:
     """The true answer of each chat against the same with a number, a date or a negation changed."""
     for chat in chats:
         if chat["task"] != "answer" or (params.needs_context and not chat["answer_in_context"]):
@@ -181,7 +183,7 @@ def altered_pairs(chats: Sequence[Chat], params: AlteredAnswer, key: SeedKey) ->
         made: set[str] = set()
         for number in range(params.pairs_per_prompt):
             row_id = row_ids.variant(chat["id"], "altered", number)
-            changed = altered_answer(chat["answer"], generator(*key, "alter", chat["id"], str(number)))
+            changed = alter_answer(chat["answer"], generator(*key, "alter", chat["id"], str(number)))
             if changed is None or changed.text in made:
                 yield Candidate(row_id, chat["id"], "altered_answer", chat["answer"], "", "", "nothing_to_alter")
                 continue
@@ -190,7 +192,7 @@ def altered_pairs(chats: Sequence[Chat], params: AlteredAnswer, key: SeedKey) ->
             yield Candidate(row_id, chat["id"], "altered_answer", chat["answer"], changed.text, detail)
 
 
-def base_prompts(chats: Sequence[Chat], count: int, key: SeedKey) -> list[Chat]:
+def sample_base_prompts(chats: Sequence[Chat], count: int, key: SeedKey) -> list[Chat]:
     """The chats that the base model answers: sampled by a hash from those with an answer in words, or with none."""
     asked = [chat for chat in chats if chat["task"] != "label"]
     draws = keyed_uniform(pl.Series([chat["id"] for chat in asked], dtype=pl.String), *key, "base")
@@ -198,7 +200,7 @@ def base_prompts(chats: Sequence[Chat], count: int, key: SeedKey) -> list[Chat]:
     return [asked[place] for place in sorted(order)]
 
 
-def base_pairs(chats: Sequence[Chat], said: Sequence[str], params: BaseAnswer) -> Iterator[Candidate]:
+def make_base_pairs(chats: Sequence[Chat], said: Sequence[str], params: BaseAnswer) -> Iterator[Candidate]:
     """The true answers against those of the base model to the same prompts."""
     for chat, text in zip(chats, said, strict=True):
         sentences = cut_to_sentences(text, len(chat["answer"])) if params.match_length else text
@@ -271,7 +273,7 @@ def check_pairs(
     return Filtered(pl.DataFrame(kept, schema=PAIRS_SCHEMA), pl.DataFrame(removed, schema=REMOVED_SCHEMA))
 
 
-def side_lengths(pairs: pl.DataFrame) -> dict[str, dict[str, float]]:
+def summarise_lengths(pairs: pl.DataFrame) -> dict[str, dict[str, float]]:
     """Words of both sides in the mean, and how often the better one is the longer, over all and by source."""
     words = pairs.select(
         "pair_source",

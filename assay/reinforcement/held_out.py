@@ -20,7 +20,7 @@ from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from assay.core.params import Params
 from assay.core.seeds import SeedKey, keyed_uniform
-from assay.language_models.chat_template import ANSWERING, Message, tokenised_prompts
+from assay.language_models.chat_template import ANSWERING, Message, tokenise_prompts
 from assay.reinforcement.policy import Policy, has_moved
 from assay.reinforcement.ppo_equations import kl_k1, kl_k3
 from assay.reinforcement.rollouts import (
@@ -30,7 +30,7 @@ from assay.reinforcement.rollouts import (
     rows_at_once,
     sample_answers,
 )
-from assay.reward.model import load_reward_model, rewards
+from assay.reward.model import load_reward_model, score_answers
 from assay.statistics.bootstrap import Floats, bootstrap_figures
 from assay.statistics.metrics_dict import metrics_of
 
@@ -123,7 +123,7 @@ def read_prompts(
     """
     table = pl.read_parquet(path, columns=["id", "task", "messages"]).filter(pl.col("task").is_in(TASKS))
     chats = [messages[:-1] for messages in table["messages"].to_list()]
-    tokens = tokenised_prompts(tokenizer, chats)
+    tokens = tokenise_prompts(tokenizer, chats)
     fits = np.array([len(ids) <= max_prompt_tokens for ids in tokens], dtype=bool)
     kept = np.flatnonzero(fits)
     if not len(kept):
@@ -148,7 +148,7 @@ def reward_function(folder: Path, batch_size: int, device: Device) -> Score:
 
     def score(chats: Sequence[Sequence[Message]], answers: Sequence[str]) -> NDArray[np.float64]:
         whole = [[*chat, {"role": ANSWERING, "content": answer}] for chat, answer in zip(chats, answers, strict=True)]
-        return rewards(model, tokenizer, whole, rows_at_once(batch_size, device), device, None)
+        return score_answers(model, tokenizer, whole, rows_at_once(batch_size, device), device, None)
 
     return score
 

@@ -119,7 +119,7 @@ def generalised_advantages(
     return advantages, (advantages + values) * mask
 
 
-def whitened(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def whiten(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Values with mean 0 and variance 1 over the tokens of answers; Huang et al. (2022), detail 7.
 
     Args:
@@ -186,7 +186,7 @@ def entropies(log_distributions: torch.Tensor) -> torch.Tensor:
     return -(log_distributions.exp() * log_distributions).sum(dim=-1)
 
 
-def next_beta(beta: float, kl: float, target: float, gain: float) -> float:
+def adapt_beta(beta: float, kl: float, target: float, gain: float) -> float:
     """The adaptive controller of Ziegler et al. (2019), section 2.2: β (1 + K clip((KL − target) / target, −0.2, 0.2)).
 
     Args:

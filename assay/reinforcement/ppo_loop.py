@@ -32,6 +32,7 @@ from assay.core.progress import SECONDS_BETWEEN_LINES
 from assay.reinforcement.held_out import Prompts, Score
 from assay.reinforcement.policy import Policy, ValueHead, copy_values
 from assay.reinforcement.ppo_equations import (
+    adapt_beta,
     clipped_policy_loss,
     clipped_value_loss,
     explained_variance,
@@ -39,9 +40,8 @@ from assay.reinforcement.ppo_equations import (
     kl_k1,
     kl_k3,
     masked_mean,
-    next_beta,
     token_rewards,
-    whitened,
+    whiten,
 )
 from assay.reinforcement.rollouts import (
     SampledAnswer,
@@ -233,7 +233,7 @@ def estimate_returns(value_head: ValueHead, rollout: Rollout, beta: float, param
     scores = torch.from_numpy(rollout.scores).float().to(values.device)
     at_tokens = token_rewards(scores, now.log_probabilities, rollout.reference, now.mask, beta)
     advantages, returns = generalised_advantages(at_tokens, values, now.mask, params.gamma, params.gae_lambda)
-    return Returns(values, whitened(advantages, now.mask), returns)
+    return Returns(values, whiten(advantages, now.mask), returns)
 
 
 def update(
@@ -336,7 +336,7 @@ def train_ppo(
         updates = update(learner, rollout, found, params, device, random, step)
         rate = float(learner.annealing.get_last_lr()[0])
         done.append(summarise_step(step, rollout, found, beta, rate, updates))
-        beta = next_beta(beta, done[-1].kl, params.target_kl, params.kl_gain)
+        beta = adapt_beta(beta, done[-1].kl, params.target_kl, params.kl_gain)
         learner.annealing.step()
         if time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
             last_line = time.monotonic()

@@ -21,7 +21,7 @@ from assay.compute.device import Device
 from assay.compute.token_batches import sorted_batches
 from assay.core.params import Params
 from assay.language_models.chat_template import IGNORED, TokenisedChat
-from assay.language_models.checkpoint import Decoding, generate_tokens, padded
+from assay.language_models.checkpoint import Decoding, generate_tokens, pad_chats
 from assay.reinforcement.policy import Policy, as_reference, has_moved
 from assay.reinforcement.ppo_equations import entropies
 
@@ -149,7 +149,7 @@ def _padded_statistics(
         TokenisedChat(one.prompt_ids + one.answer_ids, [IGNORED] * len(one.prompt_ids) + one.answer_ids)
         for one in answers
     ]
-    ids, labels, attention = padded(chats, int(policy.tokenizer.pad_token_id), device.device)
+    ids, labels, attention = pad_chats(chats, int(policy.tokenizer.pad_token_id), device.device)
     first = min(len(one.prompt_ids) for one in answers)
     kept = ids.shape[1] - first + 1
     with device.autocast():

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from assay.compute.device import Device
 from assay.language_models.chat_template import ANSWERING
-from assay.reward.model import RewardModel, rewards
+from assay.reward.model import RewardModel, score_answers
 from assay.statistics.bootstrap import cluster_means
 from assay.statistics.calibration import calibration_errors, reliability_table
 from assay.statistics.intervals import wilson_estimate
@@ -51,7 +51,7 @@ class Margins:
         return (np.sign(self.margin) + 1) / 2
 
 
-def with_side(pairs: pl.DataFrame, side: str) -> list[list[dict[str, str]]]:
+def add_side(pairs: pl.DataFrame, side: str) -> list[list[dict[str, str]]]:
     """The chats of pairs, each with the answer of one side (`chosen` or `rejected`)."""
     return [
         [*messages, {"role": ANSWERING, "content": answer}]
@@ -63,8 +63,8 @@ def score_sides(
     model: RewardModel, tokenizer: PreTrainedTokenizerBase, pairs: pl.DataFrame, batch_size: int, device: Device
 ) -> Margins:
     """What a reward model says of pairs, with at most `batch_size` chats in a forward pass."""
-    chats = [*with_side(pairs, "chosen"), *with_side(pairs, "rejected")]
-    scores = rewards(model, tokenizer, chats, batch_size, device, "held-out pairs")
+    chats = [*add_side(pairs, "chosen"), *add_side(pairs, "rejected")]
+    scores = score_answers(model, tokenizer, chats, batch_size, device, "held-out pairs")
     return Margins(scores[: pairs.height], scores[pairs.height :])
 
 

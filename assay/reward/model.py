@@ -21,7 +21,7 @@ from assay.compute.device import Device, keep_freed_memory
 from assay.compute.token_batches import sorted_batches
 from assay.core.errors import InputError
 from assay.core.progress import progress
-from assay.language_models.chat_template import ANSWERING, Message, rendered, require_chat_template
+from assay.language_models.chat_template import ANSWERING, Message, render_chat, require_chat_template
 
 LABEL = "reward"
 
@@ -80,13 +80,14 @@ def padding_token(tokenizer: PreTrainedTokenizerBase) -> str:
     that ends an answer, and then the state would be that of a token before it. Which other token it is does not matter:
     the attention mask hides it.
     """
-    end = chat_ids(tokenizer, [[{"role": "user", "content": "a"}, {"role": ANSWERING, "content": "b"}]])[0][-1]
+    chat = [{"role": "user", "content": "a"}, {"role": ANSWERING, "content": "b"}]
+    end = tokenise_whole(tokenizer, [chat])[0][-1]
     known = [tokenizer.pad_token_id, tokenizer.unk_token_id, *tokenizer.all_special_ids, *range(2)]
     token: str = tokenizer.convert_ids_to_tokens(next(one for one in known if one is not None and one != end))  # type: ignore[assignment]
     return token
 
 
-def chat_ids(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]]) -> list[list[int]]:
+def tokenise_whole(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]]) -> list[list[int]]:
     """Token ids of whole chats, up to the token that ends the last answer.
 
     Args:
@@ -96,7 +97,7 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Messag
     for messages in chats:
         if not messages or messages[-1]["role"] != ANSWERING:
             raise ValueError(f"a chat of roles {[one['role'] for one in messages]} does not end with an answer")
-        texts.append(rendered(tokenizer, messages, answer_follows=False).rstrip())
+        texts.append(render_chat(tokenizer, messages, answer_follows=False).rstrip())
     ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     return ids
 
@@ -120,7 +121,7 @@ def load_reward_model(folder: Path, device: torch.device) -> tuple[RewardModel, 
 
 
 @torch.inference_mode()
-def rewards(
+def score_answers(
     model: RewardModel,
     tokenizer: PreTrainedTokenizerBase,
     chats_with_answers: Sequence[Sequence[Message]],
@@ -138,7 +139,7 @@ def rewards(
         chats_with_answers: each ends with an answer.
         what: name of the work, for the progress report; None: no report.
     """
-    asked = [tuple(ids) for ids in chat_ids(tokenizer, chats_with_answers)]
+    asked = [tuple(ids) for ids in tokenise_whole(tokenizer, chats_with_answers)]
     # Pairs of one prompt share their better side.
     rows = list(dict.fromkeys(asked))
     scores = np.zeros(len(rows))

@@ -22,8 +22,8 @@ from assay.compute.token_batches import shuffled_batches
 from assay.core.errors import InputError
 from assay.core.params import Params
 from assay.fine_tuning.trainer_params import TrainerParams
-from assay.reward.evaluation import with_side
-from assay.reward.model import RewardModel, chat_ids
+from assay.reward.evaluation import add_side
+from assay.reward.model import RewardModel, tokenise_whole
 
 
 class RewardLora(Params):
@@ -76,7 +76,8 @@ class PairTokens:
 def tokenise_sides(tokenizer: PreTrainedTokenizerBase, pairs: pl.DataFrame) -> PairTokens:
     """The chats of pairs as the reward model sees them."""
     return PairTokens(
-        chat_ids(tokenizer, with_side(pairs, "chosen")), chat_ids(tokenizer, with_side(pairs, "rejected"))
+        tokenise_whole(tokenizer, add_side(pairs, "chosen")),
+        tokenise_whole(tokenizer, add_side(pairs, "rejected")),
     )
 
 

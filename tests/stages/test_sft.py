@@ -17,7 +17,7 @@ from assay.core.errors import InputError
 from assay.core.outputs import folder_sha256, read_json
 from assay.core.skipped import LEFT_OUT_FILE
 from assay.fine_tuning.sft_params import Approach
-from assay.language_models.chat_template import IGNORED, MESSAGES, tokenised_chats
+from assay.language_models.chat_template import IGNORED, MESSAGES, tokenise_chats
 from assay.language_models.checkpoint import load_base, load_causal_lm
 from assay.language_models.sft import make_dataset, train_sft
 from stages import sft
@@ -109,7 +109,7 @@ def test_every_approach_learns_and_is_loaded_again(approach: str, start: Start) 
     model, tokenizer = load_causal_lm(sft.OUTPUT / approach, DEVICE.device)
     from assay.language_models.trl_trainer import mean_loss
 
-    held_out = tokenised_chats(tokenizer, pl.read_parquet(sft.VALIDATION)["messages"].to_list())
+    held_out = tokenise_chats(tokenizer, pl.read_parquet(sft.VALIDATION)["messages"].to_list())
     # Eight of the twelve rows were looked at.
     assert mean_loss(model, held_out, tokenizer.pad_token_id, DEVICE) == pytest.approx(
         measured["validation_loss"], rel=0.1
@@ -132,7 +132,7 @@ def test_the_same_seed_gives_the_same_bytes(start: Start) -> None:
 def losses(params: dict[str, Any], model_folder: Path, folder: Path, rows: pl.DataFrame) -> list[float]:
     """The loss of each step of a training."""
     base, tokenizer = load_base(str(model_folder), DEVICE.device)
-    tokens = tokenised_chats(tokenizer, rows["messages"].to_list())
+    tokens = tokenise_chats(tokenizer, rows["messages"].to_list())
     approach: Any = TypeAdapter(Approach).validate_python(params)
     done = train_sft(approach, base, tokenizer, tokens, tokens[:2], DEVICE, 5, folder, "test")
     return done.steps["loss"].to_list()
@@ -141,7 +141,7 @@ def losses(params: dict[str, Any], model_folder: Path, folder: Path, rows: pl.Da
 def test_packed_chats_have_the_loss_of_padded_ones(tiny_chat_model: Path, tmp_path: Path) -> None:
     rows = chats(24)
     base, tokenizer = load_base(str(tiny_chat_model), DEVICE.device)
-    tokens = tokenised_chats(tokenizer, rows["messages"].to_list())
+    tokens = tokenise_chats(tokenizer, rows["messages"].to_list())
     longest = max(len(chat.input_ids) for chat in tokens)
     # One step over all chats: packed, then padded.
     once = FULL | {"max_steps": 1, "num_evaluations": 1, "max_length_tokens": 2 * longest}
@@ -167,7 +167,7 @@ def test_a_packed_chat_does_not_see_the_one_before(tiny_chat_model: Path) -> Non
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
     model, tokenizer = load_causal_lm(tiny_chat_model, DEVICE.device)
-    first, other, second = tokenised_chats(tokenizer, chats(3)["messages"].to_list())
+    first, other, second = tokenise_chats(tokenizer, chats(3)["messages"].to_list())
     collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
     logits = []
     for before in (first, other):

@@ -33,7 +33,7 @@ from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_json, write_text
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
-from assay.language_models.chat_template import Message, tokenised_prompts
+from assay.language_models.chat_template import Message, tokenise_prompts
 from assay.language_models.checkpoint import CausalLM, Decoding, generate_answers, load_causal_lm, save_causal_lm
 from assay.language_models.named_models import load_generation_models
 from tools.ask import model_folder
@@ -89,7 +89,7 @@ def replies(
     answers = generate_answers(model, tokenizer, chats, decoding, device, 0, what)
     logits = [
         model(input_ids=torch.tensor([ids], device=device.device)).logits[0, -1].float().cpu().numpy()
-        for ids in tokenised_prompts(tokenizer, chats)
+        for ids in tokenise_prompts(tokenizer, chats)
     ]
     return Reply(np.stack(logits), [one.text for one in answers])
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.fine_tuning.params import Adapter, adapted
-from assay.language_models.chat_template import IGNORED, TokenisedChat, tokenised_chats, tokenised_prompts
+from assay.language_models.chat_template import IGNORED, TokenisedChat, tokenise_chats, tokenise_prompts
 from assay.language_models.checkpoint import (
     Decoding,
     answer_likelihood,
@@ -20,7 +20,7 @@ from assay.language_models.checkpoint import (
     label_log_probabilities,
     load_base,
     load_causal_lm,
-    padded,
+    pad_chats,
     prompt_batches,
     save_causal_lm,
 )
@@ -67,7 +67,7 @@ def trained(folder: Path, approach: dict[str, Any], double_quantisation: bool | 
 @pytest.mark.parametrize("name", APPROACHES)
 def test_what_is_loaded_again_says_the_same(name: str, tiny_chat_model: Path, tmp_path: Path) -> None:
     model, tokenizer = trained(tiny_chat_model, APPROACHES[name])
-    ids, _, mask = padded(tokenised_chats(tokenizer, answered(["A", "Bc", "Def"])), tokenizer.pad_token_id, CPU)
+    ids, _, mask = pad_chats(tokenise_chats(tokenizer, answered(["A", "Bc", "Def"])), tokenizer.pad_token_id, CPU)
     with torch.no_grad():
         expected = model(input_ids=ids, attention_mask=mask).logits
     said = texts_of(model, tokenizer, CHATS, GREEDY)
@@ -84,7 +84,7 @@ def test_what_is_loaded_again_says_the_same(name: str, tiny_chat_model: Path, tm
 @pytest.mark.parametrize("name", APPROACHES)
 def test_an_answer_is_the_same_with_and_without_the_cache(name: str, tiny_chat_model: Path) -> None:
     model, tokenizer = trained(tiny_chat_model, APPROACHES[name])
-    (prompt,) = tokenised_prompts(tokenizer, CHATS[:1])
+    (prompt,) = tokenise_prompts(tokenizer, CHATS[:1])
     ids = list(prompt)
     with torch.no_grad():
         for _ in range(GREEDY.max_new_tokens):
@@ -115,7 +115,7 @@ def test_weights_in_four_bits_come_back_with_their_adapter(tiny_chat_model: Path
     qlora = {key: value for key, value in LORA.items() if key != "initialisation"}
     qlora |= {"method": "qlora", "double_quantisation": True}
     model, tokenizer = trained(tiny_chat_model, qlora, double_quantisation=True)
-    ids, _, mask = padded(tokenised_chats(tokenizer, answered(["A", "Bc", "Def"])), tokenizer.pad_token_id, CPU)
+    ids, _, mask = pad_chats(tokenise_chats(tokenizer, answered(["A", "Bc", "Def"])), tokenizer.pad_token_id, CPU)
     with torch.no_grad():
         expected = model(input_ids=ids, attention_mask=mask).logits
         save_causal_lm(model, tokenizer, tmp_path)
@@ -145,7 +145,7 @@ def test_prompts_after_a_soft_prompt_share_a_batch_only_with_equally_long_ones(t
 
 def test_an_answer_ends_at_the_end_token(tiny_chat_model: Path) -> None:
     model, tokenizer = load_causal_lm(tiny_chat_model, CPU)
-    prompts = tokenised_prompts(tokenizer, CHATS)
+    prompts = tokenise_prompts(tokenizer, CHATS)
     unended = [ids for ids, _ in generate_batch(model, tokenizer, prompts, GREEDY, DEVICE)]
     # A token that one answer has early, and another late or never.
     places = {token: [ids.index(token) if token in ids else 99 for ids in unended] for ids in unended for token in ids}
@@ -167,7 +167,7 @@ def test_sampled_answers_follow_the_seed(tiny_chat_model: Path) -> None:
 
 def test_likelihood_is_the_product_over_the_tokens_of_the_answer(tiny_chat_model: Path) -> None:
     model, tokenizer = load_causal_lm(tiny_chat_model, CPU)
-    chats = tokenised_chats(tokenizer, answered(["Malmö", "a long answer", "No"]))
+    chats = tokenise_chats(tokenizer, answered(["Malmö", "a long answer", "No"]))
     expected = []
     with torch.no_grad():
         for chat in chats:
@@ -192,7 +192,7 @@ def test_label_log_probabilities_by_hand() -> None:
 
 def test_padding_stands_on_the_right() -> None:
     chats = [TokenisedChat([7, 8, 9], [IGNORED, 8, 9]), TokenisedChat([5], [IGNORED])]
-    ids, labels, mask = padded(chats, 0, CPU)
+    ids, labels, mask = pad_chats(chats, 0, CPU)
     assert ids.tolist() == [[7, 8, 9], [5, 0, 0]]
     assert labels.tolist() == [[IGNORED, 8, 9], [IGNORED] * 3]
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]

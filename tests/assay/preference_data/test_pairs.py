@@ -12,14 +12,14 @@ from assay.preference_data.pairs import (
     BaseAnswer,
     Candidate,
     SiblingAnswer,
-    altered_pairs,
-    base_pairs,
-    base_prompts,
     check_pairs,
     cut_to_sentences,
-    judged_pairs,
-    sibling_pairs,
-    side_lengths,
+    make_altered_pairs,
+    make_base_pairs,
+    make_judged_pairs,
+    make_sibling_pairs,
+    sample_base_prompts,
+    summarise_lengths,
     word_similarity,
 )
 from tests.preference_chats import REFUSAL, chat
@@ -43,7 +43,7 @@ def test_judgements_are_counted_as_votes() -> None:
         judgement(4, "faq:1", "Good.", "Bad.", "b", "Cy"),
         judgement(5, "faq:1", "Good.", "Other.", "b"),
     ]
-    first, *others = [*judged_pairs(lines, {"faq:1": "train"}, "train", PATH)][::-1]
+    first, *others = [*make_judged_pairs(lines, {"faq:1": "train"}, "train", PATH)][::-1]
     assert (first.chosen, first.rejected, first.detail) == ("Other.", "Good.", "1 of 1 judgements")
     pair = next(one for one in others if one.reject is None)
     assert (pair.chosen, pair.rejected, pair.detail, pair.pair_source) == (
@@ -67,7 +67,7 @@ def test_what_cannot_be_learnt_from_a_judgement_is_told() -> None:
         judgement(8, "faq:1", "C.", "D.", "a"),
         judgement(9, "faq:1", "C.", "D.", "b", "Bo"),
     ]
-    train = [*judged_pairs(lines, splits, "train", PATH)]
+    train = [*make_judged_pairs(lines, splits, "train", PATH)]
     assert rejects(train) == {
         f"{PATH}:2": "tie",
         f"{PATH}:3": "equal_sides",
@@ -77,7 +77,7 @@ def test_what_cannot_be_learnt_from_a_judgement_is_told() -> None:
         f"{PATH}:8": "tie",
         f"{PATH}:9": "tie",
     }
-    held_out = [*judged_pairs(lines, splits, "validation", PATH)]
+    held_out = [*make_judged_pairs(lines, splits, "validation", PATH)]
     assert [(one.prompt_id, one.chosen, one.reject) for one in held_out] == [("faq:2", "A.", None)]
     # Each line is either a pair or a reject, once.
     assert len(train) + len(held_out) == len(lines)
@@ -87,7 +87,7 @@ def siblings(
     chats: list[dict[str, Any]], kinds: list[Any], refused: float = 0.0, labels: float = 1.0
 ) -> list[Candidate]:
     params = SiblingAnswer(pairs_per_prompt=1, kinds=kinds, refused_fraction=refused, label_fraction=labels)
-    return [*sibling_pairs(chats, params, KEY)]
+    return [*make_sibling_pairs(chats, params, KEY)]
 
 
 def test_a_sibling_is_of_the_category_that_is_asked_for() -> None:
@@ -147,8 +147,8 @@ def test_a_refusal_is_worse_where_the_answer_is_known() -> None:
 def test_a_chat_keeps_its_draws_when_others_are_added() -> None:
     chats = [chat(number, "roof" if number % 2 else "wall", passages=2) for number in range(12)]
     altered = AlteredAnswer(pairs_per_prompt=2, needs_context=True)
-    before = {one.id: one for one in altered_pairs(chats[:6], altered, KEY)}
-    after = {one.id: one for one in altered_pairs(chats[::-1], altered, KEY)}
+    before = {one.id: one for one in make_altered_pairs(chats[:6], altered, KEY)}
+    after = {one.id: one for one in make_altered_pairs(chats[::-1], altered, KEY)}
     assert before.items() <= after.items()
     shown = {one.id: one for one in siblings(chats[:6], ["shown_passage"])}
     assert shown.items() <= {one.id: one for one in siblings(chats, ["shown_passage"])}.items()
@@ -156,12 +156,12 @@ def test_a_chat_keeps_its_draws_when_others_are_added() -> None:
 
 def test_an_altered_answer_needs_a_place_and_a_context() -> None:
     chats = [chat(1, passages=1), chat(2), chat(3, answer="Nice."), chat(4, task="unanswerable", passages=1)]
-    made = [*altered_pairs(chats, AlteredAnswer(pairs_per_prompt=1, needs_context=False), KEY)]
+    made = [*make_altered_pairs(chats, AlteredAnswer(pairs_per_prompt=1, needs_context=False), KEY)]
     assert [one.prompt_id for one in made] == ["faq:1", "faq:2", "faq:3"]
     assert rejects(made) == {"faq:3~altered~0": "nothing_to_alter"}
     assert made[0].detail.split(":")[0] in {"number", "negation"}
     assert made[0].rejected != made[0].chosen == chats[0]["answer"]
-    with_context = [*altered_pairs(chats, AlteredAnswer(pairs_per_prompt=3, needs_context=True), KEY)]
+    with_context = [*make_altered_pairs(chats, AlteredAnswer(pairs_per_prompt=3, needs_context=True), KEY)]
     assert {one.prompt_id for one in with_context} == {"faq:1"}
     told = [one.rejected for one in with_context if one.reject is None]
     assert len(told) == len(set(told))
@@ -183,21 +183,21 @@ def base_params(match_length: bool) -> BaseAnswer:
 def test_an_own_answer_as_good_as_the_true_one_is_none() -> None:
     chats = [chat(1), chat(2), chat(3)]
     said = ["Roof 1 must stand for 11 years!", "It never falls. Not at all. I am sure of that, as sure as can be.", ""]
-    same, other, empty = base_pairs(chats, said, base_params(match_length=True))
+    same, other, empty = make_base_pairs(chats, said, base_params(match_length=True))
     assert same.reject == "like_the_true_answer"
     assert (other.rejected, other.reject) == ("It never falls. Not at all.", None)
     assert other.detail == "likeness 0.00, 27 of 65 characters"
     assert (empty.rejected, empty.reject) == ("", None)
-    assert [one.rejected for one in base_pairs(chats, said, base_params(match_length=False))][1] == said[1]
+    assert [one.rejected for one in make_base_pairs(chats, said, base_params(match_length=False))][1] == said[1]
 
 
 def test_the_base_model_is_asked_so_many_prompts_with_words_for_answers() -> None:
     chats = [chat(number) for number in range(10)] + [chat(99, "bad", "label", "bad")]
-    asked = base_prompts(chats, 4, KEY)
+    asked = sample_base_prompts(chats, 4, KEY)
     assert len({one["id"] for one in asked} - {"faq:99"}) == 4
-    assert base_prompts(chats[::-1], 4, KEY) == asked[::-1]
-    assert len(base_prompts(chats, 100, KEY)) == 10
-    assert base_prompts(chats, 0, KEY) == []
+    assert sample_base_prompts(chats[::-1], 4, KEY) == asked[::-1]
+    assert len(sample_base_prompts(chats, 100, KEY)) == 10
+    assert sample_base_prompts(chats, 0, KEY) == []
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_lengths_of_both_sides_are_told_by_source() -> None:
             "rejected": ["a", "a", "a b c d"],
         }
     )
-    lengths = side_lengths(pairs)
+    lengths = summarise_lengths(pairs)
     assert set(lengths) == {"all", "human", "base_answer"}
     assert lengths["human"] == {
         "pairs": 2,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from assay.compute.device import Device
 from assay.core.errors import InputError
-from assay.language_models.chat_template import Message, tokenised_chats, tokenised_prompts
+from assay.language_models.chat_template import Message, tokenise_chats, tokenise_prompts
 from assay.language_models.checkpoint import answer_likelihood, cut_at_end, load_causal_lm, save_causal_lm
 from assay.reinforcement.held_out import Prompts
 from assay.reinforcement.policy import Policy, ValueHead, as_reference, load_policy, load_value_head, save_value_head
@@ -80,7 +80,7 @@ def trained(
     run = train_ppo(
         policy,
         head,
-        Prompts(list("abcd"), CHATS, tokenised_prompts(policy.tokenizer, CHATS), 0),
+        Prompts(list("abcd"), CHATS, tokenise_prompts(policy.tokenizer, CHATS), 0),
         settings.get("score", share_of_lower_case),
         PpoTraining.model_validate(SETTINGS).model_copy(update=settings),
         CPU,
@@ -119,7 +119,7 @@ def test_ppo_raises_the_reward_and_stays_near_the_reference(
 
 def mean_reward(policy: Policy) -> float:
     """Of 1,000 answers, so that chance moves it by less than 0.01."""
-    prompts = tokenised_prompts(policy.tokenizer, CHATS) * 250
+    prompts = tokenise_prompts(policy.tokenizer, CHATS) * 250
     answers = sample_answers(policy, prompts, sampling(250), CPU, 9, None)
     return float(share_of_lower_case([], [one.text for one in answers]).mean())
 
@@ -197,7 +197,7 @@ def test_statistics_are_those_of_each_answer_alone(tiny_chat_model: Path, kind: 
     if kind != "whole":
         model = peft.get_peft_model(model, configs[kind]).eval()
     policy = Policy(model, tokenizer, [], [])
-    prompts = tokenised_prompts(tokenizer, CHATS)
+    prompts = tokenise_prompts(tokenizer, CHATS)
     texts = ["Two weeks.", "a", "It depends on the roof.", "No"]
     answers = [
         SampledAnswer(prompt, [*tokenizer(text)["input_ids"], 2], True, text)
@@ -212,7 +212,7 @@ def test_statistics_are_those_of_each_answer_alone(tiny_chat_model: Path, kind: 
     assert together.log_probabilities[~together.mask].abs().max() == 0
     # As `answer_likelihood` has them, which computes every logit.
     chats = [[*chat, {"role": "assistant", "content": text}] for chat, text in zip(CHATS, texts, strict=True)]
-    likelihood = answer_likelihood(model, tokenised_chats(tokenizer, chats), 0, 4, CPU, None)
+    likelihood = answer_likelihood(model, tokenise_chats(tokenizer, chats), 0, 4, CPU, None)
     np.testing.assert_allclose(together.log_probabilities.sum(dim=1).numpy(), likelihood.log_probabilities, rtol=1e-4)
     # One answer by hand: softmax of the logits at a temperature of 2.
     if kind == "whole":
@@ -230,7 +230,7 @@ def test_statistics_are_those_of_each_answer_alone(tiny_chat_model: Path, kind: 
 
 def test_answers_are_sampled_from_the_whole_distribution_that_is_scored(tiny_chat_model: Path) -> None:
     policy = load_policy(tiny_chat_model, CPU.device)
-    prompt = tokenised_prompts(policy.tokenizer, CHATS[:1])[0]
+    prompt = tokenise_prompts(policy.tokenizer, CHATS[:1])[0]
     once = Sampling(max_new_tokens=1, temperature=1.5, batch_size=500)
     answers = sample_answers(policy, [prompt] * 4000, once, CPU, 3, None)
     counts = np.bincount([one.answer_ids[0] for one in answers], minlength=len(policy.tokenizer))
