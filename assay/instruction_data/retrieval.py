@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.embeddings.nearest import cosine_blocks
+
 BLOCK_QUESTIONS = 512
 """Questions compared with all passages at a time; a block takes 4 bytes a pair."""
 
@@ -60,8 +62,7 @@ def search_by_meaning(questions: NDArray[np.float32], passages: NDArray[np.float
     if not len(passages) or not len(questions):
         return _nothing(len(questions), k)
     rows: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
-    for start in range(0, len(questions), BLOCK_QUESTIONS):
-        cosines = questions[start : start + BLOCK_QUESTIONS] @ passages.T
+    for _, cosines in cosine_blocks(questions, passages, BLOCK_QUESTIONS):
         rows.extend(_best(of_question, k) for of_question in cosines)
     return _stacked(rows)
 
