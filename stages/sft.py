@@ -26,9 +26,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
-from assay.compute.cost import folder_mib, peak_memory_mib
-from assay.compute.device import Compute, prepare_device
+from assay.compute.cost import folder_mib
+from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import run_stage
 from assay.core.outputs import file_sha256, folder_sha256, output_folder, write_json, write_text
 from assay.core.params import load_params
@@ -39,7 +40,7 @@ from assay.fine_tuning.params import adapted
 from assay.fine_tuning.quantization import why_no_4_bit
 from assay.fine_tuning.sft_params import Approach, Qlora
 from assay.language_models.checkpoint import CausalLM, load_base, save_causal_lm
-from assay.language_models.sft import fit_metrics, loss_curve, read_chats, train_sft
+from assay.language_models.sft import fit_cost, fit_metrics, loss_curve, read_chats, train_sft
 
 TRAIN = Path("data/instruct/train.parquet")
 VALIDATION = Path("data/instruct/validation.parquet")
@@ -67,6 +68,14 @@ def scratch_folder(approach: str, parts: list[str]) -> Path:
     return SCRATCH / f"{approach}-{digest[:16]}"
 
 
+def new_model(params: Approach, base_model: str, device: Device) -> tuple[CausalLM, PreTrainedTokenizerBase]:
+    """The base with what the approach trains, on the device, and its tokenizer; adapters draw their first values."""
+    quantised = params.double_quantisation if isinstance(params, Qlora) else None
+    base, tokenizer = load_base(base_model, device.device, quantised)
+    model: CausalLM = adapted(params, base, "CAUSAL_LM")
+    return model if isinstance(params, Qlora) else model.to(device.device), tokenizer
+
+
 def main() -> None:
     """Fine-tune by the approach named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m stages.sft", description=(__doc__ or "").splitlines()[0])
@@ -89,13 +98,9 @@ def main() -> None:
     # Before the adapters draw their first values.
     own_seed = derived_seed(seed, "sft", approach)
     torch.manual_seed(own_seed)
-    quantised = params.double_quantisation if isinstance(params, Qlora) else None
-    base, tokenizer = load_base(base_model, device.device, quantised)
+    model, tokenizer = new_model(params, base_model, device)
     train = read_chats(TRAIN, tokenizer, params.max_length_tokens)
     validation = read_chats(VALIDATION, tokenizer, params.max_length_tokens)
-    model: CausalLM = adapted(params, base, "CAUSAL_LM")
-    if not isinstance(params, Qlora):
-        model.to(device.device)
     evaluated = generator(seed, "sft", "validation").permutation(len(validation.kept))[: params.validation_rows]
     depends_on = input_hashes(base_model)
     key = [params.model_dump_json(), str(own_seed), str(device), str(compute.threads), *depends_on.values()]
@@ -112,12 +117,7 @@ def main() -> None:
     shutil.rmtree(scratch, ignore_errors=True)
 
     write_text(PLOTS / f"{approach}.csv", loss_curve(done).write_csv(float_precision=6))
-    cost = {
-        "train_seconds": done.seconds,
-        "tokens_per_second": done.tokens / done.step_seconds,
-        "peak_memory_mib": peak_memory_mib(device.device),
-    }
-    write_json(COSTS / f"{approach}.json", cost)
+    write_json(COSTS / f"{approach}.json", fit_cost(done, device))
     measured = {
         "chats_train": len(train.kept),
         "chats_too_long": train.too_long,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from assay.compute.cost import peak_memory_mib
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.progress import library_warnings_off
@@ -175,4 +176,13 @@ def fit_metrics(done: Fit, model: CausalLM) -> dict[str, float]:
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "total_parameters": sum(p.numel() for p in model.parameters()),
         "tokens": done.tokens,
+    }
+
+
+def fit_cost(done: Fit, device: Device) -> dict[str, float]:
+    """What a training took, for `metrics/cost`."""
+    return {
+        "train_seconds": done.seconds,
+        "tokens_per_second": done.tokens / done.step_seconds,
+        "peak_memory_mib": peak_memory_mib(device.device),
     }
