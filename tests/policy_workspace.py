@@ -8,7 +8,7 @@ import polars as pl
 import torch
 import yaml
 
-from assay.core.outputs import write_json
+from assay.core.outputs import read_json, write_json
 from assay.language_models.chat_template import MESSAGES
 from assay.language_models.checkpoint import load_causal_lm, save_causal_lm
 from assay.reward.model import new_reward_model, save_reward_model
@@ -163,6 +163,21 @@ def change(section: str, **settings: Any) -> None:
     params = yaml.safe_load(Path("params.yaml").read_text())
     params[section] |= settings
     Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
+def require_trained(stage: str, init: str) -> None:
+    """`rloo` or `ppo` has moved the policy, which is still of the kind of `init`, and measured it."""
+    metrics = read_json(f"metrics/optional/{stage}.json")
+    low, value, high = (metrics[f"reward_difference{end}"] for end in ("_ci95_low", "", "_ci95_high"))
+    assert low <= value <= high
+    assert metrics["kl_to_reference_k3"] > 0
+    assert Path(f"models/{stage}/adapter_config.json").is_file() == (init == "lora")
+    ids = torch.tensor([[1, 5, 6, 7]])
+    with torch.inference_mode():
+        before, after = (
+            load_causal_lm(Path(f), CPU)[0](input_ids=ids).logits for f in (f"models/sft/{init}", f"models/{stage}")
+        )
+    assert not torch.allclose(before, after)
 
 
 def bytes_below(*paths: str) -> dict[str, bytes]:

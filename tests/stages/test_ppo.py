@@ -3,14 +3,12 @@ from typing import Any
 
 import polars as pl
 import pytest
-import torch
 
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from assay.core.params import load_params
-from assay.language_models.checkpoint import load_causal_lm
 from stages import ppo
-from tests.policy_workspace import CPU, change, write_workspace
+from tests.policy_workspace import change, require_trained, write_workspace
 
 
 @pytest.fixture
@@ -31,20 +29,12 @@ def test_a_policy_is_trained_and_stays_of_its_kind(workspace: Path, init: str) -
     # A third of the chats are labels; every other prompt is short enough, and seven of twelve are drawn.
     assert (metrics["prompts"], metrics["prompts_too_long"], metrics["held_out_prompts"]) == (20, 0, 7)
     assert metrics["reward_difference"] == pytest.approx(metrics["reward_after"] - metrics["reward_before"], abs=2e-6)
-    assert (
-        metrics["reward_difference_ci95_low"] <= metrics["reward_difference"] <= metrics["reward_difference_ci95_high"]
-    )
-    assert metrics["kl_to_reference_k3"] > 0
     steps = pl.read_csv("metrics/plots/ppo/steps.csv")
     assert steps["step"].to_list() == [1, 2]
     assert steps["beta"][0] == 0.05
 
     assert Path("models/ppo/value_head.safetensors").is_file()
-    assert Path("models/ppo/adapter_config.json").is_file() == (init == "lora")
-    ids = torch.tensor([[1, 5, 6, 7]])
-    with torch.inference_mode():
-        logits = [load_causal_lm(Path(f), CPU)[0](input_ids=ids).logits for f in ("models/ppo", f"models/sft/{init}")]
-    assert not torch.allclose(*logits)
+    require_trained("ppo", init)
 
 
 def test_training_goes_on_from_what_was_trained(workspace: Path) -> None:

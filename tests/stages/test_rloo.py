@@ -4,15 +4,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from assay.language_models.chat_template import Message
-from assay.language_models.checkpoint import load_causal_lm
 from stages import rloo
-from tests.policy_workspace import CPU, change, write_workspace
+from tests.policy_workspace import change, require_trained, write_workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
@@ -33,10 +31,6 @@ def test_a_policy_is_trained_and_stays_of_its_kind(
     metrics = read_json("metrics/optional/rloo.json")
     assert metrics["steps"] == 3
     assert (metrics["prompts"], metrics["prompts_too_long"], metrics["held_out_prompts"]) == (20, 0, 7)
-    assert (
-        metrics["reward_difference_ci95_low"] <= metrics["reward_difference"] <= metrics["reward_difference_ci95_high"]
-    )
-    assert metrics["kl_to_reference_k3"] > 0
     steps = pl.read_csv("metrics/plots/rloo/steps.csv")
     assert steps["step"].to_list() == [1, 2, 3]
     assert steps.null_count().sum_horizontal().item() == 0
@@ -46,11 +40,7 @@ def test_a_policy_is_trained_and_stays_of_its_kind(
     assert not Path("models/rloo/ref").exists()
     assert not Path("scratch/rloo").exists()
     assert "{'" not in capfd.readouterr().out
-    assert Path("models/rloo/adapter_config.json").is_file() == (init == "lora")
-    ids = torch.tensor([[1, 5, 6, 7]])
-    with torch.inference_mode():
-        logits = [load_causal_lm(Path(f), CPU)[0](input_ids=ids).logits for f in ("models/rloo", f"models/sft/{init}")]
-    assert not torch.allclose(*logits)
+    require_trained("rloo", init)
 
 
 def test_an_easy_reward_is_raised(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
