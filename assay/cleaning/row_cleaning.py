@@ -76,11 +76,8 @@ def keep_usable(records: pl.DataFrame, params: CleanParams) -> Batch:
     if params.languages is not None:
         rule = rule.when(is_foreign(records["text"], **params.languages.model_dump())).then(pl.lit("language"))
     marked = records.with_columns(rule=rule)
-    return Batch(
-        records=marked.filter(pl.col("rule").is_null()).drop("rule"),
-        changed=none_removed(),
-        removed=removed_rows(marked.filter(pl.col("rule").is_not_null()), pl.col("rule")),
-    )
+    kept, gone = marked.filter(pl.col("rule").is_null()), marked.filter(pl.col("rule").is_not_null())
+    return Batch(kept.drop("rule"), none_removed(), removed_rows(gone, pl.col("rule")))
 
 
 def run_steps(records: pl.DataFrame, steps: Sequence[Step]) -> Batch:

@@ -42,11 +42,7 @@ def show_invisible(text: str) -> str:
 
 
 def mark_difference(before: str, after: str, mask: bool) -> tuple[Markup, Markup]:
-    """Both texts with what differs marked up as deleted and as inserted.
-
-    Args:
-        mask: show dots for what was removed.
-    """
+    """Both texts with what differs marked up as deleted and as inserted; `mask` shows dots for what was removed."""
     before, after = _around_difference(before, after)
     old: list[Markup] = []
     new: list[Markup] = []
