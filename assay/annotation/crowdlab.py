@@ -176,12 +176,7 @@ def crowd_opinion(
 ) -> CrowdOpinion:
     """Run CROWDLAB on the rated rows, with a model fitted on the majority labels of other folds.
 
-    Where it cannot be run, nothing comes back but the reason.
-
-    Args:
-        records: `id`, `consensus_label`, `reference_label` (which grades and does nothing else), `semantic_group`.
-        ratings: `id`, `annotator`, `label`.
-        features_of: the embeddings of rows, from their ids.
+    Where it cannot be run, nothing comes back but the reason. The reference label grades and does nothing else.
     """
     labels = ratings["label"].unique().sort()
     if len(labels) < 2:

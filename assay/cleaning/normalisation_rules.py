@@ -174,8 +174,7 @@ def unify_currencies(text: pl.Expr, *, dollar_is: str | None) -> pl.Expr:
     What stays: ¥ (yen or yuan), amounts with a unit of thousands ($5k, $2 million), ranges under one sign ($20-30),
     $$$, amounts named twice and differently ($12 EUR), and currencies in words, since pounds are also weights.
 
-    Args:
-        dollar_is: the code that a bare $ stands for, such as USD; None: such amounts stay as they are.
+    `dollar_is` is the code that a bare $ stands for, such as USD; None: such amounts stay as they are.
     """
     unified = partial(_unified_money, dollar_is=dollar_is)
     return where(text, ("[0-9]", _MONEY_GATE), each(lambda t: _MONEY.sub(unified, t)))

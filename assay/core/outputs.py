@@ -58,9 +58,8 @@ def write_parquet(
 
     `lz4` or no compression is for what is read again soon, and then deleted.
 
-    Raises:
-        OSError: the disk is full, or another error of the system. Polars hides its number in the text of an error that
-            would else look like a defect of the program.
+    Raises `OSError`: the disk is full, or another error of the system. Polars hides its number in the text of an error
+    that would else look like a defect of the program.
     """
     try:
         if isinstance(frame, pl.LazyFrame):

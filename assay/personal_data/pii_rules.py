@@ -128,18 +128,6 @@ _NATIONAL = re.compile(
     ) (?! \w | [.,-][0-9] )"""
 )
 _AFTER_SSN = re.compile(r"(?i)(?<![^\W_])(?:ssn|social[ -]?security)(?:[\s:=#.\"'-]|number|num|no|is|was)*\Z")
-_NATIONAL_CHECKS: dict[str, Callable[[str], bool]] = {
-    "us": check_digits.is_social_security_number,
-    "us_bare": check_digits.is_social_security_number,
-    "gb": lambda characters: True,
-    "fr": check_digits.is_nir,
-    "es": check_digits.is_dni,
-    "it": check_digits.is_codice_fiscale,
-    "de": check_digits.is_german_tax_number,
-    "ind": check_digits.is_aadhaar,
-    "ch": check_digits.is_ahv,
-    "br": check_digits.is_cpf,
-}
 
 _PHONE_GATE = r"[0-9](?:[^0-9A-Za-z]{0,4}[0-9]){6}|1-8[0-9]{2}-[A-Z]"
 
@@ -297,14 +285,14 @@ def _card_from(text: str, at: int) -> _Found | None:
 
 def _national_numbers(text: str) -> Iterator[_Found]:
     for match in _NATIONAL.finditer(text):
-        kind = next(name for name in _NATIONAL_CHECKS if match[name])
+        kind = next(name for name in check_digits.NATIONAL_CHECKS if match[name])
         value = re.sub("[^0-9A-Za-z]", "", match.group()).upper()
         before = text[max(0, match.start() - _CONTEXT_CHARACTERS) : match.start()]
         if kind == "us_bare" and not _AFTER_SSN.search(before):
             continue
         if kind in ("ind", "de") and value == match.group() and follows_other_number(before):
             continue
-        if _NATIONAL_CHECKS[kind](value):
+        if check_digits.NATIONAL_CHECKS[kind](value):
             yield match.start(), match.end(), value
 
 

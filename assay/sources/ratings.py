@@ -118,7 +118,6 @@ def fill_labels(
     ratings: pl.DataFrame,
     bins: Sequence[RatingBin] | None,
     draws: pl.Series,
-    *,
     has_labels: bool,
     has_references: bool,
 ) -> pl.DataFrame:
@@ -126,9 +125,7 @@ def fill_labels(
 
     Where the given label is the bin of one rater's number, that number goes with it, as `given_rating`.
 
-    Args:
-        ratings: `RATINGS_SCHEMA`, with the ids of the records.
-        draws: from [0, 1), which of its labels each row is given.
+    The ratings have the ids of the records; a draw from [0, 1) says which of its labels a row is given.
     """
     given = ratings.filter(pl.col("label").is_not_null()).sort("id", "annotator", maintain_order=True)
     labels = given.group_by("id", maintain_order=True).agg(given_labels="label", given_ratings="rating")

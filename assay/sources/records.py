@@ -155,11 +155,9 @@ def prefix_ids(rows: pl.DataFrame, source: str) -> pl.DataFrame:
 def ingest_source(source: Source, position: int, params: IngestParams, draws: Draws) -> Ingested:
     """Read one source; `position` is its place among them, for the errors.
 
-    Args:
-        draws: a draw from [0, 1) for each id, which says whose label is given.
+    `draws` gives a draw from [0, 1) for each id, which says whose label is given.
 
-    Raises:
-        InputError: as in `read_table`, `check_readable`, `column`, `check_ids` and `read_ratings`.
+    Raises `InputError`: as in `read_table`, `check_readable`, `column`, `check_ids` and `read_ratings`.
     """
     folder, key = Path(params.path), f"ingest.sources.{position}"
     path = folder / source.file
@@ -182,14 +180,10 @@ def ingest_source(source: Source, position: int, params: IngestParams, draws: Dr
         order = records.select("id").with_row_index("row")
         in_order = rated.kept.join(order, on="id", how="inner").sort("row", "annotator", maintain_order=True)
         rated = Filtered(in_order.select(RATINGS_SCHEMA.names()), rated.removed)
-        records = fill_labels(
-            records,
-            rated.kept,
-            params.rating_bins,
-            draws(records["id"]),
-            has_labels=source.columns.label is not None,
-            has_references=source.columns.reference_label is not None,
-        )
+        has_labels = source.columns.label is not None
+        has_references = source.columns.reference_label is not None
+        given = draws(records["id"])
+        records = fill_labels(records, rated.kept, params.rating_bins, given, has_labels, has_references)
     return Ingested(
         rows_in=table.cells.height + table.unreadable.height,
         sha256=sha256,

@@ -60,12 +60,10 @@ def read_table(path: Path, table_format: TableFormat, header: bool) -> Table:
     that of RFC 4180: quoted cells may hold commas, line ends and doubled quotes. A byte-order mark, CRLF line ends and
     blank lines are passed over. JSON is one list of objects, JSONL an object a line.
 
-    Args:
-        header: whether the first record of a tsv or csv names the columns; the other formats carry names anyway.
+    With `header`, the first record of a tsv or csv names the columns; the other formats carry names anyway.
 
-    Raises:
-        InputError: no such file, two columns of one name, more than `MAX_COLUMNS` of them, UTF-16, a quote that is
-            never closed, no JSON list, not Parquet, or Parquet with text that is not UTF-8.
+    Raises `InputError`: no such file, two columns of one name, more than `MAX_COLUMNS` of them, UTF-16, a quote that is
+    never closed, no JSON list, not Parquet, or Parquet with text that is not UTF-8.
     """
     if not path.is_file():
         there = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
