@@ -16,14 +16,7 @@ T = TypeVar("T")
 
 
 def progress(items: Iterable[T], what: str, total: int, unit: str) -> Iterator[T]:
-    """Yield `items` unchanged and report how far the work is on standard error.
-
-    Args:
-        items: what is worked through.
-        what: the work in a word or two, such as `embed`.
-        total: number of items.
-        unit: name of one item, such as `batch`.
-    """
+    """Yield `items` unchanged and report on standard error how far the work `what`, such as `embed`, is."""
     if sys.stderr.isatty():
         yield from tqdm(items, desc=what, total=total, unit=unit)
         return
