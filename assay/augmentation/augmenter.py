@@ -21,13 +21,7 @@ from textattack.constraints.pre_transformation import MinWordLength, RepeatModif
 from textattack.shared import AttackedText
 from textattack.transformations import Transformation, WordSwap
 
-from assay.augmentation.words import (
-    MIN_CHARACTERS,
-    count_words,
-    count_words_to_alter,
-    find_plain_words,
-    replace_words,
-)
+from assay.augmentation.words import MIN_CHARACTERS, count_words, count_words_to_alter, find_plain_words, replace_words
 from assay.core.seeds import seed_32
 
 

@@ -257,11 +257,7 @@ def test_beside_datasketch_and_datatrove(
 
     def ours() -> Indices:
         return near_duplicate_groups(
-            records["text"],
-            shingle_unit=unit,
-            shingle_size=size,
-            permutations=PERMUTATIONS,
-            min_jaccard=MIN_JACCARD,
+            records["text"], shingle_unit=unit, shingle_size=size, permutations=PERMUTATIONS, min_jaccard=MIN_JACCARD
         )
 
     benchmark.pedantic(ours, rounds=3)  # type: ignore[no-untyped-call]
