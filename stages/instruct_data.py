@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from assay.cleaning.rules import CleanParams, NearDuplicateParams
+from assay.cleaning.rules import CleanParams
 from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet
@@ -47,7 +47,7 @@ from assay.core.params import Params, load_params
 from assay.core.progress import quiet_libraries
 from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.duplicates.components import join_groups
-from assay.duplicates.near_duplicates import near_duplicate_groups
+from assay.duplicates.near_duplicates import NearDuplicateParams, near_duplicate_groups
 from assay.duplicates.semantic_groups import semantic_groups
 from assay.duplicates.shingles import normalise_texts
 from assay.embeddings.encoder import EmbedParams, embedded_texts
@@ -237,7 +237,7 @@ def chat_groups(
         .to_series()
         .to_numpy()
     )
-    links = [near_duplicate_groups(whole, **near.model_dump()), same_prompt]
+    links = [near_duplicate_groups(whole, near), same_prompt]
     if vectors is not None and min_question_cosine is not None:
         links.append(semantic_groups(vectors, min_question_cosine, device.device).first)
     rows = np.arange(records.height)

@@ -8,10 +8,10 @@ import polars as pl
 from pydantic import AfterValidator, Field
 from transformers import PreTrainedTokenizerBase
 
-from assay.cleaning.rules import NearDuplicateParams
 from assay.core.params import Params
 from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.core.seeds import keyed_uniform
+from assay.duplicates.near_duplicates import NearDuplicateParams
 from assay.instruction_data.distractors import (
     Exchange,
     TextVectors,

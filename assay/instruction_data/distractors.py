@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from assay.core.seeds import keyed_uniform
-from assay.duplicates.shingles import ShingleUnit, compute_jaccard, documents, normalise_texts
+from assay.duplicates.shingles import Documents, ShingleUnit, compute_jaccard, normalise_texts
 from assay.instruction_data.retrieval import Found
 
 RECALL_AT = (1, 2, 5, 10)
@@ -106,7 +106,7 @@ def far_from_answers(
     texts = list(dict.fromkeys(exchange.answer for exchange in [*ones, *others]))
     number = {text: index for index, text in enumerate(texts)}
     left, right = (np.array([number[one.answer] for one in side], dtype=np.int64) for side in (ones, others))
-    compared = documents(normalise_texts(pl.Series(texts, dtype=pl.String)), shingle_unit, shingle_size)
+    compared = Documents(normalise_texts(pl.Series(texts, dtype=pl.String)), shingle_unit, shingle_size)
     is_far = compute_jaccard(compared, left, right) <= max_jaccard
     if vectors is not None and max_cosine is not None:
         answers = (vectors.of([one.answer for one in side]) for side in (ones, others))

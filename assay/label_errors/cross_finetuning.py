@@ -59,14 +59,9 @@ def cross_finetune(
     device: Device,
     seed: SeedKey,
 ) -> CrossFinetuned:
-    """Fine-tune on each fold's rows, for a fixed number of epochs, and predict the others.
+    """Fine-tune on each fold's rows, for a fixed number of epochs, and predict the others; labels `(n,)`.
 
     No row is held out to choose an epoch by: the mean over the epochs was better than the best of them.
-
-    Args:
-        labels: shape `(n,)`.
-        folds: as `grouped_folds` gives them.
-        seed: each fold's is derived from it and the fold's number.
     """
     classes = int(labels.max()) + 1
     probabilities = np.full((len(labels), classes), np.nan)

@@ -13,11 +13,11 @@ import polars as pl
 import pytest
 import yaml
 
-from assay.cleaning.rules import NearDuplicateParams
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from assay.core.removed_rows import REMOVED_SCHEMA
+from assay.duplicates.near_duplicates import NearDuplicateParams
 from assay.instruction_data.cleaning import CHANGED_SCHEMA
 from assay.instruction_data.formats import FIXES
 from assay.instruction_data.table import CHAT_SCHEMA
