@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from assay.classifiers.predict import Predicted, predict, score_seed, seed_folders
+from assay.classifiers.predict import Predicted, mean_inference_ms_per_row, predict, score_seed, seed_folders
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet, write_text
@@ -34,6 +34,7 @@ from assay.statistics.metrics_dict import interval_metrics
 MODELS = Path("models/finetuned")
 OUTPUT = Path("data/predictions")
 METRICS = Path("metrics/evaluate")
+COSTS = Path("metrics/cost/evaluate")
 CONFUSION = Path("metrics/plots/confusion")
 
 
@@ -61,7 +62,6 @@ def score_models(
         if len(predicted) > 1:
             metrics[f"{name}_sd_of_seeds"] = float(np.std([of_seed[name] for of_seed in per_seed.values()], ddof=1))
     metrics["seeds"] = len(predicted)
-    metrics["inference_ms_per_row"] = float(np.mean([of_seed["inference_ms_per_row"] for of_seed in per_seed.values()]))
     metrics["per_seed"] = per_seed
     first = next(iter(predicted.values()))
     metrics["per_class"] = score_classes(targets, first.probabilities.argmax(axis=1), first.labels)
@@ -73,19 +73,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("approach", help="name of a folder under models/finetuned, such as lora")
     approach = parser.parse_args().approach
+    name = f"{approach}.json"
     params = load_params("evaluate", EvaluateParams)
     seed = load_params("seed", int)
     if reason := why_left_out(MODELS / approach):
         plots = {CONFUSION / f"{approach}.csv": "actual,predicted"}
-        leave_out(f"evaluate@{approach}", reason, OUTPUT / approach, METRICS / f"{approach}.json", plots)
+        leave_out(f"evaluate@{approach}", reason, OUTPUT / approach, METRICS / name, plots, COSTS / name)
         return
     device = prepare_device(load_params("compute", Compute))
     quiet_libraries()
     test = read_test_rows()
     texts = test["text"].to_list()
     predicted = {
-        name: predict(folder, texts, params.batch_size, device, "evaluate")
-        for name, folder in seed_folders(MODELS / approach).items()
+        model: predict(folder, texts, params.batch_size, device, "evaluate")
+        for model, folder in seed_folders(MODELS / approach).items()
     }
     first = next(iter(predicted.values()))
     metrics = score_models(predicted, target_numbers(test, first.labels), params, seed)
@@ -93,7 +94,8 @@ def main() -> None:
         write_parquet(list_predictions(test, first), folder / "predictions.parquet")
     confusion = pl.DataFrame({"actual": test["target_label"], "predicted": first.predicted_labels()})
     write_text(CONFUSION / f"{approach}.csv", confusion.write_csv())
-    write_json(METRICS / f"{approach}.json", {"rows": test.height, **metrics})
+    write_json(METRICS / name, {"rows": test.height, **metrics})
+    write_json(COSTS / name, {"inference_ms_per_row": mean_inference_ms_per_row(predicted.values())})
 
 
 if __name__ == "__main__":

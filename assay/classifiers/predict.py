@@ -1,7 +1,7 @@
 """Run inference with a model that `finetune` saved, of whatever kind, and score it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,10 +86,11 @@ def predict(folder: Path, texts: list[str], batch_size: int, device: Device, wha
 
 
 def score_seed(targets: NDArray[np.int64], predicted: Predicted, calibration_bins: int) -> dict[str, float]:
-    """The headline scores of one model, without intervals, and its speed."""
-    rows = len(targets)
-    scores = weighted_scores(targets, predicted.probabilities, np.ones((rows, 1)), calibration_bins)
-    return {
-        **{name: float(values[0]) for name, values in scores.items()},
-        "inference_ms_per_row": predicted.seconds * 1000 / rows,
-    }
+    """The headline scores of one model, without intervals."""
+    scores = weighted_scores(targets, predicted.probabilities, np.ones((len(targets), 1)), calibration_bins)
+    return {name: float(values[0]) for name, values in scores.items()}
+
+
+def mean_inference_ms_per_row(predicted: Iterable[Predicted]) -> float:
+    """Milliseconds that inference on one row took, in the mean over the models."""
+    return float(np.mean([one.seconds * 1000 / len(one.probabilities) for one in predicted]))
