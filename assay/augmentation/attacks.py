@@ -57,8 +57,8 @@ class Attacked:
         changed_words: share of the words that are other words in `after`.
     """
 
-    outcome: Outcome
     after: str | None
+    outcome: Outcome
     queries: int
     alterable: bool | None
     changed_words: float | None
@@ -110,12 +110,9 @@ def attack_text(attack: Any, text: str, target: int, seed: int) -> Attacked:
     attack.clear_cache()
     result = attack.attack(text, target)
     if isinstance(result, SkippedAttackResult):
-        return Attacked("skipped", None, result.num_queries, None, None)
+        return Attacked(None, "skipped", result.num_queries, None, None)
     before, after = result.original_result.attacked_text, result.perturbed_result.attacked_text
-    return Attacked(
-        "succeeded" if isinstance(result, SuccessfulAttackResult) else "failed",
-        after.text,
-        result.num_queries,
-        bool(attack.get_transformations(before, before)),
-        len(before.all_words_diff(after)) / max(1, before.num_words),
-    )
+    outcome: Outcome = "succeeded" if isinstance(result, SuccessfulAttackResult) else "failed"
+    alterable = bool(attack.get_transformations(before, before))
+    changed_words = len(before.all_words_diff(after)) / max(1, before.num_words)
+    return Attacked(after.text, outcome, result.num_queries, alterable, changed_words)
