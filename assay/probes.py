@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
@@ -39,6 +40,11 @@ SMALLEST_PROBABILITY = 1e-6
 """What a probability of 0 counts as where logarithms are taken: one model alone must not decide for all."""
 
 
+def number_values(column: pl.Series) -> Integers:
+    """Values as numbers from 0 in sorted order, -1 for null, shape `(len(column),)`."""
+    return (column.rank("dense").cast(pl.Int64) - 1).fill_null(-1).to_numpy()
+
+
 @dataclass(frozen=True)
 class Fold:
     """Row numbers: those a model is fitted on, and those it then predicts."""
@@ -48,17 +54,10 @@ class Fold:
 
 
 def grouped_folds(labels: Integers, groups: Integers, folds: int, seed: int) -> list[Fold]:
-    """Assign the groups to folds, each with about the same share of every label.
+    """Assign the groups to folds, each with about the same share of every label; labels and groups of shape `(n,)`.
 
-    A row whose label does not occur among the rows that a model is fitted on is in no `predicted`.
-
-    Args:
-        labels: shape `(n,)`.
-        groups: rows of one group are in one fold, shape `(n,)`.
-        folds: number of folds; fewer where no label has as many groups.
-
-    Returns:
-        The folds in which anything can be predicted; none where every label is one group.
+    Rows of one group are in one fold. Where no label has as many groups there are fewer folds, and none where every
+    label is one group. A row whose label does not occur among the rows that a model is fitted on is in no `predicted`.
     """
     groups_of_label = np.bincount(np.unique(np.stack([labels, groups]), axis=1)[0])
     folds = min(folds, int(groups_of_label.max()))
@@ -98,11 +97,8 @@ def linear_model(features: NDArray[np.float32], C: float) -> Model:
 def kernel_model(features: NDArray[np.float32], C: float, landmarks: int, seed: int) -> Model:
     """Logistic regression in the space of a Gaussian kernel of width 1 (Nyström method; Williams & Seeger 2001).
 
-    Args:
-        features: scaled as for `linear_model`, shape `(n, d)`.
-        C: as for `linear_model`.
-        landmarks: rows that span the space, drawn by `seed`; all, where there are fewer.
-        seed: of the draw.
+    Scaled as for `linear_model`. The `landmarks` are the rows that span the space, drawn by `seed`; all, where there
+    are fewer.
     """
     return _on_standardised(
         features,
@@ -139,8 +135,7 @@ def weighted_probe(
     """Probabilities of the test rows by a logistic regression on features as they are, shape `(n, k)`.
 
     Args:
-        features: of the train rows, shape `(m, d)`.
-        labels: of these, shape `(m,)`.
+        features: of the train rows, shape `(m, d)`; with their `labels`, shape `(m,)`.
         weights: how much each counts; those of none do not, shape `(m,)`.
         test: features of the test rows, shape `(n, d)`.
         classes: labels in the order of the columns; those without a train row get 0.
@@ -174,11 +169,8 @@ def words_model(texts: Sequence[str], C: float) -> Model:
 def neighbours_model(features: NDArray[np.float32], neighbours: int) -> Model:
     """Vote of the nearest rows by cosine of the centred features, closer ones counting more (Cover & Hart 1967).
 
-    The weight of a neighbour falls by a factor of e for every `NEIGHBOUR_REACH` that its cosine is lower.
-
-    Args:
-        features: shape `(n, d)`.
-        neighbours: how many vote; all, where there are fewer.
+    The weight of a neighbour falls by a factor of e for every `NEIGHBOUR_REACH` that its cosine is lower. All rows vote
+    where there are fewer than `neighbours`.
     """
 
     def predict(fitted: Integers, codes: Integers, predicted: Integers) -> Floats:
@@ -204,11 +196,9 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def combine_probabilities(members: Sequence[Floats], weights: Sequence[float]) -> Floats:
-    """Weighted geometric mean of probabilities, normalised (a product of experts; Hinton 2002), shape `(n, k)`.
+    """Weighted geometric mean of probabilities `(n, k)`, normalised (a product of experts; Hinton 2002).
 
-    Args:
-        members: probabilities of each model, shape `(n, k)`; a row that one of them did not predict is all NaN.
-        weights: of each.
+    A row that one of the members did not predict is all NaN.
     """
     total = sum(weights)
     logarithm = sum(
@@ -229,19 +219,12 @@ def scale_temperature(probabilities: Floats, labels: Integers) -> tuple[Floats, 
     """Temperature scaling (Guo et al. 2017, section 4.2): one number that makes the given labels most likely.
 
     Confident learning compares probabilities across rows and labels, so they should mean what they say. The scaling is
-    fitted on out-of-fold probabilities; it changes no row's order of labels.
-
-    Args:
-        probabilities: shape `(n, k)`; all NaN for a row that no fold predicts.
-        labels: shape `(n,)`.
-
-    Returns:
-        The scaled probabilities and the temperature; above 1, the models were too sure.
+    fitted on out-of-fold probabilities `(n, k)`, all NaN for a row that no fold predicts; it changes no row's order of
+    labels. Returns the scaled probabilities and the temperature; above 1, the models were too sure.
     """
     predicted = ~np.isnan(probabilities[:, 0])
     logarithm = np.log(np.maximum(probabilities, SMALLEST_PROBABILITY))
     of_predicted, rows = logarithm[predicted], np.arange(int(predicted.sum()))
-
     if not len(rows):
         return probabilities, 1.0
 

@@ -18,22 +18,19 @@ import polars as pl
 
 from assay.augmentation.make_examples import (
     REASONS,
-    TRAIN,
-    Around,
     AugmentParams,
-    NearDuplicateParams,
     append_examples,
+    load_around,
     make_examples,
     read_inputs,
+    read_train_rows,
 )
 from assay.augmentation.recipes import require_models
-from assay.compute.device import Compute
 from assay.core.errors import run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet, write_text
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.seeds import keyed_uniform
-from assay.embeddings.encoder import EmbedParams
 
 OUTPUT = Path("data/augmented")
 METRICS = Path("metrics/augment.json")
@@ -45,19 +42,9 @@ def sample_pairs(kept: pl.DataFrame, seed: int) -> pl.DataFrame:
     """Sources and examples side by side, of every recipe the same number as far as there are so many."""
     drawn = kept.with_columns(draw=keyed_uniform(kept["id"], seed, "augment", "pairs"))
     turn = pl.col("draw").rank("ordinal").over("recipe")
-    return (
-        drawn.sort(turn, "recipe")
-        .head(PAIRS)
-        .sort("recipe", "parent_id")
-        .select(
-            "recipe",
-            "label",
-            "parent_id",
-            before="parent_text",
-            after="text",
-            cosine=pl.col("cosine_to_parent").round(3),
-        )
-    )
+    sampled = drawn.sort(turn, "recipe").head(PAIRS).sort("recipe", "parent_id")
+    cosine = pl.col("cosine_to_parent").round(3)
+    return sampled.select("recipe", "label", "parent_id", before="parent_text", after="text", cosine=cosine)
 
 
 def count_outcomes(recipe: str, examples: pl.DataFrame, kept: pl.DataFrame, removed: pl.DataFrame) -> dict[str, int]:
@@ -75,16 +62,10 @@ def main() -> None:
     """Augment the train rows."""
     params = load_params("augment", AugmentParams)
     require_models(params.recipes)
-    around = Around(
-        load_params("embed", EmbedParams),
-        load_params("clean.near_duplicates", NearDuplicateParams),
-        load_params("semantic_duplicates.min_cosine", float),
-        load_params("compute", Compute),
-    )
+    around = load_around()
     seed = load_params("seed", int)
     quiet_libraries()
-    columns = ["id", "text", "label", "authenticity", "label_weight", "semantic_group"]
-    train = pl.read_parquet(TRAIN, columns=columns)
+    train = read_train_rows()
     made = make_examples(read_inputs(train), params, around, (seed, "augment"))
     kept, removed = made.filtered.kept, made.filtered.removed
     out = append_examples(train, kept)

@@ -19,15 +19,16 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
-from assay.augmentation.checks import probe_examples
+from assay.augmentation.checks import ProbeParams, probe_examples
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import run_stage
 from assay.core.outputs import write_json
-from assay.core.params import Params, load_params
+from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.seeds import derived_seed, keyed_uniform
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from assay.embeddings.table import LAYERS, embeddings_of
+from assay.probes import number_values
 from assay.statistics.intervals import wilson_estimate
 from assay.statistics.metrics_dict import Estimate, interval_metrics
 
@@ -36,12 +37,10 @@ SPLIT = Path("data/split/train.parquet")
 METRICS = Path("metrics/optional/augment_quality.json")
 
 
-class AugmentQualityParams(Params):
+class AugmentQualityParams(ProbeParams):
     """The `augment_quality` section of `params.yaml`."""
 
     pairs_per_recipe: int = Field(ge=1)
-    probe_folds: int = Field(ge=2, le=100)
-    probe_C: float = Field(gt=0)
 
 
 def sample_examples(augmented: pl.DataFrame, pairs_per_recipe: int, seed: int) -> pl.DataFrame:
@@ -70,17 +69,12 @@ def main() -> None:
     metrics: dict[str, Any] = {"pairs": examples.height, "per_recipe": {}}
     number = {id_: index for index, id_ in enumerate(train["id"])}
     parents = np.array([number[parent] for parent in examples["parent_id"]], dtype=np.int64)
-    codes = train["consensus"].rank("dense").to_numpy().astype(np.int64) - 1
+    codes = number_values(train["consensus"])
+    layers = embeddings_of(train["id"], pl.read_parquet(LAYERS), SPLIT)
     embedded, _ = embedded_texts(examples["text"].to_list(), embedding, device)
+    folds_seed = derived_seed(seed, "augment_quality", "folds")
     of_rows, of_examples = probe_examples(
-        embeddings_of(train["id"], pl.read_parquet(LAYERS), SPLIT),
-        embedded.layers,
-        parents,
-        codes,
-        train["semantic_group"],
-        folds=params.probe_folds,
-        C=params.probe_C,
-        seed=derived_seed(seed, "augment_quality", "folds"),
+        layers, embedded.layers, parents, codes, train["semantic_group"], params, folds_seed
     )
     before, after = of_rows[parents].argmax(axis=1), of_examples.argmax(axis=1)
     for recipe in sorted(examples["recipe"].unique()):

@@ -28,14 +28,14 @@ import polars as pl
 
 from assay.cleaning.redaction_scores import score_redaction
 from assay.cleaning.row_cleaning import clean_texts
-from assay.cleaning.rules import CleanParams, NearDuplicateParams
+from assay.cleaning.rules import CleanParams
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import load_params
 from assay.core.removed_rows import removed_rows
 from assay.core.row_batches import joined_parts, row_batches, write_part
 from assay.core.seeds import derived_seed, generator
-from assay.duplicates.near_duplicates import near_duplicate_groups
+from assay.duplicates.near_duplicates import NearDuplicateParams, near_duplicate_groups
 
 INPUT = Path("data/ingested")
 RECORDS = INPUT / "records.parquet"
@@ -51,7 +51,7 @@ def remove_duplicates(params: NearDuplicateParams, parts: Path) -> None:
     """From the parts of `records-2`: those of `records` (rows that stay), `removed` and `groups`."""
     table = joined_parts(parts / "records-2")
     rows = table.select("id", "text").collect()
-    first = near_duplicate_groups(rows["text"], **params.model_dump())
+    first = near_duplicate_groups(rows["text"], params)
     is_first = rows["text"].is_first_distinct()
     in_group = np.bincount(first, minlength=len(first))[first] > 1
     start = 0

@@ -74,8 +74,7 @@ WHOLE_MODELS = (DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 def connect_processes(device: Device) -> Accelerator | None:
     """What connects the processes of `accelerate launch`; None for a process alone.
 
-    Raises:
-        InputError: weights would be sharded, and could not be saved here.
+    Sharded weights are an `InputError`: they could not be saved here.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return None

@@ -19,7 +19,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -30,14 +29,9 @@ from assay.core.params import Params, load_params
 from assay.core.progress import progress, quiet_libraries
 from assay.core.seeds import derived_seed, generator
 from assay.embeddings.table import LAYERS, embeddings_of
-from assay.label_errors.detector import Detector, DetectorOfLabelErrors, Rows, detect, number_values
-from assay.label_errors.noise import (
-    add_class_dependent_noise,
-    add_confusable_noise,
-    add_instance_dependent_noise,
-    add_uniform_noise,
-)
-from assay.probes import grouped_folds, out_of_fold_probabilities, words_model
+from assay.label_errors.detector import Detector, DetectorOfLabelErrors, Rows, detect
+from assay.label_errors.noise import NOISE
+from assay.probes import grouped_folds, number_values, out_of_fold_probabilities, words_model
 from assay.statistics.detection import grade_score, precision_recall_points
 
 TRAIN = Path("data/split/train.parquet")
@@ -46,7 +40,6 @@ METRICS = Path("metrics/optional/injected_noise.json")
 CURVES = Path("metrics/plots/injected_noise/precision_recall.csv")
 
 Kind = Literal["uniform", "class_dependent", "instance_dependent", "confusable"]
-Integers = NDArray[np.int64]
 
 
 class InjectedNoiseParams(Params):
@@ -55,20 +48,6 @@ class InjectedNoiseParams(Params):
     kinds: Annotated[list[Kind], Field(min_length=1)]
     shares: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)]
     finetuned: bool
-
-
-def noisy_labels(
-    kind: Kind, labels: Integers, confused: NDArray[np.float64], share: float, random: np.random.Generator
-) -> Integers:
-    """The labels with errors of one kind in them, shape `(n,)`; arguments as in `assay/label_errors/noise.py`."""
-    if kind == "uniform":
-        return add_uniform_noise(labels, confused.shape[1], share, random)
-    noise = {
-        "class_dependent": add_class_dependent_noise,
-        "instance_dependent": add_instance_dependent_noise,
-        "confusable": add_confusable_noise,
-    }[kind]
-    return noise(labels, confused, share, random)
 
 
 def grade_detector(
@@ -85,7 +64,7 @@ def grade_detector(
     found, curves = [], []
     cases = [(kind, share) for kind in params.kinds for share in params.shares]
     for kind, share in progress(cases, "injected noise", total=len(cases), unit="case"):
-        noisy = noisy_labels(kind, labels, confused, share, generator(seed, "injected_noise", kind, str(share)))
+        noisy = NOISE[kind](labels, confused, share, generator(seed, "injected_noise", kind, str(share)))
         rows = Rows(texts, features, noisy, groups, np.full(len(noisy), -1))
         detection = detect(rows, detector, device, (seed, "label_errors"))
         known = ~np.isnan(detection.quality)
@@ -104,8 +83,7 @@ def main() -> None:
     device = prepare_device(load_params("compute", Compute))
     quiet_libraries()
     train = pl.read_parquet(TRAIN).filter(pl.col("reference_label").is_not_null())
-    found: list[dict[str, Any]] = []
-    curves: list[pl.DataFrame] = []
+    found, curves = list[dict[str, Any]](), list[pl.DataFrame]()
     if train["reference_label"].n_unique() < 2:
         print("injected_noise: no reference labels, so there is no truth to put errors in", file=sys.stderr)
     else:

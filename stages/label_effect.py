@@ -28,9 +28,8 @@ from assay.core.progress import progress
 from assay.core.seeds import generator
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
 from assay.probes import weighted_probe
-from assay.statistics.bootstrap import average_drawn_models, draw_counts
+from assay.statistics.bootstrap import draw_counts, estimate_models
 from assay.statistics.classification import weighted_scores
-from assay.statistics.intervals import percentile_estimate
 from assay.statistics.metrics_dict import interval_metrics
 
 SPLIT = Path("data/split")
@@ -55,39 +54,23 @@ def label_variants(
     """The train rows as given, as people corrected them, and after the detector's action: `id`, `label`, `weight`.
 
     Corrections are skipped where they changed no train row's label.
-
-    Args:
-        split_train: train rows with the labels after corrections.
-        acted_on: what `label_errors` made of them.
-        uncorrected: `id` and `label` of all rows before corrections.
     """
     given = split_train.select("id", "label", weight=pl.lit(1.0))
-    before = (
-        given.join(uncorrected.select("id", given="label"), on="id", how="left", maintain_order="left")
-        .with_columns(label=pl.coalesce("given", "label"))
-        .drop("given")
-    )
+    joined = given.join(uncorrected.select("id", given="label"), on="id", how="left", maintain_order="left")
+    before = joined.select("id", pl.coalesce("given", "label").alias("label"), "weight")
     found = {"detector_off": given, "detector_on": acted_on.select("id", "label", weight="label_weight")}
     return found if before.equals(given) else {"uncorrected": before, **found}
 
 
 def summarise_scores(scores: dict[str, NDArray[np.float64]], seeds: NDArray[np.int64]) -> dict[str, object]:
-    """Mean over the seeds with its interval, for each variant and for each step from one to the next.
-
-    Args:
-        scores: of each variant, shape `(seeds, 1 + samples)`; the first column is that on the test rows as they are.
-        seeds: the seeds drawn for each bootstrap sample, shape `(samples, seeds)`.
-    """
-    point = {name: float(values[:, 0].mean()) for name, values in scores.items()}
-    drawn = {name: average_drawn_models(values[:, 1:], seeds) for name, values in scores.items()}
-    found: dict[str, object] = {}
-    for name in scores:
-        found[name] = {
-            **interval_metrics("macro_f1", percentile_estimate(point[name], drawn[name])),
-            "macro_f1_sd_of_seeds": float(scores[name][:, 0].std(ddof=1)),
-        }
+    """Mean over the seeds with its interval, for each variant and each step to the next (see `estimate_models`)."""
+    found: dict[str, object] = {
+        name: interval_metrics("macro_f1", estimate_models(of_one, seeds))
+        | {"macro_f1_sd_of_seeds": float(of_one[:, 0].std(ddof=1))}
+        for name, of_one in scores.items()
+    }
     for before, after in pairwise(scores):
-        difference = percentile_estimate(point[after] - point[before], drawn[after] - drawn[before])
+        difference = estimate_models(scores[after], seeds, scores[before])
         found[f"{after}_minus_{before}"] = interval_metrics("macro_f1", difference)
     return found
 
@@ -119,18 +102,11 @@ def main() -> None:
                 rows = np.array([place[id_] for id_ in table["id"]])
                 labels, weights = table["label"].to_numpy(), table["weight"].to_numpy() * drawn[rows]
                 probabilities = weighted_probe(features[rows], labels, weights, test_features, classes, params.C)
-                scored = weighted_scores(truth, probabilities, counts, CALIBRATION_BINS)
-                scores[name][number] = scored["macro_f1"]
+                scores[name][number] = weighted_scores(truth, probabilities, counts, CALIBRATION_BINS)["macro_f1"]
     seeds = random.integers(0, params.seeds, size=(params.bootstrap_samples, params.seeds))
-    write_json(
-        METRICS,
-        {
-            "rows_train": {name: table.height for name, table in compared.items()},
-            "rows_test": test.height,
-            "seeds": params.seeds,
-            **summarise_scores(scores, seeds),
-        },
-    )
+    rows_train = {name: table.height for name, table in compared.items()}
+    metrics = {"rows_train": rows_train, "rows_test": test.height, "seeds": params.seeds}
+    write_json(METRICS, metrics | summarise_scores(scores, seeds))
 
 
 if __name__ == "__main__":

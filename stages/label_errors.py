@@ -56,7 +56,8 @@ from assay.label_errors.actions import (
     trace_curves,
 )
 from assay.label_errors.data_issues import find_data_issues
-from assay.label_errors.detector import Detection, Detector, Rows, detect, number_values
+from assay.label_errors.detector import Detection, Detector, Rows, detect
+from assay.probes import number_values
 
 TRAIN = Path("data/split/train.parquet")
 OUTPUT = Path("data/label_errors")

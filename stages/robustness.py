@@ -23,6 +23,7 @@ could change), `changed_words` (their share). For a row that was skipped, `after
 
 import argparse
 import tempfile
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -69,12 +70,7 @@ class RobustnessParams(Params):
 
 
 def alter_texts(rows: pl.DataFrame, recipe: AnyRecipe, seed: int, scratch: Path, device: Device) -> list[str]:
-    """The text of each row as a recipe alters it, whatever the other rows are and whatever its share of rows.
-
-    Args:
-        rows: `id`, `text`.
-        scratch: the folder that `write_textattack_data` has laid out.
-    """
+    """The text of each row as a recipe alters it, whatever the other rows are and whatever its share of rows."""
     seeds = [derived_seed(seed, "robustness", recipe.name, id_) for id_ in rows["id"]]
     return augment_texts(rows["text"].to_list(), seeds, recipe, scratch, 1, device)
 
@@ -99,7 +95,7 @@ def perturb(
     scratch: Path,
     device: Device,
 ) -> dict[str, dict[str, float]]:
-    """Scores before and after each recipe, by its name; arguments as for `attack_rows`."""
+    """Scores before and after each recipe, by its name."""
     targets, texts = target_numbers(test, labels), test["text"].to_list()
     before = predictor(texts, params.batch_size, "as they are")
     perturbations = {}
@@ -129,31 +125,24 @@ def attack_rows(
     seed: int,
     scratch: Path,
 ) -> pl.DataFrame:
-    """How each attack on each row ends: a table of ATTACKS_SCHEMA, attack by attack.
+    """How each attack on each row, of the classes `targets` `(rows,)`, ends: a table of ATTACKS_SCHEMA.
 
-    Args:
-        rows: `id`, `text`, `target_label`.
-        targets: class of each row, shape `(rows,)`.
-        scratch: the folder that `write_textattack_data` has laid out.
+    `write_textattack_data` has laid `scratch` out.
     """
     import_textattack(scratch)
     # Its classes are TextAttack's, which can be imported from here on.
     from assay.augmentation.attacks import attack_text, build_attacks
 
-    attacks = build_attacks(
-        lambda texts: predictor(texts, params.batch_size, None),
-        params.query_budget,
-        params.batch_size,
-        readable_wordnet(scratch),
-    )
+    def probabilities(texts: list[str]) -> Floats:
+        return predictor(texts, params.batch_size, None)
+
+    attacks = build_attacks(probabilities, params.query_budget, params.batch_size, readable_wordnet(scratch))
     ended = []
     for name, attack in attacks.items():
         records = zip(rows.select("id", "text", "target_label").iter_rows(), targets.tolist(), strict=True)
         for (id_, text, label), target in progress(records, f"attack {name}", total=rows.height, unit="row"):
             one = attack_text(attack, text, target, derived_seed(seed, "robustness", name, id_))
-            ended.append(
-                (id_, name, label, text, one.after, one.outcome, one.queries, one.alterable, one.changed_words)
-            )
+            ended.append((id_, name, label, text, *astuple(one)))
     return pl.DataFrame(ended, schema=ATTACKS_SCHEMA, orient="row")
 
 
@@ -217,16 +206,9 @@ def main() -> None:
 
     with output_folder(OUTPUT / approach) as folder:
         write_parquet(ended, folder / "attacks.parquet")
-    write_json(
-        METRICS / f"{approach}.json",
-        {
-            "rows": test.height,
-            "perturbations": perturbations,
-            "attacks": {
-                str(name): attack_scores(of_one) for (name,), of_one in ended.group_by("attack", maintain_order=True)
-            },
-        },
-    )
+    attacks = {str(name): attack_scores(of_one) for (name,), of_one in ended.group_by("attack", maintain_order=True)}
+    metrics = {"rows": test.height, "perturbations": perturbations, "attacks": attacks}
+    write_json(METRICS / f"{approach}.json", metrics)
 
 
 if __name__ == "__main__":

@@ -82,8 +82,7 @@ def write_mini_wordnet(folder: Path) -> None:
         "".join(f"{key} {offset:08d} {sense} {count}\n" for key, offset, sense, count in sorted(senses)),
     )
     write(
-        folder / "cntlist.rev",
-        "".join(f"{key} {sense} {count}\n" for key, _, sense, count in sorted(senses) if count),
+        folder / "cntlist.rev", "".join(f"{key} {sense} {count}\n" for key, _, sense, count in sorted(senses) if count)
     )
     write(folder / "lexnames", "".join(f"{number:02d}\tlexicographer.file{number}\t1\n" for number in range(45)))
 

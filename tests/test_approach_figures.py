@@ -1,11 +1,8 @@
 """The figures of docs/approaches.md are those of its JSON file; `python -m tests.test_approach_figures` writes them."""
 
-from pathlib import Path
+from assay.core.outputs import read_json
+from tests.doc_figures import REPOSITORY, between, interval, table, write_parts
 
-from assay.core.outputs import read_json, write_text
-from tests.test_label_error_figures import between, table
-
-REPOSITORY = Path(__file__).parents[1]
 DOC = REPOSITORY / "docs/approaches.md"
 NAME = "banking77"
 
@@ -15,7 +12,7 @@ def banking77() -> str:
     rows = [
         [
             f"`{name}`",
-            f"{of['accuracy']:.2%} [{of['accuracy_ci95_low']:.2%}, {of['accuracy_ci95_high']:.2%}]",
+            interval(of, "accuracy", ".2%"),
             f"{of['macro_f1']:.3f}",
             f"{of['train_seconds']:,.0f}",
             f"{of['trainable_parameters']:,}",
@@ -32,10 +29,8 @@ def banking77() -> str:
 
 
 def test_the_figures_are_those_of_the_file() -> None:
-    assert between(NAME, DOC.read_text(encoding="utf-8")) == banking77()
+    assert between(NAME, DOC) == banking77()
 
 
 if __name__ == "__main__":
-    before, _, rest = DOC.read_text(encoding="utf-8").partition(f"<!-- {NAME} -->\n")
-    _, end, after = rest.partition(f"<!-- /{NAME} -->")
-    write_text(DOC, f"{before}<!-- {NAME} -->\n{banking77()}\n{end}{after}")
+    write_parts(DOC, {NAME: banking77})

@@ -1,24 +1,19 @@
 """The figures of docs/generation.md are those of the metrics; `python -m tests.test_generation_figures` writes them."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from assay.core.outputs import read_json, write_text
-from tests.test_label_error_figures import between, table
+from assay.core.outputs import read_json
+from tests import doc_figures
+from tests.doc_figures import METRICS, REPOSITORY, between, table, write_parts
 
-REPOSITORY = Path(__file__).parents[1]
 DOC = REPOSITORY / "docs/generation.md"
-METRICS = REPOSITORY / "metrics"
 
 
 def interval(of: dict[str, Any], name: str, form: str = ".3f") -> str:
     """A score with its interval, `–` where there is none."""
-    if of.get(name) is None:
-        return "–"
-    low, high = (format(of[f"{name}_ci95_{end}"], form) for end in ("low", "high"))
-    return f"{of[name]:{form}} [{low}, {high}]".replace("-", "−")
+    return "–" if of.get(name) is None else doc_figures.interval(of, name, form).replace("-", "−")
 
 
 def sft() -> str:
@@ -94,7 +89,7 @@ def pairs() -> str:
 def policies() -> str:
     rows = []
     for name in ("rloo", "ppo"):
-        of = read_json(METRICS / f"{name}.json")
+        of = read_json(METRICS / f"optional/{name}.json")
         rows.append(
             [
                 f"`{name}`",
@@ -116,47 +111,28 @@ def targets() -> str:
     judge, ppo = read_json(METRICS / "optional/reward.json"), read_json(METRICS / "optional/ppo.json")
     answers = {name: of["answer"] for name, of in pairs.items()}
 
-    def row(what: str, found: str, holds: bool) -> list[str]:
-        return [what, found, "yes" if holds else "**no**"]
+    rows: list[list[str]] = []
 
-    rows = [
-        row(
-            f"`{name.removesuffix('_against_base')}` lowers the base's answer perplexity (ratio below 1)",
-            interval(of, "perplexity_ratio"),
-            of["perplexity_ratio_ci95_high"] < 1,
-        )
-        for name, of in answers.items()
-        if name.endswith("_against_base")
-    ]
+    def add(what: str, found: str, holds: bool) -> None:
+        rows.append([what, found, "yes" if holds else "**no**"])
+
+    for name, of in answers.items():
+        if name.endswith("_against_base"):
+            what = f"`{name.removesuffix('_against_base')}` lowers the base's answer perplexity (ratio below 1)"
+            add(what, interval(of, "perplexity_ratio"), of["perplexity_ratio_ci95_high"] < 1)
     lora, dpo = answers["sft-lora_against_sft-full"], answers["dpo_against_sft-lora"]
-    rows.append(
-        row(
-            "LoRA's perplexity is within 5% of full fine-tuning's (ratio)",
-            interval(lora, "perplexity_ratio"),
-            lora["perplexity_ratio"] <= 1.05,
-        )
-    )
-    rows.append(row("the reward model is right on 80% of held-out pairs", interval(judge, "accuracy", ".1%"),
-                    judge["accuracy"] >= 0.8))  # fmt: skip
-    rows += [
-        row(f"… and on 65% of those of `{name}`", interval(of, "accuracy", ".1%"), of["accuracy"] >= 0.65)
-        for name, of in judge["by_source"].items()
-    ]
-    rows.append(
-        row(
-            "DPO wins over its start by the reward model (rate above 0.5)",
-            interval(dpo, "reward_win_rate"),
-            dpo["reward_win_rate"] > 0.5,
-        )
-    )
+    what = "LoRA's perplexity is within 5% of full fine-tuning's (ratio)"
+    add(what, interval(lora, "perplexity_ratio"), lora["perplexity_ratio"] <= 1.05)
+    what = "the reward model is right on 80% of held-out pairs"
+    add(what, interval(judge, "accuracy", ".1%"), judge["accuracy"] >= 0.8)
+    for name, of in judge["by_source"].items():
+        add(f"… and on 65% of those of `{name}`", interval(of, "accuracy", ".1%"), of["accuracy"] >= 0.65)
+    what = "DPO wins over its start by the reward model (rate above 0.5)"
+    add(what, interval(dpo, "reward_win_rate"), dpo["reward_win_rate"] > 0.5)
     divergence = ppo["kl_to_reference"]
-    rows.append(
-        row(
-            f"PPO raises the mean reward at a divergence below {ppo['target_kl']:g} nats",
-            f"{interval(ppo, 'reward_difference', '+.2f')} at {divergence:.2f}",
-            ppo["reward_difference"] > 0 and divergence < ppo["target_kl"],
-        )
-    )
+    what = f"PPO raises the mean reward at a divergence below {ppo['target_kl']:g} nats"
+    found = f"{interval(ppo, 'reward_difference', '+.2f')} at {divergence:.2f}"
+    add(what, found, ppo["reward_difference"] > 0 and divergence < ppo["target_kl"])
     return table(["what should hold on the default data", "measured [95% interval]", "holds"], rows)
 
 
@@ -165,11 +141,8 @@ PARTS = {"targets": targets, "sft": sft, "reward": reward, "models": models, "pa
 
 @pytest.mark.parametrize("name", PARTS)
 def test_the_figures_are_those_of_the_metrics(name: str) -> None:
-    assert between(name, DOC.read_text(encoding="utf-8")) == PARTS[name]()
+    assert between(name, DOC) == PARTS[name]()
 
 
 if __name__ == "__main__":
-    for name, figures in PARTS.items():
-        before, _, rest = DOC.read_text(encoding="utf-8").partition(f"<!-- {name} -->\n")
-        _, end, after = rest.partition(f"<!-- /{name} -->")
-        write_text(DOC, f"{before}<!-- {name} -->\n{figures()}\n{end}{after}")
+    write_parts(DOC, PARTS)

@@ -1,24 +1,15 @@
 """The figures of docs/label_errors.md are those of the metrics; `python -m tests.test_label_error_figures` writes."""
 
-import re
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from assay.core.outputs import read_json, write_text
+from assay.core.outputs import read_json
+from tests.doc_figures import METRICS, REPOSITORY, between, interval, table, write_parts
 
-REPOSITORY = Path(__file__).parents[1]
 DOC = REPOSITORY / "docs/label_errors.md"
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def human() -> str:
-    grade = read_json(REPOSITORY / "metrics/label_errors.json")["grade"]
+    grade = read_json(METRICS / "label_errors.json")["grade"]
     keys = ("average_precision", "auroc", "precision_at_5pct", "recall_at_10pct")
     rows = [
         [f"`{name}`", *(f"{values[key]:.3f}" for key in keys)]
@@ -35,7 +26,7 @@ def human() -> str:
 
 
 def injected() -> str:
-    metrics = read_json(REPOSITORY / "metrics/optional/injected_noise.json")
+    metrics = read_json(METRICS / "optional/injected_noise.json")
     kinds = {kind: shares for kind, shares in metrics.items() if isinstance(shares, dict)}
     shares = list(next(iter(kinds.values())))
     rows = [
@@ -69,7 +60,7 @@ def banking77() -> str:
 
 
 def effect() -> str:
-    metrics = read_json(REPOSITORY / "metrics/optional/label_effect.json")
+    metrics = read_json(METRICS / "optional/label_effect.json")
     names = {
         "uncorrected": "labels as given",
         "detector_off": "the action off",
@@ -78,32 +69,17 @@ def effect() -> str:
         "detector_on_minus_detector_off": "difference by the action",
     }
 
-    def interval(values: dict[str, Any]) -> str:
-        low, high = values["macro_f1_ci95_low"], values["macro_f1_ci95_high"]
-        return f"{values['macro_f1']:.4f} [{low:.4f}, {high:.4f}]"
-
-    rows = [[name, interval(metrics[key])] for key, name in names.items() if key in metrics]
+    rows = [[name, interval(metrics[key], "macro_f1", ".4f")] for key, name in names.items() if key in metrics]
     return table(["train rows", "macro-F1 [95% interval]"], rows)
 
 
-TABLES = {"human": human, "injected": injected, "banking77": banking77, "effect": effect}
+PARTS = {"human": human, "injected": injected, "banking77": banking77, "effect": effect}
 
 
-def between(name: str, text: str) -> str:
-    found = re.search(rf"<!-- {name} -->\n(.*?)\n?<!-- /{name} -->", text, re.DOTALL)
-    assert found is not None
-    return found.group(1)
-
-
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", PARTS)
 def test_the_figures_are_those_of_the_metrics(name: str) -> None:
-    assert between(name, DOC.read_text(encoding="utf-8")) == TABLES[name]()
+    assert between(name, DOC) == PARTS[name]()
 
 
 if __name__ == "__main__":
-    text = DOC.read_text(encoding="utf-8")
-    for name, make in TABLES.items():
-        before, _, rest = text.partition(f"<!-- {name} -->\n")
-        _, end, after = rest.partition(f"<!-- /{name} -->")
-        text = f"{before}<!-- {name} -->\n{make()}\n{end}{after}"
-    write_text(DOC, text)
+    write_parts(DOC, PARTS)

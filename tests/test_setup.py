@@ -93,28 +93,27 @@ def fake_python(folder: Path, script: str) -> Path:
     return path
 
 
-def test_old_python_is_a_clear_error(repository: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (
+            'case "$1" in --version) echo "Python 3.9.1";; *) exit 1;; esac',
+            "{} is Python 3.9.1, and 3.11 or newer is needed",
+        ),
+        (None, "no {} on PATH"),
+        ('case "$2" in *ensurepip*) exit 1;; *) exit 0;; esac', "apt-get install python3-venv"),
+    ],
+    ids=["old", "missing", "without venv"],
+)
+def test_a_python_that_will_not_do_is_a_clear_error(
+    script: str | None, message: str, repository: Path, tmp_path: Path
+) -> None:
     checkout = fresh_checkout(repository, tmp_path)
-    python = fake_python(tmp_path, 'case "$1" in --version) echo "Python 3.9.1";; *) exit 1;; esac')
+    python = str(fake_python(tmp_path, script)) if script else "no-such-python"
     done = make(checkout, "test", f"PYTHON={python}")
     assert done.returncode != 0
-    assert f"{python} is Python 3.9.1, and 3.11 or newer is needed" in done.stderr
+    assert message.format(python) in done.stderr
     assert not (checkout / ".venv").exists()
-
-
-def test_missing_python_is_a_clear_error(repository: Path, tmp_path: Path) -> None:
-    checkout = fresh_checkout(repository, tmp_path)
-    done = make(checkout, "repro", "PYTHON=no-such-python")
-    assert done.returncode != 0
-    assert "no no-such-python on PATH" in done.stderr
-
-
-def test_python_without_venv_is_a_clear_error(repository: Path, tmp_path: Path) -> None:
-    checkout = fresh_checkout(repository, tmp_path)
-    python = fake_python(tmp_path, 'case "$2" in *ensurepip*) exit 1;; *) exit 0;; esac')
-    done = make(checkout, "test", f"PYTHON={python}")
-    assert done.returncode != 0
-    assert "apt-get install python3-venv" in done.stderr
 
 
 def test_set_up_that_was_cut_short_is_taken_up_again(repository: Path, tmp_path: Path) -> None:

@@ -39,13 +39,11 @@ SLOW_ROWS_PER_CHUNK = 50
 def augment_texts(
     texts: Sequence[str], seeds: Sequence[int], recipe: AnyRecipe, scratch: Path, workers: int, device: Device
 ) -> list[str]:
-    """One altered copy of each text, a function of the text, its seed and the recipe alone.
+    """One altered copy of each text, a function of the text, its seed (of 64 bits) and the recipe alone.
 
     A text in which there is nothing to alter comes back as it is.
 
     Args:
-        texts: shape `(n,)`.
-        seeds: of 64 bits, shape `(n,)`.
         scratch: the folder that `write_textattack_data` has laid out.
         workers: processes, for recipes that take one text at a time. With joblib's backend of Ray: tasks at a time.
     """
@@ -109,11 +107,7 @@ def _synonyms(scratch: Path) -> Any:
 
 
 def _named_class(recipe: TextAttackClass) -> Any:
-    """The transformation of a recipe that names a class.
-
-    Raises:
-        InputError: there is no such class, or it cannot be made.
-    """
+    """The transformation of a recipe that names a class; an `InputError` if there is none, or it cannot be made."""
     module, name = recipe.transformation.rsplit(".", 1)
     where = f"params.yaml: `augment.recipes`: {recipe.name}: {recipe.transformation}"
     try:

@@ -16,7 +16,6 @@ TextAttack carries no types, hence the ignored subclass.
 """
 
 import logging
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,27 +40,25 @@ from textattack.transformations import (
     WordSwapRandomCharacterSubstitution,
 )
 
-from assay.augmentation.augmenter import PlainWords
+from assay.augmentation.augmenter import PlainWords, seed_textattack
 from assay.augmentation.wordnet import WordNetSynonymSwap
-from assay.core.seeds import seed_32
 
 Outcome = Literal["succeeded", "failed", "skipped"]
 
 
 @dataclass(frozen=True)
 class Attacked:
-    """How an attack on one text ended.
+    """How an attack on one text ended: `skipped`, with None in what follows, where the model was wrong from the start.
 
     Attributes:
-        outcome: `skipped` where the model was wrong from the start.
-        after: the text that the search ended with; None where it was skipped.
+        after: the text that the search ended with.
         queries: texts that the model was given, the unaltered one included.
-        alterable: whether there was a word that the attack could change; None where it was skipped.
-        changed_words: share of the words that are other words in `after`; None where it was skipped.
+        alterable: whether there was a word that the attack could change.
+        changed_words: share of the words that are other words in `after`.
     """
 
-    outcome: Outcome
     after: str | None
+    outcome: Outcome
     queries: int
     alterable: bool | None
     changed_words: float | None
@@ -82,13 +79,7 @@ class Victim(ModelWrapper):  # type: ignore[misc]
 def build_attacks(
     probabilities: Callable[[list[str]], NDArray[np.float64]], query_budget: int, batch_size: int, wordnet: Path
 ) -> dict[str, Any]:
-    """The attacks on a model by name: TextAttack's `Attack`.
-
-    Args:
-        probabilities: of the model for a list of texts, shape `(texts, k)`.
-        batch_size: texts that the model is given at once.
-        wordnet: folder that `readable_wordnet` gives.
-    """
+    """The attacks by name (TextAttack's `Attack`) on a model that gives `probabilities`, shape `(texts, k)`."""
     # It warns whenever it is given a model that it does not know.
     logger.setLevel(logging.ERROR)
     victim = Victim(probabilities)
@@ -107,36 +98,21 @@ def build_attacks(
         "wordnet": (untouched, WordNetSynonymSwap(wordnet), GreedyWordSwapWIR("weighted-saliency")),
     }
     return {
-        name: Attack(
-            UntargetedClassification(victim, query_budget=query_budget, model_batch_size=batch_size),
-            constraints,
-            transformation,
-            search,
-        )
-        for name, (constraints, transformation, search) in parts.items()
+        name: Attack(UntargetedClassification(victim, query_budget=query_budget, model_batch_size=batch_size), *of_one)
+        for name, of_one in parts.items()
     }
 
 
 def attack_text(attack: Any, text: str, target: int, seed: int) -> Attacked:
-    """Attack one text; the outcome is a function of the attack, the text, its label and the seed alone.
-
-    Args:
-        target: class of the right label.
-        seed: of 64 bits.
-    """
-    # TextAttack takes no generator: it draws from both of the global ones.
-    random.seed(seed)
-    np.random.seed([seed_32(seed), seed // 2**32])
+    """Attack a text of the class `target`; the outcome is a function of the attack, the text, it and the seed alone."""
+    seed_textattack(seed)
     # It clears them after an attack, but not after a text that it skips.
     attack.clear_cache()
     result = attack.attack(text, target)
     if isinstance(result, SkippedAttackResult):
-        return Attacked("skipped", None, result.num_queries, None, None)
+        return Attacked(None, "skipped", result.num_queries, None, None)
     before, after = result.original_result.attacked_text, result.perturbed_result.attacked_text
-    return Attacked(
-        "succeeded" if isinstance(result, SuccessfulAttackResult) else "failed",
-        after.text,
-        result.num_queries,
-        bool(attack.get_transformations(before, before)),
-        len(before.all_words_diff(after)) / max(1, before.num_words),
-    )
+    outcome: Outcome = "succeeded" if isinstance(result, SuccessfulAttackResult) else "failed"
+    alterable = bool(attack.get_transformations(before, before))
+    changed_words = len(before.all_words_diff(after)) / max(1, before.num_words)
+    return Attacked(after.text, outcome, result.num_queries, alterable, changed_words)

@@ -21,14 +21,14 @@ from textattack.constraints.pre_transformation import MinWordLength, RepeatModif
 from textattack.shared import AttackedText
 from textattack.transformations import Transformation, WordSwap
 
-from assay.augmentation.words import (
-    MIN_CHARACTERS,
-    count_words,
-    count_words_to_alter,
-    find_plain_words,
-    replace_words,
-)
+from assay.augmentation.words import MIN_CHARACTERS, count_words, count_words_to_alter, find_plain_words, replace_words
 from assay.core.seeds import seed_32
+
+
+def seed_textattack(seed: int) -> None:
+    """Seed, with 64 bits, both of the global generators: TextAttack takes none, and draws from them."""
+    random.seed(seed)
+    np.random.seed([seed_32(seed), seed // 2**32])
 
 
 class PlainWords(PreTransformationConstraint):  # type: ignore[misc]
@@ -58,12 +58,7 @@ class DrawnSwap(WordSwap):  # type: ignore[misc]
     """A word swap whose candidates depend on the word alone."""
 
     def draw(self, word: str, draws: Random) -> str | None:
-        """One of the candidates; None where there is none.
-
-        Args:
-            word: a plain word.
-            draws: source of the choice.
-        """
+        """One of the candidates for a plain word; None where there is none."""
         candidates = self._get_replacement_words(word)
         return draws.choice(candidates) if candidates else None
 
@@ -74,10 +69,7 @@ class TextChange(Transformation):  # type: ignore[misc]
     def change(self, text: str, share_of_words: float, draws: Random) -> str:
         """The text, changed; as it was, where there is nothing to change.
 
-        Args:
-            text: as it was.
-            share_of_words: of the words of a text that are changed, where the change is of single words.
-            draws: source of all choices.
+        Of its words `share_of_words` are changed, where the change is of single words.
         """
         raise NotImplementedError
 
@@ -87,12 +79,7 @@ class TextChange(Transformation):  # type: ignore[misc]
 
 
 class KeyedAugmenter(Augmenter):  # type: ignore[misc]
-    """An augmenter that makes one copy of a text, a function of the text and a seed.
-
-    Args:
-        transformation: a `DrawnSwap` or a `TextChange`.
-        share_of_words: of the words of a text that are altered; at least one.
-    """
+    """An augmenter that makes one copy of a text; `share_of_words` of its words are altered, at least one."""
 
     def __init__(self, transformation: DrawnSwap | TextChange, share_of_words: float) -> None:
         constraints = [RepeatModification(), MinWordLength(MIN_CHARACTERS), PlainWords()]
@@ -120,20 +107,14 @@ class KeyedAugmenter(Augmenter):  # type: ignore[misc]
 
 
 class SeededAugmenter(Augmenter):  # type: ignore[misc]
-    """TextAttack's own augmenter for any of its transformations, seeded for each copy.
-
-    Args:
-        share_of_words: of the words of a text that are altered; at least one.
-    """
+    """TextAttack's own augmenter for any of its transformations, seeded for each copy; arguments as there."""
 
     def __init__(self, transformation: Any, share_of_words: float) -> None:
         super().__init__(transformation, [RepeatModification(), PlainWords()], pct_words_to_swap=share_of_words)
 
     def copy(self, text: str, seed: int) -> str:
         """The altered text; the text itself where there is nothing to alter."""
-        # TextAttack takes no generator: it draws from both of the global ones.
-        random.seed(seed)
-        np.random.seed([seed_32(seed), seed // 2**32])
+        seed_textattack(seed)
         # It fails on a text without words.
         found: list[str] = self.augment(text) if count_words(text) else [text]
         return found[0] if found else text

@@ -12,19 +12,9 @@ from assay.augmentation.recipes import NoiseKind
 KEY_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 LOWER_CASE = "abcdefghijklmnopqrstuvwxyz"
 
-OCR_CONFUSIONS = (
-    ("m", "rn"),
-    ("w", "vv"),
-    ("d", "cl"),
-    ("h", "b"),
-    ("l", "i"),
-    ("c", "e"),
-    ("u", "v"),
-    ("n", "ri"),
-    ("o", "0"),
-    ("l", "1"),
-    ("s", "5"),
-)
+OCR_CONFUSIONS = [
+    pair.split("/") for pair in ["m/rn", "w/vv", "d/cl", "h/b", "l/i", "c/e", "u/v", "n/ri", "o/0", "l/1", "s/5"]
+]
 """Letters that scanners take for each other, those of a pair both ways (Nguyen et al. 2021, survey of OCR errors)."""
 
 
@@ -44,9 +34,8 @@ KEYS_BESIDE = {key: _beside(key) for key in LOWER_CASE}
 def misspell(word: str, kind: NoiseKind) -> tuple[str, ...]:
     """Every form of a word with one error of a kind, in alphabetical order, without the word itself.
 
-    Args:
-        kind: `swap` two letters, `delete` or `insert` one, hit a key beside (`keyboard`), read a letter as one that
-            looks like it (`ocr`), or change the `case`.
+    The kinds: `swap` two letters, `delete` or `insert` one, hit a key beside (`keyboard`), read a letter as one that
+    looks like it (`ocr`), or change the `case`.
     """
     inner = range(1, len(word) - 1)
     if kind == "swap":
@@ -72,11 +61,7 @@ def misspell(word: str, kind: NoiseKind) -> tuple[str, ...]:
 
 
 class CharacterNoise(DrawnSwap):
-    """One error in a word.
-
-    Args:
-        kinds: of errors; each is as likely as the others, where a word can have it.
-    """
+    """One error in a word; each of the kinds is as likely as the others, where a word can have it."""
 
     def __init__(self, kinds: tuple[NoiseKind, ...]) -> None:
         super().__init__()

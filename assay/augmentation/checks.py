@@ -1,21 +1,27 @@
-"""Whether augmented examples still have the label and the placeholders of their sources.
-
-Legend: `n` original rows, `e` augmented examples, `d` dimensions, `k` labels.
-"""
+"""Whether augmented examples still have the label and the placeholders of their sources."""
 
 import re
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import Field
 
+from assay.core.params import Params
 from assay.core.placeholders import PLACEHOLDER
-from assay.probes import Fold, grouped_folds, linear_model, out_of_fold_probabilities
+from assay.probes import Fold, grouped_folds, linear_model, number_values, out_of_fold_probabilities
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 PLACEHOLDERS = re.compile(PLACEHOLDER)
+
+
+class ProbeParams(Params):
+    """The classifier that checks labels: its folds, and its inverse strength of the L2 penalty."""
+
+    probe_folds: int = Field(ge=2, le=100)
+    probe_C: float = Field(gt=0)
 
 
 def list_placeholders(text: str) -> list[str]:
@@ -29,15 +35,13 @@ def probe_examples(
     parents: Integers,
     labels: Integers,
     groups: pl.Series,
-    *,
-    folds: int,
-    C: float,
+    params: ProbeParams,
     seed: int,
 ) -> tuple[Floats, Floats]:
     """Predict source and augmented examples by a logistic regression that saw neither the source nor its group.
 
     Args:
-        originals: embeddings of the train rows, shape `(n, d)`.
+        originals: embeddings of the train rows, shape `(n, d)`; of the `examples`, shape `(e, d)`.
         parents: the row number of each example's source, shape `(e,)`.
         labels: of the train rows, from 0, shape `(n,)`.
         groups: near-duplicates, which are in one fold, shape `(n,)`.
@@ -46,26 +50,20 @@ def probe_examples(
         Probability of every label for the rows, shape `(n, k)`, and for the examples, shape `(e, k)`; NaN where the
         labels are too few to predict a row.
     """
-    numbers = groups.rank("dense").to_numpy().astype(np.int64) - 1
-    model = linear_model(np.concatenate([originals, examples]), C)
+    model = linear_model(np.concatenate([originals, examples]), params.probe_C)
     both = [
         Fold(
             fold.fitted,
             np.concatenate([fold.predicted, len(originals) + np.flatnonzero(np.isin(parents, fold.predicted))]),
         )
-        for fold in grouped_folds(labels, numbers, folds, seed)
+        for fold in grouped_folds(labels, number_values(groups), params.probe_folds, seed)
     ]
     probabilities = out_of_fold_probabilities(model, np.concatenate([labels, labels[parents]]), both)
     return probabilities[: len(originals)], probabilities[len(originals) :]
 
 
 def rank_of_label(probabilities: Floats, labels: Integers) -> Integers:
-    """How many labels are likelier than the given one, shape `(rows,)`; none where nothing is known of a row.
-
-    Args:
-        probabilities: shape `(rows, k)`.
-        labels: the given ones, shape `(rows,)`.
-    """
+    """How many labels are likelier in `(n, k)` than the given one, shape `(n,)`; none where a row is unknown."""
     given = probabilities[np.arange(len(labels)), labels]
     likelier: Integers = (probabilities > given[:, None]).sum(axis=1)
     return likelier

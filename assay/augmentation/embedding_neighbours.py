@@ -27,11 +27,7 @@ SAME_STEM_CHARACTERS = 4
 
 
 class NeighbourSwap(DrawnSwap):
-    """A word in the place of a neighbour.
-
-    Args:
-        neighbours: of each word, in lower case.
-    """
+    """A word in the place of a neighbour; `neighbours` has those of each word in lower case."""
 
     def __init__(self, neighbours: dict[str, list[str]]) -> None:
         super().__init__()
@@ -49,15 +45,11 @@ def find_neighbours(
     wordnet: Path,
     device: Device,
 ) -> dict[str, list[str]]:
-    """The words of the tokenizer's vocabulary that are closest to each word, for those that have any.
+    """The words of the tokenizer's vocabulary that are closest to each word (in lower case), for those that have any.
 
     Args:
-        words: in lower case.
         model: an encoder in evaluation mode, on the device; a word alone is a text to it.
-        tokenizer: of the model.
-        recipe: how many neighbours, and how close.
         wordnet: folder that NLTK may read.
-        device: where and in which precision to run.
     """
     reader = open_wordnet(wordnet)
     vocabulary = sorted(

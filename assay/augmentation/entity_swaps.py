@@ -43,11 +43,7 @@ class ChangeNumber(TextChange):
 
 
 class ChangeEntity(TextChange):
-    """Another one in the place of a known name.
-
-    Args:
-        lists: names of one kind each; a name is replaced by one of the same list.
-    """
+    """Another one in the place of a known name, of the same list; each list has names of one kind."""
 
     def __init__(self, lists: tuple[tuple[str, ...], ...]) -> None:
         self.lists = lists

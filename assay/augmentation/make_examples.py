@@ -21,7 +21,6 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import joblib
 import numpy as np
@@ -30,19 +29,20 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from assay.augmentation.apply import augment_texts
-from assay.augmentation.checks import list_placeholders, probe_examples, rank_of_label
+from assay.augmentation.checks import ProbeParams, list_placeholders, probe_examples, rank_of_label
 from assay.augmentation.recipes import Recipes
 from assay.augmentation.textattack_import import write_textattack_data
 from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import InputError
-from assay.core.params import Params
+from assay.core.params import Params, load_params
 from assay.core.removed_rows import Filtered, removed_rows
 from assay.core.row_ids import variant
 from assay.core.seeds import SeedKey, derived_seed, keyed_uniform
-from assay.duplicates.near_duplicates import near_matches
+from assay.duplicates.near_duplicates import NearDuplicateParams, near_matches
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from assay.embeddings.nearest import nearest_reference
 from assay.embeddings.table import EMBEDDINGS, LAYERS, embeddings_of
+from assay.probes import number_values
 
 TRAIN = Path("data/label_errors/train.parquet")
 HELD_OUT = (Path("data/split/validation.parquet"), Path("data/split/test.parquet"))
@@ -60,12 +60,10 @@ EXAMPLES_SCHEMA = pl.Schema(
 )
 
 
-class LabelPreservation(Params):
+class LabelPreservation(ProbeParams):
     """What an example must keep of its source."""
 
     min_cosine_to_parent: float = Field(ge=-1, le=1)
-    probe_folds: int = Field(ge=2, le=100)
-    probe_C: float = Field(gt=0)
 
 
 class AugmentParams(Params):
@@ -83,18 +81,9 @@ class AugmentParams(Params):
     workers: int = Field(ge=1, le=1024)
 
 
-class NearDuplicateParams(Params):
-    """`clean.near_duplicates`: how near-duplicates are found, the same here as there."""
-
-    shingle_unit: Literal["character", "word"]
-    shingle_size: int = Field(ge=1, le=100)
-    permutations: int = Field(ge=16, le=4096)
-    min_jaccard: float = Field(gt=0, le=1)
-
-
 @dataclass(frozen=True)
 class Around:
-    """Params of other sections: of `embed`, `clean.near_duplicates`, `semantic_duplicates.min_cosine`, `compute`."""
+    """Params of other sections of `params.yaml`."""
 
     embed: EmbedParams
     near_duplicates: NearDuplicateParams
@@ -108,7 +97,7 @@ class Inputs:
 
     Attributes:
         train: `id`, `text`, `label`, `semantic_group`.
-        train_vectors: embeddings of these rows, of length 1, shape `(n, d)`.
+        train_vectors: embeddings of length 1, shape `(n, d)`.
         train_layers: states of the encoder's last layers, for the probe, shape `(n, d)`.
         held_out: `id`, `text` of the validation and test rows.
         held_out_vectors: their embeddings, shape `(r, d)`.
@@ -127,10 +116,8 @@ class Made:
 
     Attributes:
         examples: all of them, with what `filter_examples` goes by.
-        filtered: those that are kept, and those that are removed.
         seconds: that it took to make them, TextAttack's import included.
-        largest_jaccard: of a row that is trained on, original or example, to a held-out row.
-        largest_cosine: the same, by meaning.
+        largest_jaccard: of a row that is trained on, original or example, to a held-out row; likewise `largest_cosine`.
     """
 
     examples: pl.DataFrame
@@ -140,12 +127,24 @@ class Made:
     largest_cosine: float
 
 
-def read_inputs(train: pl.DataFrame) -> Inputs:
-    """The train rows with the held-out rows, and what `embed` wrote of both.
+def load_around() -> Around:
+    """Load the params of other sections."""
+    return Around(
+        load_params("embed", EmbedParams),
+        load_params("clean.near_duplicates", NearDuplicateParams),
+        load_params("semantic_duplicates.min_cosine", float),
+        load_params("compute", Compute),
+    )
 
-    Raises:
-        InputError: a row has no embedding.
-    """
+
+def read_train_rows() -> pl.DataFrame:
+    """Read what augmentation goes by of the train rows: no reference label."""
+    columns = ["id", "text", "label", "authenticity", "label_weight", "semantic_group"]
+    return pl.read_parquet(TRAIN, columns=columns)
+
+
+def read_inputs(train: pl.DataFrame) -> Inputs:
+    """The train rows with the held-out rows, and what `embed` wrote of both; an `InputError` where it has no row."""
     held_out = pl.concat(pl.read_parquet(path, columns=["id", "text"]) for path in HELD_OUT)
     table = pl.read_parquet(EMBEDDINGS)
     return Inputs(
@@ -160,10 +159,8 @@ def read_inputs(train: pl.DataFrame) -> Inputs:
 def examples_per_row(labels: pl.Series, share_of_rows: float, all_shares: float, balance: float) -> pl.Series:
     """How many examples of each row a recipe is to make on average, as Float64.
 
-    With `balance`, what a label lacks is shared out to the recipes as their shares of rows are.
-
-    Args:
-        balance: 0 for the share alone; 1 for as many rows of each label as of the most frequent.
+    What a label lacks is shared out to the recipes as their shares of rows are: with a `balance` of 1, up to as many
+    rows of each label as of the most frequent; with 0, nothing.
     """
     counts = labels.value_counts(name="rows").with_columns(
         extra=balance * (pl.col("rows").max() - pl.col("rows")) / pl.col("rows")
@@ -174,11 +171,9 @@ def examples_per_row(labels: pl.Series, share_of_rows: float, all_shares: float,
 
 
 def plan_examples(train: pl.DataFrame, recipe: str, counts: pl.Series, seed: SeedKey) -> pl.DataFrame:
-    """The examples that a recipe will make: their schema with the text of the source.
+    """The examples that a recipe will make, in the form of `EXAMPLES_SCHEMA`, with the text of the source.
 
-    Args:
-        train: `id`, `text`, `label`.
-        counts: of each row on average, shape `(n,)`; what is not whole is drawn for.
+    `counts` says how many of each row on average, shape `(n,)`; what is not whole is drawn for.
     """
     drawn = keyed_uniform(train["id"], *seed, recipe) < counts - counts.floor()
     numbers = (counts.floor() + drawn.cast(pl.Float64)).cast(pl.Int64)
@@ -205,11 +200,7 @@ def plan_examples(train: pl.DataFrame, recipe: str, counts: pl.Series, seed: See
 
 
 def connect_workers(compute: Compute) -> AbstractContextManager[object]:
-    """Where joblib distributes work to, while the context lasts.
-
-    Raises:
-        InputError: Ray is the backend and not installed.
-    """
+    """Where joblib distributes work to, while the context lasts; an `InputError` where that is Ray, not installed."""
     if compute.backend == "processes":
         return nullcontext()
     try:
@@ -249,12 +240,10 @@ def run_recipes(
 def filter_examples(examples: pl.DataFrame, train: pl.DataFrame, params: AugmentParams) -> Filtered:
     """Keep the examples that are new, far enough from the held-out rows, and true to their sources.
 
-    Args:
-        examples: with the altered texts, and `jaccard_to_held_out`, `cosine_to_held_out`, `cosine_to_parent`, and
-            `places_lost`: how many labels are likelier than the given one that were not for the source.
-        train: the original rows: `id`, `text`.
+    They are judged by `jaccard_to_held_out`, `cosine_to_held_out`, `cosine_to_parent`, and `places_lost`: how many
+    labels are likelier than the given one that were not for the source.
     """
-    parents = train.select(pl.col("id").alias("parent_id"), pl.col("text").alias("parent_text"))
+    parents = train.select(parent_id="id", parent_text="text")
     joined = examples.join(parents, on="parent_id", how="left", maintain_order="left")
     has_others = [
         list_placeholders(text) != list_placeholders(parent)
@@ -286,18 +275,12 @@ def refuse_leakage(
     limit: float,
     measure: str,
 ) -> None:
-    """Refuse a train row that is a near-duplicate of a validation or test row.
+    """Raise an `InputError`, with the closest pair, if a train row is a near-duplicate of a validation or test row.
 
     Args:
-        train: `id`, `text`.
-        held_out: `id`, `text`.
-        similarity: of each train row to its closest held-out row.
-        closest: the number of that row.
+        similarity: of each train row to its closest held-out row, named `measure`, shape `(n,)`.
+        closest: the number of that row, shape `(n,)`.
         limit: similarity from which it is a near-duplicate.
-        measure: the name of the similarity.
-
-    Raises:
-        InputError: there is one; names the closest pair.
     """
     if not len(similarity) or similarity.max() < limit:
         return
@@ -325,14 +308,8 @@ def make_examples(inputs: Inputs, params: AugmentParams, around: Around, seed: S
     examples = run_recipes(train, params, around.compute, device, seed)
     seconds = time.perf_counter() - started
 
-    closest = near_matches(
-        pl.concat([train["text"], examples["text"]]),
-        held_out["text"],
-        shingle_unit=near.shingle_unit,
-        shingle_size=near.shingle_size,
-        permutations=near.permutations,
-        min_jaccard=min(params.max_jaccard_to_held_out, near.min_jaccard),
-    )
+    lowest = near.model_copy(update={"min_jaccard": min(params.max_jaccard_to_held_out, near.min_jaccard)})
+    closest = near_matches(pl.concat([train["text"], examples["text"]]), held_out["text"], lowest)
     # Cleaning keeps original rows apart at its own threshold; that of the examples may be lower.
     max_jaccard = max(params.max_jaccard_to_held_out, near.min_jaccard)
     of_train = closest.jaccard[: train.height]
@@ -374,16 +351,9 @@ def measure_examples(
     embedded, _ = embedded_texts(changed["text"].to_list(), embedding, device)
     to_held_out, _ = nearest_reference(embedded.embeddings, inputs.held_out_vectors)
     to_parent = np.einsum("ed,ed->e", embedded.embeddings, inputs.train_vectors[parents])
-    labels = train["label"].rank("dense").to_numpy().astype(np.int64) - 1
+    labels, folds_seed = number_values(train["label"]), derived_seed(*seed, "folds")
     of_originals, of_examples = probe_examples(
-        inputs.train_layers,
-        embedded.layers,
-        parents,
-        labels,
-        train["semantic_group"],
-        folds=preserve.probe_folds,
-        C=preserve.probe_C,
-        seed=derived_seed(*seed, "folds"),
+        inputs.train_layers, embedded.layers, parents, labels, train["semantic_group"], preserve, folds_seed
     )
     lost = rank_of_label(of_examples, labels[parents]) - rank_of_label(of_originals, labels)[parents]
     measured = changed.select(
@@ -398,10 +368,7 @@ def measure_examples(
 def append_examples(train: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
     """The original rows, and after them the examples, in the form of `data/augmented/train.parquet`.
 
-    An example has its source's label, and can be trusted as far.
-
-    Raises:
-        InputError: two rows have one id.
+    An example has its source's label, and can be trusted as far. Two rows of one id are an `InputError`.
     """
     nothing = {"parent_id": pl.String, "recipe": pl.String, "seed": pl.UInt64}
     originals = train.with_columns(pl.lit(None, kind).alias(name) for name, kind in nothing.items())

@@ -43,13 +43,8 @@ def replace_masked_words(
 ) -> list[str]:
     """One altered copy of each text, a function of the text and its seed, up to rounding of the model's scores.
 
-    Args:
-        texts: shape `(n,)`.
-        seeds: one for each.
-        recipe: one of its `candidates` is drawn by its probability; words after `max_length_tokens` stay.
-        model: with a head for masked tokens, in evaluation mode, on the device.
-        tokenizer: of the model.
-        device: where and in which precision to run.
+    One of the recipe's `candidates` is drawn by its probability; words after `max_length_tokens` stay. The model has a
+    head for masked tokens, and is in evaluation mode, on the device.
     """
     draws = [Random(seed) for seed in seeds]
     chosen: list[list[Span]] = []
@@ -107,11 +102,8 @@ def predict_masked_words(
 
 def _drawn(likeliest: list[tuple[str, float]], word: str, draws: Random) -> str | None:
     """One of the likeliest words but the one that stood there, by probability; None where there is none."""
-    others = [(other, probability) for other, probability in likeliest if other != word]
-    others = [(other, probability) for other, probability in others if probability >= MIN_PROBABILITY]
-    if not others:
-        return None
-    return draws.choices([other for other, _ in others], [probability for _, probability in others])[0]
+    others = [(other, chance) for other, chance in likeliest if other != word and chance >= MIN_PROBABILITY]
+    return draws.choices([other for other, _ in others], [chance for _, chance in others])[0] if others else None
 
 
 def _whole_words(tokenizer: PreTrainedTokenizerBase) -> list[str]:

@@ -158,11 +158,7 @@ ByModel = MaskedLm | Embedding | Paraphrase | BackTranslation
 
 
 def require_models(recipes: list[AnyRecipe]) -> None:
-    """Check that the model of every recipe is there, before anything is done.
-
-    Raises:
-        InputError: one is not; names the recipe and the folder.
-    """
+    """Raise an `InputError`, before anything is done, if the model of a recipe is not there."""
     for recipe in recipes:
         folders: list[str] = []
         if isinstance(recipe, MaskedLm | Embedding) or (isinstance(recipe, Paraphrase) and recipe.endpoint is None):

@@ -53,11 +53,7 @@ def rewrite_in_batches(
 
 
 def paraphrase_locally(texts: Sequence[str], recipe: Paraphrase, device: Device) -> list[str]:
-    """Paraphrases by an instruction-tuned model in a folder, shape `(n,)`.
-
-    Raises:
-        InputError: its tokenizer has no chat template.
-    """
+    """Paraphrases by a model in a folder, shape `(n,)`; an `InputError` if its tokenizer has no chat template."""
     tokenizer = AutoTokenizer.from_pretrained(recipe.model, local_files_only=True, padding_side="left")
     if tokenizer.chat_template is None:
         raise InputError(
@@ -79,17 +75,15 @@ def paraphrase_locally(texts: Sequence[str], recipe: Paraphrase, device: Device)
 def paraphrase_by_endpoint(texts: Sequence[str], recipe: Paraphrase) -> list[str]:
     """Paraphrases by a server with OpenAI's interface, one request a text, shape `(n,)`.
 
-    The texts leave this machine: mind what is in them. The key of `key_variable` is sent if that is set.
-
-    Raises:
-        InputError: no answer, or none that can be understood.
+    The texts leave this machine: mind what is in them. The key of `key_variable` is sent if that is set. No answer, or
+    none that can be understood, is an `InputError`.
     """
     key = os.environ.get(recipe.key_variable)
-    url, model = str(recipe.endpoint), recipe.model
     headers = {"Authorization": f"Bearer {key}"} if key else {}
+    address = f"{str(recipe.endpoint).rstrip('/')}/chat/completions"
 
     def rewrite(batch: list[str]) -> list[str]:
-        return [_request_paraphrase(url, headers, model, text) for text in batch]
+        return [_request_paraphrase(address, headers, recipe.model, text) for text in batch]
 
     return rewrite_in_batches(texts, 1, rewrite, "paraphrase")
 
@@ -133,11 +127,10 @@ def _generate(
     return decoded
 
 
-def _request_paraphrase(url: str, headers: dict[str, str], model: str, text: str) -> str:
+def _request_paraphrase(address: str, headers: dict[str, str], model: str, text: str) -> str:
     """The server's rewriting of one text; repeated where it is busy."""
     content = INSTRUCTION.format(text=text)
     body = {"model": model, "temperature": 0, "seed": 0, "messages": [{"role": "user", "content": content}]}
-    address = f"{url.rstrip('/')}/chat/completions"
     for number in range(1, TRIES + 1):
         try:
             response = httpx2.post(address, json=body, headers=headers, timeout=SECONDS_TO_ANSWER)

@@ -20,11 +20,8 @@ PHRASE_END = re.compile(r"(?<=[,;])\s+")
 class Eda(TextChange):
     """One of the four operations of easy data augmentation (Wei & Zou 2019, section 2), on plain words alone.
 
-    So no negation, name, number or placeholder is moved, deleted or replaced.
-
-    Args:
-        synonyms: of words, for `replace` and `insert`.
-        operations: to choose from, all as likely; the next, where one finds nothing to do.
+    So no negation, name, number or placeholder is moved, deleted or replaced. All `operations` are as likely; the next
+    is made where one finds nothing to do. The `synonyms` are for `replace` and `insert`.
     """
 
     def __init__(self, synonyms: DrawnSwap, operations: tuple[EdaOperation, ...]) -> None:
@@ -49,9 +46,8 @@ class Eda(TextChange):
 
     def _swapped(self, text: str, spans: list[Span], wanted: int) -> str:
         """Pairs of words, each in the place of the other."""
-        pairs = list(zip(spans[::2], spans[1::2], strict=False))[:wanted]
         words = {}
-        for left, right in pairs:
+        for left, right in list(zip(spans[::2], spans[1::2], strict=False))[:wanted]:
             words[left], words[right] = text[slice(*right)], text[slice(*left)]
         return replace_words(text, words)
 

@@ -12,12 +12,10 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from assay.core.errors import InputError
 
+PARTS = ("noun", "verb", "adj", "adv")
 WORDNET_FILES = (
-    *(f"{kind}.{part}" for kind in ("data", "index") for part in ("noun", "verb", "adj", "adv")),
-    *(f"{part}.exc" for part in ("noun", "verb", "adj", "adv")),
-    "index.sense",
-    "cntlist.rev",
-    "lexnames",
+    *(name for part in PARTS for name in (f"data.{part}", f"index.{part}", f"{part}.exc")),
+    *("index.sense", "cntlist.rev", "lexnames"),
 )
 """What NLTK reads of WordNet, without which it fails in the middle of the work."""
 
@@ -30,11 +28,9 @@ def write_textattack_data(wordnet: Path, scratch: Path) -> None:
     - TextAttack's cache folder with the marker file without which it tries six downloads at import.
 
     Args:
-        wordnet: the database files of WordNet 3.0, with LF line ends.
+        wordnet: the database files of WordNet 3.0, with LF line ends; an `InputError` where one is missing, or CRLF
+            line ends put the byte offsets in the indexes off.
         scratch: an empty folder that lives as long as TextAttack is used.
-
-    Raises:
-        InputError: a file of WordNet is missing, or its line ends put the byte offsets in its indexes off.
     """
     _check_wordnet(wordnet)
     copied = readable_wordnet(scratch)
@@ -57,10 +53,7 @@ def import_textattack(scratch: Path) -> None:
     """Import TextAttack in this process: about 5 seconds. Afterwards, `import textattack` works anywhere in it.
 
     TextAttack imports flair, for part-of-speech and entity tags that nothing here uses, and flair holds transformers
-    below 5. Where it is not installed, empty modules stand in for it.
-
-    Args:
-        scratch: the folder that `write_textattack_data` has laid out.
+    below 5. Where it is not installed, empty modules stand in for it. `write_textattack_data` has laid `scratch` out.
     """
     if "flair" not in sys.modules and importlib.util.find_spec("flair") is None:
         flair, data, models = (ModuleType(name) for name in ("flair", "flair.data", "flair.models"))

@@ -44,13 +44,9 @@ def is_plain_word(word: str) -> bool:
 
 
 def find_plain_words(text: str, min_characters: int = MIN_CHARACTERS) -> list[Span]:
-    """Where the plain words of a text are, in their order.
+    """Where the plain words of a text are, in their order; shorter ones are skipped. The time is linear in the text.
 
     A word with a capital letter is taken for a name, unless it starts a sentence.
-
-    Args:
-        text: of any length; the time is linear in it.
-        min_characters: shorter words are skipped.
     """
     spans = []
     for token in TOKEN.finditer(text):
@@ -74,11 +70,7 @@ def _starts_sentence(text: str, start: int) -> bool:
 
 
 def replace_words(text: str, words: dict[Span, str]) -> str:
-    """The text with other words in the place of some.
-
-    Args:
-        words: what is to stand at each place; no two places share a character.
-    """
+    """The text with other words at some places, of which no two share a character."""
     pieces, end = [], 0
     for (start, stop), word in sorted(words.items()):
         pieces += [text[end:start], word]

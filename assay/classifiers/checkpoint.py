@@ -84,8 +84,7 @@ def new_classifier(
     kind = config.model_type
     is_decoder = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
     if is_decoder != (pooling == "last"):
-        fix = "`last`" if is_decoder else "`mean` or `cls`"
-        what = "a decoder" if is_decoder else "an encoder"
+        what, fix = ("a decoder", "`last`") if is_decoder else ("an encoder", "`mean` or `cls`")
         raise InputError(f"params.yaml: `pooling` = {pooling!r}, but {base} is {what} ({kind}): write {fix}")
     # The last state of a decoder is then that of the last token, for embeddings too, where no token can be found.
     # Given here, it is saved with the tokenizer; set later, it is not.
@@ -112,15 +111,13 @@ def require_model(folder: str) -> None:
 
 def _from_base(
     base: str, config: PreTrainedConfig, *, is_mean: bool, quantisation: dict[str, Any] | None, device: Any
-) -> PreTrainedModel:
+) -> Any:
     """The classifier on a base model; its head is new."""
     require_model(base)
-    kind = MeanPooledForSequenceClassification if is_mean else AutoModelForSequenceClassification
-    if quantisation is None:
-        model: PreTrainedModel = kind.from_pretrained(base, config=config, local_files_only=True)
-    else:
-        model = in_four_bits(kind, base, quantisation, device, config=config)
-    return model
+    kind: Any = MeanPooledForSequenceClassification if is_mean else AutoModelForSequenceClassification
+    if quantisation is not None:
+        return in_four_bits(kind, base, quantisation, device, config=config)
+    return kind.from_pretrained(base, config=config, local_files_only=True)
 
 
 def save_classifier(
@@ -152,10 +149,7 @@ def load_classifier(
 ) -> tuple[torch.nn.Module, PreTrainedTokenizerBase, list[str]]:
     """The classifier of a folder in evaluation mode, its tokenizer, and the labels in the order of the logits.
 
-    Args:
-        folder: as `save_classifier` writes it.
-        device: where the model is to be; None: on CPU.
-        quantised: whether a base that was in 4 bits is to be so again.
+    A base that was in 4 bits is so again if `quantised`.
     """
     # Its own code is ours, so the copy in the folder is not run.
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -167,7 +161,7 @@ def load_classifier(
         base = peft.PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
         file = folder / QUANTISATION_FILE
         quantisation = read_json(file) if quantised and file.is_file() else None
-        model: Any = _from_base(base, config, is_mean=is_mean, quantisation=quantisation, device=device)
+        model = _from_base(base, config, is_mean=is_mean, quantisation=quantisation, device=device)
         model = peft.PeftModel.from_pretrained(model, str(folder))
     else:
         quantisation = None
@@ -196,14 +190,9 @@ def training_logits(
 def predict_logits(
     model: torch.nn.Module, rows: TokenRows, classes: int, batch_size: int, device: Device, what: str | None
 ) -> NDArray[np.float32]:
-    """Logits of all rows, in their order.
+    """Logits of all rows, in their order, by a model in evaluation mode, shape `(rows, k)`.
 
-    Args:
-        model: a classifier in evaluation mode.
-        what: name of the work, for the progress report; None: no report.
-
-    Returns:
-        Shape `(rows, k)`.
+    The work is reported by the name `what`; None: it is not.
     """
     logits = np.zeros((len(rows), classes), dtype=np.float32)
     batches = sorted_batches(rows.lengths, batch_size)

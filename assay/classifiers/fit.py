@@ -63,15 +63,11 @@ class Data:
 
 @dataclass(frozen=True)
 class Fit:
-    """A model that was fitted, and what it took.
+    """What fitting a model took.
 
     Attributes:
-        history: of the training.
-        trainable_parameters: their number.
-        total_parameters: the number of all, those that were trained and the others.
         seconds: of training, validation included.
         tokens: that one pass over the train rows has; 0 where the model has none.
-        peak_memory_mib: most memory held.
     """
 
     history: History
@@ -93,11 +89,11 @@ def read_rows(table: pl.DataFrame, classes: list[str], path: Path) -> Rows:
         row = unknown.row(0, named=True)
         raise InputError(f"{path}: row {row['id']} has the label {row['label']!r}, which no train row has")
     number = {label: index for index, label in enumerate(classes)}
-    labels = table["label"].to_list()
-    targets = np.array([number[label] for label in labels], dtype=np.int64)
+    targets = np.array([number[label] for label in table["label"]], dtype=np.int64)
     has_weights = "label_weight" in table.columns
     weights = table["label_weight"].to_numpy(writable=True) if has_weights else np.ones(table.height)
-    return Rows(table["id"].to_list(), table["text"].to_list(), labels, targets, weights)
+    ids, texts, labels = (table[name].to_list() for name in ("id", "text", "label"))
+    return Rows(ids, texts, labels, targets, weights)
 
 
 def balance_classes(targets: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -158,8 +154,7 @@ def encode_frozen(model: PreTrainedModel, rows: TokenRows, batch_size: int, devi
 def measure_scale(features: torch.Tensor, *, centred: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """What to subtract from the columns of `(rows, h)`, and what to divide them by then, shape `(h,)` each.
 
-    Args:
-        centred: the mean is subtracted; else nothing is, for a head without a bias that could take it back.
+    Not `centred`, nothing is subtracted: for a head without a bias that could take it back.
     """
     mean = features.mean(dim=0) if centred else torch.zeros_like(features[0])
     deviation = (features - mean).square().mean(dim=0).sqrt()
@@ -176,15 +171,7 @@ def undo_scale(head: nn.Linear, mean: torch.Tensor, deviation: torch.Tensor) -> 
 
 @dataclass(frozen=True)
 class _Trained:
-    """How a model runs in training.
-
-    Attributes:
-        module: holds what is trained.
-        train_logits: of train rows, with gradients.
-        validation_logits: of all validation rows, shape `(n, k)`.
-        accelerator: where several processes train.
-        finish: to be called after training.
-    """
+    """How a model runs in training: `module` holds what is trained, and `finish` is to be called after that."""
 
     module: nn.Module
     train_logits: Logits
@@ -250,12 +237,7 @@ def fit_classifier(
     checkpoint: Checkpoint | None = None,
     accelerator: Accelerator | None = None,
 ) -> Fit:
-    """Train the trainable parameters of `model` in place.
-
-    Args:
-        model: what `adapted` returned, on the device.
-        checkpoint: where to keep what is needed to resume after an interruption.
-    """
+    """Train the trainable parameters of `model`, which `adapted` returned, in place, on the device."""
     tokens = tokenise(tokenizer, data.train.texts, params.max_length_tokens)
     validation = tokenise(tokenizer, data.validation.texts, params.max_length_tokens)
     started = time.perf_counter()
@@ -297,11 +279,9 @@ def fit_seed(
     checkpoint: Checkpoint | None = None,
     accelerator: Accelerator | None = None,
 ) -> Fit:
-    """Load the base model, fit the approach on it and save the result.
+    """Load the base model, fit the approach on it and save the result, unless there is no folder.
 
-    Args:
-        folder: gets the model; None in processes that do not write.
-        checkpoint: None: there is none, and an interrupted run starts again.
+    Without a checkpoint an interrupted run starts again.
     """
     if device.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device.device)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from assay.classifiers.baselines import MODEL_FILE, baseline_probabilities, load_baseline
 from assay.classifiers.checkpoint import load_classifier, predict_logits
@@ -21,22 +22,9 @@ Predictor = Callable[[list[str], int, str | None], NDArray[np.float64]]
 shape `(texts, k)`. There has to be a text."""
 
 
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities from logits, shape `(rows, k)`, rows summing to 1 in float64."""
-    exponents = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    probabilities: NDArray[np.float64] = exponents / exponents.sum(axis=1, keepdims=True)
-    return probabilities
-
-
 @dataclass(frozen=True)
 class Predicted:
-    """Predictions of a model for `n` texts.
-
-    Attributes:
-        probabilities: shape `(n, k)`.
-        labels: of the `k` columns.
-        seconds: that it took, without loading the model.
-    """
+    """Probabilities for `n` texts, shape `(n, k)`, the labels of the columns, and the seconds without the loading."""
 
     probabilities: NDArray[np.float64]
     labels: list[str]
@@ -48,11 +36,7 @@ class Predicted:
 
 
 def seed_folders(folder: Path) -> dict[str, Path]:
-    """The models of an approach by seed: the first lies in the approach's folder itself, the others in folders there.
-
-    Args:
-        folder: of the approach, as `finetune` writes it.
-    """
+    """The models of an approach by seed: the first lies in its folder itself, the others in folders there."""
     seeds: list[int] = read_json(folder / SEEDS_FILE)["seeds"]
     return {str(seed): folder / f"seed_{seed}" if number else folder for number, seed in enumerate(seeds)}
 
@@ -72,7 +56,9 @@ def load_predictor(folder: Path, device: Device) -> tuple[Predictor, list[str]]:
 
     def run_classifier(texts: list[str], batch_size: int, what: str | None) -> NDArray[np.float64]:
         rows = tokenise(tokenizer, texts, tokenizer.model_max_length)
-        return softmax(predict_logits(model, rows, len(labels), batch_size, device, what))
+        logits = predict_logits(model, rows, len(labels), batch_size, device, what)
+        # In float64, in which the rows sum to 1.
+        return np.asarray(softmax(logits.astype(np.float64), axis=1))
 
     return run_classifier, labels
 

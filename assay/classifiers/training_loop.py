@@ -27,6 +27,7 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from assay.compute.token_batches import shuffled_batches
 from assay.core.errors import InputError
@@ -62,12 +63,10 @@ class Epoch:
 
 @dataclass(frozen=True)
 class History:
-    """What happened in training.
+    """What happened in training: the steps, the validation scores of each epoch, and the best, if any were validated.
 
     Attributes:
-        steps: every optimizer step.
-        epochs: the validation scores after each epoch; none where nothing was validated.
-        best: the epoch whose parameters the model now has; None where nothing was validated.
+        best: the epoch whose parameters the model now has.
         parts: how many parts a batch was computed in, at the end.
         resumed_at_step: the step after which an interrupted run resumed; 0 where there was no interruption.
     """
@@ -92,14 +91,11 @@ class _Run:
     """Where a run is: with the optimizer and the parameters, all that it takes to resume.
 
     Attributes:
-        epoch: from 1, the one under way.
-        done: steps of it that are done.
         order: state of the generator of the row order before this epoch.
         parts: in how many parts a batch is computed.
-        steps: all that are done, of all epochs.
-        epochs: validation scores.
-        best: the best of them.
-        best_parameters: the trainable ones after that epoch.
+        epoch: from 1, the one under way.
+        done: steps of it that are done; those of all epochs are `steps`.
+        best_parameters: the trainable ones after the best epoch.
     """
 
     order: Mapping[str, Any]
@@ -139,7 +135,7 @@ class _Loop:
     params: Optimization
     random: np.random.Generator
     optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LambdaLR
+    schedule: LambdaLR
     checkpoint: Checkpoint | None
     accelerator: Accelerator | None
 
@@ -179,13 +175,8 @@ def parameter_groups(module: nn.Module, params: Optimization, head: Sequence[nn.
     groups: list[dict[str, object]] = []
     for is_head, rate in ((False, params.learning_rate), (True, head_rate)):
         for is_matrix, decay in ((True, params.weight_decay), (False, 0.0)):
-            chosen = [
-                parameter
-                for parameter in module.parameters()
-                if parameter.requires_grad
-                and (id(parameter) in of_head) == is_head
-                and (parameter.ndim >= 2) == is_matrix
-            ]
+            kind = (True, is_head, is_matrix)
+            chosen = [p for p in module.parameters() if (p.requires_grad, id(p) in of_head, p.ndim >= 2) == kind]
             if chosen:
                 groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
     return groups
@@ -256,14 +247,10 @@ def _new_optimizer(groups: list[dict[str, object]], *, paged: bool) -> torch.opt
     return optimizer
 
 
-def _new_schedule(
-    optimizer: torch.optim.Optimizer, rows: int, params: Optimization
-) -> torch.optim.lr_scheduler.LambdaLR:
+def _new_schedule(optimizer: torch.optim.Optimizer, rows: int, params: Optimization) -> LambdaLR:
     total_steps = -(-rows // params.batch_size) * params.max_epochs
     warmup_steps = max(1, round(params.warmup_fraction * total_steps))
-    return torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate_factor(step, warmup_steps, total_steps)
-    )
+    return LambdaLR(optimizer, lambda step: learning_rate_factor(step, warmup_steps, total_steps))
 
 
 def _begin(loop: _Loop) -> _Run:
@@ -339,9 +326,8 @@ def _batch_loss(loop: _Loop, rows: NDArray[np.int64], batch_rows: int) -> torch.
 def _accumulate_gradients(loop: _Loop, rows: NDArray[np.int64], parts: int) -> tuple[torch.Tensor, int]:
     """Accumulate the gradients of a batch, part by part; in more parts, where memory runs out.
 
-    Returns:
-        The mean loss of the batch, and the parts that it took. With several processes the loss of this one's share,
-        times their number: what is averaged over processes, as gradients are, is the batch's.
+    Returns the mean loss of the batch, and the parts that it took. With several processes it is the loss of this one's
+    share, times their number: what is averaged over processes, as gradients are, is the batch's.
     """
     accelerator = loop.accelerator
     processes = 1 if accelerator is None else accelerator.num_processes
@@ -388,15 +374,7 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 def _read_losses(
     loop: _Loop, losses: list[torch.Tensor], rates: list[float], done: int, batches: Sequence[NDArray[np.int64]]
 ) -> list[Step]:
-    """The latest steps, their losses read from the device.
-
-    Args:
-        done: steps before them.
-        batches: row numbers of each.
-
-    Raises:
-        InputError: a loss is not finite.
-    """
+    """The steps after the first `done`, their losses read from the device; an `InputError` if one is not finite."""
     stacked = torch.stack(losses)
     values = (stacked if loop.accelerator is None else loop.accelerator.reduce(stacked, "mean")).cpu().tolist()
     for number, (value, rate, rows) in enumerate(zip(values, rates, batches, strict=True), done + 1):

@@ -15,6 +15,7 @@ from assay.cleaning.rule_chain import ScopedRule, public_functions, with_setting
 from assay.cleaning.word_table import read_word_table
 from assay.core.errors import InputError
 from assay.core.params import Params, Pattern
+from assay.duplicates.near_duplicates import NearDuplicateParams
 from assay.personal_data import pii_rules
 from assay.personal_data.person_names import name_redactor, redact_names
 from assay.text.prefilter import Rule
@@ -87,15 +88,6 @@ class LanguageParams(Params):
     keep: Annotated[list[Annotated[str, Field(pattern="^[a-z]{2,3}$")]], Field(min_length=1)]
     min_probability: Annotated[float, Field(gt=0, le=1)]
     min_characters: Annotated[int, Field(ge=1)]
-
-
-class NearDuplicateParams(Params):
-    """Block `clean.near_duplicates`."""
-
-    shingle_unit: Literal["character", "word"]
-    shingle_size: Annotated[int, Field(ge=1, le=100)]
-    permutations: Annotated[int, Field(ge=16, le=4096)]
-    min_jaccard: Annotated[float, Field(gt=0, le=1)]
 
 
 class CleanParams(Params):

@@ -57,14 +57,9 @@ def bfloat16_is_faster() -> bool:
 def prepare_device(compute: Compute, *, exact: bool = False) -> Device:
     """Choose device and precision, and make PyTorch deterministic on it.
 
-    `auto` is CUDA where there is a device, and bfloat16 where the device has it and, on CPU, where it is
-    clearly faster.
-
-    Args:
-        exact: `auto` is float32: for numbers by which rows are chosen, so that the data are the same on any machine.
-
-    Raises:
-        InputError: `device` is `cuda`, and there is none.
+    `auto` is CUDA where there is a device, and bfloat16 where the device has it and, on CPU, where it is clearly
+    faster. With `exact` it is float32: for numbers by which rows are chosen, so that the data are the same on any
+    machine. If `device` is `cuda` and there is none, an `InputError` is raised.
     """
     has_cuda = torch.cuda.is_available()
     if compute.device == "cuda" and not has_cuda:

@@ -32,14 +32,7 @@ class TokenRows:
         return len(self.lengths)
 
     def padded(self, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The rows as one batch, padded to the longest of them.
-
-        Args:
-            rows: row numbers, shape `(b,)`.
-
-        Returns:
-            Token ids and attention mask, both int64 of shape `(b, longest)`.
-        """
+        """The rows of these numbers `(b,)` as a batch: token ids and attention mask, int64 of shape `(b, longest)`."""
         lengths = self.lengths[rows]
         positions = np.broadcast_to(np.arange(lengths.max()), (len(rows), lengths.max()))
         if self.pads_left:
@@ -52,17 +45,9 @@ class TokenRows:
 
 def tokenise(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length_tokens: int) -> TokenRows:
     """Tokenise all texts at once, cut to `max_length_tokens`, special tokens included."""
+    options = {"max_length": max_length_tokens, "return_attention_mask": False, "return_token_type_ids": False}
     # A tokenizer fails on no texts.
-    encoded = (
-        texts
-        and tokenizer(
-            texts,
-            truncation=True,
-            max_length=max_length_tokens,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )["input_ids"]
-    )
+    encoded = texts and tokenizer(texts, truncation=True, **options)["input_ids"]
     lengths = np.array([len(row) for row in encoded], dtype=np.int64)
     flat = np.fromiter((token for row in encoded for token in row), dtype=np.int64, count=int(lengths.sum()))
     padding_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
@@ -84,12 +69,6 @@ def shuffled_batches(
 
     Rows are shuffled, cut into buckets of `BATCHES_PER_BUCKET` batches, sorted by length inside each bucket, cut into
     batches, and the batches are shuffled: little padding, and almost the randomness of a full shuffle.
-
-    Args:
-        lengths: tokens of each row, shape `(rows,)`.
-
-    Returns:
-        Arrays of row numbers; together each row once.
     """
     order = random.permutation(len(lengths))
     bucket = batch_size * BATCHES_PER_BUCKET

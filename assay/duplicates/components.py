@@ -1,7 +1,4 @@
-"""Groups of rows that pairs link: the connected components of a graph, each named by its smallest row.
-
-Legend: `n` rows, `p` pairs.
-"""
+"""Groups of rows that pairs link: the connected components of a graph, each named by its smallest row."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,15 +7,10 @@ Indices = NDArray[np.int64]
 
 
 def join_groups(first: Indices, left: Indices, right: Indices) -> Indices:
-    """Join the groups of the two rows of each pair.
+    """Join the groups of the rows `left` and `right` of each pair, shape `(p,)`.
 
-    Args:
-        first: the smallest row of each row's group so far, shape `(n,)`; `np.arange(n)` where each is alone.
-        left: rows, shape `(p,)`.
-        right: the rows that they are linked to, shape `(p,)`.
-
-    Returns:
-        The smallest row of each row's group afterwards, shape `(n,)`.
+    `first` is the smallest row of each row's group so far, `np.arange(n)` where each is alone, and what is returned the
+    smallest row afterwards, shape `(n,)`.
     """
     if not len(left):
         return first

@@ -14,27 +14,35 @@ from functools import partial
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import Field
 
+from assay.core.params import Params
 from assay.core.row_batches import mapped_in_order
 from assay.duplicates.components import join_groups
-from assay.duplicates.shingles import (
-    Documents,
-    Hashes,
-    Indices,
-    ShingleUnit,
-    compute_jaccard,
-    documents,
-    normalise_texts,
-)
+from assay.duplicates.shingles import Documents, Hashes, Indices, ShingleUnit, compute_jaccard, normalise_texts
 from assay.duplicates.signatures import Signatures, may_be_close, report_progress, share_a_band, sign_documents
 
 MAX_DISTANCE = 16
 """In a bucket, a text is compared with this many of those after it, unless one group holds them all before that."""
 NEXT_BANDS = 4
 """The members of a larger bucket are put in order by their keys in this many other bands."""
-
-
 MATCHES_AT_A_TIME = 100_000
+
+
+class NearDuplicateParams(Params):
+    """The block `clean.near_duplicates` of `params.yaml`.
+
+    Attributes:
+        shingle_unit: what a shingle is made of; words are what stands between white space.
+        shingle_size: characters or words of a shingle; a text shorter than that is one shingle.
+        permutations: length of a MinHash signature.
+        min_jaccard: similarity from which two texts are near-duplicates.
+    """
+
+    shingle_unit: ShingleUnit
+    shingle_size: int = Field(ge=1, le=100)
+    permutations: int = Field(ge=16, le=4096)
+    min_jaccard: float = Field(gt=0, le=1)
 
 
 @dataclass(frozen=True)
@@ -43,61 +51,36 @@ class NearMatches:
 
     Attributes:
         jaccard: true Jaccard similarity to it, 0 where there is no candidate, shape `(queries,)`.
-        index: its position among the references (the first of equally close ones), -1 where there is no candidate,
-            shape `(queries,)`.
+        index: its position among the references (the first of equally close ones), -1 where there is no candidate.
     """
 
     jaccard: NDArray[np.float64]
     index: Indices
 
 
-def near_duplicate_groups(
-    texts: pl.Series, *, shingle_unit: ShingleUnit, shingle_size: int, permutations: int, min_jaccard: float
-) -> Indices:
-    """Group texts that are linked by a chain of pairs with a Jaccard similarity of at least `min_jaccard`.
+def near_duplicate_groups(texts: pl.Series, params: NearDuplicateParams) -> Indices:
+    """Group texts (no nulls) that are linked by a chain of pairs with a Jaccard similarity of at least `min_jaccard`.
 
-    Args:
-        texts: strings without nulls, shape `(n,)`. A text shorter than a shingle is one shingle.
-        shingle_unit: what a shingle is made of; words are what stands between white space.
-        shingle_size: characters or words of a shingle.
-        permutations: length of a MinHash signature.
-        min_jaccard: similarity from which two texts are near duplicates, in (0, 1].
-
-    Returns:
-        For each text the position of the first text of its group (its own, where it has no near duplicate), `(n,)`.
+    For each text the position of the first text of its group (its own, where it has no near-duplicate), shape `(n,)`.
     """
     compared = normalise_texts(texts)
     first, number = _distinct(compared)
-    distinct = documents(compared.gather(first), shingle_unit, shingle_size)
-    signed = sign_documents(distinct, permutations, min_jaccard)
-    return first[_linked(distinct, signed, min_jaccard)][number]
+    distinct = Documents(compared.gather(first), params.shingle_unit, params.shingle_size)
+    signed = sign_documents(distinct, params.permutations, params.min_jaccard)
+    return first[_linked(distinct, signed, params.min_jaccard)][number]
 
 
-def near_matches(
-    queries: pl.Series,
-    references: pl.Series,
-    *,
-    shingle_unit: ShingleUnit,
-    shingle_size: int,
-    permutations: int,
-    min_jaccard: float,
-) -> NearMatches:
-    """Find the closest reference of each query.
+def near_matches(queries: pl.Series, references: pl.Series, params: NearDuplicateParams) -> NearMatches:
+    """Find the closest reference of each query, texts without nulls.
 
-    Args:
-        queries: strings without nulls, shape `(queries,)`.
-        references: strings without nulls, shape `(references,)`.
-        shingle_unit: what a shingle is made of; words are what stands between white space.
-        shingle_size: characters or words of a shingle.
-        permutations: length of a MinHash signature.
-        min_jaccard: references at least this close are found (see `lsh_bands`); one further away may be.
+    References at least as close as `min_jaccard` are found (see `lsh_bands`); one further away may be.
     """
     compared_queries, compared_references = normalise_texts(queries), normalise_texts(references)
     query_at, query_number = _distinct(compared_queries)
     reference_at, _ = _distinct(compared_references)
     texts = pl.concat([compared_queries.gather(query_at), compared_references.gather(reference_at)])
-    distinct = documents(texts, shingle_unit, shingle_size)
-    signed = sign_documents(distinct, permutations, min_jaccard)
+    distinct = Documents(texts, params.shingle_unit, params.shingle_size)
+    signed = sign_documents(distinct, params.permutations, params.min_jaccard)
     keys = signed.keys
 
     count = len(query_at)

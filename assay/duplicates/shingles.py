@@ -10,6 +10,7 @@ Legend: `n` texts, `s` shingles in all texts together, `p` pairs.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Literal, TypeVar
 
@@ -21,62 +22,43 @@ from assay.core.row_batches import mapped_in_order
 
 PERMUTATION_SEED = 1
 """Fixes the permutations. It decides only which pairs are looked at, never how similar they are."""
-
-
 CHARACTERS_AT_A_TIME = 160_000
 """Their shingles and permutations fit in a processor's cache; about 2,000 short texts."""
-
-
 PAIRS_AT_A_TIME = 2048
 """So that the number of one of their texts takes 12 bits, and 52 are left for the hash of a shingle."""
-
-
 HASH_BITS = np.uint64(52)
-
-
 PADDING = np.uint64(2**32 - 1)
 """Fills a text up to the size of a shingle; no character has this code."""
-
 
 _BETWEEN_WORDS = (
     r"\s.,;:!?'\"()\[\]{}\-"
     # Dashes, curly quotes, ellipsis; guillemets; the marks of Spanish, of Chinese and Japanese.
     "\u2010-\u2015\u2018-\u201f\u2026\u00ab\u00bb\u00a1\u00bf\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f"
 )
-
-
 SENTENCE_PUNCTUATION = f"[[{_BETWEEN_WORDS}]--[ ]][{_BETWEEN_WORDS}]*| [{_BETWEEN_WORDS}]+"
 """A run of white space, and of what ends or parts sentences; symbols such as `+`, `#` and `%` are not among it.
 
 Not a single space, which is most of them: each match that need not be replaced saves a third of a microsecond.
 """
 
-
 ShingleUnit = Literal["character", "word"]
-
-
 Indices = NDArray[np.int64]
-
-
 Hashes = NDArray[np.uint64]
-
-
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Documents:
-    """`n` texts, as they are compared, and how they are cut into shingles.
-
-    Attributes:
-        texts: strings without nulls, `(n,)`.
-        lengths: bytes of each text, `(n,)`.
-    """
+    """`n` texts without nulls, as they are compared, and how they are cut into shingles."""
 
     texts: pl.Series
     unit: ShingleUnit
     size: int
-    lengths: Indices
+
+    @cached_property
+    def lengths(self) -> Indices:
+        """Bytes of each text, `(n,)`."""
+        return count_bytes(self.texts)
 
 
 @dataclass(frozen=True)
@@ -104,14 +86,14 @@ def normalise_texts(texts: pl.Series) -> pl.Series:
         words = lower.str.replace_all(SENTENCE_PUNCTUATION, " ").str.strip_chars(" ")
         return words.zip_with(words != "", lower)
 
-    spans = cut_spans(texts.str.len_bytes().to_numpy().astype(np.int64))
+    spans = cut_spans(count_bytes(texts))
     parts = map_spans(lambda span: one_space(texts[span]), spans)
     return pl.concat([pl.Series([], dtype=pl.String), *parts])
 
 
-def documents(texts: pl.Series, unit: ShingleUnit, size: int) -> Documents:
-    """Texts, as they are, to be cut into shingles."""
-    return Documents(texts, unit, size, texts.str.len_bytes().to_numpy().astype(np.int64))
+def count_bytes(texts: pl.Series) -> Indices:
+    """Bytes of each text, `(n,)`."""
+    return texts.str.len_bytes().to_numpy().astype(np.int64)
 
 
 def cut_shingles(texts: list[str], unit: ShingleUnit, size: int) -> Shingles:

@@ -29,12 +29,8 @@ from assay.duplicates.shingles import (
 
 RECALL_AT_THRESHOLD = 0.99
 """A pair exactly at the threshold becomes a candidate with at least this probability; a closer pair with more."""
-
-
 MISSED_BY_ESTIMATE = 0.001
 """Share of the candidates exactly at the threshold whose whole signatures make them out to be too dissimilar."""
-
-
 SILENT_TEXTS = 20_000
 """Fewer texts are done before a report of the progress is of use."""
 

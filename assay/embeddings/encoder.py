@@ -26,15 +26,7 @@ class EmbedParams(Params):
 
 
 def mean_pooled(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean of the hidden states over the tokens that are not padding.
-
-    Args:
-        hidden: last hidden states, shape `(b, tokens, h)`.
-        mask: 1 for a token, 0 for padding, shape `(b, tokens)`.
-
-    Returns:
-        Shape `(b, h)`.
-    """
+    """Mean `(b, h)` of hidden states `(b, tokens, h)` over the tokens of a mask `(b, tokens)` that are not padding."""
     weights = mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
 
@@ -67,9 +59,7 @@ def embed_rows(model: PreTrainedModel, rows: TokenRows, batch_size: int, device:
     The last layer of a sentence encoder is made to tell topics apart; the layers below know more of words, grammar and
     tone (Jawahar et al. 2019, https://aclanthology.org/P19-1356), so a linear classifier may want them too.
 
-    Args:
-        model: an encoder with hidden states; put in evaluation mode by the caller.
-        last_layers: layers whose states are kept; all, where the model has fewer.
+    The caller puts the model in evaluation mode. Where it has fewer than `last_layers`, the states of all are kept.
     """
     width = model.config.hidden_size
     kept = min(last_layers, model.config.num_hidden_layers)

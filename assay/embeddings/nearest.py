@@ -57,14 +57,11 @@ def nearest_rows(
     device: torch.device,
     block_rows: int = BLOCK_ROWS,
 ) -> Neighbours:
-    """The references closest to each vector, itself excluded.
+    """The references `(r, d)` closest to each vector `(n, d)`, itself excluded.
 
     Args:
-        vectors: shape `(n, d)`.
-        references: shape `(r, d)`.
         own: the place of each vector among the references, -1 where it is none of them, shape `(n,)`.
         count: how many, fewer than there are references.
-        block_rows: vectors that are compared with all references at a time.
     """
     found = Neighbours(
         np.empty((len(vectors), count), dtype=np.int64), np.empty((len(vectors), count), dtype=np.float32)
@@ -84,13 +81,9 @@ def nearest_rows(
 def find_nearest(
     queries: NDArray[np.float32], table: NDArray[np.float32], own: NDArray[np.int64], count: int
 ) -> Neighbours:
-    """The rows of a table closest to each query by cosine, the query itself skipped.
+    """The rows of a table `(r, d)` closest to each query `(n, d)` by cosine, the query itself skipped.
 
-    Args:
-        queries: embeddings, shape `(rows, d)`.
-        table: embeddings, shape `(n, d)`.
-        own: the place of each query in the table, -1 where it is not there, shape `(rows,)`.
-        count: how many; fewer where there are no more.
+    Arguments as of `nearest_rows`, but `count` may be more than there are; the vectors are of any length.
     """
     rows = np.full((len(queries), count), -1, dtype=np.int64)
     cosines = np.zeros((len(queries), count), dtype=np.float32)

@@ -13,15 +13,9 @@ LAYERS = Path("data/embeddings/layers.parquet")
 
 
 def embeddings_of(ids: pl.Series, embeddings: pl.DataFrame, rows: Path) -> NDArray[np.float32]:
-    """The embedding of each row, shape `(n, d)`.
+    """The embedding of each id, shape `(n, d)`, out of a table with `id` and `embedding`.
 
-    Args:
-        ids: of the rows, shape `(n,)`.
-        embeddings: `id` and `embedding`, of these rows and perhaps others.
-        rows: the file that the ids are from, for the error.
-
-    Raises:
-        InputError: a row has none.
+    An id without one is an `InputError`, which names the file `rows` that the ids are from.
     """
     joined = ids.alias("id").to_frame().join(embeddings, on="id", how="left", maintain_order="left")
     missing = joined.filter(pl.col("embedding").is_null())["id"]

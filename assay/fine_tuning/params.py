@@ -22,13 +22,7 @@ class Majority(Params):
 
 
 class Tfidf(Params):
-    """TF-IDF and logistic regression.
-
-    Attributes:
-        max_word_ngram: longest n-gram, in words.
-        min_document_frequency: an n-gram in fewer texts than this does not count.
-        C: inverse strength of the L2 penalty.
-    """
+    """TF-IDF and logistic regression; an n-gram in fewer than `min_document_frequency` texts does not count."""
 
     method: Literal["tfidf"]
     max_word_ngram: int = Field(ge=1, le=5)
@@ -42,32 +36,40 @@ def _distinct(seeds: list[int]) -> list[int]:
     return seeds
 
 
-class Optimization(Params):
+class OptimizerSteps(Params):
+    """What the steps of an optimizer are like.
+
+    Attributes:
+        batch_size: rows of a step.
+        learning_rate: peak of the schedule.
+        weight_decay: decoupled decay of matrices.
+        warmup_fraction: share of all steps in which the learning rate rises.
+        max_grad_norm: gradients are scaled down to this global norm.
+    """
+
+    batch_size: int = Field(ge=1, le=65536)
+    learning_rate: float = Field(gt=0, le=1)
+    weight_decay: float = Field(ge=0, le=1)
+    warmup_fraction: float = Field(ge=0, lt=1)
+    max_grad_norm: float = Field(gt=0)
+
+
+class Optimization(OptimizerSteps):
     """How the training loop of classifiers optimizes.
 
     Attributes:
         max_epochs: passes over the train rows at most; the learning rate decays over all of them.
         patience_epochs: training stops after this many epochs without a better validation macro-F1, and the best epoch
             is kept; None: the last one is, since among many epochs a small validation split chooses by chance.
-        batch_size: rows of an optimizer step.
         gradient_accumulation_steps: parts in which a batch is computed, to save memory; more where memory runs out.
-        learning_rate: peak of the schedule.
         head_learning_rate: of the classification head; None: as all the rest.
-        weight_decay: decoupled decay of matrices.
-        warmup_fraction: share of all steps in which the learning rate rises.
-        max_grad_norm: gradients are scaled down to this global norm.
         label_smoothing: share of the target that is spread over all classes.
     """
 
     max_epochs: int = Field(ge=1, le=1000)
     patience_epochs: int | None = Field(ge=1)
-    batch_size: int = Field(ge=1, le=65536)
     gradient_accumulation_steps: int = Field(ge=1, le=65536)
-    learning_rate: float = Field(gt=0, le=1)
     head_learning_rate: float | None = Field(gt=0, le=1)
-    weight_decay: float = Field(ge=0, le=1)
-    warmup_fraction: float = Field(ge=0, lt=1)
-    max_grad_norm: float = Field(gt=0)
     label_smoothing: float = Field(ge=0, lt=1)
 
 
@@ -191,19 +193,13 @@ class Full(Training, WholeModel):
 
 FineTuned = LinearProbe | Lora | Qlora | PromptTuning | PrefixTuning | Ia3 | Full
 Approach = Annotated[Majority | Tfidf | FineTuned, Field(discriminator="method")]
-
-
 Adapter = LoraAdapter | QloraAdapter | LearntPrompt | LearntPrefix | Ia3Adapter | WholeModel
 
 
 def adapted(
     params: LinearProbe | Adapter, model: PreTrainedModel, task: adapters.Task
 ) -> PreTrainedModel | peft.PeftModel:
-    """The model with the trainable parameters of the approach.
-
-    Raises:
-        InputError: peft cannot do it to this model.
-    """
+    """The model with the trainable parameters of the approach; an `InputError` if peft cannot do it to this model."""
     try:
         match params:
             case LinearProbe():

@@ -16,11 +16,7 @@ QUANTISATION_FILE = "quantisation.json"
 def four_bit_settings(
     double_quantisation: bool, device: torch.device | None, exact_modules: Sequence[str]
 ) -> dict[str, Any]:
-    """Arguments of `BitsAndBytesConfig`.
-
-    Args:
-        exact_modules: names of the layers that stay in full precision.
-    """
+    """Arguments of `BitsAndBytesConfig`; the layers named `exact_modules` stay in full precision."""
     return {
         "load_in_4bit": True,
         "bnb_4bit_quant_type": "nf4",
@@ -31,11 +27,7 @@ def four_bit_settings(
 
 
 def in_four_bits(kind: Any, base: str, settings: dict[str, Any], device: torch.device | None, **arguments: Any) -> Any:
-    """A model with its weights in 4 bits.
-
-    Args:
-        device: where the weights are to be; None: on CPU.
-    """
+    """A model with its weights in 4 bits on the device; None: on CPU."""
     model = kind.from_pretrained(
         base,
         local_files_only=True,

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 import polars as pl
 from pydantic import AfterValidator, Field
 
-from assay.cleaning.rules import NearDuplicateParams
 from assay.core import row_ids
 from assay.core.params import Params
 from assay.core.removed_rows import Filtered, none_removed
 from assay.core.seeds import SeedKey, keyed_uniform
+from assay.duplicates.near_duplicates import NearDuplicateParams
 from assay.instruction_data.distractors import (
     Exchange,
     TextVectors,

@@ -12,10 +12,10 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
-from assay.cleaning.rules import NearDuplicateParams
 from assay.core.params import Params
 from assay.core.seeds import SeedKey, keyed_uniform
-from assay.duplicates.shingles import compute_jaccard, documents, normalise_texts
+from assay.duplicates.near_duplicates import NearDuplicateParams
+from assay.duplicates.shingles import Documents, compute_jaccard, normalise_texts
 from assay.instruction_data.retrieval import Found
 
 RECALL_AT = (1, 2, 5, 10)
@@ -109,7 +109,7 @@ def keep_far_from_answers(
     texts = list(dict.fromkeys(exchange.answer for exchange in [*ones, *others]))
     number = {text: index for index, text in enumerate(texts)}
     left, right = (np.array([number[one.answer] for one in side], dtype=np.int64) for side in (ones, others))
-    compared = documents(normalise_texts(pl.Series(texts, dtype=pl.String)), near.shingle_unit, near.shingle_size)
+    compared = Documents(normalise_texts(pl.Series(texts, dtype=pl.String)), near.shingle_unit, near.shingle_size)
     is_far = compute_jaccard(compared, left, right) <= params.max_jaccard
     if vectors is not None and params.max_cosine is not None:
         answers = (vectors.of([one.answer for one in side]) for side in (ones, others))

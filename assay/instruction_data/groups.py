@@ -6,12 +6,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from assay.cleaning.rules import NearDuplicateParams
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.removed_rows import Filtered, removed_rows
 from assay.duplicates.components import join_groups
-from assay.duplicates.near_duplicates import near_duplicate_groups
+from assay.duplicates.near_duplicates import NearDuplicateParams, near_duplicate_groups
 from assay.duplicates.semantic_groups import semantic_groups
 from assay.duplicates.shingles import normalise_texts
 from assay.embeddings.encoder import EmbedParams, embedded_texts
@@ -61,7 +60,7 @@ def group_chats(
         .to_series()
         .to_numpy()
     )
-    links = [near_duplicate_groups(whole, **near.model_dump()), same_prompt]
+    links = [near_duplicate_groups(whole, near), same_prompt]
     if vectors is not None and min_question_cosine is not None:
         links.append(semantic_groups(vectors, min_question_cosine, device.device).first)
     rows = np.arange(records.height)

@@ -51,8 +51,7 @@ def apply_action(train: pl.DataFrame, scores: pl.DataFrame, action: Action, min_
     - `weight`: every row counts in training as much as its label is likely beside the likeliest other one
       (`pairwise_confidence`), in the mean 1.
 
-    Args:
-        scores: as `build_score_table` gives them, the same rows in the same order.
+    The `scores` are those of `build_score_table`, in the order of the rows.
     """
     rows = train.with_columns(scores["label_quality"], label_weight=pl.lit(1.0))
     nothing = none_removed()
@@ -92,22 +91,14 @@ def _with_room(scores: pl.DataFrame, chosen: pl.Expr) -> pl.Series:
 
 
 def gradable_rows(train: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
-    """The scores of the rows that have some and a reference label, with `source` and `is_wrong`.
-
-    Args:
-        scores: as `build_score_table` gives them, the same rows in the same order.
-    """
+    """The scores of the rows that have some and a reference label, with `source` and `is_wrong`."""
     return scores.with_columns(train["source"], is_wrong=train["label"] != train["reference_label"]).filter(
         pl.col("is_wrong").is_not_null() & pl.col("label_quality").is_not_null()
     )
 
 
 def grade_scores(rows: pl.DataFrame, names: list[str]) -> dict[str, object]:
-    """How well each score finds the rows whose label is not the reference label; nothing where there is no reference.
-
-    Args:
-        rows: as `gradable_rows` gives them.
-    """
+    """How well each score finds the wrong ones of `gradable_rows`; nothing where there is none."""
     if rows.is_empty():
         return {}
     is_wrong, flagged = rows["is_wrong"].to_numpy(), rows["is_label_error"].to_numpy()
@@ -127,10 +118,7 @@ def grade_scores(rows: pl.DataFrame, names: list[str]) -> dict[str, object]:
 
 def trace_curves(rows: pl.DataFrame, names: list[str]) -> pl.DataFrame:
     """Precision over recall of each score, for a plot: `score`, `recall`, `precision`; arguments as `grade_scores`."""
-    parts = [
-        precision_recall_points(rows["is_wrong"].to_numpy(), rows[name].to_numpy()).select(
-            pl.lit(name).alias("score"), pl.col("recall", "precision").round(6)
-        )
-        for name in names
-    ]
-    return pl.concat(parts)
+    is_wrong = rows["is_wrong"].to_numpy()
+    points = {name: precision_recall_points(is_wrong, rows[name].to_numpy()) for name in names}
+    columns = pl.col("recall", "precision").round(6)
+    return pl.concat(of_one.select(pl.lit(name).alias("score"), columns) for name, of_one in points.items())

@@ -15,24 +15,18 @@ from assay.classifiers.checkpoint import Pooling, new_classifier, predict_logits
 from assay.classifiers.training_loop import TrainingRows, train
 from assay.compute.device import Device
 from assay.compute.token_batches import tokenise
-from assay.core.params import Params
 from assay.core.seeds import SeedKey, derived_seed
-from assay.fine_tuning.params import Optimization
+from assay.fine_tuning.params import Optimization, OptimizerSteps
 from assay.probes import Fold, combine_probabilities
 
 
-class CrossFinetuning(Params):
+class CrossFinetuning(OptimizerSteps):
     """The block `label_errors.models.finetuned` of `params.yaml`."""
 
     model: str
     pooling: Pooling
     max_length_tokens: int = Field(ge=4, le=8192)
     epochs: int = Field(ge=1, le=1000)
-    batch_size: int = Field(ge=1, le=4096)
-    learning_rate: float = Field(gt=0, lt=1)
-    weight_decay: float = Field(ge=0, lt=1)
-    warmup_fraction: float = Field(ge=0, lt=1)
-    max_grad_norm: float = Field(gt=0)
     weight: float = Field(gt=0)
 
 
@@ -59,14 +53,9 @@ def cross_finetune(
     device: Device,
     seed: SeedKey,
 ) -> CrossFinetuned:
-    """Fine-tune on each fold's rows, for a fixed number of epochs, and predict the others.
+    """Fine-tune on each fold's rows, for a fixed number of epochs, and predict the others; labels `(n,)`.
 
     No row is held out to choose an epoch by: the mean over the epochs was better than the best of them.
-
-    Args:
-        labels: shape `(n,)`.
-        folds: as `grouped_folds` gives them.
-        seed: each fold's is derived from it and the fold's number.
     """
     classes = int(labels.max()) + 1
     probabilities = np.full((len(labels), classes), np.nan)
@@ -115,15 +104,11 @@ def _finetune_fold(
         by_epoch.append(torch.from_numpy(logits).double().softmax(dim=1).numpy())
 
     optimization = Optimization(
+        **params.model_dump(include=set(OptimizerSteps.model_fields)),
         max_epochs=params.epochs,
         patience_epochs=None,
-        batch_size=params.batch_size,
         gradient_accumulation_steps=1,
-        learning_rate=params.learning_rate,
         head_learning_rate=None,
-        weight_decay=params.weight_decay,
-        warmup_fraction=params.warmup_fraction,
-        max_grad_norm=params.max_grad_norm,
         label_smoothing=0.0,
     )
     rows = TrainingRows(targets, trained.lengths)

@@ -22,12 +22,7 @@ BLOCK_ROWS = 512
 
 @dataclass(frozen=True)
 class DataIssues:
-    """Issues of `n` rows.
-
-    Attributes:
-        table: `is_<issue>` and `<issue>_score` (0 to 1, low is bad) for each of `ISSUES`, `n` rows.
-        counts: rows with each issue.
-    """
+    """Which of `n` rows have an issue: `is_<issue>` and `<issue>_score` (0 to 1, low is bad); and how many have it."""
 
     table: pl.DataFrame
     counts: dict[str, int]
@@ -36,13 +31,8 @@ class DataIssues:
 def knn_graph(embeddings: NDArray[np.float32], device: torch.device) -> csr_matrix:
     """Cosine distance from each row to the `NEIGHBOURS` others that are closest to it, the closest first, exact.
 
-    Datalab would search by itself, in several times the time.
-
-    Args:
-        embeddings: of length 1, shape `(n, d)`, more rows than `NEIGHBOURS`.
-
-    Returns:
-        Shape `(n, n)`, with `NEIGHBOURS` values a row.
+    Datalab would search by itself, in several times the time. The embeddings are of length 1, shape `(n, d)`, and more
+    than `NEIGHBOURS`; the graph is of shape `(n, n)`, with `NEIGHBOURS` values a row.
     """
     rows = len(embeddings)
     found = nearest_rows(embeddings, embeddings, np.arange(rows), NEIGHBOURS, device, BLOCK_ROWS)
@@ -78,14 +68,10 @@ def find_data_issues(
         issue_types={issue: {} for issue in ISSUES},
     )
     found = lab.get_issues()
-    columns: dict[str, object] = {}
-    for issue in ISSUES:
-        # A check that does not apply (too few rows for neighbours) leaves no column.
-        if f"is_{issue}_issue" not in found:
-            columns |= {f"is_{issue}": [None] * len(labels), f"{issue}_score": [None] * len(labels)}
-            continue
-        flags = np.zeros(len(labels), dtype=np.bool_)
-        scores = np.full(len(labels), np.nan)
+    columns: dict[str, object] = dict.fromkeys(names, [None] * len(labels))
+    # A check that does not apply (too few rows for neighbours) leaves no column.
+    for issue in [issue for issue in ISSUES if f"is_{issue}_issue" in found]:
+        flags, scores = np.zeros(len(labels), dtype=np.bool_), np.full(len(labels), np.nan)
         flags[known] = found[f"is_{issue}_issue"].to_numpy()
         scores[known] = found[f"{issue}_score"].to_numpy()
         columns |= {f"is_{issue}": flags, f"{issue}_score": scores}

@@ -3,12 +3,11 @@
 Legend: `n` rows, `d` features, `k` labels numbered from 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
@@ -39,32 +38,21 @@ RANKED = ("self_confidence", "pairwise_confidence", "finetuned_area_under_margin
 late models that did see it fitted it."""
 
 Score = Literal["self_confidence", "normalized_margin", "pairwise_confidence", "rank_average"]
-
-
 InverseStrengths = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
 """Values of scikit-learn's `C`: the one with the lowest cross-validated log loss is used."""
 
 
-class Linear(Params):
-    """Logistic regression on the states of the encoder's last layers."""
+class Regression(Params):
+    """Logistic regression: on the states of the encoder's last layers, or on TF-IDF of words and word pairs."""
 
     Cs: InverseStrengths
     weight: float = Field(gt=0)
 
 
-class Kernel(Params):
+class Kernel(Regression):
     """Logistic regression in the space of a Gaussian kernel on the same states."""
 
-    Cs: InverseStrengths
     landmarks: int = Field(ge=2)
-    weight: float = Field(gt=0)
-
-
-class Words(Params):
-    """Logistic regression on TF-IDF of words and word pairs."""
-
-    Cs: InverseStrengths
-    weight: float = Field(gt=0)
 
 
 class Neighbours(Params):
@@ -77,9 +65,9 @@ class Neighbours(Params):
 class Models(Params):
     """Which models predict, and how much each counts (`weight`); null: off."""
 
-    linear: Linear | None
+    linear: Regression | None
     kernel: Kernel | None
-    words: Words | None
+    words: Regression | None
     neighbours: Neighbours | None
     finetuned: CrossFinetuning | None
 
@@ -115,7 +103,6 @@ class Rows:
     """What the detector sees of the rows.
 
     Attributes:
-        texts: of the rows.
         features: shape `(n, d)`.
         labels: the given ones, shape `(n,)`.
         groups: near-duplicates, which are in one fold, shape `(n,)`.
@@ -130,11 +117,6 @@ class Rows:
     evidence: Integers
 
 
-def number_values(column: pl.Series) -> Integers:
-    """Values as numbers from 0 in sorted order, -1 for null, shape `(len(column),)`."""
-    return (column.rank("dense").cast(pl.Int64) - 1).fill_null(-1).to_numpy()
-
-
 @dataclass(frozen=True)
 class Detection:
     """What the detector found. A row that no fold predicts is NaN, and no label error.
@@ -144,7 +126,6 @@ class Detection:
         quality: the chosen score; low speaks for an error, from 0 to 1, shape `(n,)`.
         scores: every score by name, shape `(n,)` each.
         is_label_error: shape `(n,)`.
-        folds: number of folds.
         temperature: by which the joint probabilities were scaled, above 1 where the models were too sure.
     """
 
@@ -157,11 +138,7 @@ class Detection:
 
 
 def detect(rows: Rows, params: Detector, device: Device, seed: SeedKey) -> Detection:
-    """Predict every row out of fold, near-duplicates in one fold, and find the labels that speak against it.
-
-    Args:
-        seed: the project's, and the name of what is done.
-    """
+    """Predict every row out of fold, near-duplicates in one fold, and find the labels that speak against it."""
     folds = grouped_folds(rows.labels, rows.groups, params.folds, derived_seed(*seed))
     members: dict[str, Floats] = {}
     weights = []
@@ -188,25 +165,20 @@ def detect(rows: Rows, params: Detector, device: Device, seed: SeedKey) -> Detec
         scores["without_evidence"] = score_labels(rows.labels, joint, params, by_itself).quality
     if area_under_margin is not None and len(members) > 1:
         frozen, _ = scale_temperature(combine_probabilities(list(members.values())[:-1], weights[:-1]), rows.labels)
-        scores["without_finetuned"] = score_labels(
-            rows.labels, update_by_evidence(frozen, rows.evidence), params, {}
-        ).quality
+        updated = update_by_evidence(frozen, rows.evidence)
+        scores["without_finetuned"] = score_labels(rows.labels, updated, params, {}).quality
     return Detection(found.probabilities, found.quality, scores, found.is_label_error, len(folds), temperature)
 
 
 def score_labels(
-    labels: Integers, probabilities: Floats, params: Detector, other_scores: Mapping[str, Floats]
+    labels: Integers, probabilities: Floats, params: Detector, other_scores: dict[str, Floats]
 ) -> Detection:
-    """The scores and the label errors that follow from given probabilities.
+    """The scores and the label errors that follow from given labels `(n,)` and probabilities `(n, k)`.
 
-    Args:
-        labels: shape `(n,)`.
-        probabilities: calibrated, out of fold, all NaN for a row that no fold predicts, shape `(n, k)`.
-        params: which score, and how to go from scores to a set of rows.
-        other_scores: those of single models, shape `(n,)` each.
+    The probabilities are calibrated, out of fold, all NaN for a row that no fold predicts; `other_scores` those of
+    single models, shape `(n,)` each.
     """
-    scores = score_quality(labels, probabilities)
-    scores |= other_scores
+    scores = score_quality(labels, probabilities) | other_scores
     scores["rank_average"] = average_ranks([scores[name] for name in RANKED if name in scores])
     quality = scores[params.score]
     is_error = flag_label_issues(labels, probabilities, params.filter_by) & (quality <= params.max_label_quality)

@@ -12,9 +12,9 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
-def add_uniform_noise(labels: Integers, classes: int, share: float, random: np.random.Generator) -> Integers:
+def add_uniform_noise(labels: Integers, confused: Floats, share: float, random: np.random.Generator) -> Integers:
     """Any row is wrong with the same chance, and any other label is as likely (symmetric noise)."""
-    noisy = labels.copy()
+    noisy, classes = labels.copy(), confused.shape[1]
     wrong = _draw_rows(np.ones(len(labels)), share, random)
     noisy[wrong] = (labels[wrong] + random.integers(1, classes, len(wrong))) % classes
     return noisy
@@ -50,6 +50,14 @@ def add_instance_dependent_noise(
     """
     hardness = 1 - confused[np.arange(len(labels)), labels] + 1e-6
     return _draw_labels(labels, confused, _draw_rows(hardness, share, random), random)
+
+
+NOISE = {
+    "uniform": add_uniform_noise,
+    "class_dependent": add_class_dependent_noise,
+    "instance_dependent": add_instance_dependent_noise,
+    "confusable": add_confusable_noise,
+}
 
 
 def _draw_rows(weights: Floats, share: float, random: np.random.Generator) -> Integers:

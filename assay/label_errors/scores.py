@@ -1,7 +1,7 @@
 """How much the evidence speaks against each row's label: several scores, and Cleanlab's verdict.
 
-Legend: `n` rows, `k` labels numbered from 0. Every score is shape `(n,)`; low speaks for an error. A row that no fold
-predicts is NaN in all of them.
+Legend: `n` rows, `k` labels numbered from 0. Labels are of shape `(n,)`, as is every score; low speaks for an error.
+Probabilities are calibrated, out of fold, of shape `(n, k)`. A row that no fold predicts is NaN in all of them.
 """
 
 from collections.abc import Sequence
@@ -37,11 +37,7 @@ def update_by_evidence(probabilities: Floats, evidence: Integers) -> Floats:
     P(label | text) P(evidence | label). The second factor is counted over all rows, each counting for every label as
     far as its text speaks for it, which is one step of the EM algorithm of Dawid & Skene (1979,
     https://doi.org/10.2307/2346806) from the texts' probabilities as the start. Further steps were worse: they believe
-    the evidence more and more.
-
-    Args:
-        probabilities: calibrated, out of fold, NaN for a row that no fold predicts, shape `(n, k)`.
-        evidence: codes from 0, -1 where there is none, shape `(n,)`.
+    the evidence more and more. The evidence is given as codes from 0, -1 where there is none, shape `(n,)`.
     """
     known = (evidence >= 0) & ~np.isnan(probabilities[:, 0])
     if not known.any():
@@ -64,19 +60,13 @@ def update_by_evidence(probabilities: Floats, evidence: Integers) -> Floats:
 def score_quality(labels: Integers, probabilities: Floats) -> dict[str, Floats]:
     """Cleanlab's scores (Northcutt et al. 2021; Kuan & Mueller 2022), and the one label against the other.
 
-    Args:
-        labels: shape `(n,)`.
-        probabilities: calibrated, out of fold, NaN for a row that no fold predicts, shape `(n, k)`.
-
-    Returns:
-        From 0 to 1: `self_confidence` p, `normalized_margin` (p - q + 1) / 2 and `pairwise_confidence` p / (p + q), for
-        a given label of probability p and a best other one of probability q. The margin is better where the noise is
-        between labels that are hard to tell apart, self-confidence where it is not, and the third does well in both.
+    From 0 to 1: `self_confidence` p, `normalized_margin` (p - q + 1) / 2 and `pairwise_confidence` p / (p + q), for a
+    given label of probability p and a best other one of probability q. The margin is better where the noise is between
+    labels that are hard to tell apart, self-confidence where it is not, and the third does well in both.
     """
     known = ~np.isnan(probabilities[:, 0])
-    scores = {
-        name: np.full(len(labels), np.nan) for name in ("self_confidence", "normalized_margin", "pairwise_confidence")
-    }
+    names = ("self_confidence", "normalized_margin", "pairwise_confidence")
+    scores = {name: np.full(len(labels), np.nan) for name in names}
     present, codes = np.unique(labels[known], return_inverse=True)
     if len(present) < 2:
         return scores
@@ -84,8 +74,8 @@ def score_quality(labels: Integers, probabilities: Floats) -> dict[str, Floats]:
     rows = np.arange(len(codes))
     others = shares.copy()
     others[rows, codes] = 0
-    scores["self_confidence"][known] = get_label_quality_scores(codes, shares, method="self_confidence")
-    scores["normalized_margin"][known] = get_label_quality_scores(codes, shares, method="normalized_margin")
+    for method in names[:2]:
+        scores[method][known] = get_label_quality_scores(codes, shares, method=method)
     best_other = np.maximum(others.max(axis=1), 1e-12)
     scores["pairwise_confidence"][known] = shares[rows, codes] / (shares[rows, codes] + best_other)
     return scores
@@ -101,13 +91,7 @@ def average_ranks(scores: Sequence[Floats]) -> Floats:
 
 
 def flag_label_issues(labels: Integers, probabilities: Floats, filter_by: FilterBy) -> NDArray[np.bool_]:
-    """The rows that Cleanlab takes for label errors, shape `(n,)`.
-
-    Args:
-        labels: shape `(n,)`.
-        probabilities: calibrated, out of fold, NaN for a row that no fold predicts, shape `(n, k)`.
-        filter_by: how Cleanlab goes from scores to a set of rows.
-    """
+    """The rows that Cleanlab takes for label errors, shape `(n,)`; `filter_by` is how it goes from scores to a set."""
     known = ~np.isnan(probabilities[:, 0])
     found = np.zeros(len(labels), dtype=np.bool_)
     # Cleanlab wants every label to occur: one without such a row leaves, and the others sum to 1 again.

@@ -41,9 +41,6 @@ def bootstrap_figures(measure: Measure, items: int, samples: int, random: np.ran
 
     Samples in which a figure is undefined do not count towards its interval. Of fewer than two items every sample is
     the same, and there is no interval.
-
-    Args:
-        measure: the figures under given counts of the items.
     """
     if items == 0:
         return {}
@@ -78,12 +75,21 @@ def draw_counts(items: int, samples: int, random: np.random.Generator) -> Floats
     return np.concatenate([np.ones((1, items)), drawn.astype(np.float64)]).T
 
 
-def average_drawn_models(scores: Floats, models: NDArray[np.int64]) -> Floats:
-    """Mean score over the models of each sample, shape `(b,)`: an interval over these covers items and models.
+def estimate_models(scores: Floats, models: NDArray[np.int64], others: Floats | None = None) -> Estimate:
+    """Mean score over several models with an interval that covers items and models; less that of `others`, paired.
 
     Args:
-        scores: of each model on the items of each sample, shape `(models, b)`.
+        scores: of each model on the items as they are, and on those of each sample, shape `(models, 1 + b)`.
         models: drawn for each sample, shape `(b, drawn)`.
+        others: as `scores`, of the models that these are compared with.
     """
+    value, drawn = float(scores[:, 0].mean()), _average_drawn(scores[:, 1:], models)
+    if others is not None:
+        value, drawn = value - float(others[:, 0].mean()), drawn - _average_drawn(others[:, 1:], models)
+    return percentile_estimate(value, drawn)
+
+
+def _average_drawn(scores: Floats, models: NDArray[np.int64]) -> Floats:
+    """Mean of `(models, b)` over the models drawn for each sample, shape `(b,)`."""
     means: Floats = scores[models, np.arange(len(models))[:, None]].mean(axis=1)
     return means

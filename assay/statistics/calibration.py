@@ -26,7 +26,6 @@ def calibration_errors(confidence: Floats, correct: Floats, counts: Floats, bins
         confidence: shape `(n,)`.
         correct: 1 where the row is right, 0.5 at a tie, shape `(n,)`.
         counts: how often each row counts, shape `(n, b)`.
-        lowest: confidence there is.
     """
     gaps = np.zeros((len(confidence), bins))
     gaps[np.arange(len(confidence)), confidence_bins(confidence, bins, lowest)] = confidence - correct
@@ -36,12 +35,7 @@ def calibration_errors(confidence: Floats, correct: Floats, counts: Floats, bins
 
 def reliability_table(confidence: Floats, correct: Floats, bins: int, lowest: float = 0.0) -> pl.DataFrame:
     """Of each bin with rows `confidence`, `accuracy` (means) and `rows`, for a reliability diagram."""
-    table = pl.DataFrame(
-        {"bin": confidence_bins(confidence, bins, lowest), "confidence": confidence, "accuracy": correct}
-    )
-    return (
-        table.group_by("bin")
-        .agg(pl.col("confidence").mean(), pl.col("accuracy").mean(), rows=pl.len())
-        .sort("bin")
-        .drop("bin")
-    )
+    bin_of = confidence_bins(confidence, bins, lowest)
+    table = pl.DataFrame({"bin": bin_of, "confidence": confidence, "accuracy": correct})
+    of_bins = table.group_by("bin").agg(pl.col("confidence").mean(), pl.col("accuracy").mean(), rows=pl.len())
+    return of_bins.sort("bin").drop("bin")

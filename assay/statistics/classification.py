@@ -9,9 +9,8 @@ from pydantic import Field
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from assay.core.params import Params
-from assay.statistics.bootstrap import average_drawn_models, bootstrap_figures, item_counts
+from assay.statistics.bootstrap import bootstrap_figures, estimate_models, item_counts
 from assay.statistics.calibration import calibration_errors
-from assay.statistics.intervals import percentile_estimate
 from assay.statistics.metrics_dict import Estimate, interval_metrics
 
 Floats = NDArray[np.float64]
@@ -35,7 +34,6 @@ def weighted_scores(truth: Integers, probabilities: Floats, counts: Floats, cali
         truth: class of each row, shape `(n,)`.
         probabilities: shape `(n, k)`.
         counts: how often each row counts, shape `(n, b)`.
-        calibration_bins: over the confidence of the predicted class.
     """
     classes = probabilities.shape[1]
     predicted = probabilities.argmax(axis=1)
@@ -74,8 +72,7 @@ def bootstrap_scores(
     estimates = {}
     for name in parts[0][0]:
         scores = np.stack([np.concatenate([part[model][name] for part in parts]) for model in range(models)])
-        drawn = average_drawn_models(scores[:, 1:], drawn_models)
-        estimates[name] = percentile_estimate(float(scores[:, 0].mean()), drawn)
+        estimates[name] = estimate_models(scores, drawn_models)
     return estimates
 
 
@@ -84,12 +81,8 @@ def compare_scores(
 ) -> dict[str, float]:
     """Accuracy and macro-F1 of two predictions for the same rows, and the differences (after - before), as metrics.
 
-    The differences are paired, row by row, with 95% bootstrap intervals over the rows.
-
-    Args:
-        truth: class of each row, shape `(n,)`.
-        before: probabilities, shape `(n, k)`.
-        after: likewise.
+    The differences are paired, row by row, with 95% bootstrap intervals over the rows. `truth` is the class of each
+    row, shape `(n,)`, the predictions are probabilities, shape `(n, k)` each.
     """
     names = ("accuracy", "macro_f1")
 

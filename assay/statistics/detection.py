@@ -1,7 +1,4 @@
-"""How well a score finds the rows that are known to be wrong.
-
-Legend: `n` rows.
-"""
+"""How well a score finds the rows that are known to be wrong."""
 
 import numpy as np
 import polars as pl
@@ -17,9 +14,7 @@ CURVE_POINTS = 200
 def grade_score(is_wrong: NDArray[np.bool_], quality: NDArray[np.float64]) -> dict[str, float]:
     """Average precision, AUROC, and precision and recall among the rows trusted least; no key where undefined.
 
-    Args:
-        is_wrong: the given label is not the reference label, shape `(n,)`.
-        quality: low speaks for an error, shape `(n,)`.
+    Low `quality` speaks for an error; shape `(n,)` each.
     """
     if not is_wrong.any():
         return {}

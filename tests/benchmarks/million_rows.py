@@ -273,9 +273,4 @@ def _e_mail(text: str, other: str, draw: np.random.Generator) -> str:
     )
 
 
-SOILERS: dict[str, Edit] = {
-    "markup": _markup,
-    "mojibake": _mojibake,
-    "invisible": _invisible,
-    "e_mail": _e_mail,
-}
+SOILERS: dict[str, Edit] = {"markup": _markup, "mojibake": _mojibake, "invisible": _invisible, "e_mail": _e_mail}

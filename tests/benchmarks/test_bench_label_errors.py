@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from assay.label_errors.data_issues import find_data_issues
-from assay.label_errors.detector import Detector, Linear, Models, score_labels
+from assay.label_errors.detector import Detector, Models, Regression, score_labels
 from assay.label_errors.scores import update_by_evidence
 from assay.probes import scale_temperature
 
 LABELS, WIDTH = 77, 384
 PARAMS = Detector(
     folds=5,
-    models=Models(linear=Linear(Cs=[1.0], weight=1.0), kernel=None, words=None, neighbours=None, finetuned=None),
+    models=Models(linear=Regression(Cs=[1.0], weight=1.0), kernel=None, words=None, neighbours=None, finetuned=None),
     score="pairwise_confidence",
     filter_by="low_self_confidence",
     max_label_quality=0.5,

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 from xxhash import xxh64_intdigest
 
-from assay.duplicates.near_duplicates import near_duplicate_groups
+from assay.duplicates.near_duplicates import NearDuplicateParams, near_duplicate_groups
 from assay.duplicates.shingles import Indices, ShingleUnit, normalise_texts
 from assay.duplicates.signatures import lsh_bands
 from tests.benchmarks.million_rows import Truth, row_chunks
@@ -46,6 +46,9 @@ from tests.benchmarks.million_rows import Truth, row_chunks
 Similarities = NDArray[np.float64]
 
 PERMUTATIONS, MIN_JACCARD = 128, 0.8
+PARAMS = NearDuplicateParams(
+    shingle_unit="character", shingle_size=5, permutations=PERMUTATIONS, min_jaccard=MIN_JACCARD
+)
 SAMPLE = 20_000
 ROWS_SIDE_BY_SIDE = 50_000
 THREADS = 2
@@ -54,10 +57,11 @@ MEASURE = """
 import json, re, sys, time
 from pathlib import Path
 import polars as pl
-from assay.duplicates.near_duplicates import near_duplicate_groups
+from assay.duplicates.near_duplicates import NearDuplicateParams, near_duplicate_groups
 texts = pl.read_parquet(sys.argv[1], columns=["text"])["text"]
+params = NearDuplicateParams(shingle_unit="character", shingle_size=5, permutations=128, min_jaccard=0.8)
 start = time.perf_counter()
-near_duplicate_groups(texts, shingle_unit="character", shingle_size=5, permutations=128, min_jaccard=0.8)
+near_duplicate_groups(texts, params)
 seconds = time.perf_counter() - start
 peak_kib = re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text()).group(1)
 print(json.dumps({"seconds": seconds, "peak_mib": int(peak_kib) / 1024}))
@@ -107,17 +111,7 @@ def test_a_million_rows(benchmark: BenchmarkFixture, million_rows: tuple[Path, T
     path, truth = million_rows
     texts = pl.read_parquet(path, columns=["text"])["text"]
     start = time.perf_counter()
-    groups = benchmark.pedantic(  # type: ignore[no-untyped-call]
-        near_duplicate_groups,
-        args=(texts,),
-        kwargs={
-            "shingle_unit": "character",
-            "shingle_size": 5,
-            "permutations": PERMUTATIONS,
-            "min_jaccard": MIN_JACCARD,
-        },
-        rounds=1,
-    )
+    groups = benchmark.pedantic(near_duplicate_groups, args=(texts, PARAMS), rounds=1)  # type: ignore[no-untyped-call]
     seconds = time.perf_counter() - start
     compared = normalise_texts(texts)
     pairs = truth.pairs.sample(SAMPLE, seed=1)
@@ -256,13 +250,8 @@ def test_beside_datasketch_and_datatrove(
         return rate
 
     def ours() -> Indices:
-        return near_duplicate_groups(
-            records["text"],
-            shingle_unit=unit,
-            shingle_size=size,
-            permutations=PERMUTATIONS,
-            min_jaccard=MIN_JACCARD,
-        )
+        params = PARAMS.model_copy(update={"shingle_unit": unit, "shingle_size": size})
+        return near_duplicate_groups(records["text"], params)
 
     benchmark.pedantic(ours, rounds=3)  # type: ignore[no-untyped-call]
     rate = statistics.median(timed("ours", ours) for _ in range(3))

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from assay.duplicates.shingles import compute_jaccard, documents, normalise_texts
+from assay.duplicates.shingles import Documents, compute_jaccard, normalise_texts
 from assay.sources.records import RECORDS_SCHEMA
 from tests.benchmarks import million_rows
 from tests.benchmarks.million_rows import DIRT, EDITS, row_chunks, write_million_rows
@@ -45,7 +45,7 @@ def test_personal_data_stands_in_its_row() -> None:
 def test_pairs_are_alike_above_and_below_the_threshold() -> None:
     records, truth = rows_and_truth(2000)
     original, copy = (truth.pairs[name].to_numpy() for name in ("original", "copy"))
-    jaccard = pl.Series(compute_jaccard(documents(normalise_texts(records["text"]), "character", 5), original, copy))
+    jaccard = pl.Series(compute_jaccard(Documents(normalise_texts(records["text"]), "character", 5), original, copy))
     by_edit = truth.pairs.with_columns(jaccard=jaccard).group_by("edit").agg(pl.col("jaccard").mean())
     means = dict(by_edit.rows())
     assert means["case"] == 1.0

@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -48,9 +47,3 @@ def test_without_reference_labels_there_is_nothing_to_grade(
     injected_noise.main()
     assert read_json("metrics/optional/injected_noise.json") == {"rows": 0}
     assert "no reference labels" in capsys.readouterr().err
-
-
-def test_uniform_noise_is_wrong_in_its_share() -> None:
-    labels = np.arange(100) % 4
-    noisy = injected_noise.noisy_labels("uniform", labels, np.full((100, 4), 0.25), 0.2, np.random.default_rng(0))
-    assert (noisy != labels).sum() == 20

@@ -33,29 +33,28 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from assay.augmentation.make_examples import (
     HELD_OUT,
     TRAIN,
-    Around,
     AugmentParams,
-    NearDuplicateParams,
     append_examples,
+    load_around,
     make_examples,
     read_inputs,
+    read_train_rows,
 )
 from assay.augmentation.recipes import AnyRecipe, Recipes, require_models
 from assay.classifiers.fit import Data, fit_seed, model_seed, read_rows
 from assay.classifiers.predict import predict
-from assay.compute.device import Compute, prepare_device
+from assay.compute.device import prepare_device
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json, write_json
 from assay.core.params import Params, load_params
 from assay.core.progress import quiet_libraries
 from assay.core.seeds import derived_seed, generator, keyed_uniform
-from assay.embeddings.encoder import EmbedParams, embedded_texts
+from assay.embeddings.encoder import embedded_texts
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
 from assay.fine_tuning.params import Full
 from assay.probes import weighted_probe
-from assay.statistics.bootstrap import average_drawn_models, draw_counts
+from assay.statistics.bootstrap import draw_counts, estimate_models
 from assay.statistics.classification import weighted_scores
-from assay.statistics.intervals import percentile_estimate
 from assay.statistics.metrics_dict import interval_metrics
 
 CELLS = Path("data/augment_ablation")
@@ -86,11 +85,7 @@ class AblationParams(Params):
 
 
 def recipes_of(arm: str, params: AblationParams) -> list[AnyRecipe]:
-    """The recipes of an arm.
-
-    Raises:
-        InputError: there is no such arm.
-    """
+    """The recipes of an arm; an `InputError` if there is no such arm."""
     if arm in ("none", "all"):
         return params.recipes if arm == "all" else []
     of_arm = [recipe for recipe in params.recipes if recipe.name == arm]
@@ -114,13 +109,7 @@ def probe_predictions(
     C: float,
     random: np.random.Generator,
 ) -> list[str]:
-    """Labels of the test rows by a probe on a draw of the originals and their examples.
-
-    Args:
-        rows: `id`, `label`, `parent_id`, `label_weight` of originals and examples.
-        features: of these rows, shape `(m, d)`.
-        test: embeddings of the test rows, shape `(n, d)`.
-    """
+    """Labels of the test rows `(n, d)` by a probe on a draw of the originals and their examples, features `(m, d)`."""
     originals = rows.filter(pl.col("parent_id").is_null())["id"].to_list()
     drawn = random.multinomial(len(originals), np.full(len(originals), 1 / len(originals)))
     often = dict(zip(originals, drawn.tolist(), strict=True))
@@ -132,17 +121,10 @@ def probe_predictions(
 
 def run_cell(arm: str, share: float, params: AblationParams, seed: int) -> dict[str, Any]:
     """Train both models of a cell: predicted labels of the test rows by model and seed, and the rows trained on."""
-    compute, embed = load_params("compute", Compute), load_params("embed", EmbedParams)
     augmentation = load_params("augment", AugmentParams).model_copy(update={"recipes": recipes_of(arm, params)})
     require_models(augmentation.recipes)
-    around = Around(
-        embed,
-        load_params("clean.near_duplicates", NearDuplicateParams),
-        load_params("semantic_duplicates.min_cosine", float),
-        compute,
-    )
-    columns = ["id", "text", "label", "authenticity", "label_weight", "semantic_group"]
-    every = pl.read_parquet(TRAIN, columns=columns)
+    around = load_around()
+    every = read_train_rows()
     train = every.filter(keyed_uniform(every["semantic_group"], seed, "augment_ablation") < share)
     validation, test = (pl.read_parquet(path) for path in HELD_OUT)
     inputs = read_inputs(train)
@@ -152,7 +134,8 @@ def run_cell(arm: str, share: float, params: AblationParams, seed: int) -> dict[
 
     features = inputs.train_vectors
     if kept.height:
-        embedded, _ = embedded_texts(kept["text"].to_list(), embed, prepare_device(compute, exact=True))
+        exact = prepare_device(around.compute, exact=True)
+        embedded, _ = embedded_texts(kept["text"].to_list(), around.embed, exact)
         features = np.concatenate([features, embedded.embeddings])
     test_features = embeddings_of(test["id"], pl.read_parquet(EMBEDDINGS), HELD_OUT[1])
     predicted: dict[Model, list[list[str]]] = {"probe": [], "full": []}
@@ -165,7 +148,7 @@ def run_cell(arm: str, share: float, params: AblationParams, seed: int) -> dict[
     epochs = epochs_of(full, train.height, rows.height, params.min_steps)
     full = full.model_copy(update={"max_epochs": epochs})
     data = Data(read_rows(rows, classes, TRAIN), read_rows(validation, classes, HELD_OUT[0]), classes)
-    device = prepare_device(compute)
+    device = prepare_device(around.compute)
     for value in params.seeds:
         print(f"{arm} {share} seed {value}", flush=True)
         # Trained for its predictions, and not kept.
@@ -192,12 +175,7 @@ def scores_of(
 
 
 def compared(cells: list[dict[str, Any]], test: pl.DataFrame, params: AblationParams, seed: int) -> dict[str, Any]:
-    """Macro-F1 of every cell, and what its arm adds to that of `none` at the same share, with 95% intervals.
-
-    Args:
-        cells: as `run_cell` gives them.
-        test: the test rows, with `target`.
-    """
+    """Macro-F1 of every cell, and what its arm adds to that of `none` at the same share, with 95% intervals."""
     classes = sorted({*test["target"], *(label for cell in cells for label in cell["predicted"]["probe"][0])})
     truth = np.array([classes.index(label) for label in test["target"]])
     random = generator(seed, "augment_ablation", "bootstrap")
@@ -213,16 +191,9 @@ def compared(cells: list[dict[str, Any]], test: pl.DataFrame, params: AblationPa
         for cell in sorted(cells, key=lambda cell: (-cell["share"], cell["arm"] != "none", cell["arm"])):
             share, arm = cell["share"], cell["arm"]
             own = scores[share, arm]
-            drawn = average_drawn_models(own[:, 1:], seeds)
-            of_cell = {
-                "rows": cell["rows"],
-                **interval_metrics("macro_f1", percentile_estimate(float(own[:, 0].mean()), drawn)),
-            }
+            of_cell = {"rows": cell["rows"], **interval_metrics("macro_f1", estimate_models(own, seeds))}
             if arm != "none" and (share, "none") in scores:
-                without = scores[share, "none"]
-                added = float(own[:, 0].mean() - without[:, 0].mean())
-                effect = percentile_estimate(added, drawn - average_drawn_models(without[:, 1:], seeds))
-                of_cell |= interval_metrics("effect", effect)
+                of_cell |= interval_metrics("effect", estimate_models(own, seeds, scores[share, "none"]))
             found[model].setdefault(str(share), {})[arm] = of_cell
     return found
 

@@ -5,10 +5,10 @@ and the approaches and blocks of a file in the form of `params.yaml` (`seed`, `a
 `evaluate`). Some of the train rows, of every label, are held out to choose by; nothing is cleaned, and no label is
 doubted.
 
-Prints a table as it goes, and writes all figures as JSON where `--output` says so, again after each approach.
+Prints a table as it goes, and writes all figures as JSON where `--output` says so, again after each approach; what
+others that file holds stays.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from assay.classifiers.fit import (
 from assay.classifiers.predict import Predicted, mean_inference_ms_per_row, predict, score_seed
 from assay.compute.cost import folder_mib
 from assay.compute.device import Compute, Device, prepare_device
-from assay.core.errors import InputError, run_stage
+from assay.core.errors import run_stage
 from assay.core.outputs import read_json, write_json
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
@@ -39,7 +39,7 @@ from assay.core.seeds import derived_seed, generator, seed_32
 from assay.fine_tuning.params import Approach, Majority, Tfidf, Training
 from assay.statistics.classification import EvaluateParams, bootstrap_scores
 from assay.statistics.metrics_dict import metrics_of
-from tools.experiments.grade_detector import read
+from tools.experiments.grade_detector import folder_parser, read_folder
 
 
 def fit_and_predict(
@@ -78,24 +78,13 @@ def score(
     return figures | {"inference_ms_per_row": mean_inference_ms_per_row(predicted), "per_seed": of_seeds}
 
 
-def read_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.experiments.compare_approaches", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("folder", type=Path, help="holds train.csv and test.csv")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="file with the blocks (params.yaml)")
-    parser.add_argument("--text-column", default="text")
-    parser.add_argument("--label-column", default="category")
-    parser.add_argument("--validation-share", type=float, default=0.05, help="of the train rows, held out (0.05)")
-    parser.add_argument("--approaches", help="some of those in the file, with commas between them")
-    parser.add_argument("--output", type=Path, help="JSON file for all figures; what others it holds stays")
-    return parser.parse_args()
-
-
 def main() -> None:
     """Compare the approaches of a params file on the folder named on the command line."""
-    arguments = read_arguments()
+    parser = folder_parser("tools.experiments.compare_approaches", __doc__)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="file with the blocks (params.yaml)")
+    parser.add_argument("--validation-share", type=float, default=0.05, help="of the train rows, held out (0.05)")
+    parser.add_argument("--approaches", help="some of those in the file, with commas between them")
+    arguments = parser.parse_args()
     seed = load_params("seed", int, arguments.params)
     compute = load_params("compute", Compute, arguments.params)
     evaluation = load_params("evaluate", EvaluateParams, arguments.params)
@@ -108,11 +97,8 @@ def main() -> None:
     device = prepare_device(compute)
     quiet_libraries()
 
-    columns = (arguments.text_column, arguments.label_column)
-    everything, test = (read(arguments.folder / f"{name}.csv", *columns) for name in ("train", "test"))
+    everything, test = read_folder(arguments)
     classes = everything["label"].unique().sort().to_list()
-    if unknown := set(test["label"]) - set(classes):
-        raise InputError(f"{arguments.folder}/test.csv: label {min(unknown)!r} has no train row")
     kept, held_out = train_test_split(
         np.arange(everything.height),
         test_size=arguments.validation_share,

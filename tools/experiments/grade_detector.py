@@ -30,21 +30,36 @@ from assay.core.progress import quiet_libraries
 from assay.core.seeds import derived_seed, generator
 from assay.duplicates.semantic_groups import semantic_groups
 from assay.embeddings.encoder import EmbedParams, embedded_texts
-from assay.label_errors.detector import Detection, Detector, DetectorOfLabelErrors, Rows, detect, number_values
+from assay.label_errors.detector import Detection, Detector, DetectorOfLabelErrors, Rows, detect
 from assay.label_errors.noise import add_confusable_noise, add_uniform_noise
-from assay.probes import grouped_folds, out_of_fold_probabilities, weighted_probe, words_model
+from assay.probes import grouped_folds, number_values, out_of_fold_probabilities, weighted_probe, words_model
 from assay.statistics.detection import grade_score
 
 PROBE_C = 10.0
 KINDS = ("uniform", "confusable_drawn", "confusable_likeliest")
 
 
-def read(path: Path, text_column: str, label_column: str) -> pl.DataFrame:
-    """`text` and `label` of a CSV file.
+def folder_parser(module: str, about: str | None) -> argparse.ArgumentParser:
+    """The command line of an experiment on a folder with train.csv and test.csv."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=(about or "").splitlines()[0])
+    parser.add_argument("folder", type=Path, help="holds train.csv and test.csv")
+    parser.add_argument("--text-column", default="text")
+    parser.add_argument("--label-column", default="category")
+    parser.add_argument("--output", type=Path, help="JSON file for all figures")
+    return parser
 
-    Raises:
-        InputError: there is no such file or column.
-    """
+
+def read_folder(arguments: argparse.Namespace) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Train and test rows; an `InputError` if a test row has a label that no train row has."""
+    columns = (arguments.text_column, arguments.label_column)
+    train, test = (_read(arguments.folder / f"{name}.csv", *columns) for name in ("train", "test"))
+    if unknown := set(test["label"]) - set(train["label"]):
+        raise InputError(f"{arguments.folder}/test.csv: label {min(unknown)!r} has no train row")
+    return train, test
+
+
+def _read(path: Path, text_column: str, label_column: str) -> pl.DataFrame:
+    """`text` and `label` of a CSV file; an `InputError` if there is no such file or column."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; the folder must hold train.csv and test.csv")
     table = pl.read_csv(path, infer_schema=False)
@@ -60,7 +75,7 @@ def noisy(
     """The labels with a share of errors of one kind in them, shape `(n,)`."""
     random = generator(seed, "grade_detector", kind)
     if kind == "uniform":
-        return add_uniform_noise(labels, confused.shape[1], share, random)
+        return add_uniform_noise(labels, confused, share, random)
     if kind == "confusable_likeliest":
         # All the probability to the likeliest of the other labels.
         others = confused.copy()
@@ -92,33 +107,18 @@ def grade(
     }
 
 
-def read_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.experiments.grade_detector", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("folder", type=Path, help="holds train.csv and test.csv")
-    parser.add_argument("--text-column", default="text")
-    parser.add_argument("--label-column", default="category")
-    parser.add_argument("--share", type=float, default=0.1, help="of the train rows that get a wrong label (0.1)")
-    parser.add_argument("--finetuned", action="store_true", help="fine-tune for each fold, as params.yaml says: slow")
-    parser.add_argument("--output", type=Path, help="JSON file for all figures")
-    return parser.parse_args()
-
-
 def main() -> None:
     """Grade the detector on the folder named on the command line."""
-    arguments = read_arguments()
+    parser = folder_parser("tools.experiments.grade_detector", __doc__)
+    parser.add_argument("--share", type=float, default=0.1, help="of the train rows that get a wrong label (0.1)")
+    parser.add_argument("--finetuned", action="store_true", help="fine-tune for each fold, as params.yaml says: slow")
+    arguments = parser.parse_args()
     seed = load_params("seed", int)
     device = prepare_device(load_params("compute", Compute))
     quiet_libraries()
     params: Detector = load_params("label_errors", DetectorOfLabelErrors)
     params = params if arguments.finetuned else params.without_finetuning()
-    columns = (arguments.text_column, arguments.label_column)
-    train, test = (read(arguments.folder / f"{name}.csv", *columns) for name in ("train", "test"))
-    unknown = set(test["label"]) - set(train["label"])
-    if unknown:
-        raise InputError(f"{arguments.folder}/test.csv: label {min(unknown)!r} has no train row")
+    train, test = read_folder(arguments)
     everything = number_values(pl.concat([train["label"], test["label"]]))
     labels, truth = everything[: train.height], everything[train.height :]
 

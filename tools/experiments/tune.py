@@ -67,11 +67,7 @@ def suggestion(trial: optuna.Trial, space: Space) -> dict[str, Any]:
 
 
 def checked_space(approach: str, file: Path) -> Space:
-    """The space of an approach.
-
-    Raises:
-        InputError: there is none, or it names a key that the approach does not have.
-    """
+    """The space of an approach; an `InputError` if there is none, or it names a key that the approach does not have."""
     params: Approach = load_params(f"finetune.{approach}", Approach)  # type: ignore[arg-type]
     if not isinstance(params, Training):
         raise InputError(f"params.yaml: `finetune.{approach}` is a baseline; there is nothing to tune")
@@ -87,20 +83,13 @@ def yaml_text(value: Any) -> str:
 
 
 def run_trial(approach: str, number: int, values: dict[str, Any]) -> tuple[str, float]:
-    """Run one experiment; its name, and its score.
-
-    Raises:
-        InputError: it failed; with what DVC said last.
-    """
+    """Run one experiment; its name, and its score. Where it fails, an `InputError` with what DVC said last."""
     name = f"tune-{approach}-{number}"
     # `++`: also where the block takes the key from `finetune.defaults` so far.
-    changes = [
-        part for key, value in values.items() for part in ("-S", f"++finetune.{approach}.{key}={yaml_text(value)}")
-    ]
+    changes = [f"--set-param=++finetune.{approach}.{key}={yaml_text(value)}" for key, value in values.items()]
     command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--force", "--name", name, *changes]
-    done = subprocess.run(
-        [*command, "--single-item", f"finetune@{approach}"], stderr=subprocess.PIPE, text=True, check=False
-    )
+    command += ["--single-item", f"finetune@{approach}"]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         last = [line for line in done.stderr.strip().splitlines() if line.strip()][-3:]
         raise InputError(f"trial {name} with {values} failed: {' '.join(last)}")

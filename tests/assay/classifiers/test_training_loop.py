@@ -122,19 +122,20 @@ def test_when_memory_runs_out_the_batch_is_halved_until_it_fits(capsys: pytest.C
     assert "batches are computed in 4 parts" in capsys.readouterr().err
 
 
-def test_when_memory_does_not_suffice_for_a_row_it_says_what_to_change() -> None:
+@pytest.mark.parametrize(
+    ("message", "error", "said"),
+    [
+        ("DefaultCPUAllocator: can't allocate memory", InputError, r"1 row\(s\) at a time; lower `batch_size`"),
+        ("mat1 and mat2 shapes cannot be multiplied", RuntimeError, "shapes"),
+    ],
+)
+def test_what_to_change_is_said_where_memory_does_not_suffice_for_a_row_and_nowhere_else(
+    message: str, error: type[Exception], said: str
+) -> None:
     def logits(rows: NDArray[np.int64]) -> torch.Tensor:
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
+        raise RuntimeError(message)
 
-    with pytest.raises(InputError, match=r"1 row\(s\) at a time; lower `batch_size`"):
-        fitted(network(), logits)
-
-
-def test_another_error_is_not_taken_for_a_lack_of_memory() -> None:
-    def logits(rows: NDArray[np.int64]) -> torch.Tensor:
-        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-
-    with pytest.raises(RuntimeError, match="shapes"):
+    with pytest.raises(error, match=said):
         fitted(network(), logits)
 
 
@@ -192,7 +193,10 @@ def test_a_run_that_was_killed_resumes_and_ends_the_same(
     assert f"training resumes after step {last}" in capsys.readouterr().err
 
 
-def test_the_best_epoch_is_put_back_and_patience_ends_it() -> None:
+@pytest.mark.parametrize(("patience", "epochs", "kept"), [(1, 2, 0), (None, 4, 3)])
+def test_the_best_epoch_is_put_back_and_patience_ends_it_or_the_last_one_stays(
+    patience: int | None, epochs: int, kept: int
+) -> None:
     model = network()
     after: list[list[NDArray[np.float32]]] = []
 
@@ -200,23 +204,9 @@ def test_the_best_epoch_is_put_back_and_patience_ends_it() -> None:
         after.append(parameters(model))
         return Epoch(epoch, 1.0, 0.5, 0.9 if epoch == 1 else 0.5)
 
-    history = fitted(model, max_epochs=10, scores=scores)
-    assert (len(history.epochs), history.best) == (2, history.epochs[0])
-    for one, other in zip(parameters(model), after[0], strict=True):
-        assert np.array_equal(one, other)
-
-
-def test_without_patience_the_last_epoch_stays() -> None:
-    model = network()
-    after: list[list[NDArray[np.float32]]] = []
-
-    def scores(epoch: int) -> Epoch:
-        after.append(parameters(model))
-        return Epoch(epoch, 1.0, 0.5, 0.9 if epoch == 1 else 0.5)
-
-    history = fitted(model, max_epochs=4, patience_epochs=None, scores=scores)
-    assert (len(history.epochs), history.best) == (4, history.epochs[-1])
-    for one, other in zip(parameters(model), after[-1], strict=True):
+    history = fitted(model, max_epochs=4, patience_epochs=patience, scores=scores)
+    assert (len(history.epochs), history.best) == (epochs, history.epochs[kept])
+    for one, other in zip(parameters(model), after[kept], strict=True):
         assert np.array_equal(one, other)
 
 

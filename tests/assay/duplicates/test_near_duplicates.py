@@ -1,5 +1,6 @@
 import math
 import re
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -10,14 +11,13 @@ from hypothesis import strategies as st
 
 from assay.core import progress
 from assay.duplicates import near_duplicates, shingles, signatures
-from assay.duplicates.near_duplicates import near_duplicate_groups, near_matches
+from assay.duplicates.near_duplicates import NearDuplicateParams, near_duplicate_groups, near_matches
 from assay.duplicates.shingles import (
     _BETWEEN_WORDS,
     Documents,
     Indices,
     ShingleUnit,
     compute_jaccard,
-    documents,
     normalise_texts,
 )
 from assay.duplicates.signatures import fewest_equal, lsh_bands
@@ -48,25 +48,21 @@ def corpus(rows: int, seed: int) -> list[str]:
     return base + changed
 
 
-def brute_force_groups(texts: list[str], size: int, min_jaccard: float) -> list[int]:
+def brute_force_groups(
+    texts: list[str], size: int, min_jaccard: float, similarity: Callable[[str, str, int], float] = jaccard
+) -> list[int]:
     group = list(range(len(texts)))
     for right in range(len(texts)):
         for left in range(right):
-            if group[left] != group[right] and jaccard(texts[left], texts[right], size) >= min_jaccard:
+            if group[left] != group[right] and similarity(texts[left], texts[right], size) >= min_jaccard:
                 keep, drop = sorted([group[left], group[right]])
                 group = [keep if g == drop else g for g in group]
     return group
 
 
 def groups(texts: list[str], min_jaccard: float = 0.8, size: int = 5, unit: ShingleUnit = "character") -> list[int]:
-    found = near_duplicate_groups(
-        pl.Series(texts, dtype=pl.String),
-        shingle_unit=unit,
-        shingle_size=size,
-        permutations=128,
-        min_jaccard=min_jaccard,
-    )
-    return [int(first) for first in found]
+    params = NearDuplicateParams(shingle_unit=unit, shingle_size=size, permutations=128, min_jaccard=min_jaccard)
+    return [int(first) for first in near_duplicate_groups(pl.Series(texts, dtype=pl.String), params)]
 
 
 def word_jaccard(left: str, right: str, size: int) -> float:
@@ -101,7 +97,7 @@ def test_jaccard_equals_that_of_python_sets() -> None:
     texts = corpus(rows=40, seed=4)
     left, right = np.triu_indices(len(texts), 1)
     expected = [jaccard(texts[i], texts[j], 5) for i, j in zip(left, right, strict=True)]
-    assert pytest.approx(expected) == compute_jaccard(documents(pl.Series(texts), "character", 5), left, right).tolist()
+    assert pytest.approx(expected) == compute_jaccard(Documents(pl.Series(texts), "character", 5), left, right).tolist()
 
 
 def test_group_is_the_first_text_and_closes_over_chains() -> None:
@@ -110,43 +106,34 @@ def test_group_is_the_first_text_and_closes_over_chains() -> None:
     assert groups([chain[2], "something else", chain[0], chain[1]]) == [0, 1, 0, 0]
 
 
-def test_texts_shorter_than_a_shingle_match_only_when_equal() -> None:
-    assert groups(["ok", "no", "OK", "", "", "oki"]) == [0, 1, 0, 3, 3, 5]
+SHORT_TEXTS: dict[str, tuple[list[str], list[int]]] = {
+    "no texts": ([], []),
+    "different texts stay apart": (["the battery lasts two days", "the battery lasts one hour"], [0, 1]),
+    "shorter than a shingle: only when equal": (["ok", "no", "OK", "", "", "oki"], [0, 1, 0, 3, 3, 5]),
+    "case does not count": (["Works GREAT, Straße", "works great, STRASSE"], [0, 0]),
+    "forms of a letter are one": (["\u039f\u0394\u039f\u03a3 \ufb01n", "\u03bf\u03b4\u03bf\u03c3 FIN"], [0, 0]),
+    "nor do sentence punctuation and white space": (
+        ["Yay. Good phone!", "YAY!!! good  phone", "¡yay! “good” phone…"],
+        [0, 0, 0],
+    ),
+    "symbols count": (["it is C++", "it is C#", "5 %", "5 $"], [0, 1, 2, 3]),
+    "punctuation alone is told apart": ([":)", ":(", "!!!", ":)"], [0, 1, 2, 0]),
+    "lone marks, nulls and white space are texts like others": (
+        ["\u0301", "\u0301\u0302", "\0", "", " ", "\u0301", "\ufeff"],
+        [0, 1, 2, 3, 4, 0, 6],
+    ),
+}
 
 
-def test_case_does_not_count() -> None:
-    assert groups(["Works GREAT, Straße", "works great, STRASSE"]) == [0, 0]
-
-
-def test_sentence_punctuation_and_white_space_do_not_count() -> None:
-    assert groups(["Yay. Good phone!", "YAY!!! good  phone", "¡yay! “good” phone…"]) == [0, 0, 0]
-
-
-def test_symbols_count() -> None:
-    assert groups(["it is C++", "it is C#", "5 %", "5 $"]) == [0, 1, 2, 3]
-
-
-def test_texts_of_punctuation_alone_are_told_apart() -> None:
-    assert groups([":)", ":(", "!!!", ":)"]) == [0, 1, 2, 0]
-
-
-def test_different_texts_stay_apart() -> None:
-    assert groups(["the battery lasts two days", "the battery lasts one hour"]) == [0, 1]
-
-
-def test_no_texts() -> None:
-    assert groups([]) == []
+@pytest.mark.parametrize(("texts", "expected"), SHORT_TEXTS.values(), ids=SHORT_TEXTS)
+def test_groups_of_short_texts(texts: list[str], expected: list[int]) -> None:
+    assert groups(texts) == expected
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_groups_of_word_shingles_equal_those_of_a_brute_force_search(size: int) -> None:
     texts = corpus(rows=120, seed=6)
-    expected = list(range(len(texts)))
-    for right in range(len(texts)):
-        for left in range(right):
-            if expected[left] != expected[right] and word_jaccard(texts[left], texts[right], size) >= 0.7:
-                keep, drop = sorted([expected[left], expected[right]])
-                expected = [keep if group == drop else group for group in expected]
+    expected = brute_force_groups(texts, size, 0.7, word_jaccard)
     assert expected == groups(texts, 0.7, size, "word")
     assert len(texts) - len(set(expected)) > 10
 
@@ -155,7 +142,7 @@ def test_groups_of_word_shingles_equal_those_of_a_brute_force_search(size: int) 
 def test_jaccard_of_word_shingles_equals_that_of_python_sets(texts: list[str], size: int) -> None:
     left, right = np.triu_indices(len(texts), 1)
     expected = [word_jaccard(texts[i], texts[j], size) for i, j in zip(left, right, strict=True)]
-    assert pytest.approx(expected) == compute_jaccard(documents(pl.Series(texts), "word", size), left, right).tolist()
+    assert pytest.approx(expected) == compute_jaccard(Documents(pl.Series(texts), "word", size), left, right).tolist()
 
 
 def test_words_are_told_apart_by_the_order_of_their_letters_and_of_their_places() -> None:
@@ -175,15 +162,6 @@ def test_normalised_equals_the_plain_replacement(texts: list[str]) -> None:
         words = re.sub(rf"[ {_BETWEEN_WORDS}]+", " ", folded).strip(" ")
         expected.append(words or folded)
     assert normalise_texts(pl.Series(texts, dtype=pl.String)).to_list() == expected
-
-
-def test_every_form_of_a_letter_is_one() -> None:
-    assert groups(["\u039f\u0394\u039f\u03a3 \ufb01n", "\u03bf\u03b4\u03bf\u03c3 FIN"]) == [0, 0]
-
-
-def test_lone_marks_nulls_and_white_space_are_texts_like_others() -> None:
-    texts = ["\u0301", "\u0301\u0302", "\0", "", " ", "\u0301", "\ufeff"]
-    assert groups(texts) == [0, 1, 2, 3, 4, 0, 6]
 
 
 @pytest.mark.parametrize("unit", ["character", "word"])
@@ -244,10 +222,6 @@ def test_bands_keep_the_recall_at_the_threshold(permutations: int, min_jaccard: 
     assert 1 - (1 - min_jaccard**rows) ** bands >= 0.99
 
 
-def test_bands_of_the_default() -> None:
-    assert lsh_bands(128, 0.8) == (21, 6)
-
-
 @pytest.mark.parametrize(("rows", "min_jaccard"), [(126, 0.8), (126, 0.99), (64, 0.5), (16, 1.0), (16, 0.9)])
 def test_estimate_keeps_nearly_all_pairs_at_the_threshold(rows: int, min_jaccard: float) -> None:
     fewest, exact = fewest_equal(rows, min_jaccard), Fraction(min_jaccard)
@@ -256,11 +230,9 @@ def test_estimate_keeps_nearly_all_pairs_at_the_threshold(rows: int, min_jaccard
     assert missed <= 0.001 < missed + next_
 
 
-def test_estimate_of_the_default() -> None:
+def test_bands_and_estimates_of_the_default_and_of_the_longest_signature() -> None:
+    assert lsh_bands(128, 0.8) == (21, 6)
     assert fewest_equal(126, 0.8) == 86
-
-
-def test_estimate_of_the_longest_signature() -> None:
     assert 0.27 * 4096 < fewest_equal(4096, 0.3) < 0.3 * 4096
 
 
@@ -276,14 +248,8 @@ def test_pairs_at_the_threshold_are_found() -> None:
 
 
 def matches(queries: list[str], references: list[str]) -> tuple[list[float], list[int]]:
-    found = near_matches(
-        pl.Series(queries, dtype=pl.String),
-        pl.Series(references, dtype=pl.String),
-        shingle_unit="character",
-        shingle_size=5,
-        permutations=128,
-        min_jaccard=0.8,
-    )
+    params = NearDuplicateParams(shingle_unit="character", shingle_size=5, permutations=128, min_jaccard=0.8)
+    found = near_matches(pl.Series(queries, dtype=pl.String), pl.Series(references, dtype=pl.String), params)
     return found.jaccard.tolist(), found.index.tolist()
 
 

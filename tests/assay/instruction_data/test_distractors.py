@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from assay.cleaning.rules import NearDuplicateParams
+from assay.duplicates.near_duplicates import NearDuplicateParams
 from assay.instruction_data.distractors import (
     Exchange,
     TextVectors,

@@ -2,8 +2,8 @@ import numpy as np
 import polars as pl
 import torch
 
-from assay.cleaning.rules import NearDuplicateParams
 from assay.compute.device import Device
+from assay.duplicates.near_duplicates import NearDuplicateParams
 from assay.instruction_data.groups import group_chats
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from assay.compute.device import Device
-from assay.label_errors.detector import Detector, Linear, Models, Neighbours, Rows, Words, detect, score_labels
+from assay.label_errors.detector import Detector, Models, Neighbours, Regression, Rows, detect, score_labels
 
 DEVICE = Device(torch.device("cpu"), torch.float32)
 SEED = (1, "label_errors")
@@ -11,9 +11,9 @@ SEED = (1, "label_errors")
 
 def detector(**changes: object) -> Detector:
     models = Models(
-        linear=Linear(Cs=[0.01, 1.0], weight=1.0),
+        linear=Regression(Cs=[0.01, 1.0], weight=1.0),
         kernel=None,
-        words=Words(Cs=[3.0], weight=0.5),
+        words=Regression(Cs=[3.0], weight=0.5),
         neighbours=Neighbours(neighbours=5, weight=1.0),
         finetuned=None,
     )
@@ -64,7 +64,7 @@ def test_the_strength_under_which_the_labels_are_likeliest_is_taken() -> None:
     losses = {}
     for strength, params in only.items():
         linear = params.models.model_copy(
-            update={"linear": Linear(Cs=[strength], weight=1.0), "words": None, "neighbours": None}
+            update={"linear": Regression(Cs=[strength], weight=1.0), "words": None, "neighbours": None}
         )
         found = detect(given, params.model_copy(update={"models": linear}), DEVICE, SEED)
         losses[strength] = -np.log(found.scores["linear_self_confidence"]).mean()

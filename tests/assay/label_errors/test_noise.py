@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from assay.label_errors.noise import (
+    NOISE,
     add_class_dependent_noise,
     add_confusable_noise,
     add_instance_dependent_noise,
@@ -26,18 +27,14 @@ def confused() -> NDArray[np.float64]:
 
 @given(share=st.sampled_from([0.05, 0.1, 0.2]), seed=st.integers(0, 10))
 def test_exactly_the_share_is_wrong(share: float, seed: int) -> None:
-    for noisy in (
-        add_uniform_noise(LABELS, 4, share, np.random.default_rng(seed)),
-        add_class_dependent_noise(LABELS, confused(), share, np.random.default_rng(seed)),
-        add_confusable_noise(LABELS, confused(), share, np.random.default_rng(seed)),
-        add_instance_dependent_noise(LABELS, confused(), share, np.random.default_rng(seed)),
-    ):
+    for add_noise in NOISE.values():
+        noisy = add_noise(LABELS, confused(), share, np.random.default_rng(seed))
         assert (noisy != LABELS).sum() == share * len(LABELS)
         assert set(noisy) <= {0, 1, 2, 3}
 
 
 def test_uniform_noise_goes_to_every_other_label_alike() -> None:
-    noisy = add_uniform_noise(LABELS, 4, 0.9, np.random.default_rng(0))
+    noisy = add_uniform_noise(LABELS, confused(), 0.9, np.random.default_rng(0))
     wrong = noisy != LABELS
     counts = np.bincount((noisy - LABELS)[wrong] % 4, minlength=4)[1:]
     assert counts / wrong.sum() == pytest.approx([1 / 3] * 3, abs=0.03)

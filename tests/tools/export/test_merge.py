@@ -1,6 +1,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -12,28 +13,31 @@ from assay.classifiers.checkpoint import new_classifier, save_classifier
 from assay.core.errors import InputError
 from assay.fine_tuning import adapters
 from assay.fine_tuning.params import Ia3Adapter, LearntPrompt, LowRankAdapter
+from tests.stages.test_finetune import COMPUTE
 from tools.export import merge
 
 LOW_RANK = LowRankAdapter(rank=4, alpha=8, dropout=0.0, target_modules="all-linear", rank_stabilised=False, dora=False)
-
+IA3 = Ia3Adapter(method="ia3", target_modules=None, feedforward_modules=None)
+PROMPT = LearntPrompt(method="prompt_tuning", num_virtual_tokens=3, initialisation="words")
 LABELS = ["negative", "positive"]
 TEXTS = ["good card", "the bank is awful today", "x", "love my app"]
+
+
+def save_changed(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Save an adapter that changes something."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    save_classifier(model, tokenizer, 32, folder)
 
 
 @pytest.fixture
 def models(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Adapters that change something, a plain model, and a test split."""
     monkeypatch.chdir(tmp_path)
-    params = {
-        "compute": {
-            "device": "cpu",
-            "precision": "auto",
-            "threads": 1,
-            "checkpoint_seconds": 600.0,
-            "backend": "processes",
-        },
-        "evaluate": {"batch_size": 2, "bootstrap_samples": 100, "calibration_bins": 10},
-    }
+    evaluation = {"batch_size": 2, "bootstrap_samples": 100, "calibration_bins": 10}
+    params = {"compute": COMPUTE | {"precision": "auto"}, "evaluate": evaluation}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     Path("data/split").mkdir(parents=True)
     test = pl.DataFrame({"id": list("abcd"), "text": TEXTS, "label": (LABELS * 2)})
@@ -42,20 +46,12 @@ def models(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) 
     for name, double_quantisation in (("lora", None), ("ia3", None), ("prompt_tuning", None), ("qlora", True)):
         base, tokenizer = new_classifier(str(tiny_encoder), LABELS, "mean", double_quantisation)
         if name == "ia3":
-            model = adapters.ia3(
-                base, "SEQ_CLS", Ia3Adapter(method="ia3", target_modules=None, feedforward_modules=None)
-            )
+            model = adapters.ia3(base, "SEQ_CLS", IA3)
         elif name == "prompt_tuning":
-            model = adapters.prompt_tuning(
-                base, "SEQ_CLS", LearntPrompt(method="prompt_tuning", num_virtual_tokens=3, initialisation="words")
-            )
+            model = adapters.prompt_tuning(base, "SEQ_CLS", PROMPT)
         else:
             model = adapters.lora(base, "SEQ_CLS", LOW_RANK)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.requires_grad:
-                    parameter.add_(0.1 * torch.randn_like(parameter))
-        save_classifier(model, tokenizer, 32, Path("models/finetuned") / name)
+        save_changed(model, tokenizer, Path("models/finetuned") / name)
     plain, tokenizer = new_classifier(str(tiny_encoder), LABELS, "cls")
     save_classifier(plain, tokenizer, 32, Path("models/finetuned/full"))
     return tmp_path

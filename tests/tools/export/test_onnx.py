@@ -6,13 +6,12 @@ import pytest
 import torch
 import yaml
 
-from assay.classifiers.checkpoint import new_classifier, save_classifier
+from assay.classifiers.checkpoint import new_classifier
 from assay.core.errors import InputError
 from assay.fine_tuning import adapters
-from assay.fine_tuning.params import LowRankAdapter
+from tests.stages.test_finetune import COMPUTE
+from tests.tools.export.test_merge import LOW_RANK, save_changed
 from tools.export import onnx
-
-LOW_RANK = LowRankAdapter(rank=4, alpha=8, dropout=0.0, target_modules="all-linear", rank_stabilised=False, dora=False)
 
 pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
@@ -21,24 +20,13 @@ pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
 @pytest.fixture
 def models(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    compute = {
-        "device": "cpu",
-        "precision": "float32",
-        "threads": 1,
-        "checkpoint_seconds": 600.0,
-        "backend": "processes",
-    }
-    Path("params.yaml").write_text(yaml.safe_dump({"compute": compute}))
+    Path("params.yaml").write_text(yaml.safe_dump({"compute": COMPUTE}))
     Path("data/split").mkdir(parents=True)
     texts = ["good card", "the bank is awful today, and the app is slow", "x", "love my app"]
     pl.DataFrame({"text": texts}).write_parquet("data/split/test.parquet")
     torch.manual_seed(1)
     base, tokenizer = new_classifier(str(tiny_encoder), ["negative", "positive"], "mean")
-    model = adapters.lora(base, "SEQ_CLS", LOW_RANK)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter) if parameter.requires_grad else 0.0)
-    save_classifier(model, tokenizer, 32, Path("models/finetuned/lora"))
+    save_changed(adapters.lora(base, "SEQ_CLS", LOW_RANK), tokenizer, Path("models/finetuned/lora"))
     return tmp_path
 
 
