@@ -18,10 +18,8 @@ from assay.core.seeds import keyed_uniform
 
 WORD = "[\\p{L}\\p{M}\\p{N}]+(?:['\u2019][\\p{L}\\p{M}]+)*"
 """Letters and figures, and what an apostrophe ties to them."""
-
 BLOCK_ROWS = 2048
 """Rows that are compared with the reference rows at a time."""
-
 CONSISTENT = 1.4826
 """The median absolute deviation of a normal distribution times this is its standard deviation."""
 
