@@ -13,13 +13,11 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from assay.core.progress import progress
 from assay.core.seeds import keyed_uniform
+from assay.embeddings.nearest import nearest_rows
 
 WORD = "[\\p{L}\\p{M}\\p{N}]+(?:['\u2019][\\p{L}\\p{M}]+)*"
 """Letters and figures, and what an apostrophe ties to them."""
-BLOCK_ROWS = 2048
-"""Rows that are compared with the reference rows at a time."""
 CONSISTENT = 1.4826
 """The median absolute deviation of a normal distribution times this is its standard deviation."""
 
@@ -125,11 +123,10 @@ def cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float | None
     return float(one @ other) / lengths if lengths else None
 
 
-@torch.inference_mode()
 def neighbour_cosines(
     embeddings: NDArray[np.float32], reference: NDArray[np.int64], neighbours: int, device: torch.device
 ) -> NDArray[np.float32]:
-    """Mean cosine of each row to the rows closest to it among the reference rows, itself left out; shape `(n,)`.
+    """Mean cosine of each row to the rows closest to it among the reference rows, itself excluded; shape `(n,)`.
 
     Args:
         embeddings: of length 1, shape `(n, d)`.
@@ -137,20 +134,13 @@ def neighbour_cosines(
             square, shape `(r,)`.
         neighbours: how many of the closest are averaged; all where there are fewer.
     """
-    rows = len(embeddings)
     count = min(neighbours, len(reference) - 1)
-    means = np.full(rows, np.nan, dtype=np.float32)
     if count < 1:
-        return means
-    place = np.full(rows, -1)
+        return np.full(len(embeddings), np.nan, dtype=np.float32)
+    place = np.full(len(embeddings), -1)
     place[reference] = np.arange(len(reference))
-    others = torch.from_numpy(embeddings[reference]).to(device)
-    starts = range(0, rows, BLOCK_ROWS)
-    for start in progress(starts, "neighbours", total=len(starts), unit="block"):
-        cosines = torch.from_numpy(embeddings[start : start + BLOCK_ROWS]).to(device) @ others.T
-        inside = np.flatnonzero(place[start : start + BLOCK_ROWS] >= 0)
-        cosines[inside, place[start : start + BLOCK_ROWS][inside]] = -torch.inf
-        means[start : start + BLOCK_ROWS] = cosines.topk(count, dim=1).values.mean(dim=1).cpu().numpy()
+    found = nearest_rows(embeddings, embeddings[reference], place, count, device)
+    means: NDArray[np.float32] = torch.from_numpy(found.cosine).mean(dim=1).numpy()
     return means
 
 

@@ -1,7 +1,7 @@
 """Probabilities of every label for each row, from models that were not fitted on the row's fold.
 
 Legend: `n` rows, `d` features, `k` labels numbered from 0. A model is a function of the rows it is fitted on, their
-labels as codes `0..c-1`, and the rows to judge; it gives probabilities of shape `(judged, c)`.
+labels as codes `0..c-1`, and the rows to predict; it gives probabilities of shape `(predicted, c)`.
 """
 
 import warnings
@@ -12,12 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
+from sklearn.base import BaseEstimator
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from assay.core.seeds import seed_32
+from assay.embeddings.nearest import cosine_blocks
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -26,6 +30,7 @@ Model = Callable[[Integers, Integers, Integers], Floats]
 MAX_ITERATIONS = 500
 """Of a logistic regression; it converges in tens to hundreds, and the ranking of the rows settles long before."""
 
+MAX_WEIGHTED_ITERATIONS = 1000
 NEIGHBOUR_REACH = 0.1
 NEIGHBOUR_BLOCK_ROWS = 512
 """Cosines are held for so many rows against all that a model is fitted on: 160 MB at 80,000 rows."""
@@ -36,70 +41,58 @@ SMALLEST_PROBABILITY = 1e-6
 
 @dataclass(frozen=True)
 class Fold:
-    """Row numbers: those a model is fitted on, and those it then judges."""
+    """Row numbers: those a model is fitted on, and those it then predicts."""
 
     fitted: Integers
-    judged: Integers
+    predicted: Integers
 
 
 def grouped_folds(labels: Integers, groups: Integers, folds: int, seed: int) -> list[Fold]:
-    """Deal the groups out to folds, each with about the same share of every label.
+    """Assign the groups to folds, each with about the same share of every label.
 
-    A row whose label does not occur among the rows a model is fitted on cannot be judged by it, and is in no `judged`.
+    A row whose label does not occur among the rows that a model is fitted on is in no `predicted`.
 
     Args:
         labels: shape `(n,)`.
         groups: rows of one group are in one fold, shape `(n,)`.
         folds: number of folds; fewer where no label has as many groups.
-        seed: of the shuffle.
 
     Returns:
-        The folds in which anything can be judged; none where every label is one group.
+        The folds in which anything can be predicted; none where every label is one group.
     """
     groups_of_label = np.bincount(np.unique(np.stack([labels, groups]), axis=1)[0])
     folds = min(folds, int(groups_of_label.max()))
     if folds < 2:
         return []
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32)
-    dealt = []
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed_32(seed))
+    assigned = []
     with warnings.catch_warnings():
         # A label with fewer rows than folds is looked after below.
         warnings.filterwarnings("ignore", message="The least populated class in y")
         for fitted, held_out in splitter.split(labels, labels, groups):
             known = np.unique(labels[fitted])
-            judged = held_out[np.isin(labels[held_out], known)]
-            if len(known) >= 2 and len(judged):
-                dealt.append(Fold(fitted, judged))
-    return dealt
+            predicted = held_out[np.isin(labels[held_out], known)]
+            if len(known) >= 2 and len(predicted):
+                assigned.append(Fold(fitted, predicted))
+    return assigned
 
 
 def out_of_fold_probabilities(model: Model, labels: Integers, folds: Sequence[Fold]) -> Floats:
-    """Probability of every label for each row, shape `(n, k)`; all NaN for a row that no fold judges."""
+    """Probability of every label for each row, shape `(n, k)`; all NaN for a row that no fold predicts."""
     probabilities = np.full((len(labels), int(labels.max()) + 1), np.nan)
     for fold in folds:
         known, codes = np.unique(labels[fold.fitted], return_inverse=True)
-        probabilities[fold.judged] = 0
-        probabilities[np.ix_(fold.judged, known)] = model(fold.fitted, codes, fold.judged)
+        probabilities[fold.predicted] = 0
+        probabilities[np.ix_(fold.predicted, known)] = model(fold.fitted, codes, fold.predicted)
     return probabilities
 
 
 def linear_model(features: NDArray[np.float32], C: float) -> Model:
-    """Logistic regression on features that are standardised by the rows it is fitted on.
+    """Logistic regression on features `(n, d)` that are standardised by the rows it is fitted on.
 
-    Standardised features are divided by the root of their number, so that a strength means the same for any encoder.
-
-    Args:
-        features: shape `(n, d)`.
-        C: inverse strength of the L2 penalty, scikit-learn's `C`.
+    Standardised features are divided by the root of their number, so that `C` means the same for any encoder.
     """
-
-    def judge(fitted: Integers, codes: Integers, judged: Integers) -> Floats:
-        scaler = StandardScaler().fit(features[fitted])
-        regression = LogisticRegression(C=C, max_iter=MAX_ITERATIONS)
-        regression.fit(_scaled(scaler, features[fitted]), codes)
-        return np.asarray(regression.predict_proba(_scaled(scaler, features[judged])), dtype=np.float64)
-
-    return judge
+    return _on_standardised(features, lambda _: [LogisticRegression(C=C, max_iter=MAX_ITERATIONS)])
 
 
 def kernel_model(features: NDArray[np.float32], C: float, landmarks: int, seed: int) -> Model:
@@ -111,28 +104,60 @@ def kernel_model(features: NDArray[np.float32], C: float, landmarks: int, seed: 
         landmarks: rows that span the space, drawn by `seed`; all, where there are fewer.
         seed: of the draw.
     """
-
-    def judge(fitted: Integers, codes: Integers, judged: Integers) -> Floats:
-        scaler = StandardScaler().fit(features[fitted])
-        space = Nystroem(gamma=1.0, n_components=min(landmarks, len(fitted)), random_state=seed % 2**32)
-        regression = LogisticRegression(C=C, max_iter=MAX_ITERATIONS)
-        regression.fit(space.fit_transform(_scaled(scaler, features[fitted])), codes)
-        return np.asarray(
-            regression.predict_proba(space.transform(_scaled(scaler, features[judged]))), dtype=np.float64
-        )
-
-    return judge
+    return _on_standardised(
+        features,
+        lambda rows: [
+            Nystroem(gamma=1.0, n_components=min(landmarks, rows), random_state=seed_32(seed)),
+            LogisticRegression(C=C, max_iter=MAX_ITERATIONS),
+        ],
+    )
 
 
-def _scaled(scaler: StandardScaler, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    scaled: NDArray[np.float32] = scaler.transform(features) / np.float32(np.sqrt(features.shape[1]))
-    return scaled
+def _on_standardised(features: NDArray[np.float32], steps: Callable[[int], list[BaseEstimator]]) -> Model:
+    """A model of steps, which may depend on the number of rows, after the scaling of `linear_model`."""
+
+    def divide_by_root(scaled: NDArray[np.float32]) -> NDArray[np.float32]:
+        divided: NDArray[np.float32] = scaled / np.float32(np.sqrt(scaled.shape[1]))
+        return divided
+
+    def predict(fitted: Integers, codes: Integers, predicted: Integers) -> Floats:
+        scaling = (StandardScaler(), FunctionTransformer(divide_by_root))
+        pipeline = make_pipeline(*scaling, *steps(len(fitted))).fit(features[fitted], codes)
+        return np.asarray(pipeline.predict_proba(features[predicted]), dtype=np.float64)
+
+    return predict
+
+
+def weighted_probe(
+    features: NDArray[np.float32],
+    labels: NDArray[np.object_] | Integers,
+    weights: Floats,
+    test: NDArray[np.float32],
+    classes: Sequence[str] | Sequence[int],
+    C: float,
+) -> Floats:
+    """Probabilities of the test rows by a logistic regression on features as they are, shape `(n, k)`.
+
+    Args:
+        features: of the train rows, shape `(m, d)`.
+        labels: of these, shape `(m,)`.
+        weights: how much each counts; those of none do not, shape `(m,)`.
+        test: features of the test rows, shape `(n, d)`.
+        classes: labels in the order of the columns; those without a train row get 0.
+        C: inverse strength of the L2 penalty.
+    """
+    kept = weights > 0
+    model = LogisticRegression(C=C, max_iter=MAX_WEIGHTED_ITERATIONS)
+    model.fit(features[kept], labels[kept], sample_weight=weights[kept])
+    probabilities = np.zeros((len(test), len(classes)))
+    probabilities[:, [classes.index(label) for label in model.classes_]] = model.predict_proba(test)
+    return probabilities
 
 
 def words_model(texts: Sequence[str], C: float) -> Model:
     """Logistic regression on TF-IDF of words and word pairs: of another family, so its mistakes are others."""
 
-    def judge(fitted: Integers, codes: Integers, judged: Integers) -> Floats:
+    def predict(fitted: Integers, codes: Integers, predicted: Integers) -> Floats:
         try:
             model = make_pipeline(
                 TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
@@ -140,10 +165,10 @@ def words_model(texts: Sequence[str], C: float) -> Model:
             ).fit([texts[row] for row in fitted], codes)
         except ValueError:
             # No word is in two texts: nothing to go by but the shares of the labels.
-            return np.tile(np.bincount(codes) / len(codes), (len(judged), 1))
-        return np.asarray(model.predict_proba([texts[row] for row in judged]), dtype=np.float64)
+            return np.tile(np.bincount(codes) / len(codes), (len(predicted), 1))
+        return np.asarray(model.predict_proba([texts[row] for row in predicted]), dtype=np.float64)
 
-    return judge
+    return predict
 
 
 def neighbours_model(features: NDArray[np.float32], neighbours: int) -> Model:
@@ -156,22 +181,20 @@ def neighbours_model(features: NDArray[np.float32], neighbours: int) -> Model:
         neighbours: how many vote; all, where there are fewer.
     """
 
-    def judge(fitted: Integers, codes: Integers, judged: Integers) -> Floats:
+    def predict(fitted: Integers, codes: Integers, predicted: Integers) -> Floats:
         centre = features[fitted].mean(axis=0)
         known = _unit(features[fitted] - centre)
-        votes = np.zeros((len(judged), int(codes.max()) + 1))
+        votes = np.zeros((len(predicted), int(codes.max()) + 1))
         count = min(neighbours, len(fitted))
-        for start in range(0, len(judged), NEIGHBOUR_BLOCK_ROWS):
-            block = judged[start : start + NEIGHBOUR_BLOCK_ROWS]
-            cosines = _unit(features[block] - centre) @ known.T
+        for block, cosines in cosine_blocks(_unit(features[predicted] - centre), known, NEIGHBOUR_BLOCK_ROWS):
             nearest = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
             weights = np.exp((np.take_along_axis(cosines, nearest, axis=1) - 1) / NEIGHBOUR_REACH)
-            rows = np.broadcast_to(np.arange(start, start + len(block))[:, None], nearest.shape)
+            rows = np.broadcast_to(np.arange(block.start, block.stop)[:, None], nearest.shape)
             np.add.at(votes, (rows, codes[nearest]), weights)
         shares: Floats = votes / votes.sum(axis=1, keepdims=True)
         return shares
 
-    return judge
+    return predict
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -180,11 +203,11 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return unit
 
 
-def combined(members: Sequence[Floats], weights: Sequence[float]) -> Floats:
+def combine_probabilities(members: Sequence[Floats], weights: Sequence[float]) -> Floats:
     """Weighted geometric mean of probabilities, normalised (a product of experts; Hinton 2002), shape `(n, k)`.
 
     Args:
-        members: probabilities of each model, shape `(n, k)`; a row that one of them did not judge is all NaN.
+        members: probabilities of each model, shape `(n, k)`; a row that one of them did not predict is all NaN.
         weights: of each.
     """
     total = sum(weights)
@@ -196,35 +219,35 @@ def combined(members: Sequence[Floats], weights: Sequence[float]) -> Floats:
 
 
 def mean_loss(probabilities: Floats, labels: Integers) -> float:
-    """Mean negative log-likelihood of the given labels over the rows that were judged; 0 where none was."""
-    judged = np.flatnonzero(~np.isnan(probabilities[:, 0]))
-    given = probabilities[judged, labels[judged]]
-    return float(-np.log(np.maximum(given, SMALLEST_PROBABILITY)).mean()) if len(judged) else 0.0
+    """Mean negative log-likelihood of the given labels over the rows that were predicted; 0 where none was."""
+    predicted = np.flatnonzero(~np.isnan(probabilities[:, 0]))
+    given = probabilities[predicted, labels[predicted]]
+    return float(-np.log(np.maximum(given, SMALLEST_PROBABILITY)).mean()) if len(predicted) else 0.0
 
 
-def calibrated(probabilities: Floats, labels: Integers) -> tuple[Floats, float]:
+def scale_temperature(probabilities: Floats, labels: Integers) -> tuple[Floats, float]:
     """Temperature scaling (Guo et al. 2017, section 4.2): one number that makes the given labels most likely.
 
     Confident learning compares probabilities across rows and labels, so they should mean what they say. The scaling is
     fitted on out-of-fold probabilities; it changes no row's order of labels.
 
     Args:
-        probabilities: shape `(n, k)`; all NaN for a row that was not judged.
+        probabilities: shape `(n, k)`; all NaN for a row that no fold predicts.
         labels: shape `(n,)`.
 
     Returns:
         The scaled probabilities and the temperature; above 1, the models were too sure.
     """
-    judged = ~np.isnan(probabilities[:, 0])
+    predicted = ~np.isnan(probabilities[:, 0])
     logarithm = np.log(np.maximum(probabilities, SMALLEST_PROBABILITY))
-    of_judged, rows = logarithm[judged], np.arange(int(judged.sum()))
+    of_predicted, rows = logarithm[predicted], np.arange(int(predicted.sum()))
 
     if not len(rows):
         return probabilities, 1.0
 
     def loss(log_temperature: float) -> float:
-        scaled = of_judged / np.exp(log_temperature)
-        return float((logsumexp(scaled, axis=1) - scaled[rows, labels[judged]]).mean())
+        scaled = of_predicted / np.exp(log_temperature)
+        return float((logsumexp(scaled, axis=1) - scaled[rows, labels[predicted]]).mean())
 
     found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
     temperature = float(np.exp(found.x))

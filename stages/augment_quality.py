@@ -1,11 +1,11 @@
-"""Whether the copies that `augment` let in still have their labels, by a model that was trained on better ones.
+"""Whether augmented examples still have their labels, by a model that was trained on better ones.
 
-Decides: nothing. Of each recipe some copies are drawn by seed. A logistic regression on the frozen encoder, trained on
-the consensus labels of the train rows (`reference_label`, which no stage that makes training data may see) without the
-parent and its semantic group, judges copies and parents; what it says of both is compared.
+Decides: nothing. Of each recipe some examples are sampled by hash. A logistic regression on the frozen encoder, trained
+on the consensus labels of the train rows (`reference_label`, which no stage that makes training data may see) without
+the source example and its semantic group, predicts sources and augmented examples; the predictions are compared.
 
-`label_kept` is the share of copies that get the label that their parents get, right or wrong; `label_right` that of
-copies that get the consensus label, among those whose parents do. With 95% Wilson intervals (Wilson 1927).
+`label_kept` is the share of examples whose predicted label is that of their sources, right or wrong; `label_right` that
+of examples with the consensus label, among those whose sources have it. With 95% Wilson intervals (Wilson 1927).
 
 Reads `data/augmented/train.parquet`, `data/split/train.parquet`, `data/embeddings/layers.parquet` and the base encoder;
 writes `metrics/optional/augment_quality.json`.
@@ -18,9 +18,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.stats import binomtest
 
-from assay.augmentation.checks import probed
+from assay.augmentation.checks import probe_examples
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import run_stage
 from assay.core.outputs import write_json
@@ -29,6 +28,8 @@ from assay.core.progress import quiet_libraries
 from assay.core.seeds import derived_seed, keyed_uniform
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from assay.embeddings.table import LAYERS, embeddings_of
+from assay.statistics.intervals import wilson_estimate
+from assay.statistics.metrics_dict import Estimate, interval_metrics
 
 AUGMENTED = Path("data/augmented/train.parquet")
 SPLIT = Path("data/split/train.parquet")
@@ -43,43 +44,35 @@ class AugmentQualityParams(Params):
     probe_C: float = Field(gt=0)
 
 
-def sampled_copies(augmented: pl.DataFrame, pairs_per_recipe: int, seed: int) -> pl.DataFrame:
-    """So many copies of each recipe, all of them where there are fewer, drawn by seed."""
-    copies = augmented.filter(pl.col("recipe").is_not_null())
-    turns = copies.with_columns(draw=keyed_uniform(copies["id"], seed, "augment_quality")).select(
+def sample_examples(augmented: pl.DataFrame, pairs_per_recipe: int, seed: int) -> pl.DataFrame:
+    """So many examples of each recipe, all of them where there are fewer, sampled by hash."""
+    examples = augmented.filter(pl.col("recipe").is_not_null())
+    turns = examples.with_columns(draw=keyed_uniform(examples["id"], seed, "augment_quality")).select(
         pl.col("draw").rank("ordinal").over("recipe")
     )
-    return copies.filter(turns.to_series() <= pairs_per_recipe)
+    return examples.filter(turns.to_series() <= pairs_per_recipe)
 
 
-def share(name: str, of: NDArray[np.bool_]) -> dict[str, float]:
-    """The share of true values under a name, with its 95% Wilson interval; of none it can be anything.
-
-    Args:
-        name: of the metric.
-        of: shape `(n,)`.
-    """
-    if not len(of):
-        return {name: 0.0, f"{name}_ci95_low": 0.0, f"{name}_ci95_high": 1.0}
-    interval = binomtest(int(of.sum()), len(of)).proportion_ci(method="wilson")
-    return {name: float(of.mean()), f"{name}_ci95_low": float(interval.low), f"{name}_ci95_high": float(interval.high)}
+def estimate_share(of: NDArray[np.bool_]) -> Estimate:
+    """The share of true values, shape `(n,)`; of none it can be anything."""
+    return wilson_estimate(int(of.sum()), len(of)) if len(of) else Estimate(0.0, 0.0, 1.0)
 
 
 def main() -> None:
-    """Judge a sample of the copies of each recipe."""
+    """Check a sample of the examples of each recipe."""
     params = load_params("augment_quality", AugmentQualityParams)
     embedding = load_params("embed", EmbedParams)
     seed = load_params("seed", int)
     device = prepare_device(load_params("compute", Compute), exact=True)
     quiet_libraries()
     train = pl.read_parquet(SPLIT).with_columns(consensus=pl.coalesce("reference_label", "label"))
-    copies = sampled_copies(pl.read_parquet(AUGMENTED), params.pairs_per_recipe, seed)
-    metrics: dict[str, Any] = {"pairs": copies.height, "per_recipe": {}}
+    examples = sample_examples(pl.read_parquet(AUGMENTED), params.pairs_per_recipe, seed)
+    metrics: dict[str, Any] = {"pairs": examples.height, "per_recipe": {}}
     number = {id_: index for index, id_ in enumerate(train["id"])}
-    parents = np.array([number[parent] for parent in copies["parent_id"]], dtype=np.int64)
+    parents = np.array([number[parent] for parent in examples["parent_id"]], dtype=np.int64)
     codes = train["consensus"].rank("dense").to_numpy().astype(np.int64) - 1
-    embedded, _ = embedded_texts(copies["text"].to_list(), embedding, device)
-    of_rows, of_copies = probed(
+    embedded, _ = embedded_texts(examples["text"].to_list(), embedding, device)
+    of_rows, of_examples = probe_examples(
         embeddings_of(train["id"], pl.read_parquet(LAYERS), SPLIT),
         embedded.layers,
         parents,
@@ -89,15 +82,15 @@ def main() -> None:
         C=params.probe_C,
         seed=derived_seed(seed, "augment_quality", "folds"),
     )
-    before, after = of_rows[parents].argmax(axis=1), of_copies.argmax(axis=1)
-    for recipe in sorted(copies["recipe"].unique()):
-        of_recipe = (copies["recipe"] == recipe).to_numpy()
+    before, after = of_rows[parents].argmax(axis=1), of_examples.argmax(axis=1)
+    for recipe in sorted(examples["recipe"].unique()):
+        of_recipe = (examples["recipe"] == recipe).to_numpy()
         is_right = of_recipe & (before == codes[parents])
         metrics["per_recipe"][recipe] = {
             "pairs": int(of_recipe.sum()),
-            **share("label_kept", (after == before)[of_recipe]),
+            **interval_metrics("label_kept", estimate_share((after == before)[of_recipe])),
             "pairs_of_right_parents": int(is_right.sum()),
-            **share("label_right", (after == codes[parents])[is_right]),
+            **interval_metrics("label_right", estimate_share((after == codes[parents])[is_right])),
         }
     write_json(METRICS, metrics)
 

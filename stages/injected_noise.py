@@ -1,21 +1,21 @@
 """How well the detector finds label errors that were put in on purpose, by kind and share of the noise.
 
 Decides: nothing. The detector of `label_errors` is given the reference labels of the train rows with errors in them, so
-every error is known; a change to the detector shows here as a change of figures. Fine-tuning is left out unless
+every error is known; a change to the detector shows here as a change of metrics. Fine-tuning is skipped unless
 `finetuned` is true: it would be done anew for every kind and share.
 
 Reads `data/split/train.parquet` and `data/embeddings/layers.parquet`; writes `data/injected_noise/grades.parquet`
-(`kind`, `share`, and the figures), the metrics, and precision over recall as plot data. Where no row has a reference
+(`kind`, `share`, and the grades), the metrics, and precision over recall as plot data. Where no row has a reference
 label there is nothing to put errors in, and the metrics say so.
 
-Kinds (lib/label_noise.py): `uniform`; `class_dependent`, into the one label that a class is confused with most;
-`instance_dependent`, in hard rows, into likely labels. What is hard or likely is decided by words (TF-IDF), a model of
-another family than most of the detector's.
+Kinds (`assay/label_errors/noise.py`): `uniform`; `class_dependent`, into the one label that a class is confused with
+most; `instance_dependent`, in hard rows, into likely labels. What is hard or likely is decided by words (TF-IDF), a
+model of another family than most of the detector's.
 """
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -23,17 +23,22 @@ from numpy.typing import NDArray
 from pydantic import Field
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from assay.compute.device import Compute, prepare_device
+from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet, write_text
 from assay.core.params import Params, load_params
 from assay.core.progress import progress, quiet_libraries
 from assay.core.seeds import derived_seed, generator
 from assay.embeddings.table import LAYERS, embeddings_of
-from assay.label_errors.detector import Detector, Rows, detect, numbered
-from assay.label_errors.noise import class_dependent_noise, confusable_noise, instance_dependent_noise, uniform_noise
+from assay.label_errors.detector import Detector, DetectorOfLabelErrors, Rows, detect, number_values
+from assay.label_errors.noise import (
+    add_class_dependent_noise,
+    add_confusable_noise,
+    add_instance_dependent_noise,
+    add_uniform_noise,
+)
 from assay.probes import grouped_folds, out_of_fold_probabilities, words_model
-from assay.statistics.detection import grades, precision_recall_points
+from assay.statistics.detection import grade_score, precision_recall_points
 
 TRAIN = Path("data/split/train.parquet")
 OUTPUT = Path("data/injected_noise")
@@ -52,76 +57,67 @@ class InjectedNoiseParams(Params):
     finetuned: bool
 
 
-class DetectorOfLabelErrors(Detector):
-    """The `label_errors` section, of which the detector alone matters here."""
-
-    model_config = Detector.model_config | {"extra": "ignore"}
-
-
 def noisy_labels(
     kind: Kind, labels: Integers, confused: NDArray[np.float64], share: float, random: np.random.Generator
 ) -> Integers:
-    """The labels with errors of one kind in them, shape `(n,)`.
-
-    Args:
-        kind: of the errors.
-        labels: the true ones, shape `(n,)`.
-        confused: probabilities by a model of another family, out of fold, shape `(n, k)`.
-        share: of the rows that get a wrong label.
-        random: source of the draws.
-    """
+    """The labels with errors of one kind in them, shape `(n,)`; arguments as in `assay/label_errors/noise.py`."""
     if kind == "uniform":
-        return uniform_noise(labels, confused.shape[1], share, random)
+        return add_uniform_noise(labels, confused.shape[1], share, random)
     noise = {
-        "class_dependent": class_dependent_noise,
-        "instance_dependent": instance_dependent_noise,
-        "confusable": confusable_noise,
+        "class_dependent": add_class_dependent_noise,
+        "instance_dependent": add_instance_dependent_noise,
+        "confusable": add_confusable_noise,
     }[kind]
     return noise(labels, confused, share, random)
+
+
+def grade_detector(
+    train: pl.DataFrame, params: InjectedNoiseParams, detector: Detector, device: Device, seed: int
+) -> tuple[list[dict[str, Any]], list[pl.DataFrame]]:
+    """`kind`, `share` and grades of each case, and its curve: `noise`, `recall`, `precision`."""
+    labels, groups = number_values(train["reference_label"]), number_values(train["semantic_group"])
+    texts = train["text"].to_list()
+    features = embeddings_of(train["id"], pl.read_parquet(LAYERS), TRAIN)
+    folds = grouped_folds(labels, groups, detector.folds, derived_seed(seed, "injected_noise"))
+    confused = np.nan_to_num(
+        out_of_fold_probabilities(words_model(texts, C=3.0), labels, folds), nan=1 / (labels.max() + 1)
+    )
+    found, curves = [], []
+    cases = [(kind, share) for kind in params.kinds for share in params.shares]
+    for kind, share in progress(cases, "injected noise", total=len(cases), unit="case"):
+        noisy = noisy_labels(kind, labels, confused, share, generator(seed, "injected_noise", kind, str(share)))
+        rows = Rows(texts, features, noisy, groups, np.full(len(noisy), -1))
+        detection = detect(rows, detector, device, (seed, "label_errors"))
+        known = ~np.isnan(detection.quality)
+        is_wrong, quality = (noisy != labels)[known], detection.quality[known]
+        found.append({"kind": kind, "share": share, **grade_score(is_wrong, quality)})
+        points = precision_recall_points(is_wrong, quality)
+        curves.append(points.select(pl.lit(f"{kind} {share:.0%}").alias("noise"), pl.all().round(6)))
+    return found, curves
 
 
 def main() -> None:
     """Put errors in, look for them, and grade what was found."""
     params = load_params("injected_noise", InjectedNoiseParams)
-    detector = load_params("label_errors", DetectorOfLabelErrors)
+    detector: Detector = load_params("label_errors", DetectorOfLabelErrors)
     seed = load_params("seed", int)
     device = prepare_device(load_params("compute", Compute))
     quiet_libraries()
     train = pl.read_parquet(TRAIN).filter(pl.col("reference_label").is_not_null())
-    found: list[dict[str, object]] = []
-    curves = []
+    found: list[dict[str, Any]] = []
+    curves: list[pl.DataFrame] = []
     if train["reference_label"].n_unique() < 2:
         print("injected_noise: no reference labels, so there is no truth to put errors in", file=sys.stderr)
     else:
-        if not params.finetuned:
-            detector = detector.model_copy(
-                update={"models": detector.models.model_copy(update={"finetuned": None})}, deep=True
-            )
-        labels, groups = numbered(train["reference_label"]), numbered(train["semantic_group"])
-        texts = train["text"].to_list()
-        features = embeddings_of(train["id"], pl.read_parquet(LAYERS), TRAIN)
         # Several threads add up in another order, and the last bits of the scores would depend on the machine.
         with threadpool_limits(limits=1, user_api="blas"):
-            folds = grouped_folds(labels, groups, detector.folds, derived_seed(seed, "injected_noise"))
-            confused = np.nan_to_num(
-                out_of_fold_probabilities(words_model(texts, C=3.0), labels, folds),
-                nan=1 / (labels.max() + 1),
-            )
-            cases = [(kind, share) for kind in params.kinds for share in params.shares]
-            for kind, share in progress(cases, "injected noise", total=len(cases), unit="case"):
-                noisy = noisy_labels(kind, labels, confused, share, generator(seed, "injected_noise", kind, str(share)))
-                rows = Rows(texts, features, noisy, groups, np.full(len(noisy), -1))
-                detection = detect(rows, detector, device, seed)
-                judged = ~np.isnan(detection.quality)
-                is_wrong, quality = (noisy != labels)[judged], detection.quality[judged]
-                found.append({"kind": kind, "share": share, **grades(is_wrong, quality)})
-                points = precision_recall_points(is_wrong, quality)
-                curves.append(points.select(pl.lit(f"{kind} {share:.0%}").alias("noise"), pl.all().round(6)))
+            detector = detector if params.finetuned else detector.without_finetuning()
+            found, curves = grade_detector(train, params, detector, device, seed)
 
-    metrics: dict[str, dict[str, object]] = {}
+    metrics: dict[str, dict[str, Any]] = {}
     for row in found:
-        figures = {name: value for name, value in row.items() if name not in ("kind", "share")}
-        metrics.setdefault(str(row["kind"]), {})[f"{float(str(row['share'])) * 100:g}pct"] = figures
+        grades = {name: value for name, value in row.items() if name not in ("kind", "share")}
+        metrics.setdefault(row["kind"], {})[f"{row['share'] * 100:g}pct"] = grades
     with output_folder(OUTPUT) as folder:
         write_parquet(pl.DataFrame(found), folder / "grades.parquet")
     empty = pl.DataFrame(schema={"noise": pl.String, "recall": pl.Float64, "precision": pl.Float64})

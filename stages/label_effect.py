@@ -12,7 +12,6 @@ Reads `data/split/`, `data/clean/records.parquet` (labels before corrections), `
 `data/embeddings/embeddings.parquet`; writes `metrics/optional/label_effect.json`.
 """
 
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +19,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from assay.core.errors import run_stage
@@ -29,14 +27,17 @@ from assay.core.params import Params, load_params
 from assay.core.progress import progress
 from assay.core.seeds import generator
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
+from assay.probes import weighted_probe
+from assay.statistics.bootstrap import average_drawn_models, draw_counts
 from assay.statistics.classification import weighted_scores
+from assay.statistics.intervals import percentile_estimate
+from assay.statistics.metrics_dict import interval_metrics
 
 SPLIT = Path("data/split")
 UNCORRECTED = Path("data/clean/records.parquet")
 ACTED_ON = Path("data/label_errors/train.parquet")
 METRICS = Path("metrics/optional/label_effect.json")
 
-MAX_ITERATIONS = 1000
 CALIBRATION_BINS = 15
 
 
@@ -48,18 +49,12 @@ class LabelEffectParams(Params):
     bootstrap_samples: int = Field(ge=100, le=1_000_000)
 
 
-@dataclass(frozen=True)
-class Variant:
-    """Train rows with their labels and weights: `id`, `label`, `weight`."""
+def label_variants(
+    split_train: pl.DataFrame, acted_on: pl.DataFrame, uncorrected: pl.DataFrame
+) -> dict[str, pl.DataFrame]:
+    """The train rows as given, as people corrected them, and after the detector's action: `id`, `label`, `weight`.
 
-    name: str
-    rows: pl.DataFrame
-
-
-def variants(split_train: pl.DataFrame, acted_on: pl.DataFrame, uncorrected: pl.DataFrame) -> list[Variant]:
-    """The train rows as given, as people corrected them, and after the detector's action.
-
-    Corrections are left out where they changed no train row's label.
+    Corrections are skipped where they changed no train row's label.
 
     Args:
         split_train: train rows with the labels after corrections.
@@ -72,68 +67,28 @@ def variants(split_train: pl.DataFrame, acted_on: pl.DataFrame, uncorrected: pl.
         .with_columns(label=pl.coalesce("given", "label"))
         .drop("given")
     )
-    found = [
-        Variant("detector_off", given),
-        Variant("detector_on", acted_on.select("id", "label", weight="label_weight")),
-    ]
-    return found if before.equals(given) else [Variant("uncorrected", before), *found]
+    found = {"detector_off": given, "detector_on": acted_on.select("id", "label", weight="label_weight")}
+    return found if before.equals(given) else {"uncorrected": before, **found}
 
 
-def probe_probabilities(
-    variant: Variant,
-    features: dict[str, NDArray[np.float32]],
-    draws: dict[str, int],
-    test: NDArray[np.float32],
-    classes: list[str],
-    C: float,
-) -> NDArray[np.float64]:
-    """Probabilities of the test rows, shape `(n, k)`, by a probe fitted on a draw of the variant's rows.
-
-    Args:
-        variant: the train rows.
-        features: embedding of each train row, shape `(d,)`.
-        draws: how often each train row was drawn.
-        test: embeddings of the test rows, shape `(n, d)`.
-        classes: labels in the order of the columns.
-        C: scikit-learn's `C`.
-    """
-    ids, labels = variant.rows["id"].to_list(), variant.rows["label"].to_numpy()
-    weights = variant.rows["weight"].to_numpy() * np.array([draws[row] for row in ids])
-    kept = weights > 0
-    matrix = np.stack([features[row] for row in ids])[kept]
-    model = LogisticRegression(C=C, max_iter=MAX_ITERATIONS)
-    model.fit(matrix, labels[kept], sample_weight=weights[kept])
-    probabilities = np.zeros((len(test), len(classes)))
-    probabilities[:, [classes.index(label) for label in model.classes_]] = model.predict_proba(test)
-    return probabilities
-
-
-def intervals(scores: dict[str, NDArray[np.float64]], seeds: NDArray[np.int64]) -> dict[str, object]:
+def summarise_scores(scores: dict[str, NDArray[np.float64]], seeds: NDArray[np.int64]) -> dict[str, object]:
     """Mean over the seeds with its interval, for each variant and for each step from one to the next.
 
     Args:
         scores: of each variant, shape `(seeds, 1 + samples)`; the first column is that on the test rows as they are.
         seeds: the seeds drawn for each bootstrap sample, shape `(samples, seeds)`.
     """
-    samples = np.arange(len(seeds))[:, None] + 1
     point = {name: float(values[:, 0].mean()) for name, values in scores.items()}
-    drawn = {name: values[seeds, samples].mean(axis=1) for name, values in scores.items()}
+    drawn = {name: average_drawn_models(values[:, 1:], seeds) for name, values in scores.items()}
     found: dict[str, object] = {}
     for name in scores:
-        low, high = np.quantile(drawn[name], [0.025, 0.975])
         found[name] = {
-            "macro_f1": point[name],
-            "macro_f1_ci95_low": float(low),
-            "macro_f1_ci95_high": float(high),
+            **interval_metrics("macro_f1", percentile_estimate(point[name], drawn[name])),
             "macro_f1_sd_of_seeds": float(scores[name][:, 0].std(ddof=1)),
         }
     for before, after in pairwise(scores):
-        low, high = np.quantile(drawn[after] - drawn[before], [0.025, 0.975])
-        found[f"{after}_minus_{before}"] = {
-            "macro_f1": point[after] - point[before],
-            "macro_f1_ci95_low": float(low),
-            "macro_f1_ci95_high": float(high),
-        }
+        difference = percentile_estimate(point[after] - point[before], drawn[after] - drawn[before])
+        found[f"{after}_minus_{before}"] = interval_metrics("macro_f1", difference)
     return found
 
 
@@ -144,35 +99,36 @@ def main() -> None:
     train = pl.read_parquet(SPLIT / "train.parquet")
     test = pl.read_parquet(SPLIT / "test.parquet").with_columns(target=pl.coalesce("reference_label", "label"))
     embeddings = pl.read_parquet(EMBEDDINGS)
-    compared = variants(train, pl.read_parquet(ACTED_ON), pl.read_parquet(UNCORRECTED, columns=["id", "label"]))
-    features = dict(zip(train["id"], embeddings_of(train["id"], embeddings, SPLIT / "train.parquet"), strict=True))
+    compared = label_variants(train, pl.read_parquet(ACTED_ON), pl.read_parquet(UNCORRECTED, columns=["id", "label"]))
+    features = embeddings_of(train["id"], embeddings, SPLIT / "train.parquet")
     test_features = embeddings_of(test["id"], embeddings, SPLIT / "test.parquet")
-    classes = sorted({*train["label"], *test["target"], *compared[0].rows["label"]})
+    classes = sorted({*train["label"], *test["target"], *next(iter(compared.values()))["label"]})
     truth = np.array([classes.index(label) for label in test["target"]])
 
     random = generator(seed, "label_effect", "bootstrap")
-    drawn_rows = random.multinomial(test.height, np.full(test.height, 1 / test.height), size=params.bootstrap_samples)
-    weights = np.concatenate([np.ones((1, test.height)), drawn_rows.astype(np.float64)])
-    scores = {variant.name: np.empty((params.seeds, len(weights))) for variant in compared}
+    counts = draw_counts(test.height, params.bootstrap_samples, random)
+    scores = {name: np.empty((params.seeds, counts.shape[1])) for name in compared}
+    place = {id_: row for row, id_ in enumerate(train["id"])}
     # Several threads add up in another order, and the last bits of the scores would depend on the machine.
     with threadpool_limits(limits=1, user_api="blas"):
         for number in progress(range(params.seeds), "label effect", total=params.seeds, unit="seed"):
-            counts = generator(seed, "label_effect", str(number)).multinomial(
+            drawn = generator(seed, "label_effect", str(number)).multinomial(
                 train.height, np.full(train.height, 1 / train.height)
             )
-            draws = dict(zip(train["id"], counts.tolist(), strict=True))
-            for variant in compared:
-                probabilities = probe_probabilities(variant, features, draws, test_features, classes, params.C)
-                scored = weighted_scores(truth, probabilities, weights, CALIBRATION_BINS)
-                scores[variant.name][number] = scored["macro_f1"]
+            for name, table in compared.items():
+                rows = np.array([place[id_] for id_ in table["id"]])
+                labels, weights = table["label"].to_numpy(), table["weight"].to_numpy() * drawn[rows]
+                probabilities = weighted_probe(features[rows], labels, weights, test_features, classes, params.C)
+                scored = weighted_scores(truth, probabilities, counts, CALIBRATION_BINS)
+                scores[name][number] = scored["macro_f1"]
     seeds = random.integers(0, params.seeds, size=(params.bootstrap_samples, params.seeds))
     write_json(
         METRICS,
         {
-            "rows_train": {variant.name: variant.rows.height for variant in compared},
+            "rows_train": {name: table.height for name, table in compared.items()},
             "rows_test": test.height,
             "seeds": params.seeds,
-            **intervals(scores, seeds),
+            **summarise_scores(scores, seeds),
         },
     )
 

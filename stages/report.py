@@ -72,12 +72,13 @@ def read_measured(approaches: Iterable[str], optional: dict[str, list[str]], ass
     evaluate = read_existing(METRICS / "evaluate", approaches)
     finetune = read_existing(METRICS / "finetune", evaluate)
     robustness = read_existing(METRICS / "robustness", optional.get("robustness", []))
+    train_cost, inference_cost = (read_existing(COSTS / stage, finetune) for stage in ("finetune", "evaluate"))
     return Measured(
         stages={stage: read_json(METRICS / f"{stage}.json") for stage in (*ROW_STAGES, "profile")}
         | read_existing(METRICS / "optional", [stage for stage in OPTIONAL_STAGES if optional.get(stage)]),
         finetune=finetune,
         evaluate={name: evaluate[name] for name in finetune},
-        cost=read_existing(COSTS, finetune),
+        cost={name: train_cost.get(name, {}) | inference_cost.get(name, {}) for name in finetune},
         robustness={name: one for name, one in robustness.items() if name in finetune and "left_out" not in one},
         fetch={name: read_json(METRICS / "fetch" / f"{name}.json") for name in assets},
     )

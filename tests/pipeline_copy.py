@@ -89,7 +89,10 @@ def smoke_params(params: dict[str, Any]) -> dict[str, Any]:
     params["injected_noise"] |= {"kinds": ["uniform"], "shares": [0.1]}
     params["label_effect"] |= {"seeds": 2, "bootstrap_samples": 100}
     params["semantic_duplicates"]["min_cosine"] = 0.995  # to random weights, all texts are alike
-    params["finetune"]["defaults"] |= {"max_epochs": 1, "max_length_tokens": 64}
+    for block in params["finetune"].values():
+        if "max_epochs" in block:
+            block["max_epochs"] = 1
+    params["finetune"]["defaults"]["max_length_tokens"] = 64
     # The tiny language model reads bytes, so chats are long; its random weights find all questions alike.
     params["instruct_data"] |= {"min_question_cosine": None, "max_length_tokens": 1000}
     params["instruct_data"]["context"]["unanswerable"] |= {"max_cosine": None, "max_jaccard": 0.9}

@@ -1,10 +1,10 @@
-"""Altered copies of texts, by recipe: in this process, or dealt out to workers."""
+"""Altered texts, by recipe: in this process, or distributed to workers."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ SLOW_ROWS_PER_CHUNK = 50
 """With TextAttack's own classes, which are a hundred times as slow."""
 
 
-def copies_of(
+def augment_texts(
     texts: Sequence[str], seeds: Sequence[int], recipe: AnyRecipe, scratch: Path, workers: int, device: Device
 ) -> list[str]:
     """One altered copy of each text, a function of the text, its seed and the recipe alone.
@@ -46,10 +46,8 @@ def copies_of(
     Args:
         texts: shape `(n,)`.
         seeds: of 64 bits, shape `(n,)`.
-        recipe: its params.
         scratch: the folder that `write_textattack_data` has laid out.
         workers: processes, for recipes that take one text at a time. With joblib's backend of Ray: tasks at a time.
-        device: for recipes with a model.
     """
     if isinstance(recipe, ByModel):
         return _by_model(recipe, texts, scratch, device)(texts, seeds)
@@ -58,15 +56,15 @@ def copies_of(
     # Ray's backend gives all at the end.
     return_as = "generator" if get_active_backend()[0].supports_return_generator else "list"
     results: Iterable[list[str]] = joblib.Parallel(n_jobs=min(workers, max(1, len(starts))), return_as=return_as)(
-        joblib.delayed(altered_copies)(texts[start : start + size], seeds[start : start + size], recipe, scratch)
+        joblib.delayed(augment_in_process)(texts[start : start + size], seeds[start : start + size], recipe, scratch)
         for start in starts
     )
     done = progress(results, f"augment {recipe.name}", total=len(starts), unit="chunk")
     return [text for part in done for text in part]
 
 
-def altered_copies(texts: Sequence[str], seeds: Sequence[int], recipe: AnyRecipe, scratch: Path) -> list[str]:
-    """As `copies_of`, in this process, for recipes that take one text at a time."""
+def augment_in_process(texts: Sequence[str], seeds: Sequence[int], recipe: AnyRecipe, scratch: Path) -> list[str]:
+    """As `augment_texts`, in this process, for recipes that take one text at a time."""
     augmenter = _augmenter(recipe.model_dump_json(), type(recipe), scratch)
     return [str(augmenter.copy(text, seed)) for text, seed in zip(texts, seeds, strict=True)]
 
@@ -131,17 +129,16 @@ def _named_class(recipe: TextAttackClass) -> Any:
 def _by_model(
     recipe: ByModel, texts: Sequence[str], scratch: Path, device: Device
 ) -> Callable[[Sequence[str], Sequence[int]], list[str]]:
-    """From texts and seeds to copies, for a recipe with a model, which is loaded."""
+    """From texts and seeds to altered texts, for a recipe with a model, which is loaded."""
     import_textattack(scratch)
     from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
     from assay.augmentation import embedding_neighbours, masked_lm, rewriting
     from assay.augmentation.augmenter import KeyedAugmenter
-    from assay.augmentation.words import plain_spans
+    from assay.augmentation.words import find_plain_words
 
     if isinstance(recipe, Paraphrase | BackTranslation):
-        rewriting_model = rewriting.Rewriting(partial(rewriting.rewritings, recipe=recipe, device=device))
-        return lambda texts, seeds: rewriting_model.rewrite(texts)
+        return lambda texts, seeds: rewriting.rewrite_texts(texts, recipe, device)
 
     tokenizer = AutoTokenizer.from_pretrained(recipe.model, local_files_only=True)
     if isinstance(recipe, MaskedLm):
@@ -155,26 +152,12 @@ def _by_model(
                 f"{'mask token' if tokenizer.mask_token is None else 'head for masked tokens'}; name one that was "
                 "trained to fill in masked words"
             )
-        masked = masked_lm.MaskedWords(
-            model.to(device.device).eval(),
-            tokenizer,
-            device,
-            recipe.candidates,
-            recipe.batch_size,
-            recipe.max_length_tokens,
-        )
-        return lambda texts, seeds: masked.copies(texts, seeds, recipe.share_of_words)
+        model = model.to(device.device).eval()
+        return lambda texts, seeds: masked_lm.replace_masked_words(texts, seeds, recipe, model, tokenizer, device)
     encoder: Any = AutoModel.from_pretrained(recipe.model, local_files_only=True).to(device.device).eval()
-    words = {text[start:end].lower() for text in texts for start, end in plain_spans(text)}
-    neighbours = embedding_neighbours.neighbours_of(
-        words,
-        encoder,
-        tokenizer,
-        device,
-        readable_wordnet(scratch),
-        count=recipe.neighbours,
-        min_cosine=recipe.min_cosine,
-        batch_size=recipe.batch_size,
+    words = {text[start:end].lower() for text in texts for start, end in find_plain_words(text)}
+    neighbours = embedding_neighbours.find_neighbours(
+        words, encoder, tokenizer, recipe, readable_wordnet(scratch), device
     )
     augmenter = KeyedAugmenter(embedding_neighbours.NeighbourSwap(neighbours), recipe.share_of_words)
     return lambda texts, seeds: [augmenter.copy(text, seed) for text, seed in zip(texts, seeds, strict=True)]

@@ -1,7 +1,7 @@
 """Attacks of TextAttack on a classifier. Import it after `import_textattack`.
 
 An attack looks for a small change to a text that makes the model give up the right label. It sees the model's
-probabilities and nothing else of it, and may ask for so many (its budget).
+probabilities and nothing else of it, for so many texts (its budget).
 
 - `deep_word_bug`: typing errors (Gao et al. 2018, https://arxiv.org/abs/1801.04354), as TextAttack's recipe
   `DeepWordBugGao2018` has it.
@@ -43,6 +43,7 @@ from textattack.transformations import (
 
 from assay.augmentation.augmenter import PlainWords
 from assay.augmentation.wordnet import WordNetSynonymSwap
+from assay.core.seeds import seed_32
 
 Outcome = Literal["succeeded", "failed", "skipped"]
 
@@ -54,7 +55,7 @@ class Attacked:
     Attributes:
         outcome: `skipped` where the model was wrong from the start.
         after: the text that the search ended with; None where it was skipped.
-        queries: texts that the model was asked for, the unaltered one included.
+        queries: texts that the model was given, the unaltered one included.
         alterable: whether there was a word that the attack could change; None where it was skipped.
         changed_words: share of the words that are other words in `after`; None where it was skipped.
     """
@@ -70,7 +71,7 @@ class Victim(ModelWrapper):  # type: ignore[misc]
     """A model as TextAttack wants it: a list of texts to their probabilities."""
 
     def __init__(self, probabilities: Callable[[list[str]], NDArray[np.float64]]) -> None:
-        # TextAttack looks at the class of `model`, to warn of those that it does not know.
+        # TextAttack checks the class of `model`, to warn of those that it does not know.
         self.model = probabilities
 
     def __call__(self, text_input_list: list[str]) -> NDArray[np.float64]:
@@ -78,15 +79,14 @@ class Victim(ModelWrapper):  # type: ignore[misc]
         return self.model(text_input_list)
 
 
-def attacks_on(
+def build_attacks(
     probabilities: Callable[[list[str]], NDArray[np.float64]], query_budget: int, batch_size: int, wordnet: Path
 ) -> dict[str, Any]:
     """The attacks on a model by name: TextAttack's `Attack`.
 
     Args:
-        probabilities: what the model says of a list of texts, shape `(texts, k)`.
-        query_budget: texts that the model may be asked for in the attack on one text.
-        batch_size: texts that the model is asked for at once.
+        probabilities: of the model for a list of texts, shape `(texts, k)`.
+        batch_size: texts that the model is given at once.
         wordnet: folder that `readable_wordnet` gives.
     """
     # It warns whenever it is given a model that it does not know.
@@ -117,18 +117,16 @@ def attacks_on(
     }
 
 
-def attacked_text(attack: Any, text: str, target: int, seed: int) -> Attacked:
+def attack_text(attack: Any, text: str, target: int, seed: int) -> Attacked:
     """Attack one text; the outcome is a function of the attack, the text, its label and the seed alone.
 
     Args:
-        attack: one of `attacks_on`.
-        text: to be altered.
         target: class of the right label.
         seed: of 64 bits.
     """
     # TextAttack takes no generator: it draws from both of the global ones.
     random.seed(seed)
-    np.random.seed([seed % 2**32, seed // 2**32])
+    np.random.seed([seed_32(seed), seed // 2**32])
     # It clears them after an attack, but not after a text that it skips.
     attack.clear_cache()
     result = attack.attack(text, target)

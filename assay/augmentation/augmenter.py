@@ -21,7 +21,14 @@ from textattack.constraints.pre_transformation import MinWordLength, RepeatModif
 from textattack.shared import AttackedText
 from textattack.transformations import Transformation, WordSwap
 
-from assay.augmentation.words import MIN_CHARACTERS, plain_spans, with_words, word_count
+from assay.augmentation.words import (
+    MIN_CHARACTERS,
+    count_words,
+    count_words_to_alter,
+    find_plain_words,
+    replace_words,
+)
+from assay.core.seeds import seed_32
 
 
 class PlainWords(PreTransformationConstraint):  # type: ignore[misc]
@@ -36,7 +43,7 @@ class PlainWords(PreTransformationConstraint):  # type: ignore[misc]
         # TextAttack takes this for the border between two inputs, and loses what follows.
         if current_text.SPLIT_TOKEN in text:
             return set()
-        plain = {start for start, _ in plain_spans(text, 1)}
+        plain = {start for start, _ in find_plain_words(text, 1)}
         indices = set()
         end = 0
         for index, word in enumerate(current_text.words):
@@ -96,16 +103,16 @@ class KeyedAugmenter(Augmenter):  # type: ignore[misc]
         draws = Random(seed)
         if isinstance(self.transformation, TextChange):
             return self.transformation.change(text, self.pct_words_to_swap, draws)
-        spans = plain_spans(text)
+        spans = find_plain_words(text)
         draws.shuffle(spans)
-        wanted = words_to_alter(text, self.pct_words_to_swap)
+        wanted = count_words_to_alter(text, self.pct_words_to_swap)
         altered: dict[tuple[int, int], str] = {}
         for start, end in spans:
             if len(altered) == wanted:
                 break
             if (word := self.transformation.draw(text[start:end], draws)) is not None:
                 altered[start, end] = word
-        return with_words(text, altered)
+        return replace_words(text, altered)
 
     def augment(self, text: str) -> list[str]:
         """As TextAttack's: a list of one copy, drawn from Python's global generator."""
@@ -116,7 +123,6 @@ class SeededAugmenter(Augmenter):  # type: ignore[misc]
     """TextAttack's own augmenter for any of its transformations, seeded for each copy.
 
     Args:
-        transformation: any.
         share_of_words: of the words of a text that are altered; at least one.
     """
 
@@ -127,17 +133,12 @@ class SeededAugmenter(Augmenter):  # type: ignore[misc]
         """The altered text; the text itself where there is nothing to alter."""
         # TextAttack takes no generator: it draws from both of the global ones.
         random.seed(seed)
-        np.random.seed([seed % 2**32, seed // 2**32])
+        np.random.seed([seed_32(seed), seed // 2**32])
         # It fails on a text without words.
-        copies: list[str] = self.augment(text) if word_count(text) else [text]
-        return copies[0] if copies else text
+        found: list[str] = self.augment(text) if count_words(text) else [text]
+        return found[0] if found else text
 
     def _filter_transformations(self, transformed_texts: Any, current_text: Any, original_text: Any) -> list[Any]:
         """In the order of their texts, since some transformations give them in that of a set."""
         kept = super()._filter_transformations(transformed_texts, current_text, original_text)
         return sorted(kept, key=lambda transformed: str(transformed.text))
-
-
-def words_to_alter(text: str, share_of_words: float) -> int:
-    """As TextAttack counts them: the share of all words, rounded down, and at least one."""
-    return max(1, int(share_of_words * word_count(text)))

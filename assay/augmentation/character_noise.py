@@ -41,11 +41,10 @@ KEYS_BESIDE = {key: _beside(key) for key in LOWER_CASE}
 
 
 @lru_cache(maxsize=50_000)
-def misspelt(word: str, kind: NoiseKind) -> tuple[str, ...]:
+def misspell(word: str, kind: NoiseKind) -> tuple[str, ...]:
     """Every form of a word with one error of a kind, in alphabetical order, without the word itself.
 
     Args:
-        word: letters.
         kind: `swap` two letters, `delete` or `insert` one, hit a key beside (`keyboard`), read a letter as one that
             looks like it (`ocr`), or change the `case`.
     """
@@ -86,10 +85,10 @@ class CharacterNoise(DrawnSwap):
     def draw(self, word: str, draws: Random) -> str | None:
         """The word with an error; in capitals where the word is."""
         for kind in draws.sample(self.kinds, len(self.kinds)):
-            if forms := misspelt(word, kind):
+            if forms := misspell(word, kind):
                 form = draws.choice(forms)
                 return form.upper() if word.isupper() and kind != "case" else form
         return None
 
     def _get_replacement_words(self, word: str) -> list[str]:
-        return [form for kind in self.kinds for form in misspelt(word, kind)]
+        return [form for kind in self.kinds for form in misspell(word, kind)]

@@ -1,8 +1,8 @@
 """Words that are close to a word in an embedding space made from a local encoder, as TextAttack's word swap.
 
-TextAttack's `WordSwapEmbedding` downloads counter-fitted GloVe vectors. `neighbours_of` finds neighbours by the encoder
-that is there, and leaves out what such spaces are known to confuse: opposites (Mrkšić et al. 2016), other parts of
-speech, and forms of the same word. Import it after `import_textattack`.
+TextAttack's `WordSwapEmbedding` downloads counter-fitted GloVe vectors. `find_neighbours` uses the encoder that is
+there, and skips what such spaces are known to confuse: opposites (Mrkšić et al. 2016), other parts of speech, and forms
+of the same word. Import it after `import_textattack`.
 """
 
 from collections.abc import Iterable
@@ -13,11 +13,13 @@ from nltk.corpus.reader.wordnet import WordNetCorpusReader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from assay.augmentation.augmenter import DrawnSwap
+from assay.augmentation.recipes import Embedding
 from assay.augmentation.wordnet import open_wordnet
-from assay.augmentation.words import MIN_CHARACTERS, in_case_of, is_plain_word
+from assay.augmentation.words import MIN_CHARACTERS, is_plain_word, match_case
 from assay.compute.device import Device
 from assay.compute.token_batches import tokenise
 from assay.embeddings.encoder import embed_rows
+from assay.embeddings.nearest import cosine_blocks
 
 BLOCK_WORDS = 1024
 SAME_STEM_CHARACTERS = 4
@@ -36,34 +38,26 @@ class NeighbourSwap(DrawnSwap):
         self.neighbours = neighbours
 
     def _get_replacement_words(self, word: str) -> list[str]:
-        return [in_case_of(word, other) for other in self.neighbours.get(word.lower(), [])]
+        return [match_case(word, other) for other in self.neighbours.get(word.lower(), [])]
 
 
-def neighbours_of(
+def find_neighbours(
     words: Iterable[str],
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    device: Device,
+    recipe: Embedding,
     wordnet: Path,
-    *,
-    count: int,
-    min_cosine: float,
-    batch_size: int,
+    device: Device,
 ) -> dict[str, list[str]]:
-    """The words of the tokenizer's vocabulary that are closest to each word.
+    """The words of the tokenizer's vocabulary that are closest to each word, for those that have any.
 
     Args:
         words: in lower case.
         model: an encoder in evaluation mode, on the device; a word alone is a text to it.
         tokenizer: of the model.
-        device: where and in which precision to run.
+        recipe: how many neighbours, and how close.
         wordnet: folder that NLTK may read.
-        count: neighbours of a word at most.
-        min_cosine: of a word and a neighbour.
-        batch_size: words in a forward pass.
-
-    Returns:
-        For each word that has any, its neighbours, the closest first.
+        device: where and in which precision to run.
     """
     reader = open_wordnet(wordnet)
     vocabulary = sorted(
@@ -71,21 +65,20 @@ def neighbours_of(
         for token in tokenizer.get_vocab()
         if len(token) >= MIN_CHARACTERS and token.islower() and is_plain_word(token) and reader.synsets(token)
     )
-    asked = sorted(set(words))
-    if not vocabulary or not asked:
+    wanted = sorted(set(words))
+    if not vocabulary or not wanted:
         return {}
-    every = sorted({*vocabulary, *asked})
-    vectors = embed_rows(model, tokenise(tokenizer, every, 16), batch_size, device, 1).embeddings
+    every = sorted({*vocabulary, *wanted})
+    vectors = embed_rows(model, tokenise(tokenizer, every, 16), recipe.batch_size, device, 1).embeddings
     place = {word: number for number, word in enumerate(every)}
     known = vectors[[place[word] for word in vocabulary]]
     found = {}
-    for start in range(0, len(asked), BLOCK_WORDS):
-        block = asked[start : start + BLOCK_WORDS]
-        cosines = vectors[[place[word] for word in block]] @ known.T
-        for word, of_word in zip(block, cosines, strict=True):
-            close = np.flatnonzero(of_word >= min_cosine)
+    of_words = vectors[[place[word] for word in wanted]]
+    for rows, cosines in cosine_blocks(of_words, known, BLOCK_WORDS):
+        for word, of_word in zip(wanted[rows], cosines, strict=True):
+            close = np.flatnonzero(of_word >= recipe.min_cosine)
             others = [vocabulary[i] for i in close[np.argsort(-of_word[close], kind="stable")]]
-            if kept := [other for other in others if _may_replace(word, other, reader)][:count]:
+            if kept := [other for other in others if _may_replace(word, other, reader)][: recipe.neighbours]:
                 found[word] = kept
     return found
 

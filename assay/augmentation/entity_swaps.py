@@ -12,7 +12,7 @@ from random import Random
 from textattack.shared.data import NAMED_ENTITIES, PERSON_NAMES
 
 from assay.augmentation.augmenter import TextChange
-from assay.augmentation.words import Span, with_words
+from assay.augmentation.words import Span, replace_words
 
 NUMBER = re.compile(r"(?<![\w.,:/$€£<#@'-])[1-9][0-9]{0,4}(?![\w:/%>'-]|[.,][0-9])")
 """Whole numbers that are no price, share, time, date, year with an apostrophe, or part of a name."""
@@ -39,7 +39,7 @@ class ChangeNumber(TextChange):
         reach = max(1, number // 5)
         low, high = 10 ** (len(match.group()) - 1), 10 ** len(match.group()) - 1
         others = [n for n in range(max(low, number - reach), min(high, number + reach) + 1) if n != number]
-        return with_words(text, {match.span(): str(draws.choice(others))})
+        return replace_words(text, {match.span(): str(draws.choice(others))})
 
 
 class ChangeEntity(TextChange):
@@ -63,7 +63,7 @@ class ChangeEntity(TextChange):
         name = text[start:end]
         while name == text[start:end]:
             name = draws.choice(names)
-        return with_words(text, {(start, end): name})
+        return replace_words(text, {(start, end): name})
 
     def _known(self, match: re.Match[str]) -> list[Span]:
         """Where names of the lists are in a run of capitalised words, the longest there are (New York, not York)."""
@@ -103,102 +103,15 @@ def place_names() -> tuple[tuple[str, ...], ...]:
 
 AMBIGUOUS = frozenset(
     [
-        "Amazon",
-        "Apple",
-        "Art",
-        "Austin",
-        "Bill",
-        "Black",
-        "Bright",
-        "Brown",
-        "Charity",
-        "Chase",
-        "Christian",
-        "Church",
-        "Cook",
-        "Cross",
-        "Dallas",
-        "Dawn",
-        "Day",
-        "Dean",
-        "Dell",
-        "Faith",
-        "Ford",
-        "Forest",
-        "France",
-        "Gene",
-        "German",
-        "Grace",
-        "Grant",
-        "Gray",
-        "Green",
-        "Guy",
-        "Hall",
-        "Hill",
-        "Holiday",
-        "Holly",
-        "Hope",
-        "House",
-        "Hunter",
-        "Iris",
-        "Israel",
-        "Jack",
-        "Jersey",
-        "Joy",
-        "June",
-        "Kelvin",
-        "King",
-        "Kitty",
-        "Lane",
-        "Lily",
-        "Long",
-        "Love",
-        "Major",
-        "Mark",
-        "Mason",
-        "May",
-        "Merry",
-        "Miles",
-        "Misty",
-        "Moon",
-        "Nook",
-        "Norm",
-        "Olive",
-        "Page",
-        "Paris",
-        "Pat",
-        "Patience",
-        "Penny",
-        "Price",
-        "Prince",
-        "Queen",
-        "Ray",
-        "Rich",
-        "Rob",
-        "Rock",
-        "Rose",
-        "Royal",
-        "Ruby",
-        "Sandy",
-        "Santa",
-        "Short",
-        "Star",
-        "Stone",
-        "Storm",
-        "Summer",
-        "Sunny",
-        "Sunday",
-        "Swift",
-        "Sydney",
-        "Van",
-        "Virginia",
-        "West",
-        "White",
-        "Wild",
-        "Will",
-        "Winter",
-        "Wood",
-        "Young",
+        "Amazon", "Apple", "Art", "Austin", "Bill", "Black", "Bright", "Brown", "Charity", "Chase", "Christian",
+        "Church", "Cook", "Cross", "Dallas", "Dawn", "Day", "Dean", "Dell", "Faith", "Ford", "Forest", "France",
+        "Gene", "German", "Grace", "Grant", "Gray", "Green", "Guy", "Hall", "Hill", "Holiday", "Holly", "Hope",
+        "House", "Hunter", "Iris", "Israel", "Jack", "Jersey", "Joy", "June", "Kelvin", "King", "Kitty", "Lane",
+        "Lily", "Long", "Love", "Major", "Mark", "Mason", "May", "Merry", "Miles", "Misty", "Moon", "Nook",
+        "Norm", "Olive", "Page", "Paris", "Pat", "Patience", "Penny", "Price", "Prince", "Queen", "Ray", "Rich",
+        "Rob", "Rock", "Rose", "Royal", "Ruby", "Sandy", "Santa", "Short", "Star", "Stone", "Storm", "Summer",
+        "Sunny", "Sunday", "Swift", "Sydney", "Van", "Virginia", "West", "White", "Wild", "Will", "Winter",
+        "Wood", "Young",
     ]
-)
+)  # fmt: skip
 """Names that are as often something else."""

@@ -1,10 +1,8 @@
-"""Words put in by a masked language model, all texts in batches, as TextAttack's word swap.
+"""Words put in by a masked language model (BAE's replacement; Garg & Ramakrishnan 2020), all texts in batches.
 
 TextAttack's `WordSwapMaskedLM` passes one text with one masked word through the model at a time, padded to 512 tokens,
-and sorts the whole vocabulary. Here all words of a text that are to be replaced are masked at once, texts of like
-length go together, and scores are computed where a word is masked and nowhere else.
-
-Import it after `import_textattack`.
+and sorts the whole vocabulary. Here all words of a text that are to be replaced are masked at once, batches are
+length-bucketed, and scores are computed where a word is masked and nowhere else.
 """
 
 from collections.abc import Sequence
@@ -14,8 +12,16 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from assay.augmentation.augmenter import DrawnSwap, words_to_alter
-from assay.augmentation.words import MIN_CHARACTERS, Span, in_case_of, is_plain_word, plain_spans, with_words
+from assay.augmentation.recipes import MaskedLm
+from assay.augmentation.words import (
+    MIN_CHARACTERS,
+    Span,
+    count_words_to_alter,
+    find_plain_words,
+    is_plain_word,
+    match_case,
+    replace_words,
+)
 from assay.compute.device import Device
 from assay.compute.token_batches import sorted_batches, tokenise
 from assay.core.progress import progress
@@ -23,96 +29,80 @@ from assay.core.progress import progress
 MIN_PROBABILITY = 0.01
 """A word that the model finds less likely than this is not put in."""
 
+Likely = list[tuple[str, float]]
+"""The likeliest words for a place, with their probabilities."""
 
-class MaskedWords(DrawnSwap):
-    """Contextual substitution by a masked language model (BAE's replacement; Garg & Ramakrishnan 2020).
+
+def replace_masked_words(
+    texts: Sequence[str],
+    seeds: Sequence[int],
+    recipe: MaskedLm,
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    device: Device,
+) -> list[str]:
+    """One altered copy of each text, a function of the text and its seed, up to rounding of the model's scores.
 
     Args:
+        texts: shape `(n,)`.
+        seeds: one for each.
+        recipe: one of its `candidates` is drawn by its probability; words after `max_length_tokens` stay.
         model: with a head for masked tokens, in evaluation mode, on the device.
         tokenizer: of the model.
         device: where and in which precision to run.
-        candidates: of the likeliest words; one is drawn by its probability.
-        batch_size: texts in a forward pass.
-        max_length_tokens: of a text; what comes after is left alone.
     """
+    draws = [Random(seed) for seed in seeds]
+    chosen: list[list[Span]] = []
+    for text, of_text in zip(texts, draws, strict=True):
+        spans = find_plain_words(text)
+        of_text.shuffle(spans)
+        chosen.append(sorted(spans[: count_words_to_alter(text, recipe.share_of_words)]))
+    found = predict_masked_words(texts, chosen, recipe, model, tokenizer, device)
+    altered = []
+    for text, spans, of_text, of_spans in zip(texts, chosen, draws, found, strict=True):
+        words = {
+            span: match_case(text[slice(*span)], drawn)
+            for span, likeliest in zip(spans, of_spans, strict=False)
+            if (drawn := _drawn(likeliest, text[slice(*span)].lower(), of_text)) is not None
+        }
+        altered.append(replace_words(text, words))
+    return altered
 
-    def __init__(
-        self,
-        model: Any,
-        tokenizer: PreTrainedTokenizerBase,
-        device: Device,
-        candidates: int,
-        batch_size: int,
-        max_length_tokens: int,
-    ) -> None:
-        super().__init__()
-        self.model, self.tokenizer, self.device = model, tokenizer, device
-        self.candidates, self.batch_size, self.max_length_tokens = candidates, batch_size, max_length_tokens
-        self._words = _whole_words(tokenizer)
-        self._allowed = torch.zeros(len(self._words), dtype=torch.bool, device=device.device)
-        self._allowed[[i for i, word in enumerate(self._words) if word]] = True
 
-    def copies(self, texts: Sequence[str], seeds: Sequence[int], share_of_words: float) -> list[str]:
-        """One altered copy of each text, a function of the text and its seed, up to rounding of the model's scores.
-
-        Args:
-            texts: shape `(n,)`.
-            seeds: one for each.
-            share_of_words: of the words of a text that are altered; at least one.
-        """
-        draws = [Random(seed) for seed in seeds]
-        chosen: list[list[Span]] = []
-        for text, of_text in zip(texts, draws, strict=True):
-            spans = plain_spans(text)
-            of_text.shuffle(spans)
-            chosen.append(sorted(spans[: words_to_alter(text, share_of_words)]))
-        found = self._likeliest(texts, chosen)
-        copies = []
-        for text, spans, of_text, of_spans in zip(texts, chosen, draws, found, strict=True):
-            words = {
-                span: in_case_of(text[slice(*span)], drawn)
-                for span, likeliest in zip(spans, of_spans, strict=False)
-                if (drawn := _drawn(likeliest, text[slice(*span)].lower(), of_text)) is not None
-            }
-            copies.append(with_words(text, words))
-        return copies
-
-    @torch.inference_mode()
-    def _likeliest(self, texts: Sequence[str], chosen: Sequence[Sequence[Span]]) -> list[list[list[tuple[str, float]]]]:
-        """For each masked place that is within the length, the likeliest words with their probabilities."""
-        mask = str(self.tokenizer.mask_token)
-        masked = [with_words(text, dict.fromkeys(spans, mask)) for text, spans in zip(texts, chosen, strict=True)]
-        rows = tokenise(self.tokenizer, masked, self.max_length_tokens)
-        found: list[list[list[tuple[str, float]]]] = [[] for _ in texts]
-        output = self.model.get_output_embeddings()
-        batches = sorted_batches(rows.lengths, self.batch_size)
-        for batch in progress(batches, "masked words", total=len(batches), unit="batch"):
-            ids, attention = (tensor.to(self.device.device) for tensor in rows.padded(batch))
-            places = ids == self.tokenizer.mask_token_id
-            # Scores of the whole vocabulary, for every token, would take longer than all the layers below.
-            hook = output.register_forward_pre_hook(lambda _, inputs, places=places: (inputs[0][places],))
-            try:
-                with self.device.autocast():
-                    scores = self.model(input_ids=ids, attention_mask=attention).logits.float()
-            finally:
-                hook.remove()
-            probabilities = scores.softmax(dim=1)[:, : len(self._words)]
-            top = torch.where(self._allowed, probabilities, 0.0).topk(min(self.candidates + 1, len(self._words)), dim=1)
-            rows_of_places = batch[places.nonzero()[:, 0].cpu().numpy()]
-            for row, values, words in zip(rows_of_places, top.values.tolist(), top.indices.tolist(), strict=True):
-                found[row].append([(self._words[i], value) for i, value in zip(words, values, strict=True)])
-        return found
-
-    def _get_transformations(self, current_text: Any, indices_to_modify: Any) -> list[Any]:
-        texts = []
-        for index in sorted(indices_to_modify):
-            word = current_text.words[index]
-            start = current_text._text_index_of_word_index(index)
-            [of_text] = self._likeliest([current_text.text], [[(start, start + len(word))]])
-            for candidate, probability in of_text[0] if of_text else []:
-                if probability >= MIN_PROBABILITY and candidate != word.lower():
-                    texts.append(current_text.replace_word_at_index(index, in_case_of(word, candidate)))
-        return texts
+@torch.inference_mode()
+def predict_masked_words(
+    texts: Sequence[str],
+    chosen: Sequence[Sequence[Span]],
+    recipe: MaskedLm,
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    device: Device,
+) -> list[list[Likely]]:
+    """For each chosen place of each text that is within the length, the likeliest plain words."""
+    words = _whole_words(tokenizer)
+    allowed = torch.tensor([bool(word) for word in words], device=device.device)
+    mask = str(tokenizer.mask_token)
+    masked = [replace_words(text, dict.fromkeys(spans, mask)) for text, spans in zip(texts, chosen, strict=True)]
+    rows = tokenise(tokenizer, masked, recipe.max_length_tokens)
+    found: list[list[Likely]] = [[] for _ in texts]
+    output = model.get_output_embeddings()
+    batches = sorted_batches(rows.lengths, recipe.batch_size)
+    for batch in progress(batches, "masked words", total=len(batches), unit="batch"):
+        ids, attention = (tensor.to(device.device) for tensor in rows.padded(batch))
+        places = ids == tokenizer.mask_token_id
+        # Scores of the whole vocabulary, for every token, would take longer than all the layers below.
+        hook = output.register_forward_pre_hook(lambda _, inputs, places=places: (inputs[0][places],))
+        try:
+            with device.autocast():
+                scores = model(input_ids=ids, attention_mask=attention).logits.float()
+        finally:
+            hook.remove()
+        probabilities = scores.softmax(dim=1)[:, : len(words)]
+        top = torch.where(allowed, probabilities, 0.0).topk(min(recipe.candidates + 1, len(words)), dim=1)
+        rows_of_places = batch[places.nonzero()[:, 0].cpu().numpy()]
+        for row, values, numbers in zip(rows_of_places, top.values.tolist(), top.indices.tolist(), strict=True):
+            found[row].append([(words[i], value) for i, value in zip(numbers, values, strict=True)])
+    return found
 
 
 def _drawn(likeliest: list[tuple[str, float]], word: str, draws: Random) -> str | None:

@@ -1,4 +1,4 @@
-"""The recipes of `augment.recipes`: ways to alter a text. `recipe_copies` builds what they stand for."""
+"""The recipes of `augment.recipes`: ways to alter a text. `apply` builds what they stand for."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -72,7 +72,11 @@ class Embedding(WordRecipe):
 
 
 class Paraphrase(Recipe):
-    """Paraphrases by an instruction-tuned model: in a folder, or by name on a server with OpenAI's interface."""
+    """Paraphrases by an instruction-tuned model: in a folder, or by name on a server with OpenAI's interface.
+
+    `endpoint` goes up to the version, such as `http://localhost:8000/v1`; its key is in the environment variable
+    `key_variable`.
+    """
 
     name: Literal["paraphrase"]
     model: str
@@ -82,7 +86,7 @@ class Paraphrase(Recipe):
 
 
 class BackTranslation(Recipe):
-    """Translation there and back by two sequence-to-sequence models."""
+    """Translation from the project's language (`forward`) and back by two sequence-to-sequence models in folders."""
 
     name: Literal["back_translation"]
     forward: str

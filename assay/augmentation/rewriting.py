@@ -1,25 +1,18 @@
 """Texts rewritten by generating models: paraphrases, and translations there and back.
 
-Choices are greedy, so that a text has one rewriting, whatever stands beside it in its batch up to rounding. Import it
-after `import_textattack`.
+Decoding is greedy, so that a text has one rewriting, whatever else is in its batch, up to rounding.
 """
 
 import os
 import time
 from collections.abc import Callable, Sequence
-from random import Random
 from typing import Any
 
 import httpx2
 import numpy as np
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
-    AutoTokenizer,
-)
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from assay.augmentation.augmenter import TextChange
 from assay.augmentation.recipes import BackTranslation, Paraphrase
 from assay.compute.device import Device
 from assay.core.errors import InputError
@@ -34,49 +27,22 @@ NEW_TOKENS_PER_TOKEN, MORE_NEW_TOKENS = 1.5, 16
 
 TRIES = 4
 BUSY = (429, 500, 502, 503, 504)
-"""Statuses after which a server is asked again."""
+"""Statuses after which a request is repeated."""
 
 SECONDS_TO_ANSWER = 60
 
 
-class Rewriting(TextChange):
-    """A model that rewrites, as TextAttack's transformation of one text.
-
-    Args:
-        rewrite: from texts to their rewritings.
-    """
-
-    def __init__(self, rewrite: Callable[[Sequence[str]], list[str]]) -> None:
-        self.rewrite = rewrite
-
-    def change(self, text: str, share_of_words: float, draws: Random) -> str:
-        """The rewriting of one text."""
-        return self.rewrite([text])[0]
-
-
-def rewritings(texts: Sequence[str], recipe: Paraphrase | BackTranslation, device: Device) -> list[str]:
+def rewrite_texts(texts: Sequence[str], recipe: Paraphrase | BackTranslation, device: Device) -> list[str]:
     """The rewriting of each text by a recipe's model or models, shape `(n,)`."""
     if isinstance(recipe, BackTranslation):
-        return back_translations(texts, recipe.forward, recipe.backward, device, recipe.batch_size)
-    if recipe.endpoint is not None:
-        return endpoint_paraphrases(texts, recipe.endpoint, recipe.model, recipe.key_variable)
-    return local_paraphrases(texts, recipe.model, device, recipe.batch_size)
+        return back_translate(texts, recipe, device)
+    return paraphrase_by_endpoint(texts, recipe) if recipe.endpoint else paraphrase_locally(texts, recipe, device)
 
 
-def rewritten_in_batches(
-    texts: Sequence[str],
-    batch_size: int,
-    rewrite: Callable[[list[str]], list[str]],
-    what: str,
+def rewrite_in_batches(
+    texts: Sequence[str], batch_size: int, rewrite: Callable[[list[str]], list[str]], what: str
 ) -> list[str]:
-    """Rewrite texts, those of like length together; a text for which nothing comes back stays as it is.
-
-    Args:
-        texts: shape `(n,)`.
-        batch_size: texts at a time.
-        rewrite: from a batch to its rewritings.
-        what: name of the work, for the progress report.
-    """
+    """Rewrite texts in length-bucketed batches; a text for which nothing comes back stays as it is."""
     order = np.argsort([len(text) for text in texts], kind="stable")
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     out = list(texts)
@@ -86,75 +52,64 @@ def rewritten_in_batches(
     return out
 
 
-def local_paraphrases(texts: Sequence[str], model_folder: str, device: Device, batch_size: int) -> list[str]:
+def paraphrase_locally(texts: Sequence[str], recipe: Paraphrase, device: Device) -> list[str]:
     """Paraphrases by an instruction-tuned model in a folder, shape `(n,)`.
 
     Raises:
         InputError: its tokenizer has no chat template.
     """
-    tokenizer = AutoTokenizer.from_pretrained(model_folder, local_files_only=True, padding_side="left")
+    tokenizer = AutoTokenizer.from_pretrained(recipe.model, local_files_only=True, padding_side="left")
     if tokenizer.chat_template is None:
         raise InputError(
-            f"{model_folder}: its tokenizer has no chat template; `paraphrase` needs an instruction-tuned model"
+            f"{recipe.model}: its tokenizer has no chat template; `paraphrase` needs an instruction-tuned model"
         )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model: Any = AutoModelForCausalLM.from_pretrained(model_folder, local_files_only=True)
+    model: Any = AutoModelForCausalLM.from_pretrained(recipe.model, local_files_only=True)
     model = model.to(device.device).eval()
 
     def rewrite(batch: list[str]) -> list[str]:
         chats = [[{"role": "user", "content": INSTRUCTION.format(text=text)}] for text in batch]
         prompts: Any = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
-        return _generated(model, tokenizer, prompts, batch, device, answers_follow=True)
+        return _generate(model, tokenizer, prompts, batch, device, answers_follow=True)
 
-    return rewritten_in_batches(texts, batch_size, rewrite, "paraphrase")
+    return rewrite_in_batches(texts, recipe.batch_size, rewrite, "paraphrase")
 
 
-def endpoint_paraphrases(texts: Sequence[str], url: str, model: str, key_variable: str) -> list[str]:
+def paraphrase_by_endpoint(texts: Sequence[str], recipe: Paraphrase) -> list[str]:
     """Paraphrases by a server with OpenAI's interface, one request a text, shape `(n,)`.
 
-    Args:
-        texts: leave this machine: mind what is in them.
-        url: up to the version, such as `http://localhost:8000/v1`.
-        model: its name on the server.
-        key_variable: the environment variable with the key; sent if it is set.
+    The texts leave this machine: mind what is in them. The key of `key_variable` is sent if that is set.
 
     Raises:
         InputError: no answer, or none that can be understood.
     """
-    key = os.environ.get(key_variable)
+    key = os.environ.get(recipe.key_variable)
+    url, model = str(recipe.endpoint), recipe.model
     headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     def rewrite(batch: list[str]) -> list[str]:
-        return [_answer(url, headers, model, text) for text in batch]
+        return [_request_paraphrase(url, headers, model, text) for text in batch]
 
-    return rewritten_in_batches(texts, 1, rewrite, "paraphrase")
+    return rewrite_in_batches(texts, 1, rewrite, "paraphrase")
 
 
-def back_translations(texts: Sequence[str], forward: str, backward: str, device: Device, batch_size: int) -> list[str]:
-    """Texts translated there by one model and back by another, shape `(n,)` (Sennrich et al. 2016).
-
-    Args:
-        texts: in the language of the project.
-        forward: folder of the model from it.
-        backward: folder of the model to it.
-        device: where and in which precision to run.
-        batch_size: texts at a time.
-    """
-    for folder, what in ((forward, "translate"), (backward, "translate back")):
+def back_translate(texts: Sequence[str], recipe: BackTranslation, device: Device) -> list[str]:
+    """Texts translated there by one model and back by another, shape `(n,)` (Sennrich et al. 2016)."""
+    for folder, what in ((recipe.forward, "translate"), (recipe.backward, "translate back")):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model: Any = AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True)
         model = model.to(device.device).eval()
 
         def rewrite(batch: list[str], model: Any = model, tokenizer: Any = tokenizer) -> list[str]:
-            return _generated(model, tokenizer, batch, batch, device, answers_follow=False)
+            return _generate(model, tokenizer, batch, batch, device, answers_follow=False)
 
-        texts = rewritten_in_batches(texts, batch_size, rewrite, what)
+        texts = rewrite_in_batches(texts, recipe.batch_size, rewrite, what)
     return list(texts)
 
 
 @torch.inference_mode()
-def _generated(
+def _generate(
     model: Any, tokenizer: Any, prompts: list[str], texts: list[str], device: Device, *, answers_follow: bool
 ) -> list[str]:
     """What the model makes of each prompt; nothing of any, where one with its answer has more tokens than it takes."""
@@ -174,12 +129,12 @@ def _generated(
             num_beams=1,
             pad_token_id=tokenizer.pad_token_id,
         )
-    said: list[str] = tokenizer.batch_decode(out[:, width:] if answers_follow else out, skip_special_tokens=True)
-    return said
+    decoded: list[str] = tokenizer.batch_decode(out[:, width:] if answers_follow else out, skip_special_tokens=True)
+    return decoded
 
 
-def _answer(url: str, headers: dict[str, str], model: str, text: str) -> str:
-    """The server's rewriting of one text; asked again where it is busy."""
+def _request_paraphrase(url: str, headers: dict[str, str], model: str, text: str) -> str:
+    """The server's rewriting of one text; repeated where it is busy."""
     content = INSTRUCTION.format(text=text)
     body = {"model": model, "temperature": 0, "seed": 0, "messages": [{"role": "user", "content": content}]}
     address = f"{url.rstrip('/')}/chat/completions"

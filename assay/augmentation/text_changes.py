@@ -8,9 +8,9 @@ from random import Random
 
 from textattack.shared.data import EXTENSION_MAP
 
-from assay.augmentation.augmenter import DrawnSwap, TextChange, words_to_alter
+from assay.augmentation.augmenter import DrawnSwap, TextChange
 from assay.augmentation.recipes import EdaOperation
-from assay.augmentation.words import Span, plain_spans, with_words
+from assay.augmentation.words import Span, count_words_to_alter, find_plain_words, replace_words
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 A_WORD = re.compile(r"(?<![#@<\w:])[A-Za-z]{2,}")
@@ -33,8 +33,8 @@ class Eda(TextChange):
 
     def change(self, text: str, share_of_words: float, draws: Random) -> str:
         """The text after one operation."""
-        spans = plain_spans(text)
-        wanted = words_to_alter(text, share_of_words)
+        spans = find_plain_words(text)
+        wanted = count_words_to_alter(text, share_of_words)
         draws.shuffle(spans)
         for operation in draws.sample(self.operations, len(self.operations)):
             if operation == "swap":
@@ -53,7 +53,7 @@ class Eda(TextChange):
         words = {}
         for left, right in pairs:
             words[left], words[right] = text[slice(*right)], text[slice(*left)]
-        return with_words(text, words)
+        return replace_words(text, words)
 
     def _without(self, text: str, spans: list[Span], wanted: int) -> str:
         """The text without some words, but never without the last of those that may go."""
@@ -62,7 +62,7 @@ class Eda(TextChange):
             # With a space beside it.
             after = end + 1 if text[end : end + 1] == " " else end
             gone[start, after] = ""
-        return with_words(text, gone)
+        return replace_words(text, gone)
 
     def _with_synonyms(self, text: str, spans: list[Span], wanted: int, draws: Random, *, keep: bool) -> str:
         """Words replaced by synonyms or, with `keep`, synonyms put in beside some plain word."""
@@ -73,7 +73,7 @@ class Eda(TextChange):
                 break
             if (synonym := self.synonyms.draw(text[slice(*span)], draws)) is not None:
                 words[place] = f"{text[slice(*place)]} {synonym.lower()}" if keep else synonym
-        return with_words(text, words)
+        return replace_words(text, words)
 
 
 def _contraction_patterns() -> dict[str, str]:
@@ -109,7 +109,7 @@ class Contraction(TextChange):
             form = form.upper()
         elif found_form[0].isupper():
             form = form[0].upper() + form[1:]
-        return with_words(text, {match.span(): form})
+        return replace_words(text, {match.span(): form})
 
 
 class Reorder(TextChange):

@@ -9,7 +9,7 @@ from typing import Any
 from nltk.corpus.reader.wordnet import WordNetCorpusReader
 
 from assay.augmentation.augmenter import DrawnSwap
-from assay.augmentation.words import MIN_CHARACTERS, in_case_of
+from assay.augmentation.words import MIN_CHARACTERS, match_case
 
 MIN_SENSE_SHARE = 0.5
 """A word is swapped where at least this share of its occurrences in WordNet's tagged texts have one sense."""
@@ -38,11 +38,11 @@ class WordNetSynonymSwap(DrawnSwap):
         self._sense = lru_cache(maxsize=None)(self._most_frequent_sense)
 
     def _get_replacement_words(self, word: str) -> list[str]:
-        return [in_case_of(word, synonym) for synonym in self._synonyms(word.lower())]
+        return [match_case(word, synonym) for synonym in self._synonyms(word.lower())]
 
     def _find_synonyms(self, word: str) -> tuple[str, ...]:
         base, sense = self._sense(word)
-        if sense is None or word not in (base, with_s(base)):
+        if sense is None or word not in (base, add_s(base)):
             return ()
         if sense.pos() in "as" and base.endswith(("er", "est")):
             return ()
@@ -55,7 +55,7 @@ class WordNetSynonymSwap(DrawnSwap):
             and name.islower()
             and self._sense(name) == (name, sense)
         ]
-        return tuple(sorted(synonyms if word == base else map(with_s, synonyms)))
+        return tuple(sorted(synonyms if word == base else map(add_s, synonyms)))
 
     def _most_frequent_sense(self, word: str) -> tuple[str, Any]:
         """The base form of a word in its most frequent sense, and that sense, or None where none is clearly ahead."""
@@ -81,7 +81,7 @@ def open_wordnet(folder: Path) -> WordNetCorpusReader:
         return WordNetCorpusReader(str(folder), None)
 
 
-def with_s(word: str) -> str:
+def add_s(word: str) -> str:
     """The regular plural of a noun, or third person of a verb."""
     if re.search("(s|x|z|ch|sh)$", word):
         return word + "es"

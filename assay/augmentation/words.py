@@ -25,9 +25,14 @@ WORD = re.compile(r"[\w'\-]+")
 ALL_WORDS = re.compile(r"[\w'\-*@]*\w[\w'\-*@]*")
 
 
-def word_count(text: str) -> int:
+def count_words(text: str) -> int:
     """Number of words, of any kind."""
     return sum(1 for _ in ALL_WORDS.finditer(text))
+
+
+def count_words_to_alter(text: str, share_of_words: float) -> int:
+    """As TextAttack counts them: the share of all words, rounded down, and at least one."""
+    return max(1, int(share_of_words * count_words(text)))
 
 
 def is_plain_word(word: str) -> bool:
@@ -38,14 +43,14 @@ def is_plain_word(word: str) -> bool:
     return lowered not in ENGLISH_STOP_WORDS and not CONTRACTION.fullmatch(lowered)
 
 
-def plain_spans(text: str, min_characters: int = MIN_CHARACTERS) -> list[Span]:
+def find_plain_words(text: str, min_characters: int = MIN_CHARACTERS) -> list[Span]:
     """Where the plain words of a text are, in their order.
 
     A word with a capital letter is taken for a name, unless it starts a sentence.
 
     Args:
         text: of any length; the time is linear in it.
-        min_characters: shorter words are left out.
+        min_characters: shorter words are skipped.
     """
     spans = []
     for token in TOKEN.finditer(text):
@@ -68,11 +73,10 @@ def _starts_sentence(text: str, start: int) -> bool:
     return start == 0 or text[start - 1] in ".!?:"
 
 
-def with_words(text: str, words: dict[Span, str]) -> str:
+def replace_words(text: str, words: dict[Span, str]) -> str:
     """The text with other words in the place of some.
 
     Args:
-        text: as it was.
         words: what is to stand at each place; no two places share a character.
     """
     pieces, end = [], 0
@@ -82,7 +86,7 @@ def with_words(text: str, words: dict[Span, str]) -> str:
     return "".join([*pieces, text[end:]])
 
 
-def in_case_of(word: str, other: str) -> str:
+def match_case(word: str, other: str) -> str:
     """The other word in capitals or with a capital letter, as the word is."""
     if len(word) > 1 and word.isupper():
         return other.upper()

@@ -10,6 +10,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
+from assay.fine_tuning.params import Tfidf
+
 MODEL_FILE = "baseline.joblib"
 
 
@@ -18,17 +20,13 @@ def majority() -> DummyClassifier:
     return DummyClassifier(strategy="prior")
 
 
-def tfidf(max_word_ngram: int, min_document_frequency: int, C: float) -> Pipeline:
-    """TF-IDF of word n-grams (sublinear term frequency), then L2-regularised logistic regression.
-
-    Args:
-        max_word_ngram: longest n-gram, in words.
-        min_document_frequency: an n-gram in fewer texts than this is left out.
-        C: inverse strength of the L2 penalty, scikit-learn's `C`.
-    """
+def tfidf(params: Tfidf) -> Pipeline:
+    """TF-IDF of word n-grams (sublinear term frequency), then L2-regularised logistic regression."""
     return make_pipeline(
-        TfidfVectorizer(ngram_range=(1, max_word_ngram), min_df=min_document_frequency, sublinear_tf=True),
-        LogisticRegression(C=C, max_iter=2000),
+        TfidfVectorizer(
+            ngram_range=(1, params.max_word_ngram), min_df=params.min_document_frequency, sublinear_tf=True
+        ),
+        LogisticRegression(C=params.C, max_iter=2000),
     )
 
 
@@ -41,7 +39,10 @@ def trainable_parameters(model: DummyClassifier | Pipeline) -> int:
 
 
 def save_baseline(model: DummyClassifier | Pipeline, folder: Path) -> None:
-    """Save a fitted baseline."""
+    """Save a fitted baseline; the same fit gives the same bytes."""
+    if isinstance(model, Pipeline):
+        # A memory address, by which scikit-learn skips a check of stop words: without it, it checks once more.
+        vars(model[0]).pop("_stop_words_id", None)
     joblib.dump(model, folder / MODEL_FILE)
 
 

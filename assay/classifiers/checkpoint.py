@@ -18,6 +18,7 @@ For QLoRA, `from_pretrained` takes `quantization_config=BitsAndBytesConfig(**…
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -62,13 +63,11 @@ def new_classifier(
     """A classifier with a new head on the base model, and the base's tokenizer.
 
     Args:
-        base: folder of the base model.
         labels: names of the classes, in the order of the logits.
         pooling: what of the token states the head sees: of an encoder the first (`cls`) or the mean, of a decoder the
             last.
         double_quantisation: weights in 4 bits (NF4; Dettmers et al. 2023), and whether their scales are quantised too;
             None: weights as they are.
-        device: for weights in 4 bits.
 
     Raises:
         InputError: there is no model in the folder, or none that goes with `pooling`.
@@ -88,7 +87,7 @@ def new_classifier(
         fix = "`last`" if is_decoder else "`mean` or `cls`"
         what = "a decoder" if is_decoder else "an encoder"
         raise InputError(f"params.yaml: `pooling` = {pooling!r}, but {base} is {what} ({kind}): write {fix}")
-    # The last state of a decoder is then that of the last token, for embeddings too, where no token can be looked at.
+    # The last state of a decoder is then that of the last token, for embeddings too, where no token can be found.
     # Given here, it is saved with the tokenizer; set later, it is not.
     side = {"padding_side": "left"} if is_decoder else {}
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, **side)
@@ -97,7 +96,7 @@ def new_classifier(
             tokenizer.pad_token = tokenizer.eos_token
         if tokenizer.pad_token is None:
             raise InputError(
-                f"{base}: the tokenizer has neither a `pad_token` nor an `eos_token` to fill up short rows with; name "
+                f"{base}: the tokenizer has neither a `pad_token` nor an `eos_token` to pad short rows with; name "
                 "one in its tokenizer_config.json"
             )
         config.pad_token_id = tokenizer.pad_token_id
@@ -140,7 +139,7 @@ def save_classifier(
             known = four_bit_settings(True, None, HEADS)
             write_json(folder / QUANTISATION_FILE, {name: quantisation[name] for name in known})
         type(config).from_dict(values).save_pretrained(folder)
-    # Of a prompt peft looks whether the vocabulary has grown, and asks the hub.
+    # For a prompt, peft checks whether the vocabulary has grown, and queries the hub.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Could not find a config file")
         model.save_pretrained(str(folder))
@@ -155,7 +154,7 @@ def load_classifier(
 
     Args:
         folder: as `save_classifier` writes it.
-        device: where weights in 4 bits are to be; others are put there by the caller.
+        device: where the model is to be; None: on CPU.
         quantised: whether a base that was in 4 bits is to be so again.
     """
     # Its own code is ours, so the copy in the folder is not run.
@@ -171,9 +170,26 @@ def load_classifier(
         model: Any = _from_base(base, config, is_mean=is_mean, quantisation=quantisation, device=device)
         model = peft.PeftModel.from_pretrained(model, str(folder))
     else:
+        quantisation = None
         model = _from_base(str(folder), config, is_mean=is_mean, quantisation=None, device=None)
+    if device is not None and quantisation is None:
+        model = model.to(device)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return model.eval(), tokenizer, [config.id2label[index] for index in range(config.num_labels)]
+
+
+def training_logits(
+    model: torch.nn.Module, rows: TokenRows, device: Device
+) -> Callable[[NDArray[np.int64]], torch.Tensor]:
+    """From row numbers `(b,)` to logits `(b, k)` in full precision, with gradients."""
+
+    def logits_of(numbers: NDArray[np.int64]) -> torch.Tensor:
+        ids, mask = (tensor.to(device.device) for tensor in rows.padded(numbers))
+        with device.autocast():
+            logits: torch.Tensor = model(input_ids=ids, attention_mask=mask).logits
+        return logits.float()
+
+    return logits_of
 
 
 @torch.inference_mode()
@@ -184,10 +200,6 @@ def predict_logits(
 
     Args:
         model: a classifier in evaluation mode.
-        rows: tokenised texts.
-        classes: number of classes, `k`.
-        batch_size: texts in a forward pass.
-        device: where and in which precision to run.
         what: name of the work, for the progress report; None: no report.
 
     Returns:

@@ -1,7 +1,7 @@
-"""What a model that `finetune` saved, of whatever kind, says of texts."""
+"""Run inference with a model that `finetune` saved, of whatever kind, and score it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from assay.classifiers.checkpoint import load_classifier, predict_logits
 from assay.compute.device import Device
 from assay.compute.token_batches import tokenise
 from assay.core.outputs import read_json
-from assay.fine_tuning.quantization import QUANTISATION_FILE
+from assay.statistics.classification import weighted_scores
 
 SEEDS_FILE = "seeds.json"
 Predictor = Callable[[list[str], int, str | None], NDArray[np.float64]]
@@ -30,7 +30,7 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a model says of `n` texts.
+    """Predictions of a model for `n` texts.
 
     Attributes:
         probabilities: shape `(n, k)`.
@@ -41,6 +41,10 @@ class Predicted:
     probabilities: NDArray[np.float64]
     labels: list[str]
     seconds: float
+
+    def predicted_labels(self) -> list[str]:
+        """The most probable label of each text."""
+        return [self.labels[index] for index in self.probabilities.argmax(axis=1)]
 
 
 def seed_folders(folder: Path) -> dict[str, Path]:
@@ -54,43 +58,39 @@ def seed_folders(folder: Path) -> dict[str, Path]:
 
 
 def load_predictor(folder: Path, device: Device) -> tuple[Predictor, list[str]]:
-    """The model in a folder, ready to be asked again and again, and the labels of its columns.
-
-    Args:
-        folder: of a baseline, a classifier or an adapter.
-        device: where and in which precision to run.
-    """
+    """The model in a folder (of a baseline, a classifier or an adapter), loaded once, and the labels of its columns."""
     if (folder / MODEL_FILE).is_file():
         baseline = load_baseline(folder)
         labels = [str(label) for label in baseline.classes_]
 
-        def said_by_baseline(texts: list[str], batch_size: int, what: str | None) -> NDArray[np.float64]:
+        def run_baseline(texts: list[str], batch_size: int, what: str | None) -> NDArray[np.float64]:
             return baseline_probabilities(baseline, texts, labels)
 
-        return said_by_baseline, labels
+        return run_baseline, labels
 
     model, tokenizer, labels = load_classifier(folder, device.device)
-    if not (folder / QUANTISATION_FILE).is_file():
-        model = model.to(device.device)
 
-    def said_by_classifier(texts: list[str], batch_size: int, what: str | None) -> NDArray[np.float64]:
+    def run_classifier(texts: list[str], batch_size: int, what: str | None) -> NDArray[np.float64]:
         rows = tokenise(tokenizer, texts, tokenizer.model_max_length)
         return softmax(predict_logits(model, rows, len(labels), batch_size, device, what))
 
-    return said_by_classifier, labels
+    return run_classifier, labels
 
 
 def predict(folder: Path, texts: list[str], batch_size: int, device: Device, what: str) -> Predicted:
-    """What the model in a folder says.
-
-    Args:
-        folder: of a baseline, a classifier or an adapter.
-        texts: to be classified.
-        batch_size: texts in a forward pass.
-        device: where and in which precision to run.
-        what: name of the work, for the progress report.
-    """
+    """Load the model in a folder (as `load_predictor`) and run inference on texts, timed without the loading."""
     predictor, labels = load_predictor(folder, device)
     started = time.perf_counter()
     probabilities = predictor(texts, batch_size, what)
     return Predicted(probabilities, labels, time.perf_counter() - started)
+
+
+def score_seed(targets: NDArray[np.int64], predicted: Predicted, calibration_bins: int) -> dict[str, float]:
+    """The headline scores of one model, without intervals."""
+    scores = weighted_scores(targets, predicted.probabilities, np.ones((len(targets), 1)), calibration_bins)
+    return {name: float(values[0]) for name, values in scores.items()}
+
+
+def mean_inference_ms_per_row(predicted: Iterable[Predicted]) -> float:
+    """Milliseconds that inference on one row took, in the mean over the models."""
+    return float(np.mean([one.seconds * 1000 / len(one.probabilities) for one in predicted]))

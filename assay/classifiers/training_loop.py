@@ -5,10 +5,12 @@ et al. 2016), and early stopping on validation macro-F1, if asked for: the best 
 
 What goes wrong in a long run, and what happens then:
 
-- It is killed: what it needs to go on is in a checkpoint, and the same command goes on from there, to the same weights.
-- Memory runs out: the batch is put through in twice as many parts, whose gradients are added up, and the run says so.
+- It is killed: the same command resumes from the last checkpoint, and ends with the same weights.
+- Memory runs out: a batch is computed in twice as many parts, whose gradients are accumulated, and the run says so.
 - The loss is not a number: the run stops, and names the step and the rows of its batch.
 """
+
+from __future__ import annotations
 
 import copy
 import sys
@@ -16,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +31,13 @@ from torch import nn
 from assay.compute.token_batches import shuffled_batches
 from assay.core.errors import InputError
 from assay.core.progress import progress
+from assay.fine_tuning.params import Optimization
 from assay.statistics.classification import macro_f1
 
-STEPS_BETWEEN_LOOKS = 50
+Logits = Callable[[NDArray[np.int64]], torch.Tensor]
+"""From row numbers `(b,)` to logits `(b, k)`."""
+
+STEPS_BETWEEN_READS = 50
 """The losses are read from the device every so many steps: to read each as it comes would stall a GPU."""
 
 
@@ -61,8 +68,8 @@ class History:
         steps: every optimizer step.
         epochs: the validation scores after each epoch; none where nothing was validated.
         best: the epoch whose parameters the model now has; None where nothing was validated.
-        parts: how many parts a batch was put through in, at the end.
-        resumed_at_step: the step after which a run went on that had been interrupted; 0 where it was not.
+        parts: how many parts a batch was computed in, at the end.
+        resumed_at_step: the step after which an interrupted run resumed; 0 where there was no interruption.
     """
 
     steps: list[Step]
@@ -74,7 +81,7 @@ class History:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a run keeps what it needs to go on, and how often it writes that down."""
+    """Where a run keeps what it needs to resume, and how often it writes that."""
 
     path: Path
     seconds_between: float
@@ -82,13 +89,13 @@ class Checkpoint:
 
 @dataclass
 class _Run:
-    """Where a run is: with the optimizer and the parameters, all that it takes to go on.
+    """Where a run is: with the optimizer and the parameters, all that it takes to resume.
 
     Attributes:
         epoch: from 1, the one under way.
         done: steps of it that are done.
         order: state of the generator of the row order before this epoch.
-        parts: in how many parts a batch is put through.
+        parts: in how many parts a batch is computed.
         steps: all that are done, of all epochs.
         epochs: validation scores.
         best: the best of them.
@@ -105,6 +112,55 @@ class _Run:
     best_parameters: list[torch.Tensor] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class TrainingRows:
+    """The `n` train rows.
+
+    Attributes:
+        targets: class of each row, shape `(n,)`.
+        lengths: tokens of each row, for length-bucketed batches, shape `(n,)`.
+        weights: how much the loss of each row counts, shape `(n,)`; None: all the same.
+        ids: names of the rows, for messages; None: their numbers.
+    """
+
+    targets: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    weights: NDArray[np.float64] | None = None
+    ids: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """What every step of a run needs: arguments of `train`, the optimizer and its schedule, and rows on the device."""
+
+    module: nn.Module
+    train_logits: Logits
+    rows: TrainingRows
+    params: Optimization
+    random: np.random.Generator
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LambdaLR
+    checkpoint: Checkpoint | None
+    accelerator: Accelerator | None
+
+    @cached_property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @cached_property
+    def trainable(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+
+    @cached_property
+    def targets(self) -> torch.Tensor:
+        return torch.from_numpy(self.rows.targets).to(self.device)
+
+    @cached_property
+    def weights(self) -> torch.Tensor:
+        weights = np.ones(len(self.rows.targets)) if self.rows.weights is None else self.rows.weights
+        return torch.from_numpy(weights).float().to(self.device)
+
+
 def learning_rate_factor(step: int, warmup_steps: int, total_steps: int) -> float:
     """Share of the peak learning rate at `step` (from 0): linear from 0 to 1, then linear to 0."""
     if step < warmup_steps:
@@ -112,22 +168,17 @@ def learning_rate_factor(step: int, warmup_steps: int, total_steps: int) -> floa
     return max(0.0, (total_steps - step) / max(1, total_steps - warmup_steps))
 
 
-def parameter_groups(
-    module: nn.Module, learning_rate: float, weight_decay: float, head: Sequence[nn.Parameter], head_rate: float
-) -> list[dict[str, object]]:
-    """Trainable parameters by learning rate and decay: matrices decay, biases and normalisation scales do not.
+def parameter_groups(module: nn.Module, params: Optimization, head: Sequence[nn.Parameter]) -> list[dict[str, object]]:
+    """Trainable parameters of `module` by learning rate (that of the `head` may differ) and decay.
 
-    Args:
-        module: holds them all.
-        learning_rate: of all but the head.
-        weight_decay: of matrices.
-        head: parameters that learn at `head_rate`.
-        head_rate: their rate.
+    Matrices decay, biases and normalisation scales do not.
     """
+    head_rate = params.head_learning_rate or params.learning_rate
+    head = head if params.head_learning_rate is not None else ()
     of_head = {id(parameter) for parameter in head}
     groups: list[dict[str, object]] = []
-    for is_head, rate in ((False, learning_rate), (True, head_rate)):
-        for is_matrix, decay in ((True, weight_decay), (False, 0.0)):
+    for is_head, rate in ((False, params.learning_rate), (True, head_rate)):
+        for is_matrix, decay in ((True, params.weight_decay), (False, 0.0)):
             chosen = [
                 parameter
                 for parameter in module.parameters()
@@ -140,36 +191,22 @@ def parameter_groups(
     return groups
 
 
-def validation_scores(epoch: int, logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Epoch:
+def score_validation(epoch: int, logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Epoch:
     """Loss, accuracy and macro-F1 of logits `(rows, k)` against targets `(rows,)`."""
     predicted = logits.argmax(axis=1)
     loss = nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(targets))
-    return Epoch(
-        epoch, float(loss), float((predicted == targets).mean()), macro_f1(targets, predicted, logits.shape[1])
-    )
+    return Epoch(epoch, float(loss), float((predicted == targets).mean()), macro_f1(targets, predicted))
 
 
 def train(
     module: nn.Module,
-    train_logits: Callable[[NDArray[np.int64]], torch.Tensor],
-    train_targets: NDArray[np.int64],
-    train_lengths: NDArray[np.int64],
+    train_logits: Logits,
+    rows: TrainingRows,
     after_epoch: Callable[[int], Epoch | None],
-    *,
-    max_epochs: int,
-    patience_epochs: int | None,
-    batch_size: int,
-    gradient_accumulation_steps: int,
-    learning_rate: float,
-    weight_decay: float,
-    warmup_fraction: float,
-    max_grad_norm: float,
-    label_smoothing: float,
+    params: Optimization,
     random: np.random.Generator,
-    row_weights: NDArray[np.float64] | None = None,
-    row_ids: Sequence[str] | None = None,
+    *,
     head: Sequence[nn.Parameter] = (),
-    head_learning_rate: float | None = None,
     paged: bool = False,
     checkpoint: Checkpoint | None = None,
     accelerator: Accelerator | None = None,
@@ -179,143 +216,134 @@ def train(
     Args:
         module: holds the parameters; those with `requires_grad` are trained.
         train_logits: from row numbers `(b,)` to logits `(b, k)`, with gradients.
-        train_targets: class of each train row, `(rows,)`.
-        train_lengths: tokens of each train row, for batches of like length, `(rows,)`.
         after_epoch: called with the number of the epoch, from 1, in evaluation mode; gives the validation scores, or
             None: then nothing stops early, and the last epoch's parameters stay.
-        max_epochs: passes over the train rows at most; the learning rate decays over all of them.
-        patience_epochs: stop after this many epochs without a better validation macro-F1; None: the last epoch is the
-            one that stays, since among many epochs a small validation split chooses by chance.
-        batch_size: rows of a step.
-        gradient_accumulation_steps: parts in which a batch is put through, to save memory; more, where memory runs out.
-        learning_rate: peak of the schedule.
-        weight_decay: decoupled decay of matrices.
-        warmup_fraction: share of all steps in which the learning rate rises.
-        max_grad_norm: gradients are scaled down to this global norm.
-        label_smoothing: share of the target that is spread over all classes.
-        random: source of the row order.
-        row_weights: how much the loss of each train row counts, `(rows,)`; the same for all where there are none.
-        row_ids: names of the train rows, for messages.
         head: parameters that learn at `head_learning_rate`, if that is given.
-        head_learning_rate: peak of the schedule for the head.
         paged: on CUDA the optimizer's state moves to main memory where the device has none left (Dettmers et al. 2023).
-        checkpoint: where to keep what is needed to go on after an interruption; gone once training is over.
+        checkpoint: where to keep what is needed to resume after an interruption.
         accelerator: of `accelerate launch`, where several processes train together; each does its share of a batch.
 
     Raises:
         InputError: the loss is not finite, or memory does not suffice for a single row.
     """
-    device = next(module.parameters()).device
-    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    groups = parameter_groups(
-        module,
-        learning_rate,
-        weight_decay,
-        head if head_learning_rate is not None else (),
-        head_learning_rate or learning_rate,
-    )
-    optimizer: torch.optim.Optimizer
-    if paged and device.type == "cuda":
-        # Imported here: it takes a second, and QLoRA alone asks for it.
-        import bitsandbytes
-
-        optimizer = bitsandbytes.optim.PagedAdamW(groups)
-    else:
-        optimizer = torch.optim.AdamW(groups, fused=True)
-    steps_per_epoch = -(-len(train_targets) // batch_size)
-    total_steps = steps_per_epoch * max_epochs
-    warmup_steps = max(1, round(warmup_fraction * total_steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate_factor(step, warmup_steps, total_steps)
-    )
-    targets = torch.from_numpy(train_targets).to(device)
-    # Not divided by the batch's weights: a batch of doubtful rows is to move the model less.
-    weights = torch.from_numpy(np.ones(len(train_targets)) if row_weights is None else row_weights).float().to(device)
-
-    run = _Run(order=random.bit_generator.state, parts=gradient_accumulation_steps)
-    resumed_at_step = 0
-    if checkpoint is not None and checkpoint.path.is_file():
-        run = _restored(checkpoint.path, trainable, optimizer, schedule, device)
-        resumed_at_step = len(run.steps)
-        print(f"training goes on after step {resumed_at_step} ({checkpoint.path})", file=sys.stderr)
+    groups = parameter_groups(module, params, head)
+    optimizer = _new_optimizer(groups, paged=paged and next(module.parameters()).device.type == "cuda")
+    schedule = _new_schedule(optimizer, len(rows.targets), params)
+    loop = _Loop(module, train_logits, rows, params, random, optimizer, schedule, checkpoint, accelerator)
+    run = _begin(loop)
+    resumed_at_step = len(run.steps)
     written = time.monotonic()
-
-    def loss_of(rows: NDArray[np.int64], batch_rows: int) -> torch.Tensor:
-        """The share of the batch's mean loss that these rows bring."""
-        batch = torch.from_numpy(rows).to(device)
-        loss = nn.functional.cross_entropy(
-            train_logits(rows), targets[batch], reduction="none", label_smoothing=label_smoothing
-        )
-        return (loss * weights[batch]).sum() / batch_rows
-
-    while run.epoch <= max_epochs:
-        module.train()
-        random.bit_generator.state = run.order
-        batches = shuffled_batches(train_lengths, batch_size, random)
-        losses: list[torch.Tensor] = []
-        rates: list[float] = []
-        first = run.done
-        label = f"epoch {run.epoch}/{max_epochs}"
-        for rows in progress(batches[first:], label, total=len(batches) - first, unit="step"):
-            optimizer.zero_grad(set_to_none=True)
-            loss, run.parts = _gradients(rows, loss_of, module, run.parts, accelerator)
-            if accelerator is None:
-                nn.utils.clip_grad_norm_(trainable, max_grad_norm)
-            else:
-                accelerator.clip_grad_norm_(trainable, max_grad_norm)
-            rates.append(float(schedule.get_last_lr()[0]))
-            optimizer.step()
-            schedule.step()
-            losses.append(loss)
-            run.done += 1
-            is_due = checkpoint is not None and time.monotonic() - written >= checkpoint.seconds_between
-            if len(losses) == STEPS_BETWEEN_LOOKS or is_due or run.done == len(batches):
-                run.steps += _looked_at(
-                    losses, rates, len(run.steps), batches[run.done - len(losses) : run.done], row_ids, accelerator
-                )
-                losses, rates = [], []
-            if is_due and checkpoint is not None:
-                _write(checkpoint.path, run, trainable, optimizer, schedule)
-                written = time.monotonic()
-
+    while run.epoch <= params.max_epochs:
+        written = _train_epoch(loop, run, written)
         module.eval()
-        scores = after_epoch(run.epoch)
-        is_over = False
-        if scores is not None:
-            run.epochs.append(scores)
-            if run.best is None or patience_epochs is None or scores.macro_f1 > run.best.macro_f1:
-                run.best = scores
-                if patience_epochs is not None:
-                    run.best_parameters = [copy.deepcopy(parameter.detach()) for parameter in trainable]
-            elif scores.epoch - run.best.epoch >= patience_epochs:
-                is_over = True
-        run.epoch = max_epochs + 1 if is_over else run.epoch + 1
-        run.done, run.order = 0, random.bit_generator.state
+        _finish_epoch(loop, run, after_epoch(run.epoch))
         if checkpoint is not None:
-            _write(checkpoint.path, run, trainable, optimizer, schedule)
+            _write(checkpoint.path, loop, run)
             written = time.monotonic()
-
     if run.best_parameters:
-        with torch.no_grad():
-            for parameter, value in zip(trainable, run.best_parameters, strict=True):
-                parameter.copy_(value)
+        _set_parameters(loop.trainable, run.best_parameters)
     module.eval()
     return History(run.steps, run.epochs, run.best, run.parts, resumed_at_step)
 
 
-def _gradients(
-    rows: NDArray[np.int64],
-    loss_of: Callable[[NDArray[np.int64], int], torch.Tensor],
-    module: nn.Module,
-    parts: int,
-    accelerator: Accelerator | None,
-) -> tuple[torch.Tensor, int]:
-    """Add up the gradients of a batch, part by part; in more parts, where memory runs out.
+def _new_optimizer(groups: list[dict[str, object]], *, paged: bool) -> torch.optim.Optimizer:
+    if not paged:
+        return torch.optim.AdamW(groups, fused=True)
+    # Imported here: it takes a second, and QLoRA alone asks for it.
+    import bitsandbytes
+
+    optimizer: torch.optim.Optimizer = bitsandbytes.optim.PagedAdamW(groups)
+    return optimizer
+
+
+def _new_schedule(
+    optimizer: torch.optim.Optimizer, rows: int, params: Optimization
+) -> torch.optim.lr_scheduler.LambdaLR:
+    total_steps = -(-rows // params.batch_size) * params.max_epochs
+    warmup_steps = max(1, round(params.warmup_fraction * total_steps))
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: learning_rate_factor(step, warmup_steps, total_steps)
+    )
+
+
+def _begin(loop: _Loop) -> _Run:
+    """A new run, or the one of the checkpoint."""
+    if loop.checkpoint is None or not loop.checkpoint.path.is_file():
+        return _Run(order=loop.random.bit_generator.state, parts=loop.params.gradient_accumulation_steps)
+    run = _restore(loop.checkpoint.path, loop)
+    print(f"training resumes after step {len(run.steps)} ({loop.checkpoint.path})", file=sys.stderr)
+    return run
+
+
+def _train_epoch(loop: _Loop, run: _Run, written: float) -> float:
+    """Do the steps of the epoch that are not done yet; takes and gives the time of the last checkpoint."""
+    loop.module.train()
+    loop.random.bit_generator.state = run.order
+    batches = shuffled_batches(loop.rows.lengths, loop.params.batch_size, loop.random)
+    losses: list[torch.Tensor] = []
+    rates: list[float] = []
+    first = run.done
+    label = f"epoch {run.epoch}/{loop.params.max_epochs}"
+    for rows in progress(batches[first:], label, total=len(batches) - first, unit="step"):
+        loop.optimizer.zero_grad(set_to_none=True)
+        loss, run.parts = _accumulate_gradients(loop, rows, run.parts)
+        clip = nn.utils.clip_grad_norm_ if loop.accelerator is None else loop.accelerator.clip_grad_norm_
+        clip(loop.trainable, loop.params.max_grad_norm)
+        rates.append(float(loop.schedule.get_last_lr()[0]))
+        loop.optimizer.step()
+        loop.schedule.step()
+        losses.append(loss)
+        run.done += 1
+        is_due = loop.checkpoint is not None and time.monotonic() - written >= loop.checkpoint.seconds_between
+        if len(losses) == STEPS_BETWEEN_READS or is_due or run.done == len(batches):
+            run.steps += _read_losses(loop, losses, rates, len(run.steps), batches[run.done - len(losses) : run.done])
+            losses, rates = [], []
+        if is_due and loop.checkpoint is not None:
+            _write(loop.checkpoint.path, loop, run)
+            written = time.monotonic()
+    return written
+
+
+def _finish_epoch(loop: _Loop, run: _Run, scores: Epoch | None) -> None:
+    """Note the validation scores, keep the parameters if they are the best, and go to the next epoch or the end."""
+    patience = loop.params.patience_epochs
+    is_over = False
+    if scores is not None:
+        run.epochs.append(scores)
+        if run.best is None or patience is None or scores.macro_f1 > run.best.macro_f1:
+            run.best = scores
+            if patience is not None:
+                run.best_parameters = [copy.deepcopy(parameter.detach()) for parameter in loop.trainable]
+        else:
+            is_over = scores.epoch - run.best.epoch >= patience
+    run.epoch = loop.params.max_epochs + 1 if is_over else run.epoch + 1
+    run.done, run.order = 0, loop.random.bit_generator.state
+
+
+@torch.no_grad()
+def _set_parameters(parameters: Sequence[nn.Parameter], values: Sequence[torch.Tensor]) -> None:
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.copy_(value)
+
+
+def _batch_loss(loop: _Loop, rows: NDArray[np.int64], batch_rows: int) -> torch.Tensor:
+    """The share of the mean loss of a batch of `batch_rows` that these rows bring."""
+    batch = torch.from_numpy(rows).to(loop.device)
+    loss = nn.functional.cross_entropy(
+        loop.train_logits(rows), loop.targets[batch], reduction="none", label_smoothing=loop.params.label_smoothing
+    )
+    # Not divided by the batch's weights: a batch of doubtful rows is to move the model less.
+    return (loss * loop.weights[batch]).sum() / batch_rows
+
+
+def _accumulate_gradients(loop: _Loop, rows: NDArray[np.int64], parts: int) -> tuple[torch.Tensor, int]:
+    """Accumulate the gradients of a batch, part by part; in more parts, where memory runs out.
 
     Returns:
         The mean loss of the batch, and the parts that it took. With several processes the loss of this one's share,
         times their number: what is averaged over processes, as gradients are, is the batch's.
     """
+    accelerator = loop.accelerator
     processes = 1 if accelerator is None else accelerator.num_processes
     own = rows if accelerator is None else rows[accelerator.process_index :: processes]
     # Processes wait for each other, so one without a row takes part too, with a loss that does not count.
@@ -323,12 +351,12 @@ def _gradients(
     own = own if len(own) else rows[:1]
     while True:
         pieces = np.array_split(own, min(parts, len(own)))
-        total = torch.zeros((), device=next(module.parameters()).device)
+        total = torch.zeros((), device=loop.device)
         try:
             for number, piece in enumerate(pieces, 1):
                 waits = accelerator is not None and number < len(pieces)
-                with accelerator.no_sync(module) if waits and accelerator is not None else nullcontext():
-                    loss = loss_of(piece, len(rows)) * counts
+                with accelerator.no_sync(loop.module) if waits and accelerator is not None else nullcontext():
+                    loss = _batch_loss(loop, piece, len(rows)) * counts
                     torch.autograd.backward(loss)
                 total += loss.detach()
             return total, parts
@@ -341,13 +369,13 @@ def _gradients(
                     "raise `gradient_accumulation_steps`, set `gradient_checkpointing`, or take a smaller model"
                 ) from error
         # Out here nothing holds the tensors of the attempt any more.
-        module.zero_grad(set_to_none=True)
+        loop.module.zero_grad(set_to_none=True)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         parts = 2 * len(pieces)
         print(
             f"out of memory with {len(pieces[0])} rows at a time: "
-            f"batches are put through in {parts} parts from here on, and their gradients added up",
+            f"from here on batches are computed in {parts} parts, and their gradients accumulated",
             file=sys.stderr,
         )
 
@@ -357,53 +385,38 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _looked_at(
-    losses: list[torch.Tensor],
-    rates: list[float],
-    done: int,
-    batches: Sequence[NDArray[np.int64]],
-    row_ids: Sequence[str] | None,
-    accelerator: Accelerator | None,
+def _read_losses(
+    loop: _Loop, losses: list[torch.Tensor], rates: list[float], done: int, batches: Sequence[NDArray[np.int64]]
 ) -> list[Step]:
     """The latest steps, their losses read from the device.
 
     Args:
-        losses: of the steps.
-        rates: the learning rate of each.
         done: steps before them.
         batches: row numbers of each.
-        row_ids: names of the rows.
-        accelerator: where several processes train.
 
     Raises:
         InputError: a loss is not finite.
     """
     stacked = torch.stack(losses)
-    values = (stacked if accelerator is None else accelerator.reduce(stacked, "mean")).cpu().tolist()
+    values = (stacked if loop.accelerator is None else loop.accelerator.reduce(stacked, "mean")).cpu().tolist()
     for number, (value, rate, rows) in enumerate(zip(values, rates, batches, strict=True), done + 1):
         if not np.isfinite(value):
-            named = [str(row) if row_ids is None else row_ids[row] for row in rows.tolist()]
+            named = [str(row) if loop.rows.ids is None else loop.rows.ids[row] for row in rows.tolist()]
             raise InputError(
                 f"the training loss of step {number} is {value} at a learning rate of {rate:.3g}; lower "
-                f"`learning_rate` or `max_grad_norm`, or look at the rows of its batch: {', '.join(named)}"
+                f"`learning_rate` or `max_grad_norm`, or check the rows of its batch: {', '.join(named)}"
             )
     return [Step(done + i, value, rate) for i, (value, rate) in enumerate(zip(values, rates, strict=True), 1)]
 
 
-def _write(
-    path: Path,
-    run: _Run,
-    trainable: Sequence[nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LambdaLR,
-) -> None:
+def _write(path: Path, loop: _Loop, run: _Run) -> None:
     """Replace the checkpoint, so that there is a whole one at every moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {
         "run": {**asdict(run), "best_parameters": run.best_parameters},
-        "parameters": [parameter.detach() for parameter in trainable],
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
+        "parameters": [parameter.detach() for parameter in loop.trainable],
+        "optimizer": loop.optimizer.state_dict(),
+        "schedule": loop.schedule.state_dict(),
         "random": torch.get_rng_state(),
         "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
@@ -412,32 +425,22 @@ def _write(
     new.replace(path)
 
 
-def _restored(
-    path: Path,
-    trainable: Sequence[nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LambdaLR,
-    device: torch.device,
-) -> _Run:
+def _restore(path: Path, loop: _Loop) -> _Run:
     """Put everything back that `_write` wrote."""
     state = torch.load(path, map_location="cpu", weights_only=True)
-    with torch.no_grad():
-        for parameter, value in zip(trainable, state["parameters"], strict=True):
-            parameter.copy_(value)
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
+    _set_parameters(loop.trainable, state["parameters"])
+    loop.optimizer.load_state_dict(state["optimizer"])
+    loop.schedule.load_state_dict(state["schedule"])
     torch.set_rng_state(state["random"])
     if state["random_cuda"]:
         torch.cuda.set_rng_state_all(state["random_cuda"])
     run = state["run"]
-    best = None if run["best"] is None else Epoch(**run["best"])
     return _Run(
-        order=run["order"],
-        parts=run["parts"],
-        epoch=run["epoch"],
-        done=run["done"],
-        steps=[Step(**step) for step in run["steps"]],
-        epochs=[Epoch(**epoch) for epoch in run["epochs"]],
-        best=best,
-        best_parameters=[value.to(device) for value in run["best_parameters"]],
+        **run
+        | {
+            "steps": [Step(**step) for step in run["steps"]],
+            "epochs": [Epoch(**epoch) for epoch in run["epochs"]],
+            "best": None if run["best"] is None else Epoch(**run["best"]),
+            "best_parameters": [value.to(loop.device) for value in run["best_parameters"]],
+        }
     )

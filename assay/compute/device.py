@@ -24,7 +24,7 @@ class Compute(Params):
 
 
 BFLOAT16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
-"""Of x86 and Arm, as `torch.cpu.get_capabilities` names them: with one of them a processor multiplies matrices 2 to 4
+"""Of x86 and Arm, as `torch.cpu.get_capabilities` names them: with one of them a CPU multiplies matrices 2 to 4
 times as fast in bfloat16, without slower."""
 
 
@@ -36,15 +36,19 @@ class Device:
     precision: torch.dtype
 
     def autocast(self) -> torch.autocast:
-        """Mixed precision where it is asked for, and nothing otherwise."""
+        """Mixed precision if that is the precision, and nothing otherwise."""
         return torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32)
+
+    def names(self) -> dict[str, str]:
+        """Device and precision, as metrics have them."""
+        return {"device": str(self.device), "precision": str(self.precision).removeprefix("torch.")}
 
 
 def bfloat16_is_faster() -> bool:
-    """Whether this processor multiplies matrices clearly faster in bfloat16.
+    """Whether this CPU multiplies matrices clearly faster in bfloat16.
 
     By what instructions it has: a measurement can go either way on a busy machine, and then one model of a comparison
-    would be asked in another precision than the others.
+    would run in another precision than the others.
     """
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in BFLOAT16_INSTRUCTIONS)
@@ -53,15 +57,14 @@ def bfloat16_is_faster() -> bool:
 def prepare_device(compute: Compute, *, exact: bool = False) -> Device:
     """Choose device and precision, and make PyTorch deterministic on it.
 
-    `auto` is CUDA where there is a device, and bfloat16 where the device has it and, on a processor, where it is
+    `auto` is CUDA where there is a device, and bfloat16 where the device has it and, on CPU, where it is
     clearly faster.
 
     Args:
-        compute: the params.
         exact: `auto` is float32: for numbers by which rows are chosen, so that the data are the same on any machine.
 
     Raises:
-        InputError: CUDA is asked for and not there.
+        InputError: `device` is `cuda`, and there is none.
     """
     has_cuda = torch.cuda.is_available()
     if compute.device == "cuda" and not has_cuda:
@@ -73,7 +76,7 @@ def prepare_device(compute: Compute, *, exact: bool = False) -> Device:
     torch.set_num_threads(compute.threads)
     # Attention with dropout keeps its probabilities for the backward pass: in bfloat16, where that is the precision,
     # which is 100 MiB less of 1,930 for MiniLM on 32 texts of 128 tokens, and no slower.
-    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # for processors too, whatever its name
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # on CPU too, whatever its name
     if compute.precision != "auto":
         precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[compute.precision]
     elif exact:
@@ -95,7 +98,7 @@ M_MMAP_MAX = -4
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep the memory that PyTorch frees on a processor, for the tensors that come next.
+    """Let glibc keep the memory that PyTorch frees on CPU, for the tensors that come next.
 
     By default every tensor of some MiB is new memory of the kernel's, zeroed page by page. A step of training SmolLM2
     on rows of 512 tokens spent a third to a half of its time on that; the peak rises by some 6%. Without glibc nothing

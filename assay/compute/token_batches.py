@@ -19,7 +19,7 @@ class TokenRows:
         starts: where each row starts in `ids`, shape `(rows,)`.
         lengths: tokens of each row, shape `(rows,)`.
         padding_id: the token id that fills a batch up.
-        pads_left: shorter rows are filled up before their tokens, and not after.
+        pads_left: shorter rows are padded before their tokens, and not after.
     """
 
     ids: NDArray[np.int64]
@@ -80,15 +80,13 @@ def sorted_batches(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray[
 def shuffled_batches(
     lengths: NDArray[np.int64], batch_size: int, random: np.random.Generator
 ) -> list[NDArray[np.int64]]:
-    """Row numbers in random batches of rows of like length.
+    """Row numbers in random length-bucketed batches.
 
     Rows are shuffled, cut into buckets of `BATCHES_PER_BUCKET` batches, sorted by length inside each bucket, cut into
     batches, and the batches are shuffled: little padding, and almost the randomness of a full shuffle.
 
     Args:
         lengths: tokens of each row, shape `(rows,)`.
-        batch_size: rows of a batch.
-        random: source of the shuffle.
 
     Returns:
         Arrays of row numbers; together each row once.

@@ -5,6 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -40,3 +41,11 @@ def quiet_libraries() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # They warn of each other's old names.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|trl)\.")
+
+
+@contextmanager
+def library_warnings_off() -> Iterator[None]:
+    """Leave the terminal to the stage: trainers warn of much that is as it is on purpose."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -5,6 +5,15 @@ import hashlib
 import numpy as np
 import polars as pl
 
+SeedKey = tuple[int, *tuple[str, ...]]
+"""The project seed and the name of a purpose, such as `(seed, "augment")`: a stage passes it to the library, which
+appends names of its own before it draws: `derived_seed(*key, row_id)`."""
+
+
+def seed_32(seed: int) -> int:
+    """A seed of 64 bits cut to the 32 that scikit-learn and NumPy's legacy generator take."""
+    return seed % 2**32
+
 
 def derived_seed(seed: int, *names: str) -> int:
     """A 64-bit seed for one purpose: BLAKE2b of the project seed and the names of the purpose."""

@@ -16,16 +16,20 @@ def why_left_out(folder: Path) -> str | None:
     return file.read_text(encoding="utf-8").strip() if file.is_file() else None
 
 
-def leave_out(what: str, reason: str, folder: Path, metrics: Path, plots: Mapping[Path, str]) -> None:
+def leave_out(
+    what: str, reason: str, folder: Path, metrics: Path, plots: Mapping[Path, str], costs: Path | None = None
+) -> None:
     """Write the reason, one line, in all the places where a result would be looked for.
 
     Args:
         metrics: gets the reason as `left_out`.
         plots: files of plots, with the header that each gets.
+        costs: the file of costs, where the stage has one; gets the same as that of metrics.
     """
     print(f"{what}: left out of the comparison: {reason}", file=sys.stderr)
     with output_folder(folder) as out:
         write_text(out / LEFT_OUT_FILE, reason + "\n")
     for path, header in plots.items():
         write_text(path, header + "\n")
-    write_json(metrics, {"left_out": reason})
+    for path in (metrics, *([] if costs is None else [costs])):
+        write_json(path, {"left_out": reason})

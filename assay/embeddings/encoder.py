@@ -69,9 +69,6 @@ def embed_rows(model: PreTrainedModel, rows: TokenRows, batch_size: int, device:
 
     Args:
         model: an encoder with hidden states; put in evaluation mode by the caller.
-        rows: tokenised texts.
-        batch_size: texts in a forward pass.
-        device: where and in which precision to run.
         last_layers: layers whose states are kept; all, where the model has fewer.
     """
     width = model.config.hidden_size

@@ -15,6 +15,8 @@ from transformers import PreTrainedModel
 if TYPE_CHECKING:
     import peft
 
+    from assay.fine_tuning.params import Ia3Adapter, LearntPrefix, LearntPrompt, LowRankAdapter
+
 Task = Literal["SEQ_CLS", "CAUSAL_LM"]
 """What a model is for, as peft calls it: to classify sequences, or to go on with them."""
 
@@ -30,11 +32,6 @@ def head_of(model: PreTrainedModel | peft.PeftModel) -> tuple[str, nn.Module]:
     return head
 
 
-def full(model: PreTrainedModel) -> PreTrainedModel:
-    """Full fine-tuning: every parameter is trained."""
-    return model
-
-
 def linear_probe(model: PreTrainedModel) -> PreTrainedModel:
     """Linear probe: the encoder is frozen, the head is trained."""
     model.requires_grad_(False)
@@ -43,110 +40,64 @@ def linear_probe(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def lora(
-    model: PreTrainedModel,
-    task: Task,
-    rank: int,
-    alpha: int,
-    dropout: float,
-    target_modules: str | list[str],
-    *,
-    rank_stabilised: bool = False,
-    dora: bool = False,
-    initialisation: Literal["default", "pissa"] = "default",
+    model: PreTrainedModel, task: Task, params: LowRankAdapter, initialisation: Literal["default", "pissa"] = "default"
 ) -> peft.PeftModel:
     """LoRA (Hu et al. 2021): W + (alpha / rank) B A with B, A of `rank`.
 
     On a model whose weights are in 4 bits it is QLoRA (Dettmers et al. 2023).
-
-    Args:
-        model: to be adapted.
-        task: what it is for.
-        rank: inner dimension of the update.
-        alpha: numerator of its scale.
-        dropout: share of the adapter's inputs that is dropped in training.
-        target_modules: `all-linear`, or names of the linear layers to adapt.
-        rank_stabilised: the scale is alpha / √rank (rsLoRA; Kalajdzievski 2023).
-        dora: direction and length of the weights are trained apart (DoRA; Liu et al. 2024).
-        initialisation: `pissa` starts from the largest singular values of W (Meng et al. 2024); the base weights are
-            then those without them, and are saved as a difference to the original ones.
     """
     # Imported here: it takes seconds, and the other approaches do without.
     import peft
 
     config = peft.LoraConfig(
         task_type=task,
-        r=rank,
-        lora_alpha=alpha,
-        lora_dropout=dropout,
-        target_modules=target_modules,
-        use_rslora=rank_stabilised,
-        use_dora=dora,
+        r=params.rank,
+        lora_alpha=params.alpha,
+        lora_dropout=params.dropout,
+        target_modules=params.target_modules,
+        use_rslora=params.rank_stabilised,
+        use_dora=params.dora,
         init_lora_weights="pissa" if initialisation == "pissa" else True,
     )
     return _adapted(model, config)
 
 
-def ia3(
-    model: PreTrainedModel, task: Task, target_modules: list[str] | None, feedforward_modules: list[str] | None
-) -> peft.PeftModel:
-    """IA3 (Liu et al. 2022): keys, values and feed-forward activations are each scaled by a learnt vector.
-
-    Args:
-        model: to be adapted.
-        task: what it is for.
-        target_modules: names of the layers to scale; None: those of the paper, where peft knows the architecture.
-        feedforward_modules: those of them whose input is scaled, and not their output.
-    """
+def ia3(model: PreTrainedModel, task: Task, params: Ia3Adapter) -> peft.PeftModel:
+    """IA3 (Liu et al. 2022): keys, values and feed-forward activations are each scaled by a learnt vector."""
     import peft
 
-    config = peft.IA3Config(task_type=task, target_modules=target_modules, feedforward_modules=feedforward_modules)
+    config = peft.IA3Config(
+        task_type=task, target_modules=params.target_modules, feedforward_modules=params.feedforward_modules
+    )
     adapted = _adapted(model, config)
     config.feedforward_modules = sorted(config.feedforward_modules or [])
     return adapted
 
 
-def prompt_tuning(
-    model: PreTrainedModel, task: Task, num_virtual_tokens: int, initialisation: Literal["random", "words"]
-) -> peft.PeftModel:
-    """Prompt tuning (Lester et al. 2021): learnt vectors stand before the embeddings of the tokens.
-
-    Args:
-        model: to be adapted.
-        task: what it is for.
-        num_virtual_tokens: their number.
-        initialisation: `words`: the embeddings of tokens drawn from the vocabulary (section 3.2 of the paper).
-    """
+def prompt_tuning(model: PreTrainedModel, task: Task, params: LearntPrompt) -> peft.PeftModel:
+    """Prompt tuning (Lester et al. 2021): learnt vectors stand before the embeddings of the tokens."""
     import peft
 
     config = peft.PromptTuningConfig(
         task_type=task,
-        num_virtual_tokens=num_virtual_tokens,
-        prompt_tuning_init=peft.PromptTuningInit.SAMPLE_VOCAB if initialisation == "words" else "RANDOM",
+        num_virtual_tokens=params.num_virtual_tokens,
+        prompt_tuning_init=peft.PromptTuningInit.SAMPLE_VOCAB if params.initialisation == "words" else "RANDOM",
     )
     return _adapted(model, config)
 
 
-def prefix_tuning(
-    model: PreTrainedModel, task: Task, num_virtual_tokens: int, projection_width: int | None
-) -> peft.PeftModel:
-    """Prefix tuning (Li & Liang 2021), at every layer and with a head, as in P-tuning v2 (Liu et al. 2022).
-
-    Args:
-        model: an encoder or a decoder.
-        task: what it is for.
-        num_virtual_tokens: keys and values before those of the tokens, in every layer.
-        projection_width: of the hidden layer through which they are learnt; None: they are learnt themselves.
-    """
+def prefix_tuning(model: PreTrainedModel, task: Task, params: LearntPrefix) -> peft.PeftModel:
+    """Prefix tuning (Li & Liang 2021), at every layer and with a head, as in P-tuning v2 (Liu et al. 2022)."""
     import peft
 
     config = peft.PrefixTuningConfig(
         task_type=task,
-        num_virtual_tokens=num_virtual_tokens,
-        prefix_projection=projection_width is not None,
-        encoder_hidden_size=projection_width or 0,
+        num_virtual_tokens=params.num_virtual_tokens,
+        prefix_projection=params.projection_width is not None,
+        encoder_hidden_size=params.projection_width or 0,
     )
     adapted = _adapted(model, config)
-    if projection_width is None:
+    if params.projection_width is None:
         for name, parameter in adapted.named_parameters():
             if "prompt_encoder" in name:
                 with torch.no_grad():

@@ -22,7 +22,13 @@ class Majority(Params):
 
 
 class Tfidf(Params):
-    """TF-IDF and logistic regression."""
+    """TF-IDF and logistic regression.
+
+    Attributes:
+        max_word_ngram: longest n-gram, in words.
+        min_document_frequency: an n-gram in fewer texts than this does not count.
+        C: inverse strength of the L2 penalty.
+    """
 
     method: Literal["tfidf"]
     max_word_ngram: int = Field(ge=1, le=5)
@@ -36,13 +42,23 @@ def _distinct(seeds: list[int]) -> list[int]:
     return seeds
 
 
-class Training(Params):
-    """What every fine-tuned approach needs."""
+class Optimization(Params):
+    """How the training loop of classifiers optimizes.
 
-    model: str
-    pooling: Literal["cls", "mean", "last"]
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_distinct)]
-    max_length_tokens: int = Field(ge=4, le=131072)
+    Attributes:
+        max_epochs: passes over the train rows at most; the learning rate decays over all of them.
+        patience_epochs: training stops after this many epochs without a better validation macro-F1, and the best epoch
+            is kept; None: the last one is, since among many epochs a small validation split chooses by chance.
+        batch_size: rows of an optimizer step.
+        gradient_accumulation_steps: parts in which a batch is computed, to save memory; more where memory runs out.
+        learning_rate: peak of the schedule.
+        head_learning_rate: of the classification head; None: as all the rest.
+        weight_decay: decoupled decay of matrices.
+        warmup_fraction: share of all steps in which the learning rate rises.
+        max_grad_norm: gradients are scaled down to this global norm.
+        label_smoothing: share of the target that is spread over all classes.
+    """
+
     max_epochs: int = Field(ge=1, le=1000)
     patience_epochs: int | None = Field(ge=1)
     batch_size: int = Field(ge=1, le=65536)
@@ -53,6 +69,15 @@ class Training(Params):
     warmup_fraction: float = Field(ge=0, lt=1)
     max_grad_norm: float = Field(gt=0)
     label_smoothing: float = Field(ge=0, lt=1)
+
+
+class Training(Optimization):
+    """What every fine-tuned approach needs."""
+
+    model: str
+    pooling: Literal["cls", "mean", "last"]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_distinct)]
+    max_length_tokens: int = Field(ge=4, le=131072)
     class_weights: Literal["none", "balanced"]
     gradient_checkpointing: bool
     compile: bool
@@ -65,7 +90,16 @@ class LinearProbe(Training):
 
 
 class LowRankAdapter(Params):
-    """What LoRA and QLoRA share."""
+    """What LoRA and QLoRA share.
+
+    Attributes:
+        rank: inner dimension of the update.
+        alpha: numerator of its scale.
+        dropout: share of the adapter's inputs that is dropped in training.
+        target_modules: `all-linear`, or names of the linear layers to adapt.
+        rank_stabilised: the scale is alpha / √rank (rsLoRA; Kalajdzievski 2023).
+        dora: direction and length of the weights are trained apart (DoRA; Liu et al. 2024).
+    """
 
     rank: int = Field(ge=1, le=1024)
     alpha: int = Field(ge=1)
@@ -76,7 +110,11 @@ class LowRankAdapter(Params):
 
 
 class LoraAdapter(LowRankAdapter):
-    """Low-rank adapters."""
+    """Low-rank adapters.
+
+    `initialisation: pissa` starts from the largest singular values of W (Meng et al. 2024); the base weights are then
+    those without them, and are saved as a difference to the original ones.
+    """
 
     method: Literal["lora"]
     initialisation: Literal["default", "pissa"]
@@ -90,7 +128,7 @@ class QloraAdapter(LowRankAdapter):
 
 
 class LearntPrompt(Params):
-    """Vectors before the embeddings of the tokens."""
+    """Vectors before the embeddings of the tokens; `words` start as those of tokens drawn from the vocabulary."""
 
     method: Literal["prompt_tuning"]
     num_virtual_tokens: int = Field(ge=1, le=1024)
@@ -98,7 +136,10 @@ class LearntPrompt(Params):
 
 
 class LearntPrefix(Params):
-    """Keys and values before those of the tokens, in every layer."""
+    """Keys and values before those of the tokens, in every layer.
+
+    They are learnt through a hidden layer of `projection_width`; None: they are learnt themselves.
+    """
 
     method: Literal["prefix_tuning"]
     num_virtual_tokens: int = Field(ge=1, le=1024)
@@ -106,7 +147,12 @@ class LearntPrefix(Params):
 
 
 class Ia3Adapter(Params):
-    """Vectors that scale keys, values and feed-forward activations."""
+    """Vectors that scale keys, values and feed-forward activations.
+
+    Attributes:
+        target_modules: names of the layers to scale; None: those of the paper, where peft knows the architecture.
+        feedforward_modules: those of them whose input is scaled, and not their output.
+    """
 
     method: Literal["ia3"]
     target_modules: list[str] | None
@@ -163,26 +209,17 @@ def adapted(
             case LinearProbe():
                 return adapters.linear_probe(model)
             case LoraAdapter() | QloraAdapter():
-                return adapters.lora(
-                    model,
-                    task,
-                    params.rank,
-                    params.alpha,
-                    params.dropout,
-                    params.target_modules,
-                    rank_stabilised=params.rank_stabilised,
-                    dora=params.dora,
-                    # Weights in 4 bits cannot be decomposed anew.
-                    initialisation=params.initialisation if isinstance(params, LoraAdapter) else "default",
-                )
+                # Weights in 4 bits cannot be decomposed anew.
+                initialisation = params.initialisation if isinstance(params, LoraAdapter) else "default"
+                return adapters.lora(model, task, params, initialisation)
             case LearntPrompt():
-                return adapters.prompt_tuning(model, task, params.num_virtual_tokens, params.initialisation)
+                return adapters.prompt_tuning(model, task, params)
             case LearntPrefix():
-                return adapters.prefix_tuning(model, task, params.num_virtual_tokens, params.projection_width)
+                return adapters.prefix_tuning(model, task, params)
             case Ia3Adapter():
-                return adapters.ia3(model, task, params.target_modules, params.feedforward_modules)
+                return adapters.ia3(model, task, params)
             case WholeModel():
-                return adapters.full(model)
+                return model
     except ValueError as error:
         where = model.config.name_or_path
         raise InputError(f"params.yaml: `method: {params.method}` does not go with {where}: {error}") from error

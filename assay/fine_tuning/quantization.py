@@ -19,8 +19,6 @@ def four_bit_settings(
     """Arguments of `BitsAndBytesConfig`.
 
     Args:
-        double_quantisation: whether the scales are quantised too.
-        device: where the weights are to be.
         exact_modules: names of the layers that stay in full precision.
     """
     return {
@@ -36,11 +34,7 @@ def in_four_bits(kind: Any, base: str, settings: dict[str, Any], device: torch.d
     """A model with its weights in 4 bits.
 
     Args:
-        kind: class of transformers that loads it.
-        base: folder of the model.
-        settings: of `four_bit_settings`.
-        device: where the weights are to be; None: the processor.
-        arguments: further ones of `from_pretrained`.
+        device: where the weights are to be; None: on CPU.
     """
     model = kind.from_pretrained(
         base,
@@ -54,7 +48,7 @@ def in_four_bits(kind: Any, base: str, settings: dict[str, Any], device: torch.d
 
     for module in model.modules():
         if isinstance(module, bitsandbytes.nn.Linear4bit):
-            # On some processors it would pack weights anew at the first forward pass without gradients, rounded to
+            # On some CPUs it would pack weights anew at the first forward pass without gradients, rounded to
             # bfloat16, and the model that is evaluated would not be the one that was trained.
             module.support_avx512bf16_for_cpu = False
     return model
@@ -68,6 +62,6 @@ def why_no_4_bit(device: torch.device) -> str | None:
         layer = bitsandbytes.nn.Linear4bit(64, 64, compute_dtype=torch.float32, quant_type="nf4").to(device)
         layer(torch.ones(2, 64, device=device, requires_grad=True)).sum().backward()
     except Exception as error:  # whatever it is, there is no 4-bit arithmetic here
-        said = str(error).strip().splitlines()
-        return f"bitsandbytes cannot compute in 4 bits on this {device.type}: {said[0] if said else repr(error)}"
+        message = str(error).strip().splitlines()
+        return f"bitsandbytes cannot compute in 4 bits on this {device.type}: {message[0] if message else repr(error)}"
     return None

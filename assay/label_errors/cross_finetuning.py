@@ -11,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from assay.classifiers.checkpoint import Pooling, new_classifier, predict_logits
-from assay.classifiers.training_loop import train
+from assay.classifiers.checkpoint import Pooling, new_classifier, predict_logits, training_logits
+from assay.classifiers.training_loop import TrainingRows, train
 from assay.compute.device import Device
 from assay.compute.token_batches import tokenise
 from assay.core.params import Params
-from assay.core.seeds import derived_seed
-from assay.probes import Fold, combined
+from assay.core.seeds import SeedKey, derived_seed
+from assay.fine_tuning.params import Optimization
+from assay.probes import Fold, combine_probabilities
 
 
 class CrossFinetuning(Params):
@@ -37,10 +38,10 @@ class CrossFinetuning(Params):
 
 @dataclass(frozen=True)
 class CrossFinetuned:
-    """What fine-tuning says of each row.
+    """What fine-tuning tells of each row.
 
     Attributes:
-        probabilities: out of fold, the geometric mean over the epochs, all NaN for a row not judged, shape `(n, k)`.
+        probabilities: out of fold, the geometric mean over the epochs, NaN for a row that no fold predicts, `(n, k)`.
         area_under_margin: how far the logit of the given label was above the best other one while the row was trained
             on, in the mean over epochs and folds (Pleiss et al. 2020, equation 1); a wrong label is learnt late, so low
             speaks for an error. NaN for a row that was never trained on, shape `(n,)`.
@@ -50,96 +51,84 @@ class CrossFinetuned:
     area_under_margin: NDArray[np.float64]
 
 
-def cross_finetuned(
+def cross_finetune(
     texts: Sequence[str],
     labels: NDArray[np.int64],
     folds: Sequence[Fold],
     params: CrossFinetuning,
     device: Device,
-    seed: int,
+    seed: SeedKey,
 ) -> CrossFinetuned:
-    """Fine-tune on each fold's rows, for a fixed number of epochs, and judge the others.
+    """Fine-tune on each fold's rows, for a fixed number of epochs, and predict the others.
 
     No row is held out to choose an epoch by: the mean over the epochs was better than the best of them.
 
     Args:
-        texts: of the rows.
         labels: shape `(n,)`.
         folds: as `grouped_folds` gives them.
-        params: how to fine-tune.
-        device: where and in which precision to run.
-        seed: of the project.
+        seed: each fold's is derived from it and the fold's number.
     """
     classes = int(labels.max()) + 1
     probabilities = np.full((len(labels), classes), np.nan)
     margins = np.zeros(len(labels))
     models = np.zeros(len(labels))
     for number, fold in enumerate(folds):
-        of_fold = _finetuned(
-            [texts[row] for row in fold.fitted],
-            labels[fold.fitted],
-            [texts[row] for row in fold.judged],
-            classes,
-            params,
-            device,
-            derived_seed(seed, "label_errors", "finetuned", str(number)),
-        )
-        probabilities[fold.judged] = of_fold.probabilities
+        of_fold = _finetune_fold(texts, labels, fold, classes, params, device, derived_seed(*seed, str(number)))
+        probabilities[fold.predicted] = of_fold.probabilities
         margins[fold.fitted] += of_fold.area_under_margin
         models[fold.fitted] += 1
     never = models == 0
     return CrossFinetuned(probabilities, np.where(never, np.nan, margins / np.maximum(models, 1)))
 
 
-def _finetuned(
+def _finetune_fold(
     texts: Sequence[str],
-    targets: NDArray[np.int64],
-    judged_texts: Sequence[str],
+    labels: NDArray[np.int64],
+    fold: Fold,
     classes: int,
     params: CrossFinetuning,
     device: Device,
     seed: int,
 ) -> CrossFinetuned:
-    """Probabilities of the judged texts, and areas under the margin of those trained on."""
+    """Probabilities of the held-out rows of a fold, and areas under the margin of those trained on."""
     # Before the head draws its first values.
     torch.manual_seed(seed)
     model, tokenizer = new_classifier(params.model, [str(label) for label in range(classes)], params.pooling)
     model.to(device.device)  # type: ignore[arg-type]  # a wrapper of transformers hides its signature
-    rows_trained = tokenise(tokenizer, list(texts), params.max_length_tokens)
-    rows_judged = tokenise(tokenizer, list(judged_texts), params.max_length_tokens)
+    trained, held_out = (
+        tokenise(tokenizer, [texts[row] for row in rows], params.max_length_tokens)
+        for rows in (fold.fitted, fold.predicted)
+    )
+    targets = labels[fold.fitted]
     margins = np.zeros(len(targets))
+    logits_of = training_logits(model, trained, device)
 
     def train_logits(rows: NDArray[np.int64]) -> torch.Tensor:
-        ids, mask = (tensor.to(device.device) for tensor in rows_trained.padded(rows))
-        with device.autocast():
-            logits: torch.Tensor = model(input_ids=ids, attention_mask=mask).logits
-        margins[rows] += _margins(logits.detach().float(), targets[rows])
-        return logits.float()
+        logits = logits_of(rows)
+        margins[rows] += _margins(logits.detach(), targets[rows])
+        return logits
 
     by_epoch: list[NDArray[np.float64]] = []
 
-    def judge(_epoch: int) -> None:
-        logits = predict_logits(model, rows_judged, classes, params.batch_size, device, "held-out fold")
+    def predict_held_out(_epoch: int) -> None:
+        logits = predict_logits(model, held_out, classes, params.batch_size, device, "held-out fold")
         by_epoch.append(torch.from_numpy(logits).double().softmax(dim=1).numpy())
 
-    train(
-        model,
-        train_logits,
-        targets,
-        rows_trained.lengths,
-        judge,
+    optimization = Optimization(
         max_epochs=params.epochs,
-        patience_epochs=params.epochs,
+        patience_epochs=None,
         batch_size=params.batch_size,
         gradient_accumulation_steps=1,
         learning_rate=params.learning_rate,
+        head_learning_rate=None,
         weight_decay=params.weight_decay,
         warmup_fraction=params.warmup_fraction,
         max_grad_norm=params.max_grad_norm,
         label_smoothing=0.0,
-        random=np.random.default_rng(seed),
     )
-    return CrossFinetuned(combined(by_epoch, [1.0] * len(by_epoch)), margins / params.epochs)
+    rows = TrainingRows(targets, trained.lengths)
+    train(model, train_logits, rows, predict_held_out, optimization, np.random.default_rng(seed))
+    return CrossFinetuned(combine_probabilities(by_epoch, [1.0] * len(by_epoch)), margins / params.epochs)
 
 
 def _margins(logits: torch.Tensor, targets: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -15,19 +15,19 @@ from pydantic import Field, model_validator
 from assay.compute.device import Device
 from assay.core.params import Params
 from assay.core.progress import progress
-from assay.core.seeds import derived_seed
-from assay.label_errors.cross_finetuning import CrossFinetuning, cross_finetuned
-from assay.label_errors.scores import FilterBy, label_issues, posterior, quality_scores, rank_average
+from assay.core.seeds import SeedKey, derived_seed
+from assay.label_errors.cross_finetuning import CrossFinetuning, cross_finetune
+from assay.label_errors.scores import FilterBy, average_ranks, flag_label_issues, score_quality, update_by_evidence
 from assay.probes import (
     Model,
-    calibrated,
-    combined,
+    combine_probabilities,
     grouped_folds,
     kernel_model,
     linear_model,
     mean_loss,
     neighbours_model,
     out_of_fold_probabilities,
+    scale_temperature,
     words_model,
 )
 
@@ -35,29 +35,27 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 RANKED = ("self_confidence", "pairwise_confidence", "finetuned_area_under_margin")
-"""What the rank average is over, as far as it is there: the verdict of all models, and how late a row was learnt.
-
-The two do not see the same: the verdict comes from models that did not see the row, the other from those that did.
-"""
+"""What the rank average is over, as far as it is there: scores of models that did not see the row in training, and how
+late models that did see it fitted it."""
 
 Score = Literal["self_confidence", "normalized_margin", "pairwise_confidence", "rank_average"]
 
 
-L2Strengths = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
-"""Values of scikit-learn's `C` to try: of these, the one under which the given labels are likeliest, out of fold."""
+InverseStrengths = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+"""Values of scikit-learn's `C`: the one with the lowest cross-validated log loss is used."""
 
 
 class Linear(Params):
     """Logistic regression on the states of the encoder's last layers."""
 
-    Cs: L2Strengths
+    Cs: InverseStrengths
     weight: float = Field(gt=0)
 
 
 class Kernel(Params):
     """Logistic regression in the space of a Gaussian kernel on the same states."""
 
-    Cs: L2Strengths
+    Cs: InverseStrengths
     landmarks: int = Field(ge=2)
     weight: float = Field(gt=0)
 
@@ -65,7 +63,7 @@ class Kernel(Params):
 class Words(Params):
     """Logistic regression on TF-IDF of words and word pairs."""
 
-    Cs: L2Strengths
+    Cs: InverseStrengths
     weight: float = Field(gt=0)
 
 
@@ -77,7 +75,7 @@ class Neighbours(Params):
 
 
 class Models(Params):
-    """Which models judge, and how much each says (`weight`); null: off."""
+    """Which models predict, and how much each counts (`weight`); null: off."""
 
     linear: Linear | None
     kernel: Kernel | None
@@ -88,7 +86,7 @@ class Models(Params):
     @model_validator(mode="after")
     def _at_least_one(self) -> "Models":
         if not any((self.linear, self.kernel, self.words, self.neighbours, self.finetuned)):
-            raise ValueError("all models are off; one at least has to judge")
+            raise ValueError("all models are off; at least one has to be on")
         return self
 
 
@@ -101,6 +99,16 @@ class Detector(Params):
     filter_by: FilterBy
     max_label_quality: float = Field(gt=0, le=1)
 
+    def without_finetuning(self) -> "Detector":
+        """The same with the frozen models alone."""
+        return self.model_copy(update={"models": self.models.model_copy(update={"finetuned": None})})
+
+
+class DetectorOfLabelErrors(Detector):
+    """The `label_errors` section of `params.yaml`, of which the detector alone matters."""
+
+    model_config = Detector.model_config | {"extra": "ignore"}
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -110,7 +118,7 @@ class Rows:
         texts: of the rows.
         features: shape `(n, d)`.
         labels: the given ones, shape `(n,)`.
-        groups: rows of one group say the same and are in one fold, shape `(n,)`.
+        groups: near-duplicates, which are in one fold, shape `(n,)`.
         evidence: what is known beside the text of how far to trust the label, as codes from 0, -1 where nothing is;
             shape `(n,)`.
     """
@@ -122,21 +130,21 @@ class Rows:
     evidence: Integers
 
 
-def numbered(column: pl.Series) -> Integers:
+def number_values(column: pl.Series) -> Integers:
     """Values as numbers from 0 in sorted order, -1 for null, shape `(len(column),)`."""
     return (column.rank("dense").cast(pl.Int64) - 1).fill_null(-1).to_numpy()
 
 
 @dataclass(frozen=True)
 class Detection:
-    """What the detector says. A row that was not judged is NaN, and no label error.
+    """What the detector found. A row that no fold predicts is NaN, and no label error.
 
     Attributes:
         probabilities: of every label given text and evidence, out of fold, shape `(n, k)`.
         quality: the chosen score; low speaks for an error, from 0 to 1, shape `(n,)`.
         scores: every score by name, shape `(n,)` each.
         is_label_error: shape `(n,)`.
-        folds: number of folds in which rows were judged.
+        folds: number of folds.
         temperature: by which the joint probabilities were scaled, above 1 where the models were too sure.
     """
 
@@ -148,88 +156,76 @@ class Detection:
     temperature: float
 
 
-def detect(rows: Rows, params: Detector, device: Device, seed: int) -> Detection:
-    """Judge every row by models that were not fitted on it, or on a row that says the same.
+def detect(rows: Rows, params: Detector, device: Device, seed: SeedKey) -> Detection:
+    """Predict every row out of fold, near-duplicates in one fold, and find the labels that speak against it.
 
     Args:
-        rows: what the detector sees.
-        params: how.
-        device: for fine-tuning.
-        seed: of the project.
+        seed: the project's, and the name of what is done.
     """
-    folds = grouped_folds(rows.labels, rows.groups, params.folds, derived_seed(seed, "label_errors"))
+    folds = grouped_folds(rows.labels, rows.groups, params.folds, derived_seed(*seed))
     members: dict[str, Floats] = {}
     weights = []
     area_under_margin = None
-    judges = _judges(rows, params.models, derived_seed(seed, "label_errors", "kernel"))
-    for judge in progress(judges, "label errors", total=len(judges), unit="model"):
-        tried = [out_of_fold_probabilities(model, rows.labels, folds) for model in judge.models]
-        members[judge.name] = min(tried, key=lambda probabilities: mean_loss(probabilities, rows.labels))
-        weights.append(judge.weight)
+    kinds = _build_models(rows, params.models, derived_seed(*seed, "kernel"))
+    for name, weight, models in progress(kinds, "label errors", total=len(kinds), unit="model"):
+        tried = [out_of_fold_probabilities(model, rows.labels, folds) for model in models]
+        members[name] = min(tried, key=lambda probabilities: mean_loss(probabilities, rows.labels))
+        weights.append(weight)
     if params.models.finetuned is not None:
-        tuned = cross_finetuned(rows.texts, rows.labels, folds, params.models.finetuned, device, seed)
+        tuned = cross_finetune(rows.texts, rows.labels, folds, params.models.finetuned, device, (*seed, "finetuned"))
         members["finetuned"] = tuned.probabilities
         weights.append(params.models.finetuned.weight)
         area_under_margin = tuned.area_under_margin
 
-    joint, temperature = calibrated(combined(list(members.values()), weights), rows.labels)
+    joint, temperature = scale_temperature(combine_probabilities(list(members.values()), weights), rows.labels)
     by_itself = {f"{name}_self_confidence": _given(member, rows.labels) for name, member in members.items()}
     if area_under_margin is not None:
         by_itself["finetuned_area_under_margin"] = np.where(np.isnan(joint[:, 0]), np.nan, area_under_margin)
-    found = findings(rows.labels, posterior(joint, rows.evidence), params, by_itself)
+    found = score_labels(rows.labels, update_by_evidence(joint, rows.evidence), params, by_itself)
     scores = dict(found.scores)
     # What each part brings: `label_quality` without it.
     if (rows.evidence >= 0).any():
-        scores["without_evidence"] = findings(rows.labels, joint, params, by_itself).quality
+        scores["without_evidence"] = score_labels(rows.labels, joint, params, by_itself).quality
     if area_under_margin is not None and len(members) > 1:
-        frozen, _ = calibrated(combined(list(members.values())[:-1], weights[:-1]), rows.labels)
-        scores["without_finetuned"] = findings(rows.labels, posterior(frozen, rows.evidence), params, {}).quality
+        frozen, _ = scale_temperature(combine_probabilities(list(members.values())[:-1], weights[:-1]), rows.labels)
+        scores["without_finetuned"] = score_labels(
+            rows.labels, update_by_evidence(frozen, rows.evidence), params, {}
+        ).quality
     return Detection(found.probabilities, found.quality, scores, found.is_label_error, len(folds), temperature)
 
 
-def findings(
+def score_labels(
     labels: Integers, probabilities: Floats, params: Detector, other_scores: Mapping[str, Floats]
 ) -> Detection:
     """The scores and the label errors that follow from given probabilities.
 
     Args:
         labels: shape `(n,)`.
-        probabilities: calibrated, out of fold, all NaN for a row that was not judged, shape `(n, k)`.
+        probabilities: calibrated, out of fold, all NaN for a row that no fold predicts, shape `(n, k)`.
         params: which score, and how to go from scores to a set of rows.
-        other_scores: what the models say one by one, shape `(n,)` each.
+        other_scores: those of single models, shape `(n,)` each.
     """
-    scores = quality_scores(labels, probabilities)
+    scores = score_quality(labels, probabilities)
     scores |= other_scores
-    scores["rank_average"] = rank_average([scores[name] for name in RANKED if name in scores])
+    scores["rank_average"] = average_ranks([scores[name] for name in RANKED if name in scores])
     quality = scores[params.score]
-    is_error = label_issues(labels, probabilities, params.filter_by) & (quality <= params.max_label_quality)
+    is_error = flag_label_issues(labels, probabilities, params.filter_by) & (quality <= params.max_label_quality)
     return Detection(probabilities, quality, scores, is_error, 0, 1.0)
 
 
-@dataclass(frozen=True)
-class _Judge:
-    """One kind of model with the settings to try."""
-
-    name: str
-    models: list[Model]
-    weight: float
-
-
-def _judges(rows: Rows, params: Models, seed: int) -> list[_Judge]:
-    """Every kind of model that is on, but for fine-tuning."""
-    judges = []
+def _build_models(rows: Rows, params: Models, seed: int) -> list[tuple[str, float, list[Model]]]:
+    """Every kind of model that is on, but for fine-tuning: its name, its weight, and one model for each `C`."""
+    kinds: list[tuple[str, float, list[Model]]] = []
     if linear := params.linear:
-        models = [linear_model(rows.features, strength) for strength in linear.Cs]
-        judges.append(_Judge("linear", models, linear.weight))
+        kinds.append(("linear", linear.weight, [linear_model(rows.features, C) for C in linear.Cs]))
     if kernel := params.kernel:
-        models = [kernel_model(rows.features, one, kernel.landmarks, seed) for one in kernel.Cs]
-        judges.append(_Judge("kernel", models, kernel.weight))
+        models = [kernel_model(rows.features, C, kernel.landmarks, seed) for C in kernel.Cs]
+        kinds.append(("kernel", kernel.weight, models))
     if words := params.words:
-        models = [words_model(rows.texts, strength) for strength in words.Cs]
-        judges.append(_Judge("words", models, words.weight))
+        kinds.append(("words", words.weight, [words_model(rows.texts, C) for C in words.Cs]))
     if nearest := params.neighbours:
-        judges.append(_Judge("neighbours", [neighbours_model(rows.features, nearest.neighbours)], nearest.weight))
-    return judges
+        kinds.append(("neighbours", nearest.weight, [neighbours_model(rows.features, nearest.neighbours)]))
+    return kinds
 
 
 def _given(probabilities: Floats, labels: Integers) -> Floats:

@@ -1,6 +1,8 @@
 """Wrong labels put in on purpose, so that a detector can be graded where the truth is known.
 
-Legend: `n` rows, `k` labels numbered from 0. Each function returns labels of which a set share is wrong, shape `(n,)`.
+Legend: `n` rows, `k` labels numbered from 0. Each function takes the true labels, shape `(n,)`; `confused`, out-of-fold
+probabilities by a model of another family than the detector's, shape `(n, k)`; and the share of the rows that get a
+wrong label. It returns the labels with errors, shape `(n,)`.
 """
 
 import numpy as np
@@ -10,75 +12,53 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
-def uniform_noise(labels: Integers, classes: int, share: float, random: np.random.Generator) -> Integers:
-    """Any row is wrong with the same chance, and any other label is as likely (symmetric noise).
-
-    Args:
-        labels: the true ones, shape `(n,)`.
-        classes: number of labels, `k`.
-        share: of the rows that get a wrong label.
-        random: source of the draws.
-    """
+def add_uniform_noise(labels: Integers, classes: int, share: float, random: np.random.Generator) -> Integers:
+    """Any row is wrong with the same chance, and any other label is as likely (symmetric noise)."""
     noisy = labels.copy()
-    wrong = _drawn_rows(np.ones(len(labels)), share, random)
+    wrong = _draw_rows(np.ones(len(labels)), share, random)
     noisy[wrong] = (labels[wrong] + random.integers(1, classes, len(wrong))) % classes
     return noisy
 
 
-def class_dependent_noise(labels: Integers, confused: Floats, share: float, random: np.random.Generator) -> Integers:
+def add_class_dependent_noise(
+    labels: Integers, confused: Floats, share: float, random: np.random.Generator
+) -> Integers:
     """Any row is wrong with the same chance, and its label becomes the one that its class is confused with most.
 
     Pair-flip noise (Han et al. 2018, Co-teaching, appendix A), with pairs that are hard to tell apart.
-
-    Args:
-        labels: the true ones, shape `(n,)`.
-        confused: probabilities by a model of another family than the detector's, out of fold, shape `(n, k)`.
-        share: of the rows that get a wrong label.
-        random: source of the draws.
     """
     classes = confused.shape[1]
     mean = np.stack([confused[labels == label].sum(axis=0) for label in range(classes)])
     np.fill_diagonal(mean, -1)
     noisy = labels.copy()
-    wrong = _drawn_rows(np.ones(len(labels)), share, random)
+    wrong = _draw_rows(np.ones(len(labels)), share, random)
     noisy[wrong] = mean.argmax(axis=1)[labels[wrong]]
     return noisy
 
 
-def confusable_noise(labels: Integers, confused: Floats, share: float, random: np.random.Generator) -> Integers:
-    """Any row is wrong with the same chance, and its wrong label is drawn by how likely a model takes it to be.
-
-    Args:
-        labels: the true ones, shape `(n,)`.
-        confused: probabilities by a model of another family than the detector's, out of fold, shape `(n, k)`.
-        share: of the rows that get a wrong label.
-        random: source of the draws.
-    """
-    return _drawn_labels(labels, confused, _drawn_rows(np.ones(len(labels)), share, random), random)
+def add_confusable_noise(labels: Integers, confused: Floats, share: float, random: np.random.Generator) -> Integers:
+    """Any row is wrong with the same chance, and its wrong label is drawn by how likely a model takes it to be."""
+    return _draw_labels(labels, confused, _draw_rows(np.ones(len(labels)), share, random), random)
 
 
-def instance_dependent_noise(labels: Integers, confused: Floats, share: float, random: np.random.Generator) -> Integers:
+def add_instance_dependent_noise(
+    labels: Integers, confused: Floats, share: float, random: np.random.Generator
+) -> Integers:
     """Hard rows are wrong more often, and their wrong labels are the likely ones (as Xia et al. 2020 argue people err).
 
     A row's chance is in proportion to the probability that the model gives to labels other than the true one.
-
-    Args:
-        labels: the true ones, shape `(n,)`.
-        confused: probabilities by a model of another family than the detector's, out of fold, shape `(n, k)`.
-        share: of the rows that get a wrong label.
-        random: source of the draws.
     """
     hardness = 1 - confused[np.arange(len(labels)), labels] + 1e-6
-    return _drawn_labels(labels, confused, _drawn_rows(hardness, share, random), random)
+    return _draw_labels(labels, confused, _draw_rows(hardness, share, random), random)
 
 
-def _drawn_rows(weights: Floats, share: float, random: np.random.Generator) -> Integers:
+def _draw_rows(weights: Floats, share: float, random: np.random.Generator) -> Integers:
     """So many rows, each with a chance that grows with its weight (Efraimidis & Spirakis 2006)."""
     keys = random.exponential(size=len(weights)) / weights
     return np.argsort(keys, kind="stable")[: round(share * len(weights))]
 
 
-def _drawn_labels(labels: Integers, confused: Floats, wrong: Integers, random: np.random.Generator) -> Integers:
+def _draw_labels(labels: Integers, confused: Floats, wrong: Integers, random: np.random.Generator) -> Integers:
     """The labels, those of the wrong rows drawn from the others in proportion to their probabilities."""
     chances = confused[wrong] + 1e-12
     chances[np.arange(len(wrong)), labels[wrong]] = 0

@@ -1,7 +1,7 @@
 """How much the evidence speaks against each row's label: several scores, and Cleanlab's verdict.
 
-Legend: `n` rows, `k` labels numbered from 0. Every score is shape `(n,)`; low speaks for an error. A row that was not
-judged is NaN in all of them.
+Legend: `n` rows, `k` labels numbered from 0. Every score is shape `(n,)`; low speaks for an error. A row that no fold
+predicts is NaN in all of them.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ PRIOR_ROWS = 1.0
 """Added, spread over the kinds of evidence, to the rows by which the evidence of each label is learnt."""
 
 
-def posterior(probabilities: Floats, evidence: Integers) -> Floats:
+def update_by_evidence(probabilities: Floats, evidence: Integers) -> Floats:
     """Probabilities of the labels given the text and the evidence, shape `(n, k)`.
 
     By Bayes' rule, with evidence and text independent given the label: P(label | text, evidence) is in proportion to
@@ -40,7 +40,7 @@ def posterior(probabilities: Floats, evidence: Integers) -> Floats:
     the evidence more and more.
 
     Args:
-        probabilities: calibrated, out of fold, NaN for a row that was not judged, shape `(n, k)`.
+        probabilities: calibrated, out of fold, NaN for a row that no fold predicts, shape `(n, k)`.
         evidence: codes from 0, -1 where there is none, shape `(n,)`.
     """
     known = (evidence >= 0) & ~np.isnan(probabilities[:, 0])
@@ -61,60 +61,60 @@ def posterior(probabilities: Floats, evidence: Integers) -> Floats:
     return updated
 
 
-def quality_scores(labels: Integers, probabilities: Floats) -> dict[str, Floats]:
+def score_quality(labels: Integers, probabilities: Floats) -> dict[str, Floats]:
     """Cleanlab's scores (Northcutt et al. 2021; Kuan & Mueller 2022), and the one label against the other.
 
     Args:
         labels: shape `(n,)`.
-        probabilities: calibrated, out of fold, NaN for a row that was not judged, shape `(n, k)`.
+        probabilities: calibrated, out of fold, NaN for a row that no fold predicts, shape `(n, k)`.
 
     Returns:
         From 0 to 1: `self_confidence` p, `normalized_margin` (p - q + 1) / 2 and `pairwise_confidence` p / (p + q), for
         a given label of probability p and a best other one of probability q. The margin is better where the noise is
         between labels that are hard to tell apart, self-confidence where it is not, and the third does well in both.
     """
-    judged = ~np.isnan(probabilities[:, 0])
+    known = ~np.isnan(probabilities[:, 0])
     scores = {
         name: np.full(len(labels), np.nan) for name in ("self_confidence", "normalized_margin", "pairwise_confidence")
     }
-    present, codes = np.unique(labels[judged], return_inverse=True)
+    present, codes = np.unique(labels[known], return_inverse=True)
     if len(present) < 2:
         return scores
-    shares = _shares(probabilities[judged], present)
+    shares = _shares(probabilities[known], present)
     rows = np.arange(len(codes))
     others = shares.copy()
     others[rows, codes] = 0
-    scores["self_confidence"][judged] = get_label_quality_scores(codes, shares, method="self_confidence")
-    scores["normalized_margin"][judged] = get_label_quality_scores(codes, shares, method="normalized_margin")
+    scores["self_confidence"][known] = get_label_quality_scores(codes, shares, method="self_confidence")
+    scores["normalized_margin"][known] = get_label_quality_scores(codes, shares, method="normalized_margin")
     best_other = np.maximum(others.max(axis=1), 1e-12)
-    scores["pairwise_confidence"][judged] = shares[rows, codes] / (shares[rows, codes] + best_other)
+    scores["pairwise_confidence"][known] = shares[rows, codes] / (shares[rows, codes] + best_other)
     return scores
 
 
-def rank_average(scores: Sequence[Floats]) -> Floats:
-    """Mean of the ranks that the scores give a row, as a share of the rows judged: from 0 (an error) to 1."""
-    judged = ~np.isnan(scores[0])
-    average = np.full(len(judged), np.nan)
-    if judged.any():
-        average[judged] = np.mean([rankdata(score[judged]) / judged.sum() for score in scores], axis=0)
+def average_ranks(scores: Sequence[Floats]) -> Floats:
+    """Mean of the ranks that the scores give a row, as a share of the rows that have one: from 0 (an error) to 1."""
+    known = ~np.isnan(scores[0])
+    average = np.full(len(known), np.nan)
+    if known.any():
+        average[known] = np.mean([rankdata(score[known]) / known.sum() for score in scores], axis=0)
     return average
 
 
-def label_issues(labels: Integers, probabilities: Floats, filter_by: FilterBy) -> NDArray[np.bool_]:
+def flag_label_issues(labels: Integers, probabilities: Floats, filter_by: FilterBy) -> NDArray[np.bool_]:
     """The rows that Cleanlab takes for label errors, shape `(n,)`.
 
     Args:
         labels: shape `(n,)`.
-        probabilities: calibrated, out of fold, NaN for a row that was not judged, shape `(n, k)`.
+        probabilities: calibrated, out of fold, NaN for a row that no fold predicts, shape `(n, k)`.
         filter_by: how Cleanlab goes from scores to a set of rows.
     """
-    judged = ~np.isnan(probabilities[:, 0])
+    known = ~np.isnan(probabilities[:, 0])
     found = np.zeros(len(labels), dtype=np.bool_)
-    # Cleanlab wants every label to occur: one with no judged row leaves, and the others sum to 1 again.
-    present, codes = np.unique(labels[judged], return_inverse=True)
+    # Cleanlab wants every label to occur: one without such a row leaves, and the others sum to 1 again.
+    present, codes = np.unique(labels[known], return_inverse=True)
     if len(present) >= 2:
-        shares = _shares(probabilities[judged], present)
-        found[judged] = find_label_issues(codes, shares, filter_by=filter_by, n_jobs=1)
+        shares = _shares(probabilities[known], present)
+        found[known] = find_label_issues(codes, shares, filter_by=filter_by, n_jobs=1)
     return found
 
 

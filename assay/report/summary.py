@@ -11,7 +11,7 @@ from assay.statistics.metrics_dict import HIGH, LOW
 
 METRICS = Path("metrics")
 SUMMARY = METRICS / "summary.json"
-COSTS = METRICS / "cost/finetune"
+COSTS = METRICS / "cost"
 REPORT = Path("report/index.html")
 BASELINE_METHODS = ("majority", "tfidf")
 SCORES = ("accuracy", "macro_f1", "expected_calibration_error")
@@ -34,7 +34,7 @@ class Measured:
         stages: the data stages, `profile`, and the optional stages about labels and augmented examples.
         finetune: by approach.
         evaluate: by approach; of a skipped one the reason, as `left_out`.
-        cost: seconds and memory of `finetune`, by approach.
+        cost: seconds and memory of `finetune` and `evaluate`, by approach.
         robustness: by approach that was not skipped.
         fetch: by asset.
     """

@@ -1,18 +1,19 @@
 """Figures over items with a 95% percentile bootstrap interval (Efron & Tibshirani 1993, chapter 13).
 
-What is resampled: the items, with replacement, each with all that was said of it. So an interval says how far a figure
-would move if other items of the same kind had been rated. It says nothing of other annotators: they stay.
+What is resampled: the items, with replacement, each with all its ratings or predictions. So an interval says how far a
+figure would move with other items of the same kind. It says nothing of other annotators: they stay.
 
 Legend: `n` items, `b` bootstrap samples. A measure takes how often each item counts, shape `(n, b)`, and gives figures
 by name, shape `(b,)` each, NaN where one is undefined. It works from sums over items, so that a sample costs no more
 than one multiplication by its counts.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.statistics.intervals import percentile_estimate
 from assay.statistics.metrics_dict import Estimate
 
 Floats = NDArray[np.float64]
@@ -21,7 +22,7 @@ Measure = Callable[[Floats], dict[str, Floats]]
 CHUNK_CELLS = 16_000_000
 """Counts held at a time: items times bootstrap samples, 128 MB."""
 CHUNK_SAMPLES = 128
-"""Bootstrap samples at a time: more fall out of the processor's cache, and cost more each."""
+"""Bootstrap samples at a time: more fall out of the CPU's cache, and cost more each."""
 
 
 def item_counts(items: int, samples: int, random: np.random.Generator) -> Iterator[Floats]:
@@ -36,16 +37,13 @@ def item_counts(items: int, samples: int, random: np.random.Generator) -> Iterat
 
 
 def bootstrap_figures(measure: Measure, items: int, samples: int, random: np.random.Generator) -> dict[str, Estimate]:
-    """The figures of a measure with their intervals; one that is undefined on the items themselves is left out.
+    """The metrics of a measure with their intervals; one that is undefined on the items themselves is skipped.
 
     Samples in which a figure is undefined do not count towards its interval. Of fewer than two items every sample is
     the same, and there is no interval.
 
     Args:
         measure: the figures under given counts of the items.
-        items: number of items, `n`.
-        samples: bootstrap samples, `b`.
-        random: source of the resampling.
     """
     if items == 0:
         return {}
@@ -56,10 +54,36 @@ def bootstrap_figures(measure: Measure, items: int, samples: int, random: np.ran
         if np.isnan(value):
             continue
         drawn = np.concatenate([part[name] for part in parts]) if parts else np.empty(0)
-        drawn = drawn[~np.isnan(drawn)]
-        if len(drawn):
-            low, high = np.quantile(drawn, [0.025, 0.975])
-            estimates[name] = Estimate(value, float(low), float(high))
-        else:
-            estimates[name] = Estimate(value, None, None)
+        estimates[name] = percentile_estimate(value, drawn[~np.isnan(drawn)])
     return estimates
+
+
+def cluster_means(
+    values: Mapping[str, Floats], clusters: Sequence[str], samples: int, random: np.random.Generator
+) -> dict[str, Estimate]:
+    """Means over items, shape `(n,)` each, with intervals over their clusters: items of one are not independent."""
+    names, of_item = np.unique(np.array(clusters), return_inverse=True)
+    sums = np.stack([np.bincount(of_item, weights=one) for one in values.values()])
+    sizes = np.bincount(of_item).astype(np.float64)
+
+    def means(counts: Floats) -> dict[str, Floats]:
+        return dict(zip(values, sums @ counts / (sizes @ counts), strict=True))
+
+    return bootstrap_figures(means, len(names), samples, random)
+
+
+def draw_counts(items: int, samples: int, random: np.random.Generator) -> Floats:
+    """The items as they are, then multinomial counts, drawn at once, shape `(n, 1 + b)`."""
+    drawn = random.multinomial(items, np.full(items, 1 / items), size=samples)
+    return np.concatenate([np.ones((1, items)), drawn.astype(np.float64)]).T
+
+
+def average_drawn_models(scores: Floats, models: NDArray[np.int64]) -> Floats:
+    """Mean score over the models of each sample, shape `(b,)`: an interval over these covers items and models.
+
+    Args:
+        scores: of each model on the items of each sample, shape `(models, b)`.
+        models: drawn for each sample, shape `(b, drawn)`.
+    """
+    means: Floats = scores[models, np.arange(len(models))[:, None]].mean(axis=1)
+    return means

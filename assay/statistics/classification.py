@@ -3,104 +3,58 @@
 Legend: `n` rows, `k` classes, `b` bootstrap samples, `s` seeds.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from sklearn.metrics import f1_score, precision_recall_fscore_support
 
-CHUNK_CELLS = 20_000_000
-"""Weights held at a time: rows times bootstrap samples, 160 MB in float64."""
+from assay.core.params import Params
+from assay.statistics.bootstrap import average_drawn_models, bootstrap_figures, item_counts
+from assay.statistics.calibration import calibration_errors
+from assay.statistics.intervals import percentile_estimate
+from assay.statistics.metrics_dict import Estimate, interval_metrics
 
-
-@dataclass(frozen=True)
-class ClassScores:
-    """Precision, recall and F1 of each class, shape `(k,)` each, and its rows in the truth (`support`)."""
-
-    precision: NDArray[np.float64]
-    recall: NDArray[np.float64]
-    f1: NDArray[np.float64]
-    support: NDArray[np.int64]
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A score with its 95% interval."""
+class EvaluateParams(Params):
+    """The `evaluate` section of `params.yaml`."""
 
-    value: float
-    low: float
-    high: float
-
-
-def class_scores(truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> ClassScores:
-    """Precision, recall and F1 per class; 0 where a class was never predicted or has no rows.
-
-    Args:
-        truth: class of each row, shape `(n,)`.
-        predicted: predicted class of each row, shape `(n,)`.
-        classes: number of classes, `k`.
-    """
-    hits = np.bincount(truth[truth == predicted], minlength=classes)
-    support = np.bincount(truth, minlength=classes)
-    calls = np.bincount(predicted, minlength=classes)
-    return ClassScores(
-        precision=hits / np.maximum(calls, 1),
-        recall=hits / np.maximum(support, 1),
-        f1=2 * hits / np.maximum(support + calls, 1),
-        support=support,
-    )
+    batch_size: int = Field(ge=1, le=4096)
+    bootstrap_samples: int = Field(ge=100, le=1_000_000)
+    calibration_bins: int = Field(ge=2, le=1000)
 
 
-def weighted_scores(
-    truth: NDArray[np.int64],
-    probabilities: NDArray[np.float64],
-    weights: NDArray[np.float64],
-    calibration_bins: int,
-) -> dict[str, NDArray[np.float64]]:
-    """Accuracy, macro-F1 and expected calibration error under each of `b` sets of row weights.
+def weighted_scores(truth: Integers, probabilities: Floats, counts: Floats, calibration_bins: int) -> dict[str, Floats]:
+    """Accuracy, macro-F1 and expected calibration error under each of `b` sets of counts, shape `(b,)` each.
 
     Macro-F1 is the unweighted mean of F1 over the classes that occur in the truth or among the predictions.
-    The calibration error is that of Guo et al. (2017), equation 3: bins of equal width over the confidence of the
-    predicted class, the gap between mean confidence and accuracy in a bin weighted by the rows in it.
 
     Args:
         truth: class of each row, shape `(n,)`.
         probabilities: shape `(n, k)`.
-        weights: how often each row counts, shape `(b, n)`.
-        calibration_bins: number of bins.
-
-    Returns:
-        The scores by name, shape `(b,)` each.
+        counts: how often each row counts, shape `(n, b)`.
+        calibration_bins: over the confidence of the predicted class.
     """
-    rows, classes = probabilities.shape
+    classes = probabilities.shape[1]
     predicted = probabilities.argmax(axis=1)
-    confidence = probabilities.max(axis=1)
     correct = (predicted == truth).astype(np.float64)
-    total = weights.sum(axis=1)
-
-    truth_of = np.eye(classes)[truth]
-    predicted_of = np.eye(classes)[predicted]
-    hits = weights @ (truth_of * predicted_of)
-    occurrences = weights @ (truth_of + predicted_of)
+    truth_of, predicted_of = np.eye(classes)[truth], np.eye(classes)[predicted]
+    hits = counts.T @ (truth_of * predicted_of)
+    occurrences = counts.T @ (truth_of + predicted_of)
     f1 = 2 * hits / np.maximum(occurrences, 1)
-
-    bin_of = np.minimum((confidence * calibration_bins).astype(np.int64), calibration_bins - 1)
-    gaps = np.zeros((rows, calibration_bins))
-    gaps[np.arange(rows), bin_of] = confidence - correct
     return {
-        "accuracy": (weights @ correct) / total,
+        "accuracy": (counts.T @ correct) / counts.sum(axis=0),
         "macro_f1": f1.sum(axis=1) / (occurrences > 0).sum(axis=1),
-        "expected_calibration_error": np.abs(weights @ gaps).sum(axis=1) / total,
+        "expected_calibration_error": calibration_errors(probabilities.max(axis=1), correct, counts, calibration_bins),
     }
 
 
 def bootstrap_scores(
-    truth: NDArray[np.int64],
-    probabilities: NDArray[np.float64],
-    samples: int,
-    calibration_bins: int,
-    random: np.random.Generator,
-) -> dict[str, Interval]:
-    """The headline scores with 95% percentile bootstrap intervals (Efron & Tibshirani 1993, chapter 13).
+    truth: Integers, probabilities: Floats, samples: int, calibration_bins: int, random: np.random.Generator
+) -> dict[str, Estimate]:
+    """`accuracy`, `macro_f1` and `expected_calibration_error` with 95% percentile bootstrap intervals.
 
     A score is the mean over the models of several seeds, and each bootstrap sample draws rows and models: the interval
     covers both other test rows and other seeds.
@@ -108,38 +62,62 @@ def bootstrap_scores(
     Args:
         truth: class of each row, shape `(n,)`.
         probabilities: of the model of each of `s` seeds, shape `(s, n, k)`.
-        samples: bootstrap samples, `b`.
-        calibration_bins: bins of the calibration error.
         random: source of the resampling; the same for every approach, so that all see the same resampled rows.
-
-    Returns:
-        `accuracy`, `macro_f1` and `expected_calibration_error`.
     """
     models, rows, _ = probabilities.shape
-    everything = np.ones((1, rows))
-    point = [weighted_scores(truth, of_seed, everything, calibration_bins) for of_seed in probabilities]
-    chunk = max(1, CHUNK_CELLS // rows)
-    parts: list[list[dict[str, NDArray[np.float64]]]] = []
-    for start in range(0, samples, chunk):
-        size = min(chunk, samples - start)
-        drawn = random.integers(0, rows, size=(size, rows))
-        flat = (drawn + rows * np.arange(size)[:, None]).ravel()
-        weights = np.bincount(flat, minlength=size * rows).reshape(size, rows).astype(np.float64)
-        parts.append([weighted_scores(truth, of_seed, weights, calibration_bins) for of_seed in probabilities])
-
+    parts = [
+        [weighted_scores(truth, of_seed, counts, calibration_bins) for of_seed in probabilities]
+        for counts in (np.ones((rows, 1)), *item_counts(rows, samples, random))
+    ]
     # Drawn last, so that the rows are the same for any number of seeds.
     drawn_models = random.integers(0, models, size=(samples, models))
-    intervals = {}
-    for name in point[0]:
+    estimates = {}
+    for name in parts[0][0]:
         scores = np.stack([np.concatenate([part[model][name] for part in parts]) for model in range(models)])
-        drawn_scores = scores[drawn_models, np.arange(samples)[:, None]].mean(axis=1)
-        low, high = np.quantile(drawn_scores, [0.025, 0.975])
-        intervals[name] = Interval(float(np.mean([of_seed[name][0] for of_seed in point])), float(low), float(high))
-    return intervals
+        drawn = average_drawn_models(scores[:, 1:], drawn_models)
+        estimates[name] = percentile_estimate(float(scores[:, 0].mean()), drawn)
+    return estimates
 
 
-def macro_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> float:
-    """Unweighted mean of F1 over the classes that occur in the truth or among the predictions."""
-    scores = class_scores(truth, predicted, classes)
-    occurs = (scores.support + np.bincount(predicted, minlength=classes)) > 0
-    return float(scores.f1[occurs].mean())
+def compare_scores(
+    truth: Integers, before: Floats, after: Floats, samples: int, random: np.random.Generator
+) -> dict[str, float]:
+    """Accuracy and macro-F1 of two predictions for the same rows, and the differences (after - before), as metrics.
+
+    The differences are paired, row by row, with 95% bootstrap intervals over the rows.
+
+    Args:
+        truth: class of each row, shape `(n,)`.
+        before: probabilities, shape `(n, k)`.
+        after: likewise.
+    """
+    names = ("accuracy", "macro_f1")
+
+    def score(counts: Floats) -> list[dict[str, Floats]]:
+        return [weighted_scores(truth, one, counts, 1) for one in (before, after)]
+
+    def measure(counts: Floats) -> dict[str, Floats]:
+        old, new = score(counts)
+        return {name: new[name] - old[name] for name in names}
+
+    old, new = score(np.ones((len(truth), 1)))
+    differences = bootstrap_figures(measure, len(truth), samples, random)
+    metrics: dict[str, float] = {}
+    for name in names:
+        metrics |= {f"{name}_before": float(old[name][0]), f"{name}_after": float(new[name][0])}
+        metrics |= interval_metrics(f"{name}_difference", differences[name])
+    return metrics
+
+
+def macro_f1(truth: Integers, predicted: Integers) -> float:
+    """Unweighted mean of F1 over the classes that occur in the truth or among the predictions, shape `(n,)` each."""
+    return float(f1_score(truth, predicted, average="macro"))
+
+
+def score_classes(truth: Integers, predicted: Integers, labels: list[str]) -> dict[str, dict[str, float]]:
+    """Precision, recall, F1 and rows of each class by its label; 0 where a class was never predicted or has no rows."""
+    scores = precision_recall_fscore_support(truth, predicted, labels=range(len(labels)), zero_division=0)
+    return {
+        label: {"precision": float(precision), "recall": float(recall), "f1": float(f1), "support": int(support)}
+        for label, precision, recall, f1, support in zip(labels, *scores, strict=True)
+    }

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 TOP_SHARES = {"1pct": 0.01, "5pct": 0.05, "10pct": 0.1}
-"""A person looks at so much of the data: the rows that the score trusts least."""
+"""A person reviews so much of the data: the rows that the score trusts least."""
 
 CURVE_POINTS = 200
 
 
-def grades(is_wrong: NDArray[np.bool_], quality: NDArray[np.float64]) -> dict[str, float]:
+def grade_score(is_wrong: NDArray[np.bool_], quality: NDArray[np.float64]) -> dict[str, float]:
     """Average precision, AUROC, and precision and recall among the rows trusted least; no key where undefined.
 
     Args:

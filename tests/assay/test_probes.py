@@ -4,14 +4,14 @@ from numpy.typing import NDArray
 
 from assay.probes import (
     Model,
-    calibrated,
-    combined,
+    combine_probabilities,
     grouped_folds,
     kernel_model,
     linear_model,
     mean_loss,
     neighbours_model,
     out_of_fold_probabilities,
+    scale_temperature,
     words_model,
 )
 
@@ -28,10 +28,10 @@ def clusters(rows: int, classes: int) -> tuple[NDArray[np.float32], Integers]:
 def test_a_group_is_in_one_fold_and_every_row_is_judged_once() -> None:
     labels, groups = np.tile([0, 1], 30), np.repeat(np.arange(30), 2)
     folds = grouped_folds(labels, groups, 5, seed=3)
-    assert sorted(np.concatenate([fold.judged for fold in folds])) == list(range(60))
+    assert sorted(np.concatenate([fold.predicted for fold in folds])) == list(range(60))
     for fold in folds:
-        assert not set(groups[fold.fitted]) & set(groups[fold.judged])
-        assert len(fold.fitted) + len(fold.judged) == 60
+        assert not set(groups[fold.fitted]) & set(groups[fold.predicted])
+        assert len(fold.fitted) + len(fold.predicted) == 60
 
 
 @pytest.mark.parametrize(("rows", "folds"), [(3, 3), (2, 2), (1, 0)])
@@ -96,11 +96,11 @@ def test_neighbours_near_and_far() -> None:
 
 def test_models_are_combined_by_a_weighted_geometric_mean() -> None:
     one, other = np.array([[0.8, 0.2]]), np.array([[0.5, 0.5]])
-    joint = combined([one, other], [2.0, 1.0])
+    joint = combine_probabilities([one, other], [2.0, 1.0])
     odds = (0.8 / 0.2) ** (2 / 3)
     assert joint[0] == pytest.approx([odds / (1 + odds), 1 / (1 + odds)])
     nothing = np.array([[np.nan, np.nan]])
-    assert np.isnan(combined([one, nothing], [1.0, 1.0])).all()
+    assert np.isnan(combine_probabilities([one, nothing], [1.0, 1.0])).all()
 
 
 def test_calibration_undoes_what_made_the_models_too_sure() -> None:
@@ -108,10 +108,10 @@ def test_calibration_undoes_what_made_the_models_too_sure() -> None:
     honest = random.dirichlet([2, 2, 2], size=20_000)
     labels = (random.random((20_000, 1)) > honest.cumsum(axis=1)).sum(axis=1)
     sure = honest**3 / (honest**3).sum(axis=1, keepdims=True)
-    scaled, temperature = calibrated(sure, labels)
+    scaled, temperature = scale_temperature(sure, labels)
     assert temperature == pytest.approx(3.0, rel=0.1)
     assert mean_loss(scaled, labels) < mean_loss(sure, labels)
-    with_unjudged, same = calibrated(np.vstack([sure, [[np.nan] * 3]]), np.append(labels, 0))
+    with_unjudged, same = scale_temperature(np.vstack([sure, [[np.nan] * 3]]), np.append(labels, 0))
     assert same == pytest.approx(temperature, rel=1e-6)
     assert np.isnan(with_unjudged[-1]).all()
 
@@ -119,4 +119,4 @@ def test_calibration_undoes_what_made_the_models_too_sure() -> None:
 def test_nothing_judged_is_left_as_it_is() -> None:
     nothing = np.full((3, 2), np.nan)
     assert mean_loss(nothing, np.zeros(3, dtype=np.int64)) == 0.0
-    assert np.isnan(calibrated(nothing, np.zeros(3, dtype=np.int64))[0]).all()
+    assert np.isnan(scale_temperature(nothing, np.zeros(3, dtype=np.int64))[0]).all()

@@ -20,7 +20,7 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from assay.augmentation.apply import altered_copies, copies_of
+from assay.augmentation.apply import augment_in_process, augment_texts
 from assay.augmentation.recipes import CharacterNoise, MaskedLm, Synonym
 from assay.augmentation.textattack_import import import_textattack, write_textattack_data
 from assay.compute.device import Device
@@ -111,17 +111,17 @@ def test_rows_a_second_beside_textattack(
 
     def with_two_workers() -> object:
         halves = [(texts[start : start + 2500], seeds[start : start + 2500]) for start in (0, 2500)]
-        return joblib.Parallel(n_jobs=2)(joblib.delayed(altered_copies)(*half, own, scratch) for half in halves)
+        return joblib.Parallel(n_jobs=2)(joblib.delayed(augment_in_process)(*half, own, scratch) for half in halves)
 
     def rounds() -> None:
         for _ in range(ROUNDS):
             rates["TextAttack"].append(few / seconds(lambda: other.augment_many(texts[:few])))
             if name == "masked_lm":
                 rates["ours"].append(
-                    ours / seconds(lambda: copies_of(texts[:ours], seeds[:ours], own, scratch, 1, device))
+                    ours / seconds(lambda: augment_texts(texts[:ours], seeds[:ours], own, scratch, 1, device))
                 )
                 continue
-            rates["ours"].append(ours / seconds(lambda: altered_copies(texts, seeds, own, scratch)))
+            rates["ours"].append(ours / seconds(lambda: augment_in_process(texts, seeds, own, scratch)))
             # Workers import TextAttack once, and are there in the rounds that follow.
             rates["ours, 2 workers"].append(ours / seconds(with_two_workers))
 

@@ -17,10 +17,10 @@ from cleanlab import Datalab
 from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from assay.label_errors.data_issues import data_issues
-from assay.label_errors.detector import Detector, Linear, Models, findings
-from assay.label_errors.scores import posterior
-from assay.probes import calibrated
+from assay.label_errors.data_issues import find_data_issues
+from assay.label_errors.detector import Detector, Linear, Models, score_labels
+from assay.label_errors.scores import update_by_evidence
+from assay.probes import scale_temperature
 
 LABELS, WIDTH = 77, 384
 PARAMS = Detector(
@@ -57,9 +57,9 @@ def made(rows: int) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.
 
 def detected(labels: NDArray[np.int64], probabilities: NDArray[np.float64], embeddings: NDArray[np.float32]) -> int:
     """What `label_errors` does once its models have judged: the number of label errors."""
-    scaled, _ = calibrated(probabilities, labels)
-    found = findings(labels, posterior(scaled, np.full(len(labels), -1)), PARAMS, {})
-    data_issues(labels, found.probabilities, embeddings, torch.device("cpu"))
+    scaled, _ = scale_temperature(probabilities, labels)
+    found = score_labels(labels, update_by_evidence(scaled, np.full(len(labels), -1)), PARAMS, {})
+    find_data_issues(labels, found.probabilities, embeddings, torch.device("cpu"))
     return int(found.is_label_error.sum())
 
 

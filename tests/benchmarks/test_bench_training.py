@@ -34,24 +34,24 @@ from transformers import (
 )
 
 from assay.classifiers.checkpoint import new_classifier, predict_logits
+from assay.classifiers.fit import Data, Rows, fit_classifier, read_rows
 from assay.compute.device import Compute, prepare_device
 from assay.compute.token_batches import tokenise
 from assay.core.progress import quiet_libraries
 from assay.fine_tuning.params import Full
-from stages.finetune import Rows, fit_classifier
+from tests.stages.test_finetune import BLOCKS
 
 ROUNDS = 7
 ROWS, HELD_OUT = 960, 700
 BATCH_SIZE, LEARNING_RATE, MAX_LENGTH_TOKENS = 32, 5e-4, 128
 MODEL = "models/base/minilm"
+CLASSES = ["negative", "neutral", "positive"]
 PEAK = re.compile(r"VmHWM:\s+(\d+)")
 
 
 def rows_of(path: Path, count: int) -> Rows:
-    table = pl.read_parquet(path).sample(count, seed=1)
-    classes = ["negative", "neutral", "positive"]
-    targets = np.array([classes.index(label) for label in table["label"]], dtype=np.int64)
-    return Rows(table["id"].to_list(), table["text"].to_list(), table["label"].to_list(), targets, np.ones(count))
+    table = pl.read_parquet(path, columns=["id", "text", "label"]).sample(count, seed=1)
+    return read_rows(table, CLASSES, path)
 
 
 def ours(train: Rows, held_out: Rows) -> tuple[float, float, NDArray[np.int64]]:
@@ -61,32 +61,16 @@ def ours(train: Rows, held_out: Rows) -> tuple[float, float, NDArray[np.int64]]:
             device="auto", precision="auto", threads=os.cpu_count() or 1, checkpoint_seconds=1e9, backend="processes"
         )
     )
-    params = Full(
-        method="full",
-        model=MODEL,
-        pooling="cls",
-        seeds=[0],
-        max_length_tokens=MAX_LENGTH_TOKENS,
-        max_epochs=1,
-        patience_epochs=None,
-        batch_size=BATCH_SIZE,
-        gradient_accumulation_steps=1,
-        learning_rate=LEARNING_RATE,
-        head_learning_rate=None,
-        weight_decay=0.0,
-        warmup_fraction=0.0,
-        max_grad_norm=1.0,
-        label_smoothing=0.0,
-        class_weights="none",
-        gradient_checkpointing=False,
-        compile=False,
-    )
+    changes = {"pooling": "cls", "max_length_tokens": MAX_LENGTH_TOKENS, "max_epochs": 1, "patience_epochs": None}
+    changes |= {"batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE, "head_learning_rate": None}
+    changes |= {"weight_decay": 0.0, "warmup_fraction": 0.0}
+    params = Full.model_validate(BLOCKS["full"] | {"model": MODEL} | changes)
     torch.manual_seed(1)
-    model, tokenizer = new_classifier(MODEL, ["negative", "neutral", "positive"], "cls")
+    model, tokenizer = new_classifier(MODEL, CLASSES, "cls")
     model.to(device.device)  # type: ignore[arg-type]
     few = Rows(train.ids[:8], train.texts[:8], train.labels[:8], train.targets[:8], train.weights[:8])
     started = time.perf_counter()
-    fit_classifier(params, model, tokenizer, train, few, 3, device, np.random.default_rng(1), None, None)
+    fit_classifier(params, model, tokenizer, Data(train, few, CLASSES), device, np.random.default_rng(1))
     trained = time.perf_counter()
     tokens = tokenise(tokenizer, held_out.texts, MAX_LENGTH_TOKENS)
     logits = predict_logits(model, tokens, 3, BATCH_SIZE, device, "held out")

@@ -6,13 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 import torch
 
+from assay.augmentation.make_examples import REASONS
 from assay.compute.device import Device
 from assay.core.errors import InputError
+from assay.core.outputs import read_json
 from assay.core.params import load_params
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from stages import augment
@@ -65,8 +66,8 @@ def rows(start: int, count: int) -> pl.DataFrame:
     )
 
 
-@pytest.fixture
-def repository_copy(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(autouse=True)
+def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("encoder").symlink_to(tiny_encoder)
     Path("params.yaml").write_text(PARAMS, encoding="utf-8")
@@ -106,21 +107,7 @@ def change_params(old: str, new: str) -> None:
     Path("params.yaml").write_text(PARAMS.replace(old, new), encoding="utf-8")
 
 
-def copies(**texts: tuple[str, str]) -> pl.DataFrame:
-    """`id=(parent, text)`: copies as they come from a recipe."""
-    return pl.DataFrame(
-        [(id_, text, "good", parent, "synonym", 1) for id_, (parent, text) in texts.items()],
-        schema=augment.COPIES_SCHEMA,
-        orient="row",
-    ).with_columns(jaccard_to_held_out=0.0, cosine_to_held_out=0.0, cosine_to_parent=1.0, places_lost=0)
-
-
-def plan(train: pl.DataFrame, recipe: str, share: float, seed: int) -> pl.DataFrame:
-    return augment.plan_copies(train, recipe, pl.repeat(share, train.height, eager=True), seed)
-
-
-@pytest.mark.usefixtures("repository_copy")
-def test_stage_adds_copies_of_train_rows_only() -> None:
+def test_stage_adds_examples_of_train_rows_only() -> None:
     train = rows(0, 60)
     out, removed, metrics = run(train, rows(100, 10), rows(200, 10))
     assert out.columns == ["id", "text", "label", "parent_id", "recipe", "seed", "authenticity", "label_weight"]
@@ -155,83 +142,13 @@ def test_stage_adds_copies_of_train_rows_only() -> None:
     assert metrics["new_rows"] == sum(recipe["let_in"] for recipe in made.values()) == new.height
     reasons = metrics["removed"]
     assert isinstance(reasons, dict)
-    assert list(reasons) == list(augment.REASONS)
+    assert list(reasons) == list(REASONS)
     assert metrics["rows_in"] == out.height + sum(reasons.values())
     assert removed.height == sum(reasons.values())
     assert isinstance(metrics["largest_jaccard_to_held_out"], float)
+    assert set(read_json("metrics/cost/augment.json")) == {"augment_seconds", "rows_per_second"}
 
 
-def test_rows_are_chosen_by_a_keyed_draw() -> None:
-    train = rows(0, 400)
-    chosen = set(plan(train, "synonym", 0.25, 7)["parent_id"])
-    assert len(chosen) == pytest.approx(100, abs=30)
-    # Half as many rows: the draw of those that are left stays.
-    fewer = set(plan(train.tail(200), "synonym", 0.25, 7)["parent_id"])
-    assert fewer == chosen & set(train.tail(200)["id"])
-    # A larger share takes more rows and leaves none; another recipe or seed takes others.
-    assert chosen < set(plan(train, "synonym", 0.5, 7)["parent_id"])
-    assert chosen != set(plan(train, "character_noise", 0.25, 7)["parent_id"])
-    assert chosen != set(plan(train, "synonym", 0.25, 8)["parent_id"])
-    assert plan(train, "synonym", 1.0, 7).height == 400
-
-
-def test_copies_are_sifted_by_the_first_reason_that_fits() -> None:
-    train = pl.DataFrame({"id": ["a", "b"], "text": ["one <URL>", "two"]})
-    made = copies(
-        same=("a", "one <URL>"),
-        other=("a", "two"),
-        new=("a", "three <URL>"),
-        again=("b", "three <URL>"),
-        lost=("a", "uno"),
-        close=("b", "four"),
-        alike=("b", "vier"),
-        far=("b", "5"),
-        astray=("b", "6"),
-        relabelled=("b", "7"),
-    )
-    made = made.with_columns(
-        jaccard_to_held_out=pl.Series([0.9, 0.9, 0.0, 0.9, 0.9, 0.8, 0.0, 0.79, 0.0, 0.0]),
-        cosine_to_held_out=pl.Series([None, 0.9, 0.1, 0.1, 0.1, 0.1, 0.9, 0.89, 0.1, 0.1]),
-        cosine_to_parent=pl.Series([None, 0.1, 0.7, 0.1, 0.1, 0.1, 0.1, 0.7, 0.69, 0.7]),
-        places_lost=pl.Series([None, 1, -1, 1, 1, 1, 1, 0, 1, 1]),
-    )
-    sifted = augment.sift_copies(made, train, 0.8, 0.9, 0.7)
-    assert sifted.kept["id"].to_list() == ["new", "far"]
-    assert sifted.removed.select("id", "rule").rows() == [
-        ("same", "identical_to_parent"),
-        ("other", "duplicate"),
-        ("again", "duplicate"),
-        ("lost", "placeholder_changed"),
-        ("close", "near_held_out"),
-        ("alike", "near_held_out"),
-        ("astray", "meaning_changed"),
-        ("relabelled", "label_lost"),
-    ]
-    assert sifted.removed["before"].to_list()[2:5] == ["three <URL>", "uno", "four"]
-
-
-def test_rarer_labels_get_more_copies() -> None:
-    labels = pl.Series("label", ["a"] * 80 + ["b"] * 20)
-    assert augment.copies_per_row(labels, 0.1, 0.2, 0.0).unique().to_list() == [0.1]
-    # 60 are lacking; each of two like recipes is to make 30 of 20 rows, beside its own share.
-    full = augment.copies_per_row(labels, 0.1, 0.2, 1.0)
-    assert (full[0], full[99]) == (pytest.approx(0.1), pytest.approx(1.6))
-    assert augment.copies_per_row(labels, 0.1, 0.2, 0.5)[99] == pytest.approx(0.85)
-    assert augment.copies_per_row(labels, 0.0, 0.0, 1.0).sum() == 0
-    rare = augment.copies_per_row(pl.Series("label", ["a"] * 1000 + ["b"]), 0.5, 0.5, 1.0)
-    assert rare[1000] == augment.MOST_COPIES
-
-
-def test_several_copies_of_a_row_have_ids_and_seeds_of_their_own() -> None:
-    train = rows(0, 3)
-    planned = augment.plan_copies(train, "synonym", pl.Series([0.0, 1.0, 3.0]), 7)
-    assert planned["id"].to_list() == ["r1~synonym", "r2~synonym", "r2~synonym~2", "r2~synonym~3"]
-    assert planned["seed"].n_unique() == 4
-    # The first copy of a row is the same, however many there are.
-    assert augment.plan_copies(train, "synonym", pl.Series([1.0, 1.0, 1.0]), 7)["seed"][2] == planned["seed"][1]
-
-
-@pytest.mark.usefixtures("repository_copy")
 def test_balance_raises_the_rare_label() -> None:
     change_params("balance: 0.0", "balance: 1.0")
     train = rows(0, 60).with_columns(label=pl.when(pl.int_range(60) < 8).then(pl.lit("good")).otherwise(pl.lit("bad")))
@@ -242,19 +159,17 @@ def test_balance_raises_the_rare_label() -> None:
     assert out.filter(pl.col("parent_id").is_not_null() & (pl.col("label") == "good"))["parent_id"].n_unique() <= 8
 
 
-@pytest.mark.usefixtures("repository_copy")
-def test_copies_that_stray_from_their_parent_are_removed_and_counted() -> None:
+def test_examples_that_stray_from_their_source_are_removed_and_counted() -> None:
     change_params("min_cosine_to_parent: -1.0", "min_cosine_to_parent: 0.999")
     _, removed, metrics = run(rows(0, 60), rows(100, 10), rows(200, 10))
     recipes = metrics["per_recipe"]
     assert isinstance(recipes, dict)
     assert sum(of_recipe["meaning_changed"] for of_recipe in recipes.values()) > 0
     for of_recipe in recipes.values():
-        assert of_recipe["made"] == of_recipe["let_in"] + sum(of_recipe[reason] for reason in augment.REASONS)
+        assert of_recipe["made"] == of_recipe["let_in"] + sum(of_recipe[reason] for reason in REASONS)
     assert removed.filter(pl.col("rule") == "meaning_changed").height > 0
 
 
-@pytest.mark.usefixtures("repository_copy")
 def test_pairs_to_read() -> None:
     out, _, _ = run(rows(0, 60), rows(100, 10), rows(200, 10))
     pairs = pl.read_csv("data/augmented/pairs.csv")
@@ -264,7 +179,6 @@ def test_pairs_to_read() -> None:
     assert set(pairs["recipe"]) == {"synonym", "character_noise"}
 
 
-@pytest.mark.usefixtures("repository_copy")
 def test_a_train_row_that_says_what_a_held_out_row_says_is_an_error() -> None:
     # The same tokens to an encoder that knows no capitals, and few characters in common.
     test = rows(200, 5)
@@ -285,8 +199,7 @@ def test_a_train_row_that_says_what_a_held_out_row_says_is_an_error() -> None:
     assert not Path("data/augmented").exists()
 
 
-@pytest.mark.usefixtures("repository_copy")
-def test_copies_near_a_held_out_row_are_removed() -> None:
+def test_examples_near_a_held_out_row_are_removed() -> None:
     # The test row is far enough from the parent, and the synonym is one step nearer.
     train = rows(0, 20).with_columns(
         text=pl.when(pl.col("id") == "r3").then(pl.lit("awful awful awful awful awful phone")).otherwise("text")
@@ -304,7 +217,6 @@ def test_copies_near_a_held_out_row_are_removed() -> None:
     assert out.filter(pl.col("parent_id").is_null()).height == 20
 
 
-@pytest.mark.usefixtures("repository_copy")
 def test_a_train_row_near_a_held_out_row_is_an_error() -> None:
     test = rows(200, 5)
     leaked = rows(0, 20).with_columns(
@@ -315,13 +227,6 @@ def test_a_train_row_near_a_held_out_row_is_an_error() -> None:
     assert not Path("data/augmented").exists()
 
 
-def test_no_leakage_passes() -> None:
-    train, held_out = rows(0, 2), rows(2, 2)
-    augment.refuse_leakage(train, held_out, np.array([0.79, 0.0]), np.array([1, -1]), 0.8, "cosine")
-    augment.refuse_leakage(train.clear(), held_out, np.zeros(0), np.zeros(0, dtype=np.int64), 0.8, "cosine")
-
-
-@pytest.mark.usefixtures("repository_copy")
 def test_no_recipe_leaves_the_rows_as_they_are() -> None:
     recipes = PARAMS[PARAMS.index("  recipes:") : PARAMS.index("  balance")]
     change_params(recipes, "  recipes: []\n")
@@ -330,15 +235,13 @@ def test_no_recipe_leaves_the_rows_as_they_are() -> None:
     assert (metrics["rows_in"], metrics["rows_out"], metrics["per_recipe"]) == (12, 12, {})
 
 
-@pytest.mark.usefixtures("repository_copy")
-def test_ids_that_copies_would_repeat_are_refused() -> None:
+def test_ids_that_examples_would_repeat_are_refused() -> None:
     change_params("share_of_rows: 0.4", "share_of_rows: 1.0")
     train = rows(0, 12)
     with pytest.raises(InputError, match="no longer unique"):
         run(train.with_columns(id=pl.col("id").replace("r1", "r0~character_noise")), rows(100, 5), rows(200, 5))
 
 
-@pytest.mark.usefixtures("repository_copy")
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -382,7 +285,6 @@ def test_bad_params(old: str, new: str, message: str) -> None:
     assert not Path("data/augmented").exists()
 
 
-@pytest.mark.usefixtures("repository_copy")
 def test_same_bytes_for_any_hash_seed_and_number_of_workers(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def bytes_written() -> str:
         return digest(b"".join(file.read_bytes() for file in sorted(Path("data/augmented").iterdir())))
@@ -403,7 +305,6 @@ def test_same_bytes_for_any_hash_seed_and_number_of_workers(repository: Path, mo
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("repository_copy")
 def test_same_bytes_on_a_ray_cluster(repository: Path) -> None:
     pytest.importorskip("ray", reason="needs the extra `ray`")
     train, validation, test = rows(0, 120), rows(300, 10), rows(400, 10)
@@ -422,7 +323,6 @@ def test_same_bytes_on_a_ray_cluster(repository: Path) -> None:
     assert out.filter(pl.col("recipe") == "mistyped").height > 100
 
 
-@pytest.mark.usefixtures("repository_copy")
 def test_ray_that_is_not_installed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     change_params("backend: processes", "backend: ray")

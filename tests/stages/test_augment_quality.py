@@ -12,13 +12,13 @@ from assay.core.outputs import read_json
 from assay.core.params import load_params
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from stages import augment_quality
+from tests.stages.test_finetune import COMPUTE
 
 LABELS = ["negative", "positive"]
 TEXTS = {"negative": "awful slow broken bank", "positive": "great happy love app"}
-COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0, "backend": "processes"}
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """80 rows, 40 of them with a copy; those of `spoilt` say the opposite of their parents."""
     monkeypatch.chdir(tmp_path)
@@ -53,8 +53,7 @@ def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatc
     return tmp_path
 
 
-@pytest.mark.usefixtures("workspace")
-def test_copies_that_lost_their_label_are_seen() -> None:
+def test_examples_that_lost_their_label_are_seen() -> None:
     augment_quality.main()
     metrics = read_json("metrics/optional/augment_quality.json")
     assert metrics["pairs"] == 20
@@ -66,18 +65,16 @@ def test_copies_that_lost_their_label_are_seen() -> None:
     assert kept["pairs_of_right_parents"] == 10
 
 
-@pytest.mark.usefixtures("workspace")
 def test_the_sample_is_drawn_by_seed() -> None:
     augmented = pl.read_parquet("data/augmented/train.parquet")
-    ids = augment_quality.sampled_copies(augmented, 5, 1)["id"]
+    ids = augment_quality.sample_examples(augmented, 5, 1)["id"]
     assert len(ids) == 10
-    assert augment_quality.sampled_copies(augmented.reverse(), 5, 1)["id"].sort().equals(ids.sort())
-    assert not augment_quality.sampled_copies(augmented, 5, 2)["id"].sort().equals(ids.sort())
-    assert augment_quality.sampled_copies(augmented, 1000, 1).height == 40
+    assert augment_quality.sample_examples(augmented.reverse(), 5, 1)["id"].sort().equals(ids.sort())
+    assert not augment_quality.sample_examples(augmented, 5, 2)["id"].sort().equals(ids.sort())
+    assert augment_quality.sample_examples(augmented, 1000, 1).height == 40
 
 
-@pytest.mark.usefixtures("workspace")
-def test_no_copies_no_figures() -> None:
+def test_no_examples_no_metrics() -> None:
     pl.read_parquet("data/augmented/train.parquet").filter(pl.col("recipe").is_null()).write_parquet(
         "data/augmented/train.parquet"
     )
@@ -85,7 +82,6 @@ def test_no_copies_no_figures() -> None:
     assert read_json("metrics/optional/augment_quality.json") == {"pairs": 0, "per_recipe": {}}
 
 
-@pytest.mark.usefixtures("workspace")
 def test_bad_params() -> None:
     text = Path("params.yaml").read_text(encoding="utf-8")
     Path("params.yaml").write_text(text.replace("pairs_per_recipe: 10", "pairs_per_recipe: 0"), encoding="utf-8")

@@ -18,13 +18,10 @@ from accelerate import DistributedType
 from safetensors.torch import load_file
 from transformers import AutoConfig
 
-from assay.classifiers.checkpoint import load_classifier, new_classifier, predict_logits, save_classifier
-from assay.classifiers.training_loop import learning_rate_factor
-from assay.compute.device import Compute, prepare_device
-from assay.compute.token_batches import tokenise
+from assay.classifiers import fit
+from assay.classifiers.checkpoint import load_classifier, save_classifier
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
-from assay.fine_tuning import adapters
 from stages import evaluate, finetune
 
 COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0, "backend": "processes"}
@@ -59,6 +56,7 @@ LOW_RANK = {
 LORA = {"method": "lora", "initialisation": "default", **LOW_RANK}
 PROMPT = {"method": "prompt_tuning", "num_virtual_tokens": 3, "initialisation": "words", **TRAINING}
 PREFIX = {"method": "prefix_tuning", "num_virtual_tokens": 3, "projection_width": None, **TRAINING}
+CLS_PROBE = {"learning_rate": 0.5, "head_learning_rate": 0.5, "pooling": "cls"}
 BLOCKS: dict[str, dict[str, Any]] = {
     "majority": {"method": "majority"},
     "tfidf": {"method": "tfidf", "max_word_ngram": 2, "min_document_frequency": 1, "C": 3.0},
@@ -70,13 +68,7 @@ BLOCKS: dict[str, dict[str, Any]] = {
     "qlora": {"method": "qlora", "double_quantisation": True, **LOW_RANK},
     "full": {"method": "full", **TRAINING},
     # Other settings of the same.
-    "linear_probe_cls": {
-        "method": "linear_probe",
-        **TRAINING,
-        "learning_rate": 0.5,
-        "head_learning_rate": 0.5,
-        "pooling": "cls",
-    },
+    "linear_probe_cls": {"method": "linear_probe", **TRAINING, **CLS_PROBE},
     "prompt_tuning_random": {**PROMPT, "initialisation": "random"},
     "prefix_tuning_projected": {**PREFIX, "projection_width": 16},
     "prefix_tuning_cls": {**PREFIX, "pooling": "cls"},
@@ -96,6 +88,7 @@ BLOCKS: dict[str, dict[str, Any]] = {
 for _method in ("linear_probe", "prompt_tuning", "prefix_tuning", "ia3", "lora", "qlora", "full"):
     BLOCKS[f"{_method}_decoder"] = BLOCKS[_method] | {"pooling": "last"}
 FINE_TUNED = [name for name, block in BLOCKS.items() if "max_epochs" in block]
+CLOCK = {"train_seconds", "samples_per_second", "tokens_per_second", "peak_memory_mib", "resumed_at_step"}
 TEXTS = {
     "negative": ["awful bank", "hate the slow app", "broken card again"],
     "positive": ["great card", "love my app"],
@@ -148,8 +141,11 @@ def test_an_approach_trains_and_is_scored(workspace: Path, monkeypatch: pytest.M
     assert metrics["rows_train"] == 96
     assert metrics["trainable_parameters"] > 0
     assert metrics["trainable_parameters"] <= metrics["total_parameters"]
-    assert metrics["train_seconds"] > 0
-    assert metrics["peak_memory_mib"] > 100
+    assert not CLOCK & set(metrics)
+    costs = read_json(f"metrics/cost/finetune/{approach}.json")
+    assert set(costs) == {*CLOCK, "per_seed"}
+    assert costs["train_seconds"] > 0
+    assert costs["peak_memory_mib"] > 100
     losses = pl.read_csv(f"metrics/plots/loss/{approach}.csv")
     assert losses["step"].to_list() == list(range(1, metrics["steps"] + 1))
     if "max_epochs" in BLOCKS[approach]:
@@ -257,7 +253,7 @@ def test_saved_folders_give_identical_logits_and_train_what_the_method_says(
             trained[approach] = model.eval()(**encoded).logits.float()
         save(model, tokenizer, max_length_tokens, folder)
 
-    monkeypatch.setattr(finetune, "save_classifier", keep)
+    monkeypatch.setattr(fit, "save_classifier", keep)
     for approach in FINE_TUNED:
         change(f"finetune.{approach}.max_epochs", 1)
         run(monkeypatch, finetune, approach)
@@ -268,34 +264,6 @@ def test_saved_folders_give_identical_logits_and_train_what_the_method_says(
     projected = reloaded.pop("prefix_tuning_projected")
     assert torch.allclose(projected, trained["prefix_tuning_projected"], atol=1e-5)
     assert [name for name in reloaded if not torch.equal(reloaded[name], trained[name])] == []
-
-
-def test_cached_features_are_what_the_frozen_encoder_gives_the_head(tiny_encoder: Path) -> None:
-    model, tokenizer = new_classifier(str(tiny_encoder), ["a", "b", "c"], "mean")
-    model = adapters.linear_probe(model)
-    device = prepare_device(Compute(**COMPUTE))  # type: ignore[arg-type]
-    rows = tokenise(tokenizer, ["good card", "the bank is awful today", "x"], 16)
-    features = finetune.frozen_features(model, rows, 2, device)
-    name, head = adapters.head_of(model)
-    assert name == "classifier"
-    with torch.inference_mode():
-        logits = head(features).numpy()
-    np.testing.assert_allclose(logits, predict_logits(model, rows, 3, 2, device, "test"), atol=1e-6)
-    assert [key for key, value in model.named_parameters() if value.requires_grad] == [
-        "classifier.weight",
-        "classifier.bias",
-    ]
-
-
-def test_a_head_on_standardised_features_becomes_one_on_plain_features() -> None:
-    random = torch.Generator().manual_seed(1)
-    features = torch.randn(50, 4, generator=random) * torch.tensor([0.1, 1.0, 30.0, 0.0]) + 5
-    for bias in (True, False):
-        head = torch.nn.Linear(4, 3, bias=bias)
-        mean, deviation = finetune.standard_scale(features, centred=bias)
-        expected = head((features - mean) / deviation)
-        finetune.undo_scale(head, mean, deviation)
-        torch.testing.assert_close(head(features), expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.slow
@@ -334,33 +302,17 @@ def test_a_decoders_tokenizer_pads_on_the_left_when_it_is_loaded_again(
     assert tokenizer.padding_side == "left"
 
 
-@pytest.mark.parametrize(
-    ("approach", "key", "value", "message"),
-    [
-        ("full", "pooling", "last", r"`pooling` = 'last', but .* is an encoder \(bert\): write `mean` or `cls`"),
-        ("full_decoder", "pooling", "mean", r"`pooling` = 'mean', but .* is a decoder \(llama\): write `last`"),
-        ("lora", "target_modules", ["absent"], r"`method: lora` does not go with .*: No modules were targeted"),
-    ],
-)
-def test_settings_that_do_not_go_with_the_model_are_errors(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str, key: str, value: Any, message: str
-) -> None:
-    change(f"finetune.{approach}.{key}", value)
-    with pytest.raises(InputError, match=message):
-        run(monkeypatch, finetune, approach)
-    assert not (workspace / "models/finetuned" / approach).exists()
-
-
 class InterruptedRunError(Exception):
     pass
 
 
 @pytest.mark.parametrize("approach", ["full", "lora"])
-def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
+def test_a_run_that_was_killed_resumes_and_ends_with_the_same_bytes(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str
 ) -> None:
     run(monkeypatch, finetune, approach)
     expected = tree_hash(workspace / "models/finetuned" / approach)
+    metrics = Path(f"metrics/finetune/{approach}.json").read_bytes()
     shutil.rmtree("models")
     change("compute.checkpoint_seconds", 0.0)
     clip, steps = torch.nn.utils.clip_grad_norm_, 0
@@ -381,7 +333,8 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
     torch.rand(7)
     run(monkeypatch, finetune, approach)
     assert tree_hash(workspace / "models/finetuned" / approach) == expected
-    assert read_json(f"metrics/finetune/{approach}.json")["resumed_at_step"] == 26
+    assert Path(f"metrics/finetune/{approach}.json").read_bytes() == metrics
+    assert read_json(f"metrics/cost/finetune/{approach}.json")["resumed_at_step"] == 26
     assert not list(workspace.glob("scratch/finetune/*"))
 
 
@@ -389,7 +342,7 @@ def test_a_checkpoint_of_other_params_is_not_used(workspace: Path, monkeypatch: 
     paths = []
 
     def interrupted(*arguments: Any) -> None:
-        paths.append(arguments[7].path)
+        paths.append(arguments[5].path)
         raise InterruptedRunError
 
     monkeypatch.setattr(finetune, "fit_seed", interrupted)
@@ -422,13 +375,7 @@ def test_several_seeds_are_scored_together(workspace: Path, monkeypatch: pytest.
     assert scores["macro_f1_sd_of_seeds"] == pytest.approx(np.std(of_seeds, ddof=1), abs=1e-5)
 
 
-def test_a_seed_that_stands_there_twice_is_an_error(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    change("finetune.full.seeds", [1, 1])
-    with pytest.raises(InputError, match=r"finetune\.full\..*seeds.*twice"):
-        run(monkeypatch, finetune, "full")
-
-
-def test_without_4_bit_arithmetic_qlora_is_left_out_and_says_why(
+def test_without_4_bit_arithmetic_qlora_is_skipped_and_says_why(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("bitsandbytes.nn.Linear4bit", None)
@@ -436,7 +383,11 @@ def test_without_4_bit_arithmetic_qlora_is_left_out_and_says_why(
     run(monkeypatch, evaluate, "qlora")
     reason = read_json("metrics/finetune/qlora.json")["left_out"]
     assert reason.startswith("bitsandbytes cannot compute in 4 bits on this cpu: ")
-    assert read_json("metrics/evaluate/qlora.json") == {"left_out": reason}
+    assert (
+        read_json("metrics/evaluate/qlora.json")
+        == read_json("metrics/cost/finetune/qlora.json")
+        == {"left_out": reason}
+    )
     assert capsys.readouterr().err.splitlines() == [
         f"finetune@qlora: left out of the comparison: {reason}",
         f"evaluate@qlora: left out of the comparison: {reason}",
@@ -460,19 +411,10 @@ def test_two_processes_train_the_model_of_one(
     run(monkeypatch, finetune, approach)
     name = "model.safetensors" if approach == "full" else "adapter_model.safetensors"
     alone = load_file(f"models/finetuned/{approach}/{name}")
+    # What `accelerate launch` starts on several GPUs; on CPU it would ask for MPI.
+    command = f"-m torch.distributed.run --standalone --nproc_per_node 2 -m stages.finetune {approach}"
     subprocess.run(
-        # What `accelerate launch` starts on several GPUs; on processors it would ask for MPI.
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc_per_node",
-            "2",
-            "-m",
-            "stages.finetune",
-            approach,
-        ],
+        [sys.executable, *command.split()],
         check=True,
         env=os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
     )
@@ -504,30 +446,6 @@ def test_sharded_weights_are_refused(workspace: Path, monkeypatch: pytest.Monkey
         run(monkeypatch, finetune, "full")
 
 
-def test_a_rank_on_a_linear_probe_is_an_error(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    change("finetune.linear_probe.rank", 8)
-    with pytest.raises(InputError, match="rank` = 8 is not a known key"):
-        run(monkeypatch, finetune, "linear_probe")
-
-
-def test_a_learning_rate_read_as_text_is_an_error(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    change("finetune.full.learning_rate", "2e-5")
-    with pytest.raises(InputError, match=r"write 2\.0e-5"):
-        run(monkeypatch, finetune, "full")
-
-
-def test_an_unknown_approach_lists_those_there(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"finetune\.adapter` is missing.*'full'"):
-        run(monkeypatch, finetune, "adapter")
-
-
-def test_a_base_model_that_is_not_there_is_an_error(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    change("finetune.full.model", "models/base/absent")
-    with pytest.raises(InputError, match="models/base/absent: no model there"):
-        run(monkeypatch, finetune, "full")
-    assert not list((workspace / "models").rglob("*.safetensors"))
-
-
 def test_a_validation_label_without_train_rows_is_an_error(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table(4, "v").with_columns(label=pl.lit("odd")).write_parquet("data/split/validation.parquet")
     with pytest.raises(InputError, match="row v0 has the label 'odd'"):
@@ -541,25 +459,10 @@ def test_test_rows_without_a_known_label_are_an_error(workspace: Path, monkeypat
         run(monkeypatch, evaluate, "majority")
 
 
-def test_a_diverging_loss_names_the_step_and_rows(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    change("finetune.full.learning_rate", 1.0)
-    change("finetune.full.max_grad_norm", 1e30)
-    monkeypatch.setattr(torch.nn.functional, "cross_entropy", lambda logits, *_, **__: logits.sum(dim=1) * torch.nan)
-    with pytest.raises(InputError, match=r"loss of step 1 is nan .* lower `learning_rate`.* of its batch: a\d+, a\d+"):
-        run(monkeypatch, finetune, "full")
-
-
-def test_the_schedule_rises_then_falls_to_nothing() -> None:
-    rates = [learning_rate_factor(step, 4, 10) for step in range(11)]
-    assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6, 0.0])
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("approach", FINE_TUNED)
-def test_an_approach_trains_on_cuda_as_on_a_processor(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str
-) -> None:
+def test_an_approach_trains_on_cuda_as_on_cpu(workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str) -> None:
     accuracy = {}
     for device, precision in (("cpu", "float32"), ("cuda", "float32"), ("cuda", "auto")):
         change("compute", COMPUTE | {"device": device, "precision": precision})
@@ -567,12 +470,34 @@ def test_an_approach_trains_on_cuda_as_on_a_processor(
         run(monkeypatch, evaluate, approach)
         accuracy[device, precision] = read_json(f"metrics/evaluate/{approach}.json")["accuracy"]
     assert accuracy["cuda", "float32"] == pytest.approx(accuracy["cpu", "float32"], abs=0.05)
-    # Three of these tiny models with random weights do not get to 0.9 on a processor either.
+    # Three of these tiny models with random weights do not get to 0.9 on CPU either.
     assert accuracy["cuda", "auto"] > min(0.9, accuracy["cpu", "float32"] - 0.05)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_cuda_asked_for_and_not_there_is_an_error(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    change("compute.device", "cuda")
-    with pytest.raises(InputError, match="PyTorch sees no CUDA device"):
-        run(monkeypatch, finetune, "full")
+@pytest.mark.parametrize(
+    ("approach", "key", "value", "message"),
+    [
+        ("full", "pooling", "last", r"`pooling` = 'last', but .* is an encoder \(bert\): write `mean` or `cls`"),
+        ("full_decoder", "pooling", "mean", r"`pooling` = 'mean', but .* is a decoder \(llama\): write `last`"),
+        ("lora", "target_modules", ["absent"], r"`method: lora` does not go with .*: No modules were targeted"),
+        ("linear_probe", "rank", 8, "rank` = 8 is not a known key"),
+        ("full", "learning_rate", "2e-5", r"write 2\.0e-5"),
+        ("full", "model", "models/base/absent", "models/base/absent: no model there"),
+        ("full", "seeds", [1, 1], r"finetune\.full\..*seeds.*twice"),
+        ("adapter", None, None, r"finetune\.adapter` is missing.*'full'"),
+        pytest.param(
+            *("full", None, None, "PyTorch sees no CUDA device"),
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
+        ),
+    ],
+)
+def test_settings_that_cannot_be_are_errors(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str, key: str | None, value: Any, message: str
+) -> None:
+    if key is not None:
+        change(f"finetune.{approach}.{key}", value)
+    elif "CUDA" in message:
+        change("compute.device", "cuda")
+    with pytest.raises(InputError, match=message):
+        run(monkeypatch, finetune, approach)
+    assert not (workspace / "models/finetuned" / approach).exists()

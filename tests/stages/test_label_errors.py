@@ -56,8 +56,8 @@ def clusters(rows_of: dict[str, int], wrong: dict[str, str] | None = None) -> tu
     return train, pl.concat([table.with_columns(pl.format("held-out:{}", "id").alias("id")), table]).reverse()
 
 
-@pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(autouse=True)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(PARAMS, encoding="utf-8")
     Path("data/split").mkdir(parents=True)
@@ -83,7 +83,6 @@ def change_params(old: str, new: str) -> None:
 WRONG = {"a0": "b", "a7": "c", "b3": "a", "c5": "b"}
 
 
-@pytest.mark.usefixtures("repository")
 def test_planted_label_errors_are_found_dropped_and_graded() -> None:
     train, embeddings = clusters({"a": 40, "b": 40, "c": 40}, WRONG)
     out, metrics = run(train, embeddings)
@@ -115,7 +114,6 @@ def test_planted_label_errors_are_found_dropped_and_graded() -> None:
     assert set(cast("dict[str, int]", metrics["data_issues"])) == set(ISSUES)
 
 
-@pytest.mark.usefixtures("repository")
 @pytest.mark.parametrize("action", ["keep", "review"])
 def test_keep_and_review_change_nothing_and_still_score(action: str) -> None:
     change_params("action: drop", f"action: {action}")
@@ -127,7 +125,6 @@ def test_keep_and_review_change_nothing_and_still_score(action: str) -> None:
     assert metrics["removed"] == {"label_error": 0}
 
 
-@pytest.mark.usefixtures("repository")
 def test_relabel_gives_the_suggested_label_where_it_is_sure() -> None:
     change_params("action: drop", "action: relabel")
     train, embeddings = clusters({"a": 40, "b": 40, "c": 40}, WRONG)
@@ -142,7 +139,6 @@ def test_relabel_gives_the_suggested_label_where_it_is_sure() -> None:
     assert (metrics["relabelled"], out["changed"].height, metrics["label_errors"]) == (0, 0, 4)
 
 
-@pytest.mark.usefixtures("repository")
 def test_weight_lets_doubtful_rows_count_less() -> None:
     change_params("action: drop", "action: weight")
     train, embeddings = clusters({"a": 40, "b": 40, "c": 40}, WRONG)
@@ -153,7 +149,6 @@ def test_weight_lets_doubtful_rows_count_less() -> None:
     assert cast("float", doubtful.max()) < 0.3
 
 
-@pytest.mark.usefixtures("repository")
 def test_a_row_that_a_person_reviewed_is_left_alone() -> None:
     train, embeddings = clusters({"a": 40, "b": 40, "c": 40}, WRONG)
     out, metrics = run(train.with_columns(reviewed=pl.col("id") == "a0"), embeddings)
@@ -161,7 +156,6 @@ def test_a_row_that_a_person_reviewed_is_left_alone() -> None:
     assert (metrics["rows_reviewed"], metrics["label_errors"]) == (1, 3)
 
 
-@pytest.mark.usefixtures("repository")
 def test_the_reference_label_grades_and_nothing_else() -> None:
     train, embeddings = clusters({"a": 40, "b": 40, "c": 40}, WRONG)
     out, _ = run(train, embeddings)
@@ -172,7 +166,6 @@ def test_the_reference_label_grades_and_nothing_else() -> None:
     assert without["removed"].equals(out["removed"])
 
 
-@pytest.mark.usefixtures("repository")
 def test_quality_cap_lets_rows_off() -> None:
     change_params("max_label_quality: 0.5", "max_label_quality: 0.000001")
     out, metrics = run(*clusters({"a": 40, "b": 40, "c": 40}, WRONG))
@@ -182,7 +175,6 @@ def test_quality_cap_lets_rows_off() -> None:
     assert grade["recall"] == 0.0
 
 
-@pytest.mark.usefixtures("repository")
 def test_many_small_labels() -> None:
     # As BANKING77: most labels have fewer rows than there are folds; each model must know the label that it judges.
     change_params("filter_by: predicted_neq_given", "filter_by: both")
@@ -192,7 +184,6 @@ def test_many_small_labels() -> None:
     assert (metrics["label_errors"], out["train"].height) == (0, sum(sizes.values()))
 
 
-@pytest.mark.usefixtures("repository")
 def test_a_label_in_one_fold_is_not_judged(capsys: pytest.CaptureFixture[str]) -> None:
     train, embeddings = clusters({"a": 20, "b": 20, "c": 1, "d": 4})
     # The four rows of d are near-duplicates: one group, so one fold.
@@ -204,10 +195,9 @@ def test_a_label_in_one_fold_is_not_judged(capsys: pytest.CaptureFixture[str]) -
     assert not_judged.select("suggested_label", "probability_a").null_count().row(0) == (5, 5)
     assert not not_judged["is_label_error"].any()
     assert out["train"].height == train.height
-    assert "5 row(s) were not judged" in capsys.readouterr().err
+    assert "5 row(s) have no scores" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("repository")
 def test_a_row_without_an_embedding_is_named() -> None:
     train, embeddings = clusters({"a": 10, "b": 10})
     with pytest.raises(InputError, match=r"no embedding for 1 row.*'a4'; run `embed`"):
@@ -215,26 +205,22 @@ def test_a_row_without_an_embedding_is_named() -> None:
     assert not Path("data/label_errors").exists()
 
 
-@pytest.mark.usefixtures("repository")
 def test_evidence_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     run(*clusters({"a": 10, "b": 10}))
     assert "has no column `given_rating` (`label_errors.evidence`)" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("repository")
 def test_one_label_is_an_error() -> None:
     with pytest.raises(InputError, match="fewer than two labels"):
         run(*clusters({"a": 10}))
 
 
-@pytest.mark.usefixtures("repository")
 def test_a_wrong_param_is_named() -> None:
     change_params("filter_by: predicted_neq_given", "filter_by: magic")
     with pytest.raises(InputError, match=r"label_errors\.filter_by` = 'magic'.*low_self_confidence"):
         run(*clusters({"a": 10, "b": 10}))
 
 
-@pytest.mark.usefixtures("repository")
 def test_same_bytes_for_any_hash_seed_and_number_of_threads() -> None:
     run(*clusters({"a": 40, "b": 40, "c": 40}, WRONG))
     digests = set()

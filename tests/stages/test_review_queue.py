@@ -11,6 +11,7 @@ import pytest
 from assay.classifiers.baselines import save_baseline, tfidf
 from assay.core.errors import InputError
 from assay.core.skipped import LEFT_OUT_FILE
+from assay.fine_tuning.params import Tfidf
 from assay.human_review.queue import build_list, fuse_lists, list_disagreements, show_percent
 from stages import review_queue
 
@@ -50,7 +51,9 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, rows in (("train", TRAIN), ("validation", VALIDATION), ("test", TEST)):
         frame(rows).write_parquet(f"data/split/{name}.parquet")
     learnt = frame(TRAIN).filter(~pl.col("reviewed"))
-    model = tfidf(1, 1, 100.0).fit(learnt["text"].to_list(), learnt["label"].to_list())
+    model = tfidf(Tfidf(method="tfidf", max_word_ngram=1, min_document_frequency=1, C=100.0)).fit(
+        learnt["text"].to_list(), learnt["label"].to_list()
+    )
     save_baseline(model, Path("models/finetuned/tfidf"))
     every = [row[0] for row in TRAIN + VALIDATION + TEST]
     vectors = np.array(

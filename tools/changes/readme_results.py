@@ -25,7 +25,7 @@ MODELS_HEADER = (
 )
 
 
-def read_costs(summary: dict[str, Any], folder: Path = COSTS) -> dict[str, dict[str, Any]]:
+def read_costs(summary: dict[str, Any], folder: Path = COSTS / "finetune") -> dict[str, dict[str, Any]]:
     """Seconds and memory of `finetune` by approach; empty where the approach did not run on this machine."""
     files = {name: folder / f"{name}.json" for name, _ in ranked(summary)}
     return {name: read_json(file) if file.is_file() else {} for name, file in files.items()}

@@ -9,12 +9,12 @@
 Two models are trained in each cell: a logistic regression on the frozen embeddings (`probe`) and full fine-tuning with
 the settings of `finetune.full` (`full`).
 
-- Rows are taken by a keyed draw of their semantic group, so a smaller share is part of a larger one. Copies are made of
+- Rows are sampled by a hash of their semantic group, so a smaller share is part of a larger one. Examples are made of
   these rows, and their labels checked by a probe on these rows, alone.
 - All arms of a share get the same number of optimizer steps, up to whole epochs: `max_epochs` falls as rows are added.
   With few rows there are more epochs, for `min_steps` steps.
-- Of the probe, which has no randomness, a seed draws train rows with replacement, and copies come as often as their
-  parents. A seed of fine-tuning is that of the head, the dropout and the order of rows.
+- Of the probe, which has no randomness, a seed draws train rows with replacement, and examples come as often as their
+  sources. A seed of fine-tuning is that of the head, the dropout and the order of rows.
 - Scores are on the reference labels of the test split. Intervals are 95% percentile bootstrap intervals over test rows
   and seeds, and paired: an arm and `none` are scored on the same draws.
 """
@@ -28,28 +28,39 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from assay.augmentation.make_examples import (
+    HELD_OUT,
+    TRAIN,
+    Around,
+    AugmentParams,
+    NearDuplicateParams,
+    append_examples,
+    make_examples,
+    read_inputs,
+)
 from assay.augmentation.recipes import AnyRecipe, Recipes, require_models
+from assay.classifiers.fit import Data, fit_seed, model_seed, read_rows
 from assay.classifiers.predict import predict
-from assay.compute.device import Compute, Device, prepare_device
+from assay.compute.device import Compute, prepare_device
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json, write_json
 from assay.core.params import Params, load_params
 from assay.core.progress import quiet_libraries
-from assay.core.seeds import generator, keyed_uniform
+from assay.core.seeds import derived_seed, generator, keyed_uniform
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
 from assay.fine_tuning.params import Full
+from assay.probes import weighted_probe
+from assay.statistics.bootstrap import average_drawn_models, draw_counts
 from assay.statistics.classification import weighted_scores
-from stages.augment import HELD_OUT, TRAIN, AugmentParams, made_copies, with_copies
-from stages.finetune import Rows, fit_seed, model_seed, read_rows
+from assay.statistics.intervals import percentile_estimate
+from assay.statistics.metrics_dict import interval_metrics
 
 CELLS = Path("data/augment_ablation")
 METRICS = Path("metrics/augment_ablation.json")
 MODELS = Path("scratch/augment_ablation")
-MAX_ITERATIONS = 1000
 CALIBRATION_BINS = 15
 
 Model = Literal["probe", "full"]
@@ -95,76 +106,72 @@ def epochs_of(params: Full, originals: int, rows: int, min_steps: int) -> int:
     return max(1, round(alone * originals / rows))
 
 
-def probe_probabilities(
+def probe_predictions(
     rows: pl.DataFrame,
     features: NDArray[np.float32],
     test: NDArray[np.float32],
     classes: list[str],
     C: float,
     random: np.random.Generator,
-) -> NDArray[np.float64]:
-    """Probabilities of the test rows, shape `(n, k)`, by a probe on a draw of the originals and their copies.
+) -> list[str]:
+    """Labels of the test rows by a probe on a draw of the originals and their examples.
 
     Args:
-        rows: `id`, `label`, `parent_id`, `label_weight` of originals and copies.
+        rows: `id`, `label`, `parent_id`, `label_weight` of originals and examples.
         features: of these rows, shape `(m, d)`.
         test: embeddings of the test rows, shape `(n, d)`.
-        classes: labels in the order of the columns.
-        C: scikit-learn's `C`.
-        random: source of the draw.
     """
     originals = rows.filter(pl.col("parent_id").is_null())["id"].to_list()
     drawn = random.multinomial(len(originals), np.full(len(originals), 1 / len(originals)))
     often = dict(zip(originals, drawn.tolist(), strict=True))
     owners = rows.select(pl.coalesce("parent_id", "id")).to_series()
     weights = rows["label_weight"].to_numpy() * np.array([often[owner] for owner in owners], dtype=np.float64)
-    kept = weights > 0
-    model = LogisticRegression(C=C, max_iter=MAX_ITERATIONS)
-    model.fit(features[kept], rows["label"].to_numpy()[kept], sample_weight=weights[kept])
-    probabilities = np.zeros((len(test), len(classes)))
-    probabilities[:, [classes.index(label) for label in model.classes_]] = model.predict_proba(test)
-    return probabilities
+    probabilities = weighted_probe(features, rows["label"].to_numpy(), weights, test, classes, C)
+    return [classes[index] for index in probabilities.argmax(axis=1)]
 
 
 def run_cell(arm: str, share: float, params: AblationParams, seed: int) -> dict[str, Any]:
     """Train both models of a cell: predicted labels of the test rows by model and seed, and the rows trained on."""
-    compute = load_params("compute", Compute)
+    compute, embed = load_params("compute", Compute), load_params("embed", EmbedParams)
     augmentation = load_params("augment", AugmentParams).model_copy(update={"recipes": recipes_of(arm, params)})
     require_models(augmentation.recipes)
+    around = Around(
+        embed,
+        load_params("clean.near_duplicates", NearDuplicateParams),
+        load_params("semantic_duplicates.min_cosine", float),
+        compute,
+    )
     columns = ["id", "text", "label", "authenticity", "label_weight", "semantic_group"]
     every = pl.read_parquet(TRAIN, columns=columns)
     train = every.filter(keyed_uniform(every["semantic_group"], seed, "augment_ablation") < share)
-    held_out = pl.concat(pl.read_parquet(path, columns=["id", "text"]) for path in HELD_OUT)
     validation, test = (pl.read_parquet(path) for path in HELD_OUT)
-    made = made_copies(train, held_out, augmentation, compute, seed)
-    rows = with_copies(train, made.sifted.kept)
+    inputs = read_inputs(train)
+    kept = make_examples(inputs, augmentation, around, (seed, "augment")).filtered.kept
+    rows = append_examples(train, kept)
     classes = sorted(every["label"].unique())
 
-    table = pl.read_parquet(EMBEDDINGS)
-    exact = prepare_device(compute, exact=True)
-    features = embeddings_of(train["id"], table, TRAIN)
-    if made.sifted.kept.height:
-        texts = made.sifted.kept["text"].to_list()
-        of_copies, _ = embedded_texts(texts, load_params("embed", EmbedParams), exact)
-        features = np.concatenate([features, of_copies.embeddings])
-    test_features = embeddings_of(test["id"], table, HELD_OUT[1])
+    features = inputs.train_vectors
+    if kept.height:
+        embedded, _ = embedded_texts(kept["text"].to_list(), embed, prepare_device(compute, exact=True))
+        features = np.concatenate([features, embedded.embeddings])
+    test_features = embeddings_of(test["id"], pl.read_parquet(EMBEDDINGS), HELD_OUT[1])
     predicted: dict[Model, list[list[str]]] = {"probe": [], "full": []}
     with threadpool_limits(limits=1, user_api="blas"):
         for value in params.seeds:
             # The same draw for every arm.
             random = generator(seed, "augment_ablation", str(share), str(value))
-            said = probe_probabilities(rows, features, test_features, classes, params.C, random)
-            predicted["probe"].append([classes[index] for index in said.argmax(axis=1)])
+            predicted["probe"].append(probe_predictions(rows, features, test_features, classes, params.C, random))
     full = load_params("finetune.full", Full)
     epochs = epochs_of(full, train.height, rows.height, params.min_steps)
     full = full.model_copy(update={"max_epochs": epochs})
-    train_rows, validation_rows = read_rows(rows, classes, TRAIN), read_rows(validation, classes, HELD_OUT[0])
+    data = Data(read_rows(rows, classes, TRAIN), read_rows(validation, classes, HELD_OUT[0]), classes)
     device = prepare_device(compute)
     for value in params.seeds:
-        name = f"{arm} {share} seed {value}"
-        predicted["full"].append(
-            full_predictions(name, full, train_rows, validation_rows, classes, test, device, model_seed(seed, value))
-        )
+        print(f"{arm} {share} seed {value}", flush=True)
+        # Trained for its predictions, and not kept.
+        fit_seed(full, data, device, derived_seed(model_seed(seed, value), "finetune", "full"), MODELS)
+        said = predict(MODELS, test["text"].to_list(), full.batch_size, device, "test")
+        predicted["full"].append(said.predicted_labels())
     return {
         "arm": arm,
         "share": share,
@@ -175,30 +182,13 @@ def run_cell(arm: str, share: float, params: AblationParams, seed: int) -> dict[
     }
 
 
-def full_predictions(
-    name: str,
-    params: Full,
-    train: Rows,
-    validation: Rows,
-    classes: list[str],
-    test: pl.DataFrame,
-    device: Device,
-    seed: int,
-) -> list[str]:
-    """Labels of the test rows by a model that is fine-tuned for them, and not kept."""
-    print(name, flush=True)
-    fit_seed("full", params, train, validation, classes, device, seed, None, None, MODELS)
-    said = predict(MODELS, test["text"].to_list(), params.batch_size, device, "test")
-    return [said.labels[index] for index in said.probabilities.argmax(axis=1)]
-
-
 def scores_of(
-    predicted: list[list[str]], truth: NDArray[np.int64], classes: list[str], weights: NDArray[np.float64]
+    predicted: list[list[str]], truth: NDArray[np.int64], classes: list[str], counts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Macro-F1 of the model of each seed under each set of row weights, shape `(seeds, b)`."""
+    """Macro-F1 of the model of each seed under each set of row counts, shape `(seeds, b)`."""
     number = {label: index for index, label in enumerate(classes)}
     of_seeds = [np.eye(len(classes))[[number[label] for label in labels]] for labels in predicted]
-    return np.stack([weighted_scores(truth, one, weights, CALIBRATION_BINS)["macro_f1"] for one in of_seeds])
+    return np.stack([weighted_scores(truth, one, counts, CALIBRATION_BINS)["macro_f1"] for one in of_seeds])
 
 
 def compared(cells: list[dict[str, Any]], test: pl.DataFrame, params: AblationParams, seed: int) -> dict[str, Any]:
@@ -207,43 +197,32 @@ def compared(cells: list[dict[str, Any]], test: pl.DataFrame, params: AblationPa
     Args:
         cells: as `run_cell` gives them.
         test: the test rows, with `target`.
-        params: of the ablation.
-        seed: the project seed.
     """
     classes = sorted({*test["target"], *(label for cell in cells for label in cell["predicted"]["probe"][0])})
     truth = np.array([classes.index(label) for label in test["target"]])
     random = generator(seed, "augment_ablation", "bootstrap")
-    rows = random.multinomial(test.height, np.full(test.height, 1 / test.height), size=params.bootstrap_samples)
-    weights = np.concatenate([np.ones((1, test.height)), rows.astype(np.float64)])
-    count = len(params.seeds)
-    seeds = random.integers(0, count, size=(params.bootstrap_samples, count))
-    samples = np.arange(params.bootstrap_samples)[:, None] + 1
+    counts = draw_counts(test.height, params.bootstrap_samples, random)
+    seeds = random.integers(0, len(params.seeds), size=(params.bootstrap_samples, len(params.seeds)))
 
     found: dict[str, Any] = {}
     for model in ("probe", "full"):
         scores = {
-            (cell["share"], cell["arm"]): scores_of(cell["predicted"][model], truth, classes, weights) for cell in cells
+            (cell["share"], cell["arm"]): scores_of(cell["predicted"][model], truth, classes, counts) for cell in cells
         }
         found[model] = {}
         for cell in sorted(cells, key=lambda cell: (-cell["share"], cell["arm"] != "none", cell["arm"])):
             share, arm = cell["share"], cell["arm"]
             own = scores[share, arm]
-            drawn = own[seeds, samples].mean(axis=1)
-            low, high = np.quantile(drawn, [0.025, 0.975])
+            drawn = average_drawn_models(own[:, 1:], seeds)
             of_cell = {
                 "rows": cell["rows"],
-                "macro_f1": float(own[:, 0].mean()),
-                "macro_f1_ci95_low": float(low),
-                "macro_f1_ci95_high": float(high),
+                **interval_metrics("macro_f1", percentile_estimate(float(own[:, 0].mean()), drawn)),
             }
             if arm != "none" and (share, "none") in scores:
                 without = scores[share, "none"]
-                low, high = np.quantile(drawn - without[seeds, samples].mean(axis=1), [0.025, 0.975])
-                of_cell |= {
-                    "effect": float(own[:, 0].mean() - without[:, 0].mean()),
-                    "effect_ci95_low": float(low),
-                    "effect_ci95_high": float(high),
-                }
+                added = float(own[:, 0].mean() - without[:, 0].mean())
+                effect = percentile_estimate(added, drawn - average_drawn_models(without[:, 1:], seeds))
+                of_cell |= interval_metrics("effect", effect)
             found[model].setdefault(str(share), {})[arm] = of_cell
     return found
 

@@ -18,91 +18,68 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from assay.classifiers import baselines
-from assay.classifiers.predict import Predicted, predict
+from assay.classifiers.fit import (
+    Data,
+    Fit,
+    fit_baseline,
+    fit_seed,
+    model_seed,
+    read_rows,
+    summarise_cost,
+    summarise_fit,
+)
+from assay.classifiers.predict import Predicted, mean_inference_ms_per_row, predict, score_seed
 from assay.compute.cost import folder_mib
 from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json, write_json
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
-from assay.core.seeds import derived_seed, generator
+from assay.core.seeds import derived_seed, generator, seed_32
 from assay.fine_tuning.params import Approach, Majority, Tfidf, Training
-from assay.statistics.classification import bootstrap_scores
-from stages.evaluate import EvaluateParams, seed_scores
-from stages.finetune import Rows, fit_baseline, fit_metrics, fit_seed, model_seed, new_baseline
+from assay.statistics.classification import EvaluateParams, bootstrap_scores
+from assay.statistics.metrics_dict import metrics_of
 from tools.experiments.grade_detector import read
 
 
-def numbered_rows(table: pl.DataFrame, classes: list[str]) -> Rows:
-    """The rows of `text` and `label` for training, all counting the same."""
-    number = {label: index for index, label in enumerate(classes)}
-    labels = table["label"].to_list()
-    targets = np.array([number[label] for label in labels], dtype=np.int64)
-    ids = [str(row) for row in range(table.height)]
-    return Rows(ids, table["text"].to_list(), labels, targets, np.ones(table.height))
-
-
-def fitted(
-    name: str,
-    params: Approach,
-    train: Rows,
-    validation: Rows,
-    classes: list[str],
-    test: list[str],
-    device: Device,
-    seed: int,
-    batch_size: int,
-) -> tuple[list[Predicted], list[dict[str, float]], dict[str, float]]:
-    """What the model of each seed says of the test texts, what fitting it took, and its size."""
-    said, measured = [], []
+def fit_and_predict(
+    name: str, params: Approach, data: Data, test: list[str], device: Device, seed: int, batch_size: int
+) -> tuple[list[Predicted], list[Fit], float]:
+    """Predictions of the model of each seed for the test texts, its fit, and the size of a model."""
+    predicted, fits = [], []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if isinstance(params, Majority | Tfidf):
-            model = new_baseline(params)
-            fit = fit_baseline(model, train, validation, classes)
-            baselines.save_baseline(model, folder)
-            said.append(predict(folder, test, batch_size, device, "test"))
-            measured.append(fit_metrics(fit, len(train.texts), device))
+            fits.append(fit_baseline(params, data, device, folder))
+            predicted.append(predict(folder, test, batch_size, device, "test"))
         else:
             for value in params.seeds:
                 own = folder / str(value)
-                own_seed = model_seed(seed, value)
-                fit = fit_seed(name, params, train, validation, classes, device, own_seed, None, None, own)
-                said.append(predict(own, test, batch_size, device, "test"))
-                measured.append(fit_metrics(fit, len(train.texts), device))
-        size = {
-            "trainable_parameters": fit.trainable_parameters,
-            "total_parameters": fit.total_parameters,
-            "artefact_mib": folder_mib(folder) / len(said),
-        }
-    return said, measured, size
+                own_seed = derived_seed(model_seed(seed, value), "finetune", name)
+                fits.append(fit_seed(params, data, device, own_seed, own))
+                predicted.append(predict(own, test, batch_size, device, "test"))
+        return predicted, fits, folder_mib(folder) / len(fits)
 
 
-def scored(
-    said: list[Predicted],
-    measured: list[dict[str, float]],
-    truth: NDArray[np.int64],
-    params: EvaluateParams,
-    seed: int,
+def score(
+    predicted: list[Predicted], fits: list[Fit], rows: int, truth: NDArray[np.int64], params: EvaluateParams, seed: int
 ) -> dict[str, Any]:
-    """Scores in the mean over the seeds, with intervals over test rows and seeds, and the costs."""
+    """Scores and costs (of `rows` train rows) in the mean over the seeds, with intervals over test rows and seeds."""
     random = generator(seed, "evaluate", "bootstrap")
-    of_all = np.stack([of_seed.probabilities for of_seed in said])
+    of_all = np.stack([of_seed.probabilities for of_seed in predicted])
     headline = bootstrap_scores(truth, of_all, params.bootstrap_samples, params.calibration_bins, random)
-    figures: dict[str, Any] = {"seeds": len(said)}
-    for name, interval in headline.items():
-        figures |= {name: interval.value, f"{name}_ci95_low": interval.low, f"{name}_ci95_high": interval.high}
+    figures: dict[str, Any] = {"seeds": len(predicted), **metrics_of(headline)}
     of_seeds = [
-        {**seed_scores(truth, one, params.calibration_bins), **costs} for one, costs in zip(said, measured, strict=True)
+        {**score_seed(truth, one, params.calibration_bins), **summarise_cost(fit, rows), **summarise_fit(fit)}
+        for one, fit in zip(predicted, fits, strict=True)
     ]
-    for name in ("train_seconds", "samples_per_second", "peak_memory_mib", "inference_ms_per_row", "epochs"):
+    for name in ("train_seconds", "samples_per_second", "peak_memory_mib", "epochs"):
         figures[name] = float(np.mean([one[name] for one in of_seeds]))
-    return figures | {"per_seed": of_seeds}
+    return figures | {"inference_ms_per_row": mean_inference_ms_per_row(predicted), "per_seed": of_seeds}
 
 
-def main() -> None:
-    """Compare the approaches of a params file on the folder named on the command line."""
+def read_arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.experiments.compare_approaches", description=(__doc__ or "").splitlines()[0]
     )
@@ -113,7 +90,12 @@ def main() -> None:
     parser.add_argument("--validation-share", type=float, default=0.05, help="of the train rows, held out (0.05)")
     parser.add_argument("--approaches", help="some of those in the file, with commas between them")
     parser.add_argument("--output", type=Path, help="JSON file for all figures; what others it holds stays")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Compare the approaches of a params file on the folder named on the command line."""
+    arguments = read_arguments()
     seed = load_params("seed", int, arguments.params)
     compute = load_params("compute", Compute, arguments.params)
     evaluation = load_params("evaluate", EvaluateParams, arguments.params)
@@ -135,10 +117,13 @@ def main() -> None:
         np.arange(everything.height),
         test_size=arguments.validation_share,
         stratify=everything["label"].to_numpy(),
-        random_state=derived_seed(seed, "compare_approaches") % 2**32,
+        random_state=seed_32(derived_seed(seed, "compare_approaches")),
     )
-    train, validation = numbered_rows(everything[kept], classes), numbered_rows(everything[held_out], classes)
-    truth = numbered_rows(test, classes).targets
+    everything, test = (table.with_row_index("id").cast({"id": pl.String}) for table in (everything, test))
+    train_file = arguments.folder / "train.csv"
+    train, validation = (read_rows(everything[rows], classes, train_file) for rows in (kept, held_out))
+    data = Data(train, validation, classes)
+    truth = read_rows(test, classes, arguments.folder / "test.csv").targets
 
     figures: dict[str, Any] = {}
     if arguments.output is not None and arguments.output.is_file():
@@ -147,25 +132,22 @@ def main() -> None:
     figures |= {"device": str(device.device), "precision": str(device.precision).removeprefix("torch.")}
     figures |= {"threads": compute.threads, "approaches": figures.get("approaches", {})}
     for name, params in blocks.items():
-        said, measured, size = fitted(
-            name,
-            params,
-            train,
-            validation,
-            classes,
-            test["text"].to_list(),
-            device,
-            seed,
-            evaluation.batch_size,
+        predicted, fits, artefact_mib = fit_and_predict(
+            name, params, data, test["text"].to_list(), device, seed, evaluation.batch_size
         )
-        found = scored(said, measured, truth, evaluation, seed) | size
+        found = score(predicted, fits, len(kept), truth, evaluation, seed) | {
+            "trainable_parameters": fits[-1].trainable_parameters,
+            "total_parameters": fits[-1].total_parameters,
+            "artefact_mib": artefact_mib,
+        }
         if isinstance(params, Training):
-            found |= {"validation_accuracy": float(np.mean([one["validation_accuracy"] for one in measured]))}
+            accuracies = [summarise_fit(fit)["validation_accuracy"] for fit in fits]
+            found |= {"validation_accuracy": float(np.mean(accuracies))}
         figures["approaches"][name] = found
         print(
             f"{name:16} accuracy {found['accuracy']:.4f} [{found['accuracy_ci95_low']:.4f},"
             f" {found['accuracy_ci95_high']:.4f}], macro-F1 {found['macro_f1']:.4f}; {found['train_seconds']:.0f} s,"
-            f" {found['samples_per_second']:.0f} samples/s, {size['trainable_parameters']:,} parameters trained",
+            f" {found['samples_per_second']:.0f} samples/s, {found['trainable_parameters']:,} parameters trained",
             flush=True,
         )
         if arguments.output:

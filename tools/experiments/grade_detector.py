@@ -11,41 +11,32 @@ Prints a table, and writes all figures as JSON where `--output` says so.
 """
 
 import argparse
-import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import ConfigDict
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-from transformers import AutoModel, AutoTokenizer
 
-from assay.compute.device import Compute, Device, prepare_device
-from assay.compute.token_batches import tokenise
+from assay.compute.device import Compute, prepare_device
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import write_json
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.seeds import derived_seed, generator
 from assay.duplicates.semantic_groups import semantic_groups
-from assay.embeddings.encoder import Embedded, EmbedParams, embed_rows
-from assay.label_errors.detector import Detector, Rows, detect, numbered
-from assay.label_errors.noise import confusable_noise, uniform_noise
-from assay.probes import grouped_folds, out_of_fold_probabilities, words_model
-from assay.statistics.detection import grades
+from assay.embeddings.encoder import EmbedParams, embedded_texts
+from assay.label_errors.detector import Detection, Detector, DetectorOfLabelErrors, Rows, detect, number_values
+from assay.label_errors.noise import add_confusable_noise, add_uniform_noise
+from assay.probes import grouped_folds, out_of_fold_probabilities, weighted_probe, words_model
+from assay.statistics.detection import grade_score
 
-PROBE_L2_STRENGTH = 10.0
-PROBE_MAX_ITERATIONS = 1000
+PROBE_C = 10.0
 KINDS = ("uniform", "confusable_drawn", "confusable_likeliest")
-
-
-class DetectorParams(Detector):
-    """The detector, of all that `label_errors` says."""
-
-    model_config = ConfigDict(extra="ignore")
 
 
 def read(path: Path, text_column: str, label_column: str) -> pl.DataFrame:
@@ -63,45 +54,46 @@ def read(path: Path, text_column: str, label_column: str) -> pl.DataFrame:
     return table.select(text=text_column, label=label_column).drop_nulls()
 
 
-def embedded(texts: list[str], params: EmbedParams, device: Device) -> Embedded:
-    """What the frozen encoder makes of the texts."""
-    tokenizer = AutoTokenizer.from_pretrained(params.model, local_files_only=True)
-    model = AutoModel.from_pretrained(params.model, local_files_only=True).to(device.device).eval()
-    rows = tokenise(tokenizer, texts, params.max_length_tokens)
-    return embed_rows(model, rows, params.batch_size, device, params.last_layers)
-
-
 def noisy(
     kind: str, labels: NDArray[np.int64], confused: NDArray[np.float64], share: float, seed: int
 ) -> NDArray[np.int64]:
     """The labels with a share of errors of one kind in them, shape `(n,)`."""
     random = generator(seed, "grade_detector", kind)
     if kind == "uniform":
-        return uniform_noise(labels, confused.shape[1], share, random)
+        return add_uniform_noise(labels, confused.shape[1], share, random)
     if kind == "confusable_likeliest":
         # All the probability to the likeliest of the other labels.
         others = confused.copy()
         others[np.arange(len(labels)), labels] = -1
         confused = np.eye(confused.shape[1])[others.argmax(axis=1)]
-    return confusable_noise(labels, confused, share, random)
+    return add_confusable_noise(labels, confused, share, random)
 
 
-def accuracy(
-    features: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    weights: NDArray[np.float64],
-    test: NDArray[np.float32],
-    truth: NDArray[np.int64],
-) -> float:
-    """Test accuracy of a probe that is fitted on the rows as far as they count; not at all, where their weight is 0."""
-    probe = LogisticRegression(C=PROBE_L2_STRENGTH, max_iter=PROBE_MAX_ITERATIONS)
-    kept = weights > 0
-    probe.fit(features[kept], labels[kept], sample_weight=weights[kept])
-    return float((probe.predict(test) == truth).mean())
+def grade(
+    found: Detection, is_wrong: NDArray[np.bool_], probe: Callable[[NDArray[np.float64]], float]
+) -> dict[str, Any]:
+    """How well the scores find the wrong rows, and the test accuracy after acting on them, by row weights `(n,)`."""
+    flagged, known = found.is_label_error, ~np.isnan(found.quality)
+    # As the actions of `label_errors` go: `drop` and `weight`.
+    weights = np.where(known, found.scores["pairwise_confidence"], 1.0)
+    return {
+        "noise_rate": float(is_wrong.mean()),
+        **{
+            name: grade_score(is_wrong[known], values[known])
+            for name, values in {"label_quality": found.quality, **found.scores}.items()
+        },
+        "flagged": int(flagged.sum()),
+        "precision": float(is_wrong[flagged].mean()) if flagged.any() else 0.0,
+        "recall": float(flagged[is_wrong].mean()),
+        "accuracy_noisy": probe(np.ones(len(flagged))),
+        "accuracy_after_drop": probe((~flagged).astype(np.float64)),
+        "accuracy_after_weight": probe(weights / weights.mean()),
+        "accuracy_exactly_the_wrong_rows_removed": probe((~is_wrong).astype(np.float64)),
+    }
 
 
-def main() -> None:
-    """Grade the detector on the folder named on the command line."""
+def read_arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.experiments.grade_detector", description=(__doc__ or "").splitlines()[0]
     )
@@ -111,76 +103,64 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.1, help="of the train rows that get a wrong label (0.1)")
     parser.add_argument("--finetuned", action="store_true", help="fine-tune for each fold, as params.yaml says: slow")
     parser.add_argument("--output", type=Path, help="JSON file for all figures")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Grade the detector on the folder named on the command line."""
+    arguments = read_arguments()
     seed = load_params("seed", int)
     device = prepare_device(load_params("compute", Compute))
     quiet_libraries()
-    params = load_params("label_errors", DetectorParams)
-    if not arguments.finetuned:
-        params = params.model_copy(update={"models": params.models.model_copy(update={"finetuned": None})})
+    params: Detector = load_params("label_errors", DetectorOfLabelErrors)
+    params = params if arguments.finetuned else params.without_finetuning()
     columns = (arguments.text_column, arguments.label_column)
     train, test = (read(arguments.folder / f"{name}.csv", *columns) for name in ("train", "test"))
     unknown = set(test["label"]) - set(train["label"])
     if unknown:
         raise InputError(f"{arguments.folder}/test.csv: label {min(unknown)!r} has no train row")
-    everything = numbered(pl.concat([train["label"], test["label"]]))
+    everything = number_values(pl.concat([train["label"], test["label"]]))
     labels, truth = everything[: train.height], everything[train.height :]
 
     embed = load_params("embed", EmbedParams)
-    texts = train["text"].to_list()
     exact = prepare_device(load_params("compute", Compute), exact=True)
-    of_train, of_test = embedded(texts, embed, exact), embedded(test["text"].to_list(), embed, exact)
+    texts = train["text"].to_list()
+    of_train, of_test = (embedded_texts(table["text"].to_list(), embed, exact)[0] for table in (train, test))
     min_cosine = load_params("semantic_duplicates.min_cosine", float)
     groups = semantic_groups(of_train.embeddings, min_cosine, device.device).first
-    figures: dict[str, object] = {"rows_train": train.height, "rows_test": test.height, "share": arguments.share}
+    figures: dict[str, Any] = {"rows_train": train.height, "rows_test": test.height, "share": arguments.share}
+
+    def probe(rows: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
+        classes = list(range(int(everything.max()) + 1))
+        said = weighted_probe(of_train.embeddings, rows, weights, of_test.embeddings, classes, PROBE_C)
+        return float((said.argmax(axis=1) == truth).mean())
+
     with threadpool_limits(limits=1, user_api="blas"):
         folds = grouped_folds(labels, groups, params.folds, derived_seed(seed, "grade_detector"))
         confused = np.nan_to_num(out_of_fold_probabilities(words_model(texts, 10.0), labels, folds), nan=0.0)
-
-        def probe(rows: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
-            return accuracy(of_train.embeddings, rows, weights, of_test.embeddings, truth)
-
-        everyone = np.ones(len(labels))
-        figures["accuracy_clean"] = probe(labels, everyone)
+        figures["accuracy_clean"] = probe(labels, np.ones(len(labels)))
         for kind in KINDS:
             given = noisy(kind, labels, confused, arguments.share, seed)
-            is_wrong = given != labels
             started = time.perf_counter()
             rows = Rows(texts, of_train.layers, given, groups, np.full(len(given), -1))
-            found = detect(rows, params, device, seed)
+            found = detect(rows, params, device, (seed, "label_errors"))
             seconds = time.perf_counter() - started
-            flagged = found.is_label_error
-            judged = ~np.isnan(found.quality)
-            # As the actions of `label_errors` go: `drop` and `weight`.
-            weights = np.where(judged, found.scores["pairwise_confidence"], 1.0)
-            grade = {
-                "noise_rate": float(is_wrong.mean()),
-                "detect_seconds": seconds,
-                **{
-                    name: grades(is_wrong[judged], values[judged])
-                    for name, values in {"label_quality": found.quality, **found.scores}.items()
-                },
-                "flagged": int(flagged.sum()),
-                "precision": float(is_wrong[flagged].mean()) if flagged.any() else 0.0,
-                "recall": float(flagged[is_wrong].mean()),
-                "accuracy_noisy": probe(given, everyone),
-                "accuracy_after_drop": probe(given, (~flagged).astype(np.float64)),
-                "accuracy_after_weight": probe(given, weights / weights.mean()),
-                "accuracy_exactly_the_wrong_rows_removed": probe(given, (~is_wrong).astype(np.float64)),
-            }
-            figures[kind] = grade
-            quality: dict[str, float] = grade["label_quality"]  # type: ignore[assignment]
-            print(
-                f"{kind:22} average precision {quality['average_precision']:.3f}, AUROC {quality['auroc']:.3f};"
-                f" probe: {grade['accuracy_noisy']:.4f} noisy, {grade['accuracy_after_drop']:.4f} after `drop`,"
-                f" {grade['accuracy_after_weight']:.4f} after `weight`,"
-                f" {grade['accuracy_exactly_the_wrong_rows_removed']:.4f} without exactly the wrong rows"
-                f" ({seconds:.0f} s)",
-                file=sys.stdout,
-                flush=True,
-            )
+            figures[kind] = {"detect_seconds": seconds, **grade(found, given != labels, partial(probe, given))}
+            print(describe(kind, figures[kind]), flush=True)
     if arguments.output:
         write_json(arguments.output, figures)
+
+
+def describe(kind: str, graded: dict[str, Any]) -> str:
+    """The grades of one kind of errors in a line."""
+    quality = graded["label_quality"]
+    return (
+        f"{kind:22} average precision {quality['average_precision']:.3f}, AUROC {quality['auroc']:.3f};"
+        f" probe: {graded['accuracy_noisy']:.4f} noisy, {graded['accuracy_after_drop']:.4f} after `drop`,"
+        f" {graded['accuracy_after_weight']:.4f} after `weight`,"
+        f" {graded['accuracy_exactly_the_wrong_rows_removed']:.4f} without exactly the wrong rows"
+        f" ({graded['detect_seconds']:.0f} s)"
+    )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json, write_text
 from assay.core.params import PARAMS_FILE, Params, load_params
-from assay.core.seeds import derived_seed
+from assay.core.seeds import derived_seed, seed_32
 from assay.fine_tuning.params import Approach, Training
 from tools.params.round_trip import edited
 
@@ -142,7 +142,7 @@ def main() -> None:
     before = float(read_json(present)[SCORE])
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    seed = derived_seed(load_params("seed", int), "tune", approach) % 2**32
+    seed = seed_32(derived_seed(load_params("seed", int), "tune", approach))
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
     best, best_name, best_values = before, "", {}
     for number in range(1, arguments.trials + 1):

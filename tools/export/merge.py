@@ -26,10 +26,9 @@ from assay.core.outputs import output_folder, write_json
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.skipped import why_left_out
-from assay.fine_tuning.quantization import ADAPTER_FILE, QUANTISATION_FILE
+from assay.fine_tuning.quantization import ADAPTER_FILE
 from assay.splitting.target_labels import TEST, read_test_rows, target_numbers
-from assay.statistics.classification import macro_f1
-from stages.evaluate import EvaluateParams
+from assay.statistics.classification import EvaluateParams, macro_f1
 
 MODELS = Path("models/finetuned")
 MERGED = Path("models/merged")
@@ -59,10 +58,16 @@ def merged(folder: Path) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
 def scores(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> dict[str, float]:
     """Accuracy and macro-F1 of logits `(n, k)`."""
     predicted = logits.argmax(axis=1)
-    return {
-        "accuracy": float((predicted == targets).mean()),
-        "macro_f1": macro_f1(targets, predicted, logits.shape[1]),
-    }
+    return {"accuracy": float((predicted == targets).mean()), "macro_f1": macro_f1(targets, predicted)}
+
+
+def predict_folder(
+    folder: Path, texts: list[str], batch_size: int, device: Device, what: str
+) -> tuple[NDArray[np.float32], list[str]]:
+    """Logits of the model as it lies in the folder, shape `(n, k)`, and the labels of the columns."""
+    model, tokenizer, labels = load_classifier(folder, device.device)
+    rows = tokenise(tokenizer, texts, tokenizer.model_max_length)
+    return predict_logits(model, rows, len(labels), batch_size, device, what), labels
 
 
 def main() -> None:
@@ -86,16 +91,12 @@ def main() -> None:
     test = read_test_rows()
     texts = test["text"].to_list()
 
-    model, tokenizer, labels = load_classifier(folder, device.device)
-    rows = tokenise(tokenizer, texts, tokenizer.model_max_length)
+    before, labels = predict_folder(folder, texts, batch_size, device, "before")
     targets = target_numbers(test, labels)
-    if not (folder / QUANTISATION_FILE).is_file():
-        model = model.to(device.device)
-    before = predict_logits(model, rows, len(labels), batch_size, device, "before")
     plain, tokenizer = merged(folder)
     with output_folder(MERGED / approach) as out:
         save_classifier(plain, tokenizer, int(tokenizer.model_max_length), out)  # type: ignore[arg-type]
-        after = reloaded_logits(out, texts, len(labels), batch_size, device)
+        after, _ = predict_folder(out, texts, batch_size, device, "after")
         found: dict[str, Any] = {
             "rows_test": test.height,
             "largest_logit_difference": float(np.abs(after - before).max()),
@@ -109,15 +110,6 @@ def main() -> None:
         f"{found['predictions_changed']} of {test.height:,} predictions changed; macro-F1 "
         f"{found['before']['macro_f1']:.4f} before, {found['after']['macro_f1']:.4f} after"
     )
-
-
-def reloaded_logits(
-    folder: Path, texts: list[str], classes: int, batch_size: int, device: Device
-) -> NDArray[np.float32]:
-    """Logits of the model as it lies in the folder, shape `(n, k)`."""
-    model, tokenizer, _ = load_classifier(folder)
-    rows = tokenise(tokenizer, texts, tokenizer.model_max_length)
-    return predict_logits(model.to(device.device), rows, classes, batch_size, device, "after")
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assay.augmentation.apply import altered_copies
+from assay.augmentation.apply import augment_in_process
 from assay.augmentation.recipes import CharacterNoise, Eda, Synonym, TextAttackClass, WholeText
 from assay.augmentation.textattack_import import readable_wordnet
-from assay.augmentation.words import plain_spans
+from assay.augmentation.words import find_plain_words
 from assay.core.errors import InputError
 
 
@@ -46,7 +46,7 @@ def name_of(recipe: Any) -> str:
 
 
 def one(text: str, recipe: Any, scratch: Path, seed: int = 1) -> str:
-    [copy] = altered_copies([text], [seed], recipe, scratch)
+    [copy] = augment_in_process([text], [seed], recipe, scratch)
     return copy
 
 
@@ -101,12 +101,12 @@ def test_synonyms_are_of_the_most_frequent_sense(swap: Any, word: str, synonyms:
 
 
 @pytest.mark.parametrize(
-    ("word", "with_s"), [("film", "films"), ("box", "boxes"), ("wish", "wishes"), ("city", "cities"), ("toy", "toys")]
+    ("word", "plural"), [("film", "films"), ("box", "boxes"), ("wish", "wishes"), ("city", "cities"), ("toy", "toys")]
 )
-def test_regular_s(scratch: Path, word: str, with_s: str) -> None:
+def test_regular_s(scratch: Path, word: str, plural: str) -> None:
     from assay.augmentation import wordnet
 
-    assert wordnet.with_s(word) == with_s
+    assert wordnet.add_s(word) == plural
 
 
 @pytest.mark.usefixtures("scratch")
@@ -141,7 +141,7 @@ def test_what_may_be_altered(text: str, words: list[str]) -> None:
     ],
 )
 def test_plain_words(text: str, words: list[str]) -> None:
-    assert [text[start:end] for start, end in plain_spans(text)] == words
+    assert [text[start:end] for start, end in find_plain_words(text)] == words
 
 
 @pytest.mark.parametrize("recipe", [synonym(1.0), noise(), eda(share_of_words=1.0), DELETION], ids=name_of)
@@ -157,7 +157,7 @@ def test_placeholders_and_mentions_survive(scratch: Path, recipe: Any) -> None:
 @pytest.mark.parametrize("recipe", RECIPES, ids=name_of)
 def test_texts_with_nothing_to_alter_come_back(scratch: Path, recipe: Any) -> None:
     texts = ["", " ", "!!! :)", "it", "😀😀 🎉", "@movie <URL>", "<EMAIL>", "مرحبا بالعالم", "你好 世界", "3.50$ 24/7"]
-    assert altered_copies(texts, list(range(len(texts))), recipe, scratch) == texts
+    assert augment_in_process(texts, list(range(len(texts))), recipe, scratch) == texts
 
 
 @pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe.name != "own"], ids=name_of)
@@ -177,7 +177,7 @@ def test_a_copy_depends_on_its_text_and_seed_alone(scratch: Path, recipe: Any) -
         "happy but awful trouble, I am 25 now. Never mind.",
     ]
     seeds = [5, 2**64 - 1, 7]
-    together = altered_copies(texts, seeds, recipe, scratch)
+    together = augment_in_process(texts, seeds, recipe, scratch)
     random.seed(99)
     np.random.seed(99)
     alone = [one(text, recipe, scratch, seed) for text, seed in zip(texts, seeds, strict=True)]
@@ -193,7 +193,7 @@ def test_share_of_words(scratch: Path) -> None:
 
 
 def test_character_noise_keeps_the_ends_of_words(scratch: Path) -> None:
-    copies = altered_copies(["wonderful battery"] * 50, list(range(50)), noise(), scratch)
+    copies = augment_in_process(["wonderful battery"] * 50, list(range(50)), noise(), scratch)
     assert len(set(copies)) > 20
     for copy in copies:
         first, second = copy.split()
@@ -202,19 +202,19 @@ def test_character_noise_keeps_the_ends_of_words(scratch: Path) -> None:
 
 
 def test_each_kind_of_noise(scratch: Path) -> None:
-    from assay.augmentation.character_noise import KEYS_BESIDE, misspelt
+    from assay.augmentation.character_noise import KEYS_BESIDE, misspell
 
-    assert misspelt("card", "swap") == ("crad",)
-    assert misspelt("card", "delete") == ("cad", "crd")
-    assert len(misspelt("card", "insert")) == 51  # 26 letters in 2 places; caard twice
-    assert all(len(form) == 5 for form in misspelt("card", "insert"))
+    assert misspell("card", "swap") == ("crad",)
+    assert misspell("card", "delete") == ("cad", "crd")
+    assert len(misspell("card", "insert")) == 51  # 26 letters in 2 places; caard twice
+    assert all(len(form) == 5 for form in misspell("card", "insert"))
     assert sorted(KEYS_BESIDE["g"]) == ["b", "f", "h", "t", "v", "y"]
-    assert "cqrd" in misspelt("card", "keyboard")
-    assert "moclern" in misspelt("modern", "ocr")
-    assert set(misspelt("card", "case")) >= {"CARD", "Card", "cArd"}
+    assert "cqrd" in misspell("card", "keyboard")
+    assert "moclern" in misspell("modern", "ocr")
+    assert set(misspell("card", "case")) >= {"CARD", "Card", "cArd"}
     assert one("CARDS", noise("swap"), scratch) in ("CRADS", "CADRS")
     for kind in ("swap", "delete", "insert", "keyboard", "ocr", "case"):
-        assert one("wonderful", noise(kind), scratch) in misspelt("wonderful", kind)
+        assert one("wonderful", noise(kind), scratch) in misspell("wonderful", kind)
 
 
 def test_operations_of_easy_data_augmentation(scratch: Path) -> None:

@@ -31,9 +31,9 @@ def word_model(*words: str) -> tuple[Model, list[list[str]]]:
 def attack(
     scratch: Path, name: str, model: Model, text: str, target: int = 1, budget: int = 100, seed: int = 2**63
 ) -> Any:
-    from assay.augmentation.attacks import attacked_text, attacks_on
+    from assay.augmentation.attacks import attack_text, build_attacks
 
-    return attacked_text(attacks_on(model, budget, 4, readable_wordnet(scratch))[name], text, target, seed)
+    return attack_text(build_attacks(model, budget, 4, readable_wordnet(scratch))[name], text, target, seed)
 
 
 def test_synonyms_mislead_a_model_that_goes_by_words(scratch: Path) -> None:
@@ -87,14 +87,14 @@ def test_typing_errors_are_made_as_in_the_recipe(scratch: Path, monkeypatch: pyt
     from textattack.attack_recipes import DeepWordBugGao2018
     from textattack.constraints.pre_transformation import StopwordModification
 
-    from assay.augmentation.attacks import Victim, attacks_on
+    from assay.augmentation.attacks import Victim, build_attacks
 
     # Without any it looks for a file of NLTK's.
     stop_words = StopwordModification(["the"])
     monkeypatch.setattr("textattack.attack_recipes.deepwordbug_gao_2018.StopwordModification", lambda: stop_words)
     model, _ = word_model("great")
     recipe = DeepWordBugGao2018.build(Victim(model))
-    ours = attacks_on(model, 100, 8, readable_wordnet(scratch))["deep_word_bug"]
+    ours = build_attacks(model, 100, 8, readable_wordnet(scratch))["deep_word_bug"]
     assert str(ours.transformation) == str(recipe.transformation)
     assert str(ours.search_method) == str(recipe.search_method)
     assert list(map(str, ours.constraints)) == list(map(str, recipe.constraints))
@@ -105,18 +105,18 @@ def test_typing_errors_are_made_as_in_the_recipe(scratch: Path, monkeypatch: pyt
 def test_an_attack_depends_on_nothing_that_came_before(
     scratch: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    from assay.augmentation.attacks import attacked_text, attacks_on
+    from assay.augmentation.attacks import attack_text, build_attacks
 
     model, _ = word_model("great", "card", "today")
-    attacks = attacks_on(model, 60, 8, readable_wordnet(scratch))
+    attacks = build_attacks(model, 60, 8, readable_wordnet(scratch))
     ended = []
     for state in range(2):
         random.seed(state)
         np.random.seed(state)
-        attacked_text(attacks["deep_word_bug"], "another great text today", state, state)
-        ended.append(attacked_text(attacks["deep_word_bug"], "a great card today", 1, 7))
+        attack_text(attacks["deep_word_bug"], "another great text today", state, state)
+        ended.append(attack_text(attacks["deep_word_bug"], "a great card today", 1, 7))
     assert ended[0] == ended[1]
-    other = {attacked_text(attacks["deep_word_bug"], "a great card today", 1, seed).after for seed in range(8)}
+    other = {attack_text(attacks["deep_word_bug"], "a great card today", 1, seed).after for seed in range(8)}
     assert len(other) > 1
     # TextAttack has a handler of its own.
     assert not caplog.records

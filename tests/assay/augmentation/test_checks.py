@@ -1,37 +1,20 @@
 import numpy as np
 import polars as pl
 import pytest
-from numpy.typing import NDArray
 
-from assay.augmentation.checks import largest_cosines, place_of_label, placeholders_of, probed
-
-
-def unit(rows: list[list[float]]) -> NDArray[np.float32]:
-    vectors = np.array(rows, dtype=np.float32)
-    lengths: NDArray[np.float32] = np.linalg.norm(vectors, axis=1, keepdims=True)
-    of_length_one: NDArray[np.float32] = vectors / lengths
-    return of_length_one
+from assay.augmentation.checks import list_placeholders, probe_examples, rank_of_label
 
 
 def test_placeholders_are_listed_with_repeats() -> None:
-    assert placeholders_of("<URL> a <EMAIL_2> <URL> <b> < URL>") == ["<EMAIL_2>", "<URL>", "<URL>"]
+    assert list_placeholders("<URL> a <EMAIL_2> <URL> <b> < URL>") == ["<EMAIL_2>", "<URL>", "<URL>"]
 
 
-def test_largest_cosines() -> None:
-    vectors = unit([[1, 0], [0, 1], [1, 1]])
-    cosines, closest = largest_cosines(vectors, unit([[0, 2], [3, 3]]), block_rows=2)
-    np.testing.assert_allclose(cosines, [0.5**0.5, 1, 1], atol=1e-6)
-    assert closest.tolist() == [1, 0, 1]
-    none, _ = largest_cosines(vectors, np.zeros((0, 2), dtype=np.float32))
-    assert none.tolist() == [-1, -1, -1]
-
-
-def test_place_of_label() -> None:
+def test_rank_of_label() -> None:
     probabilities = np.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [np.nan] * 3])
-    assert place_of_label(probabilities, np.array([0, 1, 2, 0])).tolist() == [0, 1, 2, 0]
+    assert rank_of_label(probabilities, np.array([0, 1, 2, 0])).tolist() == [0, 1, 2, 0]
 
 
-def test_the_probe_sees_neither_a_parent_nor_its_group() -> None:
+def test_the_probe_sees_neither_a_source_nor_its_group() -> None:
     random = np.random.default_rng(1)
     labels = np.arange(120) % 2
     vectors = random.normal(size=(120, 8)).astype(np.float32)
@@ -41,9 +24,11 @@ def test_the_probe_sees_neither_a_parent_nor_its_group() -> None:
     labels[:2] = 1
     vectors[:2, 0] = -3
     groups = pl.Series([f"g{max(row, 1)}" for row in range(120)])
-    originals, copies = probed(vectors, vectors[[0, 5]], np.array([0, 5]), labels, groups, folds=4, C=1.0, seed=1)
+    originals, examples = probe_examples(
+        vectors, vectors[[0, 5]], np.array([0, 5]), labels, groups, folds=4, C=1.0, seed=1
+    )
     assert originals.shape == (120, 2)
-    np.testing.assert_allclose(copies, originals[[0, 5]])
+    np.testing.assert_allclose(examples, originals[[0, 5]])
     assert originals[0, 1] < 0.5
     assert (originals.argmax(axis=1) == labels)[2:].mean() > 0.95
     assert originals.sum(axis=1) == pytest.approx(np.ones(120))

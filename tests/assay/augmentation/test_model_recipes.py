@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from assay.augmentation.apply import copies_of
+from assay.augmentation.apply import augment_texts
 from assay.augmentation.recipes import BackTranslation, Embedding, MaskedLm, Paraphrase, require_models
 from assay.augmentation.textattack_import import readable_wordnet
 from assay.compute.device import Device
@@ -81,31 +81,32 @@ def test_masked_words(scratch: Path, masked_model: Path, monkeypatch: pytest.Mon
     # Random weights make no word likely.
     monkeypatch.setattr(masked_words, "MIN_PROBABILITY", 0.0)
     seeds = list(range(len(TEXTS)))
-    copies = copies_of(TEXTS, seeds, masked_lm(masked_model), scratch, 1, DEVICE)
+    copies = augment_texts(TEXTS, seeds, masked_lm(masked_model), scratch, 1, DEVICE)
     assert [copy != text for copy, text in zip(copies, TEXTS, strict=True)] == [True, True, False, False, True]
     assert "<EMAIL>" in copies[0]
     assert copies[0].split()[0] == "the"
     # What comes after the length that the model sees is left alone.
     assert copies[4].endswith("great great great ")
     # A text alone, or in another batch, gets the same words.
-    alone = copies_of(TEXTS[:1], seeds[:1], masked_lm(masked_model, batch_size=1), scratch, 1, DEVICE)
+    alone = augment_texts(TEXTS[:1], seeds[:1], masked_lm(masked_model, batch_size=1), scratch, 1, DEVICE)
     assert alone == copies[:1]
-    drawn = {copies_of(TEXTS[:1], [seed], masked_lm(masked_model), scratch, 1, DEVICE)[0] for seed in range(10)}
+    drawn = {augment_texts(TEXTS[:1], [seed], masked_lm(masked_model), scratch, 1, DEVICE)[0] for seed in range(10)}
     assert len(drawn) > 3
     monkeypatch.setattr(masked_words, "MIN_PROBABILITY", 1.0)
-    assert copies_of(TEXTS, seeds, masked_lm(masked_model), scratch, 1, DEVICE) == TEXTS
+    assert augment_texts(TEXTS, seeds, masked_lm(masked_model), scratch, 1, DEVICE) == TEXTS
 
 
 def test_masked_scores_are_those_of_the_whole_model(scratch: Path, masked_model: Path) -> None:
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-    from assay.augmentation.masked_lm import MaskedWords
+    from assay.augmentation.masked_lm import predict_masked_words
 
     tokenizer = AutoTokenizer.from_pretrained(masked_model)
     model = AutoModelForMaskedLM.from_pretrained(masked_model).eval()
-    swap = MaskedWords(model, tokenizer, DEVICE, 5, 2, 32)
-    text = "the awful movie today"
-    [[of_word]] = swap._likeliest([text], [[(4, 9)]])
+    chosen = [[(4, 9)]]
+    [[of_word]] = predict_masked_words(
+        ["the awful movie today"], chosen, masked_lm(masked_model), model, tokenizer, DEVICE
+    )
     with torch.inference_mode():
         encoded = tokenizer("the [MASK] movie today", return_tensors="pt", return_token_type_ids=False)
         place = encoded["input_ids"][0].tolist().index(tokenizer.mask_token_id)
@@ -117,7 +118,7 @@ def test_masked_scores_are_those_of_the_whole_model(scratch: Path, masked_model:
 
 def test_a_model_without_a_head_for_masked_tokens_is_refused(scratch: Path, tiny_encoder: Path) -> None:
     with pytest.raises(InputError, match="is no masked language model: it has no head for masked tokens"):
-        copies_of(TEXTS, [0] * len(TEXTS), masked_lm(tiny_encoder), scratch, 1, DEVICE)
+        augment_texts(TEXTS, [0] * len(TEXTS), masked_lm(tiny_encoder), scratch, 1, DEVICE)
 
 
 def test_neighbours_of_words(scratch: Path, tiny_encoder: Path) -> None:
@@ -125,11 +126,11 @@ def test_neighbours_of_words(scratch: Path, tiny_encoder: Path) -> None:
         name="embedding", share_of_rows=1.0, share_of_words=1.0, model=str(tiny_encoder), neighbours=3,
         min_cosine=0.01, batch_size=8,
     )  # fmt: skip
-    copies = copies_of(TEXTS, list(range(len(TEXTS))), recipe, scratch, 1, DEVICE)
+    copies = augment_texts(TEXTS, list(range(len(TEXTS))), recipe, scratch, 1, DEVICE)
     assert copies[1] != TEXTS[1]
     assert "<EMAIL>" in copies[0]
     assert copies[2:4] == TEXTS[2:4]
-    assert copies_of(TEXTS[:1], [0], recipe, scratch, 1, DEVICE) == copies[:1]
+    assert augment_texts(TEXTS[:1], [0], recipe, scratch, 1, DEVICE) == copies[:1]
 
 
 def test_opposites_forms_and_other_parts_of_speech_are_no_neighbours(scratch: Path) -> None:
@@ -143,25 +144,25 @@ def test_opposites_forms_and_other_parts_of_speech_are_no_neighbours(scratch: Pa
 
 
 def test_paraphrases_by_a_local_model(scratch: Path, chat_model: Path) -> None:
-    copies = copies_of(TEXTS[:4], [0] * 4, paraphrase(str(chat_model)), scratch, 1, DEVICE)
+    copies = augment_texts(TEXTS[:4], [0] * 4, paraphrase(str(chat_model)), scratch, 1, DEVICE)
     assert len(copies) == 4
     assert copies[0] != TEXTS[0]
-    assert copies_of(TEXTS[:1], [9], paraphrase(str(chat_model)), scratch, 1, DEVICE) == copies[:1]
+    assert augment_texts(TEXTS[:1], [9], paraphrase(str(chat_model)), scratch, 1, DEVICE) == copies[:1]
     # Longer than the model can take: left as it is.
     long = "great " * 600
-    assert copies_of([long], [0], paraphrase(str(chat_model)), scratch, 1, DEVICE) == [long]
+    assert augment_texts([long], [0], paraphrase(str(chat_model)), scratch, 1, DEVICE) == [long]
 
 
 def test_a_model_without_a_chat_template_is_refused(scratch: Path, tiny_decoder: Path) -> None:
     with pytest.raises(InputError, match="has no chat template"):
-        copies_of(TEXTS, [0] * len(TEXTS), paraphrase(str(tiny_decoder)), scratch, 1, DEVICE)
+        augment_texts(TEXTS, [0] * len(TEXTS), paraphrase(str(tiny_decoder)), scratch, 1, DEVICE)
 
 
 def test_translations_there_and_back(scratch: Path, translator: Path) -> None:
     recipe = BackTranslation(
         name="back_translation", share_of_rows=1.0, forward=str(translator), backward=str(translator), batch_size=2
     )
-    copies = copies_of(TEXTS[:2], [0, 1], recipe, scratch, 1, DEVICE)
+    copies = augment_texts(TEXTS[:2], [0, 1], recipe, scratch, 1, DEVICE)
     assert len(copies) == 2
     assert all(isinstance(copy, str) and copy for copy in copies)
 
@@ -201,7 +202,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_paraphrases_by_a_server(scratch: Path, endpoint: str) -> None:
     _Server.statuses += [429, 503]
-    copies = copies_of(TEXTS[:2], [0, 1], paraphrase("big", endpoint), scratch, 1, DEVICE)
+    copies = augment_texts(TEXTS[:2], [0, 1], paraphrase("big", endpoint), scratch, 1, DEVICE)
     assert copies == [f"other words: {text}" for text in TEXTS[:2]]
     assert len(_Server.asked) == 4
     assert {body["model"] for body in _Server.asked} == {"big"}
@@ -211,9 +212,9 @@ def test_paraphrases_by_a_server(scratch: Path, endpoint: str) -> None:
 def test_a_server_that_refuses_or_is_not_there(scratch: Path, endpoint: str) -> None:
     _Server.statuses += [401]
     with pytest.raises(InputError, match=r"/v1/chat/completions: status 401: .*mend `endpoint`, `model` or the key"):
-        copies_of(TEXTS[:1], [0], paraphrase("big", endpoint), scratch, 1, DEVICE)
+        augment_texts(TEXTS[:1], [0], paraphrase("big", endpoint), scratch, 1, DEVICE)
     with pytest.raises(InputError, match="no answer after 4 tries"):
-        copies_of(TEXTS[:1], [0], paraphrase("big", "http://127.0.0.1:9/v1"), scratch, 1, DEVICE)
+        augment_texts(TEXTS[:1], [0], paraphrase("big", "http://127.0.0.1:9/v1"), scratch, 1, DEVICE)
 
 
 def test_models_that_are_not_there_are_named_before_anything_is_done(tmp_path: Path) -> None:

@@ -7,13 +7,22 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from assay.classifiers.training_loop import Checkpoint, Epoch, History, parameter_groups, train
+from assay.classifiers.training_loop import (
+    Checkpoint,
+    Epoch,
+    History,
+    Logits,
+    TrainingRows,
+    learning_rate_factor,
+    parameter_groups,
+    train,
+)
 from assay.core.errors import InputError
+from assay.fine_tuning.params import Optimization
 
 ROWS, WIDTH, CLASSES = 44, 6, 3
 FEATURES = torch.from_numpy(np.random.default_rng(1).normal(size=(ROWS, WIDTH)).astype(np.float32))
 TARGETS = np.random.default_rng(2).integers(0, CLASSES, ROWS)
-Logits = Callable[[NDArray[np.int64]], torch.Tensor]
 
 
 def network() -> nn.Sequential:
@@ -21,36 +30,37 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Linear(WIDTH, 8), nn.Tanh(), nn.Dropout(0.2), nn.Linear(8, CLASSES))
 
 
+OPTIMIZATION = Optimization(
+    max_epochs=3,
+    patience_epochs=1,
+    batch_size=8,
+    gradient_accumulation_steps=1,
+    learning_rate=0.05,
+    head_learning_rate=None,
+    weight_decay=0.01,
+    warmup_fraction=0.1,
+    max_grad_norm=1.0,
+    label_smoothing=0.0,
+)
+
+
 def fitted(
     model: nn.Sequential,
     logits: Logits | None = None,
     *,
-    epochs: int = 3,
-    patience_epochs: int | None = 1,
-    gradient_accumulation_steps: int = 1,
-    label_smoothing: float = 0.0,
     row_weights: NDArray[np.float64] | None = None,
     checkpoint: Checkpoint | None = None,
     scores: Callable[[int], Epoch | None] = lambda _: None,
+    **changes: float | None,
 ) -> History:
+    """Train; `changes` are of the params."""
     return train(
         model,
         logits or (lambda rows: model(FEATURES[rows])),
-        TARGETS,
-        np.ones(ROWS, dtype=np.int64),
+        TrainingRows(TARGETS, np.ones(ROWS, dtype=np.int64), row_weights, [f"row:{row}" for row in range(ROWS)]),
         scores,
-        max_epochs=epochs,
-        patience_epochs=patience_epochs,
-        batch_size=8,
-        gradient_accumulation_steps=gradient_accumulation_steps,
-        learning_rate=0.05,
-        weight_decay=0.01,
-        warmup_fraction=0.1,
-        max_grad_norm=1.0,
-        label_smoothing=label_smoothing,
-        random=np.random.default_rng(4),
-        row_weights=row_weights,
-        row_ids=[f"row:{row}" for row in range(ROWS)],
+        OPTIMIZATION.model_copy(update=changes),
+        np.random.default_rng(4),
         checkpoint=checkpoint,
     )
 
@@ -78,7 +88,7 @@ def test_the_loss_falls_and_every_row_is_seen_each_epoch() -> None:
         result: torch.Tensor = model(FEATURES[rows])
         return result
 
-    history = fitted(model, logits, epochs=20)
+    history = fitted(model, logits, max_epochs=20)
     assert sorted(seen) == sorted(list(range(ROWS)) * 20)
     assert [step.step for step in history.steps] == list(range(1, 121))
     assert history.steps[-1].loss < history.steps[0].loss
@@ -109,7 +119,7 @@ def test_when_memory_runs_out_the_batch_is_halved_until_it_fits(capsys: pytest.C
     assert fitted(halved, logits).parts == 4
     assert refused == [8, 4]
     assert close(whole, halved)
-    assert "batches are put through in 4 parts" in capsys.readouterr().err
+    assert "batches are computed in 4 parts" in capsys.readouterr().err
 
 
 def test_when_memory_does_not_suffice_for_a_row_it_says_what_to_change() -> None:
@@ -148,7 +158,7 @@ class KilledError(Exception):
 
 
 @pytest.mark.parametrize("last", [1, 6, 9, 17])
-def test_a_run_that_was_killed_goes_on_and_ends_the_same(
+def test_a_run_that_was_killed_resumes_and_ends_the_same(
     tmp_path: Path, last: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In the middle of an epoch and at its end, with the best epoch's parameters kept, and dropout's draws too."""
@@ -179,7 +189,7 @@ def test_a_run_that_was_killed_goes_on_and_ends_the_same(
     assert (history.steps, history.epochs, history.best) == (expected.steps, expected.epochs, expected.best)
     for one, other in zip(parameters(resumed), parameters(uninterrupted), strict=True):
         assert np.array_equal(one, other)
-    assert f"training goes on after step {last}" in capsys.readouterr().err
+    assert f"training resumes after step {last}" in capsys.readouterr().err
 
 
 def test_the_best_epoch_is_put_back_and_patience_ends_it() -> None:
@@ -190,7 +200,7 @@ def test_the_best_epoch_is_put_back_and_patience_ends_it() -> None:
         after.append(parameters(model))
         return Epoch(epoch, 1.0, 0.5, 0.9 if epoch == 1 else 0.5)
 
-    history = fitted(model, epochs=10, scores=scores)
+    history = fitted(model, max_epochs=10, scores=scores)
     assert (len(history.epochs), history.best) == (2, history.epochs[0])
     for one, other in zip(parameters(model), after[0], strict=True):
         assert np.array_equal(one, other)
@@ -204,7 +214,7 @@ def test_without_patience_the_last_epoch_stays() -> None:
         after.append(parameters(model))
         return Epoch(epoch, 1.0, 0.5, 0.9 if epoch == 1 else 0.5)
 
-    history = fitted(model, epochs=4, patience_epochs=None, scores=scores)
+    history = fitted(model, max_epochs=4, patience_epochs=None, scores=scores)
     assert (len(history.epochs), history.best) == (4, history.epochs[-1])
     for one, other in zip(parameters(model), after[-1], strict=True):
         assert np.array_equal(one, other)
@@ -214,7 +224,7 @@ def test_rows_count_as_far_as_their_weight_and_targets_are_smoothed() -> None:
     model = without_dropout()
     weights = np.zeros(ROWS)
     weights[0] = 2.0
-    first = fitted(without_dropout(), row_weights=weights, label_smoothing=0.1, epochs=1).steps
+    first = fitted(without_dropout(), row_weights=weights, label_smoothing=0.1, max_epochs=1).steps
     losses = [step.loss for step in first if step.loss != 0]
     logits = model(FEATURES[:1])
     smoothed = nn.functional.cross_entropy(logits, torch.from_numpy(TARGETS[:1]), label_smoothing=0.1)
@@ -224,7 +234,8 @@ def test_rows_count_as_far_as_their_weight_and_targets_are_smoothed() -> None:
 
 def test_the_head_has_its_own_learning_rate() -> None:
     model = network()
-    groups = parameter_groups(model, 0.01, 0.1, list(model[3].parameters()), 0.5)
+    params = OPTIMIZATION.model_copy(update={"learning_rate": 0.01, "weight_decay": 0.1, "head_learning_rate": 0.5})
+    groups = parameter_groups(model, params, list(model[3].parameters()))
     found = [([tuple(p.shape) for p in group["params"]], group["lr"], group["weight_decay"]) for group in groups]  # type: ignore[attr-defined]
     assert found == [
         ([(8, WIDTH)], 0.01, 0.1),
@@ -232,3 +243,8 @@ def test_the_head_has_its_own_learning_rate() -> None:
         ([(CLASSES, 8)], 0.5, 0.1),
         ([(CLASSES,)], 0.5, 0.0),
     ]
+
+
+def test_the_schedule_rises_then_falls_to_nothing() -> None:
+    rates = [learning_rate_factor(step, 4, 10) for step in range(11)]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6, 0.0])

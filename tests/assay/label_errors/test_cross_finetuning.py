@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from assay.compute.device import Device
-from assay.label_errors.cross_finetuning import CrossFinetuning, cross_finetuned
+from assay.label_errors.cross_finetuning import CrossFinetuning, cross_finetune
 from assay.probes import grouped_folds
 
 
@@ -31,17 +31,17 @@ def test_wrong_labels_are_learnt_last_and_the_same_seed_gives_the_same(tiny_enco
     labels[:4] = 1 - labels[:4]
     folds = grouped_folds(labels, np.arange(60), 3, seed=1)
     device = Device(torch.device("cpu"), torch.float32)
-    tuned = cross_finetuned(texts, labels, folds, settings(tiny_encoder, 6), device, seed=5)
+    tuned = cross_finetune(texts, labels, folds, settings(tiny_encoder, 6), device, (5, "test"))
     assert tuned.probabilities.sum(axis=1) == pytest.approx(np.ones(60))
     assert tuned.area_under_margin[:4].max() < tuned.area_under_margin[4:].min()
     given = tuned.probabilities[np.arange(60), labels]
     assert given[:4].max() < given[4:].min()
-    again = cross_finetuned(texts, labels, folds, settings(tiny_encoder, 6), device, seed=5)
+    again = cross_finetune(texts, labels, folds, settings(tiny_encoder, 6), device, (5, "test"))
     assert np.array_equal(again.probabilities, tuned.probabilities)
 
 
 def test_nothing_to_judge(tiny_encoder: Path) -> None:
     device = Device(torch.device("cpu"), torch.float32)
-    tuned = cross_finetuned(["a", "b"], np.array([0, 1]), [], settings(tiny_encoder, 1), device, seed=5)
+    tuned = cross_finetune(["a", "b"], np.array([0, 1]), [], settings(tiny_encoder, 1), device, (5, "test"))
     assert np.isnan(tuned.probabilities).all()
     assert np.isnan(tuned.area_under_margin).all()

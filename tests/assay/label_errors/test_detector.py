@@ -3,9 +3,10 @@ import pytest
 import torch
 
 from assay.compute.device import Device
-from assay.label_errors.detector import Detector, Linear, Models, Neighbours, Rows, Words, detect, findings
+from assay.label_errors.detector import Detector, Linear, Models, Neighbours, Rows, Words, detect, score_labels
 
 DEVICE = Device(torch.device("cpu"), torch.float32)
+SEED = (1, "label_errors")
 
 
 def detector(**changes: object) -> Detector:
@@ -33,7 +34,7 @@ def rows(evidence: np.ndarray | None = None) -> tuple[Rows, np.ndarray]:
 
 def test_wrong_rows_are_trusted_least_and_every_score_is_there() -> None:
     given, is_wrong = rows()
-    found = detect(given, detector(), DEVICE, seed=1)
+    found = detect(given, detector(), DEVICE, SEED)
     assert found.quality[is_wrong].mean() < 0.5 * found.quality[~is_wrong].mean()
     assert set(found.scores) == {
         *("self_confidence", "normalized_margin", "pairwise_confidence", "rank_average"),
@@ -48,7 +49,7 @@ def test_what_is_known_beside_the_text_helps() -> None:
     # Raters who were not sure are wrong in half their rows, the others in few.
     unsure = is_wrong | (np.arange(240) % 6 == 0)
     labels = rows()[0].labels
-    found = detect(rows(labels * 2 + unsure)[0], detector(), DEVICE, seed=1)
+    found = detect(rows(labels * 2 + unsure)[0], detector(), DEVICE, SEED)
     better, worse = found.quality, found.scores["without_evidence"]
 
     def share_found(quality: np.ndarray) -> float:
@@ -65,27 +66,27 @@ def test_the_strength_under_which_the_labels_are_likeliest_is_taken() -> None:
         linear = params.models.model_copy(
             update={"linear": Linear(Cs=[strength], weight=1.0), "words": None, "neighbours": None}
         )
-        found = detect(given, params.model_copy(update={"models": linear}), DEVICE, seed=1)
+        found = detect(given, params.model_copy(update={"models": linear}), DEVICE, SEED)
         losses[strength] = -np.log(found.scores["linear_self_confidence"]).mean()
-    both = detect(given, detector(), DEVICE, seed=1)
+    both = detect(given, detector(), DEVICE, SEED)
     assert -np.log(both.scores["linear_self_confidence"]).mean() == pytest.approx(min(losses.values()))
 
 
 def test_the_quality_is_the_chosen_score() -> None:
     probabilities, labels = np.array([[0.6, 0.4], [0.3, 0.7], [0.8, 0.2]]), np.array([0, 0, 1])
     for score in ("self_confidence", "normalized_margin", "pairwise_confidence", "rank_average"):
-        found = findings(labels, probabilities, detector(score=score), {})
+        found = score_labels(labels, probabilities, detector(score=score), {})
         assert np.array_equal(found.quality, found.scores[score])
 
 
 def test_nothing_can_be_judged() -> None:
     one_each = Rows(["a", "b"], np.eye(2, dtype=np.float32), np.array([0, 1]), np.arange(2), np.full(2, -1))
-    found = detect(one_each, detector(), DEVICE, seed=1)
+    found = detect(one_each, detector(), DEVICE, SEED)
     assert found.folds == 0
     assert np.isnan(found.quality).all()
     assert not found.is_label_error.any()
 
 
 def test_all_models_off_is_an_error() -> None:
-    with pytest.raises(ValueError, match="one at least has to judge"):
+    with pytest.raises(ValueError, match="at least one has to be on"):
         Models(linear=None, kernel=None, words=None, neighbours=None, finetuned=None)

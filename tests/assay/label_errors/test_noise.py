@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from assay.label_errors.noise import (
-    class_dependent_noise,
-    confusable_noise,
-    instance_dependent_noise,
-    uniform_noise,
+    add_class_dependent_noise,
+    add_confusable_noise,
+    add_instance_dependent_noise,
+    add_uniform_noise,
 )
 
 LABELS = np.repeat([0, 1, 2, 3], 500)
@@ -27,40 +27,40 @@ def confused() -> NDArray[np.float64]:
 @given(share=st.sampled_from([0.05, 0.1, 0.2]), seed=st.integers(0, 10))
 def test_exactly_the_share_is_wrong(share: float, seed: int) -> None:
     for noisy in (
-        uniform_noise(LABELS, 4, share, np.random.default_rng(seed)),
-        class_dependent_noise(LABELS, confused(), share, np.random.default_rng(seed)),
-        confusable_noise(LABELS, confused(), share, np.random.default_rng(seed)),
-        instance_dependent_noise(LABELS, confused(), share, np.random.default_rng(seed)),
+        add_uniform_noise(LABELS, 4, share, np.random.default_rng(seed)),
+        add_class_dependent_noise(LABELS, confused(), share, np.random.default_rng(seed)),
+        add_confusable_noise(LABELS, confused(), share, np.random.default_rng(seed)),
+        add_instance_dependent_noise(LABELS, confused(), share, np.random.default_rng(seed)),
     ):
         assert (noisy != LABELS).sum() == share * len(LABELS)
         assert set(noisy) <= {0, 1, 2, 3}
 
 
 def test_uniform_noise_goes_to_every_other_label_alike() -> None:
-    noisy = uniform_noise(LABELS, 4, 0.9, np.random.default_rng(0))
+    noisy = add_uniform_noise(LABELS, 4, 0.9, np.random.default_rng(0))
     wrong = noisy != LABELS
     counts = np.bincount((noisy - LABELS)[wrong] % 4, minlength=4)[1:]
     assert counts / wrong.sum() == pytest.approx([1 / 3] * 3, abs=0.03)
 
 
 def test_class_dependent_noise_goes_to_the_label_that_a_class_is_confused_with() -> None:
-    noisy = class_dependent_noise(LABELS, confused(), 0.2, np.random.default_rng(0))
+    noisy = add_class_dependent_noise(LABELS, confused(), 0.2, np.random.default_rng(0))
     wrong = noisy != LABELS
     assert (noisy[wrong] == (LABELS[wrong] ^ 1)).all()
 
 
 def test_confusable_noise_goes_to_likely_labels() -> None:
-    noisy = confusable_noise(LABELS, confused(), 0.2, np.random.default_rng(0))
+    noisy = add_confusable_noise(LABELS, confused(), 0.2, np.random.default_rng(0))
     wrong = noisy != LABELS
     assert (noisy[wrong] == (LABELS[wrong] ^ 1)).mean() > 0.5
 
 
 def test_instance_dependent_noise_is_in_hard_rows() -> None:
-    noisy = instance_dependent_noise(LABELS, confused(), 0.1, np.random.default_rng(0))
+    noisy = add_instance_dependent_noise(LABELS, confused(), 0.1, np.random.default_rng(0))
     wrong = np.flatnonzero(noisy != LABELS)
     assert (wrong % 2 == 0).mean() > 0.55
 
 
 def test_the_same_seed_gives_the_same_noise() -> None:
-    one, other = (instance_dependent_noise(LABELS, confused(), 0.1, np.random.default_rng(5)) for _ in range(2))
+    one, other = (add_instance_dependent_noise(LABELS, confused(), 0.1, np.random.default_rng(5)) for _ in range(2))
     assert np.array_equal(one, other)

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from assay.statistics.detection import grades, precision_recall_points
+from assay.statistics.detection import grade_score, precision_recall_points
 
 
 def test_grades_of_a_worked_example() -> None:
     is_wrong = np.array([True, False, True, False, False])
     # Ranked by quality: wrong, right, wrong, right, right. AP = (1/1 + 2/3) / 2; 5 of 6 pairs are in order.
-    found = grades(is_wrong, np.array([0.1, 0.2, 0.3, 0.4, 0.5]))
+    found = grade_score(is_wrong, np.array([0.1, 0.2, 0.3, 0.4, 0.5]))
     assert found == {
         "average_precision": pytest.approx(5 / 6),
         "auroc": pytest.approx(5 / 6),
@@ -18,9 +18,9 @@ def test_grades_of_a_worked_example() -> None:
 
 
 def test_figures_that_are_undefined_have_no_key() -> None:
-    assert grades(np.zeros(2, dtype=bool), np.ones(2)) == {}
-    assert grades(np.zeros(0, dtype=bool), np.ones(0)) == {}
-    assert "auroc" not in grades(np.ones(2, dtype=bool), np.ones(2))
+    assert grade_score(np.zeros(2, dtype=bool), np.ones(2)) == {}
+    assert grade_score(np.zeros(0, dtype=bool), np.ones(0)) == {}
+    assert "auroc" not in grade_score(np.ones(2, dtype=bool), np.ones(2))
 
 
 def test_the_curve_is_that_of_the_score_and_short() -> None:

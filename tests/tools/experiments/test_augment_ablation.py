@@ -115,7 +115,7 @@ def test_arms_and_epochs() -> None:
         AblationParams(**ABLATION | {"train_shares": [1.5]})
 
 
-def test_a_probe_draws_copies_with_their_parents() -> None:
+def test_a_probe_draws_examples_with_their_sources() -> None:
     table = pl.DataFrame(
         {
             "id": ["a", "b", "a~x"], "label": ["p", "n", "p"], "parent_id": [None, None, "a"],
@@ -128,5 +128,5 @@ def test_a_probe_draws_copies_with_their_parents() -> None:
         drawn = np.random.default_rng(seed).multinomial(2, [0.5, 0.5])
         if drawn.min() == 0:
             continue
-        said = augment_ablation.probe_probabilities(table, features, features[:2], ["n", "p"], 100.0, random)
-        assert said.argmax(axis=1).tolist() == [1, 0]
+        said = augment_ablation.probe_predictions(table, features, features[:2], ["n", "p"], 100.0, random)
+        assert said == ["p", "n"]

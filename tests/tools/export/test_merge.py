@@ -11,7 +11,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from assay.classifiers.checkpoint import new_classifier, save_classifier
 from assay.core.errors import InputError
 from assay.fine_tuning import adapters
+from assay.fine_tuning.params import Ia3Adapter, LearntPrompt, LowRankAdapter
 from tools.export import merge
+
+LOW_RANK = LowRankAdapter(rank=4, alpha=8, dropout=0.0, target_modules="all-linear", rank_stabilised=False, dora=False)
 
 LABELS = ["negative", "positive"]
 TEXTS = ["good card", "the bank is awful today", "x", "love my app"]
@@ -39,11 +42,15 @@ def models(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) 
     for name, double_quantisation in (("lora", None), ("ia3", None), ("prompt_tuning", None), ("qlora", True)):
         base, tokenizer = new_classifier(str(tiny_encoder), LABELS, "mean", double_quantisation)
         if name == "ia3":
-            model = adapters.ia3(base, "SEQ_CLS", None, None)
+            model = adapters.ia3(
+                base, "SEQ_CLS", Ia3Adapter(method="ia3", target_modules=None, feedforward_modules=None)
+            )
         elif name == "prompt_tuning":
-            model = adapters.prompt_tuning(base, "SEQ_CLS", 3, "words")
+            model = adapters.prompt_tuning(
+                base, "SEQ_CLS", LearntPrompt(method="prompt_tuning", num_virtual_tokens=3, initialisation="words")
+            )
         else:
-            model = adapters.lora(base, "SEQ_CLS", 4, 8, 0.0, "all-linear")
+            model = adapters.lora(base, "SEQ_CLS", LOW_RANK)
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.requires_grad:

@@ -9,7 +9,10 @@ import yaml
 from assay.classifiers.checkpoint import new_classifier, save_classifier
 from assay.core.errors import InputError
 from assay.fine_tuning import adapters
+from assay.fine_tuning.params import LowRankAdapter
 from tools.export import onnx
+
+LOW_RANK = LowRankAdapter(rank=4, alpha=8, dropout=0.0, target_modules="all-linear", rank_stabilised=False, dora=False)
 
 pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
@@ -31,7 +34,7 @@ def models(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) 
     pl.DataFrame({"text": texts}).write_parquet("data/split/test.parquet")
     torch.manual_seed(1)
     base, tokenizer = new_classifier(str(tiny_encoder), ["negative", "positive"], "mean")
-    model = adapters.lora(base, "SEQ_CLS", 4, 8, 0.0, "all-linear")
+    model = adapters.lora(base, "SEQ_CLS", LOW_RANK)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter) if parameter.requires_grad else 0.0)

@@ -1,0 +1,420 @@
+"""Make augmented examples of train rows by recipes, and filter them.
+
+1. A recipe takes the rows whose sampling hash lies below `share_of_rows`. With `balance`, rows of rarer labels get more
+   examples, up to that share of what they lack to the most frequent label. An example has its source example's label.
+2. An example is drawn by a generator of its own, seeded from the project seed, the recipe and the source's id; so it
+   depends on nothing else, however the work is distributed. That seed is kept with the row.
+3. An example is removed, for the first reason that fits, that
+   - equals its source (`identical_to_parent`: there was nothing to alter), or another row (`duplicate`);
+   - has other placeholders than its source (`placeholder_changed`);
+   - is too close to a validation or test row, by its characters or by its meaning (`near_held_out`);
+   - has moved too far from its source in the space of the frozen encoder (`meaning_changed`);
+   - no longer has its label: to a probe that saw neither the source nor its semantic group, more labels are likelier
+     than the given one than were for the source (`label_lost`).
+4. At the end no train row may be a near-duplicate of a validation or test row, the original ones included.
+
+Legend: `n` train rows, `e` examples, `d` dimensions.
+"""
+
+import tempfile
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import joblib
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import Field
+
+from assay.augmentation.apply import augment_texts
+from assay.augmentation.checks import list_placeholders, probe_examples, rank_of_label
+from assay.augmentation.recipes import Recipes
+from assay.augmentation.textattack_import import write_textattack_data
+from assay.compute.device import Compute, Device, prepare_device
+from assay.core.errors import InputError
+from assay.core.params import Params
+from assay.core.removed_rows import Filtered, removed_rows
+from assay.core.row_ids import variant
+from assay.core.seeds import SeedKey, derived_seed, keyed_uniform
+from assay.duplicates.near_duplicates import near_matches
+from assay.embeddings.encoder import EmbedParams, embedded_texts
+from assay.embeddings.nearest import nearest_reference
+from assay.embeddings.table import EMBEDDINGS, LAYERS, embeddings_of
+
+TRAIN = Path("data/label_errors/train.parquet")
+HELD_OUT = (Path("data/split/validation.parquet"), Path("data/split/test.parquet"))
+SCRATCH = Path("scratch")
+"""In the project, which machines of a cluster share."""
+
+REASONS = ("identical_to_parent", "duplicate", "placeholder_changed", "near_held_out", "meaning_changed", "label_lost")
+"""Why an example is removed; the first that fits counts."""
+
+MAX_EXAMPLES_PER_ROW = 20
+"""By one recipe, however rare the row's label."""
+
+EXAMPLES_SCHEMA = pl.Schema(
+    dict.fromkeys(("id", "text", "label", "parent_id", "recipe"), pl.String) | {"seed": pl.UInt64}
+)
+
+
+class LabelPreservation(Params):
+    """What an example must keep of its source."""
+
+    min_cosine_to_parent: float = Field(ge=-1, le=1)
+    probe_folds: int = Field(ge=2, le=100)
+    probe_C: float = Field(gt=0)
+
+
+class AugmentParams(Params):
+    """The `augment` section of `params.yaml`.
+
+    An example as similar to a held-out row as `max_jaccard_to_held_out` or `max_cosine_to_held_out` is removed.
+    """
+
+    wordnet: str
+    recipes: Recipes
+    balance: float = Field(ge=0, le=1)
+    preserve: LabelPreservation
+    max_jaccard_to_held_out: float = Field(gt=0, le=1)
+    max_cosine_to_held_out: float = Field(gt=0, le=1)
+    workers: int = Field(ge=1, le=1024)
+
+
+class NearDuplicateParams(Params):
+    """`clean.near_duplicates`: how near-duplicates are found, the same here as there."""
+
+    shingle_unit: Literal["character", "word"]
+    shingle_size: int = Field(ge=1, le=100)
+    permutations: int = Field(ge=16, le=4096)
+    min_jaccard: float = Field(gt=0, le=1)
+
+
+@dataclass(frozen=True)
+class Around:
+    """Params of other sections: of `embed`, `clean.near_duplicates`, `semantic_duplicates.min_cosine`, `compute`."""
+
+    embed: EmbedParams
+    near_duplicates: NearDuplicateParams
+    min_cosine: float
+    compute: Compute
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What examples are made of and kept away from.
+
+    Attributes:
+        train: `id`, `text`, `label`, `semantic_group`.
+        train_vectors: embeddings of these rows, of length 1, shape `(n, d)`.
+        train_layers: states of the encoder's last layers, for the probe, shape `(n, d)`.
+        held_out: `id`, `text` of the validation and test rows.
+        held_out_vectors: their embeddings, shape `(r, d)`.
+    """
+
+    train: pl.DataFrame
+    train_vectors: NDArray[np.float32]
+    train_layers: NDArray[np.float32]
+    held_out: pl.DataFrame
+    held_out_vectors: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What recipes made of train rows.
+
+    Attributes:
+        examples: all of them, with what `filter_examples` goes by.
+        filtered: those that are kept, and those that are removed.
+        seconds: that it took to make them, TextAttack's import included.
+        largest_jaccard: of a row that is trained on, original or example, to a held-out row.
+        largest_cosine: the same, by meaning.
+    """
+
+    examples: pl.DataFrame
+    filtered: Filtered
+    seconds: float
+    largest_jaccard: float
+    largest_cosine: float
+
+
+def read_inputs(train: pl.DataFrame) -> Inputs:
+    """The train rows with the held-out rows, and what `embed` wrote of both.
+
+    Raises:
+        InputError: a row has no embedding.
+    """
+    held_out = pl.concat(pl.read_parquet(path, columns=["id", "text"]) for path in HELD_OUT)
+    table = pl.read_parquet(EMBEDDINGS)
+    return Inputs(
+        train,
+        embeddings_of(train["id"], table, TRAIN),
+        embeddings_of(train["id"], pl.read_parquet(LAYERS), TRAIN),
+        held_out,
+        embeddings_of(held_out["id"], table, HELD_OUT[1]),
+    )
+
+
+def examples_per_row(labels: pl.Series, share_of_rows: float, all_shares: float, balance: float) -> pl.Series:
+    """How many examples of each row a recipe is to make on average, as Float64.
+
+    With `balance`, what a label lacks is shared out to the recipes as their shares of rows are.
+
+    Args:
+        balance: 0 for the share alone; 1 for as many rows of each label as of the most frequent.
+    """
+    counts = labels.value_counts(name="rows").with_columns(
+        extra=balance * (pl.col("rows").max() - pl.col("rows")) / pl.col("rows")
+    )
+    extra = labels.to_frame("label").join(counts.rename({labels.name: "label"}), on="label", maintain_order="left")
+    share = share_of_rows + extra["extra"] * (share_of_rows / all_shares if all_shares else 0.0)
+    return share.clip(0, MAX_EXAMPLES_PER_ROW)
+
+
+def plan_examples(train: pl.DataFrame, recipe: str, counts: pl.Series, seed: SeedKey) -> pl.DataFrame:
+    """The examples that a recipe will make: their schema with the text of the source.
+
+    Args:
+        train: `id`, `text`, `label`.
+        counts: of each row on average, shape `(n,)`; what is not whole is drawn for.
+    """
+    drawn = keyed_uniform(train["id"], *seed, recipe) < counts - counts.floor()
+    numbers = (counts.floor() + drawn.cast(pl.Float64)).cast(pl.Int64)
+    planned = (
+        train.select(parent_id="id", text="text", label="label", number=pl.int_ranges(1, numbers + 1))
+        .explode("number")
+        .filter(pl.col("number").is_not_null())
+        .sort("number", maintain_order=True)
+    )
+    # The first example of a row has no number.
+    ids = [
+        variant(parent, recipe, *([number] if number > 1 else []))
+        for parent, number in planned.select("parent_id", "number").iter_rows()
+    ]
+    seeds = [derived_seed(*seed, recipe, id_) for id_ in ids]
+    return planned.select(
+        pl.Series("id", ids, dtype=pl.String),
+        "text",
+        "label",
+        "parent_id",
+        pl.lit(recipe).alias("recipe"),
+        pl.Series("seed", seeds, dtype=pl.UInt64),
+    ).match_to_schema(EXAMPLES_SCHEMA)
+
+
+def connect_workers(compute: Compute) -> AbstractContextManager[object]:
+    """Where joblib distributes work to, while the context lasts.
+
+    Raises:
+        InputError: Ray is the backend and not installed.
+    """
+    if compute.backend == "processes":
+        return nullcontext()
+    try:
+        import ray
+        from ray.util.joblib import register_ray
+    except ImportError as error:
+        raise InputError(
+            "params.yaml: `compute.backend` = 'ray', but there is no package ray: `.venv/bin/pip install -e '.[ray]'`"
+        ) from error
+    # The cluster of RAY_ADDRESS, or one that is started here and ends with this process.
+    ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+    register_ray()  # type: ignore[no-untyped-call]
+    context: AbstractContextManager[object] = joblib.parallel_config(backend="ray")
+    return context
+
+
+def run_recipes(
+    train: pl.DataFrame, params: AugmentParams, compute: Compute, device: Device, seed: SeedKey
+) -> pl.DataFrame:
+    """The examples of all recipes with their altered texts, in the form of `EXAMPLES_SCHEMA`."""
+    recipes = [recipe for recipe in params.recipes if recipe.share_of_rows > 0]
+    all_shares = sum(recipe.share_of_rows for recipe in recipes)
+    parts = []
+    SCRATCH.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="augment-", dir=SCRATCH.resolve()) as scratch, connect_workers(compute):
+        if recipes:
+            write_textattack_data(Path(params.wordnet), Path(scratch))
+        for recipe in recipes:
+            counts = examples_per_row(train["label"], recipe.share_of_rows, all_shares, params.balance)
+            planned = plan_examples(train, recipe.name, counts, seed)
+            texts, seeds = planned["text"].to_list(), planned["seed"].to_list()
+            altered = augment_texts(texts, seeds, recipe, Path(scratch), params.workers, device)
+            parts.append(planned.with_columns(pl.Series("text", altered, dtype=pl.String)))
+    return pl.concat([EXAMPLES_SCHEMA.to_frame(), *parts])
+
+
+def filter_examples(examples: pl.DataFrame, train: pl.DataFrame, params: AugmentParams) -> Filtered:
+    """Keep the examples that are new, far enough from the held-out rows, and true to their sources.
+
+    Args:
+        examples: with the altered texts, and `jaccard_to_held_out`, `cosine_to_held_out`, `cosine_to_parent`, and
+            `places_lost`: how many labels are likelier than the given one that were not for the source.
+        train: the original rows: `id`, `text`.
+    """
+    parents = train.select(pl.col("id").alias("parent_id"), pl.col("text").alias("parent_text"))
+    joined = examples.join(parents, on="parent_id", how="left", maintain_order="left")
+    has_others = [
+        list_placeholders(text) != list_placeholders(parent)
+        for text, parent in joined.select("text", "parent_text").rows()
+    ]
+    conditions: dict[str, pl.Expr | pl.Series] = {
+        "identical_to_parent": pl.col("text") == pl.col("parent_text"),
+        "duplicate": pl.col("text").is_in(train["text"].implode()) | pl.col("text").is_first_distinct().not_(),
+        "placeholder_changed": pl.Series(has_others, dtype=pl.Boolean),
+        "near_held_out": (pl.col("jaccard_to_held_out") >= params.max_jaccard_to_held_out)
+        | (pl.col("cosine_to_held_out") >= params.max_cosine_to_held_out),
+        "meaning_changed": pl.col("cosine_to_parent") < params.preserve.min_cosine_to_parent,
+        "label_lost": pl.col("places_lost") > 0,
+    }
+    checked = joined.with_columns(
+        pl.coalesce(pl.when(conditions[reason]).then(pl.lit(reason)) for reason in REASONS).alias("rule")
+    )
+    return Filtered(
+        checked.filter(pl.col("rule").is_null()),
+        removed_rows(checked.filter(pl.col("rule").is_not_null()), pl.col("rule")),
+    )
+
+
+def refuse_leakage(
+    train: pl.DataFrame,
+    held_out: pl.DataFrame,
+    similarity: NDArray[np.float64],
+    closest: NDArray[np.int64],
+    limit: float,
+    measure: str,
+) -> None:
+    """Refuse a train row that is a near-duplicate of a validation or test row.
+
+    Args:
+        train: `id`, `text`.
+        held_out: `id`, `text`.
+        similarity: of each train row to its closest held-out row.
+        closest: the number of that row.
+        limit: similarity from which it is a near-duplicate.
+        measure: the name of the similarity.
+
+    Raises:
+        InputError: there is one; names the closest pair.
+    """
+    if not len(similarity) or similarity.max() < limit:
+        return
+    worst = int(similarity.argmax())
+    other = held_out.row(int(closest[worst]), named=True)
+    row = train.row(worst, named=True)
+    raise InputError(
+        f"{TRAIN}: {int((similarity >= limit).sum())} train row(s) are near-duplicates of validation or test rows; the"
+        f" closest, {row['id']!r} and {other['id']!r}, have a {measure} of {similarity[worst]:.3f}: {row['text']!r} /"
+        f" {other['text']!r}. Run `clean`, `semantic_duplicates` and `split` again; if it stays, lower"
+        " `clean.near_duplicates.min_jaccard` or `semantic_duplicates.min_cosine`"
+    )
+
+
+def make_examples(inputs: Inputs, params: AugmentParams, around: Around, seed: SeedKey) -> Made:
+    """Make examples of train rows, and keep those that are new, true to their sources and far from held-out rows.
+
+    Raises:
+        InputError: an original row is a near-duplicate of a held-out row.
+    """
+    train, held_out, near = inputs.train, inputs.held_out, around.near_duplicates
+    # By numbers in full precision, so that the same examples are kept on any machine.
+    device = prepare_device(around.compute, exact=True)
+    started = time.perf_counter()
+    examples = run_recipes(train, params, around.compute, device, seed)
+    seconds = time.perf_counter() - started
+
+    closest = near_matches(
+        pl.concat([train["text"], examples["text"]]),
+        held_out["text"],
+        shingle_unit=near.shingle_unit,
+        shingle_size=near.shingle_size,
+        permutations=near.permutations,
+        min_jaccard=min(params.max_jaccard_to_held_out, near.min_jaccard),
+    )
+    # Cleaning keeps original rows apart at its own threshold; that of the examples may be lower.
+    max_jaccard = max(params.max_jaccard_to_held_out, near.min_jaccard)
+    of_train = closest.jaccard[: train.height]
+    refuse_leakage(train, held_out, of_train, closest.index[: train.height], max_jaccard, "Jaccard similarity")
+    cosines, nearest = nearest_reference(inputs.train_vectors, inputs.held_out_vectors)
+    max_cosine = max(params.max_cosine_to_held_out, around.min_cosine)
+    refuse_leakage(train, held_out, cosines, nearest, max_cosine, "cosine of embeddings")
+
+    examples = examples.with_columns(jaccard_to_held_out=pl.Series(closest.jaccard[train.height :], dtype=pl.Float64))
+    examples = measure_examples(examples, inputs, params.preserve, around.embed, device, seed)
+    filtered = filter_examples(examples, train, params)
+    return Made(
+        examples,
+        filtered,
+        seconds,
+        float(max([*of_train, *filtered.kept["jaccard_to_held_out"]], default=0)),
+        float(max([*cosines, *filtered.kept["cosine_to_held_out"]], default=0)),
+    )
+
+
+def measure_examples(
+    examples: pl.DataFrame,
+    inputs: Inputs,
+    preserve: LabelPreservation,
+    embedding: EmbedParams,
+    device: Device,
+    seed: SeedKey,
+) -> pl.DataFrame:
+    """The examples with `cosine_to_parent`, `cosine_to_held_out`, `places_lost`; null where nothing was altered."""
+    train = inputs.train
+    texts = dict(train.select("id", "text").iter_rows())
+    is_changed = [text != texts[parent] for text, parent in examples.select("text", "parent_id").iter_rows()]
+    changed = examples.filter(pl.Series(is_changed, dtype=pl.Boolean))
+    if not changed.height:
+        nothing = pl.lit(None, pl.Float64)
+        return examples.with_columns(cosine_to_parent=nothing, cosine_to_held_out=nothing, places_lost=nothing)
+    number = {id_: index for index, id_ in enumerate(train["id"])}
+    parents = np.array([number[parent] for parent in changed["parent_id"]], dtype=np.int64)
+    embedded, _ = embedded_texts(changed["text"].to_list(), embedding, device)
+    to_held_out, _ = nearest_reference(embedded.embeddings, inputs.held_out_vectors)
+    to_parent = np.einsum("ed,ed->e", embedded.embeddings, inputs.train_vectors[parents])
+    labels = train["label"].rank("dense").to_numpy().astype(np.int64) - 1
+    of_originals, of_examples = probe_examples(
+        inputs.train_layers,
+        embedded.layers,
+        parents,
+        labels,
+        train["semantic_group"],
+        folds=preserve.probe_folds,
+        C=preserve.probe_C,
+        seed=derived_seed(*seed, "folds"),
+    )
+    lost = rank_of_label(of_examples, labels[parents]) - rank_of_label(of_originals, labels)[parents]
+    measured = changed.select(
+        "id",
+        cosine_to_parent=pl.Series(to_parent.astype(np.float64)),
+        cosine_to_held_out=pl.Series(to_held_out),
+        places_lost=pl.Series(lost),
+    )
+    return examples.join(measured, on="id", how="left", maintain_order="left")
+
+
+def append_examples(train: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
+    """The original rows, and after them the examples, in the form of `data/augmented/train.parquet`.
+
+    An example has its source's label, and can be trusted as far.
+
+    Raises:
+        InputError: two rows have one id.
+    """
+    nothing = {"parent_id": pl.String, "recipe": pl.String, "seed": pl.UInt64}
+    originals = train.with_columns(pl.lit(None, kind).alias(name) for name, kind in nothing.items())
+    weights = train.select(parent_id="id", label_weight="label_weight")
+    examples = kept.select(EXAMPLES_SCHEMA.names()).with_columns(authenticity=pl.lit("augmented"))
+    out = pl.concat(
+        [
+            originals.select(*EXAMPLES_SCHEMA.names(), "authenticity", "label_weight"),
+            examples.join(weights, on="parent_id", how="left", maintain_order="left"),
+        ]
+    )
+    if not out["id"].is_unique().all():
+        raise InputError(
+            f"{TRAIN}: ids end as those of augmented examples do (`~synonym`), and are no longer unique; change them"
+        )
+    return out

@@ -1,0 +1,353 @@
+"""Fit one approach on train rows: a baseline, or a fine-tuned classifier.
+
+Deviations from the usual recipe:
+1. The linear probe computes the frozen encoder's features once, without dropout, and trains the head on them: the
+   same result as passing every batch through the encoder in evaluation mode, in a fraction of the time.
+2. It trains on features of mean 0 and deviation 1 over the train rows, so that one learning rate does for every encoder
+   (as in He et al. 2022, appendix A.1), and moves both into the head afterwards, which is a plain linear layer again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from sklearn.dummy import DummyClassifier
+from sklearn.metrics import log_loss
+from sklearn.pipeline import Pipeline
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from assay.classifiers import baselines
+from assay.classifiers.checkpoint import new_classifier, predict_logits, save_classifier, training_logits
+from assay.classifiers.training_loop import Checkpoint, History, Logits, Step, TrainingRows, score_validation, train
+from assay.compute.cost import peak_memory_mib
+from assay.compute.device import Device
+from assay.compute.token_batches import TokenRows, tokenise
+from assay.core.errors import InputError
+from assay.core.seeds import derived_seed
+from assay.fine_tuning.adapters import head_of
+from assay.fine_tuning.params import FineTuned, LinearProbe, Majority, Qlora, Tfidf, adapted
+
+if TYPE_CHECKING:
+    import peft
+
+
+@dataclass(frozen=True)
+class Rows:
+    """`n` texts, their labels, the classes those labels stand for, and how much each row counts; shape `(n,)` each."""
+
+    ids: list[str]
+    texts: list[str]
+    labels: list[str]
+    targets: NDArray[np.int64]
+    weights: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a model is trained on, what training stops by, and the names of the classes."""
+
+    train: Rows
+    validation: Rows
+    classes: list[str]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A model that was fitted, and what it took.
+
+    Attributes:
+        history: of the training.
+        trainable_parameters: their number.
+        total_parameters: the number of all, those that were trained and the others.
+        seconds: of training, validation included.
+        tokens: that one pass over the train rows has; 0 where the model has none.
+        peak_memory_mib: most memory held.
+    """
+
+    history: History
+    trainable_parameters: int
+    total_parameters: int
+    seconds: float
+    tokens: int
+    peak_memory_mib: float
+
+
+def read_rows(table: pl.DataFrame, classes: list[str], path: Path) -> Rows:
+    """Rows of a table with `id`, `text`, `label` and perhaps `label_weight`; labels numbered as in `classes`.
+
+    Raises:
+        InputError: a label is not among the classes.
+    """
+    unknown = table.filter(~pl.col("label").is_in(classes))
+    if unknown.height:
+        row = unknown.row(0, named=True)
+        raise InputError(f"{path}: row {row['id']} has the label {row['label']!r}, which no train row has")
+    number = {label: index for index, label in enumerate(classes)}
+    labels = table["label"].to_list()
+    targets = np.array([number[label] for label in labels], dtype=np.int64)
+    has_weights = "label_weight" in table.columns
+    weights = table["label_weight"].to_numpy(writable=True) if has_weights else np.ones(table.height)
+    return Rows(table["id"].to_list(), table["text"].to_list(), labels, targets, weights)
+
+
+def balance_classes(targets: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Row weights under which every class counts the same in all, with the same sum as before, shape `(rows,)`."""
+    of_class = np.bincount(targets, weights=weights)
+    present = np.count_nonzero(of_class)
+    of_row: NDArray[np.float64] = weights * (weights.sum() / present / of_class[targets])
+    return of_row
+
+
+def model_seed(seed: int, value: int) -> int:
+    """The seed of one model: the project's, where `value` is 0, so that one seed more leaves the others as they are."""
+    return derived_seed(seed, str(value)) if value else seed
+
+
+def fit_baseline(params: Majority | Tfidf, data: Data, device: Device, folder: Path | None) -> Fit:
+    """Fit a baseline and save it in `folder`, if there is one; its history is one step and one epoch."""
+    model: DummyClassifier | Pipeline = (
+        baselines.majority() if isinstance(params, Majority) else baselines.tfidf(params)
+    )
+    started = time.perf_counter()
+    # Of a pipeline, the weights are for its last step.
+    argument = f"{model.steps[-1][0]}__sample_weight" if isinstance(model, Pipeline) else "sample_weight"
+    model.fit(data.train.texts, data.train.labels, **{argument: data.train.weights})
+    seconds = time.perf_counter() - started
+    fitted = baselines.baseline_probabilities(model, data.train.texts, data.classes)
+    loss = log_loss(data.train.targets, fitted, labels=range(len(data.classes)))
+    probabilities = baselines.baseline_probabilities(model, data.validation.texts, data.classes)
+    logits = np.log(np.maximum(probabilities, 1e-12)).astype(np.float32)
+    scores = score_validation(1, logits, data.validation.targets)
+    parameters = baselines.trainable_parameters(model)
+    if folder is not None:
+        baselines.save_baseline(model, folder)
+    history = History([Step(1, float(loss), 0.0)], [scores], scores, 1, 0)
+    return Fit(history, parameters, parameters, seconds, 0, peak_memory_mib(device.device))
+
+
+def encode_frozen(model: PreTrainedModel, rows: TokenRows, batch_size: int, device: Device) -> torch.Tensor:
+    """What the frozen encoder hands to the head, shape `(rows, h)`, on the device.
+
+    Raises:
+        InputError: the head of this kind of model is more than one linear layer.
+    """
+    name, head = head_of(model)
+    if not isinstance(head, nn.Linear):
+        raise InputError(
+            f"params.yaml: `method: linear_probe` needs a model with one linear layer as its head; "
+            f"{model.config.model_type} has {type(head).__name__}; use `lora` or `full`"
+        )
+    # Without its head the model answers with the head's input.
+    model.set_submodule(name, nn.Identity())
+    model.train(False)
+    features = predict_logits(model, rows, head.in_features, batch_size, device, "features")
+    model.set_submodule(name, head)
+    return torch.from_numpy(features).to(device.device)
+
+
+def measure_scale(features: torch.Tensor, *, centred: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """What to subtract from the columns of `(rows, h)`, and what to divide them by then, shape `(h,)` each.
+
+    Args:
+        centred: the mean is subtracted; else nothing is, for a head without a bias that could take it back.
+    """
+    mean = features.mean(dim=0) if centred else torch.zeros_like(features[0])
+    deviation = (features - mean).square().mean(dim=0).sqrt()
+    return mean, torch.where(deviation > 0, deviation, 1.0)
+
+
+@torch.no_grad()
+def undo_scale(head: nn.Linear, mean: torch.Tensor, deviation: torch.Tensor) -> None:
+    """Change a head for `(x - mean) / deviation` in place into one for `x`."""
+    head.weight.div_(deviation)
+    if head.bias is not None:
+        head.bias.sub_(head.weight @ mean)
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """How a model runs in training.
+
+    Attributes:
+        module: holds what is trained.
+        train_logits: of train rows, with gradients.
+        validation_logits: of all validation rows, shape `(n, k)`.
+        accelerator: where several processes train.
+        finish: to be called after training.
+    """
+
+    module: nn.Module
+    train_logits: Logits
+    validation_logits: Callable[[], NDArray[np.float32]]
+    accelerator: Accelerator | None
+    finish: Callable[[], None]
+
+
+def _on_frozen_features(
+    model: PreTrainedModel, train_rows: TokenRows, validation: TokenRows, batch_size: int, device: Device
+) -> _Trained:
+    """The head on features that are computed once, in full precision, in each process: it takes a second."""
+    exact = Device(device.device, torch.float32)
+    features = encode_frozen(model, train_rows, batch_size, exact)
+    head = head_of(model)[1]
+    assert isinstance(head, nn.Linear)
+    mean, deviation = measure_scale(features, centred=head.bias is not None)
+    features = (features - mean) / deviation
+    validation_features = (encode_frozen(model, validation, batch_size, exact) - mean) / deviation
+
+    def train_logits(rows: NDArray[np.int64]) -> torch.Tensor:
+        logits: torch.Tensor = head(features[torch.from_numpy(rows).to(device.device)])
+        return logits
+
+    @torch.inference_mode()
+    def validation_logits() -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = head(validation_features).float().cpu().numpy()
+        return logits
+
+    return _Trained(head, train_logits, validation_logits, None, lambda: undo_scale(head, mean, deviation))
+
+
+def _on_tokens(
+    params: FineTuned,
+    model: PreTrainedModel | peft.PeftModel,
+    train_rows: TokenRows,
+    validation: TokenRows,
+    classes: int,
+    device: Device,
+    accelerator: Accelerator | None,
+) -> _Trained:
+    """The whole model on batches of tokens."""
+    if params.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    module: nn.Module = model if accelerator is None else accelerator.prepare_model(model)
+    called: nn.Module = torch.compile(module, dynamic=True) if params.compile else module  # type: ignore[assignment]
+    return _Trained(
+        module,
+        training_logits(called, train_rows, device),
+        lambda: predict_logits(called, validation, classes, params.batch_size, device, "validation"),
+        accelerator,
+        lambda: None,
+    )
+
+
+def fit_classifier(
+    params: FineTuned,
+    model: PreTrainedModel | peft.PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: Data,
+    device: Device,
+    random: np.random.Generator,
+    checkpoint: Checkpoint | None = None,
+    accelerator: Accelerator | None = None,
+) -> Fit:
+    """Train the trainable parameters of `model` in place.
+
+    Args:
+        model: what `adapted` returned, on the device.
+        checkpoint: where to keep what is needed to resume after an interruption.
+    """
+    tokens = tokenise(tokenizer, data.train.texts, params.max_length_tokens)
+    validation = tokenise(tokenizer, data.validation.texts, params.max_length_tokens)
+    started = time.perf_counter()
+    if isinstance(params, LinearProbe) and isinstance(model, PreTrainedModel):
+        trained = _on_frozen_features(model, tokens, validation, params.batch_size, device)
+    else:
+        trained = _on_tokens(params, model, tokens, validation, len(data.classes), device, accelerator)
+    targets, weights = data.train.targets, data.train.weights
+    weights = balance_classes(targets, weights) if params.class_weights == "balanced" else weights
+    history = train(
+        trained.module,
+        trained.train_logits,
+        TrainingRows(targets, tokens.lengths, weights, data.train.ids),
+        lambda epoch: score_validation(epoch, trained.validation_logits(), data.validation.targets),
+        params,
+        random,
+        head=list(head_of(model)[1].parameters()),
+        paged=isinstance(params, Qlora),
+        checkpoint=checkpoint,
+        accelerator=trained.accelerator,
+    )
+    trained.finish()
+    return Fit(
+        history,
+        sum(p.numel() for p in model.parameters() if p.requires_grad),
+        sum(p.numel() for p in model.parameters()),
+        time.perf_counter() - started,
+        int(tokens.lengths.sum()),
+        peak_memory_mib(device.device),
+    )
+
+
+def fit_seed(
+    params: FineTuned,
+    data: Data,
+    device: Device,
+    seed: int,
+    folder: Path | None,
+    checkpoint: Checkpoint | None = None,
+    accelerator: Accelerator | None = None,
+) -> Fit:
+    """Load the base model, fit the approach on it and save the result.
+
+    Args:
+        folder: gets the model; None in processes that do not write.
+        checkpoint: None: there is none, and an interrupted run starts again.
+    """
+    if device.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device.device)
+    # Before the head and the adapters draw their first values.
+    torch.manual_seed(seed)
+    quantised = params.double_quantisation if isinstance(params, Qlora) else None
+    base, tokenizer = new_classifier(params.model, data.classes, params.pooling, quantised, device.device)
+    model = adapted(params, base, "SEQ_CLS")
+    if not isinstance(params, Qlora):
+        model.to(device.device)  # type: ignore[arg-type]  # a wrapper of transformers hides its signature
+    random = np.random.default_rng(seed)
+    fit = fit_classifier(params, model, tokenizer, data, device, random, checkpoint, accelerator)
+    if folder is not None:
+        save_classifier(model, tokenizer, params.max_length_tokens, folder)
+    return fit
+
+
+def summarise_fit(fit: Fit) -> dict[str, float]:
+    """How training one model went, and how well it does on validation."""
+    history = fit.history
+    assert history.best is not None
+    return {
+        "epochs": len(history.epochs),
+        "best_epoch": history.best.epoch,
+        "steps": len(history.steps),
+        "gradient_accumulation_steps": history.parts,
+        "validation_macro_f1": history.best.macro_f1,
+        "validation_accuracy": history.best.accuracy,
+    }
+
+
+def summarise_cost(fit: Fit, rows: int) -> dict[str, float]:
+    """What fitting one model on so many rows took: what differs from run to run."""
+    passes = len(fit.history.epochs)
+    return {
+        "train_seconds": fit.seconds,
+        "samples_per_second": rows * passes / fit.seconds,
+        "tokens_per_second": fit.tokens * passes / fit.seconds,
+        "peak_memory_mib": fit.peak_memory_mib,
+        "resumed_at_step": fit.history.resumed_at_step,
+    }
+
+
+def average_seeds(of_seeds: list[dict[str, float]]) -> dict[str, float]:
+    """Quantities in the mean over the seeds, counts as the first has them."""
+    return {
+        name: value if isinstance(value, int) else float(np.mean([one[name] for one in of_seeds]))
+        for name, value in of_seeds[0].items()
+    }

@@ -1,0 +1,136 @@
+"""What is done about label errors, the table of their scores, and how well the scores find known errors."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from assay.core.removed_rows import REMOVED_SCHEMA, none_removed, remove
+from assay.label_errors.detector import Detection
+from assay.statistics.detection import grade_score, precision_recall_points
+
+ROWS_KEPT_PER_LABEL = 3
+"""Removing rows stops at this many of a label (all, where there are fewer), so that no label dies out."""
+
+Action = Literal["keep", "drop", "relabel", "weight", "review"]
+
+
+@dataclass(frozen=True)
+class Acted:
+    """The rows that train, and what was done to the others, in the form of `removed.parquet`."""
+
+    train: pl.DataFrame
+    removed: pl.DataFrame
+    changed: pl.DataFrame
+
+
+def build_score_table(train: pl.DataFrame, names: list[str], detection: Detection) -> pl.DataFrame:
+    """Every train row with its scores, the table of `scores.parquet`."""
+    known = ~np.isnan(detection.quality)
+    suggested = np.where(known, np.nan_to_num(detection.probabilities).argmax(axis=1), -1)
+    reviewed = train["reviewed"] if "reviewed" in train.columns else pl.Series("reviewed", [False] * train.height)
+    return train.select(
+        "id",
+        "label",
+        pl.Series("suggested_label", [names[i] if i >= 0 else None for i in suggested.tolist()], dtype=pl.String),
+        pl.Series("label_quality", detection.quality),
+        pl.Series("is_label_error", detection.is_label_error) & ~reviewed,
+        reviewed,
+        *(pl.Series(name, score) for name, score in detection.scores.items()),
+        *(pl.Series(f"probability_{name}", detection.probabilities[:, i]) for i, name in enumerate(names)),
+    ).with_columns(pl.col(pl.Float64).fill_nan(None))
+
+
+def apply_action(train: pl.DataFrame, scores: pl.DataFrame, action: Action, min_relabel_probability: float) -> Acted:
+    """Do to the label errors what `action` names.
+
+    - `keep` and `review`: nothing; with `review` they are in the queue of rows for people, with `keep` they are not;
+    - `drop`: they are removed, but for the best of a label that would be left with too few rows;
+    - `relabel`: those whose suggested label has at least `min_relabel_probability` get it;
+    - `weight`: every row counts in training as much as its label is likely beside the likeliest other one
+      (`pairwise_confidence`), in the mean 1.
+
+    Args:
+        scores: as `build_score_table` gives them, the same rows in the same order.
+    """
+    rows = train.with_columns(scores["label_quality"], label_weight=pl.lit(1.0))
+    nothing = none_removed()
+    if action == "weight":
+        weight = scores["pairwise_confidence"].fill_null(1.0)
+        weight = pl.select(pl.when(scores["reviewed"]).then(1.0).otherwise(weight)).to_series()
+        return Acted(rows.with_columns(label_weight=weight / weight.mean()), nothing, nothing)
+    if action == "drop":
+        gone = scores.filter(_with_room(scores, pl.col("is_label_error")))
+        dropped = remove(rows, train.join(gone, on="id", how="semi", maintain_order="left"), "label_error")
+        return Acted(dropped.kept, dropped.removed, nothing)
+    if action == "relabel":
+        columns = [name for name in scores.columns if name.startswith("probability_")]
+        sure = pl.max_horizontal(columns) >= min_relabel_probability
+        wrong = pl.col("is_label_error") & sure & (pl.col("label") != pl.col("suggested_label"))
+        changed = scores.filter(_with_room(scores, wrong)).select(
+            "id", pl.lit("label_error").alias("rule"), before="label", after="suggested_label"
+        )
+        new = changed.select("id", new_label="after")
+        relabelled = rows.join(new, on="id", how="left", maintain_order="left").with_columns(
+            label=pl.coalesce("new_label", "label")
+        )
+        return Acted(relabelled.drop("new_label"), nothing, changed.match_to_schema(REMOVED_SCHEMA))
+    return Acted(rows, nothing, nothing)
+
+
+def _with_room(scores: pl.DataFrame, chosen: pl.Expr) -> pl.Series:
+    """Of the chosen rows, the worst of each label, as many as leave it `ROWS_KEPT_PER_LABEL`; shape `(n,)`."""
+    room = (pl.len().over("label").cast(pl.Int64) - ROWS_KEPT_PER_LABEL).clip(lower_bound=0)
+    marked = scores.select("id", "label", "label_quality", chosen=chosen.fill_null(value=False), room=room)
+    worst = (
+        marked.filter("chosen")
+        .sort("label_quality", "id")
+        .filter(pl.int_range(pl.len()).over("label") < pl.col("room"))
+    )
+    return marked["id"].is_in(worst["id"].implode())
+
+
+def gradable_rows(train: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
+    """The scores of the rows that have some and a reference label, with `source` and `is_wrong`.
+
+    Args:
+        scores: as `build_score_table` gives them, the same rows in the same order.
+    """
+    return scores.with_columns(train["source"], is_wrong=train["label"] != train["reference_label"]).filter(
+        pl.col("is_wrong").is_not_null() & pl.col("label_quality").is_not_null()
+    )
+
+
+def grade_scores(rows: pl.DataFrame, names: list[str]) -> dict[str, object]:
+    """How well each score finds the rows whose label is not the reference label; nothing where there is no reference.
+
+    Args:
+        rows: as `gradable_rows` gives them.
+    """
+    if rows.is_empty():
+        return {}
+    is_wrong, flagged = rows["is_wrong"].to_numpy(), rows["is_label_error"].to_numpy()
+    found: dict[str, object] = {"rows": rows.height, "noise_rate": float(is_wrong.mean())}
+    if flagged.any():
+        found["precision"] = float(is_wrong[flagged].mean())
+    if is_wrong.any():
+        found["recall"] = float(flagged[is_wrong].mean())
+    found |= {name: grade_score(is_wrong, rows[name].to_numpy()) for name in names}
+    per_source: dict[str, object] = {}
+    for (source,), part in sorted(rows.partition_by("source", as_dict=True).items()):
+        is_wrong = part["is_wrong"].to_numpy()
+        graded = grade_score(is_wrong, part["label_quality"].to_numpy())
+        per_source[str(source)] = {"rows": part.height, "noise_rate": float(is_wrong.mean()), **graded}
+    return found | {"per_source": per_source}
+
+
+def trace_curves(rows: pl.DataFrame, names: list[str]) -> pl.DataFrame:
+    """Precision over recall of each score, for a plot: `score`, `recall`, `precision`; arguments as `grade_scores`."""
+    parts = [
+        precision_recall_points(rows["is_wrong"].to_numpy(), rows[name].to_numpy()).select(
+            pl.lit(name).alias("score"), pl.col("recall", "precision").round(6)
+        )
+        for name in names
+    ]
+    return pl.concat(parts)
