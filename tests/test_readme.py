@@ -23,10 +23,10 @@ def readme(repository: Path) -> str:
 @pytest.mark.parametrize("name", ["results", "generation"])
 def test_results_are_those_of_the_metrics(repository: Path, readme: str, name: str) -> None:
     files = [repository / SUMMARY, repository / readme_results.GENERATION_SUMMARY]
-    if not all(file.is_file() for file in files) or not list((repository / COSTS).glob("*.json")):
+    if not all(file.is_file() for file in files) or not list((repository / COSTS / "finetune").glob("*.json")):
         pytest.skip("the summaries and costs are not under metrics/: `make repro` makes them")
     summary, generation = (json.loads(file.read_text(encoding="utf-8")) for file in files)
-    costs = readme_results.read_costs(summary, repository / COSTS)
+    costs = readme_results.read_costs(summary, repository / COSTS / "finetune")
     content = readme_results.markdown_parts(summary, costs, generation)[name]
     assert readme_results.between_markers(readme, name, content, Path("README.md")) == readme, "run `make readme`"
 
