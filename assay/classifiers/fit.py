@@ -79,11 +79,7 @@ class Fit:
 
 
 def read_rows(table: pl.DataFrame, classes: list[str], path: Path) -> Rows:
-    """Rows of a table with `id`, `text`, `label` and perhaps `label_weight`; labels numbered as in `classes`.
-
-    Raises:
-        InputError: a label is not among the classes.
-    """
+    """Rows of a table with `id`, `text`, `label`, perhaps `label_weight`; an `InputError` for a label of no class."""
     unknown = table.filter(~pl.col("label").is_in(classes))
     if unknown.height:
         row = unknown.row(0, named=True)
@@ -132,11 +128,7 @@ def fit_baseline(params: Majority | Tfidf, data: Data, device: Device, folder: P
 
 
 def encode_frozen(model: PreTrainedModel, rows: TokenRows, batch_size: int, device: Device) -> torch.Tensor:
-    """What the frozen encoder hands to the head, shape `(rows, h)`, on the device.
-
-    Raises:
-        InputError: the head of this kind of model is more than one linear layer.
-    """
+    """What the frozen encoder hands to the head, which has to be one linear layer; shape `(rows, h)`, on the device."""
     name, head = head_of(model)
     if not isinstance(head, nn.Linear):
         raise InputError(
@@ -152,7 +144,7 @@ def encode_frozen(model: PreTrainedModel, rows: TokenRows, batch_size: int, devi
 
 
 def measure_scale(features: torch.Tensor, *, centred: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """What to subtract from the columns of `(rows, h)`, and what to divide them by then, shape `(h,)` each.
+    """What to subtract from the columns of `(rows, h)` and to divide them by then, shape `(h,)` each.
 
     Not `centred`, nothing is subtracted: for a head without a bias that could take it back.
     """
