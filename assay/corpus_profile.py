@@ -9,46 +9,22 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from assay import corpus_statistics
 from assay.core.params import Params
-from assay.corpus_statistics import (
-    Spread,
-    cosine,
-    low_outliers,
-    neighbour_cosines,
-    normalised_entropy,
-    spread,
-    vocabulary,
-    words_of,
-)
+from assay.corpus_statistics import Spread, spread
 from assay.text.language import UNDETERMINED, detect_languages
 from assay.text.token_lengths import token_counts
 
 LENGTHS = ("characters", "words", "tokens")
-
-
 QUANTILES = (0.05, 0.5, 0.95)
 """Those in the metrics; the table has one every `TABLE_STEP`."""
-
-
 TABLE_STEP = 0.05
-
-
 LONGEST_N_GRAM = 3
-
-
 OUTLIER_DEVIATIONS = 2.5
-
-
 LEAST_SIMILAR_SHOWN = 50
-
-
 MIN_LANGUAGE_SHARE = 0.01
 """Languages of fewer of the rows are in the table and not in the metrics: most of them are short texts misread."""
-
-
 NOT_STATED = "not stated"
-
-
 Metrics = dict[str, Any]
 
 
@@ -70,20 +46,15 @@ def measure_rows(
     device: torch.device,
     draws: pl.Series,
 ) -> pl.DataFrame:
-    """The records with what is measured of each row.
+    """The records with `characters`, `words`, `tokens`, `word` (a list), `language`, `neighbour_cosine`, `is_outlier`.
 
-    Args:
-        records: `id`, `text`, `label`, `source`, `authenticity`.
-        draws: from [0, 1), shape `(n,)`: the rows with the lowest are those that all are compared with.
-
-    Returns:
-        With `characters`, `words`, `tokens`, `word` (their list), `language`, `neighbour_cosine`, `is_outlier`.
+    Of the draws from [0, 1), shape `(n,)`, the rows with the lowest are those that all are compared with.
     """
     reference = np.sort(np.argsort(draws.to_numpy(), kind="stable")[: params.reference_rows])
-    similarity = neighbour_cosines(embeddings, reference, params.neighbours, device)
+    similarity = corpus_statistics.neighbour_cosines(embeddings, reference, params.neighbours, device)
     guess = detect_languages(records["text"])
     is_sure = guess["probability"] >= params.min_language_probability
-    word = words_of(records["text"])
+    word = corpus_statistics.words_of(records["text"])
     return records.with_columns(
         characters=pl.col("text").str.len_chars(),
         words=word.list.len(),
@@ -91,7 +62,7 @@ def measure_rows(
         word=word,
         language=pl.when(is_sure).then(guess["language"]).otherwise(pl.lit(UNDETERMINED)),
         neighbour_cosine=pl.Series(similarity),
-        is_outlier=pl.Series(low_outliers(similarity, OUTLIER_DEVIATIONS)),
+        is_outlier=pl.Series(corpus_statistics.low_outliers(similarity, OUTLIER_DEVIATIONS)),
     )
 
 
@@ -156,13 +127,12 @@ def profile_part(
     """The metrics of one source, or of all rows.
 
     Args:
-        rows: as `measure_rows` gives them.
-        part: of their embeddings.
+        part: the spread of the embeddings of the rows.
         augmented: augmented examples of which they are the sources.
         labels: how many labels there are in all the data.
     """
     counts = rows["label"].drop_nulls().value_counts()["count"].to_list()
-    found = vocabulary(rows["id"], rows["word"], params.sample_words, LONGEST_N_GRAM, seed)
+    found = corpus_statistics.vocabulary(rows["id"], rows["word"], params.sample_words, LONGEST_N_GRAM, seed)
     languages = rows["language"].value_counts().sort("count", "language", descending=[True, False])
     return {
         "rows": rows.height,
@@ -171,11 +141,8 @@ def profile_part(
             "generated": rows.filter(pl.col("authenticity") == "generated").height,
             "augmented": augmented,
         },
-        **keep_defined({"normalised_label_entropy": normalised_entropy(counts, labels)}),
-        **{
-            measure: {f"q{100 * quantile:02.0f}": rows[measure].quantile(quantile) for quantile in QUANTILES}
-            for measure in LENGTHS
-        },
+        **keep_defined({"normalised_label_entropy": corpus_statistics.normalised_entropy(counts, labels)}),
+        **{measure: {f"q{100 * at:02.0f}": rows[measure].quantile(at) for at in QUANTILES} for measure in LENGTHS},
         "vocabulary": {
             "words": found.words,
             "types": found.types,
@@ -217,7 +184,7 @@ def profile_sources(
         per_source[source["name"]] = {
             "rows_in": source["rows_in"],
             **profile_part(part, of_it, augmented.get(source["name"], 0), labels, params, seed),
-            **keep_defined({"centroid_cosine": cosine(of_it.centroid, whole.centroid)}),
+            **keep_defined({"centroid_cosine": corpus_statistics.cosine(of_it.centroid, whole.centroid)}),
         }
     of_all = profile_part(rows, whole, sum(augmented.values()), labels, params, seed)
     return of_all | {"per_source": per_source}

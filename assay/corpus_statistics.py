@@ -73,16 +73,11 @@ def vocabulary(ids: pl.Series, words: pl.Series, sample_words: int, longest: int
     rows = pl.DataFrame({"words": words, "draw": keyed_uniform(ids, seed, "diversity", "sample"), "length": lengths})
     before = pl.col("length").cum_sum() - pl.col("length")
     sample = rows.sort("draw", maintain_order=True).filter(before < sample_words)
-    cut = sample.select(
-        pl.col("words").list.head((sample_words - before.cast(pl.Int64)).clip(lower_bound=0)).alias("words")
-    )
-    counted = int(lengths.sum())
-    return Vocabulary(
-        words=counted,
-        types=words.explode().drop_nulls().n_unique(),
-        sample_words=min(counted, sample_words),
-        distinct=[distinct(cut["words"], n) for n in range(1, longest + 1)],
-    )
+    left = (sample_words - before.cast(pl.Int64)).clip(lower_bound=0)
+    cut = sample.select(pl.col("words").list.head(left))["words"]
+    counted, types = int(lengths.sum()), words.explode().drop_nulls().n_unique()
+    shares = [distinct(cut, n) for n in range(1, longest + 1)]
+    return Vocabulary(counted, types, min(counted, sample_words), shares)
 
 
 def distinct(words: pl.Series, n: int) -> float | None:
@@ -98,9 +93,7 @@ def distinct(words: pl.Series, n: int) -> float | None:
 def normalised_entropy(counts: Sequence[int], labels: int) -> float | None:
     """Shannon entropy of how rows fall on labels, by that of equal shares: 1 where all have as many; null for one.
 
-    Args:
-        counts: rows by label.
-        labels: how many labels there are; those that are not in `counts` have no row.
+    `counts` are the rows by label; of all `labels`, those that are not among them have no row.
     """
     total = sum(counts)
     if labels < 2 or not total:
@@ -110,12 +103,9 @@ def normalised_entropy(counts: Sequence[int], labels: int) -> float | None:
 
 
 def spread(embeddings: NDArray[np.float32]) -> Spread:
-    """Spread of embeddings of length 1, exact and in one pass.
+    """Spread of embeddings of length 1, shape `(n, d)`, exact and in one pass.
 
     The mean cosine to the centroid is the length of the mean, and the cosines of all pairs add up to its square.
-
-    Args:
-        embeddings: shape `(n, d)`.
     """
     rows = len(embeddings)
     total = embeddings.sum(axis=0, dtype=np.float64)
@@ -156,11 +146,9 @@ def neighbour_cosines(
 
 
 def low_outliers(values: NDArray[np.float32], deviations: float) -> NDArray[np.bool_]:
-    """Values far below the rest: by more than so many standard deviations, taken robustly, below the median.
+    """Values, shape `(n,)`, by more than so many standard deviations below the median; NaN is no outlier.
 
-    Args:
-        values: shape `(n,)`; NaN is no outlier.
-        deviations: how many; the standard deviation is `CONSISTENT` times the median absolute deviation.
+    The standard deviation is taken robustly: `CONSISTENT` times the median absolute deviation.
     """
     known = values[~np.isnan(values)].astype(np.float64)
     if not len(known):

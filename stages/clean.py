@@ -40,15 +40,8 @@ from assay.duplicates.near_duplicates import NearDuplicateParams, near_duplicate
 INPUT = Path("data/ingested")
 RECORDS = INPUT / "records.parquet"
 REMOVALS = (
-    "missing_label",
-    "unsettled",
-    "empty_text",
-    "min_characters",
-    "max_characters",
-    "max_tokens",
-    "language",
-    "exact_duplicate",
-    "near_duplicate",
+    *("missing_label", "unsettled", "empty_text", "min_characters", "max_characters", "max_tokens", "language"),
+    *("exact_duplicate", "near_duplicate"),
 )
 """Rules that remove rows, in order, beside those of `checks` and `missing`."""
 GROUP_COLUMNS = ("near_duplicate_group", "id", "is_kept", "source", "label", "text")

@@ -3,12 +3,14 @@
 Decides nothing: it compares the answers that `evaluate_generation` wrote, pair by pair as `compare_generation.pairs`
 says, and adds what people judged of them (`data/preferences.csv`, lines on test prompts). Writes
 `metrics/optional/generation_summary.json`: the scores of each model, and for each pair the differences with paired 95%
-bootstrap intervals, the ratio of perplexities, and win rates by the reward model and by people.
+bootstrap intervals, the ratio of perplexities, and win rates by the reward model, if there is one, and by people. A
+pair with a model that is not in `generation_models` is skipped and named.
 
 The reward model is no neutral judge of a model that was trained to please it: what it prefers is shown beside what else
 was measured, and people have the last word where they have judged.
 """
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,9 +21,10 @@ from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json, write_json
 from assay.core.params import Params, load_params
 from assay.core.seeds import generator
-from assay.generation_metrics.tasks import flat, for_each_task, task_differences
+from assay.generation_metrics.tasks import for_each_task, task_differences
 from assay.human_review.preference_judgements import Preference, read_preferences
-from assay.statistics.bootstrap import Floats, bootstrap_figures
+from assay.statistics.bootstrap import cluster_means
+from assay.statistics.metrics_dict import metrics_of
 
 ANSWERS = Path("data/generations")
 SCORES = Path("metrics/evaluate_generation")
@@ -35,6 +38,11 @@ class Pair(Params):
     model: str
     against: str
 
+    @property
+    def name(self) -> str:
+        """As metrics have it."""
+        return f"{self.model}_against_{self.against}"
+
 
 class CompareGenerationParams(Params):
     """Section `compare_generation`."""
@@ -43,52 +51,39 @@ class CompareGenerationParams(Params):
     bootstrap_samples: int = Field(ge=100, le=1_000_000)
 
 
-def require_models(pairs: list[Pair], models: list[str]) -> None:
-    """Raise an `InputError` if a pair names a model that is not evaluated, or one model twice."""
+def find_skipped(pairs: list[Pair], models: list[str]) -> dict[str, str]:
+    """The pairs with a model that is not evaluated, with the reason; an `InputError` if a pair is one model twice."""
     for number, pair in enumerate(pairs):
-        for name in (pair.model, pair.against):
-            if name not in models:
-                raise InputError(
-                    f"params.yaml: `compare_generation.pairs.{number}` names {name!r}; `generation_models` has "
-                    f"{', '.join(models)}"
-                )
         if pair.model == pair.against:
             raise InputError(f"params.yaml: `compare_generation.pairs.{number}` compares {pair.model!r} with itself")
+    missing = {pair.name: [name for name in (pair.model, pair.against) if name not in models] for pair in pairs}
+    return {name: f"{' and '.join(of_pair)} not in generation_models" for name, of_pair in missing.items() if of_pair}
 
 
-def judged(preferences: list[Preference], model: str, against: str, prompts: set[str]) -> pl.DataFrame:
-    """What people said of two models' answers to test prompts.
-
-    Args:
-        preferences: lines of the file.
-        model: the one.
-        against: the other.
-        prompts: ids of the test rows.
+def read_judgements(preferences: list[Preference], pair: Pair, prompts: set[str]) -> pl.DataFrame:
+    """What people said of two models' answers to test prompts (by id).
 
     Returns:
-        `prompt_id` and `won` (1 where the one was preferred, 0.5 for a tie), a row for each judgement.
+        `prompt_id` and `won` (1 where `pair.model` was preferred, 0.5 for a tie), a row for each judgement.
     """
     rows = []
     for line in preferences:
-        if line.prompt_id in prompts and {line.model_a, line.model_b} == {model, against}:
+        if line.prompt_id in prompts and {line.model_a, line.model_b} == {pair.model, pair.against}:
             preferred = {"a": line.model_a, "b": line.model_b}.get(line.preferred)
-            rows.append({"prompt_id": line.prompt_id, "won": 0.5 if preferred is None else float(preferred == model)})
+            rows.append(
+                {"prompt_id": line.prompt_id, "won": 0.5 if preferred is None else float(preferred == pair.model)}
+            )
     return pl.DataFrame(rows, schema={"prompt_id": pl.String, "won": pl.Float64})
 
 
 def people_win_rate(judgements: pl.DataFrame, samples: int, seed: int) -> dict[str, float]:
     """Share of judgements that the one model won, ties as half, its interval over prompts; empty without judgements."""
-    prompts = judgements.group_by("prompt_id", maintain_order=True).agg(
-        pl.col("won").sum(), pl.len().cast(pl.Float64).alias("judgements")
-    )
-    won, count = prompts["won"].to_numpy(), prompts["judgements"].to_numpy()
-
-    def measure(counts: Floats) -> dict[str, Floats]:
-        return {"people_win_rate": (won @ counts) / (count @ counts)}
-
+    if judgements.is_empty():
+        return {}
     random = generator(seed, "compare_generation", "people")
-    figures = flat(bootstrap_figures(measure, prompts.height, samples, random))
-    return {"people_judgements": judgements.height, **figures} if judgements.height else {}
+    won = {"people_win_rate": judgements["won"].to_numpy()}
+    figures = metrics_of(cluster_means(won, judgements["prompt_id"].to_list(), samples, random))
+    return {"people_judgements": judgements.height, **figures}
 
 
 def main() -> None:
@@ -96,7 +91,9 @@ def main() -> None:
     params = load_params("compare_generation", CompareGenerationParams)
     models = list(load_params("generation_models", dict[str, str]))
     seed = load_params("seed", int)
-    require_models(params.pairs, models)
+    skipped = find_skipped(params.pairs, models)
+    for name, reason in skipped.items():
+        print(f"compare_generation: {name} skipped: {reason}", file=sys.stderr)
     scores: dict[str, Any] = {name: read_json(SCORES / f"{name}.json") for name in models}
     left_out = {name: one["left_out"] for name, one in scores.items() if "left_out" in one}
     answers = {name: pl.read_parquet(ANSWERS / name / "answers.parquet") for name in models if name not in left_out}
@@ -104,7 +101,7 @@ def main() -> None:
 
     compared: dict[str, Any] = {}
     for pair in params.pairs:
-        if left_out.keys() & {pair.model, pair.against}:
+        if not {pair.model, pair.against} <= answers.keys():
             continue
         one, other = answers[pair.model], answers[pair.against]
 
@@ -112,23 +109,17 @@ def main() -> None:
             random = generator(seed, "compare_generation", task)
             return task_differences(one, other, task, params.bootstrap_samples, random)
 
-        found = judged(preferences, pair.model, pair.against, set(one["id"]))
-        compared[f"{pair.model}_against_{pair.against}"] = for_each_task(
-            differences, set(one["task"])
-        ) | people_win_rate(found, params.bootstrap_samples, seed)
+        found = read_judgements(preferences, pair, set(one["id"]))
+        by_task = for_each_task(differences, set(one["task"]))
+        compared[pair.name] = by_task | people_win_rate(found, params.bootstrap_samples, seed)
     kept = ("answer", "unanswerable", "label", "general_text")
-    write_json(
-        METRICS,
-        {
-            "models": {
-                name: {task: one[task] for task in kept if task in one}
-                for name, one in scores.items()
-                if name not in left_out
-            },
-            "left_out": left_out,
-            "pairs": compared,
-        },
-    )
+    summary = {
+        "models": {name: {task: scores[name][task] for task in kept if task in scores[name]} for name in answers},
+        "left_out": left_out,
+        "pairs": compared,
+        "pairs_skipped": skipped,
+    }
+    write_json(METRICS, summary)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,22 @@
-"""Ask one language model the test questions, and score what it says: `python -m stages.evaluate_generation <model>`.
+"""Let one language model answer the test questions, and score it: `python -m stages.evaluate_generation <model>`.
 
 Models are named in `generation_models`, each with its folder; `base` is `language_model`. Reads that folder,
-`data/instruct/test.parquet`, the reward model and the frozen encoder; writes `data/generations/<model>/answers.parquet`
-(every answer with its scores) and `metrics/evaluate_generation/<model>.json`. It is the only stage of the generative
-track that reads the test split.
+`data/instruct/test.parquet`, the reward model if there is one, and the frozen encoder; writes
+`data/generations/<model>/answers.parquet` (every answer with its scores), `metrics/evaluate_generation/<model>.json`
+and `metrics/cost/evaluate_generation/<model>.json`. It is the only stage of the generative track that reads the test
+split.
 
-1. All models get the same rows: of each task as many as the params say, drawn by key.
+1. All models get the same rows: of each task as many as the params say, sampled by a hash of their ids.
 2. Perplexity is that of the reference answers; all else is of the model's own, generated as section `decoding` says.
 3. What is a refusal, and when an answer uses its passages, is defined in `assay/generation_metrics/answers.py`.
 4. Forgetting is seen on text that has nothing to do with the task, glosses of WordNet: a fine-tuned model that finds
    them less likely than the base does has paid for what it learnt.
 5. Every score has a 95% bootstrap interval over rows, on the same resampled rows for every model.
+6. Without a reward model (`optional.reward` is []) there is no score `reward`.
 """
 
-from __future__ import annotations
-
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -33,18 +34,20 @@ from assay.core.progress import quiet_libraries
 from assay.core.seeds import derived_seed, generator, keyed_uniform
 from assay.core.skipped import leave_out, why_left_out
 from assay.embeddings.encoder import EmbedParams, embedded_texts
-from assay.generation_metrics.answers import chrf, cosines, is_refusal, repetition, rouge_l, same_label, uses_context
-from assay.generation_metrics.tasks import flat, for_each_task, perplexity, task_scores
-from assay.language_models.chat_template import IGNORED, TokenisedChat, tokenised_chats
-from assay.language_models.checkpoint import CausalLM, Decoding, answer_likelihood, answered, load_causal_lm
+from assay.generation_metrics.answers import cosines, find_refusal, score_texts
+from assay.generation_metrics.tasks import for_each_task, perplexity, task_scores
+from assay.language_models.chat_template import ANSWERING, IGNORED, TokenisedChat, tokenise_chats
+from assay.language_models.checkpoint import CausalLM, Decoding, answer_likelihood, generate_answers, load_causal_lm
 from assay.language_models.named_models import load_generation_models
-from assay.reward.model import load_reward_model, rewards
+from assay.reward.model import load_reward_model, score_answers
 from assay.statistics.bootstrap import Floats, bootstrap_figures
+from assay.statistics.metrics_dict import metrics_of
 
 TEST = Path("data/instruct/test.parquet")
 REWARD_MODEL = Path("models/reward/model")
 OUTPUT = Path("data/generations")
 METRICS = Path("metrics/evaluate_generation")
+COSTS = Path("metrics/cost/evaluate_generation")
 GLOSSES = "data.noun"
 """The file of a WordNet folder whose glosses are the general text."""
 
@@ -66,8 +69,8 @@ class EvaluateGenerationParams(Params):
     bootstrap_samples: int = Field(ge=100, le=1_000_000)
 
 
-def chosen_rows(test: pl.DataFrame, rows: Rows, seed: int) -> pl.DataFrame:
-    """So many rows of each task, drawn by key, in the order of the table."""
+def sample_rows(test: pl.DataFrame, rows: Rows, seed: int) -> pl.DataFrame:
+    """So many rows of each task, sampled by a hash of their ids, in the order of the table."""
     drawn = test.with_columns(draw=keyed_uniform(test["id"], seed, "evaluate_generation"), place=pl.int_range(pl.len()))
     parts = [
         drawn.filter(pl.col("task") == task).sort("draw", "id").head(count) for task, count in rows.model_dump().items()
@@ -75,8 +78,8 @@ def chosen_rows(test: pl.DataFrame, rows: Rows, seed: int) -> pl.DataFrame:
     return pl.concat(parts).sort("place").drop("draw", "place")
 
 
-def glosses(wordnet: Path, count: int, seed: int) -> list[str]:
-    """Definitions of nouns, drawn by key: text of no task, the same for every model.
+def sample_glosses(wordnet: Path, count: int, seed: int) -> list[str]:
+    """Definitions of nouns, sampled by a hash: text of no task, the same for every model.
 
     Raises:
         InputError: the folder holds no WordNet.
@@ -99,46 +102,11 @@ def glosses(wordnet: Path, count: int, seed: int) -> list[str]:
     return entries.with_columns(draw=draws).sort("draw", "entry")["text"].head(count).to_list()
 
 
-def plain_text(tokenizer: Any, text: str) -> TokenisedChat:
+def tokenise_text(tokenizer: Any, text: str) -> TokenisedChat:
     """A text as a model without a chat sees it, every token but the first with loss."""
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     return TokenisedChat([first, *ids], [IGNORED, *ids])
-
-
-def refusal_of(test: pl.DataFrame) -> str:
-    """What unanswerable questions are to be answered with; empty where the data has none."""
-    said = (
-        test.filter(pl.col("task") == "unanswerable")["answer"].value_counts().sort("count", "answer", descending=True)
-    )
-    return str(said["answer"][0]) if said.height else ""
-
-
-def scored(rows: pl.DataFrame, refusal: str) -> pl.DataFrame:
-    """The scores of each answer that its text alone decides.
-
-    Args:
-        rows: of the chat table, with `reference` and `answer` (the model's).
-        refusal: what unanswerable questions are to be answered with.
-    """
-    found = []
-    for row in rows.iter_rows(named=True):
-        is_free = row["task"] == "answer"
-        found.append(
-            {
-                "chrf": chrf(row["answer"], row["reference"]) if is_free else None,
-                "rouge_l": rouge_l(row["answer"], row["reference"]) if is_free else None,
-                "exact_match": same_label(row["answer"], row["reference"]) if row["task"] == "label" else None,
-                "refused": None if row["task"] == "label" else is_refusal(row["answer"], refusal),
-                "uses_context": uses_context(row["answer"], row["question"], row["context"])
-                if is_free and row["context"]
-                else None,
-                "repetition": repetition(row["answer"]),
-            }
-        )
-    schema = {"chrf": pl.Float64, "rouge_l": pl.Float64, "exact_match": pl.Boolean, "refused": pl.Boolean}
-    schema |= {"uses_context": pl.Boolean, "repetition": pl.Float64}
-    return rows.hstack(pl.DataFrame(found, schema=schema))
 
 
 def in_rows(values: Floats, where: pl.Series) -> pl.Series:
@@ -148,19 +116,19 @@ def in_rows(values: Floats, where: pl.Series) -> pl.Series:
     return pl.Series(column, nan_to_null=True)
 
 
-def answers_of(
+def answer_rows(
     model: CausalLM, tokenizer: Any, rows: pl.DataFrame, decoding: Decoding, batch_size: int, device: Device, seed: int
 ) -> pl.DataFrame:
-    """What the model says to each row, and how likely it finds the reference answer.
+    """The model's answer to each row, and how likely it finds the reference answer.
 
     Returns:
         `id`, `task`, `category`, `question`, `context`, `reference`, `answer`, `tokens`, `ended`, `reference_tokens`,
         `negative_log_likelihood` (nats).
     """
     chats = rows["messages"].to_list()
-    said = answered(model, tokenizer, [chat[:-1] for chat in chats], decoding, device, seed, "answers")
+    said = generate_answers(model, tokenizer, [chat[:-1] for chat in chats], decoding, device, seed, "answers")
     likelihood = answer_likelihood(
-        model, tokenised_chats(tokenizer, chats), tokenizer.pad_token_id, batch_size, device, "reference answers"
+        model, tokenise_chats(tokenizer, chats), tokenizer.pad_token_id, batch_size, device, "reference answers"
     )
     return rows.select("id", "task", "category", "question", "context", reference="answer").with_columns(
         answer=pl.Series([one.text for one in said], dtype=pl.String),
@@ -171,11 +139,11 @@ def answers_of(
     )
 
 
-def general_scores(
+def score_general_text(
     model: CausalLM, tokenizer: Any, texts: list[str], batch_size: int, samples: int, device: Device, seed: int
 ) -> dict[str, float]:
     """Perplexity of the general text with its interval, and its texts."""
-    chats = [plain_text(tokenizer, text) for text in texts]
+    chats = [tokenise_text(tokenizer, text) for text in texts]
     likelihood = answer_likelihood(model, chats, tokenizer.pad_token_id, batch_size, device, "general text")
     losses, tokens = -likelihood.log_probabilities, likelihood.tokens.astype(np.float64)
 
@@ -183,34 +151,36 @@ def general_scores(
         return {"perplexity": perplexity(counts, losses, tokens)}
 
     random = generator(seed, "evaluate_generation", "general_text")
-    return {"texts": len(texts), **flat(bootstrap_figures(measure, len(texts), samples, random))}
+    return {"texts": len(texts), **metrics_of(bootstrap_figures(measure, len(texts), samples, random))}
 
 
-def judged(
+def score_meaning(
     answers: pl.DataFrame, messages: pl.Series, embed: EmbedParams, batch_size: int, device: Device
 ) -> pl.DataFrame:
-    """Answers with their `cosine` to the reference and their `reward`, by the frozen encoder and the reward model.
+    """Answers with their `cosine` to the reference by the frozen encoder, and their `reward` by the reward model.
+
+    Without a reward model there is no `reward`.
 
     Args:
-        answers: of `scored`, shape `(n,)`.
+        answers: of `score_texts`, shape `(n,)`.
         messages: the chats, each with the reference answer at its end, shape `(n,)`.
-        embed: section `embed`.
-        batch_size: chats in a forward pass.
-        device: where and in which precision to run.
     """
-    # Of labels neither is asked for: an answer to them is right or wrong.
+    # Labels get neither: an answer to them is right or wrong.
     free = answers["task"] == "answer"
     said, meant = (answers[column].filter(free).to_list() for column in ("answer", "reference"))
     embedded, _ = embedded_texts([*said, *meant], embed, device)
-    alike = cosines(*np.split(embedded.embeddings, 2))
+    answers = answers.with_columns(cosine=in_rows(cosines(*np.split(embedded.embeddings, 2)), free))
+    if not REWARD_MODEL.is_dir():
+        print(f"evaluate_generation: no reward model in {REWARD_MODEL}: answers get no reward", file=sys.stderr)
+        return answers
     model, tokenizer = load_reward_model(REWARD_MODEL, device.device)
     has_reward = answers["task"] != "label"
     chats = [
-        [*chat[:-1], {"role": "assistant", "content": answer}]
+        [*chat[:-1], {"role": ANSWERING, "content": answer}]
         for chat, answer in zip(messages.filter(has_reward), answers["answer"].filter(has_reward), strict=True)
     ]
-    reward = rewards(model, tokenizer, chats, batch_size, device, "rewards")
-    return answers.with_columns(cosine=in_rows(alike, free), reward=in_rows(reward, has_reward))
+    reward = score_answers(model, tokenizer, chats, batch_size, device, "rewards")
+    return answers.with_columns(reward=in_rows(reward, has_reward))
 
 
 def main() -> None:
@@ -230,46 +200,45 @@ def main() -> None:
     wordnet = Path(load_params("augment.wordnet", str))
     seed = load_params("seed", int)
     if reason := why_left_out(folder):
-        leave_out(f"evaluate_generation@{name}", reason, OUTPUT / name, METRICS / f"{name}.json", {})
+        leave_out(
+            f"evaluate_generation@{name}", reason, OUTPUT / name, METRICS / f"{name}.json", {}, COSTS / f"{name}.json"
+        )
         return
-    texts = glosses(wordnet, params.general_texts, seed)
+    texts = sample_glosses(wordnet, params.general_texts, seed)
     device = prepare_device(load_params("compute", Compute))
     quiet_libraries()
 
     started = time.perf_counter()
     test = pl.read_parquet(TEST)
-    rows = chosen_rows(test, params.rows, seed)
+    rows = sample_rows(test, params.rows, seed)
     # On CPU 4 bits would be unpacked at every pass; a GPU has less memory, and 4 bits are there to save it.
     model, tokenizer = load_causal_lm(folder, device.device, dequantised=device.device.type == "cpu")
     # The same draws for every model, where answers are sampled.
     own_seed = derived_seed(seed, "evaluate_generation") % 2**63
-    asked = time.perf_counter()
-    answers = answers_of(model, tokenizer, rows, decoding, params.batch_size, device, own_seed)
-    answer_seconds = time.perf_counter() - asked
-    general = general_scores(model, tokenizer, texts, params.batch_size, params.bootstrap_samples, device, seed)
+    loaded = time.perf_counter()
+    answers = answer_rows(model, tokenizer, rows, decoding, params.batch_size, device, own_seed)
+    answer_seconds = time.perf_counter() - loaded
+    general = score_general_text(model, tokenizer, texts, params.batch_size, params.bootstrap_samples, device, seed)
     del model
 
-    answers = judged(scored(answers, refusal_of(test)), rows["messages"], embed, params.batch_size, device)
+    answers = score_meaning(
+        score_texts(answers, find_refusal(test)), rows["messages"], embed, params.batch_size, device
+    )
     scores = for_each_task(
         lambda task: task_scores(answers, task, params.bootstrap_samples, generator(seed, "evaluate_generation", task)),
         set(answers["task"]),
     )
     with output_folder(OUTPUT / name) as out:
         write_parquet(answers, out / "answers.parquet")
-    write_json(
-        METRICS / f"{name}.json",
-        {
-            "rows": answers.height,
-            **scores,
-            "general_text": general,
-            "tokens_per_second": float(answers["tokens"].sum()) / answer_seconds,
-            "answer_seconds": answer_seconds,
-            "seconds": time.perf_counter() - started,
-            "peak_memory_mib": peak_memory_mib(device.device),
-            "device": str(device.device),
-            "precision": str(device.precision).removeprefix("torch."),
-        },
-    )
+    metrics = {"rows": answers.height, **scores, "general_text": general, **device.names()}
+    write_json(METRICS / f"{name}.json", metrics)
+    cost = {
+        "tokens_per_second": float(answers["tokens"].sum()) / answer_seconds,
+        "answer_seconds": answer_seconds,
+        "seconds": time.perf_counter() - started,
+        "peak_memory_mib": peak_memory_mib(device.device),
+    }
+    write_json(COSTS / f"{name}.json", cost)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Train a fine-tuned model further by its own answers and the reward model's judgement of them, by PPO.
+"""Train a fine-tuned model further by its own answers and the reward model's scores of them, by PPO.
 
 Nothing starts unless the reward model is right on enough held-out pairs (`min_reward_accuracy`). The policy starts as
-the model of `sft` that `init` names, is kept close to it by a price on the divergence (Ziegler et al. 2019), and stays
+the model of `sft` that `init` names, is kept close to it by a KL penalty (Ziegler et al. 2019), and stays
 of its kind: an adapter is trained further, a whole model whole. The equations are in
 `assay/reinforcement/ppo_equations.py`, the loop and its deviations from the papers in
 `assay/reinforcement/ppo_loop.py`.
@@ -11,32 +11,31 @@ split, the same before and after, it is measured what training was worth: mean r
 divergence, length, and how many answers end.
 
 Reads `data/instruct/{train,validation}.parquet`, `models/reward/model/`, `metrics/optional/reward.json` and
-`models/sft/<init>/`; writes `models/ppo/` with the value head beside the model, `metrics/optional/ppo.json`, and every
-step as plot data.
+`models/sft/<init>/`; writes `models/ppo/` with the value head beside the model, `metrics/optional/ppo.json`,
+`metrics/cost/ppo.json`, and every step as plot data.
 """
 
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import polars as pl
-from pydantic import Field
 
-from assay.compute.cost import folder_mib, peak_memory_mib
+from assay.compute.cost import folder_mib, training_cost
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import run_stage
 from assay.core.outputs import output_folder, write_json, write_text
 from assay.core.params import load_params
-from assay.core.progress import quiet_libraries
-from assay.core.seeds import derived_seed, generator
+from assay.core.progress import library_warnings_off, quiet_libraries
+from assay.core.seeds import derived_seed, generator, seed_32
 from assay.core.skipped import leave_out, why_left_out
 from assay.language_models.checkpoint import save_causal_lm
-from assay.language_models.trl_trainer import library_warnings_off
 from assay.reinforcement.held_out import (
-    HeldOutScores,
-    compared,
-    held_out_scores,
+    PolicyParams,
+    compare_policies,
+    measure_held_out,
     read_prompts,
     require_reward_accuracy,
     reward_function,
@@ -51,17 +50,12 @@ REWARD_METRICS = Path("metrics/optional/reward.json")
 INITS = Path("models/sft")
 OUTPUT = Path("models/ppo")
 METRICS = Path("metrics/optional/ppo.json")
+COST = Path("metrics/cost/ppo.json")
 PLOT = Path("metrics/plots/ppo/steps.csv")
 
 
-class PpoParams(PpoTraining):
+class PpoParams(PpoTraining, PolicyParams):
     """The `ppo` section of `params.yaml`: what the loop takes, and what goes before it and after."""
-
-    init: str = Field(min_length=1)
-    min_reward_accuracy: float = Field(ge=0, le=1)
-    max_prompt_tokens: int = Field(ge=1, le=131072)
-    held_out_prompts: int = Field(ge=2, le=1_000_000)
-    bootstrap_samples: int = Field(ge=100, le=1_000_000)
 
 
 def warn_if_stopped(run: PpoRun, params: PpoParams) -> None:
@@ -81,7 +75,7 @@ def main() -> None:
     seed = load_params("seed", int)
     init = INITS / params.init
     if reason := why_left_out(init):
-        leave_out("ppo", reason, OUTPUT, METRICS, {PLOT: ",".join(PpoStep.__dataclass_fields__)})
+        leave_out("ppo", reason, OUTPUT, METRICS, {PLOT: ",".join(PpoStep.__dataclass_fields__)}, COST)
         return
     accuracy = require_reward_accuracy(REWARD_METRICS, params.min_reward_accuracy, "ppo")
     device = prepare_device(load_params("compute", Compute))
@@ -89,25 +83,18 @@ def main() -> None:
 
     policy = load_policy(init, device.device)
     value_head, found = load_value_head(init, policy.model, device.device)
-    prompts = read_prompts(TRAIN, policy.tokenizer, params.max_prompt_tokens, None, seed)
-    held_out = read_prompts(HELD_OUT, policy.tokenizer, params.max_prompt_tokens, params.held_out_prompts, seed)
+    prompts = read_prompts(TRAIN, policy.tokenizer, params.max_prompt_tokens, None, (seed,))
+    held_out = read_prompts(HELD_OUT, policy.tokenizer, params.max_prompt_tokens, params.held_out_prompts, (seed,))
     score = reward_function(REWARD, params.batch_size, device)
-
-    def scores_now() -> HeldOutScores:
-        return held_out_scores(
-            policy, held_out, score, params.max_new_tokens, params.temperature, params.batch_size, device,
-            derived_seed(seed, "ppo", "held_out") % 2**32,
-        )  # fmt: skip
-
-    before = scores_now()
+    own_seed = seed_32(derived_seed(seed, "ppo", "held_out"))
+    measure = partial(measure_held_out, policy, held_out, score, params, device, own_seed)
+    before = measure()
     started = time.perf_counter()
     with library_warnings_off():
-        run = train_ppo(
-            policy, value_head, prompts.chats, prompts.token_ids, score, params, device, generator(seed, "ppo"),
-            new_value_head=not found,
-        )  # fmt: skip
+        random = generator(seed, "ppo")
+        run = train_ppo(policy, value_head, prompts, score, params, device, random, new_value_head=not found)
     seconds = time.perf_counter() - started
-    after = scores_now()
+    after = measure()
     warn_if_stopped(run, params)
 
     with output_folder(OUTPUT) as folder:
@@ -116,26 +103,21 @@ def main() -> None:
         size = folder_mib(folder)
     steps = pl.DataFrame([asdict(step) for step in run.steps], schema=list(PpoStep.__dataclass_fields__))
     write_text(PLOT, steps.write_csv(float_precision=6))
-    write_json(
-        METRICS,
-        {
-            "init": params.init,
-            "prompts": len(prompts.ids),
-            "prompts_too_long": prompts.too_long,
-            "reward_model_accuracy": accuracy,
-            **compared(before, after, params.bootstrap_samples, generator(seed, "ppo", "bootstrap")),
-            "target_kl": params.target_kl,
-            "beta_at_end": run.beta,
-            "steps": len(run.steps),
-            "kl_ran_away_at_step": run.kl_ran_away_at_step,
-            "train_seconds": seconds,
-            "seconds_per_step": seconds / max(1, len(run.steps)),
-            "peak_memory_mib": peak_memory_mib(device.device),
-            "artefact_mib": size,
-            "device": str(device.device),
-            "precision": str(device.precision).removeprefix("torch."),
-        },
-    )
+    write_json(COST, training_cost(seconds, len(run.steps), device.device))
+    metrics = {
+        "init": params.init,
+        "prompts": len(prompts.ids),
+        "prompts_too_long": prompts.too_long,
+        "reward_model_accuracy": accuracy,
+        **compare_policies(before, after, params.bootstrap_samples, generator(seed, "ppo", "bootstrap")),
+        "target_kl": params.target_kl,
+        "beta_at_end": run.beta,
+        "steps": len(run.steps),
+        "kl_ran_away_at_step": run.kl_ran_away_at_step,
+        "artefact_mib": size,
+        **device.names(),
+    }
+    write_json(METRICS, metrics)
 
 
 if __name__ == "__main__":

@@ -36,14 +36,7 @@ from assay.core.progress import quiet_libraries
 from assay.core.skipped import why_left_out
 from assay.embeddings.nearest import find_nearest
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
-from assay.human_review.queue import (
-    build_list,
-    fuse_lists,
-    list_disagreements,
-    list_label_errors,
-    list_mistakes,
-    write_neighbours,
-)
+from assay.human_review import queue as review
 
 SPLITS = {name: Path(f"data/split/{name}.parquet") for name in ("train", "validation")}
 SCORES = Path("data/label_errors/scores.parquet")
@@ -96,7 +89,7 @@ def add_neighbours(queue: pl.DataFrame, train: pl.DataFrame, embeddings: pl.Data
         own.to_numpy(),
         count,
     )
-    return queue.with_columns(pl.Series("neighbours", write_neighbours(found, train), dtype=pl.String))
+    return queue.with_columns(pl.Series("neighbours", review.write_neighbours(found, train), dtype=pl.String))
 
 
 def count_reasons(queue: pl.DataFrame) -> dict[str, int]:
@@ -119,18 +112,18 @@ def main() -> None:
     open_rows = rows.filter(~pl.col("reviewed"))
     validation = open_rows.filter(pl.col("split") == "validation")
     model = read_model_folder(approach)
-    mistakes = build_list(pl.Series("id", [], pl.String), [], [])
+    mistakes = review.build_list(pl.Series("id", [], pl.String), [], [])
     if validation.height:
         said = predict(model, validation["text"].to_list(), params.batch_size, device, "review_queue")
-        mistakes = list_mistakes(validation, said.probabilities, said.labels, params.min_confidence, approach)
+        mistakes = review.list_mistakes(validation, said.probabilities, said.labels, params.min_confidence, approach)
     # With `keep`, nobody wants to hear of them.
     is_wanted = load_params("label_errors.action", str) != "keep"
     lists = {
-        "label_error": list_label_errors(pl.read_parquet(SCORES).filter(pl.lit(is_wanted)), open_rows),
+        "label_error": review.list_label_errors(pl.read_parquet(SCORES).filter(pl.lit(is_wanted)), open_rows),
         "confident_mistake": mistakes,
-        "disagreement": list_disagreements(pl.read_parquet(DISAGREEMENT), pl.read_parquet(RATINGS), open_rows),
+        "disagreement": review.list_disagreements(pl.read_parquet(DISAGREEMENT), pl.read_parquet(RATINGS), open_rows),
     }
-    queue = fuse_lists(lists).head(params.rows).join(rows, on="id", how="left", maintain_order="left")
+    queue = review.fuse_lists(lists).head(params.rows).join(rows, on="id", how="left", maintain_order="left")
     with_neighbours = add_neighbours(queue, splits["train"], pl.read_parquet(EMBEDDINGS), params.neighbours)
     table = with_neighbours.with_columns(pl.int_range(1, pl.len() + 1).alias("rank"), pl.col("score").round(6)).select(
         COLUMNS

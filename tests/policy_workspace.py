@@ -8,13 +8,81 @@ import polars as pl
 import torch
 import yaml
 
-from assay.core.outputs import write_json
+from assay.core.outputs import read_json, write_json
 from assay.language_models.chat_template import MESSAGES
 from assay.language_models.checkpoint import load_causal_lm, save_causal_lm
 from assay.reward.model import new_reward_model, save_reward_model
 
 COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0, "backend": "processes"}
 CPU = torch.device("cpu")
+SETTINGS: dict[str, dict[str, Any]] = {
+    "dpo": {
+        "init": "lora",
+        "loss_type": "sigmoid",
+        "beta": 0.1,
+        "label_smoothing": 0.0,
+        "max_steps": 12,
+        "batch_size": 8,
+        "gradient_accumulation_steps": 2,
+        "learning_rate": 0.01,
+        "warmup_fraction": 0.1,
+        "max_grad_norm": 1.0,
+        "max_length_tokens": 200,
+        "gradient_checkpointing": False,
+        "held_out_pairs": 16,
+        "bootstrap_samples": 100,
+    },
+    "rloo": {
+        "init": "lora",
+        "min_reward_accuracy": 0.8,
+        "max_steps": 3,
+        "batch_size": 8,
+        "answers_per_prompt": 4,
+        "gradient_accumulation_steps": 2,
+        "updates_per_batch": 1,
+        "max_prompt_tokens": 100,
+        "max_new_tokens": 6,
+        "temperature": 1.0,
+        "learning_rate": 0.01,
+        "warmup_fraction": 0.1,
+        "max_grad_norm": 1.0,
+        "beta": 0.05,
+        "clip_range": 0.2,
+        "normalise_advantages": True,
+        "missing_eos_penalty": 1.0,
+        "gradient_checkpointing": False,
+        "held_out_prompts": 7,
+        "bootstrap_samples": 100,
+    },
+    "ppo": {
+        "init": "lora",
+        "min_reward_accuracy": 0.8,
+        "steps": 2,
+        "prompts_per_step": 6,
+        "epochs_per_step": 2,
+        "minibatch_size": 3,
+        "batch_size": 4,
+        "max_prompt_tokens": 100,
+        "max_new_tokens": 6,
+        "temperature": 1.0,
+        "learning_rate": 0.01,
+        "value_learning_rate": 0.01,
+        "max_grad_norm": 1.0,
+        "clip_range": 0.2,
+        "value_clip_range": 0.2,
+        "gamma": 1.0,
+        "gae_lambda": 0.95,
+        "entropy_coefficient": 0.0,
+        "missing_eos_penalty": 1.0,
+        "initial_kl_coefficient": 0.05,
+        "target_kl": 4.0,
+        "kl_gain": 0.1,
+        "max_kl": 20.0,
+        "held_out_prompts": 7,
+        "bootstrap_samples": 100,
+    },
+}
+"""Sections of the stages, small."""
 QUESTIONS = ("How long does it take?", "Who pays?", "What is a permit, and who gives it?", "Why?", "Is it dear?")
 
 
@@ -78,11 +146,38 @@ def write_models(base: Path) -> None:
     (left_out / "left_out.txt").write_text("no 4-bit arithmetic here\n")
 
 
+def write_workspace(stage: str, base: Path) -> None:
+    """What `dpo`, `rloo` or `ppo` reads, in the current folder."""
+    Path("params.yaml").write_text(yaml.safe_dump({"seed": 3, "compute": COMPUTE, stage: SETTINGS[stage]}))
+    if stage == "dpo":
+        write_pairs(Path("data/preferences/train.parquet"), 40, "faq")
+        write_pairs(Path("data/preferences/held_out.parquet"), 20, "held")
+    else:
+        write_chats(Path("data/instruct/train.parquet"), 30, "faq")
+        write_chats(Path("data/instruct/validation.parquet"), 18, "held")
+    write_models(base)
+
+
 def change(section: str, **settings: Any) -> None:
     """Other settings in a section of `params.yaml`."""
     params = yaml.safe_load(Path("params.yaml").read_text())
     params[section] |= settings
     Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
+def require_trained(stage: str, init: str) -> None:
+    """`rloo` or `ppo` has moved the policy, which is still of the kind of `init`, and measured it."""
+    metrics = read_json(f"metrics/optional/{stage}.json")
+    low, value, high = (metrics[f"reward_difference{end}"] for end in ("_ci95_low", "", "_ci95_high"))
+    assert low <= value <= high
+    assert metrics["kl_to_reference_k3"] > 0
+    assert Path(f"models/{stage}/adapter_config.json").is_file() == (init == "lora")
+    ids = torch.tensor([[1, 5, 6, 7]])
+    with torch.inference_mode():
+        before, after = (
+            load_causal_lm(Path(f), CPU)[0](input_ids=ids).logits for f in (f"models/sft/{init}", f"models/{stage}")
+        )
+    assert not torch.allclose(before, after)
 
 
 def bytes_below(*paths: str) -> dict[str, bytes]:

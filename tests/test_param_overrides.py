@@ -12,12 +12,12 @@ import yaml
 from assay.core.errors import InputError
 from assay.core.params import load_params
 from assay.fine_tuning import params as finetune
+from assay.fine_tuning import sft_params
 from assay.language_models.named_models import load_generation_models
-from stages import sft
 from tests.test_pipeline import claimed_params, resolved_stages
 
 Approach: Any = finetune.Approach
-SftApproach: Any = sft.Approach
+SftApproach: Any = sft_params.Approach
 LANGUAGE_MODEL_STAGES = {"sft", "preferences", "reward", "dpo", "rloo", "ppo", "instruct_data", "evaluate_generation"}
 
 

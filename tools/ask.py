@@ -26,13 +26,13 @@ from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.skipped import why_left_out
 from assay.embeddings.encoder import EmbedParams, embedded_texts
-from assay.instruction_data.distractors import Exchange, fitting
-from assay.instruction_data.prompt_template import question_with_passages
-from assay.instruction_data.retrieval import Found, found_by_meaning, found_by_words
-from assay.language_models.chat_template import tokenised_prompts
+from assay.instruction_data.distractors import Exchange, take_fitting
+from assay.instruction_data.params import InstructDataParams
+from assay.instruction_data.prompt_template import place_passages_in
+from assay.instruction_data.retrieval import Found, search_by_meaning, search_by_words
+from assay.language_models.chat_template import tokenise_prompts
 from assay.language_models.checkpoint import CausalLM, Decoding, generate_batch, load_causal_lm
 from assay.language_models.named_models import load_generation_models
-from stages.instruct_data import InstructDataParams
 
 TRAIN = Path("data/instruct/train.parquet")
 SFT = Path("models/sft")
@@ -53,12 +53,12 @@ def model_folder(name: str, models: dict[str, str]) -> Path:
     """The folder of a model by what the user calls it.
 
     Raises:
-        InputError: there is no such model, or it was left out on this machine.
+        InputError: there is no such model, or it was skipped on this machine.
     """
     stage, _, approach = name.partition("@")
     folder = SFT / approach if stage == "sft" and approach else Path(models.get(name, name))
     if reason := why_left_out(folder):
-        raise InputError(f"{name}: left out on this machine: {reason}")
+        raise InputError(f"{name}: skipped on this machine: {reason}")
     if not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
         there = [*models, *(f"sft@{path.name}" for path in sorted(SFT.glob("*")) if path.is_dir())]
         raise InputError(f"{name}: no model in {folder}; there are {', '.join(there)}, once `make repro` has made them")
@@ -84,12 +84,12 @@ def passage_search(params: InstructDataParams, embed: EmbedParams, device: Devic
     def search(question: str) -> Passages:
         found: Found
         if embeddings is None:
-            found = found_by_words([question], answers, context.passages)
+            found = search_by_words([question], answers, context.passages)
         else:
             asked = embedded_texts([question], embed, device)[0].embeddings
-            found = found_by_meaning(asked, embeddings, context.passages)
+            found = search_by_meaning(asked, embeddings, context.passages)
         best = [base[row] for row in found.index[0].tolist() if row >= 0]
-        shown = fitting(best, context.passages, context.max_characters)
+        shown = take_fitting(best, context.passages, context.max_characters)
         return Passages([one.id for one in shown], [one.answer for one in shown])
 
     return search
@@ -101,7 +101,7 @@ def streamed(
     """Print the answer to a chat as it comes, and return it; says so where it was cut."""
     from transformers import TextStreamer
 
-    prompt = tokenised_prompts(tokenizer, [messages])[0]
+    prompt = tokenise_prompts(tokenizer, [messages])[0]
     streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     answer, ended = generate_batch(model, tokenizer, [prompt], decoding, device, streamer=streamer)[0]
     if not ended:
@@ -124,7 +124,7 @@ def reply(
     The history keeps questions bare: passages found for an earlier one would crowd the later out.
     """
     found = search(question) if search is not None else Passages([], [])
-    asked = {"role": "user", "content": question_with_passages(prompt, question, found.texts)}
+    asked = {"role": "user", "content": place_passages_in(prompt, question, found.texts)}
     said = answer([*history, asked])
     if found.ids:
         print(f"(passages shown: {', '.join(found.ids)})", file=sys.stderr)

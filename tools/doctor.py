@@ -19,18 +19,8 @@ from pathlib import Path
 ABSENT = "–"
 LOCK = Path("requirements.lock")
 MAIN_LIBRARIES = (
-    "accelerate",
-    "bitsandbytes",
-    "cleanlab",
-    "dvc",
-    "nltk",
-    "peft",
-    "polars",
-    "pydantic",
-    "scikit-learn",
-    "textattack",
-    "torch",
-    "transformers",
+    *("accelerate", "bitsandbytes", "cleanlab", "dvc", "nltk", "peft", "polars", "pydantic"),
+    *("scikit-learn", "textattack", "torch", "transformers"),
 )
 MIN_PYTHON = (3, 11)
 MIN_FREE_DISK_GIB = 10
@@ -101,14 +91,9 @@ def device_lines() -> list[str]:
         lines = []
         for number in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(number)
-            lines.append(
-                "device: cuda:{} {}, {:.0f} GiB, bfloat16 {}".format(
-                    number,
-                    properties.name,
-                    properties.total_memory / GIB,
-                    "yes" if torch.cuda.is_bf16_supported() else "no",
-                )
-            )
+            bfloat16 = "yes" if torch.cuda.is_bf16_supported() else "no"
+            memory = f"{properties.total_memory / GIB:.0f} GiB"
+            lines.append(f"device: cuda:{number} {properties.name}, {memory}, bfloat16 {bfloat16}")
         return lines
     lines = [f"device: cpu (no CUDA device){processor_bfloat16()}"]
     if shutil.which("nvidia-smi") and torch.version.cuda is None:
@@ -174,11 +159,8 @@ def main() -> None:
 
     print(f"Python: {platform.python_version()} ({sys.executable})")
     print(f"system: {platform.platform()}")
-    print(
-        "cores: {}, memory: {}, free disk: {:.0f} GiB".format(
-            cores(), "unknown" if memory is None else f"{memory:.1f} GiB", free_gib
-        )
-    )
+    shown = "unknown" if memory is None else f"{memory:.1f} GiB"
+    print(f"cores: {cores()}, memory: {shown}, free disk: {free_gib:.0f} GiB")
     for line in device_lines():
         print(line)
     print("git: {}".format((git or "missing").replace("git version ", "")))
@@ -196,14 +178,8 @@ def main() -> None:
     if git is not None:
         problems += repository_problems(root, first_line("git", "rev-parse", "--git-dir") is not None)
     if wrong:
-        problems.append(
-            (
-                True,
-                "missing or not as locked: {}; `rm -f .venv/.installed; make setup` installs them".format(
-                    ", ".join(wrong)
-                ),
-            )
-        )
+        sentence = "missing or not as locked: {}; `rm -f .venv/.installed; make setup` installs them"
+        problems.append((True, sentence.format(", ".join(wrong))))
     if not problems:
         print("\nNothing is missing.")
     else:

@@ -47,12 +47,7 @@ class NumberSums:
 
 
 def label_counts(items: Integers, labels: Integers) -> LabelCounts:
-    """Count ratings by item and label.
-
-    Args:
-        items: item of each rating, shape `(r,)`.
-        labels: label of each rating, from 0 in the order of the labels where they have one, shape `(r,)`.
-    """
+    """Count ratings, `(r,)` each, by item and label; these are from 0, in the order of the labels if they have one."""
     shape = (int(items.max(initial=-1)) + 1, int(labels.max(initial=-1)) + 1)
     times = sparse.csr_matrix((np.ones(len(items)), (items, labels)), shape=shape)
     ratings = np.bincount(items, minlength=shape[0])
@@ -61,12 +56,7 @@ def label_counts(items: Integers, labels: Integers) -> LabelCounts:
 
 
 def number_sums(items: Integers, values: Floats) -> NumberSums:
-    """Sum numeric ratings by item.
-
-    Args:
-        items: item of each rating, shape `(r,)`.
-        values: the ratings, finite, shape `(r,)`.
-    """
+    """Sum numeric ratings, finite, by item; shape `(r,)` each."""
     number = np.bincount(items)
     pairable = number[items] >= 2
     item = np.unique(items[pairable], return_inverse=True)[1]

@@ -101,9 +101,6 @@ def disagreement(votes: pl.DataFrame) -> pl.DataFrame:
 def disputed_rows(records: pl.DataFrame, votes: pl.DataFrame) -> pl.DataFrame:
     """The rows with at least two ratings, the most disputed first; among equals those with more ratings, then by `id`.
 
-    Args:
-        records: `id`, `text`, `label`, `source`, `consensus_label`.
-
     Returns:
         `id`, `text`, `label`, `consensus_label`, `disagreement`, `ratings`, `ratings_<label>` for each label in
         alphabetical order, `source`.

@@ -47,10 +47,7 @@ class CrowdlabParams(Params):
 
 @dataclass(frozen=True)
 class Crowdlab:
-    """What CROWDLAB says.
-
-    Legend: `n` rows, `a` annotators.
-    """
+    """What CROWDLAB says of `n` rows and `a` annotators."""
 
     labels: Integers
     """The label of each row, shape `(n,)`."""
@@ -80,11 +77,7 @@ class CrowdOpinion:
 
 
 def fitting_annotators(annotators: Integers, rows: int, max_cells: int, max_annotators: int) -> Integers:
-    """The numbers of the annotators that CROWDLAB can take, those with the most ratings; sorted.
-
-    Args:
-        annotators: annotator of each rating, shape `(r,)`.
-    """
+    """The numbers of the annotators that CROWDLAB can take, those with the most ratings; sorted. Input shape `(r,)`."""
     ratings = np.bincount(annotators)
     by_ratings = np.lexsort((np.arange(len(ratings)), -ratings))
     return np.sort(by_ratings[: min(max_annotators, max_cells // max(rows, 1))])
@@ -120,11 +113,9 @@ def crowdlab(rows: Integers, annotators: Integers, labels: Integers, probabiliti
 
 
 def without_ties(probabilities: Floats, given: Integers) -> Floats:
-    """The probabilities with equal ones in a row told apart: of two equals, the label given more often comes first.
+    """The probabilities, shape `(n, k)`, without equal ones in a row: of two, the label given more often comes first.
 
-    Args:
-        probabilities: shape `(n, k)`.
-        given: number of the label of each rating, shape `(r,)`.
+    `given` is the number of the label of each rating, shape `(r,)`.
     """
     labels = probabilities.shape[1]
     ratings = np.bincount(given, minlength=labels)
@@ -185,12 +176,7 @@ def crowd_opinion(
 ) -> CrowdOpinion:
     """Run CROWDLAB on the rated rows, with a model fitted on the majority labels of other folds.
 
-    Where it cannot be run, nothing comes back but the reason.
-
-    Args:
-        records: `id`, `consensus_label`, `reference_label` (which grades and does nothing else), `semantic_group`.
-        ratings: `id`, `annotator`, `label`.
-        features_of: the embeddings of rows, from their ids.
+    Where it cannot be run, nothing comes back but the reason. The reference label grades and does nothing else.
     """
     labels = ratings["label"].unique().sort()
     if len(labels) < 2:
@@ -207,12 +193,8 @@ def crowd_opinion(
 
     given = chosen["label"].replace_strict(labels, range(len(labels)), return_dtype=pl.Int64).to_numpy()
     annotators = chosen["annotator"].unique().sort()
-    opinion = crowdlab(
-        number_values(chosen["id"]),
-        number_values(chosen["annotator"]),
-        given,
-        without_ties(judged.probabilities, given),
-    )
+    numbers = number_values(chosen["id"]), number_values(chosen["annotator"])
+    opinion = crowdlab(*numbers, given, without_ties(judged.probabilities, given))
     label = labels.gather(opinion.labels)
     table = pl.DataFrame({"id": rows["id"], "crowdlab_label": label, "crowdlab_quality": opinion.quality})
     quality = pl.DataFrame({"annotator": annotators, "crowdlab_quality": opinion.annotator_quality})

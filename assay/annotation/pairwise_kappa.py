@@ -84,13 +84,10 @@ def annotator_pairs(
     place = np.concatenate(places)
     tables = sparse.csr_matrix((np.ones(len(place)), (cell_of, place)), shape=(len(cells), shape[0]))
     squared = max(width, 1) ** 2
-    return Pairs(
-        first,
-        second,
-        tables,
-        np.stack([cells // squared, cells // max(width, 1) % max(width, 1), cells % max(width, 1)], axis=1),
-        width,
+    pairs_and_labels = np.stack(
+        [cells // squared, cells // max(width, 1) % max(width, 1), cells % max(width, 1)], axis=1
     )
+    return Pairs(first, second, tables, pairs_and_labels, width)
 
 
 def pair_kappas(pairs: Pairs, weights: Floats, ordered: bool) -> dict[str, Floats]:
@@ -144,11 +141,7 @@ def undefined_pairs(pairs: Pairs) -> int:
 
 
 def mean_pairwise_kappas(pairs: Pairs, weights: Floats, ordered: bool) -> dict[str, Floats]:
-    """Mean over the pairs whose kappa is defined, by name, shape `(b,)` each; NaN where none is.
-
-    Args:
-        weights: how often each item counts, shape `(n, b)`.
-    """
+    """Mean over the pairs whose kappa is defined, by name, shape `(b,)` each; NaN where none is. See `pair_kappas`."""
     suffixes = {"plain": "", "linear": "_linear", "quadratic": "_quadratic"}
     means = {}
     for name, kappas in pair_kappas(pairs, weights, ordered).items():

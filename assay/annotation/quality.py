@@ -11,15 +11,8 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from assay.annotation import consensus
 from assay.annotation.agreement import krippendorff_alpha_interval, label_agreement, label_counts, number_sums
-from assay.annotation.consensus import (
-    compare_with_others,
-    count_ties,
-    count_votes,
-    disputed_rows,
-    find_majority,
-    number_values,
-)
 from assay.annotation.crowdlab import CrowdlabParams, CrowdOpinion, FeaturesOf, crowd_opinion
 from assay.annotation.pairwise_kappa import Pairs, annotator_pairs, mean_pairwise_kappas, pair_kappas, undefined_pairs
 from assay.core.params import Params
@@ -27,8 +20,7 @@ from assay.statistics.bootstrap import bootstrap_figures
 from assay.statistics.metrics_dict import Estimate, metrics_of
 
 CONSENSUS_SCHEMA = pl.Schema({"consensus_label": pl.String, "annotator_agreement": pl.Float64, "ratings": pl.Int64})
-
-
+Floats = NDArray[np.float64]
 Metrics = dict[str, Any]
 
 
@@ -59,6 +51,12 @@ class Bootstrap:
     samples: int
     random: Callable[[str], np.random.Generator]
 
+    def estimate(
+        self, purpose: str, statistics: Callable[[Floats], dict[str, Floats]], items: int
+    ) -> dict[str, Estimate]:
+        """Estimates of statistics by resampling so many items; those that are undefined have no key."""
+        return bootstrap_figures(statistics, items, self.samples, self.random(purpose))
+
 
 @dataclass(frozen=True)
 class Quality:
@@ -82,7 +80,7 @@ class Quality:
 
 def add_consensus(records: pl.DataFrame, votes: pl.DataFrame) -> pl.DataFrame:
     """The records with `consensus_label`, `annotator_agreement` (its share of the row's ratings) and `ratings`."""
-    joined = records.join(find_majority(votes), on="id", how="left", maintain_order="left")
+    joined = records.join(consensus.find_majority(votes), on="id", how="left", maintain_order="left")
     return joined.with_columns(pl.col("ratings").fill_null(0)).with_columns(
         pl.col(name).cast(dtype) for name, dtype in CONSENSUS_SCHEMA.items()
     )
@@ -93,18 +91,15 @@ def join_rows(ratings: pl.DataFrame, records: pl.DataFrame, votes: pl.DataFrame)
 
     `agrees_with_others` is null where the row has no other rating.
     """
-    return ratings.join(
-        records.select("id", "consensus_label", "reference_label", "source"),
-        on="id",
-        how="inner",
-        maintain_order="left",
-    ).join(compare_with_others(votes), on=["id", "label"], how="left", maintain_order="left")
+    of_row = records.select("id", "consensus_label", "reference_label", "source")
+    joined = ratings.join(of_row, on="id", how="inner", maintain_order="left")
+    return joined.join(consensus.compare_with_others(votes), on=["id", "label"], how="left", maintain_order="left")
 
 
 def number_labels(ratings: pl.DataFrame, label_order: list[str] | None) -> NDArray[np.int64]:
     """The labels as numbers from 0, in their order where they have one, else in alphabetical order."""
     if label_order is None:
-        return number_values(ratings["label"])
+        return consensus.number_values(ratings["label"])
     return ratings["label"].replace_strict(label_order, range(len(label_order)), return_dtype=pl.Int64).to_numpy()
 
 
@@ -112,30 +107,16 @@ def estimate_agreement(
     ratings: pl.DataFrame, label_order: list[str] | None, bootstrap: Bootstrap
 ) -> dict[str, Estimate]:
     """Fleiss' kappa and Krippendorff's alphas of `id`, `label`, `rating`; those that are undefined have no key."""
-    counts = label_counts(number_values(ratings["id"]), number_labels(ratings, label_order))
-    of_labels = bootstrap_figures(
-        partial(label_agreement, counts, ordered=label_order is not None),
-        len(counts.ratings),
-        bootstrap.samples,
-        bootstrap.random("labels"),
+    counts = label_counts(consensus.number_values(ratings["id"]), number_labels(ratings, label_order))
+    of_labels = bootstrap.estimate(
+        "labels", partial(label_agreement, counts, ordered=label_order is not None), len(counts.ratings)
     )
     numeric = ratings.filter(pl.col("rating").is_finite())
-    sums = number_sums(number_values(numeric["id"]), numeric["rating"].to_numpy())
-    return of_labels | bootstrap_figures(
+    sums = number_sums(consensus.number_values(numeric["id"]), numeric["rating"].to_numpy())
+    return of_labels | bootstrap.estimate(
+        "numbers",
         lambda weights: {"krippendorff_alpha_interval": krippendorff_alpha_interval(sums, weights)},
         len(sums.ratings),
-        bootstrap.samples,
-        bootstrap.random("numbers"),
-    )
-
-
-def estimate_pairwise_kappas(pairs: Pairs, ordered: bool, bootstrap: Bootstrap) -> dict[str, Estimate]:
-    """Mean Cohen's kappas over the pairs of annotators; those that are undefined have no key."""
-    return bootstrap_figures(
-        partial(mean_pairwise_kappas, pairs, ordered=ordered),
-        pairs.tables.shape[1],
-        bootstrap.samples,
-        bootstrap.random("pairs"),
     )
 
 
@@ -171,7 +152,6 @@ def tabulate_annotators(ratings: pl.DataFrame, pairs: Pairs, crowd: pl.DataFrame
     Args:
         ratings: as `join_rows` gives them.
         pairs: of the annotators who rated rows with others, numbered in the sorted order of their names.
-        crowd: `annotator` and `crowdlab_quality`.
     """
     kappas = pair_kappas(pairs, np.ones((pairs.tables.shape[1], 1)), ordered=False)["plain"][:, 0]
     names = ratings.filter(pl.col("agrees_with_others").is_not_null())["annotator"].unique().sort()
@@ -197,11 +177,7 @@ def tabulate_annotators(ratings: pl.DataFrame, pairs: Pairs, crowd: pl.DataFrame
 
 
 def count_ratings(records: pl.DataFrame, ratings: pl.DataFrame, votes: pl.DataFrame) -> Metrics:
-    """Counts and shares over the rated rows; none where there are no ratings.
-
-    Args:
-        ratings: as `join_rows` gives them.
-    """
+    """Counts and shares over the rated rows; none where there are no ratings. These are as `join_rows` gives them."""
     if ratings.is_empty():
         return {}
     several = ratings.filter(pl.len().over("id") > 1)
@@ -212,7 +188,7 @@ def count_ratings(records: pl.DataFrame, ratings: pl.DataFrame, votes: pl.DataFr
         "annotators": ratings["annotator"].n_unique(),
         "ratings_per_row_min": per_row.min(),
         "ratings_per_row_max": per_row.max(),
-        "consensus_ties": count_ties(votes),
+        "consensus_ties": consensus.count_ties(votes),
         **(score_single_rater(several) if several.height else {}),
         **compare_labels(records),
     }
@@ -232,9 +208,8 @@ def measure_quality(
         given: all rows: `id`, `text`, `label`, `reference_label`, `source`, `semantic_group`.
         ratings: `id`, `annotator`, `label`, `rating` of these rows, sorted by `id` and `annotator`.
         features_of: the embeddings of rows, for CROWDLAB.
-        crowdlab_seed: of its folds.
     """
-    votes = count_votes(ratings)
+    votes = consensus.count_votes(ratings)
     records = add_consensus(given, votes)
     ratings = join_rows(ratings, records, votes)
     several = ratings.filter(pl.len().over("id") > 1)
@@ -242,8 +217,8 @@ def measure_quality(
     # Several threads add up in another order, and last bits, and with them labels, would depend on the machine.
     with threadpool_limits(limits=1):
         pairs = annotator_pairs(
-            number_values(several["id"]),
-            number_values(several["annotator"]),
+            consensus.number_values(several["id"]),
+            consensus.number_values(several["annotator"]),
             number_labels(several, params.label_order),
             params.min_common_items,
             params.max_annotator_pairs,
@@ -252,7 +227,10 @@ def measure_quality(
         per_source = {
             source: estimate_agreement(by_source[source], params.label_order, bootstrap) for source in sorted(by_source)
         }
-        kappas = estimate_pairwise_kappas(pairs, params.label_order is not None, bootstrap)
+        # Mean Cohen's kappas over the pairs of annotators.
+        kappas = bootstrap.estimate(
+            "pairs", partial(mean_pairwise_kappas, pairs, ordered=params.label_order is not None), pairs.tables.shape[1]
+        )
         crowd = CrowdOpinion.nothing()
         if params.crowdlab and several.height:
             crowd = crowd_opinion(records, ratings, features_of, params.crowdlab, crowdlab_seed)
@@ -271,12 +249,5 @@ def measure_quality(
         }
     if crowd.metrics:
         metrics["crowdlab"] = crowd.metrics
-    return Quality(
-        records=records,
-        annotators=tabulate_annotators(ratings, pairs, crowd.annotators),
-        disputed=disputed_rows(records, votes),
-        crowd=crowd,
-        overall=overall,
-        per_source=per_source,
-        metrics=metrics,
-    )
+    annotators = tabulate_annotators(ratings, pairs, crowd.annotators)
+    return Quality(records, annotators, consensus.disputed_rows(records, votes), crowd, overall, per_source, metrics)

@@ -26,8 +26,7 @@ def frequent_lines(
 
     Args:
         batches: gives a new iterator over the rows, `source` and `text`, at each call.
-        max_document_share: a line of more texts than this share of its source's is boilerplate.
-        min_documents: and of at least so many.
+        min_documents: texts that such a line has at least.
 
     Returns:
         `BOILERPLATE_SCHEMA`, the most frequent line of each source first.
@@ -100,12 +99,8 @@ def remove_boilerplate(text: pl.Expr, *, lines: Sequence[str]) -> pl.Expr:
 
     return where(
         text,
-        lambda text: text.str.contains("\n", literal=True),
-        lambda text: where(
-            text,
-            lambda text: _has_several_lines(text) & text.str.contains_any(known.implode()),
-            lambda text: text.map_batches(without, return_dtype=pl.String, is_elementwise=True),
-        ),
+        ("\n", lambda text: _has_several_lines(text) & text.str.contains_any(known.implode())),
+        lambda text: text.map_batches(without, return_dtype=pl.String, is_elementwise=True),
     )
 
 

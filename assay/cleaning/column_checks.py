@@ -49,12 +49,7 @@ def record_schema(checks: Mapping[str, CheckParams]) -> type[dy.Schema]:
 
 
 def check_records(records: pl.DataFrame, schema: type[dy.Schema]) -> Filtered:
-    """Remove every row with a value that fails a check; the rule is `<column>_<check>`, the first that failed.
-
-    Args:
-        records: `id` and the columns of the schema.
-        schema: made by `record_schema`.
-    """
+    """Remove every row with a value that fails a check; the rule is `<column>_<check>`, the first that failed."""
     numbered = records.with_row_index(POSITION)
     failure = schema.filter(numbered.select(schema.column_names()), cast=False).failure
     if not len(failure):
@@ -82,7 +77,6 @@ def fill_missing(records: pl.DataFrame, values: Mapping[str, str], removals: Map
     """Fill missing values in, under the rule `impute_<column>`, or remove their rows.
 
     Args:
-        records: `id`, `text` and every column that is named.
         values: by column, what a missing value becomes.
         removals: by column, the rule under which a row without a value is removed.
     """

@@ -127,8 +127,7 @@ def _without_tags(text: str, page: LexborNode) -> str:
     last_end["!--"] = text.rfind("-->")
     if len(tags) - 2 * len(closing) > MAX_DEPTH or len(tags) > 4 * MAX_DEPTH:
         return _with_line_ends(_cut_out(text, tags, last_end))
-    pieces: list[str] = []
-    end = 0
+    pieces, end = [], 0
     for tag in tags:
         pieces += [_escaped(text[end : tag.start()]), _for_parser(tag, last_end)]
         end = tag.end()
@@ -159,11 +158,7 @@ def _hides(tag: re.Match[str], last_end: Mapping[str, int]) -> bool:
 
 
 def _for_parser(tag: re.Match[str], last_end: Mapping[str, int]) -> str:
-    """What the parser gets to see for a tag.
-
-    Args:
-        last_end: where the last end of each element and of comments is.
-    """
+    """What the parser gets to see for a tag; `last_end` is where the last end of each element and of comments is."""
     kind = tag.lastgroup
     if kind in ("gone", "cdata"):
         return ""

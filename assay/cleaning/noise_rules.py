@@ -15,7 +15,7 @@ from ftfy.badness import BADNESS_RE
 
 from assay.cleaning.email_text import QUOTE_SIGNS, SIGNATURE_SIGNS, without_quotes, without_signature
 from assay.cleaning.html_text import MARKUP, html_texts
-from assay.text.prefilter import Rule, each, where
+from assay.text.prefilter import Rule, each, is_wide, where
 
 _INVISIBLE = "[\u00ad\u200b\u2060\ufeff]"
 """Soft hyphen, zero-width space, word joiner, byte-order mark. Not the zero-width joiner and non-joiner: they carry
@@ -53,9 +53,7 @@ def repair_mojibake(text: pl.Expr) -> pl.Expr:
 
     It changes a line only where one wrong decoding explains it and the repair reads better: `São` and `MÜNCHEN` stay.
     """
-    return where(
-        text, _is_wide, lambda text: where(text, lambda text: text.str.contains(_MOJIBAKE), each(_with_encoding_fixed))
-    )
+    return where(text, (is_wide, _MOJIBAKE), each(_with_encoding_fixed))
 
 
 def _with_encoding_fixed(text: str) -> str:
@@ -64,11 +62,7 @@ def _with_encoding_fixed(text: str) -> str:
 
 def html_to_text(text: pl.Expr) -> pl.Expr:
     """The text that a reader would see of HTML, with its entities as characters, also where they were escaped twice."""
-    return where(
-        text,
-        lambda text: text.str.contains(MARKUP),
-        lambda text: text.map_batches(html_texts, return_dtype=pl.String, is_elementwise=True),
-    )
+    return where(text, MARKUP, lambda text: text.map_batches(html_texts, return_dtype=pl.String, is_elementwise=True))
 
 
 def repair_unicode(text: pl.Expr) -> pl.Expr:
@@ -76,9 +70,8 @@ def repair_unicode(text: pl.Expr) -> pl.Expr:
 
     U+FFFD stays: it says that something is lost, and where.
     """
-    return where(
-        text, _is_wide, lambda text: text.str.replace_all(f"{_INVISIBLE}|{_NONCHARACTERS}", "").str.normalize("NFC")
-    )
+    gone = f"{_INVISIBLE}|{_NONCHARACTERS}"
+    return where(text, is_wide, lambda text: text.str.replace_all(gone, "").str.normalize("NFC"))
 
 
 def remove_control_characters(text: pl.Expr) -> pl.Expr:
@@ -86,7 +79,12 @@ def remove_control_characters(text: pl.Expr) -> pl.Expr:
 
     Tab, line feed and carriage return stay. Marks of the direction of writing go: they serve the display alone.
     """
-    return where(where(text, _has_ascii_controls, _without_controls), _is_wide, _without_wide_controls)
+    text = where(text, _ASCII_CONTROLS, _without_controls)
+    return where(
+        text,
+        (is_wide, f"{_LINE_SEPARATORS}|{_BREAKING_CONTROLS}|{_CONTROLS}"),
+        lambda text: _without_controls(text.str.replace_all(_LINE_SEPARATORS, "\n")),
+    )
 
 
 def remove_quoted_replies(text: pl.Expr) -> pl.Expr:
@@ -94,9 +92,7 @@ def remove_quoted_replies(text: pl.Expr) -> pl.Expr:
 
     A text that is nothing but a quote stays, and so does one of a single line.
     """
-    return where(
-        text, _has_lines, lambda text: where(text, lambda text: text.str.contains(QUOTE_SIGNS), each(without_quotes))
-    )
+    return where(text, (_has_lines, QUOTE_SIGNS), each(without_quotes))
 
 
 def remove_signatures(text: pl.Expr) -> pl.Expr:
@@ -104,11 +100,7 @@ def remove_signatures(text: pl.Expr) -> pl.Expr:
 
     At most the last ten lines go, and never the whole text.
     """
-    return where(
-        text,
-        _has_lines,
-        lambda text: where(text, lambda text: text.str.contains(SIGNATURE_SIGNS), each(without_signature)),
-    )
+    return where(text, (_has_lines, SIGNATURE_SIGNS), each(without_signature))
 
 
 def remove_matches(text: pl.Expr, *, patterns: Sequence[str]) -> pl.Expr:
@@ -117,37 +109,17 @@ def remove_matches(text: pl.Expr, *, patterns: Sequence[str]) -> pl.Expr:
     Rust's regular expressions: their time is linear in the text, whatever the pattern.
     """
     for pattern in patterns:
-        text = where(text, _containing(pattern), _without(pattern))
+        text = where(text, pattern, _without(pattern))
     return text
-
-
-def _has_ascii_controls(text: pl.Expr) -> pl.Expr:
-    return text.str.contains(_ASCII_CONTROLS)
-
-
-def _without_wide_controls(text: pl.Expr) -> pl.Expr:
-    return where(
-        text,
-        lambda text: text.str.contains(f"{_LINE_SEPARATORS}|{_BREAKING_CONTROLS}|{_CONTROLS}"),
-        lambda text: _without_controls(text.str.replace_all(_LINE_SEPARATORS, "\n")),
-    )
 
 
 def _without_controls(text: pl.Expr) -> pl.Expr:
     return text.str.replace_all(_BREAKING_CONTROLS, " ").str.replace_all(_CONTROLS, "")
 
 
-def _containing(pattern: str) -> Rule:
-    return lambda text: text.str.contains(pattern)
-
-
 def _without(pattern: str) -> Rule:
+    # A function of its own: a lambda in a loop would see the last pattern.
     return lambda text: text.str.replace_all(pattern, "")
-
-
-def _is_wide(text: pl.Expr) -> pl.Expr:
-    """Whether a text has characters beyond ASCII: then it has more bytes than characters."""
-    return text.str.len_bytes() != text.str.len_chars()
 
 
 def _has_lines(text: pl.Expr) -> pl.Expr:

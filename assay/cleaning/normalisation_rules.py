@@ -19,7 +19,7 @@ from functools import partial
 import polars as pl
 
 from assay.cleaning.word_table import expanded, gate_pattern
-from assay.text.prefilter import each, where
+from assay.text.prefilter import each, is_wide, where
 
 _PLACEHOLDER = r"<[A-Z][A-Z0-9_]*>"
 _ADDRESS = re.compile(rf"@|://|^\W*www\.|{_PLACEHOLDER}")
@@ -125,7 +125,7 @@ def fold_compatibility(text: pl.Expr) -> pl.Expr:
     It loses what the form said: m² becomes m2, 10² becomes 102, ™ becomes TM and ① becomes 1. So it is for
     texts in which people write in wide or in mathematical letters, and to find addresses that are written so.
     """
-    return where(text, _is_wide, lambda wide: wide.str.normalize("NFKC"))
+    return where(text, is_wide, lambda wide: wide.str.normalize("NFKC"))
 
 
 def straighten_quotes_and_dashes(text: pl.Expr) -> pl.Expr:
@@ -134,7 +134,7 @@ def straighten_quotes_and_dashes(text: pl.Expr) -> pl.Expr:
     An em dash becomes two hyphens, since with one, two words would turn into a compound. Guillemets stay: between words
     they are quotes, but in menus and signatures they are arrows. Grave accents stay: they mark code.
     """
-    return where(text, _is_wide, lambda wide: wide.str.replace_many(_STRAIGHT))
+    return where(text, is_wide, lambda wide: wide.str.replace_many(_STRAIGHT))
 
 
 def unify_numbers(text: pl.Expr) -> pl.Expr:
@@ -148,7 +148,7 @@ def unify_numbers(text: pl.Expr) -> pl.Expr:
     - No-break, thin and narrow spaces between thousands count; a plain space does not, it parts numbers as well.
     - 12,50 stays, and so do numbers grouped by tens of thousands or otherwise (1,00,000).
     """
-    return where(text, lambda t: t.str.contains(_NUMBER_GATE), each(lambda t: _NUMBER.sub(_unified_number, t)))
+    return where(text, _NUMBER_GATE, each(lambda t: _NUMBER.sub(_unified_number, t)))
 
 
 def unify_dates(text: pl.Expr, *, day_first: bool | None) -> pl.Expr:
@@ -164,10 +164,7 @@ def unify_dates(text: pl.Expr, *, day_first: bool | None) -> pl.Expr:
             only one reading is a date, as in 13/02/2024, that is taken.
     """
     unified = partial(_unified_date, day_first=day_first)
-    change = each(lambda t: _DATE.sub(unified, t))
-    return where(
-        text, lambda t: t.str.contains(_YEAR), lambda rows: where(rows, lambda t: t.str.contains(_DATE_GATE), change)
-    )
+    return where(text, (_YEAR, _DATE_GATE), each(lambda t: _DATE.sub(unified, t)))
 
 
 def unify_currencies(text: pl.Expr, *, dollar_is: str | None) -> pl.Expr:
@@ -177,14 +174,10 @@ def unify_currencies(text: pl.Expr, *, dollar_is: str | None) -> pl.Expr:
     What stays: ¥ (yen or yuan), amounts with a unit of thousands ($5k, $2 million), ranges under one sign ($20-30),
     $$$, amounts named twice and differently ($12 EUR), and currencies in words, since pounds are also weights.
 
-    Args:
-        dollar_is: the code that a bare $ stands for, such as USD; None: such amounts stay as they are.
+    `dollar_is` is the code that a bare $ stands for, such as USD; None: such amounts stay as they are.
     """
     unified = partial(_unified_money, dollar_is=dollar_is)
-    change = each(lambda t: _MONEY.sub(unified, t))
-    return where(
-        text, lambda t: t.str.contains("[0-9]"), lambda rows: where(rows, lambda t: t.str.contains(_MONEY_GATE), change)
-    )
+    return where(text, ("[0-9]", _MONEY_GATE), each(lambda t: _MONEY.sub(unified, t)))
 
 
 def expand_words(text: pl.Expr, *, word_table: Mapping[str, str]) -> pl.Expr:
@@ -192,13 +185,11 @@ def expand_words(text: pl.Expr, *, word_table: Mapping[str, str]) -> pl.Expr:
 
     Words glued to others by a hyphen, a slash or a full stop stay, and so do hashtags, mentions and addresses.
 
-    Args:
-        word_table: from the words in lower case to what to write instead, as `read_word_table` gives it.
+    `word_table` is as `read_word_table` gives it.
     """
     if not word_table:
         return text
-    gate = gate_pattern(word_table)
-    return where(text, lambda t: t.str.contains(gate), each(lambda t: expanded(t, word_table)))
+    return where(text, gate_pattern(word_table), each(lambda t: expanded(t, word_table)))
 
 
 def shorten_repeated_punctuation(text: pl.Expr) -> pl.Expr:
@@ -208,7 +199,7 @@ def shorten_repeated_punctuation(text: pl.Expr) -> pl.Expr:
     stay, and URLs do.
     """
     change = each(lambda t: _PUNCTUATION_RUN.sub(lambda run: run[1] * 3 if run[1] else run[0], t))
-    return where(text, lambda t: t.str.contains(_PUNCTUATION_GATE), change)
+    return where(text, _PUNCTUATION_GATE, change)
 
 
 def shorten_elongations(text: pl.Expr) -> pl.Expr:
@@ -218,10 +209,8 @@ def shorten_elongations(text: pl.Expr) -> pl.Expr:
     (0xFFF), colours (#fff), placeholders, mentions, URLs and e-mail addresses; of other scripts than Latin, Greek and
     Cyrillic, everything. Not for German, which has words such as Schifffahrt.
     """
-    text = where(text, lambda t: t.str.contains(_ASCII_RUNS), each(_without_elongations))
-    return where(
-        text, _is_wide, lambda wide: where(wide, lambda t: t.str.contains(_WIDE_RUNS), each(_without_elongations))
-    )
+    text = where(text, _ASCII_RUNS, each(_without_elongations))
+    return where(text, (is_wide, _WIDE_RUNS), each(_without_elongations))
 
 
 def tidy_white_space(text: pl.Expr) -> pl.Expr:
@@ -233,14 +222,14 @@ def tidy_white_space(text: pl.Expr) -> pl.Expr:
 
     def is_untidy(t: pl.Expr) -> pl.Expr:
         inside = t.str.contains(r"[\t\x0b-\r]|  | \n|\n |\n\n\n")
-        return inside | t.str.starts_with(" ") | t.str.ends_with(" ") | _has_line_end_at_an_end(t) | _is_wide(t)
+        return inside | t.str.starts_with(" ") | t.str.ends_with(" ") | _has_line_end_at_an_end(t) | is_wide(t)
 
     def tidied(t: pl.Expr) -> pl.Expr:
         lines = t.str.replace_all(r"\r\n|[\r\x0b\x0c\x85\u2028\u2029]", "\n")
         lines = lines.str.replace_all(r"[^\S\n ][^\S\n]*| [^\S\n]+", " ")
         return lines.str.replace_all(r" ?\n ?", "\n").str.replace_all(r"\n{3,}", "\n\n").str.strip_chars()
 
-    return where(text, _has_more_than_single_spaces, lambda rows: where(rows, is_untidy, tidied))
+    return where(text, (_has_more_than_single_spaces, is_untidy), tidied)
 
 
 def collapse_white_space(text: pl.Expr) -> pl.Expr:
@@ -256,10 +245,8 @@ def soften_shouting(text: pl.Expr) -> pl.Expr:
     Placeholders, mentions and addresses neither count nor change. A capital at the start and the capitals of names go
     too: nothing tells which they were.
     """
-    text = where(text, lambda t: t.str.contains(_SHOUTED_GATE), each(_softened))
-    return where(
-        text, _is_wide, lambda wide: where(wide, lambda t: t.str.contains(_WIDE_SHOUTED_GATE), each(_softened))
-    )
+    text = where(text, _SHOUTED_GATE, each(_softened))
+    return where(text, (is_wide, _WIDE_SHOUTED_GATE), each(_softened))
 
 
 def lower_case(text: pl.Expr) -> pl.Expr:
@@ -271,18 +258,13 @@ def lower_case(text: pl.Expr) -> pl.Expr:
 
     # Without looking for capitals first: most texts have some.
     text = where(text, lambda t: ~t.str.contains(_PLACEHOLDER), lambda t: t.str.to_lowercase())
-    return where(text, lambda t: t.str.contains(_PLACEHOLDER), around_placeholders)
-
-
-def _is_wide(text: pl.Expr) -> pl.Expr:
-    """Whether a text has a character outside ASCII: the cheapest of all tests."""
-    return text.str.len_bytes() != text.str.len_chars()
+    return where(text, _PLACEHOLDER, around_placeholders)
 
 
 def _has_more_than_single_spaces(text: pl.Expr) -> pl.Expr:
     """Whether there may be white space other than single spaces between words."""
     inside = text.str.contains("  ", literal=True) | text.str.contains(r"[\t-\r]")
-    return inside | text.str.starts_with(" ") | text.str.ends_with(" ") | _is_wide(text)
+    return inside | text.str.starts_with(" ") | text.str.ends_with(" ") | is_wide(text)
 
 
 def _has_line_end_at_an_end(text: pl.Expr) -> pl.Expr:
@@ -297,20 +279,14 @@ def _unified_number(number: re.Match[str]) -> str:
 def _plain_number(number: str, before: str, after: str) -> str | None:
     """A number in digits with a decimal point; None if it has no marks between thousands, or another reading.
 
-    Args:
-        number: digits, with single marks between them.
-        before: the character before it, if any.
-        after: the two characters after it, if there are as many.
+    `before` is the character before it, `after` are the two after it, if there are as many.
     """
     for grouped in (_BY_COMMA, _BY_POINT, _BY_APOSTROPHE, _BY_SPACE):
         if match := grouped.fullmatch(number):
             whole, *decimals = [part for part in match.groups() if part is not None]
             parts = _SEPARATORS.split(whole)
-            if (
-                not decimals
-                and grouped in (_BY_POINT, _BY_SPACE)
-                and _is_other_than_a_number(number, parts, before, after)
-            ):
+            is_unclear = not decimals and grouped in (_BY_POINT, _BY_SPACE)
+            if is_unclear and _is_other_than_a_number(number, parts, before, after):
                 return None
             return ".".join(["".join(parts), *decimals])
     return None
@@ -392,10 +368,8 @@ def _softened(text: str) -> str:
         return text
     words = [word for word in words if not _ADDRESS.search(word)]
     letters = "".join(words)
-    capitals = sum(map(str.isupper, letters))
-    if sum(map(_is_shouted, words)) < _MIN_SHOUTED_WORDS or capitals < _MIN_SHOUTED_SHARE * (
-        capitals + sum(map(str.islower, letters))
-    ):
+    capitals, small = sum(map(str.isupper, letters)), sum(map(str.islower, letters))
+    if sum(map(_is_shouted, words)) < _MIN_SHOUTED_WORDS or capitals < _MIN_SHOUTED_SHARE * (capitals + small):
         return text
     return re.sub(r"\S+", lambda piece: piece[0] if _ADDRESS.search(piece[0]) else piece[0].lower(), text)
 

@@ -17,11 +17,8 @@ def score_redaction(
 ) -> dict[str, dict[str, float]]:
     """Precision and recall, by kind, of the redaction rules that are on.
 
-    A rule that is for some sources alone is tried on the rows of all.
-
-    Args:
-        random: draws the rows in which to plant.
-        seed: of the values and their places.
+    A rule that is for some sources alone is tried on the rows of all. `random` draws the rows in which to plant, `seed`
+    is that of the values and their places.
     """
     settings = params.rule_settings.model_dump()
     rules = {

@@ -33,8 +33,6 @@ UNKNOWN = "unknown"
 
 SEQUENTIAL_BATCHES = 1
 """So many batches are done sooner than other processes have started."""
-
-
 Step = Callable[[pl.DataFrame], Batch]
 """What is done to a batch of rows."""
 
@@ -53,11 +51,7 @@ def clean_rows(records: pl.DataFrame, rules: Sequence[ScopedRule], settled: int 
     done = apply_rules(records, rules, settled)
     is_unsettled = pl.Series(range(records.height), dtype=pl.UInt32).is_in(done.unsettled.implode())
     after = records.with_columns(text=done.texts)
-    return Batch(
-        records=after.filter(~is_unsettled),
-        changed=done.changed,
-        removed=removed_rows(after.filter(is_unsettled), "unsettled"),
-    )
+    return Batch(after.filter(~is_unsettled), done.changed, removed_rows(after.filter(is_unsettled), "unsettled"))
 
 
 def keep_usable(records: pl.DataFrame, params: CleanParams) -> Batch:
@@ -76,11 +70,8 @@ def keep_usable(records: pl.DataFrame, params: CleanParams) -> Batch:
     if params.languages is not None:
         rule = rule.when(is_foreign(records["text"], **params.languages.model_dump())).then(pl.lit("language"))
     marked = records.with_columns(rule=rule)
-    return Batch(
-        records=marked.filter(pl.col("rule").is_null()).drop("rule"),
-        changed=none_removed(),
-        removed=removed_rows(marked.filter(pl.col("rule").is_not_null()), pl.col("rule")),
-    )
+    kept, gone = marked.filter(pl.col("rule").is_null()), marked.filter(pl.col("rule").is_not_null())
+    return Batch(kept.drop("rule"), none_removed(), removed_rows(gone, pl.col("rule")))
 
 
 def run_steps(records: pl.DataFrame, steps: Sequence[Step]) -> Batch:
@@ -103,8 +94,7 @@ def write_cleaned(batches: Sequence[pl.LazyFrame], steps: Sequence[Step], parts:
 
     Args:
         batches: of scanned files, so that each process reads its rows itself.
-        parts: gets parts of the tables `records-<run>`, `changed` and `removed`.
-        run: number of this run over the rows.
+        parts: gets parts of the tables `records-<run>`, `changed` and `removed`; `run` numbers the runs over the rows.
     """
     processes = pl.thread_pool_size() if len(batches) > SEQUENTIAL_BATCHES else 1
     done = Parallel(n_jobs=processes, return_as="generator_unordered")(

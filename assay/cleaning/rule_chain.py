@@ -74,11 +74,9 @@ def with_settings(function: Any, settings: Mapping[str, Any]) -> Rule:
 
 
 def apply_rules(records: pl.DataFrame, rules: Sequence[ScopedRule], settled: int = 0) -> Settled:
-    """Apply rules to `text` until no row changes.
+    """Apply rules to `text` of `id`, `source`, `text` until no row changes.
 
-    Args:
-        records: `id`, `source`, `text`.
-        settled: the texts are at rest already under so many of the first rules, which the first pass skips.
+    The texts are at rest already under the `settled` first rules, which the first pass skips.
     """
     texts = records["text"]
     part = records.select("id", "source", changed=pl.lit(-1), recased=pl.lit(-1))
@@ -129,10 +127,9 @@ def _one_pass(
         )
         texts = after if rows is None else texts.clone().scatter(at, after_moved)
         changed = changed.scatter(at, time)
-        but_for_case = (
-            at.filter(after_moved.str.len_bytes() != after_moved.str.len_chars()) if rule.name == LOWER_CASE else at
-        )
-        changed_but_for_case = changed_but_for_case.scatter(but_for_case, time)
+        if rule.name == LOWER_CASE:
+            at = at.filter(after_moved.str.len_bytes() != after_moved.str.len_chars())
+        changed_but_for_case = changed_but_for_case.scatter(at, time)
     return texts, part.with_columns(changed=changed, recased=changed_but_for_case)
 
 

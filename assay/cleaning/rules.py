@@ -130,9 +130,8 @@ def chosen_rules(params: CleanParams, sources: Sequence[str]) -> list[ScopedRule
 
     Raises `InputError`: a rule is for a source that is not there.
     """
-    settings = params.rule_settings.model_dump() | {
-        "word_table": read_word_table(Path(params.rule_settings.word_table))
-    }
+    word_table = read_word_table(Path(params.rule_settings.word_table))
+    settings = params.rule_settings.model_dump() | {"word_table": word_table}
     numbered = params.rule_settings.numbered
     chosen = []
     for name, where in params.rules.items():

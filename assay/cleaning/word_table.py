@@ -27,9 +27,8 @@ WORD = re.compile(
 def read_word_table(path: Path) -> dict[str, str]:
     """From each word, in lower case, to what to write instead.
 
-    Raises:
-        InputError: there is no such file, a row is not as it should be, an entry is there twice, or what one entry
-            writes holds another entry.
+    Raises `InputError`: there is no such file, a row is not as it should be, an entry is there twice, or what one entry
+    writes holds another entry.
     """
     table: dict[str, str] = {}
     lines: dict[str, int] = {}

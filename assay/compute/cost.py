@@ -21,3 +21,12 @@ def peak_memory_mib(device: torch.device) -> float:
 def folder_mib(folder: Path) -> float:
     """Size of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / MEBIBYTE
+
+
+def training_cost(seconds: float, steps: int, device: torch.device) -> dict[str, float]:
+    """What so many optimizer steps took, for `metrics/cost`."""
+    return {
+        "train_seconds": seconds,
+        "seconds_per_step": seconds / max(1, steps),
+        "peak_memory_mib": peak_memory_mib(device),
+    }

@@ -39,6 +39,10 @@ class Device:
         """Mixed precision if that is the precision, and nothing otherwise."""
         return torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32)
 
+    def names(self) -> dict[str, str]:
+        """Device and precision, as metrics have them."""
+        return {"device": str(self.device), "precision": str(self.precision).removeprefix("torch.")}
+
 
 def bfloat16_is_faster() -> bool:
     """Whether this CPU multiplies matrices clearly faster in bfloat16.

@@ -56,14 +56,10 @@ def write_parquet(
 ) -> None:
     """Write a table in its order; a lazy one streams, so it need not fit in memory.
 
-    Args:
-        frame: the table.
-        path: of the file.
-        compression: `lz4` or none for what is read again soon, and then deleted.
+    `lz4` or no compression is for what is read again soon, and then deleted.
 
-    Raises:
-        OSError: the disk is full, or another error of the system. Polars hides its number in the text of an error that
-            would else look like a defect of the program.
+    Raises `OSError`: the disk is full, or another error of the system. Polars hides its number in the text of an error
+    that would else look like a defect of the program.
     """
     try:
         if isinstance(frame, pl.LazyFrame):
@@ -93,11 +89,7 @@ def _rounded(value: Any) -> Any:
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        InputError: the file is not JSON.
-    """
+    """Read a JSON file. Raises `InputError`: it is not JSON."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:

@@ -70,14 +70,10 @@ def load_params(section: str, model: type[P], path: Path = PARAMS_FILE) -> P:
     A block takes the keys that it does not give from the block `defaults` beside it: `finetune.lora` from
     `finetune.defaults`. Of a union of classes, each takes those defaults alone that it has a field for.
 
-    Args:
-        section: dotted path of the section, such as `clean` or `finetune.lora`.
-        model: what the section must look like: a `Params` class, or any type Pydantic knows (`int`, a union).
-        path: the params file.
+    `section` is a dotted path, such as `clean` or `finetune.lora`; `model` a `Params` class or any type Pydantic knows.
 
-    Raises:
-        InputError: no such file or section, or a wrong key, type or value; names the dotted path where it was read, the
-            value seen and what is allowed.
+    Raises `InputError`: no such file or section, or a wrong key, type or value; names the dotted path where it was
+    read, the value seen and what is allowed.
     """
     node, defaults = _read_section(section, path)
     of_defaults = f"{section.rpartition('.')[0]}.{DEFAULTS}"
@@ -103,8 +99,7 @@ def load_params(section: str, model: type[P], path: Path = PARAMS_FILE) -> P:
 def _read_section(section: str, path: Path) -> tuple[Any, dict[str, Any]]:
     """A section as it stands in the file, and the defaults beside it: none where it is no block.
 
-    Raises:
-        InputError: no such file or section, `defaults` is no mapping, or it is asked for as if it were a block.
+    Raises `InputError`: no such file or section, `defaults` is no mapping, or it is asked for as if it were a block.
     """
     try:
         node: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -127,9 +122,8 @@ def _read_section(section: str, path: Path) -> tuple[Any, dict[str, Any]]:
     if parents and last == DEFAULTS:
         raise InputError(f"{path}: `{section}` is no block of its own: its keys hold for the blocks beside it")
     if not isinstance(beside, dict):
-        raise InputError(
-            f"{path}: `{'.'.join([*parents, DEFAULTS])}` = {beside!r}: a mapping of keys to values is needed"
-        )
+        place = ".".join([*parents, DEFAULTS])
+        raise InputError(f"{path}: `{place}` = {beside!r}: a mapping of keys to values is needed")
     return node, beside if isinstance(node, dict) else {}
 
 
@@ -147,11 +141,8 @@ def _class_of(node: Any, classes: list[type[BaseModel]]) -> type[BaseModel] | No
     if len(classes) == 1:
         return classes[0]
     method = node.get("method") if isinstance(node, dict) else None
-    fits = [
-        one
-        for one in classes
-        if "method" in one.model_fields and method in get_args(one.model_fields["method"].annotation)
-    ]
+    tagged = [one for one in classes if "method" in one.model_fields]
+    fits = [one for one in tagged if method in get_args(one.model_fields["method"].annotation)]
     return fits[0] if len(fits) == 1 else None
 
 

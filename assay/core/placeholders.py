@@ -7,12 +7,9 @@ PLACEHOLDER = r"<[A-Z][A-Z_]*(?:_[0-9]{1,9})?>"
 
 
 def placeholders(text: str, kind: str, numbered: bool) -> Callable[[str], str]:
-    """From a value to its placeholder in one text; the same value gets the same number.
+    """From a value to its placeholder in one text; the same value gets the same number, if they are numbered.
 
-    Args:
-        text: the text before, which may have numbered placeholders; those to come go on after its last.
-        kind: `EMAIL`.
-        numbered: otherwise every placeholder is the same.
+    Numbers go on after the last one that `text` has already.
     """
     if not numbered:
         return lambda value: f"<{kind}>"

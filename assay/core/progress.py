@@ -5,6 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -15,14 +16,7 @@ T = TypeVar("T")
 
 
 def progress(items: Iterable[T], what: str, total: int, unit: str) -> Iterator[T]:
-    """Yield `items` unchanged and report how far the work is on standard error.
-
-    Args:
-        items: what is worked through.
-        what: the work in a word or two, such as `embed`.
-        total: number of items.
-        unit: name of one item, such as `batch`.
-    """
+    """Yield `items` unchanged and report on standard error how far the work `what`, such as `embed`, is."""
     if sys.stderr.isatty():
         yield from tqdm(items, desc=what, total=total, unit=unit)
         return
@@ -48,3 +42,11 @@ def quiet_libraries() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # They warn of each other's old names.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|trl)\.")
+
+
+@contextmanager
+def library_warnings_off() -> Iterator[None]:
+    """Leave the terminal to the stage: trainers warn of much that is as it is on purpose."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -21,13 +21,7 @@ class Filtered:
 
 
 def removed_rows(rows: pl.DataFrame, rule: str | pl.Expr, before: str | pl.Expr = "text") -> pl.DataFrame:
-    """`rows` in the form of `removed.parquet`.
-
-    Args:
-        rows: the removed rows, with `id`.
-        rule: the name of the rule, or an expression that gives it for each row.
-        before: the column, or an expression, with the text as it was.
-    """
+    """`rows` in the form of `removed.parquet`, under the name of a rule, or under one that an expression gives."""
     return rows.select(
         pl.col("id").cast(pl.String),
         (pl.lit(rule) if isinstance(rule, str) else rule).cast(pl.String).alias("rule"),

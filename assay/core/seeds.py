@@ -30,14 +30,6 @@ def keyed_uniform(keys: pl.Series, seed: int, *names: str) -> pl.Series:
     """One draw from [0, 1) per key, a function of the key, the seed and the names alone.
 
     A row keeps its draw when others are added, removed or reordered.
-
-    Args:
-        keys: strings, shape `(rows,)`.
-        seed: the project seed.
-        names: the purpose, such as `"split"`.
-
-    Returns:
-        Float64 series, shape `(rows,)`.
     """
     salt = hashlib.blake2b("\x1f".join([str(seed), *names]).encode()).digest()
     digests = b"".join(hashlib.blake2b(key.encode(), key=salt, digest_size=8).digest() for key in keys)

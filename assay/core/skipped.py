@@ -19,13 +19,10 @@ def why_left_out(folder: Path) -> str | None:
 def leave_out(
     what: str, reason: str, folder: Path, metrics: Path, plots: Mapping[Path, str], costs: Path | None = None
 ) -> None:
-    """Write the reason in all the places where a result would be looked for.
+    """Write the reason, one line, in all the places where a result would be looked for.
 
     Args:
-        what: stage and approach, such as `finetune@qlora`.
-        reason: in one line.
-        folder: the output.
-        metrics: the file of metrics, which gets the reason as `left_out`.
+        metrics: gets the reason as `left_out`.
         plots: files of plots, with the header that each gets.
         costs: the file of costs, where the stage has one; gets the same as that of metrics.
     """

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 REFUSALS = (
@@ -21,7 +22,7 @@ REFUSALS = (
 )
 """Phrases of answers that say there is no answer."""
 
-MIN_LIKENESS_TO_REFUSAL = 0.6
+MIN_CHRF_TO_REFUSAL = 0.6
 """chrF to the refusal that was taught, from which on an answer is one."""
 
 MIN_SUPPORT = 0.5
@@ -56,14 +57,16 @@ def same_label(answer: str, label: str) -> bool:
 
 
 def is_refusal(answer: str, refusal: str) -> bool:
-    """Whether an answer says that there is no answer.
-
-    Args:
-        answer: of the model.
-        refusal: what it was taught to say then.
-    """
+    """Whether an answer says that there is no answer; `refusal` is what the model was taught to say then."""
     plain = answer.casefold().replace("\u2019", "'")
-    return any(phrase in plain for phrase in REFUSALS) or chrf(answer, refusal) >= MIN_LIKENESS_TO_REFUSAL
+    return any(phrase in plain for phrase in REFUSALS) or chrf(answer, refusal) >= MIN_CHRF_TO_REFUSAL
+
+
+def find_refusal(test: pl.DataFrame) -> str:
+    """What unanswerable questions are to be answered with; empty where the data has none."""
+    answers = test.filter(pl.col("task") == "unanswerable")["answer"]
+    said = answers.value_counts().sort("count", "answer", descending=True)
+    return str(said["answer"][0]) if said.height else ""
 
 
 def content_words(text: str) -> set[str]:
@@ -94,3 +97,25 @@ def cosines(embeddings: NDArray[np.float32], others: NDArray[np.float32]) -> NDA
     """Cosine of each pair of vectors of length 1, shape `(n, d)` each; shape `(n,)`."""
     products: NDArray[np.float64] = np.einsum("nd,nd->n", embeddings, others, dtype=np.float64)
     return products
+
+
+def score_texts(rows: pl.DataFrame, refusal: str) -> pl.DataFrame:
+    """Rows with the scores of each answer that its text alone decides; null where a score does not go with the task."""
+    found = []
+    for row in rows.iter_rows(named=True):
+        answer, reference, task = row["answer"], row["reference"], row["task"]
+        is_free = task == "answer"
+        has_context = is_free and bool(row["context"])
+        found.append(
+            {
+                "chrf": chrf(answer, reference) if is_free else None,
+                "rouge_l": rouge_l(answer, reference) if is_free else None,
+                "exact_match": same_label(answer, reference) if task == "label" else None,
+                "refused": None if task == "label" else is_refusal(answer, refusal),
+                "uses_context": uses_context(answer, row["question"], row["context"]) if has_context else None,
+                "repetition": repetition(answer),
+            }
+        )
+    schema = {"chrf": pl.Float64, "rouge_l": pl.Float64, "exact_match": pl.Boolean, "refused": pl.Boolean}
+    schema |= {"uses_context": pl.Boolean, "repetition": pl.Float64}
+    return rows.hstack(pl.DataFrame(found, schema=schema))

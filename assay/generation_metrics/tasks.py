@@ -1,6 +1,6 @@
 """Scores of a language model over test questions, and differences of two models on the same questions, with intervals.
 
-Legend: `n` test rows, `b` bootstrap samples. Scores are means over the rows for which they are asked, but perplexity:
+Legend: `n` test rows, `b` bootstrap samples. Scores are means over the rows that have them, but perplexity:
 that is exp of the mean negative log-likelihood of a token of the reference answers, so that long answers count more.
 """
 
@@ -11,14 +11,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from assay.statistics.bootstrap import Floats, bootstrap_figures
-from assay.statistics.metrics_dict import Estimate
+from assay.statistics.metrics_dict import metrics_of
 
 MEANS: Mapping[str, tuple[str, ...]] = {
     "answer": ("chrf", "rouge_l", "cosine", "uses_context", "refused", "repetition", "tokens", "ended", "reward"),
     "unanswerable": ("refused", "repetition", "tokens", "ended", "reward"),
     "label": ("exact_match", "tokens", "ended"),
 }
-"""The scores of each task that are means over rows; a row where a score is null is not asked for it."""
+"""The scores of each task that are means over rows; a row where a score is null does not count for it. Without a reward
+model there is no column `reward`."""
 
 TASKS = tuple(MEANS)
 
@@ -44,24 +45,22 @@ def column(table: pl.DataFrame, name: str) -> NDArray[np.float64]:
 
 
 def task_scores(answers: pl.DataFrame, task: str, samples: int, random: np.random.Generator) -> dict[str, float]:
-    """Scores of one task with their 95% intervals.
+    """Scores of one task with their 95% intervals, from `samples` bootstrap samples.
 
     Args:
         answers: of one model: `task`, `negative_log_likelihood`, `reference_tokens`, and a column for each score.
-        task: one of `TASKS`.
-        samples: bootstrap samples, `b`.
         random: source of the resampling; the same for every model, so that all see the same resampled rows.
     """
     rows = answers.filter(pl.col("task") == task)
     losses, tokens = column(rows, "negative_log_likelihood"), column(rows, "reference_tokens")
-    means = {name: column(rows, name) for name in MEANS[task]}
+    means = {name: column(rows, name) for name in MEANS[task] if name in rows.columns}
 
     def measure(counts: Floats) -> dict[str, Floats]:
         return {"perplexity": perplexity(counts, losses, tokens)} | {
             name: mean(counts, values) for name, values in means.items()
         }
 
-    return {"rows": rows.height, **flat(bootstrap_figures(measure, rows.height, samples, random))}
+    return {"rows": rows.height, **metrics_of(bootstrap_figures(measure, rows.height, samples, random))}
 
 
 def task_differences(
@@ -69,18 +68,13 @@ def task_differences(
 ) -> dict[str, float]:
     """What one model's scores are above another's on the same rows of a task, with paired 95% intervals.
 
-    Args:
-        answers: of the one, as in `task_scores`, with `id` and `answer`.
-        others: of the other.
-        task: one of `TASKS`.
-        samples: bootstrap samples.
-        random: source of the resampling.
+    Arguments as of `task_scores`; both tables have `id` and `answer` too.
 
     Returns:
         `<score>_difference`, and `perplexity_ratio` (below 1: the one is less surprised); `reward_win_rate`: the share
         of rows on which the reward model prefers the one; ties count as half, the same answer from both among them.
     """
-    names = MEANS[task]
+    names = [name for name in MEANS[task] if name in answers.columns and name in others.columns]
     pairs = answers.filter(pl.col("task") == task).join(others, on="id", suffix="_other", maintain_order="left")
     losses, tokens = column(pairs, "negative_log_likelihood"), column(pairs, "reference_tokens")
     other_losses = column(pairs, "negative_log_likelihood_other")
@@ -100,17 +94,7 @@ def task_differences(
         won = {name: mean(counts, of_row) for name, of_row in wins.items()}
         return {"perplexity_ratio": one / other, "perplexity_difference": one - other} | differences | won
 
-    return {"rows": pairs.height, **flat(bootstrap_figures(measure, pairs.height, samples, random))}
-
-
-def flat(estimates: Mapping[str, Estimate]) -> dict[str, float]:
-    """Figures with their intervals as metrics have them: `chrf`, `chrf_ci95_low`, `chrf_ci95_high`."""
-    figures = {}
-    for name, estimate in estimates.items():
-        figures[name] = estimate.value
-        if estimate.low is not None and estimate.high is not None:
-            figures |= {f"{name}_ci95_low": estimate.low, f"{name}_ci95_high": estimate.high}
-    return figures
+    return {"rows": pairs.height, **metrics_of(bootstrap_figures(measure, pairs.height, samples, random))}
 
 
 def for_each_task(scores: Callable[[str], dict[str, float]], present: set[str]) -> dict[str, dict[str, float]]:

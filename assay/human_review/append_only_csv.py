@@ -56,28 +56,24 @@ def parse_lines(
         columns: what the header must be.
         parsed: makes something of a line's number and values; raises a `ValueError` with a sentence for the user.
 
-    Raises:
-        InputError: not UTF-8, merge markers, another header, or lines that cannot be read: up to `ERRORS_SHOWN` of
-            them, each with its line number.
+    Raises `InputError`: not UTF-8, merge markers, another header, or lines that cannot be read: up to `ERRORS_SHOWN` of
+    them, each with its line number.
     """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         number = content.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{path}: line {number}: not UTF-8 (byte 0x{content[error.start]:02x}); save it as UTF-8"
-        ) from None
+        shown = f"byte 0x{content[error.start]:02x}"
+        raise InputError(f"{path}: line {number}: not UTF-8 ({shown}); save it as UTF-8") from None
     # Not splitlines(), which also splits at characters that may be in a value.
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     _refuse_merge_markers(lines, path)
     header = next(csv.reader([lines[0]]), [])
     if header != list(columns):
-        missing = [name for name in columns if name not in header]
-        raise InputError(
-            f"{path}: line 1: the header is {lines[0]!r}"
-            + (f", without {', '.join(missing)}" if missing else "")
-            + f"; it must be {','.join(columns)}, with commas"
-        )
+        missing = ", ".join(name for name in columns if name not in header)
+        without = f", without {missing}" if missing else ""
+        wanted = ",".join(columns)
+        raise InputError(f"{path}: line 1: the header is {lines[0]!r}{without}; it must be {wanted}, with commas")
     found, errors = [], []
     for number, line in enumerate(lines[1:], start=2):
         if not line.strip():
@@ -118,13 +114,9 @@ def _refuse_merge_markers(lines: list[str], path: Path) -> None:
 
 
 def refuse(errors: Iterable[tuple[int, str]], path: Path) -> None:
-    """Refuse a file with errors.
+    """Refuse a file with errors `(line number, sentence)`.
 
-    Args:
-        errors: line number and sentence of each.
-
-    Raises:
-        InputError: there are some; shows the first `ERRORS_SHOWN` in the order of the lines.
+    Raises `InputError`: there are some; shows the first `ERRORS_SHOWN` in the order of the lines.
     """
     ordered = sorted(errors)
     if not ordered:
@@ -166,7 +158,6 @@ def append_line(path: Path, header: str, row_id: str, line: str, check: Callable
 
     Args:
         header: its first line, written where there is no file.
-        row_id: what the line is about.
         check: raises an `InputError` where what is in the file already is no ground to add to.
     """
     with locked(path) as file:

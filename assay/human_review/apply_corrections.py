@@ -12,7 +12,6 @@ from assay.human_review.append_only_csv import refuse
 from assay.human_review.corrections import (
     LABEL_FIELDS,
     Correction,
-    Decisions,
     LineError,
     Outcome,
     check_labels,
@@ -24,8 +23,6 @@ DECIDED_SCHEMA = pl.Schema(
     [*REMOVED_SCHEMA.items(), ("reason", pl.String), ("reviewer", pl.String), ("date", pl.String), ("line", pl.Int64)]
 )
 """Schema of `changed.parquet` and `removed.parquet`; `line` is the line of the corrections."""
-
-
 REMOVAL = "correction"
 """The rule by which a row is removed."""
 
@@ -71,15 +68,9 @@ def known_labels(records: pl.DataFrame, new_labels: list[str]) -> set[str]:
 def settle_all(
     corrections: list[Correction], records: pl.DataFrame, removed: pl.DataFrame, new_labels: list[str], path: Path
 ) -> Settled:
-    """What the lines come to for the rows that there are.
+    """What the lines come to for the `records` that `clean` kept, and those it `removed` (`id`, `rule`, `kept_id`).
 
-    Args:
-        records: `id`, `label`, `reference_label` of the rows that `clean` kept.
-        removed: `id`, `rule`, `kept_id` of those that it removed.
-        new_labels: labels allowed though no row has them.
-
-    Raises:
-        InputError: lines that do not fit the rows or each other.
+    Raises `InputError`: lines that do not fit the rows or each other.
     """
     ids = sorted({one.id for one in corrections})
     given = {
@@ -87,9 +78,8 @@ def settle_all(
         for row in records.filter(pl.col("id").is_in(ids)).select("id", *LABEL_FIELDS).to_dicts()
     }
     gone = {row["id"]: row for row in removed.filter(pl.col("id").is_in(ids)).to_dicts()}
-    decisions: Decisions = group_by_id_and_field(corrections)
-    outcomes = {}
-    not_applied = []
+    decisions = group_by_id_and_field(corrections)
+    outcomes, not_applied = {}, []
     errors = check_labels(corrections, known_labels(records, new_labels))
     refused = {line for line, _ in errors}
     for (row_id, field), lines in decisions.items():
@@ -103,10 +93,8 @@ def settle_all(
         elif row_id in gone:
             not_applied += [NotApplied(one, gone[row_id]["rule"], gone[row_id]["kept_id"]) for one in lines]
         else:
-            errors += [
-                (one.line, f"no row has the id {row_id!r}; correct it, or delete the line if the row left the data")
-                for one in lines
-            ]
+            sentence = f"no row has the id {row_id!r}; correct it, or delete the line if the row left the data"
+            errors += [(one.line, sentence) for one in lines]
     refuse(errors, path)
     return Settled(outcomes, not_applied)
 
@@ -120,19 +108,10 @@ def name_rule(outcome: Outcome, given: str) -> str:
 
 
 def apply_corrections(records: pl.DataFrame, outcomes: dict[tuple[str, str], Outcome]) -> Corrected:
-    """The records with the outcomes applied, in their order.
-
-    Args:
-        records: with `id`, `text`, `label`, `reference_label`; every id of the outcomes is among them.
-    """
-    given = {
-        row["id"]: row
-        for row in records.filter(pl.col("id").is_in(sorted({row_id for row_id, _ in outcomes})))
-        .select("id", "text", *LABEL_FIELDS)
-        .to_dicts()
-    }
-    decided = []
-    gone = []
+    """The records with the outcomes applied, in their order; every id of the outcomes is among them."""
+    concerned = records.filter(pl.col("id").is_in(sorted({row_id for row_id, _ in outcomes})))
+    given = {row["id"]: row for row in concerned.select("id", "text", *LABEL_FIELDS).to_dicts()}
+    decided, gone = [], []
     for (row_id, field), outcome in outcomes.items():
         by = outcome.deciding
         who = (by.reason, by.reviewer, by.date, by.line)
@@ -146,8 +125,8 @@ def apply_corrections(records: pl.DataFrame, outcomes: dict[tuple[str, str], Out
     removed = pl.DataFrame(gone, DECIDED_SCHEMA, orient="row")
 
     out = records
-    for field, rules in (("label", ("relabel",)), ("reference_label", ("correct_reference_label",))):
-        news = changed.filter(pl.col("rule").is_in(rules)).select("id", new="after")
+    for field, rule in (("label", "relabel"), ("reference_label", "correct_reference_label")):
+        news = changed.filter(pl.col("rule") == rule).select("id", new="after")
         out = (
             out.join(news.with_columns(is_new=True), on="id", how="left", maintain_order="left")
             .with_columns(pl.when("is_new").then("new").otherwise(field).alias(field))

@@ -109,12 +109,9 @@ def settle(lines: list[Correction], given: str) -> Outcome:
     where two reviewers say the same, and a conflict where they differ, also where one of them confirms the value; but a
     reviewer may change a value that they had confirmed.
 
-    Args:
-        lines: in the order of the file, at least one.
-        given: the value that the row has in the data; empty for none.
+    `lines` are in the order of the file, at least one; `given` is the value in the data, empty for none.
 
-    Raises:
-        LineError: the first line that does not fit.
+    Raises `LineError`: the first line that does not fit.
     """
     value, deciding, agreements = given, lines[0], 0
     taken: list[Correction] = []
@@ -185,13 +182,9 @@ def check_labels(corrections: Iterable[Correction], labels: set[str]) -> list[tu
 
 
 def correction_line(values: Mapping[str, Any]) -> str:
-    """One decision as a line of the file, with its line end.
+    """One decision, by column, as a line of the file; runs of white space in the reason become a space.
 
-    Args:
-        values: by column; line breaks and runs of white space in the reason become a space.
-
-    Raises:
-        InputError: another value has a line break, which the file cannot hold.
+    Raises `InputError`: another value has a line break, which the file cannot hold.
     """
     row = [str(values[name]) for name in COLUMNS]
     row[COLUMNS.index("reason")] = " ".join(row[COLUMNS.index("reason")].split())

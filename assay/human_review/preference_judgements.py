@@ -72,13 +72,9 @@ def _parsed(number: int, values: list[str]) -> Preference:
 
 
 def preference_line(values: Mapping[str, str]) -> str:
-    """One judgement as a line of the file, with its line end.
+    """One judgement, by column, as a line of the file.
 
-    Args:
-        values: by column.
-
-    Raises:
-        InputError: a value other than an answer has a line break, which the file cannot hold.
+    Raises `InputError`: a value other than an answer has a line break, which the file cannot hold.
     """
     row = []
     for name in COLUMNS:

@@ -10,8 +10,6 @@ from assay.embeddings.nearest import Neighbours
 
 RANK_CONSTANT = 60
 """Of reciprocal rank fusion, as its authors have it."""
-
-
 VOTES_SHOWN = 4
 """Labels that are named with the number of annotators who gave them."""
 
@@ -31,15 +29,7 @@ def show_label(label: str, share: float | None = None) -> str:
 
 
 def list_label_errors(scores: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """The label errors among the rows, worst first.
-
-    Args:
-        scores: `scores.parquet` of `label_errors`.
-        rows: those that may be in the queue.
-
-    Returns:
-        `id`, `suggested_label`, `reason` in words.
-    """
+    """The label errors of `scores.parquet` of `label_errors` among the rows, worst first, as a list."""
     found = (
         scores.filter("is_label_error", pl.col("label_quality").is_not_null())
         .join(rows.select("id"), on="id", how="semi")
@@ -60,28 +50,22 @@ def list_label_errors(scores: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
 def list_mistakes(
     validation: pl.DataFrame, probabilities: NDArray[np.float64], labels: list[str], min_confidence: float, model: str
 ) -> pl.DataFrame:
-    """Confident mistakes: what the model is sure of and the label denies, the surest first.
+    """Confident mistakes: what the model is sure of and the label denies, the surest first, as a list.
 
     Args:
         validation: `id`, `label`; `n` rows.
-        probabilities: of the model, shape `(n, k)`.
-        labels: of the columns, shape `(k,)`.
-        min_confidence: the least probability of its label.
-
-    Returns:
-        `id`, `suggested_label`, `reason` in words.
+        probabilities: of the model, shape `(n, k)`, the columns as `labels`.
     """
-    best = probabilities.argmax(axis=1)
-    given = [labels.index(label) if label in labels else None for label in validation["label"]]
+    of_label = [
+        float(row[labels.index(label)]) if label in labels else None
+        for row, label in zip(probabilities, validation["label"], strict=True)
+    ]
     found = (
         validation.select("id", "label")
         .with_columns(
-            predicted=pl.Series([labels[column] for column in best], dtype=pl.String),
+            predicted=pl.Series([labels[column] for column in probabilities.argmax(axis=1)], dtype=pl.String),
             confidence=pl.Series(probabilities.max(axis=1)),
-            of_label=pl.Series(
-                [None if column is None else float(probabilities[row, column]) for row, column in enumerate(given)],
-                dtype=pl.Float64,
-            ),
+            of_label=pl.Series(of_label, dtype=pl.Float64),
         )
         .filter(pl.col("predicted") != pl.col("label"), pl.col("confidence") >= min_confidence)
         .sort(pl.col("confidence").neg(), "id")
@@ -94,15 +78,9 @@ def list_mistakes(
 
 
 def list_disagreements(disagreement: pl.DataFrame, ratings: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows whose annotators disagree, most disputed first.
+    """Those of the rows whose annotators disagree, most disputed first, as a list.
 
-    Args:
-        disagreement: `id`, `disagreement`.
-        ratings: `id`, `label`, a row per rating.
-        rows: `id`, `label` of those that may be in the queue.
-
-    Returns:
-        `id`, `suggested_label` (what most say, null where two labels tie or it is the row's own), `reason` in words.
+    What most say is suggested, but not where two labels tie or it is the row's own.
     """
     found = (
         disagreement.select("id", "disagreement")
@@ -127,28 +105,21 @@ def list_disagreements(disagreement: pl.DataFrame, ratings: pl.DataFrame, rows: 
 
 
 def build_list(ids: pl.Series, suggested: list[str | None], reasons: list[str]) -> pl.DataFrame:
-    """One of the lists to be fused."""
-    return pl.DataFrame(
-        {"id": ids, "suggested_label": suggested, "reason": reasons},
-        schema={"id": pl.String, "suggested_label": pl.String, "reason": pl.String},
-    )
+    """One of the lists to be fused: `id`, `suggested_label`, `reason` in words."""
+    schema = dict.fromkeys(("id", "suggested_label", "reason"), pl.String)
+    return pl.DataFrame({"id": ids, "suggested_label": suggested, "reason": reasons}, schema)
 
 
 def fuse_lists(lists: dict[str, pl.DataFrame]) -> pl.DataFrame:
-    """The rows of all lists by reciprocal rank, best first.
-
-    Args:
-        lists: `id`, `suggested_label`, `reason` by the name of the list; an earlier list wins a tie.
+    """The rows of all lists by reciprocal rank, best first; an earlier list wins a tie.
 
     Returns:
         `id`, `score`, `suggested_label`, `reasons` in words, `kinds` (the names of the lists).
     """
-    ranked = pl.concat(
-        [
-            one.with_columns(pl.lit(kind).alias("kind"), pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("place"))
-            for kind, one in lists.items()
-        ]
-    ).with_row_index("order")
+    place = pl.int_range(1, pl.len() + 1, dtype=pl.Int64)
+    ranked = pl.concat(one.with_columns(kind=pl.lit(kind), place=place) for kind, one in lists.items()).with_row_index(
+        "order"
+    )
     return (
         ranked.sort("place", "order")
         .group_by("id", maintain_order=True)
@@ -164,21 +135,11 @@ def fuse_lists(lists: dict[str, pl.DataFrame]) -> pl.DataFrame:
 
 
 def write_neighbours(neighbours: Neighbours, train: pl.DataFrame) -> list[str]:
-    """The neighbours of each row of the queue as JSON.
-
-    Args:
-        neighbours: rows of `train`.
-        train: `id`, `label`, `text`.
-    """
+    """The neighbours of each row of the queue, which are rows of `train`, as JSON."""
     rows = train.select("id", "label", "text").rows(named=True)
-    return [
-        json.dumps(
-            [
-                rows[place] | {"cosine": round(float(cosine), 3)}
-                for place, cosine in zip(places, cosines, strict=True)
-                if place >= 0
-            ],
-            ensure_ascii=False,
-        )
-        for places, cosines in zip(neighbours.row.tolist(), neighbours.cosine.tolist(), strict=True)
-    ]
+    written = []
+    for places, cosines in zip(neighbours.row.tolist(), neighbours.cosine.tolist(), strict=True):
+        found = [(rows[place], cosine) for place, cosine in zip(places, cosines, strict=True) if place >= 0]
+        shown = [row | {"cosine": round(float(cosine), 3)} for row, cosine in found]
+        written.append(json.dumps(shown, ensure_ascii=False))
+    return written

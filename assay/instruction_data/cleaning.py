@@ -7,7 +7,7 @@ import polars as pl
 from assay.cleaning.boilerplate import frequent_lines
 from assay.cleaning.rule_chain import Settled, apply_rules
 from assay.cleaning.rules import BOILERPLATE, CleanParams, chosen_rules, with_boilerplate
-from assay.core.removed_rows import REMOVED_SCHEMA
+from assay.core.removed_rows import REMOVED_SCHEMA, removed_rows
 from assay.text.language import is_foreign
 
 CHANGED_SCHEMA = pl.Schema([*REMOVED_SCHEMA.items(), ("field", pl.String)])
@@ -23,7 +23,7 @@ class CleanedChats:
     removed: pl.DataFrame
 
 
-def cleaned_chats(records: pl.DataFrame, params: CleanParams) -> CleanedChats:
+def clean_chats(records: pl.DataFrame, params: CleanParams) -> CleanedChats:
     """Chats whose messages and contexts have been through the rules of section `clean`, each by itself.
 
     Args:
@@ -63,7 +63,7 @@ def cleaned_chats(records: pl.DataFrame, params: CleanParams) -> CleanedChats:
         .join(by_row, on="id", how="left", maintain_order="left")
         .join(bad, on="id", how="anti", maintain_order="left"),
         changed.select(CHANGED_SCHEMA.names()),
-        bad.select("id", "rule", before="text", after=pl.lit(None, pl.String)),
+        removed_rows(bad, pl.col("rule")),
     )
 
 
@@ -97,13 +97,8 @@ def text_cells(records: pl.DataFrame) -> pl.DataFrame:
 
 
 def apply_clean_rules(cells: pl.DataFrame, params: CleanParams) -> Settled:
-    """The texts of cells after the rules of section `clean`.
-
-    Args:
-        cells: `id`, `source`, `text`.
-        params: of the section.
-    """
-    # The stage `clean` looks whether the sources that rules are for exist; here they may be those of the other track.
+    """The texts of cells after the rules of section `clean`."""
+    # The stage `clean` checks that the sources of its rules exist; here they may be those of the other track.
     named = [source for where in params.rules.values() if not isinstance(where, bool) for source in where]
     rules = chosen_rules(params, sorted({*cells["source"].unique(), *named}))
     names = [rule.name for rule in rules]

@@ -1,4 +1,4 @@
-"""Chats that show passages beside their question, and their twins whose passages do not hold the answer."""
+"""Chats with context beside their question, and their twins whose context does not hold the answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,39 +6,29 @@ from typing import Annotated, Literal
 
 import polars as pl
 from pydantic import AfterValidator, Field
-from transformers import PreTrainedTokenizerBase
 
+from assay.core import row_ids
 from assay.core.params import Params
-from assay.core.removed_rows import REMOVED_SCHEMA
-from assay.core.seeds import keyed_uniform
+from assay.core.removed_rows import Filtered, none_removed
+from assay.core.seeds import SeedKey, keyed_uniform
 from assay.duplicates.near_duplicates import NearDuplicateParams
 from assay.instruction_data.distractors import (
     Exchange,
     TextVectors,
-    distractors,
-    far_from_answers,
-    fitting,
-    in_drawn_order,
-    recall_of_own,
+    UnanswerableParams,
+    find_distractors,
+    keep_far_from_answers,
+    measure_recall,
+    shuffle_for,
+    take_fitting,
 )
-from assay.instruction_data.prompt_template import places_exactly, question_with_passages
-from assay.instruction_data.retrieval import Found, found_by_meaning, found_by_words
-from assay.instruction_data.table import CHAT_SCHEMA, chat_lengths, within_length
+from assay.instruction_data.prompt_template import place_passages_in, places_exactly
+from assay.instruction_data.retrieval import Found, search_by_meaning, search_by_words
+from assay.instruction_data.table import CHAT_SCHEMA, TokenLimit, chat_lengths, remove_long_chats
 from assay.language_models.chat_template import MESSAGES
-
-UNANSWERABLE = "#unanswerable"
 
 CANDIDATES = 50
 """Passages that the search gives for a question, of which the best that may be shown are taken."""
-
-
-class UnanswerableParams(Params):
-    """Block `instruct_data.context.unanswerable`."""
-
-    fraction: float = Field(ge=0, le=1)
-    refusal: str = Field(min_length=1)
-    max_jaccard: float = Field(ge=0, le=1)
-    max_cosine: float | None = Field(ge=-1, le=1)
 
 
 class ContextParams(Params):
@@ -58,12 +48,11 @@ class Shown:
 
     Attributes:
         rows: `CHAT_SCHEMA` and `split`.
-        removed: `REMOVED_SCHEMA`, chats without an answer that were made and are too long.
-        recall: at several numbers of passages, the share of train questions whose own answer a search over the train
-            answers finds.
+        removed: `REMOVED_SCHEMA`, unanswerable chats that are too long.
+        recall: of the search, as `measure_recall`.
         without_passages: chats that go without because their own answer alone is longer than all passages may be
-            (`max_characters`), or the chat with them than all may be (`max_tokens`).
-        twins_not_made: drawn to be there without an answer, and no passage was far enough from the answer.
+            (`max_characters`), or the chat with them is too long (`max_tokens`).
+        twins_not_made: drawn to be there unanswerable, and no passage was far enough from the answer.
     """
 
     rows: pl.DataFrame
@@ -73,7 +62,7 @@ class Shown:
     twins_not_made: int
 
 
-def with_given_context(records: pl.DataFrame, prompt: str | None) -> pl.DataFrame:
+def add_given_context(records: pl.DataFrame, prompt: str | None) -> pl.DataFrame:
     """The records in the form of chats (`CHAT_SCHEMA`), those that bring a context of their own with it in the prompt.
 
     Args:
@@ -81,7 +70,7 @@ def with_given_context(records: pl.DataFrame, prompt: str | None) -> pl.DataFram
         prompt: template with the places `passages` and `question`, where there are contexts.
     """
     messages = [
-        shown_messages(of_row, question, context, prompt) if context and prompt else of_row
+        place_passages(of_row, question, context, prompt) if context and prompt else of_row
         for of_row, question, context in records.select("messages", "question", "context").iter_rows()
     ]
     has_context = pl.col("context").list.len() > 0
@@ -93,92 +82,50 @@ def with_given_context(records: pl.DataFrame, prompt: str | None) -> pl.DataFram
     )
 
 
-def shown_messages(
+def place_passages(
     messages: Sequence[Mapping[str, str]], question: str, passages: Sequence[str], prompt: str
 ) -> list[dict[str, str]]:
     """The messages of a chat with passages beside its last question."""
-    asked = {"role": "user", "content": question_with_passages(prompt, question, passages)}
+    asked = {"role": "user", "content": place_passages_in(prompt, question, passages)}
     return [*map(dict, messages[:-2]), asked, dict(messages[-1])]
 
 
-def shown_chats(
+def add_context(
     records: pl.DataFrame,
     params: ContextParams | None,
     vectors: TextVectors | None,
     near: NearDuplicateParams,
-    tokenizer: PreTrainedTokenizerBase,
-    max_length_tokens: int,
-    seed: int,
+    limit: TokenLimit,
+    key: SeedKey,
 ) -> Shown:
-    """The chats with the passages that each is shown, and after them those that cannot be answered.
+    """The chats with their context, and after them those that cannot be answered.
 
     Args:
-        records: `CHAT_SCHEMA`, `split` and `passages` (where a chat's passages come from).
-        params: of the context; None: no passages.
+        records: `CHAT_SCHEMA`, `split` and `passages` (where a chat's context comes from).
+        params: of the context; None: no context.
         vectors: of questions and answers, where the params need them.
-        near: how texts are cut into shingles.
-        tokenizer: of the base model.
-        max_length_tokens: of a chat.
-        seed: of the project.
     """
     columns = [*CHAT_SCHEMA.names(), "split"]
     searched = records.filter(pl.col("passages") == "search")
     if params is None or not searched.height:
-        return Shown(records.select(columns), pl.DataFrame(schema=REMOVED_SCHEMA), {}, {}, 0)
-    asked = exchanges(searched)
-    base = exchanges(searched.filter(pl.col("split") == "train"))
+        return Shown(records.select(columns), none_removed(), {}, {}, 0)
+    asked = read_exchanges(searched)
+    base = read_exchanges(searched.filter(pl.col("split") == "train"))
     found = search(asked, base, params.search, vectors)
-    others = distractors(asked, base, found)
+    others = find_distractors(asked, base, found)
 
-    closed_book = keyed_uniform(searched["id"], seed, "instruct_data", "closed_book") < params.closed_book_fraction
-    own_fits = searched["answer"].str.len_chars() <= params.max_characters
-    chosen = [
-        in_drawn_order(
-            row.id, [row, *fitting(of_row, params.passages - 1, params.max_characters - len(row.answer))], seed
+    kept, without = _with_own_answers(searched, asked, others, params, limit, key)
+    twins, not_made = Filtered(searched.head(0), none_removed()), 0
+    if params.unanswerable:
+        is_drawn = keyed_uniform(searched["id"], *key, "unanswerable") < params.unanswerable.fraction
+        rows = is_drawn.arg_true().to_list()
+        far = keep_far_from_answers(
+            [asked[row] for row in rows], [others[row] for row in rows], params.unanswerable, near, vectors
         )
-        if is_open
-        else []
-        for row, of_row, is_open in zip(asked, others, ~closed_book & own_fits, strict=True)
-    ]
-    with_passages = with_shown(searched, chosen, params.prompt, answer_in_context=True)
-    too_long = chat_lengths(with_passages, tokenizer)["tokens"] > max_length_tokens
-    kept = with_shown(
-        searched,
-        [[] if long else one for long, one in zip(too_long, chosen, strict=True)],
-        params.prompt,
-        answer_in_context=True,
-    )
-
-    twins = searched.head(0)
-    removed = pl.DataFrame(schema=REMOVED_SCHEMA)
-    not_made = 0
-    if unanswerable := params.unanswerable:
-        drawn = keyed_uniform(searched["id"], seed, "instruct_data", "unanswerable") < unanswerable.fraction
-        rows = drawn.arg_true().to_list()
-        far = far_from_answers(
-            [asked[row] for row in rows],
-            [others[row] for row in rows],
-            max_jaccard=unanswerable.max_jaccard,
-            max_cosine=unanswerable.max_cosine,
-            shingle_unit=near.shingle_unit,
-            shingle_size=near.shingle_size,
-            vectors=vectors,
-        )
-        made = searched.filter(drawn).with_columns(
-            pl.format("{}{}", "id", pl.lit(UNANSWERABLE)).alias("id"),
-            pl.lit("unanswerable").alias("task"),
-            pl.lit(unanswerable.refusal).alias("answer"),
-            pl.lit("augmented").alias("authenticity"),
-        )
-        chosen = [
-            in_drawn_order(id_, fitting(of_row, params.passages, params.max_characters), seed)
-            for id_, of_row in zip(made["id"], far, strict=True)
-        ]
-        made = with_shown(made, chosen, params.prompt, answer_in_context=False)
+        made = _unanswerable_twins(searched.filter(is_drawn), far, params, params.unanswerable, key)
         found_any = made["context"].list.len() > 0
         not_made = int((~found_any).sum())
-        fitted = within_length(made.filter(found_any), tokenizer, max_length_tokens)
-        twins, removed = fitted.kept, fitted.removed
+        twins = remove_long_chats(made.filter(found_any), limit)
     order = records.select("id").with_row_index("row")
     answered = (
         pl.concat([kept.select(columns), records.filter(pl.col("passages") != "search").select(columns)])
@@ -186,34 +133,73 @@ def shown_chats(
         .sort("row")
         .drop("row")
     )
-    return Shown(
-        pl.concat([answered, twins.select(columns)]),
-        removed,
-        recall_of_own(asked, base, found),
-        {"max_characters": int((~closed_book & ~own_fits).sum()), "max_tokens": int(too_long.sum())},
-        not_made,
+    rows_shown = pl.concat([answered, twins.kept.select(columns)])
+    return Shown(rows_shown, twins.removed, measure_recall(asked, base, found), without, not_made)
+
+
+def _with_own_answers(
+    searched: pl.DataFrame,
+    asked: Sequence[Exchange],
+    others: Sequence[Sequence[Exchange]],
+    params: ContextParams,
+    limit: TokenLimit,
+    key: SeedKey,
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Chats with their own answer among others in the context, and how many go without for their length."""
+    closed_book = keyed_uniform(searched["id"], *key, "closed_book") < params.closed_book_fraction
+    own_fits = searched["answer"].str.len_chars() <= params.max_characters
+    chosen = [
+        shuffle_for(
+            row.id, [row, *take_fitting(of_row, params.passages - 1, params.max_characters - len(row.answer))], key
+        )
+        if is_open
+        else []
+        for row, of_row, is_open in zip(asked, others, ~closed_book & own_fits, strict=True)
+    ]
+    with_passages = show_passages(searched, chosen, params.prompt, answer_in_context=True)
+    too_long = chat_lengths(with_passages, limit.tokenizer)["tokens"] > limit.max_length_tokens
+    chosen = [[] if long else one for long, one in zip(too_long, chosen, strict=True)]
+    kept = show_passages(searched, chosen, params.prompt, answer_in_context=True)
+    return kept, {"max_characters": int((~closed_book & ~own_fits).sum()), "max_tokens": int(too_long.sum())}
+
+
+def _unanswerable_twins(
+    searched: pl.DataFrame,
+    far: Sequence[Sequence[Exchange]],
+    params: ContextParams,
+    unanswerable: UnanswerableParams,
+    key: SeedKey,
+) -> pl.DataFrame:
+    """Chats once more, with context that does not answer them and a refusal; without context where there is none."""
+    made = searched.with_columns(
+        pl.Series("id", [row_ids.unanswerable(row) for row in searched["id"]], dtype=pl.String),
+        pl.lit("unanswerable").alias("task"),
+        pl.lit(unanswerable.refusal).alias("answer"),
+        pl.lit("augmented").alias("authenticity"),
     )
+    chosen = [
+        shuffle_for(id_, take_fitting(of_row, params.passages, params.max_characters), key)
+        for id_, of_row in zip(made["id"], far, strict=True)
+    ]
+    return show_passages(made, chosen, params.prompt, answer_in_context=False)
 
 
-def exchanges(records: pl.DataFrame) -> list[Exchange]:
+def read_exchanges(records: pl.DataFrame) -> list[Exchange]:
     """The questions and answers of records."""
     return [Exchange(*row) for row in records.select("id", "group", "question", "answer").iter_rows()]
 
 
 def search(
-    asked: Sequence[Exchange],
-    base: Sequence[Exchange],
-    by: Literal["bm25", "embedding"],
-    vectors: TextVectors | None,
+    asked: Sequence[Exchange], base: Sequence[Exchange], by: Literal["bm25", "embedding"], vectors: TextVectors | None
 ) -> Found:
     """The answers of the knowledge base that fit each question best."""
     questions, answers = [row.question for row in asked], [row.answer for row in base]
     if by == "embedding" and vectors is not None:
-        return found_by_meaning(vectors.of(questions), vectors.of(answers), CANDIDATES)
-    return found_by_words(questions, answers, CANDIDATES)
+        return search_by_meaning(vectors.of(questions), vectors.of(answers), CANDIDATES)
+    return search_by_words(questions, answers, CANDIDATES)
 
 
-def with_shown(
+def show_passages(
     records: pl.DataFrame, chosen: Sequence[Sequence[Exchange]], prompt: str, *, answer_in_context: bool
 ) -> pl.DataFrame:
     """Chats with what is shown beside their questions, and their answers as they are in `answer`.
@@ -221,7 +207,6 @@ def with_shown(
     Args:
         records: in the form of chats, shape `(n,)`.
         chosen: the exchanges whose answers each is shown, shape `(n,)`; none: the bare question.
-        prompt: template.
         answer_in_context: whether the answer is among what is shown.
     """
     passages = [[exchange.answer for exchange in of_row] for of_row in chosen]
@@ -229,7 +214,7 @@ def with_shown(
     for (of_row, question, answer), shown in zip(
         records.select("messages", "question", "answer").iter_rows(), passages, strict=True
     ):
-        *before, last = shown_messages(of_row, question, shown, prompt)
+        *before, last = place_passages(of_row, question, shown, prompt)
         messages.append([*before, last | {"content": answer}])
     return records.with_columns(
         pl.Series("messages", messages, dtype=MESSAGES),

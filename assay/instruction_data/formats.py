@@ -138,10 +138,7 @@ def read_chats(table: Table, layout: Layout, system_message: str | None, path: P
     """The chats of a table, and the records that are none.
 
     Args:
-        table: of one file.
-        layout: what its columns mean.
         system_message: put before chats that have none.
-        path: the file, for the error.
         key: dotted path of the layout in the params, for the error.
 
     Raises:

@@ -7,8 +7,8 @@ import polars as pl
 from pydantic import AfterValidator, Field
 
 from assay.core.params import Params
-from assay.core.seeds import keyed_uniform
-from assay.instruction_data.prompt_template import filled, places_exactly
+from assay.core.seeds import SeedKey, keyed_uniform
+from assay.instruction_data.prompt_template import fill_places, places_exactly
 from assay.instruction_data.table import CHAT_SCHEMA
 from assay.language_models.chat_template import MESSAGES
 from assay.splitting.assignment import SPLITS
@@ -23,16 +23,9 @@ class LabelTaskParams(Params):
     test_rows: int = Field(ge=0)
 
 
-def drawn_by_label(rows: pl.DataFrame, wanted: int, seed: int, split: str) -> pl.DataFrame:
-    """So many rows, or all that there are, of each label as large a share as in the table; they keep their order.
-
-    Args:
-        rows: `id` and `label`.
-        wanted: number of rows.
-        seed: of the project.
-        split: keys the draw.
-    """
-    draw = keyed_uniform(rows["id"], seed, "instruct_data", "label", split)
+def sample_by_label(rows: pl.DataFrame, wanted: int, key: SeedKey) -> pl.DataFrame:
+    """So many of the rows (`id`, `label`), or all that there are, stratified by label; they keep their order."""
+    draw = keyed_uniform(rows["id"], *key)
     # Evenly spread over [0, 1) within each label: the lowest of all together are of all labels alike.
     place = (pl.col("draw").rank("ordinal").over("label") - 0.5) / pl.len().over("label")
     return (
@@ -46,21 +39,20 @@ def drawn_by_label(rows: pl.DataFrame, wanted: int, seed: int, split: str) -> pl
     )
 
 
-def label_chats(parts: Mapping[str, pl.DataFrame], params: LabelTaskParams, seed: int) -> pl.DataFrame:
+def make_label_chats(parts: Mapping[str, pl.DataFrame], params: LabelTaskParams, key: SeedKey) -> pl.DataFrame:
     """Rows of the classification track as instructions (`CHAT_SCHEMA` and `split`).
 
     Args:
         parts: by split, `id`, `text`, `label`, `semantic_group` and provenance.
-        params: of the task.
-        seed: of the project.
     """
     labels = parts["train"]["label"].unique().sort().to_list()
     wanted = {"train": params.train_rows, "validation": params.validation_rows, "test": params.test_rows}
     drawn = pl.concat(
-        drawn_by_label(parts[split], wanted[split], seed, split).with_columns(split=pl.lit(split)) for split in SPLITS
+        sample_by_label(parts[split], wanted[split], (*key, "label", split)).with_columns(split=pl.lit(split))
+        for split in SPLITS
     )
     named = f"{', '.join(labels[:-1])} or {labels[-1]}"
-    questions = [filled(params.prompt, {"labels": named, "text": text}) for text in drawn["text"]]
+    questions = [fill_places(params.prompt, {"labels": named, "text": text}) for text in drawn["text"]]
     messages = [
         [{"role": "user", "content": question}, {"role": "assistant", "content": label}]
         for question, label in zip(questions, drawn["label"], strict=True)

@@ -19,24 +19,23 @@ def places_exactly(*names: str) -> Callable[[str], str]:
     return validated
 
 
-def filled(template: str, values: Mapping[str, str]) -> str:
+def fill_places(template: str, values: Mapping[str, str]) -> str:
     """A template with its places filled; braces in the values stay as they are."""
     return _PLACE.sub(lambda place: values[place.group(1)], template)
 
 
-def numbered_passages(passages: Sequence[str]) -> str:
+def number_passages(passages: Sequence[str]) -> str:
     """Passages as a prompt shows them: one a paragraph, each after its number."""
     return "\n\n".join(f"[{number}] {passage}" for number, passage in enumerate(passages, start=1))
 
 
-def question_with_passages(template: str, question: str, passages: Sequence[str]) -> str:
+def place_passages_in(template: str, question: str, passages: Sequence[str]) -> str:
     """What a user asks, with the passages that were found for it; the bare question where there are none.
 
     Args:
         template: has the places `{question}` and `{passages}`.
-        question: of the user.
         passages: in the order in which they are shown.
     """
     if not passages:
         return question
-    return filled(template, {"question": question, "passages": numbered_passages(passages)})
+    return fill_places(template, {"question": question, "passages": number_passages(passages)})

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.embeddings.nearest import cosine_blocks
+
 BLOCK_QUESTIONS = 512
 """Questions compared with all passages at a time; a block takes 4 bytes a pair."""
 
@@ -26,7 +28,7 @@ class Found:
     score: NDArray[np.float64]
 
 
-def found_by_words(questions: Sequence[str], passages: Sequence[str], k: int) -> Found:
+def search_by_words(questions: Sequence[str], passages: Sequence[str], k: int) -> Found:
     """Search by BM25 (Robertson & Zaragoza 2009, in Lucene's form, Kamphuis et al. 2020), by the library bm25s.
 
     English stop words do not count, and a passage without a word of the question is not found.
@@ -50,25 +52,23 @@ def found_by_words(questions: Sequence[str], passages: Sequence[str], k: int) ->
     return _stacked(rows)
 
 
-def found_by_meaning(questions: NDArray[np.float32], passages: NDArray[np.float32], k: int) -> Found:
+def search_by_meaning(questions: NDArray[np.float32], passages: NDArray[np.float32], k: int) -> Found:
     """Search by the cosine of embeddings.
 
     Args:
         questions: embeddings of length 1, shape `(q, d)`.
         passages: embeddings of length 1, shape `(p, d)`.
-        k: passages to be found for each.
     """
     if not len(passages) or not len(questions):
         return _nothing(len(questions), k)
     rows: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
-    for start in range(0, len(questions), BLOCK_QUESTIONS):
-        cosines = questions[start : start + BLOCK_QUESTIONS] @ passages.T
+    for _, cosines in cosine_blocks(questions, passages, BLOCK_QUESTIONS):
         rows.extend(_best(of_question, k) for of_question in cosines)
     return _stacked(rows)
 
 
 def _best(scores: NDArray[np.floating], k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The `k` best, the first of equal ones first: a sort of few, and the same on every processor."""
+    """The `k` best, the first of equal ones first: a sort of few, and the same on every machine."""
     if len(scores) > k:
         at_least = np.partition(scores, len(scores) - k)[len(scores) - k]
         candidates = np.flatnonzero(scores >= at_least)

@@ -1,11 +1,15 @@
-"""The table of chats, a chat a row: its columns, how long chats are, and what of them is taken out."""
+"""The table of chats, a chat a row: its columns, and how long chats are."""
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import polars as pl
 from transformers import PreTrainedTokenizerBase
 
-from assay.language_models.chat_template import MESSAGES, tokenised_chats
+from assay.core.removed_rows import Filtered, removed_rows
+from assay.language_models.chat_template import MESSAGES, tokenise_chats
+from assay.splitting.assignment import SPLITS
 
 CHAT_SCHEMA = pl.Schema(
     {
@@ -31,29 +35,28 @@ CHAT_SCHEMA = pl.Schema(
 
 PROVENANCE = ("source_url", "licence", "retrieved", "authenticity")
 
+TASKS = ("answer", "unanswerable", "label")
+
 TOKENISED_AT_ONCE = 1_000
 
 
+PROMPT_AND_ANSWER = pl.format("{}\n{}", "prompt", "answer")
+"""What `removed.parquet` shows of a chat."""
+
+
 @dataclass(frozen=True)
-class Filtered:
-    """Rows that go on, and those that do not (`REMOVED_SCHEMA`)."""
+class TokenLimit:
+    """How long a chat may be in the template of the base model."""
 
-    kept: pl.DataFrame
-    removed: pl.DataFrame
-
-
-def removed_rows(rows: pl.DataFrame, rule: str) -> pl.DataFrame:
-    """Rows that a rule takes out (`REMOVED_SCHEMA`), each with its prompt and answer."""
-    return rows.select(
-        "id", rule=pl.lit(rule), before=pl.format("{}\n{}", "prompt", "answer"), after=pl.lit(None, pl.String)
-    )
+    tokenizer: PreTrainedTokenizerBase
+    max_length_tokens: int
 
 
 def chat_lengths(chats: pl.DataFrame, tokenizer: PreTrainedTokenizerBase) -> pl.DataFrame:
     """`tokens` of each chat in the base model's template, and `answer_tokens` among them."""
     tokens, answer_tokens = [], []
     for batch in chats.select("messages").iter_slices(TOKENISED_AT_ONCE):
-        for chat in tokenised_chats(tokenizer, batch["messages"].to_list()):
+        for chat in tokenise_chats(tokenizer, batch["messages"].to_list()):
             tokens.append(len(chat.input_ids))
             answer_tokens.append(chat.answer_tokens)
     return pl.DataFrame(
@@ -61,7 +64,36 @@ def chat_lengths(chats: pl.DataFrame, tokenizer: PreTrainedTokenizerBase) -> pl.
     )
 
 
-def within_length(chats: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length_tokens: int) -> Filtered:
-    """The chats of at most so many tokens."""
-    fits = chat_lengths(chats, tokenizer)["tokens"] <= max_length_tokens
-    return Filtered(chats.filter(fits), removed_rows(chats.filter(~fits), "max_tokens"))
+def remove_long_chats(chats: pl.DataFrame, limit: TokenLimit) -> Filtered:
+    """The chats within the limit, and the others."""
+    fits = chat_lengths(chats, limit.tokenizer)["tokens"] <= limit.max_length_tokens
+    return Filtered(chats.filter(fits), removed_rows(chats.filter(~fits), "max_tokens", PROMPT_AND_ANSWER))
+
+
+def summarise_chats(chats: pl.DataFrame, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Rows by split and task, lengths in tokens, and how often the context has the answer."""
+    counts = {(split, task): rows for split, task, rows in chats.group_by("split", "task").len().iter_rows()}
+    answering = chats.filter(pl.col("task") == "answer")
+    measured = pl.concat([chats.select("task"), chat_lengths(chats, tokenizer)], how="horizontal")
+    categories = answering["category"].value_counts().sort("category")
+    return {
+        "rows": {split: {task: counts.get((split, task), 0) for task in TASKS} for split in SPLITS},
+        "answer_in_context_share": {
+            split: float(part["answer_in_context"].to_numpy().mean())
+            for split in SPLITS
+            if (part := answering.filter(pl.col("split") == split)).height
+        },
+        "categories": categories.height,
+        "rows_per_category": dict(categories.rows()),
+        "tokens": {
+            task: {name: quantiles(part[name]) for name in ("tokens", "answer_tokens")}
+            for task in TASKS
+            if (part := measured.filter(pl.col("task") == task)).height
+        },
+    }
+
+
+def quantiles(values: pl.Series) -> dict[str, float]:
+    """Median, 95th percentile and maximum."""
+    numbers = values.to_numpy()
+    return {"p50": float(np.median(numbers)), "p95": float(np.quantile(numbers, 0.95)), "max": float(numbers.max())}

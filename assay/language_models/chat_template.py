@@ -57,13 +57,8 @@ def require_chat_template(tokenizer: PreTrainedTokenizerBase, model: str) -> Non
         raise InputError(f"{model}: its tokenizer cannot say where in a text its tokens stand; use one that can")
 
 
-def rendered(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, answer_follows: bool) -> str:
-    """A chat as text, by the model's template.
-
-    Args:
-        tokenizer: of the model.
-        messages: of the chat.
-        answer_follows: the text ends where an answer is to begin.
+def render_chat(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, answer_follows: bool) -> str:
+    """A chat as text, by the model's template; with `answer_follows` it ends where an answer is to begin.
 
     Raises:
         InputError: the template refuses these messages, as some do a system message.
@@ -78,23 +73,22 @@ def rendered(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *,
     return str(text)
 
 
-def tokenised_chats(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]]) -> list[TokenisedChat]:
+def tokenise_chats(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]]) -> list[TokenisedChat]:
     """Chats as token ids, and the labels of every answer in them.
 
     An answer's tokens are those from where the template has an answer begin to the end of what it writes for that
-    message, white space after it left out: so the token that ends an answer is learnt with it.
+    message, without white space after it: so the token that ends an answer is learnt with it.
 
     Args:
-        tokenizer: of a model with a chat template.
         chats: each ends with an answer.
 
     Raises:
-        InputError: as `rendered`; or the text of a chat is not a beginning of the text with one message more, so that
-            nobody can say which part of it is the answer.
+        InputError: as `render_chat`; or the text of a chat is not a beginning of the text with one message more, so
+            that nobody can say which part of it is the answer.
     """
     texts, spans = [], []
     for messages in chats:
-        text = rendered(tokenizer, messages, answer_follows=False)
+        text = render_chat(tokenizer, messages, answer_follows=False)
         texts.append(text)
         spans.append([_answer_span(tokenizer, messages, place, text) for place in _answers(messages)])
     if not texts:
@@ -112,9 +106,9 @@ def tokenised_chats(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence
     ]
 
 
-def tokenised_prompts(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]]) -> list[list[int]]:
+def tokenise_prompts(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]]) -> list[list[int]]:
     """Token ids of chats that end where the next answer is to begin."""
-    texts = [rendered(tokenizer, messages, answer_follows=True) for messages in chats]
+    texts = [render_chat(tokenizer, messages, answer_follows=True) for messages in chats]
     ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     return ids
 
@@ -127,8 +121,8 @@ def _answer_span(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], place: int, text: str
 ) -> tuple[int, int]:
     """Where in the text of a chat the answer at a place of its messages begins and ends, in characters."""
-    before = rendered(tokenizer, messages[:place], answer_follows=True)
-    upto = rendered(tokenizer, messages[: place + 1], answer_follows=False)
+    before = render_chat(tokenizer, messages[:place], answer_follows=True)
+    upto = render_chat(tokenizer, messages[: place + 1], answer_follows=False)
     if not (upto.startswith(before) and text.startswith(upto)):
         raise InputError(
             f"the chat template of {tokenizer.name_or_path} writes earlier messages anew when one is added, so the "

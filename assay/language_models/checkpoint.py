@@ -1,4 +1,4 @@
-"""A causal language model on disk: loaded, saved with its adapter, asked for answers and for their likelihood.
+"""A causal language model on disk: loaded, saved with its adapter, its answers and their likelihood.
 
 A folder holds either a whole model or an adapter of peft with the path of its base, and in both cases the tokenizer; a
 base in 4 bits has its settings in `quantisation.json` beside the adapter. Plain `transformers` and `peft` load both:
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from assay.compute.device import Device, keep_freed_memory
@@ -33,7 +34,7 @@ from assay.language_models.chat_template import (
     Message,
     TokenisedChat,
     require_chat_template,
-    tokenised_prompts,
+    tokenise_prompts,
 )
 
 EXACT_MODULES = ("lm_head",)
@@ -56,12 +57,7 @@ class Decoding(Params):
 
 @dataclass(frozen=True)
 class AnswerLikelihood:
-    """How likely a model finds the answers of `n` chats.
-
-    Attributes:
-        log_probabilities: natural logarithm of each answer's probability, shape `(n,)`.
-        tokens: of each answer, shape `(n,)`.
-    """
+    """Natural logarithm of the probability of the answers of `n` chats, and their tokens, shape `(n,)` each."""
 
     log_probabilities: NDArray[np.float64]
     tokens: NDArray[np.int64]
@@ -69,13 +65,7 @@ class AnswerLikelihood:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said.
-
-    Attributes:
-        text: without white space around it.
-        tokens: without the one that ends it.
-        ended: whether it ended by itself, and was not cut.
-    """
+    """What a model said: the text, its tokens but the one that ends it, and whether it ended by itself or was cut."""
 
     text: str
     tokens: int
@@ -88,8 +78,6 @@ def load_base(
     """A base model on a device and its tokenizer, which pads on the left, so that answers can follow.
 
     Args:
-        base: folder of the model.
-        device: where it is to be.
         double_quantisation: weights in 4 bits (NF4; Dettmers et al. 2023), and whether their scales are quantised too;
             None: weights as they are.
 
@@ -138,7 +126,7 @@ def save_causal_lm(model: CausalLM, tokenizer: PreTrainedTokenizerBase, folder: 
             for name, value in list(vars(adapter).items()):
                 if isinstance(value, set):
                     setattr(adapter, name, sorted(value))
-    # Of a prompt peft looks whether the vocabulary has grown, and asks the hub.
+    # Of a soft prompt peft checks whether the vocabulary has grown, and asks the hub.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Could not find a config file")
         model.save_pretrained(str(folder))
@@ -146,18 +134,12 @@ def save_causal_lm(model: CausalLM, tokenizer: PreTrainedTokenizerBase, folder: 
 
 
 def load_causal_lm(
-    folder: Path,
-    device: torch.device,
-    *,
-    quantised: bool = True,
-    trainable: bool = False,
-    dequantised: bool = False,
+    folder: Path, device: torch.device, *, quantised: bool = True, trainable: bool = False, dequantised: bool = False
 ) -> tuple[CausalLM, PreTrainedTokenizerBase]:
     """The model of a folder on a device, in evaluation mode, and its tokenizer.
 
     Args:
         folder: as `save_causal_lm` writes it, or of a base model.
-        device: where it is to be.
         quantised: whether a base that was in 4 bits is to be so again.
         trainable: an adapter is to be trained further.
         dequantised: weights in 4 bits are written out in float32, with the values that they stand for: the same logits
@@ -226,11 +208,7 @@ def generate_batch(
 
     Args:
         model: in evaluation mode.
-        tokenizer: of the model, padding on the left.
         prompts: token ids, shape `(b,)`.
-        decoding: how tokens are chosen.
-        device: where and in which precision to run.
-        streamer: is given the tokens as they come.
     """
     ends = end_tokens(model, tokenizer)
     batch = tokenizer.pad({"input_ids": list(prompts)}, return_tensors="pt").to(device.device)
@@ -265,11 +243,6 @@ def generate_tokens(
     """`generate_batch` of any number of prompts, shape `(n,)`, in batches of similar length.
 
     Args:
-        model: in evaluation mode.
-        tokenizer: of the model, padding on the left.
-        prompts: token ids.
-        decoding: how tokens are chosen.
-        device: where and in which precision to run.
         seed: of the draws, where the temperature is above 0.
         what: name of the work, for the progress report; None: no report.
     """
@@ -282,7 +255,7 @@ def generate_tokens(
     return [answers[row] for row in range(len(prompts))]
 
 
-def answered(
+def generate_answers(
     model: CausalLM,
     tokenizer: PreTrainedTokenizerBase,
     chats: Sequence[Sequence[Message]],
@@ -291,33 +264,10 @@ def answered(
     seed: int,
     what: str,
 ) -> list[Answer]:
-    """The model's answer to each chat, shape `(n,)`.
-
-    Args:
-        model: in evaluation mode.
-        tokenizer: of the model, padding on the left.
-        chats: none ends with an answer.
-        decoding: how tokens are chosen.
-        device: where and in which precision to run.
-        seed: of the draws, where the temperature is above 0.
-        what: name of the work, for the progress report.
-    """
-    found = generate_tokens(model, tokenizer, tokenised_prompts(tokenizer, chats), decoding, device, seed, what)
+    """The model's answer to each chat, none of which ends with one, shape `(n,)`; else as `generate_tokens`."""
+    found = generate_tokens(model, tokenizer, tokenise_prompts(tokenizer, chats), decoding, device, seed, what)
     texts = tokenizer.batch_decode([ids for ids, _ in found], skip_special_tokens=True)
     return [Answer(text.strip(), len(ids) - ended, ended) for text, (ids, ended) in zip(texts, found, strict=True)]
-
-
-def generated(
-    model: CausalLM,
-    tokenizer: PreTrainedTokenizerBase,
-    chats: Sequence[Sequence[Message]],
-    decoding: Decoding,
-    device: Device,
-    seed: int,
-    what: str,
-) -> list[str]:
-    """The texts of `answered`, shape `(n,)`."""
-    return [answer.text for answer in answered(model, tokenizer, chats, decoding, device, seed, what)]
 
 
 @torch.inference_mode()
@@ -329,16 +279,13 @@ def answer_likelihood(
     Args:
         model: in evaluation mode.
         chats: tokenised, with labels on answers.
-        padding_id: fills short chats up, on the right.
-        batch_size: chats in a forward pass.
-        device: where and in which precision to run.
         what: name of the work, for the progress report; None: no report.
     """
     lengths = np.array([len(chat.input_ids) for chat in chats], dtype=np.int64)
     log_probabilities = np.zeros(len(chats))
     batches = sorted_batches(lengths, batch_size)
     for rows in batches if what is None else progress(batches, what, total=len(batches), unit="batch"):
-        ids, labels, mask = padded([chats[row] for row in rows], padding_id, device.device)
+        ids, labels, mask = pad_chats([chats[row] for row in rows], padding_id, device.device)
         # From the end, since a soft prompt makes rows longer; of answers alone, since the vocabulary is large.
         asked = (labels[:, 1:] != IGNORED).any(dim=0).nonzero()[:, 0] - labels.shape[1]
         with device.autocast():
@@ -347,20 +294,19 @@ def answer_likelihood(
     return AnswerLikelihood(log_probabilities, np.array([chat.answer_tokens for chat in chats], dtype=np.int64))
 
 
-def padded(
+def pad_chats(
     chats: Sequence[TokenisedChat], padding_id: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Chats as one batch, filled up on the right: token ids, labels and attention mask, shape `(b, longest)` each."""
-    longest = max(len(chat.input_ids) for chat in chats)
-    ids = torch.full((len(chats), longest), padding_id, dtype=torch.long)
-    labels = torch.full((len(chats), longest), IGNORED, dtype=torch.long)
-    mask = torch.zeros((len(chats), longest), dtype=torch.long)
-    for row, chat in enumerate(chats):
-        length = len(chat.input_ids)
-        ids[row, :length] = torch.tensor(chat.input_ids)
-        labels[row, :length] = torch.tensor(chat.labels)
-        mask[row, :length] = 1
-    return ids.to(device), labels.to(device), mask.to(device)
+    """Chats as one batch, padded on the right: token ids, labels and attention mask, shape `(b, longest)` each."""
+    ids, labels, mask = (
+        pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=filler).to(device)
+        for rows, filler in (
+            ([chat.input_ids for chat in chats], padding_id),
+            ([chat.labels for chat in chats], IGNORED),
+            ([[1] * len(chat.input_ids) for chat in chats], 0),
+        )
+    )
+    return ids, labels, mask
 
 
 def label_log_probabilities(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

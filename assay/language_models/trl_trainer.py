@@ -4,87 +4,65 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import sys
 import time
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState
 
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.outputs import read_json, write_json
-from assay.core.progress import SECONDS_BETWEEN_LINES
-from assay.core.seeds import derived_seed
+from assay.core.progress import SECONDS_BETWEEN_LINES, library_warnings_off
+from assay.core.seeds import derived_seed, seed_32
+from assay.fine_tuning.trainer_params import TrainerParams
 from assay.language_models.chat_template import TokenisedChat
 from assay.language_models.checkpoint import CausalLM, answer_likelihood
 
 VALIDATION_BATCH = 8
-"""Chats in a forward pass of a look at validation."""
+"""Chats in a forward pass of an evaluation."""
+
+TRL_REFERENCE = "ref"
+"""Under this name TRL's trainers keep a copy of an adapter that is trained further."""
 
 
 def trainer_arguments(
-    scratch: Path,
-    device: Device,
-    seed: int,
-    *,
-    batch_size: int,
-    gradient_accumulation_steps: int,
-    max_steps: int,
-    learning_rate: float,
-    weight_decay: float,
-    warmup_fraction: float,
-    max_grad_norm: float,
-    gradient_checkpointing: bool,
+    params: TrainerParams, scratch: Path, device: Device, seed: int, weight_decay: float = 0.0
 ) -> dict[str, Any]:
     """Arguments of transformers' `TrainingArguments`, and so of every config of TRL's.
 
     Args:
-        scratch: for the trainer's own files.
-        device: where and in which precision to run.
-        seed: of the run.
-        batch_size: rows of one step, over all processes.
-        gradient_accumulation_steps: parts of a step, one after the other; several processes share them out,
-            and where that does not come out even, each puts its own share through in so many.
-        max_steps: of the optimiser.
-        learning_rate: the highest; it rises in a line over the warm-up, and falls along a cosine to 0.
         weight_decay: decoupled, as AdamW has it.
-        warmup_fraction: share of the steps.
-        max_grad_norm: longer gradients are shortened to it.
-        gradient_checkpointing: activations are computed again in the backward pass, which takes time and saves memory.
 
     Raises:
-        InputError: the batch cannot be dealt out evenly.
+        InputError: the batch cannot be divided evenly.
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    parts = (
-        gradient_accumulation_steps
-        if gradient_accumulation_steps % processes
-        else gradient_accumulation_steps // processes
-    )
-    rows, left = divmod(batch_size, parts * processes)
+    parts = params.gradient_accumulation_steps
+    parts = parts if parts % processes else parts // processes
+    rows, left = divmod(params.batch_size, parts * processes)
     if left or not rows:
         raise InputError(
-            f"params.yaml: `batch_size` = {batch_size} cannot be dealt out evenly to {processes} process(es) in "
-            f"{parts} part(s) each; make it a multiple of {parts * processes}"
+            f"params.yaml: `batch_size` = {params.batch_size} cannot be divided evenly among {processes} process(es) "
+            f"in {parts} part(s) each; make it a multiple of {parts * processes}"
         )
     return {
         "output_dir": str(scratch),
-        "seed": derived_seed(seed, "trainer") % 2**32,
+        "seed": seed_32(derived_seed(seed, "trainer")),
         "per_device_train_batch_size": rows,
         "gradient_accumulation_steps": parts,
-        "max_steps": max_steps,
-        "learning_rate": learning_rate,
+        "max_steps": params.max_steps,
+        "learning_rate": params.learning_rate,
         "lr_scheduler_type": "cosine",
-        "warmup_steps": round(warmup_fraction * max_steps),
+        "warmup_steps": round(params.warmup_fraction * params.max_steps),
         "weight_decay": weight_decay,
-        "max_grad_norm": max_grad_norm,
-        "activation_checkpointing": gradient_checkpointing,
+        "max_grad_norm": params.max_grad_norm,
+        "activation_checkpointing": params.gradient_checkpointing,
         "activation_checkpointing_kwargs": {"use_reentrant": False},
         "bf16": device.precision == torch.bfloat16,
         "use_cpu": device.device.type == "cpu",
@@ -113,24 +91,15 @@ class StepLines(TrainerCallback):
         self.step_seconds = 0.0
         self.step_began = self.started
 
-    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
+    def on_step_begin(self, *_: Any, **rest: Any) -> None:
         """Start the clock of the step."""
         self.step_began = time.monotonic()
 
-    def on_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any
-    ) -> None:
+    def on_optimizer_step(self, *_: Any, **rest: Any) -> None:
         """Stop it."""
         self.step_seconds += time.monotonic() - self.step_began
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **rest: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **rest: Any) -> None:
         """Print a line, if it is time."""
         now = time.monotonic()
         if not state.is_world_process_zero or logs is None or now - self.last < SECONDS_BETWEEN_LINES:
@@ -145,37 +114,82 @@ class StepLines(TrainerCallback):
         )
 
 
-@contextmanager
-def library_warnings_off() -> Iterator[None]:
-    """Leave the terminal to the stage: trainers warn of much that is as it is on purpose."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def run_trainer(
+    make: Callable[[list[TrainerCallback]], Any],
+    what: str,
+    shown: Mapping[str, str],
+    columns: Mapping[str, str],
+    also: str = "",
+) -> pl.DataFrame:
+    """Train with one of TRL's trainers; returns `read_steps`. Its scratch folder is deleted.
+
+    Args:
+        what: the stage, for the progress report.
+        shown: as of `StepLines`; `columns` and `also` as of `read_steps`.
+
+    Raises:
+        InputError: a loss is not finite.
+    """
+    with library_warnings_off():
+        trainer = make([StepLines(what, shown)])
+        try:
+            start_training(trainer)
+        finally:
+            shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
+    forget_trl_reference(trainer.model)
+    return read_steps(trainer, what, columns, also)
 
 
-def without_own_prints(trainer: Any) -> None:
-    """Take the callback out by which a trainer without a progress bar prints every log as a dictionary."""
+def start_training(trainer: Any, checkpoint: str | None = None) -> None:
+    """Train, or resume from a checkpoint."""
     from transformers.trainer_callback import PrinterCallback
 
+    # Without a progress bar it prints every log as a dictionary.
     trainer.remove_callback(PrinterCallback)
+    # TRL puts what is trained on a base in 4 bits into bfloat16, in which small steps vanish.
+    for parameter in trainer.model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    trainer.train(resume_from_checkpoint=checkpoint)
 
 
-def step_table(history: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> pl.DataFrame:
+def forget_trl_reference(model: CausalLM) -> None:
+    """Remove the copy that TRL keeps of an adapter from a model, so that it is not saved with it."""
+    if TRL_REFERENCE in getattr(model, "peft_config", {}):
+        model.delete_adapter(TRL_REFERENCE)
+        model.set_adapter("default")
+
+
+def read_steps(trainer: Any, what: str, columns: Mapping[str, str], also: str = "") -> pl.DataFrame:
     """What a trainer logged of its steps.
 
     Args:
-        history: `trainer.state.log_history`.
-        columns: keys of the log, with the names that they get.
+        what: the stage, such as `dpo` or `sft@lora`.
+        columns: keys of the log with the names that they get, `loss` and `learning_rate` among them.
+        also: what else helps where a loss is not finite, for the error.
 
     Returns:
         `step`, and the columns as Float64; null where a step has no such value.
+
+    Raises:
+        InputError: a loss is not finite.
     """
     rows = [
         {"step": entry["step"], **{name: entry.get(key) for key, name in columns.items()}}
-        for entry in history
-        if any(key in entry for key in columns)
+        for entry in trainer.state.log_history
+        if "loss" in entry
     ]
-    return pl.DataFrame(rows, schema={"step": pl.Int64, **dict.fromkeys(columns.values(), pl.Float64)}, strict=False)
+    schema = {"step": pl.Int64, **dict.fromkeys(columns.values(), pl.Float64)}
+    steps = pl.DataFrame(rows, schema=schema, strict=False)
+    unsound = steps.filter(~pl.col("loss").is_finite())
+    if unsound.height:
+        step, loss, rate = unsound.select("step", "loss", "learning_rate").row(0)
+        section = what.replace("@", ".")
+        raise InputError(
+            f"{what}: the loss of step {step} is {loss} at a learning rate of {rate:.3g}; lower "
+            f"`{section}.learning_rate` or `{section}.max_grad_norm`{also}"
+        )
+    return steps
 
 
 def mean_loss(model: CausalLM, chats: list[TokenisedChat], padding_id: int, device: Device) -> float:
@@ -188,14 +202,11 @@ def mean_loss(model: CausalLM, chats: list[TokenisedChat], padding_id: int, devi
 
 
 class BestOnValidation(TrainerCallback):
-    """Looks at validation now and then, and keeps the weights that did best.
+    """Evaluates on validation chats every so many steps, and keeps the weights that did best.
 
     Args:
-        chats: of the validation split.
-        padding_id: fills short chats up.
-        device: where and in which precision to run.
-        every: steps between two looks; there is one before the first step and one after the last.
-        folder: gets the looks and the best weights, so that a run that goes on knows them.
+        every: steps between two evaluations; there is one before the first step and one after the last.
+        folder: gets the losses and the best weights, so that a resumed run knows them.
         what: name of the work.
     """
 
@@ -204,30 +215,26 @@ class BestOnValidation(TrainerCallback):
     ) -> None:
         self.what = what
         self.chats, self.padding_id, self.device, self.every = chats, padding_id, device, every
-        self.looks_file, self.weights_file = folder / "looks.json", folder / "best.pt"
-        self.looks: dict[int, float] = {}
+        self.losses_file, self.weights_file = folder / "losses.json", folder / "best.pt"
+        self.losses: dict[int, float] = {}
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **rest: Any
-    ) -> None:
-        """Take up the looks of a run that was killed, or take the first."""
-        if state.global_step and self.looks_file.is_file():
-            known = read_json(self.looks_file)
-            self.looks = {int(step): loss for step, loss in known.items() if int(step) <= state.global_step}
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, model: Any = None, **rest: Any) -> None:
+        """Take up the losses of a run that was killed, or evaluate for the first time."""
+        if state.global_step and self.losses_file.is_file():
+            known = read_json(self.losses_file)
+            self.losses = {int(step): loss for step, loss in known.items() if int(step) <= state.global_step}
         else:
-            self._look(state, model)
+            self._evaluate(state, model)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **rest: Any
-    ) -> None:
-        """Look, if it is time."""
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, model: Any = None, **rest: Any) -> None:
+        """Evaluate, if it is time."""
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:
-            self._look(state, model)
+            self._evaluate(state, model)
 
-    def _look(self, state: TrainerState, model: Any) -> None:
+    def _evaluate(self, state: TrainerState, model: Any) -> None:
         loss = mean_loss(model, self.chats, self.padding_id, self.device)
-        is_best = loss < min(self.looks.values(), default=math.inf)
-        self.looks[state.global_step] = loss
+        is_best = loss < min(self.losses.values(), default=math.inf)
+        self.losses[state.global_step] = loss
         if not state.is_world_process_zero:
             return
         if not math.isfinite(loss):
@@ -239,7 +246,7 @@ class BestOnValidation(TrainerCallback):
         self.weights_file.parent.mkdir(parents=True, exist_ok=True)
         if is_best:
             torch.save([p.detach() for p in model.parameters() if p.requires_grad], self.weights_file)
-        write_json(self.looks_file, {str(step): value for step, value in self.looks.items()})
+        write_json(self.losses_file, {str(step): value for step, value in self.losses.items()})
 
     def restore(self, model: CausalLM) -> None:
         """Put the best weights back."""

@@ -5,9 +5,10 @@ is that of python-stdnum; the forms of cards and IBANs are ours, as they have to
 """
 
 import re
+from collections.abc import Callable
 from functools import cache
 
-from stdnum import luhn as stdnum_luhn
+from stdnum import luhn
 from stdnum.br import cpf
 from stdnum.ch import ssn
 from stdnum.de import idnr
@@ -52,14 +53,9 @@ _BBAN_CLASSES = {"n": "[0-9]", "a": "[A-Za-z]", "c": "[0-9A-Za-z]"}
 _GAP = "[ \u00a0\u202f-]?"
 
 
-def luhn(digits: str) -> bool:
-    """Whether the last digit is the check digit of the others (ISO/IEC 7812)."""
-    return stdnum_luhn.is_valid(digits)
-
-
 def is_card(digits: str) -> bool:
     """Whether it has the first digits and the length of a payment card's issuer, and the right check digit."""
-    return _ISSUERS.fullmatch(digits) is not None and luhn(digits) and len(set(digits)) > 1
+    return _ISSUERS.fullmatch(digits) is not None and luhn.is_valid(digits) and len(set(digits)) > 1
 
 
 def is_rare_card_length(digits: str) -> bool:
@@ -88,11 +84,6 @@ def is_social_security_number(digits: str) -> bool:
     return area not in ("000", "666") and area[0] != "9" and group != "00" and serial != "0000"
 
 
-def is_nir(characters: str) -> bool:
-    """Whether the key of a French social-security number is right; Corsica's departments are 2A and 2B."""
-    return nir.is_valid(characters)
-
-
 def is_dni(characters: str) -> bool:
     """Whether the letter of a Spanish identity number (DNI, or NIE with its X, Y or Z) is right."""
     return dni.is_valid(characters) or nie.is_valid(characters)
@@ -105,24 +96,21 @@ def is_codice_fiscale(characters: str) -> bool:
     return len(upper) == 16 and codicefiscale.calc_check_digit(upper[:15]) == upper[15]
 
 
-def is_german_tax_number(digits: str) -> bool:
-    """Whether it is a German tax identification number.
-
-    Of the first ten digits, one comes two or three times, the others once; the last is a check digit (ISO/IEC 7064).
-    """
-    return idnr.is_valid(digits)
-
-
-def is_aadhaar(digits: str) -> bool:
-    """Whether the check digit of an Indian identity number is right (Verhoeff)."""
-    return aadhaar.is_valid(digits)
-
-
-def is_ahv(digits: str) -> bool:
-    """Whether the check digit of a Swiss social-security number is right (EAN-13)."""
-    return ssn.is_valid(digits)
-
-
 def is_cpf(digits: str) -> bool:
     """Whether both check digits of a Brazilian taxpayer number are right, and its digits are not all the same."""
     return len(set(digits)) > 1 and cpf.is_valid(digits)
+
+
+NATIONAL_CHECKS: dict[str, Callable[[str], bool]] = {
+    "us": is_social_security_number,
+    "us_bare": is_social_security_number,
+    "gb": lambda characters: True,
+    "fr": nir.is_valid,  # also 2A and 2B, Corsica's departments
+    "es": is_dni,
+    "it": is_codice_fiscale,
+    "de": idnr.is_valid,
+    "ind": aadhaar.is_valid,
+    "ch": ssn.is_valid,
+    "br": is_cpf,
+}
+"""Whether a national number is one, by the name of its form in `pii_rules`."""

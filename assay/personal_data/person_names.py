@@ -43,13 +43,9 @@ def redact_names(text: pl.Expr, *, model: str, language: str, numbered: bool) ->
 def name_redactor(model: str, language: str, numbered: bool) -> Callable[[pl.Series], pl.Series]:
     """A function that redacts the names in texts.
 
-    Args:
-        model: a folder that spaCy or transformers saved, or an installed spaCy package.
-        language: of the texts, as `en`.
-        numbered: give the same name within a text the same number.
+    `model` is a folder that spaCy or transformers saved, or an installed spaCy package; `language` such as `en`.
 
-    Raises:
-        InputError: a package or the model is missing, or finds neither people nor places.
+    Raises `InputError`: a package or the model is missing.
     """
     missing = [name for name in ("presidio_analyzer", "spacy") if importlib.util.find_spec(name) is None]
     if missing:

@@ -71,8 +71,7 @@ class Planted:
     Attributes:
         texts: one value or decoy in each.
         kinds: of the value; `decoy` where it is none.
-        starts: where the value begins in its text, in characters.
-        ends: where it ends.
+        starts: where the value begins in its text, in characters; `ends` alike.
     """
 
     texts: pl.Series
@@ -82,11 +81,9 @@ class Planted:
 
 
 def plant(texts: pl.Series, rows_per_kind: int, seed: int) -> Planted:
-    """Plant values of every kind, and as many decoys as values of one kind.
+    """Plant values of every kind, and as many decoys as values of one kind, in some of the texts.
 
-    Args:
-        texts: real texts; those without placeholders are drawn, with replacement.
-        seed: of the values and of their places.
+    Texts without placeholders are drawn, with replacement; `seed` is that of the values and of their places.
     """
     draws = np.random.default_rng(seed)
     fakers = _fakers(seed)
@@ -109,11 +106,7 @@ def plant(texts: pl.Series, rows_per_kind: int, seed: int) -> Planted:
 
 
 def score(planted: Planted, redact: Callable[[pl.Series], pl.Series]) -> dict[str, dict[str, float]]:
-    """`planted`, `recall` and `precision` by kind, each share with its 95% interval.
-
-    Args:
-        redact: from texts to texts with placeholders.
-    """
+    """`planted`, `recall` and `precision` by kind, each share with its 95% interval."""
     kinds = [kind for kind in dict.fromkeys(planted.kinds) if kind != DECOY]
     found, right, placeholders = (dict.fromkeys(kinds, 0) for _ in range(3))
     rows = zip(planted.texts, redact(planted.texts), planted.kinds, planted.starts, planted.ends, strict=True)

@@ -22,21 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import polars as pl
 
 from assay.core.placeholders import placeholders
-from assay.personal_data.check_digits import (
-    IBAN_COUNTRIES,
-    iban_pattern,
-    is_aadhaar,
-    is_ahv,
-    is_card,
-    is_codice_fiscale,
-    is_cpf,
-    is_dni,
-    is_german_tax_number,
-    is_iban,
-    is_nir,
-    is_rare_card_length,
-    is_social_security_number,
-)
+from assay.personal_data import check_digits
 from assay.personal_data.phone_numbers import follows_other_number, key_of, phone_numbers
 from assay.text.prefilter import each, where
 
@@ -79,7 +65,7 @@ _MARK = "\ufdd0"
 
 _IBAN_GATE = "[0-9]{3}"
 _IBAN_CANDIDATE = (
-    f"(?:^|[^0-9A-Za-z])(?i-u:(?:iban)?(?:{'|'.join(IBAN_COUNTRIES)}))"
+    f"(?:^|[^0-9A-Za-z])(?i-u:(?:iban)?(?:{'|'.join(check_digits.IBAN_COUNTRIES)}))"
     "[ \u00a0\u202f-]?[0-9]{2}(?:[ \u00a0\u202f-]?[0-9A-Za-z]){11}"
 )
 _IBAN_START = re.compile(r"(?i)(?<![0-9a-z])(?:iban)?(?=(?P<country>[a-z]{2})[ \u00a0-]?[0-9]{2}[ \u00a0-]?[0-9a-z])")
@@ -142,18 +128,6 @@ _NATIONAL = re.compile(
     ) (?! \w | [.,-][0-9] )"""
 )
 _AFTER_SSN = re.compile(r"(?i)(?<![^\W_])(?:ssn|social[ -]?security)(?:[\s:=#.\"'-]|number|num|no|is|was)*\Z")
-_NATIONAL_CHECKS: dict[str, Callable[[str], bool]] = {
-    "us": is_social_security_number,
-    "us_bare": is_social_security_number,
-    "gb": lambda characters: True,
-    "fr": is_nir,
-    "es": is_dni,
-    "it": is_codice_fiscale,
-    "de": is_german_tax_number,
-    "ind": is_aadhaar,
-    "ch": is_ahv,
-    "br": is_cpf,
-}
 
 _PHONE_GATE = r"[0-9](?:[^0-9A-Za-z]{0,4}[0-9]){6}|1-8[0-9]{2}-[A-Z]"
 
@@ -165,11 +139,7 @@ def redact_url_credentials(text: pl.Expr, *, numbered: bool) -> pl.Expr:
 
 def redact_email(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     """Replace every e-mail address, also of international domains, by `<EMAIL>`; `mailto:` stays."""
-    return where(
-        text,
-        lambda one: one.str.contains("@", literal=True),
-        lambda some: _redacted(some, "EMAIL", _EMAIL_GATE, _emails, numbered),
-    )
+    return _redacted(text, "EMAIL", ("@", _EMAIL_GATE), _emails, numbered)
 
 
 def redact_url(text: pl.Expr, *, numbered: bool) -> pl.Expr:
@@ -179,11 +149,7 @@ def redact_url(text: pl.Expr, *, numbered: bool) -> pl.Expr:
 
 def redact_iban(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     """Replace every International Bank Account Number by `<IBAN>`: its country's form, its check digits right."""
-    return where(
-        text,
-        lambda one: one.str.contains(_IBAN_GATE),
-        lambda some: _redacted(some, "IBAN", _IBAN_CANDIDATE, _ibans, numbered),
-    )
+    return _redacted(text, "IBAN", (_IBAN_GATE, _IBAN_CANDIDATE), _ibans, numbered)
 
 
 def redact_card(text: pl.Expr, *, numbered: bool) -> pl.Expr:
@@ -192,7 +158,7 @@ def redact_card(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     In groups, the first must have four digits. Lengths that barcodes, time stamps and tracking numbers have as well do
     not count after words such as "order".
     """
-    return _redacted_with_digits(text, "CARD", _CARD_GATE, _cards, numbered)
+    return _redacted(text, "CARD", ("[0-9]", _CARD_GATE), _cards, numbered)
 
 
 def redact_national_number(text: pl.Expr, *, numbered: bool) -> pl.Expr:
@@ -202,29 +168,27 @@ def redact_national_number(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     Italy (codice fiscale), Germany (tax identification number), India (Aadhaar), Switzerland (AHV), Brazil (CPF, with
     its dots).
     """
-    return _redacted_with_digits(text, "NATIONAL_NUMBER", _NATIONAL_GATE, _national_numbers, numbered)
+    return _redacted(text, "NATIONAL_NUMBER", ("[0-9]", _NATIONAL_GATE), _national_numbers, numbered)
 
 
 def redact_ip(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     """Replace every IP address of version 4 or 6 by `<IP>`, with the length of its network; not version numbers."""
-    return _redacted(text, "IP", _IP_GATE, _ip_addresses, numbered)
+    return _redacted(text, "IP", (_IP_GATE,), _ip_addresses, numbered)
 
 
 def redact_phone(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     """Replace every phone number, as people of many countries write them, by `<PHONE>`; see `phone_numbers`."""
-    return _redacted_with_digits(text, "PHONE", _PHONE_GATE, _phones, numbered)
+    return _redacted(text, "PHONE", ("[0-9]", _PHONE_GATE), _phones, numbered)
 
 
-def _redacted(text: pl.Expr, kind: str, gate: str, find: Callable[[str], Iterable[_Found]], numbered: bool) -> pl.Expr:
-    """What `find` finds replaced, in the texts in which Rust's linear regular expression `gate` finds a candidate."""
-    return where(text, lambda one: one.str.contains(gate), each(lambda one: _replaced(one, kind, find, numbered)))
-
-
-def _redacted_with_digits(
-    text: pl.Expr, kind: str, gate: str, find: Callable[[str], Iterable[_Found]], numbered: bool
+def _redacted(
+    text: pl.Expr, kind: str, gates: tuple[str, ...], find: Callable[[str], Iterable[_Found]], numbered: bool
 ) -> pl.Expr:
-    """`_redacted` in the texts that have a digit: most have none, and to find that out costs next to nothing."""
-    return where(text, lambda one: one.str.contains("[0-9]"), lambda some: _redacted(some, kind, gate, find, numbered))
+    """What `find` finds replaced, in the texts in which Rust's linear regular expressions `gates` find a candidate.
+
+    Most texts have no digit, and to find that out costs next to nothing.
+    """
+    return where(text, gates, each(lambda one: _replaced(one, kind, find, numbered)))
 
 
 def _redacted_by_pattern(text: pl.Expr, kind: str, pattern: str, signs: Sequence[str], numbered: bool) -> pl.Expr:
@@ -244,11 +208,10 @@ def _redacted_by_pattern(text: pl.Expr, kind: str, pattern: str, signs: Sequence
     def change(some: pl.Expr) -> pl.Expr:
         return each(between_marks)(marked(some)) if numbered else some.str.replace_all(pattern, f"<{kind}>")
 
-    return where(
-        text,
-        lambda one: one.str.contains_any(list(signs), ascii_case_insensitive=True),
-        lambda some: where(some, lambda one: one.str.contains(pattern), change),
-    )
+    def has_a_sign(one: pl.Expr) -> pl.Expr:
+        return one.str.contains_any(list(signs), ascii_case_insensitive=True)
+
+    return where(text, (has_a_sign, pattern), change)
 
 
 def _replaced(text: str, kind: str, find: Callable[[str], Iterable[_Found]], numbered: bool) -> str:
@@ -281,10 +244,10 @@ def _ibans(text: str) -> Iterator[_Found]:
     at = 0
     while start := _IBAN_START.search(text, at):
         at = start.end() + 2
-        pattern = iban_pattern(start["country"].upper())
+        pattern = check_digits.iban_pattern(start["country"].upper())
         if pattern and (match := pattern.match(text, start.end())):
             value = re.sub("[^0-9A-Za-z]", "", match.group()).upper()
-            if is_iban(value):
+            if check_digits.is_iban(value):
                 yield match.start(), match.end(), value
                 at = match.end()
 
@@ -308,12 +271,12 @@ def _card_from(text: str, at: int) -> _Found | None:
     for start, end in itertools.pairwise(ends):
         digits.append(digits[-1] + run.group()[start + 1 : end])
     for end, number in zip(reversed(ends), reversed(digits), strict=True):
-        if not 12 <= len(number) <= 19 or not is_card(number):
+        if not 12 <= len(number) <= 19 or not check_digits.is_card(number):
             continue
         after = text[at + end : at + end + 1]
         if after.isalnum() or after == "_":
             continue
-        bare = is_rare_card_length(number) and len(number) == end
+        bare = check_digits.is_rare_card_length(number) and len(number) == end
         if bare and follows_other_number(text[max(0, at - _CONTEXT_CHARACTERS) : at]):
             continue
         return at, at + end, number
@@ -322,14 +285,14 @@ def _card_from(text: str, at: int) -> _Found | None:
 
 def _national_numbers(text: str) -> Iterator[_Found]:
     for match in _NATIONAL.finditer(text):
-        kind = next(name for name in _NATIONAL_CHECKS if match[name])
+        kind = next(name for name in check_digits.NATIONAL_CHECKS if match[name])
         value = re.sub("[^0-9A-Za-z]", "", match.group()).upper()
         before = text[max(0, match.start() - _CONTEXT_CHARACTERS) : match.start()]
         if kind == "us_bare" and not _AFTER_SSN.search(before):
             continue
         if kind in ("ind", "de") and value == match.group() and follows_other_number(before):
             continue
-        if _NATIONAL_CHECKS[kind](value):
+        if check_digits.NATIONAL_CHECKS[kind](value):
             yield match.start(), match.end(), value
 
 

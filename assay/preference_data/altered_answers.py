@@ -93,7 +93,7 @@ class Alteration:
     after: str
 
 
-def alterations(answer: str, random: np.random.Generator) -> list[Alteration]:
+def find_alterations(answer: str, random: np.random.Generator) -> list[Alteration]:
     """Every place of an answer that a rule can change, each changed on its own; new numbers and months are drawn."""
     found = []
     for kind, rule in RULES.items():
@@ -104,14 +104,14 @@ def alterations(answer: str, random: np.random.Generator) -> list[Alteration]:
     return found
 
 
-def altered_answer(answer: str, random: np.random.Generator) -> Alteration | None:
+def alter_answer(answer: str, random: np.random.Generator) -> Alteration | None:
     """An answer made wrong in one place; None: no rule finds a place.
 
     Each kind that is possible is as likely, but that a negation is put in where there was none: most answers have a
     place for one, and if all of those were taken, the answer with the `not` would be the wrong one. It is drawn
     `SHARE_OF_NEW_NEGATIONS` as often as anything else that is possible.
     """
-    found = alterations(answer, random)
+    found = find_alterations(answer, random)
     drawers: dict[str, list[Alteration]] = {}
     for one in found:
         adds = one.kind == "negation" and len(one.text.split()) > len(answer.split())

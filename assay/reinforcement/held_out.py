@@ -1,45 +1,67 @@
-"""What the reward model says of a policy's answers on prompts that it was not trained on, before training and after.
+"""The reward of a policy's answers on prompts that it was not trained on, before training and after.
 
 Both times the same prompts are answered, from draws of the same seed, so that the comparison is paired.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import Field
 from transformers import PreTrainedTokenizerBase
 
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
-from assay.core.seeds import keyed_uniform
-from assay.language_models.chat_template import ANSWERING, Message, tokenised_prompts
+from assay.core.params import Params
+from assay.core.seeds import SeedKey, keyed_uniform
+from assay.language_models.chat_template import ANSWERING, Message, tokenise_prompts
 from assay.reinforcement.policy import Policy, has_moved
 from assay.reinforcement.ppo_equations import kl_k1, kl_k3
-from assay.reinforcement.ppo_loop import Score, frozen_statistics, reference_log_probabilities
-from assay.reinforcement.rollouts import rows_at_once, sample_answers
-from assay.reward.model import load_reward_model, rewards
+from assay.reinforcement.rollouts import (
+    Sampling,
+    frozen_statistics,
+    reference_log_probabilities,
+    rows_at_once,
+    sample_answers,
+)
+from assay.reward.model import load_reward_model, score_answers
 from assay.statistics.bootstrap import Floats, bootstrap_figures
+from assay.statistics.metrics_dict import metrics_of
 
 TASKS = ("answer", "unanswerable")
 """Chats whose answers are rewarded. The answer to a `label` chat is right or wrong, and needs no model to say so."""
 
+Score = Callable[[Sequence[Sequence[Message]], Sequence[str]], NDArray[np.float64]]
+"""From chats that do not end with an answer, and an answer to each, to rewards, shape `(b,)`."""
+
+
+class PolicyParams(Params):
+    """What the sections `ppo` and `rloo` share beside their training.
+
+    Attributes:
+        init: the model under `models/sft` that training starts from.
+        min_reward_accuracy: of the reward model on held-out pairs; below it nothing starts.
+        max_prompt_tokens: longer prompts are skipped.
+        held_out_prompts: of the validation split, answered before and after.
+        bootstrap_samples: for their intervals.
+    """
+
+    init: str = Field(min_length=1)
+    min_reward_accuracy: float = Field(ge=0, le=1)
+    max_prompt_tokens: int = Field(ge=1, le=131072)
+    held_out_prompts: int = Field(ge=2, le=1_000_000)
+    bootstrap_samples: int = Field(ge=100, le=1_000_000)
+
 
 @dataclass(frozen=True)
 class Prompts:
-    """Chats without their last answer.
-
-    Attributes:
-        ids: of the chats, shape `(n,)`.
-        chats: shape `(n,)`.
-        token_ids: shape `(n,)`.
-        too_long: how many were left out for their length.
-    """
+    """Chats without their last answer, shape `(n,)` each; `too_long` were skipped for their length."""
 
     ids: list[str]
     chats: list[list[dict[str, str]]]
@@ -67,16 +89,16 @@ class HeldOutScores:
 
 
 def require_reward_accuracy(metrics: Path, minimum: float, section: str) -> float:
-    """The reward model's accuracy on held-out pairs.
-
-    Args:
-        metrics: of the stage `reward`.
-        minimum: that it must have.
-        section: of the params, for the message.
+    """The reward model's accuracy on held-out pairs, from the metrics of the stage `reward`.
 
     Raises:
-        InputError: it has less.
+        InputError: there is no reward model, or its accuracy is too low.
     """
+    if not metrics.is_file():
+        raise InputError(
+            f"{metrics}: no such file, and `{section}` is trained by the reward model: set `optional.reward` in "
+            f"params.yaml to [default] (it needs `optional.preferences`), or `optional.{section}` to []"
+        )
     accuracy = float(read_json(metrics)["accuracy"])
     if accuracy < minimum:
         raise InputError(
@@ -88,23 +110,20 @@ def require_reward_accuracy(metrics: Path, minimum: float, section: str) -> floa
 
 
 def read_prompts(
-    path: Path, tokenizer: PreTrainedTokenizerBase, max_prompt_tokens: int, rows: int | None, seed: int
+    path: Path, tokenizer: PreTrainedTokenizerBase, max_prompt_tokens: int, rows: int | None, key: SeedKey
 ) -> Prompts:
-    """Chats of the tasks `TASKS`, without their last answer.
+    """Chats of the tasks `TASKS` in a chat table, without their last answer.
 
     Args:
-        path: of a chat table.
-        tokenizer: of the policy.
-        max_prompt_tokens: longer ones are left out, and counted.
-        rows: so many, drawn by key: a prompt keeps its draw when others are added; None: all.
-        seed: of the draw.
+        max_prompt_tokens: longer ones are skipped, and counted.
+        rows: so many, sampled by a hash of their ids: a prompt keeps its draw when others are added; None: all.
 
     Raises:
         InputError: none is left.
     """
     table = pl.read_parquet(path, columns=["id", "task", "messages"]).filter(pl.col("task").is_in(TASKS))
     chats = [messages[:-1] for messages in table["messages"].to_list()]
-    tokens = tokenised_prompts(tokenizer, chats)
+    tokens = tokenise_prompts(tokenizer, chats)
     fits = np.array([len(ids) <= max_prompt_tokens for ids in tokens], dtype=bool)
     kept = np.flatnonzero(fits)
     if not len(kept):
@@ -112,7 +131,7 @@ def read_prompts(
             f"{path}: of {table.height} prompts none has at most {max_prompt_tokens} tokens; raise `max_prompt_tokens`"
         )
     if rows is not None:
-        draws = keyed_uniform(table["id"], seed, "prompts").to_numpy()
+        draws = keyed_uniform(table["id"], *key, "prompts").to_numpy()
         kept = np.sort(kept[np.argsort(draws[kept], kind="stable")][:rows])
     ids = table["id"].to_list()
     return Prompts(
@@ -124,53 +143,26 @@ def read_prompts(
 
 
 def reward_function(folder: Path, batch_size: int, device: Device) -> Score:
-    """What the reward model of a folder says of answers to chats.
-
-    Args:
-        folder: of the reward model.
-        batch_size: chats in a forward pass at most.
-        device: where and in which precision to run.
-    """
+    """The reward model of a folder as a function of chats and answers, with at most `batch_size` in a forward pass."""
     model, tokenizer = load_reward_model(folder, device.device)
 
     def score(chats: Sequence[Sequence[Message]], answers: Sequence[str]) -> NDArray[np.float64]:
         whole = [[*chat, {"role": ANSWERING, "content": answer}] for chat, answer in zip(chats, answers, strict=True)]
-        return rewards(model, tokenizer, whole, rows_at_once(batch_size, device), device, None)
+        return score_answers(model, tokenizer, whole, rows_at_once(batch_size, device), device, None)
 
     return score
 
 
-def held_out_scores(
-    policy: Policy,
-    prompts: Prompts,
-    score: Score,
-    max_new_tokens: int,
-    temperature: float,
-    batch_size: int,
-    device: Device,
-    seed: int,
+def measure_held_out(
+    policy: Policy, prompts: Prompts, score: Score, sampling: Sampling, device: Device, seed: int
 ) -> HeldOutScores:
-    """Answers that a policy samples to held-out prompts, and what is to be said of them.
-
-    Args:
-        policy: as it is now.
-        prompts: held out.
-        score: what rewards answers.
-        max_new_tokens: an answer is cut there.
-        temperature: of the sampling.
-        batch_size: answers at a time.
-        device: where and in which precision to run.
-        seed: of the draws.
-    """
+    """Sample an answer to each held-out prompt and score it."""
     policy.model.eval()
-    answers = sample_answers(
-        policy.model, policy.tokenizer, prompts.token_ids, max_new_tokens, temperature, batch_size, device, seed,
-        "held-out answers",
-    )  # fmt: skip
+    answers = sample_answers(policy, prompts.token_ids, sampling, device, seed, "held-out answers")
     kl = np.zeros((2, len(answers)))
     if has_moved(policy):
-        now = frozen_statistics(policy, answers, temperature, batch_size, device)
-        reference = reference_log_probabilities(policy, answers, now, temperature, batch_size, device)
+        now = frozen_statistics(policy, answers, sampling, device)
+        reference = reference_log_probabilities(policy, answers, now, sampling, device)
         for row, estimator in enumerate((kl_k1, kl_k3)):
             of_tokens = estimator(now.log_probabilities, reference) * now.mask
             kl[row] = of_tokens.sum(dim=1).double().cpu().numpy()
@@ -183,29 +175,18 @@ def held_out_scores(
     )
 
 
-def compared(
+def compare_policies(
     before: HeldOutScores, after: HeldOutScores, samples: int, random: np.random.Generator
 ) -> dict[str, float]:
-    """Metrics of a policy before and after, the reward and its paired difference with 95% bootstrap intervals.
-
-    Args:
-        before: of the policy that training began with.
-        after: of the trained one, on the same prompts.
-        samples: of the bootstrap.
-        random: source of the resampling.
-    """
+    """Metrics of a policy before and after training on the same prompts, with paired 95% bootstrap intervals."""
     items = np.stack([before.rewards, after.rewards, after.rewards - before.rewards, after.kl, after.kl_k3])
     names = ("reward_before", "reward_after", "reward_difference", "kl_to_reference", "kl_to_reference_k3")
 
     def means(counts: Floats) -> dict[str, Floats]:
         return dict(zip(names, items @ counts / counts.sum(axis=0), strict=True))
 
-    metrics: dict[str, float] = {"held_out_prompts": len(before.rewards)}
-    for name, estimate in bootstrap_figures(means, len(before.rewards), samples, random).items():
-        metrics[name] = estimate.value
-        if estimate.low is not None and estimate.high is not None:
-            metrics[f"{name}_ci95_low"] = estimate.low
-            metrics[f"{name}_ci95_high"] = estimate.high
+    estimates = bootstrap_figures(means, len(before.rewards), samples, random)
+    metrics: dict[str, float] = {"held_out_prompts": len(before.rewards), **metrics_of(estimates)}
     for name, held in (("before", before), ("after", after)):
         metrics[f"answer_tokens_{name}"] = float(held.tokens.mean())
         metrics[f"ended_share_{name}"] = float(held.ended.mean())

@@ -12,19 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import polars as pl
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from assay.core.errors import InputError
 from assay.language_models.checkpoint import CausalLM, load_causal_lm
 
 VALUE_HEAD_FILE = "value_head.safetensors"
-
-TRL_REFERENCE = "ref"
-"""Under this name TRL's trainers keep a copy of an adapter that is trained further."""
 
 
 @dataclass(frozen=True)
@@ -66,21 +61,17 @@ class ValueHead(nn.Module):
 
 
 def load_policy(folder: Path, device: torch.device) -> Policy:
-    """The model of a folder, ready to be trained.
-
-    Args:
-        folder: as `save_causal_lm` writes it.
-        device: where it is to be.
+    """The model of a folder of `save_causal_lm`, ready to be trained.
 
     Raises:
         InputError: there is no model in the folder, or its base is gone.
     """
     model, tokenizer = load_causal_lm(folder, device, trainable=True)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return Policy(model, tokenizer, trainable, copied(trainable))
+    return Policy(model, tokenizer, trainable, copy_values(trainable))
 
 
-def copied(parameters: Sequence[nn.Parameter]) -> list[torch.Tensor]:
+def copy_values(parameters: Sequence[nn.Parameter]) -> list[torch.Tensor]:
     """The values that parameters have now."""
     return [parameter.detach().clone() for parameter in parameters]
 
@@ -107,13 +98,7 @@ def as_reference(policy: Policy) -> Iterator[None]:
 
 
 def load_value_head(folder: Path, model: CausalLM, device: torch.device) -> tuple[ValueHead, bool]:
-    """The value head of a folder, and whether there was one; a new one where there was none.
-
-    Args:
-        folder: of the policy.
-        model: the policy.
-        device: where the head is to be.
-    """
+    """The value head in the folder of a policy, and whether there was one; a new one where there was none."""
     head = ValueHead(model.config.get_text_config().hidden_size)
     file = folder / VALUE_HEAD_FILE
     if found := file.is_file():
@@ -123,28 +108,5 @@ def load_value_head(folder: Path, model: CausalLM, device: torch.device) -> tupl
 
 def save_value_head(head: ValueHead, folder: Path) -> None:
     """Save the value head beside the policy, so that training can go on."""
-    save_file({name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()},
-              folder / VALUE_HEAD_FILE)  # fmt: skip
-
-
-def forget_trl_reference(model: CausalLM) -> None:
-    """Take the copy that TRL keeps of an adapter out of a model, so that it is not saved with it."""
-    if TRL_REFERENCE in getattr(model, "peft_config", {}):
-        model.delete_adapter(TRL_REFERENCE)
-        model.set_adapter("default")
-
-
-def require_finite_losses(steps: pl.DataFrame, what: str) -> None:
-    """Raise an `InputError` where a trainer's loss was not finite.
-
-    Args:
-        steps: with the columns `step`, `loss` and `learning_rate`.
-        what: section of the params.
-    """
-    unsound = steps.filter(~pl.col("loss").is_finite())
-    if unsound.height:
-        step, loss, rate = unsound.select("step", "loss", "learning_rate").row(0)
-        raise InputError(
-            f"{what}: the loss of step {step} is {loss} at a learning rate of {rate:.3g}; lower `{what}.learning_rate` "
-            f"or `{what}.max_grad_norm`, or raise `{what}.beta`"
-        )
+    state = {name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()}
+    save_file(state, folder / VALUE_HEAD_FILE)

@@ -78,7 +78,7 @@ def token_rewards(
         log_probabilities: of the tokens under the policy that sampled them, shape `(b, t)`.
         reference: under the reference, shape `(b, t)`.
         mask: shape `(b, t)`; every answer has a token.
-        beta: price of a nat.
+        beta: the KL coefficient.
 
     Returns:
         Shape `(b, t)`, 0 behind the answers.
@@ -119,7 +119,7 @@ def generalised_advantages(
     return advantages, (advantages + values) * mask
 
 
-def whitened(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def whiten(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Values with mean 0 and variance 1 over the tokens of answers; Huang et al. (2022), detail 7.
 
     Args:
@@ -186,11 +186,11 @@ def entropies(log_distributions: torch.Tensor) -> torch.Tensor:
     return -(log_distributions.exp() * log_distributions).sum(dim=-1)
 
 
-def next_beta(beta: float, kl: float, target: float, gain: float) -> float:
+def adapt_beta(beta: float, kl: float, target: float, gain: float) -> float:
     """The adaptive controller of Ziegler et al. (2019), section 2.2: β (1 + K clip((KL − target) / target, −0.2, 0.2)).
 
     Args:
-        beta: the present price of a nat.
+        beta: the present KL coefficient.
         kl: to the reference, nats an answer.
         target: that it is to have.
         gain: K; 0.1 in the paper, 0 keeps β.

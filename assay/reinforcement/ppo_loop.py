@@ -1,8 +1,8 @@
 """The loop of PPO on a language model: sample, score, and a few epochs on what was sampled (Ouyang et al. 2022, C.4).
 
 Each step draws prompts, samples an answer to each, scores the answers, and takes minibatches of them through the
-clipped objective of `assay/reinforcement/ppo_equations.py`. The price of a nat follows the divergence from the
-reference. The learning rates fall linearly from step to step, as in Huang et al. (2022), detail 4.
+clipped objective of `assay/reinforcement/ppo_equations.py`. The KL coefficient follows the divergence from
+the reference. The learning rates fall linearly from step to step, as in Huang et al. (2022), detail 4.
 
 Deviations from the papers:
 1. The value function is a linear head on the policy's own states that sends no gradient back, where Ouyang et al. train
@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,11 +28,11 @@ from torch import nn
 
 from assay.compute.device import Device
 from assay.core.errors import InputError
-from assay.core.params import Params
 from assay.core.progress import SECONDS_BETWEEN_LINES
-from assay.language_models.chat_template import Message
-from assay.reinforcement.policy import Policy, ValueHead, as_reference, copied, has_moved
+from assay.reinforcement.held_out import Prompts, Score
+from assay.reinforcement.policy import Policy, ValueHead, copy_values
 from assay.reinforcement.ppo_equations import (
+    adapt_beta,
     clipped_policy_loss,
     clipped_value_loss,
     explained_variance,
@@ -40,22 +40,21 @@ from assay.reinforcement.ppo_equations import (
     kl_k1,
     kl_k3,
     masked_mean,
-    next_beta,
     token_rewards,
-    whitened,
+    whiten,
 )
 from assay.reinforcement.rollouts import (
     SampledAnswer,
+    Sampling,
     TokenStatistics,
+    frozen_statistics,
+    reference_log_probabilities,
     sample_answers,
     token_statistics,
 )
 
-Score = Callable[[Sequence[Sequence[Message]], Sequence[str]], NDArray[np.float64]]
-"""From chats that do not end with an answer, and an answer to each, to rewards, shape `(b,)`."""
 
-
-class PpoTraining(Params):
+class PpoTraining(Sampling):
     """What the loop takes from the `ppo` section of `params.yaml`; divergences are in nats an answer.
 
     Attributes:
@@ -63,9 +62,6 @@ class PpoTraining(Params):
         prompts_per_step: answers of a batch.
         epochs_per_step: passes over a batch.
         minibatch_size: answers of one update.
-        batch_size: answers at a time where no gradients are taken.
-        max_new_tokens: an answer is cut there.
-        temperature: of the sampling.
         learning_rate: of the policy, in the first step.
         value_learning_rate: of the value head, likewise.
         max_grad_norm: the policy's gradients are scaled down to this global norm, and the value head's.
@@ -75,7 +71,7 @@ class PpoTraining(Params):
         gae_lambda: λ.
         entropy_coefficient: what a nat of entropy a token is worth; Schulman et al. (2017), c2 of equation 9.
         missing_eos_penalty: taken from the reward of an answer that does not end.
-        initial_kl_coefficient: price of a nat at the start.
+        initial_kl_coefficient: per nat.
         target_kl: that the controller steers to.
         kl_gain: of the controller.
         max_kl: beyond it the run ends.
@@ -85,9 +81,6 @@ class PpoTraining(Params):
     prompts_per_step: int = Field(ge=1, le=65536)
     epochs_per_step: int = Field(ge=1, le=100)
     minibatch_size: int = Field(ge=1, le=65536)
-    batch_size: int = Field(ge=1, le=65536)
-    max_new_tokens: int = Field(ge=1, le=131072)
-    temperature: float = Field(gt=0, le=10)
     learning_rate: float = Field(gt=0, le=1)
     value_learning_rate: float = Field(gt=0, le=1)
     max_grad_norm: float = Field(gt=0)
@@ -160,7 +153,7 @@ class PpoStep:
         entropy: of the policy, nats a token.
         answer_tokens: mean length.
         ended_share: share of answers that end.
-        beta: price of a nat.
+        beta: the KL coefficient.
         learning_rate: of the policy.
         policy_loss: mean over the minibatches.
         value_loss: likewise.
@@ -189,86 +182,46 @@ class PpoStep:
 
 @dataclass(frozen=True)
 class PpoRun:
-    """What happened in training.
-
-    Attributes:
-        steps: those that were done.
-        kl_ran_away_at_step: the step that ended the run early; 0 where none did.
-        beta: price of a nat after the last step.
-    """
+    """The steps that were done, the one that ended the run early (0: none), and the KL coefficient after the last."""
 
     steps: list[PpoStep]
     kl_ran_away_at_step: int
     beta: float
 
 
-def drawn_prompts(prompts: int, per_step: int, steps: int, random: np.random.Generator) -> list[NDArray[np.int64]]:
-    """Row numbers of the prompts of each step, shape `(per_step,)` each: every prompt once before any comes again.
+@dataclass(frozen=True)
+class Learner:
+    """What is trained, its optimizer, and the learning rates of the steps."""
 
-    Args:
-        prompts: their number.
-        per_step: drawn for a step.
-        steps: their number.
-        random: source of the draws.
-    """
+    policy: Policy
+    value_head: ValueHead
+    optimizer: torch.optim.Optimizer
+    annealing: torch.optim.lr_scheduler.LRScheduler
+
+
+def draw_prompts(prompts: int, per_step: int, steps: int, random: np.random.Generator) -> list[NDArray[np.int64]]:
+    """Row numbers of the prompts of each step, shape `(per_step,)` each: every prompt once before any comes again."""
     passes = -(-per_step * steps // prompts)
     order = np.concatenate([random.permutation(prompts) for _ in range(passes)])
     return [order[start : start + per_step] for start in range(0, per_step * steps, per_step)]
 
 
 @torch.no_grad()
-def frozen_statistics(
-    policy: Policy, answers: Sequence[SampledAnswer], temperature: float, batch_size: int, device: Device
-) -> TokenStatistics:
-    """`token_statistics` of a policy as it is now, without gradients."""
-    return token_statistics(
-        policy.model, answers, int(policy.tokenizer.pad_token_id), temperature, batch_size, device
-    )  # fmt: skip
-
-
-def reference_log_probabilities(
-    policy: Policy,
-    answers: Sequence[SampledAnswer],
-    now: TokenStatistics,
-    temperature: float,
-    batch_size: int,
-    device: Device,
-) -> torch.Tensor:
-    """How likely the reference finds the tokens of answers, shape `(b, t)`; the policy's own word before it has moved.
-
-    Args:
-        policy: with its reference.
-        answers: of any number.
-        now: what the policy says of them.
-        temperature: divides the logits.
-        batch_size: answers in a forward pass at most.
-        device: where and in which precision to run.
-    """
-    if not has_moved(policy):
-        return now.log_probabilities
-    with as_reference(policy):
-        return frozen_statistics(policy, answers, temperature, batch_size, device).log_probabilities
-
-
-@torch.no_grad()
 def roll_out(
     policy: Policy,
-    prompts: Sequence[Sequence[Message]],
-    prompt_ids: Sequence[list[int]],
+    prompts: Prompts,
+    rows: NDArray[np.int64],
     score: Score,
     params: PpoTraining,
     device: Device,
     seed: int,
 ) -> Rollout:
-    """Sample an answer to each prompt and score it, by the reward and by the reference."""
-    answers = sample_answers(
-        policy.model, policy.tokenizer, prompt_ids, params.max_new_tokens, params.temperature, params.batch_size,
-        device, seed, None,
-    )  # fmt: skip
-    rewards = score(prompts, [one.text for one in answers])
+    """Sample an answer to each prompt of some rows and score it, by the reward and by the reference."""
+    answers = sample_answers(policy, [prompts.token_ids[row] for row in rows], params, device, seed, None)
+    rewards = score([prompts.chats[row] for row in rows], [one.text for one in answers])
     ended = np.array([one.ended for one in answers])
-    now = frozen_statistics(policy, answers, params.temperature, params.batch_size, device)
-    reference = reference_log_probabilities(policy, answers, now, params.temperature, params.batch_size, device)
+    now = frozen_statistics(policy, answers, params, device)
+    reference = reference_log_probabilities(policy, answers, now, params, device)
     return Rollout(answers, rewards, rewards - params.missing_eos_penalty * ~ended, ended, now, reference)
 
 
@@ -280,13 +233,11 @@ def estimate_returns(value_head: ValueHead, rollout: Rollout, beta: float, param
     scores = torch.from_numpy(rollout.scores).float().to(values.device)
     at_tokens = token_rewards(scores, now.log_probabilities, rollout.reference, now.mask, beta)
     advantages, returns = generalised_advantages(at_tokens, values, now.mask, params.gamma, params.gae_lambda)
-    return Returns(values, whitened(advantages, now.mask), returns)
+    return Returns(values, whiten(advantages, now.mask), returns)
 
 
 def update(
-    policy: Policy,
-    value_head: ValueHead,
-    optimizer: torch.optim.Optimizer,
+    learner: Learner,
     rollout: Rollout,
     found: Returns,
     params: PpoTraining,
@@ -296,52 +247,32 @@ def update(
 ) -> dict[str, float]:
     """Take minibatches of a batch of answers through the clipped objective, `epochs_per_step` times.
 
-    Args:
-        policy: to be trained.
-        value_head: to be trained with it.
-        optimizer: of both.
-        rollout: the answers.
-        found: what they are worth.
-        params: of the training.
-        device: where and in which precision to run.
-        random: source of the order.
-        step: its number, for an error.
-
     Returns:
         Means over the minibatches: `policy_loss`, `value_loss`, `clip_fraction` and `update_kl` of `PpoStep`.
     """
+    policy, value_head, optimizer = learner.policy, learner.value_head, learner.optimizer
     seen: list[dict[str, float]] = []
     for _ in range(params.epochs_per_step):
         order = random.permutation(len(rollout.answers))
         for start in range(0, len(order), params.minibatch_size):
             rows = order[start : start + params.minibatch_size]
-            loss, figures = minibatch_loss(policy, value_head, rollout, found, rows, params, device)
+            loss, figures = minibatch_loss(learner, rollout, found, rows, params, device)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             norm = nn.utils.clip_grad_norm_(policy.trainable, params.max_grad_norm)
             nn.utils.clip_grad_norm_(value_head.parameters(), params.max_grad_norm)
-            _require_finite(
-                step, params.learning_rate, {"loss": float(loss.detach()), "norm of its gradient": float(norm)}
-            )
+            _require_finite(step, params, {"loss": float(loss.detach()), "norm of its gradient": float(norm)})
             optimizer.step()
             seen.append(figures)
     return {name: float(np.mean([one[name] for one in seen])) for name in seen[0]}
 
 
 def minibatch_loss(
-    policy: Policy,
-    value_head: ValueHead,
-    rollout: Rollout,
-    found: Returns,
-    rows: NDArray[np.int64],
-    params: PpoTraining,
-    device: Device,
+    learner: Learner, rollout: Rollout, found: Returns, rows: NDArray[np.int64], params: PpoTraining, device: Device
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """The loss of some answers of a batch, with gradients, and what there is to be seen of it."""
-    now = token_statistics(
-        policy.model, [rollout.answers[row] for row in rows], int(policy.tokenizer.pad_token_id), params.temperature,
-        params.minibatch_size, device,
-    )  # fmt: skip
+    answers = [rollout.answers[row] for row in rows]
+    now = token_statistics(learner.policy, answers, params.temperature, params.minibatch_size, device)
     part, longest = torch.from_numpy(rows).to(device.device), now.mask.shape[1]
 
     def of_part(values: torch.Tensor) -> torch.Tensor:
@@ -349,10 +280,10 @@ def minibatch_loss(
 
     policy_loss = clipped_policy_loss(
         now.log_probabilities, of_part(rollout.now.log_probabilities), of_part(found.advantages), now.mask,
-        params.clip_range,
+        params.clip_range
     )  # fmt: skip
     value_loss = clipped_value_loss(
-        value_head(now.states), of_part(found.values), of_part(found.returns), now.mask, params.value_clip_range
+        learner.value_head(now.states), of_part(found.values), of_part(found.returns), now.mask, params.value_clip_range
     )
     loss = policy_loss.loss - params.entropy_coefficient * masked_mean(now.entropies, now.mask) + value_loss
     return loss, {
@@ -366,8 +297,7 @@ def minibatch_loss(
 def train_ppo(
     policy: Policy,
     value_head: ValueHead,
-    prompts: Sequence[Sequence[Message]],
-    prompt_ids: Sequence[list[int]],
+    prompts: Prompts,
     score: Score,
     params: PpoTraining,
     device: Device,
@@ -378,56 +308,44 @@ def train_ppo(
     """Train the policy and the value head in place.
 
     Args:
-        policy: to be trained.
-        value_head: to be trained with it.
-        prompts: chats that do not end with an answer.
-        prompt_ids: the same as token ids.
-        score: what rewards answers.
-        params: of the training.
-        device: where and in which precision to run.
-        random: source of all draws.
         new_value_head: its bias is set to the mean score of the first batch.
 
     Raises:
         InputError: a loss or a reward is not finite.
     """
-    optimizer, annealing = new_optimizer(policy, value_head, params)
+    learner = new_learner(policy, value_head, params)
     beta = params.initial_kl_coefficient
     done: list[PpoStep] = []
-    within_bounds = copied(policy.trainable)
+    within_bounds = copy_values(policy.trainable)
     policy.model.eval()
     started = last_line = time.monotonic()
-    for step, rows in enumerate(drawn_prompts(len(prompts), params.prompts_per_step, params.steps, random), 1):
-        rollout = roll_out(
-            policy, [prompts[row] for row in rows], [prompt_ids[row] for row in rows], score, params, device,
-            int(random.integers(2**32)),
-        )  # fmt: skip
+    for step, rows in enumerate(draw_prompts(len(prompts.ids), params.prompts_per_step, params.steps, random), 1):
+        rollout = roll_out(policy, prompts, rows, score, params, device, int(random.integers(2**32)))
         seen = {"reward": float(rollout.scores.mean()), "divergence from the reference": rollout.kl(kl_k1)}
-        _require_finite(step, params.learning_rate, seen)
+        _require_finite(step, params, seen)
         if rollout.kl(kl_k1) > params.max_kl:
             with torch.no_grad():
                 for parameter, value in zip(policy.trainable, within_bounds, strict=True):
                     parameter.copy_(value)
             return PpoRun(done, step, beta)
-        within_bounds = copied(policy.trainable)
+        within_bounds = copy_values(policy.trainable)
 
         if step == 1 and new_value_head:
             nn.init.constant_(value_head.linear.bias, float(rollout.scores.mean()))
         found = estimate_returns(value_head, rollout, beta, params)
-        updates = update(policy, value_head, optimizer, rollout, found, params, device, random, step)
-        done.append(step_figures(step, rollout, found, beta, float(annealing.get_last_lr()[0]), updates))
-        beta = next_beta(beta, done[-1].kl, params.target_kl, params.kl_gain)
-        annealing.step()
+        updates = update(learner, rollout, found, params, device, random, step)
+        rate = float(learner.annealing.get_last_lr()[0])
+        done.append(summarise_step(step, rollout, found, beta, rate, updates))
+        beta = adapt_beta(beta, done[-1].kl, params.target_kl, params.kl_gain)
+        learner.annealing.step()
         if time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
             last_line = time.monotonic()
             _print_line(done[-1], params.steps, last_line - started)
     return PpoRun(done, 0, beta)
 
 
-def new_optimizer(
-    policy: Policy, value_head: ValueHead, params: PpoTraining
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """AdamW of the policy and the value head, and learning rates that fall linearly to a `steps`-th.
+def new_learner(policy: Policy, value_head: ValueHead, params: PpoTraining) -> Learner:
+    """A policy and its value head with AdamW, and learning rates that fall linearly to a `steps`-th.
 
     At a constant rate Adam's last steps are as large as its first, and a short run ends wherever noise takes it.
     """
@@ -439,12 +357,13 @@ def new_optimizer(
         weight_decay=0.0,
         fused=True,
     )
-    return optimizer, torch.optim.lr_scheduler.LinearLR(
+    annealing = torch.optim.lr_scheduler.LinearLR(
         optimizer, 1.0, 1 / params.steps, total_iters=max(1, params.steps - 1)
     )
+    return Learner(policy, value_head, optimizer, annealing)
 
 
-def step_figures(
+def summarise_step(
     step: int, rollout: Rollout, found: Returns, beta: float, learning_rate: float, updates: dict[str, float]
 ) -> PpoStep:
     """What was seen in a step; `updates` are the means that `update` returns."""
@@ -476,10 +395,10 @@ def _print_line(seen: PpoStep, steps: int, seconds: float) -> None:
     )
 
 
-def _require_finite(step: int, learning_rate: float, values: dict[str, float]) -> None:
+def _require_finite(step: int, params: PpoTraining, values: dict[str, float]) -> None:
     for name, value in values.items():
         if not math.isfinite(value):
             raise InputError(
-                f"PPO, step {step}: the {name} is {value} at a learning rate of {learning_rate:.3g}; lower "
+                f"PPO, step {step}: the {name} is {value} at a learning rate of {params.learning_rate:.3g}; lower "
                 "`ppo.learning_rate` or `ppo.clip_range`, or raise `ppo.initial_kl_coefficient`"
             )

@@ -14,17 +14,33 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from assay.compute.device import Device
 from assay.compute.token_batches import sorted_batches
+from assay.core.params import Params
 from assay.language_models.chat_template import IGNORED, TokenisedChat
-from assay.language_models.checkpoint import CausalLM, Decoding, generate_tokens, padded
+from assay.language_models.checkpoint import Decoding, generate_tokens, pad_chats
+from assay.reinforcement.policy import Policy, as_reference, has_moved
 from assay.reinforcement.ppo_equations import entropies
 
-ROWS_ON_A_PROCESSOR = 4
-"""Chats of like length that go through a model together: fewer have less padding, and cast the weights more often."""
+ROWS_ON_CPU = 4
+"""Chats of similar length in a forward pass: fewer have less padding, and cast the weights more often."""
+
+
+class Sampling(Params):
+    """How a policy is sampled.
+
+    Attributes:
+        max_new_tokens: an answer is cut there.
+        temperature: divides the logits.
+        batch_size: answers at a time where no gradients are taken.
+    """
+
+    max_new_tokens: int = Field(ge=1, le=131072)
+    temperature: float = Field(gt=0, le=10)
+    batch_size: int = Field(ge=1, le=65536)
 
 
 @dataclass(frozen=True)
@@ -62,67 +78,53 @@ class TokenStatistics:
 
 
 def sample_answers(
-    model: CausalLM,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[list[int]],
-    max_new_tokens: int,
-    temperature: float,
-    batch_size: int,
-    device: Device,
-    seed: int,
-    what: str | None,
+    policy: Policy, prompts: Sequence[list[int]], sampling: Sampling, device: Device, seed: int, what: str | None
 ) -> list[SampledAnswer]:
     """One sampled answer to each prompt, shape `(b,)`, in batches of prompts of similar length.
 
     Args:
-        model: in evaluation mode.
-        tokenizer: of the model, padding on the left.
         prompts: token ids.
-        max_new_tokens: an answer is cut there.
-        temperature: divides the logits.
-        batch_size: prompts answered at a time.
-        device: where and in which precision to run.
-        seed: of the draws.
         what: name of the work, for the progress report; None: no report.
     """
-    decoding = Decoding(
-        max_new_tokens=max_new_tokens, temperature=temperature, top_p=1.0, repetition_penalty=1.0, batch_size=batch_size
-    )
-    generated = generate_tokens(model, tokenizer, prompts, decoding, device, seed, what)
-    texts = tokenizer.batch_decode([ids for ids, _ in generated], skip_special_tokens=True)
+    decoding = Decoding(**sampling.model_dump(include=set(Sampling.model_fields)), top_p=1.0, repetition_penalty=1.0)
+    generated = generate_tokens(policy.model, policy.tokenizer, prompts, decoding, device, seed, what)
+    texts = policy.tokenizer.batch_decode([ids for ids, _ in generated], skip_special_tokens=True)
     return [
         SampledAnswer(list(prompt), ids, ended, text.strip())
         for prompt, (ids, ended), text in zip(prompts, generated, texts, strict=True)
     ]
 
 
-def token_statistics(
-    model: CausalLM,
-    answers: Sequence[SampledAnswer],
-    padding_id: int,
-    temperature: float,
-    batch_size: int,
-    device: Device,
+@torch.no_grad()
+def frozen_statistics(
+    policy: Policy, answers: Sequence[SampledAnswer], sampling: Sampling, device: Device
 ) -> TokenStatistics:
-    """What a model says of the tokens of answers, with gradients where they are on.
+    """`token_statistics` of a policy as it is now, without gradients."""
+    return token_statistics(policy, answers, sampling.temperature, sampling.batch_size, device)
 
-    Rows are filled up on the right, so that positions are those without padding for every kind of model and adapter.
-    Answers of like length go together, on a processor a few at a time: prompts with passages are four times as long as
-    those without, and much of a larger batch would be padding.
 
-    Args:
-        model: in evaluation mode.
-        answers: of any number.
-        padding_id: fills short rows up.
-        temperature: divides the logits.
-        batch_size: answers in a forward pass at most.
-        device: where and in which precision to run.
+def reference_log_probabilities(
+    policy: Policy, answers: Sequence[SampledAnswer], now: TokenStatistics, sampling: Sampling, device: Device
+) -> torch.Tensor:
+    """How likely the reference finds the tokens of answers, shape `(b, t)`; before the policy has moved, as `now`."""
+    if not has_moved(policy):
+        return now.log_probabilities
+    with as_reference(policy):
+        return frozen_statistics(policy, answers, sampling, device).log_probabilities
+
+
+def token_statistics(
+    policy: Policy, answers: Sequence[SampledAnswer], temperature: float, batch_size: int, device: Device
+) -> TokenStatistics:
+    """What a policy in evaluation mode says of the tokens of answers, with gradients where they are on.
+
+    Rows are padded on the right, so that positions are those without padding for every kind of model and adapter.
+    Answers of similar length go together, on CPU a few at a time: prompts with context are four times as long as those
+    without, and much of a larger batch would be padding.
     """
     lengths = np.array([len(one.prompt_ids) + len(one.answer_ids) for one in answers], dtype=np.int64)
     batches = sorted_batches(lengths, rows_at_once(batch_size, device))
-    parts = [
-        _padded_statistics(model, [answers[row] for row in rows], padding_id, temperature, device) for rows in batches
-    ]
+    parts = [_padded_statistics(policy, [answers[row] for row in rows], temperature, device) for rows in batches]
     longest = max(part.mask.shape[1] for part in parts)
     as_given = torch.from_numpy(np.argsort(np.concatenate(batches))).to(device.device)
 
@@ -130,35 +132,31 @@ def token_statistics(
         wide = [nn.functional.pad(one, (0, 0) * (one.ndim - 2) + (0, longest - one.shape[1])) for one in tensors]
         return torch.cat(wide)[as_given]
 
-    return TokenStatistics(
-        joined([part.log_probabilities for part in parts]),
-        joined([part.entropies for part in parts]),
-        joined([part.states for part in parts]),
-        joined([part.mask for part in parts]),
-    )
+    columns = zip(*((part.log_probabilities, part.entropies, part.states, part.mask) for part in parts), strict=True)
+    return TokenStatistics(*(joined(list(tensors)) for tensors in columns))
 
 
 def rows_at_once(rows: int, device: Device) -> int:
-    """How many chats of a batch to send through a model at a time, where those of like length go together."""
-    return min(rows, ROWS_ON_A_PROCESSOR) if device.device.type == "cpu" else rows
+    """How many chats of a batch to send through a model at a time, where those of similar length go together."""
+    return min(rows, ROWS_ON_CPU) if device.device.type == "cpu" else rows
 
 
 def _padded_statistics(
-    model: CausalLM, answers: Sequence[SampledAnswer], padding_id: int, temperature: float, device: Device
+    policy: Policy, answers: Sequence[SampledAnswer], temperature: float, device: Device
 ) -> TokenStatistics:
     """`token_statistics` in one forward pass. Only the logits from the shortest prompt's end on are computed."""
     chats = [
         TokenisedChat(one.prompt_ids + one.answer_ids, [IGNORED] * len(one.prompt_ids) + one.answer_ids)
         for one in answers
     ]
-    ids, labels, attention = padded(chats, padding_id, device.device)
+    ids, labels, attention = pad_chats(chats, int(policy.tokenizer.pad_token_id), device.device)
     first = min(len(one.prompt_ids) for one in answers)
     kept = ids.shape[1] - first + 1
     with device.autocast():
-        out = model(
+        out = policy.model(
             input_ids=ids, attention_mask=attention, logits_to_keep=kept, output_hidden_states=True, use_cache=False
         )
-    # What stands at a token says the next one; the last has none. A learnt prompt comes before all of this.
+    # What stands at a token says the next one; the last has none. A soft prompt comes before all of this.
     wanted = labels[:, first:]
     has_loss = wanted != IGNORED
     distributions = torch.log_softmax(out.logits[:, -kept:-1][has_loss].float() / temperature, dim=-1)

@@ -52,11 +52,7 @@ def _side_by_side(name: str, row: Mapping[str, Any]) -> Example:
 
 
 def show_augmented(pairs: pl.DataFrame) -> list[RuleExamples]:
-    """Source and augmented examples side by side, what differs marked, by recipe.
-
-    Args:
-        pairs: `recipe`, `parent_id`, `before`, `after`.
-    """
+    """Source and augmented examples side by side, what differs marked, by recipe."""
     return [
         RuleExamples(
             str(recipe),
@@ -70,16 +66,10 @@ def show_augmented(pairs: pl.DataFrame) -> list[RuleExamples]:
 def list_changes(robustness: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Change]]:
     """What each perturbation does to the accuracy of each approach, by perturbation."""
     names = dict.fromkeys(name for measured in robustness.values() for name in measured["perturbations"])
-    difference = "accuracy_difference"
+    low, high = "accuracy_difference" + LOW, "accuracy_difference" + HIGH
     return {
         name: [
-            Change(
-                approach,
-                found["accuracy_before"],
-                found["accuracy_after"],
-                found[difference + LOW],
-                found[difference + HIGH],
-            )
+            Change(approach, found["accuracy_before"], found["accuracy_after"], found[low], found[high])
             for approach, measured in robustness.items()
             if (found := measured["perturbations"].get(name))
         ]
@@ -93,11 +83,7 @@ def list_attacks(robustness: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def show_attacks(ended: Mapping[str, pl.DataFrame], names: Sequence[str]) -> list[RuleExamples]:
-    """Attacks that succeeded, by attack: the shortest of each approach.
-
-    Args:
-        ended: `attacks.parquet` of each approach.
-    """
+    """Attacks that succeeded, by attack, from the `attacks.parquet` of each approach: the shortest of each approach."""
     found = []
     for name in names:
         won = {

@@ -42,11 +42,7 @@ def show_invisible(text: str) -> str:
 
 
 def mark_difference(before: str, after: str, mask: bool) -> tuple[Markup, Markup]:
-    """Both texts with what differs marked up as deleted and as inserted.
-
-    Args:
-        mask: show dots for what was removed.
-    """
+    """Both texts with what differs marked up as deleted and as inserted; `mask` shows dots for what was removed."""
     before, after = _around_difference(before, after)
     old: list[Markup] = []
     new: list[Markup] = []
@@ -99,9 +95,7 @@ def drop_redacted(changed: pl.DataFrame) -> pl.DataFrame:
 def examples_by_rule(table: pl.DataFrame, candidates: pl.DataFrame, count: int) -> list[RuleExamples]:
     """The shortest examples of each rule, rules with most rows first.
 
-    Args:
-        table: every row that a rule changed or removed, with `rule`.
-        candidates: those that may be shown, with `id`, `rule`, `before` and `after`.
+    `table` has every row that a rule changed or removed, `candidates` those that may be shown.
     """
     shown = (
         candidates.with_columns(pl.col("before").str.len_chars().alias("length"))
@@ -117,6 +111,8 @@ def examples_by_rule(table: pl.DataFrame, candidates: pl.DataFrame, count: int) 
             if row["after"] is None:
                 examples.append(Example(row["id"], escape(cut(before)), None))
             else:
-                examples.append(Example(row["id"], *mark_difference(before, row["after"], mask=rule.startswith("redact_"))))
+                examples.append(
+                    Example(row["id"], *mark_difference(before, row["after"], mask=rule.startswith("redact_")))
+                )
         found.append(RuleExamples(rule, rows, examples))
     return found

@@ -126,11 +126,7 @@ def course(file: Path, y: str, name: str) -> Curve:
 
 
 def training_plots(approaches: Sequence[str], stages: Collection[str]) -> dict[str, Markup]:
-    """The course of training of what is switched on, by caption; of what never made a step there is none.
-
-    Args:
-        stages: of the optional stages, those that are switched on.
-    """
+    """The course of training of the `stages` that are on, by caption; of what never made a step there is none."""
     plots = METRICS / "plots"
 
     def steps(y: str, *names: str) -> list[Curve]:
@@ -165,8 +161,7 @@ def reward_plots(reward: Mapping[str, Any]) -> dict[str, Markup]:
 def questions(answers: Mapping[str, pl.DataFrame]) -> list[Question]:
     """Some test questions of each task, the first of the drawn ones, with every model's answer.
 
-    Args:
-        answers: by model: `id`, `task`, `question`, `context`, `reference`, `answer`; the same rows for each.
+    The tables of the models have the same rows.
     """
     if not answers:
         return []
@@ -192,12 +187,12 @@ def _read_optional(stage: str, file: str, stages: Collection[str]) -> dict[str, 
     return dict(read_json(path)) if stage in stages and path.is_file() else {}
 
 
-def read_generation(models: Collection[str], approaches: Sequence[str], stages: Collection[str]) -> Generation | None:
-    """Read what the generative track measured; None where nothing of it is switched on and there.
+def _differences(pair: Mapping[str, Any]) -> list[Estimate | None]:
+    return [estimate_of(pair.get(task, {}), key) for task, key, _ in DIFFERENCES]
 
-    Args:
-        stages: of the optional stages, those that are switched on.
-    """
+
+def read_generation(models: Collection[str], approaches: Sequence[str], stages: Collection[str]) -> Generation | None:
+    """Read what the generative track measured; None where nothing of it is there, or among the `stages` that are on."""
     summary = _read_optional("compare_generation", "generation_summary.json", stages)
     reward = _read_optional("reward", "reward.json", stages)
     scores = {name: summary["models"][name] for name in models if name in summary.get("models", {})}
@@ -217,14 +212,7 @@ def read_generation(models: Collection[str], approaches: Sequence[str], stages: 
             (name, [estimate_of(one.get(task, {}), key) for task, key, _, _ in SCORES]) for name, one in scores.items()
         ],
         columns=[(name, means) for _, _, name, means in SCORES],
-        pairs=[
-            (
-                *names,
-                [estimate_of(one.get(task, {}), key) for task, key, _ in DIFFERENCES]
-                + [estimate_of(one, "people_win_rate")],
-            )
-            for names, one in found.items()
-        ],
+        pairs=[(*names, [*_differences(one), estimate_of(one, "people_win_rate")]) for names, one in found.items()],
         people=sum(int(one.get("people_judgements", 0)) for one in found.values()),
         left_out={name: reason for name, reason in summary.get("left_out", {}).items() if name in models},
         plots=score_plots(scores),

@@ -19,8 +19,8 @@ MAX_NUMBERED_LABELS = 12
 """A confusion matrix of more labels shows shares by colour alone."""
 MAX_NAMED_LABELS = 120
 """A confusion matrix of more labels has no names on its axes, which nobody could read."""
-
-
+TOP, BOTTOM = 12.0, 44.0
+"""Margins of a plot with two axes."""
 CURVE_STYLES = 6
 """Ways of drawing a line that the page knows: `curve-0` and so on."""
 
@@ -106,17 +106,9 @@ def _svg(
     width: float, height: float, title: str, description: str, body: Sequence[Markup], css: str = "plot"
 ) -> Markup:
     return Markup(
-        '<svg class="{css}" viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{title}" '
-        'style="max-width: {widest:.0f}px"><title>{title}</title><desc>{description}</desc>{body}</svg>'
-    ).format(
-        css=css,
-        widest=width * 1.2,
-        width=width,
-        height=height,
-        title=title,
-        description=description,
-        body=Markup("\n").join(body),
-    )
+        '<svg class="{}" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}" '
+        'style="max-width: {:.0f}px"><title>{}</title><desc>{}</desc>{}</svg>'
+    ).format(css, width, height, title, width * 1.2, title, description, Markup("\n").join(body))
 
 
 def _text(
@@ -130,6 +122,13 @@ def _text(
 
 def _line(x1: float, y1: float, x2: float, y2: float, css: str) -> Markup:
     return Markup('<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" class="{}"/>').format(x1, y1, x2, y2, css)
+
+
+def _rectangle(x: float, y: float, width: float, height: float, css: str, more: Markup | str = "") -> Markup:
+    """A rectangle; `more` are further attributes."""
+    return Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="{}"{}/>').format(
+        x, y, width, height, css, more
+    )
 
 
 def _marker(x: float, y: float, muted: bool) -> Markup:
@@ -203,17 +202,11 @@ def dot_and_interval(
         as_given: the rows stay in their order; else the highest comes first.
     """
     ordered = list(rows) if as_given else sorted(rows, key=lambda row: (-row.value, row.name))
-    drawn = [
-        _Row(
-            row.name,
-            row.low,
-            row.high,
-            "whisker muted" if row.muted else "whisker",
-            [(row.value, row.muted)],
-            f"{score(row.value)} [{score(row.low)}, {score(row.high)}]",
-        )
-        for row in ordered
-    ]
+    drawn = []
+    for row in ordered:
+        text = f"{score(row.value)} [{score(row.low)}, {score(row.high)}]"
+        css = "whisker muted" if row.muted else "whisker"
+        drawn.append(_Row(row.name, row.low, row.high, css, [(row.value, row.muted)], text))
     description = "; ".join(
         f"{row.name} {score(row.value)}, 95% interval {score(row.low)} to {score(row.high)}" for row in ordered
     )
@@ -222,17 +215,11 @@ def dot_and_interval(
 
 def before_and_after(rows: Sequence[Change], title: str) -> Markup:
     """Scores before (hollow) and after (dot, with the interval of the difference), in the order given."""
-    drawn = [
-        _Row(
-            row.name,
-            row.before + row.low,
-            row.before + row.high,
-            "whisker",
-            [(row.before, True), (row.after, False)],
-            f"{row.after - row.before:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
-        )
-        for row in rows
-    ]
+    drawn = []
+    for row in rows:
+        text = f"{row.after - row.before:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+        markers = [(row.before, True), (row.after, False)]
+        drawn.append(_Row(row.name, row.before + row.low, row.before + row.high, "whisker", markers, text))
     description = "; ".join(f"{row.name} {score(row.before)} before, {score(row.after)} after" for row in rows)
     return _interval_rows(drawn, 480.0, 165.0, (0.0, 1.0), title, description)
 
@@ -259,9 +246,22 @@ def _names_apart(points: Sequence[tuple[float, float, str]], right: float, botto
     return placed
 
 
+def _axes(
+    heights: dict[float, float], left: float, right: float, height: float, x_label: str, y_label: str
+) -> list[Markup]:
+    """Lines of the y axis at the `heights` of its ticks, with their values, and the names of both axes."""
+    body = []
+    for tick, at in heights.items():
+        body.append(_line(left, at, right, at, "grid"))
+        body.append(_text(left - 6, at + 4, f"{tick:g}".replace("-", "−"), "soft", "end"))
+    body.append(_text((left + right) / 2, height - 6, x_label, "soft", "middle"))
+    body.append(_text(12, (TOP + height - BOTTOM) / 2, y_label, "soft", "middle", turn=-90))
+    return body
+
+
 def log_scatter(points: Sequence[Point], x_label: str, y_label: str, title: str) -> Markup:
     """Points over a logarithmic x axis, each named, with the interval of y as a bar. `x` below 0.001 is drawn there."""
-    width, height, left, right, top, bottom = 460.0, 300.0, 48.0, 20.0, 12.0, 44.0
+    width, height, left, right = 460.0, 300.0, 48.0, 20.0
     at = [max(point.x, 1e-3) for point in points]
     first = math.floor(math.log10(min(at, default=1)))
     last = max(first + 1, math.ceil(math.log10(max(at, default=10))))
@@ -273,22 +273,18 @@ def log_scatter(points: Sequence[Point], x_label: str, y_label: str, title: str)
         return left + (math.log10(max(value, 1e-3)) - first) / (last - first) * (width - left - right)
 
     def y(value: float) -> float:
-        return top + (end - value) / (end - start) * (height - top - bottom)
+        return TOP + (end - value) / (end - start) * (height - TOP - BOTTOM)
 
     body: list[Markup] = []
     for exponent in range(first, last + 1):
-        body.append(_line(x(10**exponent), top, x(10**exponent), height - bottom, "grid"))
-        body.append(_text(x(10**exponent), height - bottom + 16, f"{10**exponent:,g}", "soft", "middle"))
-    for tick in ticks(start, end, 5):
-        body.append(_line(left, y(tick), width - right, y(tick), "grid"))
-        body.append(_text(left - 6, y(tick) + 4, f"{tick:g}", "soft", "end"))
-    body.append(_text((left + width - right) / 2, height - 6, x_label, "soft", "middle"))
-    body.append(_text(12, (top + height - bottom) / 2, y_label, "soft", "middle", turn=-90))
+        body.append(_line(x(10**exponent), TOP, x(10**exponent), height - BOTTOM, "grid"))
+        body.append(_text(x(10**exponent), height - BOTTOM + 16, f"{10**exponent:,g}", "soft", "middle"))
+    body += _axes({tick: y(tick) for tick in ticks(start, end, 5)}, left, width - right, height, x_label, y_label)
     for point in points:
         css = "whisker muted" if point.muted else "whisker"
         body.append(_line(x(point.x), y(point.low), x(point.x), y(point.high), css))
     body += [_marker(x(point.x), y(point.y), point.muted) for point in points]
-    names = _names_apart([(x(point.x), y(point.y), point.name) for point in points], width, height - bottom)
+    names = _names_apart([(x(point.x), y(point.y), point.name) for point in points], width, height - BOTTOM)
     body += [_text(name_x, name_y, point.name) for (name_x, name_y), point in zip(names, points, strict=True)]
     description = "; ".join(f"{point.name}: {number(point.x)}, {score(point.y)}" for point in points)
     return _svg(width, height, title, description, body)
@@ -297,7 +293,7 @@ def log_scatter(points: Sequence[Point], x_label: str, y_label: str, title: str)
 def curves(lines: Sequence[Curve], x_label: str, y_label: str, title: str) -> Markup:
     """Courses over steps, each with its name at its end; lines differ in colour and in dashes."""
     names = [line.name for line in lines]
-    width, height, left, top, bottom = 460.0, 260.0, 52.0, 12.0, 44.0
+    width, height, left = 460.0, 260.0, 52.0
     right = _name_width(names, 130) + 8
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
@@ -309,16 +305,12 @@ def curves(lines: Sequence[Curve], x_label: str, y_label: str, title: str) -> Ma
         return left + (value - first) / ((last - first) or 1.0) * (width - left - right)
 
     def y(value: float) -> float:
-        return top + (end - value) / (end - start) * (height - top - bottom)
+        return TOP + (end - value) / (end - start) * (height - TOP - BOTTOM)
 
     # There is no half a step.
     steps = [tick for tick in ticks(first, last, 5) if tick % 1 == 0] if last > first else []
-    body = [_text(x(tick), height - bottom + 16, f"{tick:g}", "soft", "middle") for tick in steps]
-    for tick in ticks(start, end, 5):
-        body.append(_line(left, y(tick), width - right, y(tick), "grid"))
-        body.append(_text(left - 6, y(tick) + 4, f"{tick:g}".replace("-", "−"), "soft", "end"))
-    body.append(_text((left + width - right) / 2, height - 6, x_label, "soft", "middle"))
-    body.append(_text(12, (top + height - bottom) / 2, y_label, "soft", "middle", turn=-90))
+    body = [_text(x(tick), height - BOTTOM + 16, f"{tick:g}", "soft", "middle") for tick in steps]
+    body += _axes({tick: y(tick) for tick in ticks(start, end, 5)}, left, width - right, height, x_label, y_label)
     drawn = [line for line in lines if line.points]
     for index, line in enumerate(drawn):
         points = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in line.points)
@@ -357,8 +349,7 @@ def row_flow(stages: Sequence[Flow], title: str) -> Markup:
         x = left
         for rows, css in ((stage.kept, "kept"), (stage.made, "made"), (stage.removed, "taken")):
             if rows:
-                shape = Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="{}"/>')
-                body.append(shape.format(x, y, max(rows * unit, 1), bar, css))
+                body.append(_rectangle(x, y, max(rows * unit, 1), bar, css))
                 x += max(rows * unit, 1)
         parts = [number(stage.kept + stage.made)]
         parts += [f"+{number(stage.made)}"] if stage.made else []
@@ -372,13 +363,10 @@ def row_flow(stages: Sequence[Flow], title: str) -> Markup:
 
 
 def waterfall(start: int, removals: Sequence[tuple[str, int]], title: str) -> Markup:
-    """From the rows that came in, down one removal after the other, to the rows that are left.
+    """From the rows that came in, down one removal `(name, rows)` after the other, to the rows that are left.
 
     The axis begins where the smallest removals can still be seen, and not at 0, so the lengths of the solid bars say
     nothing; the numbers beside them do.
-
-    Args:
-        removals: name and rows of each removal that took any, in their order.
     """
     end = start - sum(rows for _, rows in removals)
     names = ["rows in", *(name for name, _ in removals), "rows out"]
@@ -394,9 +382,8 @@ def waterfall(start: int, removals: Sequence[tuple[str, int]], title: str) -> Ma
         after = level - rows
         first = left if not rows else left + (after - low) * unit
         long = max((level - low) * unit - (first - left), 1)
-        css = "fill:url(#hatch-fall)" if rows else ""
-        shape = Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="{}" style="{}"/>')
-        body.append(shape.format(first, y, long, bar, "" if rows else "kept", css))
+        fill = Markup(' style="{}"').format("fill:url(#hatch-fall)" if rows else "")
+        body.append(_rectangle(first, y, long, bar, "" if rows else "kept", fill))
         said = f"−{number(rows)} ({rows / start:.1%})" if rows else number(level)
         body.append(_text(first + long + 8, y + bar - 3, said, "soft"))
         level = after
@@ -414,8 +401,7 @@ def counted_bars(rows: Sequence[tuple[str, int]], title: str) -> Markup:
         y = top + step * index + (step - bar) / 2
         long = max(count * unit, 1)
         body.append(_text(left - 8, y + bar - 2, shortened(name, 28), "", "end"))
-        shape = Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="kept"/>')
-        body.append(shape.format(left, y, long, bar))
+        body.append(_rectangle(left, y, long, bar, "kept"))
         body.append(_text(left + long + 8, y + bar - 2, number(count), "soft"))
     description = "; ".join(f"{name}: {number(count)}" for name, count in rows)
     return _svg(width, top + step * len(rows) + 4, title, description, body)
@@ -436,9 +422,7 @@ def confusion_heat_map(labels: Sequence[str], counts: Sequence[Sequence[int]], t
     body: list[Markup] = [
         _text(11, top + side / 2, "actual", "soft", "middle", turn=-90),
         _text(margin + side / 2, 12, "predicted", "soft", "middle"),
-        Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="frame"/>').format(
-            margin, top, side, side
-        ),
+        _rectangle(margin, top, side, side, "frame"),
     ]
     if named:
         for index, label in enumerate(labels):

@@ -11,13 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from assay.report.augmentation import (
-    show_attacks,
-    list_attacks,
-    show_augmented,
-    list_changes,
-    count_recipes,
-)
+from assay.report.augmentation import show_attacks, list_attacks, show_augmented, list_changes, count_recipes
 from assay.report.examples import cut, examples_by_rule, drop_redacted
 from assay.report.plots import (
     Interval,

@@ -63,11 +63,9 @@ class Verdict:
 def summarise(measured: Measured, methods: Mapping[str, str]) -> dict[str, Any]:
     """What `metrics/summary.json` holds: nothing that a clock measured, so that it is the same again.
 
-    Args:
-        methods: of the approaches compared, in their order in `params.yaml`.
+    `methods` are those of the approaches compared, in their order in `params.yaml`.
 
-    Raises:
-        InputError: a metric that the comparison needs is missing.
+    Raises `InputError`: a metric that the comparison needs is missing.
     """
     kept = [*("rows", "seeds"), *(name + end for name in SCORES for end in ("", LOW, HIGH))]
     compared = {
@@ -112,9 +110,8 @@ def show_interval(scores: Mapping[str, Any], name: str) -> str:
 def verdict(summary: dict[str, Any]) -> Verdict:
     """Which approach won, by how much over the next, and whether their 95% intervals overlap."""
     (best, first), *others = ranked(summary)
-    opening = (
-        f"{best} has the highest macro-F1, {show_interval(first, 'macro_f1')} on {number(first['rows'])} test rows"
-    )
+    macro_f1, rows = show_interval(first, "macro_f1"), number(first["rows"])
+    opening = f"{best} has the highest macro-F1, {macro_f1} on {rows} test rows"
     if best in summary["baselines"] and summary["approaches"]:
         opening = f"No way of fine-tuning beats the baselines: {opening}"
     if not others:

@@ -21,8 +21,8 @@ from transformers import PreTrainedTokenizerBase
 
 from assay.compute.device import Device
 from assay.language_models.chat_template import ANSWERING
-from assay.reward.model import RewardModel, rewards
-from assay.statistics.bootstrap import Floats, bootstrap_figures
+from assay.reward.model import RewardModel, score_answers
+from assay.statistics.bootstrap import cluster_means
 from assay.statistics.calibration import calibration_errors, reliability_table
 from assay.statistics.intervals import wilson_estimate
 from assay.statistics.metrics_dict import Estimate, interval_metrics
@@ -51,7 +51,7 @@ class Margins:
         return (np.sign(self.margin) + 1) / 2
 
 
-def with_side(pairs: pl.DataFrame, side: str) -> list[list[dict[str, str]]]:
+def add_side(pairs: pl.DataFrame, side: str) -> list[list[dict[str, str]]]:
     """The chats of pairs, each with the answer of one side (`chosen` or `rejected`)."""
     return [
         [*messages, {"role": ANSWERING, "content": answer}]
@@ -59,18 +59,18 @@ def with_side(pairs: pl.DataFrame, side: str) -> list[list[dict[str, str]]]:
     ]
 
 
-def scored_pairs(
+def score_sides(
     model: RewardModel, tokenizer: PreTrainedTokenizerBase, pairs: pl.DataFrame, batch_size: int, device: Device
 ) -> Margins:
     """What a reward model says of pairs, with at most `batch_size` chats in a forward pass."""
-    chats = [*with_side(pairs, "chosen"), *with_side(pairs, "rejected")]
-    scores = rewards(model, tokenizer, chats, batch_size, device, "held-out pairs")
+    chats = [*add_side(pairs, "chosen"), *add_side(pairs, "rejected")]
+    scores = score_answers(model, tokenizer, chats, batch_size, device, "held-out pairs")
     return Margins(scores[: pairs.height], scores[pairs.height :])
 
 
-def accuracy(
+def estimate_accuracy(
     right: NDArray[np.float64], prompts: Sequence[str], samples: int, random: np.random.Generator
-) -> dict[str, float]:
+) -> Estimate:
     """Share of pairs that are right, with its 95% interval.
 
     Wilson's (1927) where each prompt has one pair and none is a tie, else a bootstrap of prompts: the pairs of one
@@ -78,32 +78,17 @@ def accuracy(
 
     Args:
         right: 1, 0, or 0.5 at a tie, shape `(n,)`, `n` at least 1.
-        prompts: id of each pair's prompt, shape `(n,)`.
-        samples: bootstrap samples.
-        random: source of the resampling.
     """
-    names, of_pair = np.unique(np.array(prompts), return_inverse=True)
-    value = float(right.mean())
-    if len(names) == len(right) and not np.any(right == 0.5):
-        estimate = wilson_estimate(int(right.sum()), len(right))
-    else:
-        sums, pairs = np.bincount(of_pair, right), np.bincount(of_pair).astype(np.float64)
-
-        def measure(counts: Floats) -> dict[str, Floats]:
-            return {"accuracy": (sums @ counts) / (pairs @ counts)}
-
-        estimate = bootstrap_figures(measure, len(names), samples, random)["accuracy"]
-        if estimate.low is None:
-            estimate = Estimate(value, value, value)
-    return interval_metrics("accuracy", estimate)
+    if len(set(prompts)) == len(right) and not np.any(right == 0.5):
+        return wilson_estimate(int(right.sum()), len(right))
+    found = cluster_means({"accuracy": right}, prompts, samples, random)["accuracy"]
+    return Estimate(found.value, found.value, found.value) if found.low is None else found
 
 
-def calibration(margin: NDArray[np.float64], bins: int) -> tuple[float, pl.DataFrame]:
-    """How far sigmoid(|margin|) is from the share of pairs that are right.
+def calibrate(margin: NDArray[np.float64], bins: int) -> tuple[float, pl.DataFrame]:
+    """How far sigmoid(|margin|), with margins of shape `(n,)`, is from the share of pairs that are right.
 
-    Args:
-        margin: shape `(n,)`.
-        bins: of equal width over the confidence, which is between 0.5 and 1.
+    The bins are of equal width over the confidence, which is between 0.5 and 1.
 
     Returns:
         The expected calibration error, and of each bin with pairs `confidence`, `accuracy` and `pairs`.
@@ -114,7 +99,7 @@ def calibration(margin: NDArray[np.float64], bins: int) -> tuple[float, pl.DataF
     return float(error[0]), reliability_table(confidence, right, bins, lowest=0.5).rename({"rows": "pairs"})
 
 
-def length_bias(
+def measure_length_bias(
     said: Margins, chosen_tokens: NDArray[np.int64], rejected_tokens: NDArray[np.int64]
 ) -> dict[str, float]:
     """Whether length alone wins.
@@ -127,7 +112,7 @@ def length_bias(
     Returns:
         Of pairs of unequal length, the share in which the longer answer is ahead and that in which it should be; the
         accuracy where the better answer is the longer and where it is the shorter; Spearman's correlation of reward
-        and length over all answers. What is undefined is left out.
+        and length over all answers. What is undefined is missing.
     """
     longer = chosen_tokens > rejected_tokens
     shorter = chosen_tokens < rejected_tokens
@@ -146,7 +131,7 @@ def length_bias(
     return figures
 
 
-def held_out_metrics(
+def summarise_held_out(
     pairs: pl.DataFrame,
     said: Margins,
     answer_tokens: dict[str, NDArray[np.int64]],
@@ -158,23 +143,19 @@ def held_out_metrics(
 
     Args:
         pairs: `prompt_id`, `pair_source` and `detail`, shape `(n,)`.
-        said: of the pairs.
         answer_tokens: of both sides, `chosen` and `rejected`, shape `(n,)` each.
-        bins: of the diagram.
-        samples: of the bootstrap.
-        random: source of the resampling.
     """
 
     def part(rows: NDArray[np.bool_]) -> dict[str, float]:
         prompts = pairs["prompt_id"].filter(pl.Series(rows)).to_list()
         return {
             "pairs": int(rows.sum()),
-            **accuracy(said.right[rows], prompts, samples, random),
+            **interval_metrics("accuracy", estimate_accuracy(said.right[rows], prompts, samples, random)),
             "mean_margin": float(said.margin[rows].mean()),
         }
 
     everything = np.ones(pairs.height, dtype=np.bool_)
-    error, table = calibration(said.margin, bins)
+    error, table = calibrate(said.margin, bins)
     kinds = pairs["detail"].str.extract(r"^([a-z_]+)")
     figures = {
         **part(everything),
@@ -188,7 +169,7 @@ def held_out_metrics(
             for kind in sorted(kinds.filter(pairs["pair_source"] == source).drop_nulls().unique())
         },
         "expected_calibration_error": error,
-        "length_bias": length_bias(said, answer_tokens["chosen"], answer_tokens["rejected"]),
+        "length_bias": measure_length_bias(said, answer_tokens["chosen"], answer_tokens["rejected"]),
         "mean_reward_chosen": float(said.chosen.mean()),
         "mean_reward_rejected": float(said.rejected.mean()),
         "ties": int((said.margin == 0).sum()),

@@ -21,7 +21,7 @@ from assay.compute.device import Device, keep_freed_memory
 from assay.compute.token_batches import sorted_batches
 from assay.core.errors import InputError
 from assay.core.progress import progress
-from assay.language_models.chat_template import ANSWERING, Message, rendered, require_chat_template
+from assay.language_models.chat_template import ANSWERING, Message, render_chat, require_chat_template
 
 LABEL = "reward"
 
@@ -37,8 +37,6 @@ def new_reward_model(
     The head starts from random values: seed PyTorch before.
 
     Args:
-        base: folder of a causal language model for chats.
-        device: where it is to be.
         layers: the lowest so many of the base are kept, and the head reads what they say; None: all. Of a model that is
             fine-tuned the top layers are those that are missed least (Sajjad et al. 2023,
             https://arxiv.org/abs/2004.03844).
@@ -82,24 +80,24 @@ def padding_token(tokenizer: PreTrainedTokenizerBase) -> str:
     that ends an answer, and then the state would be that of a token before it. Which other token it is does not matter:
     the attention mask hides it.
     """
-    end = chat_ids(tokenizer, [[{"role": "user", "content": "a"}, {"role": ANSWERING, "content": "b"}]])[0][-1]
+    chat = [{"role": "user", "content": "a"}, {"role": ANSWERING, "content": "b"}]
+    end = tokenise_whole(tokenizer, [chat])[0][-1]
     known = [tokenizer.pad_token_id, tokenizer.unk_token_id, *tokenizer.all_special_ids, *range(2)]
     token: str = tokenizer.convert_ids_to_tokens(next(one for one in known if one is not None and one != end))  # type: ignore[assignment]
     return token
 
 
-def chat_ids(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]]) -> list[list[int]]:
+def tokenise_whole(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]]) -> list[list[int]]:
     """Token ids of whole chats, up to the token that ends the last answer.
 
     Args:
-        tokenizer: of the model.
         chats: each ends with an answer.
     """
     texts = []
     for messages in chats:
         if not messages or messages[-1]["role"] != ANSWERING:
             raise ValueError(f"a chat of roles {[one['role'] for one in messages]} does not end with an answer")
-        texts.append(rendered(tokenizer, messages, answer_follows=False).rstrip())
+        texts.append(render_chat(tokenizer, messages, answer_follows=False).rstrip())
     ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     return ids
 
@@ -114,10 +112,6 @@ def save_reward_model(
 def load_reward_model(folder: Path, device: torch.device) -> tuple[RewardModel, PreTrainedTokenizerBase]:
     """The reward model of a folder on a device, in evaluation mode, and its tokenizer.
 
-    Args:
-        folder: as `save_reward_model` writes it.
-        device: where it is to be.
-
     Raises:
         InputError: its base is gone.
     """
@@ -127,7 +121,7 @@ def load_reward_model(folder: Path, device: torch.device) -> tuple[RewardModel, 
 
 
 @torch.inference_mode()
-def rewards(
+def score_answers(
     model: RewardModel,
     tokenizer: PreTrainedTokenizerBase,
     chats_with_answers: Sequence[Sequence[Message]],
@@ -135,7 +129,7 @@ def rewards(
     device: Device,
     what: str | None,
 ) -> NDArray[np.float64]:
-    """The reward of the last answer of each chat, shape `(n,)`; chats of like length go together, each once.
+    """The reward of the last answer of each chat, shape `(n,)`; chats of similar length go together, each once.
 
     A chat is scored whole, however long it is: to cut it would take its answer away.
 
@@ -143,29 +137,19 @@ def rewards(
         model: in evaluation mode.
         tokenizer: of the reward model, which need not be the policy's.
         chats_with_answers: each ends with an answer.
-        batch_size: chats in a forward pass.
-        device: where and in which precision to run.
         what: name of the work, for the progress report; None: no report.
     """
-    asked = [tuple(ids) for ids in chat_ids(tokenizer, chats_with_answers)]
+    asked = [tuple(ids) for ids in tokenise_whole(tokenizer, chats_with_answers)]
     # Pairs of one prompt share their better side.
     rows = list(dict.fromkeys(asked))
     scores = np.zeros(len(rows))
     batches = sorted_batches(np.array([len(ids) for ids in rows], dtype=np.int64), batch_size)
     for batch in batches if what is None else progress(batches, what, total=len(batches), unit="batch"):
-        ids, mask = (tensor.to(device.device) for tensor in _padded([rows[row] for row in batch], tokenizer))
+        # On the right, as in training.
+        inputs = tokenizer.pad(
+            {"input_ids": [list(rows[row]) for row in batch]}, padding_side="right", return_tensors="pt"
+        )
         with device.autocast():
-            scores[batch] = model(input_ids=ids, attention_mask=mask).logits[:, 0].double().cpu().numpy()
+            scores[batch] = model(**inputs.to(device.device)).logits[:, 0].double().cpu().numpy()
     place = {ids: row for row, ids in enumerate(rows)}
     return scores[[place[ids] for ids in asked]]
-
-
-def _padded(rows: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows as one batch, filled up on the right as in training: ids and attention mask, shape `(b, longest)` each."""
-    longest = max(map(len, rows))
-    ids = torch.full((len(rows), longest), int(tokenizer.pad_token_id), dtype=torch.long)
-    mask = torch.zeros((len(rows), longest), dtype=torch.long)
-    for row, tokens in enumerate(rows):
-        ids[row, : len(tokens)] = torch.tensor(tokens)
-        mask[row, : len(tokens)] = 1
-    return ids, mask

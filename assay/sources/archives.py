@@ -102,9 +102,8 @@ def unpack(archive: Path, members: Sequence[str], target: Path, max_bytes: int) 
             names the folder whose content is kept, or the one file that is, or is `.` for all of the archive.
         max_bytes: bytes that may be unpacked, over all levels.
 
-    Raises:
-        InputError: the archive is damaged or of an unknown kind, has a member that points outside, lacks the wanted
-            member, wants a link or device file to be made, or unpacks to more than `max_bytes`.
+    Raises `InputError`: the archive is damaged or of an unknown kind, has a member that points outside, lacks the
+    wanted member, wants a link or device file to be made, or unpacks to more than `max_bytes`.
     """
     shown = str(archive)
     allowance = Allowance(max_bytes, shown)

@@ -18,8 +18,6 @@ from assay.sources.package_index import (
 )
 
 CACHE = Path(".cache/fetch")
-
-
 HUB_SOURCE = re.compile(r"hf:(datasets/)?([\w.-]+/[\w.-]+)@([0-9a-f]{40})")
 
 

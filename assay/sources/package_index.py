@@ -22,20 +22,10 @@ from unearth.fetchers import Fetcher, PyPIClient
 from assay.core.errors import InputError
 
 MIB = 1 << 20
-
-
 CHUNK_BYTES = MIB
-
-
 SECONDS_BETWEEN_LINES = 5.0
-
-
 DOWNLOAD_ATTEMPTS = 3
-
-
 PYPI_SOURCE = re.compile(r"pypi:([A-Za-z0-9._-]+)==([A-Za-z0-9.!+_-]+)")
-
-
 HELP_OFFLINE = "without a network, get the file on another machine and give its path as `source`"
 
 
@@ -50,12 +40,7 @@ class PipSettings:
 
 
 def parse_pip_config(listing: str, default_index: str) -> PipSettings:
-    """Read what `pip config list` prints: later sections win, as they do in pip.
-
-    Args:
-        listing: lines such as `global.index-url='…'`, values as Python literals.
-        default_index: the index where none is configured.
-    """
+    """Read what `pip config list` prints, lines such as `global.index-url='…'`: later sections win, as in pip."""
     settings: dict[str, str] = {}
     for section in ("global", "download", ":env:"):
         for line in listing.splitlines():
@@ -148,10 +133,7 @@ def save(chunks: Iterable[bytes], path: Path) -> str:
 
 
 def download_release(asset: str, source: str, sha256: str, folder: Path, timeout_seconds: int) -> None:
-    """Download the file of a release that has the pinned hash into `folder`; nothing of it is built or run.
-
-    Raises `InputError`: no index can be reached, or none has such a file.
-    """
+    """Download the file of a release that has the pinned hash into `folder`. Raises `InputError`: there is none."""
     match = PYPI_SOURCE.fullmatch(source)
     assert match
     name, version = match.groups()

@@ -48,12 +48,7 @@ def content_ids(texts: pl.Series, responses: pl.Series) -> pl.Series:
     return (
         pl.DataFrame({"digest": pl.Series(digests, dtype=pl.String)})
         .with_columns(repeat=pl.int_range(1, pl.len() + 1).over("digest"))
-        .select(
-            pl.when(pl.col("repeat") == 1)
-            .then(pl.col("digest"))
-            .otherwise(pl.format("{}-{}", "digest", "repeat"))
-            .alias("id")
-        )
+        .select(id=pl.when(pl.col("repeat") == 1).then("digest").otherwise(pl.format("{}-{}", "digest", "repeat")))
         .to_series()
     )
 
@@ -65,9 +60,8 @@ def origins(file: str, lines: pl.Series) -> pl.Series:
 
 def unreadable_rows(table: Table, file: str) -> pl.DataFrame:
     """Records of a table that could not be read, as removed rows; their id is where they are."""
-    return removed_rows(
-        table.unreadable.with_columns(id=origins(file, table.unreadable["line"])), pl.col("rule"), before="before"
-    )
+    rows = table.unreadable.with_columns(id=origins(file, table.unreadable["line"]))
+    return removed_rows(rows, pl.col("rule"), before="before")
 
 
 def check_ids(records: pl.DataFrame, path: Path, key: str) -> None:

@@ -90,9 +90,7 @@ def bin_ratings(rating: pl.Expr, bins: Sequence[RatingBin]) -> pl.Expr:
 def label_ratings(rows: pl.DataFrame, bins: Sequence[RatingBin] | None) -> Filtered:
     """Give each rating its label; remove what is no number though there are bins, and second ratings.
 
-    Args:
-        rows: `id`, `annotator`, `value`, `origin`.
-        bins: null where a rating is itself the label.
+    `rows` are as `explode_rating_lists` gives them; without bins a rating is itself the label.
     """
     number = pl.col("value").str.strip_chars().cast(pl.Float64, strict=False)
     number = pl.when(number.is_finite()).then(number)
@@ -120,7 +118,6 @@ def fill_labels(
     ratings: pl.DataFrame,
     bins: Sequence[RatingBin] | None,
     draws: pl.Series,
-    *,
     has_labels: bool,
     has_references: bool,
 ) -> pl.DataFrame:
@@ -128,18 +125,10 @@ def fill_labels(
 
     Where the given label is the bin of one rater's number, that number goes with it, as `given_rating`.
 
-    Args:
-        records: with final ids.
-        ratings: `RATINGS_SCHEMA`, with the same ids.
-        bins: as in `label_ratings`.
-        draws: from [0, 1), which of its labels each row is given.
-        has_labels: the data has given labels.
-        has_references: the data has reference labels.
+    The ratings have the ids of the records; a draw from [0, 1) says which of its labels a row is given.
     """
     given = ratings.filter(pl.col("label").is_not_null()).sort("id", "annotator", maintain_order=True)
-    labels = given.group_by("id", maintain_order=True).agg(
-        pl.col("label").alias("given_labels"), pl.col("rating").alias("given_ratings")
-    )
+    labels = given.group_by("id", maintain_order=True).agg(given_labels="label", given_ratings="rating")
     if bins is not None:
         rated = ratings.filter(pl.col("rating").is_not_null())
         means = rated.group_by("id", maintain_order=True).agg(pl.col("rating").mean())

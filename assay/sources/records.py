@@ -16,20 +16,14 @@ from assay.sources.ratings import RATINGS_SCHEMA, RatingBin, Ratings, fill_label
 from assay.sources.table_files import Table, TableFormat, check_readable, column, read_table
 
 PROVENANCE = ("source_url", "licence", "retrieved", "source_sha256", "authenticity")
-
-
 RECORDS_SCHEMA = pl.Schema(
     dict.fromkeys(("id", "text", "label", "reference_label", "response", "source", "origin", *PROVENANCE), pl.String)
 )
-
-
 LATER_COLUMNS = (
     *("near_duplicate_group", "semantic_group", "consensus_label", "annotator_agreement", "ratings", "label_quality"),
     *("parent_id", "recipe", "seed", "split", "rule", "given_rating", "reviewed", "label_weight"),
 )
 """Names that columns made by this stage and by later ones have."""
-
-
 Draws = Callable[[pl.Series], pl.Series]
 
 
@@ -118,20 +112,17 @@ def map_columns(table: Table, source: Source, sha256: str, path: Path, key: str)
 
     Raises `InputError`: a column that `key` names is not there.
     """
-    mapped: list[pl.Series] = []
-    for name, chosen in source.columns:
-        if chosen is None:
-            mapped.append(pl.Series(name, [None] * table.cells.height, dtype=pl.String))
-        else:
-            mapped.append(column(table, chosen, path, f"{key}.columns.{name}").alias(name))
+    mapped = [
+        pl.Series(name, [None] * table.cells.height, dtype=pl.String)
+        if chosen is None
+        else column(table, chosen, path, f"{key}.columns.{name}").alias(name)
+        for name, chosen in source.columns
+    ]
     carried = [column(table, name, path, f"{key}.carry").alias(str(name)) for name in source.carry]
-    nullable = ["label", "reference_label", "response"]
+    stripped = pl.col("label", "reference_label", "response").str.strip_chars()
     return (
         pl.DataFrame(mapped)
-        .with_columns(
-            pl.when(pl.col(name).str.strip_chars() != "").then(pl.col(name).str.strip_chars()).alias(name)
-            for name in nullable
-        )
+        .with_columns(pl.when(stripped != "").then(stripped))
         .with_columns(
             source=pl.lit(source.name),
             origin=origins(source.file, table.lines),
@@ -162,18 +153,14 @@ def prefix_ids(rows: pl.DataFrame, source: str) -> pl.DataFrame:
 
 
 def ingest_source(source: Source, position: int, params: IngestParams, draws: Draws) -> Ingested:
-    """Read one source.
+    """Read one source; `position` is its place among them, for the errors.
 
-    Args:
-        position: its place among them, for the errors.
-        draws: a draw from [0, 1) for each id, which says whose label is given.
+    `draws` gives a draw from [0, 1) for each id, which says whose label is given.
 
-    Raises:
-        InputError: as in `read_table`, `check_readable`, `column`, `check_ids` and `read_ratings`.
+    Raises `InputError`: as in `read_table`, `check_readable`, `column`, `check_ids` and `read_ratings`.
     """
-    folder = Path(params.path)
+    folder, key = Path(params.path), f"ingest.sources.{position}"
     path = folder / source.file
-    key = f"ingest.sources.{position}"
     table = read_table(path, source.format, source.header)
     check_readable(table, path, params.max_reject_fraction)
     sha256 = file_sha256(path)
@@ -193,14 +180,10 @@ def ingest_source(source: Source, position: int, params: IngestParams, draws: Dr
         order = records.select("id").with_row_index("row")
         in_order = rated.kept.join(order, on="id", how="inner").sort("row", "annotator", maintain_order=True)
         rated = Filtered(in_order.select(RATINGS_SCHEMA.names()), rated.removed)
-        records = fill_labels(
-            records,
-            rated.kept,
-            params.rating_bins,
-            draws(records["id"]),
-            has_labels=source.columns.label is not None,
-            has_references=source.columns.reference_label is not None,
-        )
+        has_labels = source.columns.label is not None
+        has_references = source.columns.reference_label is not None
+        given = draws(records["id"])
+        records = fill_labels(records, rated.kept, params.rating_bins, given, has_labels, has_references)
     return Ingested(
         rows_in=table.cells.height + table.unreadable.height,
         sha256=sha256,

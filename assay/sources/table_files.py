@@ -60,12 +60,10 @@ def read_table(path: Path, table_format: TableFormat, header: bool) -> Table:
     that of RFC 4180: quoted cells may hold commas, line ends and doubled quotes. A byte-order mark, CRLF line ends and
     blank lines are passed over. JSON is one list of objects, JSONL an object a line.
 
-    Args:
-        header: whether the first record of a tsv or csv names the columns; the other formats carry names anyway.
+    With `header`, the first record of a tsv or csv names the columns; the other formats carry names anyway.
 
-    Raises:
-        InputError: no such file, two columns of one name, more than `MAX_COLUMNS` of them, UTF-16, a quote that is
-            never closed, no JSON list, not Parquet, or Parquet with text that is not UTF-8.
+    Raises `InputError`: no such file, two columns of one name, more than `MAX_COLUMNS` of them, UTF-16, a quote that is
+    never closed, no JSON list, not Parquet, or Parquet with text that is not UTF-8.
     """
     if not path.is_file():
         there = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
@@ -85,14 +83,9 @@ def read_table(path: Path, table_format: TableFormat, header: bool) -> Table:
 
 
 def column(table: Table, name: int | str, path: Path, key: str) -> pl.Series:
-    """One column of a table.
+    """One column of a table, by its name, or its number from 1 where the file has no header.
 
-    Args:
-        name: name of the column, or its number from 1 where the file has no header.
-        key: dotted path of the params key that names the column, for the error.
-
-    Raises:
-        InputError: there is no such column; lists those there are.
+    Raises `InputError`: there is none; lists those there are, and names the params key that asks for it.
     """
     if str(name) not in table.cells.columns:
         raise InputError(f"{path}: no column {name!r}; it has {table.cells.columns}: correct `{key}`")
@@ -201,12 +194,8 @@ def _from_records(path: Path, records: Iterator[_Record], header: bool) -> Table
     frame = pl.DataFrame({"cells": cells}).select(
         pl.col("cells").list.get(index, null_on_oob=True).alias(name) for index, name in enumerate(names)
     )
-    return Table(
-        cells=frame,
-        lines=pl.Series("line", [record.line for record in good], dtype=pl.Int64),
-        unreadable=_unreadable(bad),
-        ragged_rows=len(good) - counts.get(usual, 0),
-    )
+    lines = pl.Series("line", [record.line for record in good], dtype=pl.Int64)
+    return Table(frame, lines, _unreadable(bad), len(good) - counts.get(usual, 0))
 
 
 def _unreadable(records: list[_Record]) -> pl.DataFrame:
@@ -242,13 +231,8 @@ def _read_jsonl(path: Path, content: bytes) -> Table:
     if len(names) > MAX_COLUMNS:
         raise InputError(f"{path}: has {len(names)} different keys, more than {MAX_COLUMNS} columns; leave some out")
     frame = pl.DataFrame([pl.Series(name, [row.get(name) for row in rows], dtype=pl.String) for name in names])
-    counts = Counter(len(row) for row in rows)
-    return Table(
-        cells=frame,
-        lines=pl.Series("line", lines, dtype=pl.Int64),
-        unreadable=_unreadable(bad),
-        ragged_rows=len(rows) - (counts.most_common(1)[0][1] if counts else 0),
-    )
+    usual = max(Counter(map(len, rows)).values(), default=0)
+    return Table(frame, pl.Series("line", lines, dtype=pl.Int64), _unreadable(bad), len(rows) - usual)
 
 
 def _json_lines(path: Path, content: bytes) -> bytes:
@@ -285,17 +269,14 @@ def _read_parquet(path: Path) -> Table:
     lines = pl.Series("line", range(1, frame.height + 1), dtype=pl.Int64)
     readable = ~lines.is_in(unreadable["line"].implode())
     frame, lines = frame.filter(readable), lines.filter(readable)
-    plain = {
-        name: dtype.is_numeric() or dtype == pl.Boolean or dtype.is_nested() for name, dtype in frame.schema.items()
-    }
-    cells = [
+    texts = [
         # Through Python, so that a number reads here as it does in JSON: 3, 3.5, true.
-        pl.Series(name, [_as_text(value) for value in frame[name].to_list()], dtype=pl.String)
-        if plain[name]
-        else frame[name].cast(pl.String, strict=False)
-        for name in frame.columns
+        pl.Series(cells.name, [_as_text(value) for value in cells.to_list()], dtype=pl.String)
+        if cells.dtype.is_numeric() or cells.dtype == pl.Boolean or cells.dtype.is_nested()
+        else cells.cast(pl.String, strict=False)
+        for cells in frame
     ]
-    return Table(cells=pl.DataFrame(cells), lines=lines, unreadable=unreadable, ragged_rows=0)
+    return Table(pl.DataFrame(texts), lines, unreadable, ragged_rows=0)
 
 
 def _rows_of_bytes_that_are_no_text(frame: pl.DataFrame) -> pl.DataFrame:

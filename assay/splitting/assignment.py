@@ -84,13 +84,10 @@ def refuse_rare_labels(rare: pl.DataFrame, path: Path, what: str, fix: str) -> N
     """Refuse labels that cannot be in every split.
 
     Args:
-        rare: rows of such labels, `id` and `label`.
-        path: where they are from, for the error.
         what: a label is called, such as `label`.
         fix: what can be done besides adding rows and removing them.
 
-    Raises:
-        InputError: there are some; names each label, its rows and what can be done.
+    Raises `InputError`: there are some; names each label, its rows and what can be done.
     """
     if rare.is_empty():
         return
@@ -106,19 +103,12 @@ def refuse_rare_labels(rare: pl.DataFrame, path: Path, what: str, fix: str) -> N
 
 
 def assign(groups: pl.DataFrame, train_fraction: float, validation_fraction: float, seed: int) -> Assignment:
-    """Give each group its split.
-
-    Args:
-        groups: `semantic_group`, `stratum`, `given_stratum`; each stratum has at least three groups.
-        train_fraction: draws below it train.
-        validation_fraction: draws below the sum of both, but not below the first, are for validation.
-    """
+    """Give each group its split; each stratum of `groups`, which are as `strata` gives them, has at least three."""
     drawn = pl.concat(
         part.with_columns(keyed_uniform(part["semantic_group"], seed, "split", str(label)).alias("draw"))
         for (label,), part in groups.partition_by("given_stratum", as_dict=True).items()
     )
-    parts = []
-    forced = {}
+    parts, forced = [], {}
     for (label,), part in sorted(drawn.partition_by("stratum", as_dict=True).items()):
         by_draw = part.sort("draw", "semantic_group")
         train = by_draw.filter(pl.col("draw") < train_fraction).height

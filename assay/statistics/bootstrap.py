@@ -8,7 +8,7 @@ by name, shape `(b,)` each, NaN where one is undefined. It works from sums over 
 than one multiplication by its counts.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,20 @@ def bootstrap_figures(measure: Measure, items: int, samples: int, random: np.ran
         drawn = np.concatenate([part[name] for part in parts]) if parts else np.empty(0)
         estimates[name] = percentile_estimate(value, drawn[~np.isnan(drawn)])
     return estimates
+
+
+def cluster_means(
+    values: Mapping[str, Floats], clusters: Sequence[str], samples: int, random: np.random.Generator
+) -> dict[str, Estimate]:
+    """Means over items, shape `(n,)` each, with intervals over their clusters: items of one are not independent."""
+    names, of_item = np.unique(np.array(clusters), return_inverse=True)
+    sums = np.stack([np.bincount(of_item, weights=one) for one in values.values()])
+    sizes = np.bincount(of_item).astype(np.float64)
+
+    def means(counts: Floats) -> dict[str, Floats]:
+        return dict(zip(values, sums @ counts / (sizes @ counts), strict=True))
+
+    return bootstrap_figures(means, len(names), samples, random)
 
 
 def draw_counts(items: int, samples: int, random: np.random.Generator) -> Floats:

@@ -67,13 +67,11 @@ def is_foreign(texts: pl.Series, *, keep: Sequence[str], min_probability: float,
     """Whether each text is in a language that is not wanted; null counts as wanted, and so does what cannot be told.
 
     Args:
-        texts: any length; the first `JUDGED_CHARACTERS` are judged.
         keep: codes of the wanted languages, as `detect_languages` gives them.
         min_probability: a text is foreign if its most probable language has at least this.
         min_characters: shorter texts, not counting what `NO_LANGUAGE` describes, are not judged.
 
-    Raises:
-        InputError: a code that the model does not know.
+    Raises `InputError`: a code that the model does not know.
     """
     if unknown := [code for code in keep if code not in languages()]:
         raise InputError(

@@ -12,21 +12,34 @@ Rule = Callable[[pl.Expr], pl.Expr]
 """From a text column to a text column; a null stays null."""
 
 
-def where(text: pl.Expr, condition: Rule, change: Rule) -> pl.Expr:
+Condition = Rule | str
+"""From a text column to a boolean one, in which null counts as false; or a regular expression that a text contains."""
+
+
+def where(text: pl.Expr, condition: Condition | tuple[Condition, ...], change: Rule) -> pl.Expr:
     """`change` applied to the rows on which `condition` holds; every other row stays as it is, byte for byte.
 
     Args:
-        condition: from the column to a boolean one; null counts as false.
+        condition: of several, each is tested on the rows alone on which those before it hold, so the cheapest is first.
         change: from a text column of those rows alone to one of the same length.
     """
 
     def gated(texts: pl.Series) -> pl.Series:
-        rows = _evaluated(texts, condition).fill_null(False).arg_true()
-        if not len(rows):
-            return texts
-        return texts.clone().scatter(rows, _evaluated(texts.gather(rows), change))
+        rows, seen = pl.Series(range(len(texts)), dtype=pl.UInt32), texts
+        for test in condition if isinstance(condition, tuple) else (condition,):
+            found = seen.str.contains(test) if isinstance(test, str) else _evaluated(seen, test)
+            holds = found.fill_null(False).arg_true()
+            if not len(holds):
+                return texts
+            rows, seen = rows.gather(holds), seen.gather(holds)
+        return texts.clone().scatter(rows, _evaluated(seen, change))
 
     return text.map_batches(gated, return_dtype=pl.String, is_elementwise=True)
+
+
+def is_wide(text: pl.Expr) -> pl.Expr:
+    """Whether a text has a character outside ASCII, and so more bytes than characters: the cheapest of all tests."""
+    return text.str.len_bytes() != text.str.len_chars()
 
 
 def each(function: Callable[[str], str]) -> Rule:

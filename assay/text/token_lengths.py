@@ -22,17 +22,9 @@ BATCH_TEXTS = 1_000
 
 
 def token_counts(texts: pl.Series, tokenizer_file: Path) -> pl.Series:
-    """How many tokens each text has, with those that the tokenizer puts around it, such as `[CLS]` and `[SEP]`.
+    """How many tokens each text has, with those that the tokenizer puts around it, such as `[CLS]`; null has null.
 
-    Args:
-        texts: null where there is none; its count is null.
-        tokenizer_file: `tokenizer.json` of a model; its truncation and padding do not count.
-
-    Returns:
-        `(texts,)`, unsigned 32-bit.
-
-    Raises:
-        InputError: no such file, or no tokenizer in it.
+    Raises `InputError`: `tokenizer_file` is no `tokenizer.json` of a model; its truncation and padding do not count.
     """
     tokenizer = _loaded(tokenizer_file)
     added = tokenizer.num_special_tokens_to_add(is_pair=False)
@@ -53,15 +45,7 @@ def longer_than(texts: pl.Series, tokenizer_file: Path, max_tokens: int) -> pl.S
     """Whether each text has more tokens than `max_tokens`; null has not.
 
     A token stands for at least a byte of the text, once characters are decomposed as some tokenizers do: so only texts
-    with enough bytes are tokenised at all, and a long one only as far as the limit.
-
-    Args:
-        texts: a text column.
-        tokenizer_file: as for `token_counts`.
-        max_tokens: tokens that are still allowed, with those that the tokenizer puts around the text.
-
-    Raises:
-        InputError: no such file, or no tokenizer in it.
+    with enough bytes are tokenised at all, and a long one only as far as the limit. Otherwise as `token_counts`.
     """
     tokenizer = _loaded(tokenizer_file)
     # One more for the space that some tokenizers put before the first word.

@@ -30,6 +30,9 @@ PARAMS: dict[str, Any] = {
 }
 
 
+pytestmark = pytest.mark.usefixtures("repository")
+
+
 def records(*rows: tuple[str, str | None, str | None, str]) -> pl.DataFrame:
     """Rows of id, label, reference_label, source."""
     return pl.DataFrame(
@@ -101,7 +104,6 @@ def many_rows(rows: int = 60, annotators: int = 5) -> tuple[pl.DataFrame, pl.Dat
     return table, ratings(**{id_: "".join(names[code] for code in said[i]) for i, id_ in enumerate(ids)})
 
 
-@pytest.mark.usefixtures("repository")
 def test_ratings_of_rows_removed_since_do_not_count() -> None:
     _, metrics = run(records(("a", "p", "p", "s"), ("b", "n", "n", "s")), ratings(a="pp", b="nn", gone="pn"))
     assert (metrics["ratings"], metrics["consensus_ties"], metrics["rows_in"]) == (4, 0, 2)
@@ -115,14 +117,12 @@ def test_the_reference_label_has_no_say_in_the_consensus() -> None:
         assert consensus["consensus_label"].to_list() == ["n", "n", "n"]
 
 
-@pytest.mark.usefixtures("repository")
 def test_ratings_without_a_label_have_no_vote() -> None:
     some = ratings(a="np").with_columns(label=pl.when(pl.col("label") == "n").then(None).otherwise(pl.col("label")))
     out, _ = run(records(("a", "n", None, "s")), some)
     assert out.select("consensus_label", "annotator_agreement", "ratings").rows() == [("p", 1.0, 1)]
 
 
-@pytest.mark.usefixtures("repository")
 def test_single_rater_accuracy_is_against_the_others_and_the_reference() -> None:
     # Of a, each p faces one p and one n, a tie that p wins by its frequency; the n faces two p. Of b likewise, but the
     # tie goes to p, and so do both others of the p.
@@ -133,7 +133,6 @@ def test_single_rater_accuracy_is_against_the_others_and_the_reference() -> None
     assert metrics["single_rater_accuracy_against_reference"] == pytest.approx(6 / 9, abs=1e-6)
 
 
-@pytest.mark.usefixtures("repository")
 def test_stage_writes_rows_annotators_and_metrics() -> None:
     table = records(("a", "p", "p", "x"), ("b", "n", "n", "x"), ("c", "p", "n", "y"), ("d", "p", None, "y"))
     out, metrics = run(table, ratings(a="ppp", b="nnp", c="npp", d=""))
@@ -161,7 +160,6 @@ def test_stage_writes_rows_annotators_and_metrics() -> None:
     assert metrics["per_source"]["x"]["single_rater_accuracy"] == 0.5
 
 
-@pytest.mark.usefixtures("repository")
 def test_every_figure_of_agreement_has_its_interval() -> None:
     _, metrics = run(*many_rows())
     names = ["fleiss_kappa", *(f"krippendorff_alpha_{level}" for level in ("nominal", "ordinal", "interval"))]
@@ -174,7 +172,6 @@ def test_every_figure_of_agreement_has_its_interval() -> None:
     assert metrics["cohen_kappa_pairs"] == 10
 
 
-@pytest.mark.usefixtures("repository")
 def test_labels_without_an_order_have_no_weighted_figures_but_the_numbers_have_theirs() -> None:
     write_params(label_order=None)
     _, metrics = run(*many_rows())
@@ -183,7 +180,6 @@ def test_labels_without_an_order_have_no_weighted_figures_but_the_numbers_have_t
     assert metrics["krippendorff_alpha_interval"] > 0.5
 
 
-@pytest.mark.usefixtures("repository")
 def test_labels_that_are_no_numbers_have_no_interval_alpha() -> None:
     table, some = many_rows()
     _, metrics = run(table, some.with_columns(rating=pl.lit(None, pl.Float64)))
@@ -191,21 +187,18 @@ def test_labels_that_are_no_numbers_have_no_interval_alpha() -> None:
     assert metrics["krippendorff_alpha_ordinal"] > 0.5
 
 
-@pytest.mark.usefixtures("repository")
 def test_a_label_that_is_not_in_the_order_is_named() -> None:
     write_params(label_order=["p", "o"])
     with pytest.raises(InputError, match=r"row 'b' has the label 'n' from annotator '1'.*label_order` = \['p', 'o'\]"):
         run(records(("a", "p", None, "s"), ("b", "p", None, "s")), ratings(a="pp", b="pn"))
 
 
-@pytest.mark.usefixtures("repository")
 def test_a_row_rated_twice_by_one_annotator_is_named() -> None:
     some = pl.concat([ratings(a="pp", b="pn"), ratings(b=" p")])
     with pytest.raises(InputError, match="annotator '1' rated row 'b' more than once"):
         run(records(("a", "p", None, "s"), ("b", "p", None, "s")), some)
 
 
-@pytest.mark.usefixtures("repository")
 def test_figures_that_are_undefined_have_no_key_where_all_raters_are_equal(capsys: pytest.CaptureFixture[str]) -> None:
     write_params(min_krippendorff_alpha=0.9)
     _, metrics = run(records(("a", "p", None, "x"), ("b", "p", None, "x")), ratings(a="pp", b="pp"))
@@ -221,7 +214,6 @@ def test_figures_that_are_undefined_have_no_key_where_all_raters_are_equal(capsy
     assert output("disagreement")["disagreement"].to_list() == [0.0, 0.0]
 
 
-@pytest.mark.usefixtures("repository")
 def test_raters_who_agree_on_everything_have_an_alpha_of_one() -> None:
     write_params(min_krippendorff_alpha=1.0)
     _, metrics = run(records(*((id_, "p", None, "x") for id_ in "abcd")), ratings(a="ppp", b="nnn", c="ppp", d="nnn"))
@@ -235,7 +227,6 @@ def test_raters_who_agree_on_everything_have_an_alpha_of_one() -> None:
         assert metrics[f"{name}_ci95_high"] == 1.0
 
 
-@pytest.mark.usefixtures("repository")
 def test_without_ratings_the_labels_pass_through(capsys: pytest.CaptureFixture[str]) -> None:
     write_params(min_krippendorff_alpha=0.5)
     table = records(("a", "p", None, "x"), ("b", "n", None, "x"))
@@ -251,7 +242,6 @@ def test_without_ratings_the_labels_pass_through(capsys: pytest.CaptureFixture[s
     assert Path("data/annotation_qa/disagreement.csv").read_text().startswith("id,text,label,consensus_label,")
 
 
-@pytest.mark.usefixtures("repository")
 def test_where_no_row_has_several_ratings_it_says_so_and_measures_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     write_params(min_krippendorff_alpha=0.5)
     table = records(("a", "p", "p", "x"), ("b", "n", "p", "x"), ("c", "n", None, "x"))
@@ -277,7 +267,6 @@ def test_where_no_row_has_several_ratings_it_says_so_and_measures_nothing(capsys
     assert output("disagreement").is_empty()
 
 
-@pytest.mark.usefixtures("repository")
 def test_figures_are_over_the_rows_that_have_several_ratings(capsys: pytest.CaptureFixture[str]) -> None:
     table, some = many_rows()
     _, whole = run(table, some)
@@ -299,7 +288,6 @@ def test_figures_are_over_the_rows_that_have_several_ratings(capsys: pytest.Capt
     assert output("annotators").row(-1) == ("6", 40, 0, None, None, None, 0)
 
 
-@pytest.mark.usefixtures("repository")
 def test_an_annotator_with_one_rating() -> None:
     write_params(min_common_items=30)
     table, some = many_rows()
@@ -312,7 +300,6 @@ def test_an_annotator_with_one_rating() -> None:
     assert 0 <= quality <= 1
 
 
-@pytest.mark.usefixtures("repository")
 def test_crowdlab_is_written_apart_from_the_rows_that_are_trained_on() -> None:
     out, metrics = run(*many_rows())
     assert [name for name in out.columns if "crowdlab" in name] == []
@@ -325,7 +312,6 @@ def test_crowdlab_is_written_apart_from_the_rows_that_are_trained_on() -> None:
     assert metrics["crowdlab"]["agrees_with_consensus"] > 0.8
 
 
-@pytest.mark.usefixtures("repository")
 def test_crowdlab_can_be_switched_off() -> None:
     write_params(crowdlab=None)
     _, metrics = run(*many_rows())
@@ -334,7 +320,6 @@ def test_crowdlab_can_be_switched_off() -> None:
     assert output("annotators")["crowdlab_quality"].null_count() == 5
 
 
-@pytest.mark.usefixtures("repository")
 def test_what_does_not_fit_into_crowdlab_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     write_params(crowdlab=PARAMS["crowdlab"] | {"max_cells": 200})
     _, metrics = run(*many_rows())
@@ -342,7 +327,6 @@ def test_what_does_not_fit_into_crowdlab_is_told(capsys: pytest.CaptureFixture[s
     assert "the 180 of 300 ratings that are from the 3 of 5 annotators" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("repository")
 def test_disputed_rows_are_a_table_for_people_that_no_spreadsheet_runs() -> None:
     table = records(("a", "p", "p", "s"), ("b", "n", "p", "s"), ("c", "n", "p", "s")).with_columns(
         text=pl.Series(["=HYPERLINK(1)", '@you, and "this"\nline', "plain"])
@@ -358,7 +342,6 @@ def test_disputed_rows_are_a_table_for_people_that_no_spreadsheet_runs() -> None
     assert rows[0]["disagreement"] == "1.0000"
 
 
-@pytest.mark.usefixtures("repository")
 def test_the_gate_fails_with_figure_threshold_worst_source_and_texts_and_leaves_the_outputs() -> None:
     table = records(
         *((id_, "p", None, "calm") for id_ in "abcd"), *((id_, "p", None, "hot") for id_ in "efgh")
@@ -383,7 +366,6 @@ def test_the_gate_fails_with_figure_threshold_worst_source_and_texts_and_leaves_
     run(table, some)
 
 
-@pytest.mark.usefixtures("repository")
 def test_the_order_of_ratings_does_not_matter() -> None:
     table, some = many_rows()
     first = run(table, some)
@@ -394,7 +376,6 @@ def test_the_order_of_ratings_does_not_matter() -> None:
     assert {path.name: path.read_bytes() for path in Path("data/annotation_qa").iterdir()} == files
 
 
-@pytest.mark.usefixtures("repository")
 def test_the_number_of_threads_does_not_matter() -> None:
     table, some = many_rows(300)
     outputs = []
@@ -405,7 +386,6 @@ def test_the_number_of_threads_does_not_matter() -> None:
     assert outputs[0] == outputs[1]
 
 
-@pytest.mark.usefixtures("repository")
 @pytest.mark.parametrize(
     ("change", "message"),
     [

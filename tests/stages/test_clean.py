@@ -28,13 +28,8 @@ from stages import clean
 
 REPOSITORY = Path(__file__).parents[2]
 RULES = (
-    "repair_unicode",
-    "html_to_text",
-    "remove_control_characters",
-    "redact_email",
-    "redact_url",
-    "redact_phone",
-    "collapse_white_space",
+    *("repair_unicode", "html_to_text", "remove_control_characters", "redact_email", "redact_url"),
+    *("redact_phone", "collapse_white_space"),
 )
 SECTION: dict[str, Any] = {
     "checks": {},

@@ -19,7 +19,7 @@ from assay.human_review.preference_judgements import HEADER
 from assay.language_models.chat_template import MESSAGES
 from assay.language_models.checkpoint import EXACT_MODULES, load_causal_lm
 from stages import compare_generation, evaluate_generation
-from tests.policy_workspace import COMPUTE, bytes_below, chat, write_models
+from tests.policy_workspace import COMPUTE, bytes_below, change, chat, write_models
 
 REFUSAL = "I do not know."
 PARAMS: dict[str, Any] = {
@@ -106,6 +106,8 @@ def test_every_task_has_its_scores_with_intervals(workspace: Path, monkeypatch: 
             low, high = measured[task][f"{name}_ci95_low"], measured[task][f"{name}_ci95_high"]
             assert low <= measured[task][name] <= high, (task, name)
     assert (measured["device"], measured["precision"]) == ("cpu", "float32")
+    costs = {"tokens_per_second", "answer_seconds", "seconds", "peak_memory_mib"}
+    assert set(read_json(evaluate_generation.COSTS / "sft-lora.json")) == costs
     assert measured["general_text"]["texts"] == 4
     assert measured["general_text"]["perplexity"] > 1
 
@@ -140,8 +142,11 @@ def test_all_models_get_the_same_rows_and_texts(workspace: Path, monkeypatch: py
     evaluate(monkeypatch, "sft-lora")
     ids = [pl.read_parquet(f"data/generations/{name}/answers.parquet")["id"].to_list() for name in ("base", "sft-lora")]
     assert ids[0] == ids[1]
-    assert evaluate_generation.glosses(Path("wordnet"), 3, 3) == evaluate_generation.glosses(Path("wordnet"), 5, 3)[:3]
-    assert "physical entity: an entity that has physical existence" in evaluate_generation.glosses(
+    assert (
+        evaluate_generation.sample_glosses(Path("wordnet"), 3, 3)
+        == evaluate_generation.sample_glosses(Path("wordnet"), 5, 3)[:3]
+    )
+    assert "physical entity: an entity that has physical existence" in evaluate_generation.sample_glosses(
         Path("wordnet"), 5, 3
     )
 
@@ -157,8 +162,26 @@ def test_the_same_bytes_for_any_hash_seed(workspace: Path, repository: Path) -> 
     assert written[0] == written[1]
 
 
-def test_what_was_left_out_stays_so(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_skipped_model_stays_so(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert evaluate(monkeypatch, "sft-qlora") == {"left_out": "no 4-bit arithmetic here"}
+    assert read_json(evaluate_generation.COSTS / "sft-qlora.json") == {"left_out": "no 4-bit arithmetic here"}
+
+
+def test_without_a_reward_model_there_are_no_rewards(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(evaluate_generation.REWARD_MODEL)
+    for name in PARAMS["generation_models"]:
+        measured = evaluate(monkeypatch, name)
+        assert "reward" not in json.dumps(measured)
+    assert "no reward model in models/reward/model: answers get no reward" in capfd.readouterr().err
+    answers = pl.read_parquet("data/generations/base/answers.parquet")
+    assert "reward" not in answers.columns
+    assert answers["cosine"].null_count() < answers.height
+    compare_generation.main()
+    summary = read_json(compare_generation.METRICS)
+    assert "chrf_difference" in summary["pairs"]["sft-lora_against_base"]["answer"]
+    assert "reward" not in json.dumps(summary)
 
 
 @pytest.mark.parametrize(
@@ -201,19 +224,20 @@ def test_models_are_compared_pair_by_pair(workspace: Path, monkeypatch: pytest.M
     assert found["people_win_rate"] == pytest.approx((1.0 + 0.0 + 0.5) / 3, rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("pair", "message"),
-    [
-        (
-            {"model": "dpo", "against": "base"},
-            "pairs.0` names 'dpo'; `generation_models` has base, sft-lora, sft-qlora",
-        ),
-        ({"model": "base", "against": "base"}, "pairs.0` compares 'base' with itself"),
-    ],
-)
-def test_bad_pairs(pair: dict[str, str], message: str, workspace: Path) -> None:
-    params = yaml.safe_load(Path("params.yaml").read_text())
-    params["compare_generation"]["pairs"] = [pair]
-    Path("params.yaml").write_text(yaml.safe_dump(params))
-    with pytest.raises(InputError, match=message):
+def test_a_pair_with_a_model_that_is_not_evaluated_is_skipped_and_named(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in PARAMS["generation_models"]:
+        evaluate(monkeypatch, name)
+    change("compare_generation", pairs=[*PARAMS["compare_generation"]["pairs"], {"model": "dpo", "against": "base"}])
+    compare_generation.main()
+    summary = read_json(compare_generation.METRICS)
+    assert list(summary["pairs"]) == ["sft-lora_against_base"]
+    assert summary["pairs_skipped"] == {"dpo_against_base": "dpo not in generation_models"}
+    assert "dpo_against_base skipped: dpo not in generation_models" in capsys.readouterr().err
+
+
+def test_a_model_beside_itself_is_an_error(workspace: Path) -> None:
+    change("compare_generation", pairs=[{"model": "base", "against": "base"}])
+    with pytest.raises(InputError, match=r"pairs.0` compares 'base' with itself"):
         compare_generation.main()

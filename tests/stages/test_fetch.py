@@ -79,14 +79,15 @@ def write_params(max_unpacked_mib: int = 1, **changed: Any) -> None:
     Path("params.yaml").write_text(yaml.safe_dump({"fetch": section}))
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, **changed: Any) -> None:
+    write_params(**changed)
     monkeypatch.setattr(sys, "argv", ["fetch", *(arguments or ("asset",))])
     fetch.main()
 
 
-def fails(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+def fails(monkeypatch: pytest.MonkeyPatch, *arguments: str, **changed: Any) -> str:
     with pytest.raises(InputError) as caught:
-        run(monkeypatch, *arguments)
+        run(monkeypatch, *arguments, **changed)
     assert not Path("data/raw/asset").exists()
     assert not Path("data/raw/.asset.partial").exists()
     assert not Path("metrics").exists()
@@ -130,7 +131,6 @@ def publish(files: dict[str, bytes], with_hashes: bool = True) -> None:
 
 def test_a_local_archive(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("pkg-1.0.tar.gz").write_bytes(SDIST)
-    write_params()
     run(monkeypatch)
     assert content() == CONTENT
     metrics = read_json("metrics/fetch/asset.json")
@@ -177,8 +177,7 @@ def test_what_a_local_source_gives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     put(files)
-    write_params(**changed)
-    run(monkeypatch)
+    run(monkeypatch, **changed)
     assert content() == expected
 
 
@@ -209,15 +208,13 @@ def test_what_is_wrong_with_a_local_source(
     files: dict[str, bytes], changed: dict[str, Any], expected: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(files)
-    write_params(**changed)
-    assert expected in fails(monkeypatch)
+    assert expected in fails(monkeypatch, **changed)
     assert not list(workplace.parent.rglob("evil.txt"))
 
 
 def test_an_address(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("served/pkg 1.tar.gz").write_bytes(SDIST)
-    write_params(source=f"{server}/pkg%201.tar.gz")
-    run(monkeypatch)
+    run(monkeypatch, source=f"{server}/pkg%201.tar.gz")
     assert content() == CONTENT
     assert Path(".cache/fetch", SHA256, "pkg 1.tar.gz").read_bytes() == SDIST
 
@@ -225,26 +222,23 @@ def test_an_address(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_download_is_kept_for_the_next_run(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     served = Path("served/pkg.tar.gz")
     served.write_bytes(SDIST)
-    write_params(source=f"{server}/pkg.tar.gz")
-    run(monkeypatch)
+    run(monkeypatch, source=f"{server}/pkg.tar.gz")
     served.unlink()
-    run(monkeypatch)
+    run(monkeypatch, source=f"{server}/pkg.tar.gz")
     assert content() == CONTENT
 
 
 def test_a_damaged_download_in_the_cache_is_fetched_again(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("served/pkg.tar.gz").write_bytes(SDIST)
-    write_params(source=f"{server}/pkg.tar.gz")
-    run(monkeypatch)
+    run(monkeypatch, source=f"{server}/pkg.tar.gz")
     Path(".cache/fetch", SHA256, "pkg.tar.gz").write_bytes(b"damaged")
-    run(monkeypatch)
+    run(monkeypatch, source=f"{server}/pkg.tar.gz")
     assert Path(".cache/fetch", SHA256, "pkg.tar.gz").read_bytes() == SDIST
 
 
 def test_a_wrong_hash_of_an_address_is_not_kept(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("served/pkg.tar.gz").write_bytes(SDIST)
-    write_params(source=f"{server}/pkg.tar.gz", sha256=OTHER)
-    assert f"expected SHA-256 {OTHER}, seen {SHA256}" in fails(monkeypatch)
+    assert f"expected SHA-256 {OTHER}, seen {SHA256}" in fails(monkeypatch, source=f"{server}/pkg.tar.gz", sha256=OTHER)
     assert not list(Path(".cache/fetch").glob("*"))
 
 
@@ -253,8 +247,7 @@ def test_an_address_that_is_not_there_or_cannot_be_reached(
     source: str, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = source.format(server=server)
-    write_params(source=address)
-    message = fails(monkeypatch)
+    message = fails(monkeypatch, source=address)
     assert message.startswith(f"{address}: cannot be downloaded")
     assert "give its path as `source`" in message
 
@@ -264,15 +257,13 @@ def test_another_protocol(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     with fsspec.open("memory://bucket/pkg.tar.gz", "wb") as file:
         file.write(SDIST)
-    write_params(source="memory://bucket/pkg.tar.gz")
-    run(monkeypatch)
+    run(monkeypatch, source="memory://bucket/pkg.tar.gz")
     assert content() == CONTENT
 
 
 def test_a_protocol_whose_package_is_not_installed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    write_params(source="s3://bucket/pkg.tar.gz")
-    assert "s3fs" in fails(monkeypatch)
+    assert "s3fs" in fails(monkeypatch, source="s3://bucket/pkg.tar.gz")
 
 
 @pytest.mark.parametrize("with_hashes", [True, False])
@@ -280,8 +271,7 @@ def test_a_release_on_the_configured_index(server: str, monkeypatch: pytest.Monk
     # The wheel would be preferred for installing; the hash decides. The source archive is not run.
     publish({"pkg-1.0-py3-none-any.whl": wheel(FILES), "pkg-1.0.tar.gz": SDIST, "pkg-1.1.tar.gz": b"x"}, with_hashes)
     monkeypatch.setenv("PIP_INDEX_URL", f"{server}/simple/")
-    write_params(source="pypi:pkg==1.0")
-    run(monkeypatch)
+    run(monkeypatch, source="pypi:pkg==1.0")
     assert content() == CONTENT
     assert [path.name for path in Path(".cache/fetch", SHA256).iterdir()] == ["pkg-1.0.tar.gz"]
 
@@ -290,8 +280,7 @@ def test_a_wheel_for_another_platform(server: str, monkeypatch: pytest.MonkeyPat
     data = wheel(FILES)
     publish({"pkg-1.0-cp27-cp27m-win32.whl": data})
     monkeypatch.setenv("PIP_INDEX_URL", f"{server}/simple/")
-    write_params(source="pypi:pkg==1.0", sha256=hashlib.sha256(data).hexdigest())
-    run(monkeypatch)
+    run(monkeypatch, source="pypi:pkg==1.0", sha256=hashlib.sha256(data).hexdigest())
     assert content() == CONTENT
 
 
@@ -299,8 +288,7 @@ def test_a_release_in_a_folder_of_links_without_a_network(workplace: Path, monke
     Path("links").mkdir()
     Path("links/pkg-1.0.tar.gz").write_bytes(SDIST)
     monkeypatch.setenv("PIP_FIND_LINKS", str(workplace / "links"))
-    write_params(source="pypi:pkg==1.0")
-    run(monkeypatch)
+    run(monkeypatch, source="pypi:pkg==1.0")
     assert content() == CONTENT
 
 
@@ -316,21 +304,18 @@ def test_a_release_that_the_index_does_not_have(
 ) -> None:
     publish({"pkg-1.0.tar.gz": SDIST})
     monkeypatch.setenv("PIP_INDEX_URL", f"{server}/simple/")
-    write_params(source=f"pypi:pkg=={version}", sha256=sha256)
-    assert fails(monkeypatch).startswith(expected)
+    assert fails(monkeypatch, source=f"pypi:pkg=={version}", sha256=sha256).startswith(expected)
 
 
 def test_a_release_without_a_network(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_params(source="pypi:pkg==1.0")
-    message = fails(monkeypatch)
+    message = fails(monkeypatch, source="pypi:pkg==1.0")
     assert message.startswith("pypi:pkg==1.0: no package index can be reached (http://127.0.0.1:9/simple/:")
     assert "give its path as `source`" in message
 
 
 def test_credentials_of_an_index_are_not_shown(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://me:secret@127.0.0.1:9/simple/")
-    write_params(source="pypi:pkg==1.0")
-    assert "secret" not in fails(monkeypatch)
+    assert "secret" not in fails(monkeypatch, source="pypi:pkg==1.0")
 
 
 def test_a_hub_snapshot(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,8 +330,7 @@ def test_a_hub_snapshot(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     for prefix, kind in (("", "model"), ("datasets/", "dataset")):
-        write_params(source=f"hf:{prefix}owner/name-1.5@{revision}", sha256=None, unpack=None)
-        run(monkeypatch)
+        run(monkeypatch, source=f"hf:{prefix}owner/name-1.5@{revision}", sha256=None, unpack=None)
         assert list(content()) == ["asked.json"]
         assert read_json("data/raw/asset/asked.json") == ["owner/name-1.5", kind, revision]
 
@@ -360,8 +344,7 @@ def test_a_hub_without_a_network(workplace: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     source = f"hf:owner/name@{'a' * 40}"
-    write_params(source=source, sha256=None, unpack=None)
-    message = fails(monkeypatch)
+    message = fails(monkeypatch, source=source, sha256=None, unpack=None)
     assert message.startswith(f"{source}: cannot be downloaded (no connection)")
     assert "give its path as `source`" in message
 
@@ -384,13 +367,11 @@ def test_a_hub_without_a_network(workplace: Path, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_wrong_params(workplace: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], expected: str) -> None:
-    write_params(**changed)
-    assert expected in fails(monkeypatch)
+    assert expected in fails(monkeypatch, **changed)
 
 
 @pytest.mark.parametrize("arguments", [("other",), ("asset", "asset")])
 def test_wrong_arguments(workplace: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
-    write_params()
     assert "where <asset> is one of ['asset']" in fails(monkeypatch, *arguments)
 
 

@@ -67,6 +67,11 @@ def write_params(*sources: dict[str, Any], bins: Any = None, seed: int = 1, **ch
     Path("params.yaml").write_text(yaml.safe_dump({"seed": seed, "ingest": section | changed}))
 
 
+def run(*sources: dict[str, Any], **changed: Any) -> None:
+    write_params(*sources, **changed)
+    ingest.main()
+
+
 def source(base: dict[str, Any], **changed: Any) -> dict[str, Any]:
     """A source with other values; `columns` and `ratings` are merged."""
     result = copy.deepcopy(base)
@@ -116,8 +121,7 @@ def write_rated(raw: Path, lists: dict[str, Any]) -> None:
 
 def test_texts_and_ratings_in_two_files(raw: Path) -> None:
     write_rated(raw, {"a": [4, 4, 3], "b": [0, 0, 1], "c": [-1, 2, -4, -4]})
-    write_params(RATED, bins=BINS)
-    ingest.main()
+    run(RATED, bins=BINS)
     frame = records()
     assert frame.columns == [
         *("id", "text", "label", "reference_label", "response", "source", "origin"),
@@ -151,8 +155,7 @@ def test_texts_and_ratings_in_two_files(raw: Path) -> None:
 
 def test_the_given_label_is_one_raters_in_proportion(raw: Path) -> None:
     write_rated(raw, {str(key): [4, -4, -4, -4] for key in range(2000)})
-    write_params(RATED, bins=BINS)
-    ingest.main()
+    run(RATED, bins=BINS)
     share = (records()["label"] == "positive").mean()
     assert share == pytest.approx(0.25, abs=0.03)
     assert metrics()["given_label_accuracy"] == pytest.approx(1 - float(str(share)), abs=1e-6)
@@ -161,8 +164,7 @@ def test_the_given_label_is_one_raters_in_proportion(raw: Path) -> None:
 
 def test_the_rating_behind_the_given_label_goes_with_it(raw: Path) -> None:
     write_rated(raw, {str(key): [4, 1, -1, -4] for key in range(400)})
-    write_params(RATED, bins=BINS)
-    ingest.main()
+    run(RATED, bins=BINS)
     signs = records().select("label", "given_rating").unique().sort("given_rating").rows()
     assert signs == [("negative", -4.0), ("negative", -1.0), ("positive", 1.0), ("positive", 4.0)]
 
@@ -170,23 +172,20 @@ def test_the_rating_behind_the_given_label_goes_with_it(raw: Path) -> None:
 def test_a_row_keeps_its_given_label_when_others_are_added_or_moved(raw: Path) -> None:
     lists = {str(key): [4, -4, 0] for key in range(50)}
     write_rated(raw, lists)
-    write_params(RATED, bins=BINS)
-    ingest.main()
+    run(RATED, bins=BINS)
     before = dict(records().select("id", "label").rows())
     write_rated(raw, {"new": [1, 2, 3]} | dict(reversed(list(lists.items()))))
     ingest.main()
     after = dict(records().select("id", "label").rows())
     assert before == {key: after[key] for key in before}
-    write_params(RATED, bins=BINS, seed=2)
-    ingest.main()
+    run(RATED, bins=BINS, seed=2)
     assert before != {key: label for key, label in records().select("id", "label").rows() if key in before}
 
 
 def test_rated_rows_without_text_and_texts_without_rating_are_counted(raw: Path) -> None:
     write_rated(raw, {"a": [4], "b": [1]})
     (raw / "texts.txt").write_text("a\t0\tone\nz\t0\ttwo\n")
-    write_params(RATED, bins=BINS)
-    ingest.main()
+    run(RATED, bins=BINS)
     assert records().select("id", "label", "reference_label").rows() == [
         ("tweets:a", "positive", "positive"),
         ("tweets:z", None, None),
@@ -200,8 +199,7 @@ def test_rated_rows_without_text_and_texts_without_rating_are_counted(raw: Path)
 
 def test_a_null_among_the_ratings_is_no_rating_of_that_rater(raw: Path) -> None:
     write_rated(raw, {"a": [None, 3]})
-    write_params(RATED, bins=BINS)
-    ingest.main()
+    run(RATED, bins=BINS)
     assert ratings().rows() == [("tweets:a", "01", None, None), ("tweets:a", "02", 3.0, "positive")]
     assert records()["label"].to_list() == ["positive"]
 
@@ -211,8 +209,7 @@ def test_a_null_among_the_ratings_is_no_rating_of_that_rater(raw: Path) -> None:
 )
 def test_a_named_column_wins_over_the_raters(raw: Path, columns: dict[str, int], expected: tuple[str, str]) -> None:
     write_rated(raw, {"a": [4, 4]})
-    write_params(source(RATED, columns=columns), bins=BINS)
-    ingest.main()
+    run(source(RATED, columns=columns), bins=BINS)
     assert records().select("label", "reference_label").row(0) == expected
 
 
@@ -226,8 +223,7 @@ def long_form(raw: Path, rows: str) -> dict[str, Any]:
 
 
 def test_ratings_in_long_form_that_are_labels(raw: Path) -> None:
-    write_params(long_form(raw, "1,ann,spam\n1,bob,ham\n1,cy,ham\n2,bob,spam\n2,ann,ham\n"))
-    ingest.main()
+    run(long_form(raw, "1,ann,spam\n1,bob,ham\n1,cy,ham\n2,bob,spam\n2,ann,ham\n"))
     assert ratings().rows() == [
         ("bank:1", "ann", None, "spam"),
         ("bank:1", "bob", None, "ham"),
@@ -241,16 +237,14 @@ def test_ratings_in_long_form_that_are_labels(raw: Path) -> None:
 
 
 def test_ratings_in_long_form_that_are_numbers(raw: Path) -> None:
-    write_params(long_form(raw, "1,ann,-2\n1,bob,1.5\n2,ann,3\n"), bins=BINS)
-    ingest.main()
+    run(long_form(raw, "1,ann,-2\n1,bob,1.5\n2,ann,3\n"), bins=BINS)
     assert ratings()["rating"].to_list() == [-2.0, 1.5, 3.0]
     assert records()["reference_label"].to_list() == ["neutral", "positive"]
 
 
 def test_ratings_that_cannot_be_used_are_set_aside(raw: Path) -> None:
     base = long_form(raw, "1,ann,2\n1,ann,3\n1,,4\n,bob,1\n2,bob,many\n2,ann,\n")
-    write_params(base, bins=BINS, max_reject_fraction=0.9)
-    ingest.main()
+    run(base, bins=BINS, max_reject_fraction=0.9)
     assert ratings().rows() == [("bank:1", "ann", 2.0, "positive"), ("bank:2", "ann", None, None)]
     assert removed("removed_ratings") == [
         ("votes.csv:3", "rated_twice", "ann 3", None),
@@ -278,8 +272,7 @@ def test_too_many_ratings_that_are_no_list(raw: Path) -> None:
 
 def test_two_columns_and_no_ratings(raw: Path) -> None:
     (raw / "rows.csv").write_text('text,category\n"card, lost",lost_card\nwhy a fee?,card_fee\n')
-    write_params(PLAIN)
-    ingest.main()
+    run(PLAIN)
     assert records().select("text", "label", "reference_label").rows() == [
         ("card, lost", "lost_card", None),
         ("why a fee?", "card_fee", None),
@@ -295,8 +288,7 @@ def test_two_columns_and_no_ratings(raw: Path) -> None:
 def test_several_sources_follow_one_another(raw: Path) -> None:
     (raw / "rows.csv").write_text("text,category\none,x\n")
     write_rated(raw, {"1": [4]})
-    write_params(PLAIN, RATED, bins=BINS)
-    ingest.main()
+    run(PLAIN, RATED, bins=BINS)
     assert records()["source"].to_list() == ["bank", "tweets"]
     assert metrics()["rows_in"] == 2
 
@@ -304,8 +296,7 @@ def test_several_sources_follow_one_another(raw: Path) -> None:
 def test_where_a_row_comes_from_goes_with_it(raw: Path) -> None:
     (raw / "rows.csv").write_text("text,category\none,x\n,y\n")
     write_rated(raw, {"1": [4]})
-    write_params(PLAIN, RATED, bins=BINS)
-    ingest.main()
+    run(PLAIN, RATED, bins=BINS)
     bank, tweets = sha256(raw / "rows.csv"), sha256(raw / "texts.txt")
     columns = ["origin", "source_url", "licence", "retrieved", "source_sha256", "authenticity"]
     assert records().select(columns).rows() == [
@@ -325,8 +316,7 @@ def test_where_a_row_comes_from_goes_with_it(raw: Path) -> None:
 def test_columns_carried_are_null_where_another_source_has_none(raw: Path) -> None:
     (raw / "rows.csv").write_text("text,category,agent,score\none,x,ann,3\ntwo,y,,4\n")
     write_rated(raw, {"1": [4]})
-    write_params(source(PLAIN, carry=["agent", "score"]), source(RATED, carry=[2]), bins=BINS)
-    ingest.main()
+    run(source(PLAIN, carry=["agent", "score"]), source(RATED, carry=[2]), bins=BINS)
     assert records().select("source", "agent", "score", "2").rows() == [
         ("bank", "ann", "3", None),
         ("bank", "", "4", None),
@@ -340,15 +330,13 @@ def test_two_hundred_columns_all_carried(raw: Path) -> None:
     rows = [[str(number * row) for number in range(198)] for row in range(50)]
     lines = [["text", "category", *names], *(["hello", "x", *row] for row in rows)]
     (raw / "rows.csv").write_text("\n".join(",".join(line) for line in lines))
-    write_params(source(PLAIN, carry=names))
-    ingest.main()
+    run(source(PLAIN, carry=names))
     assert records().select(names).rows() == [tuple(row) for row in rows]
 
 
 def test_row_groups_are_small_enough_to_be_read_in_batches(raw: Path) -> None:
     (raw / "rows.csv").write_text("text,category\n" + "".join(f"row {number},x\n" for number in range(120_000)))
-    write_params(PLAIN)
-    ingest.main()
+    run(PLAIN)
     file = pq.ParquetFile("data/ingested/records.parquet").metadata
     assert max(file.row_group(number).num_rows for number in range(file.num_row_groups)) <= 50_000
 
@@ -369,8 +357,7 @@ def test_parquet_text_that_is_not_utf8(raw: Path) -> None:
 def test_parquet_bytes_that_are_not_utf8_are_set_aside(raw: Path) -> None:
     texts = [b"good", b"caf\xe9", None, b"fine"]
     pl.DataFrame({"text": texts, "category": ["a", "b", "c", "d"]}).write_parquet(raw / "rows.parquet")
-    write_params(source(PLAIN, file="rows.parquet", format="parquet"), max_reject_fraction=0.5)
-    ingest.main()
+    run(source(PLAIN, file="rows.parquet", format="parquet"), max_reject_fraction=0.5)
     assert records().select("text", "label", "origin").rows() == [
         ("good", "a", "rows.parquet:1"),
         ("fine", "d", "rows.parquet:4"),
@@ -390,8 +377,7 @@ def test_ten_megabytes_in_one_cell(raw: Path, table_format: str) -> None:
         table.write_parquet(path)
     else:
         table.write_csv(path, separator="\t" if table_format == "tsv" else ",")
-    write_params(source(PLAIN, file=path.name, format=table_format))
-    ingest.main()
+    run(source(PLAIN, file=path.name, format=table_format))
     assert records()["text"].to_list() == [text, "short"]
 
 
@@ -401,8 +387,7 @@ def test_ten_megabytes_in_one_cell(raw: Path, table_format: str) -> None:
 @pytest.mark.timeout(100)  # seconds; quadratic would be minutes
 def test_json_that_is_a_bomb_is_set_aside(raw: Path, bomb: str) -> None:
     (raw / "rows.jsonl").write_text(f'{{"text": "good", "category": "a"}}\n{{"text": "bad", "category": {bomb}}}\n')
-    write_params(source(PLAIN, file="rows.jsonl", format="jsonl"), max_reject_fraction=0.5)
-    ingest.main()
+    run(source(PLAIN, file="rows.jsonl", format="jsonl"), max_reject_fraction=0.5)
     assert records()["text"].to_list() == ["good"]
     assert metrics()["removed"] == {"not_json": 1}
 
@@ -411,8 +396,7 @@ def test_json_that_is_a_bomb_is_set_aside(raw: Path, bomb: str) -> None:
 def test_a_list_of_ratings_that_is_a_bomb_is_set_aside(raw: Path, bomb: str) -> None:
     write_rated(raw, {"a": [1], "b": [2]})
     (raw / "ratings.txt").write_text(f"a\t[4]\nb\t{bomb}\n")
-    write_params(RATED, bins=BINS, max_reject_fraction=0.5)
-    ingest.main()
+    run(RATED, bins=BINS, max_reject_fraction=0.5)
     assert metrics()["removed_ratings"] == {"ratings_not_a_list": 1}
 
 
@@ -420,30 +404,26 @@ def test_a_list_of_ratings_that_is_a_bomb_is_set_aside(raw: Path, bomb: str) -> 
 def test_a_record_of_a_million_cells_is_set_aside(raw: Path) -> None:
     lines = ["text\tcategory", *(f"row {number}\tx" for number in range(200)), "\t" * 1_000_000]
     (raw / "rows.tsv").write_text("\n".join(lines))
-    write_params(source(PLAIN, file="rows.tsv", format="tsv"))
-    ingest.main()
+    run(source(PLAIN, file="rows.tsv", format="tsv"))
     assert metrics()["removed"] == {"too_many_cells": 1}
 
 
 def test_labels_that_are_numbers_become_text(raw: Path) -> None:
     (raw / "rows.jsonl").write_text('{"text": "a", "category": 3}\n{"text": "b", "category": 4.5}\n')
-    write_params(source(PLAIN, file="rows.jsonl", format="jsonl"))
-    ingest.main()
+    run(source(PLAIN, file="rows.jsonl", format="jsonl"))
     assert records()["label"].to_list() == ["3", "4.5"]
 
 
 def test_parquet_and_responses(raw: Path) -> None:
     pl.DataFrame({"text": ["a", "b"], "category": [0, None], "answer": ["x", ""]}).write_parquet(raw / "rows.parquet")
-    write_params(source(PLAIN, file="rows.parquet", format="parquet", columns={"response": "answer"}))
-    ingest.main()
+    run(source(PLAIN, file="rows.parquet", format="parquet", columns={"response": "answer"}))
     assert records().select("label", "response").rows() == [("0", "x"), (None, None)]
     assert metrics()["rows_without_label"] == 1
 
 
 def test_ids_from_the_content(raw: Path) -> None:
     (raw / "rows.csv").write_text("text,category\nsame,a\nother,b\nsame,c\nsame,d\n")
-    write_params(PLAIN)
-    ingest.main()
+    run(PLAIN)
     first, other, second, third = records()["id"]
     assert first.startswith("bank:")
     assert len(first) == len("bank:") + 16
@@ -459,8 +439,7 @@ def test_content_ids_are_those_of_blake2b() -> None:
 
 def test_rows_without_text_or_id_are_set_aside(raw: Path) -> None:
     (raw / "rows.csv").write_text('id,text,category\n1,a,x\n2,,x\n3,"  ",x\n,d,x\n')
-    write_params(source(PLAIN, columns={"id": "id"}))
-    ingest.main()
+    run(source(PLAIN, columns={"id": "id"}))
     assert records()["id"].to_list() == ["bank:1"]
     assert removed() == [
         ("rows.csv:3", "empty_text", "", None),
@@ -473,8 +452,7 @@ def test_rows_without_text_or_id_are_set_aside(raw: Path) -> None:
 def test_bytes_that_are_not_utf8_go_to_the_rejects(raw: Path) -> None:
     lines = [f"row {number},x".encode() for number in range(199)]
     (raw / "rows.csv").write_bytes(b"text,category\n" + b"\n".join([*lines[:4], b"caf\xe9,x", *lines[4:]]))
-    write_params(PLAIN)
-    ingest.main()
+    run(PLAIN)
     assert removed() == [("rows.csv:6", "not_utf8", "caf\\xe9,x", None)]
     assert metrics()["rows_out"] == 199
 

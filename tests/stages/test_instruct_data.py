@@ -13,11 +13,9 @@ import polars as pl
 import pytest
 import yaml
 
-from assay.compute.device import Compute, prepare_device
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from assay.core.removed_rows import REMOVED_SCHEMA
-from assay.duplicates.near_duplicates import NearDuplicateParams
 from assay.instruction_data.cleaning import CHANGED_SCHEMA
 from assay.instruction_data.formats import FIXES
 from assay.instruction_data.table import CHAT_SCHEMA
@@ -69,8 +67,8 @@ def label_rows(split: str, count: int) -> pl.DataFrame:
     )
 
 
-@pytest.fixture
-def workplace(tmp_path: Path, tiny_encoder: Path, tiny_chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(autouse=True)
+def workplace(tmp_path: Path, tiny_encoder: Path, tiny_chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny_encoder, "encoder")
     shutil.copytree(tiny_chat_model, "chat_model")
@@ -81,7 +79,6 @@ def workplace(tmp_path: Path, tiny_encoder: Path, tiny_chat_model: Path, monkeyp
     ):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         label_rows(split, count).write_parquet(f"{path}.parquet")
-    return tmp_path
 
 
 def params(**changed: Any) -> dict[str, Any]:
@@ -163,7 +160,6 @@ def splits_of(chats: pl.DataFrame) -> dict[str, str]:
     return dict(chats.select("id", "split").iter_rows())
 
 
-@pytest.mark.usefixtures("workplace")
 def test_questions_and_answers_come_out_as_chats_with_where_they_come_from() -> None:
     chats, metrics = run(faq())
     assert chats.filter(pl.col("id") == "faq:roof-paint").drop("split").row(0, named=True) == {
@@ -198,7 +194,6 @@ def test_questions_and_answers_come_out_as_chats_with_where_they_come_from() -> 
     assert chats.group_by("category").agg(pl.col("split").n_unique())["split"].to_list() == [3] * 3
 
 
-@pytest.mark.usefixtures("workplace")
 def test_four_formats_of_the_same_rows_give_the_same_chats() -> None:
     rows = faq(24)
     turns = [(row["q"], row["a"]) for row in rows]
@@ -224,7 +219,6 @@ def test_four_formats_of_the_same_rows_give_the_same_chats() -> None:
     assert all(one.equals(found[0]) for one in found)
 
 
-@pytest.mark.usefixtures("workplace")
 def test_chats_of_several_turns_are_kept_and_their_last_question_gets_the_passages() -> None:
     turns = [
         [
@@ -248,7 +242,6 @@ def test_chats_of_several_turns_are_kept_and_their_last_question_gets_the_passag
         assert chat["answer_in_context"]
 
 
-@pytest.mark.usefixtures("workplace")
 def test_no_held_out_answer_is_shown_to_another_row() -> None:
     chats, metrics = run(faq(), context=context())
     split, answers = splits_of(chats), dict(chats.select("id", "answer").iter_rows())
@@ -275,7 +268,6 @@ def test_no_held_out_answer_is_shown_to_another_row() -> None:
     assert 0 < metrics["retrieval"]["recall_at_1"] <= metrics["retrieval"]["recall_at_10"] <= 1
 
 
-@pytest.mark.usefixtures("workplace")
 def test_a_question_that_cannot_be_answered_never_shows_its_answer() -> None:
     rows = faq()
     # Another answer to the same, in the same group; and one that says the same to another question.
@@ -306,7 +298,6 @@ def test_a_question_that_cannot_be_answered_never_shows_its_answer() -> None:
         assert not pair & set(chat["context_ids"])
 
 
-@pytest.mark.usefixtures("workplace")
 def test_without_fractions_every_row_has_its_answer_and_none_is_made() -> None:
     unanswerable = context()["unanswerable"] | {"fraction": 0.0}
     chats, metrics = run(faq(), context=context(closed_book_fraction=0.0, unanswerable=unanswerable))
@@ -316,38 +307,12 @@ def test_without_fractions_every_row_has_its_answer_and_none_is_made() -> None:
     assert not chats["answer_in_context"].any()
 
 
-@pytest.mark.usefixtures("workplace")
 def test_the_search_and_the_groups_can_go_by_the_encoder() -> None:
     unanswerable = context()["unanswerable"] | {"max_cosine": 0.99}
     chats, _ = run(faq(), context=context(search="embedding", unanswerable=unanswerable), min_question_cosine=0.9999)
     assert chats.filter(pl.col("context").list.len() == 3).height > 40
 
 
-def test_groups_are_linked_by_near_duplicates_the_same_question_and_by_meaning() -> None:
-    rows = [
-        ("a", "How do I paint?", "With a brush that is clean and dry."),
-        ("b", "Something else altogether", "With nothing"),
-        ("c", "HOW DO I PAINT", "Not at all"),
-        ("d", "Where to?", "Over there, behind the old house by the river"),
-        ("e", "Where to??", "Over there, behind the old house by the river!"),
-        ("f", "And the rest", "So be it"),
-    ]
-    records = pl.DataFrame(rows, dict.fromkeys(("id", "prompt", "answer"), pl.String), orient="row")
-    near = NearDuplicateParams(shingle_unit="character", shingle_size=5, permutations=128, min_jaccard=0.8)
-    device = prepare_device(Compute.model_validate(params()["compute"]), exact=True)
-    assert instruct_data.chat_groups(records, near, None, None, device).to_list() == ["a", "b", "a", "d", "d", "f"]
-    # The second means what the fourth does, and the last what the third does.
-    vectors = np.array(
-        [[1, 0, 0], [0, 1, 0], [0.6, 0.8, 0], [0, 0.8, 0.6], [0, 0, 1], [0.7, 0.7, 0.1]], dtype=np.float32
-    )
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    groups = instruct_data.chat_groups(records, near, vectors, 0.97, device)
-    assert groups.to_list() == ["a", "b", "a", "d", "d", "a"]
-    assert instruct_data.chat_groups(records, near, vectors, 0.79, device).to_list() == ["a"] * 6
-    assert instruct_data.chat_groups(records.head(0), near, None, None, device).to_list() == []
-
-
-@pytest.mark.usefixtures("workplace")
 def test_questions_that_are_the_same_go_to_one_split_and_equal_rows_once() -> None:
     rows = faq()
     rows += [
@@ -367,7 +332,6 @@ def test_questions_that_are_the_same_go_to_one_split_and_equal_rows_once() -> No
     assert metrics["rows_in_largest_group"] == 2
 
 
-@pytest.mark.usefixtures("workplace")
 def test_added_rows_move_no_old_one() -> None:
     old, metrics = run(faq(48), context=context())
     new, _ = run(faq(), context=context())
@@ -385,7 +349,6 @@ def test_added_rows_move_no_old_one() -> None:
     assert by_heart["old"] <= by_heart["new"]
 
 
-@pytest.mark.usefixtures("workplace")
 def test_personal_data_is_taken_out_of_questions_answers_and_passages() -> None:
     rows = faq()
     rows[0] |= {
@@ -408,7 +371,6 @@ def test_personal_data_is_taken_out_of_questions_answers_and_passages() -> None:
     assert metrics["rows_changed"] == 1
 
 
-@pytest.mark.usefixtures("workplace")
 def test_records_that_cannot_be_used_are_counted_rejects() -> None:
     rows = [*faq(), {"id": "x", "category": "town", "q": "Why?", "a": " "}, {"id": "", "q": "Why?", "a": "So."}]
     write(rows)
@@ -429,7 +391,6 @@ def test_records_that_cannot_be_used_are_counted_rejects() -> None:
         run(max_reject_fraction=0.01)
 
 
-@pytest.mark.usefixtures("workplace")
 def test_a_context_that_the_data_brings_is_shown() -> None:
     rows = [row | {"x": row["a"] if number % 2 else None} for number, row in enumerate(faq())]
     layout = source()["layout"] | {"context": "x"}
@@ -443,7 +404,6 @@ def test_a_context_that_the_data_brings_is_shown() -> None:
     assert first["messages"][0]["content"] == f"[1] {rows[1]['x']}\n\nQuestion: How do I paint the kitchen?"
 
 
-@pytest.mark.usefixtures("workplace")
 def test_what_is_too_long_goes_without_passages_or_goes() -> None:
     rows = faq()
     rows[5] |= {"a": rows[5]["a"] + " And so on." * 40}
@@ -460,7 +420,6 @@ def test_what_is_too_long_goes_without_passages_or_goes() -> None:
     assert chats.filter(pl.col("id") == "faq:chimney-paint")["context"].to_list() == [[]]
 
 
-@pytest.mark.usefixtures("workplace")
 def test_label_rows_stay_in_their_splits_and_test_rows_have_the_better_label() -> None:
     chats, metrics = run(faq(), label_task=LABEL_TASK)
     labelled = chats.filter(pl.col("task") == "label")
@@ -480,7 +439,6 @@ def test_label_rows_stay_in_their_splits_and_test_rows_have_the_better_label() -
     assert all(abs(drawn[label] - 12 * shares[label] / 40) < 1 for label in LABELS)
 
 
-@pytest.mark.usefixtures("workplace")
 def test_an_id_of_two_tracks_is_an_error() -> None:
     with pytest.raises(InputError, match=r"two chats have the id 'train:\d+', from .*tweets\.txt"):
         run(
@@ -491,13 +449,11 @@ def test_an_id_of_two_tracks_is_an_error() -> None:
     assert not Path("data/instruct").exists()
 
 
-@pytest.mark.usefixtures("workplace")
 def test_an_id_that_occurs_twice_is_an_error() -> None:
     with pytest.raises(InputError, match=r"1 ids occur more than once, the first 'faq:window-paint'"):
         run([*faq(), faq()[1] | {"id": "window-paint"}])
 
 
-@pytest.mark.usefixtures("workplace")
 def test_a_category_too_small_for_every_split() -> None:
     rows = [*faq(), faq()[0] | {"id": "odd", "category": "rof", "q": "How?", "a": "With a ladder."}]
     with pytest.raises(InputError, match=r"(?s)a category needs at least 3 rows.*category 'rof': 1 row.*faq:odd"):
@@ -507,7 +463,6 @@ def test_a_category_too_small_for_every_split() -> None:
     assert read("removed").select("id", "rule").rows() == [("faq:odd", "rare_category")]
 
 
-@pytest.mark.usefixtures("workplace")
 def test_a_small_category_is_in_every_split() -> None:
     chats, metrics = run(faq(12))
     assert metrics["forced_categories"]
@@ -526,7 +481,6 @@ def test_a_small_category_is_in_every_split() -> None:
         ({"sources": [source(file="faq.csv")]}, r"raw/faq\.csv: no such file; raw holds \['faq-en\.jsonl'\]"),
     ],
 )
-@pytest.mark.usefixtures("workplace")
 def test_wrong_params_say_what_is_wrong(changed: dict[str, Any], error: str) -> None:
     with pytest.raises(InputError, match=error):
         run(faq(), **changed)
@@ -539,14 +493,12 @@ def test_wrong_params_say_what_is_wrong(changed: dict[str, Any], error: str) -> 
         ("tokenizer_config.json", "chat_model: no tokenizer there; correct `language_model`"),
     ],
 )
-@pytest.mark.usefixtures("workplace")
 def test_a_language_model_without_what_chats_need_is_an_error(file: str, error: str) -> None:
     Path("chat_model", file).unlink()
     with pytest.raises(InputError, match=error):
         run(faq())
 
 
-@pytest.mark.usefixtures("workplace")
 def test_nothing_left_is_an_error() -> None:
     with pytest.raises(InputError, match=r"has no row; is it the right file"):
         run([])
@@ -554,7 +506,6 @@ def test_nothing_left_is_an_error() -> None:
         run(faq(), max_length_tokens=8)
 
 
-@pytest.mark.usefixtures("workplace")
 def test_the_same_bytes_again_with_another_hash_seed_and_more_threads() -> None:
     unanswerable = context()["unanswerable"] | {"max_cosine": 0.99}
     run(faq(), context=context(unanswerable=unanswerable), label_task=LABEL_TASK, min_question_cosine=0.9999)
@@ -563,6 +514,7 @@ def test_the_same_bytes_again_with_another_hash_seed_and_more_threads() -> None:
         return {path.name: path.read_bytes() for path in Path("data/instruct").iterdir()}
 
     before = written()
+    assert set(read_json(instruct_data.COST)) == {"instruct_data_seconds"}
     assert set(before) == {f"{name}.parquet" for name in (*SPLITS, "removed", "changed")}
     more = {"PYTHONHASHSEED": "2", "POLARS_MAX_THREADS": "2", "RAYON_NUM_THREADS": "2"}
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}

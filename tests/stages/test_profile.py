@@ -15,6 +15,7 @@ TEXTS = {
     "shop": ["Der Versand dauert leider viel zu lange", "I would like to have my money back", "so so so so"],
 }
 LABELS: dict[str, list[str | None]] = {"mail": ["card", "card", "card"], "shop": ["refund", "refund", None]}
+pytestmark = pytest.mark.usefixtures("workspace")
 
 
 @pytest.fixture
@@ -88,7 +89,6 @@ def run() -> tuple[dict[str, pl.DataFrame], dict[str, Any]]:
     )
 
 
-@pytest.mark.usefixtures("workspace")
 def test_each_source_and_all_of_them_are_profiled() -> None:
     write_inputs()
     _, metrics = run()
@@ -111,7 +111,6 @@ def test_each_source_and_all_of_them_are_profiled() -> None:
     assert -1 <= mail["centroid_cosine"] <= 1
 
 
-@pytest.mark.usefixtures("workspace")
 def test_volume_and_balance_of_the_labels() -> None:
     write_inputs()
     out, metrics = run()
@@ -129,7 +128,6 @@ def test_volume_and_balance_of_the_labels() -> None:
     assert metrics["per_source"]["mail"]["normalised_label_entropy"] == 0
 
 
-@pytest.mark.usefixtures("workspace")
 def test_terms_that_are_not_stated_say_so() -> None:
     write_inputs()
     out, metrics = run()
@@ -142,7 +140,6 @@ def test_terms_that_are_not_stated_say_so() -> None:
     assert metrics["rows_without_stated_licence"] == 3
 
 
-@pytest.mark.usefixtures("workspace")
 def test_tables() -> None:
     write_inputs()
     out, _ = run()
@@ -156,7 +153,6 @@ def test_tables() -> None:
     assert out["least_alike"].columns == ["id", "source", "label", "neighbour_cosine", "is_outlier", "text"]
 
 
-@pytest.mark.usefixtures("workspace")
 def test_one_row_of_one_source() -> None:
     write_inputs({"mail": ["hello"]}, {"mail": [None]})
     out, metrics = run()
@@ -167,7 +163,6 @@ def test_one_row_of_one_source() -> None:
     assert out["least_alike"].height == 0
 
 
-@pytest.mark.usefixtures("workspace")
 def test_a_row_without_an_embedding_is_named() -> None:
     write_inputs()
     table = pl.read_parquet("data/embeddings/embeddings.parquet")

@@ -33,6 +33,10 @@ def write(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
+def table(columns: str, *rows: tuple[Any, ...]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=columns.split(), orient="row")
+
+
 def with_ends(name: str, value: float) -> dict[str, float]:
     """A figure and the ends of its interval."""
     return {name: value, f"{name}_ci95_low": value - 0.02, f"{name}_ci95_high": value + 0.02}
@@ -41,12 +45,8 @@ def with_ends(name: str, value: float) -> dict[str, float]:
 def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
     """Everything that the stage reads, as the other stages write it."""
     random = np.random.default_rng(3)
-    asset = {
-        "source": "pypi:vaderSentiment==3.3.2",
-        "sha256": "5d7c06e0" * 8,
-        "licence": "MIT",
-        "cite": "Hutto (2014).",
-    }
+    asset = {"source": "pypi:vaderSentiment==3.3.2", "sha256": "5d7c06e0" * 8, "licence": "MIT"}
+    asset |= {"cite": "Hutto (2014)."}
     params = {
         "seed": 7,
         "approaches": list(METHODS),
@@ -79,13 +79,8 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         },
         "annotation_qa": {"rows_in": 7790, "rows_out": 7790, "removed": {}, "ratings": 0},
         "split": {"rows_in": 7790, "rows_out": 7790, "removed": {"no_label": 0, "rare_label": 0}},
-        "semantic_duplicates": {
-            "rows_in": 7790,
-            "rows_out": 7790,
-            "removed": {"semantic_duplicate": 0},
-            "groups": 1,
-            "rows_in_groups": 2,
-        },
+        "semantic_duplicates": {"rows_in": 7790, "rows_out": 7790, "removed": {"semantic_duplicate": 0}}
+        | {"groups": 1, "rows_in_groups": 2},
         "profile": {
             "rows": 7790,
             "labels": 3,
@@ -97,13 +92,8 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         },
         "embed": {"rows_in": 7790, "rows_out": 7790, "removed": {}, "dimensions": 384},
         "correct": {"rows_in": 7790, "rows_out": 7790, "removed": {"correction": 0}, "relabelled": 3, "confirmed": 2},
-        "label_errors": {
-            "rows_in": 5453,
-            "rows_out": 4871,
-            "removed": {"label_error": 582},
-            "relabelled": 0,
-            "label_errors": 582,
-        },
+        "label_errors": {"rows_in": 5453, "rows_out": 4871, "removed": {"label_error": 582}}
+        | {"relabelled": 0, "label_errors": 582},
         "injected_noise": {"rows": 0},
         "label_effect": {
             "detector_off": with_ends("macro_f1", 0.61),
@@ -166,15 +156,9 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         )
         ended = root / f"data/robustness/{name}/attacks.parquet"
         ended.parent.mkdir(parents=True)
-        pl.DataFrame(
-            {
-                "id": ["t1", "t2"],
-                "attack": ["bugs", "bugs"],
-                "before": ["fish & chips", "not this one"],
-                "after": ["fsh & chips", "not tihs one"],
-                "result": ["succeeded", "failed"],
-            }
-        ).write_parquet(ended)
+        tries = [("t1", "bugs", "fish & chips", "fsh & chips", "succeeded")]
+        tries += [("t2", "bugs", "not this one", "not tihs one", "failed")]
+        table("id attack before after result", *tries).write_parquet(ended)
         actual = random.choice(labels, test_rows)
         predicted = np.where(random.random(test_rows) < quality, actual, random.choice(labels, test_rows))
         path = metrics / "plots/confusion" / f"{name}.csv"
@@ -208,16 +192,12 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         {"id": list(texts), "text": list(texts.values()), "reference_label": [labels[1] if rated else None] * 3},
         schema={"id": pl.String, "text": pl.String, "reference_label": pl.String},
     ).write_parquet(clean / "records.parquet")
-    pl.DataFrame(
-        {
-            "near_duplicate_group": ["t3", "t3", "t1", "t1"],
-            "id": ["t3", "t6", "t1", "t9"],
-            "is_kept": [True, False, True, False],
-            "source": ["s"] * 4,
-            "label": [labels[0], labels[1], labels[0], labels[0]],
-            "text": ["so good !", "so very good !", "fish & chips", "fish & chips!"],
-            "labels_differ": [True, True, False, False],
-        }
+    table(
+        "near_duplicate_group id is_kept source label text labels_differ",
+        ("t3", "t3", True, "s", labels[0], "so good !", True),
+        ("t3", "t6", False, "s", labels[1], "so very good !", True),
+        ("t1", "t1", True, "s", labels[0], "fish & chips", False),
+        ("t1", "t9", False, "s", labels[0], "fish & chips!", False),
     ).write_parquet(clean / "duplicate_groups.parquet")
     pl.DataFrame({"source": ["s"], "line": ["Unsubscribe <here>"], "documents": [90], "share": [0.45]}).write_parquet(
         clean / "boilerplate.parquet"
@@ -244,25 +224,13 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
     for name, content in tables.items():
         pl.DataFrame(content).write_parquet(root / f"data/{name}.parquet")
     (root / "data/augmented").mkdir()
-    pl.DataFrame(
-        {
-            "recipe": ["synonym"],
-            "label": [labels[0]],
-            "parent_id": ["t1"],
-            "before": ["a <big> roof"],
-            "after": ["a <large> roof"],
-        }
-    ).write_csv(root / "data/augmented/pairs.csv")
+    pair = ("synonym", labels[0], "t1", "a <big> roof", "a <large> roof")
+    table("recipe label parent_id before after", pair).write_csv(root / "data/augmented/pairs.csv")
     (root / "data/label_errors").mkdir()
-    pl.DataFrame(
-        {
-            "id": ["t1", "t2", "t3"],
-            "label": [labels[0]] * 3,
-            "suggested_label": [labels[1]] * 3,
-            "label_quality": [0.04, 0.01, 0.9],
-            "is_label_error": [True, True, False],
-        }
-    ).write_parquet(root / "data/label_errors/scores.parquet")
+    qualities = (("t1", 0.04, True), ("t2", 0.01, True), ("t3", 0.9, False))
+    scored = [(name, *labels[:2], quality, is_error) for name, quality, is_error in qualities]
+    columns = "id label suggested_label label_quality is_label_error"
+    table(columns, *scored).write_parquet(root / "data/label_errors/scores.parquet")
 
 
 @pytest.fixture
@@ -409,14 +377,8 @@ def test_the_page_shows(page: str, shown: list[str], hidden: list[str]) -> None:
 def test_the_page_shows_what_was_collected_and_what_conflicts(page: str) -> None:
     section = page.split('<h2 id="collection">')[1].split("</section>")[0]
     expected = (
-        "a&lt;b&gt;",
-        "21, 76, 158",
-        "11,847",
-        "1 of 3 labels",
-        "25.0%",
-        "odd &lt;one&gt;",
-        "&lt;i&gt;",
-        "0.862",
+        *("a&lt;b&gt;", "21, 76, 158", "11,847", "1 of 3 labels", "25.0%", "odd &lt;one&gt;"),
+        *("&lt;i&gt;", "0.862"),
     )
     assert [text for text in expected if text not in section] == []
     assert "&lt;i&gt;" in section
@@ -439,18 +401,8 @@ def test_what_is_switched_off_is_not_named(inputs: Path) -> None:
     assert {target.removeprefix("#") for target in parsed.targets} <= set(parsed.ids)
     words = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL).lower()
     names = [
-        "lora",
-        "qlora",
-        "ppo",
-        "rloo",
-        "majority",
-        "smollm2",
-        "language model",
-        "reward",
-        "robust",
-        "attack",
-        "sft",
-        "dpo",
+        *("lora", "qlora", "ppo", "rloo", "majority", "smollm2", "language model", "reward", "robust"),
+        *("attack", "sft", "dpo"),
     ]
     others = ["injected", "put in on purpose", "detector", "label still holds"]
     assert [name for name in [*names, *others] if re.search(rf"(?<!\w){name}", words)] == []

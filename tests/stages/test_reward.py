@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,13 @@ from scipy.stats import binomtest
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
-from assay.reward.evaluation import Margins, accuracy, calibration, length_bias, scored_pairs, with_side
-from assay.reward.model import load_reward_model, new_reward_model, rewards
+from assay.preference_data.pairs import PAIRS_SCHEMA
+from assay.reward.evaluation import Margins, add_side, calibrate, estimate_accuracy, measure_length_bias, score_sides
+from assay.reward.model import load_reward_model, new_reward_model, score_answers
+from assay.reward.training import RewardLora, RewardParams, add_lora, order_pairs
+from assay.statistics.metrics_dict import Estimate
 from stages import reward
-from stages.preferences import PAIRS_SCHEMA
-from stages.reward import RewardLora, RewardParams, adapted, training_order
+from tests.policy_workspace import COMPUTE, bytes_below
 
 CPU = Device(torch.device("cpu"), torch.float32)
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"], "last_layers": 1}
@@ -41,8 +42,7 @@ def params(model: Path, **changed: Any) -> dict[str, Any]:
         "calibration_bins": 10,
         "bootstrap_samples": 200,
     } | changed
-    compute = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 60, "backend": "processes"}
-    return {"seed": 1, "compute": compute, "language_model": str(model), "reward": section}
+    return {"seed": 1, "compute": COMPUTE, "language_model": str(model), "reward": section}
 
 
 def pairs(count: int, start: int = 0) -> pl.DataFrame:
@@ -65,26 +65,26 @@ def pairs(count: int, start: int = 0) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=PAIRS_SCHEMA)
 
 
-def project(folder: Path, values: dict[str, Any], train: pl.DataFrame, held_out: pl.DataFrame) -> None:
-    (folder / "data/preferences").mkdir(parents=True)
-    train.write_parquet(folder / "data/preferences/train.parquet")
-    held_out.write_parquet(folder / "data/preferences/held_out.parquet")
-    (folder / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+def project(values: dict[str, Any], train: pl.DataFrame, held_out: pl.DataFrame) -> None:
+    Path("data/preferences").mkdir(parents=True)
+    train.write_parquet("data/preferences/train.parquet")
+    held_out.write_parquet("data/preferences/held_out.parquet")
+    Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
 
 
-def written(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+@pytest.fixture(autouse=True)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize("lora", [LORA, None])
 def test_it_learns_what_is_preferred_and_loads_again_with_the_same_rewards(
-    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lora: dict[str, Any] | None
+    tiny_chat_model: Path, lora: dict[str, Any] | None
 ) -> None:
     held_out = pairs(20, 100)
-    project(tmp_path, params(tiny_chat_model, lora=lora), pairs(60), held_out)
-    monkeypatch.chdir(tmp_path)
+    project(params(tiny_chat_model, lora=lora), pairs(60), held_out)
     reward.main()
-    metrics = json.loads(Path("metrics/optional/reward.json").read_text())
+    metrics = read_json(reward.METRICS)
     assert metrics["accuracy"] >= 0.9
     assert metrics["accuracy_ci95_low"] < metrics["accuracy"] <= metrics["accuracy_ci95_high"]
     assert metrics["steps"] == 40
@@ -104,30 +104,27 @@ def test_it_learns_what_is_preferred_and_loads_again_with_the_same_rewards(
     assert not Path("scratch/reward").exists()
 
     model, tokenizer = load_reward_model(Path("models/reward/model"), CPU.device)
-    chosen = rewards(model, tokenizer, with_side(held_out, "chosen"), 4, CPU, None)
-    rejected = rewards(model, tokenizer, with_side(held_out, "rejected"), 4, CPU, None)
+    chosen = score_answers(model, tokenizer, add_side(held_out, "chosen"), 4, CPU, None)
+    rejected = score_answers(model, tokenizer, add_side(held_out, "rejected"), 4, CPU, None)
     assert float((chosen - rejected).mean()) == pytest.approx(metrics["mean_margin"], abs=1e-4)
 
 
-def test_the_same_seed_gives_the_same_bytes(
-    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    project(tmp_path, params(tiny_chat_model, max_steps=3), pairs(20), pairs(6, 100))
-    monkeypatch.chdir(tmp_path)
+def test_the_same_seed_gives_the_same_bytes(tiny_chat_model: Path) -> None:
+    project(params(tiny_chat_model, max_steps=3), pairs(20), pairs(6, 100))
     reward.main()
-    first = written(Path("models/reward/model")) | written(Path("metrics/plots"))
+    paths = "models/reward/model", "metrics/plots", "metrics/optional"
+    first = bytes_below(*paths)
     reward.main()
-    assert written(Path("models/reward/model")) | written(Path("metrics/plots")) == first
+    assert bytes_below(*paths) == first
+    costs = {"train_seconds", "tokens_per_second", "evaluation_seconds", "peak_memory_mib"}
+    assert set(read_json(reward.COST)) == costs
 
 
-def test_pairs_that_are_too_long_are_left_out_and_counted(
-    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pairs_that_are_too_long_are_skipped_and_counted(tiny_chat_model: Path) -> None:
     long = pairs(2, 50).with_columns(chosen=pl.lit("x" * 300 + "!"))
-    project(tmp_path, params(tiny_chat_model, max_steps=2), pl.concat([pairs(10), long]), pairs(6, 100))
-    monkeypatch.chdir(tmp_path)
+    project(params(tiny_chat_model, max_steps=2), pl.concat([pairs(10), long]), pairs(6, 100))
     reward.main()
-    metrics = json.loads(Path("metrics/optional/reward.json").read_text())
+    metrics = read_json(reward.METRICS)
     assert (metrics["rows_train"], metrics["rows_train_too_long"]) == (12, 2)
     values = params(tiny_chat_model, max_length_tokens=8)
     Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
@@ -135,39 +132,33 @@ def test_pairs_that_are_too_long_are_left_out_and_counted(
         reward.main()
 
 
-def test_no_pairs_is_an_error(tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    project(tmp_path, params(tiny_chat_model), pairs(4), pairs(0))
-    monkeypatch.chdir(tmp_path)
+def test_no_pairs_is_an_error(tiny_chat_model: Path) -> None:
+    project(params(tiny_chat_model), pairs(4), pairs(0))
     with pytest.raises(InputError, match=r"held_out\.parquet: no pairs"):
         reward.main()
 
 
 def test_only_the_last_layers_and_the_head_are_trained(tiny_chat_model: Path) -> None:
     model, _ = new_reward_model(str(tiny_chat_model), CPU.device)
-    model = adapted(model, RewardLora.model_validate(LORA))
+    model = add_lora(model, RewardLora.model_validate(LORA))
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert [name for name in trained if "lora" not in name] == ["base_model.model.score.modules_to_save.default.weight"]
     assert all(".layers.1." in name for name in trained if "lora" in name)
     assert {name.split(".")[-4] for name in trained if "lora" in name} == {"q_proj", "v_proj"}
-    every = adapted(
+    every = add_lora(
         new_reward_model(str(tiny_chat_model), CPU.device)[0], RewardLora.model_validate(LORA | {"last_layers": None})
     )
     assert any(".layers.0." in name for name, one in every.named_parameters() if one.requires_grad)
 
 
-def test_the_upper_layers_are_left_out(
-    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    project(tmp_path, params(tiny_chat_model, layers=1), pairs(60), pairs(20))
+def test_the_upper_layers_are_removed(tiny_chat_model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    project(params(tiny_chat_model, layers=1), pairs(60), pairs(20))
     reward.main()
     model, tokenizer = load_reward_model(Path("models/reward/model"), CPU.device)
     assert len(model.get_base_model().model.layers) == 1
     held_out = pl.read_parquet("data/preferences/held_out.parquet")
-    said = scored_pairs(model, tokenizer, held_out, 8, CPU)
-    assert read_json(Path("metrics/optional/reward.json"))["mean_margin"] == pytest.approx(
-        float(said.margin.mean()), abs=1e-5
-    )
+    said = score_sides(model, tokenizer, held_out, 8, CPU)
+    assert read_json(reward.METRICS)["mean_margin"] == pytest.approx(float(said.margin.mean()), abs=1e-5)
     assert "UNEXPECTED" not in capfd.readouterr().err
     with pytest.raises(InputError, match=r"`reward.layers` = 3, but .* has 2; null takes all"):
         new_reward_model(str(tiny_chat_model), CPU.device, 3)
@@ -180,26 +171,29 @@ def test_the_upper_layers_are_left_out(
 def test_layers_that_are_not_there_are_refused(tiny_chat_model: Path, changed: dict[str, Any], said: str) -> None:
     model, _ = new_reward_model(str(tiny_chat_model), CPU.device)
     with pytest.raises(InputError, match=said):
-        adapted(model, RewardLora.model_validate(LORA | changed))
+        add_lora(model, RewardLora.model_validate(LORA | changed))
 
 
 def test_each_source_gets_its_share_and_goes_round() -> None:
     sources = ["human"] * 2 + ["sibling_answer"] * 90 + ["base_answer"] * 8
     weights = {"human": 1.0, "sibling_answer": 2.0, "base_answer": 0.0, "altered_answer": 5.0}
     lengths = np.arange(100)
-    order = training_order(sources, lengths, weights, 30, 5, np.random.default_rng(1))
+    section = RewardParams.model_validate(
+        params(Path())["reward"] | {"source_weights": weights, "max_steps": 6, "batch_size": 5}
+    )
+    order = order_pairs(sources, lengths, section, np.random.default_rng(1), Path("train.parquet"))
     of_order = [sources[row] for row in order]
     assert (of_order.count("human"), of_order.count("sibling_answer"), len(of_order)) == (10, 20, 30)
     # Each pair comes as often as any other of its source, give or take one.
     assert np.bincount(order)[:2].tolist() == [5, 5]
     assert np.bincount(order)[2:].max() == 1
-    again = training_order(sources, lengths, weights, 30, 5, np.random.default_rng(1))
+    again = order_pairs(sources, lengths, section, np.random.default_rng(1), Path("train.parquet"))
     assert order.tolist() == again.tolist()
-    # Batches are of pairs of like length.
+    # Batches are of pairs of similar length.
     spread = np.mean([np.ptp(lengths[order[at : at + 5]]) for at in range(0, 30, 5)])
     assert spread < 40
-    with pytest.raises(InputError, match="gives no weight to base_answer"):
-        training_order(["base_answer"], lengths[:1], weights, 4, 2, np.random.default_rng(1))
+    with pytest.raises(InputError, match=r"no weight to base_answer, which train\.parquet"):
+        order_pairs(["base_answer"], lengths[:1], section, np.random.default_rng(1), Path("train.parquet"))
 
 
 def test_an_accuracy_has_wilsons_interval_or_that_of_prompts() -> None:
@@ -207,36 +201,33 @@ def test_an_accuracy_has_wilsons_interval_or_that_of_prompts() -> None:
     random = np.random.default_rng(0)
     prompts = [str(number) for number in range(10)]
     wilson = binomtest(8, 10).proportion_ci(method="wilson")
-    assert accuracy(right, prompts, 100, random) == {
-        "accuracy": 0.8,
-        "accuracy_ci95_low": pytest.approx(wilson.low),
-        "accuracy_ci95_high": pytest.approx(wilson.high),
-    }
+    by_prompt = estimate_accuracy(right, prompts, 100, random)
+    assert (by_prompt.value, by_prompt.low, by_prompt.high) == pytest.approx((0.8, wilson.low, wilson.high))
     # 8 of 10, by hand (Wilson 1927): (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n).
     assert wilson.low == pytest.approx(0.4902, abs=1e-4)
     # Two prompts, one all right, one all wrong: pairs of one prompt are not independent.
-    clustered = accuracy(np.array([1.0] * 5 + [0.0] * 5), ["a"] * 5 + ["b"] * 5, 500, random)
-    assert (clustered["accuracy"], clustered["accuracy_ci95_low"], clustered["accuracy_ci95_high"]) == (0.5, 0.0, 1.0)
+    clustered = np.array([1.0] * 5 + [0.0] * 5)
+    assert estimate_accuracy(clustered, ["a"] * 5 + ["b"] * 5, 500, random) == Estimate(0.5, 0.0, 1.0)
     # One prompt alone, or a tie.
-    assert accuracy(np.array([1.0, 0.0]), ["a", "a"], 100, random)["accuracy_ci95_low"] == 0.5
-    assert accuracy(np.array([0.5, 1.0]), ["a", "b"], 100, random)["accuracy"] == 0.75
+    assert estimate_accuracy(np.array([1.0, 0.0]), ["a", "a"], 100, random).low == 0.5
+    assert estimate_accuracy(np.array([0.5, 1.0]), ["a", "b"], 100, random).value == 0.75
 
 
 def test_calibration_by_hand() -> None:
     # sigmoid(ln 3) = 0.75, sigmoid(ln 9) = 0.9.
     margin = np.array([np.log(3), np.log(3), -np.log(3), -np.log(3), np.log(9), np.log(9)])
-    error, table = calibration(margin, 5)
+    error, table = calibrate(margin, 5)
     assert table.to_dicts() == [
         {"confidence": pytest.approx(0.75), "accuracy": 0.5, "pairs": 4},
         {"confidence": pytest.approx(0.9), "accuracy": 1.0, "pairs": 2},
     ]
     assert error == pytest.approx((4 * 0.25 + 2 * 0.1) / 6)
-    assert calibration(np.array([1000.0]), 5)[0] == pytest.approx(0.0)
+    assert calibrate(np.array([1000.0]), 5)[0] == pytest.approx(0.0)
 
 
 def test_length_bias_by_hand() -> None:
     said = Margins(np.array([3.0, 1.0, 2.0, 5.0]), np.array([1.0, 2.0, 3.0, 4.0]))
-    figures = length_bias(said, np.array([9, 9, 1, 4]), np.array([3, 3, 7, 4]))
+    figures = measure_length_bias(said, np.array([9, 9, 1, 4]), np.array([3, 3, 7, 4]))
     # Longer: chosen (right), chosen (wrong), rejected (wrong, so the longer won); the last has equal lengths.
     assert figures["pairs_of_unequal_length"] == 3
     assert figures["longer_wins"] == pytest.approx(2 / 3)
@@ -244,7 +235,7 @@ def test_length_bias_by_hand() -> None:
     assert figures["accuracy_chosen_longer"] == 0.5
     assert figures["accuracy_chosen_shorter"] == 0.0
     assert -1 <= figures["reward_length_correlation"] <= 1
-    equal = length_bias(Margins(np.array([1.0]), np.array([1.0])), np.array([2]), np.array([2]))
+    equal = measure_length_bias(Margins(np.array([1.0]), np.array([1.0])), np.array([2]), np.array([2]))
     assert equal == {"pairs_of_unequal_length": 0.0}
 
 

@@ -1,55 +1,24 @@
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-import torch
-import yaml
 from numpy.typing import NDArray
 
 from assay.core.errors import InputError
-from assay.core.outputs import read_json, write_json
+from assay.core.outputs import read_json
 from assay.language_models.chat_template import Message
-from assay.language_models.checkpoint import load_causal_lm
 from stages import rloo
-from tests.policy_workspace import COMPUTE, CPU, bytes_below, change, write_chats, write_models
-
-SETTINGS: dict[str, Any] = {
-    "init": "lora",
-    "min_reward_accuracy": 0.8,
-    "max_steps": 3,
-    "batch_size": 8,
-    "answers_per_prompt": 4,
-    "gradient_accumulation_steps": 2,
-    "updates_per_batch": 1,
-    "max_prompt_tokens": 100,
-    "max_new_tokens": 6,
-    "temperature": 1.0,
-    "learning_rate": 0.01,
-    "warmup_fraction": 0.1,
-    "max_grad_norm": 1.0,
-    "beta": 0.05,
-    "clip_range": 0.2,
-    "normalise_advantages": True,
-    "missing_eos_penalty": 1.0,
-    "gradient_checkpointing": False,
-    "held_out_prompts": 7,
-    "bootstrap_samples": 100,
-}
+from tests.policy_workspace import change, require_trained, write_workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 
 @pytest.fixture
 def workspace(tmp_path: Path, tiny_chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Chats, models and params, laid out as the pipeline does; the current folder."""
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(yaml.safe_dump({"seed": 3, "compute": COMPUTE, "rloo": SETTINGS}))
-    write_chats(Path("data/instruct/train.parquet"), 30, "faq")
-    write_chats(Path("data/instruct/validation.parquet"), 18, "held")
-    write_models(tiny_chat_model)
+    write_workspace("rloo", tiny_chat_model)
     return tmp_path
 
 
@@ -62,10 +31,6 @@ def test_a_policy_is_trained_and_stays_of_its_kind(
     metrics = read_json("metrics/optional/rloo.json")
     assert metrics["steps"] == 3
     assert (metrics["prompts"], metrics["prompts_too_long"], metrics["held_out_prompts"]) == (20, 0, 7)
-    assert (
-        metrics["reward_difference_ci95_low"] <= metrics["reward_difference"] <= metrics["reward_difference_ci95_high"]
-    )
-    assert metrics["kl_to_reference_k3"] > 0
     steps = pl.read_csv("metrics/plots/rloo/steps.csv")
     assert steps["step"].to_list() == [1, 2, 3]
     assert steps.null_count().sum_horizontal().item() == 0
@@ -75,18 +40,7 @@ def test_a_policy_is_trained_and_stays_of_its_kind(
     assert not Path("models/rloo/ref").exists()
     assert not Path("scratch/rloo").exists()
     assert "{'" not in capfd.readouterr().out
-    assert Path("models/rloo/adapter_config.json").is_file() == (init == "lora")
-    ids = torch.tensor([[1, 5, 6, 7]])
-    with torch.inference_mode():
-        logits = [load_causal_lm(Path(f), CPU)[0](input_ids=ids).logits for f in ("models/rloo", f"models/sft/{init}")]
-    assert not torch.allclose(*logits)
-
-
-def test_the_same_seed_gives_the_same_bytes(workspace: Path) -> None:
-    rloo.main()
-    first = bytes_below("models/rloo", "metrics/plots/rloo")
-    rloo.main()
-    assert bytes_below("models/rloo", "metrics/plots/rloo") == first
+    require_trained("rloo", init)
 
 
 def test_an_easy_reward_is_raised(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +63,7 @@ def test_the_reward_function_is_the_models_less_the_penalty() -> None:
         seen.append((chats, answers))
         return np.array([2.0, 3.0])
 
-    function = rloo.penalised(score, [2], 0.5)
+    function = rloo.penalise_unended(score, [2], 0.5)
     prompts = [[{"role": "user", "content": "a"}]] * 2
     completions = [[{"role": "assistant", "content": " b "}], [{"role": "assistant", "content": "c"}]]
     actual = function(prompts=prompts, completions=completions, completion_ids=[[5, 2], [5, 6]], trainer_state=None)
@@ -117,29 +71,7 @@ def test_the_reward_function_is_the_models_less_the_penalty() -> None:
     assert seen == [(prompts, ["b", "c"])]
 
 
-def test_nothing_starts_with_a_reward_model_that_is_too_often_wrong(workspace: Path) -> None:
-    write_json("metrics/optional/reward.json", {"accuracy": 0.61})
-    with pytest.raises(InputError, match=r"metrics/reward\.json: .*0\.610 .*`rloo\.min_reward_accuracy` asks for 0\.8"):
-        rloo.main()
-
-
-def test_an_init_that_was_left_out_is_left_out_here_too(workspace: Path) -> None:
-    change("rloo", init="qlora")
-    rloo.main()
-    assert Path("models/rloo/left_out.txt").read_text() == "no 4-bit arithmetic here\n"
-    assert read_json("metrics/optional/rloo.json") == {"left_out": "no 4-bit arithmetic here"}
-    assert pl.read_csv("metrics/plots/rloo/steps.csv").columns[:2] == ["step", "loss"]
-
-
 def test_groups_must_be_whole(workspace: Path) -> None:
     change("rloo", batch_size=6)
     with pytest.raises(InputError, match="`batch_size` 6 must be a multiple of `answers_per_prompt` 4"):
         rloo.main()
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_policy_is_trained_on_cuda(workspace: Path) -> None:
-    change("compute", device="cuda", precision="auto")
-    rloo.main()
-    assert read_json("metrics/optional/rloo.json")["device"] == "cuda"

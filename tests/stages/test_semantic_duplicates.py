@@ -24,6 +24,7 @@ ROWS: list[tuple[str, str, str | None, float]] = [
     ("f", "No fee", "good", 270),
     ("g", "There is no fee", None, 272),
 ]
+pytestmark = pytest.mark.usefixtures("workspace")
 
 
 @pytest.fixture
@@ -62,7 +63,6 @@ def change_params(old: str, new: str) -> None:
     Path("params.yaml").write_text(PARAMS.replace(old, new), encoding="utf-8")
 
 
-@pytest.mark.usefixtures("workspace")
 def test_rows_that_say_the_same_get_one_group_and_stay() -> None:
     out, metrics = run()
     assert out["records"].select("id", "semantic_group").rows() == [
@@ -87,7 +87,6 @@ def test_rows_that_say_the_same_get_one_group_and_stay() -> None:
     }
 
 
-@pytest.mark.usefixtures("workspace")
 def test_each_row_is_paired_with_the_closest_one() -> None:
     out, _ = run()
     cosine = {degrees: round(float(np.cos(np.deg2rad(degrees))), 5) for degrees in (2, 8, 10)}
@@ -102,7 +101,6 @@ def test_each_row_is_paired_with_the_closest_one() -> None:
     ]
 
 
-@pytest.mark.usefixtures("workspace")
 def test_labels_that_differ_are_reported_and_left_as_they_are() -> None:
     out, _ = run()
     # No label is no other label: f and g do not differ.
@@ -114,7 +112,6 @@ def test_labels_that_differ_are_reported_and_left_as_they_are() -> None:
     assert out["records"]["label"].to_list() == [label for _, _, label, _ in ROWS]
 
 
-@pytest.mark.usefixtures("workspace")
 def test_all_but_the_first_are_removed_on_request() -> None:
     change_params("action: group", "action: remove")
     out, metrics = run()
@@ -128,7 +125,6 @@ def test_all_but_the_first_are_removed_on_request() -> None:
     assert out["conflicts"].height == 3
 
 
-@pytest.mark.usefixtures("workspace")
 def test_a_group_that_takes_in_a_large_part_is_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
     alone = [(f"r{number}", f"text {number}", "good", 50.0 * number) for number in range(3)]
     run(alone)
@@ -137,7 +133,6 @@ def test_a_group_that_takes_in_a_large_part_is_pointed_out(capsys: pytest.Captur
     assert "one group has 2 of 4 rows" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("workspace")
 def test_a_row_without_an_embedding_is_named() -> None:
     run()
     records = pl.read_parquet("data/corrected/records.parquet")
@@ -146,7 +141,6 @@ def test_a_row_without_an_embedding_is_named() -> None:
         semantic_duplicates.main()
 
 
-@pytest.mark.usefixtures("workspace")
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 import pytest
@@ -16,11 +16,13 @@ from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.outputs import folder_sha256, read_json
 from assay.core.skipped import LEFT_OUT_FILE
-from assay.language_models.chat_template import IGNORED, MESSAGES, tokenised_chats
+from assay.fine_tuning.sft_params import Approach
+from assay.language_models.chat_template import IGNORED, MESSAGES, tokenise_chats
 from assay.language_models.checkpoint import load_base, load_causal_lm
+from assay.language_models.sft import make_dataset, train_sft
 from stages import sft
+from tests.policy_workspace import COMPUTE
 
-COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0, "backend": "processes"}
 DEVICE = Device(torch.device("cpu"), torch.float32)
 FULL: dict[str, Any] = {
     "method": "full",
@@ -74,7 +76,22 @@ def project(folder: Path, model: Path, approach: str, **changes: Any) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
 
-def run(monkeypatch: pytest.MonkeyPatch, folder: Path, approach: str) -> dict[str, Any]:
+class Start(Protocol):
+    """Writes a project into a folder below the test's own, runs the stage there, and returns its metrics."""
+
+    def __call__(self, approach: str, folder: str = ".", **changes: Any) -> dict[str, Any]: ...
+
+
+@pytest.fixture
+def start(tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+    def run(approach: str, folder: str = ".", **changes: Any) -> dict[str, Any]:
+        project(tmp_path / folder, tiny_chat_model, approach, **changes)
+        return rerun(monkeypatch, tmp_path / folder, approach)
+
+    return run
+
+
+def rerun(monkeypatch: pytest.MonkeyPatch, folder: Path, approach: str) -> dict[str, Any]:
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["sft", approach])
     sft.main()
@@ -83,11 +100,8 @@ def run(monkeypatch: pytest.MonkeyPatch, folder: Path, approach: str) -> dict[st
 
 
 @pytest.mark.parametrize("approach", APPROACHES)
-def test_every_approach_learns_and_is_loaded_again(
-    approach: str, tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    project(tmp_path, tiny_chat_model, approach)
-    measured = run(monkeypatch, tmp_path, approach)
+def test_every_approach_learns_and_is_loaded_again(approach: str, start: Start) -> None:
+    measured = start(approach)
     assert measured["validation_loss"] < measured["validation_loss_before"]
     assert 0 < measured["trainable_parameters"] <= measured["total_parameters"]
     assert not Path("scratch/sft").exists() or not list(Path("scratch/sft").iterdir())
@@ -95,7 +109,7 @@ def test_every_approach_learns_and_is_loaded_again(
     model, tokenizer = load_causal_lm(sft.OUTPUT / approach, DEVICE.device)
     from assay.language_models.trl_trainer import mean_loss
 
-    held_out = tokenised_chats(tokenizer, pl.read_parquet(sft.VALIDATION)["messages"].to_list())
+    held_out = tokenise_chats(tokenizer, pl.read_parquet(sft.VALIDATION)["messages"].to_list())
     # Eight of the twelve rows were looked at.
     assert mean_loss(model, held_out, tokenizer.pad_token_id, DEVICE) == pytest.approx(
         measured["validation_loss"], rel=0.1
@@ -106,36 +120,34 @@ def test_every_approach_learns_and_is_loaded_again(
     assert curve["loss"].null_count() == 1
 
 
-def test_the_same_seed_gives_the_same_bytes(
-    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    digests = []
+def test_the_same_seed_gives_the_same_bytes(start: Start) -> None:
+    written = []
     for name in ("first", "second"):
-        project(tmp_path / name, tiny_chat_model, "lora", dropout=0.1)
-        run(monkeypatch, tmp_path / name, "lora")
-        digests.append(folder_sha256(tmp_path / name / sft.OUTPUT / "lora"))
-    assert digests[0] == digests[1]
+        measured = start("lora", name, dropout=0.1)
+        written.append((measured, folder_sha256(sft.OUTPUT / "lora")))
+        assert set(read_json(sft.COSTS / "lora.json")) == {"train_seconds", "tokens_per_second", "peak_memory_mib"}
+    assert written[0] == written[1]
 
 
 def losses(params: dict[str, Any], model_folder: Path, folder: Path, rows: pl.DataFrame) -> list[float]:
     """The loss of each step of a training."""
     base, tokenizer = load_base(str(model_folder), DEVICE.device)
-    tokens = tokenised_chats(tokenizer, rows["messages"].to_list())
-    approach: Any = TypeAdapter(sft.Approach).validate_python(params)
-    done = sft.fit(approach, base, tokenizer, tokens, tokens[:2], DEVICE, 5, folder, "test")
+    tokens = tokenise_chats(tokenizer, rows["messages"].to_list())
+    approach: Any = TypeAdapter(Approach).validate_python(params)
+    done = train_sft(approach, base, tokenizer, tokens, tokens[:2], DEVICE, 5, folder, "test")
     return done.steps["loss"].to_list()
 
 
 def test_packed_chats_have_the_loss_of_padded_ones(tiny_chat_model: Path, tmp_path: Path) -> None:
     rows = chats(24)
     base, tokenizer = load_base(str(tiny_chat_model), DEVICE.device)
-    tokens = tokenised_chats(tokenizer, rows["messages"].to_list())
+    tokens = tokenise_chats(tokenizer, rows["messages"].to_list())
     longest = max(len(chat.input_ids) for chat in tokens)
     # One step over all chats: packed, then padded.
     once = FULL | {"max_steps": 1, "num_evaluations": 1, "max_length_tokens": 2 * longest}
     from trl import pack_dataset
 
-    packs = len(pack_dataset(sft.dataset_of(tokens), 2 * longest, "bfd"))
+    packs = len(pack_dataset(make_dataset(tokens), 2 * longest, "bfd"))
     assert packs < 24
     packed = losses(once | {"batch_size": packs}, tiny_chat_model, tmp_path / "packed", rows)
     padded = losses(once | {"batch_size": 24, "packing": False}, tiny_chat_model, tmp_path / "padded", rows)
@@ -155,7 +167,7 @@ def test_a_packed_chat_does_not_see_the_one_before(tiny_chat_model: Path) -> Non
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
     model, tokenizer = load_causal_lm(tiny_chat_model, DEVICE.device)
-    first, other, second = tokenised_chats(tokenizer, chats(3)["messages"].to_list())
+    first, other, second = tokenise_chats(tokenizer, chats(3)["messages"].to_list())
     collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
     logits = []
     for before in (first, other):
@@ -198,41 +210,34 @@ def test_two_processes_have_the_loss_curve_of_one(
     assert curves[0] == pytest.approx(curves[1], abs=1e-4)
 
 
-def test_a_killed_run_goes_on_and_ends_the_same(
-    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    project(tmp_path / "whole", tiny_chat_model, "lora")
-    whole = run(monkeypatch, tmp_path / "whole", "lora")
-    project(tmp_path / "killed", tiny_chat_model, "lora")
+def test_a_killed_run_resumes_and_ends_the_same(start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    whole = start("lora", "whole")
     from assay.language_models import trl_trainer
 
-    look = trl_trainer.mean_loss
-    looks = 0
+    evaluate = trl_trainer.mean_loss
+    evaluations = 0
 
     def killed_at_the_third(*arguments: Any) -> float:
-        nonlocal looks
-        looks += 1
-        if looks == 3:
+        nonlocal evaluations
+        evaluations += 1
+        if evaluations == 3:
             raise KeyboardInterrupt
-        return look(*arguments)
+        return evaluate(*arguments)
 
     monkeypatch.setattr(trl_trainer, "mean_loss", killed_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        run(monkeypatch, tmp_path / "killed", "lora")
-    monkeypatch.setattr(trl_trainer, "mean_loss", look)
-    again = run(monkeypatch, tmp_path / "killed", "lora")
+        start("lora", "killed")
+    monkeypatch.setattr(trl_trainer, "mean_loss", evaluate)
+    again = rerun(monkeypatch, tmp_path / "killed", "lora")
     assert again["resumed_at_step"] == 3
     assert again["validation_loss"] == whole["validation_loss"]
     digests = [folder_sha256(tmp_path / name / sft.OUTPUT / "lora") for name in ("whole", "killed")]
     assert digests[0] == digests[1]
 
 
-def test_the_weights_kept_are_those_of_the_best_look(
-    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_weights_kept_are_those_of_the_best_evaluation(start: Start, tiny_chat_model: Path) -> None:
     # A rate at which the model gets worse at once: what is kept is where it began.
-    project(tmp_path, tiny_chat_model, "full", learning_rate=1.0, max_grad_norm=1000.0, warmup_fraction=0.0)
-    measured = run(monkeypatch, tmp_path, "full")
+    measured = start("full", learning_rate=1.0, max_grad_norm=1000.0, warmup_fraction=0.0)
     assert measured["best_step"] == 0
     assert measured["validation_loss"] == measured["validation_loss_before"]
     kept, _ = load_causal_lm(sft.OUTPUT / "full", DEVICE.device)
@@ -240,11 +245,8 @@ def test_the_weights_kept_are_those_of_the_best_look(
     assert all(torch.equal(a, b) for a, b in zip(kept.parameters(), base.parameters(), strict=True))
 
 
-def test_chats_that_are_too_long_are_counted(
-    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    project(tmp_path, tiny_chat_model, "full", max_length_tokens=128)
-    measured = run(monkeypatch, tmp_path, "full")
+def test_chats_that_are_too_long_are_counted(start: Start) -> None:
+    measured = start("full", max_length_tokens=128)
     assert measured["chats_too_long"] > 0
     assert measured["chats_train"] + measured["chats_too_long"] == 40
 
@@ -254,27 +256,19 @@ def test_chats_that_are_too_long_are_counted(
     [
         ("full", {"max_length_tokens": 16}, "none of 40 chats has at most 16 tokens; raise `max_length_tokens`"),
         ("full", {"batch_size": 64}, "`batch_size` = 64, but there are only .* packs of 192 tokens; lower it"),
-        ("full", {"gradient_accumulation_steps": 3}, r"`batch_size` = 2 cannot be dealt out .* a multiple of 3"),
+        ("full", {"gradient_accumulation_steps": 3}, r"`batch_size` = 2 cannot be divided evenly .* a multiple of 3"),
         ("lora", {"target_modules": ["absent"]}, "`method: lora` does not go with .*: Target modules"),
     ],
 )
-def test_bad_params(
-    approach: str,
-    changes: dict[str, Any],
-    message: str,
-    tiny_chat_model: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    project(tmp_path, tiny_chat_model, approach, **changes)
+def test_bad_params(approach: str, changes: dict[str, Any], message: str, start: Start) -> None:
     with pytest.raises(InputError, match=message):
-        run(monkeypatch, tmp_path, approach)
+        start(approach, **changes)
 
 
 def test_a_learnt_prompt_is_not_packed() -> None:
     block = APPROACHES["prompt_tuning"] | {"packing": True}
     with pytest.raises(ValidationError, match="`packing` must be false: what is learnt stands before a row"):
-        TypeAdapter(sft.Approach).validate_python(block)
+        TypeAdapter(Approach).validate_python(block)
 
 
 def test_a_chat_without_an_answer_is_an_error(
@@ -284,22 +278,18 @@ def test_a_chat_without_an_answer_is_an_error(
     rows = [{"id": "faq:x", "messages": [{"role": "user", "content": "Where?"}]}]
     pl.DataFrame(rows, schema={"id": pl.String, "messages": MESSAGES}).write_parquet(tmp_path / sft.TRAIN)
     with pytest.raises(InputError, match=r"data/instruct/train.parquet: row faq:x has no answer to learn"):
-        run(monkeypatch, tmp_path, "full")
+        rerun(monkeypatch, tmp_path, "full")
 
 
-def test_an_approach_that_cannot_run_is_left_out(
-    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    project(tmp_path, tiny_chat_model, "qlora")
+def test_an_approach_that_cannot_run_is_skipped(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sft, "why_no_4_bit", lambda device: "no arithmetic")
-    measured = run(monkeypatch, tmp_path, "qlora")
-    assert measured == {"left_out": "no arithmetic"}
+    measured = start("qlora")
+    assert measured == read_json(sft.COSTS / "qlora.json") == {"left_out": "no arithmetic"}
     assert (sft.OUTPUT / "qlora" / LEFT_OUT_FILE).read_text() == "no arithmetic\n"
 
 
-def test_metrics_agree_with_each_other(tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    project(tmp_path, tiny_chat_model, "lora")
-    measured = run(monkeypatch, tmp_path, "lora")
+def test_metrics_agree_with_each_other(start: Start) -> None:
+    measured = start("lora")
     assert measured["validation_perplexity"] == pytest.approx(math.exp(measured["validation_loss"]), rel=1e-4)
     assert json.loads((sft.OUTPUT / "lora/adapter_config.json").read_text())["task_type"] == "CAUSAL_LM"
     assert measured["tokens"] > 0
@@ -308,13 +298,9 @@ def test_metrics_agree_with_each_other(tiny_chat_model: Path, tmp_path: Path, mo
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("approach", APPROACHES)
-def test_an_approach_trains_on_cuda(
-    approach: str, tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    project(tmp_path, tiny_chat_model, approach)
-    params = yaml.safe_load((tmp_path / "params.yaml").read_text())
-    params["compute"] = COMPUTE | {"device": "cuda", "precision": "auto"}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    measured = run(monkeypatch, tmp_path, approach)
+def test_an_approach_trains_on_cuda(approach: str, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(COMPUTE, "device", "cuda")
+    monkeypatch.setitem(COMPUTE, "precision", "auto")
+    measured = start(approach)
     assert measured["device"] == "cuda"
     assert measured["validation_loss"] < measured["validation_loss_before"]

@@ -115,7 +115,7 @@ def test_the_same_answer_from_the_terminal(workspace: Path, repository: Path) ->
         (["sft@ful"], r"sft@ful: no model in models/sft/ful; there are base, dpo, sft@full, sft@lora, sft@qlora"),
         (["dpo"], "dpo: no model in models/dpo"),
         (["nowhere"], "nowhere: no model in nowhere"),
-        (["sft@qlora"], "sft@qlora: left out on this machine: no 4-bit arithmetic here"),
+        (["sft@qlora"], "sft@qlora: skipped on this machine: no 4-bit arithmetic here"),
         (["base", "--question", " "], "the question is empty"),
         (["base", "--max-new-tokens", "0"], "--max-new-tokens is 0; it must be at least 1"),
     ],

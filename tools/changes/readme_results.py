@@ -16,19 +16,12 @@ from assay.report.summary import COSTS, REPORT, SUMMARY, ranked, show_interval, 
 
 GENERATION_SUMMARY = Path("metrics/optional/generation_summary.json")
 HEADER = (
-    "approach",
-    "macro-F1 [95% interval]",
-    "accuracy [95% interval]",
-    "train, s",
-    "peak MiB",
-    "trainable parameters",
+    *("approach", "macro-F1 [95% interval]", "accuracy [95% interval]"),
+    *("train, s", "peak MiB", "trainable parameters"),
 )
 MODELS_HEADER = (
-    "language model",
-    "answer perplexity [95% interval]",
-    "chrF [95% interval]",
-    "label right [95% interval]",
-    "mean reward [95% interval]",
+    *("language model", "answer perplexity [95% interval]", "chrF [95% interval]"),
+    *("label right [95% interval]", "mean reward [95% interval]"),
 )
 
 

@@ -53,11 +53,7 @@ write_tiny_chat_model(language_model)
 
 
 def run(command: list[str], folder: Path) -> str:
-    """What a command prints.
-
-    Raises:
-        InputError: it fails; with the end of what it said.
-    """
+    """What a command prints. Raises `InputError`: it fails; with the end of what it said."""
     # DVC runs `python`: that must be this one.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(

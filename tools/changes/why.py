@@ -68,10 +68,8 @@ def corrections(row_id: str, folder: Path) -> Iterator[str]:
     """What people decided about the labels of a row."""
     for row in rows_of(folder / "changed.parquet", row_id):
         field = "reference label" if "reference" in str(row["rule"]) else "label"
-        change = (
-            f"{row['before']!r} confirmed" if row["before"] == row["after"] else f"{row['before']!r} → {row['after']!r}"
-        )
-        yield f"correct: {field} {change} {decided(row)}"
+        change = "confirmed" if row["before"] == row["after"] else f"→ {row['after']!r}"
+        yield f"correct: {field} {row['before']!r} {change} {decided(row)}"
 
 
 def history(row_id: str, data: Path) -> Iterator[str]:

@@ -71,9 +71,6 @@ def write_gguf(model: Any, tokenizer: PreTrainedTokenizerBase, path: Path, name:
 
     Args:
         model: a whole causal language model of transformers, its weights in the type asked for.
-        tokenizer: of the model.
-        path: of the file.
-        name: of the model, as programs show it.
         weights: type of the matrices; vectors are in float32.
 
     Raises:
@@ -123,7 +120,6 @@ def in_pairs(rows: torch.Tensor, heads: int) -> torch.Tensor:
 
     Args:
         rows: of a query or key matrix, or its bias, shape `(heads * d, …)`: of each head first those of one half.
-        heads: number of heads.
     """
     halves = rows.reshape(heads, 2, rows.shape[0] // heads // 2, *rows.shape[1:])
     return halves.transpose(1, 2).reshape(rows.shape)

@@ -33,8 +33,8 @@ from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_json, write_text
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
-from assay.language_models.chat_template import Message, tokenised_prompts
-from assay.language_models.checkpoint import CausalLM, Decoding, generated, load_causal_lm, save_causal_lm
+from assay.language_models.chat_template import Message, tokenise_prompts
+from assay.language_models.checkpoint import CausalLM, Decoding, generate_answers, load_causal_lm, save_causal_lm
 from assay.language_models.named_models import load_generation_models
 from tools.ask import model_folder
 from tools.export.gguf import TYPES, WeightType, require_writable, write_gguf
@@ -86,12 +86,12 @@ def replies(
 ) -> Reply:
     """What a model says to each chat; one at a time, so that padding has no part in it."""
     decoding = Decoding(max_new_tokens=64, temperature=0.0, top_p=1.0, repetition_penalty=1.0, batch_size=1)
-    answers = generated(model, tokenizer, chats, decoding, device, 0, what)
+    answers = generate_answers(model, tokenizer, chats, decoding, device, 0, what)
     logits = [
         model(input_ids=torch.tensor([ids], device=device.device)).logits[0, -1].float().cpu().numpy()
-        for ids in tokenised_prompts(tokenizer, chats)
+        for ids in tokenise_prompts(tokenizer, chats)
     ]
-    return Reply(np.stack(logits), answers)
+    return Reply(np.stack(logits), [one.text for one in answers])
 
 
 def largest_difference(one: Reply, other: Reply) -> float:
@@ -155,6 +155,50 @@ def check(gguf: Reply, safetensors: Reply) -> None:
         )
 
 
+def export(name: str, folder: Path, weights: WeightType, gguf: bool, device: Device, out: Path) -> dict[str, Any]:
+    """Write the export of a model, read it back, and ask it test questions; returns what the export changed.
+
+    Raises:
+        InputError: the model cannot be exported, or the two files do not say the same.
+    """
+    decoding = load_params("decoding", Decoding)
+    chats = test_questions()
+    trained, tokenizer = load_causal_lm(folder, device.device)
+    if gguf:
+        require_writable(trained.config)
+    before = replies(trained, tokenizer, chats, device, "the model")
+    del trained
+    gc.collect()
+    with output_folder(out) as draft:
+        model, tokenizer = plain_model(folder, weights)
+        save_causal_lm(model, tokenizer, draft)
+        stops = np.atleast_1d(model.generation_config.eos_token_id or tokenizer.eos_token_id).tolist()
+        if gguf:
+            write_gguf(model, tokenizer, draft / GGUF_FILE, name, weights)
+            write_text(draft / "Modelfile", modelfile(tokenizer.convert_ids_to_tokens(stops), decoding))
+        del model
+        gc.collect()
+        plain, tokenizer = load_causal_lm(draft, device.device)
+        after = replies(plain, tokenizer, chats, device, "safetensors")
+        del plain
+        gc.collect()
+        found: dict[str, Any] = {
+            "model": str(folder),
+            "type": weights,
+            "questions": len(chats),
+            "logit_difference_from_trained": largest_difference(after, before),
+            "answers_as_trained": same_answers(after, before),
+        }
+        if gguf:
+            in_file = read_gguf(draft / GGUF_FILE).to(device.device)
+            read_back = replies(in_file, tokenizer, chats, device, GGUF_FILE)
+            check(read_back, after)
+            found["gguf_logit_difference"] = largest_difference(read_back, after)
+            found["gguf_answers_same"] = same_answers(read_back, after)
+        write_json(draft / "export.json", found)
+    return found
+
+
 def main() -> None:
     """Export the model named on the command line."""
     parser = argparse.ArgumentParser(
@@ -167,55 +211,19 @@ def main() -> None:
     parser.add_argument("--no-gguf", action="store_true", help="safetensors alone")
     arguments = parser.parse_args()
     folder = model_folder(arguments.model, load_generation_models())
-    decoding = load_params("decoding", Decoding)
     device = prepare_device(load_params("compute", Compute), exact=True)
-    chats = test_questions()
     quiet_libraries()
-
-    trained, tokenizer = load_causal_lm(folder, device.device)
-    if not arguments.no_gguf:
-        require_writable(trained.config)
-    before = replies(trained, tokenizer, chats, device, "the model")
-    del trained
-    gc.collect()
     out = EXPORTED / arguments.model.strip("/").replace("/", "-").replace("@", "-")
-    with output_folder(out) as draft:
-        model, tokenizer = plain_model(folder, arguments.type)
-        save_causal_lm(model, tokenizer, draft)
-        stops = np.atleast_1d(model.generation_config.eos_token_id or tokenizer.eos_token_id).tolist()
-        if not arguments.no_gguf:
-            write_gguf(model, tokenizer, draft / GGUF_FILE, arguments.model, arguments.type)
-            write_text(draft / "Modelfile", modelfile(tokenizer.convert_ids_to_tokens(stops), decoding))
-        del model
-        gc.collect()
-        plain, tokenizer = load_causal_lm(draft, device.device)
-        after = replies(plain, tokenizer, chats, device, "safetensors")
-        del plain
-        gc.collect()
-        found: dict[str, Any] = {
-            "model": str(folder),
-            "type": arguments.type,
-            "questions": len(chats),
-            "logit_difference_from_trained": largest_difference(after, before),
-            "answers_as_trained": same_answers(after, before),
-        }
-        if not arguments.no_gguf:
-            in_file = read_gguf(draft / GGUF_FILE).to(device.device)
-            read_back = replies(in_file, tokenizer, chats, device, GGUF_FILE)
-            check(read_back, after)
-            found["gguf_logit_difference"] = largest_difference(read_back, after)
-            found["gguf_answers_same"] = same_answers(read_back, after)
-        write_json(draft / "export.json", found)
-        mib = folder_mib(draft)
+    found = export(arguments.model, folder, arguments.type, not arguments.no_gguf, device, out)
     print(
-        f"{out}: {mib:,.0f} MiB in {arguments.type}; the largest difference of a logit from the model as trained is "
-        f"{found['logit_difference_from_trained']:.2g}, {found['answers_as_trained']} of {len(chats)} greedy answers "
-        "are the same"
+        f"{out}: {folder_mib(out):,.0f} MiB in {arguments.type}; the largest difference of a logit from the model as "
+        f"trained is {found['logit_difference_from_trained']:.2g}, {found['answers_as_trained']} of "
+        f"{found['questions']} greedy answers are the same"
     )
     if not arguments.no_gguf:
         print(
             f"{out / GGUF_FILE}: read back, a logit differs by at most {found['gguf_logit_difference']:.2g}, and "
-            f"all {len(chats)} greedy answers are the same\n"
+            f"all {found['questions']} greedy answers are the same\n"
             f"try: llama-cli --model {out / GGUF_FILE}, or: ollama create assay --file {out}/Modelfile"
         )
 

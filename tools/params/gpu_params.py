@@ -32,13 +32,9 @@ def settings(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tup
 
 
 def with_budgets(text: str, budgets: dict[str, Any], file: Path) -> tuple[str, list[str]]:
-    """The params file with other budgets, and a line for each value that is another one.
+    """The params file with the budgets of a file, and a line for each value that is another one.
 
-    Args:
-        file: where they came from, for the message.
-
-    Raises:
-        InputError: a key is not in the params file, or a value there is a mapping.
+    Raises `InputError`: a key is not in the params file, or a value there is a mapping.
     """
     changes: list[str] = []
 

@@ -14,11 +14,7 @@ def written(value: float) -> str:
 
 
 def edited(text: str, edit: Callable[[Any], None]) -> str:
-    """The file after a change.
-
-    Args:
-        edit: changes the document in place; its mappings are ruamel's.
-    """
+    """The file after `edit` has changed the document in place; its mappings are ruamel's."""
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 10_000

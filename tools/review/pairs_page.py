@@ -19,14 +19,9 @@ from flask.typing import ResponseReturnValue
 from assay.core.errors import InputError
 from assay.core.params import load_params
 from assay.core.seeds import derived_seed
+from assay.human_review import preference_judgements as judgements
 from assay.human_review.append_only_csv import AlreadyDecidedError, Written, append_line
-from assay.human_review.preference_judgements import (
-    HEADER,
-    Preference,
-    parse_preferences,
-    preference_line,
-    read_preferences,
-)
+from assay.human_review.preference_judgements import Preference, read_preferences
 from tools.review.server import Added, Page, add_undo, error, guarded_app, serve
 
 GENERATIONS = Path("data/generations")
@@ -100,15 +95,9 @@ def read_prompts(ids: set[str]) -> dict[str, dict[str, Any]]:
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; make it with `dvc repro instruct_data`") from None
         for row in rows:
-            found[row["id"]] = {
-                "prompt_id": row["id"],
-                "split": split,
-                "category": row["category"],
-                "question": row["question"],
-                "context": row["context"],
-                "before": row["messages"][:-2],
-                "reference": row["answer"],
-            }
+            shown = {name: row[name] for name in ("category", "question", "context")}
+            more = {"before": row["messages"][:-2], "reference": row["answer"]}
+            found[row["id"]] = {"prompt_id": row["id"], "split": split} | shown | more
     if unknown := sorted(ids - set(found)):
         raise InputError(
             f"{GENERATIONS}: answers to {unknown[0]!r} and {len(unknown) - 1} more that are in no table of {INSTRUCT};"
@@ -150,33 +139,23 @@ def judged_key(one: Comparison) -> tuple[str, frozenset[str]]:
 def append(session: PairSession, number: int, preferred: str) -> Written:
     """Add one judgement at the end of the file, or nothing where that fails.
 
-    Raises:
-        AlreadyDecidedError: the file has one by this reviewer.
-        InputError: the file cannot be read, so that it is not the time to add to it.
+    Raises `AlreadyDecidedError`: the file has one by this reviewer; `InputError`: it cannot be read.
     """
     one = session.comparisons[number]
     file = session.added.file
 
     def refuse(content: bytes) -> None:
-        there = judged_by(session.reviewer, parse_preferences(content, file)).get(judged_key(one))
+        there = judged_by(session.reviewer, judgements.parse_preferences(content, file)).get(judged_key(one))
         if there is not None:
             raise AlreadyDecidedError(
                 f"{file}: line {there.line}: {there.reviewer} judged these answers to {one.prompt_id} already"
             )
 
-    line = preference_line(
-        {
-            "prompt_id": one.prompt_id,
-            "answer_a": one.left,
-            "answer_b": one.right,
-            "preferred": SIDES[preferred],
-            "reviewer": session.reviewer,
-            "date": date.today().isoformat(),
-            "model_a": one.left_model,
-            "model_b": one.right_model,
-        }
-    )
-    return append_line(file, HEADER, str(number), line, refuse)
+    today = date.today().isoformat()
+    values = (one.prompt_id, one.left, one.right, SIDES[preferred], session.reviewer, today)
+    models = (one.left_model, one.right_model)
+    line = judgements.preference_line(dict(zip(judgements.COLUMNS, (*values, *models), strict=True)))
+    return append_line(file, judgements.HEADER, str(number), line, refuse)
 
 
 def make_app(session: PairSession) -> Flask:

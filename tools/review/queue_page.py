@@ -91,9 +91,7 @@ def decided_by(corrections: list[Correction]) -> dict[str, Correction]:
 def append(path: Path, row_id: str, line: str) -> Written:
     """Add one line at the end of the file, or nothing where that fails.
 
-    Raises:
-        AlreadyDecidedError: the file has a decision on the row.
-        InputError: the file cannot be read, so that it is not the time to add to it.
+    Raises `AlreadyDecidedError`: the file has a decision on the row; `InputError`: it cannot be read.
     """
 
     def refuse(content: bytes) -> None:
@@ -155,16 +153,8 @@ def make_app(session: Session) -> Flask:
             name, old, new = decision(row, body.get("action") or "", label)
         except ValueError as problem:
             return error(str(problem), 400)
-        values = {
-            "id": row["id"],
-            "field": name,
-            "old": old,
-            "new": new,
-            "reason": body.get("reason") or "",
-            "reviewer": session.reviewer,
-            "date": date.today().isoformat(),
-        }
-        line = correction_line(values)
+        what = {"id": row["id"], "field": name, "old": old, "new": new, "reason": body.get("reason") or ""}
+        line = correction_line(what | {"reviewer": session.reviewer, "date": date.today().isoformat()})
         written = session.added.add(lambda: append(session.added.file, row["id"], line))
         return jsonify(id=row["id"], line=written.line, field=name, old=old, new=new)
 

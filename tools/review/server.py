@@ -39,8 +39,6 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 MAX_REQUEST_BYTES = 64 * 1024
-
-
 Page = Mapping[str, tuple[str, str]]
 """Address → file beside this one, and its type."""
 
@@ -82,8 +80,7 @@ def refusal() -> ResponseReturnValue | None:
 def guarded_app(page: Page, file: Path) -> Flask:
     """An application that serves the files of a page and refuses what it must; the caller adds what the page asks.
 
-    Args:
-        file: to which decisions are added, for the errors.
+    Decisions are added to `file`, which errors name.
     """
     app = Flask(__name__, static_folder=None)
     app.config["TRUSTED_HOSTS"] = [HOST, "localhost"]
@@ -114,12 +111,7 @@ def guarded_app(page: Page, file: Path) -> Flask:
 
 
 def add_undo(app: Flask, added: Added, key: str, what: str) -> None:
-    """The address that takes back the last line of this session.
-
-    Args:
-        key: what the answer calls the id of the line.
-        what: was done, such as `decided`, for the error.
-    """
+    """The address that takes back the last line of this session, whose id it calls `key`; `what` is as `decided`."""
 
     @app.post("/api/undo")
     def undo() -> ResponseReturnValue:
@@ -155,13 +147,7 @@ def listening(port: int) -> socket.socket:
 def serve(app: Flask, port: int, summary: str, added: Added, noun: str, *, is_opened: bool) -> None:
     """Serve a page until Ctrl-C, and say what to do with the lines that were added.
 
-    Args:
-        port: where; 0 takes a free one.
-        summary: what there is to review, to be printed with the address.
-        noun: what a line is, such as `decision`.
-
-    Raises:
-        InputError: the port is taken.
+    Port 0 takes a free one; `noun` is what a line is, such as `decision`. Raises `InputError`: the port is taken.
     """
     # A line for each request would hide the address.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -175,8 +161,5 @@ def serve(app: Flask, port: int, summary: str, added: Added, noun: str, *, is_op
         # Ends on Ctrl-C by itself.
         server.serve_forever()
     count = len(added.written)
-    print(
-        f"\nreview: {count} {noun}(s) added to {added.file}"
-        + (f"; next: `dvc repro`, then commit {added.file} with dvc.lock and metrics/" if count else ""),
-        file=sys.stderr,
-    )
+    following = f"; next: `dvc repro`, then commit {added.file} with dvc.lock and metrics/" if count else ""
+    print(f"\nreview: {count} {noun}(s) added to {added.file}{following}", file=sys.stderr)

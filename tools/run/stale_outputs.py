@@ -27,11 +27,7 @@ NEEDS = {
 
 
 def require_consistent_lists(params: dict[str, Any]) -> None:
-    """Check that no list of `params.yaml` switches on what needs something that is off.
-
-    Raises:
-        InputError: one does; names both lists.
-    """
+    """Raise `InputError`, which names both, where a list of `params.yaml` needs what another has switched off."""
     optional = params["optional"]
     for name in ("robustness", "review_queue"):
         if unknown := [approach for approach in optional[name] if approach not in params["approaches"]]:

@@ -116,20 +116,8 @@ def test_hostile_markup_ends_soon(text: str) -> None:
 
 
 PIECES = [
-    "&amp;",
-    "&lt;",
-    "&#38;",
-    "gt;",
-    "<b>",
-    "</b>",
-    "<br",
-    "<p>",
-    ">",
-    "<!--",
-    "-->",
-    "<script>",
-    "</script>",
-    "x",
+    *("&amp;", "&lt;", "&#38;", "gt;", "<b>", "</b>", "<br", "<p>", ">", "<!--", "-->", "<script>"),
+    *("</script>", "x"),
 ]
 
 
@@ -143,18 +131,8 @@ def test_what_it_gives_has_no_more_markup(text: str) -> None:
 
 
 ODD_PIECES = [
-    "<?xml ?>",
-    "<![endif]",
-    "<!doctype",
-    "<o:p",
-    "<![CDATA[",
-    "&#38;",
-    "&Eacute;",
-    "<td",
-    "</P",
-    "/",
-    "\n",
-    "a='b'",
+    *("<?xml ?>", "<![endif]", "<!doctype", "<o:p", "<![CDATA[", "&#38;", "&Eacute;", "<td", "</P", "/"),
+    *("\n", "a='b'"),
 ]
 
 

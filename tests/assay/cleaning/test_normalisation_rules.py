@@ -1,3 +1,5 @@
+# ruff: noqa: RUF001  # typographic characters are what is tested
+
 import inspect
 from functools import partial
 from pathlib import Path
@@ -28,22 +30,18 @@ def applied(rule: Rule, text: str) -> str:
 
 
 FIRES = [
-    ("fold_compatibility", "\uff26\uff32\uff25\uff25 \ufb01ve\u2122 10\u00b2 \u2460", "FREE fiveTM 102 1"),
-    ("fold_compatibility", "jane\uff20x.de", "jane@x.de"),
+    ("fold_compatibility", "ＦＲＥＥ ﬁve™ 10² ①", "FREE fiveTM 102 1"),
+    ("fold_compatibility", "jane＠x.de", "jane@x.de"),
+    ("straighten_quotes_and_dashes", "“it’s” „so“ ‘x’ don´t", "\"it's\" \"so\" 'x' don't"),
     (
         "straighten_quotes_and_dashes",
-        "\u201cit\u2019s\u201d \u201eso\u201c \u2018x\u2019 don\u00b4t",
-        "\"it's\" \"so\" 'x' don't",
-    ),
-    (
-        "straighten_quotes_and_dashes",
-        "1990\u20131999 \u2212 5 well\u2014yes\u2026 co\u2010op",
+        "1990\u20131999 − 5 well\u2014yes… co\u2010op",
         "1990-1999 - 5 well--yes... co-op",
     ),
-    ("straighten_quotes_and_dashes", "6\u2032 2\u2033", "6' 2\""),
+    ("straighten_quotes_and_dashes", "6′ 2″", "6' 2\""),
     ("unify_numbers", "1,234 1,234,567.50 (10,000mAh) $1,500, 12,000.", "1234 1234567.50 (10000mAh) $1500, 12000."),
     ("unify_numbers", "1.234,50 1.234.567 12.345.678,9 -1,000-2,000", "1234.50 1234567 12345678.9 -1000-2000"),
-    ("unify_numbers", "1'234.50 1'234'567 1\u2019234\u2019567.8", "1234.50 1234567 1234567.8"),
+    ("unify_numbers", "1'234.50 1'234'567 1’234’567.8", "1234.50 1234567 1234567.8"),
     ("unify_numbers", "1\u00a0234 12\u202f345,67 1\u2009234\u2009567.8", "1234 12345.67 1234567.8"),
     ("unify_numbers", "601.234.567,80", "601234567.80"),
     ("unify_dates", "12 March 2024, 12th of March, 2024 and 1 Sept. 2024", "2024-03-12, 2024-03-12 and 2024-09-01"),
@@ -53,21 +51,13 @@ FIRES = [
     ("unify_dates", "13/02/2024 02/13/2024 12/12/2024 02-29-2024", "2024-02-13 2024-02-13 2024-12-12 2024-02-29"),
     ("unify_dates", "2.14.2012", "2012-02-14"),
     ("unify_currencies", "$ 12.50; US$12.50; USD 12.50; $12.50", "12.50 USD; 12.50 USD; 12.50 USD; 12.50 USD"),
+    ("unify_currencies", "12,50 €, EUR 12.50; £12! 1£, 50 $ and", "12.50 EUR, 12.50 EUR; 12 GBP! 1 GBP, 50 USD and"),
     (
         "unify_currencies",
-        "12,50 \u20ac, EUR 12.50; \u00a312! 1\u00a3, 50 $ and",
-        "12.50 EUR, 12.50 EUR; 12 GBP! 1 GBP, 50 USD and",
-    ),
-    (
-        "unify_currencies",
-        "\u20ac1.234,50 (\u20b91,234) A$5; R$ 10; CHF 1'234.50",
+        "€1.234,50 (₹1,234) A$5; R$ 10; CHF 1'234.50",
         "1234.50 EUR (1234 INR) 5 AUD; 10 BRL; 1234.50 CHF",
     ),
-    (
-        "unify_currencies",
-        "$12 USD, $12 CAD, \u00a312 GBP, $20/month, -$5",
-        "12 USD, 12 CAD, 12 GBP, 20 USD/month, -5 USD",
-    ),
+    ("unify_currencies", "$12 USD, $12 CAD, £12 GBP, $20/month, -$5", "12 USD, 12 CAD, 12 GBP, 20 USD/month, -5 USD"),
     ("unify_currencies", "$ 49.99 - $ 10 and $20-$30", "49.99 USD - 10 USD and 20 USD-30 USD"),
     ("expand_words", "Pls send w/o my acct, thx.", "Please send without my account, thanks."),
     (
@@ -78,41 +68,26 @@ FIRES = [
     ("expand_words", "BTW, reply ASAP. Btw: dont", "by the way, reply as soon as possible. By the way: don't"),
     ("expand_words", "...thx--bye 'thier' acct's", "...thanks--bye 'their' account's"),
     ("shorten_repeated_punctuation", "no!!!!!! why???? hm...... -----", "no!!! why??? hm... ---"),
-    (
-        "shorten_repeated_punctuation",
-        "see www.a.de/x----y!!!! \u2026\u2026\u2026\u2026",
-        "see www.a.de/x----y!!! \u2026\u2026\u2026",
-    ),
+    ("shorten_repeated_punctuation", "see www.a.de/x----y!!!! …………", "see www.a.de/x----y!!! ………"),
     ("shorten_elongations", "soooo COOLLLL, stoppped #yesss", "soo COOLL, stopped #yess"),
-    (
-        "shorten_elongations",
-        "\u00e9\u00e9\u00e9\u00e9h \u043e\u0447\u0435\u0435\u0435\u043d\u044c aaaaaa",
-        "\u00e9\u00e9h \u043e\u0447\u0435\u0435\u043d\u044c aa",
-    ),
+    ("shorten_elongations", "ééééh очееень aaaaaa", "ééh очеень aa"),
     ("tidy_white_space", "  a \t b  \r\n\r\n\r\n\r\n c\rd \n", "a b\n\nc\nd"),
     ("tidy_white_space", "\n\na\u00a0\u2003b\u2028c", "a b\nc"),
     ("collapse_white_space", " a\t b\r\n\n c\u00a0\u2003d ", "a b c d"),
     ("collapse_white_space", "a\nb", "a b"),
     ("soften_shouting", "WHERE IS MY MONEY? <EMAIL_1> TELL @Bob NOW!", "where is my money? <EMAIL_1> tell @Bob now!"),
-    (
-        "soften_shouting",
-        "\u0391\u0392 \u0393\u0394 \u0395\u0396 \u0397\u0398 \u0399\u039a!",
-        "\u03b1\u03b2 \u03b3\u03b4 \u03b5\u03b6 \u03b7\u03b8 \u03b9\u03ba!",
-    ),
-    ("lower_case", "Mail <EMAIL> or <URL_2>, \u00c9VA <b>", "mail <EMAIL> or <URL_2>, \u00e9va <b>"),
-    ("lower_case", "Ein \u00c4RGER", "ein \u00e4rger"),
+    ("soften_shouting", "ΑΒ ΓΔ ΕΖ ΗΘ ΙΚ!", "αβ γδ εζ ηθ ικ!"),
+    ("lower_case", "Mail <EMAIL> or <URL_2>, ÉVA <b>", "mail <EMAIL> or <URL_2>, éva <b>"),
+    ("lower_case", "Ein ÄRGER", "ein ärger"),
 ]
 
 GOOD = (
     "I <3 you, a < b, C++, $5k or $2 million, 3.5/5, 10:30-11:45, Dr. No -- yes... <EMAIL_1> #fff 0xFFF3 "
-    "\u00a31m, 3,4 or 1,2,3; v1.2.3, 192.168.100.200, 415.555.0132, $$$, Ke$ha, www.aaa.com/a----b"
+    "£1m, 3,4 or 1,2,3; v1.2.3, 192.168.100.200, 415.555.0132, $$$, Ke$ha, www.aaa.com/a----b"
 )
 LEAVES = [
-    ("fold_compatibility", "caf\u00e9 \u201cx\u201d \u2013 \u00f1 \U0001f469\u200d\U0001f467 \u20ac \u4e2d\u6587"),
-    (
-        "straighten_quotes_and_dashes",
-        "`code` \u00ab Bonjour \u00bb Home \u203a More \u00a0 \u00e9 \u2192 \u2022 ~ -- ... '\"",
-    ),
+    ("fold_compatibility", "café “x” \u2013 ñ \U0001f469\u200d\U0001f467 € 中文"),
+    ("straighten_quotes_and_dashes", "`code` « Bonjour » Home › More \u00a0 é → • ~ -- ... '\""),
     ("unify_numbers", "192.168.100.200 10.12.100 v1.2.3 1.234 0,123 3,4 1,2,3 12,50 12,345,6 1,00,000 1,,234"),
     (
         "unify_numbers",
@@ -122,27 +97,21 @@ LEAVES = [
     ("unify_dates", "03/04/2024 03-04-2024 31.02.2024 32 March 2024 Feb 30, 2024 12/13/14 2024.03.12 12 March"),
     ("unify_dates", "/2024/03/12/ a/2024/03/12 report_12.03.2024.pdf 12.03.2024.pdf 12/13/2024-12/14/2024 1.2.20245"),
     ("unify_dates", "2024-03-12 2024-03-12T10:00 I may 12 20 march to 12, 2024/2025 1.2.3 3/4 10.12.2024.1"),
-    (
-        "unify_currencies",
-        "$$$ Ke$ha A$AP $5k $5 million \u00a3 \u00a31 \u00a51000 \u20ac 12,- 5$6 $12 EUR x$5 $1.2.3.4 50p 9 pounds",
-    ),
-    ("unify_currencies", "GBP/USD 1.25, 2 USD5x, 4\u00a0\u20ac2, USD, EUR5x, ALL 5, TRY 2, usd 12, 12.50 USD, 0 EUR"),
+    ("unify_currencies", "$$$ Ke$ha A$AP $5k $5 million £ £1 ¥1000 € 12,- 5$6 $12 EUR x$5 $1.2.3.4 50p 9 pounds"),
+    ("unify_currencies", "GBP/USD 1.25, 2 USD5x, 4\u00a0€2, USD, EUR5x, ALL 5, TRY 2, usd 12, 12.50 USD, 0 EUR"),
     ("expand_words", "#thx @pls pls@x.com thx.com /acct/qty <ACCT> acct=5 re-recieve done.pls thx/pls snake_acct"),
-    ("expand_words", "U of M, the AVG, a R.N., want, appetite, calendar, \u00e9pls, wk\u00e9, w, o, receive, and/or"),
-    ("shorten_repeated_punctuation", "wait... no!!! C++ -- ?!?!?! *** a --- b http://x.y/a----b ::: \u2026"),
+    ("expand_words", "U of M, the AVG, a R.N., want, appetite, calendar, épls, wké, w, o, receive, and/or"),
+    ("shorten_repeated_punctuation", "wait... no!!! C++ -- ?!?!?! *** a --- b http://x.y/a----b ::: …"),
     (
         "shorten_elongations",
         "AAA batteries, AAAA, www.xxx.com, XXXIII, viii, hmm, too, #fff, #AAABBB, 0xFFFA, 111 and a_bbb",
     ),
-    (
-        "shorten_elongations",
-        "<EMAILLL> jooohn@x.com @soooo http://x.y/ooo \u54c8\u54c8\u54c8 zzz mmmm \u4eba\u4eba\u4eba",
-    ),
+    ("shorten_elongations", "<EMAILLL> jooohn@x.com @soooo http://x.y/ooo 哈哈哈 zzz mmmm 人人人"),
     ("tidy_white_space", "one two\n\nthree\nfour"),
     ("collapse_white_space", "one two"),
     ("soften_shouting", "NASA and ESA use USB, HDMI, VGA and DVI. <EMAIL> <URL> <URL> <PHONE> <NAME> OK"),
     ("soften_shouting", "NO WAY, NEVER"),
-    ("lower_case", "no capitals <EMAIL> <EMAIL_12>, \u00e9 \u4e2d"),
+    ("lower_case", "no capitals <EMAIL> <EMAIL_12>, é 中"),
 ]
 
 

@@ -7,7 +7,7 @@ import yaml
 
 from assay.cleaning.rules import CleanParams
 from assay.core.errors import InputError
-from assay.instruction_data.cleaning import CHANGED_SCHEMA, CleanedChats, cleaned_chats
+from assay.instruction_data.cleaning import CHANGED_SCHEMA, CleanedChats, clean_chats
 from assay.language_models.chat_template import MESSAGES
 
 Turns = list[tuple[str, str]]
@@ -49,7 +49,7 @@ def test_every_message_and_context_is_cleaned_and_the_change_written_down(reposi
         ("b", [*turns("Hi there", "Hello"), *turns("Call?", "Call +46 771 567 567.")], ["Ring www.example.org/x now"]),
         ("c", turns("Nothing to do", "Indeed"), []),
     )
-    cleaned = cleaned_chats(rows, params(repository))
+    cleaned = clean_chats(rows, params(repository))
     assert said(cleaned) == {
         "a": [("system", "Help all."), ("user", "Is <EMAIL> right?"), ("assistant", "Yes.")],
         "b": [*turns("Hi there", "Hello"), *turns("Call?", "Call <PHONE>.")],
@@ -71,7 +71,7 @@ def test_law_references_and_sums_are_left_alone(repository: Path) -> None:
         "Per PBL 9 kap. 27 § and Lag (2010:900): 25,000-50,000 SEK, 30 m², 1-10 price base amounts, AFS 1999:3, "
         "ABS 18 clause 7, IP 44, 2026-11-23, org. no. 16 digits, R'w ≥ 53 dB"
     )
-    assert said(cleaned_chats(chats(("a", turns("Why?", text), [])), params(repository))) == {"a": turns("Why?", text)}
+    assert said(clean_chats(chats(("a", turns("Why?", text), [])), params(repository))) == {"a": turns("Why?", text)}
 
 
 def test_a_chat_with_a_message_that_cannot_be_used_is_removed_whole(repository: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_chat_with_a_message_that_cannot_be_used_is_removed_whole(repository: 
         ("long", turns("Why?", "x" * 31), ["y" * 31]),
         ("good", turns("Why?", "x" * 30), []),
     )
-    cleaned = cleaned_chats(rows, params(repository, max_characters=30))
+    cleaned = clean_chats(rows, params(repository, max_characters=30))
     assert cleaned.removed.rows() == [
         ("empty", "empty_text", "", None),
         ("short", "min_characters", "!", None),
@@ -96,21 +96,21 @@ def test_a_chat_is_judged_by_the_language_of_all_its_messages(repository: Path) 
         ("german", turns("Why?", "Weil der Bauherr gesagt hat, dass das Gesetz schon immer davon gehandelt hat."), []),
     )
     languages = {"keep": ["en"], "min_probability": 0.5, "min_characters": 20}
-    cleaned = cleaned_chats(rows, params(repository, languages=languages))
+    cleaned = clean_chats(rows, params(repository, languages=languages))
     assert cleaned.removed.select("id", "rule").rows() == [("german", "language")]
 
 
 def test_rules_for_sources_of_the_other_track_do_nothing(repository: Path) -> None:
     rows = chats(("a", turns("WHY NOT?", "So."), []))
     rules = {"lower_case": ["tweets"], "collapse_white_space": ["faq"]}
-    assert said(cleaned_chats(rows, params(repository, rules=rules))) == {"a": turns("WHY NOT?", "So.")}
+    assert said(clean_chats(rows, params(repository, rules=rules))) == {"a": turns("WHY NOT?", "So.")}
 
 
 def test_a_line_that_stands_in_many_messages_is_boilerplate(repository: Path) -> None:
     rows = chats(*((str(n), turns(f"Question {n}?", f"Answer {n}.\nKind regards from us"), []) for n in range(10)))
     rules = {"straighten_quotes_and_dashes": True, "remove_boilerplate": True, "collapse_white_space": True}
     boilerplate = {"max_document_share": 0.3, "min_documents": 5}
-    cleaned = cleaned_chats(rows, params(repository, rules=rules, boilerplate=boilerplate))
+    cleaned = clean_chats(rows, params(repository, rules=rules, boilerplate=boilerplate))
     assert said(cleaned) == {str(n): turns(f"Question {n}?", f"Answer {n}.") for n in range(10)}
     assert set(cleaned.changed["rule"]) == {"remove_boilerplate"}
 
@@ -118,4 +118,4 @@ def test_a_line_that_stands_in_many_messages_is_boilerplate(repository: Path) ->
 def test_a_rule_that_needs_a_file_says_so(repository: Path) -> None:
     settings = params(repository).rule_settings.model_dump() | {"word_table": "nowhere.csv"}
     with pytest.raises(InputError, match=r"nowhere\.csv"):
-        cleaned_chats(chats(("a", turns("Why?", "So."), [])), params(repository, rule_settings=settings))
+        clean_chats(chats(("a", turns("Why?", "So."), [])), params(repository, rule_settings=settings))

@@ -1,14 +1,16 @@
 import numpy as np
 import pytest
 
+from assay.duplicates.near_duplicates import NearDuplicateParams
 from assay.instruction_data.distractors import (
     Exchange,
     TextVectors,
-    distractors,
-    far_from_answers,
-    fitting,
-    in_drawn_order,
-    recall_of_own,
+    UnanswerableParams,
+    find_distractors,
+    keep_far_from_answers,
+    measure_recall,
+    shuffle_for,
+    take_fitting,
 )
 from assay.instruction_data.retrieval import Found
 
@@ -25,20 +27,20 @@ def found(*rows: list[int]) -> Found:
 def test_a_row_and_its_group_are_no_distractors() -> None:
     base = [exchange("a", "1", group="g"), exchange("b", "2", group="g"), exchange("c", "3")]
     asked = [base[0], exchange("new", "4")]
-    assert distractors(asked, base, found([1, 0, 2], [2, 1, -1])) == [[base[2]], [base[2], base[1]]]
+    assert find_distractors(asked, base, found([1, 0, 2], [2, 1, -1])) == [[base[2]], [base[2], base[1]]]
 
 
 def test_passages_fit_into_the_characters() -> None:
     some = [exchange("a", "x" * 5), exchange("b", "x" * 9), exchange("c", "x" * 4), exchange("d", "x")]
-    assert [one.id for one in fitting(some, 2, 10)] == ["a", "c"]
-    assert [one.id for one in fitting(some, 3, 10)] == ["a", "c", "d"]
-    assert fitting(some, 0, 10) == []
+    assert [one.id for one in take_fitting(some, 2, 10)] == ["a", "c"]
+    assert [one.id for one in take_fitting(some, 3, 10)] == ["a", "c", "d"]
+    assert take_fitting(some, 0, 10) == []
 
 
 def test_the_order_is_drawn_by_row_and_not_by_the_order_given() -> None:
     some = [exchange(name, name) for name in "abcd"]
-    assert in_drawn_order("row", some, 7) == in_drawn_order("row", some[::-1], 7)
-    orders = {tuple(one.id for one in in_drawn_order(f"row{number}", some, 7)) for number in range(50)}
+    assert shuffle_for("row", some, (7,)) == shuffle_for("row", some[::-1], (7,))
+    orders = {tuple(one.id for one in shuffle_for(f"row{number}", some, (7,))) for number in range(50)}
     assert len(orders) > 10
 
 
@@ -47,19 +49,17 @@ def far(asked: Exchange, *candidates: Exchange, max_cosine: float | None = None)
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     # A text that begins with another letter points another way.
     vectors = np.array([[text[0] == letter for letter in "abcdefgh"] for text in numbers], dtype=np.float32)
-    ((*kept,),) = far_from_answers(
+    ((*kept,),) = keep_far_from_answers(
         [asked],
         [candidates],
-        max_jaccard=0.3,
-        max_cosine=max_cosine,
-        shingle_unit="word",
-        shingle_size=1,
-        vectors=TextVectors(numbers, vectors),
+        UnanswerableParams(fraction=1.0, refusal="No.", max_jaccard=0.3, max_cosine=max_cosine),
+        NearDuplicateParams(shingle_unit="word", shingle_size=1, permutations=128, min_jaccard=0.8),
+        TextVectors(numbers, vectors),
     )
     return [one.id for one in kept]
 
 
-def test_passages_that_may_answer_are_left_out() -> None:
+def test_passages_that_may_answer_are_skipped() -> None:
     asked = exchange("own", "a permit costs 5,000 kronor", "b question")
     assert far(asked, exchange("same words", "A permit costs more kronor!")) == []
     assert far(asked, exchange("same number", "count on 5,000 at least")) == []
@@ -77,6 +77,6 @@ def test_without_candidates_there_are_none() -> None:
 def test_recall_counts_questions_of_the_base_alone() -> None:
     base = [exchange(name, name) for name in "abc"]
     asked = [base[0], base[1], exchange("new", "d")]
-    measured = recall_of_own(asked, base, found([0, 1, 2], [0, 1, 2], [0, 1, 2]))
+    measured = measure_recall(asked, base, found([0, 1, 2], [0, 1, 2], [0, 1, 2]))
     assert measured == pytest.approx({"recall_at_1": 0.5, "recall_at_2": 1, "recall_at_5": 1, "recall_at_10": 1})
-    assert recall_of_own(asked[2:], base, found([0, 1, 2])) == {}
+    assert measure_recall(asked[2:], base, found([0, 1, 2])) == {}

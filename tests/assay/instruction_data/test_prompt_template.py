@@ -1,20 +1,20 @@
 import pytest
 
-from assay.instruction_data.prompt_template import filled, numbered_passages, places_exactly, question_with_passages
+from assay.instruction_data.prompt_template import fill_places, number_passages, place_passages_in, places_exactly
 
 
 def test_braces_in_values_stay_as_they_are() -> None:
-    assert filled("{a} and {b}", {"a": "{b}", "b": "{x}"}) == "{b} and {x}"
+    assert fill_places("{a} and {b}", {"a": "{b}", "b": "{x}"}) == "{b} and {x}"
 
 
 def test_passages_are_numbered() -> None:
-    assert numbered_passages(["One.", "Two."]) == "[1] One.\n\n[2] Two."
+    assert number_passages(["One.", "Two."]) == "[1] One.\n\n[2] Two."
 
 
 def test_a_question_without_passages_is_bare() -> None:
     template = "{passages}\n\nQ: {question}"
-    assert question_with_passages(template, "Why?", []) == "Why?"
-    assert question_with_passages(template, "Why {passages}?", ["So."]) == "[1] So.\n\nQ: Why {passages}?"
+    assert place_passages_in(template, "Why?", []) == "Why?"
+    assert place_passages_in(template, "Why {passages}?", ["So."]) == "[1] So.\n\nQ: Why {passages}?"
 
 
 @pytest.mark.parametrize(

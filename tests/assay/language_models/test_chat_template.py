@@ -6,10 +6,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from assay.core.errors import InputError
 from assay.language_models.chat_template import (
     IGNORED,
-    rendered,
+    render_chat,
     require_chat_template,
-    tokenised_chats,
-    tokenised_prompts,
+    tokenise_chats,
+    tokenise_prompts,
 )
 
 
@@ -30,29 +30,29 @@ def learnt(tokenizer: PreTrainedTokenizerBase, labels: list[int]) -> str:
 
 
 def test_answers_and_their_end_are_learnt_and_nothing_else(tokenizer: PreTrainedTokenizerBase) -> None:
-    (chat,) = tokenised_chats(tokenizer, [[*CHAT, said("assistant", "At noon")]])
+    (chat,) = tokenise_chats(tokenizer, [[*CHAT, said("assistant", "At noon")]])
     assert learnt(tokenizer, chat.labels) == "Malmö, 2 km<|im_end|>At noon<|im_end|>"
     assert chat.answer_tokens == len("Malmö, 2 km".encode()) + len("At noon") + 2
-    whole = rendered(tokenizer, [*CHAT, said("assistant", "At noon")], answer_follows=False)
+    whole = render_chat(tokenizer, [*CHAT, said("assistant", "At noon")], answer_follows=False)
     assert tokenizer.decode(chat.input_ids) == whole
 
 
 def test_an_answer_that_says_what_the_question_said_is_told_from_it(tokenizer: PreTrainedTokenizerBase) -> None:
-    (chat,) = tokenised_chats(tokenizer, [[said("user", "yes"), said("assistant", "yes")]])
+    (chat,) = tokenise_chats(tokenizer, [[said("user", "yes"), said("assistant", "yes")]])
     assert learnt(tokenizer, chat.labels) == "yes<|im_end|>"
     assert [label != IGNORED for label in chat.labels].index(True) > chat.input_ids.index(tokenizer.eos_token_id)
 
 
 def test_a_prompt_ends_where_the_answer_begins(tokenizer: PreTrainedTokenizerBase) -> None:
-    (prompt,) = tokenised_prompts(tokenizer, [CHAT])
-    (chat,) = tokenised_chats(tokenizer, [[*CHAT, said("assistant", "At noon")]])
+    (prompt,) = tokenise_prompts(tokenizer, [CHAT])
+    (chat,) = tokenise_chats(tokenizer, [[*CHAT, said("assistant", "At noon")]])
     assert chat.input_ids[: len(prompt)] == prompt
     assert learnt(tokenizer, chat.labels[len(prompt) :]) == "At noon<|im_end|>"
 
 
 def test_no_chats_are_no_error(tokenizer: PreTrainedTokenizerBase) -> None:
-    assert tokenised_chats(tokenizer, []) == []
-    assert tokenised_prompts(tokenizer, []) == []
+    assert tokenise_chats(tokenizer, []) == []
+    assert tokenise_prompts(tokenizer, []) == []
 
 
 def test_a_tokenizer_without_a_template_is_an_error(tiny_encoder: Path) -> None:
@@ -69,10 +69,10 @@ def with_template(tiny_chat_model: Path, template: str) -> PreTrainedTokenizerBa
 def test_a_template_that_refuses_a_role_is_an_error(tiny_chat_model: Path) -> None:
     template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
     with pytest.raises(InputError, match=r"refuses the roles \['system', 'user', .*no system role"):
-        tokenised_chats(with_template(tiny_chat_model, template), [[*CHAT, said("assistant", "At noon")]])
+        tokenise_chats(with_template(tiny_chat_model, template), [[*CHAT, said("assistant", "At noon")]])
 
 
 def test_a_template_that_rewrites_what_was_said_is_an_error(tiny_chat_model: Path) -> None:
     template = "{{ messages | length }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
     with pytest.raises(InputError, match="writes earlier messages anew"):
-        tokenised_chats(with_template(tiny_chat_model, template), [[*CHAT, said("assistant", "At noon")]])
+        tokenise_chats(with_template(tiny_chat_model, template), [[*CHAT, said("assistant", "At noon")]])

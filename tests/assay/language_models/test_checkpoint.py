@@ -11,16 +11,16 @@ from pydantic import TypeAdapter
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.fine_tuning.params import Adapter, adapted
-from assay.language_models.chat_template import IGNORED, TokenisedChat, tokenised_chats, tokenised_prompts
+from assay.language_models.chat_template import IGNORED, TokenisedChat, tokenise_chats, tokenise_prompts
 from assay.language_models.checkpoint import (
     Decoding,
     answer_likelihood,
+    generate_answers,
     generate_batch,
-    generated,
     label_log_probabilities,
     load_base,
     load_causal_lm,
-    padded,
+    pad_chats,
     prompt_batches,
     save_causal_lm,
 )
@@ -47,26 +47,30 @@ def answered(answers: Sequence[str]) -> list[list[dict[str, str]]]:
     return [[*chat, {"role": "assistant", "content": answer}] for chat, answer in zip(CHATS, answers, strict=True)]
 
 
-def trained(model: Any) -> None:
-    """Move all that is trainable, as training would."""
+def texts_of(model: Any, tokenizer: Any, chats: Any, decoding: Decoding, seed: int = 0) -> list[str]:
+    return [one.text for one in generate_answers(model, tokenizer, chats, decoding, DEVICE, seed, "test")]
+
+
+def trained(folder: Path, approach: dict[str, Any], double_quantisation: bool | None = None) -> tuple[Any, Any]:
+    """A model with all that is trainable moved, as training would, in evaluation mode, and its tokenizer."""
+    base, tokenizer = load_base(str(folder), CPU, double_quantisation)
+    params: Any = TypeAdapter(Adapter).validate_python(approach)
+    model: Any = adapted(params, base, "CAUSAL_LM")
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.05 * torch.randn(parameter.shape, generator=random))
+    return model.eval(), tokenizer
 
 
 @pytest.mark.parametrize("name", APPROACHES)
 def test_what_is_loaded_again_says_the_same(name: str, tiny_chat_model: Path, tmp_path: Path) -> None:
-    base, tokenizer = load_base(str(tiny_chat_model), CPU)
-    params: Any = TypeAdapter(Adapter).validate_python(APPROACHES[name])
-    model: Any = adapted(params, base, "CAUSAL_LM")
-    trained(model)
-    model.eval()
-    ids, _, mask = padded(tokenised_chats(tokenizer, answered(["A", "Bc", "Def"])), tokenizer.pad_token_id, CPU)
+    model, tokenizer = trained(tiny_chat_model, APPROACHES[name])
+    ids, _, mask = pad_chats(tokenise_chats(tokenizer, answered(["A", "Bc", "Def"])), tokenizer.pad_token_id, CPU)
     with torch.no_grad():
         expected = model(input_ids=ids, attention_mask=mask).logits
-    said = generated(model, tokenizer, CHATS, GREEDY, DEVICE, 0, "test")
+    said = texts_of(model, tokenizer, CHATS, GREEDY)
 
     save_causal_lm(model, tokenizer, tmp_path)
     again, again_tokenizer = load_causal_lm(tmp_path, CPU)
@@ -74,17 +78,13 @@ def test_what_is_loaded_again_says_the_same(name: str, tiny_chat_model: Path, tm
         actual = again(input_ids=ids, attention_mask=mask).logits
     # Of a projected prefix peft keeps what came out of the projection, computed for one row instead of a batch.
     torch.testing.assert_close(actual, expected, rtol=0.0, atol=1e-5 if name == "projected_prefix" else 0.0)
-    assert said == generated(again, again_tokenizer, CHATS, GREEDY, DEVICE, 0, "test")
+    assert said == texts_of(again, again_tokenizer, CHATS, GREEDY)
 
 
 @pytest.mark.parametrize("name", APPROACHES)
 def test_an_answer_is_the_same_with_and_without_the_cache(name: str, tiny_chat_model: Path) -> None:
-    base, tokenizer = load_base(str(tiny_chat_model), CPU)
-    params: Any = TypeAdapter(Adapter).validate_python(APPROACHES[name])
-    model: Any = adapted(params, base, "CAUSAL_LM")
-    trained(model)
-    model.eval()
-    (prompt,) = tokenised_prompts(tokenizer, CHATS[:1])
+    model, tokenizer = trained(tiny_chat_model, APPROACHES[name])
+    (prompt,) = tokenise_prompts(tokenizer, CHATS[:1])
     ids = list(prompt)
     with torch.no_grad():
         for _ in range(GREEDY.max_new_tokens):
@@ -94,7 +94,7 @@ def test_an_answer_is_the_same_with_and_without_the_cache(name: str, tiny_chat_m
                 break
     expected = str(tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True)).strip()
     assert expected
-    assert [expected] == generated(model, tokenizer, CHATS[:1], GREEDY, DEVICE, 0, "test")
+    assert [expected] == texts_of(model, tokenizer, CHATS[:1], GREEDY)
 
 
 def test_an_adapter_that_was_loaded_is_saved_in_the_same_bytes(tiny_chat_model: Path, tmp_path: Path) -> None:
@@ -112,13 +112,10 @@ def test_an_adapter_that_was_loaded_is_saved_in_the_same_bytes(tiny_chat_model: 
 
 
 def test_weights_in_four_bits_come_back_with_their_adapter(tiny_chat_model: Path, tmp_path: Path) -> None:
-    base, tokenizer = load_base(str(tiny_chat_model), CPU, double_quantisation=True)
     qlora = {key: value for key, value in LORA.items() if key != "initialisation"}
-    params: Any = TypeAdapter(Adapter).validate_python(qlora | {"method": "qlora", "double_quantisation": True})
-    model: Any = adapted(params, base, "CAUSAL_LM")
-    trained(model)
-    model.eval()
-    ids, _, mask = padded(tokenised_chats(tokenizer, answered(["A", "Bc", "Def"])), tokenizer.pad_token_id, CPU)
+    qlora |= {"method": "qlora", "double_quantisation": True}
+    model, tokenizer = trained(tiny_chat_model, qlora, double_quantisation=True)
+    ids, _, mask = pad_chats(tokenise_chats(tokenizer, answered(["A", "Bc", "Def"])), tokenizer.pad_token_id, CPU)
     with torch.no_grad():
         expected = model(input_ids=ids, attention_mask=mask).logits
         save_causal_lm(model, tokenizer, tmp_path)
@@ -130,20 +127,14 @@ def test_weights_in_four_bits_come_back_with_their_adapter(tiny_chat_model: Path
 
 @pytest.mark.parametrize("name", APPROACHES)
 def test_answers_do_not_depend_on_their_batch(name: str, tiny_chat_model: Path) -> None:
-    base, tokenizer = load_base(str(tiny_chat_model), CPU)
-    params: Any = TypeAdapter(Adapter).validate_python(APPROACHES[name])
-    model: Any = adapted(params, base, "CAUSAL_LM")
-    trained(model)
-    model.eval()
+    model, tokenizer = trained(tiny_chat_model, APPROACHES[name])
     chats = [*CHATS, *CHATS[:1], [{"role": "user", "content": "whEre?"}]]
-    together = generated(model, tokenizer, chats, GREEDY.model_copy(update={"batch_size": 5}), DEVICE, 0, "test")
-    alone = [generated(model, tokenizer, [chat], GREEDY, DEVICE, 0, "test")[0] for chat in chats]
+    together = texts_of(model, tokenizer, chats, GREEDY.model_copy(update={"batch_size": 5}))
+    alone = [texts_of(model, tokenizer, [chat], GREEDY)[0] for chat in chats]
     assert alone == together
 
 
-def test_prompts_after_a_soft_prompt_share_a_batch_only_with_equally_long_ones(
-    tiny_chat_model: Path,
-) -> None:
+def test_prompts_after_a_soft_prompt_share_a_batch_only_with_equally_long_ones(tiny_chat_model: Path) -> None:
     base, _ = load_base(str(tiny_chat_model), CPU)
     prompts = [[5] * length for length in (3, 4, 3, 9, 3, 4)]
     assert [rows.tolist() for rows in prompt_batches(base, prompts, 4)] == [[3, 1, 5, 0], [2, 4]]
@@ -154,7 +145,7 @@ def test_prompts_after_a_soft_prompt_share_a_batch_only_with_equally_long_ones(
 
 def test_an_answer_ends_at_the_end_token(tiny_chat_model: Path) -> None:
     model, tokenizer = load_causal_lm(tiny_chat_model, CPU)
-    prompts = tokenised_prompts(tokenizer, CHATS)
+    prompts = tokenise_prompts(tokenizer, CHATS)
     unended = [ids for ids, _ in generate_batch(model, tokenizer, prompts, GREEDY, DEVICE)]
     # A token that one answer has early, and another late or never.
     places = {token: [ids.index(token) if token in ids else 99 for ids in unended] for ids in unended for token in ids}
@@ -169,14 +160,14 @@ def test_an_answer_ends_at_the_end_token(tiny_chat_model: Path) -> None:
 def test_sampled_answers_follow_the_seed(tiny_chat_model: Path) -> None:
     model, tokenizer = load_causal_lm(tiny_chat_model, CPU)
     warm = GREEDY.model_copy(update={"temperature": 1.0})
-    first, second, other = (generated(model, tokenizer, CHATS, warm, DEVICE, seed, "test") for seed in (1, 1, 2))
+    first, second, other = (texts_of(model, tokenizer, CHATS, warm, seed) for seed in (1, 1, 2))
     assert first == second
     assert first != other
 
 
 def test_likelihood_is_the_product_over_the_tokens_of_the_answer(tiny_chat_model: Path) -> None:
     model, tokenizer = load_causal_lm(tiny_chat_model, CPU)
-    chats = tokenised_chats(tokenizer, answered(["Malmö", "a long answer", "No"]))
+    chats = tokenise_chats(tokenizer, answered(["Malmö", "a long answer", "No"]))
     expected = []
     with torch.no_grad():
         for chat in chats:
@@ -201,7 +192,7 @@ def test_label_log_probabilities_by_hand() -> None:
 
 def test_padding_stands_on_the_right() -> None:
     chats = [TokenisedChat([7, 8, 9], [IGNORED, 8, 9]), TokenisedChat([5], [IGNORED])]
-    ids, labels, mask = padded(chats, 0, CPU)
+    ids, labels, mask = pad_chats(chats, 0, CPU)
     assert ids.tolist() == [[7, 8, 9], [5, 0, 0]]
     assert labels.tolist() == [[IGNORED, 8, 9], [IGNORED] * 3]
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]

@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -6,21 +7,18 @@ import torch
 
 from assay.compute.device import Device
 from assay.core.errors import InputError
-from assay.language_models.trl_trainer import trainer_arguments
+from assay.fine_tuning.trainer_params import TrainerParams
+from assay.language_models.trl_trainer import read_steps, trainer_arguments
 
 CPU = Device(torch.device("cpu"), torch.float32)
 
 
 def arguments(batch_size: int, gradient_accumulation_steps: int) -> dict[str, Any]:
-    return trainer_arguments(
-        Path("scratch"),
-        CPU,
-        1,
-        batch_size=batch_size,
-        gradient_accumulation_steps=gradient_accumulation_steps,
-        max_steps=10,
-        learning_rate=1e-3, weight_decay=0.0, warmup_fraction=0.1, max_grad_norm=1.0, gradient_checkpointing=False,
+    params = TrainerParams(
+        max_steps=10, batch_size=batch_size, gradient_accumulation_steps=gradient_accumulation_steps,
+        learning_rate=1e-3, warmup_fraction=0.1, max_grad_norm=1.0, gradient_checkpointing=False
     )  # fmt: skip
+    return trainer_arguments(params, Path("scratch"), CPU, 1)
 
 
 @pytest.mark.parametrize(
@@ -48,3 +46,18 @@ def test_a_batch_that_does_not_come_out_even_is_an_error(
     monkeypatch.setenv("WORLD_SIZE", str(processes))
     with pytest.raises(InputError, match=f"`batch_size` = {batch_size} .* make it a multiple of {multiple}$"):
         arguments(batch_size, 2)
+
+
+def test_steps_are_those_with_a_loss_and_a_loss_that_is_no_number_is_an_error() -> None:
+    history = [
+        {"step": 1, "loss": 0.7, "learning_rate": 0.1, "kl": 2.0},
+        {"step": 2, "loss": 0.5, "learning_rate": 0.05},
+        {"step": 2, "train_runtime": 3.0},
+    ]
+    trainer = SimpleNamespace(state=SimpleNamespace(log_history=history))
+    columns = {"loss": "loss", "kl": "kl_per_token", "learning_rate": "learning_rate"}
+    assert read_steps(trainer, "rloo", columns).rows() == [(1, 0.7, 2.0, 0.1), (2, 0.5, None, 0.05)]
+    history[1]["loss"] = float("nan")
+    message = r"sft@lora: the loss of step 2 is nan .*lower `sft\.lora\.learning_rate` or .*, or raise `x`"
+    with pytest.raises(InputError, match=message):
+        read_steps(trainer, "sft@lora", columns, ", or raise `x`")

@@ -10,14 +10,9 @@ from assay.personal_data import person_names
 from assay.personal_data.person_names import name_redactor
 
 SENTENCES = [
-    "{person} wrote to us from {place}.",
-    "I met {person} in {place} yesterday.",
-    "My name is {person}.",
-    "Please send it to {person}, {place}.",
-    "We live in {place}.",
-    "Ask {person} about it.",
-    "The {place} office is closed.",
-    "Thank you, {person}!",
+    *("{person} wrote to us from {place}.", "I met {person} in {place} yesterday.", "My name is {person}."),
+    *("Please send it to {person}, {place}.", "We live in {place}.", "Ask {person} about it."),
+    *("The {place} office is closed.", "Thank you, {person}!"),
 ]
 PERSONS = ["Anna Schmidt", "John Miller", "Maria Garcia", "Peter Jones", "Laura Rossi", "Paul Martin", "Emma Brown"]
 PLACES = ["Berlin", "London", "Madrid", "Paris", "Oslo", "Rome", "Vienna"]

@@ -3,11 +3,11 @@ import re
 import numpy as np
 import pytest
 
-from assay.preference_data.altered_answers import KINDS, LEAST_RATIO, alterations, altered_answer
+from assay.preference_data.altered_answers import KINDS, LEAST_RATIO, alter_answer, find_alterations
 
 
 def changed(answer: str, seed: int = 0) -> set[tuple[str, str, str]]:
-    return {(one.kind, one.before, one.after) for one in alterations(answer, np.random.default_rng(seed))}
+    return {(one.kind, one.before, one.after) for one in find_alterations(answer, np.random.default_rng(seed))}
 
 
 def befores(answer: str) -> set[tuple[str, str]]:
@@ -35,7 +35,7 @@ def befores(answer: str) -> set[tuple[str, str]]:
 )
 def test_a_quantity_becomes_another_by_much(answer: str, before: str) -> None:
     for seed in range(20):
-        found = [one for one in alterations(answer, np.random.default_rng(seed)) if one.kind == "number"]
+        found = [one for one in find_alterations(answer, np.random.default_rng(seed)) if one.kind == "number"]
         assert [one.before for one in found] == [before]
         assert found[0].after != before
         assert found[0].text == answer.replace(before, found[0].after)
@@ -123,7 +123,7 @@ def test_a_date_becomes_another(answer: str, before: str) -> None:
     ],
 )
 def test_a_negation_is_turned(answer: str, text: str) -> None:
-    assert text in {one.text for one in alterations(answer, np.random.default_rng(0))}
+    assert text in {one.text for one in find_alterations(answer, np.random.default_rng(0))}
 
 
 @pytest.mark.parametrize(
@@ -144,11 +144,11 @@ def test_where_a_negation_would_change_nothing_or_read_badly_it_stays(answer: st
 
 def test_one_is_drawn_and_the_draw_decides() -> None:
     answer = "Yes, since 2020 a shed of 15 m² is permitted, and must be marked."
-    drawn = [altered_answer(answer, np.random.default_rng(seed)) for seed in range(200)]
+    drawn = [alter_answer(answer, np.random.default_rng(seed)) for seed in range(200)]
     assert {one.kind for one in drawn if one} == set(KINDS)
     assert all(one and one.text != answer for one in drawn)
-    assert altered_answer(answer, np.random.default_rng(3)) == altered_answer(answer, np.random.default_rng(3))
+    assert alter_answer(answer, np.random.default_rng(3)) == alter_answer(answer, np.random.default_rng(3))
     # A `not` more makes the wrong answer no oftener than its share.
     longer = sum(len(one.text.split()) > len(answer.split()) for one in drawn if one)
     assert longer < 40
-    assert altered_answer("A friendly word.", np.random.default_rng(0)) is None
+    assert alter_answer("A friendly word.", np.random.default_rng(0)) is None

@@ -9,18 +9,26 @@ from numpy.typing import NDArray
 from assay.compute.device import Device
 from assay.language_models.chat_template import Message
 from assay.language_models.checkpoint import load_causal_lm
-from assay.reinforcement.held_out import HeldOutScores, compared, held_out_scores, read_prompts, reward_function
+from assay.reinforcement.held_out import (
+    HeldOutScores,
+    compare_policies,
+    measure_held_out,
+    read_prompts,
+    reward_function,
+)
 from assay.reinforcement.policy import load_policy
+from assay.reinforcement.rollouts import Sampling
 from tests.policy_workspace import CPU, chat, write_chats, write_models
 
 DEVICE = Device(CPU, torch.float32)
+SAMPLING = Sampling(max_new_tokens=6, temperature=1.0, batch_size=3)
 
 
 def test_prompts_are_chats_that_ask_for_an_answer_without_it(tiny_chat_model: Path, tmp_path: Path) -> None:
     _, tokenizer = load_causal_lm(tiny_chat_model, CPU)
     path = tmp_path / "chats.parquet"
     write_chats(path, 9, "faq")
-    prompts = read_prompts(path, tokenizer, 500, None, 1)
+    prompts = read_prompts(path, tokenizer, 500, None, (1,))
     # Every third is a label.
     assert prompts.ids == ["faq:0", "faq:1", "faq:3", "faq:4", "faq:6", "faq:7"]
     assert prompts.chats[1] == chat(1)
@@ -32,13 +40,13 @@ def test_a_prompt_keeps_its_draw_when_others_are_added(tiny_chat_model: Path, tm
     _, tokenizer = load_causal_lm(tiny_chat_model, CPU)
     path = tmp_path / "chats.parquet"
     write_chats(path, 60, "faq")
-    few = read_prompts(path, tokenizer, 500, 10, 1).ids
+    few = read_prompts(path, tokenizer, 500, 10, (1,)).ids
     assert len(few) == 10
-    assert read_prompts(path, tokenizer, 500, 10, 2).ids != few
+    assert read_prompts(path, tokenizer, 500, 10, (2,)).ids != few
     write_chats(path, 90, "faq")
-    more = read_prompts(path, tokenizer, 500, 10, 1).ids
+    more = read_prompts(path, tokenizer, 500, 10, (1,)).ids
     assert [name for name in more if int(name[4:]) < 60] == [name for name in few if name in more]
-    assert read_prompts(path, tokenizer, 500, None, 1).ids == [f"faq:{row}" for row in range(90) if row % 3 < 2]
+    assert read_prompts(path, tokenizer, 500, None, (1,)).ids == [f"faq:{row}" for row in range(90) if row % 3 < 2]
 
 
 def test_rewards_are_those_of_the_reward_model(
@@ -63,15 +71,15 @@ def test_before_training_a_policy_is_its_reference_and_answers_are_the_same(
     path = tmp_path / "chats.parquet"
     write_chats(path, 12, "faq")
     policy = load_policy(tiny_chat_model, CPU)
-    prompts = read_prompts(path, policy.tokenizer, 500, None, 1)
-    before = held_out_scores(policy, prompts, length, 6, 1.0, 3, DEVICE, 4)
-    again = held_out_scores(policy, prompts, length, 6, 1.0, 3, DEVICE, 4)
+    prompts = read_prompts(path, policy.tokenizer, 500, None, (1,))
+    before = measure_held_out(policy, prompts, length, SAMPLING, DEVICE, 4)
+    again = measure_held_out(policy, prompts, length, SAMPLING, DEVICE, 4)
     assert before.kl.tolist() == before.kl_k3.tolist() == [0.0] * 8
     np.testing.assert_array_equal(before.rewards, again.rewards)
     with torch.no_grad():
         for parameter in policy.trainable:
             parameter.mul_(1.1)
-    after = held_out_scores(policy, prompts, length, 6, 1.0, 3, DEVICE, 4)
+    after = measure_held_out(policy, prompts, length, SAMPLING, DEVICE, 4)
     assert (after.kl_k3 > 0).all()
     assert (before.tokens <= 6).all()
 
@@ -83,7 +91,7 @@ def test_a_comparison_by_hand() -> None:
 
     before = scores([1.0, 2.0, 3.0, 4.0], 0.0, [4, 4, 6, 6], [1, 0, 0, 0])
     after = scores([2.0, 3.0, 4.0, 5.0], 1.0, [4, 4, 4, 4], [1, 1, 1, 0])
-    metrics = compared(before, after, 200, np.random.default_rng(0))
+    metrics = compare_policies(before, after, 200, np.random.default_rng(0))
     assert metrics["held_out_prompts"] == 4
     assert (metrics["reward_before"], metrics["reward_after"], metrics["reward_difference"]) == (2.5, 3.5, 1.0)
     # Every answer gained 1, so no sample gives another difference, though rewards themselves vary.

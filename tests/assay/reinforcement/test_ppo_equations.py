@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from assay.reinforcement.ppo_equations import (
+    adapt_beta,
     clipped_policy_loss,
     clipped_value_loss,
     entropies,
@@ -12,9 +13,8 @@ from assay.reinforcement.ppo_equations import (
     kl_k1,
     kl_k3,
     masked_mean,
-    next_beta,
     token_rewards,
-    whitened,
+    whiten,
 )
 
 MASK = torch.tensor([[True, True, True], [True, False, False]])
@@ -70,10 +70,10 @@ def test_advantages_at_the_ends_of_lambda() -> None:
 
 def test_whitening_by_hand() -> None:
     # 1, 2, 3 and 6: mean 3, variance (4 + 1 + 0 + 9) / 4 = 3.5; the 100s are behind an answer.
-    actual = whitened(torch.tensor([[1.0, 2.0, 3.0], [6.0, 100.0, 100.0]]), MASK)
+    actual = whiten(torch.tensor([[1.0, 2.0, 3.0], [6.0, 100.0, 100.0]]), MASK)
     scale = math.sqrt(3.5)
     torch.testing.assert_close(actual, torch.tensor([[-2 / scale, -1 / scale, 0.0], [3 / scale, 0.0, 0.0]]))
-    assert whitened(torch.ones(2, 3), MASK).abs().max() == 0
+    assert whiten(torch.ones(2, 3), MASK).abs().max() == 0
 
 
 def test_policy_loss_by_hand() -> None:
@@ -120,11 +120,11 @@ def test_entropy_by_hand() -> None:
 
 def test_the_controller_by_hand() -> None:
     # Target 6. At 6 nothing changes; at 6.6 the error is 0.1; at 60 it is clipped to 0.2, at 0 to -0.2.
-    assert next_beta(0.1, 6.0, 6.0, 0.1) == pytest.approx(0.1)
-    assert next_beta(0.1, 6.6, 6.0, 0.1) == pytest.approx(0.101)
-    assert next_beta(0.1, 60.0, 6.0, 0.1) == pytest.approx(0.102)
-    assert next_beta(0.1, 0.0, 6.0, 0.1) == pytest.approx(0.098)
-    assert next_beta(0.1, 60.0, 6.0, 0.0) == 0.1
+    assert adapt_beta(0.1, 6.0, 6.0, 0.1) == pytest.approx(0.1)
+    assert adapt_beta(0.1, 6.6, 6.0, 0.1) == pytest.approx(0.101)
+    assert adapt_beta(0.1, 60.0, 6.0, 0.1) == pytest.approx(0.102)
+    assert adapt_beta(0.1, 0.0, 6.0, 0.1) == pytest.approx(0.098)
+    assert adapt_beta(0.1, 60.0, 6.0, 0.0) == 0.1
 
 
 def test_explained_variance_and_mean_see_answers_only() -> None:

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from assay.compute.device import Device
 from assay.core.errors import InputError
-from assay.language_models.chat_template import Message, tokenised_chats, tokenised_prompts
+from assay.language_models.chat_template import Message, tokenise_chats, tokenise_prompts
 from assay.language_models.checkpoint import answer_likelihood, cut_at_end, load_causal_lm, save_causal_lm
+from assay.reinforcement.held_out import Prompts
 from assay.reinforcement.policy import Policy, ValueHead, as_reference, load_policy, load_value_head, save_value_head
-from assay.reinforcement.ppo_loop import PpoRun, PpoTraining, drawn_prompts, frozen_statistics, train_ppo
-from assay.reinforcement.rollouts import SampledAnswer, sample_answers, token_statistics
+from assay.reinforcement.ppo_loop import PpoRun, PpoTraining, draw_prompts, train_ppo
+from assay.reinforcement.rollouts import SampledAnswer, Sampling, frozen_statistics, sample_answers, token_statistics
 
 CPU = Device(torch.device("cpu"), torch.float32)
 CHATS = [
@@ -43,6 +44,10 @@ SETTINGS: dict[str, Any] = {
     "kl_gain": 0.1,
     "max_kl": 20.0,
 }
+
+
+def sampling(batch_size: int) -> Sampling:
+    return Sampling(max_new_tokens=8, temperature=1.0, batch_size=batch_size)
 
 
 def share_of_lower_case(chats: Sequence[Sequence[Message]], answers: Sequence[str]) -> NDArray[np.float64]:
@@ -75,8 +80,7 @@ def trained(
     run = train_ppo(
         policy,
         head,
-        CHATS,
-        tokenised_prompts(policy.tokenizer, CHATS),
+        Prompts(list("abcd"), CHATS, tokenise_prompts(policy.tokenizer, CHATS), 0),
         settings.get("score", share_of_lower_case),
         PpoTraining.model_validate(SETTINGS).model_copy(update=settings),
         CPU,
@@ -115,8 +119,8 @@ def test_ppo_raises_the_reward_and_stays_near_the_reference(
 
 def mean_reward(policy: Policy) -> float:
     """Of 1,000 answers, so that chance moves it by less than 0.01."""
-    prompts = tokenised_prompts(policy.tokenizer, CHATS) * 250
-    answers = sample_answers(policy.model, policy.tokenizer, prompts, 8, 1.0, 250, CPU, 9, None)
+    prompts = tokenise_prompts(policy.tokenizer, CHATS) * 250
+    answers = sample_answers(policy, prompts, sampling(250), CPU, 9, None)
     return float(share_of_lower_case([], [one.text for one in answers]).mean())
 
 
@@ -166,11 +170,11 @@ def test_an_answer_that_does_not_end_is_penalised(tiny_adapter: Path) -> None:
 
 
 def test_every_prompt_comes_once_before_any_comes_again() -> None:
-    draws = drawn_prompts(5, 2, 5, np.random.default_rng(0))
+    draws = draw_prompts(5, 2, 5, np.random.default_rng(0))
     assert [len(rows) for rows in draws] == [2] * 5
     flat = np.concatenate(draws)
     assert sorted(flat[:5]) == sorted(flat[5:]) == list(range(5))
-    assert [len(rows) for rows in drawn_prompts(2, 5, 3, np.random.default_rng(0))] == [5] * 3
+    assert [len(rows) for rows in draw_prompts(2, 5, 3, np.random.default_rng(0))] == [5] * 3
 
 
 def test_what_stands_behind_the_end_does_not_count() -> None:
@@ -193,14 +197,14 @@ def test_statistics_are_those_of_each_answer_alone(tiny_chat_model: Path, kind: 
     if kind != "whole":
         model = peft.get_peft_model(model, configs[kind]).eval()
     policy = Policy(model, tokenizer, [], [])
-    prompts = tokenised_prompts(tokenizer, CHATS)
+    prompts = tokenise_prompts(tokenizer, CHATS)
     texts = ["Two weeks.", "a", "It depends on the roof.", "No"]
     answers = [
         SampledAnswer(prompt, [*tokenizer(text)["input_ids"], 2], True, text)
         for prompt, text in zip(prompts, texts, strict=True)
     ]
-    together = frozen_statistics(policy, answers, 1.0, 4, CPU)
-    in_pairs = frozen_statistics(policy, answers, 1.0, 2, CPU)
+    together = frozen_statistics(policy, answers, sampling(4), CPU)
+    in_pairs = frozen_statistics(policy, answers, sampling(2), CPU)
     assert together.mask.sum(dim=1).tolist() == [11, 2, 24, 3]
     for name in ("log_probabilities", "entropies", "states"):
         torch.testing.assert_close(getattr(together, name), getattr(in_pairs, name), atol=1e-5, rtol=1e-4)
@@ -208,7 +212,7 @@ def test_statistics_are_those_of_each_answer_alone(tiny_chat_model: Path, kind: 
     assert together.log_probabilities[~together.mask].abs().max() == 0
     # As `answer_likelihood` has them, which computes every logit.
     chats = [[*chat, {"role": "assistant", "content": text}] for chat, text in zip(CHATS, texts, strict=True)]
-    likelihood = answer_likelihood(model, tokenised_chats(tokenizer, chats), 0, 4, CPU, None)
+    likelihood = answer_likelihood(model, tokenise_chats(tokenizer, chats), 0, 4, CPU, None)
     np.testing.assert_allclose(together.log_probabilities.sum(dim=1).numpy(), likelihood.log_probabilities, rtol=1e-4)
     # One answer by hand: softmax of the logits at a temperature of 2.
     if kind == "whole":
@@ -216,7 +220,7 @@ def test_statistics_are_those_of_each_answer_alone(tiny_chat_model: Path, kind: 
             out = model(input_ids=torch.tensor([prompts[0] + answers[0].answer_ids]), output_hidden_states=True)
             distributions = (out.logits[0] / 2).log_softmax(dim=-1)
             first = len(prompts[0]) - 1
-            warm = token_statistics(model, answers[:1], 0, 2.0, 1, CPU)
+            warm = token_statistics(policy, answers[:1], 2.0, 1, CPU)
             by_hand = [float(distributions[first + place, token]) for place, token in enumerate(answers[0].answer_ids)]
             np.testing.assert_allclose(warm.log_probabilities[0].numpy(), by_hand, rtol=1e-4)
             at_first = distributions[first]
@@ -226,8 +230,9 @@ def test_statistics_are_those_of_each_answer_alone(tiny_chat_model: Path, kind: 
 
 def test_answers_are_sampled_from_the_whole_distribution_that_is_scored(tiny_chat_model: Path) -> None:
     policy = load_policy(tiny_chat_model, CPU.device)
-    prompt = tokenised_prompts(policy.tokenizer, CHATS[:1])[0]
-    answers = sample_answers(policy.model, policy.tokenizer, [prompt] * 4000, 1, 1.5, 500, CPU, 3, None)
+    prompt = tokenise_prompts(policy.tokenizer, CHATS[:1])[0]
+    once = Sampling(max_new_tokens=1, temperature=1.5, batch_size=500)
+    answers = sample_answers(policy, [prompt] * 4000, once, CPU, 3, None)
     counts = np.bincount([one.answer_ids[0] for one in answers], minlength=len(policy.tokenizer))
     with torch.inference_mode():
         logits = policy.model(input_ids=torch.tensor([prompt])).logits[0, -1]
@@ -236,7 +241,7 @@ def test_answers_are_sampled_from_the_whole_distribution_that_is_scored(tiny_cha
     assert (counts > 0).sum() > 200
     z = (counts - 4000 * wanted) / np.sqrt(4000 * wanted * (1 - wanted))
     assert np.abs(z).max() < 4.5
-    again = sample_answers(policy.model, policy.tokenizer, [prompt] * 4000, 1, 1.5, 500, CPU, 3, None)
+    again = sample_answers(policy, [prompt] * 4000, once, CPU, 3, None)
     assert again == answers
 
 

@@ -8,7 +8,13 @@ from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.fine_tuning.adapters import lora
 from assay.fine_tuning.params import LowRankAdapter
-from assay.reward.model import chat_ids, load_reward_model, new_reward_model, rewards, save_reward_model
+from assay.reward.model import (
+    load_reward_model,
+    new_reward_model,
+    save_reward_model,
+    score_answers,
+    tokenise_whole,
+)
 
 LOW_RANK = LowRankAdapter(rank=4, alpha=8, dropout=0.0, target_modules="all-linear", rank_stabilised=False, dora=False)
 
@@ -26,10 +32,10 @@ CHATS = [chat("Ten weeks."), chat("It depends on the size of the roof, and on th
 
 def test_a_chat_ends_with_the_token_that_ends_its_answer(tiny_chat_model: Path) -> None:
     _, tokenizer = new_reward_model(str(tiny_chat_model), CPU.device)
-    assert [ids[-1] for ids in chat_ids(tokenizer, CHATS)] == [END] * 3
-    assert chat_ids(tokenizer, []) == []
+    assert [ids[-1] for ids in tokenise_whole(tokenizer, CHATS)] == [END] * 3
+    assert tokenise_whole(tokenizer, []) == []
     with pytest.raises(ValueError, match="does not end with an answer"):
-        chat_ids(tokenizer, [CHATS[0][:1]])
+        tokenise_whole(tokenizer, [CHATS[0][:1]])
 
 
 @pytest.mark.parametrize("own_padding", ["<|im_end|>", "<|endoftext|>", None])
@@ -47,13 +53,13 @@ def test_padding_changes_no_reward_and_the_last_token_is_seen(
     model, tokenizer = new_reward_model(str(tmp_path), CPU.device)
     model.eval()
     assert tokenizer.pad_token_id != END
-    together = rewards(model, tokenizer, CHATS, 3, CPU, None)
-    alone = np.concatenate([rewards(model, tokenizer, [one], 1, CPU, None) for one in CHATS])
+    together = score_answers(model, tokenizer, CHATS, 3, CPU, None)
+    alone = np.concatenate([score_answers(model, tokenizer, [one], 1, CPU, None) for one in CHATS])
     assert together.shape == (3,)
     np.testing.assert_allclose(together, alone, atol=1e-4)
     # The head on the state of the last token, by hand.
     with torch.inference_mode():
-        for one, reward in zip(chat_ids(tokenizer, CHATS), together, strict=True):
+        for one, reward in zip(tokenise_whole(tokenizer, CHATS), together, strict=True):
             state = model.model(input_ids=torch.tensor([one])).last_hidden_state[0, -1]
             assert model.score(state).item() == pytest.approx(reward, abs=1e-4)
 
@@ -62,10 +68,10 @@ def test_an_answer_changes_its_reward_and_rows_keep_their_order(tiny_chat_model:
     torch.manual_seed(0)
     model, tokenizer = new_reward_model(str(tiny_chat_model), CPU.device)
     model.eval()
-    forwards = rewards(model, tokenizer, CHATS, 2, CPU, "reward")
+    forwards = score_answers(model, tokenizer, CHATS, 2, CPU, "reward")
     assert len(set(forwards.round(6))) == 3
-    np.testing.assert_allclose(rewards(model, tokenizer, CHATS[::-1], 2, CPU, None)[::-1], forwards, atol=1e-4)
-    assert rewards(model, tokenizer, [], 2, CPU, None).shape == (0,)
+    np.testing.assert_allclose(score_answers(model, tokenizer, CHATS[::-1], 2, CPU, None)[::-1], forwards, atol=1e-4)
+    assert score_answers(model, tokenizer, [], 2, CPU, None).shape == (0,)
 
 
 @pytest.mark.parametrize("adapter", [True, False])
@@ -78,13 +84,13 @@ def test_a_saved_model_gives_identical_rewards(tiny_chat_model: Path, tmp_path: 
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.05 * torch.randn_like(parameter))
-    before = rewards(model.eval(), tokenizer, CHATS, 2, CPU, None)
+    before = score_answers(model.eval(), tokenizer, CHATS, 2, CPU, None)
     save_reward_model(model, tokenizer, 128, tmp_path / "reward")
     torch.manual_seed(1)
     loaded, its_tokenizer = load_reward_model(tmp_path / "reward", CPU.device)
     assert its_tokenizer.pad_token_id == tokenizer.pad_token_id
     assert not loaded.training
-    np.testing.assert_array_equal(rewards(loaded, its_tokenizer, CHATS, 2, CPU, None), before)
+    np.testing.assert_array_equal(score_answers(loaded, its_tokenizer, CHATS, 2, CPU, None), before)
     assert (tmp_path / "reward/adapter_config.json").is_file() == adapter
 
 

@@ -63,9 +63,24 @@ def test_csv_with_a_very_long_cell(tmp_path: Path) -> None:
     assert cells(read(tmp_path, b"text\n" + b"x" * 200_000, "csv")) == {"text": ["x" * 200_000]}
 
 
-def test_a_quote_that_is_never_closed_names_its_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"table\.csv:3: a quote in this record is never closed"):
-        read(tmp_path, b'id,text\n1,a\n2,"b\n3,c\n', "csv")
+@pytest.mark.parametrize(
+    ("table_format", "content", "error"),
+    [
+        ("csv", b'id,text\n1,a\n2,"b\n3,c\n', r"table\.csv:3: a quote in this record is never closed"),
+        ("csv", b"id,t\xe9xt\n1,a\n", r"table\.csv:1: the header cannot be read"),
+        ("csv", b"text,text\n1,a\n", "'text' more than once"),
+        ("tsv", "id\ttext\n".encode("utf-16"), "UTF-16"),
+        ("parquet", b"id,text\n", "not a Parquet file"),
+        ("json", b'{"a": 1}\n{"a": 2}', "not JSON .*set its `format` to jsonl"),
+        ("json", b'{"a": 1}', "holds no JSON list, but .*write a list of objects"),
+        ("json", b'["\xff"]', "is not UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_why(
+    tmp_path: Path, table_format: TableFormat, content: bytes, error: str
+) -> None:
+    with pytest.raises(InputError, match=error):
+        read(tmp_path, content, table_format)
 
 
 def test_a_record_with_bad_quotes_is_set_aside(tmp_path: Path) -> None:
@@ -88,21 +103,6 @@ def test_bytes_that_are_not_utf8_are_set_aside(tmp_path: Path, table_format: Tab
     line, rule, before = table.unreadable.row(0)
     assert (line, rule) == (3, "not_utf8")
     assert "caf\\xe9" in before
-
-
-def test_a_header_that_cannot_be_read_is_not_passed_over(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"table\.csv:1: the header cannot be read"):
-        read(tmp_path, b"id,t\xe9xt\n1,a\n", "csv")
-
-
-def test_two_columns_of_one_name(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="'text' more than once"):
-        read(tmp_path, b"text,text\n1,a\n", "csv")
-
-
-def test_utf16_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="UTF-16"):
-        read(tmp_path, "id\ttext\n".encode("utf-16"), "tsv")
 
 
 def test_jsonl_values_become_text(tmp_path: Path) -> None:
@@ -143,11 +143,6 @@ def test_parquet_values_become_text(tmp_path: Path) -> None:
     assert table.lines.to_list() == [1, 2]
 
 
-def test_a_file_that_is_not_parquet(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="not a Parquet file"):
-        read(tmp_path, b"id,text\n", "parquet")
-
-
 @pytest.mark.parametrize("table_format", get_args(TableFormat))
 def test_no_such_file_lists_what_is_there(tmp_path: Path, table_format: TableFormat) -> None:
     (tmp_path / "there.csv").touch()
@@ -183,18 +178,3 @@ def test_a_json_list_is_read_as_lines_are(tmp_path: Path) -> None:
     assert table.cells.rows() == [("x", "1.5", None), (None, None, '[{"d": "é"}]')]
     assert table.lines.to_list() == [1, 2]
     assert table.unreadable.rows() == [(3, "not_an_object", "3")]
-
-
-@pytest.mark.parametrize(
-    ("content", "error"),
-    [
-        (b'{"a": 1}\n{"a": 2}', "not JSON .*set its `format` to jsonl"),
-        (b'{"a": 1}', "holds no JSON list, but .*write a list of objects"),
-        (b'["\xff"]', "is not UTF-8"),
-    ],
-)
-def test_what_is_no_json_list_is_an_error(tmp_path: Path, content: bytes, error: str) -> None:
-    path = tmp_path / "rows.json"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=error):
-        read_table(path, "json", True)

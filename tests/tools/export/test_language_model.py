@@ -196,12 +196,6 @@ def test_the_file_has_the_tokenizer_and_the_chat_template(workspace: Path, monke
         assert read(text)["input_ids"] == own(text)["input_ids"]
 
 
-def test_a_learnt_prompt_cannot_be_merged(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="prompt_tuning puts vectors before the text and changes no weights"):
-        run(monkeypatch, "sft@prompt_tuning")
-    assert not Path("models/export/sft-prompt_tuning").exists()
-
-
 def test_another_kind_of_model_is_exported_without_gguf(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="a gpt2 model: known are llama, qwen2, qwen3; export with --no-gguf"):
         run(monkeypatch, "sft@gpt2")
@@ -230,17 +224,20 @@ def test_infinite_weights_are_named(workspace: Path, monkeypatch: pytest.MonkeyP
         run(monkeypatch, "sft@large")
 
 
-def test_a_model_that_is_not_there_is_named_with_those_that_are(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(InputError, match="sft@nothing: no model in models/sft/nothing; there are sft-lora, sft@gpt2"):
-        run(monkeypatch, "sft@nothing")
-
-
-def test_no_test_split_is_an_error(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("data/instruct/test.parquet").unlink()
-    with pytest.raises(InputError, match="dvc repro instruct_data"):
-        run(monkeypatch, "sft@lora")
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("sft@prompt_tuning", "prompt_tuning puts vectors before the text and changes no weights"),
+        ("sft@nothing", "sft@nothing: no model in models/sft/nothing; there are sft-lora, sft@gpt2"),
+        ("sft@lora", "dvc repro instruct_data"),
+    ],
+)
+def test_what_cannot_be_exported(model: str, message: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if model == "sft@lora":
+        Path("data/instruct/test.parquet").unlink()
+    with pytest.raises(InputError, match=message):
+        run(monkeypatch, model)
+    assert not Path("models/export").exists() or not list(Path("models/export").iterdir())
 
 
 def test_rows_of_each_head_become_neighbours() -> None:

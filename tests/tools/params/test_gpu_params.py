@@ -7,11 +7,11 @@ import yaml
 
 from assay.core.errors import InputError
 from assay.core.params import load_params
+from assay.fine_tuning.sft_params import Approach
+from assay.reward.training import RewardParams
 from stages.dpo import DpoParams
 from stages.ppo import PpoParams
-from stages.reward import RewardParams
 from stages.rloo import RlooParams
-from stages.sft import Approach
 from tools.params import gpu_params
 from tools.params.gpu_params import with_budgets
 

@@ -1,0 +1,188 @@
+"""Supervised fine-tuning on chats with TRL's `SFTTrainer`: the chats that fit, the training, and what it reached."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from assay.compute.cost import peak_memory_mib
+from assay.compute.device import Device
+from assay.core.errors import InputError
+from assay.core.progress import library_warnings_off
+from assay.fine_tuning.sft_params import Training
+from assay.language_models.chat_template import TokenisedChat, tokenise_chats
+from assay.language_models.checkpoint import CausalLM
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+COLUMNS = {"loss": "loss", "learning_rate": "learning_rate", "grad_norm": "gradient_norm"}
+"""From TRL's names of what it logs to those of the steps."""
+
+
+@dataclass(frozen=True)
+class Chats:
+    """Chats that fit, tokenised, and how many did not.
+
+    Attributes:
+        kept: with labels on answers.
+        too_long: number of chats of more tokens than allowed.
+    """
+
+    kept: list[TokenisedChat]
+    too_long: int
+
+
+def read_chats(path: Path, tokenizer: PreTrainedTokenizerBase, max_length_tokens: int) -> Chats:
+    """The chats of a file that are short enough.
+
+    Raises:
+        InputError: no chat fits, or one has no token to learn.
+    """
+    table = pl.read_parquet(path, columns=["id", "messages"])
+    chats = tokenise_chats(tokenizer, table["messages"].to_list())
+    for name, chat in zip(table["id"], chats, strict=True):
+        if not chat.answer_tokens:
+            raise InputError(f"{path}: row {name} has no answer to learn; the last message must be the assistant's")
+    kept = [chat for chat in chats if len(chat.input_ids) <= max_length_tokens]
+    if not kept:
+        raise InputError(
+            f"{path}: none of {len(chats)} chats has at most {max_length_tokens} tokens; raise `max_length_tokens`"
+        )
+    return Chats(kept, len(chats) - len(kept))
+
+
+def make_dataset(chats: list[TokenisedChat]) -> Dataset:
+    """Chats in the form that TRL's trainers take as tokenised already."""
+    # Imported here: it takes seconds, as TRL does.
+    from datasets import Dataset, disable_progress_bars
+
+    disable_progress_bars()
+    return Dataset.from_dict(
+        {"input_ids": [chat.input_ids for chat in chats], "labels": [chat.labels for chat in chats]}
+    )
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a training took.
+
+    Attributes:
+        steps: `step`, `loss` (mean over the answer tokens of its batch, in nats), `learning_rate`, `gradient_norm`.
+        validation_losses: by step.
+        tokens: that the model learnt from or read before an answer, padding not counted.
+        seconds: of training, evaluations included.
+        step_seconds: of the steps alone.
+        resumed_at_step: where a run that was killed resumed; 0: it was not.
+    """
+
+    steps: pl.DataFrame
+    validation_losses: dict[int, float]
+    tokens: int
+    seconds: float
+    step_seconds: float
+    resumed_at_step: int
+
+
+def train_sft(
+    params: Training,
+    model: CausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    train: list[TokenisedChat],
+    validation: list[TokenisedChat],
+    device: Device,
+    seed: int,
+    scratch: Path,
+    what: str,
+) -> Fit:
+    """Train the trainable parameters of `model` in place, and leave the best of them in it.
+
+    Args:
+        seed: of the order of chats and of dropout.
+        scratch: for checkpoints; where there is one, training resumes from it.
+
+    Raises:
+        InputError: the loss is not finite, or there are too few chats for one batch.
+    """
+    # Imported here: they take seconds, and errors of the params come without them.
+    from transformers.trainer_utils import get_last_checkpoint
+    from trl import SFTConfig, SFTTrainer
+
+    from assay.language_models.trl_trainer import (
+        BestOnValidation,
+        StepLines,
+        read_steps,
+        start_training,
+        trainer_arguments,
+    )
+
+    started = time.perf_counter()
+    every = -(-params.max_steps // params.num_evaluations)
+    arguments = trainer_arguments(params, scratch, device, seed, params.weight_decay)
+    checkpoints = {"save_strategy": "steps", "save_steps": every, "save_total_limit": 1}
+    length = params.max_length_tokens if params.packing else None
+    config = SFTConfig(**(arguments | checkpoints), packing=params.packing, max_length=length)
+    best = BestOnValidation(validation, tokenizer.pad_token_id, device, every, scratch, what)
+    lines = StepLines(what, {"loss": "loss"})
+    with library_warnings_off():
+        trainer = SFTTrainer(
+            model, config, train_dataset=make_dataset(train), processing_class=tokenizer, callbacks=[best, lines]
+        )
+    rows = len(trainer.train_dataset)
+    if rows < params.batch_size:
+        kind = f"packs of {params.max_length_tokens} tokens" if params.packing else "chats"
+        raise InputError(f"params.yaml: `batch_size` = {params.batch_size}, but there are only {rows} {kind}; lower it")
+    checkpoint: str | None = get_last_checkpoint(str(scratch)) if scratch.is_dir() else None  # type: ignore[no-untyped-call]
+    resumed = int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0
+    if checkpoint:
+        print(f"{what}: resumes after step {resumed} ({checkpoint})", file=sys.stderr)
+    with library_warnings_off():
+        start_training(trainer, checkpoint)
+    steps = read_steps(trainer, what, COLUMNS)
+    if trainer.is_world_process_zero():
+        best.restore(model)
+    model.eval()
+    tokens = max((int(entry.get("num_tokens", 0)) for entry in trainer.state.log_history), default=0)
+    return Fit(steps, best.losses, tokens, time.perf_counter() - started, lines.step_seconds, resumed)
+
+
+def loss_curve(done: Fit) -> pl.DataFrame:
+    """`step`, `loss` and `validation_loss`, null where a step has none."""
+    losses = pl.DataFrame(
+        {"step": list(done.validation_losses), "validation_loss": list(done.validation_losses.values())}
+    )
+    curve = losses.join(done.steps, on="step", how="full", coalesce=True).sort("step")
+    return curve.select("step", "loss", "validation_loss")
+
+
+def fit_metrics(done: Fit, model: CausalLM) -> dict[str, float]:
+    """What a training reached, for the metrics."""
+    losses = done.validation_losses
+    best_step = min(losses, key=lambda step: (losses[step], step))
+    return {
+        "best_step": best_step,
+        "resumed_at_step": done.resumed_at_step,
+        "validation_loss_before": losses[0],
+        "validation_loss": losses[best_step],
+        "validation_perplexity_before": math.exp(losses[0]),
+        "validation_perplexity": math.exp(losses[best_step]),
+        "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "total_parameters": sum(p.numel() for p in model.parameters()),
+        "tokens": done.tokens,
+    }
+
+
+def fit_cost(done: Fit, device: Device) -> dict[str, float]:
+    """What a training took, for `metrics/cost`."""
+    return {
+        "train_seconds": done.seconds,
+        "tokens_per_second": done.tokens / done.step_seconds,
+        "peak_memory_mib": peak_memory_mib(device.device),
+    }

@@ -1,0 +1,135 @@
+"""How likely a model finds the answers of preference pairs, and how many pairs it ranks rightly.
+
+Legend: `n` pairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from assay.compute.device import Device
+from assay.core.errors import InputError
+from assay.core.seeds import SeedKey, keyed_uniform
+from assay.language_models.chat_template import ANSWERING, TokenisedChat, tokenise_chats
+from assay.language_models.checkpoint import CausalLM, answer_likelihood
+from assay.statistics.bootstrap import cluster_means
+from assay.statistics.metrics_dict import metrics_of
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of answers to the same chat.
+
+    Attributes:
+        table: the rows, as `preferences` wrote them.
+        chosen: the chats with the better answer, shape `(n,)`.
+        rejected: with the worse one, shape `(n,)`.
+        too_long: how many were skipped for their length.
+    """
+
+    table: pl.DataFrame
+    chosen: list[TokenisedChat]
+    rejected: list[TokenisedChat]
+    too_long: int
+
+
+@dataclass(frozen=True)
+class Likelihoods:
+    """Natural logarithms of the probabilities of both answers of `n` pairs, and their tokens, shape `(n,)` each."""
+
+    chosen: NDArray[np.float64]
+    rejected: NDArray[np.float64]
+    chosen_tokens: NDArray[np.int64]
+    rejected_tokens: NDArray[np.int64]
+
+
+def tokenise_pairs(
+    table: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length_tokens: int, path: Path
+) -> Pairs:
+    """The pairs of a table (read from `path`) of which both sides fit.
+
+    Raises:
+        InputError: none does.
+    """
+    prompts = table["messages"].to_list()
+    sides = [
+        tokenise_chats(
+            tokenizer,
+            [[*chat, {"role": ANSWERING, "content": said}] for chat, said in zip(prompts, table[side], strict=True)],
+        )
+        for side in ("chosen", "rejected")
+    ]
+    fits = [
+        max(len(one.input_ids), len(other.input_ids)) <= max_length_tokens for one, other in zip(*sides, strict=True)
+    ]
+    if not any(fits):
+        raise InputError(
+            f"{path}: none of {table.height} pairs fits {max_length_tokens} tokens; raise `dpo.max_length_tokens`"
+        )
+    chosen, rejected = ([chat for chat, fit in zip(side, fits, strict=True) if fit] for side in sides)
+    return Pairs(table.filter(pl.Series(fits)), chosen, rejected, fits.count(False))
+
+
+def sample_pairs(pairs: Pairs, count: int, key: SeedKey) -> Pairs:
+    """At most so many of the pairs, sampled by a hash of their ids: a pair keeps its draw when others are added."""
+    draws = keyed_uniform(pairs.table["id"], *key).to_numpy()
+    rows = np.sort(np.argsort(draws, kind="stable")[:count])
+    return Pairs(
+        pairs.table[rows], [pairs.chosen[row] for row in rows], [pairs.rejected[row] for row in rows], pairs.too_long
+    )
+
+
+def score_pairs(
+    model: CausalLM, pairs: Pairs, padding_id: int, batch_size: int, device: Device, what: str
+) -> Likelihoods:
+    """How likely a model in evaluation mode finds the answers of pairs; arguments as of `answer_likelihood`."""
+    found = answer_likelihood(model, [*pairs.chosen, *pairs.rejected], padding_id, batch_size, device, what)
+    chosen, rejected = np.split(found.log_probabilities, 2)
+    return Likelihoods(chosen, rejected, *np.split(found.tokens, 2))
+
+
+def summarise_pairs(
+    before: Likelihoods, after: Likelihoods, beta: float, table: pl.DataFrame, samples: int, random: np.random.Generator
+) -> dict[str, object]:
+    """What a model learnt of held-out pairs, with 95% bootstrap intervals over prompts, as pairs of one go together.
+
+    Args:
+        before: under the reference.
+        after: under the policy.
+        table: `pair_source` and `prompt_id` of each pair, shape `(n,)`.
+    """
+    chosen, rejected = beta * (after.chosen - before.chosen), beta * (after.rejected - before.rejected)
+    margins = beta * ((after.chosen - before.chosen) - (after.rejected - before.rejected))
+    likelier = {
+        f"likelihood_accuracy_{name}": (
+            one.chosen / one.chosen_tokens > one.rejected / one.rejected_tokens
+        ).astype(np.float64)
+        for name, one in (("before", before), ("after", after))
+    }  # fmt: skip
+    figures = {
+        "accuracy": (margins > 0).astype(np.float64),
+        "margin": margins,
+        "chosen_reward": chosen,
+        "rejected_reward": rejected,
+        **likelier,
+        "likelihood_accuracy_difference": likelier["likelihood_accuracy_after"]
+        - likelier["likelihood_accuracy_before"],
+    }
+    sources, prompts = table["pair_source"].to_numpy().astype(str), table["prompt_id"].to_numpy().astype(str)
+
+    def with_intervals(rows: NDArray[np.bool_], names: list[str]) -> dict[str, object]:
+        values = {name: figures[name][rows] for name in names}
+        return {"pairs": int(rows.sum()), **metrics_of(cluster_means(values, prompts[rows].tolist(), samples, random))}
+
+    return {
+        **with_intervals(np.ones(len(sources), dtype=bool), list(figures)),
+        "by_source": {
+            str(source): with_intervals(sources == source, ["accuracy", "margin"]) for source in np.unique(sources)
+        },
+    }
