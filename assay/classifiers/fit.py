@@ -13,14 +13,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from sklearn.dummy import DummyClassifier
 from sklearn.metrics import log_loss
 from sklearn.pipeline import Pipeline
 from torch import nn
@@ -107,9 +106,7 @@ def model_seed(seed: int, value: int) -> int:
 
 def fit_baseline(params: Majority | Tfidf, data: Data, device: Device, folder: Path | None) -> Fit:
     """Fit a baseline and save it in `folder`, if there is one; its history is one step and one epoch."""
-    model: DummyClassifier | Pipeline = (
-        baselines.majority() if isinstance(params, Majority) else baselines.tfidf(params)
-    )
+    model: Any = baselines.majority() if isinstance(params, Majority) else baselines.tfidf(params)
     started = time.perf_counter()
     # Of a pipeline, the weights are for its last step.
     argument = f"{model.steps[-1][0]}__sample_weight" if isinstance(model, Pipeline) else "sample_weight"
@@ -271,10 +268,7 @@ def fit_seed(
     checkpoint: Checkpoint | None = None,
     accelerator: Accelerator | None = None,
 ) -> Fit:
-    """Load the base model, fit the approach on it and save the result, unless there is no folder.
-
-    Without a checkpoint an interrupted run starts again.
-    """
+    """Load the base model, fit the approach on it and save the result in the folder, if there is one."""
     if device.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device.device)
     # Before the head and the adapters draw their first values.

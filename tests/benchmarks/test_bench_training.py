@@ -39,7 +39,7 @@ from assay.compute.token_batches import tokenise
 from assay.core.progress import quiet_libraries
 from assay.fine_tuning.params import Full
 from tests.own_process import measure
-from tests.stages.test_finetune import BLOCKS
+from tests.stages.test_finetune import BLOCKS, COMPUTE
 
 ROUNDS = 7
 ROWS, HELD_OUT = 960, 700
@@ -60,11 +60,8 @@ def rows_of(path: Path, count: int) -> Rows:
 
 def ours(train: Rows, held_out: Rows) -> Run:
     """Train and run inference by our loop."""
-    device = prepare_device(
-        Compute(
-            device="auto", precision="auto", threads=os.cpu_count() or 1, checkpoint_seconds=1e9, backend="processes"
-        )
-    )
+    everywhere = {"device": "auto", "precision": "auto", "threads": os.cpu_count() or 1, "checkpoint_seconds": 1e9}
+    device = prepare_device(Compute.model_validate(COMPUTE | everywhere))
     changes = {"pooling": "cls", "max_length_tokens": MAX_LENGTH_TOKENS, "max_epochs": 1, "patience_epochs": None}
     changes |= {"batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE, "head_learning_rate": None}
     changes |= {"weight_decay": 0.0, "warmup_fraction": 0.0}

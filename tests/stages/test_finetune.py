@@ -81,7 +81,8 @@ BLOCKS: dict[str, dict[str, Any]] = {
     "full_balanced": {"method": "full", **TRAINING, "class_weights": "balanced", "label_smoothing": 0.1},
     "full_checkpointed": {"method": "full", **TRAINING, "gradient_checkpointing": True} | PARTS,
 }
-for _method in ("linear_probe", "prompt_tuning", "prefix_tuning", "ia3", "lora", "qlora", "full"):
+METHODS = ("linear_probe", "prompt_tuning", "prefix_tuning", "ia3", "lora", "qlora", "full")
+for _method in METHODS:
     BLOCKS[f"{_method}_decoder"] = BLOCKS[_method] | {"pooling": "last"}
 FINE_TUNED = [name for name, block in BLOCKS.items() if "max_epochs" in block]
 CLOCK = {"train_seconds", "samples_per_second", "tokens_per_second", "peak_memory_mib", "resumed_at_step"}
@@ -179,7 +180,6 @@ LINEAR_LAYERS = {
     "encoder": {"query", "key", "value", "dense"},
     "decoder": {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
 }
-FROZEN = {"linear_probe", "prompt_tuning", "prefix_tuning", "ia3", "lora", "qlora"}
 
 
 def pattern(approach: str) -> str:
@@ -271,9 +271,7 @@ def test_the_same_bytes_for_any_hash_seed(workspace: Path) -> None:
     assert trees[0] == trees[1]
 
 
-@pytest.mark.parametrize(
-    "approach", ["tfidf", "linear_probe", "prompt_tuning", "prefix_tuning", "ia3", "lora", "qlora", "full"]
-)
+@pytest.mark.parametrize("approach", ["tfidf", *METHODS])
 def test_the_same_bytes_again(workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str) -> None:
     if approach != "tfidf":
         change(f"finetune.{approach}.max_epochs", 2)
@@ -385,9 +383,9 @@ def test_without_4_bit_arithmetic_qlora_is_skipped_and_says_why(
 @pytest.mark.parametrize("approach", ["full", "lora"])
 def test_two_processes_train_the_model_of_one(workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str) -> None:
     """Without dropout, which each process draws for itself; the sums of gradients differ in their last bits."""
-    config = json.loads((Path(read_params(approach)["model"]) / "config.json").read_text())
+    shutil.copytree(yaml.safe_load(Path("params.yaml").read_text())["finetune"][approach]["model"], "without_dropout")
+    config = read_json("without_dropout/config.json")
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    shutil.copytree(read_params(approach)["model"], "without_dropout")
     Path("without_dropout/config.json").write_text(json.dumps(config))
     for key, value in {"model": "without_dropout", "max_epochs": 2, "learning_rate": 0.001}.items():
         change(f"finetune.{approach}.{key}", value)
@@ -402,11 +400,6 @@ def test_two_processes_train_the_model_of_one(workspace: Path, monkeypatch: pyte
     together = load_file(f"models/finetuned/{approach}/{name}")
     assert read_json(f"metrics/finetune/{approach}.json")["processes"] == 2
     assert [key for key in alone if not torch.allclose(alone[key], together[key], atol=2e-4)] == []
-
-
-def read_params(approach: str) -> dict[str, Any]:
-    block: dict[str, Any] = yaml.safe_load(Path("params.yaml").read_text())["finetune"][approach]
-    return block
 
 
 def change(path: str, value: Any) -> None:
