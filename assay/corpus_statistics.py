@@ -18,7 +18,6 @@ from assay.embeddings.nearest import nearest_rows
 
 WORD = "[\\p{L}\\p{M}\\p{N}]+(?:['\u2019][\\p{L}\\p{M}]+)*"
 """Letters and figures, and what an apostrophe ties to them."""
-
 CONSISTENT = 1.4826
 """The median absolute deviation of a normal distribution times this is its standard deviation."""
 

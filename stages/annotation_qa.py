@@ -57,7 +57,6 @@ RECORDS = Path("data/semantic_duplicates/records.parquet")
 RATINGS = Path("data/clean/ratings.parquet")
 OUTPUT = Path("data/annotation_qa")
 METRICS = Path("metrics/annotation_qa.json")
-
 GATE = "krippendorff_alpha_nominal"
 DISPUTED_IN_ERROR = 5
 TEXT_IN_ERROR_CHARACTERS = 120

@@ -45,7 +45,6 @@ RATINGS = Path("data/clean/ratings.parquet")
 MODELS = Path("models/finetuned")
 OUTPUT = Path("data/review")
 METRICS = Path("metrics/optional/review_queue.json")
-
 REASONS = ("label_error", "confident_mistake", "disagreement")
 """The lists; of rows with the same score, those of an earlier list come first."""
 COLUMNS = ("rank", "id", "split", "source", "text", "label", "suggested_label", "reasons", "score", "neighbours")

@@ -45,7 +45,6 @@ RECORDS = Path("data/corrected/records.parquet")
 OUTPUT = Path("data/semantic_duplicates")
 METRICS = Path("metrics/semantic_duplicates.json")
 COST = Path("metrics/cost/semantic_duplicates.json")
-
 LARGE_GROUP_SHARE = 0.05
 """A group with more of all rows than this is pointed out: the shares of the splits can no longer hold."""
 

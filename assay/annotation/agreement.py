@@ -17,7 +17,6 @@ from scipy import sparse
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-
 SMALLEST_DISAGREEMENT = 1e-12
 """Expected disagreement, on a scale of 0 to about 1, that is zero but for rounding."""
 

@@ -29,7 +29,6 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 FeaturesOf = Callable[[pl.Series], NDArray[np.float32]]
 """From the ids of rows to their embeddings."""
-
 CROWDLAB_SCHEMA = pl.Schema({"id": pl.String, "crowdlab_label": pl.String, "crowdlab_quality": pl.Float64})
 ANNOTATOR_SCHEMA = pl.Schema({"annotator": pl.String, "crowdlab_quality": pl.Float64})
 TIE_BREAK = 1e-9

@@ -14,7 +14,6 @@ from scipy import sparse
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-
 MAX_COMMON_RATINGS = 30_000_000
 """Pairs are taken while their common ratings are no more: 1 GiB, and 15 seconds for 1,000 bootstrap samples."""
 CHUNK_CELLS = 16_000_000

@@ -13,7 +13,6 @@ from assay.core.removed_rows import Filtered, none_removed, removed_rows
 
 POSITION = "row position"
 """Ties what dataframely reports to the rows; the white space keeps the name apart from those of the data."""
-
 CHECK_NAMES = {"regex": "pattern", "max_length": "max_characters", "check__allowed": "allowed"}
 """From dataframely's names of the checks to ours."""
 

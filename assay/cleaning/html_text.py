@@ -21,14 +21,11 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 MAX_ROUNDS = 4
 """Markup that is escaped twice takes two rounds. Deeper nests are hostile, and left to the caller's next pass."""
-
 MAX_DEPTH = 10_000
 """Elements open at once, roughly. The parser's time grows with the square of it; a deeper text has its tags cut out."""
-
 MAX_PAGE_CHARACTERS = 100_000
 """To make a page costs the parser seven times what it costs to parse a short text into one that is there; but what it
 parsed stays in memory as long as the page. So a page takes texts until it has seen this many characters."""
-
 _HIDDEN = "script|style|template|title|noscript|iframe|noembed|noframes|svg"
 _CELLS = "td|th"
 _BLOCKS = (
@@ -63,7 +60,6 @@ _TO_FILL_IN = re.compile(
     "<(?:address|audio|code|data|label|link|map|mark|object|output|source|summary|time|title|video)>", re.IGNORECASE
 )
 """`See you at <time>, <address>`: without attributes and an end these are no markup but words that stand for others."""
-
 _AMPERSANDS = re.compile(r"&(?:(?:amp|AMP|#0{0,4}38|#[xX]0{0,4}26);)++")
 _ENTITY = re.compile(r"&(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _BREAK = "\f"

@@ -27,7 +27,6 @@ _NONCHARACTERS = (
     + "]"
 )
 """Code points that are no characters and never will be."""
-
 _ASCII_CONTROLS = r"[\x00-\x08]|[\x0b\x0c\x0e-\x15]|[\x16-\x1f]|\x7f"
 """In classes of at most ten, for which Rust leaps over bytes that are in none: three times as fast as one class."""
 _BREAKING_CONTROLS = r"[\x0b\x0c\x1c-\x1f\x85]"

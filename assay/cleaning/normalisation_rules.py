@@ -52,12 +52,10 @@ _LETTER_RUN = re.compile(rf"([{_ASCII_LETTERS}{_WIDE_LETTERS}])\1{{2,}}")
 _ELONGATED_PIECE = re.compile(rf"(?<!\S)\S*?{_LETTER_RUN.pattern}\S*")
 _ROMAN = re.compile(r"(?i)m{0,4}(?:cm|cd|d?c{0,3})(?:xc|xl|l?x{0,3})(?:ix|iv|v?i{0,3})")
 _HEX_COLOUR = re.compile(r"(?i)[0-9a-f]{3}|[0-9a-f]{6}|[0-9a-f]{8}")
-
 _SHOUTED_GATE = "[A-Z]{2}[^a-z]+[A-Z]{2}[^a-z]+[A-Z]{2}"
 _WIDE_SHOUTED_GATE = r"\p{Lu}{2}\P{Ll}+\p{Lu}{2}\P{Ll}+\p{Lu}{2}"
 _MIN_SHOUTED_WORDS = 5
 _MIN_SHOUTED_SHARE = 0.9
-
 _THIN = "\u00a0\u2009\u202f"
 """No-break, thin and narrow no-break space: what typesetters put between thousands."""
 _NUMBER_GATE = rf"[0-9][.,'\u2019{_THIN}][0-9]{{3}}"
@@ -70,7 +68,6 @@ _BY_APOSTROPHE = re.compile(
 )
 _BY_SPACE = re.compile(rf"({_FIRST}(?:[{_THIN}][0-9]{{3}})+)(?:[.,]([0-9]{{1,2}}))?")
 _SEPARATORS = re.compile(rf"[.,'\u2019{_THIN}]")
-
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH = (
     "jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"

@@ -27,10 +27,8 @@ from assay.text.token_lengths import longer_than
 BATCH_ROWS = 100_000
 """Large enough that the cost of a pass does not count (Polars keeps 32 regular expressions a thread, and the rules have
 more, so each pass compiles them anew: some 15 ms), small enough that memory does not either."""
-
 UNKNOWN = "unknown"
 """The class that a missing value gets under the policy of that name."""
-
 SEQUENTIAL_BATCHES = 1
 """So many batches are done sooner than other processes have started."""
 Step = Callable[[pl.DataFrame], Batch]

@@ -22,7 +22,6 @@ from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.text.prefilter import Rule
 
 MAX_PASSES = 10
-
 LOWER_CASE = "lower_case"
 
 

@@ -34,7 +34,6 @@ CASE_BLIND = frozenset(
 work for them; a test holds them to it. A rule that is not here is right all the same, and looks at more rows."""
 BOILERPLATE, NAMES = "remove_boilerplate", "redact_names"
 """Rules that are made from the data, and from a model."""
-
 Policy = Literal["drop", "keep", "review", "mode", "unknown"]
 
 

@@ -15,7 +15,6 @@ from assay.core.errors import InputError
 
 COLUMNS = ["kind", "from", "to"]
 KINDS = ("abbreviation", "misspelling")
-
 LETTER = r"[^\W_]"
 ENTRY = re.compile(rf"{LETTER}+(?:[/&]{LETTER}*)*")
 WORD = re.compile(

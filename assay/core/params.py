@@ -31,10 +31,8 @@ RENAMED = {
     "reward.base": "language_model",
 }
 """Keys of earlier versions and what they are called now. A dotted path moved to another one."""
-
 DEFAULTS = "defaults"
 """Name of the block whose keys hold for the blocks beside it."""
-
 _FLOAT_WITHOUT_POINT = re.compile(r"[+-]?\d+[eE][+-]?\d+")
 
 

@@ -11,7 +11,6 @@ from typing import TypeVar
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 5.0
-
 T = TypeVar("T")
 
 

@@ -7,7 +7,6 @@ import polars as pl
 
 REMOVED_SCHEMA = pl.Schema({"id": pl.String, "rule": pl.String, "before": pl.String, "after": pl.String})
 """Schema of `removed.parquet` and `changed.parquet`; `after` is null where the row is gone."""
-
 REMOVED_WITH_KEPT_SCHEMA = pl.Schema([*REMOVED_SCHEMA.items(), ("kept_id", pl.String)])
 """The same of duplicates: `kept_id` is the row that stands for the removed one."""
 

@@ -12,7 +12,6 @@ from assay.core.outputs import write_parquet
 
 BATCH_ROWS = 25_000
 """Large enough that the cost of a call does not count, small enough that a batch stays in the processor's cache."""
-
 A = TypeVar("A")
 B = TypeVar("B")
 

@@ -8,7 +8,6 @@ import polars as pl
 
 UNANSWERABLE = "#unanswerable"
 """Mark of a question whose context does not answer it."""
-
 MARK = "~"
 """Stands between an id and what was made of its row."""
 

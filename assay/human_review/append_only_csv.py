@@ -21,7 +21,6 @@ from assay.core.errors import InputError
 MERGE_MARKER = re.compile(r"(<{7}|>{7}|\|{7})( .*)?|={7}")
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 ERRORS_SHOWN = 10
-
 Line = TypeVar("Line")
 
 

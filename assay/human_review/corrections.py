@@ -17,7 +17,6 @@ HEADER = ",".join(COLUMNS)
 LABEL_FIELDS = ("label", "reference_label")
 ROW_VALUES = ("keep", "remove")
 FIELDS = (*LABEL_FIELDS, "row")
-
 Decisions = dict[tuple[str, str], list["Correction"]]
 """The lines of each id and field, in the order of the file."""
 

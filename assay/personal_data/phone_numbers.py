@@ -106,7 +106,6 @@ _BARE = re.compile(
     ) (?![0-9])"""
 )
 _SHAPES = (_AMERICAN, _OTHER, _BARE)
-
 _NO_DIGITS = re.compile("[^0-9]+")
 _LETTER = re.compile(r"[^\W\d_]")
 _WORDS_BETWEEN = r"numbers?|numéro|nummer|número|numero|num|nos?|nr|n[°º]|is|was|ist|est|es"

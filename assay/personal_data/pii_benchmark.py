@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Fakers = dict[str, "Faker"]
 """A generator of values for each locale."""
-
 PHONE_LOCALES = ("en_US", "en_GB", "de_DE", "fr_FR", "en_IN")
 IBAN_LOCALES = ("en_GB", "de_DE", "fr_FR", "es_ES", "it_IT", "nl_NL")
 LOCALES = ("en_US", "en_GB", "de_DE", "fr_FR", "en_IN", "es_ES", "it_IT", "nl_NL", "pt_BR", "de_CH")

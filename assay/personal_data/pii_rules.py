@@ -28,7 +28,6 @@ from assay.text.prefilter import each, where
 
 _Found = tuple[int, int, str]
 """Where a value begins and ends in a text, and what makes it the same as another."""
-
 _MAX_ROUNDS = 10
 
 _LETTERS = (
@@ -50,7 +49,6 @@ _EMAIL = re.compile(
     )"""
 )
 _GLUED_SENTENCE = re.compile(r"\.[A-Z][a-z]+\Z")
-
 _URL_TAIL = r"[^\s<>\"]*[^\s<>\"'.,;:!?)\]}…]"
 _URL = (
     rf"(?i)\b(?:https?|ftp)://{_URL_TAIL}|\bwww\.{_URL_TAIL}"
@@ -62,14 +60,12 @@ _URL_SIGNS = ("/", "www.")
 _URL_CREDENTIALS = rf"(?i)\b[a-z][a-z0-9+.\-]*://[^\s/?#<>\"@:]*:[^\s/?#<>\"]+@{_URL_TAIL}"
 _MARK = "\ufdd0"
 """A code point that Unicode keeps free for use inside a program; no text has it."""
-
 _IBAN_GATE = "[0-9]{3}"
 _IBAN_CANDIDATE = (
     f"(?:^|[^0-9A-Za-z])(?i-u:(?:iban)?(?:{'|'.join(check_digits.IBAN_COUNTRIES)}))"
     "[ \u00a0\u202f-]?[0-9]{2}(?:[ \u00a0\u202f-]?[0-9A-Za-z]){11}"
 )
 _IBAN_START = re.compile(r"(?i)(?<![0-9a-z])(?:iban)?(?=(?P<country>[a-z]{2})[ \u00a0-]?[0-9]{2}[ \u00a0-]?[0-9a-z])")
-
 _CARD_GATE = r"[0-9]{4}(?:[^0-9A-Za-z]?[0-9]){8}"
 _CARD_GAP = "[ \u00a0\u202f.\u2010-\u2013-]"
 _CARD_START = re.compile(f"(?<![0-9A-Za-z_+$€£])(?=[0-9]{{12,19}}(?![0-9])|[0-9]{{4}}{_CARD_GAP}[0-9]{{3}})")
@@ -78,7 +74,6 @@ _CARD_RUN = re.compile(
     f"|[0-9]{{4}}(?:{_CARD_GAP}[0-9]{{3,6}}(?![0-9])){{1,4}}(?:{_CARD_GAP}[0-9]{{1,6}}(?![0-9]))?"
 )
 _DIGITS = re.compile("[0-9]+")
-
 _IP_GATE = r"\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|:[0-9A-Fa-f]{0,4}:"
 """It begins with marks and not with digits, so that Rust can leap from mark to mark."""
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
@@ -128,7 +123,6 @@ _NATIONAL = re.compile(
     ) (?! \w | [.,-][0-9] )"""
 )
 _AFTER_SSN = re.compile(r"(?i)(?<![^\W_])(?:ssn|social[ -]?security)(?:[\s:=#.\"'-]|number|num|no|is|was)*\Z")
-
 _PHONE_GATE = r"[0-9](?:[^0-9A-Za-z]{0,4}[0-9]){6}|1-8[0-9]{2}-[A-Z]"
 
 

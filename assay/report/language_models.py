@@ -44,7 +44,6 @@ DIFFERENCES: Sequence[tuple[str, str, str]] = (
     ("answer", "reward_win_rate", "wins by the reward model"),
 )
 """Task, key and name of what is said of a pair of models."""
-
 QUESTIONS_SHOWN: Mapping[str, int] = {"answer": 12, "unanswerable": 4, "label": 4}
 
 

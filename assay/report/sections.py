@@ -45,7 +45,6 @@ MAX_ROWS = 10
 """Rows shown of a table; and groups of near-duplicates with differing labels."""
 MAX_ROWS_OF_A_GROUP = 5
 MAX_BOILERPLATE_LINES = 20
-
 Tables = Mapping[str, pl.DataFrame]
 Values = dict[str, Any]
 

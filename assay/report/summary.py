@@ -13,7 +13,6 @@ METRICS = Path("metrics")
 SUMMARY = METRICS / "summary.json"
 COSTS = METRICS / "cost"
 REPORT = Path("report/index.html")
-
 BASELINE_METHODS = ("majority", "tfidf")
 SCORES = ("accuracy", "macro_f1", "expected_calibration_error")
 SIZES = ("trainable_parameters", "total_parameters", "artefact_mib")
@@ -24,7 +23,6 @@ ROW_STAGES = (
 """Data stages in the order of the DAG."""
 FLOW_STAGES = ("ingest", "clean", "correct", "semantic_duplicates", "split", "label_errors", "augment")
 """Those that may change the number of rows."""
-
 Scores = dict[str, Any]
 
 

@@ -22,14 +22,10 @@ import polars.selectors as cs
 from assay.core.errors import InputError
 
 TableFormat = Literal["tsv", "csv", "jsonl", "json", "parquet"]
-
 UNREADABLE_SCHEMA = pl.Schema({"line": pl.Int64, "rule": pl.String, "before": pl.String})
-
 UTF8_MARK = b"\xef\xbb\xbf"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-
 SHOWN_CHARACTERS = 80
-
 MAX_COLUMNS = 10_000
 """A record with more cells is rejected: one of a million tabs would make a million columns of all the others."""
 

@@ -25,13 +25,10 @@ from assay.core.errors import InputError
 
 UNDETERMINED = "und"
 """ISO 639-2's code for a language that cannot be told."""
-
 JUDGED_CHARACTERS = 300
 """The beginning of a text that is looked at: more takes longer, and was not right more often."""
-
 READ_CHARACTERS = 4 * JUDGED_CHARACTERS
 """What is searched for that beginning, since addresses and digits in it do not count."""
-
 BYTES_PER_FUNCTION_WORD = 40
 
 ENGLISH = (
@@ -45,10 +42,8 @@ ENGLISH = (
     "without|down|too|also|even|well"
 )
 FUNCTION_WORD = rf"(?i-u:\b(?:{ENGLISH})\b)"
-
 NO_LANGUAGE = r"</?[A-Za-z][A-Za-z0-9_]*>|(?i:\bhttps?://|\bwww\.)\S+|\S*@\S*|[^\p{L}\p{M}\s'\u2019.,!?]+"
 """Placeholders and tags, addresses, mentions, digits and symbols."""
-
 MODEL = "resources/lid.176.ftz"
 PREFIX = "__label__"
 

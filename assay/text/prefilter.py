@@ -10,8 +10,6 @@ import polars as pl
 
 Rule = Callable[[pl.Expr], pl.Expr]
 """From a text column to a text column; a null stays null."""
-
-
 Condition = Rule | str
 """From a text column to a boolean one, in which null counts as false; or a regular expression that a text contains."""
 

@@ -16,7 +16,6 @@ from tokenizers import Tokenizer
 from assay.core.errors import InputError
 
 PIECE_CHARACTERS = 20_000
-
 BATCH_TEXTS = 1_000
 """Texts tokenised in one call: what comes back holds offsets and masks, some 100 bytes a token."""
 

@@ -142,15 +142,10 @@ def test_texts_and_ratings_in_two_files(raw: Path) -> None:
         ("tweets:c", "04", -4.0, "negative"),
     ]
     assert removed() == removed("removed_ratings") == []
-    assert metrics()["sources"]["tweets"] == {
-        "rows_in": 3,
-        "rows_out": 3,
-        "sha256": sha256(raw / "texts.txt"),
-        "ragged_rows": 0,
-        "ratings": 10,
-        "rows_without_ratings": 0,
-        "rated_without_text": 0,
-    }
+    assert metrics()["sources"]["tweets"] == (
+        {"rows_in": 3, "rows_out": 3, "sha256": sha256(raw / "texts.txt"), "ragged_rows": 0, "ratings": 10}
+        | {"rows_without_ratings": 0, "rated_without_text": 0}
+    )
 
 
 def test_the_given_label_is_one_raters_in_proportion(raw: Path) -> None:

@@ -23,13 +23,8 @@ def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     params = {
         "seed": 1,
-        "compute": {
-            "device": "cpu",
-            "precision": "float32",
-            "threads": 1,
-            "checkpoint_seconds": 600.0,
-            "backend": "processes",
-        },
+        "compute": {"device": "cpu", "precision": "float32", "threads": 1}
+        | {"checkpoint_seconds": 600.0, "backend": "processes"},
         "profile": {
             "min_rows_per_label": 3,
             "sample_words": 10,

@@ -119,14 +119,12 @@ def test_each_row_says_why_it_is_there() -> None:
     assert rows[2]["reasons"] == "annotators disagree: 3 bad, 2 good"
     assert {row["score"] for row in rows} == {"0.016393"}
     assert "secret" not in Path("data/review/queue.csv").read_text(encoding="utf-8")
-    assert metrics == {
-        "rows": 3,
-        "rows_with_suggested_label": 2,
-        "rows_by_reason": {"label_error": 1, "confident_mistake": 1, "disagreement": 1},
-        "candidates_by_reason": {"label_error": 1, "confident_mistake": 1, "disagreement": 1},
-        "rows_by_split": {"train": 2, "validation": 1},
-        "rows_already_reviewed": 2,
-    }
+    assert metrics == (
+        {"rows": 3, "rows_with_suggested_label": 2}
+        | {"rows_by_reason": {"label_error": 1, "confident_mistake": 1, "disagreement": 1}}
+        | {"candidates_by_reason": {"label_error": 1, "confident_mistake": 1, "disagreement": 1}}
+        | {"rows_by_split": {"train": 2, "validation": 1}, "rows_already_reviewed": 2}
+    )
 
 
 def test_a_test_row_and_a_reviewed_row_are_never_in_it() -> None:

@@ -109,13 +109,10 @@ def test_jsonl_values_become_text(tmp_path: Path) -> None:
     content = (
         b'{"a": 3, "b": "x", "c": [1, 2.5, null], "d": true}\n{"b": null, "a": 0.1, "c": {"k": "\xc3\xa9"}, "e": NaN}\n'
     )
-    assert cells(read(tmp_path, content, "jsonl")) == {
-        "a": ["3", "0.1"],
-        "b": ["x", None],
-        "c": ["[1, 2.5, null]", '{"k": "é"}'],
-        "d": ["true", None],
-        "e": [None, None],
-    }
+    assert cells(read(tmp_path, content, "jsonl")) == (
+        {"a": ["3", "0.1"], "b": ["x", None], "c": ["[1, 2.5, null]", '{"k": "é"}'], "d": ["true", None]}
+        | {"e": [None, None]}
+    )
 
 
 def test_jsonl_lines_that_are_no_objects_are_set_aside(tmp_path: Path) -> None:
@@ -132,14 +129,10 @@ def test_parquet_values_become_text(tmp_path: Path) -> None:
     ).with_columns(c=pl.col("t").cast(pl.Categorical))
     frame.write_parquet(path)
     table = read_table(path, "parquet", header=True)
-    assert cells(table) == {
-        "n": ["3", None],
-        "f": ["0.5", None],
-        "t": ["x", None],
-        "l": ["[1, 2]", None],
-        "b": ["true", "false"],
-        "c": ["x", None],
-    }
+    assert cells(table) == (
+        {"n": ["3", None], "f": ["0.5", None], "t": ["x", None], "l": ["[1, 2]", None], "b": ["true", "false"]}
+        | {"c": ["x", None]}
+    )
     assert table.lines.to_list() == [1, 2]
 
 

@@ -30,18 +30,8 @@ def write_queue(folder: Path, labels: dict[str, str]) -> None:
         writer.writerow([*queue_page.COLUMNS, "score"])
         for rank, (row_id, label) in enumerate(labels.items(), start=1):
             near = [{"id": "n", "label": "good", "text": "near", "cosine": 0.9}]
-            values = [
-                rank,
-                row_id,
-                "train",
-                "s",
-                f"text\nof {row_id}",
-                label,
-                "good",
-                "label error: x",
-                json.dumps(near),
-            ]
-            writer.writerow([*values, 0.1])
+            row = [rank, row_id, "train", "s", f"text\nof {row_id}", label, "good", "label error: x"]
+            writer.writerow([*row, json.dumps(near), 0.1])
     (folder / "data/corrected").mkdir()
     records = pl.DataFrame({"id": ["1", "2", "3", "4"], "label": ["good", "bad", "fair", None]})
     records.write_parquet(folder / "data/corrected/records.parquet")
