@@ -79,13 +79,9 @@ def make_pairs(
     device: Device,
     seed: int,
 ) -> dict[str, Filtered]:
-    """The pairs of each split of the chats, and the candidates that are none (`REMOVED_SCHEMA`).
+    """The pairs of each split of the chats, and the candidates that are none; an `InputError` if a split has no pair.
 
-    Args:
-        split_of: split of each chat's id, those of the test split among them.
-
-    Raises:
-        InputError: a split has no pair.
+    `split_of` is by chat id, those of the test split among them.
     """
 
     def too_long(whole: list[list[Any]]) -> list[bool]:

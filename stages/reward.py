@@ -44,11 +44,7 @@ PACKAGES = ("torch", "transformers", "peft", "trl")
 
 
 def read_pairs(path: Path) -> pl.DataFrame:
-    """Pairs of `preferences`.
-
-    Raises:
-        InputError: there are none.
-    """
+    """Pairs of `preferences`; an `InputError` if there are none."""
     pairs = pl.read_parquet(path)
     if pairs.is_empty():
         raise InputError(f"{path}: no pairs; run `dvc repro preferences`")
@@ -56,11 +52,7 @@ def read_pairs(path: Path) -> pl.DataFrame:
 
 
 def rows_that_fit(tokens: PairTokens, max_length_tokens: int) -> NDArray[np.int64]:
-    """Numbers of the pairs of which both sides fit.
-
-    Raises:
-        InputError: none does.
-    """
+    """Numbers of the pairs of which both sides fit; an `InputError` if none does."""
     fits = np.flatnonzero(tokens.lengths <= max_length_tokens)
     if not len(fits):
         raise InputError(

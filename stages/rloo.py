@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
@@ -92,15 +93,10 @@ class RlooParams(TrainerParams, Sampling, PolicyParams):
 def penalise_unended(score: Score, ends: list[int], missing_eos_penalty: float) -> Callable[..., list[float | None]]:
     """A reward function as TRL calls it: `score`, less a penalty for an answer without one of the tokens `ends`."""
 
-    def score_of(
-        prompts: list[Any], completions: list[Any], completion_ids: list[list[int]], **_: Any
-    ) -> list[float | None]:
-        texts = [str(messages[-1]["content"]).strip() for messages in completions]
-        rewards = score(prompts, texts)
-        return [
-            float(reward) - missing_eos_penalty * (ids[-1] not in ends)
-            for reward, ids in zip(rewards, completion_ids, strict=True)
-        ]
+    def score_of(prompts: list[Any], completions: list[Any], completion_ids: list[list[int]], **_: Any) -> list[Any]:
+        rewards = score(prompts, [str(messages[-1]["content"]).strip() for messages in completions])
+        cut = np.array([ids[-1] not in ends for ids in completion_ids])
+        return list(map(float, rewards - missing_eos_penalty * cut))
 
     # TRL names what it logs after the function.
     score_of.__name__ = "score"
@@ -110,11 +106,7 @@ def penalise_unended(score: Score, ends: list[int], missing_eos_penalty: float) 
 def train_rloo(
     policy: Policy, prompts: Prompts, score: Score, params: RlooParams, device: Device, seed: int
 ) -> pl.DataFrame:
-    """Train a policy in place, with the order of prompts and the answers by the seed; returns its steps.
-
-    Raises:
-        InputError: a loss is not finite.
-    """
+    """Train a policy in place; returns its steps. An `InputError` if a loss is not finite."""
     # Imported here: they take seconds, and errors of the params come without them.
     from datasets import Dataset
     from trl import RLOOConfig, RLOOTrainer
@@ -132,12 +124,11 @@ def train_rloo(
         normalize_advantages=params.normalise_advantages,
         disable_dropout=True,
     )
+    ends = end_tokens(policy.model, policy.tokenizer)
     return run_trainer(
         lambda callbacks: RLOOTrainer(
             model=policy.model,
-            reward_funcs=penalise_unended(
-                score, end_tokens(policy.model, policy.tokenizer), params.missing_eos_penalty
-            ),
+            reward_funcs=penalise_unended(score, ends, params.missing_eos_penalty),
             args=config,
             train_dataset=Dataset.from_dict({"prompt": prompts.chats}),
             processing_class=policy.tokenizer,

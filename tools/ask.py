@@ -26,10 +26,10 @@ from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.skipped import why_left_out
 from assay.embeddings.encoder import EmbedParams, embedded_texts
-from assay.instruction_data.distractors import Exchange, take_fitting
+from assay.instruction_data.distractors import read_exchanges, take_fitting
 from assay.instruction_data.params import InstructDataParams
 from assay.instruction_data.prompt_template import place_passages_in
-from assay.instruction_data.retrieval import Found, search_by_meaning, search_by_words
+from assay.instruction_data.retrieval import search_by_meaning, search_by_words
 from assay.language_models.chat_template import tokenise_prompts
 from assay.language_models.checkpoint import CausalLM, Decoding, generate_batch, load_causal_lm
 from assay.language_models.named_models import load_generation_models
@@ -50,11 +50,7 @@ Search = Callable[[str], Passages]
 
 
 def model_folder(name: str, models: dict[str, str]) -> Path:
-    """The folder of a model by what the user calls it.
-
-    Raises:
-        InputError: there is no such model, or it was skipped on this machine.
-    """
+    """The folder of a model by what the user calls it; an `InputError` if there is none, or it was skipped here."""
     stage, _, approach = name.partition("@")
     folder = SFT / approach if stage == "sft" and approach else Path(models.get(name, name))
     if reason := why_left_out(folder):
@@ -66,23 +62,18 @@ def model_folder(name: str, models: dict[str, str]) -> Path:
 
 
 def passage_search(params: InstructDataParams, embed: EmbedParams, device: Device) -> Search | None:
-    """A search among the train answers; None where the params show no passages.
-
-    Raises:
-        InputError: the train rows are not there.
-    """
+    """A search among the train answers; None: the params show no passages. An `InputError` if they are not there."""
     context = params.context
     if context is None:
         return None
     if not TRAIN.is_file():
         raise InputError(f"{TRAIN}: no such file; run `dvc repro instruct_data`, or ask with ARGS=--no-context")
     rows = pl.read_parquet(TRAIN).filter(pl.col("task") == "answer")
-    base = [Exchange(*row) for row in rows.select("id", "group", "question", "answer").iter_rows()]
+    base = read_exchanges(rows)
     answers = [one.answer for one in base]
     embeddings = embedded_texts(answers, embed, device)[0].embeddings if context.search == "embedding" else None
 
     def search(question: str) -> Passages:
-        found: Found
         if embeddings is None:
             found = search_by_words([question], answers, context.passages)
         else:
@@ -105,9 +96,8 @@ def streamed(
     streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     answer, ended = generate_batch(model, tokenizer, [prompt], decoding, device, streamer=streamer)[0]
     if not ended:
-        print(
-            f'(cut at {len(answer)} tokens; ARGS="--max-new-tokens {4 * len(answer)}" lets it go on)', file=sys.stderr
-        )
+        more = f'ARGS="--max-new-tokens {4 * len(answer)}" lets it go on'
+        print(f"(cut at {len(answer)} tokens; {more})", file=sys.stderr)
     said: str = tokenizer.decode(answer, skip_special_tokens=True)
     return said.strip()
 

@@ -17,21 +17,16 @@ from assay.core.params import Params
 from assay.core.removed_rows import REMOVED_SCHEMA, Filtered
 from assay.core.seeds import SeedKey, derived_seed, generator, keyed_uniform
 from assay.human_review.preference_judgements import Preference
-from assay.language_models.chat_template import ANSWERING, MESSAGES
+from assay.language_models.chat_template import MESSAGES, add_answers
 from assay.language_models.checkpoint import Decoding
 from assay.preference_data.altered_answers import alter_answer
 
 PAIR_SOURCES = ("human", "sibling_answer", "base_answer", "altered_answer")
 PAIRS_SCHEMA = pl.Schema(
     {
-        "id": pl.String(),
-        "prompt_id": pl.String(),
-        "category": pl.String(),
-        "pair_source": pl.String(),
+        **dict.fromkeys(("id", "prompt_id", "category", "pair_source"), pl.String()),
         "messages": MESSAGES,
-        "chosen": pl.String(),
-        "rejected": pl.String(),
-        "detail": pl.String(),
+        **dict.fromkeys(("chosen", "rejected", "detail"), pl.String()),
     }
 )
 SENTENCE = re.compile(r".+?(?:[.!?](?=\s|$)|\n|$)\s*", re.DOTALL)
@@ -86,11 +81,7 @@ def make_judged_pairs(
 ) -> Iterator[Candidate]:
     """What people preferred on the prompts of a split; lines on one pair of answers are votes, and most votes count.
 
-    Lines on prompts of no split, and on test prompts, are rejected with the train split.
-
-    Args:
-        split_of: split of each chat's id.
-        path: of the file, for the ids of lines that make no pair.
+    Lines on prompts of no split, and on test prompts, are rejected with the train split. `split_of` is by chat id.
     """
     votes: dict[tuple[str, frozenset[str]], list[Preference]] = {}
     for line in lines:
@@ -232,11 +223,7 @@ def cut_to_sentences(text: str, characters: int) -> str:
 def check_pairs(
     candidates: Sequence[Candidate], chats: dict[str, Chat], too_long: Callable[[list[list[Any]]], list[bool]]
 ) -> Filtered:
-    """The candidates that can be learnt from, and why the others cannot.
-
-    Args:
-        too_long: of whole chats, whether each has too many tokens.
-    """
+    """The candidates that can be learnt from, and why the others cannot; `too_long` is asked of whole chats."""
     rejects: list[str | None] = []
     whole: list[list[Any]] = []
     for one in candidates:
@@ -248,7 +235,7 @@ def check_pairs(
         rejects.append(reject)
         if reject is None:
             prompt = chats[one.prompt_id]["messages"][:-1]
-            whole += [[*prompt, {"role": ANSWERING, "content": side}] for side in (one.chosen, one.rejected)]
+            whole += add_answers([prompt, prompt], [one.chosen, one.rejected])
     lengths = iter(too_long(whole))
     rejects = ["max_tokens" if reject is None and any([next(lengths), next(lengths)]) else reject for reject in rejects]
     kept = [
@@ -275,11 +262,7 @@ def check_pairs(
 
 def summarise_lengths(pairs: pl.DataFrame) -> dict[str, dict[str, float]]:
     """Words of both sides in the mean, and how often the better one is the longer, over all and by source."""
-    words = pairs.select(
-        "pair_source",
-        chosen=pl.col("chosen").str.count_matches(r"\S+"),
-        rejected=pl.col("rejected").str.count_matches(r"\S+"),
-    )
+    words = pairs.select("pair_source", pl.col("chosen", "rejected").str.count_matches(r"\S+"))
     parts = {"all": words} | {source: words.filter(pl.col("pair_source") == source) for source in PAIR_SOURCES}
     return {
         name: {

@@ -58,22 +58,14 @@ class PpoTraining(Sampling):
     """What the loop takes from the `ppo` section of `params.yaml`; divergences are in nats an answer.
 
     Attributes:
-        steps: batches of answers that are sampled.
-        prompts_per_step: answers of a batch.
-        epochs_per_step: passes over a batch.
-        minibatch_size: answers of one update.
-        learning_rate: of the policy, in the first step.
-        value_learning_rate: of the value head, likewise.
+        steps: batches of answers that are sampled, `prompts_per_step` each.
+        epochs_per_step: passes over a batch, by updates of `minibatch_size` answers.
+        learning_rate: of the policy, in the first step; `value_learning_rate` is that of the value head.
         max_grad_norm: the policy's gradients are scaled down to this global norm, and the value head's.
-        clip_range: of the probability ratio.
-        value_clip_range: of a value's change in a step.
-        gamma: of what comes a token later.
-        gae_lambda: λ.
+        clip_range: of the probability ratio; `value_clip_range` is that of a value's change in a step.
         entropy_coefficient: what a nat of entropy a token is worth; Schulman et al. (2017), c2 of equation 9.
         missing_eos_penalty: taken from the reward of an answer that does not end.
-        initial_kl_coefficient: per nat.
-        target_kl: that the controller steers to.
-        kl_gain: of the controller.
+        target_kl: that the controller steers to, with `kl_gain`.
         max_kl: beyond it the run ends.
     """
 
@@ -98,15 +90,10 @@ class PpoTraining(Sampling):
 
 @dataclass(frozen=True)
 class Rollout:
-    """Answers that a policy sampled in one step, as it was before its update.
-
-    Legend: `b` answers, `t` tokens of the longest.
+    """Answers that a policy sampled in one step, as it was before its update, shape `(b,)`.
 
     Attributes:
-        answers: shape `(b,)`.
-        rewards: of the reward model, shape `(b,)`.
-        scores: what is learnt from: rewards, less the penalty for answers that do not end, shape `(b,)`.
-        ended: whether an answer ends, shape `(b,)`.
+        scores: what is learnt from: rewards, less the penalty for answers that do not end.
         now: what the policy says of the tokens.
         reference: logarithm of the tokens' probabilities under the reference, shape `(b, t)`.
     """
@@ -126,13 +113,7 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Returns:
-    """What the tokens of `b` answers are worth, shape `(b, t)` each.
-
-    Attributes:
-        values: by the value head, before the update.
-        advantages: whitened.
-        returns: that the value head is to learn.
-    """
+    """What tokens are worth, shape `(b, t)`: by the value head before the update, whitened, and what it is to learn."""
 
     values: torch.Tensor
     advantages: torch.Tensor
@@ -145,19 +126,13 @@ class PpoStep:
 
     Attributes:
         step: number, from 1.
-        reward: mean of the reward model's rewards.
-        reward_sd: their standard deviation.
+        reward: mean of the reward model's rewards; `reward_sd` their standard deviation.
         score: mean of what was learnt from: rewards, less the penalty for answers that do not end.
-        kl: to the reference, nats an answer, by the estimator k1, which is what `beta` follows.
-        kl_k3: the same by k3.
+        kl: to the reference, nats an answer, by the estimator k1, which is what `beta` follows; `kl_k3` by k3.
         entropy: of the policy, nats a token.
         answer_tokens: mean length.
-        ended_share: share of answers that end.
         beta: the KL coefficient.
-        learning_rate: of the policy.
-        policy_loss: mean over the minibatches.
-        value_loss: likewise.
-        clip_fraction: likewise, share of tokens.
+        policy_loss: mean over the minibatches, as `value_loss` and `clip_fraction` (share of tokens).
         update_kl: likewise, from the policy that sampled to the one being updated, nats a token.
         explained_variance: of the returns, by the values that advantages were taken by.
     """
@@ -245,11 +220,7 @@ def update(
     random: np.random.Generator,
     step: int,
 ) -> dict[str, float]:
-    """Take minibatches of a batch of answers through the clipped objective, `epochs_per_step` times.
-
-    Returns:
-        Means over the minibatches: `policy_loss`, `value_loss`, `clip_fraction` and `update_kl` of `PpoStep`.
-    """
+    """Take minibatches of a batch of answers through the clipped objective; returns the means of `minibatch_loss`."""
     policy, value_head, optimizer = learner.policy, learner.value_head, learner.optimizer
     seen: list[dict[str, float]] = []
     for _ in range(params.epochs_per_step):
@@ -270,7 +241,7 @@ def update(
 def minibatch_loss(
     learner: Learner, rollout: Rollout, found: Returns, rows: NDArray[np.int64], params: PpoTraining, device: Device
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """The loss of some answers of a batch, with gradients, and what there is to be seen of it."""
+    """The loss of some answers, and `policy_loss`, `value_loss`, `clip_fraction` and `update_kl` of `PpoStep`."""
     answers = [rollout.answers[row] for row in rows]
     now = token_statistics(learner.policy, answers, params.temperature, params.minibatch_size, device)
     part, longest = torch.from_numpy(rows).to(device.device), now.mask.shape[1]
@@ -305,13 +276,9 @@ def train_ppo(
     *,
     new_value_head: bool,
 ) -> PpoRun:
-    """Train the policy and the value head in place.
+    """Train the policy and the value head in place; an `InputError` if a loss or a reward is not finite.
 
-    Args:
-        new_value_head: its bias is set to the mean score of the first batch.
-
-    Raises:
-        InputError: a loss or a reward is not finite.
+    The bias of a new value head is set to the mean score of the first batch.
     """
     learner = new_learner(policy, value_head, params)
     beta = params.initial_kl_coefficient
@@ -349,17 +316,13 @@ def new_learner(policy: Policy, value_head: ValueHead, params: PpoTraining) -> L
 
     At a constant rate Adam's last steps are as large as its first, and a short run ends wherever noise takes it.
     """
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": policy.trainable, "lr": params.learning_rate},
-            {"params": list(value_head.parameters()), "lr": params.value_learning_rate},
-        ],
-        weight_decay=0.0,
-        fused=True,
-    )
-    annealing = torch.optim.lr_scheduler.LinearLR(
-        optimizer, 1.0, 1 / params.steps, total_iters=max(1, params.steps - 1)
-    )
+    groups = [
+        {"params": policy.trainable, "lr": params.learning_rate},
+        {"params": list(value_head.parameters()), "lr": params.value_learning_rate},
+    ]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.0, fused=True)
+    last = max(1, params.steps - 1)
+    annealing = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1 / params.steps, total_iters=last)
     return Learner(policy, value_head, optimizer, annealing)
 
 

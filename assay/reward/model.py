@@ -34,16 +34,11 @@ def new_reward_model(
 ) -> tuple[RewardModel, PreTrainedTokenizerBase]:
     """A base model with a new head of one output, and its tokenizer, set to pad with a token that ends no answer.
 
-    The head starts from random values: seed PyTorch before.
-
-    Args:
-        layers: the lowest so many of the base are kept, and the head reads what they say; None: all. Of a model that is
-            fine-tuned the top layers are those that are missed least (Sajjad et al. 2023,
-            https://arxiv.org/abs/2004.03844).
+    The head starts from random values: seed PyTorch before. Of the base the lowest `layers` are kept (None: all); of a
+    model that is fine-tuned the top layers are missed least (Sajjad et al. 2023, https://arxiv.org/abs/2004.03844).
 
     Raises:
-        InputError: there is no model in the folder, it is no decoder, its tokenizer has no chat template, or it has
-            fewer layers.
+        InputError: there is no model in the folder, it is no decoder, has no chat template, or has fewer layers.
     """
     if device.type == "cpu":
         keep_freed_memory()
@@ -88,11 +83,7 @@ def padding_token(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def tokenise_whole(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]]) -> list[list[int]]:
-    """Token ids of whole chats, up to the token that ends the last answer.
-
-    Args:
-        chats: each ends with an answer.
-    """
+    """Token ids of whole chats, each of which ends with an answer, up to the token that ends it."""
     texts = []
     for messages in chats:
         if not messages or messages[-1]["role"] != ANSWERING:
@@ -110,11 +101,7 @@ def save_reward_model(
 
 
 def load_reward_model(folder: Path, device: torch.device) -> tuple[RewardModel, PreTrainedTokenizerBase]:
-    """The reward model of a folder on a device, in evaluation mode, and its tokenizer.
-
-    Raises:
-        InputError: its base is gone.
-    """
+    """A reward model in evaluation mode, and its tokenizer; an `InputError` if its base is gone."""
     model: RewardModel
     model, tokenizer, _ = load_classifier(folder)
     return model.float().to(device), tokenizer
@@ -129,15 +116,10 @@ def score_answers(
     device: Device,
     what: str | None,
 ) -> NDArray[np.float64]:
-    """The reward of the last answer of each chat, shape `(n,)`; chats of similar length go together, each once.
+    """The reward of the answer at the end of each chat, shape `(n,)`, by a model in evaluation mode.
 
-    A chat is scored whole, however long it is: to cut it would take its answer away.
-
-    Args:
-        model: in evaluation mode.
-        tokenizer: of the reward model, which need not be the policy's.
-        chats_with_answers: each ends with an answer.
-        what: name of the work, for the progress report; None: no report.
+    A chat is scored whole, however long it is: to cut it would take its answer away. The tokenizer is the reward
+    model's, which need not be the policy's. Without `what` there is no progress report.
     """
     asked = [tuple(ids) for ids in tokenise_whole(tokenizer, chats_with_answers)]
     # Pairs of one prompt share their better side.

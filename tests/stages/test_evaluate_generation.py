@@ -29,11 +29,7 @@ PARAMS: dict[str, Any] = {
     "augment": {"wordnet": "wordnet"},
     "decoding": {"max_new_tokens": 12, "temperature": 0.0, "top_p": 1.0, "repetition_penalty": 1.0, "batch_size": 4},
     "language_model": "models/sft/full",
-    "generation_models": {
-        "base": "models/base",
-        "sft-lora": "models/sft/lora",
-        "sft-qlora": "models/sft/qlora",
-    },
+    "generation_models": {"base": "models/base", "sft-lora": "models/sft/lora", "sft-qlora": "models/sft/qlora"},
     "evaluate_generation": {
         "rows": {"answer": 8, "unanswerable": 4, "label": 4},
         "general_texts": 4,

@@ -6,23 +6,14 @@ import polars as pl
 import pytest
 
 from assay.core.errors import InputError
-from assay.instruction_data.formats import (
-    FIXES,
-    AlpacaLayout,
-    Chats,
-    ColumnsLayout,
-    Layout,
-    MessagesLayout,
-    ShareGptLayout,
-    read_chats,
-)
+from assay.instruction_data.formats import FIXES, AlpacaLayout, ChatLayout, Chats, ColumnsLayout, Layout, read_chats
 from assay.sources.table_files import read_table
 
 COLUMNS = ColumnsLayout(kind="columns", id="id", question="q", answer="a", category="c", context="x", system="s")
 PLAIN = ColumnsLayout(kind="columns", id=None, question="q", answer="a", category=None, context=None, system=None)
 ALPACA = AlpacaLayout(kind="alpaca", id=None, category=None)
-SHAREGPT = ShareGptLayout(kind="sharegpt", id=None, category=None, chat="conversations")
-MESSAGES = MessagesLayout(kind="messages", id=None, category=None, chat="messages")
+SHAREGPT = ChatLayout(kind="sharegpt", id=None, category=None, chat="conversations")
+MESSAGES = ChatLayout(kind="messages", id=None, category=None, chat="messages")
 
 
 def read(folder: Path, rows: list[dict[str, Any]], layout: Layout, system_message: str | None = None) -> Chats:
@@ -131,22 +122,14 @@ FAULTS: list[tuple[str, str, dict[str, Any]]] = [
         "A. | B.",
         openai(("system", "A."), ("system", "B."), ("user", "Why?"), ("assistant", "So.")),
     ),
-    (
-        "system_not_first",
-        "user, system, assistant",
-        openai(("user", "Why?"), ("system", "A."), ("assistant", "So.")),
-    ),
+    ("system_not_first", "user, system, assistant", openai(("user", "Why?"), ("system", "A."), ("assistant", "So."))),
     ("no_answer_at_end", "user, assistant, user", openai(("user", "Why?"), ("assistant", "So."), ("user", "Thanks"))),
     ("no_answer_at_end", "system", openai(("system", "Alone."))),
     ("roles_out_of_order", "user, user, assistant", openai(("user", "Hm"), ("user", "Why?"), ("assistant", "So."))),
     ("roles_out_of_order", "assistant", openai(("assistant", "Hello!"))),
     ("empty_question", "So.", openai(("user", " \n"), ("assistant", "So."))),
     ("empty_answer", "Why?", openai(("user", "Why?"), ("assistant", None))),
-    (
-        "empty_answer",
-        "Why?",
-        openai(("user", "Why?"), ("assistant", ""), ("user", "And?"), ("assistant", "So.")),
-    ),
+    ("empty_answer", "Why?", openai(("user", "Why?"), ("assistant", ""), ("user", "And?"), ("assistant", "So."))),
 ]
 
 

@@ -8,13 +8,7 @@ from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.fine_tuning.adapters import lora
 from assay.fine_tuning.params import LowRankAdapter
-from assay.reward.model import (
-    load_reward_model,
-    new_reward_model,
-    save_reward_model,
-    score_answers,
-    tokenise_whole,
-)
+from assay.reward.model import load_reward_model, new_reward_model, save_reward_model, score_answers, tokenise_whole
 
 LOW_RANK = LowRankAdapter(rank=4, alpha=8, dropout=0.0, target_modules="all-linear", rank_stabilised=False, dora=False)
 
