@@ -87,13 +87,9 @@ def sample_glosses(wordnet: Path, count: int, seed: int) -> list[str]:
         )
     # Lines that begin with blanks are the licence.
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("  ")]
-    entries = pl.DataFrame({"entry": lines}).with_columns(
-        text=pl.format(
-            "{}: {}",
-            pl.col("entry").str.split(" ").list.get(4).str.replace_all("_", " "),
-            pl.col("entry").str.split_exact("| ", 1).struct.field("field_1").str.strip_chars(),
-        )
-    )
+    word = pl.col("entry").str.split(" ").list.get(4).str.replace_all("_", " ")
+    gloss = pl.col("entry").str.split_exact("| ", 1).struct.field("field_1").str.strip_chars()
+    entries = pl.DataFrame({"entry": lines}).with_columns(text=pl.format("{}: {}", word, gloss))
     draws = keyed_uniform(entries["entry"], seed, "evaluate_generation", "glosses")
     return entries.with_columns(draw=draws).sort("draw", "entry")["text"].head(count).to_list()
 

@@ -129,10 +129,7 @@ def make_chats(
     tokenizer: PreTrainedTokenizerBase,
     device: Device,
 ) -> Made:
-    """Chats of the sources, and of the rows of the classification track by split.
-
-    An `InputError` if no chat is left, a category is too rare, or two chats have one id.
-    """
+    """All chats; an `InputError` if none is left, a category is too rare, or two have one id."""
     params, key = sections.instruct, (sections.seed, "instruct_data")
     limit = TokenLimit(tokenizer, params.max_length_tokens)
     cleaned = clean_chats(pl.concat([one.records for one in sources.values()]), sections.clean)

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from assay.classifiers.checkpoint import save_classifier
 from assay.compute.cost import folder_mib, peak_memory_mib
 from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import InputError, run_stage
@@ -30,7 +31,7 @@ from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.seeds import derived_seed, generator
 from assay.reward.evaluation import score_sides, summarise_held_out
-from assay.reward.model import RewardModel, new_reward_model, save_reward_model
+from assay.reward.model import RewardModel, new_reward_model
 from assay.reward.training import PairTokens, RewardParams, add_lora, order_pairs, tokenise_sides, train_reward
 
 TRAIN = Path("data/preferences/train.parquet")
@@ -118,7 +119,7 @@ def main() -> None:
     evaluated = time.perf_counter()
 
     with output_folder(OUTPUT) as folder:
-        save_reward_model(model, tokenizer, params.max_length_tokens, folder)
+        save_classifier(model, tokenizer, params.max_length_tokens, folder)
         artefact_mib = folder_mib(folder)
     write_text(PLOTS / "calibration.csv", table.write_csv(float_precision=6))
     write_text(PLOTS / "steps.csv", steps.write_csv(float_precision=6))

@@ -45,12 +45,9 @@ class ContextParams(Params):
 
 @dataclass(frozen=True)
 class Shown:
-    """Chats as the model will see them.
+    """Chats as the model will see them (`CHAT_SCHEMA` and `split`), and unanswerable ones that are too long.
 
     Attributes:
-        rows: `CHAT_SCHEMA` and `split`.
-        removed: unanswerable chats that are too long.
-        recall: of the search, as `measure_recall`.
         without_passages: chats that go without because their own answer alone is longer than all passages may be
             (`max_characters`), or the chat with them is too long (`max_tokens`).
         twins_not_made: drawn to be there unanswerable, and no passage was far enough from the answer.
@@ -125,12 +122,8 @@ def add_context(
         not_made = int((~found_any).sum())
         twins = remove_long_chats(made.filter(found_any), limit)
     order = records.select("id").with_row_index("row")
-    answered = (
-        pl.concat([kept.select(columns), records.filter(pl.col("passages") != "search").select(columns)])
-        .join(order, on="id", how="left")
-        .sort("row")
-        .drop("row")
-    )
+    not_searched = records.filter(pl.col("passages") != "search").select(columns)
+    answered = pl.concat([kept.select(columns), not_searched]).join(order, on="id", how="left").sort("row").drop("row")
     rows_shown = pl.concat([answered, twins.kept.select(columns)])
     return Shown(rows_shown, twins.removed, measure_recall(asked, base, found), without, not_made)
 

@@ -106,12 +106,9 @@ class Fault:
 
 @dataclass(frozen=True)
 class Chats:
-    """What a file holds.
+    """What a file holds: records that can be used (`CHATS_SCHEMA`), and those that cannot (`REJECTED_SCHEMA`).
 
-    Attributes:
-        records: `CHATS_SCHEMA`; `id` and `category` are null where the layout names no column or the cell is empty,
-            `context` is empty likewise.
-        rejected: `REJECTED_SCHEMA`, records that cannot be used.
+    Where the layout names no column or the cell is empty, `id` and `category` are null, and `context` is empty.
     """
 
     records: pl.DataFrame

@@ -28,15 +28,8 @@ def sample_by_label(rows: pl.DataFrame, wanted: int, key: SeedKey) -> pl.DataFra
     draw = keyed_uniform(rows["id"], *key)
     # Evenly spread over [0, 1) within each label: the lowest of all together are of all labels alike.
     place = (pl.col("draw").rank("ordinal").over("label") - 0.5) / pl.len().over("label")
-    return (
-        rows.with_row_index("row")
-        .with_columns(draw=draw)
-        .with_columns(place=place)
-        .sort("place", "label")
-        .head(wanted)
-        .sort("row")
-        .drop("row", "draw", "place")
-    )
+    placed = rows.with_row_index("row").with_columns(draw=draw).with_columns(place=place)
+    return placed.sort("place", "label").head(wanted).sort("row").drop("row", "draw", "place")
 
 
 def make_label_chats(parts: Mapping[str, pl.DataFrame], params: LabelTaskParams, key: SeedKey) -> pl.DataFrame:

@@ -30,9 +30,8 @@ class Read:
 def read_source(source: Source, position: int, params: InstructDataParams) -> Read:
     """Read one source; `position` is its place in the params.
 
-    Raises:
-        InputError: as `read_table`, `column` and `check_ids`; there is no row; or more records than
-            `max_reject_fraction` cannot be read or used: names the first, what is there, and the fix.
+    An `InputError` as of `read_table`, `column` and `check_ids`; if there is no row; or if more records than
+    `max_reject_fraction` cannot be read or used: it names the first, what is there, and the fix.
     """
     path = Path(params.path) / source.file
     key = f"instruct_data.sources.{position}"

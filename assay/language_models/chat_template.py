@@ -57,10 +57,9 @@ def render_chat(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message],
 
     An `InputError` if the template refuses these messages, as some do a system message.
     """
+    chat = [dict(message) for message in messages]
     try:
-        text: Any = tokenizer.apply_chat_template(
-            [dict(message) for message in messages], tokenize=False, add_generation_prompt=answer_follows
-        )
+        text: Any = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=answer_follows)
     except TemplateError as error:
         roles = [message["role"] for message in messages]
         raise InputError(f"the chat template of {tokenizer.name_or_path} refuses the roles {roles}: {error}") from None
@@ -71,11 +70,9 @@ def tokenise_chats(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[
     """Chats that end with an answer as token ids, and the labels of every answer in them.
 
     An answer's tokens are those from where the template has an answer begin to the end of what it writes for that
-    message, without white space after it: so the token that ends an answer is learnt with it.
-
-    Raises:
-        InputError: as `render_chat`; or the text of a chat is not a beginning of the text with one message more, so
-            that nobody can say which part of it is the answer.
+    message, without white space after it: so the token that ends an answer is learnt with it. An `InputError` as of
+    `render_chat`, or if the text of a chat is not a beginning of the text with one message more, so that nobody can say
+    which part of it is the answer.
     """
     texts, spans = [], []
     for messages in chats:

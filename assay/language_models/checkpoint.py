@@ -79,9 +79,8 @@ def load_base(
 
 
 def _tokenizer(folder: str) -> PreTrainedTokenizerBase:
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        folder, local_files_only=True, padding_side="left"
-    )
+    tokenizer: PreTrainedTokenizerBase
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
     require_chat_template(tokenizer, folder)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -126,15 +125,13 @@ def load_causal_lm(
 ) -> tuple[CausalLM, PreTrainedTokenizerBase]:
     """The model of a folder on a device, in evaluation mode, and its tokenizer.
 
+    The folder is of `save_causal_lm` or of a base model; an `InputError` if there is no model, or its base is gone.
+
     Args:
-        folder: as `save_causal_lm` writes it, or of a base model.
         quantised: whether a base that was in 4 bits is to be so again.
         trainable: an adapter is to be trained further.
         dequantised: weights in 4 bits are written out in float32, with the values that they stand for: the same logits
             for eight times the memory, without unpacking at every pass.
-
-    Raises:
-        InputError: there is no model in the folder, or its base is gone.
     """
     if (folder / ADAPTER_FILE).is_file():
         # Imported here: it takes seconds, and only adapters need it.

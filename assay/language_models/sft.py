@@ -67,7 +67,6 @@ class Fit:
 
     Attributes:
         steps: `step`, `loss` (mean over the answer tokens of its batch, in nats), `learning_rate`, `gradient_norm`.
-        validation_losses: by step.
         tokens: that the model learnt from or read before an answer, padding not counted.
         seconds: of training, evaluations included.
         step_seconds: of the steps alone.

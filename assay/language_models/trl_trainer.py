@@ -141,10 +141,8 @@ def forget_trl_reference(model: CausalLM) -> None:
 def read_steps(trainer: Any, what: str, columns: Mapping[str, str], also: str = "") -> pl.DataFrame:
     """What a trainer logged of its steps: `step`, and the columns as Float64, null where a step has no such value.
 
-    Args:
-        what: the stage, such as `dpo` or `sft@lora`.
-        columns: keys of the log with the names that they get, `loss` and `learning_rate` among them.
-        also: what else helps where a loss is not finite, for the `InputError`.
+    The columns are keys of the log with the names that they get, `loss` and `learning_rate` among them; `what` is the
+    stage, such as `sft@lora`, and `also` what else helps where a loss is not finite, for the `InputError`.
     """
     rows = [
         {"step": entry["step"], **{name: entry.get(key) for key, name in columns.items()}}
@@ -205,10 +203,8 @@ class BestOnValidation(TrainerCallback):
         if not state.is_world_process_zero:
             return
         if not math.isfinite(loss):
-            raise InputError(
-                f"the validation loss after step {state.global_step} is {loss}; lower `learning_rate` or "
-                "`max_grad_norm`"
-            )
+            seen = f"the validation loss after step {state.global_step} is {loss}"
+            raise InputError(f"{seen}; lower `learning_rate` or `max_grad_norm`")
         print(f"{self.what}: step {state.global_step}/{state.max_steps}: validation loss {loss:.4f}", file=sys.stderr)
         self.weights_file.parent.mkdir(parents=True, exist_ok=True)
         if is_best:

@@ -141,9 +141,8 @@ def make_sibling_pairs(chats: Sequence[Chat], params: SiblingAnswer, key: SeedKe
     for chat, draw in zip(answers, draws, strict=True):
         if draw < params.refused_fraction:
             random = generator(*key, "refusal", chat["id"])
-            yield _draw(
-                row_ids.variant(chat["id"], "sibling", "refusal"), chat, [(one, "refusal") for one in refusals], random
-            )
+            others = [(one, "refusal") for one in refusals]
+            yield _draw(row_ids.variant(chat["id"], "sibling", "refusal"), chat, others, random)
 
 
 def _siblings(chat: Chat, answers: Sequence[Chat], kind: SiblingKind) -> list[tuple[str, str]]:
@@ -160,10 +159,9 @@ def _siblings(chat: Chat, answers: Sequence[Chat], kind: SiblingKind) -> list[tu
 
 
 def _draw(row_id: str, chat: Chat, others: Sequence[tuple[str, str]], random: np.random.Generator) -> Candidate:
-    if not others:
-        return Candidate(row_id, chat["id"], "sibling_answer", chat["answer"], "", "", "no_sibling")
-    text, detail = others[int(random.integers(len(others)))]
-    return Candidate(row_id, chat["id"], "sibling_answer", chat["answer"], text, detail)
+    text, detail = others[int(random.integers(len(others)))] if others else ("", "")
+    reject = None if others else "no_sibling"
+    return Candidate(row_id, chat["id"], "sibling_answer", chat["answer"], text, detail, reject)
 
 
 def make_altered_pairs(chats: Sequence[Chat], params: AlteredAnswer, key: SeedKey) -> Iterator[Candidate]:
@@ -238,26 +236,16 @@ def check_pairs(
             whole += add_answers([prompt, prompt], [one.chosen, one.rejected])
     lengths = iter(too_long(whole))
     rejects = ["max_tokens" if reject is None and any([next(lengths), next(lengths)]) else reject for reject in rejects]
-    kept = [
-        {
-            "id": one.id,
-            "prompt_id": one.prompt_id,
-            "category": chats[one.prompt_id]["category"],
-            "pair_source": one.pair_source,
-            "messages": chats[one.prompt_id]["messages"][:-1],
-            "chosen": one.chosen.strip(),
-            "rejected": one.rejected.strip(),
-            "detail": one.detail,
-        }
-        for one, reject in zip(candidates, rejects, strict=True)
-        if reject is None
-    ]
-    removed = [
-        {"id": one.id, "rule": reject, "before": f"{one.chosen}\n---\n{one.rejected}", "after": None}
-        for one, reject in zip(candidates, rejects, strict=True)
-        if reject is not None
-    ]
-    return Filtered(pl.DataFrame(kept, schema=PAIRS_SCHEMA), pl.DataFrame(removed, schema=REMOVED_SCHEMA))
+    kept, removed = [], []
+    for one, reject in zip(candidates, rejects, strict=True):
+        if reject is not None:
+            removed.append((one.id, reject, f"{one.chosen}\n---\n{one.rejected}", None))
+            continue
+        prompt = chats[one.prompt_id]
+        sides = one.chosen.strip(), one.rejected.strip()
+        first = one.id, one.prompt_id, prompt["category"], one.pair_source
+        kept.append((*first, prompt["messages"][:-1], *sides, one.detail))
+    return Filtered(pl.DataFrame(kept, PAIRS_SCHEMA, orient="row"), pl.DataFrame(removed, REMOVED_SCHEMA, orient="row"))
 
 
 def summarise_lengths(pairs: pl.DataFrame) -> dict[str, dict[str, float]]:

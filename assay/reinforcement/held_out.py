@@ -42,14 +42,10 @@ Score = Callable[[Sequence[Sequence[Message]], Sequence[str]], NDArray[np.float6
 
 
 class PolicyParams(Params):
-    """What the sections `ppo` and `rloo` share beside their training.
+    """What the sections `ppo` and `rloo` share beside their training, which starts from `models/sft/<init>`.
 
-    Attributes:
-        init: the model under `models/sft` that training starts from.
-        min_reward_accuracy: of the reward model on held-out pairs; below it nothing starts.
-        max_prompt_tokens: longer prompts are skipped.
-        held_out_prompts: of the validation split, answered before and after.
-        bootstrap_samples: for their intervals.
+    Nothing starts below `min_reward_accuracy` on held-out pairs; longer prompts are skipped; the held-out ones, of the
+    validation split, are answered before and after.
     """
 
     init: str = Field(min_length=1)

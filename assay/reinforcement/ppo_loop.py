@@ -29,20 +29,9 @@ from torch import nn
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.progress import SECONDS_BETWEEN_LINES
+from assay.reinforcement import ppo_equations as equations
 from assay.reinforcement.held_out import Prompts, Score
 from assay.reinforcement.policy import Policy, ValueHead, copy_values
-from assay.reinforcement.ppo_equations import (
-    adapt_beta,
-    clipped_policy_loss,
-    clipped_value_loss,
-    explained_variance,
-    generalised_advantages,
-    kl_k1,
-    kl_k3,
-    masked_mean,
-    token_rewards,
-    whiten,
-)
 from assay.reinforcement.rollouts import (
     SampledAnswer,
     Sampling,
@@ -206,9 +195,9 @@ def estimate_returns(value_head: ValueHead, rollout: Rollout, beta: float, param
     now = rollout.now
     values = value_head(now.states) * now.mask
     scores = torch.from_numpy(rollout.scores).float().to(values.device)
-    at_tokens = token_rewards(scores, now.log_probabilities, rollout.reference, now.mask, beta)
-    advantages, returns = generalised_advantages(at_tokens, values, now.mask, params.gamma, params.gae_lambda)
-    return Returns(values, whiten(advantages, now.mask), returns)
+    at_tokens = equations.token_rewards(scores, now.log_probabilities, rollout.reference, now.mask, beta)
+    advantages, returns = equations.generalised_advantages(at_tokens, values, now.mask, params.gamma, params.gae_lambda)
+    return Returns(values, equations.whiten(advantages, now.mask), returns)
 
 
 def update(
@@ -249,14 +238,12 @@ def minibatch_loss(
     def of_part(values: torch.Tensor) -> torch.Tensor:
         return values[part, :longest]
 
-    policy_loss = clipped_policy_loss(
-        now.log_probabilities, of_part(rollout.now.log_probabilities), of_part(found.advantages), now.mask,
-        params.clip_range
-    )  # fmt: skip
-    value_loss = clipped_value_loss(
+    sampled, advantages = of_part(rollout.now.log_probabilities), of_part(found.advantages)
+    policy_loss = equations.clipped_policy_loss(now.log_probabilities, sampled, advantages, now.mask, params.clip_range)
+    value_loss = equations.clipped_value_loss(
         learner.value_head(now.states), of_part(found.values), of_part(found.returns), now.mask, params.value_clip_range
     )
-    loss = policy_loss.loss - params.entropy_coefficient * masked_mean(now.entropies, now.mask) + value_loss
+    loss = policy_loss.loss - params.entropy_coefficient * equations.masked_mean(now.entropies, now.mask) + value_loss
     return loss, {
         "policy_loss": float(policy_loss.loss.detach()),
         "value_loss": float(value_loss.detach()),
@@ -288,9 +275,9 @@ def train_ppo(
     started = last_line = time.monotonic()
     for step, rows in enumerate(draw_prompts(len(prompts.ids), params.prompts_per_step, params.steps, random), 1):
         rollout = roll_out(policy, prompts, rows, score, params, device, int(random.integers(2**32)))
-        seen = {"reward": float(rollout.scores.mean()), "divergence from the reference": rollout.kl(kl_k1)}
+        seen = {"reward": float(rollout.scores.mean()), "divergence from the reference": rollout.kl(equations.kl_k1)}
         _require_finite(step, params, seen)
-        if rollout.kl(kl_k1) > params.max_kl:
+        if rollout.kl(equations.kl_k1) > params.max_kl:
             with torch.no_grad():
                 for parameter, value in zip(policy.trainable, within_bounds, strict=True):
                     parameter.copy_(value)
@@ -303,7 +290,7 @@ def train_ppo(
         updates = update(learner, rollout, found, params, device, random, step)
         rate = float(learner.annealing.get_last_lr()[0])
         done.append(summarise_step(step, rollout, found, beta, rate, updates))
-        beta = adapt_beta(beta, done[-1].kl, params.target_kl, params.kl_gain)
+        beta = equations.adapt_beta(beta, done[-1].kl, params.target_kl, params.kl_gain)
         learner.annealing.step()
         if time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
             last_line = time.monotonic()
@@ -336,26 +323,22 @@ def summarise_step(
         reward=float(rollout.rewards.mean()),
         reward_sd=float(rollout.rewards.std()),
         score=float(rollout.scores.mean()),
-        kl=rollout.kl(kl_k1),
-        kl_k3=rollout.kl(kl_k3),
-        entropy=float(masked_mean(now.entropies, now.mask)),
+        kl=rollout.kl(equations.kl_k1),
+        kl_k3=rollout.kl(equations.kl_k3),
+        entropy=float(equations.masked_mean(now.entropies, now.mask)),
         answer_tokens=float(now.mask.sum(dim=1).float().mean()),
         ended_share=float(rollout.ended.mean()),
         beta=beta,
         learning_rate=learning_rate,
-        explained_variance=explained_variance(found.values, found.returns, now.mask),
+        explained_variance=equations.explained_variance(found.values, found.returns, now.mask),
         **updates,
     )
 
 
 def _print_line(seen: PpoStep, steps: int, seconds: float) -> None:
     left = seconds / seen.step * (steps - seen.step)
-    print(
-        f"ppo: {seen.step}/{steps} step (reward {seen.reward:.3f}, KL {seen.kl:.2f} nats, {seen.ended_share:.0%} "
-        f"of answers end; {left:.0f} s left)",
-        file=sys.stderr,
-        flush=True,
-    )
+    values = f"reward {seen.reward:.3f}, KL {seen.kl:.2f} nats, {seen.ended_share:.0%} of answers end"
+    print(f"ppo: {seen.step}/{steps} step ({values}; {left:.0f} s left)", file=sys.stderr, flush=True)
 
 
 def _require_finite(step: int, params: PpoTraining, values: dict[str, float]) -> None:

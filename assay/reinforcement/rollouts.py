@@ -30,13 +30,7 @@ ROWS_ON_CPU = 4
 
 
 class Sampling(Params):
-    """How a policy is sampled.
-
-    Attributes:
-        max_new_tokens: an answer is cut there.
-        temperature: divides the logits.
-        batch_size: answers at a time where no gradients are taken.
-    """
+    """How a policy is sampled; `batch_size` is the number of answers at a time where no gradients are taken."""
 
     max_new_tokens: int = Field(ge=1, le=131072)
     temperature: float = Field(gt=0, le=10)

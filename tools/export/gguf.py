@@ -55,15 +55,17 @@ _SPLITS: Mapping[str, str] = {
 """Patterns that cut a text before byte pairs are merged, and llama.cpp's names for them."""
 
 
+OTHERWISE = "; export with --no-gguf, and let llama.cpp's convert_hf_to_gguf.py turn that folder into a file"
+
+
 def require_writable(config: Any) -> None:
     """Raise an `InputError` unless a model of this configuration can be written."""
-    otherwise = "; export with --no-gguf, and let llama.cpp's convert_hf_to_gguf.py turn that folder into a file"
     if config.model_type not in ARCHITECTURES:
-        raise InputError(f"a {config.model_type} model: known are {', '.join(ARCHITECTURES)}{otherwise}")
+        raise InputError(f"a {config.model_type} model: known are {', '.join(ARCHITECTURES)}{OTHERWISE}")
     if (rope := config.rope_parameters.get("rope_type", "default")) != "default":
-        raise InputError(f"rotary positions scaled by {rope!r}: only unscaled ones are known{otherwise}")
+        raise InputError(f"rotary positions scaled by {rope!r}: only unscaled ones are known{OTHERWISE}")
     if getattr(config, "use_sliding_window", False):
-        raise InputError(f"attention within a sliding window: only attention to all tokens is known{otherwise}")
+        raise InputError(f"attention within a sliding window: only attention to all tokens is known{OTHERWISE}")
 
 
 def write_gguf(model: Any, tokenizer: PreTrainedTokenizerBase, path: Path, name: str, weights: WeightType) -> None:
@@ -140,10 +142,7 @@ def _add_tokenizer(writer: GGUFWriter, tokenizer: PreTrainedTokenizerBase, vocab
     description = json.loads(tokenizer.backend_tokenizer.to_str())
     merges = description["model"].get("merges")
     if description["model"]["type"] != "BPE" or not merges or (description["decoder"] or {}).get("type") != "ByteLevel":
-        raise InputError(
-            f"{tokenizer.name_or_path}: its tokenizer is no byte-level BPE; export with --no-gguf, and let "
-            "llama.cpp's convert_hf_to_gguf.py turn that folder into a file"
-        )
+        raise InputError(f"{tokenizer.name_or_path}: its tokenizer is no byte-level BPE{OTHERWISE}")
     by_number = {number: token for token, number in tokenizer.get_vocab().items()}
     if (largest := max(by_number)) >= vocab_size:
         raise InputError(f"{tokenizer.name_or_path}: token {largest} is beyond the model's vocabulary of {vocab_size}")
@@ -193,8 +192,7 @@ def pre_tokenizer_name(tokenizer: PreTrainedTokenizerBase) -> str:
             return _SPLITS[pattern]
     raise InputError(
         f"{tokenizer.name_or_path}: its tokenizer cuts texts in a way that has no name here "
-        f"({json.dumps(whole)[:200]}); export with --no-gguf, and let llama.cpp's convert_hf_to_gguf.py turn that "
-        "folder into a file"
+        f"({json.dumps(whole)[:200]}){OTHERWISE}"
     )
 
 

@@ -99,12 +99,9 @@ def read_gguf(file: Path) -> Any:
 
     The configuration that transformers makes of the file itself leaves the width of heads out (of Qwen3).
     """
+    config = AutoConfig.from_pretrained(file.parent, local_files_only=True)
     model: Any = AutoModelForCausalLM.from_pretrained(
-        file.parent,
-        config=AutoConfig.from_pretrained(file.parent, local_files_only=True),
-        gguf_file=file.name,
-        local_files_only=True,
-        dtype=torch.float32,
+        file.parent, config=config, gguf_file=file.name, local_files_only=True, dtype=torch.float32
     )
     return model.eval()
 
@@ -180,11 +177,8 @@ def export(name: str, folder: Path, weights: WeightType, gguf: bool, device: Dev
 
 def main() -> None:
     """Export the model named on the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.export.language_model",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m tools.export.language_model", description=__doc__, formatter_class=raw)
     parser.add_argument("model", help="sft@<approach>, a name of generation_models, or a folder")
     parser.add_argument("--type", choices=list(TYPES), default="float16", help="of the weights (default: float16)")
     parser.add_argument("--no-gguf", action="store_true", help="safetensors alone")

@@ -31,31 +31,25 @@ def openai(*turns: tuple[str, Any]) -> dict[str, Any]:
 
 
 def test_columns(tmp_path: Path) -> None:
-    chats = read(
-        tmp_path,
-        [
-            {"id": "1", "q": "Why?", "a": "So.", "c": " causes ", "x": "It is so.", "s": "Be brief."},
-            {"id": "2", "q": "Where?", "a": "Here.", "c": " ", "x": None, "s": " "},
-        ],
-        COLUMNS,
-    )
+    rows: list[dict[str, Any]] = [
+        {"id": "1", "q": "Why?", "a": "So.", "c": " causes ", "x": "It is so.", "s": "Be brief."},
+        {"id": "2", "q": "Where?", "a": "Here.", "c": " ", "x": None, "s": " "},
+    ]
+    chats = read(tmp_path, rows, COLUMNS)
     assert said(chats) == [
         [("system", "Be brief."), ("user", "Why?"), ("assistant", "So.")],
         [("user", "Where?"), ("assistant", "Here.")],
     ]
-    assert chats.records.select("id", "category", "context", "line").rows() == [
-        ("1", "causes", ["It is so."], 1),
-        ("2", None, [], 2),
-    ]
+    found = chats.records.select("id", "category", "context", "line").rows()
+    assert found == [("1", "causes", ["It is so."], 1), ("2", None, [], 2)]
 
 
 def test_columns_without_a_header_are_numbers(tmp_path: Path) -> None:
     path = tmp_path / "faq.tsv"
     path.write_text("Why?\tSo.\n", encoding="utf-8")
     layout = ColumnsLayout(kind="columns", id=None, question=1, answer=2, category=None, context=None, system=None)
-    assert said(read_chats(read_table(path, "tsv", False), layout, None, path, "key")) == [
-        [("user", "Why?"), ("assistant", "So.")]
-    ]
+    chats = read_chats(read_table(path, "tsv", False), layout, None, path, "key")
+    assert said(chats) == [[("user", "Why?"), ("assistant", "So.")]]
 
 
 def test_alpaca_joins_instruction_and_input(tmp_path: Path) -> None:
@@ -94,22 +88,15 @@ def test_a_system_message_is_put_before_chats_that_have_none(tmp_path: Path) -> 
         openai(("system", "Mine."), ("user", "Why?"), ("assistant", "So.")),
         openai(("system", " "), ("user", "Why?"), ("assistant", "So.")),
     ]
-    assert [chat[0] for chat in said(read(tmp_path, rows, MESSAGES, "Ours."))] == [
-        ("system", "Ours."),
-        ("system", "Mine."),
-        ("system", "Ours."),
-    ]
+    firsts = [chat[0] for chat in said(read(tmp_path, rows, MESSAGES, "Ours."))]
+    assert firsts == [("system", "Ours."), ("system", "Mine."), ("system", "Ours.")]
 
 
 FAULTS: list[tuple[str, str, dict[str, Any]]] = [
     ("not_a_chat", "no list", {"messages": "no list"}),
     ("not_a_chat", "[]", {"messages": []}),
     ("not_a_chat", '["text"]', {"messages": ["text"]}),
-    (
-        "not_a_chat",
-        '[{"role": "user"}, {"content": "no role"}]',
-        {"messages": [{"role": "user"}, {"content": "no role"}]},
-    ),
+    ("not_a_chat", '[{"role": "user"}, {"content": "x"}]', {"messages": [{"role": "user"}, {"content": "x"}]}),
     ("not_a_chat", '[{"role": "user", "content": 3}]', openai(("user", 3))),
     ("not_a_chat", "", {"messages": None}),
     (
