@@ -61,19 +61,13 @@ def find_skipped(pairs: list[Pair], models: list[str]) -> dict[str, str]:
 
 
 def read_judgements(preferences: list[Preference], pair: Pair, prompts: set[str]) -> pl.DataFrame:
-    """What people said of two models' answers to test prompts (by id).
-
-    Returns:
-        `prompt_id` and `won` (1 where `pair.model` was preferred, 0.5 for a tie), a row for each judgement.
-    """
+    """A row for each judgement of test prompts: `prompt_id`, and `won` (1: `pair.model` was preferred; 0.5: a tie)."""
     rows = []
     for line in preferences:
         if line.prompt_id in prompts and {line.model_a, line.model_b} == {pair.model, pair.against}:
             preferred = {"a": line.model_a, "b": line.model_b}.get(line.preferred)
-            rows.append(
-                {"prompt_id": line.prompt_id, "won": 0.5 if preferred is None else float(preferred == pair.model)}
-            )
-    return pl.DataFrame(rows, schema={"prompt_id": pl.String, "won": pl.Float64})
+            rows.append((line.prompt_id, 0.5 if preferred is None else float(preferred == pair.model)))
+    return pl.DataFrame(rows, {"prompt_id": pl.String, "won": pl.Float64}, orient="row")
 
 
 def people_win_rate(judgements: pl.DataFrame, samples: int, seed: int) -> dict[str, float]:

@@ -55,13 +55,14 @@ COLUMNS = {
 """From TRL's names of what it logs to those of the plot data."""
 
 
+LossType = Literal["sigmoid", "hinge", "ipo", "robust", "exo_pair", "nca_pair", "apo_zero", "apo_down", "sigmoid_norm"]
+
+
 class DpoParams(TrainerParams):
     """The `dpo` section of `params.yaml`. `loss_type`, `beta` and `label_smoothing` are those of TRL's `DPOConfig`."""
 
     init: str = Field(min_length=1)
-    loss_type: Literal[
-        "sigmoid", "hinge", "ipo", "robust", "exo_pair", "nca_pair", "apo_zero", "apo_down", "sigmoid_norm"
-    ]
+    loss_type: LossType
     beta: float = Field(gt=0)
     label_smoothing: float = Field(ge=0, lt=0.5)
     max_length_tokens: int = Field(ge=2, le=131072)
@@ -72,11 +73,7 @@ class DpoParams(TrainerParams):
 def train_dpo(
     model: CausalLM, tokenizer: PreTrainedTokenizerBase, pairs: Pairs, params: DpoParams, device: Device, seed: int
 ) -> pl.DataFrame:
-    """Train the trainable parameters of a model in place, in an order of the pairs by the seed; returns its steps.
-
-    Raises:
-        InputError: a loss is not finite.
-    """
+    """Train a model in place; returns its steps. An `InputError` if a loss is not finite."""
     # Imported here: they take seconds, and errors of the params come without them.
     from datasets import Dataset, disable_progress_bars
     from trl import DPOConfig, DPOTrainer
@@ -104,11 +101,7 @@ def train_dpo(
     }
     return run_trainer(
         lambda callbacks: DPOTrainer(
-            model=model,
-            args=config,
-            train_dataset=Dataset.from_dict(rows),
-            processing_class=tokenizer,
-            callbacks=callbacks,
+            model, args=config, train_dataset=Dataset.from_dict(rows), processing_class=tokenizer, callbacks=callbacks
         ),
         "dpo",
         {"loss": "loss", "rewards/margins": "margin"},

@@ -36,7 +36,7 @@ from assay.core.skipped import leave_out, why_left_out
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from assay.generation_metrics.answers import cosines, find_refusal, score_texts
 from assay.generation_metrics.tasks import for_each_task, perplexity, task_scores
-from assay.language_models.chat_template import ANSWERING, IGNORED, TokenisedChat, tokenise_chats
+from assay.language_models.chat_template import IGNORED, TokenisedChat, add_answers, tokenise_chats
 from assay.language_models.checkpoint import CausalLM, Decoding, answer_likelihood, generate_answers, load_causal_lm
 from assay.language_models.named_models import load_generation_models
 from assay.reward.model import load_reward_model, score_answers
@@ -79,11 +79,7 @@ def sample_rows(test: pl.DataFrame, rows: Rows, seed: int) -> pl.DataFrame:
 
 
 def sample_glosses(wordnet: Path, count: int, seed: int) -> list[str]:
-    """Definitions of nouns, sampled by a hash: text of no task, the same for every model.
-
-    Raises:
-        InputError: the folder holds no WordNet.
-    """
+    """Definitions of nouns, sampled by a hash: text of no task; an `InputError` if the folder holds no WordNet."""
     path = wordnet / GLOSSES
     if not path.is_file():
         raise InputError(
@@ -91,13 +87,9 @@ def sample_glosses(wordnet: Path, count: int, seed: int) -> list[str]:
         )
     # Lines that begin with blanks are the licence.
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("  ")]
-    entries = pl.DataFrame({"entry": lines}).with_columns(
-        text=pl.format(
-            "{}: {}",
-            pl.col("entry").str.split(" ").list.get(4).str.replace_all("_", " "),
-            pl.col("entry").str.split_exact("| ", 1).struct.field("field_1").str.strip_chars(),
-        )
-    )
+    word = pl.col("entry").str.split(" ").list.get(4).str.replace_all("_", " ")
+    gloss = pl.col("entry").str.split_exact("| ", 1).struct.field("field_1").str.strip_chars()
+    entries = pl.DataFrame({"entry": lines}).with_columns(text=pl.format("{}: {}", word, gloss))
     draws = keyed_uniform(entries["entry"], seed, "evaluate_generation", "glosses")
     return entries.with_columns(draw=draws).sort("draw", "entry")["text"].head(count).to_list()
 
@@ -119,12 +111,7 @@ def in_rows(values: Floats, where: pl.Series) -> pl.Series:
 def answer_rows(
     model: CausalLM, tokenizer: Any, rows: pl.DataFrame, decoding: Decoding, batch_size: int, device: Device, seed: int
 ) -> pl.DataFrame:
-    """The model's answer to each row, and how likely it finds the reference answer.
-
-    Returns:
-        `id`, `task`, `category`, `question`, `context`, `reference`, `answer`, `tokens`, `ended`, `reference_tokens`,
-        `negative_log_likelihood` (nats).
-    """
+    """The model's answer to each row, and how likely it finds the reference answer (nats)."""
     chats = rows["messages"].to_list()
     said = generate_answers(model, tokenizer, [chat[:-1] for chat in chats], decoding, device, seed, "answers")
     likelihood = answer_likelihood(
@@ -157,13 +144,9 @@ def score_general_text(
 def score_meaning(
     answers: pl.DataFrame, messages: pl.Series, embed: EmbedParams, batch_size: int, device: Device
 ) -> pl.DataFrame:
-    """Answers with their `cosine` to the reference by the frozen encoder, and their `reward` by the reward model.
+    """Answers with their `cosine` to the reference by the frozen encoder, and `reward`, if there is a reward model.
 
-    Without a reward model there is no `reward`.
-
-    Args:
-        answers: of `score_texts`, shape `(n,)`.
-        messages: the chats, each with the reference answer at its end, shape `(n,)`.
+    `messages` are the chats, each with the reference answer at its end.
     """
     # Labels get neither: an answer to them is right or wrong.
     free = answers["task"] == "answer"
@@ -175,19 +158,15 @@ def score_meaning(
         return answers
     model, tokenizer = load_reward_model(REWARD_MODEL, device.device)
     has_reward = answers["task"] != "label"
-    chats = [
-        [*chat[:-1], {"role": ANSWERING, "content": answer}]
-        for chat, answer in zip(messages.filter(has_reward), answers["answer"].filter(has_reward), strict=True)
-    ]
+    chats = add_answers((chat[:-1] for chat in messages.filter(has_reward)), answers["answer"].filter(has_reward))
     reward = score_answers(model, tokenizer, chats, batch_size, device, "rewards")
     return answers.with_columns(reward=in_rows(reward, has_reward))
 
 
 def main() -> None:
     """Evaluate the model named on the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.evaluate_generation", description=(__doc__ or "").splitlines()[0]
-    )
+    about = (__doc__ or "").splitlines()[0]
+    parser = argparse.ArgumentParser(prog="python -m stages.evaluate_generation", description=about)
     parser.add_argument("model", help="a name of `generation_models` in params.yaml, such as sft-lora")
     name = parser.parse_args().model
     models = load_generation_models()
@@ -200,9 +179,8 @@ def main() -> None:
     wordnet = Path(load_params("augment.wordnet", str))
     seed = load_params("seed", int)
     if reason := why_left_out(folder):
-        leave_out(
-            f"evaluate_generation@{name}", reason, OUTPUT / name, METRICS / f"{name}.json", {}, COSTS / f"{name}.json"
-        )
+        metrics, cost = (folder / f"{name}.json" for folder in (METRICS, COSTS))
+        leave_out(f"evaluate_generation@{name}", reason, OUTPUT / name, metrics, {}, cost)
         return
     texts = sample_glosses(wordnet, params.general_texts, seed)
     device = prepare_device(load_params("compute", Compute))
@@ -221,24 +199,23 @@ def main() -> None:
     general = score_general_text(model, tokenizer, texts, params.batch_size, params.bootstrap_samples, device, seed)
     del model
 
-    answers = score_meaning(
-        score_texts(answers, find_refusal(test)), rows["messages"], embed, params.batch_size, device
-    )
+    answers = score_texts(answers, find_refusal(test))
+    answers = score_meaning(answers, rows["messages"], embed, params.batch_size, device)
     scores = for_each_task(
         lambda task: task_scores(answers, task, params.bootstrap_samples, generator(seed, "evaluate_generation", task)),
         set(answers["task"]),
     )
     with output_folder(OUTPUT / name) as out:
         write_parquet(answers, out / "answers.parquet")
-    metrics = {"rows": answers.height, **scores, "general_text": general, **device.names()}
-    write_json(METRICS / f"{name}.json", metrics)
-    cost = {
+    measured = {"rows": answers.height, **scores, "general_text": general, **device.names()}
+    write_json(METRICS / f"{name}.json", measured)
+    costs = {
         "tokens_per_second": float(answers["tokens"].sum()) / answer_seconds,
         "answer_seconds": answer_seconds,
         "seconds": time.perf_counter() - started,
         "peak_memory_mib": peak_memory_mib(device.device),
     }
-    write_json(COSTS / f"{name}.json", cost)
+    write_json(COSTS / f"{name}.json", costs)
 
 
 if __name__ == "__main__":

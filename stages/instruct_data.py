@@ -85,11 +85,7 @@ def read_label_rows() -> dict[str, pl.DataFrame]:
 
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of the base model.
-
-    Raises:
-        InputError: there is none, or it has no chat template.
-    """
+    """The tokenizer of the base model; an `InputError` if there is none, or it has no chat template."""
     if not (Path(folder) / "tokenizer_config.json").is_file():
         raise InputError(f"{folder}: no tokenizer there; correct `language_model`, or run `dvc repro fetch`")
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -110,17 +106,10 @@ class Sections:
 
 @dataclass(frozen=True)
 class Made:
-    """All chats, and what became of the others.
+    """All chats (`CHAT_SCHEMA` and `split`), what became of the others, and what the steps found on the way.
 
-    Attributes:
-        chats: `CHAT_SCHEMA` and `split`.
-        removed: `REMOVED_SCHEMA`.
-        cleaned: what the rules of section `clean` made of the records.
-        grouped: the records with their `group`.
-        assigned: those of them that are in a split.
-        forced: groups of each small category that are not in the split of their draw.
-        shown: the chats of the sources with their context.
-        label_rows: rows of the label task that were drawn.
+    `grouped` are the cleaned records with their `group`, `assigned` those of them that are in a split, `forced` the
+    number of groups of each small category that are not in the split of their draw.
     """
 
     chats: pl.DataFrame
@@ -140,11 +129,7 @@ def make_chats(
     tokenizer: PreTrainedTokenizerBase,
     device: Device,
 ) -> Made:
-    """Chats of the sources, and of the rows of the classification track by split.
-
-    Raises:
-        InputError: no chat is left, a category is too rare, or two chats have one id.
-    """
+    """All chats; an `InputError` if none is left, a category is too rare, or two have one id."""
     params, key = sections.instruct, (sections.seed, "instruct_data")
     limit = TokenLimit(tokenizer, params.max_length_tokens)
     cleaned = clean_chats(pl.concat([one.records for one in sources.values()]), sections.clean)
@@ -219,14 +204,9 @@ def require_unique_ids(chats: pl.DataFrame) -> None:
 def main() -> None:
     """Make the chats."""
     started = time.perf_counter()
-    sections = Sections(
-        load_params("instruct_data", InstructDataParams),
-        load_params("clean", CleanParams),
-        load_params("split", SplitParams),
-        load_params("embed", EmbedParams),
-        load_params("seed", int),
-    )
-    params = sections.instruct
+    params = load_params("instruct_data", InstructDataParams)
+    clean, split = load_params("clean", CleanParams), load_params("split", SplitParams)
+    sections = Sections(params, clean, split, load_params("embed", EmbedParams), load_params("seed", int))
     device = prepare_device(load_params("compute", Compute), exact=True)
     quiet_libraries()
     tokenizer = load_tokenizer(load_params("language_model", str))
@@ -234,8 +214,8 @@ def main() -> None:
     sources = {source.name: read_source(source, number, params) for number, source in enumerate(params.sources)}
     made = make_chats(sources, classified, sections, tokenizer, device)
     with output_folder(OUTPUT) as folder:
-        for split in SPLITS:
-            write_parquet(made.chats.filter(pl.col("split") == split).drop("split"), folder / f"{split}.parquet")
+        for name in SPLITS:
+            write_parquet(made.chats.filter(pl.col("split") == name).drop("split"), folder / f"{name}.parquet")
         write_parquet(made.removed, folder / "removed.parquet")
         write_parquet(made.cleaned.changed, folder / "changed.parquet")
     write_json(METRICS, summarise(made, sources, sections, tokenizer))

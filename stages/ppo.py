@@ -32,14 +32,7 @@ from assay.core.progress import library_warnings_off, quiet_libraries
 from assay.core.seeds import derived_seed, generator, seed_32
 from assay.core.skipped import leave_out, why_left_out
 from assay.language_models.checkpoint import save_causal_lm
-from assay.reinforcement.held_out import (
-    PolicyParams,
-    compare_policies,
-    measure_held_out,
-    read_prompts,
-    require_reward_accuracy,
-    reward_function,
-)
+from assay.reinforcement import held_out
 from assay.reinforcement.policy import load_policy, load_value_head, save_value_head
 from assay.reinforcement.ppo_loop import PpoRun, PpoStep, PpoTraining, train_ppo
 
@@ -54,7 +47,7 @@ COST = Path("metrics/cost/ppo.json")
 PLOT = Path("metrics/plots/ppo/steps.csv")
 
 
-class PpoParams(PpoTraining, PolicyParams):
+class PpoParams(PpoTraining, held_out.PolicyParams):
     """The `ppo` section of `params.yaml`: what the loop takes, and what goes before it and after."""
 
 
@@ -77,17 +70,19 @@ def main() -> None:
     if reason := why_left_out(init):
         leave_out("ppo", reason, OUTPUT, METRICS, {PLOT: ",".join(PpoStep.__dataclass_fields__)}, COST)
         return
-    accuracy = require_reward_accuracy(REWARD_METRICS, params.min_reward_accuracy, "ppo")
+    accuracy = held_out.require_reward_accuracy(REWARD_METRICS, params.min_reward_accuracy, "ppo")
     device = prepare_device(load_params("compute", Compute))
     quiet_libraries()
 
     policy = load_policy(init, device.device)
     value_head, found = load_value_head(init, policy.model, device.device)
-    prompts = read_prompts(TRAIN, policy.tokenizer, params.max_prompt_tokens, None, (seed,))
-    held_out = read_prompts(HELD_OUT, policy.tokenizer, params.max_prompt_tokens, params.held_out_prompts, (seed,))
-    score = reward_function(REWARD, params.batch_size, device)
+    prompts = held_out.read_prompts(TRAIN, policy.tokenizer, params.max_prompt_tokens, None, (seed,))
+    validation = held_out.read_prompts(
+        HELD_OUT, policy.tokenizer, params.max_prompt_tokens, params.held_out_prompts, (seed,)
+    )
+    score = held_out.reward_function(REWARD, params.batch_size, device)
     own_seed = seed_32(derived_seed(seed, "ppo", "held_out"))
-    measure = partial(measure_held_out, policy, held_out, score, params, device, own_seed)
+    measure = partial(held_out.measure_held_out, policy, validation, score, params, device, own_seed)
     before = measure()
     started = time.perf_counter()
     with library_warnings_off():
@@ -109,7 +104,7 @@ def main() -> None:
         "prompts": len(prompts.ids),
         "prompts_too_long": prompts.too_long,
         "reward_model_accuracy": accuracy,
-        **compare_policies(before, after, params.bootstrap_samples, generator(seed, "ppo", "bootstrap")),
+        **held_out.compare_policies(before, after, params.bootstrap_samples, generator(seed, "ppo", "bootstrap")),
         "target_kl": params.target_kl,
         "beta_at_end": run.beta,
         "steps": len(run.steps),

@@ -38,18 +38,7 @@ from assay.core.seeds import derived_seed, seed_32
 from assay.human_review.preference_judgements import Preference, read_preferences
 from assay.language_models.chat_template import tokenise_chats
 from assay.language_models.checkpoint import generate_answers, load_causal_lm
-from assay.preference_data.pairs import (
-    AlteredAnswer,
-    BaseAnswer,
-    SiblingAnswer,
-    check_pairs,
-    make_altered_pairs,
-    make_base_pairs,
-    make_judged_pairs,
-    make_sibling_pairs,
-    sample_base_prompts,
-    summarise_lengths,
-)
+from assay.preference_data import pairs
 
 INSTRUCT = Path("data/instruct")
 OUTPUT = Path("data/preferences")
@@ -64,9 +53,9 @@ class PreferencesParams(Params):
 
     path: str
     max_length_tokens: int = Field(ge=8, le=1_048_576)
-    sibling_answer: SiblingAnswer
-    base_answer: BaseAnswer
-    altered_answer: AlteredAnswer
+    sibling_answer: pairs.SiblingAnswer
+    base_answer: pairs.BaseAnswer
+    altered_answer: pairs.AlteredAnswer
 
 
 def make_pairs(
@@ -79,13 +68,9 @@ def make_pairs(
     device: Device,
     seed: int,
 ) -> dict[str, Filtered]:
-    """The pairs of each split of the chats, and the candidates that are none (`REMOVED_SCHEMA`).
+    """The pairs of each split of the chats, and the candidates that are none; an `InputError` if a split has no pair.
 
-    Args:
-        split_of: split of each chat's id, those of the test split among them.
-
-    Raises:
-        InputError: a split has no pair.
+    `split_of` is by chat id, those of the test split among them.
     """
 
     def too_long(whole: list[list[Any]]) -> list[bool]:
@@ -96,25 +81,25 @@ def make_pairs(
     made = {}
     for split, table in tables.items():
         chats = table.to_dicts()
-        prompts = sample_base_prompts(chats, wanted[split], key)
+        prompts = pairs.sample_base_prompts(chats, wanted[split], key)
         questions = [chat["messages"][:-1] for chat in prompts]
         own_seed = seed_32(derived_seed(*key, split))
         decoding = params.base_answer.decoding
         said = generate_answers(model, tokenizer, questions, decoding, device, own_seed, "base answers")
         candidates = [
-            *make_judged_pairs(lines, split_of, split, params.path),
-            *make_sibling_pairs(chats, params.sibling_answer, key),
-            *make_base_pairs(prompts, [one.text for one in said], params.base_answer),
-            *make_altered_pairs(chats, params.altered_answer, key),
+            *pairs.make_judged_pairs(lines, split_of, split, params.path),
+            *pairs.make_sibling_pairs(chats, params.sibling_answer, key),
+            *pairs.make_base_pairs(prompts, [one.text for one in said], params.base_answer),
+            *pairs.make_altered_pairs(chats, params.altered_answer, key),
         ]
-        pairs = check_pairs(candidates, {chat["id"]: chat for chat in chats}, too_long)
-        if pairs.kept.is_empty():
+        checked = pairs.check_pairs(candidates, {chat["id"]: chat for chat in chats}, too_long)
+        if checked.kept.is_empty():
             raise InputError(
                 f"{INSTRUCT / split}.parquet: no preference pair can be made of its {table.height} chats"
-                f" (reasons: {counts_by_rule(pairs.removed)}); raise `preferences.max_length_tokens` or the numbers of"
-                " pairs, or add judgements to " + params.path
+                f" (reasons: {counts_by_rule(checked.removed)}); raise `preferences.max_length_tokens` or the numbers"
+                f" of pairs, or add judgements to {params.path}"
             )
-        made[split] = pairs
+        made[split] = checked
     return made
 
 
@@ -126,7 +111,7 @@ def summarise_kept(kept: pl.DataFrame) -> dict[str, Any]:
         "prompts": kept["prompt_id"].n_unique(),
         "by_source": counts(kept["pair_source"]),
         "by_alteration": counts(altered["detail"].str.extract(r"^(\w+):")),
-        "lengths": summarise_lengths(kept),
+        "lengths": pairs.summarise_lengths(kept),
     }
 
 
@@ -151,12 +136,12 @@ def main() -> None:
     model, tokenizer = load_causal_lm(Path(load_params("language_model", str)), device.device)
     made = make_pairs(tables, lines, split_of, params, model, tokenizer, device, seed)
 
-    removed = pl.concat([pairs.removed for pairs in made.values()])
+    removed = pl.concat([one.removed for one in made.values()])
     with output_folder(OUTPUT) as folder:
         for split, name in SPLITS.items():
             write_parquet(made[split].kept, folder / f"{name}.parquet")
         write_parquet(removed, folder / "removed.parquet")
-    rows_out = sum(pairs.kept.height for pairs in made.values())
+    rows_out = sum(one.kept.height for one in made.values())
     metrics = {
         "rows_in": rows_out + removed.height,
         "rows_out": rows_out,

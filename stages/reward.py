@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from assay.classifiers.checkpoint import save_classifier
 from assay.compute.cost import folder_mib, peak_memory_mib
 from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import InputError, run_stage
@@ -30,7 +31,7 @@ from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.seeds import derived_seed, generator
 from assay.reward.evaluation import score_sides, summarise_held_out
-from assay.reward.model import RewardModel, new_reward_model, save_reward_model
+from assay.reward.model import RewardModel, new_reward_model
 from assay.reward.training import PairTokens, RewardParams, add_lora, order_pairs, tokenise_sides, train_reward
 
 TRAIN = Path("data/preferences/train.parquet")
@@ -44,11 +45,7 @@ PACKAGES = ("torch", "transformers", "peft", "trl")
 
 
 def read_pairs(path: Path) -> pl.DataFrame:
-    """Pairs of `preferences`.
-
-    Raises:
-        InputError: there are none.
-    """
+    """Pairs of `preferences`; an `InputError` if there are none."""
     pairs = pl.read_parquet(path)
     if pairs.is_empty():
         raise InputError(f"{path}: no pairs; run `dvc repro preferences`")
@@ -56,11 +53,7 @@ def read_pairs(path: Path) -> pl.DataFrame:
 
 
 def rows_that_fit(tokens: PairTokens, max_length_tokens: int) -> NDArray[np.int64]:
-    """Numbers of the pairs of which both sides fit.
-
-    Raises:
-        InputError: none does.
-    """
+    """Numbers of the pairs of which both sides fit; an `InputError` if none does."""
     fits = np.flatnonzero(tokens.lengths <= max_length_tokens)
     if not len(fits):
         raise InputError(
@@ -126,7 +119,7 @@ def main() -> None:
     evaluated = time.perf_counter()
 
     with output_folder(OUTPUT) as folder:
-        save_reward_model(model, tokenizer, params.max_length_tokens, folder)
+        save_classifier(model, tokenizer, params.max_length_tokens, folder)
         artefact_mib = folder_mib(folder)
     write_text(PLOTS / "calibration.csv", table.write_csv(float_precision=6))
     write_text(PLOTS / "steps.csv", steps.write_csv(float_precision=6))

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
@@ -30,16 +31,7 @@ from assay.core.seeds import derived_seed, generator, seed_32
 from assay.core.skipped import leave_out, why_left_out
 from assay.fine_tuning.trainer_params import TrainerParams
 from assay.language_models.checkpoint import end_tokens, save_causal_lm
-from assay.reinforcement.held_out import (
-    PolicyParams,
-    Prompts,
-    Score,
-    compare_policies,
-    measure_held_out,
-    read_prompts,
-    require_reward_accuracy,
-    reward_function,
-)
+from assay.reinforcement import held_out
 from assay.reinforcement.policy import Policy, load_policy
 from assay.reinforcement.rollouts import Sampling
 
@@ -69,7 +61,7 @@ COLUMNS = {
 """From TRL's names of what it logs to those of the plot data."""
 
 
-class RlooParams(TrainerParams, Sampling, PolicyParams):
+class RlooParams(TrainerParams, Sampling, held_out.PolicyParams):
     """The `rloo` section of `params.yaml`; a batch is so many answers."""
 
     batch_size: int = Field(ge=2, le=65536)
@@ -89,18 +81,15 @@ class RlooParams(TrainerParams, Sampling, PolicyParams):
         return self
 
 
-def penalise_unended(score: Score, ends: list[int], missing_eos_penalty: float) -> Callable[..., list[float | None]]:
+def penalise_unended(
+    score: held_out.Score, ends: list[int], missing_eos_penalty: float
+) -> Callable[..., list[float | None]]:
     """A reward function as TRL calls it: `score`, less a penalty for an answer without one of the tokens `ends`."""
 
-    def score_of(
-        prompts: list[Any], completions: list[Any], completion_ids: list[list[int]], **_: Any
-    ) -> list[float | None]:
-        texts = [str(messages[-1]["content"]).strip() for messages in completions]
-        rewards = score(prompts, texts)
-        return [
-            float(reward) - missing_eos_penalty * (ids[-1] not in ends)
-            for reward, ids in zip(rewards, completion_ids, strict=True)
-        ]
+    def score_of(prompts: list[Any], completions: list[Any], completion_ids: list[list[int]], **_: Any) -> list[Any]:
+        rewards = score(prompts, [str(messages[-1]["content"]).strip() for messages in completions])
+        cut = np.array([ids[-1] not in ends for ids in completion_ids])
+        return list(map(float, rewards - missing_eos_penalty * cut))
 
     # TRL names what it logs after the function.
     score_of.__name__ = "score"
@@ -108,13 +97,9 @@ def penalise_unended(score: Score, ends: list[int], missing_eos_penalty: float) 
 
 
 def train_rloo(
-    policy: Policy, prompts: Prompts, score: Score, params: RlooParams, device: Device, seed: int
+    policy: Policy, prompts: held_out.Prompts, score: held_out.Score, params: RlooParams, device: Device, seed: int
 ) -> pl.DataFrame:
-    """Train a policy in place, with the order of prompts and the answers by the seed; returns its steps.
-
-    Raises:
-        InputError: a loss is not finite.
-    """
+    """Train a policy in place; returns its steps. An `InputError` if a loss is not finite."""
     # Imported here: they take seconds, and errors of the params come without them.
     from datasets import Dataset
     from trl import RLOOConfig, RLOOTrainer
@@ -132,12 +117,11 @@ def train_rloo(
         normalize_advantages=params.normalise_advantages,
         disable_dropout=True,
     )
+    ends = end_tokens(policy.model, policy.tokenizer)
     return run_trainer(
         lambda callbacks: RLOOTrainer(
             model=policy.model,
-            reward_funcs=penalise_unended(
-                score, end_tokens(policy.model, policy.tokenizer), params.missing_eos_penalty
-            ),
+            reward_funcs=penalise_unended(score, ends, params.missing_eos_penalty),
             args=config,
             train_dataset=Dataset.from_dict({"prompt": prompts.chats}),
             processing_class=policy.tokenizer,
@@ -158,17 +142,19 @@ def main() -> None:
     if reason := why_left_out(init):
         leave_out("rloo", reason, OUTPUT, METRICS, {PLOT: ",".join(["step", *COLUMNS.values()])}, COST)
         return
-    accuracy = require_reward_accuracy(REWARD_METRICS, params.min_reward_accuracy, "rloo")
+    accuracy = held_out.require_reward_accuracy(REWARD_METRICS, params.min_reward_accuracy, "rloo")
     device = prepare_device(load_params("compute", Compute))
     quiet_libraries()
 
     policy = load_policy(init, device.device)
-    prompts = read_prompts(TRAIN, policy.tokenizer, params.max_prompt_tokens, None, (seed,))
-    held_out = read_prompts(HELD_OUT, policy.tokenizer, params.max_prompt_tokens, params.held_out_prompts, (seed,))
-    score = reward_function(REWARD, params.batch_size, device)
+    prompts = held_out.read_prompts(TRAIN, policy.tokenizer, params.max_prompt_tokens, None, (seed,))
+    validation = held_out.read_prompts(
+        HELD_OUT, policy.tokenizer, params.max_prompt_tokens, params.held_out_prompts, (seed,)
+    )
+    score = held_out.reward_function(REWARD, params.batch_size, device)
     # Seeded as in `ppo`: of the same `batch_size` the answers before are the same.
     own_seed = seed_32(derived_seed(seed, "ppo", "held_out"))
-    measure = partial(measure_held_out, policy, held_out, score, params, device, own_seed)
+    measure = partial(held_out.measure_held_out, policy, validation, score, params, device, own_seed)
     before = measure()
     started = time.perf_counter()
     steps = train_rloo(policy, prompts, score, params, device, derived_seed(seed, "rloo"))
@@ -185,7 +171,7 @@ def main() -> None:
         "prompts": len(prompts.ids),
         "prompts_too_long": prompts.too_long,
         "reward_model_accuracy": accuracy,
-        **compare_policies(before, after, params.bootstrap_samples, generator(seed, "ppo", "bootstrap")),
+        **held_out.compare_policies(before, after, params.bootstrap_samples, generator(seed, "ppo", "bootstrap")),
         "steps": steps.height,
         "artefact_mib": size,
         **device.names(),

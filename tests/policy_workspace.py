@@ -8,79 +8,51 @@ import polars as pl
 import torch
 import yaml
 
+from assay.classifiers.checkpoint import save_classifier
 from assay.core.outputs import read_json, write_json
 from assay.language_models.chat_template import MESSAGES
 from assay.language_models.checkpoint import load_causal_lm, save_causal_lm
-from assay.reward.model import new_reward_model, save_reward_model
+from assay.reward.model import new_reward_model
 
 COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0, "backend": "processes"}
 CPU = torch.device("cpu")
+GREEDY: dict[str, Any] = {
+    "max_new_tokens": 8,
+    "temperature": 0.0,
+    "top_p": 1.0,
+    "repetition_penalty": 1.0,
+    "batch_size": 4,
+}
+"""A section `decoding`."""
+TRAINER: dict[str, Any] = {
+    "batch_size": 8,
+    "gradient_accumulation_steps": 2,
+    "learning_rate": 0.01,
+    "warmup_fraction": 0.1,
+}
+TRAINER |= {"max_grad_norm": 1.0, "gradient_checkpointing": False}
+POLICY: dict[str, Any] = {"init": "lora", "min_reward_accuracy": 0.8, "max_prompt_tokens": 100, "held_out_prompts": 7}
+POLICY |= {"max_new_tokens": 6, "temperature": 1.0, "bootstrap_samples": 100}
+PPO_LOOP: dict[str, Any] = {
+    "learning_rate": 0.01,
+    "value_learning_rate": 0.01,
+    "max_grad_norm": 1.0,
+    "epochs_per_step": 2,
+}
+PPO_LOOP |= {"clip_range": 0.2, "gamma": 1.0, "gae_lambda": 0.95, "entropy_coefficient": 0.0}
+PPO_LOOP |= {"initial_kl_coefficient": 0.05, "kl_gain": 0.1, "max_kl": 20.0}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "dpo": {
-        "init": "lora",
-        "loss_type": "sigmoid",
-        "beta": 0.1,
-        "label_smoothing": 0.0,
-        "max_steps": 12,
-        "batch_size": 8,
-        "gradient_accumulation_steps": 2,
-        "learning_rate": 0.01,
-        "warmup_fraction": 0.1,
-        "max_grad_norm": 1.0,
-        "max_length_tokens": 200,
-        "gradient_checkpointing": False,
-        "held_out_pairs": 16,
-        "bootstrap_samples": 100,
-    },
-    "rloo": {
-        "init": "lora",
-        "min_reward_accuracy": 0.8,
-        "max_steps": 3,
-        "batch_size": 8,
-        "answers_per_prompt": 4,
-        "gradient_accumulation_steps": 2,
-        "updates_per_batch": 1,
-        "max_prompt_tokens": 100,
-        "max_new_tokens": 6,
-        "temperature": 1.0,
-        "learning_rate": 0.01,
-        "warmup_fraction": 0.1,
-        "max_grad_norm": 1.0,
-        "beta": 0.05,
-        "clip_range": 0.2,
-        "normalise_advantages": True,
-        "missing_eos_penalty": 1.0,
-        "gradient_checkpointing": False,
-        "held_out_prompts": 7,
-        "bootstrap_samples": 100,
-    },
-    "ppo": {
-        "init": "lora",
-        "min_reward_accuracy": 0.8,
-        "steps": 2,
-        "prompts_per_step": 6,
-        "epochs_per_step": 2,
-        "minibatch_size": 3,
-        "batch_size": 4,
-        "max_prompt_tokens": 100,
-        "max_new_tokens": 6,
-        "temperature": 1.0,
-        "learning_rate": 0.01,
-        "value_learning_rate": 0.01,
-        "max_grad_norm": 1.0,
-        "clip_range": 0.2,
-        "value_clip_range": 0.2,
-        "gamma": 1.0,
-        "gae_lambda": 0.95,
-        "entropy_coefficient": 0.0,
-        "missing_eos_penalty": 1.0,
-        "initial_kl_coefficient": 0.05,
-        "target_kl": 4.0,
-        "kl_gain": 0.1,
-        "max_kl": 20.0,
-        "held_out_prompts": 7,
-        "bootstrap_samples": 100,
-    },
+    "dpo": TRAINER
+    | {"init": "lora", "loss_type": "sigmoid", "beta": 0.1, "label_smoothing": 0.0, "max_steps": 12}
+    | {"max_length_tokens": 200, "held_out_pairs": 16, "bootstrap_samples": 100},
+    "rloo": TRAINER
+    | POLICY
+    | {"max_steps": 3, "answers_per_prompt": 4, "updates_per_batch": 1, "beta": 0.05, "clip_range": 0.2}
+    | {"normalise_advantages": True, "missing_eos_penalty": 1.0},
+    "ppo": POLICY
+    | PPO_LOOP
+    | {"steps": 2, "prompts_per_step": 6, "minibatch_size": 3, "batch_size": 4, "value_clip_range": 0.2}
+    | {"missing_eos_penalty": 1.0, "target_kl": 4.0},
 }
 """Sections of the stages, small."""
 QUESTIONS = ("How long does it take?", "Who pays?", "What is a permit, and who gives it?", "Why?", "Is it dear?")
@@ -124,23 +96,32 @@ def write_pairs(path: Path, rows: int, source: str) -> None:
     ).write_parquet(path)
 
 
+def move_trainable(model: Any, by: float = 0.02) -> None:
+    """Change all parameters that are trained, as training would."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(by * torch.randn_like(parameter))
+
+
+def save_adapter(model: Any, tokenizer: Any, folder: Path) -> None:
+    """A LoRA adapter on a model, away from where adapters start."""
+    config = peft.LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules="all-linear", lora_dropout=0.1)
+    adapted = peft.get_peft_model(model, config)
+    move_trainable(adapted)
+    save_causal_lm(adapted, tokenizer, folder)
+
+
 def write_models(base: Path) -> None:
     """A reward model that says little, its accuracy, and fine-tuned models: an adapter, a whole one, one left out."""
     torch.manual_seed(0)
     reward, tokenizer = new_reward_model(str(base), CPU)
-    save_reward_model(reward, tokenizer, 512, Path("models/reward/model"))
+    save_classifier(reward, tokenizer, 512, Path("models/reward/model"))
     write_json("metrics/optional/reward.json", {"accuracy": 0.83})
 
     model, tokenizer = load_causal_lm(base, CPU)
     save_causal_lm(model, tokenizer, Path("models/sft/full"))
-    adapted = peft.get_peft_model(
-        model, peft.LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules="all-linear", lora_dropout=0.1)
-    )
-    with torch.no_grad():
-        for parameter in adapted.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.02 * torch.randn_like(parameter))
-    save_causal_lm(adapted, tokenizer, Path("models/sft/lora"))
+    save_adapter(model, tokenizer, Path("models/sft/lora"))
     left_out = Path("models/sft/qlora")
     left_out.mkdir()
     (left_out / "left_out.txt").write_text("no 4-bit arithmetic here\n")

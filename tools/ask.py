@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,10 @@ from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.skipped import why_left_out
 from assay.embeddings.encoder import EmbedParams, embedded_texts
-from assay.instruction_data.distractors import Exchange, take_fitting
+from assay.instruction_data.distractors import Exchange, read_exchanges, take_fitting
 from assay.instruction_data.params import InstructDataParams
 from assay.instruction_data.prompt_template import place_passages_in
-from assay.instruction_data.retrieval import Found, search_by_meaning, search_by_words
+from assay.instruction_data.retrieval import search_by_meaning, search_by_words
 from assay.language_models.chat_template import tokenise_prompts
 from assay.language_models.checkpoint import CausalLM, Decoding, generate_batch, load_causal_lm
 from assay.language_models.named_models import load_generation_models
@@ -38,23 +37,12 @@ TRAIN = Path("data/instruct/train.parquet")
 SFT = Path("models/sft")
 
 
-@dataclass(frozen=True)
-class Passages:
-    """What was found for a question: ids of the rows, and their answers."""
-
-    ids: list[str]
-    texts: list[str]
-
-
-Search = Callable[[str], Passages]
+Search = Callable[[str], list[Exchange]]
+"""From a question to the rows whose answers are its passages."""
 
 
 def model_folder(name: str, models: dict[str, str]) -> Path:
-    """The folder of a model by what the user calls it.
-
-    Raises:
-        InputError: there is no such model, or it was skipped on this machine.
-    """
+    """The folder of a model by what the user calls it; an `InputError` if there is none, or it was skipped here."""
     stage, _, approach = name.partition("@")
     folder = SFT / approach if stage == "sft" and approach else Path(models.get(name, name))
     if reason := why_left_out(folder):
@@ -66,31 +54,25 @@ def model_folder(name: str, models: dict[str, str]) -> Path:
 
 
 def passage_search(params: InstructDataParams, embed: EmbedParams, device: Device) -> Search | None:
-    """A search among the train answers; None where the params show no passages.
-
-    Raises:
-        InputError: the train rows are not there.
-    """
+    """A search among the train answers; None: the params show no passages. An `InputError` if they are not there."""
     context = params.context
     if context is None:
         return None
     if not TRAIN.is_file():
         raise InputError(f"{TRAIN}: no such file; run `dvc repro instruct_data`, or ask with ARGS=--no-context")
     rows = pl.read_parquet(TRAIN).filter(pl.col("task") == "answer")
-    base = [Exchange(*row) for row in rows.select("id", "group", "question", "answer").iter_rows()]
+    base = read_exchanges(rows)
     answers = [one.answer for one in base]
     embeddings = embedded_texts(answers, embed, device)[0].embeddings if context.search == "embedding" else None
 
-    def search(question: str) -> Passages:
-        found: Found
+    def search(question: str) -> list[Exchange]:
         if embeddings is None:
             found = search_by_words([question], answers, context.passages)
         else:
             asked = embedded_texts([question], embed, device)[0].embeddings
             found = search_by_meaning(asked, embeddings, context.passages)
         best = [base[row] for row in found.index[0].tolist() if row >= 0]
-        shown = take_fitting(best, context.passages, context.max_characters)
-        return Passages([one.id for one in shown], [one.answer for one in shown])
+        return take_fitting(best, context.passages, context.max_characters)
 
     return search
 
@@ -105,9 +87,8 @@ def streamed(
     streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     answer, ended = generate_batch(model, tokenizer, [prompt], decoding, device, streamer=streamer)[0]
     if not ended:
-        print(
-            f'(cut at {len(answer)} tokens; ARGS="--max-new-tokens {4 * len(answer)}" lets it go on)', file=sys.stderr
-        )
+        more = f'ARGS="--max-new-tokens {4 * len(answer)}" lets it go on'
+        print(f"(cut at {len(answer)} tokens; {more})", file=sys.stderr)
     said: str = tokenizer.decode(answer, skip_special_tokens=True)
     return said.strip()
 
@@ -123,11 +104,11 @@ def reply(
 
     The history keeps questions bare: passages found for an earlier one would crowd the later out.
     """
-    found = search(question) if search is not None else Passages([], [])
-    asked = {"role": "user", "content": place_passages_in(prompt, question, found.texts)}
+    found = search(question) if search is not None else []
+    asked = {"role": "user", "content": place_passages_in(prompt, question, [one.answer for one in found])}
     said = answer([*history, asked])
-    if found.ids:
-        print(f"(passages shown: {', '.join(found.ids)})", file=sys.stderr)
+    if found:
+        print(f"(passages shown: {', '.join(one.id for one in found)})", file=sys.stderr)
     return [*history, {"role": "user", "content": question}, {"role": "assistant", "content": said}]
 
 
@@ -152,15 +133,13 @@ def converse(respond: Callable[[str, list[dict[str, str]]], list[dict[str, str]]
 
 def main() -> None:
     """Load the model, and talk."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.ask", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m tools.ask", description=__doc__, formatter_class=raw)
     parser.add_argument("model", help="sft@<approach>, a name of generation_models, or a folder")
     parser.add_argument("--question", help="ask this, and leave")
     parser.add_argument("--no-context", action="store_true", help="show the model no passages")
-    parser.add_argument(
-        "--max-new-tokens", type=int, help="an answer is cut there; default: decoding.max_new_tokens of params.yaml"
-    )
+    cut = "an answer is cut there; default: decoding.max_new_tokens of params.yaml"
+    parser.add_argument("--max-new-tokens", type=int, help=cut)
     arguments = parser.parse_args()
     folder = model_folder(arguments.model, load_generation_models())
     params = load_params("instruct_data", InstructDataParams)

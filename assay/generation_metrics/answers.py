@@ -10,15 +10,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 REFUSALS = (
-    "do not know",
-    "don't know",
-    "does not answer",
-    "do not answer",
-    "cannot answer",
-    "can't answer",
-    "not enough information",
-    "no information",
-    "cannot be answered",
+    *("do not know", "don't know", "does not answer", "do not answer", "cannot answer", "can't answer"),
+    *("not enough information", "no information", "cannot be answered"),
 )
 """Phrases of answers that say there is no answer."""
 

@@ -47,9 +47,8 @@ def column(table: pl.DataFrame, name: str) -> NDArray[np.float64]:
 def task_scores(answers: pl.DataFrame, task: str, samples: int, random: np.random.Generator) -> dict[str, float]:
     """Scores of one task with their 95% intervals, from `samples` bootstrap samples.
 
-    Args:
-        answers: of one model: `task`, `negative_log_likelihood`, `reference_tokens`, and a column for each score.
-        random: source of the resampling; the same for every model, so that all see the same resampled rows.
+    Answers have `task`, `negative_log_likelihood`, `reference_tokens`, and a column for each score. With a generator in
+    the same state for every model, all see the same resampled rows.
     """
     rows = answers.filter(pl.col("task") == task)
     losses, tokens = column(rows, "negative_log_likelihood"), column(rows, "reference_tokens")
@@ -68,11 +67,9 @@ def task_differences(
 ) -> dict[str, float]:
     """What one model's scores are above another's on the same rows of a task, with paired 95% intervals.
 
-    Arguments as of `task_scores`; both tables have `id` and `answer` too.
-
-    Returns:
-        `<score>_difference`, and `perplexity_ratio` (below 1: the one is less surprised); `reward_win_rate`: the share
-        of rows on which the reward model prefers the one; ties count as half, the same answer from both among them.
+    `<score>_difference`, and `perplexity_ratio` (below 1: the one is less surprised); `reward_win_rate`: the share of
+    rows on which the reward model prefers the one; ties count as half, the same answer from both among them. Arguments
+    as of `task_scores`; both tables have `id` and `answer` too.
     """
     names = [name for name in MEANS[task] if name in answers.columns and name in others.columns]
     pairs = answers.filter(pl.col("task") == task).join(others, on="id", suffix="_other", maintain_order="left")

@@ -24,26 +24,21 @@ class CleanedChats:
 
 
 def clean_chats(records: pl.DataFrame, params: CleanParams) -> CleanedChats:
-    """Chats whose messages and contexts have been through the rules of section `clean`, each by itself.
+    """Chats (`id`, `source`, `messages`, `context`) whose texts have been through the rules of section `clean`.
 
-    Args:
-        records: `id`, `source`, `messages`, `context`.
-        params: section `clean`; a rule that is for other sources alone does nothing here.
+    A rule that is for other sources alone does nothing here.
     """
     cells = text_cells(records)
     settled = apply_clean_rules(cells.select(pl.col("cell").alias("id"), "source", "text"), params)
-    is_unsettled = pl.Series(range(cells.height), dtype=pl.UInt32).is_in(settled.unsettled.implode())
     length = pl.col("text").str.len_chars()
-    after = cells.with_columns(text=settled.texts).with_columns(
-        rule=pl.when(is_unsettled)
-        .then(pl.lit("unsettled"))
-        .when(length == 0)
-        .then(pl.lit("empty_text"))
-        .when(length < params.min_characters)
-        .then(pl.lit("min_characters"))
-        .when(length > params.max_characters)
-        .then(pl.lit("max_characters"))
-    )
+    breaks = {
+        "unsettled": pl.int_range(pl.len(), dtype=pl.UInt32).is_in(settled.unsettled.implode()),
+        "empty_text": length == 0,
+        "min_characters": length < params.min_characters,
+        "max_characters": length > params.max_characters,
+    }
+    rule = pl.coalesce(pl.when(broken).then(pl.lit(name)) for name, broken in breaks.items())
+    after = cells.with_columns(text=settled.texts).with_columns(rule=rule)
     if params.languages is not None:
         # A chat is in a language, not each of its messages: some are too short to tell.
         whole = after.group_by("id", maintain_order=True).agg(pl.col("text").str.join("\n"))
@@ -70,29 +65,18 @@ def clean_chats(records: pl.DataFrame, params: CleanParams) -> CleanedChats:
 def text_cells(records: pl.DataFrame) -> pl.DataFrame:
     """Every message and context of the records as a row: `cell` (a number, as text), `id`, `source`, `field`, `role`
     (null for a context) and `text`, those of a record together and in their order."""
-    messages = (
-        records.select("id", "source", "messages", place=pl.int_ranges(0, pl.col("messages").list.len()), kind=0)
-        .explode("messages", "place")
-        .select(
-            *("id", "source", "place", "kind"),
-            pl.format("messages[{}].content", "place").alias("field"),
-            pl.col("messages").struct.field("role"),
-            pl.col("messages").struct.field("content").alias("text"),
-        )
-    )
-    contexts = (
-        records.filter(pl.col("context").list.len() > 0)
-        .select("id", "source", "context", place=pl.int_ranges(0, pl.col("context").list.len()), kind=1)
-        .explode("context", "place")
-        .select(
-            *("id", "source", "place", "kind"),
-            pl.format("context[{}]", "place").alias("field"),
-            pl.lit(None, pl.String).alias("role"),
-            pl.col("context").alias("text"),
-        )
-    )
-    order = records.select("id").with_row_index("row")
-    cells = pl.concat([messages, contexts]).join(order, on="id", how="left").sort("row", "kind", "place")
+    rows = records.with_row_index("row")
+
+    def cells_of(column: str, field: str, role: pl.Expr, text: pl.Expr) -> pl.DataFrame:
+        length = pl.col(column).list.len()
+        cells = rows.filter(length > 0).with_columns(place=pl.int_ranges(0, length)).explode(column, "place")
+        return cells.select("row", "id", "source", field=pl.format(field, "place"), role=role, text=text)
+
+    message = pl.col("messages").struct.field
+    messages = cells_of("messages", "messages[{}].content", message("role"), message("content"))
+    contexts = cells_of("context", "context[{}]", pl.lit(None, pl.String), pl.col("context"))
+    # Stable, so that the contexts of a record follow its messages.
+    cells = pl.concat([messages, contexts]).sort("row", maintain_order=True)
     return cells.with_row_index("cell").select(pl.col("cell").cast(pl.String), "id", "source", "field", "role", "text")
 
 

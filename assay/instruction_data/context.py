@@ -19,6 +19,7 @@ from assay.instruction_data.distractors import (
     find_distractors,
     keep_far_from_answers,
     measure_recall,
+    read_exchanges,
     shuffle_for,
     take_fitting,
 )
@@ -44,12 +45,9 @@ class ContextParams(Params):
 
 @dataclass(frozen=True)
 class Shown:
-    """Chats as the model will see them.
+    """Chats as the model will see them (`CHAT_SCHEMA` and `split`), and unanswerable ones that are too long.
 
     Attributes:
-        rows: `CHAT_SCHEMA` and `split`.
-        removed: `REMOVED_SCHEMA`, unanswerable chats that are too long.
-        recall: of the search, as `measure_recall`.
         without_passages: chats that go without because their own answer alone is longer than all passages may be
             (`max_characters`), or the chat with them is too long (`max_tokens`).
         twins_not_made: drawn to be there unanswerable, and no passage was far enough from the answer.
@@ -65,9 +63,7 @@ class Shown:
 def add_given_context(records: pl.DataFrame, prompt: str | None) -> pl.DataFrame:
     """The records in the form of chats (`CHAT_SCHEMA`), those that bring a context of their own with it in the prompt.
 
-    Args:
-        records: with `question`, `answer`, `messages`, `context`.
-        prompt: template with the places `passages` and `question`, where there are contexts.
+    The prompt is a template with the places `passages` and `question`, where there are contexts.
     """
     messages = [
         place_passages(of_row, question, context, prompt) if context and prompt else of_row
@@ -102,7 +98,6 @@ def add_context(
 
     Args:
         records: `CHAT_SCHEMA`, `split` and `passages` (where a chat's context comes from).
-        params: of the context; None: no context.
         vectors: of questions and answers, where the params need them.
     """
     columns = [*CHAT_SCHEMA.names(), "split"]
@@ -127,12 +122,8 @@ def add_context(
         not_made = int((~found_any).sum())
         twins = remove_long_chats(made.filter(found_any), limit)
     order = records.select("id").with_row_index("row")
-    answered = (
-        pl.concat([kept.select(columns), records.filter(pl.col("passages") != "search").select(columns)])
-        .join(order, on="id", how="left")
-        .sort("row")
-        .drop("row")
-    )
+    not_searched = records.filter(pl.col("passages") != "search").select(columns)
+    answered = pl.concat([kept.select(columns), not_searched]).join(order, on="id", how="left").sort("row").drop("row")
     rows_shown = pl.concat([answered, twins.kept.select(columns)])
     return Shown(rows_shown, twins.removed, measure_recall(asked, base, found), without, not_made)
 
@@ -184,11 +175,6 @@ def _unanswerable_twins(
     return show_passages(made, chosen, params.prompt, answer_in_context=False)
 
 
-def read_exchanges(records: pl.DataFrame) -> list[Exchange]:
-    """The questions and answers of records."""
-    return [Exchange(*row) for row in records.select("id", "group", "question", "answer").iter_rows()]
-
-
 def search(
     asked: Sequence[Exchange], base: Sequence[Exchange], by: Literal["bm25", "embedding"], vectors: TextVectors | None
 ) -> Found:
@@ -202,12 +188,9 @@ def search(
 def show_passages(
     records: pl.DataFrame, chosen: Sequence[Sequence[Exchange]], prompt: str, *, answer_in_context: bool
 ) -> pl.DataFrame:
-    """Chats with what is shown beside their questions, and their answers as they are in `answer`.
+    """Chats with the answers of chosen exchanges beside their questions, and their own answers as in `answer`.
 
-    Args:
-        records: in the form of chats, shape `(n,)`.
-        chosen: the exchanges whose answers each is shown, shape `(n,)`; none: the bare question.
-        answer_in_context: whether the answer is among what is shown.
+    A chat for which none is chosen has the bare question.
     """
     passages = [[exchange.answer for exchange in of_row] for of_row in chosen]
     messages = []

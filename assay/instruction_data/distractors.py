@@ -44,12 +44,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class TextVectors:
-    """Embeddings of texts.
-
-    Attributes:
-        numbers: the row of each text.
-        vectors: of length 1, shape `(n, d)`.
-    """
+    """Embeddings of texts, of length 1, shape `(n, d)`, and the row of each text."""
 
     numbers: Mapping[str, int]
     vectors: NDArray[np.float32]
@@ -57,6 +52,11 @@ class TextVectors:
     def of(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The embeddings of some of the texts, shape `(len(texts), d)`."""
         return self.vectors[[self.numbers[text] for text in texts]]
+
+
+def read_exchanges(records: pl.DataFrame) -> list[Exchange]:
+    """The questions and answers of records."""
+    return [Exchange(*row) for row in records.select("id", "group", "question", "answer").iter_rows()]
 
 
 def find_distractors(asked: Sequence[Exchange], base: Sequence[Exchange], found: Found) -> list[list[Exchange]]:
@@ -97,10 +97,7 @@ def keep_far_from_answers(
     """The candidates that do not answer each question, as far as similarity tells.
 
     A candidate may answer a question if its answer has a number of the true one, or is similar to it in its characters
-    or in its meaning, or if it answers a question that means nearly the same.
-
-    Args:
-        vectors: of all questions and answers, where there is a `max_cosine`.
+    or in its meaning, or if it answers a question that means nearly the same. Vectors are there if `max_cosine` is.
     """
     pairs = [(row, other) for row, others in zip(asked, candidates, strict=True) for other in others]
     if not pairs:

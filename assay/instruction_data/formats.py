@@ -12,7 +12,7 @@ is not so cannot be learnt from, and is set aside with its reason (`FIXES`). An 
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,16 +25,9 @@ from assay.sources.provenance import ColumnName
 from assay.sources.table_files import Table, column
 
 NAMES_OF_ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": ANSWERING,
-    "gpt": ANSWERING,
-    "chatgpt": ANSWERING,
-    "bing": ANSWERING,
-    "bard": ANSWERING,
-    "model": ANSWERING,
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("user", "human"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bing", "bard", "model"), ANSWERING),
 }
 """What the messages of files call the roles, and what they are."""
 
@@ -53,8 +46,7 @@ FIXES = {
 
 CHATS_SCHEMA = pl.Schema(
     {
-        "id": pl.String(),
-        "category": pl.String(),
+        **dict.fromkeys(("id", "category"), pl.String()),
         "messages": MESSAGES,
         "context": pl.List(pl.String),
         "line": pl.Int64(),
@@ -63,45 +55,37 @@ CHATS_SCHEMA = pl.Schema(
 REJECTED_SCHEMA = pl.Schema({"line": pl.Int64, "rule": pl.String, "before": pl.String})
 
 
-class ColumnsLayout(Params):
-    """A question and its answer in a row; what else is null is not there."""
+class _Layout(Params):
+    """What every layout has; a column that is null is not there."""
+
+    id: ColumnName | None
+    category: ColumnName | None
+
+
+class AlpacaLayout(_Layout):
+    """Columns `instruction`, `input` and `output`."""
+
+    kind: Literal["alpaca"]
+
+
+class ColumnsLayout(_Layout):
+    """A question and its answer in a row."""
 
     kind: Literal["columns"]
-    id: ColumnName | None
     question: ColumnName
     answer: ColumnName
-    category: ColumnName | None
     context: ColumnName | None
     system: ColumnName | None
 
 
-class AlpacaLayout(Params):
-    """Columns `instruction`, `input` and `output`."""
+class ChatLayout(_Layout):
+    """A column of messages."""
 
-    kind: Literal["alpaca"]
-    id: ColumnName | None
-    category: ColumnName | None
-
-
-class ShareGptLayout(Params):
-    """A column of messages with `from` and `value`."""
-
-    kind: Literal["sharegpt"]
-    id: ColumnName | None
-    category: ColumnName | None
+    kind: Literal["sharegpt", "messages"]
     chat: ColumnName
 
 
-class MessagesLayout(Params):
-    """A column of messages with `role` and `content`."""
-
-    kind: Literal["messages"]
-    id: ColumnName | None
-    category: ColumnName | None
-    chat: ColumnName
-
-
-Layout = Annotated[ColumnsLayout | AlpacaLayout | ShareGptLayout | MessagesLayout, Field(discriminator="kind")]
+Layout = Annotated[ColumnsLayout | AlpacaLayout | ChatLayout, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True)
@@ -122,12 +106,9 @@ class Fault:
 
 @dataclass(frozen=True)
 class Chats:
-    """What a file holds.
+    """What a file holds: records that can be used (`CHATS_SCHEMA`), and those that cannot (`REJECTED_SCHEMA`).
 
-    Attributes:
-        records: `CHATS_SCHEMA`; `id` and `category` are null where the layout names no column or the cell is empty,
-            `context` is empty likewise.
-        rejected: `REJECTED_SCHEMA`, records that cannot be used.
+    Where the layout names no column or the cell is empty, `id` and `category` are null, and `context` is empty.
     """
 
     records: pl.DataFrame
@@ -135,14 +116,9 @@ class Chats:
 
 
 def read_chats(table: Table, layout: Layout, system_message: str | None, path: Path, key: str) -> Chats:
-    """The chats of a table, and the records that are none.
+    """The chats of a table, after `system_message` where they have none of their own, and the records that are none.
 
-    Args:
-        system_message: put before chats that have none.
-        key: dotted path of the layout in the params, for the error.
-
-    Raises:
-        InputError: a column that the layout names is not there.
+    An `InputError` if a column that the layout names (at `key` in the params) is not there.
     """
 
     def cells(name: str, chosen: ColumnName | None) -> Sequence[str | None]:
@@ -161,21 +137,19 @@ def read_chats(table: Table, layout: Layout, system_message: str | None, path: P
             inputs = cells("input", "input") if "input" in table.cells.columns else contexts
             asked = [_joined(*parts) for parts in zip(cells("instruction", "instruction"), inputs, strict=True)]
             chats = [_turn(None, *turn) for turn in zip(asked, cells("output", "output"), strict=True)]
-        case ShareGptLayout():
-            chats = [chat_of_json(text, "from", "value") for text in cells("chat", layout.chat)]
-        case MessagesLayout():
-            chats = [chat_of_json(text, "role", "content") for text in cells("chat", layout.chat)]
+        case ChatLayout():
+            keys = ("from", "value") if layout.kind == "sharegpt" else ("role", "content")
+            chats = [chat_of_json(text, *keys) for text in cells("chat", layout.chat)]
     records, rejected = [], []
     for id_, category, chat, context, line in zip(ids, categories, chats, contexts, table.lines, strict=True):
-        usable = _usable(chat, has_id=layout.id is None or bool((id_ or "").strip()))
+        usable = _usable(chat, has_id=layout.id is None or bool(_stripped(id_)))
         if isinstance(usable, Fault):
             rejected.append((line, usable.rule, usable.shown))
             continue
         if system_message is not None and usable[0].role != "system":
             usable = [Message("system", system_message), *usable]
-        messages = [{"role": message.role, "content": message.content} for message in usable]
-        passages = [context] if (context or "").strip() else []
-        records.append((_stripped(id_), _stripped(category), messages, passages, line))
+        passages = [context] if _stripped(context) else []
+        records.append((_stripped(id_), _stripped(category), list(map(asdict, usable)), passages, line))
     return Chats(
         pl.DataFrame(records, CHATS_SCHEMA, orient="row"), pl.DataFrame(rejected, REJECTED_SCHEMA, orient="row")
     )

@@ -47,19 +47,11 @@ def group_chats(
 ) -> pl.Series:
     """The group of each chat: the id of its first row.
 
-    Args:
-        records: `id`, `prompt`, `answer`, shape `(n,)`.
-        vectors: embeddings of the prompts, shape `(n, d)`.
-        min_question_cosine: prompts at least this similar mean the same; None: not compared.
+    `vectors` are embeddings of the prompts, shape `(n, d)`; those of at least `min_question_cosine` mean the same.
     """
     whole = records.select(pl.format("{} {}", "prompt", "answer")).to_series()
-    same_prompt = (
-        pl.DataFrame({"prompt": normalise_texts(records["prompt"])})
-        .with_row_index("row")
-        .select(pl.col("row").min().over("prompt"))
-        .to_series()
-        .to_numpy()
-    )
+    prompts = normalise_texts(records["prompt"]).to_frame("prompt").with_row_index("row")
+    same_prompt = prompts.select(pl.col("row").min().over("prompt")).to_series().to_numpy()
     links = [near_duplicate_groups(whole, near), same_prompt]
     if vectors is not None and min_question_cosine is not None:
         links.append(semantic_groups(vectors, min_question_cosine, device.device).first)
@@ -71,11 +63,7 @@ def group_chats(
 def assign_splits(records: pl.DataFrame, params: SplitParams, path: Path, seed: int) -> tuple[Filtered, dict[str, int]]:
     """The records with their `split`, and how many groups of each small category are not in the split of their draw.
 
-    Args:
-        records: `id`, `category`, `group`, `prompt`, `answer`.
-
-    Raises:
-        InputError: a category is too rare for every split, and `split.rare_labels` is `error`.
+    An `InputError` if a category is too rare for every split, and `split.rare_labels` is `error`, or no row is left.
     """
     labelled = records.with_columns(label="category", semantic_group="group", given_label="category")
     rare = rare_label_rows(labelled)

@@ -10,7 +10,7 @@ from assay.core.params import Params
 from assay.core.seeds import SeedKey, keyed_uniform
 from assay.instruction_data.prompt_template import fill_places, places_exactly
 from assay.instruction_data.table import CHAT_SCHEMA
-from assay.language_models.chat_template import MESSAGES
+from assay.language_models.chat_template import MESSAGES, add_answers
 from assay.splitting.assignment import SPLITS
 
 
@@ -28,23 +28,12 @@ def sample_by_label(rows: pl.DataFrame, wanted: int, key: SeedKey) -> pl.DataFra
     draw = keyed_uniform(rows["id"], *key)
     # Evenly spread over [0, 1) within each label: the lowest of all together are of all labels alike.
     place = (pl.col("draw").rank("ordinal").over("label") - 0.5) / pl.len().over("label")
-    return (
-        rows.with_row_index("row")
-        .with_columns(draw=draw)
-        .with_columns(place=place)
-        .sort("place", "label")
-        .head(wanted)
-        .sort("row")
-        .drop("row", "draw", "place")
-    )
+    placed = rows.with_row_index("row").with_columns(draw=draw).with_columns(place=place)
+    return placed.sort("place", "label").head(wanted).sort("row").drop("row", "draw", "place")
 
 
 def make_label_chats(parts: Mapping[str, pl.DataFrame], params: LabelTaskParams, key: SeedKey) -> pl.DataFrame:
-    """Rows of the classification track as instructions (`CHAT_SCHEMA` and `split`).
-
-    Args:
-        parts: by split, `id`, `text`, `label`, `semantic_group` and provenance.
-    """
+    """Rows of the classification track (by split) as instructions (`CHAT_SCHEMA` and `split`)."""
     labels = parts["train"]["label"].unique().sort().to_list()
     wanted = {"train": params.train_rows, "validation": params.validation_rows, "test": params.test_rows}
     drawn = pl.concat(
@@ -53,10 +42,7 @@ def make_label_chats(parts: Mapping[str, pl.DataFrame], params: LabelTaskParams,
     )
     named = f"{', '.join(labels[:-1])} or {labels[-1]}"
     questions = [fill_places(params.prompt, {"labels": named, "text": text}) for text in drawn["text"]]
-    messages = [
-        [{"role": "user", "content": question}, {"role": "assistant", "content": label}]
-        for question, label in zip(questions, drawn["label"], strict=True)
-    ]
+    messages = add_answers([[{"role": "user", "content": question}] for question in questions], drawn["label"])
     nothing = pl.lit([], pl.List(pl.String))
     return drawn.with_columns(
         pl.Series("messages", messages, dtype=MESSAGES),

@@ -24,18 +24,12 @@ def fill_places(template: str, values: Mapping[str, str]) -> str:
     return _PLACE.sub(lambda place: values[place.group(1)], template)
 
 
-def number_passages(passages: Sequence[str]) -> str:
-    """Passages as a prompt shows them: one a paragraph, each after its number."""
-    return "\n\n".join(f"[{number}] {passage}" for number, passage in enumerate(passages, start=1))
-
-
 def place_passages_in(template: str, question: str, passages: Sequence[str]) -> str:
-    """What a user asks, with the passages that were found for it; the bare question where there are none.
+    """A template with a question in `{question}` and numbered passages, one a paragraph, in `{passages}`.
 
-    Args:
-        template: has the places `{question}` and `{passages}`.
-        passages: in the order in which they are shown.
+    Without passages it is the bare question.
     """
     if not passages:
         return question
-    return fill_places(template, {"question": question, "passages": number_passages(passages)})
+    numbered = "\n\n".join(f"[{number}] {passage}" for number, passage in enumerate(passages, start=1))
+    return fill_places(template, {"question": question, "passages": numbered})

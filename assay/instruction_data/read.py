@@ -17,12 +17,9 @@ SHOWN_CHARACTERS = 80
 
 @dataclass(frozen=True)
 class Read:
-    """One source as it came.
+    """One source: how many records its file has, those that can be used, and those that cannot (`REMOVED_SCHEMA`).
 
-    Attributes:
-        rows_in: records of its file, readable or not.
-        records: `id`, `source`, `category`, `messages`, `context`, `origin` and provenance.
-        removed: `REMOVED_SCHEMA`, records that cannot be read or used.
+    `records` has `id`, `source`, `category`, `messages`, `context`, `origin` and provenance.
     """
 
     rows_in: int
@@ -33,9 +30,8 @@ class Read:
 def read_source(source: Source, position: int, params: InstructDataParams) -> Read:
     """Read one source; `position` is its place in the params.
 
-    Raises:
-        InputError: as `read_table`, `column` and `check_ids`; there is no row; or more records than
-            `max_reject_fraction` cannot be read or used: names the first, what is there, and the fix.
+    An `InputError` as of `read_table`, `column` and `check_ids`; if there is no row; or if more records than
+    `max_reject_fraction` cannot be read or used: it names the first, what is there, and the fix.
     """
     path = Path(params.path) / source.file
     key = f"instruct_data.sources.{position}"
@@ -67,11 +63,11 @@ def read_source(source: Source, position: int, params: InstructDataParams) -> Re
         "messages",
         "context",
         origins(source.file, records["line"]),
-        pl.lit(source.url).alias("source_url"),
-        pl.lit(source.licence, pl.String).alias("licence"),
-        pl.lit(source.retrieved, pl.String).alias("retrieved"),
-        pl.lit(source.authenticity).alias("authenticity"),
-        pl.lit(source.passages).alias("passages"),
+        source_url=pl.lit(source.url),
+        licence=pl.lit(source.licence, pl.String),
+        retrieved=pl.lit(source.retrieved, pl.String),
+        authenticity=pl.lit(source.authenticity),
+        passages=pl.lit(source.passages),
     )
     check_ids(records, path, f"{key}.layout")
     unused = chats.rejected.with_columns(id=origins(source.file, chats.rejected["line"]))

@@ -17,11 +17,9 @@ BLOCK_QUESTIONS = 512
 
 @dataclass(frozen=True)
 class Found:
-    """The passages found for each question, the best first.
+    """The passages found for each question, the best first, and how well they fit, shape `(q, k)` each.
 
-    Attributes:
-        index: their numbers; -1 behind the last one, where fewer than `k` were found, shape `(q, k)`.
-        score: how well they fit, shape `(q, k)`.
+    Where fewer than `k` were found, `index` is -1 behind the last one.
     """
 
     index: NDArray[np.int64]
@@ -53,18 +51,11 @@ def search_by_words(questions: Sequence[str], passages: Sequence[str], k: int) -
 
 
 def search_by_meaning(questions: NDArray[np.float32], passages: NDArray[np.float32], k: int) -> Found:
-    """Search by the cosine of embeddings.
-
-    Args:
-        questions: embeddings of length 1, shape `(q, d)`.
-        passages: embeddings of length 1, shape `(p, d)`.
-    """
+    """Search by the cosine of embeddings of length 1, shapes `(q, d)` and `(p, d)`."""
     if not len(passages) or not len(questions):
         return _nothing(len(questions), k)
-    rows: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
-    for _, cosines in cosine_blocks(questions, passages, BLOCK_QUESTIONS):
-        rows.extend(_best(of_question, k) for of_question in cosines)
-    return _stacked(rows)
+    blocks = cosine_blocks(questions, passages, BLOCK_QUESTIONS)
+    return _stacked([_best(of_question, k) for _, cosines in blocks for of_question in cosines])
 
 
 def _best(scores: NDArray[np.floating], k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

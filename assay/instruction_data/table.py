@@ -11,34 +11,23 @@ from assay.core.removed_rows import Filtered, removed_rows
 from assay.language_models.chat_template import MESSAGES, tokenise_chats
 from assay.splitting.assignment import SPLITS
 
+PROVENANCE = ("source_url", "licence", "retrieved", "authenticity")
+
 CHAT_SCHEMA = pl.Schema(
     {
-        "id": pl.String(),
-        "source": pl.String(),
-        "category": pl.String(),
-        "task": pl.String(),
+        **dict.fromkeys(("id", "source", "category", "task"), pl.String()),
         "messages": MESSAGES,
-        "question": pl.String(),
-        "answer": pl.String(),
-        "context": pl.List(pl.String()),
-        "context_ids": pl.List(pl.String()),
+        **dict.fromkeys(("question", "answer"), pl.String()),
+        **dict.fromkeys(("context", "context_ids"), pl.List(pl.String())),
         "answer_in_context": pl.Boolean(),
-        "group": pl.String(),
-        "origin": pl.String(),
-        "source_url": pl.String(),
-        "licence": pl.String(),
-        "retrieved": pl.String(),
-        "authenticity": pl.String(),
+        **dict.fromkeys(("group", "origin", *PROVENANCE), pl.String()),
     }
 )
 """A chat a row. `question` is the last message of the user without passages, `answer` the last message."""
 
-PROVENANCE = ("source_url", "licence", "retrieved", "authenticity")
-
 TASKS = ("answer", "unanswerable", "label")
 
 TOKENISED_AT_ONCE = 1_000
-
 
 PROMPT_AND_ANSWER = pl.format("{}\n{}", "prompt", "answer")
 """What `removed.parquet` shows of a chat."""
@@ -54,14 +43,12 @@ class TokenLimit:
 
 def chat_lengths(chats: pl.DataFrame, tokenizer: PreTrainedTokenizerBase) -> pl.DataFrame:
     """`tokens` of each chat in the base model's template, and `answer_tokens` among them."""
-    tokens, answer_tokens = [], []
-    for batch in chats.select("messages").iter_slices(TOKENISED_AT_ONCE):
-        for chat in tokenise_chats(tokenizer, batch["messages"].to_list()):
-            tokens.append(len(chat.input_ids))
-            answer_tokens.append(chat.answer_tokens)
-    return pl.DataFrame(
-        {"tokens": tokens, "answer_tokens": answer_tokens}, {"tokens": pl.Int64, "answer_tokens": pl.Int64}
-    )
+    rows = [
+        (len(chat.input_ids), chat.answer_tokens)
+        for batch in chats.select("messages").iter_slices(TOKENISED_AT_ONCE)
+        for chat in tokenise_chats(tokenizer, batch["messages"].to_list())
+    ]
+    return pl.DataFrame(rows, {"tokens": pl.Int64, "answer_tokens": pl.Int64}, orient="row")
 
 
 def remove_long_chats(chats: pl.DataFrame, limit: TokenLimit) -> Filtered:

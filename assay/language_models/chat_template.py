@@ -6,7 +6,7 @@ template turns it into text, and the loss is taken on the tokens of answers alon
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,12 +30,7 @@ Message = Mapping[str, str]
 
 @dataclass(frozen=True)
 class TokenisedChat:
-    """What a model sees of a chat of `n` tokens.
-
-    Attributes:
-        input_ids: shape `(n,)`.
-        labels: the same where the token is of an answer or ends it, else `IGNORED`, shape `(n,)`.
-    """
+    """What a model sees of a chat, shape `(n,)` each: labels are tokens of answers and their ends, else `IGNORED`."""
 
     input_ids: list[int]
     labels: list[int]
@@ -60,13 +55,11 @@ def require_chat_template(tokenizer: PreTrainedTokenizerBase, model: str) -> Non
 def render_chat(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, answer_follows: bool) -> str:
     """A chat as text, by the model's template; with `answer_follows` it ends where an answer is to begin.
 
-    Raises:
-        InputError: the template refuses these messages, as some do a system message.
+    An `InputError` if the template refuses these messages, as some do a system message.
     """
+    chat = [dict(message) for message in messages]
     try:
-        text: Any = tokenizer.apply_chat_template(
-            [dict(message) for message in messages], tokenize=False, add_generation_prompt=answer_follows
-        )
+        text: Any = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=answer_follows)
     except TemplateError as error:
         roles = [message["role"] for message in messages]
         raise InputError(f"the chat template of {tokenizer.name_or_path} refuses the roles {roles}: {error}") from None
@@ -74,23 +67,19 @@ def render_chat(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message],
 
 
 def tokenise_chats(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]]) -> list[TokenisedChat]:
-    """Chats as token ids, and the labels of every answer in them.
+    """Chats that end with an answer as token ids, and the labels of every answer in them.
 
     An answer's tokens are those from where the template has an answer begin to the end of what it writes for that
-    message, without white space after it: so the token that ends an answer is learnt with it.
-
-    Args:
-        chats: each ends with an answer.
-
-    Raises:
-        InputError: as `render_chat`; or the text of a chat is not a beginning of the text with one message more, so
-            that nobody can say which part of it is the answer.
+    message, without white space after it: so the token that ends an answer is learnt with it. An `InputError` as of
+    `render_chat`, or if the text of a chat is not a beginning of the text with one message more, so that nobody can say
+    which part of it is the answer.
     """
     texts, spans = [], []
     for messages in chats:
         text = render_chat(tokenizer, messages, answer_follows=False)
         texts.append(text)
-        spans.append([_answer_span(tokenizer, messages, place, text) for place in _answers(messages)])
+        places = [place for place, message in enumerate(messages) if message["role"] == ANSWERING]
+        spans.append([_answer_span(tokenizer, messages, place, text) for place in places])
     if not texts:
         return []
     encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
@@ -106,15 +95,16 @@ def tokenise_chats(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[
     ]
 
 
+def add_answers(chats: Iterable[Sequence[Message]], answers: Iterable[str]) -> list[list[Message]]:
+    """Chats, each with an answer at its end."""
+    return [[*chat, {"role": ANSWERING, "content": answer}] for chat, answer in zip(chats, answers, strict=True)]
+
+
 def tokenise_prompts(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]]) -> list[list[int]]:
     """Token ids of chats that end where the next answer is to begin."""
     texts = [render_chat(tokenizer, messages, answer_follows=True) for messages in chats]
     ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     return ids
-
-
-def _answers(messages: Sequence[Message]) -> list[int]:
-    return [place for place, message in enumerate(messages) if message["role"] == ANSWERING]
 
 
 def _answer_span(

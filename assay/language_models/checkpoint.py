@@ -29,13 +29,7 @@ from assay.core.outputs import read_json, write_json
 from assay.core.params import Params
 from assay.core.progress import progress
 from assay.fine_tuning.quantization import ADAPTER_FILE, QUANTISATION_FILE, four_bit_settings, in_four_bits
-from assay.language_models.chat_template import (
-    IGNORED,
-    Message,
-    TokenisedChat,
-    require_chat_template,
-    tokenise_prompts,
-)
+from assay.language_models.chat_template import IGNORED, Message, TokenisedChat, require_chat_template, tokenise_prompts
 
 EXACT_MODULES = ("lm_head",)
 """What transformers calls the layer that gives the logits; it stays in full precision, as it often shares its weights
@@ -77,21 +71,16 @@ def load_base(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A base model on a device and its tokenizer, which pads on the left, so that answers can follow.
 
-    Args:
-        double_quantisation: weights in 4 bits (NF4; Dettmers et al. 2023), and whether their scales are quantised too;
-            None: weights as they are.
-
-    Raises:
-        InputError: there is no model in the folder, or its tokenizer has no chat template.
+    With `double_quantisation` weights are in 4 bits (NF4; Dettmers et al. 2023), their scales too if it is true. An
+    `InputError` if there is no model in the folder, or its tokenizer has no chat template.
     """
     settings = None if double_quantisation is None else four_bit_settings(double_quantisation, device, EXACT_MODULES)
     return _loaded(base, device, settings), _tokenizer(base)
 
 
 def _tokenizer(folder: str) -> PreTrainedTokenizerBase:
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        folder, local_files_only=True, padding_side="left"
-    )
+    tokenizer: PreTrainedTokenizerBase
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
     require_chat_template(tokenizer, folder)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -117,10 +106,8 @@ def save_causal_lm(model: CausalLM, tokenizer: PreTrainedTokenizerBase, folder: 
         config: Any = model.get_base_model().config
         if quantisation := getattr(config, "quantization_config", None):
             values = quantisation if isinstance(quantisation, dict) else quantisation.to_dict()
-            write_json(
-                folder / QUANTISATION_FILE,
-                {name: values[name] for name in four_bit_settings(True, None, EXACT_MODULES)},
-            )
+            names = four_bit_settings(True, None, EXACT_MODULES)
+            write_json(folder / QUANTISATION_FILE, {name: values[name] for name in names})
         for adapter in model.peft_config.values():
             # The order of a set in the saved file would follow the hash seed.
             for name, value in list(vars(adapter).items()):
@@ -138,15 +125,13 @@ def load_causal_lm(
 ) -> tuple[CausalLM, PreTrainedTokenizerBase]:
     """The model of a folder on a device, in evaluation mode, and its tokenizer.
 
+    The folder is of `save_causal_lm` or of a base model; an `InputError` if there is no model, or its base is gone.
+
     Args:
-        folder: as `save_causal_lm` writes it, or of a base model.
         quantised: whether a base that was in 4 bits is to be so again.
         trainable: an adapter is to be trained further.
         dequantised: weights in 4 bits are written out in float32, with the values that they stand for: the same logits
             for eight times the memory, without unpacking at every pass.
-
-    Raises:
-        InputError: there is no model in the folder, or its base is gone.
     """
     if (folder / ADAPTER_FILE).is_file():
         # Imported here: it takes seconds, and only adapters need it.
@@ -204,12 +189,7 @@ def generate_batch(
     device: Device,
     streamer: TextStreamer | None = None,
 ) -> list[tuple[list[int], bool]]:
-    """The answer to each prompt of one batch: its tokens with the one that ends it, and whether there is one.
-
-    Args:
-        model: in evaluation mode.
-        prompts: token ids, shape `(b,)`.
-    """
+    """Answers of a model in evaluation mode to one batch: tokens with the one that ends each, and if there is one."""
     ends = end_tokens(model, tokenizer)
     batch = tokenizer.pad({"input_ids": list(prompts)}, return_tensors="pt").to(device.device)
     # Unless told otherwise, transformers draws from the likeliest 50 tokens alone.
@@ -240,12 +220,7 @@ def generate_tokens(
     seed: int,
     what: str | None,
 ) -> list[tuple[list[int], bool]]:
-    """`generate_batch` of any number of prompts, shape `(n,)`, in batches of similar length.
-
-    Args:
-        seed: of the draws, where the temperature is above 0.
-        what: name of the work, for the progress report; None: no report.
-    """
+    """`generate_batch` of any number of prompts, in batches of similar length; without `what` nothing is reported."""
     answers: dict[int, tuple[list[int], bool]] = {}
     batches = prompt_batches(model, prompts, decoding.batch_size)
     torch.manual_seed(seed)
@@ -274,13 +249,7 @@ def generate_answers(
 def answer_likelihood(
     model: CausalLM, chats: Sequence[TokenisedChat], padding_id: int, batch_size: int, device: Device, what: str | None
 ) -> AnswerLikelihood:
-    """How likely the answers of chats are, given what stands before them.
-
-    Args:
-        model: in evaluation mode.
-        chats: tokenised, with labels on answers.
-        what: name of the work, for the progress report; None: no report.
-    """
+    """How likely a model in evaluation mode finds the answers of chats; without `what` nothing is reported."""
     lengths = np.array([len(chat.input_ids) for chat in chats], dtype=np.int64)
     log_probabilities = np.zeros(len(chats))
     batches = sorted_batches(lengths, batch_size)
@@ -310,14 +279,9 @@ def pad_chats(
 
 
 def label_log_probabilities(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Natural logarithm of the probability of each label, 0 where it is `IGNORED`.
+    """Natural logarithm of the probability of each label, 0 where it is `IGNORED`; shape `(b, n)`, as the labels.
 
-    Args:
-        logits: of the tokens before each of them, shape `(b, n, v)`.
-        labels: shape `(b, n)`.
-
-    Returns:
-        Shape `(b, n)`.
+    The logits, of shape `(b, n, v)`, are those at the token before each label.
     """
     has_loss = labels != IGNORED
     out = torch.zeros(labels.shape, device=logits.device)

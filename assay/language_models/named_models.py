@@ -11,11 +11,7 @@ BASE, BASE_FOLDER = "base", "models/base"
 
 
 def load_generation_models(path: Path = PARAMS_FILE) -> dict[str, str]:
-    """Folder of each model by name, in the order of the params.
-
-    Raises:
-        InputError: a folder is given for `base`, which would have no effect.
-    """
+    """Folder of each model by name; an `InputError` if one is given for `base`, which would have no effect."""
     models = load_params("generation_models", dict[str, str], path)
     base = load_params("language_model", str, path)
     if (given := models.get(BASE, BASE_FOLDER)) != BASE_FOLDER:

@@ -29,23 +29,14 @@ COLUMNS = {"loss": "loss", "learning_rate": "learning_rate", "grad_norm": "gradi
 
 @dataclass(frozen=True)
 class Chats:
-    """Chats that fit, tokenised, and how many did not.
-
-    Attributes:
-        kept: with labels on answers.
-        too_long: number of chats of more tokens than allowed.
-    """
+    """Chats that fit, tokenised, and the number of those of more tokens than allowed."""
 
     kept: list[TokenisedChat]
     too_long: int
 
 
 def read_chats(path: Path, tokenizer: PreTrainedTokenizerBase, max_length_tokens: int) -> Chats:
-    """The chats of a file that are short enough.
-
-    Raises:
-        InputError: no chat fits, or one has no token to learn.
-    """
+    """The chats of a file that are short enough; an `InputError` if none is, or one has no token to learn."""
     table = pl.read_parquet(path, columns=["id", "messages"])
     chats = tokenise_chats(tokenizer, table["messages"].to_list())
     for name, chat in zip(table["id"], chats, strict=True):
@@ -76,7 +67,6 @@ class Fit:
 
     Attributes:
         steps: `step`, `loss` (mean over the answer tokens of its batch, in nats), `learning_rate`, `gradient_norm`.
-        validation_losses: by step.
         tokens: that the model learnt from or read before an answer, padding not counted.
         seconds: of training, evaluations included.
         step_seconds: of the steps alone.
@@ -104,33 +94,23 @@ def train_sft(
 ) -> Fit:
     """Train the trainable parameters of `model` in place, and leave the best of them in it.
 
-    Args:
-        seed: of the order of chats and of dropout.
-        scratch: for checkpoints; where there is one, training resumes from it.
-
-    Raises:
-        InputError: the loss is not finite, or there are too few chats for one batch.
+    Where there is a checkpoint in `scratch`, training resumes from it. An `InputError` if the loss is not finite, or
+    there are too few chats for one batch.
     """
     # Imported here: they take seconds, and errors of the params come without them.
     from transformers.trainer_utils import get_last_checkpoint
     from trl import SFTConfig, SFTTrainer
 
-    from assay.language_models.trl_trainer import (
-        BestOnValidation,
-        StepLines,
-        read_steps,
-        start_training,
-        trainer_arguments,
-    )
+    from assay.language_models import trl_trainer
 
     started = time.perf_counter()
     every = -(-params.max_steps // params.num_evaluations)
-    arguments = trainer_arguments(params, scratch, device, seed, params.weight_decay)
+    arguments = trl_trainer.trainer_arguments(params, scratch, device, seed, params.weight_decay)
     checkpoints = {"save_strategy": "steps", "save_steps": every, "save_total_limit": 1}
     length = params.max_length_tokens if params.packing else None
     config = SFTConfig(**(arguments | checkpoints), packing=params.packing, max_length=length)
-    best = BestOnValidation(validation, tokenizer.pad_token_id, device, every, scratch, what)
-    lines = StepLines(what, {"loss": "loss"})
+    best = trl_trainer.BestOnValidation(validation, tokenizer.pad_token_id, device, every, scratch, what)
+    lines = trl_trainer.StepLines(what, {"loss": "loss"})
     with library_warnings_off():
         trainer = SFTTrainer(
             model, config, train_dataset=make_dataset(train), processing_class=tokenizer, callbacks=[best, lines]
@@ -144,8 +124,8 @@ def train_sft(
     if checkpoint:
         print(f"{what}: resumes after step {resumed} ({checkpoint})", file=sys.stderr)
     with library_warnings_off():
-        start_training(trainer, checkpoint)
-    steps = read_steps(trainer, what, COLUMNS)
+        trl_trainer.start_training(trainer, checkpoint)
+    steps = trl_trainer.read_steps(trainer, what, COLUMNS)
     if trainer.is_world_process_zero():
         best.restore(model)
     model.eval()
@@ -155,9 +135,7 @@ def train_sft(
 
 def loss_curve(done: Fit) -> pl.DataFrame:
     """`step`, `loss` and `validation_loss`, null where a step has none."""
-    losses = pl.DataFrame(
-        {"step": list(done.validation_losses), "validation_loss": list(done.validation_losses.values())}
-    )
+    losses = pl.DataFrame([*done.validation_losses.items()], ["step", "validation_loss"], orient="row")
     curve = losses.join(done.steps, on="step", how="full", coalesce=True).sort("step")
     return curve.select("step", "loss", "validation_loss")
 

@@ -34,14 +34,7 @@ TRL_REFERENCE = "ref"
 def trainer_arguments(
     params: TrainerParams, scratch: Path, device: Device, seed: int, weight_decay: float = 0.0
 ) -> dict[str, Any]:
-    """Arguments of transformers' `TrainingArguments`, and so of every config of TRL's.
-
-    Args:
-        weight_decay: decoupled, as AdamW has it.
-
-    Raises:
-        InputError: the batch cannot be divided evenly.
-    """
+    """Arguments of every config of TRL's; an `InputError` if the batch cannot be divided evenly."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     parts = params.gradient_accumulation_steps
     parts = parts if parts % processes else parts // processes
@@ -79,17 +72,13 @@ def trainer_arguments(
 class StepLines(TrainerCallback):
     """Says how far a trainer is, a line every few seconds, and adds up the seconds of its steps (`step_seconds`).
 
-    Args:
-        what: name of the work.
-        shown: what of the trainer's log is shown, with the name that it gets in the line.
+    `shown` is what of the trainer's log is shown, with the name that it gets in the line.
     """
 
     def __init__(self, what: str, shown: Mapping[str, str]) -> None:
-        self.what = what
-        self.shown = shown
+        self.what, self.shown = what, shown
         self.started = self.last = time.monotonic()
-        self.step_seconds = 0.0
-        self.step_began = self.started
+        self.step_seconds, self.step_began = 0.0, self.started
 
     def on_step_begin(self, *_: Any, **rest: Any) -> None:
         """Start the clock of the step."""
@@ -107,11 +96,8 @@ class StepLines(TrainerCallback):
         self.last = now
         left = (now - self.started) / max(state.global_step, 1) * (state.max_steps - state.global_step)
         values = ", ".join(f"{name} {float(logs[key]):.3f}" for key, name in self.shown.items() if key in logs)
-        print(
-            f"{self.what}: {state.global_step}/{state.max_steps} step ({values}; {left:.0f} s left)",
-            file=sys.stderr,
-            flush=True,
-        )
+        line = f"{self.what}: {state.global_step}/{state.max_steps} step ({values}; {left:.0f} s left)"
+        print(line, file=sys.stderr, flush=True)
 
 
 def run_trainer(
@@ -121,15 +107,7 @@ def run_trainer(
     columns: Mapping[str, str],
     also: str = "",
 ) -> pl.DataFrame:
-    """Train with one of TRL's trainers; returns `read_steps`. Its scratch folder is deleted.
-
-    Args:
-        what: the stage, for the progress report.
-        shown: as of `StepLines`; `columns` and `also` as of `read_steps`.
-
-    Raises:
-        InputError: a loss is not finite.
-    """
+    """Train with one of TRL's trainers, and delete its scratch folder; arguments as of `StepLines` and `read_steps`."""
     with library_warnings_off():
         trainer = make([StepLines(what, shown)])
         try:
@@ -161,18 +139,10 @@ def forget_trl_reference(model: CausalLM) -> None:
 
 
 def read_steps(trainer: Any, what: str, columns: Mapping[str, str], also: str = "") -> pl.DataFrame:
-    """What a trainer logged of its steps.
+    """What a trainer logged of its steps: `step`, and the columns as Float64, null where a step has no such value.
 
-    Args:
-        what: the stage, such as `dpo` or `sft@lora`.
-        columns: keys of the log with the names that they get, `loss` and `learning_rate` among them.
-        also: what else helps where a loss is not finite, for the error.
-
-    Returns:
-        `step`, and the columns as Float64; null where a step has no such value.
-
-    Raises:
-        InputError: a loss is not finite.
+    The columns are keys of the log with the names that they get, `loss` and `learning_rate` among them; `what` is the
+    stage, such as `sft@lora`, and `also` what else helps where a loss is not finite, for the `InputError`.
     """
     rows = [
         {"step": entry["step"], **{name: entry.get(key) for key, name in columns.items()}}
@@ -183,8 +153,7 @@ def read_steps(trainer: Any, what: str, columns: Mapping[str, str], also: str = 
     steps = pl.DataFrame(rows, schema=schema, strict=False)
     unsound = steps.filter(~pl.col("loss").is_finite())
     if unsound.height:
-        step, loss, rate = unsound.select("step", "loss", "learning_rate").row(0)
-        section = what.replace("@", ".")
+        (step, loss, rate), section = unsound.select("step", "loss", "learning_rate").row(0), what.replace("@", ".")
         raise InputError(
             f"{what}: the loss of step {step} is {loss} at a learning rate of {rate:.3g}; lower "
             f"`{section}.learning_rate` or `{section}.max_grad_norm`{also}"
@@ -202,19 +171,15 @@ def mean_loss(model: CausalLM, chats: list[TokenisedChat], padding_id: int, devi
 
 
 class BestOnValidation(TrainerCallback):
-    """Evaluates on validation chats every so many steps, and keeps the weights that did best.
+    """Evaluates on validation chats before the first step, every so many and after the last; keeps the best weights.
 
-    Args:
-        every: steps between two evaluations; there is one before the first step and one after the last.
-        folder: gets the losses and the best weights, so that a resumed run knows them.
-        what: name of the work.
+    The folder gets the losses and those weights, so that a resumed run knows them.
     """
 
     def __init__(
         self, chats: list[TokenisedChat], padding_id: int, device: Device, every: int, folder: Path, what: str
     ) -> None:
-        self.what = what
-        self.chats, self.padding_id, self.device, self.every = chats, padding_id, device, every
+        self.chats, self.padding_id, self.device, self.every, self.what = chats, padding_id, device, every, what
         self.losses_file, self.weights_file = folder / "losses.json", folder / "best.pt"
         self.losses: dict[int, float] = {}
 
@@ -238,10 +203,8 @@ class BestOnValidation(TrainerCallback):
         if not state.is_world_process_zero:
             return
         if not math.isfinite(loss):
-            raise InputError(
-                f"the validation loss after step {state.global_step} is {loss}; lower `learning_rate` or "
-                "`max_grad_norm`"
-            )
+            seen = f"the validation loss after step {state.global_step} is {loss}"
+            raise InputError(f"{seen}; lower `learning_rate` or `max_grad_norm`")
         print(f"{self.what}: step {state.global_step}/{state.max_steps}: validation loss {loss:.4f}", file=sys.stderr)
         self.weights_file.parent.mkdir(parents=True, exist_ok=True)
         if is_best:

@@ -142,7 +142,7 @@ def _numbers(answer: str, random: np.random.Generator) -> Iterator[Change]:
         is_reference = REFERENCE.search(answer[: match.start()]) is not None
         if noun is not None and (is_reference or noun.split()[0] in NOT_NOUNS or noun.split()[-1] in NOT_NOUNS):
             continue
-        if match["joint"] in (" and ",) and not re.search(r"\b[Bb]etween $", answer[: match.start()]):
+        if match["joint"] == " and " and not re.search(r"\b[Bb]etween $", answer[: match.start()]):
             continue
         if new := _other_quantity(match["low"], match["joint"], match["high"], unit, random):
             yield match.start(), match.end(), new
@@ -195,9 +195,8 @@ def _dates(answer: str, random: np.random.Generator) -> Iterator[Change]:
             continue
         shift = int(random.integers(3, 16)) * (1 if random.integers(2) else -1)
         yield match.start(), match.end(), str(int(match["year"]) + shift)
-    for names, others, pattern in ((MONTHS, LONG_MONTHS, MONTH), (WEEKDAYS, WEEKDAYS, WEEKDAY)):
+    for others, pattern in ((LONG_MONTHS, MONTH), (WEEKDAYS, WEEKDAY)):
         for match in pattern.finditer(answer):
-            assert match.group() in names
             left = [name for name in others if name != match.group()]
             yield match.start(), match.end(), left[int(random.integers(len(left)))]
 
@@ -245,13 +244,11 @@ _OUTSIDE_CONDITIONS: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
 
 def _negations(answer: str, random: np.random.Generator) -> Iterator[Change]:
     for pattern, new in _ALWAYS:
-        for match in re.finditer(pattern, answer):
-            yield match.start(), match.end(), new(match)
+        yield from ((*match.span(), new(match)) for match in re.finditer(pattern, answer))
     # A command: `Do not start` and `Never start`.
     for match in re.finditer(r"(?:^|(?<=[.!?] ))(Do not|Never) ([a-z])", answer):
         yield match.start(), match.end(), match[2].upper() if match[1] == "Do not" else f"Always {match[2]}"
-    for match in re.finditer(r"(?:^|(?<=[.!?] ))Always (?=[a-z])", answer):
-        yield match.start(), match.end(), "Never "
+    yield from ((*match.span(), "Never ") for match in re.finditer(r"(?:^|(?<=[.!?] ))Always (?=[a-z])", answer))
     for pattern, new in _OUTSIDE_CONDITIONS:
         for match in re.finditer(pattern, answer):
             sentence = SENTENCE_END.split(answer[: match.start()])[-1]
@@ -261,8 +258,5 @@ def _negations(answer: str, random: np.random.Generator) -> Iterator[Change]:
                 yield match.start(), match.end(), new(match)
 
 
-RULES: dict[Kind, Callable[[str, np.random.Generator], Iterator[Change]]] = {
-    "number": _numbers,
-    "date": _dates,
-    "negation": _negations,
-}
+RULES: dict[Kind, Callable[[str, np.random.Generator], Iterator[Change]]]
+RULES = {"number": _numbers, "date": _dates, "negation": _negations}

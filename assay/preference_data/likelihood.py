@@ -1,7 +1,4 @@
-"""How likely a model finds the answers of preference pairs, and how many pairs it ranks rightly.
-
-Legend: `n` pairs.
-"""
+"""How likely a model finds the answers of preference pairs, and how many pairs it ranks rightly."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.seeds import SeedKey, keyed_uniform
-from assay.language_models.chat_template import ANSWERING, TokenisedChat, tokenise_chats
+from assay.language_models.chat_template import TokenisedChat, add_answers, tokenise_chats
 from assay.language_models.checkpoint import CausalLM, answer_likelihood
 from assay.statistics.bootstrap import cluster_means
 from assay.statistics.metrics_dict import metrics_of
@@ -24,14 +21,7 @@ from assay.statistics.metrics_dict import metrics_of
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of answers to the same chat.
-
-    Attributes:
-        table: the rows, as `preferences` wrote them.
-        chosen: the chats with the better answer, shape `(n,)`.
-        rejected: with the worse one, shape `(n,)`.
-        too_long: how many were skipped for their length.
-    """
+    """Rows of `preferences`, their chats with the better answer and with the worse, and how many were too long."""
 
     table: pl.DataFrame
     chosen: list[TokenisedChat]
@@ -52,19 +42,8 @@ class Likelihoods:
 def tokenise_pairs(
     table: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length_tokens: int, path: Path
 ) -> Pairs:
-    """The pairs of a table (read from `path`) of which both sides fit.
-
-    Raises:
-        InputError: none does.
-    """
-    prompts = table["messages"].to_list()
-    sides = [
-        tokenise_chats(
-            tokenizer,
-            [[*chat, {"role": ANSWERING, "content": said}] for chat, said in zip(prompts, table[side], strict=True)],
-        )
-        for side in ("chosen", "rejected")
-    ]
+    """The pairs of a table (read from `path`) of which both sides fit; an `InputError` if none does."""
+    sides = [tokenise_chats(tokenizer, add_answers(table["messages"], table[side])) for side in ("chosen", "rejected")]
     fits = [
         max(len(one.input_ids), len(other.input_ids)) <= max_length_tokens for one, other in zip(*sides, strict=True)
     ]
@@ -99,27 +78,21 @@ def summarise_pairs(
 ) -> dict[str, object]:
     """What a model learnt of held-out pairs, with 95% bootstrap intervals over prompts, as pairs of one go together.
 
-    Args:
-        before: under the reference.
-        after: under the policy.
-        table: `pair_source` and `prompt_id` of each pair, shape `(n,)`.
+    Likelihoods `before` are the reference's, `after` the policy's.
     """
-    chosen, rejected = beta * (after.chosen - before.chosen), beta * (after.rejected - before.rejected)
     margins = beta * ((after.chosen - before.chosen) - (after.rejected - before.rejected))
-    likelier = {
-        f"likelihood_accuracy_{name}": (
-            one.chosen / one.chosen_tokens > one.rejected / one.rejected_tokens
-        ).astype(np.float64)
-        for name, one in (("before", before), ("after", after))
-    }  # fmt: skip
+    likelier_before, likelier_after = (
+        (one.chosen / one.chosen_tokens > one.rejected / one.rejected_tokens).astype(np.float64)
+        for one in (before, after)
+    )
     figures = {
         "accuracy": (margins > 0).astype(np.float64),
         "margin": margins,
-        "chosen_reward": chosen,
-        "rejected_reward": rejected,
-        **likelier,
-        "likelihood_accuracy_difference": likelier["likelihood_accuracy_after"]
-        - likelier["likelihood_accuracy_before"],
+        "chosen_reward": beta * (after.chosen - before.chosen),
+        "rejected_reward": beta * (after.rejected - before.rejected),
+        "likelihood_accuracy_before": likelier_before,
+        "likelihood_accuracy_after": likelier_after,
+        "likelihood_accuracy_difference": likelier_after - likelier_before,
     }
     sources, prompts = table["pair_source"].to_numpy().astype(str), table["prompt_id"].to_numpy().astype(str)
 

@@ -17,21 +17,16 @@ from assay.core.params import Params
 from assay.core.removed_rows import REMOVED_SCHEMA, Filtered
 from assay.core.seeds import SeedKey, derived_seed, generator, keyed_uniform
 from assay.human_review.preference_judgements import Preference
-from assay.language_models.chat_template import ANSWERING, MESSAGES
+from assay.language_models.chat_template import MESSAGES, add_answers
 from assay.language_models.checkpoint import Decoding
 from assay.preference_data.altered_answers import alter_answer
 
 PAIR_SOURCES = ("human", "sibling_answer", "base_answer", "altered_answer")
 PAIRS_SCHEMA = pl.Schema(
     {
-        "id": pl.String(),
-        "prompt_id": pl.String(),
-        "category": pl.String(),
-        "pair_source": pl.String(),
+        **dict.fromkeys(("id", "prompt_id", "category", "pair_source"), pl.String()),
         "messages": MESSAGES,
-        "chosen": pl.String(),
-        "rejected": pl.String(),
-        "detail": pl.String(),
+        **dict.fromkeys(("chosen", "rejected", "detail"), pl.String()),
     }
 )
 SENTENCE = re.compile(r".+?(?:[.!?](?=\s|$)|\n|$)\s*", re.DOTALL)
@@ -86,11 +81,7 @@ def make_judged_pairs(
 ) -> Iterator[Candidate]:
     """What people preferred on the prompts of a split; lines on one pair of answers are votes, and most votes count.
 
-    Lines on prompts of no split, and on test prompts, are rejected with the train split.
-
-    Args:
-        split_of: split of each chat's id.
-        path: of the file, for the ids of lines that make no pair.
+    Lines on prompts of no split, and on test prompts, are rejected with the train split. `split_of` is by chat id.
     """
     votes: dict[tuple[str, frozenset[str]], list[Preference]] = {}
     for line in lines:
@@ -150,9 +141,8 @@ def make_sibling_pairs(chats: Sequence[Chat], params: SiblingAnswer, key: SeedKe
     for chat, draw in zip(answers, draws, strict=True):
         if draw < params.refused_fraction:
             random = generator(*key, "refusal", chat["id"])
-            yield _draw(
-                row_ids.variant(chat["id"], "sibling", "refusal"), chat, [(one, "refusal") for one in refusals], random
-            )
+            others = [(one, "refusal") for one in refusals]
+            yield _draw(row_ids.variant(chat["id"], "sibling", "refusal"), chat, others, random)
 
 
 def _siblings(chat: Chat, answers: Sequence[Chat], kind: SiblingKind) -> list[tuple[str, str]]:
@@ -169,10 +159,9 @@ def _siblings(chat: Chat, answers: Sequence[Chat], kind: SiblingKind) -> list[tu
 
 
 def _draw(row_id: str, chat: Chat, others: Sequence[tuple[str, str]], random: np.random.Generator) -> Candidate:
-    if not others:
-        return Candidate(row_id, chat["id"], "sibling_answer", chat["answer"], "", "", "no_sibling")
-    text, detail = others[int(random.integers(len(others)))]
-    return Candidate(row_id, chat["id"], "sibling_answer", chat["answer"], text, detail)
+    text, detail = others[int(random.integers(len(others)))] if others else ("", "")
+    reject = None if others else "no_sibling"
+    return Candidate(row_id, chat["id"], "sibling_answer", chat["answer"], text, detail, reject)
 
 
 def make_altered_pairs(chats: Sequence[Chat], params: AlteredAnswer, key: SeedKey) -> Iterator[Candidate]:
@@ -232,11 +221,7 @@ def cut_to_sentences(text: str, characters: int) -> str:
 def check_pairs(
     candidates: Sequence[Candidate], chats: dict[str, Chat], too_long: Callable[[list[list[Any]]], list[bool]]
 ) -> Filtered:
-    """The candidates that can be learnt from, and why the others cannot.
-
-    Args:
-        too_long: of whole chats, whether each has too many tokens.
-    """
+    """The candidates that can be learnt from, and why the others cannot; `too_long` is asked of whole chats."""
     rejects: list[str | None] = []
     whole: list[list[Any]] = []
     for one in candidates:
@@ -248,38 +233,24 @@ def check_pairs(
         rejects.append(reject)
         if reject is None:
             prompt = chats[one.prompt_id]["messages"][:-1]
-            whole += [[*prompt, {"role": ANSWERING, "content": side}] for side in (one.chosen, one.rejected)]
+            whole += add_answers([prompt, prompt], [one.chosen, one.rejected])
     lengths = iter(too_long(whole))
     rejects = ["max_tokens" if reject is None and any([next(lengths), next(lengths)]) else reject for reject in rejects]
-    kept = [
-        {
-            "id": one.id,
-            "prompt_id": one.prompt_id,
-            "category": chats[one.prompt_id]["category"],
-            "pair_source": one.pair_source,
-            "messages": chats[one.prompt_id]["messages"][:-1],
-            "chosen": one.chosen.strip(),
-            "rejected": one.rejected.strip(),
-            "detail": one.detail,
-        }
-        for one, reject in zip(candidates, rejects, strict=True)
-        if reject is None
-    ]
-    removed = [
-        {"id": one.id, "rule": reject, "before": f"{one.chosen}\n---\n{one.rejected}", "after": None}
-        for one, reject in zip(candidates, rejects, strict=True)
-        if reject is not None
-    ]
-    return Filtered(pl.DataFrame(kept, schema=PAIRS_SCHEMA), pl.DataFrame(removed, schema=REMOVED_SCHEMA))
+    kept, removed = [], []
+    for one, reject in zip(candidates, rejects, strict=True):
+        if reject is not None:
+            removed.append((one.id, reject, f"{one.chosen}\n---\n{one.rejected}", None))
+            continue
+        prompt = chats[one.prompt_id]
+        sides = one.chosen.strip(), one.rejected.strip()
+        first = one.id, one.prompt_id, prompt["category"], one.pair_source
+        kept.append((*first, prompt["messages"][:-1], *sides, one.detail))
+    return Filtered(pl.DataFrame(kept, PAIRS_SCHEMA, orient="row"), pl.DataFrame(removed, REMOVED_SCHEMA, orient="row"))
 
 
 def summarise_lengths(pairs: pl.DataFrame) -> dict[str, dict[str, float]]:
     """Words of both sides in the mean, and how often the better one is the longer, over all and by source."""
-    words = pairs.select(
-        "pair_source",
-        chosen=pl.col("chosen").str.count_matches(r"\S+"),
-        rejected=pl.col("rejected").str.count_matches(r"\S+"),
-    )
+    words = pairs.select("pair_source", pl.col("chosen", "rejected").str.count_matches(r"\S+"))
     parts = {"all": words} | {source: words.filter(pl.col("pair_source") == source) for source in PAIR_SOURCES}
     return {
         name: {

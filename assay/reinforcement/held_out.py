@@ -20,7 +20,7 @@ from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from assay.core.params import Params
 from assay.core.seeds import SeedKey, keyed_uniform
-from assay.language_models.chat_template import ANSWERING, Message, tokenise_prompts
+from assay.language_models.chat_template import Message, add_answers, tokenise_prompts
 from assay.reinforcement.policy import Policy, has_moved
 from assay.reinforcement.ppo_equations import kl_k1, kl_k3
 from assay.reinforcement.rollouts import (
@@ -42,14 +42,10 @@ Score = Callable[[Sequence[Sequence[Message]], Sequence[str]], NDArray[np.float6
 
 
 class PolicyParams(Params):
-    """What the sections `ppo` and `rloo` share beside their training.
+    """What the sections `ppo` and `rloo` share beside their training, which starts from `models/sft/<init>`.
 
-    Attributes:
-        init: the model under `models/sft` that training starts from.
-        min_reward_accuracy: of the reward model on held-out pairs; below it nothing starts.
-        max_prompt_tokens: longer prompts are skipped.
-        held_out_prompts: of the validation split, answered before and after.
-        bootstrap_samples: for their intervals.
+    Nothing starts below `min_reward_accuracy` on held-out pairs; longer prompts are skipped; the held-out ones, of the
+    validation split, are answered before and after.
     """
 
     init: str = Field(min_length=1)
@@ -71,15 +67,7 @@ class Prompts:
 
 @dataclass(frozen=True)
 class HeldOutScores:
-    """Of `n` answers.
-
-    Attributes:
-        rewards: of the reward model, shape `(n,)`.
-        kl: to the reference, nats an answer, by the estimator k1, shape `(n,)`.
-        kl_k3: the same by k3, shape `(n,)`.
-        tokens: shape `(n,)`.
-        ended: whether an answer ends, shape `(n,)`.
-    """
+    """Of `n` answers, shape `(n,)` each; `kl` is to the reference, nats an answer, by the estimator k1."""
 
     rewards: NDArray[np.float64]
     kl: NDArray[np.float64]
@@ -89,11 +77,7 @@ class HeldOutScores:
 
 
 def require_reward_accuracy(metrics: Path, minimum: float, section: str) -> float:
-    """The reward model's accuracy on held-out pairs, from the metrics of the stage `reward`.
-
-    Raises:
-        InputError: there is no reward model, or its accuracy is too low.
-    """
+    """The reward model's accuracy on held-out pairs; an `InputError` if there is no reward model, or it is too low."""
     if not metrics.is_file():
         raise InputError(
             f"{metrics}: no such file, and `{section}` is trained by the reward model: set `optional.reward` in "
@@ -112,14 +96,9 @@ def require_reward_accuracy(metrics: Path, minimum: float, section: str) -> floa
 def read_prompts(
     path: Path, tokenizer: PreTrainedTokenizerBase, max_prompt_tokens: int, rows: int | None, key: SeedKey
 ) -> Prompts:
-    """Chats of the tasks `TASKS` in a chat table, without their last answer.
+    """Chats of the tasks `TASKS` in a chat table, without their last answer; an `InputError` if none is short enough.
 
-    Args:
-        max_prompt_tokens: longer ones are skipped, and counted.
-        rows: so many, sampled by a hash of their ids: a prompt keeps its draw when others are added; None: all.
-
-    Raises:
-        InputError: none is left.
+    So many `rows` (None: all) are sampled by a hash of their ids: a prompt keeps its draw when others are added.
     """
     table = pl.read_parquet(path, columns=["id", "task", "messages"]).filter(pl.col("task").is_in(TASKS))
     chats = [messages[:-1] for messages in table["messages"].to_list()]
@@ -135,10 +114,7 @@ def read_prompts(
         kept = np.sort(kept[np.argsort(draws[kept], kind="stable")][:rows])
     ids = table["id"].to_list()
     return Prompts(
-        [ids[row] for row in kept],
-        [chats[row] for row in kept],
-        [tokens[row] for row in kept],
-        int((~fits).sum()),
+        [ids[row] for row in kept], [chats[row] for row in kept], [tokens[row] for row in kept], int((~fits).sum())
     )
 
 
@@ -147,8 +123,8 @@ def reward_function(folder: Path, batch_size: int, device: Device) -> Score:
     model, tokenizer = load_reward_model(folder, device.device)
 
     def score(chats: Sequence[Sequence[Message]], answers: Sequence[str]) -> NDArray[np.float64]:
-        whole = [[*chat, {"role": ANSWERING, "content": answer}] for chat, answer in zip(chats, answers, strict=True)]
-        return score_answers(model, tokenizer, whole, rows_at_once(batch_size, device), device, None)
+        rows = rows_at_once(batch_size, device)
+        return score_answers(model, tokenizer, add_answers(chats, answers), rows, device, None)
 
     return score
 

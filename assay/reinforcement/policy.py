@@ -24,14 +24,10 @@ VALUE_HEAD_FILE = "value_head.safetensors"
 
 @dataclass(frozen=True)
 class Policy:
-    """A model to train.
+    """A model to train, its parameters that are trained, and their values in the reference.
 
-    Attributes:
-        model: in evaluation mode, and trained so: dropout would make the policy that is trained another one than the
-            policy that answered.
-        tokenizer: of the model, padding on the left.
-        trainable: the parameters that are trained.
-        reference: their values in the reference.
+    It is trained in evaluation mode: dropout would make the policy that is trained another one than the policy that
+    answered. The tokenizer pads on the left.
     """
 
     model: CausalLM
@@ -61,11 +57,7 @@ class ValueHead(nn.Module):
 
 
 def load_policy(folder: Path, device: torch.device) -> Policy:
-    """The model of a folder of `save_causal_lm`, ready to be trained.
-
-    Raises:
-        InputError: there is no model in the folder, or its base is gone.
-    """
+    """The model of a folder, ready to be trained; an `InputError` if there is none, or its base is gone."""
     model, tokenizer = load_causal_lm(folder, device, trainable=True)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return Policy(model, tokenizer, trainable, copy_values(trainable))

@@ -10,7 +10,8 @@ preferences; Stiennon et al. (2020), Learning to summarize from human feedback; 
 models to follow instructions with human feedback; Huang et al. (2022), The 37 implementation details of PPO.
 
 Legend: `b` answers, `t` tokens of the longest. Answers stand at the left of their rows; `mask` is true on an answer's
-tokens, the one that ends it among them, and false behind it. Natural logarithms throughout, so divergences are in nats.
+tokens, the one that ends it among them, and false behind it. All tensors have shape `(b, t)`, 0 behind the answers,
+unless said otherwise. Natural logarithms throughout, so divergences are in nats.
 """
 
 from dataclasses import dataclass
@@ -24,12 +25,10 @@ MAX_RELATIVE_KL_ERROR = 0.2
 
 @dataclass(frozen=True)
 class PolicyLoss:
-    """The clipped objective of a minibatch.
+    """The clipped objective of a minibatch, to be minimised; all are scalars.
 
-    Attributes:
-        loss: to be minimised, a scalar.
-        clip_fraction: share of tokens at which the clipped term was the smaller one, a scalar.
-        approximate_kl: from the policy that sampled to the present one, nats a token, a scalar.
+    `clip_fraction` is the share of tokens at which the clipped term was the smaller one, `approximate_kl` is from the
+    policy that sampled to the present one, nats a token.
     """
 
     loss: torch.Tensor
@@ -38,23 +37,15 @@ class PolicyLoss:
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean over the tokens of answers, a scalar.
-
-    Args:
-        values: shape `(b, t)`.
-        mask: shape `(b, t)`.
-    """
+    """Mean over the tokens of answers, a scalar."""
     return (values * mask).sum() / mask.sum()
 
 
 def kl_k1(log_probabilities: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     """Schulman's estimator k1 of KL(p ‖ q) at tokens drawn from p: log p − log q, unbiased, of either sign.
 
-    J. Schulman (2020), Approximating KL divergence, http://joschu.net/blog/kl-approx.html.
-
-    Args:
-        log_probabilities: of the tokens under p, any shape.
-        others: under q, the same shape.
+    J. Schulman (2020), Approximating KL divergence, http://joschu.net/blog/kl-approx.html. Logarithms of the tokens'
+    probabilities under p and under q have any shape, the same.
     """
     return log_probabilities - others
 
@@ -71,17 +62,8 @@ def token_rewards(
     """Reward of each token: −β (log π − log π_ref), and at an answer's last token its score besides.
 
     Ziegler et al. (2019), equation 2, spread over tokens as in Stiennon et al. (2020), section 3.4, and Ouyang et al.
-    (2022), equation 2 without its pretraining term.
-
-    Args:
-        scores: of whole answers, shape `(b,)`.
-        log_probabilities: of the tokens under the policy that sampled them, shape `(b, t)`.
-        reference: under the reference, shape `(b, t)`.
-        mask: shape `(b, t)`; every answer has a token.
-        beta: the KL coefficient.
-
-    Returns:
-        Shape `(b, t)`, 0 behind the answers.
+    (2022), equation 2 without its pretraining term. Scores are of whole answers, shape `(b,)`; logarithms of
+    probabilities are under the policy that sampled and under the reference; every answer has a token.
     """
     rewards = -beta * kl_k1(log_probabilities, reference) * mask
     last = mask.sum(dim=1) - 1
@@ -96,16 +78,7 @@ def generalised_advantages(
 
     Schulman et al. (2016), equations 10 and 16, with g the discount: δ_t = r_t + g V(s_{t+1}) − V(s_t) and
     A_t = δ_t + g λ A_{t+1}, where both V and A are 0 behind the last token. The return is A_t + V(s_t), as in TD(λ).
-
-    Args:
-        rewards: of the tokens, shape `(b, t)`.
-        values: of the states that the tokens were drawn in, shape `(b, t)`.
-        mask: shape `(b, t)`.
-        gamma: g.
-        gae_lambda: λ.
-
-    Returns:
-        Advantages and returns, shape `(b, t)` each, 0 behind the answers.
+    Values are of the states that the tokens were drawn in.
     """
     values = values * mask
     advantages = torch.zeros_like(rewards)
@@ -120,15 +93,7 @@ def generalised_advantages(
 
 
 def whiten(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Values with mean 0 and variance 1 over the tokens of answers; Huang et al. (2022), detail 7.
-
-    Args:
-        values: shape `(b, t)`.
-        mask: shape `(b, t)`.
-
-    Returns:
-        Shape `(b, t)`, 0 behind the answers.
-    """
+    """Values with mean 0 and variance 1 over the tokens of answers; Huang et al. (2022), detail 7."""
     centred = values - masked_mean(values, mask)
     return centred * torch.rsqrt(masked_mean(centred.square(), mask) + WHITENING_EPSILON) * mask
 
@@ -142,14 +107,7 @@ def clipped_policy_loss(
 ) -> PolicyLoss:
     """Minus the clipped surrogate objective: −mean min(r A, clip(r, 1 − ε, 1 + ε) A), r = π / π_old.
 
-    Schulman et al. (2017), equation 7.
-
-    Args:
-        log_probabilities: of the tokens under the present policy, shape `(b, t)`.
-        old_log_probabilities: under the policy that sampled them, shape `(b, t)`.
-        advantages: shape `(b, t)`.
-        mask: shape `(b, t)`.
-        clip_range: ε.
+    Schulman et al. (2017), equation 7, with ε the clip range; old probabilities are of the policy that sampled.
     """
     ratio = torch.exp((log_probabilities - old_log_probabilities) * mask)
     plain = ratio * advantages
@@ -166,47 +124,28 @@ def clipped_value_loss(
 ) -> torch.Tensor:
     """½ mean max((V − R)², (clip(V, V_old ± ε) − R)²), a scalar; Huang et al. (2022), detail 9, as in Ziegler's code.
 
-    Args:
-        values: of the present value head, shape `(b, t)`.
-        old_values: by which advantages were taken, shape `(b, t)`.
-        returns: shape `(b, t)`.
-        mask: shape `(b, t)`.
-        clip_range: ε, in units of the reward.
+    Old values are those by which advantages were taken; ε, the clip range, is in units of the reward.
     """
     clipped = torch.clamp(values, old_values - clip_range, old_values + clip_range)
     return 0.5 * masked_mean(torch.maximum((values - returns).square(), (clipped - returns).square()), mask)
 
 
 def entropies(log_distributions: torch.Tensor) -> torch.Tensor:
-    """Entropy of distributions over the vocabulary, shape `(...)`; Schulman et al. (2017), the S of equation 9.
-
-    Args:
-        log_distributions: logarithms of probabilities, shape `(..., v)`.
-    """
+    """Entropy of log distributions, shape `(..., v)` → `(...)`; Schulman et al. (2017), the S of equation 9."""
     return -(log_distributions.exp() * log_distributions).sum(dim=-1)
 
 
 def adapt_beta(beta: float, kl: float, target: float, gain: float) -> float:
     """The adaptive controller of Ziegler et al. (2019), section 2.2: β (1 + K clip((KL − target) / target, −0.2, 0.2)).
 
-    Args:
-        beta: the present KL coefficient.
-        kl: to the reference, nats an answer.
-        target: that it is to have.
-        gain: K; 0.1 in the paper, 0 keeps β.
+    The KL is in nats an answer; K, the gain, is 0.1 in the paper, and 0 keeps β.
     """
     error = max(-MAX_RELATIVE_KL_ERROR, min(MAX_RELATIVE_KL_ERROR, (kl - target) / target))
     return beta * (1 + gain * error)
 
 
 def explained_variance(values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor) -> float:
-    """1 − Var(R − V) / Var(R) over the tokens of answers: 1 is perfect, 0 no better than a constant; 0 if R has none.
-
-    Args:
-        values: shape `(b, t)`.
-        returns: shape `(b, t)`.
-        mask: shape `(b, t)`.
-    """
+    """1 − Var(R − V) / Var(R) over tokens of answers: 1 is perfect, 0 no better than a constant; 0 if R has none."""
     wanted = returns[mask]
     variance = float(wanted.var(correction=0))
     return 1 - float((wanted - values[mask]).var(correction=0)) / variance if variance > 0 else 0.0

@@ -29,20 +29,9 @@ from torch import nn
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.progress import SECONDS_BETWEEN_LINES
+from assay.reinforcement import ppo_equations as equations
 from assay.reinforcement.held_out import Prompts, Score
 from assay.reinforcement.policy import Policy, ValueHead, copy_values
-from assay.reinforcement.ppo_equations import (
-    adapt_beta,
-    clipped_policy_loss,
-    clipped_value_loss,
-    explained_variance,
-    generalised_advantages,
-    kl_k1,
-    kl_k3,
-    masked_mean,
-    token_rewards,
-    whiten,
-)
 from assay.reinforcement.rollouts import (
     SampledAnswer,
     Sampling,
@@ -58,22 +47,14 @@ class PpoTraining(Sampling):
     """What the loop takes from the `ppo` section of `params.yaml`; divergences are in nats an answer.
 
     Attributes:
-        steps: batches of answers that are sampled.
-        prompts_per_step: answers of a batch.
-        epochs_per_step: passes over a batch.
-        minibatch_size: answers of one update.
-        learning_rate: of the policy, in the first step.
-        value_learning_rate: of the value head, likewise.
+        steps: batches of answers that are sampled, `prompts_per_step` each.
+        epochs_per_step: passes over a batch, by updates of `minibatch_size` answers.
+        learning_rate: of the policy, in the first step; `value_learning_rate` is that of the value head.
         max_grad_norm: the policy's gradients are scaled down to this global norm, and the value head's.
-        clip_range: of the probability ratio.
-        value_clip_range: of a value's change in a step.
-        gamma: of what comes a token later.
-        gae_lambda: λ.
+        clip_range: of the probability ratio; `value_clip_range` is that of a value's change in a step.
         entropy_coefficient: what a nat of entropy a token is worth; Schulman et al. (2017), c2 of equation 9.
         missing_eos_penalty: taken from the reward of an answer that does not end.
-        initial_kl_coefficient: per nat.
-        target_kl: that the controller steers to.
-        kl_gain: of the controller.
+        target_kl: that the controller steers to, with `kl_gain`.
         max_kl: beyond it the run ends.
     """
 
@@ -98,15 +79,10 @@ class PpoTraining(Sampling):
 
 @dataclass(frozen=True)
 class Rollout:
-    """Answers that a policy sampled in one step, as it was before its update.
-
-    Legend: `b` answers, `t` tokens of the longest.
+    """Answers that a policy sampled in one step, as it was before its update, shape `(b,)`.
 
     Attributes:
-        answers: shape `(b,)`.
-        rewards: of the reward model, shape `(b,)`.
-        scores: what is learnt from: rewards, less the penalty for answers that do not end, shape `(b,)`.
-        ended: whether an answer ends, shape `(b,)`.
+        scores: what is learnt from: rewards, less the penalty for answers that do not end.
         now: what the policy says of the tokens.
         reference: logarithm of the tokens' probabilities under the reference, shape `(b, t)`.
     """
@@ -126,13 +102,7 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Returns:
-    """What the tokens of `b` answers are worth, shape `(b, t)` each.
-
-    Attributes:
-        values: by the value head, before the update.
-        advantages: whitened.
-        returns: that the value head is to learn.
-    """
+    """What tokens are worth, shape `(b, t)`: by the value head before the update, whitened, and what it is to learn."""
 
     values: torch.Tensor
     advantages: torch.Tensor
@@ -145,19 +115,13 @@ class PpoStep:
 
     Attributes:
         step: number, from 1.
-        reward: mean of the reward model's rewards.
-        reward_sd: their standard deviation.
+        reward: mean of the reward model's rewards; `reward_sd` their standard deviation.
         score: mean of what was learnt from: rewards, less the penalty for answers that do not end.
-        kl: to the reference, nats an answer, by the estimator k1, which is what `beta` follows.
-        kl_k3: the same by k3.
+        kl: to the reference, nats an answer, by the estimator k1, which is what `beta` follows; `kl_k3` by k3.
         entropy: of the policy, nats a token.
         answer_tokens: mean length.
-        ended_share: share of answers that end.
         beta: the KL coefficient.
-        learning_rate: of the policy.
-        policy_loss: mean over the minibatches.
-        value_loss: likewise.
-        clip_fraction: likewise, share of tokens.
+        policy_loss: mean over the minibatches, as `value_loss` and `clip_fraction` (share of tokens).
         update_kl: likewise, from the policy that sampled to the one being updated, nats a token.
         explained_variance: of the returns, by the values that advantages were taken by.
     """
@@ -231,9 +195,9 @@ def estimate_returns(value_head: ValueHead, rollout: Rollout, beta: float, param
     now = rollout.now
     values = value_head(now.states) * now.mask
     scores = torch.from_numpy(rollout.scores).float().to(values.device)
-    at_tokens = token_rewards(scores, now.log_probabilities, rollout.reference, now.mask, beta)
-    advantages, returns = generalised_advantages(at_tokens, values, now.mask, params.gamma, params.gae_lambda)
-    return Returns(values, whiten(advantages, now.mask), returns)
+    at_tokens = equations.token_rewards(scores, now.log_probabilities, rollout.reference, now.mask, beta)
+    advantages, returns = equations.generalised_advantages(at_tokens, values, now.mask, params.gamma, params.gae_lambda)
+    return Returns(values, equations.whiten(advantages, now.mask), returns)
 
 
 def update(
@@ -245,11 +209,7 @@ def update(
     random: np.random.Generator,
     step: int,
 ) -> dict[str, float]:
-    """Take minibatches of a batch of answers through the clipped objective, `epochs_per_step` times.
-
-    Returns:
-        Means over the minibatches: `policy_loss`, `value_loss`, `clip_fraction` and `update_kl` of `PpoStep`.
-    """
+    """Take minibatches of a batch of answers through the clipped objective; returns the means of `minibatch_loss`."""
     policy, value_head, optimizer = learner.policy, learner.value_head, learner.optimizer
     seen: list[dict[str, float]] = []
     for _ in range(params.epochs_per_step):
@@ -270,7 +230,7 @@ def update(
 def minibatch_loss(
     learner: Learner, rollout: Rollout, found: Returns, rows: NDArray[np.int64], params: PpoTraining, device: Device
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """The loss of some answers of a batch, with gradients, and what there is to be seen of it."""
+    """The loss of some answers, and `policy_loss`, `value_loss`, `clip_fraction` and `update_kl` of `PpoStep`."""
     answers = [rollout.answers[row] for row in rows]
     now = token_statistics(learner.policy, answers, params.temperature, params.minibatch_size, device)
     part, longest = torch.from_numpy(rows).to(device.device), now.mask.shape[1]
@@ -278,14 +238,12 @@ def minibatch_loss(
     def of_part(values: torch.Tensor) -> torch.Tensor:
         return values[part, :longest]
 
-    policy_loss = clipped_policy_loss(
-        now.log_probabilities, of_part(rollout.now.log_probabilities), of_part(found.advantages), now.mask,
-        params.clip_range
-    )  # fmt: skip
-    value_loss = clipped_value_loss(
+    sampled, advantages = of_part(rollout.now.log_probabilities), of_part(found.advantages)
+    policy_loss = equations.clipped_policy_loss(now.log_probabilities, sampled, advantages, now.mask, params.clip_range)
+    value_loss = equations.clipped_value_loss(
         learner.value_head(now.states), of_part(found.values), of_part(found.returns), now.mask, params.value_clip_range
     )
-    loss = policy_loss.loss - params.entropy_coefficient * masked_mean(now.entropies, now.mask) + value_loss
+    loss = policy_loss.loss - params.entropy_coefficient * equations.masked_mean(now.entropies, now.mask) + value_loss
     return loss, {
         "policy_loss": float(policy_loss.loss.detach()),
         "value_loss": float(value_loss.detach()),
@@ -305,13 +263,9 @@ def train_ppo(
     *,
     new_value_head: bool,
 ) -> PpoRun:
-    """Train the policy and the value head in place.
+    """Train the policy and the value head in place; an `InputError` if a loss or a reward is not finite.
 
-    Args:
-        new_value_head: its bias is set to the mean score of the first batch.
-
-    Raises:
-        InputError: a loss or a reward is not finite.
+    The bias of a new value head is set to the mean score of the first batch.
     """
     learner = new_learner(policy, value_head, params)
     beta = params.initial_kl_coefficient
@@ -321,9 +275,9 @@ def train_ppo(
     started = last_line = time.monotonic()
     for step, rows in enumerate(draw_prompts(len(prompts.ids), params.prompts_per_step, params.steps, random), 1):
         rollout = roll_out(policy, prompts, rows, score, params, device, int(random.integers(2**32)))
-        seen = {"reward": float(rollout.scores.mean()), "divergence from the reference": rollout.kl(kl_k1)}
+        seen = {"reward": float(rollout.scores.mean()), "divergence from the reference": rollout.kl(equations.kl_k1)}
         _require_finite(step, params, seen)
-        if rollout.kl(kl_k1) > params.max_kl:
+        if rollout.kl(equations.kl_k1) > params.max_kl:
             with torch.no_grad():
                 for parameter, value in zip(policy.trainable, within_bounds, strict=True):
                     parameter.copy_(value)
@@ -336,7 +290,7 @@ def train_ppo(
         updates = update(learner, rollout, found, params, device, random, step)
         rate = float(learner.annealing.get_last_lr()[0])
         done.append(summarise_step(step, rollout, found, beta, rate, updates))
-        beta = adapt_beta(beta, done[-1].kl, params.target_kl, params.kl_gain)
+        beta = equations.adapt_beta(beta, done[-1].kl, params.target_kl, params.kl_gain)
         learner.annealing.step()
         if time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
             last_line = time.monotonic()
@@ -349,17 +303,13 @@ def new_learner(policy: Policy, value_head: ValueHead, params: PpoTraining) -> L
 
     At a constant rate Adam's last steps are as large as its first, and a short run ends wherever noise takes it.
     """
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": policy.trainable, "lr": params.learning_rate},
-            {"params": list(value_head.parameters()), "lr": params.value_learning_rate},
-        ],
-        weight_decay=0.0,
-        fused=True,
-    )
-    annealing = torch.optim.lr_scheduler.LinearLR(
-        optimizer, 1.0, 1 / params.steps, total_iters=max(1, params.steps - 1)
-    )
+    groups = [
+        {"params": policy.trainable, "lr": params.learning_rate},
+        {"params": list(value_head.parameters()), "lr": params.value_learning_rate},
+    ]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.0, fused=True)
+    last = max(1, params.steps - 1)
+    annealing = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1 / params.steps, total_iters=last)
     return Learner(policy, value_head, optimizer, annealing)
 
 
@@ -373,26 +323,22 @@ def summarise_step(
         reward=float(rollout.rewards.mean()),
         reward_sd=float(rollout.rewards.std()),
         score=float(rollout.scores.mean()),
-        kl=rollout.kl(kl_k1),
-        kl_k3=rollout.kl(kl_k3),
-        entropy=float(masked_mean(now.entropies, now.mask)),
+        kl=rollout.kl(equations.kl_k1),
+        kl_k3=rollout.kl(equations.kl_k3),
+        entropy=float(equations.masked_mean(now.entropies, now.mask)),
         answer_tokens=float(now.mask.sum(dim=1).float().mean()),
         ended_share=float(rollout.ended.mean()),
         beta=beta,
         learning_rate=learning_rate,
-        explained_variance=explained_variance(found.values, found.returns, now.mask),
+        explained_variance=equations.explained_variance(found.values, found.returns, now.mask),
         **updates,
     )
 
 
 def _print_line(seen: PpoStep, steps: int, seconds: float) -> None:
     left = seconds / seen.step * (steps - seen.step)
-    print(
-        f"ppo: {seen.step}/{steps} step (reward {seen.reward:.3f}, KL {seen.kl:.2f} nats, {seen.ended_share:.0%} "
-        f"of answers end; {left:.0f} s left)",
-        file=sys.stderr,
-        flush=True,
-    )
+    values = f"reward {seen.reward:.3f}, KL {seen.kl:.2f} nats, {seen.ended_share:.0%} of answers end"
+    print(f"ppo: {seen.step}/{steps} step ({values}; {left:.0f} s left)", file=sys.stderr, flush=True)
 
 
 def _require_finite(step: int, params: PpoTraining, values: dict[str, float]) -> None:

@@ -30,13 +30,7 @@ ROWS_ON_CPU = 4
 
 
 class Sampling(Params):
-    """How a policy is sampled.
-
-    Attributes:
-        max_new_tokens: an answer is cut there.
-        temperature: divides the logits.
-        batch_size: answers at a time where no gradients are taken.
-    """
+    """How a policy is sampled; `batch_size` is the number of answers at a time where no gradients are taken."""
 
     max_new_tokens: int = Field(ge=1, le=131072)
     temperature: float = Field(gt=0, le=10)
@@ -45,14 +39,7 @@ class Sampling(Params):
 
 @dataclass(frozen=True)
 class SampledAnswer:
-    """One answer.
-
-    Attributes:
-        prompt_ids: tokens of what was asked.
-        answer_ids: tokens of the answer, at least one, with the one that ends it where it ends.
-        ended: whether it does; else it was cut.
-        text: of the answer.
-    """
+    """One answer: at least one token, with the one that ends it if it `ended`; else it was cut."""
 
     prompt_ids: list[int]
     answer_ids: list[int]
@@ -62,13 +49,10 @@ class SampledAnswer:
 
 @dataclass(frozen=True)
 class TokenStatistics:
-    """What a model says of the tokens of `b` answers.
+    """What a model says of the tokens of `b` answers, shape `(b, t)` each, 0 behind the answers, where `mask` is false.
 
-    Attributes:
-        log_probabilities: of the tokens, 0 behind the answers, shape `(b, t)`.
-        entropies: of the distributions that they come from, 0 behind the answers, shape `(b, t)`.
-        states: the last hidden state before each token, shape `(b, t, h)`.
-        mask: where tokens are, shape `(b, t)`.
+    Entropies are of the distributions that the tokens come from, `states` the last hidden states before them, shape
+    `(b, t, h)`.
     """
 
     log_probabilities: torch.Tensor
@@ -80,12 +64,7 @@ class TokenStatistics:
 def sample_answers(
     policy: Policy, prompts: Sequence[list[int]], sampling: Sampling, device: Device, seed: int, what: str | None
 ) -> list[SampledAnswer]:
-    """One sampled answer to each prompt, shape `(b,)`, in batches of prompts of similar length.
-
-    Args:
-        prompts: token ids.
-        what: name of the work, for the progress report; None: no report.
-    """
+    """One sampled answer to each prompt; without `what` there is no progress report."""
     decoding = Decoding(**sampling.model_dump(include=set(Sampling.model_fields)), top_p=1.0, repetition_penalty=1.0)
     generated = generate_tokens(policy.model, policy.tokenizer, prompts, decoding, device, seed, what)
     texts = policy.tokenizer.batch_decode([ids for ids, _ in generated], skip_special_tokens=True)

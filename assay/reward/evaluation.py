@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 from transformers import PreTrainedTokenizerBase
 
 from assay.compute.device import Device
-from assay.language_models.chat_template import ANSWERING
+from assay.language_models.chat_template import Message, add_answers
 from assay.reward.model import RewardModel, score_answers
 from assay.statistics.bootstrap import cluster_means
 from assay.statistics.calibration import calibration_errors, reliability_table
@@ -30,12 +30,7 @@ from assay.statistics.metrics_dict import Estimate, interval_metrics
 
 @dataclass(frozen=True)
 class Margins:
-    """What a reward model says of `n` held-out pairs.
-
-    Attributes:
-        chosen: reward of the better answer, shape `(n,)`.
-        rejected: of the worse one, shape `(n,)`.
-    """
+    """Rewards of the better and the worse answers of `n` held-out pairs, shape `(n,)` each."""
 
     chosen: NDArray[np.float64]
     rejected: NDArray[np.float64]
@@ -51,12 +46,9 @@ class Margins:
         return (np.sign(self.margin) + 1) / 2
 
 
-def add_side(pairs: pl.DataFrame, side: str) -> list[list[dict[str, str]]]:
+def add_side(pairs: pl.DataFrame, side: str) -> list[list[Message]]:
     """The chats of pairs, each with the answer of one side (`chosen` or `rejected`)."""
-    return [
-        [*messages, {"role": ANSWERING, "content": answer}]
-        for messages, answer in pairs.select("messages", side).iter_rows()
-    ]
+    return add_answers(pairs["messages"], pairs[side])
 
 
 def score_sides(
@@ -71,13 +63,9 @@ def score_sides(
 def estimate_accuracy(
     right: NDArray[np.float64], prompts: Sequence[str], samples: int, random: np.random.Generator
 ) -> Estimate:
-    """Share of pairs that are right, with its 95% interval.
+    """Share of pairs that are `right` (1, 0, or 0.5 at a tie, shape `(n,)`, `n` at least 1), with its 95% interval.
 
-    Wilson's (1927) where each prompt has one pair and none is a tie, else a bootstrap of prompts: the pairs of one
-    prompt are right and wrong together.
-
-    Args:
-        right: 1, 0, or 0.5 at a tie, shape `(n,)`, `n` at least 1.
+    Wilson's (1927) where each prompt has one pair and none is a tie, else a bootstrap of prompts.
     """
     if len(set(prompts)) == len(right) and not np.any(right == 0.5):
         return wilson_estimate(int(right.sum()), len(right))
@@ -88,10 +76,8 @@ def estimate_accuracy(
 def calibrate(margin: NDArray[np.float64], bins: int) -> tuple[float, pl.DataFrame]:
     """How far sigmoid(|margin|), with margins of shape `(n,)`, is from the share of pairs that are right.
 
-    The bins are of equal width over the confidence, which is between 0.5 and 1.
-
-    Returns:
-        The expected calibration error, and of each bin with pairs `confidence`, `accuracy` and `pairs`.
+    Returns the expected calibration error, and of each bin with pairs `confidence`, `accuracy` and `pairs`; the bins
+    are of equal width over the confidence, which is between 0.5 and 1.
     """
     confidence = 1 / (1 + np.exp(-np.abs(margin)))
     right = (np.sign(margin) + 1) / 2
@@ -102,20 +88,13 @@ def calibrate(margin: NDArray[np.float64], bins: int) -> tuple[float, pl.DataFra
 def measure_length_bias(
     said: Margins, chosen_tokens: NDArray[np.int64], rejected_tokens: NDArray[np.int64]
 ) -> dict[str, float]:
-    """Whether length alone wins.
+    """Whether length alone wins; tokens of the answers have shape `(n,)`.
 
-    Args:
-        said: of `n` pairs.
-        chosen_tokens: of the better answers, shape `(n,)`.
-        rejected_tokens: of the worse ones, shape `(n,)`.
-
-    Returns:
-        Of pairs of unequal length, the share in which the longer answer is ahead and that in which it should be; the
-        accuracy where the better answer is the longer and where it is the shorter; Spearman's correlation of reward
-        and length over all answers. What is undefined is missing.
+    Of pairs of unequal length, the share in which the longer answer is ahead and that in which it should be; the
+    accuracy where the better answer is the longer and where it is the shorter; Spearman's correlation of reward and
+    length over all answers. What is undefined is missing.
     """
-    longer = chosen_tokens > rejected_tokens
-    shorter = chosen_tokens < rejected_tokens
+    longer, shorter = chosen_tokens > rejected_tokens, chosen_tokens < rejected_tokens
     unequal = longer | shorter
     figures = {"pairs_of_unequal_length": float(unequal.sum())}
     if unequal.any():
@@ -139,11 +118,9 @@ def summarise_held_out(
     samples: int,
     random: np.random.Generator,
 ) -> tuple[dict[str, Any], pl.DataFrame]:
-    """All figures of the held-out pairs, and the table of the reliability diagram.
+    """Metrics of held-out pairs (`prompt_id`, `pair_source`, `detail`), and the table of the reliability diagram.
 
-    Args:
-        pairs: `prompt_id`, `pair_source` and `detail`, shape `(n,)`.
-        answer_tokens: of both sides, `chosen` and `rejected`, shape `(n,)` each.
+    `answer_tokens` are those of both sides, `chosen` and `rejected`, shape `(n,)` each.
     """
 
     def part(rows: NDArray[np.bool_]) -> dict[str, float]:

@@ -1,8 +1,7 @@
 """A reward model: a causal language model with one linear layer in the place of the vocabulary, that scores an answer.
 
 The reward of a chat is the layer's output at the chat's last token, the one that ends the answer (Ouyang et al. 2022,
-section 3.5), so that the whole answer is behind it. A folder is one of `assay/classifiers/checkpoint.py` with a single
-label.
+section 3.5), so that the whole answer is behind it. It is saved by `save_classifier`, as one with a single label.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from assay.classifiers.checkpoint import load_classifier, new_classifier, save_classifier
+from assay.classifiers.checkpoint import load_classifier, new_classifier
 from assay.compute.device import Device, keep_freed_memory
 from assay.compute.token_batches import sorted_batches
 from assay.core.errors import InputError
@@ -34,16 +33,9 @@ def new_reward_model(
 ) -> tuple[RewardModel, PreTrainedTokenizerBase]:
     """A base model with a new head of one output, and its tokenizer, set to pad with a token that ends no answer.
 
-    The head starts from random values: seed PyTorch before.
-
-    Args:
-        layers: the lowest so many of the base are kept, and the head reads what they say; None: all. Of a model that is
-            fine-tuned the top layers are those that are missed least (Sajjad et al. 2023,
-            https://arxiv.org/abs/2004.03844).
-
-    Raises:
-        InputError: there is no model in the folder, it is no decoder, its tokenizer has no chat template, or it has
-            fewer layers.
+    The head starts from random values: seed PyTorch before. Of the base the lowest `layers` are kept (None: all); of a
+    model that is fine-tuned the top layers are missed least (Sajjad et al. 2023, https://arxiv.org/abs/2004.03844). An
+    `InputError` if there is no model, it is no decoder, has no chat template, or has fewer layers.
     """
     if device.type == "cpu":
         keep_freed_memory()
@@ -64,9 +56,8 @@ def _keep_lowest(model: RewardModel, layers: int, base: str) -> None:
     if not hasattr(model.base_model, "layers"):
         raise InputError(f"params.yaml: `reward.layers` = {layers}, but {base} is of a kind that is not cut: say null")
     if layers > config.num_hidden_layers:
-        raise InputError(
-            f"params.yaml: `reward.layers` = {layers}, but {base} has {config.num_hidden_layers}; null takes all"
-        )
+        there = f"{base} has {config.num_hidden_layers}"
+        raise InputError(f"params.yaml: `reward.layers` = {layers}, but {there}; null takes all")
     model.base_model.layers = model.base_model.layers[:layers]
     config.num_hidden_layers = layers
     if getattr(config, "layer_types", None):
@@ -88,11 +79,7 @@ def padding_token(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def tokenise_whole(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]]) -> list[list[int]]:
-    """Token ids of whole chats, up to the token that ends the last answer.
-
-    Args:
-        chats: each ends with an answer.
-    """
+    """Token ids of whole chats, each of which ends with an answer, up to the token that ends it."""
     texts = []
     for messages in chats:
         if not messages or messages[-1]["role"] != ANSWERING:
@@ -102,19 +89,8 @@ def tokenise_whole(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[
     return ids
 
 
-def save_reward_model(
-    model: RewardModel, tokenizer: PreTrainedTokenizerBase, max_length_tokens: int, folder: Path
-) -> None:
-    """Save weights (of an adapter: the adapter and the head), configuration and tokenizer."""
-    save_classifier(model, tokenizer, max_length_tokens, folder)
-
-
 def load_reward_model(folder: Path, device: torch.device) -> tuple[RewardModel, PreTrainedTokenizerBase]:
-    """The reward model of a folder on a device, in evaluation mode, and its tokenizer.
-
-    Raises:
-        InputError: its base is gone.
-    """
+    """A reward model in evaluation mode, and its tokenizer; an `InputError` if its base is gone."""
     model: RewardModel
     model, tokenizer, _ = load_classifier(folder)
     return model.float().to(device), tokenizer
@@ -129,15 +105,10 @@ def score_answers(
     device: Device,
     what: str | None,
 ) -> NDArray[np.float64]:
-    """The reward of the last answer of each chat, shape `(n,)`; chats of similar length go together, each once.
+    """The reward of the answer at the end of each chat, shape `(n,)`, by a model in evaluation mode.
 
-    A chat is scored whole, however long it is: to cut it would take its answer away.
-
-    Args:
-        model: in evaluation mode.
-        tokenizer: of the reward model, which need not be the policy's.
-        chats_with_answers: each ends with an answer.
-        what: name of the work, for the progress report; None: no report.
+    A chat is scored whole, however long it is: to cut it would take its answer away. The tokenizer is the reward
+    model's, which need not be the policy's. Without `what` there is no progress report.
     """
     asked = [tuple(ids) for ids in tokenise_whole(tokenizer, chats_with_answers)]
     # Pairs of one prompt share their better side.
@@ -146,9 +117,8 @@ def score_answers(
     batches = sorted_batches(np.array([len(ids) for ids in rows], dtype=np.int64), batch_size)
     for batch in batches if what is None else progress(batches, what, total=len(batches), unit="batch"):
         # On the right, as in training.
-        inputs = tokenizer.pad(
-            {"input_ids": [list(rows[row]) for row in batch]}, padding_side="right", return_tensors="pt"
-        )
+        ids = {"input_ids": [list(rows[row]) for row in batch]}
+        inputs = tokenizer.pad(ids, padding_side="right", return_tensors="pt")
         with device.autocast():
             scores[batch] = model(**inputs.to(device.device)).logits[:, 0].double().cpu().numpy()
     place = {ids: row for row, ids in enumerate(rows)}

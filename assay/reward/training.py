@@ -76,8 +76,7 @@ class PairTokens:
 def tokenise_sides(tokenizer: PreTrainedTokenizerBase, pairs: pl.DataFrame) -> PairTokens:
     """The chats of pairs as the reward model sees them."""
     return PairTokens(
-        tokenise_whole(tokenizer, add_side(pairs, "chosen")),
-        tokenise_whole(tokenizer, add_side(pairs, "rejected")),
+        tokenise_whole(tokenizer, add_side(pairs, "chosen")), tokenise_whole(tokenizer, add_side(pairs, "rejected"))
     )
 
 
@@ -87,14 +86,8 @@ def order_pairs(
     """Which pairs to train on, one batch after the other, shape `(max_steps * batch_size,)`.
 
     Each source that has pairs gets the share of its weight, by going through its pairs, shuffled anew each time. Pairs
-    of similar length then share batches.
-
-    Args:
-        sources: of each pair, shape `(n,)`.
-        lengths: tokens of each pair, shape `(n,)`.
-
-    Raises:
-        InputError: no source with pairs has a weight.
+    of similar length then share batches. Sources and lengths in tokens are those of each pair, shape `(n,)`. An
+    `InputError` if no source with pairs has a weight.
     """
     weights, rows = params.source_weights.model_dump(), params.max_steps * params.batch_size
     of_source = {name: np.flatnonzero(np.array(sources) == name) for name in sorted(set(sources))}
@@ -120,10 +113,7 @@ def add_lora(model: RewardModel, lora: RewardLora | None) -> RewardModel:
     """The model with low-rank updates of its last layers and its whole head to train; None: all of it is trained.
 
     Below the first layer that is trained nothing is kept for the backward pass, nor is there one: with half of the
-    layers a step takes about half the time.
-
-    Raises:
-        InputError: the model has fewer layers than are to be trained.
+    layers a step takes about half the time. An `InputError` if the model has fewer layers than are to be trained.
     """
     if lora is None:
         return model
@@ -164,17 +154,10 @@ def train_reward(
     seed: int,
     scratch: Path,
 ) -> pl.DataFrame:
-    """Train a reward model in place with TRL's `RewardTrainer`.
+    """Train a reward model in place with TRL's `RewardTrainer`, on the pairs in the given order.
 
-    Args:
-        order: the pairs to train on, one batch after the other.
-        seed: of the dropout.
-
-    Returns:
-        Of each step `step`, `loss`, `accuracy`, `margin`, `learning_rate` and `gradient_norm`.
-
-    Raises:
-        InputError: a loss is not finite.
+    Returns of each step `step`, `loss`, `accuracy`, `margin`, `learning_rate` and `gradient_norm`. An `InputError` if a
+    loss is not finite.
     """
     # Imported here: they take seconds, and importing a stage should not.
     from datasets import Dataset
@@ -189,10 +172,8 @@ def train_reward(
         center_rewards_coefficient=params.center_rewards_coefficient,
         train_sampling_strategy="sequential",
     )
-    rows = {
-        "chosen_ids": [tokens.chosen[row] for row in order],
-        "rejected_ids": [tokens.rejected[row] for row in order],
-    }
+    sides = {"chosen_ids": tokens.chosen, "rejected_ids": tokens.rejected}
+    rows = {name: [side[row] for row in order] for name, side in sides.items()}
     columns = {name: name for name in ("loss", "accuracy", "margin", "learning_rate")} | {"grad_norm": "gradient_norm"}
     return run_trainer(
         lambda callbacks: RewardTrainer(

@@ -17,15 +17,14 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, tiny_chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(tmp_path: Path, tiny_chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_workspace("dpo", tiny_chat_model)
-    return tmp_path
 
 
 @pytest.mark.parametrize("init", ["lora", "full"])
 def test_a_policy_learns_to_prefer_and_stays_of_its_kind(
-    workspace: Path, init: str, capfd: pytest.CaptureFixture[str]
+    workspace: None, init: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     change("dpo", init=init, learning_rate={"lora": 0.01, "full": 0.001}[init])
     dpo.main()
@@ -53,29 +52,28 @@ def test_a_policy_learns_to_prefer_and_stays_of_its_kind(
     assert Path("models/dpo/adapter_config.json").is_file() == (init == "lora")
 
 
-def test_what_is_saved_is_what_was_measured(workspace: Path) -> None:
+def test_what_is_saved_is_what_was_measured(workspace: None) -> None:
     dpo.main()
     metrics = read_json("metrics/optional/dpo.json")
     sides = {}
     for folder in ("models/sft/lora", "models/dpo"):
         model, tokenizer = load_causal_lm(Path(folder), CPU)
         pairs = tokenise_pairs(pl.read_parquet(dpo.HELD_OUT), tokenizer, 200, dpo.HELD_OUT)
-        sides[folder] = score_pairs(
-            model, sample_pairs(pairs, 16, (3, "dpo")), 0, 8, Device(CPU, torch.float32), "pairs"
-        )
+        sampled = sample_pairs(pairs, 16, (3, "dpo"))
+        sides[folder] = score_pairs(model, sampled, 0, 8, Device(CPU, torch.float32), "pairs")
     before, after = sides["models/sft/lora"], sides["models/dpo"]
     margins = 0.1 * ((after.chosen - before.chosen) - (after.rejected - before.rejected))
     assert metrics["margin"] == pytest.approx(margins.mean(), abs=1e-4)
 
 
 @pytest.mark.parametrize("loss_type", ["sigmoid_norm", "ipo", "robust", "apo_zero"])
-def test_other_losses_run(workspace: Path, loss_type: str) -> None:
+def test_other_losses_run(workspace: None, loss_type: str) -> None:
     change("dpo", loss_type=loss_type, max_steps=2, label_smoothing=0.1)
     dpo.main()
     assert read_json("metrics/optional/dpo.json")["steps"] == 2
 
 
-def test_pairs_that_are_too_long_are_skipped_and_counted(workspace: Path) -> None:
+def test_pairs_that_are_too_long_are_skipped_and_counted(workspace: None) -> None:
     change("dpo", max_length_tokens=80, max_steps=1)
     dpo.main()
     metrics = read_json("metrics/optional/dpo.json")
@@ -86,7 +84,7 @@ def test_pairs_that_are_too_long_are_skipped_and_counted(workspace: Path) -> Non
         dpo.main()
 
 
-def test_too_few_pairs_for_a_batch_are_an_error(workspace: Path) -> None:
+def test_too_few_pairs_for_a_batch_are_an_error(workspace: None) -> None:
     change("dpo", batch_size=64)
     with pytest.raises(InputError, match=r"40 pairs fit, fewer than `dpo\.batch_size` = 64"):
         dpo.main()

@@ -16,10 +16,10 @@ from assay.core.errors import InputError
 from assay.core.outputs import read_json, write_json
 from assay.fine_tuning.quantization import QUANTISATION_FILE, four_bit_settings, why_no_4_bit
 from assay.human_review.preference_judgements import HEADER
-from assay.language_models.chat_template import MESSAGES
+from assay.language_models.chat_template import MESSAGES, add_answers
 from assay.language_models.checkpoint import EXACT_MODULES, load_causal_lm
 from stages import compare_generation, evaluate_generation
-from tests.policy_workspace import COMPUTE, bytes_below, change, chat, write_models
+from tests.policy_workspace import COMPUTE, GREEDY, bytes_below, change, chat, write_models
 
 REFUSAL = "I do not know."
 PARAMS: dict[str, Any] = {
@@ -27,23 +27,13 @@ PARAMS: dict[str, Any] = {
     "compute": COMPUTE,
     "embed": {"max_length_tokens": 64, "batch_size": 8, "last_layers": 1},
     "augment": {"wordnet": "wordnet"},
-    "decoding": {"max_new_tokens": 12, "temperature": 0.0, "top_p": 1.0, "repetition_penalty": 1.0, "batch_size": 4},
+    "decoding": GREEDY | {"max_new_tokens": 12},
     "language_model": "models/sft/full",
-    "generation_models": {
-        "base": "models/base",
-        "sft-lora": "models/sft/lora",
-        "sft-qlora": "models/sft/qlora",
-    },
-    "evaluate_generation": {
-        "rows": {"answer": 8, "unanswerable": 4, "label": 4},
-        "general_texts": 4,
-        "batch_size": 4,
-        "bootstrap_samples": 100,
-    },
-    "compare_generation": {
-        "pairs": [{"model": "sft-lora", "against": "base"}, {"model": "sft-qlora", "against": "base"}],
-        "bootstrap_samples": 100,
-    },
+    "generation_models": {"base": "models/base", "sft-lora": "models/sft/lora", "sft-qlora": "models/sft/qlora"},
+    "evaluate_generation": {"rows": {"answer": 8, "unanswerable": 4, "label": 4}, "general_texts": 4}
+    | {"batch_size": 4, "bootstrap_samples": 100},
+    "compare_generation": {"pairs": [{"model": f"sft-{name}", "against": "base"} for name in ("lora", "qlora")]}
+    | {"bootstrap_samples": 100},
 }
 GLOSSES = """  1 This is the licence.
 00001740 03 n 01 entity 0 000 | that which is perceived to have its own distinct existence
@@ -59,17 +49,10 @@ def write_test(path: Path) -> None:
     for number in range(24):
         task = ("answer", "answer", "unanswerable", "label")[number % 4]
         answer = {"answer": f"It takes {number} weeks.", "unanswerable": REFUSAL, "label": "positive"}[task]
-        rows.append(
-            {
-                "id": f"faq:{number}",
-                "task": task,
-                "category": "permits",
-                "question": f"How long? {number}",
-                "context": [f"It takes {number} weeks."] if number % 8 == 0 else [],
-                "answer": answer,
-                "messages": [*chat(number), {"role": "assistant", "content": answer}],
-            }
-        )
+        row = {"id": f"faq:{number}", "task": task, "category": "permits", "question": f"How long? {number}"}
+        passages = [f"It takes {number} weeks."] if number % 8 == 0 else []
+        messages = add_answers([chat(number)], [answer])[0]
+        rows.append(row | {"context": passages, "answer": answer, "messages": messages})
     path.parent.mkdir(parents=True)
     pl.DataFrame(rows, schema_overrides={"messages": MESSAGES, "context": pl.List(pl.String)}).write_parquet(path)
 
@@ -118,10 +101,7 @@ def test_every_task_has_its_scores_with_intervals(workspace: Path, monkeypatch: 
     assert measured["answer"]["perplexity"] == pytest.approx(math.exp(expected), rel=1e-4)
     assert answers.filter(pl.col("task") == "label")["reward"].null_count() == 4
     # Without passages nobody can use them.
-    assert (
-        answers.filter(pl.col("context").list.len() == 0)["uses_context"].null_count()
-        == answers.filter(pl.col("context").list.len() == 0).height
-    )
+    assert answers.filter(pl.col("context").list.len() == 0)["uses_context"].is_null().all()
 
 
 def test_weights_in_4_bits_that_are_written_out_say_the_same(workspace: Path) -> None:
@@ -142,13 +122,9 @@ def test_all_models_get_the_same_rows_and_texts(workspace: Path, monkeypatch: py
     evaluate(monkeypatch, "sft-lora")
     ids = [pl.read_parquet(f"data/generations/{name}/answers.parquet")["id"].to_list() for name in ("base", "sft-lora")]
     assert ids[0] == ids[1]
-    assert (
-        evaluate_generation.sample_glosses(Path("wordnet"), 3, 3)
-        == evaluate_generation.sample_glosses(Path("wordnet"), 5, 3)[:3]
-    )
-    assert "physical entity: an entity that has physical existence" in evaluate_generation.sample_glosses(
-        Path("wordnet"), 5, 3
-    )
+    few, all_five = (evaluate_generation.sample_glosses(Path("wordnet"), count, 3) for count in (3, 5))
+    assert few == all_five[:3]
+    assert "physical entity: an entity that has physical existence" in all_five
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.instruction_data.cleaning import CHANGED_SCHEMA
 from assay.instruction_data.formats import FIXES
 from assay.instruction_data.table import CHAT_SCHEMA
+from assay.language_models.chat_template import add_answers
 from assay.splitting.assignment import SPLITS
 from stages import instruct_data
 
@@ -38,14 +39,9 @@ def faq(count: int = 72) -> list[Row]:
     rows = []
     for number, (deed, thing) in enumerate(itertools.islice(itertools.product(DEEDS, THINGS), count)):
         words = ["".join(random.choice(list("bdfgklmnprstaeiou"), 6)) for _ in range(12)]
-        rows.append(
-            {
-                "id": f"{thing}-{deed}",
-                "category": CATEGORIES[number % 3],
-                "q": f"How do I {deed} the {thing}?",
-                "a": f"To {deed} a {thing} takes {' '.join(words)}, and {number + 3} weeks.",
-            }
-        )
+        answer = f"To {deed} a {thing} takes {' '.join(words)}, and {number + 3} weeks."
+        row = {"id": f"{thing}-{deed}", "category": CATEGORIES[number % 3], "q": f"How do I {deed} the {thing}?"}
+        rows.append(row | {"a": answer})
     return rows
 
 
@@ -72,13 +68,9 @@ def workplace(tmp_path: Path, tiny_encoder: Path, tiny_chat_model: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny_encoder, "encoder")
     shutil.copytree(tiny_chat_model, "chat_model")
-    for path, split, count in (
-        ("data/label_errors/train", "train", 40),
-        ("data/split/validation", "validation", 20),
-        ("data/split/test", "test", 20),
-    ):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        label_rows(split, count).write_parquet(f"{path}.parquet")
+    for folder, split, count in (("label_errors", "train", 40), ("split", "validation", 20), ("split", "test", 20)):
+        Path("data", folder).mkdir(parents=True, exist_ok=True)
+        label_rows(split, count).write_parquet(f"data/{folder}/{split}.parquet")
 
 
 def params(**changed: Any) -> dict[str, Any]:
@@ -88,13 +80,8 @@ def params(**changed: Any) -> dict[str, Any]:
     all_params["embed"]["model"] = "encoder"
     all_params["language_model"] = "chat_model"
     all_params["compute"] |= {"threads": 1, "device": "cpu"}
-    all_params["instruct_data"] |= {
-        "path": "raw",
-        "min_question_cosine": None,
-        "context": None,
-        "label_task": None,
-        "max_length_tokens": 2000,
-    }
+    all_params["instruct_data"] |= dict.fromkeys(("min_question_cosine", "context", "label_task"))
+    all_params["instruct_data"] |= {"path": "raw", "max_length_tokens": 2000}
     all_params["instruct_data"]["sources"][0] |= {"url": "https://example.org/faq", "licence": "CC0"}
     for key, value in changed.items():
         section, _, name = key.rpartition("__")
@@ -167,10 +154,7 @@ def test_questions_and_answers_come_out_as_chats_with_where_they_come_from() -> 
         "source": "faq",
         "category": "town",
         "task": "answer",
-        "messages": [
-            {"role": "user", "content": "How do I paint the roof?"},
-            {"role": "assistant", "content": faq()[2]["a"]},
-        ],
+        "messages": add_answers([[{"role": "user", "content": "How do I paint the roof?"}]], [faq()[2]["a"]])[0],
         "question": "How do I paint the roof?",
         "answer": faq()[2]["a"],
         "context": [],
@@ -199,8 +183,8 @@ def test_four_formats_of_the_same_rows_give_the_same_chats() -> None:
     turns = [(row["q"], row["a"]) for row in rows]
     write([{"instruction": q, "input": "", "output": a} for q, a in turns], "alpaca.jsonl")
     write([{"chat": [{"from": "human", "value": q}, {"from": "gpt", "value": a}]} for q, a in turns], "sharegpt.jsonl")
-    chat = [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in turns]
-    Path("raw/messages.json").write_text(json.dumps([{"chat": one} for one in chat]), encoding="utf-8")
+    chats_in = add_answers([[{"role": "user", "content": q}] for q, _ in turns], [a for _, a in turns])
+    Path("raw/messages.json").write_text(json.dumps([{"chat": one} for one in chats_in]), encoding="utf-8")
     none = {"id": None, "category": None}
     layouts = {
         "alpaca.jsonl": {"kind": "alpaca", **none},
@@ -220,16 +204,14 @@ def test_four_formats_of_the_same_rows_give_the_same_chats() -> None:
 
 
 def test_chats_of_several_turns_are_kept_and_their_last_question_gets_the_passages() -> None:
-    turns = [
-        [
-            {"role": "user", "content": f"I have a {thing} here."},
-            {"role": "assistant", "content": "Good."},
-            {"role": "user", "content": f"How do I {deed} it?"},
-            {"role": "assistant", "content": f"The {deed} office of number {index} knows how to do a {thing}."},
-        ]
-        for index, (thing, deed) in enumerate((thing, deed) for thing in THINGS for deed in DEEDS)
-    ]
-    write([{"chat": one} for one in turns], "chats.jsonl")
+    chats_in = []
+    for index, (thing, deed) in enumerate(itertools.product(THINGS, DEEDS)):
+        last = f"The {deed} office of number {index} knows how to do a {thing}."
+        contents = [f"I have a {thing} here.", "Good.", f"How do I {deed} it?", last]
+        chats_in.append(
+            [{"role": role, "content": text} for role, text in zip(("user", "assistant") * 2, contents, strict=True)]
+        )
+    write([{"chat": one} for one in chats_in], "chats.jsonl")
     layout = {"kind": "messages", "id": None, "category": None, "chat": "chat"}
     one = source(file="chats.jsonl", layout=layout, system_message="Be brief.")
     chats, _ = run(sources=[one], context=context(closed_book_fraction=0.0, unanswerable=None))
@@ -284,18 +266,14 @@ def test_a_question_that_cannot_be_answered_never_shows_its_answer() -> None:
         assert chat["id"].endswith("#unanswerable")
         assert chat["answer"] == REFUSAL
         assert chat["authenticity"] == "augmented"
-        assert {chat[name] for name in ("split", "group", "question")} == {
-            asked[name] for name in ("split", "group", "question")
-        }
+        assert all(chat[name] == asked[name] for name in ("split", "group", "question"))
         assert chat["context"]
         assert asked["answer"] not in chat["messages"][-2]["content"]
         assert {by_id[id_]["split"] for id_ in chat["context_ids"]} == {"train"}
         assert asked["group"] not in {by_id[id_]["group"] for id_ in chat["context_ids"]}
     pair = {"faq:alike", f"faq:{rows[3]['id']}"}
-    for chat in unanswerable.filter(pl.col("id").str.strip_suffix("#unanswerable").is_in(list(pair))).iter_rows(
-        named=True
-    ):
-        assert not pair & set(chat["context_ids"])
+    in_pair = pl.col("id").str.strip_suffix("#unanswerable").is_in(list(pair))
+    assert not pair & set(unanswerable.filter(in_pair)["context_ids"].explode())
 
 
 def test_without_fractions_every_row_has_its_answer_and_none_is_made() -> None:
@@ -315,10 +293,8 @@ def test_the_search_and_the_groups_can_go_by_the_encoder() -> None:
 
 def test_questions_that_are_the_same_go_to_one_split_and_equal_rows_once() -> None:
     rows = faq()
-    rows += [
-        row | {"id": f"again-{row['id']}", "q": row["q"].upper(), "a": f"No. {n} {row['id']}!"}
-        for n, row in enumerate(faq(20))
-    ]
+    for n, row in enumerate(faq(20)):
+        rows.append(row | {"id": f"again-{row['id']}", "q": row["q"].upper(), "a": f"No. {n} {row['id']}!"})
     rows += [faq()[30] | {"id": "twin"}, faq()[31] | {"id": "near", "a": faq()[31]["a"].replace(" a ", " the ", 1)}]
     chats, metrics = run(rows)
     assert metrics["removed"]["exact_duplicate"] == 1
@@ -342,32 +318,22 @@ def test_added_rows_move_no_old_one() -> None:
     assert len(steady) > 20
     assert {id_: after[id_] for id_ in steady} == steady
     # Whether a row is asked by heart or once more without an answer does not change either.
-    by_heart = {
-        name: set(chats.filter((pl.col("task") == "answer") & ~pl.col("answer_in_context"))["id"])
-        for name, chats in (("old", old), ("new", new))
-    }
-    assert by_heart["old"] <= by_heart["new"]
+    by_heart = (pl.col("task") == "answer") & ~pl.col("answer_in_context")
+    assert set(old.filter(by_heart)["id"]) <= set(new.filter(by_heart)["id"])
 
 
 def test_personal_data_is_taken_out_of_questions_answers_and_passages() -> None:
     rows = faq()
-    rows[0] |= {
-        "q": "Is ann.smith@example.com the office of roofs?",
-        "a": "No: call +46 771 567 567, or pay DE89 3704 0044 0532 0130 00.",
-    }
+    rows[0]["q"] = "Is ann.smith@example.com the office of roofs?"
+    rows[0]["a"] = "No: call +46 771 567 567, or pay DE89 3704 0044 0532 0130 00."
     chats, metrics = run(rows, context=context())
     text = json.dumps(chats.to_dicts())
-    assert "ann.smith" not in text
-    assert "567" not in text
-    assert "3704" not in text
+    assert all(part not in text for part in ("ann.smith", "567", "3704"))
     row = chats.filter(pl.col("id") == "faq:window-paint").row(0, named=True)
     assert row["question"] == "Is <EMAIL> the office of roofs?"
     assert row["answer"] == "No: call <PHONE>, or pay <IBAN>."
-    assert {name: count for name, count in metrics["changed"].items() if count} == {
-        "redact_email": 1,
-        "redact_phone": 1,
-        "redact_iban": 1,
-    }
+    found = {name: count for name, count in metrics["changed"].items() if count}
+    assert found == {"redact_email": 1, "redact_phone": 1, "redact_iban": 1}
     assert metrics["rows_changed"] == 1
 
 
@@ -377,11 +343,8 @@ def test_records_that_cannot_be_used_are_counted_rejects() -> None:
     with Path("raw/faq-en.jsonl").open("a", encoding="utf-8") as file:
         file.write("no json\n")
     _, metrics = run(max_reject_fraction=0.05)
-    assert {rule: count for rule, count in metrics["removed"].items() if count} == {
-        "empty_answer": 1,
-        "no_id": 1,
-        "not_json": 1,
-    }
+    found = {rule: count for rule, count in metrics["removed"].items() if count}
+    assert found == {"empty_answer": 1, "no_id": 1, "not_json": 1}
     assert set(read("removed").rows()) == {
         ("faq-en.jsonl:73", "empty_answer", "Why?", None),
         ("faq-en.jsonl:74", "no_id", "So.", None),
@@ -440,12 +403,9 @@ def test_label_rows_stay_in_their_splits_and_test_rows_have_the_better_label() -
 
 
 def test_an_id_of_two_tracks_is_an_error() -> None:
+    rows = [row | {"id": str(number)} for number, row in enumerate(faq())]
     with pytest.raises(InputError, match=r"two chats have the id 'train:\d+', from .*tweets\.txt"):
-        run(
-            [row | {"id": str(number)} for number, row in enumerate(faq())],
-            sources=[source(name="train")],
-            label_task=LABEL_TASK | {"train_rows": 40},
-        )
+        run(rows, sources=[source(name="train")], label_task=LABEL_TASK | {"train_rows": 40})
     assert not Path("data/instruct").exists()
 
 
@@ -486,16 +446,12 @@ def test_wrong_params_say_what_is_wrong(changed: dict[str, Any], error: str) -> 
         run(faq(), **changed)
 
 
-@pytest.mark.parametrize(
-    ("file", "error"),
-    [
-        ("chat_template.jinja", "its tokenizer has no chat template"),
-        ("tokenizer_config.json", "chat_model: no tokenizer there; correct `language_model`"),
-    ],
-)
-def test_a_language_model_without_what_chats_need_is_an_error(file: str, error: str) -> None:
-    Path("chat_model", file).unlink()
-    with pytest.raises(InputError, match=error):
+def test_a_language_model_without_what_chats_need_is_an_error() -> None:
+    Path("chat_model/chat_template.jinja").unlink()
+    with pytest.raises(InputError, match="its tokenizer has no chat template"):
+        run(faq())
+    Path("chat_model/tokenizer_config.json").unlink()
+    with pytest.raises(InputError, match="chat_model: no tokenizer there; correct `language_model`"):
         run(faq())
 
 

@@ -11,36 +11,21 @@ from assay.human_review.preference_judgements import HEADER
 from assay.language_models.chat_template import MESSAGES
 from stages import preferences
 from tests.policy_workspace import COMPUTE, bytes_below
-from tests.preference_chats import chat
+from tests.preference_chats import BASE_ANSWER, chat
 
 PATH = "data/preferences.csv"
 
 
 def params(model: Path) -> dict[str, Any]:
-    decoding = {"max_new_tokens": 8, "temperature": 0.0, "top_p": 1.0, "repetition_penalty": 1.0, "batch_size": 4}
-    return {
-        "seed": 1,
-        "compute": COMPUTE,
-        "language_model": str(model),
-        "preferences": {
-            "path": PATH,
-            "max_length_tokens": 400,
-            "sibling_answer": {
-                "pairs_per_prompt": 1,
-                "kinds": ["other_category", "shown_passage"],
-                "refused_fraction": 0.3,
-                "label_fraction": 1.0,
-            },
-            "base_answer": {
-                "train_prompts": 3,
-                "held_out_prompts": 2,
-                "max_similarity": 0.9,
-                "match_length": True,
-                "decoding": decoding,
-            },
-            "altered_answer": {"pairs_per_prompt": 1, "needs_context": True},
-        },
+    sibling = {"pairs_per_prompt": 1, "kinds": ["other_category", "shown_passage"]}
+    section = {
+        "path": PATH,
+        "max_length_tokens": 400,
+        "sibling_answer": sibling | {"refused_fraction": 0.3, "label_fraction": 1.0},
+        "base_answer": BASE_ANSWER,
+        "altered_answer": {"pairs_per_prompt": 1, "needs_context": True},
     }
+    return {"seed": 1, "compute": COMPUTE, "language_model": str(model), "preferences": section}
 
 
 def project(folder: Path, model: Path) -> dict[str, Any]:
@@ -51,10 +36,8 @@ def project(folder: Path, model: Path) -> dict[str, Any]:
         chats = [chat(number, "roof" if number % 2 else "wall", passages=1) for number in numbers]
         chats.append(chat(start + 50, task="unanswerable", passages=1))
         chats += [chat(start + 60 + place, word, "label", word) for place, word in enumerate(["good", "bad", "good"])]
-        table = pl.DataFrame(
-            chats,
-            schema_overrides={"messages": MESSAGES, "context": pl.List(pl.String), "context_ids": pl.List(pl.String)},
-        )
+        types = {"messages": MESSAGES, "context": pl.List(pl.String), "context_ids": pl.List(pl.String)}
+        table = pl.DataFrame(chats, schema_overrides=types)
         table.write_parquet(folder / f"data/instruct/{split}.parquet")
     lines = [f"faq:{number},Better.,Worse.,a,Ann,2026-11-23,m,n" for number in (0, 100, 200, 999)]
     (folder / PATH).write_text("\n".join([HEADER, *lines, ""]), encoding="utf-8")
@@ -64,9 +47,13 @@ def project(folder: Path, model: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def ran(tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    project(tmp_path, tiny_chat_model)
+def values(tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.chdir(tmp_path)
+    return project(tmp_path, tiny_chat_model)
+
+
+@pytest.fixture
+def ran(values: dict[str, Any], tmp_path: Path) -> Path:
     preferences.main()
     return tmp_path
 
@@ -101,9 +88,7 @@ def test_the_same_seed_gives_the_same_bytes(ran: Path) -> None:
     assert bytes_below("data/preferences", "metrics") == before
 
 
-def test_no_pair_at_all_is_an_error(tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = project(tmp_path, tiny_chat_model)
-    monkeypatch.chdir(tmp_path)
+def test_no_pair_at_all_is_an_error(values: dict[str, Any], tmp_path: Path) -> None:
     values["preferences"]["max_length_tokens"] = 8
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     with pytest.raises(InputError, match=r"train\.parquet: no preference pair can be made .*'max_tokens'"):
@@ -111,11 +96,7 @@ def test_no_pair_at_all_is_an_error(tiny_chat_model: Path, tmp_path: Path, monke
     assert not (tmp_path / "data/preferences").exists()
 
 
-def test_a_bad_file_of_judgements_stops_the_stage(
-    tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    project(tmp_path, tiny_chat_model)
-    monkeypatch.chdir(tmp_path)
+def test_a_bad_file_of_judgements_stops_the_stage(values: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / PATH).write_text(f"{HEADER}\nfaq:0,Better.,Worse.,left,Ann,2026-11-23,m,n\n", encoding="utf-8")
     with pytest.raises(InputError, match="line 2: faq:0: preferred is 'left'"):
         preferences.main()

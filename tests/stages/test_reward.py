@@ -11,37 +11,23 @@ from scipy.stats import binomtest
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
-from assay.preference_data.pairs import PAIRS_SCHEMA
+from assay.preference_data.pairs import PAIR_SOURCES, PAIRS_SCHEMA
 from assay.reward.evaluation import Margins, add_side, calibrate, estimate_accuracy, measure_length_bias, score_sides
 from assay.reward.model import load_reward_model, new_reward_model, score_answers
 from assay.reward.training import RewardLora, RewardParams, add_lora, order_pairs
 from assay.statistics.metrics_dict import Estimate
 from stages import reward
-from tests.policy_workspace import COMPUTE, bytes_below
+from tests.policy_workspace import COMPUTE, TRAINER, bytes_below
 
 CPU = Device(torch.device("cpu"), torch.float32)
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"], "last_layers": 1}
 
 
 def params(model: Path, **changed: Any) -> dict[str, Any]:
-    section = {
-        "layers": None,
-        "lora": LORA,
-        "source_weights": {"human": 1.0, "sibling_answer": 1.0, "base_answer": 1.0, "altered_answer": 1.0},
-        "max_length_tokens": 200,
-        "max_steps": 40,
-        "batch_size": 8,
-        "gradient_accumulation_steps": 1,
-        "gradient_checkpointing": False,
-        "learning_rate": 0.01,
-        "warmup_fraction": 0.1,
-        "weight_decay": 0.0,
-        "max_grad_norm": 1.0,
-        "center_rewards_coefficient": 0.01,
-        "evaluation_batch_size": 8,
-        "calibration_bins": 10,
-        "bootstrap_samples": 200,
-    } | changed
+    section = TRAINER | {"gradient_accumulation_steps": 1, "layers": None, "lora": LORA, "max_steps": 40}
+    section |= {"source_weights": dict.fromkeys(PAIR_SOURCES, 1.0), "max_length_tokens": 200, "weight_decay": 0.0}
+    section |= {"center_rewards_coefficient": 0.01, "evaluation_batch_size": 8, "calibration_bins": 10}
+    section |= {"bootstrap_samples": 200, **changed}
     return {"seed": 1, "compute": COMPUTE, "language_model": str(model), "reward": section}
 
 
@@ -50,19 +36,11 @@ def pairs(count: int, start: int = 0) -> pl.DataFrame:
     rows = []
     for number in range(start, start + count):
         source, detail = [("sibling_answer", "other_category faq:1"), ("altered_answer", "number: 1 → 2")][number % 2]
-        rows.append(
-            {
-                "id": f"p{number}",
-                "prompt_id": f"faq:{number}",
-                "category": "roof",
-                "pair_source": source,
-                "messages": [{"role": "user", "content": f"What of {number}"}],
-                "chosen": f"It is {number}!" + " Yes!" * (number % 3),
-                "rejected": f"It is {number + 1}?" + " No?" * (number % 2),
-                "detail": detail,
-            }
-        )
-    return pl.DataFrame(rows, schema=PAIRS_SCHEMA)
+        messages = [{"role": "user", "content": f"What of {number}"}]
+        chosen = f"It is {number}!" + " Yes!" * (number % 3)
+        rejected = f"It is {number + 1}?" + " No?" * (number % 2)
+        rows.append((f"p{number}", f"faq:{number}", "roof", source, messages, chosen, rejected, detail))
+    return pl.DataFrame(rows, PAIRS_SCHEMA, orient="row")
 
 
 def project(values: dict[str, Any], train: pl.DataFrame, held_out: pl.DataFrame) -> None:
@@ -92,9 +70,8 @@ def test_it_learns_what_is_preferred_and_loads_again_with_the_same_rewards(
     assert set(metrics["by_kind"]) == {"altered_answer_number", "sibling_answer_other_category"}
     assert metrics["by_source"]["altered_answer"]["pairs"] == 10
     assert metrics["train_by_source"] == {"altered_answer": 160, "sibling_answer": 160}
-    assert metrics["mean_reward_chosen"] - metrics["mean_reward_rejected"] == pytest.approx(
-        metrics["mean_margin"], abs=1e-5
-    )
+    margin = metrics["mean_reward_chosen"] - metrics["mean_reward_rejected"]
+    assert margin == pytest.approx(metrics["mean_margin"], abs=1e-5)
     steps = pl.read_csv("metrics/plots/reward/steps.csv")
     assert steps.height == 40
     assert steps["loss"].tail(10).mean() < steps["loss"].head(10).mean()  # type: ignore[operator]
@@ -145,9 +122,8 @@ def test_only_the_last_layers_and_the_head_are_trained(tiny_chat_model: Path) ->
     assert [name for name in trained if "lora" not in name] == ["base_model.model.score.modules_to_save.default.weight"]
     assert all(".layers.1." in name for name in trained if "lora" in name)
     assert {name.split(".")[-4] for name in trained if "lora" in name} == {"q_proj", "v_proj"}
-    every = add_lora(
-        new_reward_model(str(tiny_chat_model), CPU.device)[0], RewardLora.model_validate(LORA | {"last_layers": None})
-    )
+    untouched, _ = new_reward_model(str(tiny_chat_model), CPU.device)
+    every = add_lora(untouched, RewardLora.model_validate(LORA | {"last_layers": None}))
     assert any(".layers.0." in name for name, one in every.named_parameters() if one.requires_grad)
 
 
@@ -178,9 +154,8 @@ def test_each_source_gets_its_share_and_goes_round() -> None:
     sources = ["human"] * 2 + ["sibling_answer"] * 90 + ["base_answer"] * 8
     weights = {"human": 1.0, "sibling_answer": 2.0, "base_answer": 0.0, "altered_answer": 5.0}
     lengths = np.arange(100)
-    section = RewardParams.model_validate(
-        params(Path())["reward"] | {"source_weights": weights, "max_steps": 6, "batch_size": 5}
-    )
+    changed = params(Path(), source_weights=weights, max_steps=6, batch_size=5)["reward"]
+    section = RewardParams.model_validate(changed)
     order = order_pairs(sources, lengths, section, np.random.default_rng(1), Path("train.parquet"))
     of_order = [sources[row] for row in order]
     assert (of_order.count("human"), of_order.count("sibling_answer"), len(of_order)) == (10, 20, 30)

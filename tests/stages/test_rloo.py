@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from assay.language_models.chat_template import Message
+from assay.reinforcement import held_out
 from stages import rloo
 from tests.policy_workspace import change, require_trained, write_workspace
 
@@ -16,15 +17,14 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, tiny_chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(tmp_path: Path, tiny_chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_workspace("rloo", tiny_chat_model)
-    return tmp_path
 
 
 @pytest.mark.parametrize("init", ["lora", "full"])
 def test_a_policy_is_trained_and_stays_of_its_kind(
-    workspace: Path, init: str, capfd: pytest.CaptureFixture[str]
+    workspace: None, init: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     change("rloo", init=init)
     rloo.main()
@@ -43,12 +43,12 @@ def test_a_policy_is_trained_and_stays_of_its_kind(
     require_trained("rloo", init)
 
 
-def test_an_easy_reward_is_raised(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_easy_reward_is_raised(workspace: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def share_of_lower_case(chats: Sequence[Sequence[Message]], answers: Sequence[str]) -> NDArray[np.float64]:
         assert len(chats) == len(answers)
         return np.array([sum(letter.isascii() and letter.islower() for letter in text) / 6 for text in answers])
 
-    monkeypatch.setattr(rloo, "reward_function", lambda *_: share_of_lower_case)
+    monkeypatch.setattr(held_out, "reward_function", lambda *_: share_of_lower_case)
     change("rloo", init="full", max_steps=30, batch_size=32, learning_rate=0.006, beta=0.0, missing_eos_penalty=0.0)
     rloo.main()
     steps = pl.read_csv("metrics/plots/rloo/steps.csv")
@@ -71,7 +71,7 @@ def test_the_reward_function_is_the_models_less_the_penalty() -> None:
     assert seen == [(prompts, ["b", "c"])]
 
 
-def test_groups_must_be_whole(workspace: Path) -> None:
+def test_groups_must_be_whole(workspace: None) -> None:
     change("rloo", batch_size=6)
     with pytest.raises(InputError, match="`batch_size` 6 must be a multiple of `answers_per_prompt` 4"):
         rloo.main()

@@ -3,6 +3,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,39 +18,26 @@ from assay.core.errors import InputError
 from assay.core.outputs import folder_sha256, read_json
 from assay.core.skipped import LEFT_OUT_FILE
 from assay.fine_tuning.sft_params import Approach
-from assay.language_models.chat_template import IGNORED, MESSAGES, tokenise_chats
+from assay.language_models.chat_template import IGNORED, MESSAGES, TokenisedChat, tokenise_chats
 from assay.language_models.checkpoint import load_base, load_causal_lm
 from assay.language_models.sft import make_dataset, train_sft
 from stages import sft
-from tests.policy_workspace import COMPUTE
+from tests.policy_workspace import COMPUTE, TRAINER
 
 DEVICE = Device(torch.device("cpu"), torch.float32)
-FULL: dict[str, Any] = {
-    "method": "full",
-    "max_length_tokens": 192,
-    "packing": True,
-    "batch_size": 2,
-    "gradient_accumulation_steps": 1,
-    "max_steps": 6,
-    "num_evaluations": 2,
-    "validation_rows": 8,
-    "learning_rate": 0.01,
-    "weight_decay": 0.0,
-    "warmup_fraction": 0.1,
-    "max_grad_norm": 1.0,
-    "gradient_checkpointing": False,
-}
+FULL: dict[str, Any] = TRAINER | {"method": "full", "max_length_tokens": 192, "packing": True, "batch_size": 2}
+FULL |= {"gradient_accumulation_steps": 1, "max_steps": 6, "num_evaluations": 2, "validation_rows": 8}
+FULL |= {"weight_decay": 0.0}
 LORA = FULL | {"method": "lora", "rank": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear"}
 LORA |= {"rank_stabilised": False, "dora": False, "initialisation": "default"}
+PREFIX = FULL | {"packing": False, "num_virtual_tokens": 4}
 APPROACHES = {
     "full": FULL,
     "lora": LORA,
     "qlora": {key: value for key, value in LORA.items() if key != "initialisation"}
     | {"method": "qlora", "double_quantisation": True},
-    "prompt_tuning": FULL
-    | {"method": "prompt_tuning", "packing": False, "num_virtual_tokens": 4, "initialisation": "words"},
-    "prefix_tuning": FULL
-    | {"method": "prefix_tuning", "packing": False, "num_virtual_tokens": 4, "projection_width": None},
+    "prompt_tuning": PREFIX | {"method": "prompt_tuning", "initialisation": "words"},
+    "prefix_tuning": PREFIX | {"method": "prefix_tuning", "projection_width": None},
     "ia3": FULL | {"method": "ia3", "target_modules": None, "feedforward_modules": None},
 }
 THINGS = ["permit", "roof", "drain", "invoice", "garden", "wall", "stove", "door", "floor", "paint", "tile", "pipe"]
@@ -110,10 +98,9 @@ def test_every_approach_learns_and_is_loaded_again(approach: str, start: Start) 
     from assay.language_models.trl_trainer import mean_loss
 
     held_out = tokenise_chats(tokenizer, pl.read_parquet(sft.VALIDATION)["messages"].to_list())
-    # Eight of the twelve rows were looked at.
-    assert mean_loss(model, held_out, tokenizer.pad_token_id, DEVICE) == pytest.approx(
-        measured["validation_loss"], rel=0.1
-    )
+    # Eight of the twelve rows were evaluated.
+    loss = mean_loss(model, held_out, tokenizer.pad_token_id, DEVICE)
+    assert loss == pytest.approx(measured["validation_loss"], rel=0.1)
     curve = pl.read_csv(sft.PLOTS / f"{approach}.csv")
     assert curve["step"].to_list() == list(range(7))
     assert curve.filter(pl.col("validation_loss").is_not_null())["step"].to_list() == [0, 3, 6]
@@ -171,11 +158,8 @@ def test_a_packed_chat_does_not_see_the_one_before(tiny_chat_model: Path) -> Non
     collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
     logits = []
     for before in (first, other):
-        rows = [
-            {"input_ids": before.input_ids[:20], "labels": before.labels[:20]},
-            {"input_ids": second.input_ids, "labels": second.labels},
-        ]
-        batch = collate(rows)
+        start = TokenisedChat(before.input_ids[:20], before.labels[:20])
+        batch = collate([asdict(start), asdict(second)])
         labels = batch.pop("labels")
         assert labels.shape[0] == 1
         with torch.no_grad():

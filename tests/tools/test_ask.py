@@ -85,11 +85,7 @@ def test_a_conversation_keeps_what_was_said_until_a_new_one(workspace: Path, mon
 
     monkeypatch.setattr(ask, "streamed", answer)
     run(monkeypatch, "base", typed="What of the roof?\n\nAnd the permit?\n/new\nThe invoice?\n/quit\nnever\n")
-    assert seen == [
-        ["What of the roof?"],
-        ["What of the roof?", "answer 1", "And the permit?"],
-        ["The invoice?"],
-    ]
+    assert seen == [["What of the roof?"], ["What of the roof?", "answer 1", "And the permit?"], ["The invoice?"]]
 
 
 @pytest.mark.slow

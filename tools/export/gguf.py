@@ -55,26 +55,23 @@ _SPLITS: Mapping[str, str] = {
 """Patterns that cut a text before byte pairs are merged, and llama.cpp's names for them."""
 
 
+OTHERWISE = "; export with --no-gguf, and let llama.cpp's convert_hf_to_gguf.py turn that folder into a file"
+
+
 def require_writable(config: Any) -> None:
     """Raise an `InputError` unless a model of this configuration can be written."""
-    otherwise = "; export with --no-gguf, and let llama.cpp's convert_hf_to_gguf.py turn that folder into a file"
     if config.model_type not in ARCHITECTURES:
-        raise InputError(f"a {config.model_type} model: known are {', '.join(ARCHITECTURES)}{otherwise}")
+        raise InputError(f"a {config.model_type} model: known are {', '.join(ARCHITECTURES)}{OTHERWISE}")
     if (rope := config.rope_parameters.get("rope_type", "default")) != "default":
-        raise InputError(f"rotary positions scaled by {rope!r}: only unscaled ones are known{otherwise}")
+        raise InputError(f"rotary positions scaled by {rope!r}: only unscaled ones are known{OTHERWISE}")
     if getattr(config, "use_sliding_window", False):
-        raise InputError(f"attention within a sliding window: only attention to all tokens is known{otherwise}")
+        raise InputError(f"attention within a sliding window: only attention to all tokens is known{OTHERWISE}")
 
 
 def write_gguf(model: Any, tokenizer: PreTrainedTokenizerBase, path: Path, name: str, weights: WeightType) -> None:
-    """Write a model and its tokenizer to a GGUF file.
+    """Write a whole model, its weights in the type asked for, and its tokenizer to a GGUF file.
 
-    Args:
-        model: a whole causal language model of transformers, its weights in the type asked for.
-        weights: type of the matrices; vectors are in float32.
-
-    Raises:
-        InputError: the file cannot hold this model, its tokenizer or its weights.
+    An `InputError` if the file cannot hold this model, its tokenizer or its weights.
     """
     # Imported here: only writing needs it.
     import gguf
@@ -118,8 +115,7 @@ def _tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
 def in_pairs(rows: torch.Tensor, heads: int) -> torch.Tensor:
     """Rows of each head so that those that turn together are neighbours.
 
-    Args:
-        rows: of a query or key matrix, or its bias, shape `(heads * d, …)`: of each head first those of one half.
+    They are of a query or key matrix, or its bias, shape `(heads * d, …)`: of each head first those of one half.
     """
     halves = rows.reshape(heads, 2, rows.shape[0] // heads // 2, *rows.shape[1:])
     return halves.transpose(1, 2).reshape(rows.shape)
@@ -134,9 +130,8 @@ def _add_shape(writer: GGUFWriter, config: Any) -> None:
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_key_length(head)
-    writer.add_value_length(head)
-    writer.add_rope_dimension_count(head)
+    for add in (writer.add_key_length, writer.add_value_length, writer.add_rope_dimension_count):
+        add(head)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
 
@@ -147,10 +142,7 @@ def _add_tokenizer(writer: GGUFWriter, tokenizer: PreTrainedTokenizerBase, vocab
     description = json.loads(tokenizer.backend_tokenizer.to_str())
     merges = description["model"].get("merges")
     if description["model"]["type"] != "BPE" or not merges or (description["decoder"] or {}).get("type") != "ByteLevel":
-        raise InputError(
-            f"{tokenizer.name_or_path}: its tokenizer is no byte-level BPE; export with --no-gguf, and let "
-            "llama.cpp's convert_hf_to_gguf.py turn that folder into a file"
-        )
+        raise InputError(f"{tokenizer.name_or_path}: its tokenizer is no byte-level BPE{OTHERWISE}")
     by_number = {number: token for token, number in tokenizer.get_vocab().items()}
     if (largest := max(by_number)) >= vocab_size:
         raise InputError(f"{tokenizer.name_or_path}: token {largest} is beyond the model's vocabulary of {vocab_size}")
@@ -184,11 +176,7 @@ def _add_tokenizer(writer: GGUFWriter, tokenizer: PreTrainedTokenizerBase, vocab
 
 
 def pre_tokenizer_name(tokenizer: PreTrainedTokenizerBase) -> str:
-    """llama.cpp's name for the way in which a tokenizer cuts a text before it merges byte pairs.
-
-    Raises:
-        InputError: no way that is known here.
-    """
+    """llama.cpp's name for how a tokenizer cuts a text before it merges byte pairs; an `InputError` if unknown."""
     backend: Any = tokenizer.backend_tokenizer
     whole = json.loads(backend.to_str())["pre_tokenizer"] or {}
     parts = whole.get("pretokenizers", [whole])
@@ -204,8 +192,7 @@ def pre_tokenizer_name(tokenizer: PreTrainedTokenizerBase) -> str:
             return _SPLITS[pattern]
     raise InputError(
         f"{tokenizer.name_or_path}: its tokenizer cuts texts in a way that has no name here "
-        f"({json.dumps(whole)[:200]}); export with --no-gguf, and let llama.cpp's convert_hf_to_gguf.py turn that "
-        "folder into a file"
+        f"({json.dumps(whole)[:200]}){OTHERWISE}"
     )
 
 

@@ -49,12 +49,7 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Reply:
-    """What a model says to `n` questions.
-
-    Attributes:
-        logits: of the first token of each answer, shape `(n, v)`.
-        answers: the likeliest tokens', shape `(n,)`.
-    """
+    """What a model says to `n` questions: logits of the first token, shape `(n, v)`, and the greedy answers."""
 
     logits: NDArray[np.float32]
     answers: list[str]
@@ -63,8 +58,7 @@ class Reply:
 def plain_model(folder: Path, weights: WeightType) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model of a folder without adapter, in the type asked for, and its tokenizer.
 
-    Raises:
-        InputError: its adapter cannot be merged.
+    An `InputError` if its adapter cannot be merged.
     """
     model, tokenizer = load_causal_lm(folder, torch.device("cpu"), quantised=False)
     if not isinstance(model, PreTrainedModel):
@@ -94,14 +88,10 @@ def replies(
     return Reply(np.stack(logits), [one.text for one in answers])
 
 
-def largest_difference(one: Reply, other: Reply) -> float:
-    """Of a logit."""
-    return float(np.abs(one.logits - other.logits).max())
-
-
-def same_answers(one: Reply, other: Reply) -> int:
-    """Number of questions to which both say the same."""
-    return sum(a == b for a, b in zip(one.answers, other.answers, strict=True))
+def compare(one: Reply, other: Reply) -> tuple[float, int]:
+    """The largest difference of a logit, and the number of questions to which both say the same."""
+    same = sum(a == b for a, b in zip(one.answers, other.answers, strict=True))
+    return float(np.abs(one.logits - other.logits).max()), same
 
 
 def read_gguf(file: Path) -> Any:
@@ -109,12 +99,9 @@ def read_gguf(file: Path) -> Any:
 
     The configuration that transformers makes of the file itself leaves the width of heads out (of Qwen3).
     """
+    config = AutoConfig.from_pretrained(file.parent, local_files_only=True)
     model: Any = AutoModelForCausalLM.from_pretrained(
-        file.parent,
-        config=AutoConfig.from_pretrained(file.parent, local_files_only=True),
-        gguf_file=file.name,
-        local_files_only=True,
-        dtype=torch.float32,
+        file.parent, config=config, gguf_file=file.name, local_files_only=True, dtype=torch.float32
     )
     return model.eval()
 
@@ -133,11 +120,7 @@ def modelfile(stops: Sequence[str], decoding: Decoding) -> str:
 
 
 def test_questions() -> list[list[Message]]:
-    """The first chats of the test split that ask a question, without their answers.
-
-    Raises:
-        InputError: there is no test split.
-    """
+    """The first chats of the test split that ask a question, without answers; an `InputError` if there is no split."""
     if not TEST.is_file():
         raise InputError(f"{TEST}: no such file; run `dvc repro instruct_data` first")
     rows = pl.read_parquet(TEST, columns=["task", "messages"])
@@ -147,7 +130,7 @@ def test_questions() -> list[list[Message]]:
 
 def check(gguf: Reply, safetensors: Reply) -> None:
     """Raise an `InputError` unless the two files say the same."""
-    difference, same = largest_difference(gguf, safetensors), same_answers(gguf, safetensors)
+    difference, same = compare(gguf, safetensors)
     if not difference <= TOLERANCE or same < len(gguf.answers):
         raise InputError(
             f"{GGUF_FILE} does not say what the safetensors say: a logit differs by {difference:.2g} (at most "
@@ -158,8 +141,7 @@ def check(gguf: Reply, safetensors: Reply) -> None:
 def export(name: str, folder: Path, weights: WeightType, gguf: bool, device: Device, out: Path) -> dict[str, Any]:
     """Write the export of a model, read it back, and ask it test questions; returns what the export changed.
 
-    Raises:
-        InputError: the model cannot be exported, or the two files do not say the same.
+    An `InputError` if the model cannot be exported, or the two files do not say the same.
     """
     decoding = load_params("decoding", Decoding)
     chats = test_questions()
@@ -182,30 +164,21 @@ def export(name: str, folder: Path, weights: WeightType, gguf: bool, device: Dev
         after = replies(plain, tokenizer, chats, device, "safetensors")
         del plain
         gc.collect()
-        found: dict[str, Any] = {
-            "model": str(folder),
-            "type": weights,
-            "questions": len(chats),
-            "logit_difference_from_trained": largest_difference(after, before),
-            "answers_as_trained": same_answers(after, before),
-        }
+        found: dict[str, Any] = {"model": str(folder), "type": weights, "questions": len(chats)}
+        found["logit_difference_from_trained"], found["answers_as_trained"] = compare(after, before)
         if gguf:
             in_file = read_gguf(draft / GGUF_FILE).to(device.device)
             read_back = replies(in_file, tokenizer, chats, device, GGUF_FILE)
             check(read_back, after)
-            found["gguf_logit_difference"] = largest_difference(read_back, after)
-            found["gguf_answers_same"] = same_answers(read_back, after)
+            found["gguf_logit_difference"], found["gguf_answers_same"] = compare(read_back, after)
         write_json(draft / "export.json", found)
     return found
 
 
 def main() -> None:
     """Export the model named on the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.export.language_model",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m tools.export.language_model", description=__doc__, formatter_class=raw)
     parser.add_argument("model", help="sft@<approach>, a name of generation_models, or a folder")
     parser.add_argument("--type", choices=list(TYPES), default="float16", help="of the weights (default: float16)")
     parser.add_argument("--no-gguf", action="store_true", help="safetensors alone")

@@ -10,17 +10,12 @@ from assay.generation_metrics.tasks import MEANS, for_each_task, mean, perplexit
 def answers(rewards: list[float], losses: list[float], chrf: list[float | None], prefix: str = "It is") -> pl.DataFrame:
     rows = len(rewards)
     nothing = {name: [None] * rows for name in MEANS["answer"]}
-    return pl.DataFrame(
-        nothing
-        | {
-            "id": [f"q{number}" for number in range(rows)],
-            "task": ["answer"] * rows,
-            "answer": [f"{prefix} {number}" for number in range(rows)],
-            "negative_log_likelihood": losses,
-            "reference_tokens": list(range(1, rows + 1)),
-            "reward": rewards,
-            "chrf": chrf,
-        }
+    numbers = pl.int_range(rows)
+    return pl.DataFrame(nothing | {"reward": rewards, "chrf": chrf, "negative_log_likelihood": losses}).with_columns(
+        id=pl.format("q{}", numbers),
+        task=pl.lit("answer"),
+        answer=pl.format(prefix + " {}", numbers),
+        reference_tokens=numbers + 1,
     )
 
 
@@ -74,7 +69,5 @@ def test_the_same_answer_is_a_tie_whatever_its_rewards_were_rounded_to() -> None
 
 
 def test_tasks_that_are_not_there_have_no_scores() -> None:
-    assert for_each_task(lambda task: {"rows": len(task)}, {"label", "answer"}) == {
-        "answer": {"rows": 6},
-        "label": {"rows": 5},
-    }
+    scores = for_each_task(lambda task: {"rows": len(task)}, {"label", "answer"})
+    assert scores == {"answer": {"rows": 6}, "label": {"rows": 5}}

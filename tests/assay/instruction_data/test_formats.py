@@ -6,23 +6,14 @@ import polars as pl
 import pytest
 
 from assay.core.errors import InputError
-from assay.instruction_data.formats import (
-    FIXES,
-    AlpacaLayout,
-    Chats,
-    ColumnsLayout,
-    Layout,
-    MessagesLayout,
-    ShareGptLayout,
-    read_chats,
-)
+from assay.instruction_data.formats import FIXES, AlpacaLayout, ChatLayout, Chats, ColumnsLayout, Layout, read_chats
 from assay.sources.table_files import read_table
 
 COLUMNS = ColumnsLayout(kind="columns", id="id", question="q", answer="a", category="c", context="x", system="s")
 PLAIN = ColumnsLayout(kind="columns", id=None, question="q", answer="a", category=None, context=None, system=None)
 ALPACA = AlpacaLayout(kind="alpaca", id=None, category=None)
-SHAREGPT = ShareGptLayout(kind="sharegpt", id=None, category=None, chat="conversations")
-MESSAGES = MessagesLayout(kind="messages", id=None, category=None, chat="messages")
+SHAREGPT = ChatLayout(kind="sharegpt", id=None, category=None, chat="conversations")
+MESSAGES = ChatLayout(kind="messages", id=None, category=None, chat="messages")
 
 
 def read(folder: Path, rows: list[dict[str, Any]], layout: Layout, system_message: str | None = None) -> Chats:
@@ -40,31 +31,25 @@ def openai(*turns: tuple[str, Any]) -> dict[str, Any]:
 
 
 def test_columns(tmp_path: Path) -> None:
-    chats = read(
-        tmp_path,
-        [
-            {"id": "1", "q": "Why?", "a": "So.", "c": " causes ", "x": "It is so.", "s": "Be brief."},
-            {"id": "2", "q": "Where?", "a": "Here.", "c": " ", "x": None, "s": " "},
-        ],
-        COLUMNS,
-    )
+    rows: list[dict[str, Any]] = [
+        {"id": "1", "q": "Why?", "a": "So.", "c": " causes ", "x": "It is so.", "s": "Be brief."},
+        {"id": "2", "q": "Where?", "a": "Here.", "c": " ", "x": None, "s": " "},
+    ]
+    chats = read(tmp_path, rows, COLUMNS)
     assert said(chats) == [
         [("system", "Be brief."), ("user", "Why?"), ("assistant", "So.")],
         [("user", "Where?"), ("assistant", "Here.")],
     ]
-    assert chats.records.select("id", "category", "context", "line").rows() == [
-        ("1", "causes", ["It is so."], 1),
-        ("2", None, [], 2),
-    ]
+    found = chats.records.select("id", "category", "context", "line").rows()
+    assert found == [("1", "causes", ["It is so."], 1), ("2", None, [], 2)]
 
 
 def test_columns_without_a_header_are_numbers(tmp_path: Path) -> None:
     path = tmp_path / "faq.tsv"
     path.write_text("Why?\tSo.\n", encoding="utf-8")
     layout = ColumnsLayout(kind="columns", id=None, question=1, answer=2, category=None, context=None, system=None)
-    assert said(read_chats(read_table(path, "tsv", False), layout, None, path, "key")) == [
-        [("user", "Why?"), ("assistant", "So.")]
-    ]
+    chats = read_chats(read_table(path, "tsv", False), layout, None, path, "key")
+    assert said(chats) == [[("user", "Why?"), ("assistant", "So.")]]
 
 
 def test_alpaca_joins_instruction_and_input(tmp_path: Path) -> None:
@@ -103,22 +88,15 @@ def test_a_system_message_is_put_before_chats_that_have_none(tmp_path: Path) -> 
         openai(("system", "Mine."), ("user", "Why?"), ("assistant", "So.")),
         openai(("system", " "), ("user", "Why?"), ("assistant", "So.")),
     ]
-    assert [chat[0] for chat in said(read(tmp_path, rows, MESSAGES, "Ours."))] == [
-        ("system", "Ours."),
-        ("system", "Mine."),
-        ("system", "Ours."),
-    ]
+    firsts = [chat[0] for chat in said(read(tmp_path, rows, MESSAGES, "Ours."))]
+    assert firsts == [("system", "Ours."), ("system", "Mine."), ("system", "Ours.")]
 
 
 FAULTS: list[tuple[str, str, dict[str, Any]]] = [
     ("not_a_chat", "no list", {"messages": "no list"}),
     ("not_a_chat", "[]", {"messages": []}),
     ("not_a_chat", '["text"]', {"messages": ["text"]}),
-    (
-        "not_a_chat",
-        '[{"role": "user"}, {"content": "no role"}]',
-        {"messages": [{"role": "user"}, {"content": "no role"}]},
-    ),
+    ("not_a_chat", '[{"role": "user"}, {"content": "x"}]', {"messages": [{"role": "user"}, {"content": "x"}]}),
     ("not_a_chat", '[{"role": "user", "content": 3}]', openai(("user", 3))),
     ("not_a_chat", "", {"messages": None}),
     (
@@ -131,22 +109,14 @@ FAULTS: list[tuple[str, str, dict[str, Any]]] = [
         "A. | B.",
         openai(("system", "A."), ("system", "B."), ("user", "Why?"), ("assistant", "So.")),
     ),
-    (
-        "system_not_first",
-        "user, system, assistant",
-        openai(("user", "Why?"), ("system", "A."), ("assistant", "So.")),
-    ),
+    ("system_not_first", "user, system, assistant", openai(("user", "Why?"), ("system", "A."), ("assistant", "So."))),
     ("no_answer_at_end", "user, assistant, user", openai(("user", "Why?"), ("assistant", "So."), ("user", "Thanks"))),
     ("no_answer_at_end", "system", openai(("system", "Alone."))),
     ("roles_out_of_order", "user, user, assistant", openai(("user", "Hm"), ("user", "Why?"), ("assistant", "So."))),
     ("roles_out_of_order", "assistant", openai(("assistant", "Hello!"))),
     ("empty_question", "So.", openai(("user", " \n"), ("assistant", "So."))),
     ("empty_answer", "Why?", openai(("user", "Why?"), ("assistant", None))),
-    (
-        "empty_answer",
-        "Why?",
-        openai(("user", "Why?"), ("assistant", ""), ("user", "And?"), ("assistant", "So.")),
-    ),
+    ("empty_answer", "Why?", openai(("user", "Why?"), ("assistant", ""), ("user", "And?"), ("assistant", "So."))),
 ]
 
 

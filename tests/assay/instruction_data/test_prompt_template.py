@@ -1,20 +1,17 @@
 import pytest
 
-from assay.instruction_data.prompt_template import fill_places, number_passages, place_passages_in, places_exactly
+from assay.instruction_data.prompt_template import fill_places, place_passages_in, places_exactly
 
 
 def test_braces_in_values_stay_as_they_are() -> None:
     assert fill_places("{a} and {b}", {"a": "{b}", "b": "{x}"}) == "{b} and {x}"
 
 
-def test_passages_are_numbered() -> None:
-    assert number_passages(["One.", "Two."]) == "[1] One.\n\n[2] Two."
-
-
-def test_a_question_without_passages_is_bare() -> None:
+def test_passages_are_numbered_and_a_question_without_them_is_bare() -> None:
     template = "{passages}\n\nQ: {question}"
     assert place_passages_in(template, "Why?", []) == "Why?"
-    assert place_passages_in(template, "Why {passages}?", ["So."]) == "[1] So.\n\nQ: Why {passages}?"
+    shown = place_passages_in(template, "Why {passages}?", ["One.", "Two."])
+    assert shown == "[1] One.\n\n[2] Two.\n\nQ: Why {passages}?"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from pydantic import TypeAdapter
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.fine_tuning.params import Adapter, adapted
-from assay.language_models.chat_template import IGNORED, TokenisedChat, tokenise_chats, tokenise_prompts
+from assay.language_models.chat_template import IGNORED, TokenisedChat, add_answers, tokenise_chats, tokenise_prompts
 from assay.language_models.checkpoint import (
     Decoding,
     answer_likelihood,
@@ -24,6 +23,7 @@ from assay.language_models.checkpoint import (
     prompt_batches,
     save_causal_lm,
 )
+from tests.policy_workspace import move_trainable
 
 CPU = torch.device("cpu")
 DEVICE = Device(CPU, torch.float32)
@@ -43,10 +43,6 @@ QUESTIONS = ["Where?", "How much is a permit?", "Until when is the shop open on 
 CHATS = [[{"role": "user", "content": question}] for question in QUESTIONS]
 
 
-def answered(answers: Sequence[str]) -> list[list[dict[str, str]]]:
-    return [[*chat, {"role": "assistant", "content": answer}] for chat, answer in zip(CHATS, answers, strict=True)]
-
-
 def texts_of(model: Any, tokenizer: Any, chats: Any, decoding: Decoding, seed: int = 0) -> list[str]:
     return [one.text for one in generate_answers(model, tokenizer, chats, decoding, DEVICE, seed, "test")]
 
@@ -56,18 +52,17 @@ def trained(folder: Path, approach: dict[str, Any], double_quantisation: bool | 
     base, tokenizer = load_base(str(folder), CPU, double_quantisation)
     params: Any = TypeAdapter(Adapter).validate_python(approach)
     model: Any = adapted(params, base, "CAUSAL_LM")
-    random = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.05 * torch.randn(parameter.shape, generator=random))
+    torch.manual_seed(1)
+    move_trainable(model, 0.05)
     return model.eval(), tokenizer
 
 
 @pytest.mark.parametrize("name", APPROACHES)
 def test_what_is_loaded_again_says_the_same(name: str, tiny_chat_model: Path, tmp_path: Path) -> None:
     model, tokenizer = trained(tiny_chat_model, APPROACHES[name])
-    ids, _, mask = pad_chats(tokenise_chats(tokenizer, answered(["A", "Bc", "Def"])), tokenizer.pad_token_id, CPU)
+    ids, _, mask = pad_chats(
+        tokenise_chats(tokenizer, add_answers(CHATS, ["A", "Bc", "Def"])), tokenizer.pad_token_id, CPU
+    )
     with torch.no_grad():
         expected = model(input_ids=ids, attention_mask=mask).logits
     said = texts_of(model, tokenizer, CHATS, GREEDY)
@@ -115,7 +110,9 @@ def test_weights_in_four_bits_come_back_with_their_adapter(tiny_chat_model: Path
     qlora = {key: value for key, value in LORA.items() if key != "initialisation"}
     qlora |= {"method": "qlora", "double_quantisation": True}
     model, tokenizer = trained(tiny_chat_model, qlora, double_quantisation=True)
-    ids, _, mask = pad_chats(tokenise_chats(tokenizer, answered(["A", "Bc", "Def"])), tokenizer.pad_token_id, CPU)
+    ids, _, mask = pad_chats(
+        tokenise_chats(tokenizer, add_answers(CHATS, ["A", "Bc", "Def"])), tokenizer.pad_token_id, CPU
+    )
     with torch.no_grad():
         expected = model(input_ids=ids, attention_mask=mask).logits
         save_causal_lm(model, tokenizer, tmp_path)
@@ -151,9 +148,8 @@ def test_an_answer_ends_at_the_end_token(tiny_chat_model: Path) -> None:
     places = {token: [ids.index(token) if token in ids else 99 for ids in unended] for ids in unended for token in ids}
     end = max(places, key=lambda token: max(places[token]) - min(places[token]))
     model.generation_config.eos_token_id = [end]
-    for found, whole, place in zip(
-        generate_batch(model, tokenizer, prompts, GREEDY, DEVICE), unended, places[end], strict=True
-    ):
+    answers = generate_batch(model, tokenizer, prompts, GREEDY, DEVICE)
+    for found, whole, place in zip(answers, unended, places[end], strict=True):
         assert found == ((whole[: place + 1], True) if place < 99 else (whole, whole[-1] == tokenizer.eos_token_id))
 
 
@@ -167,17 +163,13 @@ def test_sampled_answers_follow_the_seed(tiny_chat_model: Path) -> None:
 
 def test_likelihood_is_the_product_over_the_tokens_of_the_answer(tiny_chat_model: Path) -> None:
     model, tokenizer = load_causal_lm(tiny_chat_model, CPU)
-    chats = tokenise_chats(tokenizer, answered(["Malmö", "a long answer", "No"]))
+    chats = tokenise_chats(tokenizer, add_answers(CHATS, ["Malmö", "a long answer", "No"]))
     expected = []
     with torch.no_grad():
         for chat in chats:
             log_probabilities = model(input_ids=torch.tensor([chat.input_ids])).logits[0].log_softmax(dim=-1)
-            terms = [
-                float(log_probabilities[place - 1, label])
-                for place, label in enumerate(chat.labels)
-                if label != IGNORED
-            ]
-            expected.append(sum(terms))
+            learnt = [(place - 1, label) for place, label in enumerate(chat.labels) if label != IGNORED]
+            expected.append(sum(float(log_probabilities[at]) for at in learnt))
     actual = answer_likelihood(model, chats, tokenizer.pad_token_id, 2, DEVICE, None)
     assert expected == pytest.approx(actual.log_probabilities.tolist(), abs=1e-3)
     assert [len("Malmö".encode()) + 1, len("a long answer") + 1, len("No") + 1] == actual.tokens.tolist()

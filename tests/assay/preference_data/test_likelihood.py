@@ -6,12 +6,9 @@ from assay.preference_data.likelihood import Likelihoods, summarise_pairs
 
 
 def test_metrics_of_pairs_by_hand() -> None:
-    before = Likelihoods(
-        np.array([-10.0, -10.0, -9.0]), np.array([-12.0, -6.0, -9.0]), np.array([5, 5, 3]), np.array([4, 3, 3])
-    )
-    after = Likelihoods(
-        np.array([-8.0, -10.0, -9.0]), np.array([-14.0, -7.0, -8.0]), np.array([5, 5, 3]), np.array([4, 3, 3])
-    )
+    tokens = np.array([5, 5, 3]), np.array([4, 3, 3])
+    before = Likelihoods(np.array([-10.0, -10.0, -9.0]), np.array([-12.0, -6.0, -9.0]), *tokens)
+    after = Likelihoods(np.array([-8.0, -10.0, -9.0]), np.array([-14.0, -7.0, -8.0]), *tokens)
     table = pl.DataFrame({"pair_source": ["a", "b", "b"], "prompt_id": ["p", "p", "q"]})
     metrics = summarise_pairs(before, after, 0.5, table, 100, np.random.default_rng(0))
     # Margins 0.5 (2 + 2) = 2, 0.5 (0 + 1) = 0.5 and 0.5 (0 - 1) = -0.5.

@@ -22,7 +22,7 @@ from assay.preference_data.pairs import (
     summarise_lengths,
     word_similarity,
 )
-from tests.preference_chats import REFUSAL, chat
+from tests.preference_chats import BASE_ANSWER, REFUSAL, chat
 
 PATH = "data/preferences.csv"
 KEY = (1, "preferences")
@@ -46,12 +46,8 @@ def test_judgements_are_counted_as_votes() -> None:
     first, *others = [*make_judged_pairs(lines, {"faq:1": "train"}, "train", PATH)][::-1]
     assert (first.chosen, first.rejected, first.detail) == ("Other.", "Good.", "1 of 1 judgements")
     pair = next(one for one in others if one.reject is None)
-    assert (pair.chosen, pair.rejected, pair.detail, pair.pair_source) == (
-        "Good.",
-        "Bad.",
-        "2 of 3 judgements",
-        "human",
-    )
+    assert (pair.chosen, pair.rejected, pair.detail) == ("Good.", "Bad.", "2 of 3 judgements")
+    assert pair.pair_source == "human"
     assert rejects(others) == {f"{PATH}:3": "same_pair", f"{PATH}:4": "same_pair"}
 
 
@@ -68,15 +64,8 @@ def test_what_cannot_be_learnt_from_a_judgement_is_told() -> None:
         judgement(9, "faq:1", "C.", "D.", "b", "Bo"),
     ]
     train = [*make_judged_pairs(lines, splits, "train", PATH)]
-    assert rejects(train) == {
-        f"{PATH}:2": "tie",
-        f"{PATH}:3": "equal_sides",
-        f"{PATH}:4": "empty_side",
-        f"{PATH}:5": "test_prompt",
-        f"{PATH}:6": "unknown_prompt",
-        f"{PATH}:8": "tie",
-        f"{PATH}:9": "tie",
-    }
+    reasons = {2: "tie", 3: "equal_sides", 4: "empty_side", 5: "test_prompt", 6: "unknown_prompt", 8: "tie", 9: "tie"}
+    assert rejects(train) == {f"{PATH}:{line}": reason for line, reason in reasons.items()}
     held_out = [*make_judged_pairs(lines, splits, "validation", PATH)]
     assert [(one.prompt_id, one.chosen, one.reject) for one in held_out] == [("faq:2", "A.", None)]
     # Each line is either a pair or a reject, once.
@@ -104,10 +93,7 @@ def test_a_sibling_is_of_the_category_that_is_asked_for() -> None:
 
 def test_an_answer_of_the_same_group_is_no_sibling() -> None:
     chats = [chat(1), chat(2, "wall") | {"group": "group 1"}]
-    assert rejects(siblings(chats, ["other_category"])) == {
-        "faq:1~sibling~0": "no_sibling",
-        "faq:2~sibling~0": "no_sibling",
-    }
+    assert rejects(siblings(chats, ["other_category"])) == {f"faq:{row}~sibling~0": "no_sibling" for row in (1, 2)}
 
 
 def test_a_passage_that_is_shown_and_is_not_the_answer_is_one() -> None:
@@ -168,16 +154,7 @@ def test_an_altered_answer_needs_a_place_and_a_context() -> None:
 
 
 def base_params(match_length: bool) -> BaseAnswer:
-    decoding = {"max_new_tokens": 8, "temperature": 0.0, "top_p": 1.0, "repetition_penalty": 1.0, "batch_size": 4}
-    return BaseAnswer.model_validate(
-        {
-            "train_prompts": 3,
-            "held_out_prompts": 2,
-            "max_similarity": 0.9,
-            "match_length": match_length,
-            "decoding": decoding,
-        }
-    )
+    return BaseAnswer.model_validate(BASE_ANSWER | {"match_length": match_length})
 
 
 def test_an_own_answer_as_good_as_the_true_one_is_none() -> None:
@@ -231,45 +208,23 @@ def test_pairs_that_cannot_be_learnt_from_are_told_with_their_reason() -> None:
     def too_long(whole: list[list[Any]]) -> list[bool]:
         return [len(messages[-1]["content"]) > 10 for messages in whole]
 
-    made = check_pairs(
-        [
-            candidate(0, " Good. ", "Bad."),
-            candidate(1, "Same.", "Same. "),
-            candidate(2, "Good.", ""),
-            candidate(3, "Good.", "x" * 11),
-            candidate(4, "Good.", "", "no_sibling"),
-        ],
-        chats,
-        too_long,
-    )
+    candidates = [candidate(0, " Good. ", "Bad."), candidate(1, "Same.", "Same. "), candidate(2, "Good.", "")]
+    candidates += [candidate(3, "Good.", "x" * 11), candidate(4, "Good.", "", "no_sibling")]
+    made = check_pairs(candidates, chats, too_long)
     assert made.kept.schema == PAIRS_SCHEMA
     assert made.removed.schema == REMOVED_SCHEMA
     (kept,) = made.kept.to_dicts()
     assert (kept["chosen"], kept["rejected"], kept["category"]) == ("Good.", "Bad.", "roof")
     assert [message["role"] for message in kept["messages"]] == ["system", "user"]
-    assert dict(made.removed.select("id", "rule").iter_rows()) == {
-        "1": "equal_sides",
-        "2": "empty_side",
-        "3": "max_tokens",
-        "4": "no_sibling",
-    }
+    reasons = {"1": "equal_sides", "2": "empty_side", "3": "max_tokens", "4": "no_sibling"}
+    assert dict(made.removed.select("id", "rule").iter_rows()) == reasons
     assert made.removed["before"][0] == "Same.\n---\nSame. "
 
 
 def test_lengths_of_both_sides_are_told_by_source() -> None:
-    pairs = pl.DataFrame(
-        {
-            "pair_source": ["human", "human", "base_answer"],
-            "chosen": ["a b c", "a", "a b"],
-            "rejected": ["a", "a", "a b c d"],
-        }
-    )
+    rows = [("human", "a b c", "a"), ("human", "a", "a"), ("base_answer", "a b", "a b c d")]
+    pairs = pl.DataFrame(rows, ["pair_source", "chosen", "rejected"], orient="row")
     lengths = summarise_lengths(pairs)
     assert set(lengths) == {"all", "human", "base_answer"}
-    assert lengths["human"] == {
-        "pairs": 2,
-        "chosen_words": 2.0,
-        "rejected_words": 1.0,
-        "chosen_longer": 0.5,
-        "equal_length": 0.5,
-    }
+    words = {"pairs": 2, "chosen_words": 2.0, "rejected_words": 1.0}
+    assert lengths["human"] == words | {"chosen_longer": 0.5, "equal_length": 0.5}

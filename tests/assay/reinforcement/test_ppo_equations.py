@@ -96,9 +96,8 @@ def test_policy_loss_has_no_gradient_where_it_is_clipped_nor_behind_answers() ->
     clipped_policy_loss(log_probabilities, old, advantages, MASK, 0.2).loss.backward()  # type: ignore[no-untyped-call]
     assert log_probabilities.grad is not None
     # At ratio 1 it is -A / tokens; e^0.5 with A = 1 and e^-0.5 with A = -1 are clipped, e^0.5 with A = -1 is not.
-    torch.testing.assert_close(
-        log_probabilities.grad, torch.tensor([[-0.25, 0.0, 0.0], [0.25 * math.exp(0.5), 0.0, 0.0]])
-    )
+    expected = torch.tensor([[-0.25, 0.0, 0.0], [0.25 * math.exp(0.5), 0.0, 0.0]])
+    torch.testing.assert_close(log_probabilities.grad, expected)
 
 
 def test_value_loss_by_hand() -> None:
@@ -113,9 +112,8 @@ def test_value_loss_by_hand() -> None:
 def test_entropy_by_hand() -> None:
     # Four equal tokens: ln 4; one sure token: 0; a half and two quarters: 1.5 ln 2.
     rows = torch.tensor([[0.25, 0.25, 0.25, 0.25], [1 - 3e-12, 1e-12, 1e-12, 1e-12], [0.5, 0.25, 0.25, 1e-12]])
-    torch.testing.assert_close(
-        entropies(rows.log()), torch.tensor([math.log(4), 0.0, 1.5 * math.log(2)]), atol=1e-6, rtol=0
-    )
+    expected = torch.tensor([math.log(4), 0.0, 1.5 * math.log(2)])
+    torch.testing.assert_close(entropies(rows.log()), expected, atol=1e-6, rtol=0)
 
 
 def test_the_controller_by_hand() -> None:

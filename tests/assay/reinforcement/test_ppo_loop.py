@@ -10,40 +10,22 @@ from numpy.typing import NDArray
 
 from assay.compute.device import Device
 from assay.core.errors import InputError
-from assay.language_models.chat_template import Message, tokenise_chats, tokenise_prompts
-from assay.language_models.checkpoint import answer_likelihood, cut_at_end, load_causal_lm, save_causal_lm
+from assay.language_models.chat_template import Message, add_answers, tokenise_chats, tokenise_prompts
+from assay.language_models.checkpoint import answer_likelihood, cut_at_end, load_causal_lm
 from assay.reinforcement.held_out import Prompts
 from assay.reinforcement.policy import Policy, ValueHead, as_reference, load_policy, load_value_head, save_value_head
 from assay.reinforcement.ppo_loop import PpoRun, PpoTraining, draw_prompts, train_ppo
 from assay.reinforcement.rollouts import SampledAnswer, Sampling, frozen_statistics, sample_answers, token_statistics
+from tests.policy_workspace import PPO_LOOP, save_adapter
 
 CPU = Device(torch.device("cpu"), torch.float32)
 CHATS = [
     [{"role": "user", "content": text}]
     for text in ("How long?", "Who pays for the permit of a neighbour?", "Why", "What is a permit, and who gives it?")
 ]
-SETTINGS: dict[str, Any] = {
-    "steps": 25,
-    "prompts_per_step": 32,
-    "epochs_per_step": 2,
-    "minibatch_size": 16,
-    "batch_size": 32,
-    "max_new_tokens": 8,
-    "temperature": 1.0,
-    "learning_rate": 0.01,
-    "value_learning_rate": 0.01,
-    "max_grad_norm": 1.0,
-    "clip_range": 0.2,
-    "value_clip_range": 0.5,
-    "gamma": 1.0,
-    "gae_lambda": 0.95,
-    "entropy_coefficient": 0.0,
-    "missing_eos_penalty": 0.0,
-    "initial_kl_coefficient": 0.05,
-    "target_kl": 6.0,
-    "kl_gain": 0.1,
-    "max_kl": 20.0,
-}
+SETTINGS: dict[str, Any] = PPO_LOOP | {"steps": 25, "prompts_per_step": 32, "minibatch_size": 16, "batch_size": 32}
+SETTINGS |= {"max_new_tokens": 8, "temperature": 1.0, "value_clip_range": 0.5, "missing_eos_penalty": 0.0}
+SETTINGS |= {"target_kl": 6.0}
 
 
 def sampling(batch_size: int) -> Sampling:
@@ -60,15 +42,7 @@ def tiny_adapter(tiny_chat_model: Path, tmp_path_factory: pytest.TempPathFactory
     """A folder with a LoRA adapter on `tiny_chat_model`, away from where adapters start."""
     folder = tmp_path_factory.mktemp("tiny_adapter")
     torch.manual_seed(0)
-    model, tokenizer = load_causal_lm(tiny_chat_model, CPU.device)
-    adapted = peft.get_peft_model(
-        model, peft.LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules="all-linear", lora_dropout=0.1)
-    )
-    with torch.no_grad():
-        for parameter in adapted.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.02 * torch.randn_like(parameter))
-    save_causal_lm(adapted, tokenizer, folder)
+    save_adapter(*load_causal_lm(tiny_chat_model, CPU.device), folder)
     return folder
 
 
@@ -211,8 +185,7 @@ def test_statistics_are_those_of_each_answer_alone(tiny_chat_model: Path, kind: 
     assert torch.equal(together.mask, in_pairs.mask)
     assert together.log_probabilities[~together.mask].abs().max() == 0
     # As `answer_likelihood` has them, which computes every logit.
-    chats = [[*chat, {"role": "assistant", "content": text}] for chat, text in zip(CHATS, texts, strict=True)]
-    likelihood = answer_likelihood(model, tokenise_chats(tokenizer, chats), 0, 4, CPU, None)
+    likelihood = answer_likelihood(model, tokenise_chats(tokenizer, add_answers(CHATS, texts)), 0, 4, CPU, None)
     np.testing.assert_allclose(together.log_probabilities.sum(dim=1).numpy(), likelihood.log_probabilities, rtol=1e-4)
     # One answer by hand: softmax of the logits at a temperature of 2.
     if kind == "whole":

@@ -4,17 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from assay.classifiers.checkpoint import save_classifier
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.fine_tuning.adapters import lora
 from assay.fine_tuning.params import LowRankAdapter
-from assay.reward.model import (
-    load_reward_model,
-    new_reward_model,
-    save_reward_model,
-    score_answers,
-    tokenise_whole,
-)
+from assay.reward.model import load_reward_model, new_reward_model, score_answers, tokenise_whole
+from tests.policy_workspace import move_trainable
 
 LOW_RANK = LowRankAdapter(rank=4, alpha=8, dropout=0.0, target_modules="all-linear", rank_stabilised=False, dora=False)
 
@@ -80,12 +76,9 @@ def test_a_saved_model_gives_identical_rewards(tiny_chat_model: Path, tmp_path: 
     model, tokenizer = new_reward_model(str(tiny_chat_model), CPU.device)
     if adapter:
         model = lora(model, "SEQ_CLS", LOW_RANK)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.05 * torch.randn_like(parameter))
+    move_trainable(model, 0.05)
     before = score_answers(model.eval(), tokenizer, CHATS, 2, CPU, None)
-    save_reward_model(model, tokenizer, 128, tmp_path / "reward")
+    save_classifier(model, tokenizer, 128, tmp_path / "reward")
     torch.manual_seed(1)
     loaded, its_tokenizer = load_reward_model(tmp_path / "reward", CPU.device)
     assert its_tokenizer.pad_token_id == tokenizer.pad_token_id

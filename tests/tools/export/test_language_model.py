@@ -10,25 +10,22 @@ import yaml
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    AutoModelForCausalLM,
     AutoTokenizer,
     GPT2Config,
-    GPT2LMHeadModel,
     LlamaConfig,
-    LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     Qwen2Config,
-    Qwen2ForCausalLM,
     Qwen3Config,
-    Qwen3ForCausalLM,
 )
 
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from assay.language_models.chat_template import MESSAGES
 from assay.language_models.checkpoint import load_causal_lm, save_causal_lm
-from tests.policy_workspace import COMPUTE, CPU
+from tests.policy_workspace import COMPUTE, CPU, GREEDY, move_trainable
 from tools.export import language_model
 from tools.export.gguf import in_pairs, pre_tokenizer_name
 
@@ -41,15 +38,8 @@ TEXTS = ["How long does a building permit take in 2024?", "The municipality's de
 QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-SHAPE: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "intermediate_size": 64,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.2,
-}
+SHAPE: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+SHAPE |= {"intermediate_size": 64, "max_position_embeddings": 256, "initializer_range": 0.2}
 
 
 def byte_pairs(pre_tokenizer: Any) -> PreTrainedTokenizerFast:
@@ -58,9 +48,8 @@ def byte_pairs(pre_tokenizer: Any) -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizer
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(
-        TEXTS, trainers.BpeTrainer(vocab_size=300, special_tokens=SPECIAL, initial_alphabet=alphabet)
-    )
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=SPECIAL, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(TEXTS, trainer)
     fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, bos_token=SPECIAL[1], eos_token=SPECIAL[2], pad_token=SPECIAL[0]
     )
@@ -86,18 +75,14 @@ def new_model(kind: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """A small model with random weights, biases included."""
     torch.manual_seed(0)
     ends: dict[str, Any] = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    shape = SHAPE | {"vocab_size": len(tokenizer)}
-    model: PreTrainedModel
-    if kind == "llama":
-        model = LlamaForCausalLM(LlamaConfig(**shape, **ends, tie_word_embeddings=True))
-    elif kind == "qwen2":
-        model = Qwen2ForCausalLM(Qwen2Config(**shape, **ends, tie_word_embeddings=False))
-    elif kind == "qwen3":
-        model = Qwen3ForCausalLM(Qwen3Config(**shape, **ends, head_dim=16, tie_word_embeddings=True))
-    else:
-        model = GPT2LMHeadModel(
-            GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2, n_positions=256, **ends)
-        )
+    ends["vocab_size"] = len(tokenizer)
+    configs = {
+        "llama": LlamaConfig(**SHAPE, **ends, tie_word_embeddings=True),
+        "qwen2": Qwen2Config(**SHAPE, **ends, tie_word_embeddings=False),
+        "qwen3": Qwen3Config(**SHAPE, **ends, head_dim=16, tie_word_embeddings=True),
+        "gpt2": GPT2Config(n_embd=32, n_layer=1, n_head=2, n_positions=256, **ends),
+    }
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(configs[kind])  # type: ignore[no-untyped-call]
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
@@ -109,14 +94,8 @@ def new_model(kind: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Params, test questions, and models under `models/sft`: whole ones, an adapter and a learnt prompt."""
     monkeypatch.chdir(tmp_path)
-    decoding = {"max_new_tokens": 8, "temperature": 0.0, "top_p": 1.0, "repetition_penalty": 1.0, "batch_size": 2}
-    names = {"sft-lora": "models/sft/lora"}
-    params = {
-        "compute": COMPUTE,
-        "decoding": decoding,
-        "language_model": "models/sft/llama",
-        "generation_models": names,
-    }
+    models = {"language_model": "models/sft/llama", "generation_models": {"sft-lora": "models/sft/lora"}}
+    params = {"compute": COMPUTE, "decoding": GREEDY, **models}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     Path("data/instruct").mkdir(parents=True)
     chats = [[{"role": "user", "content": text}, {"role": "assistant", "content": "Yes."}] for text in TEXTS]
@@ -133,10 +112,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, config in adapters.items():
         model, its_tokenizer = load_causal_lm(Path(base), CPU)
         adapted = peft.get_peft_model(model, config)
-        with torch.no_grad():
-            for parameter in adapted.parameters():
-                if parameter.requires_grad:
-                    parameter.add_(0.1 * torch.randn_like(parameter))
+        move_trainable(adapted, 0.1)
         save_causal_lm(adapted, its_tokenizer, Path("models/sft") / name)
     return tmp_path
 
@@ -247,8 +223,7 @@ def test_rows_of_each_head_become_neighbours() -> None:
 
 
 def test_a_way_to_cut_texts_without_a_name_is_an_error() -> None:
-    tokenizer = byte_pairs(
-        pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    )
+    cuts = [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    tokenizer = byte_pairs(pre_tokenizers.Sequence(cuts))
     with pytest.raises(InputError, match="cuts texts in a way that has no name here"):
         pre_tokenizer_name(tokenizer)
