@@ -14,12 +14,12 @@ import polars as pl
 from joblib import Parallel, delayed
 
 from assay.cleaning.boilerplate import BOILERPLATE_SCHEMA, frequent_lines
-from assay.cleaning.column_checks import Batch, CheckParams, check_records, fill_missing, is_missing, record_schema
+from assay.cleaning.column_checks import Batch, CheckParams, check_records, fill_missing, record_schema
 from assay.cleaning.rule_chain import ScopedRule, apply_rules
 from assay.cleaning.rules import BOILERPLATE, CleanParams, Constant, Policy, chosen_rules, with_boilerplate
 from assay.core.errors import InputError
 from assay.core.progress import progress
-from assay.core.removed_rows import none_removed, removed_rows
+from assay.core.removed_rows import is_missing, none_removed, removed_rows
 from assay.core.row_batches import parts_of, write_part
 from assay.text.language import is_foreign
 from assay.text.token_lengths import longer_than

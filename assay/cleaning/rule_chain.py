@@ -19,7 +19,7 @@ from typing import Any
 import polars as pl
 
 from assay.core.removed_rows import REMOVED_SCHEMA
-from assay.text.prefilter import Rule
+from assay.text.prefilter import Rule, evaluated
 
 MAX_PASSES = 10
 LOWER_CASE = "lower_case"
@@ -45,7 +45,7 @@ class Settled:
     """Texts after the chain.
 
     Attributes:
-        texts: cleaned, in the order of the rows that were given; one that did not settle is as its last pass left it.
+        texts: in the order given; one that did not settle is as its last pass left it.
         changed: `REMOVED_SCHEMA`, a line for each row, pass and rule that changed it, in the order of time.
         unsettled: positions of the rows that still changed in the last pass.
     """
@@ -114,7 +114,7 @@ def _one_pass(
         last_change = changed if rule.minds_case else changed_but_for_case
         rows = _rows_to_see(rule, part["source"], last_change, time - len(rules))
         before = texts if rows is None else texts.gather(rows)
-        after = _evaluated(rule.rule, before) if len(before) else before
+        after = evaluated(before, rule.rule) if len(before) else before
         moved = after.ne_missing(before).arg_true()
         if not len(moved):
             continue
@@ -139,7 +139,3 @@ def _rows_to_see(rule: ScopedRule, sources: pl.Series, last_change: pl.Series, s
         has_changed = last_change >= since
         wanted = has_changed if wanted is None else wanted & has_changed
     return None if wanted is None or wanted.all() else wanted.arg_true()
-
-
-def _evaluated(rule: Rule, texts: pl.Series) -> pl.Series:
-    return pl.DataFrame({"text": texts}).select(rule(pl.col("text"))).to_series()

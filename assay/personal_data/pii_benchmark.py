@@ -7,7 +7,7 @@ every decoy stands in a text of its own, at a random place between two words.
 - Recall: the share of planted values that are gone as a whole, covered by one placeholder of their own kind.
 - Precision: the share of a kind's placeholders, in all texts, that stand where a value of that kind was planted.
 
-Both carry Wilson's 95% interval (Wilson 1927).
+Both carry Wilson's 95% interval.
 """
 
 import itertools
@@ -23,6 +23,8 @@ import numpy as np
 import polars as pl
 
 from assay.core.placeholders import PLACEHOLDER
+from assay.statistics.intervals import wilson_estimate
+from assay.statistics.metrics_dict import Estimate, interval_metrics
 
 if TYPE_CHECKING:
     from faker import Faker
@@ -65,13 +67,7 @@ AROUND = (
 
 @dataclass(frozen=True)
 class Planted:
-    """Texts with personal data in known places.
-
-    Attributes:
-        texts: one value or decoy in each.
-        kinds: of the value; `decoy` where it is none.
-        starts: where the value begins in its text, in characters; `ends` alike.
-    """
+    """Texts with one value or decoy in each, its kind (`DECOY` if it is none), and where it is, in characters."""
 
     texts: pl.Series
     kinds: tuple[str, ...]
@@ -80,9 +76,9 @@ class Planted:
 
 
 def plant(texts: pl.Series, rows_per_kind: int, seed: int) -> Planted:
-    """Plant values of every kind, and as many decoys as values of one kind, in some of the texts.
+    """Plant values of every kind, and as many decoys as values of one kind, in texts without placeholders.
 
-    Texts without placeholders are drawn, with replacement; `seed` is that of the values and of their places.
+    The texts are drawn with replacement.
     """
     draws = np.random.default_rng(seed)
     fakers = _fakers(seed)
@@ -119,26 +115,15 @@ def score(planted: Planted, redact: Callable[[pl.Series], pl.Series]) -> dict[st
             found[kind] += any(name == kind and first <= start and end <= last for name, first, last in spans)
     return {
         kind: {"planted": planted.kinds.count(kind)}
-        | _with_interval("recall", found[kind], planted.kinds.count(kind))
-        | _with_interval("precision", right[kind], placeholders[kind])
+        | _share("recall", found[kind], planted.kinds.count(kind))
+        | _share("precision", right[kind], placeholders[kind])
         for kind in kinds
     }
 
 
-def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
-    """Wilson's 95% interval of a share; from 0 to 1 where there were no trials."""
-    if not trials:
-        return 0.0, 1.0
-    # Imported here: it takes half a second.
-    from scipy.stats import binomtest
-
-    interval = binomtest(hits, trials).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def _with_interval(name: str, hits: int, trials: int) -> dict[str, float]:
-    low, high = wilson_interval(hits, trials)
-    return {name: hits / trials if trials else 0.0, f"{name}_ci95_low": low, f"{name}_ci95_high": high}
+def _share(name: str, hits: int, trials: int) -> dict[str, float]:
+    """A share with its interval, which is from 0 to 1 where there were no trials."""
+    return interval_metrics(name, wilson_estimate(hits, trials) if trials else Estimate(0.0, 0.0, 1.0))
 
 
 def _replaced_spans(before: str, after: str) -> list[tuple[str, int, int]]:

@@ -11,21 +11,10 @@ from typing import Any
 
 import polars as pl
 
+from assay.report import plots
 from assay.report.augmentation import show_attacks, list_attacks, show_augmented, list_changes, count_recipes
 from assay.report.examples import cut, examples_by_rule, drop_redacted
-from assay.report.plots import (
-    Interval,
-    Point,
-    before_and_after,
-    confusion_heat_map,
-    counted_bars,
-    dot_and_interval,
-    log_scatter,
-    number,
-    row_flow,
-    score,
-    waterfall,
-)
+from assay.report.plots import number, score
 from assay.report.summary import Measured, Verdict, flows, ranked
 from assay.report.wording import AGREEMENT, EFFECTS, GRADES, PROFILED
 from assay.statistics.metrics_dict import HIGH, LOW, estimate_of, leaves
@@ -61,14 +50,14 @@ def comparison(summary: dict[str, Any], costs: Mapping[str, Values], evaluated: 
     """Scores and costs of every approach; of some there may be no costs."""
     rows = ranked(summary)
 
-    def intervals(name: str) -> list[Interval]:
+    def intervals(name: str) -> list[plots.Interval]:
         return [
-            Interval(approach, scores[name], scores[name + LOW], scores[name + HIGH], approach in summary["baselines"])
+            plots.Interval(approach, scores[name], scores[name + LOW], scores[name + HIGH], approach in summary["baselines"])
             for approach, scores in rows
         ]
 
     points = [
-        Point(one.name, costs[one.name]["train_seconds"], one.value, one.low, one.high, one.muted)
+        plots.Point(one.name, costs[one.name]["train_seconds"], one.value, one.low, one.high, one.muted)
         for one in intervals("macro_f1")
         if "train_seconds" in costs.get(one.name, {})
     ]
@@ -77,10 +66,10 @@ def comparison(summary: dict[str, Any], costs: Mapping[str, Values], evaluated: 
         "ranked": rows,
         "costs": {name: evaluated[name] | costs.get(name, {}) for name, _ in rows},
         "score_plots": {
-            "Macro-F1": dot_and_interval(intervals("macro_f1"), "Macro-F1 with 95% intervals"),
-            "Accuracy": dot_and_interval(intervals("accuracy"), "Accuracy with 95% intervals"),
+            "Macro-F1": plots.dot_and_interval(intervals("macro_f1"), "Macro-F1 with 95% intervals"),
+            "Accuracy": plots.dot_and_interval(intervals("accuracy"), "Accuracy with 95% intervals"),
         },
-        "cost_plot": log_scatter(points, x_label, "macro-F1", "Macro-F1 against training time") if points else None,
+        "cost_plot": plots.log_scatter(points, x_label, "macro-F1", "Macro-F1 against training time") if points else None,
     }
 
 
@@ -88,7 +77,7 @@ def errors(winner: Verdict, evaluated: Values, predictions: pl.DataFrame) -> Val
     """Where the best approach is wrong, from its metrics of `evaluate` and its `actual` and `predicted` labels."""
     matrix = count_confusions(predictions)
     return {
-        "heat_map": confusion_heat_map(matrix.labels, matrix.counts, f"Confusion matrix of {winner.best}"),
+        "heat_map": plots.confusion_heat_map(matrix.labels, matrix.counts, f"Confusion matrix of {winner.best}"),
         "confused": confused_pairs(matrix, MAX_PAIRS),
         "per_class": sorted(evaluated["per_class"].items(), key=lambda item: (item[1]["f1"], item[0])),
     }
@@ -162,9 +151,9 @@ def cleaning(tables: Tables, summary: dict[str, Any], clean: Values, examples_pe
     removals = [(rule, rows) for rule, rows in clean["removed"].items() if rows]
     changes = [(rule, rows) for rule, rows in clean.get("changed", {}).items() if rows]
     return {
-        "flow_plot": row_flow(flows(summary), "Rows through the data stages"),
-        "removals_plot": waterfall(clean["rows_in"], removals, "Rows that cleaning removed"),
-        "changes_plot": counted_bars(changes, "Changes by cleaning rule"),
+        "flow_plot": plots.row_flow(flows(summary), "Rows through the data stages"),
+        "removals_plot": plots.waterfall(clean["rows_in"], removals, "Rows that cleaning removed"),
+        "changes_plot": plots.counted_bars(changes, "Changes by cleaning rule"),
         "changed": examples_by_rule(changed, drop_redacted(changed), examples_per_rule),
         "removed": examples_by_rule(removed, may_be_shown, examples_per_rule),
         "conflicts": conflicts(tables["duplicate_groups"], MAX_ROWS),
@@ -280,7 +269,7 @@ def robustness(found: Mapping[str, Values], attacks: Tables, summary: dict[str, 
     names = list_attacks(measured)
     return {
         "perturbed": {
-            name: before_and_after(rows, f"Accuracy before and after {name}")
+            name: plots.before_and_after(rows, f"Accuracy before and after {name}")
             for name, rows in list_changes(measured).items()
         },
         "robustness": measured,

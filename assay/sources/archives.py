@@ -33,14 +33,6 @@ CORRUPT = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, lzma.LZMA
 
 
 @dataclass(frozen=True)
-class FolderSize:
-    """Number of files below a folder, and their size in bytes."""
-
-    files: int
-    size_bytes: int
-
-
-@dataclass(frozen=True)
 class Member:
     """One entry of an archive: its normalised path, what it is, and how to read it (None: not a regular file)."""
 
@@ -87,19 +79,17 @@ class CountedReader(io.RawIOBase):
         return data
 
 
-def folder_size(folder: Path) -> FolderSize:
-    """Files below a folder, and their size."""
+def folder_size(folder: Path) -> tuple[int, int]:
+    """Number of files below a folder, and their size in bytes."""
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-    return FolderSize(len(sizes), sum(sizes))
+    return len(sizes), sum(sizes)
 
 
 def unpack(archive: Path, members: Sequence[str], target: Path, max_bytes: int) -> None:
     """Unpack one folder or file of an archive, or of an archive inside it, into the folder `target`.
 
-    Args:
-        members: one path for each level of nesting. All but the last name an archive inside the one before; the last
-            names the folder whose content is kept, or the one file that is, or is `.` for all of the archive.
-        max_bytes: bytes that may be unpacked, over all levels.
+    `members` has one path for each level of nesting. All but the last name an archive inside the one before; the last
+    names the folder whose content is kept, or the one file that is, or is `.` for all of the archive.
 
     Raises `InputError`: the archive is damaged or of an unknown kind, has a member that points outside, lacks the
     wanted member, wants a link or device file to be made, or unpacks to more than `max_bytes`.

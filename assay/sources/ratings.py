@@ -10,7 +10,7 @@ from pydantic import Field
 
 from assay.core.errors import InputError
 from assay.core.params import Params
-from assay.core.removed_rows import REMOVED_SCHEMA, Filtered, none_removed, removed_rows
+from assay.core.removed_rows import REMOVED_SCHEMA, Filtered, is_missing, none_removed, removed_rows
 from assay.sources.provenance import ColumnName, origins, unreadable_rows
 from assay.sources.table_files import SHOWN_CHARACTERS, TableFormat, check_readable, column, read_table
 
@@ -47,11 +47,6 @@ class RatingBin(Params):
     label: Annotated[str, Field(min_length=1)]
     at_least: float | None
     at_most: float | None
-
-
-def is_blank(name: str) -> pl.Expr:
-    """Whether a cell is null or nothing but white space."""
-    return pl.col(name).is_null() | (pl.col(name).str.strip_chars() == "")
 
 
 def explode_rating_lists(ids: pl.Series, lists: pl.Series, origin: pl.Series) -> Filtered:
@@ -96,8 +91,8 @@ def label_ratings(rows: pl.DataFrame, bins: Sequence[RatingBin] | None) -> Filte
     number = pl.when(number.is_finite()).then(number)
     value = pl.when(pl.col("value").str.strip_chars() != "").then(pl.col("value").str.strip_chars())
     rules = [
-        pl.when(is_blank("id")).then(pl.lit("no_id")),
-        pl.when(is_blank("annotator")).then(pl.lit("no_annotator")),
+        pl.when(is_missing("id")).then(pl.lit("no_id")),
+        pl.when(is_missing("annotator")).then(pl.lit("no_annotator")),
         pl.when(~pl.struct("id", "annotator").is_first_distinct()).then(pl.lit("rated_twice")),
     ]
     if bins is not None:

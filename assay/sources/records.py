@@ -10,9 +10,9 @@ from pydantic import Field, field_validator, model_validator
 
 from assay.core.outputs import file_sha256
 from assay.core.params import Params
-from assay.core.removed_rows import Filtered, none_removed, removed_rows
+from assay.core.removed_rows import Filtered, is_missing, none_removed, removed_rows
 from assay.sources.provenance import ColumnName, Provenance, check_ids, content_ids, origins, unreadable_rows
-from assay.sources.ratings import RATINGS_SCHEMA, RatingBin, Ratings, fill_labels, is_blank, read_ratings
+from assay.sources.ratings import RATINGS_SCHEMA, RatingBin, Ratings, fill_labels, read_ratings
 from assay.sources.table_files import Table, TableFormat, check_readable, column, read_table
 
 PROVENANCE = ("source_url", "licence", "retrieved", "source_sha256", "authenticity")
@@ -139,9 +139,9 @@ def map_columns(table: Table, source: Source, sha256: str, path: Path, key: str)
 
 def remove_blanks(records: pl.DataFrame, has_ids: bool) -> Filtered:
     """Remove rows without a text, and without an id where the data has ids; their `id` is where they are."""
-    rules = [pl.when(is_blank("text")).then(pl.lit("empty_text"))]
+    rules = [pl.when(is_missing("text")).then(pl.lit("empty_text"))]
     if has_ids:
-        rules.append(pl.when(is_blank("id")).then(pl.lit("no_id")))
+        rules.append(pl.when(is_missing("id")).then(pl.lit("no_id")))
     marked = records.with_columns(rule=pl.coalesce(rules))
     bad = marked.filter(pl.col("rule").is_not_null()).with_columns(id="origin")
     return Filtered(marked.filter(pl.col("rule").is_null()).drop("rule"), removed_rows(bad, pl.col("rule")))
