@@ -59,10 +59,9 @@ def count_ties(votes: pl.DataFrame) -> int:
 
 
 def compare_with_others(votes: pl.DataFrame) -> pl.DataFrame:
-    """Whether those who gave a row a label agree with the majority of the row's other annotators, themselves excluded.
+    """Whether those who gave a row a label agree with the majority of its other annotators: `agrees_with_others`.
 
-    Returns:
-        `id`, `label`, `agrees_with_others`, for the rows with at least two ratings.
+    By `id` and `label`, for the rows with at least two ratings.
     """
     # Without one of its votes a label that did not win still does not; the winner may lose to the second.
     second = pl.col("votes").get(1, null_on_oob=True).over("id"), pl.col("rank").get(1, null_on_oob=True).over("id")
@@ -82,10 +81,7 @@ def disagreement(votes: pl.DataFrame) -> pl.DataFrame:
     """How far each row with at least two ratings is disputed, from 0 (one label) to 1 (all labels equally often).
 
     The Shannon entropy of the shares of the labels among the row's ratings, divided by that of equal shares of all the
-    labels that occur anywhere.
-
-    Returns:
-        `id`, `disagreement`, `ratings`; sorted by `id`.
+    labels that occur anywhere. `id`, `disagreement`, `ratings`; sorted by `id`.
     """
     labels = votes["label"].n_unique()
     share = pl.col("votes") / pl.col("ratings")
@@ -101,9 +97,7 @@ def disagreement(votes: pl.DataFrame) -> pl.DataFrame:
 def disputed_rows(records: pl.DataFrame, votes: pl.DataFrame) -> pl.DataFrame:
     """The rows with at least two ratings, the most disputed first; among equals those with more ratings, then by `id`.
 
-    Returns:
-        `id`, `text`, `label`, `consensus_label`, `disagreement`, `ratings`, `ratings_<label>` for each label in
-        alphabetical order, `source`.
+    `ratings_<label>` is there for each label, in alphabetical order.
     """
     labels = votes["label"].unique().sort()
     counts = votes.group_by("id").agg(

@@ -93,10 +93,7 @@ def drop_redacted(changed: pl.DataFrame) -> pl.DataFrame:
 
 
 def examples_by_rule(table: pl.DataFrame, candidates: pl.DataFrame, count: int) -> list[RuleExamples]:
-    """The shortest examples of each rule, rules with most rows first.
-
-    `table` has every row that a rule changed or removed, `candidates` those that may be shown.
-    """
+    """The shortest of the `candidates` of each rule; `table` has all rows, and the rules with most come first."""
     shown = (
         candidates.with_columns(pl.col("before").str.len_chars().alias("length"))
         .sort("length", "id")
@@ -107,12 +104,8 @@ def examples_by_rule(table: pl.DataFrame, candidates: pl.DataFrame, count: int) 
     for rule, rows in table.group_by("rule").len().sort(["len", "rule"], descending=[True, False]).iter_rows():
         examples = []
         for row in shown.filter(pl.col("rule") == rule).iter_rows(named=True):
-            before = row["before"] or ""
-            if row["after"] is None:
-                examples.append(Example(row["id"], escape(cut(before)), None))
-            else:
-                examples.append(
-                    Example(row["id"], *mark_difference(before, row["after"], mask=rule.startswith("redact_")))
-                )
+            before, after, mask = row["before"] or "", row["after"], rule.startswith("redact_")
+            shown_texts = (escape(cut(before)), None) if after is None else mark_difference(before, after, mask)
+            examples.append(Example(row["id"], *shown_texts))
         found.append(RuleExamples(rule, rows, examples))
     return found

@@ -5,6 +5,7 @@ A function named after a section gives the values that the section needs; `shown
 
 import importlib.metadata
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,11 +87,8 @@ def errors(winner: Verdict, evaluated: Values, predictions: pl.DataFrame) -> Val
 def count_confusions(rows: pl.DataFrame) -> Confusion:
     """Count `actual` and `predicted`, one row per test row."""
     labels = sorted({*rows["actual"], *rows["predicted"]})
-    place = {label: index for index, label in enumerate(labels)}
-    counts = [[0] * len(labels) for _ in labels]
-    for actual, predicted, count in rows.group_by("actual", "predicted").len().iter_rows():
-        counts[place[actual]][place[predicted]] = count
-    return Confusion(labels, counts)
+    counts = Counter(rows.select("actual", "predicted").iter_rows())
+    return Confusion(labels, [[counts[actual, predicted] for predicted in labels] for actual in labels])
 
 
 def confused_pairs(matrix: Confusion, at_most: int) -> list[tuple[str, str, int, float]]:
@@ -193,18 +191,15 @@ def disputed_rows(disagreement: pl.DataFrame, at_most: int) -> list[dict[str, An
 
 
 def explain(values: Values, explanations: Mapping[str, tuple[str, str]]) -> list[tuple[str, str, str]]:
-    """Metrics that are there as (name, value with its interval, what it means), in the order of the explanations.
-
-    A key of the explanations may be a dotted path.
-    """
+    """Metrics that are there as (name, value with its interval, meaning), by the dotted paths that are explained."""
     rows = []
     for key, (name, means) in explanations.items():
         parent, _, last = key.rpartition(".")
         found = _at(values, parent) if parent else values
         estimate = estimate_of(found, last) if isinstance(found, dict) else None
         if estimate is not None:
-            ends = () if estimate.low is None or estimate.high is None else (estimate.low, estimate.high)
-            interval = f" [{', '.join(map(score, ends))}]" if ends else ""
+            ends = [score(end) for end in (estimate.low, estimate.high) if end is not None]
+            interval = f" [{', '.join(ends)}]" if ends else ""
             rows.append((name, score(estimate.value) + interval, means))
     return rows
 

@@ -65,7 +65,7 @@ def summarise(measured: Measured, methods: Mapping[str, str]) -> dict[str, Any]:
 
     Raises `InputError`: a metric that the comparison needs is missing.
     """
-    kept = [*("rows", "seeds"), *(name + end for name in SCORES for end in ("", LOW, HIGH))]
+    kept = ["rows", "seeds", *(name + end for name in SCORES for end in ("", LOW, HIGH))]
     compared = {
         name: {key: _metric(measured.evaluate[name], key, f"evaluate/{name}") for key in kept}
         | {key: _metric(measured.finetune[name], key, f"finetune/{name}") for key in SIZES}
@@ -117,11 +117,9 @@ def verdict(summary: dict[str, Any]) -> Verdict:
     runner_up, second = others[0]
     difference = first["macro_f1"] - second["macro_f1"]
     overlap = second["macro_f1" + HIGH] >= first["macro_f1" + LOW]
-    sure = (
-        "The two 95% intervals overlap, so this test split alone does not settle which of the two is better."
-        if overlap
-        else "The two 95% intervals do not overlap."
-    )
+    sure = "The two 95% intervals do not overlap."
+    if overlap:
+        sure = "The two 95% intervals overlap, so this test split alone does not settle which of the two is better."
     sentence = f"{opening}: {score(difference)} above {runner_up}, {show_interval(second, 'macro_f1')}. {sure}"
     return Verdict(best, runner_up, difference, overlap, sentence)
 

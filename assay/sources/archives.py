@@ -206,10 +206,7 @@ def _tar_members(opened: tarfile.TarFile, shown: str) -> Iterator[Member]:
 
 
 def _safe_name(name: str, shown: str) -> str:
-    """The member's path without `.` parts.
-
-    Raises `InputError`: it is absolute, climbs with `..`, or has characters that are separators on some systems.
-    """
+    """The member's path without `.` parts. Raises `InputError`: it may lead outside the folder, on any system."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or name[1:2] == ":":
         raise InputError(f"{shown}: the path {name!r} points outside the folder; nothing of it is used")

@@ -41,10 +41,7 @@ def read_address(url: str, what: str, timeout_seconds: int) -> Iterator[bytes]:
 
 
 def obtain(asset: str, source: str, sha256: str | None, timeout_seconds: int) -> Path:
-    """The verified file of a source: a local file itself, a download from the cache.
-
-    Raises `InputError`: it cannot be had, or has another hash.
-    """
+    """A verified file, local or in the cache. Raises `InputError`: it cannot be had, or has another hash."""
     if is_local(source):
         if not Path(source).is_file():
             raise InputError(f"{source}: no such file; correct `fetch.assets.{asset}.source`")

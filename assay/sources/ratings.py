@@ -87,9 +87,10 @@ def label_ratings(rows: pl.DataFrame, bins: Sequence[RatingBin] | None) -> Filte
 
     `rows` are as `explode_rating_lists` gives them; without bins a rating is itself the label.
     """
-    number = pl.col("value").str.strip_chars().cast(pl.Float64, strict=False)
+    stripped = pl.col("value").str.strip_chars()
+    number = stripped.cast(pl.Float64, strict=False)
     number = pl.when(number.is_finite()).then(number)
-    value = pl.when(pl.col("value").str.strip_chars() != "").then(pl.col("value").str.strip_chars())
+    value = pl.when(stripped != "").then(stripped)
     rules = [
         pl.when(is_missing("id")).then(pl.lit("no_id")),
         pl.when(is_missing("annotator")).then(pl.lit("no_annotator")),
@@ -116,11 +117,9 @@ def fill_labels(
     has_labels: bool,
     has_references: bool,
 ) -> pl.DataFrame:
-    """Fill `label` and `reference_label` from the ratings where the data has none.
+    """Fill `label` and `reference_label` from the ratings where the data has none; draws from [0, 1) choose the rater.
 
     Where the given label is the bin of one rater's number, that number goes with it, as `given_rating`.
-
-    The ratings have the ids of the records; a draw from [0, 1) says which of its labels a row is given.
     """
     given = ratings.filter(pl.col("label").is_not_null()).sort("id", "annotator", maintain_order=True)
     labels = given.group_by("id", maintain_order=True).agg(given_labels="label", given_ratings="rating")
@@ -153,10 +152,7 @@ def fill_labels(
 def read_ratings(
     ratings: Ratings, folder: Path, max_reject_fraction: float, bins: Sequence[RatingBin] | None, key: str
 ) -> Filtered:
-    """The ratings file of a source, with the ids of the data.
-
-    Raises `InputError`: as in `read_table`, `check_readable` and `column`.
-    """
+    """The ratings file of a source. Raises `InputError`: as in `read_table`, `check_readable` and `column`."""
     path = folder / ratings.file
     table = read_table(path, ratings.format, ratings.header)
     check_readable(table, path, max_reject_fraction)

@@ -86,12 +86,11 @@ class Ingested:
 
     Attributes:
         rows_in: records of its file, readable or not.
-        ratings_sha256: of its ratings file, where it has one.
         records: `RECORDS_SCHEMA`, and the columns carried.
         ratings: `RATINGS_SCHEMA`, of the records kept.
         removed_ratings: ratings, or whole lines of the ratings file, that cannot be used.
         rated_without_text: ids in the ratings file that have no record.
-        ragged_rows: records with another number of cells than most.
+        ragged_rows: as in `Table`.
     """
 
     rows_in: int
@@ -106,11 +105,9 @@ class Ingested:
 
 
 def map_columns(table: Table, source: Source, sha256: str, path: Path, key: str) -> pl.DataFrame:
-    """The mapped columns of a table under their canonical names, its provenance, and the columns carried.
+    """The columns of a table under their canonical names (null where there is none), and its provenance.
 
-    `id` is null where the data has none. An empty label or response is none.
-
-    Raises `InputError`: a column that `key` names is not there.
+    An empty label or response is none. Raises `InputError`: a column that `key` names is not there.
     """
     mapped = [
         pl.Series(name, [None] * table.cells.height, dtype=pl.String)
@@ -153,9 +150,7 @@ def prefix_ids(rows: pl.DataFrame, source: str) -> pl.DataFrame:
 
 
 def ingest_source(source: Source, position: int, params: IngestParams, draws: Draws) -> Ingested:
-    """Read one source; `position` is its place among them, for the errors.
-
-    `draws` gives a draw from [0, 1) for each id, which says whose label is given.
+    """Read one source, the one at `position`; `draws` gives a draw from [0, 1) for each id: whose label is given.
 
     Raises `InputError`: as in `read_table`, `check_readable`, `column`, `check_ids` and `read_ratings`.
     """
@@ -180,8 +175,7 @@ def ingest_source(source: Source, position: int, params: IngestParams, draws: Dr
         order = records.select("id").with_row_index("row")
         in_order = rated.kept.join(order, on="id", how="inner").sort("row", "annotator", maintain_order=True)
         rated = Filtered(in_order.select(RATINGS_SCHEMA.names()), rated.removed)
-        has_labels = source.columns.label is not None
-        has_references = source.columns.reference_label is not None
+        has_labels, has_references = source.columns.label is not None, source.columns.reference_label is not None
         given = draws(records["id"])
         records = fill_labels(records, rated.kept, params.rating_bins, given, has_labels, has_references)
     return Ingested(
