@@ -81,10 +81,7 @@ class FetchParams(Params):
 
 
 def put_source(name: str, asset: Asset, params: FetchParams, folder: Path) -> int:
-    """Put what the source holds into a folder; the number of bytes of the download, 0 of a local folder.
-
-    Raises `InputError`: it cannot be had, has another hash, or cannot be unpacked.
-    """
+    """Put what the source holds into a folder; the number of bytes of the download, 0 of a local folder."""
     if asset.source.startswith("hf:"):
         download_snapshot(asset.source, folder, params.timeout_seconds)
         return folder_size(folder)[1]

@@ -37,25 +37,14 @@ def count_votes(ratings: pl.DataFrame) -> pl.DataFrame:
 
 def find_majority(votes: pl.DataFrame) -> pl.DataFrame:
     """Consensus of each row: `id`, `consensus_label`, `annotator_agreement` (its share of the ratings), `ratings`."""
-    return (
-        votes.group_by("id", maintain_order=True)
-        .first()
-        .select(
-            "id",
-            pl.col("label").alias("consensus_label"),
-            (pl.col("votes") / pl.col("ratings")).alias("annotator_agreement"),
-            "ratings",
-        )
-    )
+    first, share = votes.group_by("id", maintain_order=True).first(), pl.col("votes") / pl.col("ratings")
+    return first.select("id", consensus_label="label", annotator_agreement=share, ratings="ratings")
 
 
 def count_ties(votes: pl.DataFrame) -> int:
     """Number of rows in which two or more labels have the most votes."""
-    return (
-        votes.filter(pl.col("votes") == pl.col("votes").max().over("id"))
-        .filter(pl.len().over("id") > 1)["id"]
-        .n_unique()
-    )
+    most = votes.filter(pl.col("votes") == pl.col("votes").max().over("id"))
+    return most.filter(pl.len().over("id") > 1)["id"].n_unique()
 
 
 def compare_with_others(votes: pl.DataFrame) -> pl.DataFrame:
@@ -68,12 +57,11 @@ def compare_with_others(votes: pl.DataFrame) -> pl.DataFrame:
     own = pl.col("votes") - 1
     still_wins = (own > second[0]) | ((own == second[0]) & (pl.col("rank") < second[1]))
     is_winner = pl.int_range(pl.len()).over("id") == 0
+    agrees = is_winner & still_wins.fill_null(value=True)
     return (
-        votes.select(
-            "id", "label", "ratings", (is_winner & still_wins.fill_null(value=True)).alias("agrees_with_others")
-        )
+        votes.with_columns(agrees_with_others=agrees)
         .filter(pl.col("ratings") >= 2)
-        .drop("ratings")
+        .select("id", "label", "agrees_with_others")
     )
 
 

@@ -85,14 +85,9 @@ def fitting_annotators(annotators: Integers, rows: int, max_cells: int, max_anno
 def crowdlab(rows: Integers, annotators: Integers, labels: Integers, probabilities: Floats) -> Crowdlab:
     """Consensus labels and quality of annotators by CROWDLAB.
 
-    Legend: `r` ratings, `n` rows, `a` annotators, `k` labels.
-
-    Args:
-        rows: row of each rating, from 0 to `n - 1`, each with one at least and one with two, shape `(r,)`.
-        annotators: annotator of each rating, from 0 to `a - 1`, each with one at least, two at least, shape `(r,)`.
-        labels: label of each rating, from 0, shape `(r,)`.
-        probabilities: of every label for each row, from a model that did not see the row's ratings, no two the same in
-            a row (Cleanlab would draw lots, and fails where nothing but lots is left), shape `(n, k)`.
+    Rows, annotators and labels are those of the ratings, numbers from 0 without gaps, shape `(r,)`; one row at least is
+    rated twice, by two annotators. Probabilities, shape `(n, k)`, are from a model that did not see the row's ratings,
+    no two the same in a row (Cleanlab would draw lots, and fails where nothing but lots is left).
     """
     table = np.full((len(probabilities), int(annotators.max()) + 1), np.nan)
     table[rows, annotators] = labels

@@ -38,12 +38,8 @@ def record_schema(checks: Mapping[str, CheckParams]) -> type[dy.Schema]:
     """The dataframely schema of the checked columns, by name."""
     columns: dict[str, Any] = {POSITION: dy.UInt32(nullable=False)}
     for name, check in checks.items():
-        columns[name] = dy.String(
-            nullable=True,
-            regex=check.pattern,
-            max_length=check.max_characters,
-            check=None if check.allowed is None else {"allowed": _one_of(check.allowed)},
-        )
+        allowed = None if check.allowed is None else {"allowed": _one_of(check.allowed)}
+        columns[name] = dy.String(nullable=True, regex=check.pattern, max_length=check.max_characters, check=allowed)
     return type("Record", (dy.Schema,), columns)
 
 

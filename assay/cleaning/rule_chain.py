@@ -27,11 +27,9 @@ LOWER_CASE = "lower_case"
 
 @dataclass(frozen=True)
 class ScopedRule:
-    """A rule and where it applies.
+    """A rule, and the sources whose rows it sees; None for all.
 
-    Attributes:
-        sources: the sources whose rows it sees; None for all.
-        minds_case: whether it may change an ASCII text in lower case that it left alone before; true is always safe.
+    `minds_case` says whether it may change an ASCII text in lower case that it left alone before; true is always safe.
     """
 
     name: str
@@ -100,13 +98,10 @@ def _one_pass(
     settled: int,
     lines: list[pl.DataFrame],
 ) -> tuple[pl.Series, pl.DataFrame]:
-    """Texts after each rule has run once, and `part` as the next pass needs it.
+    """Texts after each rule has run once, and `part` as the next pass needs it; `lines` get what changed.
 
-    Args:
-        part: `id` and `source` of the rows; `changed`, when a rule last changed the text; `recased`, the same for rules
-            that do not mind case. Time counts the rules that have run, over all passes.
-        settled: so many of the first rules are skipped.
-        lines: get what changed.
+    `part` has `id` and `source` of the rows; `changed`, when a rule last changed the text; `recased`, the same for
+    rules that do not mind case. Time counts the rules that have run, over all passes.
     """
     changed, changed_but_for_case = part["changed"], part["recased"]
     for place in range(settled, len(rules)):

@@ -26,8 +26,8 @@ WORD = re.compile(
 def read_word_table(path: Path) -> dict[str, str]:
     """From each word, in lower case, to what to write instead.
 
-    Raises `InputError`: there is no such file, a row is not as it should be, an entry is there twice, or what one entry
-    writes holds another entry.
+    Raises `InputError`: no such file, a row that is not as it should be, or an entry that is there twice or within
+    what another one writes.
     """
     table: dict[str, str] = {}
     lines: dict[str, int] = {}
@@ -47,9 +47,7 @@ def read_word_table(path: Path) -> dict[str, str]:
                 if kind not in KINDS:
                     raise InputError(f"{place}: kind {kind!r}; it must be one of {list(KINDS)}")
                 if not ENTRY.fullmatch(word) or word != word.lower():
-                    raise InputError(
-                        f"{place}: from {word!r}; it must be one word in lower case, such as 'pls' or 'w/o'"
-                    )
+                    raise InputError(f"{place}: from {word!r}; it must be a word in lower case, such as 'pls' or 'w/o'")
                 if word in table:
                     raise InputError(f"{place}: {word!r} is there already, in line {lines[word]}; take one of them out")
                 if not instead or instead != " ".join(instead.split()):

@@ -35,14 +35,10 @@ Fakers = dict[str, "Faker"]
 PHONE_LOCALES = ("en_US", "en_GB", "de_DE", "fr_FR", "en_IN")
 IBAN_LOCALES = ("en_GB", "de_DE", "fr_FR", "es_ES", "it_IT", "nl_NL")
 LOCALES = ("en_US", "en_GB", "de_DE", "fr_FR", "en_IN", "es_ES", "it_IT", "nl_NL", "pt_BR", "de_CH")
-PROVIDERS = [
-    f"faker.providers.{name}"
-    for name in (
-        *("bank", "barcode", "company", "credit_card", "internet", "isbn"),
-        *("lorem", "misc", "person", "phone_number", "ssn"),
-    )
-]
-
+PROVIDERS = (
+    *("bank", "barcode", "company", "credit_card", "internet", "isbn"),
+    *("lorem", "misc", "person", "phone_number", "ssn"),
+)
 CARD_TYPES = (
     *("visa16", "mastercard", "amex", "visa16", "mastercard", "discover"),
     *("jcb16", "diners", "maestro", "visa13", "visa19"),
@@ -143,7 +139,7 @@ def _fakers(seed: int) -> dict[str, "Faker"]:
     """A generator of values for each locale, with its own seed."""
     from faker import Faker  # half a second to import
 
-    fakers = {locale: Faker(locale, providers=PROVIDERS) for locale in LOCALES}
+    fakers = {locale: Faker(locale, providers=[f"faker.providers.{name}" for name in PROVIDERS]) for locale in LOCALES}
     for number, faker in enumerate(fakers.values()):
         faker.seed_instance(seed + number)
     return fakers
@@ -151,17 +147,8 @@ def _fakers(seed: int) -> dict[str, "Faker"]:
 
 def _makers(fakers: Fakers, draws: np.random.Generator) -> dict[str, Callable[[int], str]]:
     """For each kind, from the number of a value to the value; the number goes around locales and spellings."""
-    return {
-        "email": partial(_email, fakers, draws),
-        "url": partial(_url, fakers, draws),
-        "url_credentials": partial(_url_credentials, fakers, draws),
-        "iban": partial(_iban, fakers, draws),
-        "card": partial(_card, fakers, draws),
-        "national_number": partial(_national_number, fakers, draws),
-        "ip": partial(_ip, fakers),
-        "phone": partial(_phone, fakers, draws),
-        DECOY: partial(_decoy, fakers, draws),
-    }
+    makers = (_email, _url, _url_credentials, _iban, _card, _national_number, _ip, _phone, _decoy)
+    return {make.__name__.removeprefix("_"): partial(make, fakers, draws) for make in makers}
 
 
 def _locale(fakers: Fakers, number: int, names: Sequence[str] = LOCALES) -> "Faker":
@@ -216,7 +203,7 @@ def _national_number(fakers: Fakers, draws: np.random.Generator, number: int) ->
     return str(makers[number % len(makers)]())
 
 
-def _ip(fakers: Fakers, number: int) -> str:
+def _ip(fakers: Fakers, _: np.random.Generator, number: int) -> str:
     us = fakers["en_US"]
     version_6 = us.ipv6()
     makers = (us.ipv4, us.ipv4_public, us.ipv4_private, lambda: us.ipv4(network=True), us.ipv6, version_6.upper)

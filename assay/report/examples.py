@@ -6,6 +6,7 @@ and not shown, for the same reason.
 """
 
 import difflib
+import os
 from dataclasses import dataclass
 
 import polars as pl
@@ -72,11 +73,8 @@ def mark_difference(before: str, after: str, mask: bool) -> tuple[Markup, Markup
 
 def _around_difference(before: str, after: str) -> tuple[str, str]:
     """Both texts cut to MAX_EXAMPLE_CHARACTERS, from a little before the first difference."""
-    same = next(
-        (i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after))
-    )
-    start = max(0, same - 60)
-    return (cut(before[start:], start > 0), cut(after[start:], start > 0))
+    start = max(0, len(os.path.commonprefix([before, after])) - 60)
+    return cut(before[start:], start > 0), cut(after[start:], start > 0)
 
 
 def cut(text: str, is_continued: bool = False) -> str:

@@ -28,15 +28,10 @@ Scores = dict[str, Any]
 
 @dataclass(frozen=True)
 class Measured:
-    """What the stages measured, as far as they are switched on and their metrics lie there.
+    """What the stages measured, by approach or asset, as far as they are switched on and their metrics lie there.
 
-    Attributes:
-        stages: the data stages, `profile`, and the optional stages about labels and augmented examples.
-        finetune: by approach.
-        evaluate: by approach; of a skipped one the reason, as `left_out`.
-        cost: seconds and memory of `finetune` and `evaluate`, by approach.
-        robustness: by approach that was not skipped.
-        fetch: by asset.
+    `stages` are those of the data, `profile`, and the optional ones about labels and augmented examples. `cost` is that
+    of `finetune` and `evaluate`. A skipped approach has its reason in `evaluate`, as `left_out`.
     """
 
     stages: dict[str, dict[str, Any]]

@@ -18,16 +18,15 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, BinaryIO, cast
+from typing import IO, Any, cast
 
 from assay.core.errors import InputError
 
 CHUNK_BYTES = 1 << 20
 NAMES_IN_AN_ERROR = 20
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
-GZIP_MAGIC = b"\x1f\x8b"
-BZIP2_MAGIC = b"BZh"
-XZ_MAGIC = b"\xfd7zXZ\x00"
+DECOMPRESSORS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+"""By the first bytes of what they read."""
 CORRUPT = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, lzma.LZMAError, NotImplementedError)
 """What the standard library raises for an archive that is cut off, damaged or packed in a way it does not know."""
 
@@ -159,19 +158,10 @@ def _members(archive: Path, shown: str, allowance: Allowance) -> Generator[Membe
                 yield from _zip_members(opened_zip, shown, allowance)
             return
         # Read as a stream, so that the bytes counted are all that are ever decompressed.
-        counted = cast(IO[bytes], CountedReader(_decompressed(raw, magic), allowance))
+        opener = next((opener for start, opener in DECOMPRESSORS.items() if magic.startswith(start)), None)
+        counted = cast(IO[bytes], CountedReader(opener(raw) if opener else raw, allowance))
         with tarfile.open(fileobj=counted, mode="r|") as opened_tar:
             yield from _tar_members(opened_tar, shown)
-
-
-def _decompressed(raw: BinaryIO, magic: bytes) -> IO[bytes]:
-    if magic.startswith(GZIP_MAGIC):
-        return cast(IO[bytes], gzip.GzipFile(fileobj=raw))
-    if magic.startswith(BZIP2_MAGIC):
-        return bz2.BZ2File(raw)
-    if magic.startswith(XZ_MAGIC):
-        return cast(IO[bytes], lzma.LZMAFile(raw))
-    return raw
 
 
 def _zip_members(opened: zipfile.ZipFile, shown: str, allowance: Allowance) -> Iterator[Member]:

@@ -17,9 +17,7 @@ Condition = Rule | str
 def where(text: pl.Expr, condition: Condition | tuple[Condition, ...], change: Rule) -> pl.Expr:
     """`change` applied to the rows on which `condition` holds; every other row stays as it is, byte for byte.
 
-    Args:
-        condition: of several, each is tested on the rows alone on which those before it hold, so the cheapest is first.
-        change: from a text column of those rows alone to one of the same length.
+    Of several conditions, each is tested on the rows alone on which those before it hold, so the cheapest is first.
     """
 
     def gated(texts: pl.Series) -> pl.Series:

@@ -89,10 +89,7 @@ def decided_by(corrections: list[Correction]) -> dict[str, Correction]:
 
 
 def append(path: Path, row_id: str, line: str) -> Written:
-    """Add one line at the end of the file, or nothing where that fails.
-
-    Raises `AlreadyDecidedError`: the file has a decision on the row; `InputError`: it cannot be read.
-    """
+    """Add one line. Raises `AlreadyDecidedError`: there is a decision on the row; `InputError`: as `append_line`."""
 
     def refuse(content: bytes) -> None:
         there = decided_by(parse_corrections(content, path)).get(row_id)
@@ -103,10 +100,7 @@ def append(path: Path, row_id: str, line: str) -> Written:
 
 
 def decision(row: dict[str, Any], action: str, label: str | None) -> tuple[str, str, str]:
-    """Field, old and new value of a decision about a row of the queue.
-
-    Raises `ValueError`: it is none; the sentence for the user.
-    """
+    """Field, old and new value of a decision about a row of the queue. Raises `ValueError`: a sentence for the user."""
     given = row["label"] or ""
     if action == "remove":
         return "row", "keep", "remove"
