@@ -20,12 +20,8 @@ def number_values(column: pl.Series) -> NDArray[np.int64]:
 
 def count_votes(ratings: pl.DataFrame) -> pl.DataFrame:
     """Count the ratings by row and label; sorted by `id`, the winner of each row first."""
-    ranks = (
-        ratings.group_by("label")
-        .len("frequency")
-        .sort(pl.col("frequency"), "label", descending=[True, False])
-        .select("label", pl.int_range(pl.len(), dtype=pl.Int64).alias("rank"))
-    )
+    by_frequency = ratings.group_by("label").len("frequency").sort("frequency", "label", descending=[True, False])
+    ranks = by_frequency.select("label", rank=pl.int_range(pl.len(), dtype=pl.Int64))
     return (
         ratings.group_by("id", "label")
         .agg(pl.len().cast(pl.Int64).alias("votes"))

@@ -47,7 +47,9 @@ def read_word_table(path: Path) -> dict[str, str]:
                 if kind not in KINDS:
                     raise InputError(f"{place}: kind {kind!r}; it must be one of {list(KINDS)}")
                 if not ENTRY.fullmatch(word) or word != word.lower():
-                    raise InputError(f"{place}: from {word!r}; it must be a word in lower case, such as 'pls' or 'w/o'")
+                    raise InputError(
+                        f"{place}: from {word!r}; it must be one word in lower case, such as 'pls' or 'w/o'"
+                    )
                 if word in table:
                     raise InputError(f"{place}: {word!r} is there already, in line {lines[word]}; take one of them out")
                 if not instead or instead != " ".join(instead.split()):

@@ -92,12 +92,8 @@ def drop_redacted(changed: pl.DataFrame) -> pl.DataFrame:
 
 def examples_by_rule(table: pl.DataFrame, candidates: pl.DataFrame, count: int) -> list[RuleExamples]:
     """The shortest of the `candidates` of each rule; `table` has all rows, and the rules with most come first."""
-    shown = (
-        candidates.with_columns(pl.col("before").str.len_chars().alias("length"))
-        .sort("length", "id")
-        .group_by("rule", maintain_order=True)
-        .head(count)
-    )
+    by_length = candidates.sort(pl.col("before").str.len_chars(), "id")
+    shown = by_length.group_by("rule", maintain_order=True).head(count)
     found = []
     for rule, rows in table.group_by("rule").len().sort(["len", "rule"], descending=[True, False]).iter_rows():
         examples = []

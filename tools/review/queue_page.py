@@ -162,12 +162,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=PORT, help=f"default {PORT}; 0 takes a free one")
     parser.add_argument("--reviewer", help="who decides; default: git config user.name")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
-    parser.add_argument(
-        "--pairs",
-        nargs="+",
-        metavar="MODEL",
-        help="judge the answers of these models side by side, in place of the queue",
-    )
+    parser.add_argument("--pairs", nargs="+", metavar="MODEL", help="judge the answers of these models, not the queue")
     arguments = parser.parse_args()
     reviewer = arguments.reviewer.strip() if arguments.reviewer else git_user()
     if not reviewer:
