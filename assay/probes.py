@@ -153,11 +153,10 @@ def words_model(texts: Sequence[str], C: float) -> Model:
     """Logistic regression on TF-IDF of words and word pairs: of another family, so its mistakes are others."""
 
     def predict(fitted: Integers, codes: Integers, predicted: Integers) -> Floats:
+        vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+        model = make_pipeline(vectorizer, LogisticRegression(C=C, max_iter=MAX_ITERATIONS))
         try:
-            model = make_pipeline(
-                TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
-                LogisticRegression(C=C, max_iter=MAX_ITERATIONS),
-            ).fit([texts[row] for row in fitted], codes)
+            model.fit([texts[row] for row in fitted], codes)
         except ValueError:
             # No word is in two texts: nothing to go by but the shares of the labels.
             return np.tile(np.bincount(codes) / len(codes), (len(predicted), 1))

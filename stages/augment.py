@@ -80,9 +80,7 @@ def main() -> None:
         "original_rows": train.height,
         "new_rows": kept.height,
         "new_rows_share": kept.height / max(1, out.height),
-        "per_recipe": {
-            recipe.name: count_outcomes(recipe.name, made.examples, kept, removed) for recipe in params.recipes
-        },
+        "per_recipe": {one.name: count_outcomes(one.name, made.examples, kept, removed) for one in params.recipes},
         "rows_per_label": dict(sorted(out["label"].value_counts().rows())),
         "largest_jaccard_to_held_out": made.largest_jaccard,
         "largest_cosine_to_held_out": made.largest_cosine,

@@ -22,8 +22,7 @@ import argparse
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -72,10 +71,7 @@ WHOLE_MODELS = (DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 
 
 def connect_processes(device: Device) -> Accelerator | None:
-    """What connects the processes of `accelerate launch`; None for a process alone.
-
-    Sharded weights are an `InputError`: they could not be saved here.
-    """
+    """What connects the processes of `accelerate launch`, if weights are not sharded; None for a process alone."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return None
     accelerator = Accelerator(cpu=device.device.type == "cpu")
@@ -92,16 +88,6 @@ def scratch_folder(approach: str, seed: int, parts: list[str]) -> Path:
     """Where the checkpoints of a model are: under the hash of all that it depends on, and its seed."""
     digest = hashlib.sha256("\x1f".join([approach, str(seed), *parts]).encode()).hexdigest()
     return SCRATCH / f"{approach}-{digest[:16]}"
-
-
-@contextmanager
-def written_by_the_first(path: Path, accelerator: Accelerator | None) -> Iterator[Path | None]:
-    """`output_folder` in the first process; None in others."""
-    if accelerator is not None and not accelerator.is_main_process:
-        yield None
-    else:
-        with output_folder(path) as folder:
-            yield folder
 
 
 def fit_seeds(
@@ -136,10 +122,9 @@ def fit_seeds(
 def write_results(approach: str, data: Data, fits: dict[int, Fit], about: dict[str, Any]) -> None:
     """Write metrics, costs and plots."""
     first = next(iter(fits.values()))
-    steps = pl.DataFrame([asdict(step) for step in first.history.steps])
-    epochs = pl.DataFrame([asdict(epoch) for epoch in first.history.epochs])
-    write_text(PLOTS / "loss" / f"{approach}.csv", steps.write_csv(float_precision=6))
-    write_text(PLOTS / "validation" / f"{approach}.csv", epochs.write_csv(float_precision=6))
+    for plot, rows in (("loss", first.history.steps), ("validation", first.history.epochs)):
+        table = pl.DataFrame([asdict(row) for row in rows])
+        write_text(PLOTS / plot / f"{approach}.csv", table.write_csv(float_precision=6))
     per_seed = {str(value): summarise_fit(fit) for value, fit in fits.items()}
     costs = {str(value): summarise_cost(fit, len(data.train.ids)) for value, fit in fits.items()}
     metrics = {
@@ -165,10 +150,8 @@ def main() -> None:
     compute = load_params("compute", Compute)
     device = prepare_device(compute)
     if isinstance(params, Qlora) and (reason := why_no_4_bit(device.device)):
-        plots = {
-            PLOTS / "loss" / f"{approach}.csv": "step,loss,learning_rate",
-            PLOTS / "validation" / f"{approach}.csv": "epoch,loss,accuracy,macro_f1",
-        }
+        headers = {"loss": "step,loss,learning_rate", "validation": "epoch,loss,accuracy,macro_f1"}
+        plots = {PLOTS / plot / f"{approach}.csv": header for plot, header in headers.items()}
         name = f"{approach}.json"
         leave_out(f"finetune@{approach}", reason, OUTPUT / approach, METRICS / name, plots, COSTS / name)
         return
@@ -178,7 +161,8 @@ def main() -> None:
     classes = sorted(train_table["label"].unique())
     data = Data(read_rows(train_table, classes, TRAIN), read_rows(validation_table, classes, VALIDATION), classes)
     depends_on = {"train_sha256": file_sha256(TRAIN), "validation_sha256": file_sha256(VALIDATION)}
-    with written_by_the_first(OUTPUT / approach, accelerator) as folder:
+    is_first = accelerator is None or accelerator.is_main_process
+    with output_folder(OUTPUT / approach) if is_first else nullcontext() as folder:
         if isinstance(params, Majority | Tfidf):
             fits = {0: fit_baseline(params, data, device, folder)}
         else:

@@ -126,10 +126,8 @@ def main() -> None:
     if train["label"].n_unique() < 2:
         raise InputError(f"{TRAIN}: {train.height} rows of fewer than two labels; run `split` again")
     if params.evidence is not None and params.evidence not in train.columns:
-        print(
-            f"label_errors: {TRAIN} has no column `{params.evidence}` (`label_errors.evidence`): only texts are used",
-            file=sys.stderr,
-        )
+        problem = f"{TRAIN} has no column `{params.evidence}` (`label_errors.evidence`): only texts are used"
+        print(f"label_errors: {problem}", file=sys.stderr)
     rows = Rows(
         texts=train["text"].to_list(),
         features=embeddings_of(train["id"], pl.read_parquet(LAYERS), TRAIN),

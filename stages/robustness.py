@@ -125,10 +125,7 @@ def attack_rows(
     seed: int,
     scratch: Path,
 ) -> pl.DataFrame:
-    """How each attack on each row, of the classes `targets` `(rows,)`, ends: a table of ATTACKS_SCHEMA.
-
-    `write_textattack_data` has laid `scratch` out.
-    """
+    """How each attack on each row, of the classes `targets` `(rows,)`, ends: a table of ATTACKS_SCHEMA."""
     import_textattack(scratch)
     # Its classes are TextAttack's, which can be imported from here on.
     from assay.augmentation.attacks import attack_text, build_attacks

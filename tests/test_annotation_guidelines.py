@@ -68,16 +68,7 @@ def test_labels_and_params_that_are_named_exist(repository: Path, guidelines: st
 
 
 def test_the_parts_of_good_guidelines_are_there_in_order(guidelines: str) -> None:
-    assert re.findall(r"^## (.+)$", guidelines, flags=re.MULTILINE) == [
-        "Purpose",
-        "Unit",
-        "Labels",
-        "Decision order",
-        "Edge cases",
-        "When unsure",
-        "What annotators must not see",
-        "How disagreement is settled",
-        "Training round",
-        "Versions",
-    ]
+    parts = "Purpose, Unit, Labels, Decision order, Edge cases, When unsure, What annotators must not see"
+    parts += ", How disagreement is settled, Training round, Versions"
+    assert re.findall(r"^## (.+)$", guidelines, flags=re.MULTILINE) == parts.split(", ")
     assert re.search(r"^\| version \| date \|", guidelines, flags=re.MULTILINE)

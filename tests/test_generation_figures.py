@@ -25,7 +25,8 @@ def sft() -> str:
             continue
         loss = f"{of['validation_loss_before']:.3f} → {of['validation_loss']:.3f}"
         trained = f"{of['trainable_parameters']:,}"
-        costs = [f"{of['train_seconds']:,.0f}", f"{of['tokens_per_second']:,.0f}", f"{of['peak_memory_mib']:,.0f}"]
+        cost = read_json(METRICS / "cost/sft" / file.name)
+        costs = [f"{cost[key]:,.0f}" for key in ("train_seconds", "tokens_per_second", "peak_memory_mib")]
         rows.append([f"`{file.stem}`", loss, trained, *costs, f"{of['artefact_mib']:,.1f}"])
     header = ["approach", "validation loss, nats a token", "parameters trained", "seconds", "tokens/s", "peak, MiB"]
     return table([*header, "MiB on disk"], rows)
@@ -89,7 +90,7 @@ def pairs() -> str:
 def policies() -> str:
     rows = []
     for name in ("rloo", "ppo"):
-        of = read_json(METRICS / f"optional/{name}.json")
+        of = read_json(METRICS / f"optional/{name}.json") | read_json(METRICS / f"cost/{name}.json")
         rows.append(
             [
                 f"`{name}`",

@@ -12,6 +12,8 @@ from assay.report.summary import COSTS, SUMMARY
 from assay.sources.records import IngestParams
 from tools.changes import readme_results
 
+MARKDOWN = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted(Path("docs").glob("*.md")))]
+
 
 @pytest.fixture(scope="module")
 def readme(repository: Path) -> str:
@@ -21,10 +23,10 @@ def readme(repository: Path) -> str:
 @pytest.mark.parametrize("name", ["results", "generation"])
 def test_results_are_those_of_the_metrics(repository: Path, readme: str, name: str) -> None:
     files = [repository / SUMMARY, repository / readme_results.GENERATION_SUMMARY]
-    if not all(file.is_file() for file in files) or not list((repository / COSTS).glob("*.json")):
+    if not all(file.is_file() for file in files) or not list((repository / COSTS / "finetune").glob("*.json")):
         pytest.skip("the summaries and costs are not under metrics/: `make repro` makes them")
     summary, generation = (json.loads(file.read_text(encoding="utf-8")) for file in files)
-    costs = readme_results.read_costs(summary, repository / COSTS)
+    costs = readme_results.read_costs(summary, repository / COSTS / "finetune")
     content = readme_results.markdown_parts(summary, costs, generation)[name]
     assert readme_results.between_markers(readme, name, content, Path("README.md")) == readme, "run `make readme`"
 
@@ -36,9 +38,10 @@ def test_stage_table_is_that_of_the_pipeline(repository: Path, readme: str) -> N
     assert expected == re.findall(r"^\| `(\w+)` \| (.+) \|$", table, flags=re.MULTILINE)
 
 
-def test_picture_shows_every_stage(repository: Path, readme: str) -> None:
+def test_picture_shows_every_stage(repository: Path) -> None:
     stages = yaml.safe_load((repository / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    picture = readme.split("```mermaid")[1].split("```")[0]
+    text = (repository / "docs/pipeline.md").read_text(encoding="utf-8")
+    picture = text.split("```mermaid")[1].split("```")[0]
     assert {name for name in stages if not re.search(rf"\b{name}\b", picture)} == set()
 
 
@@ -49,17 +52,16 @@ def test_params_for_own_data_are_valid(readme: str, tmp_path: Path) -> None:
     assert params.sources[0].columns.label == "category"
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("name", MARKDOWN)
 def test_files_that_are_linked_or_named_exist(repository: Path, name: str) -> None:
-    text = (repository / name).read_text(encoding="utf-8")
-    linked = re.findall(r"\]\(([^)#:]+)\)", text)
-    named = [
-        path for path in re.findall(r"`((?:stages|tests|tools|\.github)/[\w./-]+)`", text) if not path.endswith("/")
-    ]
-    assert [path for path in [*linked, *named] if not (repository / path).exists()] == []
+    file = repository / name
+    text = file.read_text(encoding="utf-8")
+    linked = [file.parent / path for path in re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", text)]
+    named = re.findall(r"`((?:stages|assay|tests|tools|\.github)/[\w./-]+\w)`", text)
+    assert [str(path) for path in [*linked, *map(repository.joinpath, named)] if not path.exists()] == []
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "Makefile"])
+@pytest.mark.parametrize("name", [*MARKDOWN, "Makefile"])
 def test_make_targets_that_are_named_exist(repository: Path, name: str) -> None:
     makefile = (repository / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))

@@ -14,16 +14,8 @@ from tests.test_smoke import Project
 
 LABELS = ["negative", "neutral", "positive"]
 BEFORE_LABELS = ["ingest", "clean", "embed"]
-AFTER_LABELS = [
-    "correct",
-    "semantic_duplicates",
-    "annotation_qa",
-    "split",
-    "label_errors",
-    "augment",
-    "finetune@tfidf",
-    "review_queue@tfidf",
-]
+AFTER_LABELS = ["correct", "semantic_duplicates", "annotation_qa", "split", "label_errors", "augment"]
+AFTER_LABELS += ["finetune@tfidf", "review_queue@tfidf"]
 
 
 def ran(output: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Tiny models with random weights, real in every other way: what tests and `make unchanged` run on."""
 
 from pathlib import Path
+from typing import Any
 
 WORDS = (
     "the a an i you it is was not and or but of to in for with on my your card account money bank transfer good bad "
@@ -8,6 +9,9 @@ WORDS = (
     "help please why how can what when where does did do have has had this that very really so too much more one two "
     "fee rate cash app pin code email url number support happy sad slow fast cheap price refund charge payment"
 )
+SIZES: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}
+SIZES["initializer_range"] = 0.1  # so that a text shows in its vectors, though nothing was learnt
+LLAMA: dict[str, Any] = SIZES | {"num_attention_heads": 4, "num_key_value_heads": 2}
 
 
 def write_tiny_encoder(folder: Path) -> None:
@@ -36,17 +40,8 @@ def write_tiny_encoder(folder: Path) -> None:
         model_max_length=128,
     ).save_pretrained(folder)
     torch.manual_seed(0)
-    BertModel(
-        BertConfig(
-            vocab_size=len(vocabulary),
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=64,
-            max_position_embeddings=128,
-            initializer_range=0.1,  # so that a text shows in its vectors, though nothing was learnt
-        )
-    ).save_pretrained(folder)
+    config = BertConfig(vocab_size=len(vocabulary), num_attention_heads=2, max_position_embeddings=128, **SIZES)
+    BertModel(config).save_pretrained(folder)
 
 
 def write_tiny_decoder(folder: Path, tiny_encoder: Path) -> None:
@@ -57,18 +52,8 @@ def write_tiny_decoder(folder: Path, tiny_encoder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_encoder)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    LlamaModel(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            intermediate_size=64,
-            max_position_embeddings=128,
-            initializer_range=0.1,
-        )
-    ).save_pretrained(folder)
+    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=128, **LLAMA)
+    LlamaModel(config).save_pretrained(folder)
 
 
 def write_tiny_chat_model(folder: Path) -> None:
@@ -97,19 +82,6 @@ def write_tiny_chat_model(folder: Path) -> None:
     )
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            intermediate_size=64,
-            max_position_embeddings=1024,
-            initializer_range=0.1,
-            bos_token_id=1,
-            eos_token_id=2,
-            pad_token_id=0,
-            tie_word_embeddings=True,
-        )
-    ).save_pretrained(folder)
+    special_ids: dict[str, Any] = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "tie_word_embeddings": True}
+    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=1024, **LLAMA, **special_ids)
+    LlamaForCausalLM(config).save_pretrained(folder)

@@ -136,10 +136,8 @@ def _by_model(
 
     tokenizer = AutoTokenizer.from_pretrained(recipe.model, local_files_only=True)
     if isinstance(recipe, MaskedLm):
-        model: Any
-        model, loading = AutoModelForMaskedLM.from_pretrained(
-            recipe.model, local_files_only=True, output_loading_info=True
-        )
+        load: Any = AutoModelForMaskedLM.from_pretrained
+        model, loading = load(recipe.model, local_files_only=True, output_loading_info=True)
         if loading["missing_keys"] or tokenizer.mask_token is None:
             raise InputError(
                 f"params.yaml: `augment.recipes`: {recipe.name}: {recipe.model} is no masked language model: it has no "
@@ -150,8 +148,7 @@ def _by_model(
         return lambda texts, seeds: masked_lm.replace_masked_words(texts, seeds, recipe, model, tokenizer, device)
     encoder: Any = AutoModel.from_pretrained(recipe.model, local_files_only=True).to(device.device).eval()
     words = {text[start:end].lower() for text in texts for start, end in find_plain_words(text)}
-    neighbours = embedding_neighbours.find_neighbours(
-        words, encoder, tokenizer, recipe, readable_wordnet(scratch), device
-    )
+    wordnet = readable_wordnet(scratch)
+    neighbours = embedding_neighbours.find_neighbours(words, encoder, tokenizer, recipe, wordnet, device)
     augmenter = KeyedAugmenter(embedding_neighbours.NeighbourSwap(neighbours), recipe.share_of_words)
     return lambda texts, seeds: [augmenter.copy(text, seed) for text, seed in zip(texts, seeds, strict=True)]

@@ -51,13 +51,10 @@ def probe_examples(
         labels are too few to predict a row.
     """
     model = linear_model(np.concatenate([originals, examples]), params.probe_C)
-    both = [
-        Fold(
-            fold.fitted,
-            np.concatenate([fold.predicted, len(originals) + np.flatnonzero(np.isin(parents, fold.predicted))]),
-        )
-        for fold in grouped_folds(labels, number_values(groups), params.probe_folds, seed)
-    ]
+    both = []
+    for fold in grouped_folds(labels, number_values(groups), params.probe_folds, seed):
+        of_fold = len(originals) + np.flatnonzero(np.isin(parents, fold.predicted))
+        both.append(Fold(fold.fitted, np.concatenate([fold.predicted, of_fold])))
     probabilities = out_of_fold_probabilities(model, np.concatenate([labels, labels[parents]]), both)
     return probabilities[: len(originals)], probabilities[len(originals) :]
 

@@ -47,9 +47,7 @@ def find_neighbours(
 ) -> dict[str, list[str]]:
     """The words of the tokenizer's vocabulary that are closest to each word (in lower case), for those that have any.
 
-    Args:
-        model: an encoder in evaluation mode, on the device; a word alone is a text to it.
-        wordnet: folder that NLTK may read.
+    The model is an encoder in evaluation mode, on the device; a word alone is a text to it.
     """
     reader = open_wordnet(wordnet)
     vocabulary = sorted(
@@ -65,8 +63,7 @@ def find_neighbours(
     place = {word: number for number, word in enumerate(every)}
     known = vectors[[place[word] for word in vocabulary]]
     found = {}
-    of_words = vectors[[place[word] for word in wanted]]
-    for rows, cosines in cosine_blocks(of_words, known, BLOCK_WORDS):
+    for rows, cosines in cosine_blocks(vectors[[place[word] for word in wanted]], known, BLOCK_WORDS):
         for word, of_word in zip(wanted[rows], cosines, strict=True):
             close = np.flatnonzero(of_word >= recipe.min_cosine)
             others = [vocabulary[i] for i in close[np.argsort(-of_word[close], kind="stable")]]
@@ -82,9 +79,8 @@ def _may_replace(word: str, other: str, wordnet: WordNetCorpusReader) -> bool:
     senses, others = wordnet.synsets(word), wordnet.synsets(other)
     if not {_part(sense) for sense in senses[:1]} & {_part(sense) for sense in others[:1]}:
         return False
-    return other not in {
-        opposite.name() for sense in senses for lemma in sense.lemmas() for opposite in lemma.antonyms()
-    }
+    lemmas = [lemma for sense in senses for lemma in sense.lemmas()]
+    return other not in {opposite.name() for lemma in lemmas for opposite in lemma.antonyms()}
 
 
 def _part(sense: object) -> str:

@@ -19,6 +19,8 @@ NUMBER = re.compile(r"(?<![\w.,:/$€£<#@'-])[1-9][0-9]{0,4}(?![\w:/%>'-]|[.,][
 
 CAPITALISED = re.compile(r"(?<=[a-z,] )[A-Z][a-z]+(?: [A-Z][a-z]+)*(?![\w'-])")
 
+WORD = re.compile(r"\S+")
+
 COMMON_NAMES = 500
 """So many of each list are taken, which begin with the most common; rarer ones are often words."""
 
@@ -54,18 +56,15 @@ class ChangeEntity(TextChange):
         found = [span for match in CAPITALISED.finditer(text) for span in self._known(match)]
         if not found:
             return text
-        start, end = draws.choice(found)
-        names = self.lists[self._list_of[text[start:end]]]
-        name = text[start:end]
-        while name == text[start:end]:
-            name = draws.choice(names)
-        return replace_words(text, {(start, end): name})
+        span = draws.choice(found)
+        name = known = text[slice(*span)]
+        while name == known:
+            name = draws.choice(self.lists[self._list_of[known]])
+        return replace_words(text, {span: name})
 
     def _known(self, match: re.Match[str]) -> list[Span]:
         """Where names of the lists are in a run of capitalised words, the longest there are (New York, not York)."""
-        words = [
-            (match.start() + word.start(), match.start() + word.end()) for word in re.finditer(r"\S+", match.group())
-        ]
+        words = [word.span() for word in WORD.finditer(match.string, *match.span())]
         spans = []
         first = 0
         while first < len(words):

@@ -189,14 +189,9 @@ def plan_examples(train: pl.DataFrame, recipe: str, counts: pl.Series, seed: See
         for parent, number in planned.select("parent_id", "number").iter_rows()
     ]
     seeds = [derived_seed(*seed, recipe, id_) for id_ in ids]
-    return planned.select(
-        pl.Series("id", ids, dtype=pl.String),
-        "text",
-        "label",
-        "parent_id",
-        pl.lit(recipe).alias("recipe"),
-        pl.Series("seed", seeds, dtype=pl.UInt64),
-    ).match_to_schema(EXAMPLES_SCHEMA)
+    id_column, seed_column = pl.Series("id", ids, dtype=pl.String), pl.Series("seed", seeds, dtype=pl.UInt64)
+    made = planned.with_columns(id_column, seed_column, recipe=pl.lit(recipe))
+    return made.select(EXAMPLES_SCHEMA.names())
 
 
 def connect_workers(compute: Compute) -> AbstractContextManager[object]:
@@ -245,10 +240,8 @@ def filter_examples(examples: pl.DataFrame, train: pl.DataFrame, params: Augment
     """
     parents = train.select(parent_id="id", parent_text="text")
     joined = examples.join(parents, on="parent_id", how="left", maintain_order="left")
-    has_others = [
-        list_placeholders(text) != list_placeholders(parent)
-        for text, parent in joined.select("text", "parent_text").rows()
-    ]
+    texts = joined.select("text", "parent_text").rows()
+    has_others = [list_placeholders(text) != list_placeholders(parent) for text, parent in texts]
     conditions: dict[str, pl.Expr | pl.Series] = {
         "identical_to_parent": pl.col("text") == pl.col("parent_text"),
         "duplicate": pl.col("text").is_in(train["text"].implode()) | pl.col("text").is_first_distinct().not_(),
@@ -321,13 +314,9 @@ def make_examples(inputs: Inputs, params: AugmentParams, around: Around, seed: S
     examples = examples.with_columns(jaccard_to_held_out=pl.Series(closest.jaccard[train.height :], dtype=pl.Float64))
     examples = measure_examples(examples, inputs, params.preserve, around.embed, device, seed)
     filtered = filter_examples(examples, train, params)
-    return Made(
-        examples,
-        filtered,
-        seconds,
-        float(max([*of_train, *filtered.kept["jaccard_to_held_out"]], default=0)),
-        float(max([*cosines, *filtered.kept["cosine_to_held_out"]], default=0)),
-    )
+    largest_jaccard = float(max([*of_train, *filtered.kept["jaccard_to_held_out"]], default=0))
+    largest_cosine = float(max([*cosines, *filtered.kept["cosine_to_held_out"]], default=0))
+    return Made(examples, filtered, seconds, largest_jaccard, largest_cosine)
 
 
 def measure_examples(
@@ -370,16 +359,12 @@ def append_examples(train: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
 
     An example has its source's label, and can be trusted as far. Two rows of one id are an `InputError`.
     """
-    nothing = {"parent_id": pl.String, "recipe": pl.String, "seed": pl.UInt64}
-    originals = train.with_columns(pl.lit(None, kind).alias(name) for name, kind in nothing.items())
     weights = train.select(parent_id="id", label_weight="label_weight")
     examples = kept.select(EXAMPLES_SCHEMA.names()).with_columns(authenticity=pl.lit("augmented"))
-    out = pl.concat(
-        [
-            originals.select(*EXAMPLES_SCHEMA.names(), "authenticity", "label_weight"),
-            examples.join(weights, on="parent_id", how="left", maintain_order="left"),
-        ]
-    )
+    examples = examples.join(weights, on="parent_id", how="left", maintain_order="left")
+    # The columns that original rows lack come out as null.
+    out = pl.concat([train.select("id", "text", "label", "authenticity", "label_weight"), examples], how="diagonal")
+    out = out.select(examples.columns)
     if not out["id"].is_unique().all():
         raise InputError(
             f"{TRAIN}: ids end as those of augmented examples do (`~synonym`), and are no longer unique; change them"

@@ -1,7 +1,7 @@
 """The recipes of `augment.recipes`: ways to alter a text. `apply` builds what they stand for."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
@@ -10,6 +10,7 @@ from assay.core.params import Params
 
 Share = Annotated[float, Field(ge=0, le=1)]
 NoiseKind = Literal["swap", "delete", "insert", "keyboard", "ocr", "case"]
+WholeTextName = Literal["contraction", "number", "person", "place", "reorder"]
 EdaOperation = Literal["replace", "insert", "swap", "delete"]
 
 
@@ -48,7 +49,7 @@ class Eda(WordRecipe):
 class WholeText(Recipe):
     """A contraction; another number, person or place; another order of sentences or phrases."""
 
-    name: Literal["contraction", "number", "person", "place", "reorder"]
+    name: WholeTextName
 
 
 class MaskedLm(WordRecipe):
@@ -108,11 +109,16 @@ class TextAttackClass(WordRecipe):
         return self
 
 
-WHOLE_TEXT = ("contraction", "number", "person", "place", "reorder")
+WHOLE_TEXT: tuple[str, ...] = get_args(WholeTextName)
 BUILT_IN = (
-    *("synonym", "character_noise", "eda"),
+    "synonym",
+    "character_noise",
+    "eda",
     *WHOLE_TEXT,
-    *("masked_lm", "embedding", "paraphrase", "back_translation"),
+    "masked_lm",
+    "embedding",
+    "paraphrase",
+    "back_translation",
 )
 
 

@@ -53,12 +53,9 @@ class Eda(TextChange):
 
     def _without(self, text: str, spans: list[Span], wanted: int) -> str:
         """The text without some words, but never without the last of those that may go."""
-        gone = {}
-        for start, end in spans[: min(wanted, len(spans) - 1)]:
-            # With a space beside it.
-            after = end + 1 if text[end : end + 1] == " " else end
-            gone[start, after] = ""
-        return replace_words(text, gone)
+        gone = spans[: min(wanted, len(spans) - 1)]
+        # With a space beside each.
+        return replace_words(text, {(start, end + 1 if text.startswith(" ", end) else end): "" for start, end in gone})
 
     def _with_synonyms(self, text: str, spans: list[Span], wanted: int, draws: Random, *, keep: bool) -> str:
         """Words replaced by synonyms or, with `keep`, synonyms put in beside some plain word."""
@@ -72,17 +69,13 @@ class Eda(TextChange):
         return replace_words(text, words)
 
 
-def _contraction_patterns() -> dict[str, str]:
-    """From each form, in lower case, to the other: contracted to written out and back.
+EXTENDED = {contracted: full for contracted, full in EXTENSION_MAP.items() if contracted not in ("ain't", "ma'am")}
+CONTRACTIONS = {full.lower(): contracted for contracted, full in EXTENDED.items()}
+CONTRACTIONS |= {contracted.lower(): full for contracted, full in EXTENDED.items()}
+"""From each form, in lower case, to the other: contracted to written out and back.
 
-    Forms that stand for several others (cannot, is not: the contraction of several) go to the most common one.
-    """
-    extended = {contracted: full for contracted, full in EXTENSION_MAP.items() if contracted not in ("ain't", "ma'am")}
-    both = {full.lower(): contracted for contracted, full in extended.items()}
-    return both | {contracted.lower(): full for contracted, full in extended.items()}
-
-
-CONTRACTIONS = _contraction_patterns()
+Forms that stand for several others (cannot, is not: the contraction of several) go to the most common one.
+"""
 LONGEST_FIRST = "|".join(sorted(map(re.escape, CONTRACTIONS), key=lambda form: (-len(form), form)))
 CONTRACTION = re.compile(rf"(?<![\w'@#<])({LONGEST_FIRST})(?![\w'>])", re.IGNORECASE)
 
@@ -99,11 +92,10 @@ class Contraction(TextChange):
         if not found:
             return text
         match = draws.choice(found)
-        found_form = match.group()
-        form = CONTRACTIONS[found_form.lower()]
-        if found_form.isupper():
+        form = CONTRACTIONS[match.group().lower()]
+        if match.group().isupper():
             form = form.upper()
-        elif found_form[0].isupper():
+        elif match.group()[0].isupper():
             form = form[0].upper() + form[1:]
         return replace_words(text, {match.span(): form})
 

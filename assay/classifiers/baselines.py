@@ -22,12 +22,9 @@ def majority() -> DummyClassifier:
 
 def tfidf(params: Tfidf) -> Pipeline:
     """TF-IDF of word n-grams (sublinear term frequency), then L2-regularised logistic regression."""
-    return make_pipeline(
-        TfidfVectorizer(
-            ngram_range=(1, params.max_word_ngram), min_df=params.min_document_frequency, sublinear_tf=True
-        ),
-        LogisticRegression(C=params.C, max_iter=2000),
-    )
+    ngrams = (1, params.max_word_ngram)
+    vectorizer = TfidfVectorizer(ngram_range=ngrams, min_df=params.min_document_frequency, sublinear_tf=True)
+    return make_pipeline(vectorizer, LogisticRegression(C=params.C, max_iter=2000))
 
 
 def trainable_parameters(model: DummyClassifier | Pipeline) -> int:

@@ -13,14 +13,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from sklearn.dummy import DummyClassifier
 from sklearn.metrics import log_loss
 from sklearn.pipeline import Pipeline
 from torch import nn
@@ -79,11 +78,7 @@ class Fit:
 
 
 def read_rows(table: pl.DataFrame, classes: list[str], path: Path) -> Rows:
-    """Rows of a table with `id`, `text`, `label` and perhaps `label_weight`; labels numbered as in `classes`.
-
-    Raises:
-        InputError: a label is not among the classes.
-    """
+    """Rows of a table with `id`, `text`, `label`, perhaps `label_weight`; an `InputError` for a label of no class."""
     unknown = table.filter(~pl.col("label").is_in(classes))
     if unknown.height:
         row = unknown.row(0, named=True)
@@ -111,9 +106,7 @@ def model_seed(seed: int, value: int) -> int:
 
 def fit_baseline(params: Majority | Tfidf, data: Data, device: Device, folder: Path | None) -> Fit:
     """Fit a baseline and save it in `folder`, if there is one; its history is one step and one epoch."""
-    model: DummyClassifier | Pipeline = (
-        baselines.majority() if isinstance(params, Majority) else baselines.tfidf(params)
-    )
+    model: Any = baselines.majority() if isinstance(params, Majority) else baselines.tfidf(params)
     started = time.perf_counter()
     # Of a pipeline, the weights are for its last step.
     argument = f"{model.steps[-1][0]}__sample_weight" if isinstance(model, Pipeline) else "sample_weight"
@@ -132,11 +125,7 @@ def fit_baseline(params: Majority | Tfidf, data: Data, device: Device, folder: P
 
 
 def encode_frozen(model: PreTrainedModel, rows: TokenRows, batch_size: int, device: Device) -> torch.Tensor:
-    """What the frozen encoder hands to the head, shape `(rows, h)`, on the device.
-
-    Raises:
-        InputError: the head of this kind of model is more than one linear layer.
-    """
+    """What the frozen encoder hands to the head, which has to be one linear layer; shape `(rows, h)`, on the device."""
     name, head = head_of(model)
     if not isinstance(head, nn.Linear):
         raise InputError(
@@ -152,7 +141,7 @@ def encode_frozen(model: PreTrainedModel, rows: TokenRows, batch_size: int, devi
 
 
 def measure_scale(features: torch.Tensor, *, centred: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """What to subtract from the columns of `(rows, h)`, and what to divide them by then, shape `(h,)` each.
+    """What to subtract from the columns of `(rows, h)` and to divide them by then, shape `(h,)` each.
 
     Not `centred`, nothing is subtracted: for a head without a bias that could take it back.
     """
@@ -279,10 +268,7 @@ def fit_seed(
     checkpoint: Checkpoint | None = None,
     accelerator: Accelerator | None = None,
 ) -> Fit:
-    """Load the base model, fit the approach on it and save the result, unless there is no folder.
-
-    Without a checkpoint an interrupted run starts again.
-    """
+    """Load the base model, fit the approach on it and save the result in the folder, if there is one."""
     if device.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device.device)
     # Before the head and the adapters draw their first values.

@@ -206,12 +206,10 @@ def train(
 
     Args:
         module: holds the parameters; those with `requires_grad` are trained.
-        train_logits: from row numbers `(b,)` to logits `(b, k)`, with gradients.
         after_epoch: called with the number of the epoch, from 1, in evaluation mode; gives the validation scores, or
             None: then nothing stops early, and the last epoch's parameters stay.
         head: parameters that learn at `head_learning_rate`, if that is given.
         paged: on CUDA the optimizer's state moves to main memory where the device has none left (Dettmers et al. 2023).
-        checkpoint: where to keep what is needed to resume after an interruption.
         accelerator: of `accelerate launch`, where several processes train together; each does its share of a batch.
 
     Raises:

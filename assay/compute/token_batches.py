@@ -12,13 +12,11 @@ BATCHES_PER_BUCKET = 50
 
 @dataclass(frozen=True)
 class TokenRows:
-    """The token ids of all texts end to end, so that a batch is cut without a Python loop over rows.
+    """The token ids of all texts end to end `(tokens,)`, so that a batch is cut without a Python loop over rows.
 
     Attributes:
-        ids: token ids of all rows, shape `(tokens,)`.
-        starts: where each row starts in `ids`, shape `(rows,)`.
-        lengths: tokens of each row, shape `(rows,)`.
-        padding_id: the token id that fills a batch up.
+        starts: where each row starts in `ids`, shape `(rows,)`; how many tokens it has: `lengths`.
+        padding_id: the token id that a batch is padded with.
         pads_left: shorter rows are padded before their tokens, and not after.
     """
 

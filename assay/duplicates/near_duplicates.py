@@ -47,11 +47,9 @@ class NearDuplicateParams(Params):
 
 @dataclass(frozen=True)
 class NearMatches:
-    """The closest reference of each query, among the candidates that the hashing gives.
+    """The closest reference of each query, among the candidates that the hashing gives: 0 and -1 where there is none.
 
-    Attributes:
-        jaccard: true Jaccard similarity to it, 0 where there is no candidate, shape `(queries,)`.
-        index: its position among the references (the first of equally close ones), -1 where there is no candidate.
+    The true Jaccard similarity to it, and its position among the references (the first of equally close ones).
     """
 
     jaccard: NDArray[np.float64]

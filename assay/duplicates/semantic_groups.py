@@ -45,9 +45,7 @@ class SemanticGroups:
 def semantic_groups(embeddings: NDArray[np.float32], min_cosine: float, device: torch.device) -> SemanticGroups:
     """Link every pair of rows with a cosine of at least `min_cosine`; rows that a chain of links joins are one group.
 
-    Args:
-        embeddings: of length 1, shape `(n, d)`.
-        device: where the products are computed; the groups are the same everywhere.
+    The embeddings are of length 1, shape `(n, d)`; the groups are the same on every device.
     """
     rows = len(embeddings)
     first = np.arange(rows)

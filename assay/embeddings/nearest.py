@@ -63,9 +63,8 @@ def nearest_rows(
         own: the place of each vector among the references, -1 where it is none of them, shape `(n,)`.
         count: how many, fewer than there are references.
     """
-    found = Neighbours(
-        np.empty((len(vectors), count), dtype=np.int64), np.empty((len(vectors), count), dtype=np.float32)
-    )
+    shape = (len(vectors), count)
+    found = Neighbours(np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.float32))
     others = torch.from_numpy(references).to(device)
     starts = range(0, len(vectors), block_rows)
     for start in progress(starts, "neighbours", total=len(starts), unit="block"):

@@ -6,14 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from assay.fine_tuning.params import (
-    Ia3Adapter,
-    LearntPrefix,
-    LearntPrompt,
-    LoraAdapter,
-    QloraAdapter,
-    WholeModel,
-)
+from assay.fine_tuning.params import Ia3Adapter, LearntPrefix, LearntPrompt, LoraAdapter, QloraAdapter, WholeModel
 from assay.fine_tuning.trainer_params import TrainerParams
 
 

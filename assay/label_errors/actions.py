@@ -70,11 +70,9 @@ def apply_action(train: pl.DataFrame, scores: pl.DataFrame, action: Action, min_
         changed = scores.filter(_with_room(scores, wrong)).select(
             "id", pl.lit("label_error").alias("rule"), before="label", after="suggested_label"
         )
-        new = changed.select("id", new_label="after")
-        relabelled = rows.join(new, on="id", how="left", maintain_order="left").with_columns(
-            label=pl.coalesce("new_label", "label")
-        )
-        return Acted(relabelled.drop("new_label"), nothing, changed.match_to_schema(REMOVED_SCHEMA))
+        joined = rows.join(changed.select("id", "after"), on="id", how="left", maintain_order="left")
+        relabelled = joined.with_columns(label=pl.coalesce("after", "label")).drop("after")
+        return Acted(relabelled, nothing, changed.match_to_schema(REMOVED_SCHEMA))
     return Acted(rows, nothing, nothing)
 
 
@@ -82,11 +80,8 @@ def _with_room(scores: pl.DataFrame, chosen: pl.Expr) -> pl.Series:
     """Of the chosen rows, the worst of each label, as many as leave it `ROWS_KEPT_PER_LABEL`; shape `(n,)`."""
     room = (pl.len().over("label").cast(pl.Int64) - ROWS_KEPT_PER_LABEL).clip(lower_bound=0)
     marked = scores.select("id", "label", "label_quality", chosen=chosen.fill_null(value=False), room=room)
-    worst = (
-        marked.filter("chosen")
-        .sort("label_quality", "id")
-        .filter(pl.int_range(pl.len()).over("label") < pl.col("room"))
-    )
+    ordered = marked.filter("chosen").sort("label_quality", "id")
+    worst = ordered.filter(pl.int_range(pl.len()).over("label") < pl.col("room"))
     return marked["id"].is_in(worst["id"].implode())
 
 

@@ -46,10 +46,7 @@ def find_data_issues(
 ) -> DataIssues:
     """Run Datalab, without its search for label errors, which has its own place.
 
-    Args:
-        labels: shape `(n,)`.
-        probabilities: out of fold, all NaN for a row without one, shape `(n, k)`.
-        embeddings: of length 1, shape `(n, d)`.
+    Labels are of shape `(n,)`, out-of-fold probabilities `(n, k)`, NaN for a row without, unit embeddings `(n, d)`.
     """
     names = [name for issue in ISSUES for name in (f"is_{issue}", f"{issue}_score")]
     schema = {name: pl.Boolean if name.startswith("is_") else pl.Float64 for name in names}

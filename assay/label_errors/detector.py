@@ -100,14 +100,11 @@ class DetectorOfLabelErrors(Detector):
 
 @dataclass(frozen=True)
 class Rows:
-    """What the detector sees of the rows.
+    """What the detector sees of the rows: features `(n, d)` and given labels `(n,)`.
 
     Attributes:
-        features: shape `(n, d)`.
-        labels: the given ones, shape `(n,)`.
         groups: near-duplicates, which are in one fold, shape `(n,)`.
-        evidence: what is known beside the text of how far to trust the label, as codes from 0, -1 where nothing is;
-            shape `(n,)`.
+        evidence: what is known beside the text of how far to trust the label, as codes from 0, -1 where nothing is.
     """
 
     texts: Sequence[str]

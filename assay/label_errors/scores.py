@@ -42,13 +42,8 @@ def update_by_evidence(probabilities: Floats, evidence: Integers) -> Floats:
     known = (evidence >= 0) & ~np.isnan(probabilities[:, 0])
     if not known.any():
         return probabilities
-    kinds = int(evidence.max()) + 1
-    counts = np.stack(
-        [
-            np.bincount(evidence[known], weights=probabilities[known, label], minlength=kinds)
-            for label in range(probabilities.shape[1])
-        ]
-    )
+    kinds, of_labels = int(evidence.max()) + 1, probabilities[known].T
+    counts = np.stack([np.bincount(evidence[known], weights=of_label, minlength=kinds) for of_label in of_labels])
     likelihood = counts + PRIOR_ROWS / kinds
     likelihood /= likelihood.sum(axis=1, keepdims=True)
     updated = probabilities.copy()

@@ -20,12 +20,8 @@ def confidence_bins(confidence: Floats, bins: int, lowest: float = 0.0) -> NDArr
 def calibration_errors(confidence: Floats, correct: Floats, counts: Floats, bins: int, lowest: float = 0.0) -> Floats:
     """Expected calibration error under each set of counts, shape `(b,)`.
 
-    The gap between mean confidence and accuracy in a bin is weighted by the rows in it.
-
-    Args:
-        confidence: shape `(n,)`.
-        correct: 1 where the row is right, 0.5 at a tie, shape `(n,)`.
-        counts: how often each row counts, shape `(n, b)`.
+    The gap between mean confidence and accuracy in a bin is weighted by the rows in it. `correct` is 1 where the row is
+    right, 0.5 at a tie, shape `(n,)`; `counts` how often each row counts, shape `(n, b)`.
     """
     gaps = np.zeros((len(confidence), bins))
     gaps[np.arange(len(confidence)), confidence_bins(confidence, bins, lowest)] = confidence - correct

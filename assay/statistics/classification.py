@@ -28,12 +28,8 @@ class EvaluateParams(Params):
 def weighted_scores(truth: Integers, probabilities: Floats, counts: Floats, calibration_bins: int) -> dict[str, Floats]:
     """Accuracy, macro-F1 and expected calibration error under each of `b` sets of counts, shape `(b,)` each.
 
-    Macro-F1 is the unweighted mean of F1 over the classes that occur in the truth or among the predictions.
-
-    Args:
-        truth: class of each row, shape `(n,)`.
-        probabilities: shape `(n, k)`.
-        counts: how often each row counts, shape `(n, b)`.
+    Macro-F1 is the unweighted mean of F1 over the classes that occur in the truth or among the predictions. The truth
+    is of shape `(n,)`, probabilities `(n, k)`, and how often each row counts `(n, b)`.
     """
     classes = probabilities.shape[1]
     predicted = probabilities.argmax(axis=1)
@@ -55,12 +51,8 @@ def bootstrap_scores(
     """`accuracy`, `macro_f1` and `expected_calibration_error` with 95% percentile bootstrap intervals.
 
     A score is the mean over the models of several seeds, and each bootstrap sample draws rows and models: the interval
-    covers both other test rows and other seeds.
-
-    Args:
-        truth: class of each row, shape `(n,)`.
-        probabilities: of the model of each of `s` seeds, shape `(s, n, k)`.
-        random: source of the resampling; the same for every approach, so that all see the same resampled rows.
+    covers both other test rows and other seeds. The truth is of shape `(n,)`, probabilities `(s, n, k)`; with the same
+    `random` for every approach, all see the same resampled rows.
     """
     models, rows, _ = probabilities.shape
     parts = [

@@ -25,6 +25,14 @@ def clusters(rows: int, classes: int) -> tuple[NDArray[np.float32], Integers]:
     return (random.normal(size=(rows, 8)) * 0.3 + 3 * np.eye(8)[labels]).astype(np.float32), labels
 
 
+def models_on(features: NDArray[np.float32], C: float, landmarks: int, neighbours: int) -> dict[str, Model]:
+    return {
+        "linear": linear_model(features, C),
+        "kernel": kernel_model(features, C, landmarks, seed=1),
+        "neighbours": neighbours_model(features, neighbours),
+    }
+
+
 def test_a_group_is_in_one_fold_and_every_row_is_judged_once() -> None:
     labels, groups = np.tile([0, 1], 30), np.repeat(np.arange(30), 2)
     folds = grouped_folds(labels, groups, 5, seed=3)
@@ -53,13 +61,8 @@ def test_a_label_that_is_one_group_is_not_judged() -> None:
 def test_each_model_tells_clusters_apart(kind: str) -> None:
     features, labels = clusters(90, 3)
     texts = [f"{['red', 'green', 'blue'][label]} thing number {row % 4}" for row, label in enumerate(labels)]
-    models: dict[str, Model] = {
-        "linear": linear_model(features, 1.0),
-        "kernel": kernel_model(features, 10.0, 50, seed=1),
-        "neighbours": neighbours_model(features, 5),
-        "words": words_model(texts, 10.0),
-    }
-    probabilities = out_of_fold_probabilities(models[kind], labels, grouped_folds(labels, np.arange(90), 5, seed=1))
+    model = words_model(texts, 10.0) if kind == "words" else models_on(features, 10.0, 50, 5)[kind]
+    probabilities = out_of_fold_probabilities(model, labels, grouped_folds(labels, np.arange(90), 5, seed=1))
     assert probabilities.sum(axis=1) == pytest.approx(np.ones(90))
     assert (probabilities.argmax(axis=1) == labels).mean() > 0.97
 
@@ -69,12 +72,8 @@ def test_probabilities_are_out_of_fold(kind: str) -> None:
     # Labels without any relation to the features: a model that had seen a row would know its label.
     random = np.random.default_rng(4)
     features, labels = random.normal(size=(60, 100)).astype(np.float32), random.integers(0, 2, size=60)
-    models: dict[str, Model] = {
-        "linear": linear_model(features, 100.0),
-        "kernel": kernel_model(features, 100.0, 60, seed=1),
-        "neighbours": neighbours_model(features, 1),
-    }
-    probabilities = out_of_fold_probabilities(models[kind], labels, grouped_folds(labels, np.arange(60), 5, seed=1))
+    model = models_on(features, 100.0, 60, 1)[kind]
+    probabilities = out_of_fold_probabilities(model, labels, grouped_folds(labels, np.arange(60), 5, seed=1))
     assert (probabilities.argmax(axis=1) == labels).mean() < 0.7
 
 

@@ -5,10 +5,6 @@ run is a process of its own, from Parquet to Parquet, up to where duplicates wou
 the benchmark (`extra_info`) is the measurement; that memory stays flat is asserted, times are not.
 """
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +13,7 @@ import yaml
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from tests.benchmarks.million_rows import Truth
+from tests.own_process import measure
 
 MEASURE = """
 import json, os, re, sys, time
@@ -61,16 +58,7 @@ def measured(path: Path, folder: Path, repository: Path) -> dict[str, Any]:
     """Clean a table in a process of its own, in `folder`."""
     folder.mkdir()
     (folder / "params.yaml").write_text(yaml.safe_dump(every_rule_on(repository), sort_keys=False))
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(path)],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(repository)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    return measure("-c", MEASURE, str(path), cwd=folder)
 
 
 @pytest.mark.timeout(1200)

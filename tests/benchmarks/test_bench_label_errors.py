@@ -4,10 +4,6 @@ What is printed with each benchmark (`extra_info`) is the measurement. Beside it
 stands Cleanlab's Datalab by itself with all its checks, of which ours leaves out the search for label errors.
 """
 
-import json
-import os
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -21,6 +17,7 @@ from assay.label_errors.data_issues import find_data_issues
 from assay.label_errors.detector import Detector, Models, Regression, score_labels
 from assay.label_errors.scores import update_by_evidence
 from assay.probes import scale_temperature
+from tests.own_process import measure
 
 LABELS, WIDTH = 77, 384
 PARAMS = Detector(
@@ -85,18 +82,7 @@ def test_ten_thousand_rows_of_77_labels(benchmark: BenchmarkFixture) -> None:
 
 @pytest.mark.timeout(1200)
 def test_a_hundred_thousand_rows_in_8_gib(benchmark: BenchmarkFixture) -> None:
-    def measured() -> dict[str, float]:
-        done = subprocess.run(
-            [sys.executable, "-c", MEASURE],
-            check=True,
-            capture_output=True,
-            text=True,
-            env=os.environ | {"PYTHONPATH": "."},
-        )
-        result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-        return result
-
-    found = benchmark.pedantic(measured, rounds=1)  # type: ignore[no-untyped-call]
+    found = benchmark.pedantic(measure, args=("-c", MEASURE), rounds=1)  # type: ignore[no-untyped-call]
     benchmark.extra_info |= {"seconds": round(found["seconds"], 1), "peak_mib": round(found["peak_mib"])}
     print(f"\n{benchmark.extra_info}")
     assert found["peak_mib"] < 8192

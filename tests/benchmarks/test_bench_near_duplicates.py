@@ -11,11 +11,7 @@ other two. All use 128 permutations, or the most that their form allows, and shi
 Both work on one core, and we on two.
 """
 
-import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -42,6 +38,7 @@ from assay.duplicates.near_duplicates import NearDuplicateParams, near_duplicate
 from assay.duplicates.shingles import Indices, ShingleUnit, normalise_texts
 from assay.duplicates.signatures import lsh_bands
 from tests.benchmarks.million_rows import Truth, row_chunks
+from tests.own_process import measure
 
 Similarities = NDArray[np.float64]
 
@@ -138,15 +135,7 @@ def test_memory_grows_with_the_rows_at_most(
     benchmark: BenchmarkFixture, million_rows: tuple[Path, Truth], hundred_thousand_rows: tuple[Path, Truth]
 ) -> None:
     def measured(path: Path) -> dict[str, float]:
-        done = subprocess.run(
-            [sys.executable, "-c", MEASURE, str(path)],
-            check=True,
-            capture_output=True,
-            text=True,
-            env=os.environ | {"POLARS_MAX_THREADS": str(THREADS)},
-        )
-        result: dict[str, float] = json.loads(done.stdout)
-        return result
+        return measure("-c", MEASURE, str(path), POLARS_MAX_THREADS=str(THREADS))
 
     few = measured(hundred_thousand_rows[0])
     many = benchmark.pedantic(measured, args=(million_rows[0],), rounds=1)  # type: ignore[no-untyped-call]

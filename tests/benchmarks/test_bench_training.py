@@ -11,7 +11,6 @@ import json
 import os
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -39,14 +38,19 @@ from assay.compute.device import Compute, prepare_device
 from assay.compute.token_batches import tokenise
 from assay.core.progress import quiet_libraries
 from assay.fine_tuning.params import Full
-from tests.stages.test_finetune import BLOCKS
+from tests.own_process import measure
+from tests.stages.test_finetune import BLOCKS, COMPUTE
 
 ROUNDS = 7
 ROWS, HELD_OUT = 960, 700
 BATCH_SIZE, LEARNING_RATE, MAX_LENGTH_TOKENS = 32, 5e-4, 128
 MODEL = "models/base/minilm"
 CLASSES = ["negative", "neutral", "positive"]
+MODULE = "tests.benchmarks.test_bench_training"
 PEAK = re.compile(r"VmHWM:\s+(\d+)")
+
+Run = tuple[float, float, NDArray[np.int64]]
+"""Seconds of training and of inference, and the predictions."""
 
 
 def rows_of(path: Path, count: int) -> Rows:
@@ -54,13 +58,10 @@ def rows_of(path: Path, count: int) -> Rows:
     return read_rows(table, CLASSES, path)
 
 
-def ours(train: Rows, held_out: Rows) -> tuple[float, float, NDArray[np.int64]]:
-    """Seconds of training and of inference, and the predictions."""
-    device = prepare_device(
-        Compute(
-            device="auto", precision="auto", threads=os.cpu_count() or 1, checkpoint_seconds=1e9, backend="processes"
-        )
-    )
+def ours(train: Rows, held_out: Rows) -> Run:
+    """Train and run inference by our loop."""
+    everywhere = {"device": "auto", "precision": "auto", "threads": os.cpu_count() or 1, "checkpoint_seconds": 1e9}
+    device = prepare_device(Compute.model_validate(COMPUTE | everywhere))
     changes = {"pooling": "cls", "max_length_tokens": MAX_LENGTH_TOKENS, "max_epochs": 1, "patience_epochs": None}
     changes |= {"batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE, "head_learning_rate": None}
     changes |= {"weight_decay": 0.0, "warmup_fraction": 0.0}
@@ -77,7 +78,7 @@ def ours(train: Rows, held_out: Rows) -> tuple[float, float, NDArray[np.int64]]:
     return trained - started, time.perf_counter() - trained, logits.argmax(axis=1)
 
 
-def the_trainers(train: Rows, held_out: Rows) -> tuple[float, float, NDArray[np.int64]]:
+def the_trainers(train: Rows, held_out: Rows) -> Run:
     """The same by `transformers.Trainer`, tokenising included, as ours does it."""
     torch.set_num_threads(os.cpu_count() or 1)
     model = AutoModelForSequenceClassification.from_pretrained(MODEL, num_labels=3)
@@ -108,10 +109,7 @@ def the_trainers(train: Rows, held_out: Rows) -> tuple[float, float, NDArray[np.
     return trained - started, time.perf_counter() - trained, predicted
 
 
-SIDES: dict[str, Callable[[Rows, Rows], tuple[float, float, NDArray[np.int64]]]] = {
-    "ours": ours,
-    "trainer": the_trainers,
-}
+SIDES: dict[str, Callable[[Rows, Rows], Run]] = {"ours": ours, "trainer": the_trainers}
 
 
 def one_round(side: str, train: Path, held_out: Path) -> dict[str, Any]:
@@ -140,14 +138,7 @@ def test_training_and_inference_beside_the_trainer(
     def rounds() -> None:
         for _ in range(ROUNDS):
             for side, results in found.items():
-                done = subprocess.run(
-                    [sys.executable, "-m", "tests.benchmarks.test_bench_training", side, str(train), str(held_out)],
-                    check=True,
-                    capture_output=True,
-                    text=True,
-                    cwd=repository,
-                )
-                results.append(json.loads(done.stdout.splitlines()[-1]))
+                results.append(measure("-m", MODULE, side, str(train), str(held_out), cwd=repository))
 
     benchmark.pedantic(rounds, rounds=1)  # type: ignore[no-untyped-call]
     median = {

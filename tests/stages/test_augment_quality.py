@@ -45,9 +45,8 @@ def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatc
     train.write_parquet("data/split/train.parquet")
     originals = train.select("id", "text", "label")
     pl.concat([originals, made], how="diagonal").write_parquet("data/augmented/train.parquet")
-    embedded, _ = embedded_texts(
-        train["text"].to_list(), load_params("embed", EmbedParams), Device(torch.device("cpu"), torch.float32)
-    )
+    device = Device(torch.device("cpu"), torch.float32)
+    embedded, _ = embedded_texts(train["text"].to_list(), load_params("embed", EmbedParams), device)
     column = pl.Series("embedding", embedded.layers, dtype=pl.Array(pl.Float32, embedded.layers.shape[1]))
     train.select("id", column).write_parquet("data/embeddings/layers.parquet")
     return tmp_path
@@ -75,9 +74,8 @@ def test_the_sample_is_drawn_by_seed() -> None:
 
 
 def test_no_examples_no_metrics() -> None:
-    pl.read_parquet("data/augmented/train.parquet").filter(pl.col("recipe").is_null()).write_parquet(
-        "data/augmented/train.parquet"
-    )
+    originals = pl.read_parquet("data/augmented/train.parquet").filter(pl.col("recipe").is_null())
+    originals.write_parquet("data/augmented/train.parquet")
     augment_quality.main()
     assert read_json("metrics/optional/augment_quality.json") == {"pairs": 0, "per_recipe": {}}
 

@@ -1,6 +1,5 @@
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -23,6 +22,7 @@ from assay.classifiers.checkpoint import load_classifier, save_classifier
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from stages import evaluate, finetune
+from tests.own_process import run_python
 
 COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0, "backend": "processes"}
 TRAINING = {
@@ -56,6 +56,7 @@ LOW_RANK = {
 LORA = {"method": "lora", "initialisation": "default", **LOW_RANK}
 PROMPT = {"method": "prompt_tuning", "num_virtual_tokens": 3, "initialisation": "words", **TRAINING}
 PREFIX = {"method": "prefix_tuning", "num_virtual_tokens": 3, "projection_width": None, **TRAINING}
+PARTS = {"gradient_accumulation_steps": 2}
 CLS_PROBE = {"learning_rate": 0.5, "head_learning_rate": 0.5, "pooling": "cls"}
 BLOCKS: dict[str, dict[str, Any]] = {
     "majority": {"method": "majority"},
@@ -78,14 +79,10 @@ BLOCKS: dict[str, dict[str, Any]] = {
     "lora_pissa": {**LORA, "initialisation": "pissa"},
     "full_cls": {"method": "full", **TRAINING, "pooling": "cls"},
     "full_balanced": {"method": "full", **TRAINING, "class_weights": "balanced", "label_smoothing": 0.1},
-    "full_checkpointed": {
-        "method": "full",
-        **TRAINING,
-        "gradient_checkpointing": True,
-        "gradient_accumulation_steps": 2,
-    },
+    "full_checkpointed": {"method": "full", **TRAINING, "gradient_checkpointing": True} | PARTS,
 }
-for _method in ("linear_probe", "prompt_tuning", "prefix_tuning", "ia3", "lora", "qlora", "full"):
+METHODS = ("linear_probe", "prompt_tuning", "prefix_tuning", "ia3", "lora", "qlora", "full")
+for _method in METHODS:
     BLOCKS[f"{_method}_decoder"] = BLOCKS[_method] | {"pooling": "last"}
 FINE_TUNED = [name for name, block in BLOCKS.items() if "max_epochs" in block]
 CLOCK = {"train_seconds", "samples_per_second", "tokens_per_second", "peak_memory_mib", "resumed_at_step"}
@@ -125,8 +122,8 @@ def workspace(tmp_path: Path, tiny_encoder: Path, tiny_decoder: Path, monkeypatc
     return tmp_path
 
 
-def run(monkeypatch: pytest.MonkeyPatch, stage: Any, approach: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["stage", approach])
+def run(monkeypatch: pytest.MonkeyPatch, stage: Any, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["stage", *arguments])
     stage.main()
 
 
@@ -183,7 +180,6 @@ LINEAR_LAYERS = {
     "encoder": {"query", "key", "value", "dense"},
     "decoder": {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
 }
-FROZEN = {"linear_probe", "prompt_tuning", "prefix_tuning", "ia3", "lora", "qlora"}
 
 
 def pattern(approach: str) -> str:
@@ -267,21 +263,15 @@ def test_saved_folders_give_identical_logits_and_train_what_the_method_says(
 
 
 @pytest.mark.slow
-def test_the_same_bytes_for_any_hash_seed(workspace: Path, repository: Path) -> None:
+def test_the_same_bytes_for_any_hash_seed(workspace: Path) -> None:
     trees = []
     for hash_seed in ("0", "1"):
-        subprocess.run(
-            [sys.executable, "-m", "stages.finetune", "lora"],
-            check=True,
-            env=os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(repository)},
-        )
+        run_python("-m", "stages.finetune", "lora", PYTHONHASHSEED=hash_seed)
         trees.append(tree_hash(workspace / "models/finetuned/lora"))
     assert trees[0] == trees[1]
 
 
-@pytest.mark.parametrize(
-    "approach", ["tfidf", "linear_probe", "prompt_tuning", "prefix_tuning", "ia3", "lora", "qlora", "full"]
-)
+@pytest.mark.parametrize("approach", ["tfidf", *METHODS])
 def test_the_same_bytes_again(workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str) -> None:
     if approach != "tfidf":
         change(f"finetune.{approach}.max_epochs", 2)
@@ -360,9 +350,7 @@ def test_several_seeds_are_scored_together(workspace: Path, monkeypatch: pytest.
     change("finetune.full.seeds", [0, 5, 7])
     run(monkeypatch, finetune, "full")
     together = {name: value for name, value in tree_hash(workspace / "models/finetuned/full").items() if name in alone}
-    assert {name: value for name, value in alone.items() if name != "seeds.json"} == {
-        name: value for name, value in together.items() if name != "seeds.json"
-    }
+    assert {name for name, value in alone.items() if value != together[name]} == {"seeds.json"}
     weights = {tree_hash(folder)["model.safetensors"] for folder in workspace.glob("models/finetuned/full/seed_*")}
     assert len({alone["model.safetensors"], *weights}) == 3
     assert list(read_json("metrics/finetune/full.json")["per_seed"]) == ["0", "5", "7"]
@@ -383,11 +371,8 @@ def test_without_4_bit_arithmetic_qlora_is_skipped_and_says_why(
     run(monkeypatch, evaluate, "qlora")
     reason = read_json("metrics/finetune/qlora.json")["left_out"]
     assert reason.startswith("bitsandbytes cannot compute in 4 bits on this cpu: ")
-    assert (
-        read_json("metrics/evaluate/qlora.json")
-        == read_json("metrics/cost/finetune/qlora.json")
-        == {"left_out": reason}
-    )
+    for file in ("evaluate/qlora", "cost/finetune/qlora"):
+        assert read_json(f"metrics/{file}.json") == {"left_out": reason}
     assert capsys.readouterr().err.splitlines() == [
         f"finetune@qlora: left out of the comparison: {reason}",
         f"evaluate@qlora: left out of the comparison: {reason}",
@@ -396,13 +381,11 @@ def test_without_4_bit_arithmetic_qlora_is_skipped_and_says_why(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("approach", ["full", "lora"])
-def test_two_processes_train_the_model_of_one(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, repository: Path, approach: str
-) -> None:
+def test_two_processes_train_the_model_of_one(workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str) -> None:
     """Without dropout, which each process draws for itself; the sums of gradients differ in their last bits."""
-    config = json.loads((Path(read_params(approach)["model"]) / "config.json").read_text())
+    shutil.copytree(yaml.safe_load(Path("params.yaml").read_text())["finetune"][approach]["model"], "without_dropout")
+    config = read_json("without_dropout/config.json")
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    shutil.copytree(read_params(approach)["model"], "without_dropout")
     Path("without_dropout/config.json").write_text(json.dumps(config))
     for key, value in {"model": "without_dropout", "max_epochs": 2, "learning_rate": 0.001}.items():
         change(f"finetune.{approach}.{key}", value)
@@ -413,19 +396,10 @@ def test_two_processes_train_the_model_of_one(
     alone = load_file(f"models/finetuned/{approach}/{name}")
     # What `accelerate launch` starts on several GPUs; on CPU it would ask for MPI.
     command = f"-m torch.distributed.run --standalone --nproc_per_node 2 -m stages.finetune {approach}"
-    subprocess.run(
-        [sys.executable, *command.split()],
-        check=True,
-        env=os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
-    )
+    run_python(*command.split(), OMP_NUM_THREADS="1")
     together = load_file(f"models/finetuned/{approach}/{name}")
     assert read_json(f"metrics/finetune/{approach}.json")["processes"] == 2
     assert [key for key in alone if not torch.allclose(alone[key], together[key], atol=2e-4)] == []
-
-
-def read_params(approach: str) -> dict[str, Any]:
-    block: dict[str, Any] = yaml.safe_load(Path("params.yaml").read_text())["finetune"][approach]
-    return block
 
 
 def change(path: str, value: Any) -> None:

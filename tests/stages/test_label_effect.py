@@ -52,9 +52,8 @@ def test_taking_out_what_is_wrong_helps(rows: pl.DataFrame) -> None:
     right = rows.filter(pl.col("label") == pl.col("reference_label")).with_columns(label_weight=pl.lit(1.0))
     found = run(right)
     difference = found["detector_on_minus_detector_off"]
-    assert difference["macro_f1"] == pytest.approx(
-        found["detector_on"]["macro_f1"] - found["detector_off"]["macro_f1"], abs=2e-6
-    )
+    expected = found["detector_on"]["macro_f1"] - found["detector_off"]["macro_f1"]
+    assert difference["macro_f1"] == pytest.approx(expected, abs=2e-6)
     assert 0 < difference["macro_f1_ci95_low"] < difference["macro_f1"] < difference["macro_f1_ci95_high"]
     assert found["rows_train"] == {"detector_off": 150, "detector_on": right.height}
     assert "uncorrected" not in found
@@ -62,11 +61,8 @@ def test_taking_out_what_is_wrong_helps(rows: pl.DataFrame) -> None:
 
 def test_the_same_rows_make_no_difference(rows: pl.DataFrame) -> None:
     found = run(rows.with_columns(label_weight=pl.lit(1.0)))
-    assert found["detector_on_minus_detector_off"] == {
-        "macro_f1": 0.0,
-        "macro_f1_ci95_low": 0.0,
-        "macro_f1_ci95_high": 0.0,
-    }
+    expected = dict.fromkeys(("macro_f1", "macro_f1_ci95_low", "macro_f1_ci95_high"), 0.0)
+    assert found["detector_on_minus_detector_off"] == expected
 
 
 def test_weights_count(rows: pl.DataFrame) -> None:

@@ -1,8 +1,5 @@
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +10,7 @@ import pytest
 from assay.core.errors import InputError
 from assay.label_errors.data_issues import ISSUES
 from stages import label_errors
+from tests.own_process import run_python
 
 PARAMS = """
 seed: 7
@@ -198,40 +196,33 @@ def test_a_label_in_one_fold_is_not_judged(capsys: pytest.CaptureFixture[str]) -
     assert "5 row(s) have no scores" in capsys.readouterr().err
 
 
-def test_a_row_without_an_embedding_is_named() -> None:
-    train, embeddings = clusters({"a": 10, "b": 10})
-    with pytest.raises(InputError, match=r"no embedding for 1 row.*'a4'; run `embed`"):
-        run(train, embeddings.filter(pl.col("id") != "a4"))
-    assert not Path("data/label_errors").exists()
-
-
 def test_evidence_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     run(*clusters({"a": 10, "b": 10}))
     assert "has no column `given_rating` (`label_errors.evidence`)" in capsys.readouterr().err
 
 
-def test_one_label_is_an_error() -> None:
-    with pytest.raises(InputError, match="fewer than two labels"):
-        run(*clusters({"a": 10}))
-
-
-def test_a_wrong_param_is_named() -> None:
-    change_params("filter_by: predicted_neq_given", "filter_by: magic")
-    with pytest.raises(InputError, match=r"label_errors\.filter_by` = 'magic'.*low_self_confidence"):
-        run(*clusters({"a": 10, "b": 10}))
+@pytest.mark.parametrize(
+    ("rows_of", "without", "filter_by", "message"),
+    [
+        ({"a": 10, "b": 10}, "a4", "both", r"no embedding for 1 row.*'a4'; run `embed`"),
+        ({"a": 10}, "", "both", "fewer than two labels"),
+        ({"a": 10, "b": 10}, "", "magic", r"label_errors\.filter_by` = 'magic'.*low_self_confidence"),
+    ],
+)
+def test_what_is_wrong_is_named(rows_of: dict[str, int], without: str, filter_by: str, message: str) -> None:
+    change_params("filter_by: predicted_neq_given", f"filter_by: {filter_by}")
+    train, embeddings = clusters(rows_of)
+    with pytest.raises(InputError, match=message):
+        run(train, embeddings.filter(pl.col("id") != without))
+    assert not Path("data/label_errors").exists()
 
 
 def test_same_bytes_for_any_hash_seed_and_number_of_threads() -> None:
     run(*clusters({"a": 40, "b": 40, "c": 40}, WRONG))
     digests = set()
     for hash_seed, threads in (("1", "1"), ("2", "2")):
-        environment = os.environ | {
-            "PYTHONHASHSEED": hash_seed,
-            "OMP_NUM_THREADS": threads,
-            "OPENBLAS_NUM_THREADS": threads,
-            "PYTHONPATH": str(Path(label_errors.__file__).parents[1]),
-        }
-        subprocess.run([sys.executable, "-m", "stages.label_errors"], check=True, env=environment)
+        more = {"PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        run_python("-m", "stages.label_errors", cwd=None, **more)
         files = sorted(Path("data/label_errors").iterdir())
         digests.add(hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest())
     assert len(digests) == 1

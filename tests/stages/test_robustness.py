@@ -1,7 +1,4 @@
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from stages import evaluate, finetune, robustness
 from tests.mini_wordnet import write_mini_wordnet
+from tests.own_process import run_python
 from tests.stages.test_finetune import COMPUTE, TRAINING, run
 
 # TextAttack's, of its own logging.
@@ -134,9 +132,8 @@ def test_a_model_is_perturbed_and_attacked(workspace: Path, monkeypatch: pytest.
         assert figures["attacked"] == count["succeeded"] + count["failed"] > 0
         assert figures["succeeded"] == count["succeeded"] <= figures["alterable"] <= figures["attacked"]
         assert figures["success_rate"] == pytest.approx(count["succeeded"] / figures["attacked"], abs=1e-6)
-        assert (
-            0 <= figures["success_rate_ci95_low"] <= figures["success_rate"] <= figures["success_rate_ci95_high"] <= 1
-        )
+        low, high = (figures[f"success_rate_ci95_{end}"] for end in ("low", "high"))
+        assert 0 <= low <= figures["success_rate"] <= high <= 1
         assert figures["accuracy_under_attack"] == pytest.approx(count["failed"] / 8)
         assert (figures["changed_words_share"] is None) == (count["succeeded"] == 0)
         assert 1 <= figures["queries_per_attack"] <= 30
@@ -145,8 +142,7 @@ def test_a_model_is_perturbed_and_attacked(workspace: Path, monkeypatch: pytest.
     assert misled.height
     device = prepare_device(Compute.model_validate(COMPUTE))
     said = predict(Path("models/finetuned") / approach, misled["after"].to_list(), 8, device, "test")
-    answers = [said.labels[index] for index in said.probabilities.argmax(axis=1)]
-    assert all(answer != label for answer, label in zip(answers, misled["label"], strict=True))
+    assert all(answer != label for answer, label in zip(said.predicted_labels(), misled["label"], strict=True))
 
 
 def test_a_predictor_predicts_what_predict_does(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,19 +206,12 @@ def test_a_row_is_altered_whatever_the_others_are(workspace: Path, tmp_path: Pat
             assert re.findall(r"<\w+>", after) == re.findall(r"<\w+>", before)
 
 
-def test_same_bytes_for_any_hash_seed(workspace: Path, monkeypatch: pytest.MonkeyPatch, repository: Path) -> None:
+def test_same_bytes_for_any_hash_seed(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(monkeypatch, finetune, "tfidf")
     # This process has a hash seed of its own, and has drawn before.
     run(monkeypatch, robustness, "tfidf")
     first = written("tfidf")
-    environment = os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": str(repository)}
-    done = subprocess.run(
-        [sys.executable, "-m", "stages.robustness", "tfidf"],
-        check=True,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    done = run_python("-m", "stages.robustness", "tfidf", PYTHONHASHSEED="1")
     assert written("tfidf") == first
     # Nothing of TextAttack's on the terminal.
     assert re.sub(r"(augment|attack) \w+: .+\n", "", done.stderr) == ""

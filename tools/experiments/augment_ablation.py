@@ -155,14 +155,8 @@ def run_cell(arm: str, share: float, params: AblationParams, seed: int) -> dict[
         fit_seed(full, data, device, derived_seed(model_seed(seed, value), "finetune", "full"), MODELS)
         said = predict(MODELS, test["text"].to_list(), full.batch_size, device, "test")
         predicted["full"].append(said.predicted_labels())
-    return {
-        "arm": arm,
-        "share": share,
-        "rows_original": train.height,
-        "rows": rows.height,
-        "epochs_of_full": epochs,
-        "predicted": predicted,
-    }
+    made = {"arm": arm, "share": share, "rows_original": train.height, "rows": rows.height}
+    return made | {"epochs_of_full": epochs, "predicted": predicted}
 
 
 def scores_of(

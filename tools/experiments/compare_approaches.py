@@ -90,10 +90,8 @@ def main() -> None:
     evaluation = load_params("evaluate", EvaluateParams, arguments.params)
     names = arguments.approaches.split(",") if arguments.approaches else None
     names = names or load_params("approaches", list[str], arguments.params)
-    blocks: dict[str, Approach] = {
-        name: load_params(f"finetune.{name}", Approach, arguments.params)  # type: ignore[arg-type]
-        for name in names
-    }
+    kind: Any = Approach
+    blocks: dict[str, Approach] = {name: load_params(f"finetune.{name}", kind, arguments.params) for name in names}
     device = prepare_device(compute)
     quiet_libraries()
 
@@ -118,9 +116,8 @@ def main() -> None:
     figures |= {"device": str(device.device), "precision": str(device.precision).removeprefix("torch.")}
     figures |= {"threads": compute.threads, "approaches": figures.get("approaches", {})}
     for name, params in blocks.items():
-        predicted, fits, artefact_mib = fit_and_predict(
-            name, params, data, test["text"].to_list(), device, seed, evaluation.batch_size
-        )
+        texts, batch_size = test["text"].to_list(), evaluation.batch_size
+        predicted, fits, artefact_mib = fit_and_predict(name, params, data, texts, device, seed, batch_size)
         found = score(predicted, fits, len(kept), truth, evaluation, seed) | {
             "trainable_parameters": fits[-1].trainable_parameters,
             "total_parameters": fits[-1].total_parameters,

@@ -28,12 +28,10 @@ def word_model(*words: str) -> tuple[Model, list[list[str]]]:
     return probabilities, asked
 
 
-def attack(
-    scratch: Path, name: str, model: Model, text: str, target: int = 1, budget: int = 100, seed: int = 2**63
-) -> Any:
+def attack(scratch: Path, name: str, model: Model, text: str, target: int = 1, budget: int = 100) -> Any:
     from assay.augmentation.attacks import attack_text, build_attacks
 
-    return attack_text(build_attacks(model, budget, 4, readable_wordnet(scratch))[name], text, target, seed)
+    return attack_text(build_attacks(model, budget, 4, readable_wordnet(scratch))[name], text, target, 2**63)
 
 
 def test_synonyms_mislead_a_model_that_goes_by_words(scratch: Path) -> None:

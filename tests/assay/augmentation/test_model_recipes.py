@@ -70,9 +70,8 @@ def masked_lm(model: Path, **changed: Any) -> MaskedLm:
 
 
 def paraphrase(model: str, endpoint: str | None = None) -> Paraphrase:
-    return Paraphrase(
-        name="paraphrase", share_of_rows=1.0, model=model, endpoint=endpoint, key_variable="ASSAY_KEY", batch_size=2
-    )
+    block = {"name": "paraphrase", "share_of_rows": 1.0, "model": model, "endpoint": endpoint, "batch_size": 2}
+    return Paraphrase.model_validate(block | {"key_variable": "ASSAY_KEY"})
 
 
 def test_masked_words(scratch: Path, masked_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,10 +102,8 @@ def test_masked_scores_are_those_of_the_whole_model(scratch: Path, masked_model:
 
     tokenizer = AutoTokenizer.from_pretrained(masked_model)
     model = AutoModelForMaskedLM.from_pretrained(masked_model).eval()
-    chosen = [[(4, 9)]]
-    [[of_word]] = predict_masked_words(
-        ["the awful movie today"], chosen, masked_lm(masked_model), model, tokenizer, DEVICE
-    )
+    recipe, text = masked_lm(masked_model), "the awful movie today"
+    [[of_word]] = predict_masked_words([text], [[(4, 9)]], recipe, model, tokenizer, DEVICE)
     with torch.inference_mode():
         encoded = tokenizer("the [MASK] movie today", return_tensors="pt", return_token_type_ids=False)
         place = encoded["input_ids"][0].tolist().index(tokenizer.mask_token_id)

@@ -65,6 +65,11 @@ def fitted(
     )
 
 
+def logits_of(model: nn.Module, rows: NDArray[np.int64]) -> torch.Tensor:
+    result: torch.Tensor = model(FEATURES[rows])
+    return result
+
+
 def parameters(model: nn.Module) -> list[NDArray[np.float32]]:
     return [parameter.detach().numpy().copy() for parameter in model.parameters()]
 
@@ -85,8 +90,7 @@ def test_the_loss_falls_and_every_row_is_seen_each_epoch() -> None:
 
     def logits(rows: NDArray[np.int64]) -> torch.Tensor:
         seen.extend(rows.tolist())
-        result: torch.Tensor = model(FEATURES[rows])
-        return result
+        return logits_of(model, rows)
 
     history = fitted(model, logits, max_epochs=20)
     assert sorted(seen) == sorted(list(range(ROWS)) * 20)
@@ -113,8 +117,7 @@ def test_when_memory_runs_out_the_batch_is_halved_until_it_fits(capsys: pytest.C
         if len(rows) > 2:
             refused.append(len(rows))
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        result: torch.Tensor = halved(FEATURES[rows])
-        return result
+        return logits_of(halved, rows)
 
     assert fitted(halved, logits).parts == 4
     assert refused == [8, 4]
@@ -145,8 +148,7 @@ def test_a_loss_that_is_no_number_names_the_step_and_the_rows_of_its_batch() -> 
 
     def logits(rows: NDArray[np.int64]) -> torch.Tensor:
         batches.append(rows)
-        result: torch.Tensor = model(FEATURES[rows])
-        return result * torch.nan if len(batches) == 9 else result
+        return logits_of(model, rows) * (torch.nan if len(batches) == 9 else 1)
 
     with pytest.raises(InputError) as error:
         fitted(model, logits)
@@ -178,8 +180,7 @@ def test_a_run_that_was_killed_resumes_and_ends_the_same(
         calls += 1
         if calls > last:
             raise KilledError
-        result: torch.Tensor = killed(FEATURES[rows])
-        return result
+        return logits_of(killed, rows)
 
     with pytest.raises(KilledError):
         fitted(killed, logits, checkpoint=checkpoint, scores=scores)

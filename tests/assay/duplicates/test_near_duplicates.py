@@ -12,14 +12,7 @@ from hypothesis import strategies as st
 from assay.core import progress
 from assay.duplicates import near_duplicates, shingles, signatures
 from assay.duplicates.near_duplicates import NearDuplicateParams, near_duplicate_groups, near_matches
-from assay.duplicates.shingles import (
-    _BETWEEN_WORDS,
-    Documents,
-    Indices,
-    ShingleUnit,
-    compute_jaccard,
-    normalise_texts,
-)
+from assay.duplicates.shingles import _BETWEEN_WORDS, Documents, Indices, ShingleUnit, compute_jaccard, normalise_texts
 from assay.duplicates.signatures import fewest_equal, lsh_bands
 
 WORDS = ["the", "phone", "camera", "screen", "battery", "price", "works", "great", "bad", "slow", "always", "picture"]

@@ -60,16 +60,14 @@ def test_what_is_known_beside_the_text_helps() -> None:
 
 def test_the_strength_under_which_the_labels_are_likeliest_is_taken() -> None:
     given, _ = rows()
-    only = {strength: detector() for strength in (0.01, 1.0)}
-    losses = {}
-    for strength, params in only.items():
-        linear = params.models.model_copy(
-            update={"linear": Regression(Cs=[strength], weight=1.0), "words": None, "neighbours": None}
-        )
-        found = detect(given, params.model_copy(update={"models": linear}), DEVICE, SEED)
-        losses[strength] = -np.log(found.scores["linear_self_confidence"]).mean()
+    losses = []
+    for strength in (0.01, 1.0):
+        changed = {"linear": Regression(Cs=[strength], weight=1.0), "words": None, "neighbours": None}
+        models = detector().models.model_copy(update=changed)
+        found = detect(given, detector(models=models), DEVICE, SEED)
+        losses.append(-np.log(found.scores["linear_self_confidence"]).mean())
     both = detect(given, detector(), DEVICE, SEED)
-    assert -np.log(both.scores["linear_self_confidence"]).mean() == pytest.approx(min(losses.values()))
+    assert -np.log(both.scores["linear_self_confidence"]).mean() == pytest.approx(min(losses))
 
 
 def test_the_quality_is_the_chosen_score() -> None:

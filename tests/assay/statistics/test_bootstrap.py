@@ -24,9 +24,8 @@ def test_interval_of_a_mean_is_that_of_its_standard_error() -> None:
     estimate = bootstrap_figures(mean_of(values), 400, 4000, np.random.default_rng(3))["mean"]  # type: ignore[arg-type]
     error = values.std(ddof=1) / 20
     assert estimate.value == pytest.approx(values.mean())
-    assert (estimate.low, estimate.high) == pytest.approx(
-        (values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.1 * error
-    )
+    expected = (values.mean() - 1.96 * error, values.mean() + 1.96 * error)
+    assert (estimate.low, estimate.high) == pytest.approx(expected, abs=0.1 * error)
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_another() -> None:

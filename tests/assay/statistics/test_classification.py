@@ -7,9 +7,11 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from assay.statistics.classification import bootstrap_scores, compare_scores, macro_f1, score_classes, weighted_scores
 
+Case = tuple[NDArray[np.int64], NDArray[np.float64]]
+
 
 @pytest.fixture
-def case() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def case() -> Case:
     random = np.random.default_rng(3)
     truth = random.integers(0, 4, 300)
     logits = random.normal(size=(300, 5))
@@ -27,7 +29,7 @@ def test_scores_of_classes_with_and_without_rows() -> None:
     assert macro_f1(np.array([0, 0, 1]), np.array([0, 1, 1])) == pytest.approx(2 / 3)
 
 
-def test_counts_are_repetitions(case: tuple[NDArray[np.int64], NDArray[np.float64]]) -> None:
+def test_counts_are_repetitions(case: Case) -> None:
     truth, probabilities = case
     counts = np.random.default_rng(0).integers(0, 3, (300, 2)).astype(np.float64)
     scores = weighted_scores(truth, probabilities, counts, 10)
@@ -53,7 +55,7 @@ def test_a_sure_and_right_model_has_no_calibration_error() -> None:
     assert scores["expected_calibration_error"][0] == 0
 
 
-def test_the_interval_of_accuracy_is_the_binomial_one(case: tuple[NDArray[np.int64], NDArray[np.float64]]) -> None:
+def test_the_interval_of_accuracy_is_the_binomial_one(case: Case) -> None:
     truth, probabilities = case
     interval = bootstrap_scores(truth, probabilities[None], 4000, 10, np.random.default_rng(0))["accuracy"]
     half_width = 1.96 * (interval.value * (1 - interval.value) / 300) ** 0.5
@@ -61,9 +63,7 @@ def test_the_interval_of_accuracy_is_the_binomial_one(case: tuple[NDArray[np.int
     assert interval.high == pytest.approx(interval.value + half_width, abs=0.008)
 
 
-def test_chunks_do_not_change_the_interval(
-    case: tuple[NDArray[np.int64], NDArray[np.float64]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_chunks_do_not_change_the_interval(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     truth, probabilities = case
     models = np.stack([probabilities, probabilities[::-1]])
     whole = bootstrap_scores(truth, models, 100, 10, np.random.default_rng(0))
@@ -71,9 +71,7 @@ def test_chunks_do_not_change_the_interval(
     assert bootstrap_scores(truth, models, 100, 10, np.random.default_rng(0)) == whole
 
 
-def test_seeds_that_agree_change_nothing_and_those_that_do_not_widen_the_interval(
-    case: tuple[NDArray[np.int64], NDArray[np.float64]],
-) -> None:
+def test_seeds_that_agree_change_nothing_and_those_that_do_not_widen_the_interval(case: Case) -> None:
     truth, probabilities = case
     alone = bootstrap_scores(truth, probabilities[None], 400, 10, np.random.default_rng(0))
     same = bootstrap_scores(truth, np.stack([probabilities] * 3), 400, 10, np.random.default_rng(0))

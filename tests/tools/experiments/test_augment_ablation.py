@@ -1,5 +1,3 @@
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +7,11 @@ import pytest
 import yaml
 
 from assay.core.errors import InputError
+from assay.core.outputs import read_json
 from assay.fine_tuning.params import Full
 from tests.mini_wordnet import write_mini_wordnet
 from tests.stages.test_augment import PARAMS, rows, write_inputs
-from tests.stages.test_finetune import BLOCKS
+from tests.stages.test_finetune import BLOCKS, run
 from tools.experiments import augment_ablation
 from tools.experiments.augment_ablation import AblationParams, compared, epochs_of, recipes_of
 
@@ -45,25 +44,18 @@ def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatc
     return tmp_path
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["augment_ablation", *arguments])
-    augment_ablation.main()
-
-
 def test_cells_are_run_and_compared(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="no cells to compare; run `make ablation`"):
-        run(monkeypatch)
+        run(monkeypatch, augment_ablation)
     for arm in ("none", "all"):
-        run(monkeypatch, arm, "0.5")
-    none, every = (
-        json.loads((workspace / f"data/augment_ablation/{arm}_0.5.json").read_text()) for arm in ("none", "all")
-    )
+        run(monkeypatch, augment_ablation, arm, "0.5")
+    none, every = (read_json(f"data/augment_ablation/{arm}_0.5.json") for arm in ("none", "all"))
     assert none["rows"] == none["rows_original"] == every["rows_original"] == pytest.approx(30, abs=10)
     assert every["rows"] > none["rows"]
     assert every["epochs_of_full"] <= none["epochs_of_full"]
     assert [len(predicted) for predicted in every["predicted"]["full"]] == [20, 20]
-    run(monkeypatch)
-    metrics = json.loads((workspace / "metrics/augment_ablation.json").read_text())
+    run(monkeypatch, augment_ablation)
+    metrics = read_json("metrics/augment_ablation.json")
     for model in ("probe", "full"):
         assert list(metrics[model]) == ["0.5"]
         assert list(metrics[model]["0.5"]) == ["none", "all"]
@@ -77,7 +69,7 @@ def test_cells_are_run_and_compared(workspace: Path, monkeypatch: pytest.MonkeyP
 def test_the_same_cell_again(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cells = []
     for _ in range(2):
-        run(monkeypatch, "synonym", "0.5")
+        run(monkeypatch, augment_ablation, "synonym", "0.5")
         cells.append((workspace / "data/augment_ablation/synonym_0.5.json").read_bytes())
     assert cells[0] == cells[1]
 
@@ -91,12 +83,10 @@ def test_effects_are_paired() -> None:
         for arm, said in (("none", wrong), ("synonym", right))
     ]
     found = compared(cells, test, AblationParams(**ABLATION), 1)
-    assert found["full"]["1.0"]["synonym"]["effect"] == 0
-    assert (
-        found["full"]["1.0"]["synonym"]["effect_ci95_low"] == found["full"]["1.0"]["synonym"]["effect_ci95_high"] == 0
-    )
-    assert found["probe"]["1.0"]["synonym"]["effect"] == pytest.approx(1 - 1 / 3)
-    assert found["probe"]["1.0"]["synonym"]["macro_f1_ci95_low"] == 1
+    full, probe = (found[model]["1.0"]["synonym"] for model in ("full", "probe"))
+    assert full["effect"] == full["effect_ci95_low"] == full["effect_ci95_high"] == 0
+    assert probe["effect"] == pytest.approx(1 - 1 / 3)
+    assert probe["macro_f1_ci95_low"] == 1
 
 
 def test_arms_and_epochs() -> None:

@@ -1,5 +1,4 @@
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from assay.classifiers.checkpoint import new_classifier, save_classifier
 from assay.core.errors import InputError
 from assay.fine_tuning import adapters
 from assay.fine_tuning.params import Ia3Adapter, LearntPrompt, LowRankAdapter
-from tests.stages.test_finetune import COMPUTE
+from tests.stages.test_finetune import COMPUTE, run
 from tools.export import merge
 
 LOW_RANK = LowRankAdapter(rank=4, alpha=8, dropout=0.0, target_modules="all-linear", rank_stabilised=False, dora=False)
@@ -57,16 +56,11 @@ def models(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) 
     return tmp_path
 
 
-def run(monkeypatch: pytest.MonkeyPatch, approach: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["merge", approach])
-    merge.main()
-
-
 @pytest.mark.parametrize("approach", ["lora", "ia3"])
 def test_a_merged_model_is_plain_and_says_the_same(
     models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], approach: str
 ) -> None:
-    run(monkeypatch, approach)
+    run(monkeypatch, merge, approach)
     folder = models / "models/merged" / approach
     found = json.loads((folder / "merge.json").read_text())
     assert found["largest_logit_difference"] < 1e-5
@@ -84,7 +78,7 @@ def test_a_merged_model_is_plain_and_says_the_same(
 def test_qlora_is_merged_into_full_precision_and_the_difference_is_told(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(monkeypatch, "qlora")
+    run(monkeypatch, merge, "qlora")
     folder = models / "models/merged/qlora"
     assert 1e-5 < json.loads((folder / "merge.json").read_text())["largest_logit_difference"] < 1
     assert "quantization_config" not in json.loads((folder / "config.json").read_text())
@@ -102,5 +96,5 @@ def test_what_cannot_be_merged_says_why(
     models: Path, monkeypatch: pytest.MonkeyPatch, approach: str, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        run(monkeypatch, approach)
+        run(monkeypatch, merge, approach)
     assert not (models / "models/merged").exists()

@@ -1,4 +1,3 @@
-import sys
 from pathlib import Path
 
 import polars as pl
@@ -9,7 +8,7 @@ import yaml
 from assay.classifiers.checkpoint import new_classifier
 from assay.core.errors import InputError
 from assay.fine_tuning import adapters
-from tests.stages.test_finetune import COMPUTE
+from tests.stages.test_finetune import COMPUTE, run
 from tests.tools.export.test_merge import LOW_RANK, save_changed
 from tools.export import onnx
 
@@ -30,16 +29,11 @@ def models(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) 
     return tmp_path
 
 
-def run(monkeypatch: pytest.MonkeyPatch, approach: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["export_onnx", approach])
-    onnx.main()
-
-
 @pytest.mark.slow
 def test_an_exported_model_says_the_same(
     models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(monkeypatch, "lora")
+    run(monkeypatch, onnx, "lora")
     assert (models / "models/onnx/lora/model.onnx").is_file()
     assert "at most on 4 test texts" in capsys.readouterr().out
 
@@ -47,10 +41,10 @@ def test_an_exported_model_says_the_same(
 def test_one_that_says_something_else_is_not_kept(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx, "MAX_DIFFERENCE", -1.0)
     with pytest.raises(InputError, match=r"logits differ by .* the export is not kept"):
-        run(monkeypatch, "lora")
+        run(monkeypatch, onnx, "lora")
     assert not (models / "models/onnx/lora").exists()
 
 
 def test_a_model_that_is_not_there_is_an_error(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="no such model of transformers; there are lora"):
-        run(monkeypatch, "full")
+        run(monkeypatch, onnx, "full")
