@@ -126,10 +126,8 @@ def profile_part(
 ) -> Metrics:
     """The metrics of one source, or of all rows.
 
-    Args:
-        part: the spread of the embeddings of the rows.
-        augmented: augmented examples of which they are the sources.
-        labels: how many labels there are in all the data.
+    `part` is the spread of the embeddings of the rows, `augmented` counts the examples of which they are the sources,
+    `labels` those of all the data.
     """
     counts = rows["label"].drop_nulls().value_counts()["count"].to_list()
     found = corpus_statistics.vocabulary(rows["id"], rows["word"], params.sample_words, LONGEST_N_GRAM, seed)

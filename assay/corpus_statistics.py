@@ -24,14 +24,10 @@ CONSISTENT = 1.4826
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Words of a set of texts.
+    """Words of a set of texts, and how many different ones there are (`types`).
 
-    Attributes:
-        words: all of them.
-        types: different ones.
-        sample_words: those that `distinct` was measured on: as many as asked for, or all there are.
-        distinct: distinct-1, -2, … (Li et al. 2016, https://aclanthology.org/N16-1014, section 5): different n-grams by
-            all n-grams of the sample; the first is its type-token ratio. Null where no text has as many words.
+    `distinct` is distinct-1, -2, … (Li et al. 2016, https://aclanthology.org/N16-1014, section 5): different n-grams by
+    all n-grams of a sample of `sample_words`; the first is its type-token ratio. Null where no text has as many words.
     """
 
     words: int
@@ -44,10 +40,7 @@ class Vocabulary:
 class Spread:
     """How far embeddings lie apart, as 1 minus a cosine; null where there are too few rows, or they cancel out.
 
-    Attributes:
-        centroid: the mean embedding, not of length 1, shape `(d,)`.
-        distance_to_centroid: mean over the rows.
-        pairwise_distance: mean over all pairs of two rows.
+    Distances are means over rows, and over pairs of two rows. The centroid is not of length 1, shape `(d,)`.
     """
 
     centroid: NDArray[np.float64]
@@ -61,12 +54,9 @@ def words_of(texts: pl.Series) -> pl.Series:
 
 
 def vocabulary(ids: pl.Series, words: pl.Series, sample_words: int, longest: int, seed: int) -> Vocabulary:
-    """Count words, and distinct-1 to distinct-`longest` of a sample.
+    """Count words, as `words_of` gives them, and distinct-1 to distinct-`longest` of a sample.
 
-    Args:
-        ids: by whose keyed draw the rows are put in the order in which they make the sample.
-        words: of each row, as `words_of` gives them.
-        sample_words: size of the sample; the last text is cut where it is reached.
+    A keyed draw by their ids puts the rows in order; the text that reaches `sample_words` is cut.
     """
     lengths = words.list.len()
     rows = pl.DataFrame({"words": words, "draw": keyed_uniform(ids, seed, "diversity", "sample"), "length": lengths})
@@ -128,11 +118,8 @@ def neighbour_cosines(
 ) -> NDArray[np.float32]:
     """Mean cosine of each row to the rows closest to it among the reference rows, itself excluded; shape `(n,)`.
 
-    Args:
-        embeddings: of length 1, shape `(n, d)`.
-        reference: different rows that the others are compared with, so that time grows with the rows and not with their
-            square, shape `(r,)`.
-        neighbours: how many of the closest are averaged; all where there are fewer.
+    Embeddings have length 1, shape `(n, d)`. All are compared with the `reference` rows alone, shape `(r,)`, so that
+    time grows with the rows and not with their square.
     """
     count = min(neighbours, len(reference) - 1)
     if count < 1:

@@ -64,10 +64,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def check_ratings(ratings: pl.DataFrame, label_order: list[str] | None) -> None:
-    """See that nobody rated a row twice, and that the labels are among those in order.
-
-    Raises `InputError`: a rating that is not as it should be.
-    """
+    """Raise `InputError` where somebody rated a row twice, or a label is not among those in order."""
     twice = ratings.filter(pl.struct("id", "annotator").is_duplicated())
     if twice.height:
         id_, annotator = twice.select("id", "annotator").row(0)

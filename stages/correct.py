@@ -32,14 +32,8 @@ import polars as pl
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import load_params
-from assay.human_review.apply_corrections import (
-    REMOVAL,
-    Corrected,
-    CorrectParams,
-    Settled,
-    apply_corrections,
-    settle_all,
-)
+from assay.human_review import apply_corrections as review
+from assay.human_review.apply_corrections import REMOVAL, Corrected, CorrectParams, Settled
 from assay.human_review.corrections import Correction, read_corrections
 
 RECORDS = Path("data/clean/records.parquet")
@@ -89,8 +83,8 @@ def main() -> None:
     lines = read_corrections(path)
     records = pl.read_parquet(RECORDS)
     removed_before = pl.read_parquet(REMOVED_BY_CLEAN, columns=["id", "rule", "kept_id"])
-    done = settle_all(lines, records, removed_before, params.new_labels, path)
-    corrected = apply_corrections(records, done.outcomes)
+    done = review.settle_all(lines, records, removed_before, params.new_labels, path)
+    corrected = review.apply_corrections(records, done.outcomes)
     if corrected.records.is_empty():
         raise InputError(f"{path}: removes all {records.height} rows; delete lines of field `row`")
 

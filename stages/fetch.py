@@ -81,13 +81,10 @@ class FetchParams(Params):
 
 
 def put_source(name: str, asset: Asset, params: FetchParams, folder: Path) -> int:
-    """Put what the source holds into a folder; the number of bytes of the download, 0 of a local folder.
-
-    Raises `InputError`: it cannot be had, has another hash, or cannot be unpacked.
-    """
+    """Put what the source holds into a folder; the number of bytes of the download, 0 of a local folder."""
     if asset.source.startswith("hf:"):
         download_snapshot(asset.source, folder, params.timeout_seconds)
-        return folder_size(folder).size_bytes
+        return folder_size(folder)[1]
     if is_local(asset.source) and Path(asset.source).is_dir():
         if asset.sha256 or asset.unpack:
             raise InputError(f"{asset.source}: is a folder, so `sha256` and `unpack` of {name} must be null")
@@ -124,15 +121,15 @@ def main() -> None:
     with output_folder(asset.path) as folder:
         download_bytes = put_source(name, asset, params, folder)
         convert(name, asset.convert, folder)
-        size = folder_size(folder)
-        if not size.files:
+        files, size_bytes = folder_size(folder)
+        if not files:
             raise InputError(f"{asset.source}: there is no file in it; correct `fetch.assets.{name}.source`")
-        if size.size_bytes > params.max_unpacked_mib * MIB:
+        if size_bytes > params.max_unpacked_mib * MIB:
             raise InputError(
-                f"{asset.source}: holds {size.size_bytes / MIB:.1f} MiB, more than `fetch.max_unpacked_mib` = "
+                f"{asset.source}: holds {size_bytes / MIB:.1f} MiB, more than `fetch.max_unpacked_mib` = "
                 f"{params.max_unpacked_mib}; raise that if it is what you want"
             )
-    sizes = {"files": size.files, "unpacked_mib": size.size_bytes / MIB, "download_mib": download_bytes / MIB}
+    sizes = {"files": files, "unpacked_mib": size_bytes / MIB, "download_mib": download_bytes / MIB}
     write_json(f"metrics/fetch/{name}.json", sizes)
     write_json(f"metrics/cost/fetch/{name}.json", {"fetch_seconds": time.perf_counter() - started})
 

@@ -32,21 +32,12 @@ from pathlib import Path
 
 import polars as pl
 
+from assay import corpus_profile
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import load_params
 from assay.core.seeds import keyed_uniform
-from assay.corpus_profile import (
-    ProfileParams,
-    find_least_similar,
-    measure_rows,
-    profile_sources,
-    tabulate_labels,
-    tabulate_languages,
-    tabulate_lengths,
-    tabulate_sources,
-)
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
 
 SOURCES = Path("data/ingested/sources.parquet")
@@ -59,7 +50,7 @@ COST = Path("metrics/cost/profile.json")
 
 def main() -> None:
     """Profile the data."""
-    params = load_params("profile", ProfileParams)
+    params = load_params("profile", corpus_profile.ProfileParams)
     seed = load_params("seed", int)
     device = prepare_device(load_params("compute", Compute))
     sources = pl.read_parquet(SOURCES)
@@ -72,10 +63,12 @@ def main() -> None:
 
     draws = keyed_uniform(records["id"], seed, "profile", "reference_rows")
     started = time.perf_counter()
-    rows = measure_rows(records, embeddings, params, device.device, draws)
-    label_rows = tabulate_labels(rows, params.min_rows_per_label)
+    rows = corpus_profile.measure_rows(records, embeddings, params, device.device, draws)
+    label_rows = corpus_profile.tabulate_labels(rows, params.min_rows_per_label)
     totals = label_rows.filter(pl.col("source").is_null())
-    found = profile_sources(sources, rows, embeddings, dict(by_source.iter_rows()), totals.height, params, seed)
+    found = corpus_profile.profile_sources(
+        sources, rows, embeddings, dict(by_source.iter_rows()), totals.height, params, seed
+    )
     per_source = found.pop("per_source")
     unlicensed = sources.filter(pl.col("licence").is_null())["name"]
     metrics = {
@@ -91,11 +84,11 @@ def main() -> None:
     }
     seconds = time.perf_counter() - started
     tables = {
-        "sources": tabulate_sources(sources, rows),
+        "sources": corpus_profile.tabulate_sources(sources, rows),
         "labels": label_rows,
-        "lengths": tabulate_lengths(rows),
-        "languages": tabulate_languages(rows),
-        "least_alike": find_least_similar(rows),
+        "lengths": corpus_profile.tabulate_lengths(rows),
+        "languages": corpus_profile.tabulate_languages(rows),
+        "least_alike": corpus_profile.find_least_similar(rows),
     }
     with output_folder(OUTPUT) as folder:
         for name, table in tables.items():

@@ -60,10 +60,7 @@ class ReviewQueueParams(Params):
 
 
 def read_model_folder(approach: str) -> Path:
-    """The folder of the approach's model.
-
-    Raises `InputError`: there is none, or the approach was skipped on this machine.
-    """
+    """The folder of a model. Raises `InputError`: there is none, or the approach was skipped on this machine."""
     model = MODELS / approach
     if not model.is_dir():
         raise InputError(

@@ -56,16 +56,10 @@ class SemanticDuplicatesParams(Params):
     action: Literal["group", "remove"]
 
 
-def add_groups(records: pl.DataFrame, groups: SemanticGroups) -> pl.DataFrame:
-    """The records with `semantic_group`, the id of the first row of each group."""
-    return records.with_columns(semantic_group=records["id"].gather(groups.first))
-
-
 def closest_pairs(records: pl.DataFrame, groups: SemanticGroups) -> pl.DataFrame:
-    """Each row that is linked with the one closest to it, the closest pairs first; two that are so to each other once.
+    """Each row that is linked with the one closest to it, the closest pairs first, the earlier row on the left.
 
-    Returns:
-        `semantic_group`, `cosine`, and of both rows the id, label and text; the earlier row comes first.
+    Two rows that are closest to each other are one pair.
     """
     pairs = (
         pl.DataFrame({"row": np.arange(records.height), "nearest": groups.nearest, "cosine": groups.cosine})
@@ -108,7 +102,7 @@ def main() -> None:
     groups = semantic_groups(embeddings, params.min_cosine, device.device)
     seconds = time.perf_counter() - started
 
-    records = add_groups(given, groups)
+    records = given.with_columns(semantic_group=given["id"].gather(groups.first))
     sizes = records["semantic_group"].value_counts().filter(pl.col("count") > 1)["count"]
     largest = int(sizes.max() or 0)  # type: ignore[arg-type]
     if largest > LARGE_GROUP_SHARE * records.height:

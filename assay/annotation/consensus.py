@@ -20,12 +20,8 @@ def number_values(column: pl.Series) -> NDArray[np.int64]:
 
 def count_votes(ratings: pl.DataFrame) -> pl.DataFrame:
     """Count the ratings by row and label; sorted by `id`, the winner of each row first."""
-    ranks = (
-        ratings.group_by("label")
-        .len("frequency")
-        .sort(pl.col("frequency"), "label", descending=[True, False])
-        .select("label", pl.int_range(pl.len(), dtype=pl.Int64).alias("rank"))
-    )
+    by_frequency = ratings.group_by("label").len("frequency").sort("frequency", "label", descending=[True, False])
+    ranks = by_frequency.select("label", rank=pl.int_range(pl.len(), dtype=pl.Int64))
     return (
         ratings.group_by("id", "label")
         .agg(pl.len().cast(pl.Int64).alias("votes"))
@@ -37,44 +33,31 @@ def count_votes(ratings: pl.DataFrame) -> pl.DataFrame:
 
 def find_majority(votes: pl.DataFrame) -> pl.DataFrame:
     """Consensus of each row: `id`, `consensus_label`, `annotator_agreement` (its share of the ratings), `ratings`."""
-    return (
-        votes.group_by("id", maintain_order=True)
-        .first()
-        .select(
-            "id",
-            pl.col("label").alias("consensus_label"),
-            (pl.col("votes") / pl.col("ratings")).alias("annotator_agreement"),
-            "ratings",
-        )
-    )
+    first, share = votes.group_by("id", maintain_order=True).first(), pl.col("votes") / pl.col("ratings")
+    return first.select("id", consensus_label="label", annotator_agreement=share, ratings="ratings")
 
 
 def count_ties(votes: pl.DataFrame) -> int:
     """Number of rows in which two or more labels have the most votes."""
-    return (
-        votes.filter(pl.col("votes") == pl.col("votes").max().over("id"))
-        .filter(pl.len().over("id") > 1)["id"]
-        .n_unique()
-    )
+    most = votes.filter(pl.col("votes") == pl.col("votes").max().over("id"))
+    return most.filter(pl.len().over("id") > 1)["id"].n_unique()
 
 
 def compare_with_others(votes: pl.DataFrame) -> pl.DataFrame:
-    """Whether those who gave a row a label agree with the majority of the row's other annotators, themselves excluded.
+    """Whether those who gave a row a label agree with the majority of its other annotators: `agrees_with_others`.
 
-    Returns:
-        `id`, `label`, `agrees_with_others`, for the rows with at least two ratings.
+    By `id` and `label`, for the rows with at least two ratings.
     """
     # Without one of its votes a label that did not win still does not; the winner may lose to the second.
     second = pl.col("votes").get(1, null_on_oob=True).over("id"), pl.col("rank").get(1, null_on_oob=True).over("id")
     own = pl.col("votes") - 1
     still_wins = (own > second[0]) | ((own == second[0]) & (pl.col("rank") < second[1]))
     is_winner = pl.int_range(pl.len()).over("id") == 0
+    agrees = is_winner & still_wins.fill_null(value=True)
     return (
-        votes.select(
-            "id", "label", "ratings", (is_winner & still_wins.fill_null(value=True)).alias("agrees_with_others")
-        )
+        votes.with_columns(agrees_with_others=agrees)
         .filter(pl.col("ratings") >= 2)
-        .drop("ratings")
+        .select("id", "label", "agrees_with_others")
     )
 
 
@@ -82,10 +65,7 @@ def disagreement(votes: pl.DataFrame) -> pl.DataFrame:
     """How far each row with at least two ratings is disputed, from 0 (one label) to 1 (all labels equally often).
 
     The Shannon entropy of the shares of the labels among the row's ratings, divided by that of equal shares of all the
-    labels that occur anywhere.
-
-    Returns:
-        `id`, `disagreement`, `ratings`; sorted by `id`.
+    labels that occur anywhere. `id`, `disagreement`, `ratings`; sorted by `id`.
     """
     labels = votes["label"].n_unique()
     share = pl.col("votes") / pl.col("ratings")
@@ -101,9 +81,7 @@ def disagreement(votes: pl.DataFrame) -> pl.DataFrame:
 def disputed_rows(records: pl.DataFrame, votes: pl.DataFrame) -> pl.DataFrame:
     """The rows with at least two ratings, the most disputed first; among equals those with more ratings, then by `id`.
 
-    Returns:
-        `id`, `text`, `label`, `consensus_label`, `disagreement`, `ratings`, `ratings_<label>` for each label in
-        alphabetical order, `source`.
+    `ratings_<label>` is there for each label, in alphabetical order.
     """
     labels = votes["label"].unique().sort()
     counts = votes.group_by("id").agg(

@@ -46,16 +46,18 @@ class CrowdlabParams(Params):
 
 @dataclass(frozen=True)
 class Crowdlab:
-    """What CROWDLAB says of `n` rows and `a` annotators."""
+    """What CROWDLAB says of `n` rows and `a` annotators.
+
+    Attributes:
+        labels: of the rows, shape `(n,)`; `quality`: how sure it is of them, 0 to 1.
+        annotator_quality: 0 to 1, shape `(a,)`; NaN where no row of theirs was rated by another.
+        model_weight: where the mean annotator has 1.
+    """
 
     labels: Integers
-    """The label of each row, shape `(n,)`."""
     quality: Floats
-    """How sure it is of that label, 0 to 1, shape `(n,)`."""
     annotator_quality: Floats
-    """Quality of each annotator, 0 to 1, shape `(a,)`; NaN where no row of theirs was rated by another."""
     model_weight: float
-    """Weight of the model, where the mean annotator has 1."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,7 @@ class CrowdOpinion:
     """What CROWDLAB says of rows and annotators, how it was run, and what a person should know of that."""
 
     rows: pl.DataFrame
-    """`id`, `crowdlab_label`, `crowdlab_quality`, sorted by `id`."""
     annotators: pl.DataFrame
-    """`annotator`, `crowdlab_quality`."""
     metrics: dict[str, Any]
     messages: tuple[str, ...]
 
@@ -85,14 +85,9 @@ def fitting_annotators(annotators: Integers, rows: int, max_cells: int, max_anno
 def crowdlab(rows: Integers, annotators: Integers, labels: Integers, probabilities: Floats) -> Crowdlab:
     """Consensus labels and quality of annotators by CROWDLAB.
 
-    Legend: `r` ratings, `n` rows, `a` annotators, `k` labels.
-
-    Args:
-        rows: row of each rating, from 0 to `n - 1`, each with one at least and one with two, shape `(r,)`.
-        annotators: annotator of each rating, from 0 to `a - 1`, each with one at least, two at least, shape `(r,)`.
-        labels: label of each rating, from 0, shape `(r,)`.
-        probabilities: of every label for each row, from a model that did not see the row's ratings, no two the same in
-            a row (Cleanlab would draw lots, and fails where nothing but lots is left), shape `(n, k)`.
+    Rows, annotators and labels are those of the ratings, numbers from 0 without gaps, shape `(r,)`; one row at least is
+    rated twice, by two annotators. Probabilities, shape `(n, k)`, are from a model that did not see the row's ratings,
+    no two the same in a row (Cleanlab would draw lots, and fails where nothing but lots is left).
     """
     table = np.full((len(probabilities), int(annotators.max()) + 1), np.nan)
     table[rows, annotators] = labels
@@ -112,10 +107,7 @@ def crowdlab(rows: Integers, annotators: Integers, labels: Integers, probabiliti
 
 
 def without_ties(probabilities: Floats, given: Integers) -> Floats:
-    """The probabilities, shape `(n, k)`, without equal ones in a row: of two, the label given more often comes first.
-
-    `given` is the number of the label of each rating, shape `(r,)`.
-    """
+    """The probabilities, shape `(n, k)`, without ties in a row: the label `given`, `(r,)`, more often is first."""
     labels = probabilities.shape[1]
     ratings = np.bincount(given, minlength=labels)
     rank = np.empty(labels)
@@ -173,9 +165,9 @@ def judge_rows(
 def crowd_opinion(
     records: pl.DataFrame, ratings: pl.DataFrame, features_of: FeaturesOf, params: CrowdlabParams, seed: int
 ) -> CrowdOpinion:
-    """Run CROWDLAB on the rated rows, with a model fitted on the majority labels of other folds.
+    """Run CROWDLAB on the rated rows; where that cannot be done, nothing comes back but the reason.
 
-    Where it cannot be run, nothing comes back but the reason. The reference label grades and does nothing else.
+    The reference label grades and does nothing else.
     """
     labels = ratings["label"].unique().sort()
     if len(labels) < 2:

@@ -34,7 +34,6 @@ class Pairs:
     cells: Integers
     """Pair, label of the first, label of the second annotator of each cell; sorted, shape `(cells that occur, 3)`."""
     labels: int
-    """Number of labels, `k`."""
 
 
 def annotator_pairs(
@@ -45,11 +44,8 @@ def annotator_pairs(
     Where there are more than `max_pairs` pairs, or more common ratings than `MAX_COMMON_RATINGS`, those with the most
     items in common are taken; among equals, those of the lowest annotator numbers.
 
-    Args:
-        items: item of each rating, shape `(r,)`.
-        annotators: annotator of each rating, shape `(r,)`; an annotator rates an item once.
-        labels: label of each rating, from 0 in the order of the labels where they have one, shape `(r,)`.
-        min_common_items: a pair counts when both rated at least this many items.
+    Items, annotators and labels are those of the ratings, shape `(r,)`; an annotator rates an item once, and labels
+    are from 0 in their order where they have one.
     """
     shape = (int(items.max(initial=-1)) + 1, int(annotators.max(initial=-1)) + 1)
     width = int(labels.max(initial=-1)) + 1
@@ -82,10 +78,8 @@ def annotator_pairs(
     cells, cell_of = np.unique(np.concatenate(keys), return_inverse=True)
     place = np.concatenate(places)
     tables = sparse.csr_matrix((np.ones(len(place)), (cell_of, place)), shape=(len(cells), shape[0]))
-    squared = max(width, 1) ** 2
-    pairs_and_labels = np.stack(
-        [cells // squared, cells // max(width, 1) % max(width, 1), cells % max(width, 1)], axis=1
-    )
+    k = max(width, 1)
+    pairs_and_labels = np.stack([cells // k**2, cells // k % k, cells % k], axis=1)
     return Pairs(first, second, tables, pairs_and_labels, width)
 
 
@@ -96,9 +90,7 @@ def pair_kappas(pairs: Pairs, weights: Floats, ordered: bool) -> dict[str, Float
     1968), by how many labels they are apart (`linear`) or by the square of that (`quadratic`). Expected disagreement is
     a closed form of the two annotators' shares of the labels: over thresholds between labels, and over mean positions.
 
-    Args:
-        weights: how often each item counts, shape `(n, b)`.
-        ordered: whether the labels have an order; without one there are no weighted kappas.
+    `weights` is how often each item counts, shape `(n, b)`. Labels that are not `ordered` have no weighted kappas.
     """
     number_of_pairs, samples = len(pairs.first), weights.shape[1]
     names = ["plain", "linear", "quadratic"] if ordered else ["plain"]

@@ -60,14 +60,7 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Quality:
-    """What the ratings say.
-
-    Attributes:
-        records: all rows, with `CONSENSUS_SCHEMA`.
-        annotators: the table of `annotators.parquet`.
-        disputed: rows with several ratings, the most disputed first.
-        overall: agreement over all rows with several ratings.
-    """
+    """What the ratings say: of all rows (with `CONSENSUS_SCHEMA`), of annotators, of those with several ratings."""
 
     records: pl.DataFrame
     annotators: pl.DataFrame
@@ -87,10 +80,7 @@ def add_consensus(records: pl.DataFrame, votes: pl.DataFrame) -> pl.DataFrame:
 
 
 def join_rows(ratings: pl.DataFrame, records: pl.DataFrame, votes: pl.DataFrame) -> pl.DataFrame:
-    """The ratings with `consensus_label`, `reference_label` and `source` of their row, and `agrees_with_others`.
-
-    `agrees_with_others` is null where the row has no other rating.
-    """
+    """The ratings with labels and source of their row, and `agrees_with_others`, null where there are no others."""
     of_row = records.select("id", "consensus_label", "reference_label", "source")
     joined = ratings.join(of_row, on="id", how="inner", maintain_order="left")
     return joined.join(consensus.compare_with_others(votes), on=["id", "label"], how="left", maintain_order="left")
@@ -147,11 +137,9 @@ def compare_labels(records: pl.DataFrame) -> Metrics:
 
 
 def tabulate_annotators(ratings: pl.DataFrame, pairs: Pairs, crowd: pl.DataFrame) -> pl.DataFrame:
-    """The table of `annotators.parquet`, sorted by annotator.
+    """The table of `annotators.parquet`, sorted by annotator, from ratings as `join_rows` gives them.
 
-    Args:
-        ratings: as `join_rows` gives them.
-        pairs: of the annotators who rated rows with others, numbered in the sorted order of their names.
+    The `pairs` are of annotators who rated rows with others, numbered in the sorted order of their names.
     """
     kappas = pair_kappas(pairs, np.ones((pairs.tables.shape[1], 1)), ordered=False)["plain"][:, 0]
     names = ratings.filter(pl.col("agrees_with_others").is_not_null())["annotator"].unique().sort()
@@ -204,10 +192,8 @@ def measure_quality(
 ) -> Quality:
     """Consensus, agreement and the quality of annotators.
 
-    Args:
-        given: all rows: `id`, `text`, `label`, `reference_label`, `source`, `semantic_group`.
-        ratings: `id`, `annotator`, `label`, `rating` of these rows, sorted by `id` and `annotator`.
-        features_of: the embeddings of rows, for CROWDLAB.
+    `given` are all rows (`id`, `text`, `label`, `reference_label`, `source`, `semantic_group`), `ratings` theirs (`id`,
+    `annotator`, `label`, `rating`), sorted by `id` and `annotator`.
     """
     votes = consensus.count_votes(ratings)
     records = add_consensus(given, votes)

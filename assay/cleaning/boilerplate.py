@@ -24,12 +24,8 @@ def frequent_lines(
     in all; and one that is rare is forgotten within `1 / max_document_share` texts of its source. (Manku and Motwani
     2002, lossy counting, with batches for buckets.) The second counts what is left of them.
 
-    Args:
-        batches: gives a new iterator over the rows, `source` and `text`, at each call.
-        min_documents: texts that such a line has at least.
-
-    Returns:
-        `BOILERPLATE_SCHEMA`, the most frequent line of each source first.
+    `batches` gives a new iterator over the rows, `source` and `text`, at each call. The result is `BOILERPLATE_SCHEMA`,
+    the most frequent line of each source first.
     """
     seen = pl.DataFrame(schema={"source": pl.String, "key": pl.UInt64, "documents": pl.UInt32, "since": pl.UInt32})
     texts = pl.DataFrame(schema={"source": pl.String, "texts": pl.UInt32})
@@ -44,11 +40,8 @@ def frequent_lines(
             .join(texts, on="source", how="left")
             .select("source", "key", "documents", since=pl.col("texts").fill_null(0))
         )
-        texts = (
-            pl.concat([texts, batch.group_by("source").agg(texts=pl.len())])
-            .group_by("source")
-            .agg(pl.col("texts").sum())
-        )
+        more = batch.group_by("source").agg(texts=pl.len())
+        texts = pl.concat([texts, more]).group_by("source").agg(pl.col("texts").sum())
         seen = (
             pl.concat([seen, new])
             .group_by("source", "key")
@@ -59,13 +52,8 @@ def frequent_lines(
         )
     counts = pl.DataFrame(schema={"source": pl.String, "line": pl.String, "documents": pl.UInt32})
     for batch in batches() if seen.height else ():
-        some = (
-            _lines(batch)
-            .join(seen, on=["source", "key"], how="semi")
-            .unique(["row", "line"])
-            .group_by("source", "line")
-            .agg(documents=pl.len())
-        )
+        some = _lines(batch).join(seen, on=["source", "key"], how="semi").unique(["row", "line"])
+        some = some.group_by("source", "line").agg(documents=pl.len())
         counts = pl.concat([counts, some]).group_by("source", "line").agg(pl.col("documents").sum())
     return (
         counts.join(texts, on="source")

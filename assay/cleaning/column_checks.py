@@ -9,7 +9,7 @@ import polars as pl
 from pydantic import Field
 
 from assay.core.params import Params, Pattern
-from assay.core.removed_rows import Filtered, none_removed, removed_rows
+from assay.core.removed_rows import Filtered, is_missing, none_removed, removed_rows
 
 POSITION = "row position"
 """Ties what dataframely reports to the rows; the white space keeps the name apart from those of the data."""
@@ -38,12 +38,8 @@ def record_schema(checks: Mapping[str, CheckParams]) -> type[dy.Schema]:
     """The dataframely schema of the checked columns, by name."""
     columns: dict[str, Any] = {POSITION: dy.UInt32(nullable=False)}
     for name, check in checks.items():
-        columns[name] = dy.String(
-            nullable=True,
-            regex=check.pattern,
-            max_length=check.max_characters,
-            check=None if check.allowed is None else {"allowed": _one_of(check.allowed)},
-        )
+        allowed = None if check.allowed is None else {"allowed": _one_of(check.allowed)}
+        columns[name] = dy.String(nullable=True, regex=check.pattern, max_length=check.max_characters, check=allowed)
     return type("Record", (dy.Schema,), columns)
 
 
@@ -67,20 +63,12 @@ def check_records(records: pl.DataFrame, schema: type[dy.Schema]) -> Filtered:
     )
 
 
-def is_missing(column: str) -> pl.Expr:
-    """Whether a value is null or nothing but white space."""
-    return pl.col(column).is_null() | (pl.col(column).str.strip_chars() == "")
-
-
 def fill_missing(records: pl.DataFrame, values: Mapping[str, str], removals: Mapping[str, str]) -> Batch:
     """Fill missing values in, under the rule `impute_<column>`, or remove their rows.
 
-    Args:
-        values: by column, what a missing value becomes.
-        removals: by column, the rule under which a row without a value is removed.
+    `values` is by column what a missing value becomes, `removals` the rule under which a row without one is removed.
     """
-    changed = [none_removed()]
-    removed = [none_removed()]
+    changed, removed = [none_removed()], [none_removed()]
     for column, rule in removals.items():
         removed.append(removed_rows(records.filter(is_missing(column)), rule))
         records = records.filter(~is_missing(column))

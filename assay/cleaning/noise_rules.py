@@ -21,11 +21,8 @@ _INVISIBLE = "[\u00ad\u200b\u2060\ufeff]"
 """Soft hyphen, zero-width space, word joiner, byte-order mark. Not the zero-width joiner and non-joiner: they carry
 meaning in emoji, in Persian and in the scripts of India."""
 
-_NONCHARACTERS = (
-    "[\ufdd0-\ufdef"
-    + "".join(chr(plane + last) for plane in range(0, 0x110000, 0x10000) for last in (0xFFFE, 0xFFFF))
-    + "]"
-)
+_PLANE_ENDS = "".join(chr(plane + last) for plane in range(0, 0x110000, 0x10000) for last in (0xFFFE, 0xFFFF))
+_NONCHARACTERS = f"[\ufdd0-\ufdef{_PLANE_ENDS}]"
 """Code points that are no characters and never will be."""
 _ASCII_CONTROLS = r"[\x00-\x08]|[\x0b\x0c\x0e-\x15]|[\x16-\x1f]|\x7f"
 """In classes of at most ten, for which Rust leaps over bytes that are in none: three times as fast as one class."""
@@ -52,11 +49,8 @@ def repair_mojibake(text: pl.Expr) -> pl.Expr:
 
     It changes a line only where one wrong decoding explains it and the repair reads better: `São` and `MÜNCHEN` stay.
     """
-    return where(text, (is_wide, _MOJIBAKE), each(_with_encoding_fixed))
-
-
-def _with_encoding_fixed(text: str) -> str:
-    return "\n".join(map(ftfy.fix_encoding, text.split("\n")))
+    change = each(lambda one: "\n".join(map(ftfy.fix_encoding, one.split("\n"))))
+    return where(text, (is_wide, _MOJIBAKE), change)
 
 
 def html_to_text(text: pl.Expr) -> pl.Expr:

@@ -156,9 +156,8 @@ def unify_dates(text: pl.Expr, *, day_first: bool | None) -> pl.Expr:
     like that. Dates that do not exist, ranges (12/03/2024-13/03/2024) and parts of longer names (report_12.03.2024.pdf,
     a/2024/03/12) stay.
 
-    Args:
-        day_first: how to read 03/04/2024 and 03-04-2024: true for 3 April, false for 4 March, None to leave them. Where
-            only one reading is a date, as in 13/02/2024, that is taken.
+    `day_first` is how to read 03/04/2024 and 03-04-2024: true for 3 April, false for 4 March, None to leave them. Where
+    only one reading is a date, as in 13/02/2024, that is taken.
     """
     unified = partial(_unified_date, day_first=day_first)
     return where(text, (_YEAR, _DATE_GATE), each(lambda t: _DATE.sub(unified, t)))
@@ -181,8 +180,6 @@ def expand_words(text: pl.Expr, *, word_table: Mapping[str, str]) -> pl.Expr:
     """Write abbreviations out and mend common misspellings, by the whole words of assay/cleaning/word_table.csv.
 
     Words glued to others by a hyphen, a slash or a full stop stay, and so do hashtags, mentions and addresses.
-
-    `word_table` is as `read_word_table` gives it.
     """
     if not word_table:
         return text
@@ -219,7 +216,8 @@ def tidy_white_space(text: pl.Expr) -> pl.Expr:
 
     def is_untidy(t: pl.Expr) -> pl.Expr:
         inside = t.str.contains(r"[\t\x0b-\r]|  | \n|\n |\n\n\n")
-        return inside | t.str.starts_with(" ") | t.str.ends_with(" ") | _has_line_end_at_an_end(t) | is_wide(t)
+        ends = [check(end) for check in (t.str.starts_with, t.str.ends_with) for end in (" ", "\n")]
+        return pl.any_horizontal(inside, *ends, is_wide(t))
 
     def tidied(t: pl.Expr) -> pl.Expr:
         lines = t.str.replace_all(r"\r\n|[\r\x0b\x0c\x85\u2028\u2029]", "\n")
@@ -262,10 +260,6 @@ def _has_more_than_single_spaces(text: pl.Expr) -> pl.Expr:
     """Whether there may be white space other than single spaces between words."""
     inside = text.str.contains("  ", literal=True) | text.str.contains(r"[\t-\r]")
     return inside | text.str.starts_with(" ") | text.str.ends_with(" ") | is_wide(text)
-
-
-def _has_line_end_at_an_end(text: pl.Expr) -> pl.Expr:
-    return text.str.starts_with("\n") | text.str.ends_with("\n")
 
 
 def _unified_number(number: re.Match[str]) -> str:

@@ -6,6 +6,7 @@ import polars as pl
 from assay.cleaning.rule_chain import with_settings
 from assay.cleaning.rules import RULES, CleanParams
 from assay.personal_data.pii_benchmark import plant, score
+from assay.text.prefilter import evaluated
 
 REDACTION = "redact_"
 PLANTED_AMONG_ROWS = 2_000
@@ -15,10 +16,9 @@ PLANTED_AMONG_ROWS = 2_000
 def score_redaction(
     texts: pl.Series, params: CleanParams, random: np.random.Generator, seed: int
 ) -> dict[str, dict[str, float]]:
-    """Precision and recall, by kind, of the redaction rules that are on.
+    """Precision and recall, by kind, of the redaction rules that are on, be it for some sources alone.
 
-    A rule that is for some sources alone is tried on the rows of all. `random` draws the rows in which to plant, `seed`
-    is that of the values and their places.
+    `random` draws the rows in which to plant, `seed` is that of the values and their places.
     """
     settings = params.rule_settings.model_dump()
     rules = {
@@ -33,7 +33,7 @@ def score_redaction(
 
     def redact(texts: pl.Series) -> pl.Series:
         for rule in rules.values():
-            texts = texts.to_frame("text").select(rule(pl.col("text"))).to_series()
+            texts = evaluated(texts, rule)
         return texts
 
     scores = score(planted, redact)

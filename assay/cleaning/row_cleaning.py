@@ -14,25 +14,22 @@ import polars as pl
 from joblib import Parallel, delayed
 
 from assay.cleaning.boilerplate import BOILERPLATE_SCHEMA, frequent_lines
-from assay.cleaning.column_checks import Batch, CheckParams, check_records, fill_missing, is_missing, record_schema
+from assay.cleaning.column_checks import Batch, CheckParams, check_records, fill_missing, record_schema
 from assay.cleaning.rule_chain import ScopedRule, apply_rules
 from assay.cleaning.rules import BOILERPLATE, CleanParams, Constant, Policy, chosen_rules, with_boilerplate
 from assay.core.errors import InputError
 from assay.core.progress import progress
-from assay.core.removed_rows import none_removed, removed_rows
-from assay.core.row_batches import parts_of, write_part
+from assay.core.removed_rows import is_missing, none_removed, removed_rows
+from assay.core.row_batches import parts_of, slices, write_part
 from assay.text.language import is_foreign
 from assay.text.token_lengths import longer_than
 
 BATCH_ROWS = 100_000
 """Large enough that the cost of a pass does not count (Polars keeps 32 regular expressions a thread, and the rules have
 more, so each pass compiles them anew: some 15 ms), small enough that memory does not either."""
-UNKNOWN = "unknown"
-"""The class that a missing value gets under the policy of that name."""
 SEQUENTIAL_BATCHES = 1
 """So many batches are done sooner than other processes have started."""
 Step = Callable[[pl.DataFrame], Batch]
-"""What is done to a batch of rows."""
 
 
 def prepare_rows(
@@ -81,18 +78,11 @@ def run_steps(records: pl.DataFrame, steps: Sequence[Step]) -> Batch:
     return done
 
 
-def slice_table(table: pl.LazyFrame) -> list[pl.LazyFrame]:
-    """A scanned file in batches of `BATCH_ROWS` rows, not read yet; one empty batch where it has none."""
-    rows = int(table.select(pl.len()).collect().item())
-    return [table.slice(start, BATCH_ROWS) for start in range(0, max(1, rows), BATCH_ROWS)]
-
-
 def write_cleaned(batches: Sequence[pl.LazyFrame], steps: Sequence[Step], parts: Path, run: int) -> None:
     """Put batches of rows through the steps, and write what comes out as parts; see `joined_parts`.
 
-    Args:
-        batches: of scanned files, so that each process reads its rows itself.
-        parts: gets parts of the tables `records-<run>`, `changed` and `removed`; `run` numbers the runs over the rows.
+    The batches are of scanned files, so that each process reads its rows itself; the parts are of the tables
+    `records-<run>`, `changed` and `removed`.
     """
     processes = pl.thread_pool_size() if len(batches) > SEQUENTIAL_BATCHES else 1
     done = Parallel(n_jobs=processes, return_as="generator_unordered")(
@@ -111,10 +101,7 @@ def write_batch(rows: pl.LazyFrame, number: int, steps: Sequence[Step], parts: P
 
 
 def check_columns(columns: Sequence[str], params: CleanParams, path: Path) -> None:
-    """Stop where a block of the params names a column that is not there.
-
-    Raises `InputError`: names the column, and those that there are.
-    """
+    """Raise `InputError` where a block of the params names a column that is not there."""
     for block, named in (("checks", params.checks), ("missing", params.missing)):
         if unknown := [column for column in named if column not in columns]:
             raise InputError(
@@ -125,16 +112,13 @@ def check_columns(columns: Sequence[str], params: CleanParams, path: Path) -> No
 def missing_values(
     table: pl.LazyFrame, policies: Mapping[str, Policy | Constant], path: Path
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """The policies as `values` and `removals` of `fill_missing`.
-
-    Raises `InputError`: a column has no value to take the most frequent of.
-    """
+    """The policies as `values` and `removals` of `fill_missing`. Raises `InputError`: a column has no value at all."""
     values, removals = {}, {}
     for column, policy in policies.items():
         if isinstance(policy, Constant):
             values[column] = policy.constant
         elif policy == "unknown":
-            values[column] = UNKNOWN
+            values[column] = "unknown"
         elif policy == "mode":
             counts = table.filter(~is_missing(column)).group_by(column).len()
             mode = counts.sort(["len", column], descending=[True, False]).head(1).collect()
@@ -149,8 +133,7 @@ def missing_values(
 def clean_texts(path: Path, params: CleanParams, parts: Path) -> pl.DataFrame:
     """Write the rows that can be used, clean, as parts of `records-2`, and what was changed and removed beside them.
 
-    Returns:
-        The lines that were taken for boilerplate (`BOILERPLATE_SCHEMA`); none where its rule is off.
+    Gives the lines that were taken for boilerplate (`BOILERPLATE_SCHEMA`); none where its rule is off.
     """
     table = pl.scan_parquet(path)
     rules = chosen_rules(params, table.select("source").unique().collect().to_series().sort().to_list())
@@ -160,11 +143,11 @@ def clean_texts(path: Path, params: CleanParams, parts: Path) -> pl.DataFrame:
     finish = partial(keep_usable, params=params)
     names = [rule.name for rule in rules]
     if BOILERPLATE not in names:
-        write_cleaned(slice_table(table), [prepare, partial(clean_rows, rules=rules), finish], parts, 2)
+        write_cleaned(slices(table, BATCH_ROWS), [prepare, partial(clean_rows, rules=rules), finish], parts, 2)
         return pl.DataFrame(schema=BOILERPLATE_SCHEMA)
     # A line is only seen once markup is gone; so the rules before run first, on all rows.
     at = names.index(BOILERPLATE)
-    write_cleaned(slice_table(table), [prepare, partial(clean_rows, rules=rules[:at])], parts, 1)
+    write_cleaned(slices(table, BATCH_ROWS), [prepare, partial(clean_rows, rules=rules[:at])], parts, 1)
     first = parts_of(parts / "records-1")
     scope = rules[at].sources
     is_in_scope = pl.lit(True) if scope is None else pl.col("source").is_in(sorted(scope))

@@ -19,7 +19,7 @@ from typing import Any
 import polars as pl
 
 from assay.core.removed_rows import REMOVED_SCHEMA
-from assay.text.prefilter import Rule
+from assay.text.prefilter import Rule, evaluated
 
 MAX_PASSES = 10
 LOWER_CASE = "lower_case"
@@ -27,11 +27,9 @@ LOWER_CASE = "lower_case"
 
 @dataclass(frozen=True)
 class ScopedRule:
-    """A rule and where it applies.
+    """A rule, and the sources whose rows it sees; None for all.
 
-    Attributes:
-        sources: the sources whose rows it sees; None for all.
-        minds_case: whether it may change an ASCII text in lower case that it left alone before; true is always safe.
+    `minds_case` says whether it may change an ASCII text in lower case that it left alone before; true is always safe.
     """
 
     name: str
@@ -45,7 +43,7 @@ class Settled:
     """Texts after the chain.
 
     Attributes:
-        texts: cleaned, in the order of the rows that were given; one that did not settle is as its last pass left it.
+        texts: in the order given; one that did not settle is as its last pass left it.
         changed: `REMOVED_SCHEMA`, a line for each row, pass and rule that changed it, in the order of time.
         unsettled: positions of the rows that still changed in the last pass.
     """
@@ -100,13 +98,10 @@ def _one_pass(
     settled: int,
     lines: list[pl.DataFrame],
 ) -> tuple[pl.Series, pl.DataFrame]:
-    """Texts after each rule has run once, and `part` as the next pass needs it.
+    """Texts after each rule has run once, and `part` as the next pass needs it; `lines` get what changed.
 
-    Args:
-        part: `id` and `source` of the rows; `changed`, when a rule last changed the text; `recased`, the same for rules
-            that do not mind case. Time counts the rules that have run, over all passes.
-        settled: so many of the first rules are skipped.
-        lines: get what changed.
+    `part` has `id` and `source` of the rows; `changed`, when a rule last changed the text; `recased`, the same for
+    rules that do not mind case. Time counts the rules that have run, over all passes.
     """
     changed, changed_but_for_case = part["changed"], part["recased"]
     for place in range(settled, len(rules)):
@@ -114,7 +109,7 @@ def _one_pass(
         last_change = changed if rule.minds_case else changed_but_for_case
         rows = _rows_to_see(rule, part["source"], last_change, time - len(rules))
         before = texts if rows is None else texts.gather(rows)
-        after = _evaluated(rule.rule, before) if len(before) else before
+        after = evaluated(before, rule.rule) if len(before) else before
         moved = after.ne_missing(before).arg_true()
         if not len(moved):
             continue
@@ -139,7 +134,3 @@ def _rows_to_see(rule: ScopedRule, sources: pl.Series, last_change: pl.Series, s
         has_changed = last_change >= since
         wanted = has_changed if wanted is None else wanted & has_changed
     return None if wanted is None or wanted.all() else wanted.arg_true()
-
-
-def _evaluated(rule: Rule, texts: pl.Series) -> pl.Series:
-    return pl.DataFrame({"text": texts}).select(rule(pl.col("text"))).to_series()

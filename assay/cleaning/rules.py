@@ -33,7 +33,6 @@ CASE_BLIND = frozenset(
 """Rules that leave an ASCII text alone in lower case too if they leave it alone as it is, so that `lower_case` makes no
 work for them; a test holds them to it. A rule that is not here is right all the same, and looks at more rows."""
 BOILERPLATE, NAMES = "remove_boilerplate", "redact_names"
-"""Rules that are made from the data, and from a model."""
 Policy = Literal["drop", "keep", "review", "mode", "unknown"]
 
 

@@ -26,8 +26,8 @@ WORD = re.compile(
 def read_word_table(path: Path) -> dict[str, str]:
     """From each word, in lower case, to what to write instead.
 
-    Raises `InputError`: there is no such file, a row is not as it should be, an entry is there twice, or what one entry
-    writes holds another entry.
+    Raises `InputError`: no such file, a row that is not as it should be, or an entry that is there twice or within
+    what another one writes.
     """
     table: dict[str, str] = {}
     lines: dict[str, int] = {}

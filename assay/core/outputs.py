@@ -56,8 +56,6 @@ def write_parquet(
 ) -> None:
     """Write a table in its order; a lazy one streams, so it need not fit in memory.
 
-    `lz4` or no compression is for what is read again soon, and then deleted.
-
     Raises `OSError`: the disk is full, or another error of the system. Polars hides its number in the text of an error
     that would else look like a defect of the program.
     """
@@ -104,9 +102,6 @@ def file_sha256(path: Path) -> str:
 
 def folder_sha256(folder: Path) -> str:
     """SHA-256 over the names and the SHA-256 of all files below a folder, in hexadecimal digits."""
-    lines = [
-        f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}"
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    ]
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    lines = [f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}" for path in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -19,6 +19,11 @@ class Filtered:
     removed: pl.DataFrame
 
 
+def is_missing(column: str) -> pl.Expr:
+    """Whether a value is null or nothing but white space."""
+    return pl.col(column).is_null() | (pl.col(column).str.strip_chars() == "")
+
+
 def removed_rows(rows: pl.DataFrame, rule: str | pl.Expr, before: str | pl.Expr = "text") -> pl.DataFrame:
     """`rows` in the form of `removed.parquet`, under the name of a rule, or under one that an expression gives."""
     return rows.select(

@@ -16,16 +16,15 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def batch_count(table: pl.LazyFrame) -> int:
-    """Batches that `row_batches` gives: at least one, so that an empty table keeps its columns."""
-    rows = int(table.select(pl.len()).collect().item())
-    return max(1, -(-rows // BATCH_ROWS))
+def slices(table: pl.LazyFrame, rows: int) -> list[pl.LazyFrame]:
+    """A scanned table, so many rows at a time, not read yet; one empty slice, with its columns, where it has none."""
+    height = int(table.select(pl.len()).collect().item())
+    return [table.slice(start, rows) for start in range(0, max(1, height), rows)]
 
 
 def row_batches(table: pl.LazyFrame) -> Iterator[pl.DataFrame]:
-    """The rows of a scanned table in order, `BATCH_ROWS` at a time; one empty batch where it has none."""
-    for number in range(batch_count(table)):
-        yield table.slice(number * BATCH_ROWS, BATCH_ROWS).collect()
+    """The rows of a scanned table in order, `BATCH_ROWS` at a time, as `slices` cuts it."""
+    return (batch.collect() for batch in slices(table, BATCH_ROWS))
 
 
 def mapped_in_order(function: Callable[[A], B], items: Iterable[A], workers: int) -> Iterator[B]:

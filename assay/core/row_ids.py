@@ -4,12 +4,9 @@
 the question `faq:7` with context that does not answer it.
 """
 
-import polars as pl
-
 UNANSWERABLE = "#unanswerable"
 """Mark of a question whose context does not answer it."""
 MARK = "~"
-"""Stands between an id and what was made of its row."""
 
 
 def variant(row_id: str, kind: str, *details: str | int) -> str:
@@ -20,11 +17,6 @@ def variant(row_id: str, kind: str, *details: str | int) -> str:
 def unanswerable(row_id: str) -> str:
     """The id of the question `row_id` with context that does not answer it."""
     return row_id + UNANSWERABLE
-
-
-def is_unanswerable(column: str = "id") -> pl.Expr:
-    """Whether the id in a column is of a question whose context does not answer it."""
-    return pl.col(column).str.ends_with(UNANSWERABLE)
 
 
 def answerable(row_id: str) -> str:

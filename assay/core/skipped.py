@@ -19,12 +19,9 @@ def why_left_out(folder: Path) -> str | None:
 def leave_out(
     what: str, reason: str, folder: Path, metrics: Path, plots: Mapping[Path, str], costs: Path | None = None
 ) -> None:
-    """Write the reason, one line, in all the places where a result would be looked for.
+    """Write the reason, one line, in all the places where a result would be looked for: in metrics as `left_out`.
 
-    Args:
-        metrics: gets the reason as `left_out`.
-        plots: files of plots, with the header that each gets.
-        costs: the file of costs, where the stage has one; gets the same as that of metrics.
+    Files of `plots` get their header alone.
     """
     print(f"{what}: left out of the comparison: {reason}", file=sys.stderr)
     with output_folder(folder) as out:

@@ -51,9 +51,7 @@ def parse_lines(
 ) -> list[Line]:
     """The lines of what is in a file; a byte-order mark, CRLF line ends and empty lines are tolerated.
 
-    Args:
-        columns: what the header must be.
-        parsed: makes something of a line's number and values; raises a `ValueError` with a sentence for the user.
+    `parsed` makes something of a line's number and values; it raises a `ValueError` with a sentence for the user.
 
     Raises `InputError`: not UTF-8, merge markers, another header, or lines that cannot be read: up to `ERRORS_SHOWN` of
     them, each with its line number.
@@ -113,10 +111,7 @@ def _refuse_merge_markers(lines: list[str], path: Path) -> None:
 
 
 def refuse(errors: Iterable[tuple[int, str]], path: Path) -> None:
-    """Refuse a file with errors `(line number, sentence)`.
-
-    Raises `InputError`: there are some; shows the first `ERRORS_SHOWN` in the order of the lines.
-    """
+    """Raise `InputError` where there are errors `(line number, sentence)`; shows the first `ERRORS_SHOWN` lines."""
     ordered = sorted(errors)
     if not ordered:
         return
@@ -155,9 +150,7 @@ def locked(path: Path) -> Iterator[io.FileIO]:
 def append_line(path: Path, header: str, row_id: str, line: str, check: Callable[[bytes], None]) -> Written:
     """Add one line at the end of the file, or nothing where that fails.
 
-    Args:
-        header: its first line, written where there is no file.
-        check: raises an `InputError` where what is in the file already is no ground to add to.
+    The `header` is written where there is no file; `check` raises an `InputError` where one must not add to the file.
     """
     with locked(path) as file:
         before = file.readall()

@@ -45,7 +45,7 @@ class NotApplied:
 
 @dataclass(frozen=True)
 class Settled:
-    """What the file comes to: the outcome of each id and field, and the lines that could not be applied."""
+    """What the file comes to."""
 
     outcomes: dict[tuple[str, str], Outcome]
     not_applied: list[NotApplied]

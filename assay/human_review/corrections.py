@@ -102,13 +102,11 @@ def group_by_id_and_field(corrections: Iterable[Correction]) -> Decisions:
 
 
 def settle(lines: list[Correction], given: str) -> Outcome:
-    """What the lines of one id and field come to.
+    """What the lines of one id and field, in the order of the file, come to, from the value `given` in the data.
 
     A line may go on from the value that an earlier line gave. Two lines that start from the same value are one decision
     where two reviewers say the same, and a conflict where they differ, also where one of them confirms the value; but a
     reviewer may change a value that they had confirmed.
-
-    `lines` are in the order of the file, at least one; `given` is the value in the data, empty for none.
 
     Raises `LineError`: the first line that does not fit.
     """
@@ -161,10 +159,7 @@ def _starting_beside(one: Correction, taken: list[Correction]) -> list[Correctio
 
 
 def _said(one: Correction) -> str:
-    """Who decided what, in words."""
-    if one.is_confirmation:
-        return f"{one.reviewer} confirms it"
-    return f"{one.reviewer} says {one.new!r}"
+    return f"{one.reviewer} confirms it" if one.is_confirmation else f"{one.reviewer} says {one.new!r}"
 
 
 def check_labels(corrections: Iterable[Correction], labels: set[str]) -> list[tuple[int, str]]:

@@ -35,8 +35,7 @@ def list_label_errors(scores: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
         .join(rows.select("id"), on="id", how="semi")
         .sort("label_quality", "id")
     )
-    suggested = []
-    reasons = []
+    suggested, reasons = [], []
     for row in found.iter_rows(named=True):
         # A row that a person relabelled since would have another label here.
         other = row["suggested_label"] if row["suggested_label"] != row["label"] else None
@@ -52,9 +51,7 @@ def list_mistakes(
 ) -> pl.DataFrame:
     """Confident mistakes: what the model is sure of and the label denies, the surest first, as a list.
 
-    Args:
-        validation: `id`, `label`; `n` rows.
-        probabilities: of the model, shape `(n, k)`, the columns as `labels`.
+    `validation` has `id` and `label` of `n` rows; the probabilities have shape `(n, k)`, the columns as `labels`.
     """
     of_label = [
         float(row[labels.index(label)]) if label in labels else None
@@ -92,8 +89,7 @@ def list_disagreements(disagreement: pl.DataFrame, ratings: pl.DataFrame, rows: 
     counted = ratings.drop_nulls("label").join(found, on="id", how="semi").group_by("id", "label").len("votes")
     for row_id, label, count in counted.sort("id", "votes", "label", descending=[False, True, False]).iter_rows():
         votes.setdefault(row_id, []).append((label, count))
-    suggested = []
-    reasons = []
+    suggested, reasons = [], []
     for row_id, label in found.select("id", "label").iter_rows():
         cast = votes.get(row_id, [])
         leads = len(cast) == 1 or (len(cast) > 1 and cast[0][1] > cast[1][1])
@@ -111,17 +107,12 @@ def build_list(ids: pl.Series, suggested: list[str | None], reasons: list[str]) 
 
 
 def fuse_lists(lists: dict[str, pl.DataFrame]) -> pl.DataFrame:
-    """The rows of all lists by reciprocal rank, best first; an earlier list wins a tie.
-
-    Returns:
-        `id`, `score`, `suggested_label`, `reasons` in words, `kinds` (the names of the lists).
-    """
+    """The rows of all lists by reciprocal rank, best first; an earlier list wins a tie. `kinds` are their names."""
     place = pl.int_range(1, pl.len() + 1, dtype=pl.Int64)
-    ranked = pl.concat(one.with_columns(kind=pl.lit(kind), place=place) for kind, one in lists.items()).with_row_index(
-        "order"
-    )
+    ranked = pl.concat(one.with_columns(kind=pl.lit(kind), place=place) for kind, one in lists.items())
     return (
-        ranked.sort("place", "order")
+        ranked.with_row_index("order")
+        .sort("place", "order")
         .group_by("id", maintain_order=True)
         .agg(
             score=(1 / (RANK_CONSTANT + pl.col("place"))).sum(),

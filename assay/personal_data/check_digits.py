@@ -32,7 +32,8 @@ _ISSUERS = re.compile(
     | 220[0-4][0-9]{12,15}  # Mir
     """
 )
-_RARE_CARD_DIGITS = (12, 13, 17, 18, 19)
+RARE_CARD_DIGITS = (12, 13, 17, 18, 19)
+"""Lengths that few cards have, but barcodes, time stamps and tracking numbers do."""
 
 _BBAN_TABLE = """
     AD:8n12c AE:19n AL:8n16c AO:21n AT:16n AX:14n AZ:4a20c BA:16n BE:12n BF:2c22n BG:4a6n8c BH:4a14c BI:23n BJ:2c22n
@@ -56,11 +57,6 @@ _GAP = "[ \u00a0\u202f-]?"
 def is_card(digits: str) -> bool:
     """Whether it has the first digits and the length of a payment card's issuer, and the right check digit."""
     return _ISSUERS.fullmatch(digits) is not None and luhn.is_valid(digits) and len(set(digits)) > 1
-
-
-def is_rare_card_length(digits: str) -> bool:
-    """Whether few cards are this long, but barcodes, time stamps and tracking numbers are."""
-    return len(digits) in _RARE_CARD_DIGITS
 
 
 @cache

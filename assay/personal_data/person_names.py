@@ -31,7 +31,7 @@ BATCH_ROWS = 128
 
 
 def redact_names(text: pl.Expr, *, model: str, language: str, numbered: bool) -> pl.Expr:
-    """Replace the names in texts; each process loads the model once. The arguments are those of `name_redactor`."""
+    """Replace the names in texts; each process loads the model once. `language` is such as `en`."""
 
     def redacted(texts: pl.Series) -> pl.Series:
         return name_redactor(model, language, numbered)(texts)
@@ -41,12 +41,7 @@ def redact_names(text: pl.Expr, *, model: str, language: str, numbered: bool) ->
 
 @cache
 def name_redactor(model: str, language: str, numbered: bool) -> Callable[[pl.Series], pl.Series]:
-    """A function that redacts the names in texts.
-
-    `model` is a folder that spaCy or transformers saved, or an installed spaCy package; `language` such as `en`.
-
-    Raises `InputError`: a package or the model is missing.
-    """
+    """A function that redacts the names in texts. Raises `InputError`: a package or the model is missing."""
     missing = [name for name in ("presidio_analyzer", "spacy") if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(

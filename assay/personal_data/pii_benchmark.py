@@ -7,7 +7,7 @@ every decoy stands in a text of its own, at a random place between two words.
 - Recall: the share of planted values that are gone as a whole, covered by one placeholder of their own kind.
 - Precision: the share of a kind's placeholders, in all texts, that stand where a value of that kind was planted.
 
-Both carry Wilson's 95% interval (Wilson 1927).
+Both carry Wilson's 95% interval.
 """
 
 import itertools
@@ -23,6 +23,8 @@ import numpy as np
 import polars as pl
 
 from assay.core.placeholders import PLACEHOLDER
+from assay.statistics.intervals import wilson_estimate
+from assay.statistics.metrics_dict import Estimate, interval_metrics
 
 if TYPE_CHECKING:
     from faker import Faker
@@ -33,14 +35,10 @@ Fakers = dict[str, "Faker"]
 PHONE_LOCALES = ("en_US", "en_GB", "de_DE", "fr_FR", "en_IN")
 IBAN_LOCALES = ("en_GB", "de_DE", "fr_FR", "es_ES", "it_IT", "nl_NL")
 LOCALES = ("en_US", "en_GB", "de_DE", "fr_FR", "en_IN", "es_ES", "it_IT", "nl_NL", "pt_BR", "de_CH")
-PROVIDERS = [
-    f"faker.providers.{name}"
-    for name in (
-        *("bank", "barcode", "company", "credit_card", "internet", "isbn"),
-        *("lorem", "misc", "person", "phone_number", "ssn"),
-    )
-]
-
+PROVIDERS = (
+    *("bank", "barcode", "company", "credit_card", "internet", "isbn"),
+    *("lorem", "misc", "person", "phone_number", "ssn"),
+)
 CARD_TYPES = (
     *("visa16", "mastercard", "amex", "visa16", "mastercard", "discover"),
     *("jcb16", "diners", "maestro", "visa13", "visa19"),
@@ -65,13 +63,7 @@ AROUND = (
 
 @dataclass(frozen=True)
 class Planted:
-    """Texts with personal data in known places.
-
-    Attributes:
-        texts: one value or decoy in each.
-        kinds: of the value; `decoy` where it is none.
-        starts: where the value begins in its text, in characters; `ends` alike.
-    """
+    """Texts with one value or decoy in each, its kind (`DECOY` if it is none), and where it is, in characters."""
 
     texts: pl.Series
     kinds: tuple[str, ...]
@@ -80,9 +72,9 @@ class Planted:
 
 
 def plant(texts: pl.Series, rows_per_kind: int, seed: int) -> Planted:
-    """Plant values of every kind, and as many decoys as values of one kind, in some of the texts.
+    """Plant values of every kind, and as many decoys as values of one kind, in texts without placeholders.
 
-    Texts without placeholders are drawn, with replacement; `seed` is that of the values and of their places.
+    The texts are drawn with replacement.
     """
     draws = np.random.default_rng(seed)
     fakers = _fakers(seed)
@@ -119,26 +111,15 @@ def score(planted: Planted, redact: Callable[[pl.Series], pl.Series]) -> dict[st
             found[kind] += any(name == kind and first <= start and end <= last for name, first, last in spans)
     return {
         kind: {"planted": planted.kinds.count(kind)}
-        | _with_interval("recall", found[kind], planted.kinds.count(kind))
-        | _with_interval("precision", right[kind], placeholders[kind])
+        | _share("recall", found[kind], planted.kinds.count(kind))
+        | _share("precision", right[kind], placeholders[kind])
         for kind in kinds
     }
 
 
-def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
-    """Wilson's 95% interval of a share; from 0 to 1 where there were no trials."""
-    if not trials:
-        return 0.0, 1.0
-    # Imported here: it takes half a second.
-    from scipy.stats import binomtest
-
-    interval = binomtest(hits, trials).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def _with_interval(name: str, hits: int, trials: int) -> dict[str, float]:
-    low, high = wilson_interval(hits, trials)
-    return {name: hits / trials if trials else 0.0, f"{name}_ci95_low": low, f"{name}_ci95_high": high}
+def _share(name: str, hits: int, trials: int) -> dict[str, float]:
+    """A share with its interval, which is from 0 to 1 where there were no trials."""
+    return interval_metrics(name, wilson_estimate(hits, trials) if trials else Estimate(0.0, 0.0, 1.0))
 
 
 def _replaced_spans(before: str, after: str) -> list[tuple[str, int, int]]:
@@ -158,7 +139,7 @@ def _fakers(seed: int) -> dict[str, "Faker"]:
     """A generator of values for each locale, with its own seed."""
     from faker import Faker  # half a second to import
 
-    fakers = {locale: Faker(locale, providers=PROVIDERS) for locale in LOCALES}
+    fakers = {locale: Faker(locale, providers=[f"faker.providers.{name}" for name in PROVIDERS]) for locale in LOCALES}
     for number, faker in enumerate(fakers.values()):
         faker.seed_instance(seed + number)
     return fakers
@@ -166,17 +147,8 @@ def _fakers(seed: int) -> dict[str, "Faker"]:
 
 def _makers(fakers: Fakers, draws: np.random.Generator) -> dict[str, Callable[[int], str]]:
     """For each kind, from the number of a value to the value; the number goes around locales and spellings."""
-    return {
-        "email": partial(_email, fakers, draws),
-        "url": partial(_url, fakers, draws),
-        "url_credentials": partial(_url_credentials, fakers, draws),
-        "iban": partial(_iban, fakers, draws),
-        "card": partial(_card, fakers, draws),
-        "national_number": partial(_national_number, fakers, draws),
-        "ip": partial(_ip, fakers),
-        "phone": partial(_phone, fakers, draws),
-        DECOY: partial(_decoy, fakers, draws),
-    }
+    makers = (_email, _url, _url_credentials, _iban, _card, _national_number, _ip, _phone, _decoy)
+    return {make.__name__.removeprefix("_"): partial(make, fakers, draws) for make in makers}
 
 
 def _locale(fakers: Fakers, number: int, names: Sequence[str] = LOCALES) -> "Faker":
@@ -231,7 +203,7 @@ def _national_number(fakers: Fakers, draws: np.random.Generator, number: int) ->
     return str(makers[number % len(makers)]())
 
 
-def _ip(fakers: Fakers, number: int) -> str:
+def _ip(fakers: Fakers, _: np.random.Generator, number: int) -> str:
     us = fakers["en_US"]
     version_6 = us.ipv6()
     makers = (us.ipv4, us.ipv4_public, us.ipv4_private, lambda: us.ipv4(network=True), us.ipv6, version_6.upper)

@@ -270,7 +270,7 @@ def _card_from(text: str, at: int) -> _Found | None:
         after = text[at + end : at + end + 1]
         if after.isalnum() or after == "_":
             continue
-        bare = check_digits.is_rare_card_length(number) and len(number) == end
+        bare = len(number) in check_digits.RARE_CARD_DIGITS and len(number) == end
         if bare and follows_other_number(text[max(0, at - _CONTEXT_CHARACTERS) : at]):
             continue
         return at, at + end, number

@@ -1,7 +1,6 @@
 """What the report says of altered texts: augmented train rows, and test rows altered to measure robustness."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -16,33 +15,19 @@ ATTACKS_SHOWN = 1
 """Attacks that succeeded, of each kind on each approach."""
 
 
-@dataclass(frozen=True)
-class RecipeCounts:
-    """What became of the examples that one recipe made.
+def count_recipes(augment: Mapping[str, Any], quality: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What became of the examples of each recipe: `made`, `removed` by reason, `let_in` (among the train rows).
 
-    Attributes:
-        removed: by reason, those with any.
-        let_in: examples among the train rows.
-        quality: of a sample of them, as `augment_quality` measured; empty where there was none.
+    `quality` is that of a sample of them, as `augment_quality` measured; empty where there was none.
     """
-
-    recipe: str
-    made: int
-    removed: dict[str, int]
-    let_in: int
-    quality: dict[str, Any]
-
-
-def count_recipes(augment: Mapping[str, Any], quality: Mapping[str, Any]) -> list[RecipeCounts]:
-    """One entry for each recipe, in the order of the metrics of `augment`."""
     return [
-        RecipeCounts(
-            recipe,
-            counts["made"],
-            {reason: rows for reason, rows in counts.items() if reason not in ("made", "let_in") and rows},
-            counts["let_in"],
-            quality["per_recipe"].get(recipe, {}),
-        )
+        {
+            "recipe": recipe,
+            "made": counts["made"],
+            "removed": {reason: rows for reason, rows in counts.items() if reason not in ("made", "let_in") and rows},
+            "let_in": counts["let_in"],
+            "quality": quality["per_recipe"].get(recipe, {}),
+        }
         for recipe, counts in augment["per_recipe"].items()
     ]
 

@@ -6,6 +6,7 @@ and not shown, for the same reason.
 """
 
 import difflib
+import os
 from dataclasses import dataclass
 
 import polars as pl
@@ -72,11 +73,8 @@ def mark_difference(before: str, after: str, mask: bool) -> tuple[Markup, Markup
 
 def _around_difference(before: str, after: str) -> tuple[str, str]:
     """Both texts cut to MAX_EXAMPLE_CHARACTERS, from a little before the first difference."""
-    same = next(
-        (i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after))
-    )
-    start = max(0, same - 60)
-    return (cut(before[start:], start > 0), cut(after[start:], start > 0))
+    start = max(0, len(os.path.commonprefix([before, after])) - 60)
+    return cut(before[start:], start > 0), cut(after[start:], start > 0)
 
 
 def cut(text: str, is_continued: bool = False) -> str:
@@ -93,26 +91,15 @@ def drop_redacted(changed: pl.DataFrame) -> pl.DataFrame:
 
 
 def examples_by_rule(table: pl.DataFrame, candidates: pl.DataFrame, count: int) -> list[RuleExamples]:
-    """The shortest examples of each rule, rules with most rows first.
-
-    `table` has every row that a rule changed or removed, `candidates` those that may be shown.
-    """
-    shown = (
-        candidates.with_columns(pl.col("before").str.len_chars().alias("length"))
-        .sort("length", "id")
-        .group_by("rule", maintain_order=True)
-        .head(count)
-    )
+    """The shortest of the `candidates` of each rule; `table` has all rows, and the rules with most come first."""
+    by_length = candidates.sort(pl.col("before").str.len_chars(), "id")
+    shown = by_length.group_by("rule", maintain_order=True).head(count)
     found = []
     for rule, rows in table.group_by("rule").len().sort(["len", "rule"], descending=[True, False]).iter_rows():
         examples = []
         for row in shown.filter(pl.col("rule") == rule).iter_rows(named=True):
-            before = row["before"] or ""
-            if row["after"] is None:
-                examples.append(Example(row["id"], escape(cut(before)), None))
-            else:
-                examples.append(
-                    Example(row["id"], *mark_difference(before, row["after"], mask=rule.startswith("redact_")))
-                )
+            before, after, mask = row["before"] or "", row["after"], rule.startswith("redact_")
+            shown_texts = (escape(cut(before)), None) if after is None else mark_difference(before, after, mask)
+            examples.append(Example(row["id"], *shown_texts))
         found.append(RuleExamples(rule, rows, examples))
     return found

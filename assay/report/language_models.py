@@ -68,12 +68,10 @@ class Generation:
         models: `(name, scores)` in the order of `generation_models`; scores by column, None where there are none.
         columns: name and meaning of each of them.
         pairs: `(one, against, differences)`, the differences by `DIFFERENCES` and last the wins by people.
-        people: judgements by people there are, over all pairs.
+        people: judgements by people, over all pairs.
         left_out: models that this machine could not make, with the reason.
-        plots: of scores, by caption.
-        courses: of training, by caption.
+        plots: of scores, and `courses` of training, by caption.
         reward: metrics of the reward model.
-        questions: some, with every model's answer.
     """
 
     rows: int
@@ -186,10 +184,6 @@ def _read_optional(stage: str, file: str, stages: Collection[str]) -> dict[str, 
     return dict(read_json(path)) if stage in stages and path.is_file() else {}
 
 
-def _differences(pair: Mapping[str, Any]) -> list[Estimate | None]:
-    return [estimate_of(pair.get(task, {}), key) for task, key, _ in DIFFERENCES]
-
-
 def read_generation(models: Collection[str], approaches: Sequence[str], stages: Collection[str]) -> Generation | None:
     """Read what the generative track measured; None where nothing of it is there, or among the `stages` that are on."""
     summary = _read_optional("compare_generation", "generation_summary.json", stages)
@@ -211,7 +205,13 @@ def read_generation(models: Collection[str], approaches: Sequence[str], stages: 
             (name, [estimate_of(one.get(task, {}), key) for task, key, _, _ in SCORES]) for name, one in scores.items()
         ],
         columns=[(name, means) for _, _, name, means in SCORES],
-        pairs=[(*names, [*_differences(one), estimate_of(one, "people_win_rate")]) for names, one in found.items()],
+        pairs=[
+            (
+                *names,
+                [*(estimate_of(one.get(task, {}), key) for task, key, _ in DIFFERENCES), estimate_of(one, "people_win_rate")],
+            )
+            for names, one in found.items()
+        ],
         people=sum(int(one.get("people_judgements", 0)) for one in found.values()),
         left_out={name: reason for name, reason in summary.get("left_out", {}).items() if name in models},
         plots=score_plots(scores),

@@ -5,7 +5,7 @@ which are about a pixel on a wide screen.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -153,6 +153,11 @@ def _with_margin(low: float, high: float, bounds: tuple[float, float], least: fl
     return max(bounds[0], low - margin), min(bounds[1], high + margin)
 
 
+def _scale(first: float, last: float, at: float, length: float) -> Callable[[float], float]:
+    """From a value to its place: `first` is at `at`, `last` is `length` further on."""
+    return lambda value: at + (value - first) / (last - first) * length
+
+
 @dataclass(frozen=True)
 class _Row:
     """A line of a plot of intervals: a bar from `low` to `high`, markers `(value, muted)`, and a text at the right."""
@@ -174,10 +179,7 @@ def _interval_rows(
     bottom = top + step * len(rows)
     values = [value for row in rows for value in (row.low, row.high, *(value for value, _ in row.markers))]
     start, end = _with_margin(min(values, default=0.0), max(values, default=1.0), bounds)
-
-    def x(value: float) -> float:
-        return left + (value - start) / (end - start) * (width - left - right)
-
+    x = _scale(start, end, left, width - left - right)
     body: list[Markup] = []
     for tick in ticks(start, end, 4):
         body.append(_line(x(tick), top, x(tick), bottom, "grid"))
@@ -195,12 +197,7 @@ def _interval_rows(
 def dot_and_interval(
     rows: Sequence[Interval], title: str, *, bounds: tuple[float, float] = (0.0, 1.0), as_given: bool = False
 ) -> Markup:
-    """Scores as dots with their intervals as bars; names at the left, numbers at the right.
-
-    Args:
-        bounds: what a score can be at least and at most.
-        as_given: the rows stay in their order; else the highest comes first.
-    """
+    """Scores within `bounds` as dots with their intervals as bars, the highest first unless they stay `as_given`."""
     ordered = list(rows) if as_given else sorted(rows, key=lambda row: (-row.value, row.name))
     drawn = []
     for row in ordered:
@@ -262,30 +259,25 @@ def _axes(
 def log_scatter(points: Sequence[Point], x_label: str, y_label: str, title: str) -> Markup:
     """Points over a logarithmic x axis, each named, with the interval of y as a bar. `x` below 0.001 is drawn there."""
     width, height, left, right = 460.0, 300.0, 48.0, 20.0
-    at = [max(point.x, 1e-3) for point in points]
-    first = math.floor(math.log10(min(at, default=1)))
-    last = max(first + 1, math.ceil(math.log10(max(at, default=10))))
-    low = min((point.low for point in points), default=0.0)
-    high = max((point.high for point in points), default=1.0)
-    start, end = _with_margin(low, high, (0.0, 1.0))
-
-    def x(value: float) -> float:
-        return left + (math.log10(max(value, 1e-3)) - first) / (last - first) * (width - left - right)
-
-    def y(value: float) -> float:
-        return TOP + (end - value) / (end - start) * (height - TOP - BOTTOM)
-
+    exponents = [math.log10(max(point.x, 1e-3)) for point in points]
+    first = math.floor(min(exponents, default=0))
+    last = max(first + 1, math.ceil(max(exponents, default=1)))
+    ends = [end for point in points for end in (point.low, point.high)] or [0.0, 1.0]
+    start, end = _with_margin(min(ends), max(ends), (0.0, 1.0))
+    x = _scale(first, last, left, width - left - right)
+    y = _scale(end, start, TOP, height - TOP - BOTTOM)
     body: list[Markup] = []
     for exponent in range(first, last + 1):
-        body.append(_line(x(10**exponent), TOP, x(10**exponent), height - BOTTOM, "grid"))
-        body.append(_text(x(10**exponent), height - BOTTOM + 16, f"{10**exponent:,g}", "soft", "middle"))
+        body.append(_line(x(exponent), TOP, x(exponent), height - BOTTOM, "grid"))
+        body.append(_text(x(exponent), height - BOTTOM + 16, f"{10**exponent:,g}", "soft", "middle"))
     body += _axes({tick: y(tick) for tick in ticks(start, end, 5)}, left, width - right, height, x_label, y_label)
-    for point in points:
+    places = [(x(exponent), y(point.y), point) for exponent, point in zip(exponents, points, strict=True)]
+    for at, _, point in places:
         css = "whisker muted" if point.muted else "whisker"
-        body.append(_line(x(point.x), y(point.low), x(point.x), y(point.high), css))
-    body += [_marker(x(point.x), y(point.y), point.muted) for point in points]
-    names = _names_apart([(x(point.x), y(point.y), point.name) for point in points], width, height - BOTTOM)
-    body += [_text(name_x, name_y, point.name) for (name_x, name_y), point in zip(names, points, strict=True)]
+        body.append(_line(at, y(point.low), at, y(point.high), css))
+    body += [_marker(at, level, point.muted) for at, level, point in places]
+    names = _names_apart([(at, level, point.name) for at, level, point in places], width, height - BOTTOM)
+    body += [_text(*place, point.name) for place, point in zip(names, points, strict=True)]
     description = "; ".join(f"{point.name}: {number(point.x)}, {score(point.y)}" for point in points)
     return _svg(width, height, title, description, body)
 
@@ -295,18 +287,12 @@ def curves(lines: Sequence[Curve], x_label: str, y_label: str, title: str) -> Ma
     names = [line.name for line in lines]
     width, height, left = 460.0, 260.0, 52.0
     right = _name_width(names, 130) + 8
-    xs = [x for line in lines for x, _ in line.points]
-    ys = [y for line in lines for _, y in line.points]
-    first, last = min(xs, default=0.0), max(xs, default=1.0)
-    low, high = min(ys, default=0.0), max(ys, default=1.0)
-    start, end = _with_margin(low, high, (-math.inf, math.inf), least=1e-3)
-
-    def x(value: float) -> float:
-        return left + (value - first) / ((last - first) or 1.0) * (width - left - right)
-
-    def y(value: float) -> float:
-        return TOP + (end - value) / (end - start) * (height - TOP - BOTTOM)
-
+    xs = [x for line in lines for x, _ in line.points] or [0.0, 1.0]
+    ys = [y for line in lines for _, y in line.points] or [0.0, 1.0]
+    first, last = min(xs), max(xs)
+    start, end = _with_margin(min(ys), max(ys), (-math.inf, math.inf), least=1e-3)
+    x = _scale(first, last if last > first else first + 1, left, width - left - right)
+    y = _scale(end, start, TOP, height - TOP - BOTTOM)
     # There is no half a step.
     steps = [tick for tick in ticks(first, last, 5) if tick % 1 == 0] if last > first else []
     body = [_text(x(tick), height - BOTTOM + 16, f"{tick:g}", "soft", "middle") for tick in steps]

@@ -5,27 +5,17 @@ A function named after a section gives the values that the section needs; `shown
 
 import importlib.metadata
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
+from assay.report import plots
 from assay.report.augmentation import show_attacks, list_attacks, show_augmented, list_changes, count_recipes
 from assay.report.examples import cut, examples_by_rule, drop_redacted
-from assay.report.plots import (
-    Interval,
-    Point,
-    before_and_after,
-    confusion_heat_map,
-    counted_bars,
-    dot_and_interval,
-    log_scatter,
-    number,
-    row_flow,
-    score,
-    waterfall,
-)
+from assay.report.plots import number, score
 from assay.report.summary import Measured, Verdict, flows, ranked
 from assay.report.wording import AGREEMENT, EFFECTS, GRADES, PROFILED
 from assay.statistics.metrics_dict import HIGH, LOW, estimate_of, leaves
@@ -61,14 +51,14 @@ def comparison(summary: dict[str, Any], costs: Mapping[str, Values], evaluated: 
     """Scores and costs of every approach; of some there may be no costs."""
     rows = ranked(summary)
 
-    def intervals(name: str) -> list[Interval]:
+    def intervals(name: str) -> list[plots.Interval]:
         return [
-            Interval(approach, scores[name], scores[name + LOW], scores[name + HIGH], approach in summary["baselines"])
+            plots.Interval(approach, scores[name], scores[name + LOW], scores[name + HIGH], approach in summary["baselines"])
             for approach, scores in rows
         ]
 
     points = [
-        Point(one.name, costs[one.name]["train_seconds"], one.value, one.low, one.high, one.muted)
+        plots.Point(one.name, costs[one.name]["train_seconds"], one.value, one.low, one.high, one.muted)
         for one in intervals("macro_f1")
         if "train_seconds" in costs.get(one.name, {})
     ]
@@ -77,10 +67,10 @@ def comparison(summary: dict[str, Any], costs: Mapping[str, Values], evaluated: 
         "ranked": rows,
         "costs": {name: evaluated[name] | costs.get(name, {}) for name, _ in rows},
         "score_plots": {
-            "Macro-F1": dot_and_interval(intervals("macro_f1"), "Macro-F1 with 95% intervals"),
-            "Accuracy": dot_and_interval(intervals("accuracy"), "Accuracy with 95% intervals"),
+            "Macro-F1": plots.dot_and_interval(intervals("macro_f1"), "Macro-F1 with 95% intervals"),
+            "Accuracy": plots.dot_and_interval(intervals("accuracy"), "Accuracy with 95% intervals"),
         },
-        "cost_plot": log_scatter(points, x_label, "macro-F1", "Macro-F1 against training time") if points else None,
+        "cost_plot": plots.log_scatter(points, x_label, "macro-F1", "Macro-F1 against training time") if points else None,
     }
 
 
@@ -88,7 +78,7 @@ def errors(winner: Verdict, evaluated: Values, predictions: pl.DataFrame) -> Val
     """Where the best approach is wrong, from its metrics of `evaluate` and its `actual` and `predicted` labels."""
     matrix = count_confusions(predictions)
     return {
-        "heat_map": confusion_heat_map(matrix.labels, matrix.counts, f"Confusion matrix of {winner.best}"),
+        "heat_map": plots.confusion_heat_map(matrix.labels, matrix.counts, f"Confusion matrix of {winner.best}"),
         "confused": confused_pairs(matrix, MAX_PAIRS),
         "per_class": sorted(evaluated["per_class"].items(), key=lambda item: (item[1]["f1"], item[0])),
     }
@@ -97,11 +87,8 @@ def errors(winner: Verdict, evaluated: Values, predictions: pl.DataFrame) -> Val
 def count_confusions(rows: pl.DataFrame) -> Confusion:
     """Count `actual` and `predicted`, one row per test row."""
     labels = sorted({*rows["actual"], *rows["predicted"]})
-    place = {label: index for index, label in enumerate(labels)}
-    counts = [[0] * len(labels) for _ in labels]
-    for actual, predicted, count in rows.group_by("actual", "predicted").len().iter_rows():
-        counts[place[actual]][place[predicted]] = count
-    return Confusion(labels, counts)
+    counts = Counter(rows.select("actual", "predicted").iter_rows())
+    return Confusion(labels, [[counts[actual, predicted] for predicted in labels] for actual in labels])
 
 
 def confused_pairs(matrix: Confusion, at_most: int) -> list[tuple[str, str, int, float]]:
@@ -162,9 +149,9 @@ def cleaning(tables: Tables, summary: dict[str, Any], clean: Values, examples_pe
     removals = [(rule, rows) for rule, rows in clean["removed"].items() if rows]
     changes = [(rule, rows) for rule, rows in clean.get("changed", {}).items() if rows]
     return {
-        "flow_plot": row_flow(flows(summary), "Rows through the data stages"),
-        "removals_plot": waterfall(clean["rows_in"], removals, "Rows that cleaning removed"),
-        "changes_plot": counted_bars(changes, "Changes by cleaning rule"),
+        "flow_plot": plots.row_flow(flows(summary), "Rows through the data stages"),
+        "removals_plot": plots.waterfall(clean["rows_in"], removals, "Rows that cleaning removed"),
+        "changes_plot": plots.counted_bars(changes, "Changes by cleaning rule"),
         "changed": examples_by_rule(changed, drop_redacted(changed), examples_per_rule),
         "removed": examples_by_rule(removed, may_be_shown, examples_per_rule),
         "conflicts": conflicts(tables["duplicate_groups"], MAX_ROWS),
@@ -204,18 +191,15 @@ def disputed_rows(disagreement: pl.DataFrame, at_most: int) -> list[dict[str, An
 
 
 def explain(values: Values, explanations: Mapping[str, tuple[str, str]]) -> list[tuple[str, str, str]]:
-    """Metrics that are there as (name, value with its interval, what it means), in the order of the explanations.
-
-    A key of the explanations may be a dotted path.
-    """
+    """Metrics that are there as (name, value with its interval, meaning), by the dotted paths that are explained."""
     rows = []
     for key, (name, means) in explanations.items():
         parent, _, last = key.rpartition(".")
         found = _at(values, parent) if parent else values
         estimate = estimate_of(found, last) if isinstance(found, dict) else None
         if estimate is not None:
-            ends = () if estimate.low is None or estimate.high is None else (estimate.low, estimate.high)
-            interval = f" [{', '.join(map(score, ends))}]" if ends else ""
+            ends = [score(end) for end in (estimate.low, estimate.high) if end is not None]
+            interval = f" [{', '.join(ends)}]" if ends else ""
             rows.append((name, score(estimate.value) + interval, means))
     return rows
 
@@ -280,7 +264,7 @@ def robustness(found: Mapping[str, Values], attacks: Tables, summary: dict[str, 
     names = list_attacks(measured)
     return {
         "perturbed": {
-            name: before_and_after(rows, f"Accuracy before and after {name}")
+            name: plots.before_and_after(rows, f"Accuracy before and after {name}")
             for name, rows in list_changes(measured).items()
         },
         "robustness": measured,

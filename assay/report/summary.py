@@ -28,15 +28,10 @@ Scores = dict[str, Any]
 
 @dataclass(frozen=True)
 class Measured:
-    """What the stages measured, as far as they are switched on and their metrics lie there.
+    """What the stages measured, by approach or asset, as far as they are switched on and their metrics lie there.
 
-    Attributes:
-        stages: the data stages, `profile`, and the optional stages about labels and augmented examples.
-        finetune: by approach.
-        evaluate: by approach; of a skipped one the reason, as `left_out`.
-        cost: seconds and memory of `finetune` and `evaluate`, by approach.
-        robustness: by approach that was not skipped.
-        fetch: by asset.
+    `stages` are those of the data, `profile`, and the optional ones about labels and augmented examples. `cost` is that
+    of `finetune` and `evaluate`. A skipped approach has its reason in `evaluate`, as `left_out`.
     """
 
     stages: dict[str, dict[str, Any]]
@@ -65,7 +60,7 @@ def summarise(measured: Measured, methods: Mapping[str, str]) -> dict[str, Any]:
 
     Raises `InputError`: a metric that the comparison needs is missing.
     """
-    kept = [*("rows", "seeds"), *(name + end for name in SCORES for end in ("", LOW, HIGH))]
+    kept = ["rows", "seeds", *(name + end for name in SCORES for end in ("", LOW, HIGH))]
     compared = {
         name: {key: _metric(measured.evaluate[name], key, f"evaluate/{name}") for key in kept}
         | {key: _metric(measured.finetune[name], key, f"finetune/{name}") for key in SIZES}
@@ -117,11 +112,9 @@ def verdict(summary: dict[str, Any]) -> Verdict:
     runner_up, second = others[0]
     difference = first["macro_f1"] - second["macro_f1"]
     overlap = second["macro_f1" + HIGH] >= first["macro_f1" + LOW]
-    sure = (
-        "The two 95% intervals overlap, so this test split alone does not settle which of the two is better."
-        if overlap
-        else "The two 95% intervals do not overlap."
-    )
+    sure = "The two 95% intervals do not overlap."
+    if overlap:
+        sure = "The two 95% intervals overlap, so this test split alone does not settle which of the two is better."
     sentence = f"{opening}: {score(difference)} above {runner_up}, {show_interval(second, 'macro_f1')}. {sure}"
     return Verdict(best, runner_up, difference, overlap, sentence)
 

@@ -18,26 +18,17 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, BinaryIO, cast
+from typing import IO, Any, cast
 
 from assay.core.errors import InputError
 
 CHUNK_BYTES = 1 << 20
 NAMES_IN_AN_ERROR = 20
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
-GZIP_MAGIC = b"\x1f\x8b"
-BZIP2_MAGIC = b"BZh"
-XZ_MAGIC = b"\xfd7zXZ\x00"
+DECOMPRESSORS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+"""By the first bytes of what they read."""
 CORRUPT = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, lzma.LZMAError, NotImplementedError)
 """What the standard library raises for an archive that is cut off, damaged or packed in a way it does not know."""
-
-
-@dataclass(frozen=True)
-class FolderSize:
-    """Number of files below a folder, and their size in bytes."""
-
-    files: int
-    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -87,19 +78,17 @@ class CountedReader(io.RawIOBase):
         return data
 
 
-def folder_size(folder: Path) -> FolderSize:
-    """Files below a folder, and their size."""
+def folder_size(folder: Path) -> tuple[int, int]:
+    """Number of files below a folder, and their size in bytes."""
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-    return FolderSize(len(sizes), sum(sizes))
+    return len(sizes), sum(sizes)
 
 
 def unpack(archive: Path, members: Sequence[str], target: Path, max_bytes: int) -> None:
     """Unpack one folder or file of an archive, or of an archive inside it, into the folder `target`.
 
-    Args:
-        members: one path for each level of nesting. All but the last name an archive inside the one before; the last
-            names the folder whose content is kept, or the one file that is, or is `.` for all of the archive.
-        max_bytes: bytes that may be unpacked, over all levels.
+    `members` has one path for each level of nesting. All but the last name an archive inside the one before; the last
+    names the folder whose content is kept, or the one file that is, or is `.` for all of the archive.
 
     Raises `InputError`: the archive is damaged or of an unknown kind, has a member that points outside, lacks the
     wanted member, wants a link or device file to be made, or unpacks to more than `max_bytes`.
@@ -169,19 +158,10 @@ def _members(archive: Path, shown: str, allowance: Allowance) -> Generator[Membe
                 yield from _zip_members(opened_zip, shown, allowance)
             return
         # Read as a stream, so that the bytes counted are all that are ever decompressed.
-        counted = cast(IO[bytes], CountedReader(_decompressed(raw, magic), allowance))
+        opener = next((opener for start, opener in DECOMPRESSORS.items() if magic.startswith(start)), None)
+        counted = cast(IO[bytes], CountedReader(opener(raw) if opener else raw, allowance))
         with tarfile.open(fileobj=counted, mode="r|") as opened_tar:
             yield from _tar_members(opened_tar, shown)
-
-
-def _decompressed(raw: BinaryIO, magic: bytes) -> IO[bytes]:
-    if magic.startswith(GZIP_MAGIC):
-        return cast(IO[bytes], gzip.GzipFile(fileobj=raw))
-    if magic.startswith(BZIP2_MAGIC):
-        return bz2.BZ2File(raw)
-    if magic.startswith(XZ_MAGIC):
-        return cast(IO[bytes], lzma.LZMAFile(raw))
-    return raw
 
 
 def _zip_members(opened: zipfile.ZipFile, shown: str, allowance: Allowance) -> Iterator[Member]:
@@ -216,10 +196,7 @@ def _tar_members(opened: tarfile.TarFile, shown: str) -> Iterator[Member]:
 
 
 def _safe_name(name: str, shown: str) -> str:
-    """The member's path without `.` parts.
-
-    Raises `InputError`: it is absolute, climbs with `..`, or has characters that are separators on some systems.
-    """
+    """The member's path without `.` parts. Raises `InputError`: it may lead outside the folder, on any system."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or name[1:2] == ":":
         raise InputError(f"{shown}: the path {name!r} points outside the folder; nothing of it is used")

@@ -8,14 +8,8 @@ from urllib.parse import unquote, urlsplit
 
 from assay.core.errors import InputError
 from assay.core.outputs import file_sha256, output_folder
-from assay.sources.package_index import (
-    CHUNK_BYTES,
-    HELP_OFFLINE,
-    describe_wrong_hash,
-    download_release,
-    report_download,
-    save,
-)
+from assay.sources import package_index
+from assay.sources.package_index import CHUNK_BYTES, HELP_OFFLINE, describe_wrong_hash
 
 CACHE = Path(".cache/fetch")
 HUB_SOURCE = re.compile(r"hf:(datasets/)?([\w.-]+/[\w.-]+)@([0-9a-f]{40})")
@@ -39,7 +33,7 @@ def read_address(url: str, what: str, timeout_seconds: int) -> Iterator[bytes]:
     try:
         with fsspec.open(url, "rb", **options) as file:
             size = file.size if isinstance(file.size, int) else None
-            yield from report_download(iter(lambda: file.read(CHUNK_BYTES), b""), what, size)
+            yield from package_index.report_download(iter(lambda: file.read(CHUNK_BYTES), b""), what, size)
     except ImportError as error:
         raise InputError(f"{url}: {error}; install that package, or give a local path as `source`") from None
     except (OSError, aiohttp.ClientError, ValueError) as error:
@@ -47,10 +41,7 @@ def read_address(url: str, what: str, timeout_seconds: int) -> Iterator[bytes]:
 
 
 def obtain(asset: str, source: str, sha256: str | None, timeout_seconds: int) -> Path:
-    """The verified file of a source: a local file itself, a download from the cache.
-
-    Raises `InputError`: it cannot be had, or has another hash.
-    """
+    """A verified file, local or in the cache. Raises `InputError`: it cannot be had, or has another hash."""
     if is_local(source):
         if not Path(source).is_file():
             raise InputError(f"{source}: no such file; correct `fetch.assets.{asset}.source`")
@@ -66,10 +57,10 @@ def obtain(asset: str, source: str, sha256: str | None, timeout_seconds: int) ->
             return file
     with output_folder(cached) as folder:
         if source.startswith("pypi:"):
-            download_release(asset, source, sha256, folder, timeout_seconds)
+            package_index.download_release(asset, source, sha256, folder, timeout_seconds)
         else:
             name = unquote(PurePosixPath(urlsplit(source).path).name) or asset
-            seen = save(read_address(source, f"fetch {asset}", timeout_seconds), folder / name)
+            seen = package_index.save(read_address(source, f"fetch {asset}", timeout_seconds), folder / name)
             if seen != sha256:
                 raise InputError(describe_wrong_hash(asset, source, sha256, seen))
     return next(cached.glob("*"))

@@ -21,8 +21,7 @@ from unearth.fetchers import Fetcher, PyPIClient
 
 from assay.core.errors import InputError
 
-MIB = 1 << 20
-CHUNK_BYTES = MIB
+MIB = CHUNK_BYTES = 1 << 20
 SECONDS_BETWEEN_LINES = 5.0
 DOWNLOAD_ATTEMPTS = 3
 PYPI_SOURCE = re.compile(r"pypi:([A-Za-z0-9._-]+)==([A-Za-z0-9.!+_-]+)")
@@ -160,10 +159,7 @@ def download_release(asset: str, source: str, sha256: str, folder: Path, timeout
 
 
 def download_file(client: PyPIClient, link: Link, path: Path, what: str, source: str) -> str:
-    """Download one file, trying again after a broken connection; its SHA-256.
-
-    Raises `InputError`: it cannot be downloaded.
-    """
+    """Download one file, trying again after a broken connection; its SHA-256. Raises `InputError`: it cannot be had."""
     for attempt in range(1, DOWNLOAD_ATTEMPTS + 1):
         try:
             return save(read_index(client, link, what), path)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from assay.core.errors import InputError
 from assay.core.params import Params
-from assay.core.removed_rows import REMOVED_SCHEMA, Filtered, none_removed, removed_rows
+from assay.core.removed_rows import REMOVED_SCHEMA, Filtered, is_missing, none_removed, removed_rows
 from assay.sources.provenance import ColumnName, origins, unreadable_rows
 from assay.sources.table_files import SHOWN_CHARACTERS, TableFormat, check_readable, column, read_table
 
@@ -47,11 +47,6 @@ class RatingBin(Params):
     label: Annotated[str, Field(min_length=1)]
     at_least: float | None
     at_most: float | None
-
-
-def is_blank(name: str) -> pl.Expr:
-    """Whether a cell is null or nothing but white space."""
-    return pl.col(name).is_null() | (pl.col(name).str.strip_chars() == "")
 
 
 def explode_rating_lists(ids: pl.Series, lists: pl.Series, origin: pl.Series) -> Filtered:
@@ -92,12 +87,13 @@ def label_ratings(rows: pl.DataFrame, bins: Sequence[RatingBin] | None) -> Filte
 
     `rows` are as `explode_rating_lists` gives them; without bins a rating is itself the label.
     """
-    number = pl.col("value").str.strip_chars().cast(pl.Float64, strict=False)
+    stripped = pl.col("value").str.strip_chars()
+    number = stripped.cast(pl.Float64, strict=False)
     number = pl.when(number.is_finite()).then(number)
-    value = pl.when(pl.col("value").str.strip_chars() != "").then(pl.col("value").str.strip_chars())
+    value = pl.when(stripped != "").then(stripped)
     rules = [
-        pl.when(is_blank("id")).then(pl.lit("no_id")),
-        pl.when(is_blank("annotator")).then(pl.lit("no_annotator")),
+        pl.when(is_missing("id")).then(pl.lit("no_id")),
+        pl.when(is_missing("annotator")).then(pl.lit("no_annotator")),
         pl.when(~pl.struct("id", "annotator").is_first_distinct()).then(pl.lit("rated_twice")),
     ]
     if bins is not None:
@@ -121,11 +117,9 @@ def fill_labels(
     has_labels: bool,
     has_references: bool,
 ) -> pl.DataFrame:
-    """Fill `label` and `reference_label` from the ratings where the data has none.
+    """Fill `label` and `reference_label` from the ratings where the data has none; draws from [0, 1) choose the rater.
 
     Where the given label is the bin of one rater's number, that number goes with it, as `given_rating`.
-
-    The ratings have the ids of the records; a draw from [0, 1) says which of its labels a row is given.
     """
     given = ratings.filter(pl.col("label").is_not_null()).sort("id", "annotator", maintain_order=True)
     labels = given.group_by("id", maintain_order=True).agg(given_labels="label", given_ratings="rating")
@@ -158,10 +152,7 @@ def fill_labels(
 def read_ratings(
     ratings: Ratings, folder: Path, max_reject_fraction: float, bins: Sequence[RatingBin] | None, key: str
 ) -> Filtered:
-    """The ratings file of a source, with the ids of the data.
-
-    Raises `InputError`: as in `read_table`, `check_readable` and `column`.
-    """
+    """The ratings file of a source. Raises `InputError`: as in `read_table`, `check_readable` and `column`."""
     path = folder / ratings.file
     table = read_table(path, ratings.format, ratings.header)
     check_readable(table, path, max_reject_fraction)

@@ -10,9 +10,9 @@ from pydantic import Field, field_validator, model_validator
 
 from assay.core.outputs import file_sha256
 from assay.core.params import Params
-from assay.core.removed_rows import Filtered, none_removed, removed_rows
+from assay.core.removed_rows import Filtered, is_missing, none_removed, removed_rows
 from assay.sources.provenance import ColumnName, Provenance, check_ids, content_ids, origins, unreadable_rows
-from assay.sources.ratings import RATINGS_SCHEMA, RatingBin, Ratings, fill_labels, is_blank, read_ratings
+from assay.sources.ratings import RATINGS_SCHEMA, RatingBin, Ratings, fill_labels, read_ratings
 from assay.sources.table_files import Table, TableFormat, check_readable, column, read_table
 
 PROVENANCE = ("source_url", "licence", "retrieved", "source_sha256", "authenticity")
@@ -86,12 +86,11 @@ class Ingested:
 
     Attributes:
         rows_in: records of its file, readable or not.
-        ratings_sha256: of its ratings file, where it has one.
         records: `RECORDS_SCHEMA`, and the columns carried.
         ratings: `RATINGS_SCHEMA`, of the records kept.
         removed_ratings: ratings, or whole lines of the ratings file, that cannot be used.
         rated_without_text: ids in the ratings file that have no record.
-        ragged_rows: records with another number of cells than most.
+        ragged_rows: as in `Table`.
     """
 
     rows_in: int
@@ -106,11 +105,9 @@ class Ingested:
 
 
 def map_columns(table: Table, source: Source, sha256: str, path: Path, key: str) -> pl.DataFrame:
-    """The mapped columns of a table under their canonical names, its provenance, and the columns carried.
+    """The columns of a table under their canonical names (null where there is none), and its provenance.
 
-    `id` is null where the data has none. An empty label or response is none.
-
-    Raises `InputError`: a column that `key` names is not there.
+    An empty label or response is none. Raises `InputError`: a column that `key` names is not there.
     """
     mapped = [
         pl.Series(name, [None] * table.cells.height, dtype=pl.String)
@@ -139,9 +136,9 @@ def map_columns(table: Table, source: Source, sha256: str, path: Path, key: str)
 
 def remove_blanks(records: pl.DataFrame, has_ids: bool) -> Filtered:
     """Remove rows without a text, and without an id where the data has ids; their `id` is where they are."""
-    rules = [pl.when(is_blank("text")).then(pl.lit("empty_text"))]
+    rules = [pl.when(is_missing("text")).then(pl.lit("empty_text"))]
     if has_ids:
-        rules.append(pl.when(is_blank("id")).then(pl.lit("no_id")))
+        rules.append(pl.when(is_missing("id")).then(pl.lit("no_id")))
     marked = records.with_columns(rule=pl.coalesce(rules))
     bad = marked.filter(pl.col("rule").is_not_null()).with_columns(id="origin")
     return Filtered(marked.filter(pl.col("rule").is_null()).drop("rule"), removed_rows(bad, pl.col("rule")))
@@ -153,9 +150,7 @@ def prefix_ids(rows: pl.DataFrame, source: str) -> pl.DataFrame:
 
 
 def ingest_source(source: Source, position: int, params: IngestParams, draws: Draws) -> Ingested:
-    """Read one source; `position` is its place among them, for the errors.
-
-    `draws` gives a draw from [0, 1) for each id, which says whose label is given.
+    """Read one source, the one at `position`; `draws` gives a draw from [0, 1) for each id: whose label is given.
 
     Raises `InputError`: as in `read_table`, `check_readable`, `column`, `check_ids` and `read_ratings`.
     """
@@ -180,8 +175,7 @@ def ingest_source(source: Source, position: int, params: IngestParams, draws: Dr
         order = records.select("id").with_row_index("row")
         in_order = rated.kept.join(order, on="id", how="inner").sort("row", "annotator", maintain_order=True)
         rated = Filtered(in_order.select(RATINGS_SCHEMA.names()), rated.removed)
-        has_labels = source.columns.label is not None
-        has_references = source.columns.reference_label is not None
+        has_labels, has_references = source.columns.label is not None, source.columns.reference_label is not None
         given = draws(records["id"])
         records = fill_labels(records, rated.kept, params.rating_bins, given, has_labels, has_references)
     return Ingested(

@@ -79,20 +79,14 @@ def read_table(path: Path, table_format: TableFormat, header: bool) -> Table:
 
 
 def column(table: Table, name: int | str, path: Path, key: str) -> pl.Series:
-    """One column of a table, by its name, or its number from 1 where the file has no header.
-
-    Raises `InputError`: there is none; lists those there are, and names the params key that asks for it.
-    """
+    """One column, by its name, or its number from 1. Raises `InputError`: `key` names one that is not there."""
     if str(name) not in table.cells.columns:
         raise InputError(f"{path}: no column {name!r}; it has {table.cells.columns}: correct `{key}`")
     return table.cells[str(name)]
 
 
 def check_readable(table: Table, path: Path, max_reject_fraction: float) -> None:
-    """Stop where a file has no record, or too many that cannot be read.
-
-    Raises `InputError`: names the file, the first bad line, what is there, and the fix.
-    """
+    """Raise `InputError` where a file has no record, or too many that cannot be read; names the first bad line."""
     rows = table.cells.height + table.unreadable.height
     if rows == 0:
         raise InputError(f"{path}: has no row; is it the right file, and is its `header` set rightly?")
@@ -156,11 +150,7 @@ def _csv_records(path: Path, content: bytes) -> Iterator[_Record]:
 
 
 def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return text == text.encode(errors="ignore").decode()
 
 
 def _not_utf8(line: int, content: bytes) -> _Record:

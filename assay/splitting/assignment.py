@@ -53,11 +53,9 @@ class Assignment:
 
 
 def strata(records: pl.DataFrame) -> pl.DataFrame:
-    """The label that decides for each semantic group: that of the row it is named after, else of its first row.
+    """The label (`stratum`) that decides for each semantic group: that of the row it is named after, else of its first.
 
-    Returns:
-        `semantic_group`, `stratum`, and `given_stratum`, the label before corrections; a row per group, in the order of
-        the records.
+    `given_stratum` is the label before corrections. A row per group, in the order of the records.
     """
     own_row_first = records.select(
         "semantic_group",
@@ -66,11 +64,8 @@ def strata(records: pl.DataFrame) -> pl.DataFrame:
         (pl.col("id") != pl.col("semantic_group")).alias("is_other"),
     ).sort("is_other", maintain_order=True)
     decided = own_row_first.unique("semantic_group", keep="first").drop("is_other")
-    return (
-        records.select("semantic_group")
-        .unique(maintain_order=True)
-        .join(decided, on="semantic_group", maintain_order="left")
-    )
+    groups = records.select("semantic_group").unique(maintain_order=True)
+    return groups.join(decided, on="semantic_group", maintain_order="left")
 
 
 def rare_label_rows(records: pl.DataFrame) -> pl.DataFrame:
@@ -81,13 +76,9 @@ def rare_label_rows(records: pl.DataFrame) -> pl.DataFrame:
 
 
 def refuse_rare_labels(rare: pl.DataFrame, path: Path, what: str, fix: str) -> None:
-    """Refuse labels that cannot be in every split.
+    """Raise `InputError` where there are labels that cannot be in every split; names each, its rows and the fix.
 
-    Args:
-        what: a label is called, such as `label`.
-        fix: what can be done besides adding rows and removing them.
-
-    Raises `InputError`: there are some; names each label, its rows and what can be done.
+    `what` a label is called, such as `label`; `fix` is what can be done besides adding rows and removing them.
     """
     if rare.is_empty():
         return

@@ -49,11 +49,9 @@ PREFIX = "__label__"
 
 
 def detect_languages(texts: pl.Series) -> pl.DataFrame:
-    """The most probable language of each text.
+    """The most probable `language` of each text and its `probability`, from 0 to 1; null where the text is.
 
-    Returns:
-        `language`: its ISO 639 code, of three letters where there is none of two; `und` for a text without words.
-        `probability`: what the model gives it, from 0 to 1. Both are null where the text is.
+    A language is an ISO 639 code, of three letters where there is none of two; `und` for a text without words.
     """
     return _detected(_words(texts))
 
@@ -61,10 +59,8 @@ def detect_languages(texts: pl.Series) -> pl.DataFrame:
 def is_foreign(texts: pl.Series, *, keep: Sequence[str], min_probability: float, min_characters: int) -> pl.Series:
     """Whether each text is in a language that is not wanted; null counts as wanted, and so does what cannot be told.
 
-    Args:
-        keep: codes of the wanted languages, as `detect_languages` gives them.
-        min_probability: a text is foreign if its most probable language has at least this.
-        min_characters: shorter texts, not counting what `NO_LANGUAGE` describes, are not judged.
+    A text is foreign if its most probable language is none of `keep` and has at least `min_probability`. Texts shorter
+    than `min_characters`, not counting what `NO_LANGUAGE` describes, are not judged.
 
     Raises `InputError`: a code that the model does not know.
     """

@@ -17,20 +17,18 @@ Condition = Rule | str
 def where(text: pl.Expr, condition: Condition | tuple[Condition, ...], change: Rule) -> pl.Expr:
     """`change` applied to the rows on which `condition` holds; every other row stays as it is, byte for byte.
 
-    Args:
-        condition: of several, each is tested on the rows alone on which those before it hold, so the cheapest is first.
-        change: from a text column of those rows alone to one of the same length.
+    Of several conditions, each is tested on the rows alone on which those before it hold, so the cheapest is first.
     """
 
     def gated(texts: pl.Series) -> pl.Series:
         rows, seen = pl.Series(range(len(texts)), dtype=pl.UInt32), texts
         for test in condition if isinstance(condition, tuple) else (condition,):
-            found = seen.str.contains(test) if isinstance(test, str) else _evaluated(seen, test)
+            found = seen.str.contains(test) if isinstance(test, str) else evaluated(seen, test)
             holds = found.fill_null(False).arg_true()
             if not len(holds):
                 return texts
             rows, seen = rows.gather(holds), seen.gather(holds)
-        return texts.clone().scatter(rows, _evaluated(seen, change))
+        return texts.clone().scatter(rows, evaluated(seen, change))
 
     return text.map_batches(gated, return_dtype=pl.String, is_elementwise=True)
 
@@ -49,5 +47,6 @@ def each(function: Callable[[str], str]) -> Rule:
     return lambda text: text.map_batches(mapped, return_dtype=pl.String, is_elementwise=True)
 
 
-def _evaluated(texts: pl.Series, expression: Rule) -> pl.Series:
+def evaluated(texts: pl.Series, expression: Rule) -> pl.Series:
+    """What an expression makes of some texts."""
     return texts.rename("text").to_frame().select(expression(pl.col("text"))).to_series()

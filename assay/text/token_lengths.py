@@ -80,9 +80,8 @@ def _loaded(tokenizer_file: Path) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(tokenizer_file))
     except Exception as error:  # what the Rust library raises has no type of its own
-        raise InputError(
-            f"{tokenizer_file}: no tokenizer: {error}; give the path of a model's tokenizer.json"
-        ) from None
+        message = f"{tokenizer_file}: no tokenizer: {error}; give the path of a model's tokenizer.json"
+        raise InputError(message) from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

@@ -50,6 +50,10 @@ def wheel(files: dict[str, bytes]) -> bytes:
 SDIST = tar_gz(FILES)
 SHA256 = hashlib.sha256(SDIST).hexdigest()
 OTHER = "0" * 64
+EVIL = tar_gz({"../../evil.txt": b"evil", **FILES})
+BOMB = tar_gz({"pkg-1.0/data/zeros": bytes(3 << 20)})
+FOLDER: dict[str, Any] = {"source": "mine", "sha256": None, "unpack": None}
+LOCAL = {"pkg-1.0.tar.gz": SDIST}
 
 
 @pytest.fixture
@@ -154,36 +158,20 @@ def put(files: dict[str, bytes]) -> None:
     ("files", "changed", "expected"),
     [
         # A local file is kept as it is, and needs no hash; a folder is copied.
-        (
-            {"rows.csv": b"id,text\r\n"},
-            {"source": "rows.csv", "sha256": None, "unpack": None},
-            {"rows.csv": b"id,text\r\n"},
-        ),
-        ({"mine/sub/x.txt": b"x"}, {"source": "mine", "sha256": None, "unpack": None}, {"sub/x.txt": b"x"}),
-        (
-            {"pkg-1.0.tar.gz": SDIST},
-            {"convert": "strip_carriage_returns"},
-            {"a.txt": b"alpha\n", "sub/b.txt": b"beta\n"},
-        ),
+        ({"rows.csv": b"id\r\n"}, FOLDER | {"source": "rows.csv"}, {"rows.csv": b"id\r\n"}),
+        ({"mine/sub/x.txt": b"x"}, FOLDER, {"sub/x.txt": b"x"}),
+        (LOCAL, {"convert": "strip_carriage_returns"}, {"a.txt": b"alpha\n", "sub/b.txt": b"beta\n"}),
         # A new run leaves nothing of the old.
         ({"data/raw/asset/stale.txt": b"", "pkg-1.0.tar.gz": SDIST}, {}, CONTENT),
     ],
 )
+@pytest.mark.usefixtures("workplace")
 def test_what_a_local_source_gives(
-    files: dict[str, bytes],
-    changed: dict[str, Any],
-    expected: dict[str, bytes],
-    workplace: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    files: dict[str, bytes], changed: dict[str, Any], expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(files)
     run(monkeypatch, **changed)
     assert content() == expected
-
-
-EVIL = tar_gz({"../../evil.txt": b"evil", **FILES})
-BOMB = tar_gz({"pkg-1.0/data/zeros": bytes(3 << 20)})
-FOLDER = {"source": "mine", "sha256": None, "unpack": None}
 
 
 @pytest.mark.parametrize(
@@ -192,14 +180,10 @@ FOLDER = {"source": "mine", "sha256": None, "unpack": None}
         ({"mine/": b""}, {"source": "mine"}, "must be null"),
         ({"mine/": b""}, FOLDER, "there is no file in it"),
         ({"mine/big": bytes(2 << 20)}, FOLDER, "holds 2.0 MiB, more than `fetch.max_unpacked_mib` = 1"),
-        ({"pkg-1.0.tar.gz": SDIST}, {"sha256": OTHER}, f"pkg-1.0.tar.gz: expected SHA-256 {OTHER}, seen {SHA256}"),
-        ({"pkg-1.0.tar.gz": SDIST}, {"sha256": OTHER}, "fetch.assets.asset.sha256"),
+        (LOCAL, {"sha256": OTHER}, f"pkg-1.0.tar.gz: expected SHA-256 {OTHER}, seen {SHA256}"),
+        (LOCAL, {"sha256": OTHER}, "fetch.assets.asset.sha256"),
         ({}, {}, "pkg-1.0.tar.gz: no such file; correct `fetch.assets.asset.source`"),
-        (
-            {"pkg-1.0.tar.gz": SDIST},
-            {"unpack": ["pkg-1.0/date"]},
-            "no file at 'pkg-1.0/date' in the archive; 'pkg-1.0' holds data, setup.py",
-        ),
+        (LOCAL, {"unpack": ["pkg-1.0/x"]}, "no file at 'pkg-1.0/x' in the archive; 'pkg-1.0' holds data, setup.py"),
         ({"pkg-1.0.tar.gz": EVIL}, {"sha256": hashlib.sha256(EVIL).hexdigest()}, "points outside"),
         ({"pkg-1.0.tar.gz": BOMB}, {"sha256": hashlib.sha256(BOMB).hexdigest()}, "unpacks to more than 1 MiB"),
     ],
@@ -212,28 +196,20 @@ def test_what_is_wrong_with_a_local_source(
     assert not list(workplace.parent.rglob("evil.txt"))
 
 
-def test_an_address(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("served/pkg 1.tar.gz").write_bytes(SDIST)
-    run(monkeypatch, source=f"{server}/pkg%201.tar.gz")
-    assert content() == CONTENT
-    assert Path(".cache/fetch", SHA256, "pkg 1.tar.gz").read_bytes() == SDIST
-
-
-def test_a_download_is_kept_for_the_next_run(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    served = Path("served/pkg.tar.gz")
+def test_a_download_is_kept_for_the_next_run_unless_it_is_damaged(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    served, kept = Path("served/pkg 1.tar.gz"), Path(".cache/fetch", SHA256, "pkg 1.tar.gz")
+    source = f"{server}/pkg%201.tar.gz"
     served.write_bytes(SDIST)
-    run(monkeypatch, source=f"{server}/pkg.tar.gz")
-    served.unlink()
-    run(monkeypatch, source=f"{server}/pkg.tar.gz")
+    run(monkeypatch, source=source)
     assert content() == CONTENT
-
-
-def test_a_damaged_download_in_the_cache_is_fetched_again(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("served/pkg.tar.gz").write_bytes(SDIST)
-    run(monkeypatch, source=f"{server}/pkg.tar.gz")
-    Path(".cache/fetch", SHA256, "pkg.tar.gz").write_bytes(b"damaged")
-    run(monkeypatch, source=f"{server}/pkg.tar.gz")
-    assert Path(".cache/fetch", SHA256, "pkg.tar.gz").read_bytes() == SDIST
+    assert kept.read_bytes() == SDIST
+    served.unlink()
+    run(monkeypatch, source=source)
+    assert content() == CONTENT
+    served.write_bytes(SDIST)
+    kept.write_bytes(b"damaged")
+    run(monkeypatch, source=source)
+    assert kept.read_bytes() == SDIST
 
 
 def test_a_wrong_hash_of_an_address_is_not_kept(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,14 +385,7 @@ def test_progress_without_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 def test_an_error_is_one_line_and_status_1(workplace: Path, repository: Path) -> None:
     write_params()
-    done = subprocess.run(
-        [sys.executable, "-m", "stages.fetch", "asset"],
-        env={"PYTHONPATH": str(repository)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (
-        1,
-        "error: pkg-1.0.tar.gz: no such file; correct `fetch.assets.asset.source`\n",
-    )
+    command, environment = [sys.executable, "-m", "stages.fetch", "asset"], {"PYTHONPATH": str(repository)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: pkg-1.0.tar.gz: no such file; correct `fetch.assets.asset.source`\n"

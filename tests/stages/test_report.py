@@ -134,26 +134,15 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         write(metrics / f"cost/finetune/{name}.json", {"train_seconds": SECONDS[name], "peak_memory_mib": 812.5})
         write(metrics / f"cost/evaluate/{name}.json", {"inference_ms_per_row": 2.3})
         scores = with_ends("accuracy", quality + 0.05) | with_ends("macro_f1", quality)
-        per_class = {
-            label: {"precision": 0.7, "recall": 0.7, "f1": 0.7 - index / 1000, "support": 20}
-            for index, label in enumerate(labels)
-        }
-        write(
-            metrics / f"evaluate/{name}.json",
-            {"rows": test_rows, "seeds": 1, "per_class": per_class}
-            | scores
-            | with_ends("expected_calibration_error", 0.06),
-        )
+        grades = {"precision": 0.7, "recall": 0.7, "support": 20}
+        per_class = {label: grades | {"f1": 0.7 - index / 1000} for index, label in enumerate(labels)}
+        scores |= with_ends("expected_calibration_error", 0.06)
+        write(metrics / f"evaluate/{name}.json", {"rows": test_rows, "seeds": 1, "per_class": per_class} | scores)
         perturbed = {"accuracy_before": quality, "accuracy_after": quality - 0.05}
         attack = {"attacked": 20, "succeeded": 13, **with_ends("success_rate", 0.65)}
-        write(
-            metrics / "robustness" / f"{name}.json",
-            {
-                "rows": test_rows,
-                "perturbations": {"typos": perturbed | with_ends("accuracy_difference", -0.05)},
-                "attacks": {"bugs": attack},
-            },
-        )
+        perturbed |= with_ends("accuracy_difference", -0.05)
+        robust = {"rows": test_rows, "perturbations": {"typos": perturbed}, "attacks": {"bugs": attack}}
+        write(metrics / "robustness" / f"{name}.json", robust)
         ended = root / f"data/robustness/{name}/attacks.parquet"
         ended.parent.mkdir(parents=True)
         tries = [("t1", "bugs", "fish & chips", "fsh & chips", "succeeded")]
@@ -169,12 +158,7 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
     clean.mkdir(parents=True)
     changed = [
         ("t1", "html_to_text", "fish &amp; <b>chips</b>", "fish & chips"),
-        (
-            "t2",
-            "html_to_text",
-            "write to me at jo@example.org &amp; <i>soon</i>",
-            "write to me at jo@example.org & soon",
-        ),
+        ("t2", "html_to_text", "write to me at jo@example.org &amp; soon", "write to me at jo@example.org & soon"),
         ("t2", "redact_email", "write to me at jo@example.org & soon", "write to me at [email] & soon"),
         ("t3", "collapse_white_space", "so   good\u00a0!", "so good !"),
         ("t4", "collapse_white_space", "x" * 900 + "  y", "x" * 900 + " y"),
@@ -199,9 +183,8 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         ("t1", "t1", True, "s", labels[0], "fish & chips", False),
         ("t1", "t9", False, "s", labels[0], "fish & chips!", False),
     ).write_parquet(clean / "duplicate_groups.parquet")
-    pl.DataFrame({"source": ["s"], "line": ["Unsubscribe <here>"], "documents": [90], "share": [0.45]}).write_parquet(
-        clean / "boilerplate.parquet"
-    )
+    lines = table("source line documents share", ("s", "Unsubscribe <here>", 90, 0.45))
+    lines.write_parquet(clean / "boilerplate.parquet")
     (root / "data/profile").mkdir()
     source = dict.fromkeys(("name", "file", "url", "licence", "retrieved", "authenticity", "sha256"), "a<b>")
     tables: dict[str, list[dict[str, Any]]] = {
@@ -464,10 +447,7 @@ def test_missing_metric_names_the_file(inputs: Path) -> None:
     ("values", "message"),
     [
         ({"approaches": []}, "leaves nothing to compare"),
-        (
-            {"report": {"title": "t", "examples_per_rule": 2, "titel": "x"}},
-            r"`report\.titel` = 'x' is not a known key; did you mean `title`",
-        ),
+        ({"report": {"title": "t", "examples_per_rule": 2, "titel": "x"}}, r"`report\.titel` = 'x' .* mean `title`"),
     ],
 )
 def test_wrong_params_are_an_error(inputs: Path, values: dict[str, Any], message: str) -> None:

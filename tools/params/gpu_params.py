@@ -8,7 +8,6 @@ checkout params.yaml` takes it back.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,11 @@ import yaml
 
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import write_text
+from assay.statistics.metrics_dict import leaves
 from tools.params.round_trip import edited
 
 PARAMS = Path("params.yaml")
 BUDGETS = Path("tools/params/gpu_params.yaml")
-
-
-def settings(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every value of nested mappings with the keys on the way to it."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from settings(value, (*path, str(key)))
-        else:
-            yield (*path, str(key)), value
 
 
 def with_budgets(text: str, budgets: dict[str, Any], file: Path) -> tuple[str, list[str]]:
@@ -39,8 +30,8 @@ def with_budgets(text: str, budgets: dict[str, Any], file: Path) -> tuple[str, l
     changes: list[str] = []
 
     def edit(document: Any) -> None:
-        for keys, value in settings(budgets):
-            block = document
+        for dotted, value in leaves(budgets) if budgets else ():
+            keys, block = dotted.split("."), document
             for depth, key in enumerate(keys):
                 if not isinstance(block, dict) or key not in block:
                     raise InputError(f"{file}: `{'.'.join(keys[: depth + 1])}` is no key of params.yaml; correct it")
@@ -48,9 +39,9 @@ def with_budgets(text: str, budgets: dict[str, Any], file: Path) -> tuple[str, l
                     block = block[key]
             before = block[keys[-1]]
             if isinstance(before, dict):
-                raise InputError(f"{file}: `{'.'.join(keys)}` is a mapping in params.yaml; give the keys within it")
+                raise InputError(f"{file}: `{dotted}` is a mapping in params.yaml; give the keys within it")
             if before != value:
-                changes.append(f"{'.'.join(keys)}: {before} → {value}")
+                changes.append(f"{dotted}: {before} → {value}")
                 block[keys[-1]] = value
 
     return edited(text, edit), changes

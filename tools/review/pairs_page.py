@@ -59,10 +59,7 @@ class PairSession:
 
 
 def read_answers(models: list[str]) -> dict[str, dict[str, str]]:
-    """The answers of models by the id of the prompt.
-
-    Raises `InputError`: fewer than two models, one named twice, or one without answers.
-    """
+    """The answers of different models by the id of the prompt. Raises `InputError`: fewer than two have answers."""
     if len(models) < 2 or len(set(models)) < len(models):
         raise InputError(f"--pairs {' '.join(models)}: name two or more different models, as in --pairs sft-lora dpo")
     answers = {}
@@ -137,10 +134,7 @@ def judged_key(one: Comparison) -> tuple[str, frozenset[str]]:
 
 
 def append(session: PairSession, number: int, preferred: str) -> Written:
-    """Add one judgement at the end of the file, or nothing where that fails.
-
-    Raises `AlreadyDecidedError`: the file has one by this reviewer; `InputError`: it cannot be read.
-    """
+    """Add one judgement. Raises `AlreadyDecidedError`: the reviewer gave it before; `InputError`: as `append_line`."""
     one = session.comparisons[number]
     file = session.added.file
 

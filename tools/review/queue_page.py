@@ -89,10 +89,7 @@ def decided_by(corrections: list[Correction]) -> dict[str, Correction]:
 
 
 def append(path: Path, row_id: str, line: str) -> Written:
-    """Add one line at the end of the file, or nothing where that fails.
-
-    Raises `AlreadyDecidedError`: the file has a decision on the row; `InputError`: it cannot be read.
-    """
+    """Add one line. Raises `AlreadyDecidedError`: there is a decision on the row; `InputError`: as `append_line`."""
 
     def refuse(content: bytes) -> None:
         there = decided_by(parse_corrections(content, path)).get(row_id)
@@ -103,10 +100,7 @@ def append(path: Path, row_id: str, line: str) -> Written:
 
 
 def decision(row: dict[str, Any], action: str, label: str | None) -> tuple[str, str, str]:
-    """Field, old and new value of a decision about a row of the queue.
-
-    Raises `ValueError`: it is none; the sentence for the user.
-    """
+    """Field, old and new value of a decision about a row of the queue. Raises `ValueError`: a sentence for the user."""
     given = row["label"] or ""
     if action == "remove":
         return "row", "keep", "remove"
@@ -168,12 +162,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=PORT, help=f"default {PORT}; 0 takes a free one")
     parser.add_argument("--reviewer", help="who decides; default: git config user.name")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
-    parser.add_argument(
-        "--pairs",
-        nargs="+",
-        metavar="MODEL",
-        help="judge the answers of these models side by side, in place of the queue",
-    )
+    parser.add_argument("--pairs", nargs="+", metavar="MODEL", help="judge the answers of these models, not the queue")
     arguments = parser.parse_args()
     reviewer = arguments.reviewer.strip() if arguments.reviewer else git_user()
     if not reviewer:

@@ -33,11 +33,8 @@ FIRES = [
     ("fold_compatibility", "ＦＲＥＥ ﬁve™ 10² ①", "FREE fiveTM 102 1"),
     ("fold_compatibility", "jane＠x.de", "jane@x.de"),
     ("straighten_quotes_and_dashes", "“it’s” „so“ ‘x’ don´t", "\"it's\" \"so\" 'x' don't"),
-    (
-        "straighten_quotes_and_dashes",
-        "1990\u20131999 − 5 well\u2014yes… co\u2010op",
-        "1990-1999 - 5 well--yes... co-op",
-    ),
+    ("straighten_quotes_and_dashes", "1990\u20131999 − 5 co\u2010op", "1990-1999 - 5 co-op"),
+    ("straighten_quotes_and_dashes", "well\u2014yes…", "well--yes..."),
     ("straighten_quotes_and_dashes", "6′ 2″", "6' 2\""),
     ("unify_numbers", "1,234 1,234,567.50 (10,000mAh) $1,500, 12,000.", "1234 1234567.50 (10000mAh) $1500, 12000."),
     ("unify_numbers", "1.234,50 1.234.567 12.345.678,9 -1,000-2,000", "1234.50 1234567 12345678.9 -1000-2000"),
@@ -52,19 +49,13 @@ FIRES = [
     ("unify_dates", "2.14.2012", "2012-02-14"),
     ("unify_currencies", "$ 12.50; US$12.50; USD 12.50; $12.50", "12.50 USD; 12.50 USD; 12.50 USD; 12.50 USD"),
     ("unify_currencies", "12,50 €, EUR 12.50; £12! 1£, 50 $ and", "12.50 EUR, 12.50 EUR; 12 GBP! 1 GBP, 50 USD and"),
-    (
-        "unify_currencies",
-        "€1.234,50 (₹1,234) A$5; R$ 10; CHF 1'234.50",
-        "1234.50 EUR (1234 INR) 5 AUD; 10 BRL; 1234.50 CHF",
-    ),
+    ("unify_currencies", "€1.234,50 (₹1,234) A$5; R$ 10;", "1234.50 EUR (1234 INR) 5 AUD; 10 BRL;"),
+    ("unify_currencies", "CHF 1'234.50", "1234.50 CHF"),
     ("unify_currencies", "$12 USD, $12 CAD, £12 GBP, $20/month, -$5", "12 USD, 12 CAD, 12 GBP, 20 USD/month, -5 USD"),
     ("unify_currencies", "$ 49.99 - $ 10 and $20-$30", "49.99 USD - 10 USD and 20 USD-30 USD"),
     ("expand_words", "Pls send w/o my acct, thx.", "Please send without my account, thanks."),
-    (
-        "expand_words",
-        "I recieved it; RECIEVED; Definately, alot (w/ care)",
-        "I received it; RECEIVED; Definitely, a lot (with care)",
-    ),
+    ("expand_words", "I recieved it; RECIEVED; Definately, alot", "I received it; RECEIVED; Definitely, a lot"),
+    ("expand_words", "(w/ care)", "(with care)"),
     ("expand_words", "BTW, reply ASAP. Btw: dont", "by the way, reply as soon as possible. By the way: don't"),
     ("expand_words", "...thx--bye 'thier' acct's", "...thanks--bye 'their' account's"),
     ("shorten_repeated_punctuation", "no!!!!!! why???? hm...... -----", "no!!! why??? hm... ---"),
@@ -89,10 +80,8 @@ LEAVES = [
     ("fold_compatibility", "café “x” \u2013 ñ \U0001f469\u200d\U0001f467 € 中文"),
     ("straighten_quotes_and_dashes", "`code` « Bonjour » Home › More \u00a0 é → • ~ -- ... '\""),
     ("unify_numbers", "192.168.100.200 10.12.100 v1.2.3 1.234 0,123 3,4 1,2,3 12,50 12,345,6 1,00,000 1,,234"),
-    (
-        "unify_numbers",
-        "601.234.567 12.345.678-9 6'200 1 234 567 415.555.0132 x1,234 1.5,200 1,234.5.6 2024.03.12 1234,567",
-    ),
+    ("unify_numbers", "601.234.567 12.345.678-9 6'200 1 234 567 415.555.0132"),
+    ("unify_numbers", "x1,234 1.5,200 1,234.5.6 2024.03.12 1234,567"),
     ("unify_numbers", "601\u00a0234\u00a0567 a/1.234.567 +1.234.567 1.234.567a 0.123.456"),
     ("unify_dates", "03/04/2024 03-04-2024 31.02.2024 32 March 2024 Feb 30, 2024 12/13/14 2024.03.12 12 March"),
     ("unify_dates", "/2024/03/12/ a/2024/03/12 report_12.03.2024.pdf 12.03.2024.pdf 12/13/2024-12/14/2024 1.2.20245"),
@@ -102,10 +91,8 @@ LEAVES = [
     ("expand_words", "#thx @pls pls@x.com thx.com /acct/qty <ACCT> acct=5 re-recieve done.pls thx/pls snake_acct"),
     ("expand_words", "U of M, the AVG, a R.N., want, appetite, calendar, épls, wké, w, o, receive, and/or"),
     ("shorten_repeated_punctuation", "wait... no!!! C++ -- ?!?!?! *** a --- b http://x.y/a----b ::: …"),
-    (
-        "shorten_elongations",
-        "AAA batteries, AAAA, www.xxx.com, XXXIII, viii, hmm, too, #fff, #AAABBB, 0xFFFA, 111 and a_bbb",
-    ),
+    ("shorten_elongations", "AAA batteries, AAAA, www.xxx.com, XXXIII, viii, hmm, too"),
+    ("shorten_elongations", "#fff, #AAABBB, 0xFFFA, 111 and a_bbb"),
     ("shorten_elongations", "<EMAILLL> jooohn@x.com @soooo http://x.y/ooo 哈哈哈 zzz mmmm 人人人"),
     ("tidy_white_space", "one two\n\nthree\nfour"),
     ("collapse_white_space", "one two"),
@@ -134,11 +121,7 @@ def test_no_rule_but_lower_case_touches_what_looks_alike(rule: str) -> None:
 def test_every_rule_is_tested_both_ways() -> None:
     assert {rule for rule, *_ in FIRES} == set(RULES)
     assert {rule for rule, *_ in LEAVES} == set(RULES)
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_rule_says_what_it_does(rule: str) -> None:
-    assert inspect.getdoc(getattr(normalisation_rules, rule))
+    assert all(inspect.getdoc(getattr(normalisation_rules, rule)) for rule in RULES)
 
 
 @pytest.mark.parametrize(
@@ -159,28 +142,21 @@ def test_a_bare_dollar_is_what_the_setting_says() -> None:
 
 
 def test_words_of_the_users_own_table() -> None:
-    rule = partial(
-        normalisation_rules.expand_words, word_table={"stra\u00dfe": "Stra\u00dfe", "r&d": "research", "w/": "mit"}
-    )
-    assert (
-        applied(rule, "W/ R&D; die STRASSE, w/o, r&d&x, zur stra\u00dfe")
-        == "Mit RESEARCH; die STRASSE, w/o, r&d&x, zur Stra\u00dfe"
-    )
+    words = {"stra\u00dfe": "Stra\u00dfe", "r&d": "research", "w/": "mit"}
+    rule = partial(normalisation_rules.expand_words, word_table=words)
+    after = "Mit RESEARCH; die STRASSE, w/o, r&d&x, zur Stra\u00dfe"
+    assert applied(rule, "W/ R&D; die STRASSE, w/o, r&d&x, zur stra\u00dfe") == after
     nothing = partial(normalisation_rules.expand_words, word_table={})
     assert applied(nothing, "pls") == "pls"
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_null_stays_null_among_others(rule: str) -> None:
+def test_null_stays_null_among_others_and_no_rows_stay_none(rule: str) -> None:
     texts = pl.DataFrame({"text": [None, "PLS  \u201csoooo\u201d!!!! $1,234 12.03.2024 \u00e9\u00e9\u00e9", None, ""]})
     after = texts.select(RULES[rule](pl.col("text")))["text"]
     assert after.is_null().to_list() == [True, False, True, False]
     assert after[3] == ""
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_no_rows(rule: str) -> None:
-    assert pl.DataFrame({"text": []}, schema={"text": pl.String}).select(RULES[rule](pl.col("text"))).height == 0
+    assert texts.clear().select(RULES[rule](pl.col("text"))).height == 0
 
 
 HOSTILE = {
@@ -225,30 +201,8 @@ def test_a_megabyte_in_one_cell_takes_a_moment(name: str) -> None:
 
 NUMERIC = ["1", "23", "234", ",", ".", "-", "/", " ", "\u00a0", "\u2009", "'", "a"]
 ALPHABETS = {
-    "fold_compatibility": [
-        "\u00b2",
-        "\ufb01",
-        "\uff25",
-        "\u0301",
-        "\ufdfa",
-        "\u00b4",
-        "\u1e9b\u0323",
-        "\u1100",
-        "\u1161",
-        "a",
-    ],
-    "straighten_quotes_and_dashes": [
-        "\u201c",
-        "\u2019",
-        "\u2014",
-        "\u2013",
-        "\u2026",
-        "\u2025",
-        "\u00b4",
-        "'",
-        "-",
-        "a",
-    ],
+    "fold_compatibility": [*"\u00b2\ufb01\uff25\u0301\ufdfa\u00b4\u1100\u1161a", "\u1e9b\u0323"],
+    "straighten_quotes_and_dashes": [*"\u201c\u2019\u2014\u2013\u2026\u2025\u00b4'-a"],
     "unify_numbers": NUMERIC,
     "unify_dates": [*NUMERIC, "2024", "12", "31", "March", " May ", "Feb.", "th", " of ", ", "],
     "unify_currencies": [*NUMERIC, "$", "US$", "A$", "\u20ac", "\u00a3", "USD", "EUR", "k", " million", "("],

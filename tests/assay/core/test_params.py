@@ -37,10 +37,7 @@ def test_reads_a_section(tmp_path: Path) -> None:
     [
         # A number that YAML reads as text comes with the spelling that works.
         ("learning_rate: 2e-5, epochs: 4", ["`train.learning_rate` = '2e-5'", "write 2.0e-5"]),
-        (
-            "learning_rate: 0.1, epochs: 4, epoch: 5",
-            ["`train.epoch` = 5 is not a known key; did you mean `epochs`?"],
-        ),
+        ("learning_rate: 0.1, epochs: 4, epoch: 5", ["`train.epoch` = 5 is not a known key; did you mean `epochs`?"]),
         # A key of an earlier version.
         (
             "learning_rate: 0.1, epochs: 4, l2_strength: 3.0",

@@ -6,7 +6,8 @@ from statsmodels.stats.proportion import proportion_confint
 
 from assay.core.placeholders import PLACEHOLDER, placeholders
 from assay.personal_data import pii_rules
-from assay.personal_data.pii_benchmark import DECOY, Planted, plant, score, wilson_interval
+from assay.personal_data.pii_benchmark import DECOY, Planted, plant, score
+from assay.statistics.intervals import wilson_estimate
 
 HOSTS = pl.Series(
     "text",
@@ -91,7 +92,9 @@ def test_score_of_known_outcomes(after: list[str], recall: float, precision: flo
 
 @pytest.mark.parametrize(("hits", "trials"), [(0, 10), (10, 10), (3, 7), (199, 200), (1, 1)])
 def test_interval_is_wilsons(hits: int, trials: int) -> None:
-    assert wilson_interval(hits, trials) == pytest.approx(proportion_confint(hits, trials, method="wilson"), abs=1e-12)
+    found = wilson_estimate(hits, trials)
+    expected = proportion_confint(hits, trials, method="wilson")
+    assert (found.low, found.high) == pytest.approx(expected, abs=1e-12)
 
 
 def test_placeholders() -> None:

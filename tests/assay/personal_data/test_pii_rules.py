@@ -1,4 +1,3 @@
-import inspect
 import re
 from collections.abc import Callable
 
@@ -11,15 +10,12 @@ from hypothesis import strategies as st
 from phonenumbers import PhoneNumberFormat, PhoneNumberType
 from stdnum import luhn
 
+from assay.cleaning.rule_chain import public_functions
 from assay.core.placeholders import PLACEHOLDER
 from assay.personal_data import check_digits, pii_rules
 
 ORDER = ("url_credentials", "email", "url", "iban", "card", "national_number", "ip", "phone")
-RULES = {
-    name.removeprefix("redact_"): function
-    for name, function in vars(pii_rules).items()
-    if inspect.isfunction(function) and function.__module__ == pii_rules.__name__ and not name.startswith("_")
-}
+RULES = {name.removeprefix("redact_"): rule for name, rule in public_functions(pii_rules).items()}
 
 
 def apply(kind: str, text: str, numbered: bool = False) -> str:
@@ -56,11 +52,8 @@ FIRES = [
     ("card", "4111111111111111 5555555555554444", "<CARD> <CARD>"),
     ("card", "4111 1111 1111 1111 5555 5555 5555 4444 12/25", "<CARD> <CARD> 12/25"),
     ("card", "2024 4111 1111 1111 1111 123", "2024 <CARD> 123"),
-    (
-        "national_number",
-        "123-45-6789, 123 45 6789; SSN: 123456789",
-        "<NATIONAL_NUMBER>, <NATIONAL_NUMBER>; SSN: <NATIONAL_NUMBER>",
-    ),
+    ("national_number", "123-45-6789, 123 45 6789;", "<NATIONAL_NUMBER>, <NATIONAL_NUMBER>;"),
+    ("national_number", "SSN: 123456789", "SSN: <NATIONAL_NUMBER>"),
     ("national_number", "AB 12 34 56 C ab123456c", "<NATIONAL_NUMBER> <NATIONAL_NUMBER>"),
     ("national_number", "12345678Z X1234567L", "<NATIONAL_NUMBER> <NATIONAL_NUMBER>"),
     ("national_number", "1 84 12 76 451 089 46 (RSSMRA85T10A562S)", "<NATIONAL_NUMBER> (<NATIONAL_NUMBER>)"),
@@ -97,10 +90,8 @@ LEAVES = [
     ("card", "4111-1111-1111-1112 4111 1111 1111 1112 order 4222222222222 9783161484100"),
     ("card", "1234567812345670 0000000000000000 x4111111111111111 $4111111111111111 4111 11 11 1111 1111"),
     ("national_number", "666-12-3456 000-12-3456 123-00-4567 123-45-0000 912-34-5678 123-456-789 12345678A"),
-    (
-        "national_number",
-        "BG123456C 2345 6789 0123 5475 4004 8662 9151 order 234567890124 AB-12-34 123456789 111.444.777-36",
-    ),
+    ("national_number", "BG123456C 2345 6789 0123 5475 4004 8662 9151 order 234567890124"),
+    ("national_number", "AB-12-34 123456789 111.444.777-36"),
     ("ip", "v1.2.3.4 version 1.2.3.4, section 1.2.3.4; § 1.2.3.4, from version 2.4.1.7 to 2.4.2.0"),
     ("ip", "256.1.1.1 1.2.3.4.5 1.2.3 01.02.03.04 Chrome/114.0.5.9 $1.2.3.4 12.12.2012 1.2.3.4-beta"),
     ("ip", "std::vector a::b :: 12:30:45 12::30 00:1A:2B:3C:4D:5E dead::beef 1:2:3:4:5:6:7"),
@@ -137,22 +128,15 @@ def test_every_rule_is_tested_both_ways() -> None:
     ("kind", "before", "after"),
     [
         ("email", "a@x.com to b@x.com, A@X.COM", "<EMAIL_1> to <EMAIL_2>, <EMAIL_1>"),
-        (
-            "email",
-            "<EMAIL_1> and <EMAIL_3>: a@x.com b@x.com <EMAIL>",
-            "<EMAIL_1> and <EMAIL_3>: <EMAIL_4> <EMAIL_5> <EMAIL>",
-        ),
+        ("email", "<EMAIL_1> <EMAIL_3>: a@x.com b@x.com <EMAIL>", "<EMAIL_1> <EMAIL_3>: <EMAIL_4> <EMAIL_5> <EMAIL>"),
         ("url", "http://a.b www.c.d/e, http://a.b", "<URL_1> <URL_2>, <URL_1>"),
         ("url_credentials", "ftp://a:b@c.d ftp://a:c@c.d", "<URL_CREDENTIALS_1> <URL_CREDENTIALS_2>"),
         ("iban", "GB82 WEST 1234 5698 7654 32 = gb82west12345698765432", "<IBAN_1> = <IBAN_1>"),
         ("card", "4111 1111 1111 1111 = 4111-1111-1111-1111", "<CARD_1> = <CARD_1>"),
         ("ip", "2001:db8::1 10.0.0.1 2001:DB8:0:0:0:0:0:1", "<IP_1> <IP_2> <IP_1>"),
         ("national_number", "12345678Z 12345678-z", "<NATIONAL_NUMBER_1> <NATIONAL_NUMBER_1>"),
-        (
-            "phone",
-            "+44 (0)20 7946 0958, 020 7946 0958, 0044-20-79460958; 415-555-0132",
-            "<PHONE_1>, <PHONE_1>, <PHONE_1>; <PHONE_2>",
-        ),
+        ("phone", "+44 (0)20 7946 0958, 020 7946 0958; 415-555-0132", "<PHONE_1>, <PHONE_1>; <PHONE_2>"),
+        ("phone", "020 7946 0958, 0044-20-79460958", "<PHONE_1>, <PHONE_1>"),
     ],
 )
 def test_the_same_value_has_the_same_number(kind: str, before: str, after: str) -> None:
@@ -161,9 +145,8 @@ def test_the_same_value_has_the_same_number(kind: str, before: str, after: str) 
 
 
 def test_the_order_of_the_rules_matters_and_holds() -> None:
-    text = (
-        "ftp://jane:pw@x.com/a jane@x.com http://x.com/?to=jane@x.com GB82 WEST 1234 5698 7654 32 4111 1111 1111 1111"
-    )
+    text = "ftp://jane:pw@x.com/a jane@x.com http://x.com/?to=jane@x.com"
+    text += " GB82 WEST 1234 5698 7654 32 4111 1111 1111 1111"
     assert apply_all(text) == "<URL_CREDENTIALS> <EMAIL> <URL><EMAIL> <IBAN> <CARD>"
 
 
@@ -253,12 +236,8 @@ def test_what_is_not_redacted_in_the_default_data(text: str) -> None:
 def spellings_of_example_numbers() -> list[tuple[str, str]]:
     """Google's example numbers of each country, in all its formats."""
     kinds = (PhoneNumberType.FIXED_LINE, PhoneNumberType.MOBILE, PhoneNumberType.VOIP, PhoneNumberType.PERSONAL_NUMBER)
-    formats = (
-        PhoneNumberFormat.NATIONAL,
-        PhoneNumberFormat.INTERNATIONAL,
-        PhoneNumberFormat.E164,
-        PhoneNumberFormat.RFC3966,
-    )
+    names = ("NATIONAL", "INTERNATIONAL", "E164", "RFC3966")
+    formats = [getattr(PhoneNumberFormat, name) for name in names]
     return [
         (country, phonenumbers.format_number(number, form))
         for country in ("US", "CA", "GB", "DE", "FR", "IN", "ES", "AU", "BR", "JP", "NL", "SE", "CH", "AT")
@@ -333,11 +312,8 @@ def test_every_card_of_another_source_is_found() -> None:
         (check_digits.is_card, "6011111111111117", "9111111111111111"),
         (check_digits.is_iban, "GB82WEST12345698765432", "GB82WEST12345698765423"),  # Wikipedia, IBAN
         (check_digits.is_social_security_number, "219099999", "000099999"),
-        (
-            check_digits.NATIONAL_CHECKS["fr"],
-            "255081416802538",
-            "255081416802539",
-        ),  # Wikipedia, numéro de sécurité sociale
+        # Wikipedia, numéro de sécurité sociale
+        (check_digits.NATIONAL_CHECKS["fr"], "255081416802538", "255081416802539"),
         (check_digits.NATIONAL_CHECKS["fr"], "185052A00506782", "185052A00506783"),
         (check_digits.is_dni, "12345678Z", "12345678A"),
         (check_digits.is_dni, "X1234567L", "X1234567A"),
@@ -380,9 +356,8 @@ def test_twice_is_once(kind: str, numbered: bool) -> None:
         once = apply(kind, text, numbered)
         assert apply(kind, once, numbered) == once
         # Numbered or not, the same is taken.
-        assert re.sub(r"(<[A-Z_]+?)_[0-9]+>", r"\1>", once) == re.sub(
-            r"(<[A-Z_]+?)_[0-9]+>", r"\1>", apply(kind, text, not numbered)
-        )
+        number, bare = r"(<[A-Z_]+?)_[0-9]+>", r"\1>"
+        assert re.sub(number, bare, once) == re.sub(number, bare, apply(kind, text, not numbered))
 
     check()
 
