@@ -56,7 +56,7 @@ def list_changes(robustness: Mapping[str, Mapping[str, Any]]) -> dict[str, list[
         name: [
             Change(approach, found["accuracy_before"], found["accuracy_after"], found[low], found[high])
             for approach, measured in robustness.items()
-            if (found := measured["perturbations"].get(name))
+            if (found := measured["perturbations"].get(name)) and low in found
         ]
         for name in names
     }

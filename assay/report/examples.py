@@ -73,7 +73,7 @@ def mark_difference(before: str, after: str, mask: bool) -> tuple[Markup, Markup
 
 def _around_difference(before: str, after: str) -> tuple[str, str]:
     """Both texts cut to MAX_EXAMPLE_CHARACTERS, from a little before the first difference."""
-    start = max(0, len(os.path.commonprefix([before, after])) - 60)
+    start = max(0, len(os.path.commonprefix([before, after])) - 60)  # noqa: RUF071  # characters are wanted, not folders
     return cut(before[start:], start > 0), cut(after[start:], start > 0)
 
 

@@ -208,7 +208,10 @@ def read_generation(models: Collection[str], approaches: Sequence[str], stages: 
         pairs=[
             (
                 *names,
-                [*(estimate_of(one.get(task, {}), key) for task, key, _ in DIFFERENCES), estimate_of(one, "people_win_rate")],
+                [
+                    *(estimate_of(one.get(task, {}), key) for task, key, _ in DIFFERENCES),
+                    estimate_of(one, "people_win_rate"),
+                ],
             )
             for names, one in found.items()
         ],

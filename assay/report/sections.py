@@ -13,8 +13,8 @@ from typing import Any
 import polars as pl
 
 from assay.report import plots
-from assay.report.augmentation import show_attacks, list_attacks, show_augmented, list_changes, count_recipes
-from assay.report.examples import cut, examples_by_rule, drop_redacted
+from assay.report.augmentation import count_recipes, list_attacks, list_changes, show_attacks, show_augmented
+from assay.report.examples import cut, drop_redacted, examples_by_rule
 from assay.report.plots import number, score
 from assay.report.summary import Measured, Verdict, flows, ranked
 from assay.report.wording import AGREEMENT, EFFECTS, GRADES, PROFILED
@@ -22,7 +22,7 @@ from assay.statistics.metrics_dict import HIGH, LOW, estimate_of, leaves
 
 LIBRARIES = (
     *("accelerate", "bitsandbytes", "cleanlab", "dvc", "nltk", "numpy", "peft", "polars", "scikit-learn"),
-    *("textattack", "torch", "transformers"),
+    *("textattack", "torch", "transformers", "trl"),
 )
 SHOWN_REMOVALS = (
     *("min_characters", "max_characters", "max_tokens", "language"),
@@ -53,7 +53,9 @@ def comparison(summary: dict[str, Any], costs: Mapping[str, Values], evaluated: 
 
     def intervals(name: str) -> list[plots.Interval]:
         return [
-            plots.Interval(approach, scores[name], scores[name + LOW], scores[name + HIGH], approach in summary["baselines"])
+            plots.Interval(
+                approach, scores[name], scores[name + LOW], scores[name + HIGH], approach in summary["baselines"]
+            )
             for approach, scores in rows
         ]
 
@@ -70,7 +72,9 @@ def comparison(summary: dict[str, Any], costs: Mapping[str, Values], evaluated: 
             "Macro-F1": plots.dot_and_interval(intervals("macro_f1"), "Macro-F1 with 95% intervals"),
             "Accuracy": plots.dot_and_interval(intervals("accuracy"), "Accuracy with 95% intervals"),
         },
-        "cost_plot": plots.log_scatter(points, x_label, "macro-F1", "Macro-F1 against training time") if points else None,
+        "cost_plot": plots.log_scatter(points, x_label, "macro-F1", "Macro-F1 against training time")
+        if points
+        else None,
     }
 
 

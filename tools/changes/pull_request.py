@@ -42,6 +42,8 @@ MAX_SOURCES = 6
 CI_LOW, CI_HIGH = "_ci95_low", "_ci95_high"
 WALL_CLOCK = re.compile(r"(seconds|per_second|_ms|_ms_per_row|memory_mib)$")
 """Last part of the key of a measurement that differs from run to run on one and the same input."""
+CODE = ("stages/", "assay/")
+"""Dependencies in `dvc.lock` that are code."""
 MAX_TABLE_ROWS = 100
 """GitHub takes comments of 65,536 characters."""
 ABSENT = "–"
@@ -316,14 +318,23 @@ def stale_stages(lock: dict[str, Any] | None, params: Any, root: Path) -> list[s
         recorded = (stage.get("params") or {}).get("params.yaml") or {}
         wanted = {dotted_key: subtree(params, dotted_key) for dotted_key in recorded} if current else {}
         code_changed = any(
-            not (root / dep["path"]).is_file()
-            or hashlib.md5((root / dep["path"]).read_bytes(), usedforsecurity=False).hexdigest() != dep.get("md5")
+            not (root / dep["path"]).exists() or dvc_hash(root / dep["path"]) != dep.get("md5")
             for dep in stage.get("deps", [])
-            if dep["path"].startswith("stages/")
+            if dep["path"].startswith(CODE)
         )
         if code_changed or recorded != wanted:
             stale.append(name)
     return stale
+
+
+def dvc_hash(path: Path) -> str:
+    """MD5 of a file, or of a folder's listing, as DVC writes them in `dvc.lock`; compiled modules do not count."""
+    if path.is_file():
+        return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    listing = [{"md5": dvc_hash(file), "relpath": file.relative_to(path).as_posix()} for file in files]
+    listing.sort(key=lambda entry: entry["relpath"])
+    return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
 def subtree(tree: Any, path: str) -> Any:
@@ -357,7 +368,7 @@ def report(old: Tree, new: Tree, base: str, commit: str, stale: list[str]) -> st
     """The whole report as Markdown."""
     compared = changes(old.metrics, new.metrics)
     different = [change for change in compared if differs(change)]
-    wall_clock = [change for change in different if WALL_CLOCK.search(change.key[-1])]
+    wall_clock = [change for change in different if is_cost(change.key)]
     by_part = [c for c in different if any(part.startswith("per_") for part in c.key) and c not in wall_clock]
     others = [change for change in different if change not in wall_clock and change not in by_part]
     by_part, others = ([change for change in part if not is_profile_figure(change.key)] for part in (by_part, others))
@@ -428,9 +439,14 @@ def commit_of(base: str) -> str:
     )
 
 
+def is_cost(key: Key) -> bool:
+    """Whether a metric differs from run to run on one and the same input: what `metrics/cost` holds, or a time."""
+    return key[0].startswith("cost/") or WALL_CLOCK.search(key[-1]) is not None
+
+
 def approach_of(key: Key) -> str | None:
     """The approach that a metric is of, None for the metric of another stage."""
-    stage, _, approach = key[0].partition("/")
+    stage, _, approach = key[0].removeprefix("cost/").partition("/")
     return approach if stage in ("finetune", "evaluate", "robustness") else None
 
 

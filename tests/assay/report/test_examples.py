@@ -3,7 +3,7 @@
 import polars as pl
 
 from assay.core.removed_rows import REMOVED_SCHEMA
-from assay.report.examples import MAX_EXAMPLE_CHARACTERS, examples_by_rule, mark_difference, drop_redacted
+from assay.report.examples import MAX_EXAMPLE_CHARACTERS, drop_redacted, examples_by_rule, mark_difference
 
 
 def test_difference_is_marked() -> None:

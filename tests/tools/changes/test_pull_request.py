@@ -242,6 +242,23 @@ def test_metrics_of_older_code_are_called_out(repository: Path, monkeypatch: pyt
     assert expected in written(monkeypatch)
 
 
+def test_a_change_in_a_room_of_the_library_is_one_of_the_code(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = repository / "assay/cleaning"
+    for file in ("rules.py", "__pycache__/rules.pyc", "nested/a.py"):
+        (room / file).parent.mkdir(parents=True, exist_ok=True)
+        (room / file).write_text(f"# {file}\n", encoding="utf-8")
+    (repository / ".dvcignore").write_text("__pycache__/\n")
+    lock = yaml.safe_load((repository / "dvc.lock").read_text(encoding="utf-8"))
+    # What DVC 3.67 writes for this folder.
+    lock["stages"]["clean"]["deps"].append({"path": "assay/cleaning", "md5": "ef49e9f6e43be74e6b2d43e8239b1f3b.dir"})
+    (repository / "dvc.lock").write_text(yaml.safe_dump(lock), encoding="utf-8")
+    assert "The metrics are not of this code" not in written(monkeypatch)
+    (room / "nested/a.py").write_text("# changed\n", encoding="utf-8")
+    assert "The metrics are not of this code" in written(monkeypatch)
+
+
 def test_metrics_of_older_params_are_called_out(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (repository / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"seed": 2}), encoding="utf-8")
     assert "The metrics are not of this code" in written(monkeypatch)
