@@ -21,6 +21,7 @@ Reads: data/instruct/{train,validation,test}.parquet, data/preferences.csv, the 
 Writes: data/preferences/{train,held_out,removed}.parquet, metrics/optional/preferences.json
 """
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ from assay.preference_data import pairs
 INSTRUCT = Path("data/instruct")
 OUTPUT = Path("data/preferences")
 METRICS = Path("metrics/optional/preferences.json")
+COST = Path("metrics/cost/preferences.json")
 
 SPLITS = {"train": "train", "validation": "held_out"}
 """Split of the chats → table of the pairs."""
@@ -134,7 +136,9 @@ def main() -> None:
     split_of = {row: split for split, of_split in ids.items() for row in of_split}
     lines = read_preferences(Path(params.path))
     model, tokenizer = load_causal_lm(Path(load_params("language_model", str)), device.device)
+    started = time.perf_counter()
     made = make_pairs(tables, lines, split_of, params, model, tokenizer, device, seed)
+    seconds = time.perf_counter() - started
 
     removed = pl.concat([one.removed for one in made.values()])
     with output_folder(OUTPUT) as folder:
@@ -150,6 +154,7 @@ def main() -> None:
         **{name: summarise_kept(made[split].kept) for split, name in SPLITS.items()},
     }
     write_json(METRICS, metrics)
+    write_json(COST, {"preferences_seconds": seconds})
 
 
 if __name__ == "__main__":

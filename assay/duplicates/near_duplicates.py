@@ -47,9 +47,10 @@ class NearDuplicateParams(Params):
 
 @dataclass(frozen=True)
 class NearMatches:
-    """The closest reference of each query, among the candidates that the hashing gives: 0 and -1 where there is none.
+    """The closest reference of each of `q` queries, among the candidates that the hashing gives.
 
-    The true Jaccard similarity to it, and its position among the references (the first of equally close ones).
+    `jaccard` is the true similarity to it, 0 where there is none, shape `(q,)`; `index` its position among the
+    references (the first of equally close ones), -1 where there is none, shape `(q,)`.
     """
 
     jaccard: NDArray[np.float64]

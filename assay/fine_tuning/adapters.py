@@ -75,7 +75,7 @@ def ia3(model: PreTrainedModel, task: Task, params: Ia3Adapter) -> peft.PeftMode
 
 
 def prompt_tuning(model: PreTrainedModel, task: Task, params: LearntPrompt) -> peft.PeftModel:
-    """Prompt tuning (Lester et al. 2021): learnt vectors stand before the embeddings of the tokens."""
+    """Prompt tuning (Lester et al. 2021; `words`: section 3.2): learnt vectors before the embeddings of tokens."""
     import peft
 
     config = peft.PromptTuningConfig(

@@ -249,7 +249,11 @@ def generate_answers(
 def answer_likelihood(
     model: CausalLM, chats: Sequence[TokenisedChat], padding_id: int, batch_size: int, device: Device, what: str | None
 ) -> AnswerLikelihood:
-    """How likely a model in evaluation mode finds the answers of chats; without `what` nothing is reported."""
+    """How likely a model in evaluation mode finds the answers of chats, those tokens that have labels.
+
+    `batch_size` chats of similar length are a forward pass, padded on the right with `padding_id`. Without `what` no
+    progress is reported.
+    """
     lengths = np.array([len(chat.input_ids) for chat in chats], dtype=np.int64)
     log_probabilities = np.zeros(len(chats))
     batches = sorted_batches(lengths, batch_size)

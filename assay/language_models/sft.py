@@ -67,6 +67,7 @@ class Fit:
 
     Attributes:
         steps: `step`, `loss` (mean over the answer tokens of its batch, in nats), `learning_rate`, `gradient_norm`.
+        validation_losses: by the step that the evaluation followed.
         tokens: that the model learnt from or read before an answer, padding not counted.
         seconds: of training, evaluations included.
         step_seconds: of the steps alone.
@@ -106,6 +107,10 @@ def train_sft(
     started = time.perf_counter()
     every = -(-params.max_steps // params.num_evaluations)
     arguments = trl_trainer.trainer_arguments(params, scratch, device, seed, params.weight_decay)
+    if params.packing and device.device.type == "cpu":
+        # One at a time: TRL lays packs end to end, and the logits of all of them are many.
+        packs = arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"]
+        arguments |= {"per_device_train_batch_size": 1, "gradient_accumulation_steps": packs}
     checkpoints = {"save_strategy": "steps", "save_steps": every, "save_total_limit": 1}
     length = params.max_length_tokens if params.packing else None
     config = SFTConfig(**(arguments | checkpoints), packing=params.packing, max_length=length)
@@ -161,6 +166,6 @@ def fit_cost(done: Fit, device: Device) -> dict[str, float]:
     """What a training took, for `metrics/cost`."""
     return {
         "train_seconds": done.seconds,
-        "tokens_per_second": done.tokens / done.step_seconds,
+        "tokens_per_second": done.tokens / done.step_seconds if done.step_seconds else 0.0,
         "peak_memory_mib": peak_memory_mib(device.device),
     }

@@ -52,8 +52,10 @@ class PpoTraining(Sampling):
         learning_rate: of the policy, in the first step; `value_learning_rate` is that of the value head.
         max_grad_norm: the policy's gradients are scaled down to this global norm, and the value head's.
         clip_range: of the probability ratio; `value_clip_range` is that of a value's change in a step.
+        gamma: discount of what comes a token later; `gae_lambda` is λ of the advantages.
         entropy_coefficient: what a nat of entropy a token is worth; Schulman et al. (2017), c2 of equation 9.
         missing_eos_penalty: taken from the reward of an answer that does not end.
+        initial_kl_coefficient: what a nat of divergence from the reference costs at the start.
         target_kl: that the controller steers to, with `kl_gain`.
         max_kl: beyond it the run ends.
     """

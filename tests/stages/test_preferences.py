@@ -83,9 +83,9 @@ def test_nothing_disappears_and_no_test_prompt_is_read(ran: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes(ran: Path) -> None:
-    before = bytes_below("data/preferences", "metrics")
+    before = bytes_below("data/preferences", "metrics/optional")
     preferences.main()
-    assert bytes_below("data/preferences", "metrics") == before
+    assert bytes_below("data/preferences", "metrics/optional") == before
 
 
 def test_no_pair_at_all_is_an_error(values: dict[str, Any], tmp_path: Path) -> None:

@@ -35,7 +35,10 @@ MERGED = Path("models/merged")
 
 
 def merged(folder: Path) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
-    """The adapter of a folder, if it can be merged, merged into its base in full precision, and the tokenizer."""
+    """The adapter of a folder merged into its base in full precision, and the tokenizer.
+
+    Raises `InputError`: it is none that can be merged.
+    """
     # Imported here: it takes seconds, and the errors before come without it.
     import peft
 

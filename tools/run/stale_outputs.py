@@ -14,6 +14,7 @@ import yaml
 from ruamel.yaml import YAML
 
 from assay.core.errors import InputError, run_stage
+from assay.core.params import load_params
 
 LOCK = Path("dvc.lock")
 NEEDS = {
@@ -42,6 +43,20 @@ def require_consistent_lists(params: dict[str, Any]) -> None:
             raise InputError(
                 f"params.yaml: `{name}` needs `optional.{needed}: [default]`, which is []; or empty it too"
             )
+    sft = {f"models/sft/{name}": name for name in params["sft_approaches"]}
+    made = {*sft, *(f"models/{name}" for name in ("dpo", "rloo", "ppo") if optional[name])}
+    for name in ("dpo", "rloo", "ppo"):
+        if optional[name] and (init := params[name]["init"]) not in sft.values():
+            raise InputError(
+                f"params.yaml: `{name}.init` = {init!r} is not in `sft_approaches`: add it there, or set"
+                f" `optional.{name}: []`"
+            )
+    for name, folder in params["generation_models"].items():
+        if folder.startswith(("models/sft/", "models/dpo", "models/rloo", "models/ppo")) and folder not in made:
+            raise InputError(
+                f"params.yaml: `generation_models.{name}` = {folder!r} is made by a stage that is off: take it out, or"
+                " switch the stage on (`sft_approaches`, `optional`)"
+            )
 
 
 def stages_and_outputs() -> tuple[set[str], set[str]]:
@@ -59,7 +74,7 @@ def delete_stale(entries: dict[str, Any], stages: set[str], outputs: set[str]) -
     for name in stale:
         for out in entries.pop(name).get("outs", []):
             path = Path(out["path"])
-            if str(path) in outputs or not path.exists():
+            if not path.exists() or any(live == str(path) or live.startswith(f"{path}/") for live in outputs):
                 continue
             if path.is_dir():
                 shutil.rmtree(path)
@@ -71,6 +86,7 @@ def delete_stale(entries: dict[str, Any], stages: set[str], outputs: set[str]) -
 
 def main() -> None:
     """Check the lists, delete, and bring `dvc.lock` up to date."""
+    load_params("optional", dict[str, list[str]])
     require_consistent_lists(yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")))
     if LOCK.is_file():
         round_trip = YAML()

@@ -1,5 +1,6 @@
 """Hashes of what a run made, and a lock brought up to date without a run."""
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,8 @@ from tools.changes import unchanged
 PIPELINE = """
 stages:
   ingest:
-    cmd: cp code.txt data.txt
-    deps: [code.txt]
+    cmd: cp assay/code.txt data.txt
+    deps: [assay/code.txt]
     outs: [data.txt]
     metrics:
       - metrics/ingest.json: {cache: false}
@@ -23,8 +24,8 @@ LOCK = {
     "schema": "2.0",
     "stages": {
         "ingest": {
-            "cmd": "cp code.txt data.txt",
-            "deps": [{"path": "code.txt", "hash": "md5", "md5": "0" * 32, "size": 1}],
+            "cmd": "cp assay/code.txt data.txt",
+            "deps": [{"path": "assay/code.txt", "hash": "md5", "md5": "0" * 32, "size": 1}],
             "outs": [
                 {"path": "data.txt", "hash": "md5", "md5": "d" * 32, "size": 5},
                 {"path": "metrics/ingest.json", "hash": "md5", "md5": "e" * 32, "size": 2},
@@ -41,7 +42,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], check=True)
     (tmp_path / "dvc.yaml").write_text(PIPELINE)
     (tmp_path / "dvc.lock").write_text(yaml.safe_dump(LOCK))
-    (tmp_path / "code.txt").write_text("new code")
+    (tmp_path / "assay").mkdir()
+    (tmp_path / "assay/code.txt").write_text("new code")
     return tmp_path
 
 
@@ -72,3 +74,15 @@ def test_the_lock_gets_the_hash_of_the_code_and_keeps_those_of_outputs(project: 
 def test_a_command_that_fails_is_shown_with_what_it_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"failed in .*\n.*no such thing"):
         unchanged.run([sys.executable, "-c", "raise SystemExit('no such thing')"], tmp_path)
+
+
+def test_a_stage_whose_params_changed_has_to_run(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (project / "dvc.yaml").open("a") as file:
+        file.write("    params: [seed]\n")
+    (project / "params.yaml").write_text("seed: 2\n")
+    lock = copy.deepcopy(LOCK)
+    lock["stages"]["ingest"]["params"] = {"params.yaml": {"seed": 1}}  # type: ignore[index]
+    (project / "dvc.lock").write_text(yaml.safe_dump(lock))
+    unchanged.write_lock(["ingest"])
+    assert yaml.safe_load((project / "dvc.lock").read_text()) == lock
+    assert "ingest: its params are not those of dvc.lock" in capsys.readouterr().out

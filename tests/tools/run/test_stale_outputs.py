@@ -45,6 +45,8 @@ def test_the_committed_lists_are_consistent(params: dict[str, Any]) -> None:
     ("change", "message"),
     [
         ({"approaches": ["tfidf"]}, r"`optional\.robustness` has majority, .* which `approaches` has not"),
+        ({"sft_approaches": ["full"]}, r"`dpo\.init` = 'lora' is not in `sft_approaches`"),
+        ({"optional": {"ppo": []}}, r"`generation_models\.ppo` = 'models/ppo' is made by a stage that is off"),
         ({"optional": {"preferences": []}}, r"`optional\.reward` needs `optional\.preferences: \[default\]`"),
         ({"optional": {"instruct_data": [], "preferences": []}}, r"`optional\.reward` needs"),
     ],
