@@ -476,12 +476,18 @@ def test_no_such_file(raw: Path) -> None:
         (
             "id,text,category\n1,a,x\n2,b,x\n1,c,x\n",
             {"columns": {"id": "id"}},
-            ["1 ids occur more than once, the first 'bank:1' at ['rows.csv:2', 'rows.csv:4']", "0.columns.id` to null"],
+            [
+                "1 ids occur more than once, the first 'bank:1' at ['rows.csv:2', 'rows.csv:4']",
+                "set `ingest.sources.0.columns.id` to null",
+            ],
         ),
         (
             "text,category\na,x\ncaf\udce9,x\n",
             {},
-            ["3: not_utf8: 'caf\\\\xe9,x'; 1 of 2 records cannot be read", "fraction` = 0.01: convert it to UTF-8"],
+            [
+                "3: not_utf8: 'caf\\\\xe9,x'; 1 of 2 records cannot be read",
+                "`ingest.max_reject_fraction` = 0.01: convert it to UTF-8",
+            ],
         ),
     ],
 )
