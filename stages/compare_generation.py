@@ -10,6 +10,7 @@ The reward model is no neutral judge of a model that was trained to please it: w
 was measured, and people have the last word where they have judged.
 """
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,10 +53,18 @@ class CompareGenerationParams(Params):
 
 
 def find_skipped(pairs: list[Pair], models: list[str]) -> dict[str, str]:
-    """The pairs with a model that is not evaluated, with the reason; an `InputError` if a pair is one model twice."""
+    """The pairs with a model that is switched off, with the reason.
+
+    An `InputError` if a pair is one model twice, or names a model that neither the params nor any stage knows.
+    """
     for number, pair in enumerate(pairs):
         if pair.model == pair.against:
             raise InputError(f"params.yaml: `compare_generation.pairs.{number}` compares {pair.model!r} with itself")
+        for name in (pair.model, pair.against):
+            # One that a stage makes and that is not evaluated was switched off, and is no mistake.
+            if name not in models and not re.fullmatch(r"base|sft-\w+|dpo|rloo|ppo", name):
+                place = f"`compare_generation.pairs.{number}` names {name!r}"
+                raise InputError(f"params.yaml: {place}; `generation_models` has {', '.join(models)}")
     missing = {pair.name: [name for name in (pair.model, pair.against) if name not in models] for pair in pairs}
     return {name: f"{' and '.join(of_pair)} not in generation_models" for name, of_pair in missing.items() if of_pair}
 

@@ -213,6 +213,12 @@ def test_a_pair_with_a_model_that_is_not_evaluated_is_skipped_and_named(
     assert "dpo_against_base skipped: dpo not in generation_models" in capsys.readouterr().err
 
 
+def test_a_model_that_nothing_knows_is_an_error(workspace: Path) -> None:
+    change("compare_generation", pairs=[{"model": "dop", "against": "base"}])
+    with pytest.raises(InputError, match=r"pairs.0` names 'dop'; `generation_models` has base, "):
+        compare_generation.main()
+
+
 def test_a_model_beside_itself_is_an_error(workspace: Path) -> None:
     change("compare_generation", pairs=[{"model": "base", "against": "base"}])
     with pytest.raises(InputError, match=r"pairs.0` compares 'base' with itself"):
