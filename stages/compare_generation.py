@@ -53,10 +53,7 @@ class CompareGenerationParams(Params):
 
 
 def find_skipped(pairs: list[Pair], models: list[str]) -> dict[str, str]:
-    """The pairs with a model that is switched off, with the reason.
-
-    An `InputError` if a pair is one model twice, or names a model that neither the params nor any stage knows.
-    """
+    """Pairs with a model that is off, with the reason; an `InputError` for an unknown model, or one against itself."""
     for number, pair in enumerate(pairs):
         if pair.model == pair.against:
             raise InputError(f"params.yaml: `compare_generation.pairs.{number}` compares {pair.model!r} with itself")
