@@ -275,6 +275,7 @@ def test_a_release_in_a_folder_of_links_without_a_network(workplace: Path, monke
         ("1.0", OTHER, f"pypi:pkg==1.0: expected SHA-256 {OTHER}, seen pkg-1.0.tar.gz {SHA256}"),
         ("2.0", SHA256, "pypi:pkg==2.0: no such release on"),
     ],
+    ids=["other bytes", "no such version"],
 )
 def test_a_release_that_the_index_does_not_have(
     version: str, sha256: str, expected: str, server: str, monkeypatch: pytest.MonkeyPatch

@@ -74,6 +74,7 @@ def test_a_file_or_all_of_it_lands_in_the_target(tmp_path: Path, kind: str) -> N
         (zip_bytes({"top/a": b"1", "topmost/b": b"2"}), "top"),
         (tar_bytes({"./top/a": b"1"}), "top/"),
     ],
+    ids=["zip", "tar"],
 )
 def test_names_are_compared_part_by_part(tmp_path: Path, content: bytes, wanted: str) -> None:
     assert unpacked(tmp_path, content, [wanted]) == {"a": b"1"}
@@ -87,6 +88,7 @@ def test_names_are_compared_part_by_part(tmp_path: Path, content: bytes, wanted:
         (b"<html>404</html>" * 100, ["top"], "not a zip or tar archive"),
         (tar_bytes({"top/a": b"1"}, "w:", extra=(tarfile.TarInfo("top/a"),)), ["top"], "occurs twice"),
     ],
+    ids=["two files to one path", "empty", "a page", "twice"],
 )
 def test_what_cannot_be_unpacked(tmp_path: Path, content: bytes, members: list[str], expected: str) -> None:
     assert expected in error(tmp_path, content, members)
