@@ -15,7 +15,10 @@ from assay.human_review.preference_judgements import HEADER as PREFERENCES_HEADE
 from tests.mini_wordnet import write_mini_wordnet
 
 KEPT_FOLDERS = (
-    *(f"metrics/{name}" for name in ("cost", "optional", "finetune", "evaluate", "robustness", "evaluate_generation")),
+    *(
+        f"metrics/{name}"
+        for name in ("cost", "optional", "finetune", "evaluate", "robustness", "sft", "evaluate_generation")
+    ),
     *(f"metrics/plots/{name}" for name in ("confusion", "sft_loss", "dpo", "rloo", "ppo")),
     *("data/robustness", "data/generations", "models/reward"),
 )
