@@ -24,7 +24,6 @@ help:  ## List the targets
 repro: $(INSTALLED)  ## The main job: raw data to a measured comparison; only what has changed runs again
 	@$(BIN)/python -m tools.run.stale_outputs
 	@$(BIN)/dvc repro $(ARGS)
-	@$(BIN)/python -m tools.changes.readme_results --write README.md
 	@$(BIN)/python -m tools.changes.readme_results
 
 test: $(INSTALLED)  ## Run the tests, offline
@@ -83,7 +82,7 @@ why: $(INSTALLED)  ## Follow one row from the raw file to the training set: make
 	@test -n "$(ID)" || { echo "error: say which row: make why ID=tweets:42" >&2; exit 1; }
 	@$(BIN)/python -m tools.changes.why "$(ID)"
 
-readme: $(INSTALLED)  ## Copy the results table of metrics/summary.json into README.md
+readme: $(INSTALLED)  ## Write the results on these data and params into README.md; nothing else does
 	@$(BIN)/python -m tools.changes.readme_results --write README.md
 
 # Works before set-up too: it is there to say what is missing.

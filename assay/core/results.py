@@ -28,7 +28,7 @@ from assay.core.params import PARAMS_FILE
 
 RUN_ID = "run_id"
 PIPELINE = Path(__file__).parents[2] / "dvc.yaml"
-NOT_RUN = "not run on these data and params; `make repro` runs it"
+NOT_RUN = "not run on these data and params; `make repro`"
 GENERATIVE = (
     *("instruct_data", "sft", "preferences", "reward", "dpo", "rloo", "ppo"),
     *("evaluate_generation", "compare_generation"),
@@ -82,7 +82,8 @@ def _is_on(entry: dict[str, Any], item: str | None, params: dict[str, Any]) -> b
     return listed is None or (bool(listed) if item is None else item in listed)
 
 
-def _name(stage: str, item: str | None) -> str:
+def stage_name(stage: str, item: str | None) -> str:
+    """What DVC calls a stage that runs over a list: `finetune@lora`."""
     return stage if item is None else f"{stage}@{item}"
 
 
@@ -128,7 +129,7 @@ def metrics_files() -> dict[str, Path]:
         for item in _listed(entry, params) or [""]:
             path = Path(re.sub(r"\$\{[^}]*\}", item, file))
             if run_id_now(path):
-                files[_name(stage, item if path != Path(file) else None)] = path
+                files[stage_name(stage, item if path != Path(file) else None)] = path
     return files
 
 
@@ -138,7 +139,7 @@ def write_metrics(file: Path | str, metrics: dict[str, Any], *shown: str) -> Non
     `shown` are dotted keys, `a.*.b` for all of `a`; one that is not there is passed over.
     """
     write_json(file, {RUN_ID: run_id_now(file), **metrics})
-    name = _name(*(find_stage(file, read_pipeline()) or (Path(file).stem, None)))
+    name = stage_name(*(find_stage(file, read_pipeline()) or (Path(file).stem, None)))
     print(f"{name}: {result_line(metrics, shown)}", flush=True)
 
 

@@ -75,6 +75,8 @@ def summarise(measured: Measured, methods: Mapping[str, str]) -> dict[str, Any]:
         "approaches": {name: one for name, one in compared.items() if methods[name] not in BASELINE_METHODS},
         "baselines": {name: one for name, one in compared.items() if methods[name] in BASELINE_METHODS},
         "left_out": {name: one["left_out"] for name, one in measured.evaluate.items() if "left_out" in one},
+        "labels": len(_metric(measured.evaluate[(first := next(iter(compared)))], "per_class", f"evaluate/{first}")),
+        "ratings": _metric(measured.stages["annotation_qa"], "ratings", "annotation_qa"),
         "data": {
             stage: {key: _metric(measured.stages[stage], key, stage) for key in ("rows_in", "rows_out", "removed")}
             for stage in ROW_STAGES
