@@ -219,7 +219,7 @@ def main() -> None:
             write_parquet(made.chats.filter(pl.col("split") == name).drop("split"), folder / f"{name}.parquet")
         write_parquet(made.removed, folder / "removed.parquet")
         write_parquet(made.cleaned.changed, folder / "changed.parquet")
-    write_metrics(METRICS, summarise(made, sources, sections, tokenizer), "rows.train", "rows.validation", "rows.test")
+    write_metrics(METRICS, summarise(made, sources, sections, tokenizer), "rows.*.answer")
     write_json(COST, {"instruct_data_seconds": time.perf_counter() - started})
 
 

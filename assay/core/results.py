@@ -17,14 +17,11 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from assay.core.outputs import read_json, write_json
-from assay.core.params import PARAMS_FILE
+from assay.core.params import PARAMS_FILE, parse_yaml
 
 RUN_ID = "run_id"
 PIPELINE = Path(__file__).parents[2] / "dvc.yaml"
@@ -104,25 +101,19 @@ def _sources(stage: str, params: dict[str, Any]) -> list[Any]:
     return said
 
 
-@cache
-def _parsed(text: str) -> dict[str, Any]:
-    """A YAML file, parsed once for the many metrics files of a report."""
-    return dict(yaml.safe_load(text))
-
-
 def read_pipeline() -> dict[str, Any]:
     """What `dvc.yaml` holds."""
-    return _parsed(PIPELINE.read_text(encoding="utf-8"))
+    return dict(parse_yaml(PIPELINE.read_text(encoding="utf-8")))
 
 
 def run_id_now(file: Path | str) -> str | None:
     """The id of a metrics file with the params of the working directory."""
-    return run_id(file, read_pipeline(), _parsed(PARAMS_FILE.read_text(encoding="utf-8")))
+    return run_id(file, read_pipeline(), parse_yaml(PARAMS_FILE.read_text(encoding="utf-8")))
 
 
 def metrics_files() -> dict[str, Path]:
     """The metrics file of each stage that is switched on, by the stage's name in DVC; without those of cost."""
-    params = _parsed(PARAMS_FILE.read_text(encoding="utf-8"))
+    params = parse_yaml(PARAMS_FILE.read_text(encoding="utf-8"))
     files = {}
     for stage, entry in read_pipeline()["stages"].items():
         file = next(iter(entry.get("do", entry)["metrics"][0]))
@@ -151,7 +142,7 @@ def result_line(metrics: dict[str, Any], shown: Iterable[str]) -> str:
         parts = [f"{metrics['rows_in']:,} rows in, {metrics['rows_out']:,} out; removed: {removed or 'none'}"]
     for path in (one for pattern in shown for one in _expanded(pattern, metrics)):
         value, low, high = (lookup(metrics, path + end) for end in ("", "_ci95_low", "_ci95_high"))
-        if value is not None:
+        if isinstance(value, int | float):
             interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
             number = f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
             parts.append(f"{path.replace('.', ' ').replace('_', ' ')} {number}{interval}")

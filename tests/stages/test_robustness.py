@@ -224,7 +224,7 @@ def test_what_was_skipped_is_not_attacked(
     folder.mkdir(parents=True)
     (folder / "left_out.txt").write_text("no 4-bit arithmetic here\n")
     run(monkeypatch, robustness, "qlora")
-    assert read_json("metrics/robustness/qlora.json") == {"left_out": "no 4-bit arithmetic here"}
+    assert read_json("metrics/robustness/qlora.json")["left_out"] == "no 4-bit arithmetic here"
     assert Path("data/robustness/qlora/left_out.txt").read_text() == "no 4-bit arithmetic here\n"
     assert capsys.readouterr().err == "robustness@qlora: left out of the comparison: no 4-bit arithmetic here\n"
 
