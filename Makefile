@@ -15,19 +15,23 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test bench lint format review diff unchanged tune gpu-params ablation ask export merge onnx why readme doctor lock clean
+.PHONY: help setup repro test figures bench lint format review diff unchanged tune gpu-params ablation ask export merge onnx why readme doctor lock clean
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo 'More arguments go in ARGS: make test ARGS="-k report -x", make repro ARGS="--force clean".'
 
 repro: $(INSTALLED)  ## The main job: raw data to a measured comparison; only what has changed runs again
+	@$(BIN)/python -m tools.params.check
 	@$(BIN)/python -m tools.run.stale_outputs
 	@$(BIN)/dvc repro $(ARGS)
 	@$(BIN)/python -m tools.changes.readme_results
 
 test: $(INSTALLED)  ## Run the tests, offline
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --benchmark-skip $(ARGS)
+
+figures: $(INSTALLED)  ## Do docs and README say what metrics/ says? Of the template's own data; not part of make test
+	$(BIN)/python -m pytest -m figures $(ARGS)
 
 bench: $(INSTALLED)  ## Run the benchmarks, one at a time
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only $(ARGS)

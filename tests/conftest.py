@@ -19,6 +19,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out comparisons with the template's own results, unless `-m` names them: a fork's results are others."""
+    if "figures" not in config.getoption("-m"):
+        left_out = [item for item in items if item.get_closest_marker("figures")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The top of the repository."""

@@ -13,6 +13,7 @@ import yaml
 from assay.human_review.corrections import HEADER
 from assay.human_review.preference_judgements import HEADER as PREFERENCES_HEADER
 from tests.mini_wordnet import write_mini_wordnet
+from tests.template_params import read_template_params
 
 KEPT_FOLDERS = (
     *(
@@ -143,7 +144,7 @@ def write_pipeline_copy(
     shutil.copytree(encoder, assets / "minilm")
     shutil.copytree(language_model, assets / "smollm2")
     write_questions(assets / "faq", QUESTIONS)
-    params = smoke_params(yaml.safe_load((repository / "params.yaml").read_text()))
+    params = smoke_params(read_template_params())
     for name, asset in params["fetch"]["assets"].items():
         packed = assets / f"{name}.tar.gz"
         asset |= {"source": f"assets/{name}.tar.gz", "unpack": [name], "sha256": archive(assets / name, packed)}

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.pipeline_copy import KEPT_FOLDERS, write_params, write_pipeline_copy
+from tests.template_params import read_template_params
 
 # The whole DAG runs in a fixture: two to five minutes, more on a busy machine.
 pytestmark = pytest.mark.timeout(1800)
@@ -86,7 +87,7 @@ def resolved_stages(pipeline: dict[str, Any], params: dict[str, Any]) -> list[St
 @pytest.fixture(scope="module")
 def stages(repository: Path) -> list[Stage]:
     pipeline = yaml.safe_load((repository / "dvc.yaml").read_text())
-    return resolved_stages(pipeline, yaml.safe_load((repository / "params.yaml").read_text()))
+    return resolved_stages(pipeline, read_template_params())
 
 
 CODE = ("assay", "stages", "tools")

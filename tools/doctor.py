@@ -149,6 +149,19 @@ def repository_problems(root: Path, has_git_repository: bool) -> list[tuple[bool
     return problems
 
 
+def params_problems() -> list[tuple[bool, str]]:
+    """What is wrong with `params.yaml`, as (necessary, sentence)."""
+    try:
+        from tools.params.check import PARAMS_FILE, find_problems
+    # An old Python, or no packages.
+    except (ImportError, OSError, SyntaxError) as error:
+        return [(False, f"params.yaml could not be checked, since packages are missing: {error}")]
+    try:
+        return [(True, f"{PARAMS_FILE}: {problem}") for problem in find_problems(PARAMS_FILE)]
+    except ValueError as error:
+        return [(True, str(error))]
+
+
 def main() -> None:
     """Print what is there, then what is missing."""
     root = Path()
@@ -177,6 +190,7 @@ def main() -> None:
     problems = machine_problems(python, git, free_gib, memory)
     if git is not None:
         problems += repository_problems(root, first_line("git", "rev-parse", "--git-dir") is not None)
+    problems += params_problems()
     if wrong:
         sentence = "missing or not as locked: {}; `rm -f .venv/.installed; make setup` installs them"
         problems.append((True, sentence.format(", ".join(wrong))))
