@@ -152,7 +152,8 @@ def repository_problems(root: Path, has_git_repository: bool) -> list[tuple[bool
 def params_problems() -> list[tuple[bool, str]]:
     """What is wrong with `params.yaml`, as (necessary, sentence)."""
     try:
-        from tools.params.check import PARAMS_FILE, find_problems
+        from assay.core.params import PARAMS_FILE
+        from tools.params.check import find_problems
     # An old Python, or no packages.
     except (ImportError, OSError, SyntaxError) as error:
         return [(False, f"params.yaml could not be checked, since packages are missing: {error}")]
