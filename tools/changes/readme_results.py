@@ -22,9 +22,6 @@ HEADER = (
     *("approach", "macro-F1 [95% interval]", "accuracy [95% interval]"),
     *("train, s", "peak MiB", "trainable parameters"),
 )
-NEXT = f"""
-Next: open {REPORT} | `make review`: rows most worth a look | `make diff BASE=main`: what changed | `make readme`: these
-tables into README.md"""
 MODELS_HEADER = (
     *("language model", "answer perplexity [95% interval]", "chrF [95% interval]"),
     *("label right [95% interval]", "mean reward [95% interval]"),
@@ -109,19 +106,17 @@ def describe_tracks(summary: dict[str, Any], generation: dict[str, Any]) -> list
     return about
 
 
-def read_results() -> tuple[dict[str, Any], dict[str, Any], list[str]]:
-    """The summaries of both tracks, the second empty where that is off, and the stages that did not run.
+def read_results() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The summaries of both tracks, the second empty where that is off or did not run.
 
     Raises `InputError`: `report` did not run on these data and params.
     """
-    files = metrics_files()
-    not_run = [stage for stage, file in files.items() if read_own(file) is None]
     summary = read_own(SUMMARY)
     if summary is None:
         raise InputError(
             f"{SUMMARY}: `report` did not run on these data and params, so there are no results of yours: `make repro`"
         )
-    return summary, read_own(GENERATION_SUMMARY) or {}, not_run
+    return summary, read_own(GENERATION_SUMMARY) or {}
 
 
 def markdown_parts(
@@ -159,7 +154,8 @@ def main() -> None:
     )
     parser.add_argument("--write", type=Path, metavar="FILE", help="Markdown file with the markers")
     path = parser.parse_args().write
-    summary, generation, not_run = read_results()
+    summary, generation = read_results()
+    files = metrics_files()
     costs = read_costs(summary)
     about = describe_tracks(summary, generation)
     if path is not None:
@@ -175,9 +171,14 @@ def main() -> None:
     if generation:
         print(f"\n{about[1]}\n\n{terminal_table(MODELS_HEADER, model_rows(generation))}\n")
         print("\n".join(name_skipped(generation)))
-    for stage in not_run:
+    for stage in [stage for stage, file in files.items() if read_own(file) is None]:
         print(f"left out: {stage}: {NOT_RUN}")
-    print(NEXT)
+    review = (
+        "`make review` shows rows worth a look; "
+        if "review_queue" in {name.partition("@")[0] for name in files}
+        else ""
+    )
+    print(f"\nNext: open {REPORT}; {review}`make diff BASE=main` says what changed; `make readme` writes README.md")
 
 
 if __name__ == "__main__":

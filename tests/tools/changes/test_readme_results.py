@@ -134,7 +134,8 @@ def test_what_did_not_run_is_named_and_the_next_steps_too(
     said = capsys.readouterr().out
     assert "left out: compare_generation: not run on these data and params; `make repro`" in said
     assert "language model" not in said
-    assert all(f"`make {target}`" in said for target in ("review", "diff BASE=main", "readme"))
+    assert all(f"`make {target}`" in said for target in ("diff BASE=main", "readme"))
+    assert "make review" not in said  # `review_queue` is off
 
 
 def test_a_track_that_is_off_leaves_no_block(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
