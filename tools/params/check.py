@@ -6,6 +6,7 @@ of each section, of lists that need each other, and of sections that nothing rea
 
 import difflib
 import hashlib
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -20,85 +21,59 @@ CODE = tuple(Path(__file__).parents[2] / name for name in ("assay", "stages", "t
 FOUND_RIGHT = Path(".dvc/tmp/params_found_right")
 """The digest of what was checked last and was right; not in git."""
 
+SECTIONS: dict[str, Any] = {
+    "seed": int,
+    "approaches": list[str],
+    "sft_approaches": list[str],
+    "optional": dict[str, list[str]],
+    "compute": "assay.compute.device.Compute",
+    "fetch": "stages.fetch.FetchParams",
+    "ingest": "assay.sources.records.IngestParams",
+    "clean": "assay.cleaning.rules.CleanParams",
+    "embed": "assay.embeddings.encoder.EmbedParams",
+    "correct": "assay.human_review.apply_corrections.CorrectParams",
+    "semantic_duplicates": "stages.semantic_duplicates.SemanticDuplicatesParams",
+    "annotation_qa": "assay.annotation.quality.AnnotationQaParams",
+    "split": "assay.splitting.assignment.SplitParams",
+    "label_errors": "stages.label_errors.LabelErrorsParams",
+    "injected_noise": "stages.injected_noise.InjectedNoiseParams",
+    "label_effect": "stages.label_effect.LabelEffectParams",
+    "augment": "assay.augmentation.make_examples.AugmentParams",
+    "augment_quality": "stages.augment_quality.AugmentQualityParams",
+    "augment_ablation": "tools.experiments.augment_ablation.AblationParams",
+    "profile": "assay.corpus_profile.ProfileParams",
+    "finetune": "assay.fine_tuning.params.Approach",
+    "evaluate": "assay.statistics.classification.EvaluateParams",
+    "robustness": "stages.robustness.RobustnessParams",
+    "review_queue": "stages.review_queue.ReviewQueueParams",
+    "report": "stages.report.ReportParams",
+    "language_model": str,
+    "instruct_data": "assay.instruction_data.params.InstructDataParams",
+    "sft": "assay.fine_tuning.sft_params.Approach",
+    "preferences": "stages.preferences.PreferencesParams",
+    "reward": "assay.reward.training.RewardParams",
+    "dpo": "stages.dpo.DpoParams",
+    "rloo": "stages.rloo.RlooParams",
+    "ppo": "stages.ppo.PpoParams",
+    "decoding": "assay.language_models.checkpoint.Decoding",
+    "generation_models": dict[str, str],
+    "evaluate_generation": "stages.evaluate_generation.EvaluateGenerationParams",
+    "compare_generation": "stages.compare_generation.CompareGenerationParams",
+}
+"""What each section is read as, a class by its path; `finetune` and `sft` hold blocks, each of the type given."""
 
-def section_types() -> dict[str, Any]:
-    """What each section is read as; `finetune` and `sft` hold blocks of approaches, each of the type given."""
-    from assay.annotation.quality import AnnotationQaParams
-    from assay.augmentation.make_examples import AugmentParams
-    from assay.cleaning.rules import CleanParams
-    from assay.compute.device import Compute
-    from assay.corpus_profile import ProfileParams
-    from assay.embeddings.encoder import EmbedParams
-    from assay.fine_tuning import params as finetune_params
-    from assay.fine_tuning import sft_params
-    from assay.human_review.apply_corrections import CorrectParams
-    from assay.instruction_data.params import InstructDataParams
-    from assay.language_models.checkpoint import Decoding
-    from assay.reward.training import RewardParams
-    from assay.sources.records import IngestParams
-    from assay.splitting.assignment import SplitParams
-    from assay.statistics.classification import EvaluateParams
-    from stages.augment_quality import AugmentQualityParams
-    from stages.compare_generation import CompareGenerationParams
-    from stages.dpo import DpoParams
-    from stages.evaluate_generation import EvaluateGenerationParams
-    from stages.fetch import FetchParams
-    from stages.injected_noise import InjectedNoiseParams
-    from stages.label_effect import LabelEffectParams
-    from stages.label_errors import LabelErrorsParams
-    from stages.ppo import PpoParams
-    from stages.preferences import PreferencesParams
-    from stages.report import ReportParams
-    from stages.review_queue import ReviewQueueParams
-    from stages.rloo import RlooParams
-    from stages.robustness import RobustnessParams
-    from stages.semantic_duplicates import SemanticDuplicatesParams
-    from tools.experiments.augment_ablation import AblationParams
 
-    return {
-        "seed": int,
-        "approaches": list[str],
-        "sft_approaches": list[str],
-        "optional": dict[str, list[str]],
-        "compute": Compute,
-        "fetch": FetchParams,
-        "ingest": IngestParams,
-        "clean": CleanParams,
-        "embed": EmbedParams,
-        "correct": CorrectParams,
-        "semantic_duplicates": SemanticDuplicatesParams,
-        "annotation_qa": AnnotationQaParams,
-        "split": SplitParams,
-        "label_errors": LabelErrorsParams,
-        "injected_noise": InjectedNoiseParams,
-        "label_effect": LabelEffectParams,
-        "augment": AugmentParams,
-        "augment_quality": AugmentQualityParams,
-        "augment_ablation": AblationParams,
-        "profile": ProfileParams,
-        "finetune": finetune_params.Approach,
-        "evaluate": EvaluateParams,
-        "robustness": RobustnessParams,
-        "review_queue": ReviewQueueParams,
-        "report": ReportParams,
-        "language_model": str,
-        "instruct_data": InstructDataParams,
-        "sft": sft_params.Approach,
-        "preferences": PreferencesParams,
-        "reward": RewardParams,
-        "dpo": DpoParams,
-        "rloo": RlooParams,
-        "ppo": PpoParams,
-        "decoding": Decoding,
-        "generation_models": dict[str, str],
-        "evaluate_generation": EvaluateGenerationParams,
-        "compare_generation": CompareGenerationParams,
-    }
+def resolve(model: Any) -> Any:
+    """A type, or the one at a path."""
+    if not isinstance(model, str):
+        return model
+    module, _, name = model.rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
 
 def find_problems(path: Path) -> list[str]:
     """What is wrong with a params file, a sentence each. Raises `InputError`: it cannot be read at all."""
-    types, problems = section_types(), list[str]()
+    problems = list[str]()
 
     def check(section: str, model: Any) -> None:
         try:
@@ -110,7 +85,8 @@ def find_problems(path: Path) -> list[str]:
 
     load_params("seed", object, path)
     params: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for section, model in types.items():
+    for section, path_or_type in SECTIONS.items():
+        model = resolve(path_or_type)
         blocks = params.get(section)
         if section not in ("finetune", "sft") or not isinstance(blocks, dict):
             check(section, model)
@@ -119,8 +95,8 @@ def find_problems(path: Path) -> list[str]:
             if name != DEFAULTS:
                 check(f"{section}.{name}", model)
     for section in params:
-        if section not in types:
-            close = difflib.get_close_matches(str(section), types, n=1)
+        if section not in SECTIONS:
+            close = difflib.get_close_matches(str(section), SECTIONS, n=1)
             problems.append(f"`{section}` is no section" + (f"; did you mean `{close[0]}`?" if close else ""))
     for names, section in (("approaches", "finetune"), ("sft_approaches", "sft")):
         for name in params.get(names) or []:

@@ -36,7 +36,7 @@ def test_the_committed_params_are_right_and_not_checked_twice(
 
 
 def test_every_section_of_the_params_is_checked(params: dict[str, Any]) -> None:
-    assert set(check.section_types()) == set(params)
+    assert set(check.SECTIONS) == set(params)
 
 
 def test_all_problems_are_named_at_once(params: dict[str, Any]) -> None:
