@@ -16,6 +16,7 @@ import yaml
 from tests.pipeline_copy import write_params, write_pipeline_copy
 from tests.tiny_models import WORDS
 
+TRACKS = ("results", "generation")
 CLASSES = 77
 ROWS_PER_CLASS = 14
 DATA_STAGES = [
@@ -122,6 +123,25 @@ def test_every_stage_ran_and_what_needs_ratings_says_that_there_are_none(project
     assert project.metrics("clean")["rows_out"] == CLASSES * ROWS_PER_CLASS
     assert "average_precision" not in json.dumps(project.metrics("label_errors"))
     assert (project.folder / "report/index.html").stat().st_size > 10_000
+
+
+def test_report_and_tables_name_nothing_of_the_templates_data(project: Project, repository: Path) -> None:
+    (project.folder / "README.md").write_text(
+        "".join(f"<!-- {name}: `make readme` writes them from metrics/ -->\n<!-- /{name} -->\n" for name in TRACKS)
+    )
+    said = [(project.folder / "report/index.html").read_text(encoding="utf-8")]
+    for arguments in ([], ["--write", "README.md"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "tools.changes.readme_results", *arguments],
+            cwd=project.folder, env=os.environ | {"PYTHONPATH": str(repository)}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+    said.append((project.folder / "README.md").read_text(encoding="utf-8"))
+    words = ("vader", "tweets", "amazon", "hutto", "feedback")
+    assert [word for text in said for word in words if word in text.lower()] == []
+    assert all("questions" in text for text in (said[0], said[1], said[3]))
+    assert "left out" not in said[1]
 
 
 def test_again_at_once_nothing_runs(project: Project) -> None:
