@@ -58,11 +58,11 @@ def read_preset(file: Path, params: dict[str, Any]) -> dict[str, Any]:
 
     Raises `InputError`: the file has other parts.
     """
-    preset = yaml.safe_load(file.read_text(encoding="utf-8"))
+    preset: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
     if not isinstance(preset, dict) or set(preset) != set(PARTS) or not all(isinstance(preset[p], dict) for p in PARTS):
         raise InputError(f"{file}: a mapping with the parts {', '.join(PARTS)} is needed, and nothing else")
     is_off = params.get("optional", {}).get("instruct_data") == []
-    return preset[PARTS[0]] | ({} if is_off else preset[PARTS[1]])
+    return {**preset[PARTS[0]], **({} if is_off else preset[PARTS[1]])}
 
 
 def apply_preset(params: dict[str, Any], lines: dict[str, Any], file: Path) -> dict[str, Any]:
