@@ -69,7 +69,8 @@ def run_sft(approach: str, device: Device) -> str:
         done = train_sft(
             params, model, tokenizer, chats, chats[:2], device, 0, Path(scratch) / "sft", f"sft@{approach}"
         )
-    return f"{done.step_seconds / STEPS:.2f} s/step of {params.batch_size} rows, peak {peak_memory_mib(device.device):,.0f} MiB"
+    peak = peak_memory_mib(device.device)
+    return f"{done.step_seconds / STEPS:.2f} s/step of {params.batch_size} rows, peak {peak:,.0f} MiB"
 
 
 def try_approaches(device: Device, deadline: float) -> dict[str, str]:
