@@ -4,16 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from assay.core.errors import InputError
+from tests.pipeline_copy import preset_params
 from tools.run import stale_outputs
 
 
 @pytest.fixture
 def params(repository: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((repository / "params.yaml").read_text())
-    return loaded
+    return preset_params(repository, "full")
 
 
 def test_outputs_of_a_stage_that_is_off_are_deleted(
