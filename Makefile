@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test figures bench lint format review diff unchanged tune gpu-params ablation ask export merge onnx why readme doctor lock clean
+.PHONY: help setup repro test figures bench lint format review diff unchanged tune preset quick gpu-check ablation ask export merge onnx why readme doctor lock clean
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -26,6 +26,15 @@ repro: $(INSTALLED)  ## The main job: raw data to a measured comparison; only wh
 	@$(BIN)/python -m tools.run.stale_outputs
 	@$(BIN)/dvc repro $(ARGS)
 	@$(BIN)/python -m tools.changes.readme_results
+
+quick: $(INSTALLED)  ## The main job on a cut of 600 rows, in some three minutes, in a scratch copy: report/quick.html
+	@$(BIN)/python -m tools.run.quick $(ARGS)
+
+preset: $(INSTALLED)  ## Write a set of approaches and budgets into params.yaml: make preset PRESET=full
+	@$(BIN)/python -m tools.params.preset $(PRESET) $(ARGS)
+
+gpu-check: $(INSTALLED)  ## Do the tests, and a step of each approach, run on this GPU? Prints a block to paste
+	@$(BIN)/python -m tools.run.gpu_check $(ARGS)
 
 test: $(INSTALLED)  ## Run the tests, offline
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --benchmark-skip $(ARGS)
@@ -58,9 +67,6 @@ unchanged: $(INSTALLED)  ## Does this code make the same bytes as another commit
 tune: $(INSTALLED)  ## Search settings of an approach on validation: make tune APPROACH=lora ARGS="--trials 20"
 	@test -n "$(APPROACH)" || { echo "error: say which approach: make tune APPROACH=lora" >&2; exit 1; }
 	@$(BIN)/python -m tools.experiments.tune "$(APPROACH)" $(ARGS)
-
-gpu-params: $(INSTALLED)  ## Write budgets for a box with a GPU into params.yaml
-	@$(BIN)/python -m tools.params.gpu_params $(ARGS)
 
 ablation: $(INSTALLED)  ## Does augmentation help? Each recipe alone, none and all, on shares of the train rows (an hour)
 	@$(BIN)/dvc repro $(ARGS) ablation/dvc.yaml

@@ -78,7 +78,7 @@ def write_questions(folder: Path, count: int) -> None:
 
 
 def smoke_params(params: dict[str, Any]) -> dict[str, Any]:
-    """The committed params, with some of the approaches, one pass over the rows and few bootstrap samples."""
+    """Params of the preset `full`, with some of the approaches, one pass over the rows and few bootstrap samples."""
     params["compute"] |= {"threads": 1, "precision": "float32"}
     # The others differ in the model alone, which tests/stages/test_finetune.py looks at.
     params["approaches"] = ["tfidf", "lora", "full"]

@@ -8,7 +8,7 @@ import yaml
 
 from assay.core.params import load_params
 from assay.sources.records import IngestParams
-from tests.template_params import FILE
+from tests.template_params import FILE, full_params
 from tools.changes import readme_results
 
 MARKDOWN = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted(Path("docs").glob("*.md")))]
@@ -32,8 +32,8 @@ def test_results_are_those_of_the_metrics(
 
 
 @pytest.mark.figures
-def test_tests_start_from_the_committed_params(repository: Path) -> None:
-    assert (repository / "params.yaml").read_text() == FILE.read_text(), f"copy params.yaml to {FILE}"
+def test_tests_start_from_the_committed_params() -> None:
+    assert full_params() == FILE.read_text(), "run `python -m tests.template_params`"
 
 
 def test_stage_table_is_that_of_the_pipeline(repository: Path, readme: str) -> None:
