@@ -26,6 +26,7 @@ SECTIONS: dict[str, Any] = {
     "approaches": list[str],
     "sft_approaches": list[str],
     "optional": dict[str, list[str]],
+    "max_rows": "stages.ingest.MaxRows",
     "compute": "assay.compute.device.Compute",
     "fetch": "stages.fetch.FetchParams",
     "ingest": "assay.sources.records.IngestParams",
