@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test bench lint format review diff unchanged tune gpu-params ablation ask export merge onnx why readme doctor lock clean
+.PHONY: help setup repro test test-slow bench lint format review diff unchanged tune gpu-params ablation ask export merge onnx why readme doctor lock clean
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,8 +27,14 @@ repro: $(INSTALLED)  ## The main job: raw data to a measured comparison; only wh
 	@$(BIN)/python -m tools.changes.readme_results --write README.md
 	@$(BIN)/python -m tools.changes.readme_results
 
-test: $(INSTALLED)  ## Run the tests, offline
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --benchmark-skip $(ARGS)
+# A file stays with one worker, so that what it shares is made once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --benchmark-skip
+
+test: $(INSTALLED)  ## Run the units and every stage once on small data, offline: a few minutes
+	$(PYTEST) $(ARGS)
+
+test-slow: $(INSTALLED)  ## Run all other tests: hermetic runs, crashes, browser, hash seeds
+	$(PYTEST) -m "slow and not gpu and not figures" $(ARGS)
 
 bench: $(INSTALLED)  ## Run the benchmarks; beside another commit's, as a table for a pull request: make bench BASE=main
 ifeq ($(origin BASE),file)

@@ -1,4 +1,4 @@
-"""The whole DAG by `dvc repro`, on somebody else's data: two columns, 77 classes, no ratings, by params alone."""
+"""Every stage of both tracks on small data, in one process; and the whole DAG by `dvc repro`, on somebody else's data."""
 
 import csv
 import json
@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.pipeline_copy import write_params, write_pipeline_copy
+from tests.test_pipeline import resolved_stages
 from tests.tiny_models import WORDS
 
 CLASSES = 77
@@ -48,6 +49,55 @@ def write_two_columns(path: Path) -> None:
 
 # The whole DAG runs in a fixture: two to five minutes, more on a busy machine.
 pytestmark = pytest.mark.timeout(1800)
+
+EACH_STAGE = """
+import importlib, json, os, sys
+from assay.core.errors import run_stage
+commands = json.loads(sys.argv[1])
+modules = {module: importlib.import_module(module) for module, *_ in commands}
+for module, *arguments in commands:
+    child = os.fork()
+    if child == 0:
+        sys.argv = [module, *arguments]
+        run_stage(modules[module].main)
+        sys.stdout.flush()
+        os._exit(0)
+    if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        sys.exit(f"{module} {' '.join(arguments)} ends with {code}")
+"""
+"""Imports take most of the time of a stage on small data: one import serves for all."""
+
+
+@pytest.fixture(scope="module")
+def run_folder(
+    repository: Path, tiny_encoder: Path, tiny_chat_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Where every stage of `dvc.yaml` has run once, in its order, without DVC."""
+    folder = tmp_path_factory.mktemp("smoke") / "run"
+    params = write_pipeline_copy(repository, folder, tiny_encoder, tiny_chat_model, feedback_rows=120)
+    stages = resolved_stages(yaml.safe_load((folder / "dvc.yaml").read_text()), params)
+    commands = json.dumps([stage.command[2:] for stage in stages])
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", EACH_STAGE, commands], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return folder
+
+
+def test_classification_from_raw_files_to_a_report(run_folder: Path) -> None:
+    summary = json.loads((run_folder / "metrics/summary.json").read_text())
+    assert set(summary["approaches"]) == {"lora", "full"}
+    assert set(summary["baselines"]) == {"tfidf"}
+    assert summary["baselines"]["tfidf"]["accuracy_ci95_low"] > 1 / 3  # chance
+    assert "lora" in (run_folder / "report/index.html").read_text()
+
+
+def test_language_models_from_chats_to_policies_side_by_side(run_folder: Path) -> None:
+    for model in ("base", "sft-full", "sft-lora", "dpo", "rloo", "ppo"):
+        scores = json.loads((run_folder / f"metrics/evaluate_generation/{model}.json").read_text())
+        assert scores["answer"]["rows"] == 4, model
+    assert "ppo" in (run_folder / "report/index.html").read_text()
 
 
 @dataclass(frozen=True)
