@@ -1,4 +1,4 @@
-"""Every stage of both tracks on small data, in one process; and the whole DAG by `dvc repro`, on somebody else's data."""
+"""Every stage of both tracks on small data in one process, and the whole DAG by `dvc repro` on somebody else's data."""
 
 import csv
 import json
@@ -154,6 +154,7 @@ def project(
     return Project(folder, project.dvc("repro"))
 
 
+@pytest.mark.slow
 def test_every_stage_ran_and_what_needs_ratings_says_that_there_are_none(project: Project) -> None:
     summary = project.metrics("summary")
     assert set(summary["approaches"]) == {"lora", "full"}
@@ -174,11 +175,13 @@ def test_every_stage_ran_and_what_needs_ratings_says_that_there_are_none(project
     assert (project.folder / "report/index.html").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_again_at_once_nothing_runs(project: Project) -> None:
     assert "Running stage" not in project.dvc("repro")
     assert "up to date" in project.dvc("status")
 
 
+@pytest.mark.slow
 def test_data_stages_give_the_same_bytes_for_another_hash_seed_and_other_workers(project: Project) -> None:
     before = project.output_hashes()
     assert len(before) == len(DATA_STAGES)
@@ -190,6 +193,7 @@ def test_data_stages_give_the_same_bytes_for_another_hash_seed_and_other_workers
     assert project.output_hashes() == before
 
 
+@pytest.mark.slow
 def test_one_changed_param_runs_one_approach_again(project: Project) -> None:
     params = yaml.safe_load((project.folder / "params.yaml").read_text())
     params["finetune"]["lora"]["rank"] += 1
@@ -199,6 +203,7 @@ def test_one_changed_param_runs_one_approach_again(project: Project) -> None:
     assert sorted(ran) == ["evaluate@lora", "finetune@lora", "report", "robustness@lora"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "stale"),
     [
@@ -219,11 +224,13 @@ def test_a_change_in_a_room_makes_no_stage_stale_but_those_that_use_it(
         path.write_text(before)
 
 
+@pytest.mark.slow
 def test_plots_render(project: Project) -> None:
     project.dvc("plots", "show", "--out", "plots")
     assert "full.csv" in (project.folder / "plots/index.html").read_text()
 
 
+@pytest.mark.slow
 def test_two_approaches_alone_from_raw_data_to_a_report_of_them(
     repository: Path, tiny_encoder: Path, tiny_chat_model: Path, tmp_path: Path
 ) -> None:
