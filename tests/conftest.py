@@ -16,6 +16,15 @@ settings.load_profile("untimed")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+LONGEST_BYTES_IN_A_NAME = 60
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> None:
+    """Keep bytes of archives, which hold the time, out of the names of cases: workers compare their collections."""
+    if isinstance(val, bytes) and len(val) > LONGEST_BYTES_IN_A_NAME:
+        raise pytest.UsageError(f"`{argname}` has {len(val)} bytes, which would name a case: give `ids` or a function")
+
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

@@ -290,10 +290,12 @@ def hermetic_run(
     return Run(store, params, stages, extra_files)
 
 
+@pytest.mark.slow
 def test_stages_need_no_more_than_they_declare_and_write_no_more(hermetic_run: Run) -> None:
     assert {name: extra for name, extra in hermetic_run.extra_files.items() if extra} == {}
 
 
+@pytest.mark.slow
 def test_no_row_disappears(hermetic_run: Run) -> None:
     import json
 

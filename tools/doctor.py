@@ -24,7 +24,7 @@ MAIN_LIBRARIES = (
 )
 MIN_PYTHON = (3, 11)
 MIN_FREE_DISK_GIB = 10
-"""The packages take 2 GiB with a CPU build of PyTorch and 8 GiB with a CUDA build; data and models take 1 GiB."""
+"""The packages take 3 GiB with a CPU build of PyTorch and 8 GiB with a CUDA build; data and models take 1 GiB."""
 MIN_MEMORY_GIB = 4
 GIB = 2**30
 

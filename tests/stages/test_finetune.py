@@ -296,6 +296,7 @@ class InterruptedRunError(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("approach", ["full", "lora"])
 def test_a_run_that_was_killed_resumes_and_ends_with_the_same_bytes(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str

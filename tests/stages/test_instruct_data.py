@@ -463,6 +463,7 @@ def test_nothing_left_is_an_error() -> None:
         run(faq(), max_length_tokens=8)
 
 
+@pytest.mark.slow
 def test_the_same_bytes_again_with_another_hash_seed_and_more_threads() -> None:
     unanswerable = context()["unanswerable"] | {"max_cosine": 0.99}
     run(faq(), context=context(unanswerable=unanswerable), label_task=LABEL_TASK, min_question_cosine=0.9999)

@@ -206,6 +206,7 @@ def test_a_row_is_altered_whatever_the_others_are(workspace: Path, tmp_path: Pat
             assert re.findall(r"<\w+>", after) == re.findall(r"<\w+>", before)
 
 
+@pytest.mark.slow
 def test_same_bytes_for_any_hash_seed(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(monkeypatch, finetune, "tfidf")
     # This process has a hash seed of its own, and has drawn before.

@@ -194,6 +194,7 @@ def test_two_processes_have_the_loss_curve_of_one(
     assert curves[0] == pytest.approx(curves[1], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_and_ends_the_same(start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     whole = start("lora", "whole")
     from assay.language_models import trl_trainer
