@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test bench lint format review diff unchanged tune gpu-params ablation ask export merge onnx why readme doctor lock clean
+.PHONY: help setup repro test bench lint format review diff unchanged tune calibrate gpu-params ablation ask export merge onnx why readme doctor lock clean
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -58,6 +58,9 @@ tune: $(INSTALLED)  ## Search settings of an approach on validation: make tune A
 
 gpu-params: $(INSTALLED)  ## Write budgets for a box with a GPU into params.yaml
 	@$(BIN)/python -m tools.params.gpu_params $(ARGS)
+
+calibrate: $(INSTALLED)  ## Measure which precision and threads are fastest here, and propose them in params.yaml
+	@$(BIN)/python -m tools.run.calibrate $(ARGS)
 
 ablation: $(INSTALLED)  ## Does augmentation help? Each recipe alone, none and all, on shares of the train rows (an hour)
 	@$(BIN)/dvc repro $(ARGS) ablation/dvc.yaml
