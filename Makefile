@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test test-slow figures bench lint format review diff unchanged tune preset quick gpu-check ablation ask export merge onnx why readme doctor lock clean
+.PHONY: help setup repro test test-slow figures bench lint format review diff unchanged tune calibrate preset quick gpu-check ablation ask export merge onnx why readme doctor lock clean
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -77,6 +77,9 @@ unchanged: $(INSTALLED)  ## Does this code make the same bytes as another commit
 tune: $(INSTALLED)  ## Search settings of an approach on validation: make tune APPROACH=lora ARGS="--trials 20"
 	@test -n "$(APPROACH)" || { echo "error: say which approach: make tune APPROACH=lora" >&2; exit 1; }
 	@$(BIN)/python -m tools.experiments.tune "$(APPROACH)" $(ARGS)
+
+calibrate: $(INSTALLED)  ## Measure which precision and threads are fastest here, and propose them in params.yaml
+	@$(BIN)/python -m tools.run.calibrate $(ARGS)
 
 ablation: $(INSTALLED)  ## Does augmentation help? Each recipe alone, none and all, on shares of the train rows (an hour)
 	@$(BIN)/dvc repro $(ARGS) ablation/dvc.yaml

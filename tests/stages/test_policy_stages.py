@@ -72,6 +72,6 @@ def test_without_a_reward_model_the_list_that_needs_an_entry_is_named(stage: str
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_policy_is_trained_on_cuda(stage: str) -> None:
-    change("compute", device="cuda", precision="auto")
+    change("compute", device="cuda", precision="bfloat16")
     run(stage)
     assert read_json(f"metrics/optional/{stage}.json")["device"] == "cuda"
