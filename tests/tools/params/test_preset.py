@@ -159,6 +159,14 @@ def test_what_does_not_go_with_the_params_is_named(change: dict[str, Any], says:
         written(yaml.safe_dump(yaml.safe_load(default) | change), "full")
 
 
+@pytest.mark.parametrize(("text", "says"), [("a: [", "not valid YAML"), ("classifiers: {}", "the parts classifiers, ")])
+def test_a_preset_that_cannot_be_read_is_named(text: str, says: str, default: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError, match=rf"mine\.yaml: .*{says}"):
+        write_preset(default, file)
+
+
 def test_a_preset_is_written_into_committed_params_alone(
     default: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
