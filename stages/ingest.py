@@ -38,9 +38,10 @@ import polars as pl
 from pydantic import Field
 
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import output_folder, write_json, write_parquet
+from assay.core.outputs import output_folder, write_parquet
 from assay.core.params import load_params
 from assay.core.removed_rows import counts_by_rule, removed_rows
+from assay.core.results import write_metrics
 from assay.core.seeds import keyed_uniform
 from assay.sources.records import RECORDS_SCHEMA, Ingested, IngestParams, Source, ingest_source
 
@@ -155,7 +156,7 @@ def main() -> None:
     with output_folder("data/ingested") as folder:
         for name, table in tables.items():
             write_parquet(table, folder / f"{name}.parquet")
-    write_json("metrics/ingest.json", metrics(sources))
+    write_metrics("metrics/ingest.json", metrics(sources), "ratings", "given_label_accuracy")
 
 
 if __name__ == "__main__":

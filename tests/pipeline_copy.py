@@ -13,10 +13,13 @@ import yaml
 from assay.human_review.corrections import HEADER
 from assay.human_review.preference_judgements import HEADER as PREFERENCES_HEADER
 from tests.mini_wordnet import write_mini_wordnet
-from tools.params.preset import apply_preset, read_preset
+from tests.template_params import read_template_params
 
 KEPT_FOLDERS = (
-    *(f"metrics/{name}" for name in ("cost", "optional", "finetune", "evaluate", "robustness", "evaluate_generation")),
+    *(
+        f"metrics/{name}"
+        for name in ("cost", "optional", "finetune", "evaluate", "robustness", "sft", "evaluate_generation")
+    ),
     *(f"metrics/plots/{name}" for name in ("confusion", "sft_loss", "dpo", "rloo", "ppo")),
     *("data/robustness", "data/generations", "models/reward"),
 )
@@ -72,12 +75,6 @@ def write_questions(folder: Path, count: int) -> None:
         row = {"id": f"q{index:03}", "category": f"topic{index % 4}", "q": question, "a": answer, "sources": []}
         lines.append(json.dumps(row))
     (folder / "faq-en.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def preset_params(repository: Path, name: str) -> dict[str, Any]:
-    """The committed params with a preset in them."""
-    params, file = yaml.safe_load((repository / "params.yaml").read_text()), repository / f"presets/{name}.yaml"
-    return apply_preset(params, read_preset(file, params), file)
 
 
 def smoke_params(params: dict[str, Any]) -> dict[str, Any]:
@@ -147,7 +144,7 @@ def write_pipeline_copy(
     shutil.copytree(encoder, assets / "minilm")
     shutil.copytree(language_model, assets / "smollm2")
     write_questions(assets / "faq", QUESTIONS)
-    params = smoke_params(preset_params(repository, "full"))
+    params = smoke_params(read_template_params())
     for name, asset in params["fetch"]["assets"].items():
         packed = assets / f"{name}.tar.gz"
         asset |= {"source": f"assets/{name}.tar.gz", "unpack": [name], "sha256": archive(assets / name, packed)}

@@ -9,6 +9,8 @@ from assay.core.outputs import read_json
 from tests import doc_figures
 from tests.doc_figures import FULL, REPOSITORY, between, read_full, table, write_parts
 
+pytestmark = pytest.mark.figures
+
 DOC = REPOSITORY / "docs/generation.md"
 
 

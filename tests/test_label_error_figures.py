@@ -5,6 +5,8 @@ import pytest
 from assay.core.outputs import read_json
 from tests.doc_figures import REPOSITORY, between, interval, read_full, table, write_parts
 
+pytestmark = pytest.mark.figures
+
 DOC = REPOSITORY / "docs/label_errors.md"
 
 

@@ -545,6 +545,7 @@ def test_the_first_bin_that_fits_wins() -> None:
     assert found == ["low", "odd", "odd", None, "high", None]
 
 
+@pytest.mark.slow
 def test_the_same_bytes_again_with_another_hash_seed(raw: Path, repository: Path) -> None:
     write_rated(raw, {str(key): [4, -4, 0, key % 5] for key in range(60)})
     write_params(RATED, bins=BINS)

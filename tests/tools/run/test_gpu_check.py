@@ -8,7 +8,8 @@ import yaml
 
 from assay.compute.device import Device
 from assay.core.errors import InputError
-from tests.pipeline_copy import preset_params, smoke_params
+from tests.pipeline_copy import smoke_params
+from tests.template_params import read_template_params
 from tools.run import gpu_check
 
 CPU = Device(torch.device("cpu"), torch.float32)
@@ -18,7 +19,7 @@ def test_steps_of_each_approach_run_and_what_fails_is_named(
     repository: Path, tiny_encoder: Path, tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    params = smoke_params(preset_params(repository, "full"))
+    params = smoke_params(read_template_params())
     params["finetune"]["defaults"] |= {"model": str(tiny_encoder), "batch_size": 4}
     params["language_model"] = str(tiny_chat_model)
     kept = {"finetune": ("defaults", "tfidf", "linear_probe", "ia3"), "sft": ("defaults", "lora", "prefix_tuning")}

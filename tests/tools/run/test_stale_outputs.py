@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from assay.core.errors import InputError
-from tests.pipeline_copy import preset_params
+from tests.template_params import read_template_params
 from tools.run import stale_outputs
 
 
 @pytest.fixture
-def params(repository: Path) -> dict[str, Any]:
-    return preset_params(repository, "full")
+def params() -> dict[str, Any]:
+    return read_template_params()
 
 
 def test_outputs_of_a_stage_that_is_off_are_deleted(
