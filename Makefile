@@ -22,8 +22,7 @@ help:  ## List the targets
 	@echo 'More arguments go in ARGS: make test ARGS="-k report -x", make repro ARGS="--force clean".'
 
 repro: $(INSTALLED)  ## The main job: raw data to a measured comparison; only what has changed runs again
-	@$(BIN)/python -m tools.run.stale_outputs
-	@$(BIN)/dvc repro $(ARGS)
+	@$(BIN)/python -m tools.run.repro $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 	@$(BIN)/python -m tools.changes.readme_results --write README.md
 	@$(BIN)/python -m tools.changes.readme_results
 
