@@ -2,8 +2,8 @@
 
 import contextlib
 import fcntl
-import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -88,6 +88,12 @@ def read_lines(job: Job) -> list[str]:
     return [line for line in lines if line and not line.startswith(HINTS)]
 
 
+def kill_job(job: Job) -> None:
+    """Kill DVC, the command of the stage and whatever that has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(job.leader.pid, signal.SIGKILL)
+
+
 def stop_job(job: Job, number: int, sent: set[tuple[int, int]]) -> None:
     """Send a signal, once, to the command of a stage, not to DVC: past its command, that may be writing `dvc.lock`."""
     with contextlib.suppress(psutil.Error):
@@ -114,7 +120,8 @@ def only_run(wait: bool) -> Iterator[None]:
         file.seek(0)
         if file.read():
             end_orphans()
-        clear_rwlock()
+            # DVC's list of files in use may be cut, or name numbers that other processes have got by now.
+            RWLOCK.unlink(missing_ok=True)
         file.truncate(0)
         file.write(f"process {os.getpid()}, since {time.strftime('%H:%M:%S')}")
         file.flush()
@@ -132,20 +139,3 @@ def end_orphans() -> None:
                 orphans.append(process)
     if alive := psutil.wait_procs(orphans, timeout=30)[1]:
         raise InputError(f"a `make repro` that was killed left processes that do not end: {[one.pid for one in alive]}")
-
-
-def clear_rwlock() -> None:
-    """Delete DVC's list of files in use where it was cut, or names no DVC process that lives.
-
-    DVC itself cannot read a cut one, and takes any process that has got the same number for the one that it means.
-    """
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            used = json.loads(RWLOCK.read_text(encoding="utf-8"))
-            pids = {user["pid"] for user in used["write"].values()}
-            pids |= {user["pid"] for users in used["read"].values() for user in users}
-        except (ValueError, KeyError):
-            pids = set()
-        alive = [process for process in psutil.process_iter(["cmdline"]) if process.pid in pids] if pids else []
-        if not any("dvc" in " ".join(process.info["cmdline"] or []) for process in alive):
-            RWLOCK.unlink()

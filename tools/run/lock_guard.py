@@ -81,7 +81,7 @@ def inspect_lock() -> tuple[list[str], str]:
     """Stages whose entries `dvc.lock` has lost by a cut, and its text with copies of them."""
     text, good = read_lock(LOCK), read_lock(GOOD_COPY)
     # Other lines (conflict markers, `datasets`) are left to their author and to DVC.
-    if text == good or not LOCK.is_file() or _OTHER_LINE.search(text):
+    if (text and text == good) or not LOCK.is_file() or _OTHER_LINE.search(text):
         return [], text
     known = run_git("hash-object", "--", str(LOCK)).strip() if text.endswith("\n") and split_entries(text) else ""
     if known and run_git("cat-file", "-t", known):
@@ -92,19 +92,16 @@ def inspect_lock() -> tuple[list[str], str]:
     if not cut:
         return [], text
     whole = {name: block for name, block in split_entries(text).items() if name not in cut}
-    same = [sum(split_entries(copy).get(name) == block for name, block in whole.items()) for copy in (good, head)]
-    copy = split_entries(head if same[1] > same[0] or not good else good)
-    return cut, join_entries({**copy, **whole})
+    return cut, join_entries({**split_entries(good or head), **whole})
 
 
-def write_lock(text: str) -> None:
-    """Replace `dvc.lock` and the good copy, each in one step."""
-    GOOD_COPY.parent.mkdir(parents=True, exist_ok=True)
-    for path in (LOCK, GOOD_COPY):
-        if read_lock(path) != text:
-            partial = path.with_name(f".{path.name}.partial")
-            partial.write_text(text, encoding="utf-8", errors="surrogateescape")
-            partial.replace(path)
+def replace_text(path: Path, text: str) -> None:
+    """Write a file in one step, if it has another text."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if read_lock(path) != text:
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(text, encoding="utf-8", errors="surrogateescape")
+        partial.replace(path)
 
 
 def guard_lock(order: list[str]) -> list[str]:
@@ -115,13 +112,18 @@ def guard_lock(order: list[str]) -> list[str]:
     """
     cut, text = inspect_lock()
     entries = split_entries(text)
-    if not LOCK.is_file() or _OTHER_LINE.search(text) or text.endswith("stages: {}\n"):
+    if not LOCK.is_file():  # deleted, for all to run again: neither the copy nor the commit is to bring it back
+        replace_text(GOOD_COPY, HEAD_LINES)
+        return []
+    if _OTHER_LINE.search(text) or text.endswith("stages: {}\n"):
         return []
     if not entries:
         LOCK.unlink()
         return ["dvc.lock was cut to nothing, and there is no copy: stages run again, or are restored from DVC's cache"]
     place = {name: index for index, name in enumerate(order)}
-    write_lock(join_entries(dict(sorted(entries.items(), key=lambda entry: place.get(entry[0], len(place))))))
+    text = join_entries(dict(sorted(entries.items(), key=lambda entry: place.get(entry[0], len(place)))))
+    replace_text(LOCK, text)
+    replace_text(GOOD_COPY, text)
     restored, lost = ([name for name in cut if (name in entries) is kept] for kept in (True, False))
     lines = [f"dvc.lock was cut short; restored from a copy: {', '.join(restored)}"] if restored else []
     return lines + ([f"dvc.lock was cut short; in no copy, so runs again: {', '.join(lost)}"] if lost else [])

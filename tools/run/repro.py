@@ -1,7 +1,7 @@
 """`make repro`: run the stages that have changed, several at once.
 
-What there is and what has changed is DVC's to say. Each stage runs by `dvc repro --single-item` as soon as what it needs
-is done; one whose inputs come out as they were is not started. Nothing here decides what a stage writes: plain `dvc repro`
+DVC says what there is and what has changed. Each stage runs by `dvc repro --single-item` as soon as what it needs is
+done; one whose inputs come out as they were is not started. Nothing here decides what a stage writes: plain `dvc repro`
 makes the same. Seconds of earlier runs decide the order: of the stages that can start, the one with the longest way to
 the end goes first. A failed stage stops only what depends on it. `lock_guard` keeps `dvc.lock` whole.
 """
@@ -20,12 +20,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
 import zc.lockfile
 
 from assay.core.errors import InputError, run_stage
-from assay.core.params import PARAMS_FILE
-from tools.run.jobs import Job, only_run, read_lines, start_job, stop_job
+from tools.run.jobs import Job, kill_job, only_run, read_lines, start_job, stop_job
 from tools.run.lock_guard import GOOD_COPY, guard_lock
 from tools.run.stale_outputs import check_lists, delete_stale_outputs
 
@@ -91,12 +89,14 @@ def read_seconds() -> dict[str, float]:
     return {}
 
 
-def plan_stages(repo: Any, options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, set[str]]]:
-    """Stages that `dvc repro` with these options would go through, in its order, and what each needs of them."""
+def plan_stages(
+    repo: Any, stages: list[Any], options: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, set[str]]]:
+    """Those that `dvc repro` with these options would go through, in its order, and what each needs of them."""
     from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 
     graph = get_active_graph(repo.index.graph)
-    chosen = collect_stages(repo, options.targets or ["dvc.yaml"])
+    chosen = collect_stages(repo, options.targets) if options.targets else stages
     steps = plan_repro(graph, chosen, downstream=options.downstream)
     plan = {stage.addressing: stage for stage in steps if stage in chosen or not options.single_item}
     return plan, {name: {need.addressing for need in graph.successors(plan[name])} & plan.keys() for name in plan}
@@ -119,13 +119,6 @@ def list_devices(compute: dict[str, Any]) -> list[str]:
         return [name for name in named.split(",") if name]
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
     return [str(number) for number in range(listed.count("GPU "))]
-
-
-def uses_device(stage: Any) -> bool:
-    """Whether a stage computes on the device of `compute` in params."""
-    from dvc.dependency import ParamsDependency
-
-    return any(isinstance(dep, ParamsDependency) and "compute" in dep.params for dep in stage.deps)
 
 
 def has_changed(stage: Any) -> bool:
@@ -188,19 +181,14 @@ def print_lines(run: Run, job: Job) -> None:
 def show_status(run: Run) -> None:
     """What runs, since when and how long it took last time, and what waits; on a terminal in one place."""
     now, terminal = time.monotonic(), sys.stdout.isatty()
-    if not run.running or (not terminal and now - run.shown < STATUS_SECONDS):
-        return
-    run.shown = now
-    parts = []
-    for job in run.running:
-        last = f" (last time {run.seconds[job.name]:.0f} s)" if job.name in run.seconds else ""
-        parts.append(f"{job.name} {now - job.started:.0f} s{last}")
-    waits = len(run.plan) - len(run.outcome) - len(run.running)
-    line = f"[{len(run.outcome)} of {len(run.plan)} done, {waits} wait] {', '.join(parts)}"
-    print(
-        f"\r\x1b[K{line[: shutil.get_terminal_size().columns - 1]}" if terminal else line, end="" if terminal else "\n"
-    )
-    sys.stdout.flush()
+    if run.running and (terminal or now - run.shown >= STATUS_SECONDS):
+        run.shown = now
+        last = {name: f" (last time {seconds:.0f} s)" for name, seconds in run.seconds.items()}
+        jobs = ", ".join(f"{job.name} {now - job.started:.0f} s{last.get(job.name, '')}" for job in run.running)
+        waits = len(run.plan) - len(run.outcome) - len(run.running)
+        line = f"[{len(run.outcome)} of {len(run.plan)} done, {waits} wait] {jobs}"
+        width = shutil.get_terminal_size().columns - 1
+        print(f"\r\x1b[K{line[:width]}" if terminal else f"{line}\n", end="", flush=True)
 
 
 def is_free(repo: Any) -> bool:
@@ -214,8 +202,10 @@ def is_free(repo: Any) -> bool:
 
 def run_stages(repo: Any, run: Run, options: argparse.Namespace, compute: dict[str, Any], jobs: int) -> None:
     """Run what has changed, until nothing is left that can; after Ctrl-C, until the jobs have ended."""
-    ranks, devices = rank_stages(run.needs, run.seconds), list_devices(compute)
-    threads = str(compute["threads"])
+    from dvc.dependency import ParamsDependency
+
+    ranks, devices, threads = rank_stages(run.needs, run.seconds), list_devices(compute), str(compute["threads"])
+    params = {name: [dep.params for dep in run.plan[name].deps if isinstance(dep, ParamsDependency)] for name in ranks}
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
     flags = [f"--{name}" for name in ("force", "pull") if getattr(options, name)]
     settled, sent = False, set[tuple[int, int]]()
@@ -231,7 +221,7 @@ def run_stages(repo: Any, run: Run, options: argparse.Namespace, compute: dict[s
             settled = True
         for name in sorted(run.waiting, key=lambda name: -ranks[name]):
             free = [device for device in devices if device not in [job.device for job in run.running]]
-            takes = bool(devices) and uses_device(run.plan[name])
+            takes = bool(devices) and any("compute" in names for names in params[name])
             full = len(run.running) >= jobs or run.stops or (takes and not free)
             if not full and run.waiting[name] <= time.monotonic():
                 del run.waiting[name]
@@ -240,7 +230,7 @@ def run_stages(repo: Any, run: Run, options: argparse.Namespace, compute: dict[s
         for job in run.running:
             print_lines(run, job)
             if len(run.stops) > 1:
-                os.killpg(job.leader.pid, signal.SIGKILL)
+                kill_job(job)
             elif run.stops:
                 late = time.monotonic() - run.stops[0] > TERMINATE_SECONDS
                 stop_job(job, signal.SIGTERM if late else signal.SIGINT, sent)
@@ -249,16 +239,15 @@ def run_stages(repo: Any, run: Run, options: argparse.Namespace, compute: dict[s
 
 def summarise(run: Run, started: float) -> int:
     """Print what became of the stages, and what to do after a failure; returns the exit status."""
-    say_counts = Counter(run.outcome.values())
+    count = Counter(run.outcome.values())
     for name, error in run.errors.items():
         say(f"{name} failed: {error}")
-    counts = ", ".join(f"{say_counts[kind]} {kind}" for kind in KINDS if say_counts[kind] or kind in (RUN, FAILED))
+    counts = ", ".join(f"{count[kind]} {kind}" for kind in KINDS if count[kind] or kind in (RUN, FAILED))
     say(f"Stages: {counts}; {time.monotonic() - started:.0f} s")
     if run.stops:
         say("Stopped. `make repro` goes on from here.")
     elif run.errors:
-        again = " ".join(run.errors)
-        say(f'Mend that, then `make repro`: what is finished does not run again. Alone: make repro ARGS="{again}"')
+        say(f'Mend that and go on: `make repro`; with that alone: `make repro ARGS="{" ".join(run.errors)}"`')
     return 130 if run.stops else int(bool(run.errors))
 
 
@@ -285,7 +274,7 @@ def repro(options: argparse.Namespace, compute: dict[str, Any], jobs: int) -> in
                     say(line)
                 stages = [stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"]
                 delete_stale_outputs(stages)
-                run = Run(*plan_stages(repo, options), [stage.addressing for stage in stages], read_seconds())
+                run = Run(*plan_stages(repo, stages, options), [stage.addressing for stage in stages], read_seconds())
                 if options.dry:
                     dry_run(run)
                     return 0
@@ -300,8 +289,7 @@ def repro(options: argparse.Namespace, compute: dict[str, Any], jobs: int) -> in
 def main() -> None:
     """Check options and params, and end with the exit status."""
     options = parse_arguments()
-    check_lists()
-    compute = yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8")).get("compute", {})
+    compute = check_lists().get("compute", {})
     if not isinstance(threads := compute.get("threads"), int) or threads < 1:
         raise InputError(f"params.yaml: `compute.threads` = {threads!r}: a number of at least 1 is needed")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

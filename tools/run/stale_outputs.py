@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 
 from assay.core.errors import InputError
-from assay.core.params import PARAMS_FILE, load_params
-from tools.run.lock_guard import LOCK, join_entries, read_lock, split_entries, write_lock
+from tools.run.lock_guard import GOOD_COPY, LOCK, join_entries, read_lock, replace_text, split_entries
 
+PARAMS_FILE = Path("params.yaml")
 NEEDS = {
     "preferences": "instruct_data",
     "reward": "preferences",
@@ -74,10 +74,23 @@ def delete_stale(entries: dict[str, Any], stages: set[str], outputs: set[str]) -
     return stale
 
 
-def check_lists() -> None:
-    """Raise `InputError` where the lists of optional stages in `params.yaml` are no lists, or do not fit each other."""
+def check_lists() -> dict[str, Any]:
+    """All params, after a look at the lists of optional stages.
+
+    Raises `InputError`: no such file, no YAML, lists that are none, or that do not fit each other.
+    """
+    try:
+        params = yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8"))
+        if all(isinstance(name, str) for names in params["optional"].values() for name in names):
+            require_consistent_lists(params)
+            return dict(params)
+    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError):
+        pass
+    # Says what is wrong. Its import takes as long as all the rest when nothing has changed.
+    from assay.core.params import load_params
+
     load_params("optional", dict[str, list[str]])
-    require_consistent_lists(yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8")))
+    raise InputError(f"{PARAMS_FILE}: a list of stages is missing; see `git diff {PARAMS_FILE}`")
 
 
 def delete_stale_outputs(stages: list[Any]) -> None:
@@ -93,4 +106,5 @@ def delete_stale_outputs(stages: list[Any]) -> None:
     outputs = {out.def_path for stage in stages for out in stage.outs}
     for name in delete_stale(yaml.safe_load(text)["stages"], names, outputs):
         del blocks[name]
-    write_lock(join_entries(blocks) if blocks else "schema: '2.0'\nstages: {}\n")
+    for path in (LOCK, GOOD_COPY):
+        replace_text(path, join_entries(blocks) if blocks else "schema: '2.0'\nstages: {}\n")
