@@ -29,6 +29,7 @@ HINTS = (
     "\tdvc config",
     "Use `dvc",
 )
+NOTHING_RAN = "Data and pipelines are up to date."
 LEADER = """
 import os, signal, subprocess, sys, threading
 job = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
@@ -82,10 +83,10 @@ def read_lines(job: Job) -> list[str]:
     job.partial_line = rest[rest.rfind(b"\r", 0, -1) + 1 :]
     lines = [line.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="replace").rstrip() for line in whole]
     for line in filter(None, lines):
-        job.restored |= line.endswith("is cached - skipping run, checking out outputs")
+        job.restored |= line.endswith("is cached - skipping run, checking out outputs") or line == NOTHING_RAN
         job.busy |= "Unable to acquire lock" in line or "it is being blocked by" in line
         job.last_line = job.last_line if ": failed to run: " in line else line
-    return [line for line in lines if line and not line.startswith(HINTS)]
+    return [line for line in lines if line and line != NOTHING_RAN and not line.startswith(HINTS)]
 
 
 def kill_job(job: Job) -> None:
@@ -94,14 +95,14 @@ def kill_job(job: Job) -> None:
         os.killpg(job.leader.pid, signal.SIGKILL)
 
 
-def stop_job(job: Job, number: int, sent: set[tuple[int, int]]) -> None:
-    """Send a signal, once, to the command of a stage, not to DVC: past its command, that may be writing `dvc.lock`."""
+def interrupt_job(job: Job, done: set[int]) -> None:
+    """Send SIGINT, once, to the command of a stage; not to DVC, which past its command may be writing `dvc.lock`."""
     with contextlib.suppress(psutil.Error):
         for dvc in psutil.Process(job.leader.pid).children():
             for process in dvc.children(recursive=True):
-                if (process.pid, number) not in sent:
-                    sent.add((process.pid, number))
-                    process.send_signal(number)
+                if process.pid not in done:
+                    done.add(process.pid)
+                    process.send_signal(signal.SIGINT)
 
 
 @contextlib.contextmanager

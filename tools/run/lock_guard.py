@@ -58,7 +58,7 @@ def find_cut(text: str, copy: str, pipeline: str) -> list[str]:
     if not found and kept and not text.endswith("stages: {}\n"):
         return list(kept)
     whole = [name for name in found if name not in torn]
-    stages = set(re.findall(r"^  ([^\s:#]+):", pipeline, flags=re.MULTILINE))
+    stages = set(re.findall(r"^ +([^\s:#]+):", pipeline, flags=re.MULTILINE))
     lost = list(kept)[len(whole) :] if whole == list(kept)[: len(whole)] else []
     return torn + [name for name in lost if name not in torn and name.split("@")[0] in stages]
 

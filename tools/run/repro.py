@@ -23,15 +23,13 @@ from typing import Any
 import zc.lockfile
 
 from assay.core.errors import InputError, run_stage
-from tools.run.jobs import Job, kill_job, only_run, read_lines, start_job, stop_job
+from tools.run.jobs import Job, interrupt_job, kill_job, only_run, read_lines, start_job
 from tools.run.lock_guard import GOOD_COPY, guard_lock
 from tools.run.stale_outputs import check_lists, delete_stale_outputs
 
 SECONDS = GOOD_COPY.with_name("seconds.json")
 STATUS_SECONDS = 10
 """Between two status lines where there is no terminal."""
-TERMINATE_SECONDS = 10
-"""A command that has not ended so long after Ctrl-C gets SIGTERM."""
 BUSY_TRIES = 30
 """How often, 2 s apart, a stage is tried whose files another DVC process is using."""
 KINDS = RUN, RESTORED, UNCHANGED, FAILED, BLOCKED = (
@@ -57,8 +55,8 @@ class Run:
     """Stages that can start → earliest time."""
     tries: Counter[str] = field(default_factory=Counter)
     errors: dict[str, str] = field(default_factory=dict)
-    stops: list[float] = field(default_factory=list)
-    """Times of Ctrl-C."""
+    stops: list[int] = field(default_factory=list)
+    """Signals that have come: the first one stops, the second one kills."""
     shown: float = field(default_factory=time.monotonic)
     """Time of the last status line."""
 
@@ -208,7 +206,7 @@ def run_stages(repo: Any, run: Run, options: argparse.Namespace, compute: dict[s
     params = {name: [dep.params for dep in run.plan[name].deps if isinstance(dep, ParamsDependency)] for name in ranks}
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
     flags = [f"--{name}" for name in ("force", "pull") if getattr(options, name)]
-    settled, sent = False, set[tuple[int, int]]()
+    settled, interrupted = False, set[int]()
     while not settled or run.running or (run.waiting and not run.stops):
         ended = [job for job in run.running if job.leader.poll() is not None]
         if (ended or not settled) and is_free(repo):
@@ -232,8 +230,7 @@ def run_stages(repo: Any, run: Run, options: argparse.Namespace, compute: dict[s
             if len(run.stops) > 1:
                 kill_job(job)
             elif run.stops:
-                late = time.monotonic() - run.stops[0] > TERMINATE_SECONDS
-                stop_job(job, signal.SIGTERM if late else signal.SIGINT, sent)
+                interrupt_job(job, interrupted)
         show_status(run)
 
 
@@ -245,7 +242,7 @@ def summarise(run: Run, started: float) -> int:
     counts = ", ".join(f"{count[kind]} {kind}" for kind in KINDS if count[kind] or kind in (RUN, FAILED))
     say(f"Stages: {counts}; {time.monotonic() - started:.0f} s")
     if run.stops:
-        say("Stopped. `make repro` goes on from here.")
+        say(f"Stopped with {len(run.plan) - len(run.outcome)} stages undone; `make repro` goes on from here")
     elif run.errors:
         say(f'Mend that and go on: `make repro`; with that alone: `make repro ARGS="{" ".join(run.errors)}"`')
     return 130 if run.stops else int(bool(run.errors))
@@ -253,12 +250,12 @@ def summarise(run: Run, started: float) -> int:
 
 def dry_run(run: Run) -> None:
     """Say what has changed, and what runs after it if its inputs come out different."""
-    maybe: set[str] = set()
+    would: set[str] = set()
     for name, stage in run.plan.items():
-        if changed := has_changed(stage) or maybe & run.needs[name]:
-            maybe.add(name)
-            print(f"{name} would run" if changed is True else f"{name} would run if what it needs comes out different")
-    print(f"{len(run.plan) - len(maybe)} of {len(run.plan)} stages are up to date")
+        if changed := has_changed(stage) or would & run.needs[name]:
+            would.add(name)
+            print(f"{name} would run" + ("" if changed is True else " if what it needs comes out different"))
+    print(f"{len(run.plan) - len(would)} of {len(run.plan)} stages are up to date")
 
 
 def repro(options: argparse.Namespace, compute: dict[str, Any], jobs: int) -> int:
@@ -273,13 +270,14 @@ def repro(options: argparse.Namespace, compute: dict[str, Any], jobs: int) -> in
                 for line in guard_lock([]):
                     say(line)
                 stages = [stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"]
-                delete_stale_outputs(stages)
+                if not options.dry:
+                    delete_stale_outputs(stages)
                 run = Run(*plan_stages(repo, stages, options), [stage.addressing for stage in stages], read_seconds())
                 if options.dry:
                     dry_run(run)
                     return 0
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, lambda *_: run.stops.append(time.monotonic()))
+                signal.signal(number, lambda number, _: run.stops.append(number))
             run_stages(repo, run, options, compute, jobs)
     except DvcException as error:
         raise InputError(f"DVC: {error}") from error

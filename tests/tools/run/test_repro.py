@@ -195,7 +195,7 @@ def kill_all(process: subprocess.Popen[str], draw: random.Random) -> None:
     process.communicate()
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(60, marks=pytest.mark.slow)])
 def test_after_a_kill_the_next_run_ends_as_an_undisturbed_one(
     tmp_path: Path, finished: Path, expected: dict[str, bytes], kills: int
 ) -> None:
@@ -219,7 +219,7 @@ def test_after_a_kill_the_next_run_ends_as_an_undisturbed_one(
 
 def test_ctrl_c_spares_a_dvc_that_is_past_its_command(finished: Path, expected: dict[str, bytes]) -> None:
     draw = random.Random(1)
-    for _ in range(4):
+    for _ in range(3):
         process = start(finished, "--jobs", "2", "--force")
         time.sleep(draw.uniform(0.5, 5))
         process.send_signal(signal.SIGINT)
