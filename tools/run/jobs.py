@@ -138,5 +138,7 @@ def end_orphans() -> None:
             if process.pid != os.getpid() and process.environ().get("ASSAY_REPRO") == str(Path.cwd()):
                 process.kill()
                 orphans.append(process)
+    if orphans:
+        print(f"ended {len(orphans)} processes that a killed `make repro` has left", flush=True)
     if alive := psutil.wait_procs(orphans, timeout=30)[1]:
         raise InputError(f"a `make repro` that was killed left processes that do not end: {[one.pid for one in alive]}")

@@ -186,6 +186,22 @@ def test_nothing_is_left_running_after_ctrl_c_or_a_kill(tmp_path: Path, number: 
         pytest.fail("a process of the run lives on")
 
 
+def test_what_a_kill_has_left_running_is_ended_by_the_next_run(tmp_path: Path) -> None:
+    folder = write_project(tmp_path, {"a": stage("a", "echo $$ > pid; sleep 600; echo > a.txt")})
+    process = start(folder)
+    wait_for(folder / "pid")
+    time.sleep(0.2)
+    command = psutil.Process(int((folder / "pid").read_text()))
+    # The leader first, so that it cannot kill its session.
+    for one in (*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)):
+        if one.pid not in (command.pid, *(child.pid for child in command.children())):
+            one.kill()
+    process.wait()
+    assert command.is_running()
+    assert re.search(r"^ended \d processes that a killed `make repro` has left\na would run", run(folder, "--dry"))
+    assert not command.is_running() or command.status() == psutil.STATUS_ZOMBIE
+
+
 def kill_all(process: subprocess.Popen[str], draw: random.Random) -> None:
     """Kill a run and all its processes, in any order."""
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
