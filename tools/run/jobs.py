@@ -91,14 +91,14 @@ def read_lines(job: Job) -> list[str]:
 
 def kill_job(job: Job) -> None:
     """Kill DVC, the command of the stage and whatever that has started."""
-    with contextlib.suppress(ProcessLookupError):
+    if job.leader.poll() is None:
         os.killpg(job.leader.pid, signal.SIGKILL)
 
 
 def interrupt_job(job: Job, done: set[int]) -> None:
     """Send SIGINT, once, to the command of a stage; not to DVC, which past its command may be writing `dvc.lock`."""
     with contextlib.suppress(psutil.Error):
-        for dvc in psutil.Process(job.leader.pid).children():
+        for dvc in psutil.Process(job.leader.pid).children() if job.leader.poll() is None else []:
             for process in dvc.children(recursive=True):
                 if process.pid not in done:
                     done.add(process.pid)

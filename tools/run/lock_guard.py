@@ -4,11 +4,11 @@ DVC rewrites `dvc.lock` in place, keeping the order of entries and adding new on
 writes leaves the beginning of the file. After each stage a good copy is kept (`GOOD_COPY`; before the first one git's
 version at HEAD serves), and `dvc.lock` counts as *cut* where
 
-- its last entry is not whole: no line end, an output without its hash and size, fewer outputs than in the copy, or the
-  beginning of the copy's entry;
+- its last entry is not whole: no line end, a path without its hash and size, or the beginning of the copy's entry;
 - or entries of stages of `dvc.yaml` are missing, and those that are there are the first ones of the copy, in its order.
 
-Nothing else is undone. A text that git knows (commit, stage, stash) is a choice; entries that differ are newer;
+An entry that was cut after some of its outputs may pass: DVC misses the others, and runs the stage or restores it. And
+nothing else is undone. A text that git knows (commit, stage, stash) is a choice; entries that differ are newer;
 stages that are not in `dvc.yaml` any more are not missed, and `make repro` brings the copy up to date when it takes out
 the entries of stages that are switched off. An entry restored against somebody's will costs nothing: DVC compares each
 one with the files, and runs the stage where they differ.
@@ -46,8 +46,7 @@ def is_whole(block: str, reference: str) -> bool:
         return False
     if "    outs:\n" not in block:
         return "    outs:\n" not in reference
-    outs = [set(re.findall(r"- path:\s+(\S.*)", text.partition("    outs:\n")[2])) for text in (reference, block)]
-    return outs[0] <= outs[1] and end is not None and (end[1] is not None or ".dir\n" not in last)
+    return end is not None and (end[1] is not None or ".dir\n" not in last)
 
 
 def find_cut(text: str, copy: str, pipeline: str) -> list[str]:

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -189,13 +190,21 @@ def show_status(run: Run) -> None:
         print(f"\r\x1b[K{line[:width]}" if terminal else f"{line}\n", end="", flush=True)
 
 
-def is_free(repo: Any) -> bool:
-    """Whether no DVC process holds the repository's lock."""
+@contextlib.contextmanager
+def try_lock(repo: Any) -> Iterator[bool]:
+    """DVC's lock of the repository, or False if a DVC process has it, which may be for as long as it saves a model."""
+    from dvc.lock import LockError
+
     try:
-        zc.lockfile.LockFile(repo.lock.lockfile).close()
-    except zc.lockfile.LockError:
-        return False
-    return True
+        zc.lockfile.LockFile(repo.lock.lockfile).close()  # DVC would wait for three seconds
+        repo.lock.lock()
+    except (zc.lockfile.LockError, LockError):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        repo.lock.unlock()
 
 
 def run_stages(repo: Any, run: Run, options: argparse.Namespace, compute: dict[str, Any], jobs: int) -> None:
@@ -209,14 +218,15 @@ def run_stages(repo: Any, run: Run, options: argparse.Namespace, compute: dict[s
     settled, interrupted = False, set[int]()
     while not settled or run.running or (run.waiting and not run.stops):
         ended = [job for job in run.running if job.leader.poll() is not None]
-        if (ended or not settled) and is_free(repo):
-            with repo.lock:
-                for line in guard_lock(run.order):
-                    say(line)
-                for job in ended:
-                    record(run, job)
-                settle(run, options.force)
-            settled = True
+        if ended or not settled:
+            with try_lock(repo) as locked:
+                if locked:
+                    for line in guard_lock(run.order):
+                        say(line)
+                    for job in ended:
+                        record(run, job)
+                    settle(run, options.force)
+                    settled = True
         for name in sorted(run.waiting, key=lambda name: -ranks[name]):
             free = [device for device in devices if device not in [job.device for job in run.running]]
             takes = bool(devices) and any("compute" in names for names in params[name])
@@ -224,7 +234,7 @@ def run_stages(repo: Any, run: Run, options: argparse.Namespace, compute: dict[s
             if not full and run.waiting[name] <= time.monotonic():
                 del run.waiting[name]
                 run.running.append(start_job(name, flags, environment, free[0] if takes else None))
-        select.select([job.output for job in run.running], [], [], 0.1)
+        select.select([job.output for job in run.running if job not in ended], [], [], 0.1)
         for job in run.running:
             print_lines(run, job)
             if len(run.stops) > 1:

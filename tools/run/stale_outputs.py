@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from assay.core.errors import InputError
-from tools.run.lock_guard import GOOD_COPY, LOCK, join_entries, read_lock, replace_text, split_entries
+from tools.run.lock_guard import GOOD_COPY, LOCK, read_lock, replace_text, split_entries
 
 PARAMS_FILE = Path("params.yaml")
 NEEDS = {
@@ -105,6 +105,6 @@ def delete_stale_outputs(stages: list[Any]) -> None:
         return
     outputs = {out.def_path for stage in stages for out in stage.outs}
     for name in delete_stale(yaml.safe_load(text)["stages"], names, outputs):
-        del blocks[name]
+        text = text.replace(blocks.pop(name), "")
     for path in (LOCK, GOOD_COPY):
-        replace_text(path, join_entries(blocks) if blocks else "schema: '2.0'\nstages: {}\n")
+        replace_text(path, text if blocks else "schema: '2.0'\nstages: {}\n")

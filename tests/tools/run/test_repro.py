@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+import zc.lockfile
 
 from tools.run import jobs, lock_guard, repro
 from tools.run.stale_outputs import NEEDS
@@ -167,6 +168,17 @@ def test_a_second_run_says_who_runs(tmp_path: Path) -> None:
     assert f"`make repro` is running here already: process {first.pid}, since " in run(folder, status=1)
     (folder / "on").unlink()
     assert "Stages: 1 run" in first.communicate()[0]
+
+
+def test_a_lock_that_another_dvc_holds_is_waited_for(tmp_path: Path) -> None:
+    folder = write_project(tmp_path, {"a": stage("a", "touch on; while test -e on; do sleep 0.05; done; echo > a.txt")})
+    process = start(folder)
+    wait_for(folder / "on")
+    lock = zc.lockfile.LockFile(folder / ".dvc/tmp/lock")
+    (folder / "on").unlink()
+    time.sleep(5)  # DVC by itself gives up after three
+    lock.close()
+    assert "Stages: 1 run" in process.communicate()[0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
