@@ -112,13 +112,15 @@ def test_two_jobs_leave_the_same_bytes_in_the_order_of_the_pipeline(tmp_path: Pa
     assert started(run(folder)) == []
 
 
-def test_two_stages_run_beside_each_other(tmp_path: Path) -> None:
+def test_two_stages_run_beside_each_other_each_with_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,8")
     # Each waits for the other: one at a time, both fail.
-    wait = (
-        "touch {0}.on; for i in $(seq 300); do test -e {1}.on && echo {0} > {0}.txt && exit 0; sleep 0.1; done; exit 1"
-    )
-    folder = write_project(tmp_path, {"a": stage("a", wait.format("a", "b")), "b": stage("b", wait.format("b", "a"))})
+    write = "echo $CUDA_VISIBLE_DEVICES > {0}.txt"
+    wait = f"touch {{0}}.on; for i in $(seq 300); do test -e {{1}}.on && {write} && exit 0; sleep 0.1; done; exit 1"
+    stages = {name: stage(name, wait.format(name, other)) | {"params": ["compute"]} for name, other in ("ab", "ba")}
+    folder = write_project(tmp_path, stages)
     assert "Stages: 2 run, 0 failed" in run(folder, "--jobs", "2")
+    assert sorted((folder / f"{name}.txt").read_text() for name in "ab") == ["7\n", "8\n"]
 
 
 def test_what_comes_after_a_stage_whose_output_stays_is_not_started(tmp_path: Path, expected: dict[str, bytes]) -> None:
