@@ -4,6 +4,7 @@ PYTHON ?= python3
 BASE ?= main
 TEST_WORKERS ?= 2
 ARGS ?=
+JOBS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,12 +20,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo 'More arguments go in ARGS: make test ARGS="-k report -x", make repro ARGS="--force clean".'
+	@echo 'More arguments go in ARGS: make test ARGS="-k report -x", make repro JOBS=2 ARGS="--force clean".'
 
-repro: $(INSTALLED)  ## The main job: raw data to a measured comparison; only what has changed runs again
+repro: $(INSTALLED)  ## The main job: raw data to a measured comparison; only what has changed runs again; JOBS=n stages at once
 	@$(BIN)/python -m tools.params.check
-	@$(BIN)/python -m tools.run.stale_outputs
-	@$(BIN)/dvc repro $(ARGS)
+	@$(BIN)/python -m tools.run.repro $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 	@$(BIN)/python -m tools.changes.readme_results
 
 quick: $(INSTALLED)  ## The main job on a cut of 600 rows, in some three minutes, in a scratch copy: report/quick.html

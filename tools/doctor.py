@@ -194,6 +194,16 @@ def params_problems() -> list[tuple[bool, str]]:
         return [(True, str(error))]
 
 
+def pipeline_lock_problems() -> list[tuple[bool, str]]:
+    """Entries that `dvc.lock` has lost because a process was killed while it wrote, as (necessary, sentence)."""
+    try:
+        from tools.run.lock_guard import inspect_lock
+    except ImportError:
+        return []
+    cut = inspect_lock()[0]
+    return [(True, "dvc.lock was cut short, at {}: `make repro` restores it".format(", ".join(cut)))] if cut else []
+
+
 def main() -> None:
     """Print what is there, then what is missing."""
     root = Path()
@@ -224,6 +234,7 @@ def main() -> None:
     if git is not None:
         problems += repository_problems(root, first_line("git", "rev-parse", "--git-dir") is not None)
     problems += params_problems()
+    problems += pipeline_lock_problems()
     if wrong:
         sentence = "missing or not as locked: {}; `rm -f .venv/.installed; make setup` installs them"
         problems.append((True, sentence.format(", ".join(wrong))))

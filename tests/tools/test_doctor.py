@@ -81,6 +81,19 @@ def test_machine_problems() -> None:
     assert memory[0] is False
 
 
+def test_a_lock_that_was_cut_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    entry = "  {}:\n    cmd: go\n    outs:\n    - path: {}\n      hash: md5\n      md5: 0\n      size: 1\n"
+    whole = f"schema: '2.0'\nstages:\n{entry.format('a', 'a')}{entry.format('b', 'b')}"
+    Path("dvc.yaml").write_text("stages:\n  a:\n    cmd: go\n  b:\n    cmd: go\n")
+    Path(".dvc/tmp/repro").mkdir(parents=True)
+    Path(".dvc/tmp/repro/dvc.lock").write_text(whole)
+    for text, expected in ((whole, []), (whole[:-3], ["b"]), (whole[:40], ["a", "b"])):
+        Path("dvc.lock").write_text(text)
+        problems = [(True, f"dvc.lock was cut short, at {', '.join(expected)}: `make repro` restores it")]
+        assert doctor.pipeline_lock_problems() == (problems if expected else [])
+
+
 def test_repository_problems(tmp_path: Path) -> None:
     sentences = [sentence for _, sentence in doctor.repository_problems(tmp_path, has_git_repository=False)]
     assert [sentence.split(":")[0] for sentence in sentences] == [

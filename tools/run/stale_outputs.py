@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ruamel.yaml import YAML
 
-from assay.core.errors import InputError, run_stage
-from assay.core.params import load_params
+from assay.core.errors import InputError
+from tools.run.lock_guard import GOOD_COPY, LOCK, read_lock, replace_text, split_entries
 
-LOCK = Path("dvc.lock")
+PARAMS_FILE = Path("params.yaml")
 NEEDS = {
     "preferences": "instruct_data",
     "reward": "preferences",
@@ -59,15 +58,6 @@ def require_consistent_lists(params: dict[str, Any]) -> None:
             )
 
 
-def stages_and_outputs() -> tuple[set[str], set[str]]:
-    """The names of all stages of `dvc.yaml` as `params.yaml` has it now, and the paths of their outputs."""
-    from dvc.repo import Repo
-
-    with Repo() as repo:
-        stages = [stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"]
-        return {stage.addressing for stage in stages}, {out.def_path for stage in stages for out in stage.outs}
-
-
 def delete_stale(entries: dict[str, Any], stages: set[str], outputs: set[str]) -> list[str]:
     """Delete the outputs and entries of stages of `dvc.lock` that are not in the pipeline; returns their names."""
     stale = [name for name in entries if name not in stages]
@@ -84,18 +74,37 @@ def delete_stale(entries: dict[str, Any], stages: set[str], outputs: set[str]) -
     return stale
 
 
-def main() -> None:
-    """Check the lists, delete, and bring `dvc.lock` up to date."""
+def check_lists() -> dict[str, Any]:
+    """All params, after a look at the lists of optional stages.
+
+    Raises `InputError`: no such file, no YAML, lists that are none, or that do not fit each other.
+    """
+    try:
+        params = yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8"))
+        if all(isinstance(name, str) for names in params["optional"].values() for name in names):
+            require_consistent_lists(params)
+            return dict(params)
+    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError):
+        pass
+    # Says what is wrong. Its import takes as long as all the rest when nothing has changed.
+    from assay.core.params import load_params
+
     load_params("optional", dict[str, list[str]])
-    require_consistent_lists(yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")))
-    if LOCK.is_file():
-        round_trip = YAML()
-        lock = round_trip.load(LOCK)
-        if delete_stale(lock["stages"], *stages_and_outputs()):
-            partial = LOCK.with_name(".dvc.lock.partial")
-            round_trip.dump(lock, partial)
-            partial.replace(LOCK)
+    raise InputError(f"{PARAMS_FILE}: a list of stages is missing; see `git diff {PARAMS_FILE}`")
 
 
-if __name__ == "__main__":
-    run_stage(main)
+def delete_stale_outputs(stages: list[Any]) -> None:
+    """Delete what `dvc.lock` has of stages that are not among those of `dvc.yaml`, and their entries.
+
+    To be called while the repository's lock is held, so that no DVC process writes `dvc.lock`.
+    """
+    text = read_lock(LOCK)
+    blocks = split_entries(text)
+    names = {stage.addressing for stage in stages}
+    if blocks.keys() <= names:
+        return
+    outputs = {out.def_path for stage in stages for out in stage.outs}
+    for name in delete_stale(yaml.safe_load(text)["stages"], names, outputs):
+        text = text.replace(blocks.pop(name), "")
+    for path in (LOCK, GOOD_COPY):
+        replace_text(path, text if blocks else "schema: '2.0'\nstages: {}\n")
