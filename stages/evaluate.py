@@ -89,7 +89,8 @@ def main() -> None:
         return
     compute = load_params("compute", Compute)
     device = None if is_baseline(MODELS / approach) else prepare_device(compute)
-    quiet_libraries()
+    if device is not None:
+        quiet_libraries()
     test = read_test_rows()
     texts = test["text"].to_list()
     predicted = {

@@ -80,7 +80,8 @@ def main() -> None:
     detector: Detector = load_params("label_errors", DetectorOfLabelErrors)
     seed = load_params("seed", int)
     device = prepare_device(load_params("compute", Compute))
-    quiet_libraries()
+    if params.finetuned:
+        quiet_libraries()
     train = pl.read_parquet(TRAIN).filter(pl.col("reference_label").is_not_null())
     found, curves = list[dict[str, Any]](), list[pl.DataFrame]()
     if train["reference_label"].n_unique() < 2:
