@@ -467,6 +467,7 @@ def applied(texts: list[str], rules: list[ScopedRule]) -> Settled:
     return apply_rules(pl.DataFrame({"id": ids, "source": ids, "text": texts}, schema=schema), rules)
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(st.sampled_from(ALPHABET) | st.text(max_size=3), max_size=8).map("".join), max_size=5))
 @hypothesis_settings(deadline=None, max_examples=150)
 def test_cleaning_what_is_clean_changes_nothing(texts: list[str]) -> None:

@@ -131,7 +131,10 @@ def tree_hash(folder: Path) -> dict[str, str]:
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir()) if p.is_file()}
 
 
-@pytest.mark.parametrize("approach", list(BLOCKS))
+@pytest.mark.parametrize(
+    "approach",
+    [pytest.param(name, marks=[pytest.mark.slow] if "_decoder" in name or "lora_" in name else []) for name in BLOCKS],
+)
 def test_an_approach_trains_and_is_scored(workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str) -> None:
     run(monkeypatch, finetune, approach)
     metrics = read_json(f"metrics/finetune/{approach}.json")

@@ -27,6 +27,7 @@ def run(stage: str) -> None:
     importlib.import_module(f"stages.{stage}").main()
 
 
+@pytest.mark.slow
 @every_stage
 def test_the_same_seed_gives_the_same_bytes_and_clocks_are_apart(stage: str) -> None:
     if stage == "dpo":

@@ -64,7 +64,7 @@ def trained(
     return policy, head, run
 
 
-@pytest.mark.parametrize("kind", ["adapter", "whole"])
+@pytest.mark.parametrize("kind", [pytest.param("adapter", marks=pytest.mark.slow), "whole"])
 def test_ppo_raises_the_reward_and_stays_near_the_reference(
     tiny_chat_model: Path, tiny_adapter: Path, kind: str
 ) -> None:
