@@ -16,22 +16,44 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test bench lint format review diff unchanged tune gpu-params ablation ask export merge onnx why readme doctor lock clean
+.PHONY: help setup repro test test-slow figures bench lint format review diff unchanged tune calibrate preset quick gpu-check ablation ask export merge onnx why readme doctor lock clean
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo 'More arguments go in ARGS: make test ARGS="-k report -x", make repro JOBS=2 ARGS="--force clean".'
 
 repro: $(INSTALLED)  ## The main job: raw data to a measured comparison; only what has changed runs again; JOBS=n stages at once
+	@$(BIN)/python -m tools.params.check
 	@$(BIN)/python -m tools.run.repro $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
-	@$(BIN)/python -m tools.changes.readme_results --write README.md
 	@$(BIN)/python -m tools.changes.readme_results
 
-test: $(INSTALLED)  ## Run the tests, offline
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --benchmark-skip $(ARGS)
+quick: $(INSTALLED)  ## The main job on a cut of 600 rows, in some three minutes, in a scratch copy: report/quick.html
+	@$(BIN)/python -m tools.run.quick $(ARGS)
 
-bench: $(INSTALLED)  ## Run the benchmarks, one at a time
+preset: $(INSTALLED)  ## Write a set of approaches and budgets into params.yaml: make preset PRESET=full
+	@$(BIN)/python -m tools.params.preset $(PRESET) $(ARGS)
+
+gpu-check: $(INSTALLED)  ## Do the tests, and a step of each approach, run on this GPU? Prints a block to paste
+	@$(BIN)/python -m tools.run.gpu_check $(ARGS)
+
+# A file stays with one worker, so that what it shares is made once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --benchmark-skip
+
+test: $(INSTALLED)  ## Run the units and every stage once on small data, offline: a few minutes
+	$(PYTEST) $(ARGS)
+
+test-slow: $(INSTALLED)  ## Run all other tests: hermetic runs, crashes, browser, hash seeds
+	$(PYTEST) -m "slow and not gpu and not figures" $(ARGS)
+
+figures: $(INSTALLED)  ## Do docs and README say what metrics/ says? Of the template's own data; not part of make test
+	$(BIN)/python -m pytest -m figures $(ARGS)
+
+bench: $(INSTALLED)  ## Run the benchmarks; beside another commit's, as a table for a pull request: make bench BASE=main
+ifeq ($(origin BASE),file)
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only $(ARGS)
+else
+	@$(BIN)/python -m tools.run.bench "$(BASE)" $(ARGS)
+endif
 
 lint: $(INSTALLED)  ## Check format, lint, types and the order of the rooms
 	$(BIN)/ruff format --check .
@@ -56,8 +78,8 @@ tune: $(INSTALLED)  ## Search settings of an approach on validation: make tune A
 	@test -n "$(APPROACH)" || { echo "error: say which approach: make tune APPROACH=lora" >&2; exit 1; }
 	@$(BIN)/python -m tools.experiments.tune "$(APPROACH)" $(ARGS)
 
-gpu-params: $(INSTALLED)  ## Write budgets for a box with a GPU into params.yaml
-	@$(BIN)/python -m tools.params.gpu_params $(ARGS)
+calibrate: $(INSTALLED)  ## Measure which precision and threads are fastest here, and propose them in params.yaml
+	@$(BIN)/python -m tools.run.calibrate $(ARGS)
 
 ablation: $(INSTALLED)  ## Does augmentation help? Each recipe alone, none and all, on shares of the train rows (an hour)
 	@$(BIN)/dvc repro $(ARGS) ablation/dvc.yaml
@@ -83,7 +105,7 @@ why: $(INSTALLED)  ## Follow one row from the raw file to the training set: make
 	@test -n "$(ID)" || { echo "error: say which row: make why ID=tweets:42" >&2; exit 1; }
 	@$(BIN)/python -m tools.changes.why "$(ID)"
 
-readme: $(INSTALLED)  ## Copy the results table of metrics/summary.json into README.md
+readme: $(INSTALLED)  ## Write the results on these data and params into README.md; nothing else does
 	@$(BIN)/python -m tools.changes.readme_results --write README.md
 
 # Works before set-up too: it is there to say what is missing.
@@ -91,13 +113,15 @@ doctor:  ## Say what this machine has, what is missing and how to get it
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m tools.doctor; else $(PYTHON) -m tools.doctor; fi
 
 # Does not ask for the whole set-up: the lock may be what keeps that from working.
-lock:  ## Pin every version anew in requirements.lock; ARGS=--upgrade takes the newest
+lock:  ## Pin every version anew in requirements.lock, with hashes; ARGS=--upgrade takes the newest
 	@test -x $(BIN)/uv || $(MAKE) setup
 	@cp requirements.lock $(VENV)/resolved.lock
 	env -u UV_FIND_LINKS -u UV_INDEX_URL -u UV_DEFAULT_INDEX $(BIN)/uv pip compile --universal --python-version 3.11 \
-		--group dev pyproject.toml --no-header --no-annotate --quiet --output-file $(VENV)/resolved.lock $(ARGS)
-	@{ echo '# Made by `make lock` from pyproject.toml. PyTorch brings its own CUDA packages, which are not in it.'; \
-		grep -Ev '^(nvidia-|cuda-|triton|#)' $(VENV)/resolved.lock; } > $(VENV)/requirements.lock
+		--group dev pyproject.toml --no-header --no-annotate --generate-hashes --quiet --output-file $(VENV)/resolved.lock $(ARGS)
+	@{ echo '# Made by `make lock` from pyproject.toml. PyTorch brings its own CUDA packages, which are not in it, and has no'; \
+		echo '# hash, since its builds for CPU and CUDA differ: tools/run/set_up.py takes that of the package index.'; \
+		awk '/^[^ ]/ {skip = /^(nvidia-|cuda-|triton|#)/; bare = /^torch==/; if (bare) {sub(/ \\$$/, ""); print}} \
+			!skip && !bare' $(VENV)/resolved.lock; } > $(VENV)/requirements.lock
 	@mv $(VENV)/requirements.lock requirements.lock
 	@echo "requirements.lock: $$(grep -c == requirements.lock) pins"
 
@@ -108,17 +132,13 @@ clean:  ## Delete caches of the tools; data, models and the DVC cache stay
 setup: $(INSTALLED)  ## Only the set-up that every target does by itself: .venv, the locked packages, DVC
 	@echo "$(VENV) is ready"
 
-# The stamp is written last, so that a set-up cut short goes on where it stopped. Two installs, since no resolution may
-# happen: textattack asks for flair, which we leave out. PyTorch alone is resolved, for the CUDA packages of its build.
+# The stamp is written last, so that a set-up cut short goes on where it stopped.
 $(INSTALLED): requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) on PATH; install Python 3.11 or newer, or say which: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1), and 3.11 or newer is needed; say which: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $(PYTHON) has no venv; on Debian or Ubuntu: sudo apt-get install python3-venv" >&2; exit 1; }
 	@command -v git >/dev/null || { echo "error: git is not installed, and DVC needs it" >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { echo "Making $(VENV) with $$($(PYTHON) --version) …"; $(PYTHON) -m venv --clear $(VENV); }
-	@echo "Installing $$(grep -c == requirements.lock) packages into $(VENV) (one to three minutes; once) …"
-	@$(BIN)/python -m pip install --quiet --upgrade pip
-	@$(BIN)/python -m pip install --quiet "$$(grep -o '^torch==[^ ;]*' requirements.lock)" --constraint requirements.lock
-	@$(BIN)/python -m pip install --quiet --no-deps --requirement requirements.lock
+	@$(BIN)/python -m tools.run.set_up
 	@test -d .dvc || $(BIN)/dvc init --quiet
 	@touch $@

@@ -48,8 +48,9 @@ import polars as pl
 
 from assay.annotation.quality import AnnotationQaParams, Bootstrap, Quality, measure_quality
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import output_folder, write_json, write_parquet
+from assay.core.outputs import output_folder, write_parquet
 from assay.core.params import load_params
+from assay.core.results import write_metrics
 from assay.core.seeds import derived_seed, generator
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
 
@@ -177,7 +178,7 @@ def main() -> None:
         write_parquet(found.crowd.rows, folder / "crowdlab.parquet")
         top = safe_for_spreadsheets(found.disputed.head(params.disputed_rows))
         top.write_csv(folder / "disagreement.csv", float_precision=4)
-    write_json(METRICS, found.metrics)
+    write_metrics(METRICS, found.metrics, "ratings", "krippendorff_alpha_nominal", "label_agrees_with_reference")
 
     if params.min_krippendorff_alpha is None:
         return

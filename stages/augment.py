@@ -30,6 +30,7 @@ from assay.core.errors import run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet, write_text
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
+from assay.core.results import write_metrics
 from assay.core.seeds import keyed_uniform
 
 OUTPUT = Path("data/augmented")
@@ -85,7 +86,7 @@ def main() -> None:
         "largest_jaccard_to_held_out": made.largest_jaccard,
         "largest_cosine_to_held_out": made.largest_cosine,
     }
-    write_json(METRICS, metrics)
+    write_metrics(METRICS, metrics, "original_rows", "new_rows")
     write_json(COSTS, {"augment_seconds": made.seconds, "rows_per_second": made.examples.height / made.seconds})
 
 

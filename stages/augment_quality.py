@@ -22,9 +22,9 @@ from pydantic import Field
 from assay.augmentation.checks import ProbeParams, probe_examples
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import run_stage
-from assay.core.outputs import write_json
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
+from assay.core.results import write_metrics
 from assay.core.seeds import derived_seed, keyed_uniform
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from assay.embeddings.table import LAYERS, embeddings_of
@@ -86,7 +86,7 @@ def main() -> None:
             "pairs_of_right_parents": int(is_right.sum()),
             **interval_metrics("label_right", estimate_share((after == codes[parents])[is_right])),
         }
-    write_json(METRICS, metrics)
+    write_metrics(METRICS, metrics, "pairs", "per_recipe.*.label_kept")
 
 
 if __name__ == "__main__":

@@ -30,9 +30,10 @@ from assay.cleaning.redaction_scores import score_redaction
 from assay.cleaning.row_cleaning import clean_texts
 from assay.cleaning.rules import CleanParams
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import output_folder, write_json, write_parquet
+from assay.core.outputs import output_folder, write_parquet
 from assay.core.params import load_params
 from assay.core.removed_rows import removed_rows
+from assay.core.results import write_metrics
 from assay.core.row_batches import joined_parts, row_batches, write_part
 from assay.core.seeds import derived_seed, generator
 from assay.duplicates.near_duplicates import NearDuplicateParams, near_duplicate_groups
@@ -68,16 +69,6 @@ def remove_duplicates(params: NearDuplicateParams, parts: Path) -> None:
         write_part(removed, parts / "removed", 3, number)
         write_part(marked.filter(pl.Series(in_group[span])).select(GROUP_COLUMNS), parts / "groups", 0, number)
         start = span.stop
-
-
-def summarise(measured: dict[str, Any]) -> str:
-    """What the stage did, in two lines for the terminal."""
-    removed = ", ".join(f"{rows:,} {rule}" for rule, rows in measured["removed"].items() if rows)
-    changed = ", ".join(f"{rows:,} {rule}" for rule, rows in measured["changed"].items() if rows)
-    return (
-        f"clean: {measured['rows_in']:,} rows in, {measured['rows_out']:,} out; removed: {removed or 'none'}\n"
-        f"clean: {measured['rows_changed']:,} rows changed; changes: {changed or 'none'}"
-    )
 
 
 def counts(path: Path, column: str = "rule") -> dict[str, int]:
@@ -142,8 +133,7 @@ def main() -> None:
         texts = pl.read_parquet(folder / "records.parquet", columns=["text"])["text"]
         random, values = generator(seed, "clean", "planted_rows"), derived_seed(seed, "clean", "planted")
         measured = measure(params, folder) | {"planted": score_redaction(texts, params, random, values)}
-    write_json("metrics/clean.json", measured)
-    print(summarise(measured))
+    write_metrics("metrics/clean.json", measured, "rows_changed")
 
 
 if __name__ == "__main__":

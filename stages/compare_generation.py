@@ -19,8 +19,8 @@ import polars as pl
 from pydantic import Field
 
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import read_json, write_json
 from assay.core.params import Params, load_params
+from assay.core.results import NOT_RUN, read_own, write_metrics
 from assay.core.seeds import generator
 from assay.generation_metrics.tasks import for_each_task, task_differences
 from assay.human_review.preference_judgements import Preference, read_preferences
@@ -94,7 +94,7 @@ def main() -> None:
     skipped = find_skipped(params.pairs, models)
     for name, reason in skipped.items():
         print(f"compare_generation: {name} skipped: {reason}", file=sys.stderr)
-    scores: dict[str, Any] = {name: read_json(SCORES / f"{name}.json") for name in models}
+    scores: dict[str, Any] = {name: read_own(SCORES / f"{name}.json") or {"left_out": NOT_RUN} for name in models}
     left_out = {name: one["left_out"] for name, one in scores.items() if "left_out" in one}
     answers = {name: pl.read_parquet(ANSWERS / name / "answers.parquet") for name in models if name not in left_out}
     preferences = read_preferences(JUDGEMENTS)
@@ -119,7 +119,7 @@ def main() -> None:
         "pairs": compared,
         "pairs_skipped": skipped,
     }
-    write_json(METRICS, summary)
+    write_metrics(METRICS, summary, "pairs.*.answer.perplexity_ratio")
 
 
 if __name__ == "__main__":

@@ -30,8 +30,9 @@ from typing import Any
 import polars as pl
 
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import output_folder, write_json, write_parquet
+from assay.core.outputs import output_folder, write_parquet
 from assay.core.params import load_params
+from assay.core.results import write_metrics
 from assay.human_review import apply_corrections as review
 from assay.human_review.apply_corrections import REMOVAL, Corrected, CorrectParams, Settled
 from assay.human_review.corrections import Correction, read_corrections
@@ -93,7 +94,6 @@ def main() -> None:
         write_parquet(corrected.changed, folder / "changed.parquet")
         write_parquet(corrected.removed, folder / "removed.parquet")
     found = measure(records, corrected, done, lines)
-    write_json(METRICS, found)
     for one in done.not_applied:
         instead = f"; {one.kept_id} stands for it" if one.kept_id else ""
         print(
@@ -101,10 +101,7 @@ def main() -> None:
             f" ({one.rule}{instead})",
             file=sys.stderr,
         )
-    print(
-        f"correct: {found['relabelled']:,} rows relabelled, {found['confirmed']:,} confirmed,"
-        f" {found['removed'][REMOVAL]:,} removed by {found['reviewers']} reviewer(s)"
-    )
+    write_metrics(METRICS, found, "relabelled", "confirmed", "reviewers")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from assay.core.errors import run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
+from assay.core.results import write_metrics
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 
 RECORDS = Path("data/clean/records.parquet")
@@ -41,7 +42,7 @@ def main() -> None:
         for name, vectors in (("embeddings", embedded.embeddings), ("layers", embedded.layers)):
             column = pl.Series("embedding", vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))
             write_parquet(table.select("id", column), folder / f"{name}.parquet")
-    write_json(
+    write_metrics(
         METRICS,
         {
             "rows_in": table.height,
@@ -52,6 +53,8 @@ def main() -> None:
             "tokens": int(rows.lengths.sum()),
             "truncated_rows": int((rows.lengths == params.max_length_tokens).sum()),
         },
+        "dimensions",
+        "truncated_rows",
     )
     write_json(COST, {"embed_seconds": seconds, "rows_per_second": table.height / seconds})
 

@@ -25,6 +25,7 @@ from assay.core.errors import run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet, write_text
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
+from assay.core.results import write_metrics
 from assay.core.seeds import generator
 from assay.core.skipped import leave_out, why_left_out
 from assay.splitting.target_labels import read_test_rows, target_numbers
@@ -94,7 +95,7 @@ def main() -> None:
         write_parquet(list_predictions(test, first), folder / "predictions.parquet")
     confusion = pl.DataFrame({"actual": test["target_label"], "predicted": first.predicted_labels()})
     write_text(CONFUSION / f"{approach}.csv", confusion.write_csv())
-    write_json(METRICS / name, {"rows": test.height, **metrics})
+    write_metrics(METRICS / name, {"rows": test.height, **metrics}, "rows", "macro_f1", "accuracy")
     write_json(COSTS / name, {"inference_ms_per_row": mean_inference_ms_per_row(predicted.values())})
 
 

@@ -31,6 +31,7 @@ from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import Params, load_params
 from assay.core.progress import quiet_libraries
+from assay.core.results import write_metrics
 from assay.core.seeds import derived_seed, generator, keyed_uniform
 from assay.core.skipped import leave_out, why_left_out
 from assay.embeddings.encoder import EmbedParams, embedded_texts
@@ -208,7 +209,7 @@ def main() -> None:
     with output_folder(OUTPUT / name) as out:
         write_parquet(answers, out / "answers.parquet")
     measured = {"rows": answers.height, **scores, "general_text": general, **device.names()}
-    write_json(METRICS / f"{name}.json", measured)
+    write_metrics(METRICS / f"{name}.json", measured, "rows", "answer.perplexity", "answer.chrf", "label.exact_match")
     costs = {
         "tokens_per_second": float(answers["tokens"].sum()) / answer_seconds,
         "answer_seconds": answer_seconds,

@@ -28,6 +28,7 @@ from pydantic import Field, field_validator, model_validator
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_json
 from assay.core.params import Params, load_params
+from assay.core.results import write_metrics
 from assay.sources.archives import folder_size, strip_carriage_returns, unpack
 from assay.sources.downloads import HUB_SOURCE, download_snapshot, is_local, obtain
 from assay.sources.package_index import MIB, PYPI_SOURCE
@@ -130,7 +131,7 @@ def main() -> None:
                 f"{params.max_unpacked_mib}; raise that if it is what you want"
             )
     sizes = {"files": files, "unpacked_mib": size_bytes / MIB, "download_mib": download_bytes / MIB}
-    write_json(f"metrics/fetch/{name}.json", sizes)
+    write_metrics(f"metrics/fetch/{name}.json", sizes, "files", "unpacked_mib")
     write_json(f"metrics/cost/fetch/{name}.json", {"fetch_seconds": time.perf_counter() - started})
 
 

@@ -50,6 +50,7 @@ from assay.core.errors import InputError, run_stage
 from assay.core.outputs import file_sha256, folder_sha256, output_folder, write_json, write_text
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
+from assay.core.results import write_metrics
 from assay.core.seeds import derived_seed
 from assay.core.skipped import leave_out
 from assay.fine_tuning.params import Approach, FineTuned, Majority, Qlora, Tfidf
@@ -136,8 +137,9 @@ def write_results(approach: str, data: Data, fits: dict[int, Fit], about: dict[s
         **average_seeds(list(per_seed.values())),
         "per_seed": per_seed,
     }
-    write_json(METRICS / f"{approach}.json", metrics | about)
     write_json(COSTS / f"{approach}.json", {**average_seeds(list(costs.values())), "per_seed": costs})
+    shown = ("rows_train", "steps", "best_epoch", "validation_macro_f1")
+    write_metrics(METRICS / f"{approach}.json", metrics | about, *shown)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Map the columns of raw files to the canonical table, and ratings to the long ratings table.
 
-Reads the files named in `ingest.sources`, below `ingest.path`. Writes `data/ingested/`:
+Reads the files named in `ingest.sources`, below `ingest.path`, and keeps `max_rows` of their rows at most. Writes
+`data/ingested/`:
 
 - `records.parquet`: `id`, `text`, `label`, `reference_label`, `response`, `source`, `origin` (`file:line`), then
   `source_url`, `licence`, `retrieved`, `source_sha256` and `authenticity` of its source, then the columns named in
@@ -22,25 +23,57 @@ keeps it when others are added. How sure that rater was (+1 or +4) says how far 
 kept beside it. **The reference label** is the bin of the mean rating; where labels are not binned numbers, the label
 that most raters gave, the alphabetically first of equally frequent ones.
 
+**A quick look** (`max_rows`) takes a sample by hash, which has of each label its share of all rows, and at least ten
+rows where there are as many and they fit. The others are removed under the name `max_rows`.
+
 **Provenance** goes with every row, since rows of several sources are soon in one table: under which licence a row came,
 when, from which state of which file, and whether people wrote it or a program did.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated
 
 import polars as pl
+from pydantic import Field
 
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import output_folder, write_json, write_parquet
+from assay.core.outputs import output_folder, write_parquet
 from assay.core.params import load_params
-from assay.core.removed_rows import counts_by_rule
+from assay.core.removed_rows import counts_by_rule, removed_rows
+from assay.core.results import write_metrics
 from assay.core.seeds import keyed_uniform
 from assay.sources.records import RECORDS_SCHEMA, Ingested, IngestParams, Source, ingest_source
 
+MaxRows = Annotated[int, Field(ge=1)] | None
 SOURCES_SCHEMA = pl.Schema(
     dict.fromkeys(("name", "file", "url", "licence", "retrieved", "authenticity", "sha256"), pl.String)
     | {"ratings_file": pl.String, "ratings_sha256": pl.String, "rows_in": pl.Int64, "rows_out": pl.Int64}
 )
+
+
+MIN_ROWS_PER_LABEL = 10
+"""Of a sample, so that every label gets into each split and fold."""
+
+
+def sample_rows(ingested: dict[str, Ingested], max_rows: int, seed: int) -> dict[str, Ingested]:
+    """At most `max_rows` rows of all sources together, the same share of each label (consensus, else given label)."""
+    label = pl.coalesce("reference_label", "label")
+    rows = pl.concat([one.records.select("id", label=label) for one in ingested.values()])
+    ranked = rows.with_columns(draw=keyed_uniform(rows["id"], seed, "ingest", "max_rows")).with_columns(
+        rank=pl.col("draw").rank("ordinal").over("label"), of_label=pl.len().over("label")
+    )
+    floor = min(MIN_ROWS_PER_LABEL, max_rows // ranked["label"].n_unique())
+    order = ranked.sort(pl.col("rank") > floor, (pl.col("rank") - 0.5) / pl.col("of_label"), "draw")
+    kept = order.head(max_rows).select("id")
+    sampled = {}
+    for name, one in ingested.items():
+        rest = removed_rows(one.records.join(kept, on="id", how="anti", maintain_order="left"), "max_rows")
+        records, ratings = (
+            table.join(kept, on="id", how="semi", maintain_order="left") for table in (one.records, one.ratings)
+        )
+        sampled[name] = replace(one, records=records, ratings=ratings, removed=pl.concat([one.removed, rest]))
+    return sampled
 
 
 def sources_table(sources: Sequence[Source], ingested: dict[str, Ingested]) -> pl.DataFrame:
@@ -100,6 +133,7 @@ def main() -> None:
     """Run the stage."""
     params = load_params("ingest", IngestParams)
     seed = load_params("seed", int)
+    max_rows: int | None = load_params("max_rows", MaxRows)  # type: ignore[arg-type]
 
     def draws(ids: pl.Series) -> pl.Series:
         return keyed_uniform(ids, seed, "ingest", "given_label")
@@ -109,6 +143,8 @@ def main() -> None:
     }
     if not any(one.records.height for one in sources.values()):
         raise InputError(f"{params.path}: no row with a text in {[source.file for source in params.sources]}")
+    if max_rows is not None:
+        sources = sample_rows(sources, max_rows, seed)
     tables = {
         # A column that one source carries is null in the others.
         "records": pl.concat([one.records for one in sources.values()], how="diagonal"),
@@ -120,7 +156,7 @@ def main() -> None:
     with output_folder("data/ingested") as folder:
         for name, table in tables.items():
             write_parquet(table, folder / f"{name}.parquet")
-    write_json("metrics/ingest.json", metrics(sources))
+    write_metrics("metrics/ingest.json", metrics(sources), "ratings", "given_label_accuracy")
 
 
 if __name__ == "__main__":

@@ -24,9 +24,10 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import run_stage
-from assay.core.outputs import output_folder, write_json, write_parquet, write_text
+from assay.core.outputs import output_folder, write_parquet, write_text
 from assay.core.params import Params, load_params
 from assay.core.progress import progress, quiet_libraries
+from assay.core.results import write_metrics
 from assay.core.seeds import derived_seed, generator
 from assay.embeddings.table import LAYERS, embeddings_of
 from assay.label_errors.detector import Detector, DetectorOfLabelErrors, Rows, detect
@@ -99,7 +100,7 @@ def main() -> None:
         write_parquet(pl.DataFrame(found), folder / "grades.parquet")
     empty = pl.DataFrame(schema={"noise": pl.String, "recall": pl.Float64, "precision": pl.Float64})
     write_text(CURVES, pl.concat([empty, *curves]).write_csv())
-    write_json(METRICS, {"rows": train.height, **metrics})
+    write_metrics(METRICS, {"rows": train.height, **metrics}, "rows", "uniform.*.average_precision")
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.removed_rows import counts_by_rule
+from assay.core.results import write_metrics
 from assay.embeddings.encoder import EmbedParams
 from assay.instruction_data.cleaning import CleanedChats, clean_chats
 from assay.instruction_data.context import Shown, add_context, add_given_context
@@ -218,7 +219,7 @@ def main() -> None:
             write_parquet(made.chats.filter(pl.col("split") == name).drop("split"), folder / f"{name}.parquet")
         write_parquet(made.removed, folder / "removed.parquet")
         write_parquet(made.cleaned.changed, folder / "changed.parquet")
-    write_json(METRICS, summarise(made, sources, sections, tokenizer))
+    write_metrics(METRICS, summarise(made, sources, sections, tokenizer), "rows.*.answer")
     write_json(COST, {"instruct_data_seconds": time.perf_counter() - started})
 
 

@@ -22,9 +22,9 @@ from pydantic import Field
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from assay.core.errors import run_stage
-from assay.core.outputs import write_json
 from assay.core.params import Params, load_params
 from assay.core.progress import progress
+from assay.core.results import write_metrics
 from assay.core.seeds import generator
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
 from assay.probes import weighted_probe
@@ -106,7 +106,12 @@ def main() -> None:
     seeds = random.integers(0, params.seeds, size=(params.bootstrap_samples, params.seeds))
     rows_train = {name: table.height for name, table in compared.items()}
     metrics = {"rows_train": rows_train, "rows_test": test.height, "seeds": params.seeds}
-    write_json(METRICS, metrics | summarise_scores(scores, seeds))
+    write_metrics(
+        METRICS,
+        metrics | summarise_scores(scores, seeds),
+        "detector_off.macro_f1",
+        "detector_on_minus_detector_off.macro_f1",
+    )
 
 
 if __name__ == "__main__":

@@ -42,9 +42,10 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import output_folder, write_json, write_parquet, write_text
+from assay.core.outputs import output_folder, write_parquet, write_text
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
+from assay.core.results import write_metrics
 from assay.embeddings.table import EMBEDDINGS, LAYERS, embeddings_of
 from assay.label_errors.actions import (
     Acted,
@@ -161,7 +162,7 @@ def main() -> None:
         write_parquet(acted.removed, folder / "removed.parquet")
         write_parquet(acted.changed, folder / "changed.parquet")
     write_text(CURVES, trace_curves(gradable, graded_scores).write_csv())
-    write_json(METRICS, metrics)
+    write_metrics(METRICS, metrics, "label_errors", "relabelled", "grade.precision", "grade.recall")
 
 
 if __name__ == "__main__":

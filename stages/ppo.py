@@ -29,6 +29,7 @@ from assay.core.errors import run_stage
 from assay.core.outputs import output_folder, write_json, write_text
 from assay.core.params import load_params
 from assay.core.progress import library_warnings_off, quiet_libraries
+from assay.core.results import write_metrics
 from assay.core.seeds import derived_seed, generator, seed_32
 from assay.core.skipped import leave_out, why_left_out
 from assay.language_models.checkpoint import save_causal_lm
@@ -112,7 +113,7 @@ def main() -> None:
         "artefact_mib": size,
         **device.names(),
     }
-    write_json(METRICS, metrics)
+    write_metrics(METRICS, metrics, "steps", "reward_before", "reward_after", "reward_difference")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import Params, load_params
 from assay.core.progress import quiet_libraries
 from assay.core.removed_rows import Filtered, counts_by_rule
+from assay.core.results import write_metrics
 from assay.core.seeds import derived_seed, seed_32
 from assay.human_review.preference_judgements import Preference, read_preferences
 from assay.language_models.chat_template import tokenise_chats
@@ -153,7 +154,7 @@ def main() -> None:
         "judgements": len(lines),
         **{name: summarise_kept(made[split].kept) for split, name in SPLITS.items()},
     }
-    write_json(METRICS, metrics)
+    write_metrics(METRICS, metrics, "train.pairs", "held_out.pairs")
     write_json(COST, {"preferences_seconds": seconds})
 
 

@@ -37,6 +37,7 @@ from assay.compute.device import Compute, prepare_device
 from assay.core.errors import run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import load_params
+from assay.core.results import write_metrics
 from assay.core.seeds import keyed_uniform
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
 
@@ -93,7 +94,7 @@ def main() -> None:
     with output_folder(OUTPUT) as folder:
         for name, table in tables.items():
             write_parquet(table, folder / f"{name}.parquet")
-    write_json(METRICS, metrics)
+    write_metrics(METRICS, metrics, "rows", "labels", "labels_below_minimum")
     write_json(COST, {"profile_seconds": seconds})
 
 

@@ -8,8 +8,8 @@ Reads the metrics of every stage, `metrics/plots/confusion/<approach>.csv` and t
 
 1. Approaches are ranked by macro-F1 on the test split. That two 95% intervals overlap, or do not, is said and no more:
    it is no test of the difference, since all approaches are scored on the same rows.
-2. Of optional stages, approaches and language models the page shows those that are switched on in `params.yaml` and
-   whose results lie there; it names no others.
+2. Of optional stages, approaches and language models the page shows those that are switched on in `params.yaml`. What
+   did not run on these data and params (`assay/core/results.py`) is left out, and named.
 3. What may be shown of a text is decided in `assay/report/examples.py`.
 """
 
@@ -22,8 +22,9 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import read_json, write_json, write_text
+from assay.core.outputs import read_json, write_text
 from assay.core.params import Params, load_params
+from assay.core.results import NOT_RUN, metrics_files, read_own, write_metrics
 from assay.report import sections
 from assay.report.examples import show_invisible
 from assay.report.language_models import DIFFERENCES, read_generation
@@ -62,25 +63,44 @@ class Asset(BaseModel):
     cite: str | None
 
 
-def read_existing(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """The JSON files of these names that lie in a folder."""
-    return {name: read_json(folder / f"{name}.json") for name in names if (folder / f"{name}.json").is_file()}
+def read_all_own(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The metrics of these names in a folder, as far as they are of these data and params."""
+    found = {name: read_own(folder / f"{name}.json") for name in names}
+    return {name: metrics for name, metrics in found.items() if metrics is not None}
 
 
-def read_measured(approaches: Iterable[str], optional: dict[str, list[str]], assets: Iterable[str]) -> Measured:
-    """Read what the stages measured, as far as it is switched on and there."""
-    evaluate = read_existing(METRICS / "evaluate", approaches)
-    finetune = read_existing(METRICS / "finetune", evaluate)
-    robustness = read_existing(METRICS / "robustness", optional.get("robustness", []))
-    train_cost, inference_cost = (read_existing(COSTS / stage, finetune) for stage in ("finetune", "evaluate"))
+def read_stage(stage: str) -> dict[str, Any]:
+    """The metrics of a stage that nothing switches off. Raises `InputError`: they are not of these data and params."""
+    file = METRICS / f"{stage}.json"
+    if (found := read_own(file)) is None:
+        raise InputError(
+            f"{file}: not of these data and params, by its `run_id`; run `make repro`, and if that finds nothing to do,"
+            f" `.venv/bin/dvc repro --force --single-item {stage.replace('/', '@')}`"
+        )
+    return found
+
+
+def read_measured(approaches: list[str], optional: dict[str, list[str]], assets: Iterable[str]) -> Measured:
+    """Read what the stages measured on these data and params, as far as it is switched on."""
+    finetune = read_all_own(METRICS / "finetune", approaches)
+    evaluate = read_all_own(METRICS / "evaluate", finetune)
+    robustness = read_all_own(METRICS / "robustness", optional.get("robustness", []))
+    train_cost, inference_cost = (
+        {name: read_json(file) for name in evaluate if (file := COSTS / stage / f"{name}.json").is_file()}
+        for stage in ("finetune", "evaluate")
+    )
+    looked_at = ("optional", "robustness", "sft")
     return Measured(
-        stages={stage: read_json(METRICS / f"{stage}.json") for stage in (*ROW_STAGES, "profile")}
-        | read_existing(METRICS / "optional", [stage for stage in OPTIONAL_STAGES if optional.get(stage)]),
+        stages={stage: read_stage(stage) for stage in (*ROW_STAGES, "profile")}
+        | read_all_own(METRICS / "optional", [stage for stage in OPTIONAL_STAGES if optional.get(stage)]),
         finetune=finetune,
-        evaluate={name: evaluate[name] for name in finetune},
-        cost={name: train_cost.get(name, {}) | inference_cost.get(name, {}) for name in finetune},
-        robustness={name: one for name, one in robustness.items() if name in finetune and "left_out" not in one},
-        fetch={name: read_json(METRICS / "fetch" / f"{name}.json") for name in assets},
+        evaluate={name: evaluate.get(name, {"left_out": NOT_RUN}) for name in approaches},
+        cost={name: train_cost.get(name, {}) | inference_cost.get(name, {}) for name in evaluate},
+        robustness={name: one for name, one in robustness.items() if name in evaluate and "left_out" not in one},
+        fetch={name: read_stage(f"fetch/{name}") for name in assets},
+        not_run=[
+            stage for stage, file in metrics_files().items() if file.parent.name in looked_at and read_own(file) is None
+        ],
     )
 
 
@@ -91,13 +111,12 @@ def read_attacks(approaches: Iterable[str]) -> dict[str, pl.DataFrame]:
 
 
 def used_assets(assets: dict[str, Asset], has_language_models: bool) -> dict[str, Asset]:
-    """The assets without the language model, where no language model is shown: a base model that no approach names."""
-    encoders = {block.get("model") for block in load_params("finetune", dict[str, dict[str, Any]]).values()}
-    return {
-        name: asset
-        for name, asset in assets.items()
-        if has_language_models or not asset.path.startswith("models/") or asset.path in encoders
-    }
+    """The assets that hold what the stages shown read."""
+    used = ["ingest.path", "embed.model", "augment.wordnet"]
+    used += ["instruct_data.path", "language_model"] if has_language_models else []
+    paths = {load_params(param, str) for param in used}
+    paths |= {str(block.get("model")) for block in load_params("finetune", dict[str, dict[str, Any]]).values()}
+    return {name: one for name, one in assets.items() if any(f"{path}/".startswith(f"{one.path}/") for path in paths)}
 
 
 def _number_or_dash(value: float | None) -> str:
@@ -127,7 +146,7 @@ def main() -> None:
     approaches = load_params("approaches", list[str])
     switched_on = [stage for stage, runs in optional.items() if runs]
     measured = read_measured(approaches, optional, assets)
-    if not measured.evaluate:
+    if not approaches:
         raise InputError(f"params.yaml: `approaches` = {approaches} leaves nothing to compare; name at least one")
 
     summary = summarise(measured, {name: load_params(f"finetune.{name}.method", str) for name in measured.evaluate})
@@ -140,6 +159,7 @@ def main() -> None:
     )
     page = render(
         {"title": params.title, "verdict": winner, "summary": summary, "stages": measured.stages}
+        | {"not_run": measured.not_run}
         | sections.comparison(summary, measured.cost, measured.evaluate)
         | sections.errors(winner, measured.evaluate[winner.best], predictions)
         | sections.collection(tables, measured.stages["profile"])
@@ -152,8 +172,8 @@ def main() -> None:
         | sections.versions(seed, used_assets(assets, generation is not None), measured.fetch)
         | sections.all_metrics(measured)
     )
-    write_json(SUMMARY, summary)
     write_text(REPORT, page)
+    write_metrics(SUMMARY, summary, f"approaches.{winner.best}.macro_f1", f"baselines.{winner.best}.macro_f1")
 
 
 if __name__ == "__main__":

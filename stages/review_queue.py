@@ -30,9 +30,10 @@ from pydantic import Field
 from assay.classifiers.predict import predict
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import output_folder, write_json
+from assay.core.outputs import output_folder
 from assay.core.params import Params, load_params
 from assay.core.progress import quiet_libraries
+from assay.core.results import write_metrics
 from assay.core.skipped import why_left_out
 from assay.embeddings.nearest import find_nearest
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
@@ -126,7 +127,7 @@ def main() -> None:
     )
     with output_folder(OUTPUT) as folder:
         table.write_csv(folder / "queue.csv")
-    write_json(
+    write_metrics(
         METRICS,
         {
             "rows": table.height,
@@ -136,8 +137,9 @@ def main() -> None:
             "rows_by_split": {name: table.filter(pl.col("split") == name).height for name in SPLITS},
             "rows_already_reviewed": rows.height - open_rows.height,
         },
+        "rows",
+        "rows_with_suggested_label",
     )
-    print(f"review_queue: {table.height} rows in {OUTPUT / 'queue.csv'}; `make review` shows them")
 
 
 if __name__ == "__main__":

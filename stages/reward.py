@@ -29,6 +29,7 @@ from assay.core.errors import InputError, run_stage
 from assay.core.outputs import file_sha256, folder_sha256, output_folder, write_json, write_text
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
+from assay.core.results import write_metrics
 from assay.core.seeds import derived_seed, generator
 from assay.reward.evaluation import score_sides, summarise_held_out
 from assay.reward.model import RewardModel, new_reward_model
@@ -144,7 +145,7 @@ def main() -> None:
         "train_sha256": file_sha256(TRAIN),
         "base_model_sha256": folder_sha256(Path(base)),
     }
-    write_json(METRICS, metrics)
+    write_metrics(METRICS, metrics, "steps", "pairs", "accuracy")
 
 
 if __name__ == "__main__":

@@ -37,9 +37,10 @@ from assay.augmentation.textattack_import import import_textattack, readable_wor
 from assay.classifiers.predict import SEEDS_FILE, Predictor, load_predictor
 from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import output_folder, write_json, write_parquet
+from assay.core.outputs import output_folder, write_parquet
 from assay.core.params import Params, load_params
 from assay.core.progress import progress, quiet_libraries
+from assay.core.results import write_metrics
 from assay.core.seeds import derived_seed, generator, keyed_uniform
 from assay.core.skipped import leave_out, why_left_out
 from assay.splitting.target_labels import read_test_rows, target_numbers
@@ -205,7 +206,9 @@ def main() -> None:
         write_parquet(ended, folder / "attacks.parquet")
     attacks = {str(name): attack_scores(of_one) for (name,), of_one in ended.group_by("attack", maintain_order=True)}
     metrics = {"rows": test.height, "perturbations": perturbations, "attacks": attacks}
-    write_json(METRICS / f"{approach}.json", metrics)
+    write_metrics(
+        METRICS / f"{approach}.json", metrics, "rows", "perturbations.*.accuracy_difference", "attacks.*.success_rate"
+    )
 
 
 if __name__ == "__main__":

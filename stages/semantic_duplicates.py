@@ -38,6 +38,7 @@ from assay.core.errors import run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import Params, load_params
 from assay.core.removed_rows import REMOVED_WITH_KEPT_SCHEMA, Filtered, removed_rows
+from assay.core.results import write_metrics
 from assay.duplicates.semantic_groups import SemanticGroups, semantic_groups
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
 
@@ -120,7 +121,7 @@ def main() -> None:
         write_parquet(closest_pairs(records, groups), folder / "pairs.parquet")
         write_parquet(in_conflict, folder / "conflicts.parquet")
         write_parquet(filtered.removed, folder / "removed.parquet")
-    write_json(
+    write_metrics(
         METRICS,
         {
             "rows_in": given.height,
@@ -132,6 +133,8 @@ def main() -> None:
             "largest_group": largest,
             "groups_with_conflicting_labels": in_conflict["semantic_group"].n_unique(),
         },
+        "groups",
+        "rows_in_groups",
     )
     write_json(COST, {"compare_seconds": seconds})
 

@@ -34,6 +34,7 @@ from assay.core.errors import run_stage
 from assay.core.outputs import file_sha256, folder_sha256, output_folder, write_json, write_text
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
+from assay.core.results import write_metrics
 from assay.core.seeds import derived_seed, generator
 from assay.core.skipped import leave_out
 from assay.fine_tuning.params import adapted
@@ -131,7 +132,7 @@ def main() -> None:
         "versions": versions,
         **depends_on,
     }
-    write_json(METRICS / f"{approach}.json", measured)
+    write_metrics(METRICS / f"{approach}.json", measured, "steps", "validation_loss_before", "validation_loss")
 
 
 if __name__ == "__main__":

@@ -24,9 +24,10 @@ from pathlib import Path
 import polars as pl
 
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import output_folder, write_json, write_parquet
+from assay.core.outputs import output_folder, write_parquet
 from assay.core.params import load_params
 from assay.core.removed_rows import counts_by_rule, remove
+from assay.core.results import write_metrics
 from assay.splitting.assignment import SPLITS, SplitParams, assign, rare_label_rows, refuse_rare_labels, strata
 
 RECORDS = Path("data/annotation_qa/records.parquet")
@@ -98,7 +99,7 @@ def main() -> None:
         for name, part in parts.items():
             write_parquet(part, folder / f"{name}.parquet")
         write_parquet(removed, folder / "removed.parquet")
-    write_json(
+    write_metrics(
         METRICS,
         {
             "rows_in": records.height,
@@ -107,6 +108,9 @@ def main() -> None:
             **split_metrics(parts, params.fractions),
             "forced_labels": assignment.forced,
         },
+        "rows.train",
+        "rows.validation",
+        "rows.test",
     )
 
 

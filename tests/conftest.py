@@ -16,7 +16,24 @@ settings.load_profile("untimed")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+LONGEST_BYTES_IN_A_NAME = 60
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> None:
+    """Keep bytes of archives, which hold the time, out of the names of cases: workers compare their collections."""
+    if isinstance(val, bytes) and len(val) > LONGEST_BYTES_IN_A_NAME:
+        raise pytest.UsageError(f"`{argname}` has {len(val)} bytes, which would name a case: give `ids` or a function")
+
+
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out comparisons with the template's own results, unless `-m` names them: a fork's results are others."""
+    if "figures" not in config.getoption("-m"):
+        left_out = [item for item in items if item.get_closest_marker("figures")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

@@ -5,13 +5,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from assay.core.outputs import write_text
+from assay.core.outputs import read_json, write_text
 
 REPOSITORY = Path(__file__).parents[1]
 METRICS = REPOSITORY / "metrics"
+FULL = REPOSITORY / "docs/results_full.json"
+"""Metrics of the preset `full`, of which the docs speak."""
 
 Parts = Mapping[str, Callable[[], str]]
 """What makes the text of each pair of markers, by their name."""
+
+
+def read_full(name: str) -> Any:
+    """A file of metrics as the preset `full` made it."""
+    return read_json(FULL)["metrics"][name]
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:

@@ -43,6 +43,8 @@ def write_generation_inputs(root: Path) -> None:
         "metrics/optional/generation_summary.json": {"models": measured, "left_out": left_out, "pairs": pairs},
         "metrics/optional/reward.json": accuracy
         | {"by_source": {"altered_answer": accuracy, "base_answer": {"pairs": 0}}},
+        **{f"metrics/optional/{name}.json": {} for name in ("dpo", "rloo", "ppo")},
+        **{f"metrics/sft/{name}.json": {} for name in APPROACHES},
     }
     tables = {
         "sft_loss/lora": "step,loss,validation_loss\n0,,1.37\n1,2.5,\n2,1.3,1.1\n",

@@ -13,9 +13,13 @@ import yaml
 from assay.human_review.corrections import HEADER
 from assay.human_review.preference_judgements import HEADER as PREFERENCES_HEADER
 from tests.mini_wordnet import write_mini_wordnet
+from tests.template_params import read_template_params
 
 KEPT_FOLDERS = (
-    *(f"metrics/{name}" for name in ("cost", "optional", "finetune", "evaluate", "robustness", "evaluate_generation")),
+    *(
+        f"metrics/{name}"
+        for name in ("cost", "optional", "finetune", "evaluate", "robustness", "sft", "evaluate_generation")
+    ),
     *(f"metrics/plots/{name}" for name in ("confusion", "sft_loss", "dpo", "rloo", "ppo")),
     *("data/robustness", "data/generations", "models/reward"),
 )
@@ -74,7 +78,7 @@ def write_questions(folder: Path, count: int) -> None:
 
 
 def smoke_params(params: dict[str, Any]) -> dict[str, Any]:
-    """The committed params, with some of the approaches, one pass over the rows and few bootstrap samples."""
+    """Params of the preset `full`, with some of the approaches, one pass over the rows and few bootstrap samples."""
     params["compute"] |= {"threads": 1, "precision": "float32"}
     # The others differ in the model alone, which tests/stages/test_finetune.py looks at.
     params["approaches"] = ["tfidf", "lora", "full"]
@@ -140,7 +144,7 @@ def write_pipeline_copy(
     shutil.copytree(encoder, assets / "minilm")
     shutil.copytree(language_model, assets / "smollm2")
     write_questions(assets / "faq", QUESTIONS)
-    params = smoke_params(yaml.safe_load((repository / "params.yaml").read_text()))
+    params = smoke_params(read_template_params())
     for name, asset in params["fetch"]["assets"].items():
         packed = assets / f"{name}.tar.gz"
         asset |= {"source": f"assets/{name}.tar.gz", "unpack": [name], "sha256": archive(assets / name, packed)}

@@ -9,6 +9,8 @@ import polars as pl
 import pytest
 import yaml
 
+pytestmark = pytest.mark.figures
+
 FIGURE = re.compile(
     r"^\| [^|]+ \| `([\w.]+)` \| (-?\d\.\d\d)(?: \[(-?\d\.\d\d), (-?\d\.\d\d)\])? \|$", flags=re.MULTILINE
 )

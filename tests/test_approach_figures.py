@@ -1,7 +1,11 @@
 """The figures of docs/approaches.md are those of its JSON file; `python -m tests.test_approach_figures` writes them."""
 
+import pytest
+
 from assay.core.outputs import read_json
 from tests.doc_figures import REPOSITORY, between, interval, table, write_parts
+
+pytestmark = pytest.mark.figures
 
 DOC = REPOSITORY / "docs/approaches.md"
 NAME = "banking77"

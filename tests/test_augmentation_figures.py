@@ -1,9 +1,13 @@
-"""The figures of docs/augmentation.md are those of the metrics; `python -m tests.test_augmentation_figures` writes."""
+"""The figures of docs/augmentation.md are of the preset `full`; `python -m tests.test_augmentation_figures` writes."""
+
+from pathlib import Path
 
 import pytest
 
 from assay.core.outputs import read_json
-from tests.doc_figures import METRICS, REPOSITORY, between, interval, table, write_parts
+from tests.doc_figures import FULL, METRICS, REPOSITORY, between, interval, read_full, table, write_parts
+
+pytestmark = pytest.mark.figures
 
 DOC = REPOSITORY / "docs/augmentation.md"
 
@@ -24,8 +28,8 @@ def ablation() -> str:
 
 
 def labels() -> str:
-    figures = read_json(METRICS / "optional/augment_quality.json")["per_recipe"]
-    made = read_json(METRICS / "augment.json")["per_recipe"]
+    figures = read_full("optional/augment_quality.json")["per_recipe"]
+    made = read_full("augment.json")["per_recipe"]
     rows = [
         [
             f"`{name}`", f"{made[name]['made']:,}", f"{made[name]['identical_to_parent']:,}",
@@ -40,7 +44,7 @@ def labels() -> str:
 
 def robustness() -> str:
     rows = []
-    figures = {path.stem: read_json(path) for path in sorted((METRICS / "robustness").glob("*.json"))}
+    figures = {Path(name).stem: of for name, of in read_json(FULL)["metrics"].items() if name.startswith("robustness/")}
     for name, of in figures.items():
         if "left_out" in of:
             continue
@@ -66,7 +70,7 @@ def test_the_figures_are_those_of_the_metrics(name: str) -> None:
 
 
 def test_recipes_that_are_on_keep_their_labels() -> None:
-    for of in read_json(METRICS / "optional/augment_quality.json")["per_recipe"].values():
+    for of in read_full("optional/augment_quality.json")["per_recipe"].values():
         assert of["label_kept"] >= 0.9
 
 

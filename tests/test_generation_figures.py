@@ -1,12 +1,15 @@
-"""The figures of docs/generation.md are those of the metrics; `python -m tests.test_generation_figures` writes them."""
+"""The figures of docs/generation.md are those of docs/results_full.json; `python -m tests.test_generation_figures`."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from assay.core.outputs import read_json
 from tests import doc_figures
-from tests.doc_figures import METRICS, REPOSITORY, between, table, write_parts
+from tests.doc_figures import FULL, REPOSITORY, between, read_full, table, write_parts
+
+pytestmark = pytest.mark.figures
 
 DOC = REPOSITORY / "docs/generation.md"
 
@@ -18,22 +21,22 @@ def interval(of: dict[str, Any], name: str, form: str = ".3f") -> str:
 
 def sft() -> str:
     rows = []
-    for file in sorted((METRICS / "sft").glob("*.json")):
-        of = read_json(file)
+    for file in filter(lambda name: name.startswith("sft/"), read_json(FULL)["metrics"]):
+        of, name = read_full(file), Path(file).stem
         if "left_out" in of:
-            rows.append([f"`{file.stem}`", of["left_out"], "", "", "", "", ""])
+            rows.append([f"`{name}`", of["left_out"], "", "", "", "", ""])
             continue
         loss = f"{of['validation_loss_before']:.3f} → {of['validation_loss']:.3f}"
         trained = f"{of['trainable_parameters']:,}"
-        cost = read_json(METRICS / "cost/sft" / file.name)
+        cost = read_full(f"cost/{file}")
         costs = [f"{cost[key]:,.0f}" for key in ("train_seconds", "tokens_per_second", "peak_memory_mib")]
-        rows.append([f"`{file.stem}`", loss, trained, *costs, f"{of['artefact_mib']:,.1f}"])
+        rows.append([f"`{name}`", loss, trained, *costs, f"{of['artefact_mib']:,.1f}"])
     header = ["approach", "validation loss, nats a token", "parameters trained", "seconds", "tokens/s", "peak, MiB"]
     return table([*header, "MiB on disk"], rows)
 
 
 def reward() -> str:
-    of = read_json(METRICS / "optional/reward.json")
+    of = read_full("optional/reward.json")
     parts = {"all": of} | {f"`{name}`": part for name, part in of["by_source"].items()}
     parts |= {f"… `{name}`": part for name, part in of["by_kind"].items()}
     rows = [[name, f"{part['pairs']}", interval(part, "accuracy", ".1%")] for name, part in parts.items()]
@@ -48,7 +51,7 @@ def reward() -> str:
 
 
 def models() -> str:
-    summary = read_json(METRICS / "optional/generation_summary.json")
+    summary = read_full("optional/generation_summary.json")
     rows = [
         [
             f"`{name}`",
@@ -70,7 +73,7 @@ def models() -> str:
 
 def pairs() -> str:
     rows = []
-    for name, of in read_json(METRICS / "optional/generation_summary.json")["pairs"].items():
+    for name, of in read_full("optional/generation_summary.json")["pairs"].items():
         one, against = name.split("_against_")
         answer = of["answer"]
         rows.append(
@@ -90,7 +93,7 @@ def pairs() -> str:
 def policies() -> str:
     rows = []
     for name in ("rloo", "ppo"):
-        of = read_json(METRICS / f"optional/{name}.json") | read_json(METRICS / f"cost/{name}.json")
+        of = read_full(f"optional/{name}.json") | read_full(f"cost/{name}.json")
         rows.append(
             [
                 f"`{name}`",
@@ -108,8 +111,8 @@ def policies() -> str:
 
 def targets() -> str:
     """What training should bring on the default data, and whether it did."""
-    pairs = read_json(METRICS / "optional/generation_summary.json")["pairs"]
-    judge, ppo = read_json(METRICS / "optional/reward.json"), read_json(METRICS / "optional/ppo.json")
+    pairs = read_full("optional/generation_summary.json")["pairs"]
+    judge, ppo = read_full("optional/reward.json"), read_full("optional/ppo.json")
     answers = {name: of["answer"] for name, of in pairs.items()}
 
     rows: list[list[str]] = []
@@ -141,7 +144,7 @@ PARTS = {"targets": targets, "sft": sft, "reward": reward, "models": models, "pa
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_the_figures_are_those_of_the_metrics(name: str) -> None:
+def test_the_figures_are_those_of_the_preset_full(name: str) -> None:
     assert between(name, DOC) == PARTS[name]()
 
 

@@ -1,15 +1,17 @@
-"""The figures of docs/label_errors.md are those of the metrics; `python -m tests.test_label_error_figures` writes."""
+"""The figures of docs/label_errors.md are those of docs/results_full.json; run me to write them."""
 
 import pytest
 
 from assay.core.outputs import read_json
-from tests.doc_figures import METRICS, REPOSITORY, between, interval, table, write_parts
+from tests.doc_figures import REPOSITORY, between, interval, read_full, table, write_parts
+
+pytestmark = pytest.mark.figures
 
 DOC = REPOSITORY / "docs/label_errors.md"
 
 
 def human() -> str:
-    grade = read_json(METRICS / "label_errors.json")["grade"]
+    grade = read_full("label_errors.json")["grade"]
     keys = ("average_precision", "auroc", "precision_at_5pct", "recall_at_10pct")
     rows = [
         [f"`{name}`", *(f"{values[key]:.3f}" for key in keys)]
@@ -26,7 +28,7 @@ def human() -> str:
 
 
 def injected() -> str:
-    metrics = read_json(METRICS / "optional/injected_noise.json")
+    metrics = read_full("optional/injected_noise.json")
     kinds = {kind: shares for kind, shares in metrics.items() if isinstance(shares, dict)}
     shares = list(next(iter(kinds.values())))
     rows = [
@@ -60,7 +62,7 @@ def banking77() -> str:
 
 
 def effect() -> str:
-    metrics = read_json(METRICS / "optional/label_effect.json")
+    metrics = read_full("optional/label_effect.json")
     names = {
         "uncorrected": "labels as given",
         "detector_off": "the action off",
@@ -77,7 +79,7 @@ PARTS = {"human": human, "injected": injected, "banking77": banking77, "effect":
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_the_figures_are_those_of_the_metrics(name: str) -> None:
+def test_the_figures_are_those_of_the_preset_full(name: str) -> None:
     assert between(name, DOC) == PARTS[name]()
 
 

@@ -14,6 +14,7 @@ from assay.core.params import load_params
 from assay.fine_tuning import params as finetune
 from assay.fine_tuning import sft_params
 from assay.language_models.named_models import load_generation_models
+from tests.template_params import FILE
 from tests.test_pipeline import claimed_params, resolved_stages
 
 Approach: Any = finetune.Approach
@@ -25,8 +26,9 @@ LANGUAGE_MODEL_STAGES = {"sft", "preferences", "reward", "dpo", "rloo", "ppo", "
 def project(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with `dvc.yaml` and `params.yaml` alone: an experiment is queued there, never run."""
     folder = tmp_path_factory.mktemp("project")
-    for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
+    for name in ("dvc.yaml", ".dvcignore"):
         shutil.copy(repository / name, folder)
+    shutil.copy(FILE, folder / "params.yaml")
     for command in (
         ["git", "init", "-q", "-b", "main"],
         ["git", "config", "user.name", "tester"],

@@ -1,6 +1,5 @@
 """The README says what the pipeline, the params and the metrics say."""
 
-import json
 import re
 from pathlib import Path
 
@@ -8,8 +7,8 @@ import pytest
 import yaml
 
 from assay.core.params import load_params
-from assay.report.summary import COSTS, SUMMARY
 from assay.sources.records import IngestParams
+from tests.template_params import FILE, full_params
 from tools.changes import readme_results
 
 MARKDOWN = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted(Path("docs").glob("*.md")))]
@@ -20,15 +19,21 @@ def readme(repository: Path) -> str:
     return (repository / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("name", ["results", "generation"])
-def test_results_are_those_of_the_metrics(repository: Path, readme: str, name: str) -> None:
-    files = [repository / SUMMARY, repository / readme_results.GENERATION_SUMMARY]
-    if not all(file.is_file() for file in files) or not list((repository / COSTS / "finetune").glob("*.json")):
-        pytest.skip("the summaries and costs are not under metrics/: `make repro` makes them")
-    summary, generation = (json.loads(file.read_text(encoding="utf-8")) for file in files)
-    costs = readme_results.read_costs(summary, repository / COSTS / "finetune")
-    content = readme_results.markdown_parts(summary, costs, generation)[name]
+def test_results_are_those_of_the_metrics(
+    repository: Path, readme: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    summary, generation = readme_results.read_results()
+    about = readme_results.describe_tracks(summary, generation)
+    content = readme_results.markdown_parts(summary, readme_results.read_costs(summary), generation, about)[name]
     assert readme_results.between_markers(readme, name, content, Path("README.md")) == readme, "run `make readme`"
+
+
+@pytest.mark.figures
+def test_tests_start_from_the_committed_params() -> None:
+    assert full_params() == FILE.read_text(), "run `python -m tests.template_params`"
 
 
 def test_stage_table_is_that_of_the_pipeline(repository: Path, readme: str) -> None:

@@ -1,20 +1,25 @@
 """The lock is complete and names no address, and two commands do their own set-up."""
 
+import hashlib
 import os
 import re
 import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tools.run.set_up import uv_variables
+
 
 @pytest.fixture(scope="module")
 def lock(repository: Path) -> list[Requirement]:
     lines = (repository / "requirements.lock").read_text(encoding="utf-8").splitlines()
-    return [Requirement(line) for line in lines if not line.startswith("#")]
+    return [Requirement(line.removesuffix("\\")) for line in lines if not line.startswith(("#", " "))]
 
 
 def direct_dependencies(repository: Path) -> list[Requirement]:
@@ -22,11 +27,12 @@ def direct_dependencies(repository: Path) -> list[Requirement]:
     return [Requirement(line) for line in project["project"]["dependencies"] + project["dependency-groups"]["dev"]]
 
 
-def test_lock_holds_nothing_but_pins(repository: Path, lock: list[Requirement]) -> None:
+def test_lock_holds_pins_with_hashes_and_no_address(repository: Path, lock: list[Requirement]) -> None:
     text = (repository / "requirements.lock").read_text(encoding="utf-8")
-    assert "://" not in text
-    assert re.search(r"^\s*-|@|/|\+", re.sub(r"^#.*$", "", text, flags=re.MULTILINE), flags=re.MULTILINE) is None
-    assert [str(pin) for pin in lock if not re.fullmatch(r"==[^*]+", str(pin.specifier))] == []
+    pins = re.sub(r"^#.*\n", "", text, flags=re.MULTILINE)
+    line = r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+( ; [^\n/@\\]+)?"
+    assert re.fullmatch(rf"({line}( \\\n    --hash=sha256:[0-9a-f]{{64}})+\n|torch==[0-9.]+\n)+", pins)
+    assert len(pins.splitlines()) == len(lock) + pins.count("--hash")
 
 
 def test_every_direct_dependency_is_pinned_within_its_bounds(repository: Path, lock: list[Requirement]) -> None:
@@ -81,7 +87,11 @@ def test_help_lists_every_target(repository: Path) -> None:
 
 
 def fresh_checkout(repository: Path, target: Path) -> Path:
-    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+    for name in (
+        *("Makefile", "requirements.lock", "pyproject.toml"),
+        *("tools/run/set_up.py", "assay/sources/pip_settings.py"),
+    ):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
         (target / name).write_bytes((repository / name).read_bytes())
     return target
 
@@ -116,41 +126,82 @@ def test_a_python_that_will_not_do_is_a_clear_error(
     assert not (checkout / ".venv").exists()
 
 
-def test_set_up_that_was_cut_short_is_taken_up_again(repository: Path, tmp_path: Path) -> None:
-    checkout = fresh_checkout(repository, tmp_path)
-    # A Python whose third installation fails, as when the network goes.
-    log = tmp_path / "log"
-    fake = tmp_path / "fake"
-    fake.mkdir()
-    python = fake_python(
-        fake,
-        f'case "$*" in\n'
-        f'  "-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python;;\n'
-        f'  "-m pip --version") exit 0;;\n'
-        f'  "-m pip install"*) echo "$*" >> {log}; case "$*" in *--no-deps*) test -e {tmp_path}/network;; esac;;\n'
-        f"esac",
-    )
-    command = ["setup", f"PYTHON={python}"]
-    (checkout / ".dvc").mkdir()
+def write_wheel(folder: Path, name: str, version: str, code: str = "") -> str:
+    """Write a package of one module, and return its pin with its hash as a lock has it."""
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{name}/__init__.py", "")
+        wheel.writestr(f"{name}/__main__.py", code)
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", "")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return f"{name}=={version} \\\n    --hash=sha256:{digest}\n"
 
-    first = make(checkout, *command)
+
+@pytest.mark.slow
+def test_set_up_verifies_hashes_and_goes_on_where_it_stopped(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links = tmp_path / "links"
+    links.mkdir()
+    checkout = fresh_checkout(repository, tmp_path)
+    (checkout / ".dvc").mkdir()
+    real_uv = str(Path(sys.executable).with_name("uv"))
+    uv = write_wheel(links, "uv", "1.0", f"import os, sys\nos.execv({real_uv!r}, ['uv', *sys.argv[1:]])\n")
+    old, new = write_wheel(links, "alpha", "1.0"), write_wheel(links, "alpha", "2.0")
+    write_wheel(links, "torch", "2.0+cpu")
+    # Pip alone is told where packages are.
+    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
+        monkeypatch.delenv(name)
+    settings = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(links)}
+    for name, value in (settings | {"UV_CACHE_DIR": str(tmp_path / "cache")}).items():
+        monkeypatch.setenv(name, value)
+
+    def set_up(alpha: str) -> subprocess.CompletedProcess[str]:
+        (checkout / "requirements.lock").write_text(f"# made\n{alpha}torch==2.0\n{uv}", encoding="utf-8")
+        return make(checkout, "setup", f"PYTHON={sys.executable}")
+
+    first = set_up(old.replace("1.0", "2.0"))
     assert first.returncode != 0
+    assert "Installing up to 3 packages into .venv, with the CPU build of PyTorch" in first.stdout
+    assert "alpha" in first.stderr
+    assert "the package index serves another file" in first.stderr
     assert not (checkout / ".venv/.installed").exists()
-    (tmp_path / "network").touch()
-    second = make(checkout, *command)
-    assert second.returncode == 0, second.stderr
-    assert (checkout / ".venv/.installed").exists()
-    installs = log.read_text(encoding="utf-8").splitlines()
-    assert len(installs) == 6
-    assert "torch==" in installs[1]
-    assert "--constraint requirements.lock" in installs[1]
-    assert "--no-deps --requirement requirements.lock" in installs[2]
-    third = make(checkout, *command)
-    assert third.stdout == ".venv is ready\n"
-    assert len(log.read_text(encoding="utf-8").splitlines()) == 6
+    assert set_up(old).returncode == 0
+    (checkout / ".venv/.installed").touch()
+    assert make(checkout, "setup").stdout == ".venv is ready\n"
+    assert set_up(new).returncode == 0
+    installed = {path.name for path in (checkout / ".venv").glob("lib/python*/site-packages/*.dist-info")}
+    assert {"alpha-2.0.dist-info", "torch-2.0+cpu.dist-info", "uv-1.0.dist-info"} <= installed
+    assert "alpha-1.0.dist-info" not in installed
+
+
+def test_uv_is_told_what_pip_is_configured_with(tmp_path: Path) -> None:
+    pip = {
+        "index-url": "https://mirror/simple",
+        "extra-index-url": "\nhttps://a/simple\nhttps://b/simple",
+        "find-links": f"{tmp_path} {tmp_path}/absent https://c/files",
+        "cert": "/certificates.pem",
+        "default-timeout": "180",
+        "no-index": "false",
+    }
+    assert uv_variables(pip, {"PATH": "/bin", "SSL_CERT_FILE": "/own.pem"}) == {
+        "UV_DEFAULT_INDEX": "https://mirror/simple",
+        "UV_INDEX": "https://a/simple https://b/simple",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+        "UV_FIND_LINKS": f"{tmp_path},https://c/files",
+        "UV_HTTP_TIMEOUT": "180",
+        "SSL_CERT_FILE": "/own.pem",
+        "PATH": "/bin",
+    }
+    assert uv_variables({"no-index": "1"}, {}) == {"UV_NO_INDEX": "1"}
 
 
 def test_build_machine_runs_what_the_readme_says(repository: Path) -> None:
     script = (repository / ".ci/run").read_text(encoding="utf-8")
-    assert [line for line in script.splitlines() if "make" in line] == ["exec make test"]
+    assert [line for line in script.splitlines() if "make" in line] == ["make test", "exec make test-slow"]
     assert os.access(repository / ".ci/run", os.X_OK)

@@ -1,4 +1,4 @@
-"""The whole DAG by `dvc repro`, on somebody else's data: two columns, 77 classes, no ratings, by params alone."""
+"""Every stage of both tracks on small data in one process, and the whole DAG by `dvc repro` on somebody else's data."""
 
 import csv
 import json
@@ -14,8 +14,10 @@ import pytest
 import yaml
 
 from tests.pipeline_copy import write_params, write_pipeline_copy
+from tests.test_pipeline import resolved_stages
 from tests.tiny_models import WORDS
 
+TRACKS = ("results", "generation")
 CLASSES = 77
 ROWS_PER_CLASS = 14
 DATA_STAGES = [
@@ -48,6 +50,55 @@ def write_two_columns(path: Path) -> None:
 
 # The whole DAG runs in a fixture: two to five minutes, more on a busy machine.
 pytestmark = pytest.mark.timeout(1800)
+
+EACH_STAGE = """
+import importlib, json, os, sys
+from assay.core.errors import run_stage
+commands = json.loads(sys.argv[1])
+modules = {module: importlib.import_module(module) for module, *_ in commands}
+for module, *arguments in commands:
+    child = os.fork()
+    if child == 0:
+        sys.argv = [module, *arguments]
+        run_stage(modules[module].main)
+        sys.stdout.flush()
+        os._exit(0)
+    if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        sys.exit(f"{module} {' '.join(arguments)} ends with {code}")
+"""
+"""Imports take most of the time of a stage on small data: one import serves for all."""
+
+
+@pytest.fixture(scope="module")
+def run_folder(
+    repository: Path, tiny_encoder: Path, tiny_chat_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Where every stage of `dvc.yaml` has run once, in its order, without DVC."""
+    folder = tmp_path_factory.mktemp("smoke") / "run"
+    params = write_pipeline_copy(repository, folder, tiny_encoder, tiny_chat_model, feedback_rows=120)
+    stages = resolved_stages(yaml.safe_load((folder / "dvc.yaml").read_text()), params)
+    commands = json.dumps([stage.command[2:] for stage in stages])
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", EACH_STAGE, commands], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return folder
+
+
+def test_classification_from_raw_files_to_a_report(run_folder: Path) -> None:
+    summary = json.loads((run_folder / "metrics/summary.json").read_text())
+    assert set(summary["approaches"]) == {"lora", "full"}
+    assert set(summary["baselines"]) == {"tfidf"}
+    assert summary["baselines"]["tfidf"]["accuracy_ci95_low"] > 1 / 3  # chance
+    assert "lora" in (run_folder / "report/index.html").read_text()
+
+
+def test_language_models_from_chats_to_policies_side_by_side(run_folder: Path) -> None:
+    for model in ("base", "sft-full", "sft-lora", "dpo", "rloo", "ppo"):
+        scores = json.loads((run_folder / f"metrics/evaluate_generation/{model}.json").read_text())
+        assert scores["answer"]["rows"] == 4, model
+    assert "ppo" in (run_folder / "report/index.html").read_text()
 
 
 @dataclass(frozen=True)
@@ -104,6 +155,7 @@ def project(
     return Project(folder, project.dvc("repro"))
 
 
+@pytest.mark.slow
 def test_every_stage_ran_and_what_needs_ratings_says_that_there_are_none(project: Project) -> None:
     summary = project.metrics("summary")
     assert set(summary["approaches"]) == {"lora", "full"}
@@ -124,11 +176,32 @@ def test_every_stage_ran_and_what_needs_ratings_says_that_there_are_none(project
     assert (project.folder / "report/index.html").stat().st_size > 10_000
 
 
+def test_report_and_tables_name_nothing_of_the_templates_data(project: Project, repository: Path) -> None:
+    (project.folder / "README.md").write_text(
+        "".join(f"<!-- {name}: `make readme` writes them from metrics/ -->\n<!-- /{name} -->\n" for name in TRACKS)
+    )
+    said = [(project.folder / "report/index.html").read_text(encoding="utf-8")]
+    for arguments in ([], ["--write", "README.md"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "tools.changes.readme_results", *arguments],
+            cwd=project.folder, env=os.environ | {"PYTHONPATH": str(repository)}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+    said.append((project.folder / "README.md").read_text(encoding="utf-8"))
+    words = ("vader", "tweets", "amazon", "hutto", "feedback")
+    assert [word for text in said for word in words if word in text.lower()] == []
+    assert all("questions" in text for text in (said[0], said[1], said[3]))
+    assert "left out" not in said[1]
+
+
+@pytest.mark.slow
 def test_again_at_once_nothing_runs(project: Project) -> None:
     assert "Running stage" not in project.dvc("repro")
     assert "up to date" in project.dvc("status")
 
 
+@pytest.mark.slow
 def test_data_stages_give_the_same_bytes_for_another_hash_seed_and_other_workers(project: Project) -> None:
     before = project.output_hashes()
     assert len(before) == len(DATA_STAGES)
@@ -140,6 +213,7 @@ def test_data_stages_give_the_same_bytes_for_another_hash_seed_and_other_workers
     assert project.output_hashes() == before
 
 
+@pytest.mark.slow
 def test_one_changed_param_runs_one_approach_again(project: Project) -> None:
     params = yaml.safe_load((project.folder / "params.yaml").read_text())
     params["finetune"]["lora"]["rank"] += 1
@@ -149,6 +223,7 @@ def test_one_changed_param_runs_one_approach_again(project: Project) -> None:
     assert sorted(ran) == ["evaluate@lora", "finetune@lora", "report", "robustness@lora"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "stale"),
     [
@@ -169,11 +244,13 @@ def test_a_change_in_a_room_makes_no_stage_stale_but_those_that_use_it(
         path.write_text(before)
 
 
+@pytest.mark.slow
 def test_plots_render(project: Project) -> None:
     project.dvc("plots", "show", "--out", "plots")
     assert "full.csv" in (project.folder / "plots/index.html").read_text()
 
 
+@pytest.mark.slow
 def test_two_approaches_alone_from_raw_data_to_a_report_of_them(
     repository: Path, tiny_encoder: Path, tiny_chat_model: Path, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import json
 import os
 import platform
 import re
@@ -15,6 +16,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ABSENT = "–"
 LOCK = Path("requirements.lock")
@@ -24,9 +26,13 @@ MAIN_LIBRARIES = (
 )
 MIN_PYTHON = (3, 11)
 MIN_FREE_DISK_GIB = 10
-"""The packages take 2 GiB with a CPU build of PyTorch and 8 GiB with a CUDA build; data and models take 1 GiB."""
+"""The packages take 3 GiB with a CPU build of PyTorch and 8 GiB with a CUDA build; data and models take 1 GiB."""
 MIN_MEMORY_GIB = 4
 GIB = 2**30
+CALIBRATION = Path(".dvc/tmp/calibrate.json")
+"""What `make calibrate` measured."""
+MIN_GAIN = 1.3
+"""A setting of `compute` that is this many times as fast is worth a change."""
 
 
 def locked_versions(text: str) -> dict[str, list[str]]:
@@ -70,15 +76,40 @@ def cores() -> int | None:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def processor_bfloat16() -> str:
-    """Whether `compute.precision: auto` is bfloat16 on this processor; empty where it cannot be told."""
+def fastest_setting(rows: list[dict[str, Any]], precision: str, threads: int) -> tuple[dict[str, Any], float]:
+    """Of the measurements of `make calibrate` the one that trains most rows per second, and its gain over a setting.
+
+    Compared are processes side by side, as many as there is room for with that many threads. A setting that was not
+    measured has a gain of 1.
+    """
+    most: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in rows:  # of one setting, the one with more processes comes later
+        most[row["precision"], row["threads"]] = row
+    best = max(most.values(), key=lambda row: row["rows_per_second"])
+    now = most.get((precision, threads), best)
+    return best, best["rows_per_second"] / now["rows_per_second"]
+
+
+def calibration_line(root: Path) -> str:
+    """What the last `make calibrate` says of the `compute` in params.yaml."""
     try:
-        from assay.compute.device import bfloat16_is_faster
-    except (ImportError, OSError):
-        return ""
-    if bfloat16_is_faster():
-        return ", bfloat16 yes"
-    return ", bfloat16 no: fine-tuning takes about three times as long as on a processor that has it"
+        rows = json.loads((root / CALIBRATION).read_text(encoding="utf-8"))["rows"]
+        params = (root / "params.yaml").read_text(encoding="utf-8")
+    except (OSError, ValueError, KeyError):
+        return "compute: not measured on this machine; `make calibrate` says which precision and threads are fastest"
+    # By patterns: there may be no parser of YAML yet.
+    block = params.partition("\ncompute:")[2]
+    precision = re.search(r"^  precision: (\w+)", block, flags=re.MULTILINE)
+    threads = re.search(r"^  threads: (\d+)", block, flags=re.MULTILINE)
+    if precision is None or threads is None:
+        return "compute: params.yaml has no `compute.precision` and `compute.threads`"
+    best, gain = fastest_setting(rows, precision.group(1), int(threads.group(1)))
+    now = f"compute: {precision.group(1)}, {threads.group(1)} thread(s)"
+    if gain < MIN_GAIN:
+        return f"{now}: no setting is {MIN_GAIN} times as fast"
+    return "{}: {precision} with {threads} thread(s) is {:.1f} times as fast; `make calibrate` writes it".format(
+        now, gain, **best
+    )
 
 
 def device_lines() -> list[str]:
@@ -95,7 +126,7 @@ def device_lines() -> list[str]:
             memory = f"{properties.total_memory / GIB:.0f} GiB"
             lines.append(f"device: cuda:{number} {properties.name}, {memory}, bfloat16 {bfloat16}")
         return lines
-    lines = [f"device: cpu (no CUDA device){processor_bfloat16()}"]
+    lines = ["device: cpu (no CUDA device)"]
     if shutil.which("nvidia-smi") and torch.version.cuda is None:
         lines.append(
             f"  this machine has an NVIDIA driver, but PyTorch {torch.__version__} is a CPU build: "
@@ -159,6 +190,20 @@ def pipeline_lock_problems() -> list[tuple[bool, str]]:
     return [(True, "dvc.lock was cut short, at {}: `make repro` restores it".format(", ".join(cut)))] if cut else []
 
 
+def params_problems() -> list[tuple[bool, str]]:
+    """What is wrong with `params.yaml`, as (necessary, sentence)."""
+    try:
+        from assay.core.params import PARAMS_FILE
+        from tools.params.check import find_problems
+    # An old Python, or no packages.
+    except (ImportError, OSError, SyntaxError) as error:
+        return [(False, f"params.yaml could not be checked, since packages are missing: {error}")]
+    try:
+        return [(True, f"{PARAMS_FILE}: {problem}") for problem in find_problems(PARAMS_FILE)]
+    except ValueError as error:
+        return [(True, str(error))]
+
+
 def main() -> None:
     """Print what is there, then what is missing."""
     root = Path()
@@ -173,6 +218,7 @@ def main() -> None:
     print(f"cores: {cores()}, memory: {shown}, free disk: {free_gib:.0f} GiB")
     for line in device_lines():
         print(line)
+    print(calibration_line(root))
     print("git: {}".format((git or "missing").replace("git version ", "")))
     print("libraries:")
     locked = locked_versions((root / LOCK).read_text(encoding="utf-8")) if (root / LOCK).is_file() else {}
@@ -188,6 +234,7 @@ def main() -> None:
     if git is not None:
         problems += repository_problems(root, first_line("git", "rev-parse", "--git-dir") is not None)
     problems += pipeline_lock_problems()
+    problems += params_problems()
     if wrong:
         sentence = "missing or not as locked: {}; `rm -f .venv/.installed; make setup` installs them"
         problems.append((True, sentence.format(", ".join(wrong))))

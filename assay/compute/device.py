@@ -3,11 +3,12 @@
 import ctypes
 import os
 import platform
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from assay.core.errors import InputError
 from assay.core.params import Params
@@ -16,16 +17,21 @@ from assay.core.params import Params
 class Compute(Params):
     """The `compute` section of `params.yaml`, shared by every stage that runs a model."""
 
-    device: Literal["auto", "cpu", "cuda"]
-    precision: Literal["auto", "float32", "bfloat16"]
+    device: Literal["cpu", "cuda"]
+    precision: Literal["float32", "bfloat16"]
     threads: int = Field(ge=1, le=1024)
     checkpoint_seconds: float = Field(ge=0)
     backend: Literal["processes", "ray"]
 
-
-BFLOAT16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
-"""Of x86 and Arm, as `torch.cpu.get_capabilities` names them: with one of them a CPU multiplies matrices 2 to 4
-times as fast in bfloat16, without slower."""
+    @field_validator("device", "precision", mode="before")
+    @classmethod
+    def _is_said(cls, value: object) -> object:
+        """Of earlier versions: with `auto` the machine decided, and results with it."""
+        if value == "auto":
+            raise ValueError(
+                "the machine no longer decides; write cpu or cuda, float32 or bfloat16, or run `make calibrate`"
+            )
+        return value
 
 
 @dataclass(frozen=True)
@@ -44,41 +50,28 @@ class Device:
         return {"device": str(self.device), "precision": str(self.precision).removeprefix("torch.")}
 
 
-def bfloat16_is_faster() -> bool:
-    """Whether this CPU multiplies matrices clearly faster in bfloat16.
-
-    By what instructions it has: a measurement can go either way on a busy machine, and then one model of a comparison
-    would run in another precision than the others.
-    """
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name, False) for name in BFLOAT16_INSTRUCTIONS)
-
-
 def prepare_device(compute: Compute, *, exact: bool = False) -> Device:
-    """Choose device and precision, and make PyTorch deterministic on it.
+    """The device and precision of params, and PyTorch made deterministic on it.
 
-    `auto` is CUDA where there is a device, and bfloat16 where the device has it and, on CPU, where it is clearly
-    faster. With `exact` it is float32: for numbers by which rows are chosen, so that the data are the same on any
-    machine. If `device` is `cuda` and there is none, an `InputError` is raised.
+    With `exact` the precision is float32: for numbers by which rows are chosen, so that the data are the same whatever
+    models are trained in. If `device` is `cuda` and there is none, an `InputError` is raised; a line says so if it is
+    `cpu` beside a CUDA device.
     """
     has_cuda = torch.cuda.is_available()
     if compute.device == "cuda" and not has_cuda:
         raise InputError(
             "params.yaml: `compute.device` = 'cuda', but PyTorch sees no CUDA device; "
-            "set it to 'auto' or 'cpu', or see `make doctor`"
+            "set it to 'cpu', or see `make doctor`"
         )
-    device = torch.device("cuda" if has_cuda and compute.device != "cpu" else "cpu")
+    if compute.device == "cpu" and has_cuda:
+        name = torch.cuda.get_device_name()
+        print(f"compute.device is cpu, but this machine has {name}: `make preset PRESET=gpu` uses it", file=sys.stderr)
+    device = torch.device(compute.device)
     torch.set_num_threads(compute.threads)
     # Attention with dropout keeps its probabilities for the backward pass: in bfloat16, where that is the precision,
     # which is 100 MiB less of 1,930 for MiniLM on 32 texts of 128 tokens, and no slower.
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # on CPU too, whatever its name
-    if compute.precision != "auto":
-        precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[compute.precision]
-    elif exact:
-        precision = torch.float32
-    else:
-        has_bfloat16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else bfloat16_is_faster()
-        precision = torch.bfloat16 if has_bfloat16 else torch.float32
+    precision = torch.float32 if exact or compute.precision == "float32" else torch.bfloat16
     # cuBLAS is deterministic only with a fixed workspace, set before its first call.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)

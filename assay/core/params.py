@@ -1,7 +1,9 @@
 """`params.yaml` → validated, frozen params of one stage."""
 
+import copy
 import difflib
 import re
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -94,13 +96,19 @@ def load_params(section: str, model: type[P], path: Path = PARAMS_FILE) -> P:
         raise InputError(f"{path}: " + "\n  ".join(lines)) from None
 
 
+@cache
+def parse_yaml(text: str) -> Any:
+    """What a YAML file holds, parsed once a process by a safe loader, of C if it is there; not to be changed."""
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+
+
 def _read_section(section: str, path: Path) -> tuple[Any, dict[str, Any]]:
     """A section as it stands in the file, and the defaults beside it: none where it is no block.
 
     Raises `InputError`: no such file or section, `defaults` is no mapping, or it is asked for as if it were a block.
     """
     try:
-        node: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        node: Any = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run from the top of the repository") from None
     except yaml.YAMLError as error:
@@ -122,7 +130,8 @@ def _read_section(section: str, path: Path) -> tuple[Any, dict[str, Any]]:
     if not isinstance(beside, dict):
         place = ".".join([*parents, DEFAULTS])
         raise InputError(f"{path}: `{place}` = {beside!r}: a mapping of keys to values is needed")
-    return node, beside if isinstance(node, dict) else {}
+    # The tree is everybody's.
+    return copy.deepcopy((node, beside if isinstance(node, dict) else {}))
 
 
 def _classes(model: Any) -> list[type[BaseModel]]:

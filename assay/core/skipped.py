@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from assay.core.outputs import output_folder, write_json, write_text
+from assay.core.results import RUN_ID, run_id_now
 
 LEFT_OUT_FILE = "left_out.txt"
 """Stands in the model's folder, and in those of what would have been made with it; says why."""
@@ -28,5 +29,6 @@ def leave_out(
         write_text(out / LEFT_OUT_FILE, reason + "\n")
     for path, header in plots.items():
         write_text(path, header + "\n")
-    for path in (metrics, *([] if costs is None else [costs])):
-        write_json(path, {"left_out": reason})
+    write_json(metrics, {RUN_ID: run_id_now(metrics), "left_out": reason})
+    if costs is not None:
+        write_json(costs, {"left_out": reason})

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from assay.core.outputs import read_json
+from assay.core.results import read_own
 from assay.report.examples import cut
 from assay.report.plots import Curve, Interval, curves, dot_and_interval
 from assay.statistics.metrics_dict import Estimate, estimate_of
@@ -179,9 +179,8 @@ def questions(answers: Mapping[str, pl.DataFrame]) -> list[Question]:
 
 
 def _read_optional(stage: str, file: str, stages: Collection[str]) -> dict[str, Any]:
-    """The metrics of an optional stage; empty where it is off or did not run yet."""
-    path = METRICS / "optional" / file
-    return dict(read_json(path)) if stage in stages and path.is_file() else {}
+    """The metrics of an optional stage; empty where it is off or did not run on these data and params."""
+    return (read_own(METRICS / "optional" / file) or {}) if stage in stages else {}
 
 
 def read_generation(models: Collection[str], approaches: Sequence[str], stages: Collection[str]) -> Generation | None:
@@ -189,7 +188,9 @@ def read_generation(models: Collection[str], approaches: Sequence[str], stages: 
     summary = _read_optional("compare_generation", "generation_summary.json", stages)
     reward = _read_optional("reward", "reward.json", stages)
     scores = {name: summary["models"][name] for name in models if name in summary.get("models", {})}
-    courses = training_plots(approaches, stages) | reward_plots(reward)
+    trained = [name for name in approaches if read_own(METRICS / "sft" / f"{name}.json") is not None]
+    trained_on = [stage for stage in stages if read_own(METRICS / "optional" / f"{stage}.json") is not None]
+    courses = training_plots(trained, trained_on) | reward_plots(reward)
     if not scores and not courses:
         return None
     found = {

@@ -31,7 +31,8 @@ class Measured:
     """What the stages measured, by approach or asset, as far as they are switched on and their metrics lie there.
 
     `stages` are those of the data, `profile`, and the optional ones about labels and augmented examples. `cost` is that
-    of `finetune` and `evaluate`. A skipped approach has its reason in `evaluate`, as `left_out`.
+    of `finetune` and `evaluate`. A skipped approach has its reason in `evaluate`, as `left_out`. `not_run` names the
+    optional stages that are switched on and did not run on these data and params.
     """
 
     stages: dict[str, dict[str, Any]]
@@ -40,6 +41,7 @@ class Measured:
     cost: dict[str, dict[str, Any]]
     robustness: dict[str, dict[str, Any]]
     fetch: dict[str, dict[str, Any]]
+    not_run: list[str]
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ def summarise(measured: Measured, methods: Mapping[str, str]) -> dict[str, Any]:
         "approaches": {name: one for name, one in compared.items() if methods[name] not in BASELINE_METHODS},
         "baselines": {name: one for name, one in compared.items() if methods[name] in BASELINE_METHODS},
         "left_out": {name: one["left_out"] for name, one in measured.evaluate.items() if "left_out" in one},
+        "labels": len(_metric(measured.evaluate[(first := next(iter(compared)))], "per_class", f"evaluate/{first}")),
+        "ratings": _metric(measured.stages["annotation_qa"], "ratings", "annotation_qa"),
         "data": {
             stage: {key: _metric(measured.stages[stage], key, stage) for key in ("rows_in", "rows_out", "removed")}
             for stage in ROW_STAGES

@@ -1,6 +1,5 @@
 """Files of releases from the package index that pip is configured to use; nothing of what is downloaded is run."""
 
-import ast
 import hashlib
 import os
 import re
@@ -20,6 +19,7 @@ from unearth.auth import MultiDomainBasicAuth
 from unearth.fetchers import Fetcher, PyPIClient
 
 from assay.core.errors import InputError
+from assay.sources.pip_settings import is_on, parse_pip_options
 
 MIB = CHUNK_BYTES = 1 << 20
 SECONDS_BETWEEN_LINES = 5.0
@@ -39,15 +39,10 @@ class PipSettings:
 
 
 def parse_pip_config(listing: str, default_index: str) -> PipSettings:
-    """Read what `pip config list` prints, lines such as `global.index-url='…'`: later sections win, as in pip."""
-    settings: dict[str, str] = {}
-    for section in ("global", "download", ":env:"):
-        for line in listing.splitlines():
-            key, _, value = line.partition("=")
-            if key.startswith(f"{section}."):
-                settings[key.removeprefix(f"{section}.")] = str(ast.literal_eval(value))
+    """Read what `pip config list` prints, lines such as `global.index-url='…'`."""
+    settings = parse_pip_options(listing, "download")
     indices = [settings.get("index-url", default_index), *settings.get("extra-index-url", "").split()]
-    if settings.get("no-index", "").lower() in ("1", "true", "yes", "on"):
+    if is_on(settings.get("no-index", "")):
         indices = []
     return PipSettings(
         index_urls=indices,

@@ -14,6 +14,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from tests.benchmarks.million_rows import Truth
 from tests.own_process import measure
+from tests.template_params import read_template_params
 
 MEASURE = """
 import json, os, re, sys, time
@@ -41,7 +42,7 @@ print(json.dumps({"seconds": seconds, "peak_mib": peak_kib / 1024, "changed": di
 
 def every_rule_on(repository: Path) -> dict[str, Any]:
     """The committed params with every rule on that needs no model."""
-    params: dict[str, Any] = yaml.safe_load((repository / "params.yaml").read_text())
+    params = read_template_params()
     section = params["clean"]
     section["rules"] = {name: name != "redact_names" for name in section["rules"]}
     section["rule_settings"] |= {

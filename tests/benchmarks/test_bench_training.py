@@ -60,7 +60,7 @@ def rows_of(path: Path, count: int) -> Rows:
 
 def ours(train: Rows, held_out: Rows) -> Run:
     """Train and run inference by our loop."""
-    everywhere = {"device": "auto", "precision": "auto", "threads": os.cpu_count() or 1, "checkpoint_seconds": 1e9}
+    everywhere = {"threads": os.cpu_count() or 1, "checkpoint_seconds": 1e9}
     device = prepare_device(Compute.model_validate(COMPUTE | everywhere))
     changes = {"pooling": "cls", "max_length_tokens": MAX_LENGTH_TOKENS, "max_epochs": 1, "patience_epochs": None}
     changes |= {"batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE, "head_learning_rate": None}

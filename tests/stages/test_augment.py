@@ -272,6 +272,7 @@ def test_bad_params(old: str, new: str, message: str) -> None:
     assert not Path("data/augmented").exists()
 
 
+@pytest.mark.slow
 def test_same_bytes_for_any_hash_seed_and_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     def bytes_written() -> str:
         return digest(b"".join(file.read_bytes() for file in sorted(Path("data/augmented").iterdir())))

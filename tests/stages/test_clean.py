@@ -347,6 +347,7 @@ def environment(repository: Path, **more: str) -> dict[str, str]:
     return {"PYTHONPATH": str(repository), "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **more}
 
 
+@pytest.mark.slow
 def test_the_same_bytes_again_with_another_hash_seed_and_more_threads(workplace: Path, repository: Path) -> None:
     write_params()
     write_input([(str(n), f"row {n % 40} of many &amp; more www.x{n % 7}.y", "xyz"[n % 3]) for n in range(200)])
@@ -376,6 +377,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(workplace: Path, repository: Pat
     assert not Path("metrics").exists()
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_leaves_no_output(workplace: Path, repository: Path) -> None:
     write_params()
     write_input([("a", "some text", "x")])

@@ -138,7 +138,7 @@ def test_a_local_archive(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> No
     run(monkeypatch)
     assert content() == CONTENT
     metrics = read_json("metrics/fetch/asset.json")
-    assert list(metrics) == ["files", "unpacked_mib", "download_mib"]
+    assert list(metrics) == ["run_id", "files", "unpacked_mib", "download_mib"]
     assert list(read_json("metrics/cost/fetch/asset.json")) == ["fetch_seconds"]
     assert metrics["files"] == 2
     assert metrics["download_mib"] == pytest.approx(len(SDIST) / 2**20, abs=1e-6)

@@ -62,9 +62,11 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def write_params(*sources: dict[str, Any], bins: Any = None, seed: int = 1, **changed: Any) -> None:
+def write_params(
+    *sources: dict[str, Any], bins: Any = None, seed: int = 1, max_rows: int | None = None, **changed: Any
+) -> None:
     section = {"path": "data/raw/mine", "max_reject_fraction": 0.01, "sources": list(sources), "rating_bins": bins}
-    Path("params.yaml").write_text(yaml.safe_dump({"seed": seed, "ingest": section | changed}))
+    Path("params.yaml").write_text(yaml.safe_dump({"seed": seed, "max_rows": max_rows, "ingest": section | changed}))
 
 
 def run(*sources: dict[str, Any], **changed: Any) -> None:
@@ -543,6 +545,7 @@ def test_the_first_bin_that_fits_wins() -> None:
     assert found == ["low", "odd", "odd", None, "high", None]
 
 
+@pytest.mark.slow
 def test_the_same_bytes_again_with_another_hash_seed(raw: Path, repository: Path) -> None:
     write_rated(raw, {str(key): [4, -4, 0, key % 5] for key in range(60)})
     write_params(RATED, bins=BINS)
@@ -552,3 +555,30 @@ def test_the_same_bytes_again_with_another_hash_seed(raw: Path, repository: Path
         subprocess.run([sys.executable, "-m", "stages.ingest"], env=environment, check=True)
         found.append({path.name: path.read_bytes() for path in Path("data/ingested").iterdir()})
     assert found[0] == found[1]
+
+
+def test_a_sample_has_its_share_of_each_label_and_is_the_same_when_rows_are_added(raw: Path) -> None:
+    def rows(count: int) -> dict[str, str]:
+        kinds = ["often"] * 80 + ["rare"] * 16 + ["once"] * 4
+        lines = [f"text {number},{kinds[number % 100]}" for number in range(count)]
+        (raw / "rows.csv").write_text("\n".join(["text,category", *lines]))
+        run(PLAIN, max_rows=50)
+        return dict(pl.read_parquet("data/ingested/records.parquet").select("id", "label").iter_rows())
+
+    first = rows(300)
+    labels = pl.Series(first.values()).value_counts()
+    # Ten rows of each at least, and what is left by share: of the rarest label 2 of 50 would be too few to split.
+    assert dict(labels.iter_rows()) == {"often": 30, "rare": 10, "once": 10}
+    metrics = read_json("metrics/ingest.json")
+    assert (metrics["rows_in"], metrics["rows_out"], metrics["removed"]) == (300, 50, {"max_rows": 250})
+    assert set(pl.read_parquet("data/ingested/removed.parquet")["rule"]) == {"max_rows"}
+    assert len(first.keys() & rows(320).keys()) > 40
+
+
+def test_a_sample_of_rated_rows_keeps_their_ratings_alone(raw: Path) -> None:
+    (raw / "texts.txt").write_text("".join(f"{number}\t1\ttext {number}\n" for number in range(40)))
+    (raw / "ratings.txt").write_text("".join(f"{number}\t[{number % 3 - 1}, 1]\n" for number in range(40)))
+    run(RATED, bins=BINS, max_rows=12)
+    records, ratings = (pl.read_parquet(f"data/ingested/{name}.parquet") for name in ("records", "ratings"))
+    assert records.height == 12
+    assert set(ratings["id"]) == set(records["id"])

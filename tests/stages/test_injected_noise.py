@@ -30,14 +30,14 @@ def test_every_kind_is_put_into_the_reference_labels_and_found(train: pl.DataFra
     train.write_parquet("data/split/train.parquet")
     injected_noise.main()
     metrics = read_json("metrics/optional/injected_noise.json")
-    assert list(metrics) == ["rows", "uniform", "class_dependent", "instance_dependent", "confusable"]
-    for kind in list(metrics)[1:]:
+    assert list(metrics) == ["run_id", "rows", "uniform", "class_dependent", "instance_dependent", "confusable"]
+    for kind in list(metrics)[2:]:
         # Clusters far apart: every wrong label is seen.
         assert metrics[kind]["10pct"]["average_precision"] == pytest.approx(1.0)
     grades = pl.read_parquet("data/injected_noise/grades.parquet")
-    assert grades.select("kind", "share").rows() == [(kind, 0.1) for kind in list(metrics)[1:]]
+    assert grades.select("kind", "share").rows() == [(kind, 0.1) for kind in list(metrics)[2:]]
     curves = pl.read_csv("metrics/plots/injected_noise/precision_recall.csv")
-    assert set(curves["noise"]) == {f"{kind} 10%" for kind in list(metrics)[1:]}
+    assert set(curves["noise"]) == {f"{kind} 10%" for kind in list(metrics)[2:]}
 
 
 def test_without_reference_labels_there_is_nothing_to_grade(
@@ -45,5 +45,5 @@ def test_without_reference_labels_there_is_nothing_to_grade(
 ) -> None:
     train.with_columns(reference_label=pl.lit(None, pl.String)).write_parquet("data/split/train.parquet")
     injected_noise.main()
-    assert read_json("metrics/optional/injected_noise.json") == {"rows": 0}
+    assert read_json("metrics/optional/injected_noise.json") == {"run_id": None, "rows": 0}
     assert "no reference labels" in capsys.readouterr().err

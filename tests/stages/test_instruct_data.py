@@ -22,6 +22,7 @@ from assay.instruction_data.table import CHAT_SCHEMA
 from assay.language_models.chat_template import add_answers
 from assay.splitting.assignment import SPLITS
 from stages import instruct_data
+from tests.template_params import read_template_params
 
 REPOSITORY = Path(__file__).parents[2]
 REFUSAL = "I do not know."
@@ -75,7 +76,7 @@ def workplace(tmp_path: Path, tiny_encoder: Path, tiny_chat_model: Path, monkeyp
 
 def params(**changed: Any) -> dict[str, Any]:
     """The committed params on small models, without passages and labels unless they are given."""
-    all_params: dict[str, Any] = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
+    all_params: dict[str, Any] = read_template_params()
     all_params["clean"]["rule_settings"]["word_table"] = str(REPOSITORY / "assay/cleaning/word_table.csv")
     all_params["embed"]["model"] = "encoder"
     all_params["language_model"] = "chat_model"
@@ -462,6 +463,7 @@ def test_nothing_left_is_an_error() -> None:
         run(faq(), max_length_tokens=8)
 
 
+@pytest.mark.slow
 def test_the_same_bytes_again_with_another_hash_seed_and_more_threads() -> None:
     unanswerable = context()["unanswerable"] | {"max_cosine": 0.99}
     run(faq(), context=context(unanswerable=unanswerable), label_task=LABEL_TASK, min_question_cosine=0.9999)

@@ -217,6 +217,7 @@ def test_what_is_wrong_is_named(rows_of: dict[str, int], without: str, filter_by
     assert not Path("data/label_errors").exists()
 
 
+@pytest.mark.slow
 def test_same_bytes_for_any_hash_seed_and_number_of_threads() -> None:
     run(*clusters({"a": 40, "b": 40, "c": 40}, WRONG))
     digests = set()

@@ -47,7 +47,7 @@ def test_a_skipped_init_is_skipped_here_too(stage: str) -> None:
     run(stage)
     assert Path(f"models/{stage}/left_out.txt").read_text() == "no 4-bit arithmetic here\n"
     for kind in ("optional", "cost"):
-        assert read_json(f"metrics/{kind}/{stage}.json") == {"left_out": "no 4-bit arithmetic here"}
+        assert read_json(f"metrics/{kind}/{stage}.json")["left_out"] == "no 4-bit arithmetic here"
     columns = pl.read_csv(f"metrics/plots/{stage}/steps.csv").columns
     assert columns[:2] == ["step", "reward" if stage == "ppo" else "loss"]
 
@@ -72,6 +72,6 @@ def test_without_a_reward_model_the_list_that_needs_an_entry_is_named(stage: str
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_policy_is_trained_on_cuda(stage: str) -> None:
-    change("compute", device="cuda", precision="auto")
+    change("compute", device="cuda", precision="bfloat16")
     run(stage)
     assert read_json(f"metrics/optional/{stage}.json")["device"] == "cuda"

@@ -89,7 +89,7 @@ def test_each_source_and_all_of_them_are_profiled() -> None:
     _, metrics = run()
     mail, shop = metrics["per_source"]["mail"], metrics["per_source"]["shop"]
     assert set(mail) - {"rows_in", "centroid_cosine"} == set(metrics) - {
-        *("sources", "rows_without_stated_licence", "rows_without_label", "labels", "labels_below_minimum"),
+        *("run_id", "sources", "rows_without_stated_licence", "rows_without_label", "labels", "labels_below_minimum"),
         *("rows_of_smallest_label", "per_source", "per_label"),
     }
     assert metrics["per_source"]["empty"] == {"rows_in": 1, "rows": 0}

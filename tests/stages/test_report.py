@@ -18,6 +18,7 @@ from assay.report.plots import Flow
 from assay.report.summary import flows
 from stages import report
 from tests.generation_inputs import APPROACHES, MODELS, write_generation_inputs
+from tests.own_results import stamp_run_ids
 
 METHODS = {"majority": "majority", "tfidf": "tfidf", "linear_probe": "linear_probe", "lora": "lora", "full": "full"}
 ASSETS = {"feedback": "data/raw/feedback", "minilm": "models/base/minilm", "smollm2": "models/base/smollm2"}
@@ -56,6 +57,11 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         "optional": {name: ["default"] for name in (*OPTIONAL, *TRACK)} | {"robustness": list(METHODS)},
         "generation_models": MODELS,
         "sft_approaches": APPROACHES,
+        "ingest": {"path": "data/raw/feedback", "sources": [{"name": "tweets"}]},
+        "instruct_data": {"path": "data/raw/faq", "sources": [{"name": "faq"}], "label_task": None},
+        "embed": {"model": "models/base/minilm"},
+        "augment": {"wordnet": "data/raw/wordnet"},
+        "language_model": "models/base/smollm2",
     }
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     write_generation_inputs(root)
@@ -263,6 +269,7 @@ class Page(HTMLParser):
 
 def written(folder: Path) -> str:
     """The page that the stage makes of the inputs in a folder, which is the working directory."""
+    stamp_run_ids(folder)
     report.main()
     return (folder / "report/index.html").read_text()
 
@@ -282,7 +289,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_summary_holds_scores_sizes_and_rows_and_nothing_of_a_clock(inputs: Path) -> None:
-    report.main()
+    written(inputs)
     summary = json.loads((inputs / "metrics/summary.json").read_text())
     assert list(summary["approaches"]) == ["linear_probe", "lora", "full"]
     assert list(summary["baselines"]) == ["majority", "tfidf"]
@@ -400,7 +407,37 @@ def test_what_is_switched_on_and_not_there_yet_is_passed_over(inputs: Path) -> N
     page = written(inputs)
     assert 'id="generation"' not in page
     assert 'id="robustness"' not in page
-    assert "lora" not in page
+    assert "<strong>lora</strong> is not in the comparison: not run on these data and params" in page
+    named = page.split("Not run on these data and params, and left out: ")[1].split(";")[0].split(", ")
+    assert {"injected_noise", "robustness@full", "ppo", "compare_generation"} <= set(named)
+
+
+def test_results_of_other_data_are_left_out_and_named(inputs: Path) -> None:
+    written(inputs)
+    for file in ("evaluate/lora", "robustness/full", "optional/reward", "optional/generation_summary"):
+        path = inputs / f"metrics/{file}.json"
+        write(path, json.loads(path.read_text()) | {"run_id": "0" * 12})
+    report.main()
+    page = (inputs / "report/index.html").read_text()
+    assert "<strong>lora</strong> is not in the comparison: not run on these data and params" in page
+    assert "left out: robustness@full, reward, compare_generation;" in page
+    assert "sft-lora" not in page
+    write(inputs / "metrics/clean.json", json.loads((inputs / "metrics/clean.json").read_text()) | {"run_id": None})
+    with pytest.raises(InputError, match=r"metrics/clean\.json: not of these data and params"):
+        report.main()
+
+
+def test_assets_that_nothing_shown_reads_are_not_named(inputs: Path) -> None:
+    edit_params(inputs, ingest={"path": "data/own", "sources": [{"name": "mine"}]})
+    assert "vaderSentiment" in written(inputs)  # `minilm` of this fixture has the same source
+    page = (inputs / "report/index.html").read_text()
+    assert ">feedback<" not in page
+    assert ">minilm<" in page
+
+
+def test_costs_that_are_not_there_are_dashes(inputs: Path) -> None:
+    shutil.rmtree(inputs / "metrics/cost")
+    page = written(inputs)
     assert "<td>–</td><td>–</td><td>22,714,371</td>" in page
 
 
@@ -444,7 +481,7 @@ def test_missing_metric_names_the_file(inputs: Path) -> None:
     del values["macro_f1_ci95_low"]
     write(path, values)
     with pytest.raises(InputError, match=r"metrics/evaluate/lora\.json: `macro_f1_ci95_low` is missing"):
-        report.main()
+        written(inputs)
     assert not (inputs / "metrics/summary.json").exists()
 
 
@@ -461,7 +498,7 @@ def test_missing_metric_names_the_file(inputs: Path) -> None:
 def test_wrong_params_are_an_error(inputs: Path, values: dict[str, Any], message: str) -> None:
     edit_params(inputs, **values)
     with pytest.raises(InputError, match=message):
-        report.main()
+        written(inputs)
 
 
 def test_a_skipped_approach_is_named_with_the_reason(inputs: Path) -> None:

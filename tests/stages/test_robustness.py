@@ -206,6 +206,7 @@ def test_a_row_is_altered_whatever_the_others_are(workspace: Path, tmp_path: Pat
             assert re.findall(r"<\w+>", after) == re.findall(r"<\w+>", before)
 
 
+@pytest.mark.slow
 def test_same_bytes_for_any_hash_seed(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(monkeypatch, finetune, "tfidf")
     # This process has a hash seed of its own, and has drawn before.
@@ -224,7 +225,7 @@ def test_what_was_skipped_is_not_attacked(
     folder.mkdir(parents=True)
     (folder / "left_out.txt").write_text("no 4-bit arithmetic here\n")
     run(monkeypatch, robustness, "qlora")
-    assert read_json("metrics/robustness/qlora.json") == {"left_out": "no 4-bit arithmetic here"}
+    assert read_json("metrics/robustness/qlora.json")["left_out"] == "no 4-bit arithmetic here"
     assert Path("data/robustness/qlora/left_out.txt").read_text() == "no 4-bit arithmetic here\n"
     assert capsys.readouterr().err == "robustness@qlora: left out of the comparison: no 4-bit arithmetic here\n"
 

@@ -194,6 +194,7 @@ def test_two_processes_have_the_loss_curve_of_one(
     assert curves[0] == pytest.approx(curves[1], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_and_ends_the_same(start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     whole = start("lora", "whole")
     from assay.language_models import trl_trainer
@@ -268,7 +269,7 @@ def test_a_chat_without_an_answer_is_an_error(
 def test_an_approach_that_cannot_run_is_skipped(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sft, "why_no_4_bit", lambda device: "no arithmetic")
     measured = start("qlora")
-    assert measured == read_json(sft.COSTS / "qlora.json") == {"left_out": "no arithmetic"}
+    assert measured["left_out"] == read_json(sft.COSTS / "qlora.json")["left_out"] == "no arithmetic"
     assert (sft.OUTPUT / "qlora" / LEFT_OUT_FILE).read_text() == "no arithmetic\n"
 
 
@@ -284,7 +285,7 @@ def test_metrics_agree_with_each_other(start: Start) -> None:
 @pytest.mark.parametrize("approach", APPROACHES)
 def test_an_approach_trains_on_cuda(approach: str, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(COMPUTE, "device", "cuda")
-    monkeypatch.setitem(COMPUTE, "precision", "auto")
+    monkeypatch.setitem(COMPUTE, "precision", "bfloat16")
     measured = start(approach)
     assert measured["device"] == "cuda"
     assert measured["validation_loss"] < measured["validation_loss_before"]

@@ -12,6 +12,7 @@ import yaml
 from assay.core.errors import InputError
 from assay.language_models.chat_template import MESSAGES
 from tests.policy_workspace import COMPUTE, write_models
+from tests.template_params import read_template_params
 from tools import ask
 
 ANSWERS = ["The roof takes ten days.", "The permit takes ten weeks.", "The invoice comes in May."]
@@ -30,7 +31,7 @@ def workspace(
     ]
     ask.TRAIN.parent.mkdir(parents=True)
     pl.DataFrame(rows, schema_overrides={"messages": MESSAGES}).write_parquet(ask.TRAIN)
-    committed = yaml.safe_load((repository / "params.yaml").read_text())
+    committed = read_template_params()
     params: dict[str, Any] = {
         "compute": COMPUTE,
         "embed": {"model": str(tiny_encoder), "max_length_tokens": 64, "batch_size": 8, "last_layers": 1},

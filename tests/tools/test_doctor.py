@@ -1,12 +1,13 @@
 """The doctor works where nothing is installed, and says what is missing."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from assay.compute.device import bfloat16_is_faster
 from tools import doctor
 
 
@@ -30,8 +31,29 @@ def test_here_nothing_is_wrong_with_the_libraries(repository: Path) -> None:
     assert problems == dict.fromkeys(doctor.MAIN_LIBRARIES)
 
 
-def test_it_says_whether_the_processor_has_bfloat16() -> None:
-    assert doctor.processor_bfloat16().startswith(f", bfloat16 {'yes' if bfloat16_is_faster() else 'no'}")
+def measured(precision: str, threads: int, processes: int, rows_per_second: float) -> dict[str, Any]:
+    return {"precision": precision, "threads": threads, "processes": processes, "rows_per_second": rows_per_second}
+
+
+@pytest.mark.parametrize(
+    ("compute", "says"),
+    [
+        (
+            "precision: bfloat16\n  threads: 2",
+            "float32 with 1 thread(s) is 1.5 times as fast; `make calibrate` writes it",
+        ),
+        ("precision: float32 # why\n  threads: 1", "compute: float32, 1 thread(s): no setting is 1.3 times as fast"),
+        ("precision: float32\n  threads: 64", "compute: float32, 64 thread(s): no setting is 1.3 times as fast"),
+        ("device: cpu", "compute: params.yaml has no `compute.precision`"),
+    ],
+)
+def test_what_the_last_calibration_says_of_params(tmp_path: Path, compute: str, says: str) -> None:
+    (tmp_path / "params.yaml").write_text(f"seed: 1\ncompute:\n  {compute}\n")
+    assert "not measured on this machine; `make calibrate`" in doctor.calibration_line(tmp_path)
+    rows = [measured("float32", 1, 1, 60), measured("float32", 1, 2, 105), measured("bfloat16", 2, 1, 70)]
+    (tmp_path / doctor.CALIBRATION).parent.mkdir(parents=True)
+    (tmp_path / doctor.CALIBRATION).write_text(json.dumps({"device": "cpu", "rows": rows}))
+    assert says in doctor.calibration_line(tmp_path)
 
 
 def test_locked_versions() -> None:

@@ -7,6 +7,9 @@ whose `dvc.yaml` no longer parses, know no intervals, and drop values that are n
 the small files that it tracks, so it runs where the data is not, such as on a build machine.
 
 Two intervals that overlap are called that and no more: it is no test of the difference.
+
+Compared are results on the data and params of their side, by the `run_id` in each metrics file; others are named. Of a
+base whose sources are all others, such as the template that a project was forked from, nothing is shown.
 """
 
 import argparse
@@ -26,14 +29,15 @@ import yaml
 
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import write_text
+from assay.core.results import RUN_ID, find_stage, read_pipeline, run_id, stage_name
 from assay.report.plots import number, score
 
 MARKER = "<!-- assay -->"
 """First line of the report: the build machine finds its own comment by it."""
 REPORT = Path("report/pull_request.md")
 METRICS = "metrics"
-SUMMARY = "summary"
-"""`metrics/summary.json` repeats figures of the other files, so it is left out."""
+SUMMARY = "metrics/summary.json"
+COST = "metrics/cost/"
 HEADLINE = ("accuracy", "macro_f1")
 PROFILE = "profile"
 """`metrics/profile.json` has a table of its own, with a column for each source."""
@@ -61,6 +65,9 @@ class Tree:
     lock: dict[str, Any] | None
     unreadable: list[str]
     """Files that could not be parsed."""
+    not_run: list[str]
+    """Stages that are switched on, and whose metrics are of other data or params."""
+    is_other_data: bool = False
 
 
 @dataclass(frozen=True)
@@ -384,7 +391,12 @@ def report(old: Tree, new: Tree, base: str, commit: str, stale: list[str]) -> st
         )
     if old.unreadable or new.unreadable:
         parts.append("> Not readable, and left out: " + ", ".join(map(code, [*old.unreadable, *new.unreadable])))
-    if not old.metrics:
+    if new.not_run or old.not_run:
+        names = ", ".join(map(code, dict.fromkeys([*new.not_run, *old.not_run])))
+        parts.append(f"> Not run on the data and params of their side, and left out: {names}")
+    if old.is_other_data:
+        parts.append(f"> `{base}` is of other data: it has no source in common, so none of its results is compared.")
+    elif not old.metrics:
         parts.append(f"`{base}` has no metrics: every figure counts as new.")
     parts += [headline_section(compared, base)]
     parts += ["#### Params", params_section(old.params, new.params, base)]
@@ -444,10 +456,23 @@ def is_cost(key: Key) -> bool:
     return key[0].startswith("cost/") or WALL_CLOCK.search(key[-1]) is not None
 
 
-def approach_of(key: Key) -> str | None:
-    """The approach that a metric is of, None for the metric of another stage."""
-    stage, _, approach = key[0].removeprefix("cost/").partition("/")
-    return approach if stage in ("finetune", "evaluate", "robustness") else None
+def own_files(files: dict[str, Any], pipeline: dict[str, Any], params: Any) -> tuple[list[str], list[str]]:
+    """The metrics files of one side that are its own, and the stages that are on and whose metrics are not.
+
+    By the id in each (`assay/core/results.py`). A side where no file has one is older than the ids, and is believed.
+    """
+    if not isinstance(params, dict) or not params:
+        return list(files), []
+    named = {path: find_stage(path, pipeline) for path in files}
+    has_ids = any(isinstance(value, dict) and RUN_ID in value for value in files.values())
+    foreign = {
+        named[path]
+        for path, value in files.items()
+        if has_ids and not path.startswith(COST) and flatten(value).get((RUN_ID,)) != run_id(path, pipeline, params)
+    }
+    on = [path for path in files if run_id(path, pipeline, params)]
+    left_out = sorted({stage_name(*found) for path in on if (found := named[path]) and found in foreign})
+    return [path for path in on if named[path] not in foreign], left_out
 
 
 def parsed(files: dict[str, str | None]) -> Tree:
@@ -461,34 +486,54 @@ def parsed(files: dict[str, str | None]) -> Tree:
             values[path] = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
         except (json.JSONDecodeError, yaml.YAMLError):
             unreadable.append(path)
+    params, lock = values.get("params.yaml") or {}, values.get("dvc.lock")
+    # `metrics/summary.json` repeats what is in the others.
+    measured = {path: value for path, value in values.items() if path.endswith(".json") and path != SUMMARY}
+    own, not_run = own_files(measured, values.get("dvc.yaml") or read_pipeline(), params)
     metrics = {
         (path.removeprefix(f"{METRICS}/").removesuffix(".json"), *key): leaf
-        for path, value in values.items()
-        if path.endswith(".json")
-        for key, leaf in flatten(value).items()
+        for path in own
+        for key, leaf in flatten(measured[path]).items()
+        # An empty dict is a leaf of `flatten`, and no metric.
+        if leaf != {} and key != (RUN_ID,)
     }
-    # An empty dict is a leaf of `flatten`, and no metric.
-    metrics = {key: leaf for key, leaf in metrics.items() if leaf != {} and key[0] != SUMMARY}
-    params = values.get("params.yaml") or {}
-    approaches = params.get("approaches") if isinstance(params, dict) else None
-    if isinstance(approaches, list):
-        # The files of an approach that no longer runs stay behind, and are no result of this side.
-        metrics = {key: leaf for key, leaf in metrics.items() if approach_of(key) in (None, *approaches)}
-    lock = values.get("dvc.lock")
-    return Tree(params, metrics, lock if isinstance(lock, dict) else None, unreadable)
+    return Tree(params, metrics, lock if isinstance(lock, dict) else None, unreadable, not_run)
+
+
+def source_names(params: Any) -> set[str]:
+    """The names of the sources of the tracks that are on."""
+    flat, has_chats = flatten(params), subtree(params, "optional.instruct_data") not in (MISSING, [])
+    sections = {"ingest", *(["instruct_data"] if has_chats else [])}
+    return {key[2] for key in flat if len(key) > 3 and key[0] in sections and key[1] == "sources"}
+
+
+def without_other_data(old: Tree, new: Tree) -> Tree:
+    """The base as it is compared: without a source in common, of its params what is the same, and no more."""
+    before, after = source_names(old.params), source_names(new.params)
+    if not before or not after or before & after:
+        return old
+    return Tree(shared(old.params, new.params), {}, {"stages": {}}, old.unreadable, [], is_other_data=True)
+
+
+def shared(old: Any, new: Any) -> Any:
+    """What two trees of params have in common, in the order of the second."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        both = {key: shared(old[key], new[key]) for key in new if key in old}
+        return {key: value for key, value in both.items() if value is not MISSING and (value != {} or new[key] == {})}
+    return new if old == new else MISSING
 
 
 def base_tree(commit: str) -> Tree:
     """What the base revision holds."""
     listed = (git("ls-tree", "-r", "-z", "--name-only", commit, "--", f"{METRICS}/") or "").split("\0")
-    paths = ["params.yaml", "dvc.lock", *sorted(path for path in listed if path.endswith(".json"))]
+    paths = ["params.yaml", "dvc.yaml", "dvc.lock", *sorted(path for path in listed if path.endswith(".json"))]
     return parsed({path: git("show", f"{commit}:{path}") for path in paths})
 
 
 def working_tree(root: Path) -> Tree:
     """What the working tree holds, committed or not."""
     metrics = sorted(path.relative_to(root).as_posix() for path in (root / METRICS).rglob("*.json"))
-    paths = ["params.yaml", "dvc.lock", *metrics]
+    paths = ["params.yaml", "dvc.yaml", "dvc.lock", *metrics]
     return parsed(
         {path: (root / path).read_text(encoding="utf-8") if (root / path).is_file() else None for path in paths}
     )
@@ -503,7 +548,8 @@ def main() -> None:
     base = parser.parse_args().base
     commit = commit_of(base)
     root = Path()
-    old, new = base_tree(commit), working_tree(root)
+    new = working_tree(root)
+    old = without_other_data(base_tree(commit), new)
     text = report(old, new, base, commit, stale_stages(new.lock, new.params, root))
     write_text(REPORT, text)
     print(text)

@@ -1,16 +1,19 @@
-"""The results of both tracks, on the terminal and in the README.
+"""The results of both tracks, on the terminal and in the README: those on these data and params, and no others.
 
 `python -m tools.changes.readme_results` prints them at the end of `make repro`; `--write README.md` (`make readme`)
-puts the same results between the markers of a Markdown file.
+puts the same results between the markers of a Markdown file, with what they are of: sources and models, by params.
 """
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json, write_text
+from assay.core.params import load_params
+from assay.core.results import NOT_RUN, metrics_files, read_own
 from assay.report.plots import number
 from assay.report.summary import COSTS, REPORT, SUMMARY, ranked, show_interval, verdict
 
@@ -79,15 +82,55 @@ def markdown_table(header: Sequence[str], body: list[list[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in body)])
 
 
+def describe_sources(section: str) -> str:
+    """The sources of `ingest` or `instruct_data`, each linked with where it comes from if that is an address."""
+    sources = load_params(f"{section}.sources", list[dict[str, Any]])
+    links = [f"[{one['name']}]({one['url']})" if "://" in (one["url"] or "") else one["name"] for one in sources]
+    return " and ".join(filter(None, (", ".join(links[:-1]), links[-1])))
+
+
+def describe_tracks(summary: dict[str, Any], generation: dict[str, Any]) -> list[str]:
+    """What each track was trained and scored on: sources, rows, labels and who gave them; the models' base."""
+    _, scores = ranked(summary)[0]
+    rows, labels, ratings = (number(summary["data"]["ingest"]["rows_in"]), summary["labels"], summary["ratings"])
+    truth = f"the consensus of {number(ratings)} ratings" if ratings else "the given label"
+    about = [
+        f"{rows} rows of {describe_sources('ingest')}, {labels} labels. Scored on {number(scores['rows'])} test rows by"
+        f" {truth}."
+    ]
+    if generation:
+        base, assets = load_params("language_model", str), load_params("fetch.assets", dict[str, dict[str, Any]])
+        cites = [one["cite"] for one in assets.values() if one["cite"] and f"{base}/".startswith(f"{one['path']}/")]
+        cite = f" ({cites[0]})" if cites else ""
+        about.append(f"Language models, from `{base}`{cite}, on {describe_sources('instruct_data')}.")
+    return about
+
+
+def read_results() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The summaries of both tracks, the second empty where that is off or did not run.
+
+    Raises `InputError`: `report` did not run on these data and params.
+    """
+    summary = read_own(SUMMARY)
+    if summary is None:
+        raise InputError(
+            f"{SUMMARY}: `report` did not run on these data and params, so there are no results of yours: `make repro`"
+        )
+    return summary, read_own(GENERATION_SUMMARY) or {}
+
+
 def markdown_parts(
-    summary: dict[str, Any], costs: dict[str, dict[str, Any]], generation: dict[str, Any]
+    summary: dict[str, Any], costs: dict[str, dict[str, Any]], generation: dict[str, Any], about: Sequence[str]
 ) -> dict[str, str]:
-    """What stands between the markers of each name: the table of a track, and what is to be said of it.
+    """What stands between the markers of each name: what a track is `about`, its table, and what is to be said of it.
 
     Of the generative track there is nothing where it is switched off.
     """
-    results = [markdown_table(HEADER, result_rows(summary, costs)), verdict(summary).sentence, *name_skipped(summary)]
-    models = [markdown_table(MODELS_HEADER, model_rows(generation)), *name_skipped(generation)] if generation else []
+    table = markdown_table(HEADER, result_rows(summary, costs))
+    results = [about[0], table, verdict(summary).sentence, *name_skipped(summary)]
+    models: list[str] = []
+    if generation:
+        models = [about[1], markdown_table(MODELS_HEADER, model_rows(generation)), *name_skipped(generation)]
     return {"results": "\n\n".join(results), "generation": "\n\n".join(models)}
 
 
@@ -111,22 +154,31 @@ def main() -> None:
     )
     parser.add_argument("--write", type=Path, metavar="FILE", help="Markdown file with the markers")
     path = parser.parse_args().write
-    summary = read_json(SUMMARY)
+    summary, generation = read_results()
+    files = metrics_files()
     costs = read_costs(summary)
-    generation = read_json(GENERATION_SUMMARY) if GENERATION_SUMMARY.is_file() else {}
+    about = describe_tracks(summary, generation)
     if path is not None:
         text = path.read_text(encoding="utf-8")
-        for name, content in markdown_parts(summary, costs, generation).items():
+        for name, content in markdown_parts(summary, costs, generation, about).items():
             text = between_markers(text, name, content, path)
         write_text(path, text)
         print(f"{path}: results of {SUMMARY} and {GENERATION_SUMMARY} written")
         return
-    print(f"\n{terminal_table(HEADER, result_rows(summary, costs))}\n")
+    about = [re.sub(r"\[(.*?)\]\(.*?\)", r"\1", text) for text in about]
+    print(f"\n{about[0]}\n\n{terminal_table(HEADER, result_rows(summary, costs))}\n")
     print("\n".join([verdict(summary).sentence, *name_skipped(summary)]))
     if generation:
-        print(f"\n{terminal_table(MODELS_HEADER, model_rows(generation))}\n")
+        print(f"\n{about[1]}\n\n{terminal_table(MODELS_HEADER, model_rows(generation))}\n")
         print("\n".join(name_skipped(generation)))
-    print(f"Report: {REPORT}")
+    for stage in [stage for stage, file in files.items() if read_own(file) is None]:
+        print(f"left out: {stage}: {NOT_RUN}")
+    review = (
+        "`make review` shows rows worth a look; "
+        if "review_queue" in {name.partition("@")[0] for name in files}
+        else ""
+    )
+    print(f"\nNext: open {REPORT}; {review}`make diff BASE=main` says what changed; `make readme` writes README.md")
 
 
 if __name__ == "__main__":

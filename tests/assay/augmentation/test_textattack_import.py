@@ -42,6 +42,7 @@ def wordnet(tmp_path: Path) -> Path:
     return tmp_path / "wordnet"
 
 
+@pytest.mark.slow
 def test_textattack_imports_and_works_without_a_network(wordnet: Path, tmp_path: Path, repository: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", IMPORT_WITHOUT_NETWORK, str(wordnet), str(tmp_path / "scratch")],

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 FIT = """
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ assert (baseline_probabilities(load_baseline(folder), texts, ["bad", "good"]) ==
 """
 
 
+@pytest.mark.slow
 def test_two_fits_in_two_processes_are_saved_as_the_same_bytes(tmp_path: Path, repository: Path) -> None:
     saved = []
     for name in ("one", "two"):

@@ -185,6 +185,7 @@ def test_good_text_stays(text: str) -> None:
     assert without_signature(text) == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -80,6 +80,7 @@ def test_a_deep_text_has_the_same_words_without_the_parser() -> None:
     assert html_text(deep).split() == html_text(shallow).split() == ["x", "y", "z"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -120,6 +120,7 @@ def test_the_gate_lets_all_mojibake_through(pieces: list[str]) -> None:
         assert apply("repair_mojibake", line) == ftfy.fix_encoding(line)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(
     "piece",

@@ -192,6 +192,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.timeout(100)  # seconds; quadratic would be hours
 def test_a_megabyte_in_one_cell_takes_a_moment(name: str) -> None:

@@ -1,43 +1,33 @@
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 
-from assay.compute import device
-from assay.compute.device import Compute, bfloat16_is_faster, prepare_device
+from assay.compute.device import Compute, prepare_device
+from assay.core.errors import InputError
+from assay.core.params import load_params
 
-
-def compute(precision: str) -> Compute:
-    return Compute(device="cpu", precision=precision, threads=1, checkpoint_seconds=1.0, backend="processes")  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("is_faster", [True, False])
-def test_bfloat16_is_taken_where_it_is_faster_but_never_for_exact_numbers(
-    monkeypatch: pytest.MonkeyPatch, is_faster: bool
-) -> None:
-    monkeypatch.setattr(device, "bfloat16_is_faster", lambda: is_faster)
-    expected = torch.bfloat16 if is_faster else torch.float32
-    assert prepare_device(compute("auto")).precision == expected
-    assert prepare_device(compute("auto"), exact=True).precision == torch.float32
-    assert prepare_device(compute("float32")).precision == torch.float32
-    assert prepare_device(compute("bfloat16"), exact=True).precision == torch.bfloat16
+COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 1.0, "backend": "processes"}
 
 
-@pytest.mark.parametrize(
-    ("capabilities", "is_faster"),
-    [
-        ({"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, False),
-        ({"avx512_f": True, "avx512_bf16": True, "amx_bf16": False}, True),
-        ({"amx_bf16": True}, True),
-        ({"neon": True, "bf16": True}, True),
-        ({}, False),
-    ],
-)
-def test_the_instructions_decide(
-    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], is_faster: bool
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert bfloat16_is_faster() == is_faster
+def test_params_decide_and_exact_numbers_are_always_in_float32() -> None:
+    for name, precision in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        compute = Compute.model_validate(COMPUTE | {"precision": name})
+        assert prepare_device(compute).precision == precision
+        assert prepare_device(compute, exact=True).precision == torch.float32
 
 
-def test_pytorch_says_what_instructions_there_are() -> None:
-    known = torch.cpu.get_capabilities()
-    assert any(name in known for name in device.BFLOAT16_INSTRUCTIONS)
+@pytest.mark.parametrize("key", ["device", "precision"])
+def test_auto_of_earlier_versions_is_an_error_that_names_the_fix(tmp_path: Path, key: str) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump({"compute": COMPUTE | {key: "auto"}}))
+    with pytest.raises(InputError, match=f"`compute.{key}` = 'auto'.*write cpu or cuda.*`make calibrate`"):
+        load_params("compute", Compute, file)
+
+
+def test_a_gpu_that_is_not_used_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA X")
+    assert prepare_device(Compute.model_validate(COMPUTE)).device.type == "cpu"
+    assert "this machine has NVIDIA X: `make preset PRESET=gpu` uses it" in capsys.readouterr().err

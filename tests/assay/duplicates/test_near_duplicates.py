@@ -157,6 +157,7 @@ def test_normalised_equals_the_plain_replacement(texts: list[str]) -> None:
     assert normalise_texts(pl.Series(texts, dtype=pl.String)).to_list() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["character", "word"])
 def test_texts_of_megabytes(unit: ShingleUnit) -> None:
     long = "".join(np.random.default_rng(2).choice(list("abcdefghijklmnopqrstuvwxyz      "), size=1_000_000))

@@ -3,19 +3,19 @@ from typing import Any
 
 import polars as pl
 import pytest
-import yaml
 
 from assay.cleaning.rules import CleanParams
 from assay.core.errors import InputError
 from assay.instruction_data.cleaning import CHANGED_SCHEMA, CleanedChats, clean_chats
 from assay.language_models.chat_template import MESSAGES
+from tests.template_params import read_template_params
 
 Turns = list[tuple[str, str]]
 
 
 def params(repository: Path, **changed: Any) -> CleanParams:
     """The committed section `clean`, with some keys changed."""
-    section = yaml.safe_load((repository / "params.yaml").read_text(encoding="utf-8"))["clean"]
+    section = read_template_params()["clean"]
     section["rule_settings"]["word_table"] = str(repository / "assay/cleaning/word_table.csv")
     return CleanParams.model_validate(section | changed)
 

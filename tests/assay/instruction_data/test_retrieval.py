@@ -63,6 +63,7 @@ def test_by_meaning_is_by_cosine() -> None:
     assert search_by_meaning(questions[:2], passages[:0], 1).index.tolist() == [[-1], [-1]]
 
 
+@pytest.mark.slow
 def test_the_same_whatever_the_hash_seed(repository: Path) -> None:
     code = (
         "from assay.instruction_data.retrieval import search_by_words\n"

@@ -375,6 +375,7 @@ UNITS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ORDER)
 @pytest.mark.parametrize("numbered", [False, True])
 @pytest.mark.timeout(300)  # seconds for all; quadratic would be hours for one

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -5,17 +6,23 @@ import pytest
 from assay.report.language_models import Generation, course, read_generation
 from assay.statistics.metrics_dict import Estimate
 from tests.generation_inputs import APPROACHES, MODELS, write_generation_inputs
+from tests.own_results import stamp_run_ids
+
+STAGES = ["reward", "dpo", "rloo", "ppo", "compare_generation"]
 
 
 @pytest.fixture
 def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_generation_inputs(tmp_path)
+    params = {"optional": {name: ["default"] for name in STAGES}, "sft_approaches": APPROACHES}
+    (tmp_path / "params.yaml").write_text(json.dumps(params), encoding="utf-8")
+    stamp_run_ids(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def read_all() -> Generation:
-    found = read_generation(MODELS, APPROACHES, ["reward", "dpo", "rloo", "ppo", "compare_generation"])
+    found = read_generation(MODELS, APPROACHES, STAGES)
     assert found is not None
     return found
 

@@ -67,6 +67,7 @@ def test_a_long_text_counts_as_its_pieces_do(word_piece: Path, monkeypatch: pyte
     assert longer_than(pl.Series([text]), word_piece, 282).to_list() == [False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["the " * 500_000, "a" * 1_000_000, "é" * 500_000, "漢" * 300_000, "\n" * 1_000_000])
 @pytest.mark.timeout(100)  # seconds; quadratic would be minutes
 def test_a_megabyte_in_one_cell_takes_a_moment(text: str, word_piece: Path) -> None:

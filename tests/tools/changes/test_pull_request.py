@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from assay.core.errors import InputError
+from tests.own_results import stamp_run_ids
 from tools.changes import pull_request
 from tools.changes.pull_request import MISSING, Change
 
@@ -299,3 +300,33 @@ def test_list_of_dicts_with_one_name_twice_keeps_both() -> None:
     flat = pull_request.flatten({"a": [{"name": "x", "v": 1}, {"name": "x", "v": 2}]})
     assert flat[("a", "0", "v")] == 1
     assert flat[("a", "1", "v")] == 2
+
+
+def test_metrics_of_other_data_or_params_are_left_out_and_named(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stamp_run_ids(repository)
+    git(repository, "commit", "--quiet", "-am", "ids")
+    assert "left out" not in written(monkeypatch)
+    assert "run_id" not in written(monkeypatch)
+    write_metrics(repository, evaluate__lora=LORA | {"run_id": "0" * 12}, cost__evaluate__lora={"ms": 2.0})
+    write_metrics(repository, optional__dpo={"margin": 0.5, "run_id": "0" * 12})
+    text = written(monkeypatch)
+    assert "> Not run on the data and params of their side, and left out: `evaluate@lora`\n" in text
+    assert row(text, "`lora` | macro-F1")[3] == "gone"
+    assert "margin" not in text  # switched off: no result, and no news
+    assert "`ms`" not in text
+
+
+def test_of_a_base_with_other_data_nothing_is_shown(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"sources": [{"name": "mails", "format": "csv"}]}
+    (repository / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"ingest": own, "seed": 2}), encoding="utf-8")
+    write_lock(repository, "bbbb", {"seed": 2})
+    text = written(monkeypatch)
+    assert "`main` is of other data: it has no source in common" in text
+    assert "tweets" not in text
+    assert "tsv" not in text
+    assert row(text, "`seed`") == ["`seed`", "–", "2"]
+    assert row(text, "`ingest.sources.mails.name`")[1:] == ["–", "`mails`"]
+    assert row(text, "`data/clean`") == ["`data/clean`", "–", "`bbbb`"]
+    assert row(text, "`lora` | macro-F1")[3] == "new"

@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from assay.core.errors import InputError
+from assay.core.outputs import write_json
+from tests.own_results import stamp_run_ids
 from tools.changes import readme_results
 
 
@@ -21,7 +24,26 @@ def scores(macro_f1: float, parameters: int) -> dict[str, Any]:
     }
 
 
-SUMMARY = {"approaches": {"lora": scores(0.7, 669_699)}, "baselines": {"tfidf": scores(0.6, 30_153)}, "left_out": {}}
+SUMMARY: dict[str, Any] = {
+    "approaches": {"lora": scores(0.7, 669_699)},
+    "baselines": {"tfidf": scores(0.6, 30_153)},
+    "left_out": {},
+}
+SUMMARY |= {"labels": 3, "ratings": 0, "data": {"ingest": {"rows_in": 1800}}}
+ABOUT = ["1,800 rows.", "Language models."]
+PARAMS = {
+    "approaches": ["lora", "tfidf"],
+    "optional": {"compare_generation": ["default"]},
+    "generation_models": {"base": "models/base"},
+    "language_model": "models/base/tiny",
+    "fetch": {"assets": {"tiny": {"path": "models/base/tiny", "cite": "Tiny (2026)."}}},
+    "ingest": {"path": "data/own", "sources": [{"name": "mails", "url": "our help desk"}]},
+    "instruct_data": {
+        "path": "data/own",
+        "sources": [{"name": "answers", "url": "https://example.org"}, {"name": "more", "url": None}],
+        "label_task": None,
+    },
+}
 
 
 COSTS: dict[str, dict[str, Any]] = {"lora": {"train_seconds": 41.037, "peak_memory_mib": 812.2}, "tfidf": {}}
@@ -50,10 +72,10 @@ def test_what_a_language_model_was_not_asked_is_a_dash() -> None:
 
 
 def test_markdown_goes_between_the_markers_and_nowhere_else() -> None:
-    content = readme_results.markdown_parts(SUMMARY, COSTS, GENERATION)["generation"]
+    content = readme_results.markdown_parts(SUMMARY, COSTS, GENERATION, ABOUT)["generation"]
     once = readme_results.between_markers(MARKED, "generation", content, Path("README.md"))
     assert once.startswith("# A\n<!-- generation")
-    assert "\n| language model |" in once
+    assert "\nLanguage models.\n\n| language model |" in once
     assert once.endswith("no 4-bit arithmetic\n<!-- /generation -->\nB\n")
     assert "old" not in once
     assert readme_results.between_markers(once, "generation", content, Path("README.md")) == once
@@ -66,5 +88,59 @@ def test_missing_marker_is_an_error() -> None:
 
 def test_what_was_skipped_is_named() -> None:
     reason = "bitsandbytes cannot compute in 4 bits on this cpu: no kernel"
-    text = readme_results.markdown_parts(SUMMARY | {"left_out": {"qlora": reason}}, COSTS, GENERATION)["results"]
+    text = readme_results.markdown_parts(SUMMARY | {"left_out": {"qlora": reason}}, COSTS, GENERATION, ABOUT)["results"]
     assert text.endswith(f"\n\nqlora is not in the comparison: {reason}")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    results = "# A\n<!-- results: `make readme` writes them from metrics/ -->\nold\n<!-- /results -->\n"
+    (tmp_path / "README.md").write_text(results + MARKED)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    write_json("metrics/summary.json", SUMMARY)
+    write_json("metrics/optional/generation_summary.json", GENERATION)
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr("sys.argv", ["readme_results", *arguments])
+    readme_results.main()
+
+
+def test_the_readme_speaks_of_the_sources_in_params(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stamp_run_ids(project)
+    run(monkeypatch, "--write", "README.md")
+    text = (project / "README.md").read_text()
+    assert "1,800 rows of mails, 3 labels. Scored on 1,500 test rows by the given label." in text
+    assert "from `models/base/tiny` (Tiny (2026).), on [answers](https://example.org) and more." in text
+    assert "old" not in text
+
+
+def test_results_of_somebody_elses_data_are_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (project / "README.md").read_text()
+    for arguments in ([], ["--write", "README.md"]):
+        with pytest.raises(InputError, match="`report` did not run on these data and params"):
+            run(monkeypatch, *arguments)
+    assert (project / "README.md").read_text() == before
+
+
+def test_what_did_not_run_is_named_and_the_next_steps_too(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stamp_run_ids(project)
+    write_json("metrics/optional/generation_summary.json", GENERATION)
+    run(monkeypatch)
+    said = capsys.readouterr().out
+    assert "left out: compare_generation: not run on these data and params; `make repro`" in said
+    assert "language model" not in said
+    assert all(f"`make {target}`" in said for target in ("diff BASE=main", "readme"))
+    assert "make review" not in said  # `review_queue` is off
+
+
+def test_a_track_that_is_off_leaves_no_block(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    off = PARAMS | {"optional": {"compare_generation": []}, "generation_models": {}}
+    (project / "params.yaml").write_text(yaml.safe_dump(off))
+    stamp_run_ids(project)
+    run(monkeypatch, "--write", "README.md")
+    assert "from metrics/ -->\n\n<!-- /generation -->" in (project / "README.md").read_text()

@@ -36,7 +36,7 @@ def models(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) 
     """Adapters that change something, a plain model, and a test split."""
     monkeypatch.chdir(tmp_path)
     evaluation = {"batch_size": 2, "bootstrap_samples": 100, "calibration_bins": 10}
-    params = {"compute": COMPUTE | {"precision": "auto"}, "evaluate": evaluation}
+    params = {"compute": COMPUTE, "evaluate": evaluation}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     Path("data/split").mkdir(parents=True)
     test = pl.DataFrame({"id": list("abcd"), "text": TEXTS, "label": (LABELS * 2)})

@@ -11,6 +11,8 @@ from tests.review_browser import browser as system_browser
 from tests.review_browser import review_server
 from tests.tools.review.test_pairs_page import write_answers, write_chats
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>{{7*7}} ]]> </p>"
 PAIRS = ("--pairs", "secretname-one", "secretname-two")
 

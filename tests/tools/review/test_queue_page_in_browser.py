@@ -17,6 +17,8 @@ from tests.review_browser import browser as system_browser
 from tests.review_browser import review_server
 from tools.review.queue_page import COLUMNS
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>{{7*7}} ]]> \u202e</p>"
 LABELS = ["bad", "fair", "good"]
 

@@ -4,16 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from assay.core.errors import InputError
+from tests.template_params import read_template_params
 from tools.run import stale_outputs
 
 
 @pytest.fixture
-def params(repository: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((repository / "params.yaml").read_text())
-    return loaded
+def params() -> dict[str, Any]:
+    return read_template_params()
 
 
 def test_outputs_of_a_stage_that_is_off_are_deleted(

@@ -1,0 +1,80 @@
+"""All problems of a params file are named at once, before anything runs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from assay.core.errors import InputError
+from tests.template_params import read_template_params
+from tools import doctor
+from tools.params import check
+
+
+@pytest.fixture
+def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.chdir(tmp_path)
+    return read_template_params()
+
+
+def write(params: dict[str, Any]) -> None:
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+
+def test_the_committed_params_are_right_and_not_checked_twice(
+    params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(".dvc").mkdir()
+    write(params)
+    check.check_params()
+    monkeypatch.setattr(check, "find_problems", lambda path: [str(path)])
+    check.check_params()
+    write(params | {"seed": 1})
+    with pytest.raises(InputError, match=r"1 problem\(s\)"):
+        check.check_params()
+
+
+def test_every_section_of_the_params_is_checked(params: dict[str, Any]) -> None:
+    assert set(check.SECTIONS) == set(params)
+
+
+def test_all_problems_are_named_at_once(params: dict[str, Any]) -> None:
+    params["clean"]["min_charcters"] = params["clean"].pop("min_characters")
+    params["finetune"]["lora"]["rank"] = "16"
+    params["sft"]["defaults"]["max_steps"] = 0
+    params["approaches"].append("dora")
+    params["ingets"] = params.pop("ingest")
+    write(params)
+    with pytest.raises(InputError) as error:
+        check.check_params()
+    message = str(error.value)
+    for problem in (
+        "`clean.min_charcters` = 2 is not a known key; did you mean `min_characters`?",
+        "`clean.min_characters` is missing",
+        "`finetune.lora.rank` = '16'",
+        "`sft.defaults.max_steps` = 0",
+        "`approaches` has 'dora', and there is no block `finetune.dora`",
+        "`ingets` is no section; did you mean `ingest`?",
+        "section `ingest` is missing",
+    ):
+        assert problem in message
+    # A default stands once, however many blocks take it.
+    assert message.count("sft.defaults.max_steps") == 1
+
+
+def test_lists_that_need_each_other_are_checked_too(params: dict[str, Any]) -> None:
+    params["optional"]["preferences"] = []
+    write(params)
+    with pytest.raises(InputError, match=r"`optional\.reward` needs `optional\.preferences: \[default\]`"):
+        check.check_params()
+
+
+def test_the_doctor_names_them(params: dict[str, Any]) -> None:
+    write(params | {"seed": "x"})
+    ((is_necessary, sentence),) = doctor.params_problems()
+    assert is_necessary
+    assert sentence.startswith("params.yaml: `seed` = 'x'")
+    Path("params.yaml").write_text("a: [")
+    ((_, sentence),) = doctor.params_problems()
+    assert "not valid YAML" in sentence

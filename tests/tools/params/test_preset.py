@@ -1,0 +1,187 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from assay.compute.device import Compute
+from assay.core.errors import InputError
+from assay.core.params import load_params
+from assay.fine_tuning import params as finetune_params
+from assay.fine_tuning import sft_params
+from assay.language_models.checkpoint import Decoding
+from assay.reward.training import RewardParams
+from stages.compare_generation import CompareGenerationParams
+from stages.dpo import DpoParams
+from stages.evaluate_generation import EvaluateGenerationParams
+from stages.fetch import FetchParams
+from stages.label_errors import LabelErrorsParams
+from stages.ppo import PpoParams
+from stages.preferences import PreferencesParams
+from stages.rloo import RlooParams
+from tools.params import preset
+from tools.params.preset import replace_values, write_preset
+
+REPOSITORY = Path(__file__).parents[3]
+NAMES = ("default", "full", "gpu")
+PARAMS = """\
+top: 1   # why
+
+block:   # of these
+  list: [a, b]   # some
+  none: null     # or a block
+  deep:          # or nothing
+    x: 1
+    y: 2
+
+  # The next one.
+  flow: {a: 1, b: [2]}   # both
+other: text
+"""
+
+
+@pytest.mark.parametrize(
+    ("dotted", "new", "before", "after"),
+    [
+        ("top", " 0.00005", "top: 1   # why", "top: 0.00005   # why"),
+        ("block.list", " []", "list: [a, b]   # some", "list: []   # some"),
+        (
+            "block.none",
+            "\n- {k: v}\n- w",
+            "none: null     # or a block",
+            "none:     # or a block\n    - {k: v}\n    - w",
+        ),
+        ("block.deep", " null", "deep:          # or nothing\n    x: 1\n    y: 2", "deep: null          # or nothing"),
+        ("block.deep", None, "  deep:          # or nothing\n    x: 1\n    y: 2\n", ""),
+        ("block.deep.z", "\nk: 1", "    x: 1", "    z:\n      k: 1\n    x: 1"),
+        ("block.deep.y", None, "    y: 2\n", ""),
+        ("block.flow.b", " 3", "b: [2]}   # both", "b: 3}   # both"),
+        ("block.flow.c", " 3", "{a: 1", "{c: 3, a: 1"),
+        ("other", " {k: 1}", "other: text", "other: {k: 1}"),
+    ],
+)
+def test_one_value_changes_and_every_other_character_stays(
+    dotted: str, new: str | None, before: str, after: str
+) -> None:
+    assert replace_values(PARAMS, {dotted: new}) == PARAMS.replace(before, after, 1)
+
+
+def test_several_values_of_a_line_change_at_once() -> None:
+    text = replace_values(PARAMS, {"block.flow.a": " 2", "block.flow.b": " []", "block.x": " 1", "block.y": " 2"})
+    assert "  flow: {a: 2, b: []}   # both\n" in text
+    assert yaml.safe_load(text)["block"].items() >= {"x": 1, "y": 2}.items()
+
+
+def written(text: str, name: str) -> str:
+    return write_preset(text, REPOSITORY / f"presets/{name}.yaml")[0]
+
+
+@pytest.fixture(scope="module")
+def default() -> str:
+    return written((REPOSITORY / "params.yaml").read_text(), "default")
+
+
+@pytest.mark.figures
+def test_the_committed_params_are_the_default(default: str) -> None:
+    assert default == (REPOSITORY / "params.yaml").read_text()
+
+
+def test_from_each_preset_to_each_and_back(default: str) -> None:
+    texts = {name: written(default, name) for name in NAMES}
+    for before in texts.values():
+        assert {name: written(before, name) for name in NAMES} == texts
+
+
+def test_presets_have_the_same_paths_and_none_of_the_data() -> None:
+    files = [yaml.safe_load((REPOSITORY / f"presets/{name}.yaml").read_text()) for name in NAMES]
+    paths = [[list(part) for part in file.values()] for file in files]
+    assert paths[0] == paths[1] == paths[2]
+    data = ("ingest", "correct", "clean", "annotation_qa", "split", "instruct_data", "augment", "embed", "max_rows")
+    assert not [path for part in paths[0] for path in part if path.startswith(data)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_is_valid_and_the_pipeline_resolves_with_it(
+    name: str, default: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dvc.repo import Repo
+
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(written(default, name))
+    Path("dvc.yaml").write_text((REPOSITORY / "dvc.yaml").read_text())
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    sections: dict[str, Any] = {f"finetune.{one}": finetune_params.Approach for one in params["approaches"]}
+    sections |= {f"sft.{one}": sft_params.Approach for one in params["sft_approaches"]}
+    sections |= {"compute": Compute, "fetch": FetchParams, "label_errors": LabelErrorsParams, "reward": RewardParams}
+    sections |= {"dpo": DpoParams, "rloo": RlooParams, "ppo": PpoParams, "preferences": PreferencesParams}
+    sections |= {"decoding": Decoding, "evaluate_generation": EvaluateGenerationParams}
+    sections |= {"compare_generation": CompareGenerationParams}
+    for section, model in sections.items():
+        load_params(section, model)
+    assert {pair[side] for pair in params["compare_generation"]["pairs"] for side in pair} == {
+        *params["generation_models"]
+    }
+
+    Path(".dvc").mkdir()
+    Path(".dvc/config").write_text("[core]\n    no_scm = true\n")
+    with Repo() as repo:
+        stages = {stage.addressing for stage in repo.index.stages}
+    expected = {"finetune": params["approaches"], "evaluate": params["approaches"], "sft": params["sft_approaches"]}
+    expected |= {"evaluate_generation": params["generation_models"], "fetch": params["fetch"]["assets"]}
+    for stage, names in (expected | params["optional"]).items():
+        assert {one for one in stages if one.startswith(f"{stage}@")} == {f"{stage}@{one}" for one in names}
+
+
+def test_language_models_that_are_off_stay_off(default: str) -> None:
+    params = yaml.safe_load(default)
+    params |= {"sft_approaches": [], "generation_models": {}}
+    off = ("instruct_data", "preferences", "reward", "dpo", "rloo", "ppo", "compare_generation")
+    params["optional"] |= {stage: [] for stage in off}
+    del params["sft"]
+    text, changes = write_preset(yaml.safe_dump(params), REPOSITORY / "presets/gpu.yaml")
+    assert "approaches: [majority, tfidf, linear_probe, lora, qlora, full] → " in "\n".join(changes)
+    assert not [change for change in changes if "sft" in change or "qwen" in change or "generation" in change]
+    assert yaml.safe_load(text)["optional"]["dpo"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"finetune": {"defaults": {}, "lora": {}, "qlora": {}, "full": {}}}, "no block `finetune.majority`"),
+        ({"reward": None}, "full.yaml: `reward.layers` leads into `reward`, and params.yaml has no such block"),
+        ({"optional": {"review_queue": ["other"], "instruct_data": [1]}}, "`optional.review_queue` has other"),
+    ],
+)
+def test_what_does_not_go_with_the_params_is_named(change: dict[str, Any], says: str, default: str) -> None:
+    with pytest.raises(InputError, match=says):
+        written(yaml.safe_dump(yaml.safe_load(default) | change), "full")
+
+
+def test_a_preset_is_written_into_committed_params_alone(
+    default: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["preset", *arguments])
+        preset.main()
+        return capsys.readouterr().out
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(preset, "PRESETS", REPOSITORY / "presets")
+    Path("params.yaml").write_text(default)
+    with pytest.raises(InputError, match="git cannot tell"):
+        run("full")
+    subprocess.run(["git", "init", "-q"], check=True)
+    subprocess.run(["git", "add", "params.yaml"], check=True)
+    with pytest.raises(InputError, match=r"uncommitted changes.*`git commit params\.yaml` or `git stash`"):
+        run("full")
+    author = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    subprocess.run(["git", *author, "commit", "-qm", "params"], check=True)
+    assert "has the values of" in run("default")
+    out = run("full")
+    assert "label_errors.action: review → drop\n" in out
+    assert "values of params.yaml changed: look at `git diff params.yaml`, then `make repro`" in out
+    for arguments, says in (((), r"say which preset"), (("ful",), "no preset 'ful'")):
+        with pytest.raises(InputError, match=says + r"(.|\n)*default: (.|\n)*full: (.|\n)*gpu: "):
+            run(*arguments)

@@ -1,0 +1,66 @@
+"""Benchmarks of two commits side by side, in a small repository of its own."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools.run.bench import lend, render_table
+
+
+def commit_benchmarks(repository: Path, file: str, *names: str) -> None:
+    path = repository / "tests/benchmarks" / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        "\n".join(f"def test_{name}(benchmark):\n    benchmark.pedantic(sorted, args=([2, 1],))" for name in names)
+    )
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@x", "-C", str(repository)]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", file]):
+        subprocess.run([*git, *command], check=True)
+
+
+def bench(folder: Path, repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(repository)}
+    command = [sys.executable, "-m", "tools.run.bench", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_benchmarks_that_are_new_gone_or_moved(repository: Path, tmp_path: Path) -> None:
+    commit_benchmarks(tmp_path, "test_old.py", "kept", "gone")
+    (tmp_path / "tests/benchmarks/test_old.py").unlink()
+    commit_benchmarks(tmp_path, "test_moved.py", "kept", "new")
+    done = bench(tmp_path, repository, "HEAD~1", "-k", "kept or gone or new")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split(" | ") for line in done.stdout.splitlines()[2:]]
+    assert [(row[0], row[3] if row[0] != "| `test_kept`" else "ratio") for row in rows] == [
+        ("| `test_gone`", "gone |"),
+        ("| `test_kept`", "ratio"),
+        ("| `test_new`", "new |"),
+    ]
+    assert subprocess.run(["git", "-C", tmp_path, "worktree", "list"], capture_output=True).stdout.count(b"\n") == 1
+
+
+def test_a_commit_that_is_not_there(repository: Path, tmp_path: Path) -> None:
+    commit_benchmarks(tmp_path, "test_old.py", "kept")
+    done = bench(tmp_path, repository, "no-such")
+    assert done.returncode == 1
+    assert "no commit `no-such`" in done.stderr
+
+
+def test_table_of_ratios() -> None:
+    lines = render_table({"a": 2.0, "b": 0.0}, {"a": 1.0, "b": 0.01}, "abc").splitlines()
+    assert lines[2:] == ["| `a` | 2 | 1 | 0.50 |", "| `b` | 0 | 0.01 | – |"]
+    assert re.match(r"\| benchmark .* base abc ", lines[0])
+
+
+def test_data_that_git_does_not_hold_is_lent(tmp_path: Path) -> None:
+    for path in ("here/data/raw", "here/data/tracked", "base/data/tracked", "here/models/base"):
+        (tmp_path / path).mkdir(parents=True)
+    lend(tmp_path / "here", tmp_path / "base")
+    assert (tmp_path / "base/data/raw").resolve() == tmp_path / "here/data/raw"
+    assert (tmp_path / "base/models/base").is_symlink()
+    assert not (tmp_path / "base/data/tracked").is_symlink()

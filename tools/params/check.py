@@ -1,0 +1,144 @@
+"""Is `params.yaml` right? Every section, by the class that its stage reads it with, before anything runs.
+
+Part of `make repro` and of `make doctor`; `python -m tools.params.check` does it alone. All problems are named at once:
+of each section, of lists that need each other, and of sections that nothing reads.
+"""
+
+import difflib
+import hashlib
+import importlib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from assay.core.errors import InputError, run_stage
+from assay.core.outputs import write_text
+from assay.core.params import DEFAULTS, PARAMS_FILE, load_params
+from tools.run.stale_outputs import require_consistent_lists
+
+CODE = tuple(Path(__file__).parents[2] / name for name in ("assay", "stages", "tools"))
+FOUND_RIGHT = Path(".dvc/tmp/params_found_right")
+"""The digest of what was checked last and was right; not in git."""
+
+SECTIONS: dict[str, Any] = {
+    "seed": int,
+    "approaches": list[str],
+    "sft_approaches": list[str],
+    "optional": dict[str, list[str]],
+    "max_rows": "stages.ingest.MaxRows",
+    "compute": "assay.compute.device.Compute",
+    "fetch": "stages.fetch.FetchParams",
+    "ingest": "assay.sources.records.IngestParams",
+    "clean": "assay.cleaning.rules.CleanParams",
+    "embed": "assay.embeddings.encoder.EmbedParams",
+    "correct": "assay.human_review.apply_corrections.CorrectParams",
+    "semantic_duplicates": "stages.semantic_duplicates.SemanticDuplicatesParams",
+    "annotation_qa": "assay.annotation.quality.AnnotationQaParams",
+    "split": "assay.splitting.assignment.SplitParams",
+    "label_errors": "stages.label_errors.LabelErrorsParams",
+    "injected_noise": "stages.injected_noise.InjectedNoiseParams",
+    "label_effect": "stages.label_effect.LabelEffectParams",
+    "augment": "assay.augmentation.make_examples.AugmentParams",
+    "augment_quality": "stages.augment_quality.AugmentQualityParams",
+    "augment_ablation": "tools.experiments.augment_ablation.AblationParams",
+    "profile": "assay.corpus_profile.ProfileParams",
+    "finetune": "assay.fine_tuning.params.Approach",
+    "evaluate": "assay.statistics.classification.EvaluateParams",
+    "robustness": "stages.robustness.RobustnessParams",
+    "review_queue": "stages.review_queue.ReviewQueueParams",
+    "report": "stages.report.ReportParams",
+    "language_model": str,
+    "instruct_data": "assay.instruction_data.params.InstructDataParams",
+    "sft": "assay.fine_tuning.sft_params.Approach",
+    "preferences": "stages.preferences.PreferencesParams",
+    "reward": "assay.reward.training.RewardParams",
+    "dpo": "stages.dpo.DpoParams",
+    "rloo": "stages.rloo.RlooParams",
+    "ppo": "stages.ppo.PpoParams",
+    "decoding": "assay.language_models.checkpoint.Decoding",
+    "generation_models": dict[str, str],
+    "evaluate_generation": "stages.evaluate_generation.EvaluateGenerationParams",
+    "compare_generation": "stages.compare_generation.CompareGenerationParams",
+}
+"""What each section is read as, a class by its path; `finetune` and `sft` hold blocks, each of the type given."""
+
+
+def resolve(model: Any) -> Any:
+    """A type, or the one at a path."""
+    if not isinstance(model, str):
+        return model
+    module, _, name = model.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def find_problems(path: Path) -> list[str]:
+    """What is wrong with a params file, a sentence each. Raises `InputError`: it cannot be read at all."""
+    problems = list[str]()
+
+    def check(section: str, model: Any) -> None:
+        try:
+            load_params(section, model, path)
+        except InputError as error:
+            lines = [line.strip() for line in str(error).removeprefix(f"{path}: ").splitlines()]
+            # What is wrong in `defaults` is wrong for each block that takes it.
+            problems.extend(line for line in lines if line not in problems)
+
+    load_params("seed", object, path)
+    params: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for section, path_or_type in SECTIONS.items():
+        model = resolve(path_or_type)
+        blocks = params.get(section)
+        if section not in ("finetune", "sft") or not isinstance(blocks, dict):
+            check(section, model)
+            continue
+        for name in blocks:
+            if name != DEFAULTS:
+                check(f"{section}.{name}", model)
+    for section in params:
+        if section not in SECTIONS:
+            close = difflib.get_close_matches(str(section), SECTIONS, n=1)
+            problems.append(f"`{section}` is no section" + (f"; did you mean `{close[0]}`?" if close else ""))
+    for names, section in (("approaches", "finetune"), ("sft_approaches", "sft")):
+        for name in params.get(names) or []:
+            if name not in (params.get(section) or {}):
+                problems.append(f"`{names}` has {name!r}, and there is no block `{section}.{name}`")
+    if not problems:
+        try:
+            require_consistent_lists(params)
+        except InputError as error:
+            problems.append(str(error).removeprefix("params.yaml: "))
+    return problems
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a params file and of the code that says what is right."""
+    files = [path, *sorted(file for top in CODE for file in top.rglob("*.py"))]
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def check_params(path: Path = PARAMS_FILE) -> None:
+    """Raise `InputError`, which names all that is wrong with a params file.
+
+    The params classes stand beside the code that uses them, so that this imports the model libraries: seven seconds of
+    CPU. A file that was found right is not checked again until it or the code changes.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; run from the top of the repository")
+    key = digest(path)
+    if FOUND_RIGHT.is_file() and FOUND_RIGHT.read_text(encoding="utf-8") == key:
+        return
+    if problems := find_problems(path):
+        raise InputError(f"{path}: {len(problems)} problem(s), and nothing was run\n  " + "\n  ".join(problems))
+    if FOUND_RIGHT.parent.parent.is_dir():
+        write_text(FOUND_RIGHT, key)
+
+
+def main() -> None:
+    """Check `params.yaml`."""
+    check_params()
+    print(f"{PARAMS_FILE}: every section is right")
+
+
+if __name__ == "__main__":
+    run_stage(main)

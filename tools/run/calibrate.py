@@ -1,0 +1,180 @@
+"""Measure in which precision and with how many threads this machine trains fastest: `make calibrate`.
+
+Times real training steps of `finetune.full` (its encoder, batch and code) for each number of threads and precision:
+alone, and with as many processes side by side as `make repro` starts with that many threads. Where a setting trains at
+least 1.3 times the rows per second of the one in params.yaml, side by side, it is written there for review, as
+`git diff` shows; nothing else changes. `compute` decides bytes: commit the change, and every stage with a model runs
+again.
+
+The table is kept in `.dvc/tmp/calibrate.json`, for `make doctor`. With `compute.device: cuda` only precisions are
+compared. Run it on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from assay.core.errors import InputError, run_stage
+from assay.core.outputs import write_json, write_text
+from assay.core.params import PARAMS_FILE, load_params
+from assay.core.progress import progress, quiet_libraries
+from tools.doctor import CALIBRATION, MIN_GAIN, cores, fastest_setting
+from tools.params.round_trip import edited
+
+TEXTS = (Path("data/augmented/train.parquet"), Path("data/split/train.parquet"))
+"""The first that is there: rows like those that are trained on."""
+INVENTED = [" ".join(["the words of a text that nobody wrote"] * times) for times in (1, 2, 2, 3, 4)]
+STEPS, WARM_UP_STEPS = 12, 3
+MAX_SIDE_BY_SIDE = 8
+"""Processes at once: the graph has no more stages with models that could run beside each other."""
+
+
+def read_texts(count: int) -> list[str]:
+    """That many texts: of the train rows, or invented ones where there are none yet; repeated if they are few."""
+    files = [path for path in TEXTS if path.is_file()]
+    texts = pl.read_parquet(files[0], columns=["text"])["text"].to_list() if files else INVENTED
+    return [texts[row % len(texts)] for row in range(count)]
+
+
+def time_training(threads: int, precision: str) -> None:
+    """Train in this process, once a line on standard input says so, and print rows, wall and CPU seconds as JSON."""
+    import numpy as np
+
+    from assay.classifiers.checkpoint import new_classifier
+    from assay.classifiers.fit import Data, Rows, fit_classifier
+    from assay.compute.device import Compute, prepare_device
+    from assay.fine_tuning.params import Full
+
+    quiet_libraries()
+    compute = load_params("compute", Compute).model_copy(update={"threads": threads, "precision": precision})
+    device = prepare_device(compute)
+    params = load_params("finetune.full", Full).model_copy(update={"max_epochs": 1, "patience_epochs": None})
+    model, tokenizer = new_classifier(params.model, ["a", "b"], params.pooling)
+    model.to(device.device)  # type: ignore[arg-type]  # a wrapper of transformers hides its signature
+
+    def rows_of(count: int) -> Rows:
+        texts = read_texts(count)
+        names = [str(row) for row in range(count)]
+        return Rows(names, texts, ["a"] * count, np.arange(count) % 2, np.ones(count))
+
+    def fit(steps: int) -> None:
+        data = Data(rows_of(steps * params.batch_size), rows_of(2), ["a", "b"])
+        fit_classifier(params, model, tokenizer, data, device, np.random.default_rng(0))
+
+    fit(WARM_UP_STEPS)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    usage, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    fit(STEPS)
+    wall, now = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
+    cpu = now.ru_utime + now.ru_stime - usage.ru_utime - usage.ru_stime
+    print(json.dumps({"rows": STEPS * params.batch_size, "wall": wall, "cpu": cpu}), flush=True)
+
+
+def measure(threads: int, precision: str, processes: int) -> dict[str, Any]:
+    """Rows per wall and per CPU second of so many processes that train at the same time. `InputError`: one fails."""
+    command = [sys.executable, "-m", "tools.run.calibrate", "--time", str(threads), precision]
+    pipe = subprocess.PIPE
+    running = [
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, encoding="utf-8")
+        for _ in range(processes)
+    ]
+    try:
+        for one in running:
+            if one.stdout is None or one.stdout.readline() != "ready\n":
+                raise InputError(
+                    f"{precision} with {threads} thread(s) cannot be timed: {one.communicate()[1].strip()}"
+                )
+        for one in running:
+            assert one.stdin is not None
+            one.stdin.write("go\n")
+            one.stdin.flush()
+        done = [json.loads(one.communicate()[0]) for one in running]
+    finally:
+        for one in running:
+            one.kill()
+            one.wait()
+    return {
+        "precision": precision,
+        "threads": threads,
+        "processes": processes,
+        "rows_per_second": sum(one["rows"] / one["wall"] for one in done),
+        "rows_per_cpu_second": sum(one["rows"] for one in done) / sum(one["cpu"] for one in done),
+    }
+
+
+def settings(device: str, threads: int, of_machine: int) -> list[tuple[int, str, int]]:
+    """Threads, precision and processes of each measurement: every power of two of threads, alone and side by side."""
+    counts = (
+        sorted({2**power for power in range(of_machine.bit_length())} | {threads}) if device == "cpu" else [threads]
+    )
+    found = []
+    for count in counts:
+        side_by_side = max(1, min(of_machine // count, MAX_SIDE_BY_SIDE)) if device == "cpu" else 1
+        for processes in sorted({1, side_by_side}):
+            found += [(count, precision, processes) for precision in ("float32", "bfloat16")]
+    return found
+
+
+def table_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """The measurements as people read them."""
+    lines = ["precision  threads  processes  rows/s together  rows per CPU second"]
+    return lines + [
+        f"{row['precision']:9}  {row['threads']:7}  {row['processes']:9}  {row['rows_per_second']:15.1f}  "
+        f"{row['rows_per_cpu_second']:19.1f}"
+        for row in rows
+    ]
+
+
+def require_committed() -> None:
+    """Raise `InputError` if params.yaml has changes that are not committed: the proposal would be mixed with them."""
+    done = subprocess.run(
+        ["git", "status", "--porcelain", "--", str(PARAMS_FILE)], capture_output=True, text=True, check=False
+    )
+    if done.returncode or done.stdout:
+        state = done.stderr.strip() or "has changes that are not committed"
+        raise InputError(f"{PARAMS_FILE}: {state}; commit them, or `git checkout {PARAMS_FILE}`, then measure again")
+
+
+def main() -> None:
+    """Measure, print the table, and change params.yaml where that is worth it."""
+    parser = argparse.ArgumentParser(
+        prog="make calibrate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--time", nargs=2, metavar=("THREADS", "PRECISION"), help="used by itself, for one process")
+    arguments = parser.parse_args()
+    if arguments.time:
+        time_training(int(arguments.time[0]), arguments.time[1])
+        return
+    from assay.compute.device import Compute
+
+    require_committed()
+    compute = load_params("compute", Compute)
+    todo = settings(compute.device, compute.threads, cores() or 1)
+    rows = [measure(*one) for one in progress(todo, "calibrate", total=len(todo), unit="setting")]
+    print("\n".join(table_lines(rows)))
+    write_json(CALIBRATION, {"device": compute.device, "rows": rows})
+    best, gain = fastest_setting(rows, compute.precision, compute.threads)
+    said = f"{best['precision']} with {best['threads']} thread(s)"
+    if gain < MIN_GAIN:
+        print(f"{PARAMS_FILE} stays as it is: {said} is the fastest, {gain:.2f} times as fast; it must be {MIN_GAIN}")
+        return
+
+    def edit(document: Any) -> None:
+        document["compute"]["precision"], document["compute"]["threads"] = best["precision"], best["threads"]
+
+    write_text(PARAMS_FILE, edited(PARAMS_FILE.read_text(encoding="utf-8"), edit))
+    print(f"{PARAMS_FILE} now has {said}, {gain:.2f} times as fast; see `git diff {PARAMS_FILE}`, and commit it")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,155 @@
+"""Does the GPU of this machine do what the pipeline needs? `make gpu-check`, ten minutes at most.
+
+Runs the tests marked `gpu`, then some steps of every approach under `finetune` and `sft` in `params.yaml`, in bfloat16
+and with the bases that it names, on texts made up here. Ends with a block to paste into an issue or a pull request;
+exit status 1 where anything failed. Nothing is written to the tree.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from assay.classifiers.fit import Data, Rows, fit_seed, summarise_cost
+from assay.compute.cost import peak_memory_mib
+from assay.compute.device import Compute, Device, prepare_device
+from assay.core.errors import InputError, run_stage
+from assay.core.params import load_params
+from assay.core.progress import quiet_libraries
+from assay.fine_tuning import params as finetune_params
+from assay.fine_tuning import sft_params
+from assay.language_models.chat_template import tokenise_chats
+from assay.language_models.checkpoint import load_base
+from assay.language_models.sft import train_sft
+
+MAX_SECONDS = 600
+TEST_SECONDS = 400
+STEPS = 4
+TEXT = "the screen of my phone is broken and the card that you sent arrived a week too late so please help " * 2
+"""Of 40 words."""
+PACKAGES = ("transformers", "peft", "trl", "bitsandbytes", "accelerate")
+
+
+def run_classifier(approach: str, device: Device) -> str:
+    """Train a classifier for some steps by one approach; returns what that took."""
+    params: Any = load_params(f"finetune.{approach}", finetune_params.Approach)  # type: ignore[arg-type]
+    count = params.batch_size * STEPS
+    targets = np.arange(count) % 2
+    labels = [("no", "yes")[target] for target in targets]
+    rows = Rows([str(row) for row in range(count)], [TEXT] * count, labels, targets, np.ones(count))
+    cost = summarise_cost(
+        fit_seed(params.model_copy(update={"max_epochs": 1}), Data(rows, rows, ["no", "yes"]), device, 0, None), count
+    )
+    return f"{cost['samples_per_second']:,.0f} rows/s, peak {cost['peak_memory_mib']:,.0f} MiB"
+
+
+def run_sft(approach: str, device: Device) -> str:
+    """Train the language model for some steps by one approach; returns what that took."""
+    params: Any = load_params(f"sft.{approach}", sft_params.Approach)  # type: ignore[arg-type]
+    params = params.model_copy(update={"max_steps": STEPS, "num_evaluations": 1})
+    if device.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device.device)
+    quantised = params.double_quantisation if isinstance(params, sft_params.Qlora) else None
+    base, tokenizer = load_base(load_params("language_model", str), device.device, quantised)
+    model: Any = finetune_params.adapted(params, base, "CAUSAL_LM")
+    if quantised is None:
+        model.to(device.device)
+    messages = [{"role": "user", "content": TEXT}, {"role": "assistant", "content": TEXT}]
+    chats = tokenise_chats(tokenizer, [messages] * (16 * params.batch_size))
+    with tempfile.TemporaryDirectory() as scratch:
+        done = train_sft(
+            params, model, tokenizer, chats, chats[:2], device, 0, Path(scratch) / "sft", f"sft@{approach}"
+        )
+    peak = peak_memory_mib(device.device)
+    return f"{done.step_seconds / STEPS:.2f} s/step of {params.batch_size} rows, peak {peak:,.0f} MiB"
+
+
+def try_approaches(device: Device, deadline: float) -> dict[str, str]:
+    """Run every approach until `deadline` (of `time.monotonic`); name → what it took, or `failed: …`."""
+    outcomes: dict[str, str] = {}
+    sections: dict[str, Callable[[str, Device], str]] = {"finetune": run_classifier, "sft": run_sft}
+    for section, run in sections.items():
+        for approach, block in load_params(section, dict[str, dict[str, Any]]).items():
+            if approach == "defaults" or block["method"] in ("majority", "tfidf"):
+                continue
+            name = f"{section}@{approach}"
+            print(f"gpu-check: {name}", file=sys.stderr, flush=True)
+            if time.monotonic() > deadline:
+                outcomes[name] = f"failed: not run, {MAX_SECONDS} s are over"
+                continue
+            try:
+                outcomes[name] = run(approach, device)
+            except Exception as error:  # whatever it is, it goes into the block, and the others run
+                outcomes[name] = f"failed: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    return outcomes
+
+
+def run_tests(marker: str) -> tuple[bool, str]:
+    """Run the tests of a marker, their output shown; whether they passed, and pytest's last line."""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", marker, "--benchmark-skip", "-p", "no:cacheprovider"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        timer = threading.Timer(TEST_SECONDS, process.kill)
+        timer.start()
+        last = ""
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            last = line.strip() or last
+        timer.cancel()
+    return process.returncode == 0, last if process.returncode >= 0 else f"failed: stopped after {TEST_SECONDS} s"
+
+
+def answer_of(*command: str) -> str:
+    """The first line of what a command prints; `unknown` where it cannot be run."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().split("\n")[0]
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def describe_machine() -> dict[str, str]:
+    """Commit, device and versions."""
+    seen = torch.cuda.get_device_properties(0)
+    driver = answer_of("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    return {
+        "commit": answer_of("git", "describe", "--always", "--dirty"),
+        "device": f"{seen.name}, {seen.total_memory / 2**30:.0f} GiB, capability {seen.major}.{seen.minor}",
+        "driver": f"{driver}, CUDA {torch.version.cuda}",
+        "versions": f"Python {sys.version.split()[0]}, torch {torch.__version__}, {packages}",
+    }
+
+
+def main() -> None:
+    """Run the tests and the approaches, and print the block."""
+    argparse.ArgumentParser(
+        prog="python -m tools.run.gpu_check", description=(__doc__ or "").split("\n")[0]
+    ).parse_args()
+    if not torch.cuda.is_available():
+        raise InputError(
+            f"no GPU to check: PyTorch {torch.__version__} sees no CUDA device; `make doctor` says what this machine "
+            "has, docs/gpu.md what it needs"
+        )
+    started = time.monotonic()
+    quiet_libraries()
+    passed, tests = run_tests("gpu")
+    compute = load_params("compute", Compute).model_copy(update={"device": "cuda", "precision": "bfloat16"})
+    outcomes = try_approaches(prepare_device(compute), started + MAX_SECONDS)
+    failed = [*([] if passed else ["tests"]), *(name for name, seen in outcomes.items() if seen.startswith("failed"))]
+    result = f"failed: {', '.join(failed)}" if failed else "all right"
+    block = {**describe_machine(), "tests": tests, **outcomes, "result": result}
+    print("\n".join(["", "```", *(f"{name:<22} {seen}" for name, seen in block.items()), "```"]))
+    if failed:
+        raise InputError(f"gpu-check: {', '.join(failed)} failed; the block above says why")
+
+
+if __name__ == "__main__":
+    run_stage(main)
