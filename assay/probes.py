@@ -1,12 +1,14 @@
 """Probabilities of every label for each row, from models that were not fitted on the row's fold.
 
 Legend: `n` rows, `d` features, `k` labels numbered from 0. A model is a function of the rows it is fitted on, their
-labels as codes `0..c-1`, and the rows to predict; it gives probabilities of shape `(predicted, c)`.
+labels as codes `0..c-1`, and the rows to predict; for each of its values of `C` (without one: once) it gives
+probabilities of shape `(predicted, c)`. What the values share, such as features, is computed once.
 """
 
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -26,7 +28,7 @@ from assay.embeddings.nearest import cosine_blocks
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-Model = Callable[[Integers, Integers, Integers], Floats]
+Model = Callable[[Integers, Integers, Integers], list[Floats]]
 
 MAX_ITERATIONS = 500
 """Of a logistic regression; it converges in tens to hundreds, and the ranking of the rows settles long before."""
@@ -76,25 +78,31 @@ def grouped_folds(labels: Integers, groups: Integers, folds: int, seed: int) -> 
     return assigned
 
 
-def out_of_fold_probabilities(model: Model, labels: Integers, folds: Sequence[Fold]) -> Floats:
-    """Probability of every label for each row, shape `(n, k)`; all NaN for a row that no fold predicts."""
-    probabilities = np.full((len(labels), int(labels.max()) + 1), np.nan)
+def out_of_fold_probabilities(model: Model, labels: Integers, folds: Sequence[Fold]) -> list[Floats]:
+    """Probability of every label for each row, shape `(n, k)`, for each `C` of the model.
+
+    All NaN for a row that no fold predicts; of a model that no fold fits, one such array.
+    """
+    found: list[Floats] = []
     for fold in folds:
         known, codes = np.unique(labels[fold.fitted], return_inverse=True)
-        probabilities[fold.predicted] = 0
-        probabilities[np.ix_(fold.predicted, known)] = model(fold.fitted, codes, fold.predicted)
-    return probabilities
+        of_fold = model(fold.fitted, codes, fold.predicted)
+        found = found or [np.full((len(labels), int(labels.max()) + 1), np.nan) for _ in of_fold]
+        for probabilities, of_one in zip(found, of_fold, strict=True):
+            probabilities[fold.predicted] = 0
+            probabilities[np.ix_(fold.predicted, known)] = of_one
+    return found or [np.full((len(labels), int(labels.max()) + 1), np.nan)]
 
 
-def linear_model(features: NDArray[np.float32], C: float) -> Model:
+def linear_model(features: NDArray[np.float32], Cs: Sequence[float]) -> Model:
     """Logistic regression on features `(n, d)` that are standardised by the rows it is fitted on.
 
     Standardised features are divided by the root of their number, so that `C` means the same for any encoder.
     """
-    return _on_standardised(features, lambda _: [LogisticRegression(C=C, max_iter=MAX_ITERATIONS)])
+    return _on_standardised(features, Cs, lambda _: [])
 
 
-def kernel_model(features: NDArray[np.float32], C: float, landmarks: int, seed: int) -> Model:
+def kernel_model(features: NDArray[np.float32], Cs: Sequence[float], landmarks: int, seed: int) -> Model:
     """Logistic regression in the space of a Gaussian kernel of width 1 (Nyström method; Williams & Seeger 2001).
 
     Scaled as for `linear_model`. The `landmarks` are the rows that span the space, drawn by `seed`; all, where there
@@ -102,26 +110,31 @@ def kernel_model(features: NDArray[np.float32], C: float, landmarks: int, seed: 
     """
     return _on_standardised(
         features,
-        lambda rows: [
-            Nystroem(gamma=1.0, n_components=min(landmarks, rows), random_state=seed_32(seed)),
-            LogisticRegression(C=C, max_iter=MAX_ITERATIONS),
-        ],
+        Cs,
+        lambda rows: [Nystroem(gamma=1.0, n_components=min(landmarks, rows), random_state=seed_32(seed))],
     )
 
 
-def _on_standardised(features: NDArray[np.float32], steps: Callable[[int], list[BaseEstimator]]) -> Model:
-    """A model of steps, which may depend on the number of rows, after the scaling of `linear_model`."""
+def _on_standardised(
+    features: NDArray[np.float32], Cs: Sequence[float], steps: Callable[[int], list[BaseEstimator]]
+) -> Model:
+    """Regressions after the scaling of `linear_model` and further steps, which may depend on the number of rows."""
 
     def divide_by_root(scaled: NDArray[np.float32]) -> NDArray[np.float32]:
         divided: NDArray[np.float32] = scaled / np.float32(np.sqrt(scaled.shape[1]))
         return divided
 
-    def predict(fitted: Integers, codes: Integers, predicted: Integers) -> Floats:
-        scaling = (StandardScaler(), FunctionTransformer(divide_by_root))
-        pipeline = make_pipeline(*scaling, *steps(len(fitted))).fit(features[fitted], codes)
-        return np.asarray(pipeline.predict_proba(features[predicted]), dtype=np.float64)
+    def predict(fitted: Integers, codes: Integers, predicted: Integers) -> list[Floats]:
+        space = make_pipeline(StandardScaler(), FunctionTransformer(divide_by_root), *steps(len(fitted)))
+        return _regress(space.fit_transform(features[fitted]), codes, space.transform(features[predicted]), Cs)
 
     return predict
+
+
+def _regress(fitted: Any, codes: Integers, predicted: Any, Cs: Sequence[float]) -> list[Floats]:
+    """Probabilities of logistic regressions on features, one for each `C`."""
+    models = (LogisticRegression(C=C, max_iter=MAX_ITERATIONS).fit(fitted, codes) for C in Cs)
+    return [np.asarray(model.predict_proba(predicted), dtype=np.float64) for model in models]
 
 
 def weighted_probe(
@@ -149,18 +162,17 @@ def weighted_probe(
     return probabilities
 
 
-def words_model(texts: Sequence[str], C: float) -> Model:
+def words_model(texts: Sequence[str], Cs: Sequence[float]) -> Model:
     """Logistic regression on TF-IDF of words and word pairs: of another family, so its mistakes are others."""
 
-    def predict(fitted: Integers, codes: Integers, predicted: Integers) -> Floats:
+    def predict(fitted: Integers, codes: Integers, predicted: Integers) -> list[Floats]:
         vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
-        model = make_pipeline(vectorizer, LogisticRegression(C=C, max_iter=MAX_ITERATIONS))
         try:
-            model.fit([texts[row] for row in fitted], codes)
+            words = vectorizer.fit_transform([texts[row] for row in fitted])
         except ValueError:
             # No word is in two texts: nothing to go by but the shares of the labels.
-            return np.tile(np.bincount(codes) / len(codes), (len(predicted), 1))
-        return np.asarray(model.predict_proba([texts[row] for row in predicted]), dtype=np.float64)
+            return [np.tile(np.bincount(codes) / len(codes), (len(predicted), 1))] * len(Cs)
+        return _regress(words, codes, vectorizer.transform([texts[row] for row in predicted]), Cs)
 
     return predict
 
@@ -172,7 +184,7 @@ def neighbours_model(features: NDArray[np.float32], neighbours: int) -> Model:
     where there are fewer than `neighbours`.
     """
 
-    def predict(fitted: Integers, codes: Integers, predicted: Integers) -> Floats:
+    def predict(fitted: Integers, codes: Integers, predicted: Integers) -> list[Floats]:
         centre = features[fitted].mean(axis=0)
         known = _unit(features[fitted] - centre)
         votes = np.zeros((len(predicted), int(codes.max()) + 1))
@@ -182,8 +194,7 @@ def neighbours_model(features: NDArray[np.float32], neighbours: int) -> Model:
             weights = np.exp((np.take_along_axis(cosines, nearest, axis=1) - 1) / NEIGHBOUR_REACH)
             rows = np.broadcast_to(np.arange(block.start, block.stop)[:, None], nearest.shape)
             np.add.at(votes, (rows, codes[nearest]), weights)
-        shares: Floats = votes / votes.sum(axis=1, keepdims=True)
-        return shares
+        return [votes / votes.sum(axis=1, keepdims=True)]
 
     return predict
 

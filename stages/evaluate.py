@@ -19,7 +19,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from assay.classifiers.predict import Predicted, mean_inference_ms_per_row, predict, score_seed, seed_folders
+from assay.classifiers.predict import (
+    Predicted,
+    is_baseline,
+    mean_inference_ms_per_row,
+    predict,
+    score_seed,
+    seed_folders,
+)
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet, write_text
@@ -81,8 +88,10 @@ def main() -> None:
         plots = {CONFUSION / f"{approach}.csv": "actual,predicted"}
         leave_out(f"evaluate@{approach}", reason, OUTPUT / approach, METRICS / name, plots, COSTS / name)
         return
-    device = prepare_device(load_params("compute", Compute))
-    quiet_libraries()
+    compute = load_params("compute", Compute)
+    device = None if is_baseline(MODELS / approach) else prepare_device(compute)
+    if device is not None:
+        quiet_libraries()
     test = read_test_rows()
     texts = test["text"].to_list()
     predicted = {

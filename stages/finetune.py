@@ -26,24 +26,13 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from accelerate import Accelerator, DistributedType
 
-from assay.classifiers.fit import (
-    Data,
-    Fit,
-    average_seeds,
-    fit_baseline,
-    fit_seed,
-    model_seed,
-    read_rows,
-    summarise_cost,
-    summarise_fit,
-)
+from assay.classifiers.baselines import fit_baseline
+from assay.classifiers.fits import Data, Fit, average_seeds, model_seed, read_rows, summarise_cost, summarise_fit
 from assay.classifiers.predict import SEEDS_FILE
-from assay.classifiers.training_loop import Checkpoint
 from assay.compute.cost import folder_mib
 from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import InputError, run_stage
@@ -56,6 +45,9 @@ from assay.core.skipped import leave_out
 from assay.fine_tuning.params import Approach, FineTuned, Majority, Qlora, Tfidf
 from assay.fine_tuning.quantization import why_no_4_bit
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 TRAIN = Path("data/augmented/train.parquet")
 VALIDATION = Path("data/split/validation.parquet")
 OUTPUT = Path("models/finetuned")
@@ -67,7 +59,7 @@ SCRATCH = Path("scratch/finetune")
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "scikit-learn")
 """Their versions stand beside the metrics."""
 
-WHOLE_MODELS = (DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+WHOLE_MODELS = ("MULTI_CPU", "MULTI_GPU")
 """Ways of several processes in which each of them holds the whole model."""
 
 
@@ -75,8 +67,11 @@ def connect_processes(device: Device) -> Accelerator | None:
     """What connects the processes of `accelerate launch`, if weights are not sharded; None for a process alone."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return None
+    # Imported here, as all that imports PyTorch: baselines need none of it.
+    from accelerate import Accelerator
+
     accelerator = Accelerator(cpu=device.device.type == "cpu")
-    if accelerator.distributed_type not in WHOLE_MODELS:
+    if accelerator.distributed_type.value not in WHOLE_MODELS:
         raise InputError(
             f"{accelerator.distributed_type.value}: sharded weights cannot be saved here; start with "
             "`accelerate launch --multi_gpu` (each process holds the model), and for a model that does not fit take "
@@ -103,6 +98,9 @@ def fit_seeds(
     depends_on: dict[str, str],
 ) -> dict[int, Fit]:
     """One model for each seed; `depends_on` names the files that checkpoints are for."""
+    from assay.classifiers.fit import fit_seed
+    from assay.classifiers.training_loop import Checkpoint
+
     process = 0 if accelerator is None else accelerator.process_index
     key = [params.model_dump_json(), str(device), str(compute.threads), *depends_on.values()]
     fits, scratch = {}, []
@@ -150,23 +148,24 @@ def main() -> None:
     seed = load_params("seed", int)
     params: Approach = load_params(f"finetune.{approach}", Approach)  # type: ignore[arg-type]
     compute = load_params("compute", Compute)
-    device = prepare_device(compute)
-    if isinstance(params, Qlora) and (reason := why_no_4_bit(device.device)):
+    device = None if isinstance(params, Majority | Tfidf) else prepare_device(compute)
+    if device is not None and isinstance(params, Qlora) and (reason := why_no_4_bit(device.device)):
         headers = {"loss": "step,loss,learning_rate", "validation": "epoch,loss,accuracy,macro_f1"}
         plots = {PLOTS / plot / f"{approach}.csv": header for plot, header in headers.items()}
         name = f"{approach}.json"
         leave_out(f"finetune@{approach}", reason, OUTPUT / approach, METRICS / name, plots, COSTS / name)
         return
 
-    accelerator = connect_processes(device)
+    accelerator = None if device is None else connect_processes(device)
     train_table, validation_table = pl.read_parquet(TRAIN), pl.read_parquet(VALIDATION)
     classes = sorted(train_table["label"].unique())
     data = Data(read_rows(train_table, classes, TRAIN), read_rows(validation_table, classes, VALIDATION), classes)
     depends_on = {"train_sha256": file_sha256(TRAIN), "validation_sha256": file_sha256(VALIDATION)}
-    is_first = accelerator is None or accelerator.is_main_process
+    is_first = int(os.environ.get("RANK", "0")) == 0
     with output_folder(OUTPUT / approach) if is_first else nullcontext() as folder:
-        if isinstance(params, Majority | Tfidf):
-            fits = {0: fit_baseline(params, data, device, folder)}
+        if isinstance(params, Majority | Tfidf) or device is None:
+            assert isinstance(params, Majority | Tfidf)
+            fits = {0: fit_baseline(params, data, folder)}
         else:
             quiet_libraries()
             depends_on["base_model_sha256"] = folder_sha256(Path(params.model))
@@ -175,8 +174,7 @@ def main() -> None:
             return
         write_json(folder / SEEDS_FILE, {"seeds": list(fits)})
     about = {
-        "device": str(device.device),
-        "precision": str(device.precision).removeprefix("torch."),
+        **({"device": "cpu", "precision": "float32"} if device is None else device.names()),
         "threads": compute.threads,
         "processes": 1 if accelerator is None else accelerator.num_processes,
         "versions": {name: version(name) for name in PACKAGES},

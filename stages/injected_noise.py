@@ -59,7 +59,7 @@ def grade_detector(
     texts = train["text"].to_list()
     features = embeddings_of(train["id"], pl.read_parquet(LAYERS), TRAIN)
     folds = grouped_folds(labels, groups, detector.folds, derived_seed(seed, "injected_noise"))
-    by_words = out_of_fold_probabilities(words_model(texts, C=3.0), labels, folds)
+    by_words = out_of_fold_probabilities(words_model(texts, [3.0]), labels, folds)[0]
     confused = np.nan_to_num(by_words, nan=1 / (labels.max() + 1))
     found, curves = [], []
     cases = [(kind, share) for kind in params.kinds for share in params.shares]
@@ -81,7 +81,8 @@ def main() -> None:
     detector: Detector = load_params("label_errors", DetectorOfLabelErrors)
     seed = load_params("seed", int)
     device = prepare_device(load_params("compute", Compute))
-    quiet_libraries()
+    if params.finetuned:
+        quiet_libraries()
     train = pl.read_parquet(TRAIN).filter(pl.col("reference_label").is_not_null())
     found, curves = list[dict[str, Any]](), list[pl.DataFrame]()
     if train["reference_label"].n_unique() < 2:

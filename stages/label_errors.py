@@ -122,7 +122,8 @@ def main() -> None:
     params = load_params("label_errors", LabelErrorsParams)
     seed = load_params("seed", int)
     device = prepare_device(load_params("compute", Compute))
-    quiet_libraries()
+    if params.models.finetuned is not None:
+        quiet_libraries()
     train = pl.read_parquet(TRAIN)
     if train["label"].n_unique() < 2:
         raise InputError(f"{TRAIN}: {train.height} rows of fewer than two labels; run `split` again")

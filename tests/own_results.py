@@ -9,7 +9,7 @@ from assay.core.results import RUN_ID, read_pipeline, run_id
 
 
 def stamp_run_ids(root: Path) -> None:
-    """Give every metrics file below `root` the id of its `params.yaml`; none to those of stages that are off."""
+    """Give every metrics file below `root` the id of its `params.yaml`."""
     params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
     for file in (root / "metrics").rglob("*.json"):
         metrics = json.loads(file.read_text(encoding="utf-8"))

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from assay.core.results import run_id
 from tests.pipeline_copy import KEPT_FOLDERS, write_params, write_pipeline_copy
 from tests.template_params import read_template_params
 
@@ -254,6 +255,14 @@ def readable_params(stage: Stage, params: dict[str, Any], claims: list[str]) -> 
         return kept
     named = [] if stage.module == "fetch" else ["fetch.assets", "ingest.path", "ingest.sources", *INSTRUCT]
     return claimed_params(params, [*named, *claims])
+
+
+def test_a_run_id_is_of_what_a_stage_declares_and_of_the_sources(stages: list[Stage], repository: Path) -> None:
+    pipeline, params = yaml.safe_load((repository / "dvc.yaml").read_text()), read_template_params()
+    for stage in stages:
+        for file in [out for out in stage.outs if out.endswith(".json") and not out.startswith("metrics/cost")]:
+            found = run_id(file, pipeline, readable_params(stage, params, stage.params))
+            assert found == run_id(file, pipeline, params) is not None, file
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,9 @@ pytestmark = pytest.mark.timeout(1800)
 
 EACH_STAGE = """
 import importlib, json, os, sys
+import datasets, peft, trl
 from assay.core.errors import run_stage
+trl.SFTTrainer, trl.RewardTrainer, trl.DPOTrainer, trl.RLOOTrainer  # imported where they are first named
 commands = json.loads(sys.argv[1])
 modules = {module: importlib.import_module(module) for module, *_ in commands}
 for module, *arguments in commands:

@@ -180,16 +180,6 @@ def repository_problems(root: Path, has_git_repository: bool) -> list[tuple[bool
     return problems
 
 
-def pipeline_lock_problems() -> list[tuple[bool, str]]:
-    """Entries that `dvc.lock` has lost because a process was killed while it wrote, as (necessary, sentence)."""
-    try:
-        from tools.run.lock_guard import inspect_lock
-    except ImportError:
-        return []
-    cut = inspect_lock()[0]
-    return [(True, "dvc.lock was cut short, at {}: `make repro` restores it".format(", ".join(cut)))] if cut else []
-
-
 def params_problems() -> list[tuple[bool, str]]:
     """What is wrong with `params.yaml`, as (necessary, sentence)."""
     try:
@@ -202,6 +192,16 @@ def params_problems() -> list[tuple[bool, str]]:
         return [(True, f"{PARAMS_FILE}: {problem}") for problem in find_problems(PARAMS_FILE)]
     except ValueError as error:
         return [(True, str(error))]
+
+
+def pipeline_lock_problems() -> list[tuple[bool, str]]:
+    """Entries that `dvc.lock` has lost because a process was killed while it wrote, as (necessary, sentence)."""
+    try:
+        from tools.run.lock_guard import inspect_lock
+    except ImportError:
+        return []
+    cut = inspect_lock()[0]
+    return [(True, "dvc.lock was cut short, at {}: `make repro` restores it".format(", ".join(cut)))] if cut else []
 
 
 def main() -> None:
@@ -233,8 +233,8 @@ def main() -> None:
     problems = machine_problems(python, git, free_gib, memory)
     if git is not None:
         problems += repository_problems(root, first_line("git", "rev-parse", "--git-dir") is not None)
-    problems += pipeline_lock_problems()
     problems += params_problems()
+    problems += pipeline_lock_problems()
     if wrong:
         sentence = "missing or not as locked: {}; `rm -f .venv/.installed; make setup` installs them"
         problems.append((True, sentence.format(", ".join(wrong))))

@@ -153,7 +153,7 @@ def judge_rows(
     folds = grouped_folds(codes, number_values(rows["semantic_group"]), params.folds, seed)
     if not folds:
         return None
-    judged = out_of_fold_probabilities(linear_model(features_of(rows["id"]), params.C), codes, folds)
+    judged = out_of_fold_probabilities(linear_model(features_of(rows["id"]), [params.C]), codes, folds)[0]
     skipped = np.isnan(judged[:, 0])
     agrees = judged[~skipped].argmax(axis=1) == codes[~skipped]
     judged[skipped] = np.bincount(codes) / len(codes)

@@ -50,12 +50,12 @@ def probe_examples(
         Probability of every label for the rows, shape `(n, k)`, and for the examples, shape `(e, k)`; NaN where the
         labels are too few to predict a row.
     """
-    model = linear_model(np.concatenate([originals, examples]), params.probe_C)
+    model = linear_model(np.concatenate([originals, examples]), [params.probe_C])
     both = []
     for fold in grouped_folds(labels, number_values(groups), params.probe_folds, seed):
         of_fold = len(originals) + np.flatnonzero(np.isin(parents, fold.predicted))
         both.append(Fold(fold.fitted, np.concatenate([fold.predicted, of_fold])))
-    probabilities = out_of_fold_probabilities(model, np.concatenate([labels, labels[parents]]), both)
+    probabilities = out_of_fold_probabilities(model, np.concatenate([labels, labels[parents]]), both)[0]
     return probabilities[: len(originals)], probabilities[len(originals) :]
 
 

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +73,33 @@ class WordNetSynonymSwap(DrawnSwap):
         return base, lemma.synset()
 
 
-def open_wordnet(folder: Path) -> WordNetCorpusReader:
-    """NLTK's reader of the WordNet in a folder that it may read."""
+class EnglishWordNet(WordNetCorpusReader):  # type: ignore[misc]
+    """NLTK's reader without two things that take most of its time.
+
+    When it is made it maps all senses to another version of WordNet, for other languages; and it looks each count up in
+    a file, again and again.
+    """
+
+    def map_wn(self, version: str = "wordnet") -> None:
+        """No other version is asked for."""
+
+    @cached_property
+    def _counts(self) -> dict[str, int]:
+        with self.open("cntlist.rev") as file:
+            return {key: int(count) for key, _, count in map(str.split, file)}
+
+    def lemma_count(self, lemma: Any) -> int:
+        """How often the lemma is tagged in WordNet's texts."""
+        return self._counts.get(lemma.key(), 0)
+
+
+@lru_cache(maxsize=1)
+def open_wordnet(folder: Path) -> EnglishWordNet:
+    """NLTK's reader of the WordNet in a folder that it may read, opened once."""
     with warnings.catch_warnings():
         # No other languages: there is no Open Multilingual WordNet here.
         warnings.filterwarnings("ignore", message="The multilingual functions are not available")
-        return WordNetCorpusReader(str(folder), None)
+        return EnglishWordNet(str(folder), None)
 
 
 def add_s(word: str) -> str:

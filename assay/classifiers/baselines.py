@@ -1,6 +1,8 @@
 """What a fine-tuned model has to beat: the majority class, and TF-IDF with logistic regression."""
 
+import time
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -8,9 +10,12 @@ from numpy.typing import NDArray
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from assay.fine_tuning.params import Tfidf
+from assay.classifiers.fits import Data, Fit, History, Step, score_validation
+from assay.compute.cost import peak_memory_mib
+from assay.fine_tuning.params import Majority, Tfidf
 
 MODEL_FILE = "baseline.joblib"
 
@@ -54,3 +59,23 @@ def baseline_probabilities(
     """Class probabilities with columns in the order of `labels`, shape `(texts, k)`."""
     column_of = {label: column for column, label in enumerate(model.classes_)}
     return np.asarray(model.predict_proba(texts))[:, [column_of[label] for label in labels]]
+
+
+def fit_baseline(params: Majority | Tfidf, data: Data, folder: Path | None) -> Fit:
+    """Fit a baseline and save it in `folder`, if there is one; its history is one step and one epoch."""
+    model: Any = majority() if isinstance(params, Majority) else tfidf(params)
+    started = time.perf_counter()
+    # Of a pipeline, the weights are for its last step.
+    argument = f"{model.steps[-1][0]}__sample_weight" if isinstance(model, Pipeline) else "sample_weight"
+    model.fit(data.train.texts, data.train.labels, **{argument: data.train.weights})
+    seconds = time.perf_counter() - started
+    fitted = baseline_probabilities(model, data.train.texts, data.classes)
+    loss = log_loss(data.train.targets, fitted, labels=range(len(data.classes)))
+    probabilities = baseline_probabilities(model, data.validation.texts, data.classes)
+    logits = np.log(np.maximum(probabilities, 1e-12)).astype(np.float32)
+    scores = score_validation(1, logits, data.validation.targets)
+    parameters = trainable_parameters(model)
+    if folder is not None:
+        save_baseline(model, folder)
+    history = History([Step(1, float(loss), 0.0)], [scores], scores, 1, 0)
+    return Fit(history, parameters, parameters, seconds, 0, peak_memory_mib(None))

@@ -20,7 +20,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -37,11 +37,12 @@ from transformers.dynamic_module_utils import custom_object_save
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from assay.classifiers.mean_pooled_classifier import MeanPooledForSequenceClassification
-from assay.compute.device import Device
+from assay.compute.device import Device, keep_freed_memory
 from assay.compute.token_batches import TokenRows, sorted_batches
 from assay.core.errors import InputError
 from assay.core.outputs import read_json, write_json
 from assay.core.progress import progress
+from assay.fine_tuning.params import Pooling
 from assay.fine_tuning.quantization import ADAPTER_FILE, QUANTISATION_FILE, four_bit_settings, in_four_bits
 
 if TYPE_CHECKING:
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
 
 HEADS = ["classifier", "score"]
 """What transformers calls the head; it stays in full precision."""
-
-Pooling = Literal["cls", "mean", "last"]
 
 
 def new_classifier(
@@ -114,6 +113,7 @@ def _from_base(
 ) -> Any:
     """The classifier on a base model; its head is new."""
     require_model(base)
+    keep_freed_memory()
     kind: Any = MeanPooledForSequenceClassification if is_mean else AutoModelForSequenceClassification
     if quantisation is not None:
         return in_four_bits(kind, base, quantisation, device, config=config)

@@ -1,4 +1,4 @@
-"""Fit one approach on train rows: a baseline, or a fine-tuned classifier.
+"""Fine-tune a classifier on train rows.
 
 Deviations from the usual recipe:
 1. The linear probe computes the frozen encoder's features once, without dropout, and trains the head on them: the
@@ -13,82 +13,27 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from sklearn.metrics import log_loss
-from sklearn.pipeline import Pipeline
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from assay.classifiers import baselines
 from assay.classifiers.checkpoint import new_classifier, predict_logits, save_classifier, training_logits
-from assay.classifiers.training_loop import Checkpoint, History, Logits, Step, TrainingRows, score_validation, train
+from assay.classifiers.fits import Data, Fit, score_validation
+from assay.classifiers.training_loop import Checkpoint, Logits, TrainingRows, train
 from assay.compute.cost import peak_memory_mib
 from assay.compute.device import Device
 from assay.compute.token_batches import TokenRows, tokenise
 from assay.core.errors import InputError
-from assay.core.seeds import derived_seed
 from assay.fine_tuning.adapters import head_of
-from assay.fine_tuning.params import FineTuned, LinearProbe, Majority, Qlora, Tfidf, adapted
+from assay.fine_tuning.params import FineTuned, LinearProbe, Qlora, adapted
 
 if TYPE_CHECKING:
     import peft
-
-
-@dataclass(frozen=True)
-class Rows:
-    """`n` texts, their labels, the classes those labels stand for, and how much each row counts; shape `(n,)` each."""
-
-    ids: list[str]
-    texts: list[str]
-    labels: list[str]
-    targets: NDArray[np.int64]
-    weights: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Data:
-    """What a model is trained on, what training stops by, and the names of the classes."""
-
-    train: Rows
-    validation: Rows
-    classes: list[str]
-
-
-@dataclass(frozen=True)
-class Fit:
-    """What fitting a model took.
-
-    Attributes:
-        seconds: of training, validation included.
-        tokens: that one pass over the train rows has; 0 where the model has none.
-    """
-
-    history: History
-    trainable_parameters: int
-    total_parameters: int
-    seconds: float
-    tokens: int
-    peak_memory_mib: float
-
-
-def read_rows(table: pl.DataFrame, classes: list[str], path: Path) -> Rows:
-    """Rows of a table with `id`, `text`, `label`, perhaps `label_weight`; an `InputError` for a label of no class."""
-    unknown = table.filter(~pl.col("label").is_in(classes))
-    if unknown.height:
-        row = unknown.row(0, named=True)
-        raise InputError(f"{path}: row {row['id']} has the label {row['label']!r}, which no train row has")
-    number = {label: index for index, label in enumerate(classes)}
-    targets = np.array([number[label] for label in table["label"]], dtype=np.int64)
-    has_weights = "label_weight" in table.columns
-    weights = table["label_weight"].to_numpy(writable=True) if has_weights else np.ones(table.height)
-    ids, texts, labels = (table[name].to_list() for name in ("id", "text", "label"))
-    return Rows(ids, texts, labels, targets, weights)
 
 
 def balance_classes(targets: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -97,31 +42,6 @@ def balance_classes(targets: NDArray[np.int64], weights: NDArray[np.float64]) ->
     present = np.count_nonzero(of_class)
     of_row: NDArray[np.float64] = weights * (weights.sum() / present / of_class[targets])
     return of_row
-
-
-def model_seed(seed: int, value: int) -> int:
-    """The seed of one model: the project's, where `value` is 0, so that one seed more leaves the others as they are."""
-    return derived_seed(seed, str(value)) if value else seed
-
-
-def fit_baseline(params: Majority | Tfidf, data: Data, device: Device, folder: Path | None) -> Fit:
-    """Fit a baseline and save it in `folder`, if there is one; its history is one step and one epoch."""
-    model: Any = baselines.majority() if isinstance(params, Majority) else baselines.tfidf(params)
-    started = time.perf_counter()
-    # Of a pipeline, the weights are for its last step.
-    argument = f"{model.steps[-1][0]}__sample_weight" if isinstance(model, Pipeline) else "sample_weight"
-    model.fit(data.train.texts, data.train.labels, **{argument: data.train.weights})
-    seconds = time.perf_counter() - started
-    fitted = baselines.baseline_probabilities(model, data.train.texts, data.classes)
-    loss = log_loss(data.train.targets, fitted, labels=range(len(data.classes)))
-    probabilities = baselines.baseline_probabilities(model, data.validation.texts, data.classes)
-    logits = np.log(np.maximum(probabilities, 1e-12)).astype(np.float32)
-    scores = score_validation(1, logits, data.validation.targets)
-    parameters = baselines.trainable_parameters(model)
-    if folder is not None:
-        baselines.save_baseline(model, folder)
-    history = History([Step(1, float(loss), 0.0)], [scores], scores, 1, 0)
-    return Fit(history, parameters, parameters, seconds, 0, peak_memory_mib(device.device))
 
 
 def encode_frozen(model: PreTrainedModel, rows: TokenRows, batch_size: int, device: Device) -> torch.Tensor:
@@ -206,6 +126,8 @@ def _on_tokens(
     if params.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     module: nn.Module = model if accelerator is None else accelerator.prepare_model(model)
+    if params.compile:
+        torch.use_deterministic_algorithms(True, warn_only=True)  # tells the compiler too
     called: nn.Module = torch.compile(module, dynamic=True) if params.compile else module  # type: ignore[assignment]
     return _Trained(
         module,
@@ -283,37 +205,3 @@ def fit_seed(
     if folder is not None:
         save_classifier(model, tokenizer, params.max_length_tokens, folder)
     return fit
-
-
-def summarise_fit(fit: Fit) -> dict[str, float]:
-    """How training one model went, and how well it does on validation."""
-    history = fit.history
-    assert history.best is not None
-    return {
-        "epochs": len(history.epochs),
-        "best_epoch": history.best.epoch,
-        "steps": len(history.steps),
-        "gradient_accumulation_steps": history.parts,
-        "validation_macro_f1": history.best.macro_f1,
-        "validation_accuracy": history.best.accuracy,
-    }
-
-
-def summarise_cost(fit: Fit, rows: int) -> dict[str, float]:
-    """What fitting one model on so many rows took: what differs from run to run."""
-    passes = len(fit.history.epochs)
-    return {
-        "train_seconds": fit.seconds,
-        "samples_per_second": rows * passes / fit.seconds,
-        "tokens_per_second": fit.tokens * passes / fit.seconds,
-        "peak_memory_mib": fit.peak_memory_mib,
-        "resumed_at_step": fit.history.resumed_at_step,
-    }
-
-
-def average_seeds(of_seeds: list[dict[str, float]]) -> dict[str, float]:
-    """Quantities in the mean over the seeds, counts as the first has them."""
-    return {
-        name: value if isinstance(value, int) else float(np.mean([one[name] for one in of_seeds]))
-        for name, value in of_seeds[0].items()
-    }

@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from assay.classifiers.baselines import MODEL_FILE, baseline_probabilities, load_baseline
-from assay.classifiers.checkpoint import load_classifier, predict_logits
 from assay.compute.device import Device
-from assay.compute.token_batches import tokenise
 from assay.core.outputs import read_json
 from assay.statistics.classification import weighted_scores
 
@@ -41,9 +39,17 @@ def seed_folders(folder: Path) -> dict[str, Path]:
     return {str(seed): folder / f"seed_{seed}" if number else folder for number, seed in enumerate(seeds)}
 
 
-def load_predictor(folder: Path, device: Device) -> tuple[Predictor, list[str]]:
-    """The model in a folder (of a baseline, a classifier or an adapter), loaded once, and the labels of its columns."""
-    if (folder / MODEL_FILE).is_file():
+def is_baseline(folder: Path) -> bool:
+    """Whether the model in a folder is a baseline, which needs no device and no PyTorch."""
+    return (folder / MODEL_FILE).is_file()
+
+
+def load_predictor(folder: Path, device: Device | None) -> tuple[Predictor, list[str]]:
+    """The model in a folder (of a baseline, a classifier or an adapter), loaded once, and the labels of its columns.
+
+    Without a device, the model has to be a baseline.
+    """
+    if device is None or is_baseline(folder):
         baseline = load_baseline(folder)
         labels = [str(label) for label in baseline.classes_]
 
@@ -51,6 +57,10 @@ def load_predictor(folder: Path, device: Device) -> tuple[Predictor, list[str]]:
             return baseline_probabilities(baseline, texts, labels)
 
         return run_baseline, labels
+
+    # Imported here: it takes seconds.
+    from assay.classifiers.checkpoint import load_classifier, predict_logits
+    from assay.compute.token_batches import tokenise
 
     model, tokenizer, labels = load_classifier(folder, device.device)
 
@@ -63,7 +73,7 @@ def load_predictor(folder: Path, device: Device) -> tuple[Predictor, list[str]]:
     return run_classifier, labels
 
 
-def predict(folder: Path, texts: list[str], batch_size: int, device: Device, what: str) -> Predicted:
+def predict(folder: Path, texts: list[str], batch_size: int, device: Device | None, what: str) -> Predicted:
     """Load the model in a folder (as `load_predictor`) and run inference on texts, timed without the loading."""
     predictor, labels = load_predictor(folder, device)
     started = time.perf_counter()

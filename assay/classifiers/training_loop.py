@@ -29,53 +29,17 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from assay.classifiers.fits import Epoch, History, Step
 from assay.compute.token_batches import shuffled_batches
 from assay.core.errors import InputError
 from assay.core.progress import progress
 from assay.fine_tuning.params import Optimization
-from assay.statistics.classification import macro_f1
 
 Logits = Callable[[NDArray[np.int64]], torch.Tensor]
 """From row numbers `(b,)` to logits `(b, k)`."""
 
 STEPS_BETWEEN_READS = 50
 """The losses are read from the device every so many steps: to read each as it comes would stall a GPU."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One optimizer step: its number from 1, the mean loss of the batch, and the learning rate."""
-
-    step: int
-    loss: float
-    learning_rate: float
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """Validation after one pass over the train rows, counted from 1."""
-
-    epoch: int
-    loss: float
-    accuracy: float
-    macro_f1: float
-
-
-@dataclass(frozen=True)
-class History:
-    """What happened in training: the steps, the validation scores of each epoch, and the best, if any were validated.
-
-    Attributes:
-        best: the epoch whose parameters the model now has.
-        parts: how many parts a batch was computed in, at the end.
-        resumed_at_step: the step after which an interrupted run resumed; 0 where there was no interruption.
-    """
-
-    steps: list[Step]
-    epochs: list[Epoch]
-    best: Epoch | None
-    parts: int
-    resumed_at_step: int
 
 
 @dataclass(frozen=True)
@@ -180,13 +144,6 @@ def parameter_groups(module: nn.Module, params: Optimization, head: Sequence[nn.
             if chosen:
                 groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
     return groups
-
-
-def score_validation(epoch: int, logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Epoch:
-    """Loss, accuracy and macro-F1 of logits `(rows, k)` against targets `(rows,)`."""
-    predicted = logits.argmax(axis=1)
-    loss = nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(targets))
-    return Epoch(epoch, float(loss), float((predicted == targets).mean()), macro_f1(targets, predicted))
 
 
 def train(

@@ -1,17 +1,23 @@
 """What a model cost: peak memory, parameters and size on disk."""
 
+from __future__ import annotations
+
 import resource
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 MEBIBYTE = 2**20
 
 
-def peak_memory_mib(device: torch.device) -> float:
-    """Most memory held so far: of the device on CUDA, of this process (resident set) on a CPU."""
-    if device.type == "cuda":
+def peak_memory_mib(device: torch.device | None) -> float:
+    """Most memory held so far: of the device on CUDA, of this process (resident set) on a CPU or without a device."""
+    if device is not None and device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device) / MEBIBYTE
     # Linux counts in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024

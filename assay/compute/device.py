@@ -1,17 +1,21 @@
 """Where and in which precision models run."""
 
+from __future__ import annotations
+
 import ctypes
 import os
 import platform
 import sys
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from pydantic import Field, field_validator
 
 from assay.core.errors import InputError
 from assay.core.params import Params
+
+if TYPE_CHECKING:  # it takes seconds, and what names a `Device` alone needs none of it
+    import torch
 
 
 class Compute(Params):
@@ -43,6 +47,8 @@ class Device:
 
     def autocast(self) -> torch.autocast:
         """Mixed precision if that is the precision, and nothing otherwise."""
+        import torch
+
         return torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32)
 
     def names(self) -> dict[str, str]:
@@ -57,6 +63,8 @@ def prepare_device(compute: Compute, *, exact: bool = False) -> Device:
     models are trained in. If `device` is `cuda` and there is none, an `InputError` is raised; a line says so if it is
     `cpu` beside a CUDA device.
     """
+    import torch
+
     has_cuda = torch.cuda.is_available()
     if compute.device == "cuda" and not has_cuda:
         raise InputError(
@@ -74,7 +82,8 @@ def prepare_device(compute: Compute, *, exact: bool = False) -> Device:
     precision = torch.float32 if exact or compute.precision == "float32" else torch.bfloat16
     # cuBLAS is deterministic only with a fixed workspace, set before its first call.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # As `use_deterministic_algorithms` but for `torch.compile`, whose compiler that imports: a second in every stage.
+    torch.set_deterministic_debug_mode("warn")
     # Filling new memory with NaN finds reads of it in a debugger; here it costs time only.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return Device(device, precision)
@@ -89,8 +98,8 @@ def keep_freed_memory() -> None:
     """Let glibc keep the memory that PyTorch frees on CPU, for the tensors that come next.
 
     By default every tensor of some MiB is new memory of the kernel's, zeroed page by page. A step of training SmolLM2
-    on rows of 512 tokens spent a third to a half of its time on that; the peak rises by some 6%. Without glibc nothing
-    happens.
+    on rows of 512 tokens spent a third to a half of its time on that, one of MiniLM 4%, its inference 6%; the peak of
+    SmolLM2 rises by some 6%. Without glibc nothing happens.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)

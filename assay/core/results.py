@@ -56,9 +56,8 @@ def find_stage(file: Path | str, pipeline: dict[str, Any]) -> tuple[str, str | N
 
 
 def run_id(file: Path | str, pipeline: dict[str, Any], params: dict[str, Any]) -> str | None:
-    """The id of a metrics file by `dvc.yaml` and params, None where no stage that is switched on makes it."""
-    found = find_stage(file, pipeline)
-    if found is None or not _is_on(pipeline["stages"][found[0]], found[1], params):
+    """The id of a metrics file by `dvc.yaml` and params, None where no stage makes it."""
+    if (found := find_stage(file, pipeline)) is None:
         return None
     stage, item = found
     entry = pipeline["stages"][stage]
@@ -68,16 +67,19 @@ def run_id(file: Path | str, pipeline: dict[str, Any], params: dict[str, Any]) -
     return hashlib.sha256(canonical.encode()).hexdigest()[:DIGITS]
 
 
+def is_on(file: Path | str, pipeline: dict[str, Any], params: dict[str, Any]) -> bool:
+    """Whether a stage makes a metrics file and is switched on, for an entry of its list if it has a file for each."""
+    if (found := find_stage(file, pipeline)) is None:
+        return False
+    stage, item = found
+    listed = _listed(pipeline["stages"][stage], params)
+    return listed is None or (bool(listed) if item is None else item in listed)
+
+
 def _listed(entry: dict[str, Any], params: dict[str, Any]) -> list[str] | None:
     """The list that a stage runs over, None of a stage that runs always."""
     over = entry.get("foreach") or next(iter(entry.get("matrix", {}).values()), None)
     return None if over is None else list(lookup(params, over[2:-1]) or [])
-
-
-def _is_on(entry: dict[str, Any], item: str | None, params: dict[str, Any]) -> bool:
-    """Whether a stage is switched on, for an entry of its list if it has a file for each."""
-    listed = _listed(entry, params)
-    return listed is None or (bool(listed) if item is None else item in listed)
 
 
 def stage_name(stage: str, item: str | None) -> str:
@@ -120,7 +122,7 @@ def metrics_files() -> dict[str, Path]:
         file = next(iter(entry.get("do", entry)["metrics"][0]))
         for item in _listed(entry, params) or [""]:
             path = Path(re.sub(r"\$\{[^}]*\}", item, file))
-            if run_id_now(path):
+            if is_on(path, read_pipeline(), params):
                 files[stage_name(stage, item if path != Path(file) else None)] = path
     return files
 
@@ -157,8 +159,8 @@ def _expanded(pattern: str, metrics: dict[str, Any]) -> list[str]:
 
 
 def read_own(file: Path | str) -> dict[str, Any] | None:
-    """The metrics in a file, without the id; None where there is no file or it is not of these data and params."""
-    if not Path(file).is_file():
+    """The metrics in a file, without the id; None if it is not there, not of these data and params, or switched off."""
+    if not Path(file).is_file() or not is_on(file, read_pipeline(), parse_yaml(PARAMS_FILE.read_text("utf-8"))):
         return None
     metrics = dict(read_json(file))
     found = metrics.pop(RUN_ID, None)

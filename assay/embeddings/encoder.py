@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
-from assay.compute.device import Device
+from assay.compute.device import Device, keep_freed_memory
 from assay.compute.token_batches import TokenRows, sorted_batches, tokenise
 from assay.core.params import Params
 from assay.core.progress import progress
@@ -46,6 +46,7 @@ class Embedded:
 
 def embedded_texts(texts: Sequence[str], params: EmbedParams, device: Device) -> tuple[Embedded, TokenRows]:
     """What the base encoder makes of texts, shape `(n,)`, and the tokens that it saw."""
+    keep_freed_memory()
     tokenizer = AutoTokenizer.from_pretrained(params.model, local_files_only=True)
     model: Any = AutoModel.from_pretrained(params.model, local_files_only=True)
     rows = tokenise(tokenizer, list(texts), params.max_length_tokens)

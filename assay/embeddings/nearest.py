@@ -3,14 +3,19 @@
 Legend: `n` vectors, `r` references, `d` dimensions. Vectors are of length 1, but for `find_nearest`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from assay.core.progress import progress
+
+if TYPE_CHECKING:
+    import torch
 
 BLOCK_ROWS = 2048
 
@@ -48,7 +53,6 @@ class Neighbours:
     cosine: NDArray[np.float32]
 
 
-@torch.inference_mode()
 def nearest_rows(
     vectors: NDArray[np.float32],
     references: NDArray[np.float32],
@@ -63,6 +67,9 @@ def nearest_rows(
         own: the place of each vector among the references, -1 where it is none of them, shape `(n,)`.
         count: how many, fewer than there are references.
     """
+    # Imported here: most who import this module need none of it.
+    import torch
+
     shape = (len(vectors), count)
     found = Neighbours(np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.float32))
     others = torch.from_numpy(references).to(device)

@@ -8,11 +8,15 @@ from pydantic import AfterValidator, Field
 
 from assay.core.errors import InputError
 from assay.core.params import Params
-from assay.fine_tuning import adapters
 
 if TYPE_CHECKING:
     import peft
     from transformers import PreTrainedModel
+
+    from assay.fine_tuning.adapters import Task
+
+
+Pooling = Literal["cls", "mean", "last"]
 
 
 class Majority(Params):
@@ -77,7 +81,7 @@ class Training(Optimization):
     """What every fine-tuned approach needs."""
 
     model: str
-    pooling: Literal["cls", "mean", "last"]
+    pooling: Pooling
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_distinct)]
     max_length_tokens: int = Field(ge=4, le=131072)
     class_weights: Literal["none", "balanced"]
@@ -196,10 +200,11 @@ Approach = Annotated[Majority | Tfidf | FineTuned, Field(discriminator="method")
 Adapter = LoraAdapter | QloraAdapter | LearntPrompt | LearntPrefix | Ia3Adapter | WholeModel
 
 
-def adapted(
-    params: LinearProbe | Adapter, model: PreTrainedModel, task: adapters.Task
-) -> PreTrainedModel | peft.PeftModel:
+def adapted(params: LinearProbe | Adapter, model: PreTrainedModel, task: Task) -> PreTrainedModel | peft.PeftModel:
     """The model with the trainable parameters of the approach; an `InputError` if peft cannot do it to this model."""
+    # Imported here: baselines have params too, and need no PyTorch.
+    from assay.fine_tuning import adapters
+
     try:
         match params:
             case LinearProbe():

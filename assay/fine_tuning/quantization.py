@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from transformers import BitsAndBytesConfig
+if TYPE_CHECKING:
+    import torch
 
 ADAPTER_FILE = "adapter_config.json"
 QUANTISATION_FILE = "quantisation.json"
@@ -28,11 +28,13 @@ def four_bit_settings(
 
 def in_four_bits(kind: Any, base: str, settings: dict[str, Any], device: torch.device | None, **arguments: Any) -> Any:
     """A model with its weights in 4 bits on the device; None: on CPU."""
+    from transformers import BitsAndBytesConfig
+
     model = kind.from_pretrained(
         base,
         local_files_only=True,
         quantization_config=BitsAndBytesConfig(**settings),  # type: ignore[no-untyped-call]
-        device_map={"": device or torch.device("cpu")},
+        device_map={"": device or "cpu"},
         **arguments,
     )
     # Imported here: it takes a second, and QLoRA alone needs it.
@@ -50,6 +52,7 @@ def why_no_4_bit(device: torch.device) -> str | None:
     """Why bitsandbytes cannot train on weights in 4 bits here, in one line; None where it can."""
     try:
         import bitsandbytes
+        import torch
 
         layer = bitsandbytes.nn.Linear4bit(64, 64, compute_dtype=torch.float32, quant_type="nf4").to(device)
         layer(torch.ones(2, 64, device=device, requires_grad=True)).sum().backward()

@@ -3,21 +3,23 @@
 Legend: `n` rows, `k` labels numbered from 0.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from assay.classifiers.checkpoint import Pooling, new_classifier, predict_logits, training_logits
-from assay.classifiers.training_loop import TrainingRows, train
 from assay.compute.device import Device
-from assay.compute.token_batches import tokenise
 from assay.core.seeds import SeedKey, derived_seed
-from assay.fine_tuning.params import Optimization, OptimizerSteps
+from assay.fine_tuning.params import Optimization, OptimizerSteps, Pooling
 from assay.probes import Fold, combine_probabilities
+
+if TYPE_CHECKING:
+    import torch
 
 
 class CrossFinetuning(OptimizerSteps):
@@ -83,6 +85,13 @@ def _finetune_fold(
     seed: int,
 ) -> CrossFinetuned:
     """Probabilities of the held-out rows of a fold, and areas under the margin of those trained on."""
+    # Imported here: they take seconds, and the frozen models alone need none of them.
+    import torch
+
+    from assay.classifiers.checkpoint import new_classifier, predict_logits, training_logits
+    from assay.classifiers.training_loop import TrainingRows, train
+    from assay.compute.token_batches import tokenise
+
     # Before the head draws its first values.
     torch.manual_seed(seed)
     model, tokenizer = new_classifier(params.model, [str(label) for label in range(classes)], params.pooling)
@@ -121,6 +130,8 @@ def _finetune_fold(
 
 def _margins(logits: torch.Tensor, targets: NDArray[np.int64]) -> NDArray[np.float64]:
     """Logit of the given label minus the largest other one, shape `(b,)`."""
+    import torch
+
     own = torch.from_numpy(targets).to(logits.device).unsqueeze(1)
     others = logits.scatter(1, own, -torch.inf).max(dim=1).values
     margins: NDArray[np.float64] = (logits.gather(1, own).squeeze(1) - others).double().cpu().numpy()

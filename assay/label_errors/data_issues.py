@@ -1,15 +1,20 @@
 """What Cleanlab's Datalab finds beside label errors: outliers, near-duplicates, imbalance, weak groups."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-import torch
 from cleanlab import Datalab
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from assay.embeddings.nearest import nearest_rows
+
+if TYPE_CHECKING:
+    import torch
 
 ISSUES = ("outlier", "near_duplicate", "class_imbalance", "underperforming_group")
 

@@ -141,8 +141,8 @@ def detect(rows: Rows, params: Detector, device: Device, seed: SeedKey) -> Detec
     weights = []
     area_under_margin = None
     kinds = _build_models(rows, params.models, derived_seed(*seed, "kernel"))
-    for name, weight, models in progress(kinds, "label errors", total=len(kinds), unit="model"):
-        tried = [out_of_fold_probabilities(model, rows.labels, folds) for model in models]
+    for name, weight, model in progress(kinds, "label errors", total=len(kinds), unit="model"):
+        tried = out_of_fold_probabilities(model, rows.labels, folds)
         members[name] = min(tried, key=lambda probabilities: mean_loss(probabilities, rows.labels))
         weights.append(weight)
     if params.models.finetuned is not None:
@@ -182,18 +182,17 @@ def score_labels(
     return Detection(probabilities, quality, scores, is_error, 0, 1.0)
 
 
-def _build_models(rows: Rows, params: Models, seed: int) -> list[tuple[str, float, list[Model]]]:
-    """Every kind of model that is on, but for fine-tuning: its name, its weight, and one model for each `C`."""
-    kinds: list[tuple[str, float, list[Model]]] = []
+def _build_models(rows: Rows, params: Models, seed: int) -> list[tuple[str, float, Model]]:
+    """Every kind of model that is on, but for fine-tuning: its name, its weight, and itself."""
+    kinds: list[tuple[str, float, Model]] = []
     if linear := params.linear:
-        kinds.append(("linear", linear.weight, [linear_model(rows.features, C) for C in linear.Cs]))
+        kinds.append(("linear", linear.weight, linear_model(rows.features, linear.Cs)))
     if kernel := params.kernel:
-        models = [kernel_model(rows.features, C, kernel.landmarks, seed) for C in kernel.Cs]
-        kinds.append(("kernel", kernel.weight, models))
+        kinds.append(("kernel", kernel.weight, kernel_model(rows.features, kernel.Cs, kernel.landmarks, seed)))
     if words := params.words:
-        kinds.append(("words", words.weight, [words_model(rows.texts, C) for C in words.Cs]))
+        kinds.append(("words", words.weight, words_model(rows.texts, words.Cs)))
     if nearest := params.neighbours:
-        kinds.append(("neighbours", nearest.weight, [neighbours_model(rows.features, nearest.neighbours)]))
+        kinds.append(("neighbours", nearest.weight, neighbours_model(rows.features, nearest.neighbours)))
     return kinds
 
 

@@ -27,8 +27,8 @@ def clusters(rows: int, classes: int) -> tuple[NDArray[np.float32], Integers]:
 
 def models_on(features: NDArray[np.float32], C: float, landmarks: int, neighbours: int) -> dict[str, Model]:
     return {
-        "linear": linear_model(features, C),
-        "kernel": kernel_model(features, C, landmarks, seed=1),
+        "linear": linear_model(features, [C]),
+        "kernel": kernel_model(features, [C], landmarks, seed=1),
         "neighbours": neighbours_model(features, neighbours),
     }
 
@@ -52,7 +52,7 @@ def test_a_label_that_is_one_group_is_not_judged() -> None:
     labels, groups = np.array([0] * 9 + [1] * 9 + [2] * 3), np.array([*range(18), 18, 18, 18])
     features = np.random.default_rng(0).normal(size=(21, 4)).astype(np.float32)
     folds = grouped_folds(labels, groups, 3, seed=1)
-    probabilities = out_of_fold_probabilities(linear_model(features, 1.0), labels, folds)
+    probabilities = out_of_fold_probabilities(linear_model(features, [1.0]), labels, folds)[0]
     assert np.isnan(probabilities[18:]).all()
     assert probabilities[:18].sum(axis=1) == pytest.approx(np.ones(18))
 
@@ -61,8 +61,8 @@ def test_a_label_that_is_one_group_is_not_judged() -> None:
 def test_each_model_tells_clusters_apart(kind: str) -> None:
     features, labels = clusters(90, 3)
     texts = [f"{['red', 'green', 'blue'][label]} thing number {row % 4}" for row, label in enumerate(labels)]
-    model = words_model(texts, 10.0) if kind == "words" else models_on(features, 10.0, 50, 5)[kind]
-    probabilities = out_of_fold_probabilities(model, labels, grouped_folds(labels, np.arange(90), 5, seed=1))
+    model = words_model(texts, [10.0]) if kind == "words" else models_on(features, 10.0, 50, 5)[kind]
+    probabilities = out_of_fold_probabilities(model, labels, grouped_folds(labels, np.arange(90), 5, seed=1))[0]
     assert probabilities.sum(axis=1) == pytest.approx(np.ones(90))
     assert (probabilities.argmax(axis=1) == labels).mean() > 0.97
 
@@ -73,14 +73,23 @@ def test_probabilities_are_out_of_fold(kind: str) -> None:
     random = np.random.default_rng(4)
     features, labels = random.normal(size=(60, 100)).astype(np.float32), random.integers(0, 2, size=60)
     model = models_on(features, 100.0, 60, 1)[kind]
-    probabilities = out_of_fold_probabilities(model, labels, grouped_folds(labels, np.arange(60), 5, seed=1))
+    probabilities = out_of_fold_probabilities(model, labels, grouped_folds(labels, np.arange(60), 5, seed=1))[0]
     assert (probabilities.argmax(axis=1) == labels).mean() < 0.7
+
+
+def test_several_strengths_at_once_give_the_same_bits_as_each_alone() -> None:
+    features, labels = clusters(60, 3)
+    folds = grouped_folds(labels, np.arange(60), 3, seed=1)
+    together = out_of_fold_probabilities(kernel_model(features, [0.1, 10.0], 20, seed=1), labels, folds)
+    for C, probabilities in zip([0.1, 10.0], together, strict=True):
+        alone = out_of_fold_probabilities(kernel_model(features, [C], 20, seed=1), labels, folds)
+        assert (alone[0] == probabilities).all()
 
 
 def test_texts_without_a_word_in_common_give_the_shares_of_the_labels() -> None:
     labels = np.array([0, 0, 1] * 4)
     folds = grouped_folds(labels, np.arange(12), 2, seed=1)
-    probabilities = out_of_fold_probabilities(words_model([f"w{row}" for row in range(12)], 1.0), labels, folds)
+    probabilities = out_of_fold_probabilities(words_model([f"w{row}" for row in range(12)], [1.0]), labels, folds)[0]
     assert probabilities[:, 0] == pytest.approx(2 / 3, abs=0.1)
 
 
@@ -88,7 +97,7 @@ def test_neighbours_near_and_far() -> None:
     # Centred at 0: the row judged has two like it and two opposite.
     features = np.array([[1, 0], [1, 0.1], [1, -0.1], [-1.5, 0], [-1.5, 0.01]], dtype=np.float32)
     judge = neighbours_model(features, 3)
-    near = judge(np.array([1, 2, 3, 4]), np.array([0, 0, 1, 1]), np.array([0]))
+    near = judge(np.array([1, 2, 3, 4]), np.array([0, 0, 1, 1]), np.array([0]))[0]
     assert near[0, 0] > 0.999
     assert near.sum() == pytest.approx(1.0)
 

@@ -33,7 +33,8 @@ from transformers import (
 )
 
 from assay.classifiers.checkpoint import new_classifier, predict_logits
-from assay.classifiers.fit import Data, Rows, fit_classifier, read_rows
+from assay.classifiers.fit import fit_classifier
+from assay.classifiers.fits import Data, Rows, read_rows
 from assay.compute.device import Compute, prepare_device
 from assay.compute.token_batches import tokenise
 from assay.core.progress import quiet_libraries

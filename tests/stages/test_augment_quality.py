@@ -77,7 +77,7 @@ def test_no_examples_no_metrics() -> None:
     originals = pl.read_parquet("data/augmented/train.parquet").filter(pl.col("recipe").is_null())
     originals.write_parquet("data/augmented/train.parquet")
     augment_quality.main()
-    assert read_json("metrics/optional/augment_quality.json") == {"run_id": None, "pairs": 0, "per_recipe": {}}
+    assert read_json("metrics/optional/augment_quality.json").items() >= {"pairs": 0, "per_recipe": {}}.items()
 
 
 def test_bad_params() -> None:

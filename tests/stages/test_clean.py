@@ -481,6 +481,7 @@ def test_cleaning_what_is_clean_changes_nothing(texts: list[str]) -> None:
     assert again.changed.height == 0
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(st.sampled_from([*CASES, *ALPHABET]), max_size=8).map("".join), max_size=20))
 @hypothesis_settings(deadline=None, max_examples=150)
 def test_leaving_out_what_lower_case_cannot_wake_changes_nothing(texts: list[str]) -> None:

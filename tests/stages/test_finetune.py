@@ -271,6 +271,13 @@ def test_the_same_bytes_for_any_hash_seed(workspace: Path) -> None:
     assert trees[0] == trees[1]
 
 
+@pytest.mark.parametrize("approach", ["majority", "tfidf"])
+def test_a_baseline_needs_no_pytorch(workspace: Path, approach: str) -> None:
+    code = "import sys; from stages import {0}; sys.argv[1:] = [{1!r}]; {0}.main(); assert 'torch' not in sys.modules"
+    for stage in ("finetune", "evaluate"):
+        run_python("-c", code.format(stage, approach))
+
+
 @pytest.mark.parametrize("approach", ["tfidf", *METHODS])
 def test_the_same_bytes_again(workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str) -> None:
     if approach != "tfidf":

@@ -29,7 +29,7 @@ import yaml
 
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import write_text
-from assay.core.results import RUN_ID, find_stage, read_pipeline, run_id, stage_name
+from assay.core.results import RUN_ID, find_stage, is_on, read_pipeline, run_id, stage_name
 from assay.report.plots import number, score
 
 MARKER = "<!-- assay -->"
@@ -470,7 +470,7 @@ def own_files(files: dict[str, Any], pipeline: dict[str, Any], params: Any) -> t
         for path, value in files.items()
         if has_ids and not path.startswith(COST) and flatten(value).get((RUN_ID,)) != run_id(path, pipeline, params)
     }
-    on = [path for path in files if run_id(path, pipeline, params)]
+    on = [path for path in files if is_on(path, pipeline, params)]
     left_out = sorted({stage_name(*found) for path in on if (found := named[path]) and found in foreign})
     return [path for path in on if named[path] not in foreign], left_out
 

@@ -41,7 +41,8 @@ from assay.augmentation.make_examples import (
     read_train_rows,
 )
 from assay.augmentation.recipes import AnyRecipe, Recipes, require_models
-from assay.classifiers.fit import Data, fit_seed, model_seed, read_rows
+from assay.classifiers.fit import fit_seed
+from assay.classifiers.fits import Data, model_seed, read_rows
 from assay.classifiers.predict import predict
 from assay.compute.device import prepare_device
 from assay.core.errors import InputError, run_stage

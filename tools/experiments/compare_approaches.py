@@ -18,16 +18,9 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from assay.classifiers.fit import (
-    Data,
-    Fit,
-    fit_baseline,
-    fit_seed,
-    model_seed,
-    read_rows,
-    summarise_cost,
-    summarise_fit,
-)
+from assay.classifiers.baselines import fit_baseline
+from assay.classifiers.fit import fit_seed
+from assay.classifiers.fits import Data, Fit, model_seed, read_rows, summarise_cost, summarise_fit
 from assay.classifiers.predict import Predicted, mean_inference_ms_per_row, predict, score_seed
 from assay.compute.cost import folder_mib
 from assay.compute.device import Compute, Device, prepare_device
@@ -50,7 +43,7 @@ def fit_and_predict(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if isinstance(params, Majority | Tfidf):
-            fits.append(fit_baseline(params, data, device, folder))
+            fits.append(fit_baseline(params, data, folder))
             predicted.append(predict(folder, test, batch_size, device, "test"))
         else:
             for value in params.seeds:

@@ -137,7 +137,7 @@ def main() -> None:
 
     with threadpool_limits(limits=1, user_api="blas"):
         folds = grouped_folds(labels, groups, params.folds, derived_seed(seed, "grade_detector"))
-        confused = np.nan_to_num(out_of_fold_probabilities(words_model(texts, 10.0), labels, folds), nan=0.0)
+        confused = np.nan_to_num(out_of_fold_probabilities(words_model(texts, [10.0]), labels, folds)[0], nan=0.0)
         figures["accuracy_clean"] = probe(labels, np.ones(len(labels)))
         for kind in KINDS:
             given = noisy(kind, labels, confused, arguments.share, seed)

@@ -20,6 +20,7 @@ import yaml
 
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import write_text
+from assay.core.params import load_params
 from tools.run.stale_outputs import require_consistent_lists
 
 PARAMS = Path("params.yaml")
@@ -56,9 +57,12 @@ def block_of(params: dict[str, Any], dotted: str, file: Path) -> dict[str, Any]:
 def read_preset(file: Path, params: dict[str, Any]) -> dict[str, Any]:
     """The lines of a preset that go with `params`: dotted path → value.
 
-    Raises `InputError`: the file has other parts.
+    Raises `InputError`: the file is no YAML, or has other parts.
     """
-    preset: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+    try:
+        preset: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputError(f"{file}: not valid YAML: {error}") from None
     if not isinstance(preset, dict) or set(preset) != set(PARTS) or not all(isinstance(preset[p], dict) for p in PARTS):
         raise InputError(f"{file}: a mapping with the parts {', '.join(PARTS)} is needed, and nothing else")
     is_off = params.get("optional", {}).get("instruct_data") == []
@@ -185,6 +189,7 @@ def main() -> None:
     parser.add_argument("preset", nargs="?", default="", help="name of a file in presets/, such as full")
     file = find_preset(parser.parse_args().preset)
     require_committed(PARAMS)
+    load_params("optional", dict[str, list[str]])  # raises where the file is no YAML, or without lists
     text, changes = write_preset(PARAMS.read_text(encoding="utf-8"), file)
     if not changes:
         print(f"{PARAMS} has the values of {file} already")

@@ -50,7 +50,8 @@ def time_training(threads: int, precision: str) -> None:
     import numpy as np
 
     from assay.classifiers.checkpoint import new_classifier
-    from assay.classifiers.fit import Data, Rows, fit_classifier
+    from assay.classifiers.fit import fit_classifier
+    from assay.classifiers.fits import Data, Rows
     from assay.compute.device import Compute, prepare_device
     from assay.fine_tuning.params import Full
 

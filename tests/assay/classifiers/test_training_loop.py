@@ -7,10 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from assay.classifiers.fits import Epoch, History
 from assay.classifiers.training_loop import (
     Checkpoint,
-    Epoch,
-    History,
     Logits,
     TrainingRows,
     learning_rate_factor,

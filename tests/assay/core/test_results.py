@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 import yaml
 
-from assay.core.results import GENERATIVE, metrics_files, read_own, read_pipeline, result_line, run_id, write_metrics
+from assay.core.results import (
+    GENERATIVE,
+    is_on,
+    metrics_files,
+    read_own,
+    read_pipeline,
+    result_line,
+    run_id,
+    write_metrics,
+)
 
 PARAMS: dict[str, Any] = {
     "seed": 1,
@@ -66,10 +75,13 @@ def test_chats_that_hold_label_rows_are_of_those_too() -> None:
     assert id_of(CHATS, **task) != id_of(CHATS, **task, ingest__sources=[{"name": "letters"}])
 
 
-def test_what_is_switched_off_has_no_id() -> None:
-    assert id_of("metrics/finetune/qlora.json") is None
-    assert id_of("metrics/optional/dpo.json") is None
-    assert id_of("metrics/no_such_stage.json") is None
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [(LORA, True), (CHATS, True), ("metrics/clean.json", True)]
+    + [(f"metrics/{name}.json", False) for name in ("finetune/qlora", "optional/dpo", "no_such_stage")],
+)
+def test_what_is_switched_off_is_no_result(file: str, expected: bool) -> None:
+    assert is_on(file, read_pipeline(), PARAMS) is expected
 
 
 def test_the_generative_stages_are_those_after_instruct_data() -> None:

@@ -6,22 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
-from assay.compute.device import Compute
 from assay.core.errors import InputError
-from assay.core.params import load_params
-from assay.fine_tuning import params as finetune_params
-from assay.fine_tuning import sft_params
-from assay.language_models.checkpoint import Decoding
-from assay.reward.training import RewardParams
-from stages.compare_generation import CompareGenerationParams
-from stages.dpo import DpoParams
-from stages.evaluate_generation import EvaluateGenerationParams
-from stages.fetch import FetchParams
-from stages.label_errors import LabelErrorsParams
-from stages.ppo import PpoParams
-from stages.preferences import PreferencesParams
-from stages.rloo import RlooParams
+from tests.template_params import FILE
 from tools.params import preset
+from tools.params.check import find_problems
 from tools.params.preset import replace_values, write_preset
 
 REPOSITORY = Path(__file__).parents[3]
@@ -80,7 +68,7 @@ def written(text: str, name: str) -> str:
 
 @pytest.fixture(scope="module")
 def default() -> str:
-    return written((REPOSITORY / "params.yaml").read_text(), "default")
+    return written(FILE.read_text(), "default")
 
 
 @pytest.mark.figures
@@ -112,14 +100,7 @@ def test_a_preset_is_valid_and_the_pipeline_resolves_with_it(
     Path("params.yaml").write_text(written(default, name))
     Path("dvc.yaml").write_text((REPOSITORY / "dvc.yaml").read_text())
     params = yaml.safe_load(Path("params.yaml").read_text())
-    sections: dict[str, Any] = {f"finetune.{one}": finetune_params.Approach for one in params["approaches"]}
-    sections |= {f"sft.{one}": sft_params.Approach for one in params["sft_approaches"]}
-    sections |= {"compute": Compute, "fetch": FetchParams, "label_errors": LabelErrorsParams, "reward": RewardParams}
-    sections |= {"dpo": DpoParams, "rloo": RlooParams, "ppo": PpoParams, "preferences": PreferencesParams}
-    sections |= {"decoding": Decoding, "evaluate_generation": EvaluateGenerationParams}
-    sections |= {"compare_generation": CompareGenerationParams}
-    for section, model in sections.items():
-        load_params(section, model)
+    assert find_problems(Path("params.yaml")) == []
     assert {pair[side] for pair in params["compare_generation"]["pairs"] for side in pair} == {
         *params["generation_models"]
     }
@@ -157,6 +138,14 @@ def test_language_models_that_are_off_stay_off(default: str) -> None:
 def test_what_does_not_go_with_the_params_is_named(change: dict[str, Any], says: str, default: str) -> None:
     with pytest.raises(InputError, match=says):
         written(yaml.safe_dump(yaml.safe_load(default) | change), "full")
+
+
+@pytest.mark.parametrize(("text", "says"), [("a: [", "not valid YAML"), ("classifiers: {}", "the parts classifiers, ")])
+def test_a_preset_that_cannot_be_read_is_named(text: str, says: str, default: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError, match=rf"mine\.yaml: .*{says}"):
+        write_preset(default, file)
 
 
 def test_a_preset_is_written_into_committed_params_alone(

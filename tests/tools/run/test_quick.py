@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.pipeline_copy import write_params, write_pipeline_copy
+from tests.template_params import FILE, read_template_params
 from tools.run.quick import unused_assets, write_quick_params
 
 TEMPLATE_WORDS = ("tweets", "amazon", "vader", "faq", "smollm2", "injected", "robustness")
@@ -30,10 +31,10 @@ def test_assets_of_the_language_models_alone_are_not_fetched() -> None:
     assert unused_assets(params) == []
 
 
-def test_quick_params_keep_the_data_of_a_fork_and_what_is_not_about_budgets(repository: Path, tmp_path: Path) -> None:
-    before = yaml.safe_load((repository / "params.yaml").read_text())
+def test_quick_params_keep_the_data_of_a_fork_and_what_is_not_about_budgets(tmp_path: Path) -> None:
+    before = read_template_params()
     path = tmp_path / "params.yaml"
-    path.write_text((repository / "params.yaml").read_text())
+    path.write_text(FILE.read_text())
     write_quick_params(path)
     params = yaml.safe_load(path.read_text())
     assert params["max_rows"] == 600
