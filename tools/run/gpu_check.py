@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from assay.classifiers.fit import Data, Rows, fit_seed, summarise_cost
+from assay.classifiers.fit import fit_seed
+from assay.classifiers.fits import Data, Rows, summarise_cost
 from assay.compute.cost import peak_memory_mib
 from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import InputError, run_stage
