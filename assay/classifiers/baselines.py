@@ -12,6 +12,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.pipeline import Pipeline, make_pipeline
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from assay.classifiers.fits import Data, Fit, History, Step, score_validation
 from assay.compute.cost import peak_memory_mib
@@ -67,7 +68,9 @@ def fit_baseline(params: Majority | Tfidf, data: Data, folder: Path | None) -> F
     started = time.perf_counter()
     # Of a pipeline, the weights are for its last step.
     argument = f"{model.steps[-1][0]}__sample_weight" if isinstance(model, Pipeline) else "sample_weight"
-    model.fit(data.train.texts, data.train.labels, **{argument: data.train.weights})
+    # The bytes of the solution would depend on the number of threads that the environment gives BLAS.
+    with threadpool_limits(limits=1, user_api="blas"):
+        model.fit(data.train.texts, data.train.labels, **{argument: data.train.weights})
     seconds = time.perf_counter() - started
     fitted = baseline_probabilities(model, data.train.texts, data.classes)
     loss = log_loss(data.train.targets, fitted, labels=range(len(data.classes)))
