@@ -30,19 +30,12 @@ from assay.core.progress import progress, quiet_libraries
 from tools.doctor import CALIBRATION, MIN_GAIN, cores, fastest_setting
 from tools.params.round_trip import edited
 
-TEXTS = (Path("data/augmented/train.parquet"), Path("data/split/train.parquet"))
-"""The first that is there: rows like those that are trained on."""
+TRAIN = Path("data/split/train.parquet")
 INVENTED = [" ".join(["the words of a text that nobody wrote"] * times) for times in (1, 2, 2, 3, 4)]
+"""Where there are no train rows yet."""
 STEPS, WARM_UP_STEPS = 12, 3
 MAX_SIDE_BY_SIDE = 8
 """Processes at once: the graph has no more stages with models that could run beside each other."""
-
-
-def read_texts(count: int) -> list[str]:
-    """That many texts: of the train rows, or invented ones where there are none yet; repeated if they are few."""
-    files = [path for path in TEXTS if path.is_file()]
-    texts = pl.read_parquet(files[0], columns=["text"])["text"].to_list() if files else INVENTED
-    return [texts[row % len(texts)] for row in range(count)]
 
 
 def time_training(threads: int, precision: str) -> None:
@@ -61,11 +54,11 @@ def time_training(threads: int, precision: str) -> None:
     params = load_params("finetune.full", Full).model_copy(update={"max_epochs": 1, "patience_epochs": None})
     model, tokenizer = new_classifier(params.model, ["a", "b"], params.pooling)
     model.to(device.device)  # type: ignore[arg-type]  # a wrapper of transformers hides its signature
+    texts = pl.read_parquet(TRAIN, columns=["text"])["text"].to_list() if TRAIN.is_file() else INVENTED
 
     def rows_of(count: int) -> Rows:
-        texts = read_texts(count)
-        names = [str(row) for row in range(count)]
-        return Rows(names, texts, ["a"] * count, np.arange(count) % 2, np.ones(count))
+        taken = [texts[row % len(texts)] for row in range(count)]
+        return Rows([""] * count, taken, ["a"] * count, np.arange(count) % 2, np.ones(count))
 
     def fit(steps: int) -> None:
         data = Data(rows_of(steps * params.batch_size), rows_of(2), ["a", "b"])
@@ -84,11 +77,8 @@ def time_training(threads: int, precision: str) -> None:
 def measure(threads: int, precision: str, processes: int) -> dict[str, Any]:
     """Rows per wall and per CPU second of so many processes that train at the same time. `InputError`: one fails."""
     command = [sys.executable, "-m", "tools.run.calibrate", "--time", str(threads), precision]
-    pipe = subprocess.PIPE
-    running = [
-        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, encoding="utf-8")
-        for _ in range(processes)
-    ]
+    pipes: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    running = [subprocess.Popen(command, text=True, encoding="utf-8", **pipes) for _ in range(processes)]
     try:
         for one in running:
             if one.stdout is None or one.stdout.readline() != "ready\n":
@@ -126,16 +116,6 @@ def settings(device: str, threads: int, of_machine: int) -> list[tuple[int, str,
     return found
 
 
-def table_lines(rows: list[dict[str, Any]]) -> list[str]:
-    """The measurements as people read them."""
-    lines = ["precision  threads  processes  rows/s together  rows per CPU second"]
-    return lines + [
-        f"{row['precision']:9}  {row['threads']:7}  {row['processes']:9}  {row['rows_per_second']:15.1f}  "
-        f"{row['rows_per_cpu_second']:19.1f}"
-        for row in rows
-    ]
-
-
 def require_committed() -> None:
     """Raise `InputError` if params.yaml has changes that are not committed: the proposal would be mixed with them."""
     done = subprocess.run(
@@ -162,7 +142,13 @@ def main() -> None:
     compute = load_params("compute", Compute)
     todo = settings(compute.device, compute.threads, cores() or 1)
     rows = [measure(*one) for one in progress(todo, "calibrate", total=len(todo), unit="setting")]
-    print("\n".join(table_lines(rows)))
+    print("precision  threads  processes  rows/s together  rows per CPU second")
+    for row in rows:
+        print(
+            "{precision:9}  {threads:7}  {processes:9}  {rows_per_second:15.1f}  {rows_per_cpu_second:19.1f}".format(
+                **row
+            )
+        )
     write_json(CALIBRATION, {"device": compute.device, "rows": rows})
     best, gain = fastest_setting(rows, compute.precision, compute.threads)
     said = f"{best['precision']} with {best['threads']} thread(s)"
