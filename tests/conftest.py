@@ -16,7 +16,7 @@ settings.load_profile("untimed")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-LONGEST_BYTES_IN_A_NAME = 60
+LONGEST_BYTES_IN_A_NAME = 100
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> None:
