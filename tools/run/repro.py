@@ -43,8 +43,9 @@ SECONDS = GOOD_COPY.with_name("seconds.json")
 STATUS_SECONDS = 10
 """Between two status lines."""
 HINTS = ("Running stage", "Updating lock", "Generating lock", "To track", "\tgit add", "To enable", "\tdvc config")
-WAITS, RUNS, RAN, UNCHANGED, FAILED, STOPPED = "would run", "runs", "run", "up to date", "failed", "stopped"
-"""What a stage that `settle` has come to does, or has become."""
+WAITS, RUNS, *ENDS = "would run", "runs", "run", "up to date", "failed", "not run"
+RAN, UNCHANGED, FAILED, NOT_RUN = ENDS
+Needs = dict[str, set[str]]
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -74,14 +75,12 @@ def only_run() -> Iterator[None]:
             other = CURRENT_RUN.read_text(encoding="utf-8")
             raise InputError(f"`make repro` is running here already: {other}; wait, or stop it by Ctrl-C") from None
         if CURRENT_RUN.read_text(encoding="utf-8"):
-            orphans = signal_jobs(signal.SIGKILL, set())
-            print(f"a `make repro` was killed here; ended {len(orphans)} processes that it left", flush=True)
+            if orphans := signal_jobs(signal.SIGKILL, set()):
+                print(f"ended {len(orphans)} processes that a killed `make repro` has left", flush=True)
             psutil.wait_procs(orphans, timeout=30)
             # DVC's list of files in use may be cut, or name numbers that other processes have got by now.
             Path(".dvc/tmp/rwlock").unlink(missing_ok=True)
-        file.truncate(0)
-        file.write(f"process {os.getpid()}, since {time.strftime('%H:%M:%S')}")
-        file.flush()
+        CURRENT_RUN.write_text(f"process {os.getpid()}, since {time.strftime('%H:%M:%S')}", encoding="utf-8")
         yield
         file.truncate(0)
 
@@ -124,7 +123,7 @@ def run_job(name: str, flags: list[str], variables: dict[str, str], stops: list[
     return dvc.returncode, ran
 
 
-def rank_stages(needs: dict[str, set[str]], seconds: dict[str, float]) -> dict[str, float]:
+def rank_stages(needs: Needs, seconds: dict[str, float]) -> dict[str, float]:
     """Seconds from the start of each stage to the end of the longest way from it; what never ran counts 1 s."""
     ranks: dict[str, float] = {}
     for name in reversed(needs):
@@ -141,7 +140,7 @@ def list_devices() -> list[str]:
     return [name for name in (named or "").split(",") if name]
 
 
-def settle(plan: dict[str, Any], needs: dict[str, set[str]], state: dict[str, str], force: bool) -> None:
+def settle(plan: dict[str, Any], needs: Needs, state: dict[str, str], force: bool) -> None:
     """Decide on the stages whose needs are done: one that has not changed is done, too, others wait to run."""
     for name in plan:
         if name not in state and all(state.get(need) in (RAN, UNCHANGED) for need in needs[name]):
@@ -152,12 +151,7 @@ def settle(plan: dict[str, Any], needs: dict[str, set[str]], state: dict[str, st
 
 
 def run_stages(
-    repo: Repo,
-    plan: dict[str, Any],
-    needs: dict[str, set[str]],
-    state: dict[str, str],
-    options: argparse.Namespace,
-    stops: list[int],
+    repo: Repo, plan: dict[str, Any], needs: Needs, state: dict[str, str], options: argparse.Namespace, stops: list[int]
 ) -> None:
     """Run what waits, and what can then run, until nothing is left; notes in `state` what became of each stage.
 
@@ -171,8 +165,7 @@ def run_stages(
     seconds = json.loads(SECONDS.read_text(encoding="utf-8")) if SECONDS.is_file() else {}
     order, ranks = [stage.addressing for stage in repo.index.stages], rank_stages(needs, seconds)
     running: dict[Future[tuple[int, bool]], str] = {}
-    started, used = dict[str, float](), dict[str, str]()
-    interrupted, shown = set[int](), time.monotonic()
+    started, used, interrupted, shown = dict[str, float](), dict[str, str](), set[int](), time.monotonic()
     with ThreadPoolExecutor(jobs) as pool:
         while True:
             for name in sorted((name for name in state if state[name] == WAITS), key=lambda name: -ranks[name]):
@@ -192,7 +185,7 @@ def run_stages(
                     for job in ended:
                         (status, ran), name = job.result(), running.pop(job)
                         used.pop(name, None)
-                        state[name] = (STOPPED if stops else FAILED) if status else RAN if ran else UNCHANGED
+                        state[name] = (NOT_RUN if stops else FAILED) if status else RAN if ran else UNCHANGED
                         if state[name] == RAN:
                             seconds[name] = round(time.monotonic() - started[name], 1)
                             replace_text(SECONDS, json.dumps(seconds))
@@ -238,10 +231,10 @@ def main() -> None:
             run_stages(repo, plan, needs, state, options, stops)
     except DvcException as error:
         raise InputError(f"DVC: {error}") from error
-    failed, ends = [name for name in plan if state.get(name) == FAILED], list(state.values())
-    counts = ", ".join(f"{ends.count(end)} {end}" for end in (RAN, UNCHANGED, FAILED))
-    left = len(plan) - sum(ends.count(end) for end in (RAN, UNCHANGED, FAILED))
-    print(f"Stages: {counts}, {left} not run; {time.monotonic() - started:.0f} s")
+    failed = [name for name in plan if state.get(name) == FAILED]
+    ends = [end if (end := state.get(name)) in ENDS else NOT_RUN for name in plan]
+    counts = ", ".join(f"{ends.count(end)} {end}" for end in ENDS)
+    print(f"Stages: {counts}; {time.monotonic() - started:.0f} s")
     if stops:
         print("Stopped; `make repro` goes on from here")
     elif failed:
