@@ -42,7 +42,7 @@ SECONDS = GOOD_COPY.with_name("seconds.json")
 """How long each stage took last time."""
 STATUS_SECONDS = 10
 """Between two status lines."""
-HINTS = ("Running stage", "Updating lock", "Generating lock", "To track", "\tgit add", "To enable", "\tdvc config")
+HINTS = ("Running stage", "Updating lock", "Generating", "To track", "\tgit add", "To enable", "\tdvc config", "Use `dvc")
 WAITS, RUNS, *ENDS = "would run", "runs", "run", "up to date", "failed", "not run"
 RAN, UNCHANGED, FAILED, NOT_RUN = ENDS
 Needs = dict[str, set[str]]
@@ -214,6 +214,7 @@ def main() -> None:
                 stages = [stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"]
                 if not options.dry:
                     delete_stale_outputs(stages)
+                guard_lock([stage.addressing for stage in stages])
                 graph = get_active_graph(repo.index.graph)
                 chosen = collect_stages(repo, options.targets) if options.targets else stages
                 steps = plan_repro(graph, chosen, downstream=options.downstream)
