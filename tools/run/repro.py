@@ -42,7 +42,7 @@ SECONDS = GOOD_COPY.with_name("seconds.json")
 """How long each stage took last time."""
 STATUS_SECONDS = 10
 """Between two status lines."""
-HINTS = ("Running stage", "Updating lock", "Generating", "To track", "\tgit add", "To enable", "\tdvc config", "Use `dvc")
+HINTS = ("Running stage", "Updating lock", "Generating lock", "To track", "To enable", "\tgit", "\tdvc", "Use `dvc")
 WAITS, RUNS, *ENDS = "would run", "runs", "run", "up to date", "failed", "not run"
 RAN, UNCHANGED, FAILED, NOT_RUN = ENDS
 Needs = dict[str, set[str]]

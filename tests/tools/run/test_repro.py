@@ -114,9 +114,7 @@ def test_two_stages_run_beside_each_other_each_with_a_device(tmp_path: Path, mon
     folder = write_project(tmp_path, stages | {"c": stage("c", "sort a.txt > c.txt", "a.txt")})
     output = run(folder, "--jobs", "2")
     assert "Stages: 3 run, 0 up to date, 0 failed" in output
-    assert re.search(
-        r"^[ab] \d s \(last time 0 s\), [ab] \d s \(last time 0 s\); 1 wait; by last", output, re.MULTILINE
-    )
+    assert re.search(r"\n[ab] \d s \(last time 0 s\), [ab] \d s \(last time 0 s\); 1 wait; by last times \d", output)
     assert sorted((folder / f"{name}.txt").read_text() for name in "ab") == ["1 7\n", "1 8\n"]
 
 
@@ -136,15 +134,10 @@ def test_a_failure_stops_what_depends_on_it_alone(tmp_path: Path) -> None:
     b = stage("b", "printf '10%%\\r100%%\\n'; echo out of luck; exit 3", "a.txt")
     folder = write_project(tmp_path, diamond() | {"b": b})
     output = run(folder, status=1)
-    lines = (
-        "Stages: 3 run, 0 up to date, 1 failed, 1 not run;",
-        "b failed: out of luck\n",
-        "b │ 100%\n",
-        'ARGS="b"`\n',
-    )
-    assert [line for line in lines if line not in output] == []
-    assert "10%\r" not in output
-    assert "Running stage" not in output
+    for line in ("Stages: 3 run, 0 up to date, 1 failed, 1 not run;", "b failed: out of luck\n", 'ARGS="b"`\n'):
+        assert line in output
+    assert "b │ 100%\n" in output
+    assert not re.search("10%\r|Running stage|To track|git add", output)
     assert sorted(path.name for path in folder.glob("?.txt")) == ["a.txt", "c.txt", "e.txt"]
 
 
@@ -153,9 +146,9 @@ def test_targets_force_dry_and_options_of_dvc_that_are_not_there(finished: Path,
     assert started(run(finished, "--force", "--single-item", "d")) == ["d"]
     assert started(run(finished, "--force", "--downstream", "b")) == ["b", "d"]
     (finished / "in.txt").write_text("2\n1\n")
-    dry = run(finished, "--dry", "d").splitlines()
-    assert sorted(dry[:3]) == ["a would run", "b would run", "c would run"]
-    assert dry[3:] == ["d would run if what it needs comes out different"]
+    dry = run(finished, "--dry", "d")
+    assert all(f"{name} would run\n" in dry for name in "abc")
+    assert dry.endswith("d would run if what it needs comes out different\n")
     (finished / "in.txt").write_text("1\n2\n")
     assert "d up to date" in run(finished, "--dry", "d")
     assert contents(finished) == expected
@@ -164,15 +157,11 @@ def test_targets_force_dry_and_options_of_dvc_that_are_not_there(finished: Path,
     assert "JOBS=0" in run(finished, "--jobs", "0", status=2)
 
 
-@pytest.mark.slow
 def test_params_are_checked_before_and_results_printed_after(tmp_path: Path) -> None:
     folder = write_project(tmp_path, {"report": stage("a", "echo > a.txt")})
-    output = run(folder, status=1)
-    assert "`report` did not run on these data and params" in output.partition("Stages: 1 run")[2]
+    assert "error: metrics/summary.json: `report` did not run on" in run(folder, status=1).partition("Stages: 1 run")[2]
     (folder / check.FOUND_RIGHT).unlink()
-    output = run(folder, status=1)
-    assert "and nothing was run" in output
-    assert "Stages" not in output
+    assert run(folder, status=1).startswith("error: params.yaml: section `seed` is missing")
 
 
 def test_a_second_run_says_who_runs_and_a_lock_that_another_dvc_holds_is_waited_for(tmp_path: Path) -> None:
