@@ -1,7 +1,8 @@
 """The results of both tracks, on the terminal and in the README: those on these data and params, and no others.
 
-`python -m tools.changes.readme_results` prints them at the end of `make repro`; `--write README.md` (`make readme`)
-puts the same results between the markers of a Markdown file, with what they are of: sources and models, by params.
+`make repro` prints them at its end, and `python -m tools.changes.readme_results` at any time; with `--write README.md`
+(`make readme`) it puts the same results between the markers of a Markdown file, with what they are of: sources and
+models, by params.
 """
 
 import argparse
