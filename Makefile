@@ -23,9 +23,7 @@ help:  ## List the targets
 	@echo 'More arguments go in ARGS: make test ARGS="-k report -x", make repro JOBS=2 ARGS="--force clean".'
 
 repro: $(INSTALLED)  ## The main job: raw data to a measured comparison; only what has changed runs again; JOBS=n stages at once
-	@$(BIN)/python -m tools.params.check
 	@$(BIN)/python -m tools.run.repro $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
-	@$(BIN)/python -m tools.changes.readme_results
 
 quick: $(INSTALLED)  ## The main job on a cut of 600 rows, in some three minutes, in a scratch copy: report/quick.html
 	@$(BIN)/python -m tools.run.quick $(ARGS)

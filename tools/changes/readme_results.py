@@ -1,7 +1,8 @@
 """The results of both tracks, on the terminal and in the README: those on these data and params, and no others.
 
-`python -m tools.changes.readme_results` prints them at the end of `make repro`; `--write README.md` (`make readme`)
-puts the same results between the markers of a Markdown file, with what they are of: sources and models, by params.
+`make repro` prints them at its end, and `python -m tools.changes.readme_results` at any time; with `--write README.md`
+(`make readme`) it puts the same results between the markers of a Markdown file, with what they are of: sources and
+models, by params.
 """
 
 import argparse
@@ -147,6 +148,34 @@ def between_markers(text: str, name: str, content: str, path: Path) -> str:
     return f"{before}{begin}\n{content}\n{end}{after}"
 
 
+def write_results(path: Path) -> None:
+    """Put the results between the markers of a Markdown file. Raises `InputError`: there are none, or no markers."""
+    summary, generation = read_results()
+    text = path.read_text(encoding="utf-8")
+    about = describe_tracks(summary, generation)
+    for name, content in markdown_parts(summary, read_costs(summary), generation, about).items():
+        text = between_markers(text, name, content, path)
+    write_text(path, text)
+    print(f"{path}: results of {SUMMARY} and {GENERATION_SUMMARY} written")
+
+
+def print_results() -> None:
+    """Print the results, what was left out, and what to do next. Raises `InputError`: there are none."""
+    summary, generation = read_results()
+    files = metrics_files()
+    about = [re.sub(r"\[(.*?)\]\(.*?\)", r"\1", text) for text in describe_tracks(summary, generation)]
+    print(f"\n{about[0]}\n\n{terminal_table(HEADER, result_rows(summary, read_costs(summary)))}\n")
+    print("\n".join([verdict(summary).sentence, *name_skipped(summary)]))
+    if generation:
+        print(f"\n{about[1]}\n\n{terminal_table(MODELS_HEADER, model_rows(generation))}\n")
+        print("\n".join(name_skipped(generation)))
+    for stage in [stage for stage, file in files.items() if read_own(file) is None]:
+        print(f"left out: {stage}: {NOT_RUN}")
+    queue = "review_queue" in {name.partition("@")[0] for name in files}
+    review = "`make review` shows rows worth a look; " if queue else ""
+    print(f"\nNext: open {REPORT}; {review}`make diff BASE=main` says what changed; `make readme` writes README.md")
+
+
 def main() -> None:
     """Print the results, or write them into a Markdown file."""
     parser = argparse.ArgumentParser(
@@ -154,31 +183,10 @@ def main() -> None:
     )
     parser.add_argument("--write", type=Path, metavar="FILE", help="Markdown file with the markers")
     path = parser.parse_args().write
-    summary, generation = read_results()
-    files = metrics_files()
-    costs = read_costs(summary)
-    about = describe_tracks(summary, generation)
-    if path is not None:
-        text = path.read_text(encoding="utf-8")
-        for name, content in markdown_parts(summary, costs, generation, about).items():
-            text = between_markers(text, name, content, path)
-        write_text(path, text)
-        print(f"{path}: results of {SUMMARY} and {GENERATION_SUMMARY} written")
-        return
-    about = [re.sub(r"\[(.*?)\]\(.*?\)", r"\1", text) for text in about]
-    print(f"\n{about[0]}\n\n{terminal_table(HEADER, result_rows(summary, costs))}\n")
-    print("\n".join([verdict(summary).sentence, *name_skipped(summary)]))
-    if generation:
-        print(f"\n{about[1]}\n\n{terminal_table(MODELS_HEADER, model_rows(generation))}\n")
-        print("\n".join(name_skipped(generation)))
-    for stage in [stage for stage, file in files.items() if read_own(file) is None]:
-        print(f"left out: {stage}: {NOT_RUN}")
-    review = (
-        "`make review` shows rows worth a look; "
-        if "review_queue" in {name.partition("@")[0] for name in files}
-        else ""
-    )
-    print(f"\nNext: open {REPORT}; {review}`make diff BASE=main` says what changed; `make readme` writes README.md")
+    if path is None:
+        print_results()
+    else:
+        write_results(path)
 
 
 if __name__ == "__main__":

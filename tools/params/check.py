@@ -117,6 +117,11 @@ def digest(path: Path) -> str:
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
+def was_found_right(path: Path = PARAMS_FILE) -> bool:
+    """Whether a params file was checked, and neither it nor the code has changed since."""
+    return path.is_file() and FOUND_RIGHT.is_file() and FOUND_RIGHT.read_text(encoding="utf-8") == digest(path)
+
+
 def check_params(path: Path = PARAMS_FILE) -> None:
     """Raise `InputError`, which names all that is wrong with a params file.
 
@@ -126,7 +131,7 @@ def check_params(path: Path = PARAMS_FILE) -> None:
     if not path.is_file():
         raise InputError(f"{path}: no such file; run from the top of the repository")
     key = digest(path)
-    if FOUND_RIGHT.is_file() and FOUND_RIGHT.read_text(encoding="utf-8") == key:
+    if was_found_right(path):
         return
     if problems := find_problems(path):
         raise InputError(f"{path}: {len(problems)} problem(s), and nothing was run\n  " + "\n  ".join(problems))

@@ -13,9 +13,8 @@ from typing import Any
 import yaml
 
 from assay.core.errors import InputError
-from tools.run.lock_guard import GOOD_COPY, LOCK, read_lock, replace_text, split_entries
+from tools.run.lock_guard import EMPTY, GOOD_COPY, LOCK, read_text, replace_text, split_entries
 
-PARAMS_FILE = Path("params.yaml")
 NEEDS = {
     "preferences": "instruct_data",
     "reward": "preferences",
@@ -74,31 +73,12 @@ def delete_stale(entries: dict[str, Any], stages: set[str], outputs: set[str]) -
     return stale
 
 
-def check_lists() -> dict[str, Any]:
-    """All params, after a look at the lists of optional stages.
-
-    Raises `InputError`: no such file, no YAML, lists that are none, or that do not fit each other.
-    """
-    try:
-        params = yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8"))
-        if all(isinstance(name, str) for names in params["optional"].values() for name in names):
-            require_consistent_lists(params)
-            return dict(params)
-    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError):
-        pass
-    # Says what is wrong. Its import takes as long as all the rest when nothing has changed.
-    from assay.core.params import load_params
-
-    load_params("optional", dict[str, list[str]])
-    raise InputError(f"{PARAMS_FILE}: a list of stages is missing; see `git diff {PARAMS_FILE}`")
-
-
 def delete_stale_outputs(stages: list[Any]) -> None:
     """Delete what `dvc.lock` has of stages that are not among those of `dvc.yaml`, and their entries.
 
     To be called while the repository's lock is held, so that no DVC process writes `dvc.lock`.
     """
-    text = read_lock(LOCK)
+    text = read_text(LOCK)
     blocks = split_entries(text)
     names = {stage.addressing for stage in stages}
     if blocks.keys() <= names:
@@ -107,4 +87,4 @@ def delete_stale_outputs(stages: list[Any]) -> None:
     for name in delete_stale(yaml.safe_load(text)["stages"], names, outputs):
         text = text.replace(blocks.pop(name), "")
     for path in (LOCK, GOOD_COPY):
-        replace_text(path, text if blocks else "schema: '2.0'\nstages: {}\n")
+        replace_text(path, text if blocks else EMPTY)
