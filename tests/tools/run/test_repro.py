@@ -73,7 +73,6 @@ def started(output: str) -> list[str]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """`dvc.lock` and all outputs."""
     return {path.name: path.read_bytes() for path in [folder / "dvc.lock", *sorted(folder.glob("?.txt"))]}
 
 
