@@ -346,7 +346,7 @@ def test_a_checkpoint_of_other_params_is_not_used(workspace: Path, monkeypatch: 
         paths.append(arguments[5].path)
         raise InterruptedRunError
 
-    monkeypatch.setattr(finetune, "fit_seed", interrupted)
+    monkeypatch.setattr("assay.classifiers.fit.fit_seed", interrupted)
     for rate in (0.005, 0.004, 0.005):
         change("finetune.full.learning_rate", rate)
         with pytest.raises(InterruptedRunError):
@@ -426,7 +426,7 @@ def change(path: str, value: Any) -> None:
 def test_sharded_weights_are_refused(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     # accelerate shards on GPUs only, so here it can but be said that it does.
-    monkeypatch.setattr(finetune, "Accelerator", lambda cpu: SimpleNamespace(distributed_type=DistributedType.FSDP))
+    monkeypatch.setattr("accelerate.Accelerator", lambda cpu: SimpleNamespace(distributed_type=DistributedType.FSDP))
     with pytest.raises(InputError, match="FSDP: sharded weights cannot be saved here"):
         run(monkeypatch, finetune, "full")
 
