@@ -311,11 +311,11 @@ class InterruptedRunError(Exception):
 def test_a_run_that_was_killed_resumes_and_ends_with_the_same_bytes(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str
 ) -> None:
+    change("compute.checkpoint_seconds", 0.0)
     run(monkeypatch, finetune, approach)
     expected = tree_hash(workspace / "models/finetuned" / approach)
     metrics = Path(f"metrics/finetune/{approach}.json").read_bytes()
     shutil.rmtree("models")
-    change("compute.checkpoint_seconds", 0.0)
     clip, steps = torch.nn.utils.clip_grad_norm_, 0
 
     def interrupting(*arguments: Any) -> torch.Tensor:
