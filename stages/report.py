@@ -112,9 +112,9 @@ def read_attacks(approaches: Iterable[str]) -> dict[str, pl.DataFrame]:
 
 def used_assets(assets: dict[str, Asset], has_language_models: bool) -> dict[str, Asset]:
     """The assets that hold what the stages shown read."""
-    used = ["ingest.path", "embed.model", "augment.wordnet"]
-    used += ["instruct_data.path", "language_model"] if has_language_models else []
-    paths = {load_params(param, str) for param in used}
+    paths = {load_params(param, str) for param in ("ingest.path", "embed.model", "augment.wordnet")}
+    of_language_models = {load_params(param, str) for param in ("instruct_data.path", "language_model")}
+    paths |= of_language_models if has_language_models else set()
     paths |= {str(block.get("model")) for block in load_params("finetune", dict[str, dict[str, Any]]).values()}
     return {name: one for name, one in assets.items() if any(f"{path}/".startswith(f"{one.path}/") for path in paths)}
 

@@ -29,7 +29,11 @@ def bench(folder: Path, repository: Path, *arguments: str) -> subprocess.Complet
 
 
 @pytest.mark.slow
-def test_benchmarks_that_are_new_gone_or_moved(repository: Path, tmp_path: Path) -> None:
+def test_benchmarks_that_are_new_gone_or_moved(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # pytest-benchmark would take the processes of the benchmarks for workers of this run, and measure nothing.
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     commit_benchmarks(tmp_path, "test_old.py", "kept", "gone")
     (tmp_path / "tests/benchmarks/test_old.py").unlink()
     commit_benchmarks(tmp_path, "test_moved.py", "kept", "new")
