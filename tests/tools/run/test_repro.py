@@ -39,7 +39,7 @@ def diamond() -> dict[str, Any]:
 
 
 def write_project(folder: Path, stages: dict[str, Any]) -> Path:
-    (folder / "params.yaml").write_text("compute: {threads: 1, device: auto}\n")
+    (folder / "params.yaml").write_text("compute: {threads: 1, device: cuda}\n")
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
     (folder / "in.txt").write_text("1\n2\n")
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
@@ -106,7 +106,7 @@ def test_two_jobs_leave_the_same_bytes_in_the_order_of_the_pipeline(tmp_path: Pa
 def test_two_stages_run_beside_each_other_each_with_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,8")
     # Each waits for the other: one at a time, both fail.
-    write = "sleep 1; echo $OMP_NUM_THREADS $CUDA_VISIBLE_DEVICES > {0}.txt"
+    write = "sleep 1 && echo $OMP_NUM_THREADS $CUDA_VISIBLE_DEVICES > {0}.txt"
     wait = f"touch {{0}}.on; for i in $(seq 300); do test -e {{1}}.on && {write} && exit 0; sleep 0.1; done; exit 1"
     stages = {name: stage(name, wait.format(name, other)) | {"params": ["compute"]} for name, other in ("ab", "ba")}
     folder = write_project(tmp_path, stages | {"c": stage("c", "sort a.txt > c.txt", "a.txt")})
