@@ -11,8 +11,8 @@ class TrainerParams(Params):
     Attributes:
         max_steps: of the optimizer.
         batch_size: rows of one step, over all processes.
-        gradient_accumulation_steps: parts of a step, one after the other, of equally many rows; several processes share them out, and where
-            that does not come out even, each puts its own share through in so many.
+        gradient_accumulation_steps: equal parts of a step, one after the other; several processes share them out, and
+            where that does not come out even, each puts its own share through in so many.
         learning_rate: the highest; it rises linearly over the warm-up, and falls along a cosine to 0.
         warmup_fraction: of the steps.
         max_grad_norm: longer gradients are scaled down to it.
