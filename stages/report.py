@@ -28,7 +28,7 @@ from assay.core.results import NOT_RUN, metrics_files, read_own, write_metrics
 from assay.report import sections
 from assay.report.examples import show_invisible
 from assay.report.language_models import DIFFERENCES, read_generation
-from assay.report.plots import number, score
+from assay.report.numbers import number, score
 from assay.report.summary import COSTS, METRICS, REPORT, ROW_STAGES, SUMMARY, Measured, summarise, verdict
 
 TEMPLATE = Path(__file__).parents[1] / "assay/report/template.html"

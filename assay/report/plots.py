@@ -1,28 +1,45 @@
-"""Plots of the report as inline SVG, drawn by small functions, so that the page needs no script and no network.
+"""Plots of the report as inline SVG by Matplotlib, so that the page needs no script and no network.
 
-Colours are CSS classes that the page sets, for light, dark and print. Every text is escaped. Lengths are in SVG units,
-which are about a pixel on a wide screen.
+Each colour stands for a CSS variable that the page sets, for light, dark and print. Texts stay texts. What a plot shows
+is said in words too, in its `desc`. Lengths are in SVG units, which are about a pixel on a wide screen.
 """
 
-import math
+import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import matplotlib as mpl
 from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
 
-FONT = 12
-CHARACTER_WIDTH = 6.6
-"""Of a sans-serif face at FONT, generously."""
-FLAT_LABELS = 5
-"""A confusion matrix of more labels has the names of its columns standing on end."""
+from assay.report.numbers import number, score
+
+TEXT, SOFT, GRID, ACCENT, MADE, OUT, MUTED, BACKGROUND = (f"#01010{digit}" for digit in range(8))
+VARIABLES = dict(
+    zip(
+        (TEXT, SOFT, GRID, ACCENT, MADE, OUT, MUTED, BACKGROUND),
+        ("text", "soft", "grid", "accent", "made", "out", "muted", "background"),
+        strict=True,
+    )
+)
+"""Of the CSS, in whose place Matplotlib writes these colours."""
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 12,
+    "text.color": TEXT, "axes.labelcolor": SOFT, "xtick.labelcolor": SOFT, "ytick.labelcolor": TEXT,
+    "xtick.color": GRID, "ytick.color": GRID, "axes.edgecolor": GRID, "grid.color": GRID, "hatch.color": OUT,
+    "text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False,
+}  # fmt: skip
+CURVES = [(ACCENT, "-"), (OUT, (0, (7, 3))), (MUTED, (0, (2, 3))), (MADE, "-."), (TEXT, (0, (4, 4))), (SOFT, ":")]
+"""Colours and dashes of curves: told apart without colour, too."""
 MAX_NUMBERED_LABELS = 12
 """A confusion matrix of more labels shows shares by colour alone."""
 MAX_NAMED_LABELS = 120
 """A confusion matrix of more labels has no names on its axes, which nobody could read."""
-TOP, BOTTOM = 12.0, 44.0
-"""Margins of a plot with two axes."""
-CURVE_STYLES = 6
-"""Ways of drawing a line that the page knows: `curve-0` and so on."""
+Paint = Callable[[Axes], object]
 
 
 @dataclass(frozen=True)
@@ -48,18 +65,6 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Point:
-    """A named point; `low` and `high` are the ends of the interval of `y`."""
-
-    name: str
-    x: float
-    y: float
-    low: float
-    high: float
-    muted: bool
-
-
-@dataclass(frozen=True)
 class Curve:
     """A named course of a metric: points `(x, y)` in the order of x."""
 
@@ -77,121 +82,56 @@ class Flow:
     removed: int
 
 
-def number(value: float, digits: int = 3) -> str:
-    """A number to be read: thousands separated, at least `digits` significant digits, whole numbers in full."""
-    if isinstance(value, int) or (value == int(value) and abs(value) < 1e15):
-        return f"{int(value):,}"
-    if abs(value) >= 10 ** (digits - 1):
-        return f"{value:,.0f}"
-    if abs(value) < 1e-4:
-        return f"{value:.{digits - 1}e}"
-    decimals = digits - 1 - math.floor(math.log10(abs(value)))
-    return f"{value:.{decimals}f}"
-
-
-def score(value: float) -> str:
-    """A score between 0 and 1."""
-    return f"{value:.3f}"
-
-
-def ticks(low: float, high: float, about: int) -> list[float]:
-    """Round numbers within [low, high], about so many of them."""
-    magnitude = 10 ** math.floor(math.log10((high - low) / about))
-    step = next(factor * magnitude for factor in (1, 2, 5, 10) if (high - low) / (factor * magnitude) <= 1.5 * about)
-    first = math.ceil(low / step - 1e-9)
-    return [round(index * step, 10) for index in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def _svg(
-    width: float, height: float, title: str, description: str, body: Sequence[Markup], css: str = "plot"
-) -> Markup:
-    return Markup(
-        '<svg class="{}" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}" '
-        'style="max-width: {:.0f}px"><title>{}</title><desc>{}</desc>{}</svg>'
-    ).format(css, width, height, title, width * 1.2, title, description, Markup("\n").join(body))
-
-
-def _text(
-    x: float, y: float, text: str, css: str = "", anchor: str = "start", turn: float = 0, size: float = FONT
-) -> Markup:
-    turned = Markup(' transform="rotate({:.0f} {:.1f} {:.1f})"').format(turn, x, y) if turn else Markup("")
-    return Markup('<text x="{:.1f}" y="{:.1f}" class="{}" text-anchor="{}" font-size="{:g}"{}>{}</text>').format(
-        x, y, css, anchor, size, turned, text
-    )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, css: str) -> Markup:
-    return Markup('<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" class="{}"/>').format(x1, y1, x2, y2, css)
-
-
-def _rectangle(x: float, y: float, width: float, height: float, css: str, more: Markup | str = "") -> Markup:
-    """A rectangle; `more` are further attributes."""
-    return Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="{}"{}/>').format(
-        x, y, width, height, css, more
-    )
-
-
-def _marker(x: float, y: float, muted: bool) -> Markup:
-    """A dot, or a hollow square for what is muted, so that shape tells them apart without colour."""
-    if muted:
-        return Markup('<rect x="{:.1f}" y="{:.1f}" width="9" height="9" class="mark muted"/>').format(x - 4.5, y - 4.5)
-    return Markup('<circle cx="{:.1f}" cy="{:.1f}" r="5" class="mark"/>').format(x, y)
-
-
 def shortened(text: str, characters: int) -> str:
     """Text of at most so many characters."""
     return text if len(text) <= characters else text[: characters - 1] + "…"
 
 
-def _name_width(names: Sequence[str], at_most: float) -> float:
-    return min(at_most, max((len(name) for name in names), default=0) * CHARACTER_WIDTH + 10)
+def draw(width: float, height: float, title: str, description: str, paint: Paint, css: str = "plot") -> Markup:
+    """What `paint` puts on the axes, as SVG with its title and description; the same bytes each time."""
+    with mpl.rc_context({**STYLE, "svg.hashsalt": title}):  # names of its parts are those of no other plot
+        figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
+        paint(figure.subplots())
+        drawn = io.StringIO()
+        figure.savefig(
+            drawn, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        )
+    svg = drawn.getvalue().partition("<svg ")[2]
+    # Names of groups that repeat in each plot of the page; what is referred to by name stays.
+    svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg)
+    for colour, variable in VARIABLES.items():
+        svg = svg.replace(colour, f"var(--{variable})")
+    attributes = Markup('class="{}" role="img" aria-label="{}" style="max-width: {:.0f}px"').format(
+        css, title, width * 1.2
+    )
+    opening, _, body = svg.partition(">")
+    said = Markup("<title>{}</title><desc>{}</desc>").format(title, description)
+    return Markup(f"<svg {attributes} {opening}>{said}{body}")  # Matplotlib has escaped the texts
 
 
-def _with_margin(low: float, high: float, bounds: tuple[float, float], least: float = 0.02) -> tuple[float, float]:
-    """An axis that holds all values between `low` and `high`, and a little more, within its bounds."""
-    margin = max(least, 0.06 * (high - low))
-    return max(bounds[0], low - margin), min(bounds[1], high + margin)
+def _rows(names: Sequence[str], texts: Sequence[str], axes: Axes) -> None:
+    """One row for each name, from the top, with a text at the right of the axes."""
+    axes.set_yticks(range(len(names)), [shortened(name, 28) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params("y", length=0)
+    for y, text in enumerate(texts):
+        said = text.replace("-", "−")
+        axes.annotate(said, (1.02, y), xycoords=("axes fraction", "data"), va="center", color=SOFT)
 
 
-def _scale(first: float, last: float, at: float, length: float) -> Callable[[float], float]:
-    """From a value to its place: `first` is at `at`, `last` is `length` further on."""
-    return lambda value: at + (value - first) / (last - first) * length
+def _interval(axes: Axes, y: int, low: float, high: float, marks: Sequence[tuple[float, bool]], muted: bool) -> None:
+    """A bar between the ends of an interval and its marks `(value, muted)`: a dot, or a hollow square if muted."""
+    axes.plot([low, high], [y, y], color=MUTED if muted else ACCENT, marker="|", linewidth=2)
+    for value, is_muted in marks:
+        shape, face, edge = ("s", BACKGROUND, MUTED) if is_muted else ("o", ACCENT, ACCENT)
+        axes.plot(value, y, shape, markerfacecolor=face, markeredgecolor=edge, markersize=8, markeredgewidth=2)
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A line of a plot of intervals: a bar from `low` to `high`, markers `(value, muted)`, and a text at the right."""
-
-    name: str
-    low: float
-    high: float
-    css: str
-    markers: Sequence[tuple[float, bool]]
-    text: str
-
-
-def _interval_rows(
-    rows: Sequence[_Row], width: float, right: float, bounds: tuple[float, float], title: str, description: str
-) -> Markup:
-    """Bars with markers over one axis; names at the left, numbers at the right."""
-    left = _name_width([row.name for row in rows], 130)
-    top, step = 8.0, 26.0
-    bottom = top + step * len(rows)
-    values = [value for row in rows for value in (row.low, row.high, *(value for value, _ in row.markers))]
-    start, end = _with_margin(min(values, default=0.0), max(values, default=1.0), bounds)
-    x = _scale(start, end, left, width - left - right)
-    body: list[Markup] = []
-    for tick in ticks(start, end, 4):
-        body.append(_line(x(tick), top, x(tick), bottom, "grid"))
-        body.append(_text(x(tick), bottom + 16, f"{tick:g}", "soft", "middle"))
-    for index, row in enumerate(rows):
-        y = top + step * (index + 0.5)
-        body.append(_text(left - 8, y + 4, shortened(row.name, 19), "", "end"))
-        body.append(_line(x(row.low), y, x(row.high), y, row.css))
-        body += [_line(x(edge), y - 5, x(edge), y + 5, row.css) for edge in (row.low, row.high)]
-        body += [_marker(x(value), y, muted) for value, muted in row.markers]
-        body.append(_text(width, y + 4, row.text.replace("-", "−"), "soft", "end"))
-    return _svg(width, bottom + 24, title, description, body)
+def _within(axes: Axes, bounds: tuple[float, float]) -> None:
+    low, high = axes.get_xlim()
+    axes.set_xlim(max(low, bounds[0] - 0.01), min(high, bounds[1] + 0.01))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.grid(axis="x")
 
 
 def dot_and_interval(
@@ -199,153 +139,115 @@ def dot_and_interval(
 ) -> Markup:
     """Scores within `bounds` as dots with their intervals as bars, the highest first unless they stay `as_given`."""
     ordered = list(rows) if as_given else sorted(rows, key=lambda row: (-row.value, row.name))
-    drawn = []
-    for row in ordered:
-        text = f"{score(row.value)} [{score(row.low)}, {score(row.high)}]"
-        css = "whisker muted" if row.muted else "whisker"
-        drawn.append(_Row(row.name, row.low, row.high, css, [(row.value, row.muted)], text))
+
+    def paint(axes: Axes) -> None:
+        for y, row in enumerate(ordered):
+            _interval(axes, y, row.low, row.high, [(row.value, row.muted)], row.muted)
+        texts = [f"{score(row.value)} [{score(row.low)}, {score(row.high)}]" for row in ordered]
+        _rows([row.name for row in ordered], texts, axes)
+        _within(axes, bounds)
+
     description = "; ".join(
         f"{row.name} {score(row.value)}, 95% interval {score(row.low)} to {score(row.high)}" for row in ordered
     )
-    return _interval_rows(drawn, 460.0, 140.0, bounds, title, description)
+    return draw(460, 40 + 26 * len(ordered), title, description, paint)
 
 
 def before_and_after(rows: Sequence[Change], title: str) -> Markup:
     """Scores before (hollow) and after (dot, with the interval of the difference), in the order given."""
-    drawn = []
-    for row in rows:
-        text = f"{row.after - row.before:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
-        markers = [(row.before, True), (row.after, False)]
-        drawn.append(_Row(row.name, row.before + row.low, row.before + row.high, "whisker", markers, text))
+
+    def paint(axes: Axes) -> None:
+        for y, row in enumerate(rows):
+            marks = [(row.before, True), (row.after, False)]
+            _interval(axes, y, row.before + row.low, row.before + row.high, marks, muted=False)
+        texts = [f"{row.after - row.before:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in rows]
+        _rows([row.name for row in rows], texts, axes)
+        _within(axes, (0.0, 1.0))
+
     description = "; ".join(f"{row.name} {score(row.before)} before, {score(row.after)} after" for row in rows)
-    return _interval_rows(drawn, 480.0, 165.0, (0.0, 1.0), title, description)
+    return draw(480, 40 + 26 * len(rows), title, description, paint)
 
 
-def _names_apart(points: Sequence[tuple[float, float, str]], right: float, bottom: float) -> list[tuple[float, float]]:
-    """Where the name of each point `(x, y, name)` starts, so that it hides no other name and no point, where it can."""
-    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y, _ in points]
-    placed = []
-    for x, y, name in points:
-        wide = len(name) * CHARACTER_WIDTH
-        places = [(x + 9, y - 7), (x - 9 - wide, y - 7), (x + 9, y + 16), (x - 9 - wide, y + 16), (x + 9, y + 4)]
+def log_scatter(points: Sequence[tuple[float, Interval]], x_label: str, y_label: str, title: str) -> Markup:
+    """Scores `(x, score)` over a logarithmic x axis, with their intervals as bars. `x` below 0.001 is drawn there.
 
-        def collisions(place: tuple[float, float], wide: float = wide) -> int:
-            left, base = place
-            box = (left, base - FONT + 2, left + wide, base + 2)
-            outside = box[0] < 0 or box[2] > right or box[1] < 0 or box[3] > bottom
-            return 10 * outside + sum(
-                box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3] for other in taken
-            )
+    Each has a number in the plot and its name beside it, since names of near points would hide each other.
+    """
 
-        left, base = min(places, key=collisions)
-        taken.append((left, base - FONT + 2, left + wide, base + 2))
-        placed.append((left, base))
-    return placed
+    def paint(axes: Axes) -> None:
+        axes.set_xscale("log")
+        for index, (x, one) in enumerate(points):
+            colour = MUTED if one.muted else ACCENT
+            at = max(x, 1e-3)
+            axes.plot([at, at], [one.low, one.high], color=colour)
+            label = f"{index + 1} {shortened(one.name, 28)}"
+            shape, face = ("s", BACKGROUND) if one.muted else ("o", ACCENT)
+            axes.plot(at, one.value, shape, markerfacecolor=face, markeredgecolor=colour, markersize=8, label=label)
+            axes.annotate(str(index + 1), (at, one.value), xytext=(7, 3), textcoords="offset points")
+        axes.xaxis.set_major_formatter("{x:,g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.grid()
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, handlelength=0.8)
 
-
-def _axes(
-    heights: dict[float, float], left: float, right: float, height: float, x_label: str, y_label: str
-) -> list[Markup]:
-    """Lines of the y axis at the `heights` of its ticks, with their values, and the names of both axes."""
-    body = []
-    for tick, at in heights.items():
-        body.append(_line(left, at, right, at, "grid"))
-        body.append(_text(left - 6, at + 4, f"{tick:g}".replace("-", "−"), "soft", "end"))
-    body.append(_text((left + right) / 2, height - 6, x_label, "soft", "middle"))
-    body.append(_text(12, (TOP + height - BOTTOM) / 2, y_label, "soft", "middle", turn=-90))
-    return body
-
-
-def log_scatter(points: Sequence[Point], x_label: str, y_label: str, title: str) -> Markup:
-    """Points over a logarithmic x axis, each named, with the interval of y as a bar. `x` below 0.001 is drawn there."""
-    width, height, left, right = 460.0, 300.0, 48.0, 20.0
-    exponents = [math.log10(max(point.x, 1e-3)) for point in points]
-    first = math.floor(min(exponents, default=0))
-    last = max(first + 1, math.ceil(max(exponents, default=1)))
-    ends = [end for point in points for end in (point.low, point.high)] or [0.0, 1.0]
-    start, end = _with_margin(min(ends), max(ends), (0.0, 1.0))
-    x = _scale(first, last, left, width - left - right)
-    y = _scale(end, start, TOP, height - TOP - BOTTOM)
-    body: list[Markup] = []
-    for exponent in range(first, last + 1):
-        body.append(_line(x(exponent), TOP, x(exponent), height - BOTTOM, "grid"))
-        body.append(_text(x(exponent), height - BOTTOM + 16, f"{10**exponent:,g}", "soft", "middle"))
-    body += _axes({tick: y(tick) for tick in ticks(start, end, 5)}, left, width - right, height, x_label, y_label)
-    places = [(x(exponent), y(point.y), point) for exponent, point in zip(exponents, points, strict=True)]
-    for at, _, point in places:
-        css = "whisker muted" if point.muted else "whisker"
-        body.append(_line(at, y(point.low), at, y(point.high), css))
-    body += [_marker(at, level, point.muted) for at, level, point in places]
-    names = _names_apart([(at, level, point.name) for at, level, point in places], width, height - BOTTOM)
-    body += [_text(*place, point.name) for place, point in zip(names, points, strict=True)]
-    description = "; ".join(f"{point.name}: {number(point.x)}, {score(point.y)}" for point in points)
-    return _svg(width, height, title, description, body)
+    description = "; ".join(f"{one.name}: {number(x)}, {score(one.value)}" for x, one in points)
+    return draw(560, 300, title, description, paint)
 
 
 def curves(lines: Sequence[Curve], x_label: str, y_label: str, title: str) -> Markup:
-    """Courses over steps, each with its name at its end; lines differ in colour and in dashes."""
-    names = [line.name for line in lines]
-    width, height, left = 460.0, 260.0, 52.0
-    right = _name_width(names, 130) + 8
-    xs = [x for line in lines for x, _ in line.points] or [0.0, 1.0]
-    ys = [y for line in lines for _, y in line.points] or [0.0, 1.0]
-    first, last = min(xs), max(xs)
-    start, end = _with_margin(min(ys), max(ys), (-math.inf, math.inf), least=1e-3)
-    x = _scale(first, last if last > first else first + 1, left, width - left - right)
-    y = _scale(end, start, TOP, height - TOP - BOTTOM)
-    # There is no half a step.
-    steps = [tick for tick in ticks(first, last, 5) if tick % 1 == 0] if last > first else []
-    body = [_text(x(tick), height - BOTTOM + 16, f"{tick:g}", "soft", "middle") for tick in steps]
-    body += _axes({tick: y(tick) for tick in ticks(start, end, 5)}, left, width - right, height, x_label, y_label)
+    """Courses over steps, named beside the plot; lines differ in colour and in dashes."""
     drawn = [line for line in lines if line.points]
-    for index, line in enumerate(drawn):
-        points = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in line.points)
-        body.append(Markup('<polyline points="{}" class="curve curve-{}"/>').format(points, index % CURVE_STYLES))
-    # Names keep their order and a line's height from each other.
-    ends = sorted((y(line.points[-1][1]), x(line.points[-1][0]), line.name) for line in drawn)
-    base = -math.inf
-    for height_of_end, at, name in ends:
-        base = max(base + FONT + 2, height_of_end + 4)
-        body.append(_text(at + 6, base, shortened(name, 19)))
+
+    def paint(axes: Axes) -> None:
+        for index, line in enumerate(drawn):
+            colour, dashes = CURVES[index % len(CURVES)]
+            axes.plot(*zip(*line.points, strict=True), color=colour, linestyle=dashes, label=shortened(line.name, 19))
+        axes.set(xlabel=x_label, ylabel=y_label)
+        # There is no half a step.
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.grid(axis="y")
+        if drawn:
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+
     description = "; ".join(
         f"{line.name} from {number(line.points[0][1])} to {number(line.points[-1][1])}" for line in drawn
     )
-    return _svg(width, height, title, description, body)
+    return draw(460, 260, title, description, paint)
 
 
-def _hatching(name: str) -> Markup:
-    """The pattern of what is removed; its name must be the only one of the page."""
-    return Markup(
-        '<defs><pattern id="{}" width="5" height="5" patternUnits="userSpaceOnUse" '
-        'patternTransform="rotate(45)"><rect width="5" height="5" class="removed"/>'
-        '<line x1="0" y1="0" x2="0" y2="5" class="hatch"/></pattern></defs>'
-    ).format(name)
+def _bars(names: Sequence[str], texts: Sequence[tuple[float, str]], axes: Axes) -> None:
+    """The names of bars at the left, and the text of each at `(x, text)`."""
+    _rows(names, [], axes)
+    axes.xaxis.set_visible(False)
+    axes.spines[:].set_visible(False)
+    for y, (x, text) in enumerate(texts):
+        axes.annotate(text, (x, y), xytext=(6, 0), textcoords="offset points", va="center", color=SOFT)
 
 
 def row_flow(stages: Sequence[Flow], title: str) -> Markup:
     """Rows of each stage as a bar: those that go on, those made anew, those removed (hatched)."""
-    left = _name_width([stage.name for stage in stages], 150)
-    width, right, top, step, bar = 620.0, 200.0, 4.0, 30.0, 16.0
-    most = max((stage.kept + stage.made + stage.removed for stage in stages), default=0) or 1
-    unit = (width - left - right) / most
-    body = [_hatching("hatch")]
-    for index, stage in enumerate(stages):
-        y = top + step * index + (step - bar) / 2
-        body.append(_text(left - 8, y + bar - 4, shortened(stage.name, 22), "", "end"))
-        x = left
-        for rows, css in ((stage.kept, "kept"), (stage.made, "made"), (stage.removed, "taken")):
-            if rows:
-                body.append(_rectangle(x, y, max(rows * unit, 1), bar, css))
-                x += max(rows * unit, 1)
+    texts = []
+    for stage in stages:
         parts = [number(stage.kept + stage.made)]
         parts += [f"+{number(stage.made)}"] if stage.made else []
         parts += [f"−{number(stage.removed)}"] if stage.removed else []
-        body.append(_text(x + 8, y + bar - 4, "  ".join(parts), "soft"))
+        texts.append((stage.kept + stage.made + stage.removed, "  ".join(parts)))
+
+    def paint(axes: Axes) -> None:
+        rows = range(len(stages))
+        made_from = [stage.kept for stage in stages]
+        removed_from = [stage.kept + stage.made for stage in stages]
+        axes.barh(rows, made_from, 0.55, color=ACCENT)
+        axes.barh(rows, [stage.made for stage in stages], 0.55, made_from, color=MADE)
+        removed = [stage.removed for stage in stages]
+        axes.barh(rows, removed, 0.55, removed_from, facecolor="none", edgecolor=OUT, hatch="////", linewidth=0)
+        _bars([stage.name for stage in stages], texts, axes)
+
     description = "; ".join(
         f"{stage.name}: {stage.kept + stage.made} rows out, {stage.made} made, {stage.removed} removed"
         for stage in stages
     )
-    return _svg(width, top + step * len(stages) + 4, title, description, body)
+    return draw(620, 12 + 30 * len(stages), title, description, paint)
 
 
 def waterfall(start: int, removals: Sequence[tuple[str, int]], title: str) -> Markup:
@@ -355,88 +257,74 @@ def waterfall(start: int, removals: Sequence[tuple[str, int]], title: str) -> Ma
     nothing; the numbers beside them do.
     """
     end = start - sum(rows for _, rows in removals)
-    names = ["rows in", *(name for name, _ in removals), "rows out"]
-    left = _name_width(names, 190)
-    width, right, top, step, bar = 620.0, 110.0, 4.0, 26.0, 14.0
     low = max(0.0, end - 0.25 * (start - end)) if start > end else 0.0
-    unit = (width - left - right) / ((start - low) or 1)
-    body = [_hatching("hatch-fall")]
-    level = start
-    for index, (name, rows) in enumerate([("rows in", 0), *removals, ("rows out", 0)]):
-        y = top + step * index + (step - bar) / 2
-        body.append(_text(left - 8, y + bar - 3, shortened(name, 28), "", "end"))
-        after = level - rows
-        first = left if not rows else left + (after - low) * unit
-        long = max((level - low) * unit - (first - left), 1)
-        fill = Markup(' style="{}"').format("fill:url(#hatch-fall)" if rows else "")
-        body.append(_rectangle(first, y, long, bar, "" if rows else "kept", fill))
-        said = f"−{number(rows)} ({rows / start:.1%})" if rows else number(level)
-        body.append(_text(first + long + 8, y + bar - 3, said, "soft"))
-        level = after
+    after = [start]
+    for _, rows in removals:
+        after.append(after[-1] - rows)
+    texts = [(float(start), number(start))]
+    texts += [
+        (level + rows, f"−{number(rows)} ({rows / start:.1%})")
+        for (_, rows), level in zip(removals, after[1:], strict=True)
+    ]
+
+    def paint(axes: Axes) -> None:
+        axes.barh([0, len(removals) + 1], [start - low, end - low], 0.55, low, color=ACCENT)
+        rows = [rows for _, rows in removals]
+        inner = range(1, len(removals) + 1)
+        axes.barh(inner, rows, 0.55, after[1:], facecolor="none", edgecolor=OUT, hatch="////", linewidth=0)
+        names = ["rows in", *(name for name, _ in removals), "rows out"]
+        _bars(names, [*texts, (float(end), number(end))], axes)
+        axes.set_xlim(low, max(start, low + 1))
+
     description = f"{number(start)} rows in; " + "; ".join(f"{name} takes {number(rows)}" for name, rows in removals)
-    return _svg(width, top + step * len(names) + 4, title, f"{description}; {number(end)} rows out", body)
+    return draw(620, 12 + 26 * (len(removals) + 2), title, f"{description}; {number(end)} rows out", paint)
 
 
 def counted_bars(rows: Sequence[tuple[str, int]], title: str) -> Markup:
     """A bar for each name, on one scale, with its count."""
-    left = _name_width([name for name, _ in rows], 190)
-    width, right, top, step, bar = 620.0, 90.0, 4.0, 24.0, 12.0
-    unit = (width - left - right) / (max((count for _, count in rows), default=0) or 1)
-    body: list[Markup] = []
-    for index, (name, count) in enumerate(rows):
-        y = top + step * index + (step - bar) / 2
-        long = max(count * unit, 1)
-        body.append(_text(left - 8, y + bar - 2, shortened(name, 28), "", "end"))
-        body.append(_rectangle(left, y, long, bar, "kept"))
-        body.append(_text(left + long + 8, y + bar - 2, number(count), "soft"))
+
+    def paint(axes: Axes) -> None:
+        axes.barh(range(len(rows)), [count for _, count in rows], 0.5, color=ACCENT)
+        _bars([name for name, _ in rows], [(count, number(count)) for _, count in rows], axes)
+
     description = "; ".join(f"{name}: {number(count)}" for name, count in rows)
-    return _svg(width, top + step * len(rows) + 4, title, description, body)
+    return draw(620, 12 + 24 * len(rows), title, description, paint)
 
 
 def confusion_heat_map(labels: Sequence[str], counts: Sequence[Sequence[int]], title: str) -> Markup:
     """Rows are the actual labels, columns the predicted ones; the colour is the share of the actual label's rows."""
     k = len(labels)
-    named = k <= MAX_NAMED_LABELS
-    cell = 64.0 if k <= FLAT_LABELS else 40.0 if k <= MAX_NUMBERED_LABELS else 9.0 if named else max(2.0, 900 / k)
-    size = FONT if k <= MAX_NUMBERED_LABELS else 7.0
-    letter = CHARACTER_WIDTH * size / FONT
-    longest = max((len(label) for label in labels), default=0)
-    margin = (min(30, longest) * letter + 12 if named else 0) + 18
-    # Few labels lie flat over their columns, many stand on end.
-    top = 38.0 if named and k <= FLAT_LABELS else margin
-    side = k * cell
-    body: list[Markup] = [
-        _text(11, top + side / 2, "actual", "soft", "middle", turn=-90),
-        _text(margin + side / 2, 12, "predicted", "soft", "middle"),
-        _rectangle(margin, top, side, side, "frame"),
-    ]
-    if named:
-        for index, label in enumerate(labels):
-            middle = (index + 0.5) * cell
-            short = shortened(label, 30)
-            body.append(_text(margin - 6, top + middle + size / 3, short, "", "end", size=size))
-            if k <= FLAT_LABELS:
-                flat = shortened(label, int(cell / letter))
-                body.append(_text(margin + middle, top - 8, flat, "", "middle", size=size))
-            else:
-                body.append(_text(margin + middle + size / 3, top - 6, short, "", "start", turn=-90, size=size))
-    for row, (actual, row_counts) in enumerate(zip(labels, counts, strict=True)):
-        total = sum(row_counts)
-        for column, (predicted, count) in enumerate(zip(labels, row_counts, strict=True)):
-            if not count:
-                continue
-            share = count / total
-            x, y = margin + column * cell, top + row * cell
-            body.append(
-                Markup(
-                    '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="cell" fill-opacity="{:.2f}">'
-                    "<title>{} → {}: {} of {} ({:.0%})</title></rect>"
-                ).format(x, y, cell, cell, 0.06 + 0.94 * share, actual, predicted, count, total, share)
-            )
-            if k <= MAX_NUMBERED_LABELS:
-                css = "on-dark" if share > 0.5 else ""
-                body.append(_text(x + cell / 2, y + cell / 2 + 4, number(count), css, "middle"))
-    total = sum(map(sum, counts))
+    cell = 64.0 if k <= 5 else 40.0 if k <= MAX_NUMBERED_LABELS else 9.0 if k <= MAX_NAMED_LABELS else max(2.0, 900 / k)
+    numbered, named = k <= MAX_NUMBERED_LABELS, k <= MAX_NAMED_LABELS
+    names = [shortened(label, 30) for label in labels] if named else []
+
+    def paint(axes: Axes) -> None:
+        for actual, row in enumerate(counts):
+            for predicted, count in enumerate(row):
+                share = count / sum(row) if count else 0.0
+                if count:
+                    axes.add_patch(
+                        mpl.patches.Rectangle(
+                            (predicted, actual), 1, 1, color=ACCENT, alpha=0.06 + 0.94 * share, linewidth=0
+                        )
+                    )
+                if count and numbered:
+                    colour = BACKGROUND if share > 0.5 else TEXT
+                    axes.text(predicted + 0.5, actual + 0.5, number(count), ha="center", va="center", color=colour)
+        middles = [index + 0.5 for index in range(len(names))]
+        size = 12 if numbered else 7
+        axes.set_xticks(middles, names, rotation=0 if k <= 5 else 90, fontsize=size)
+        axes.set_yticks(middles, names, fontsize=size)
+        axes.set(xlim=(0, k), ylim=(k, 0), aspect="equal", xlabel="predicted", ylabel="actual")
+        axes.tick_params(length=0, labelcolor=TEXT, top=False, labeltop=True, labelbottom=False)
+        axes.xaxis.set_label_position("top")
+        axes.spines[:].set_visible(True)
+
     right = sum(counts[index][index] for index in range(k))
-    description = f"{right} of {total} test rows are on the diagonal, which is where actual and predicted agree"
-    return _svg(margin + side + 4, top + side + 4, title, description, body, "plot wide" if k > 40 else "plot")
+    said = (
+        f"{right} of {sum(map(sum, counts))} test rows are on the diagonal, which is where actual and predicted agree"
+    )
+    margin = 60 + (5 if not numbered else 7.5) * max((len(name) for name in names), default=0)
+    return draw(
+        k * cell + margin, k * cell + (60 if k <= 5 else margin), title, said, paint, "plot wide" if k > 40 else "plot"
+    )

@@ -15,7 +15,7 @@ import polars as pl
 from assay.report import plots
 from assay.report.augmentation import count_recipes, list_attacks, list_changes, show_attacks, show_augmented
 from assay.report.examples import cut, drop_redacted, examples_by_rule
-from assay.report.plots import number, score
+from assay.report.numbers import number, score
 from assay.report.summary import Measured, Verdict, flows, ranked
 from assay.report.wording import AGREEMENT, EFFECTS, GRADES, PROFILED
 from assay.statistics.metrics_dict import HIGH, LOW, estimate_of, leaves
@@ -60,7 +60,7 @@ def comparison(summary: dict[str, Any], costs: Mapping[str, Values], evaluated: 
         ]
 
     points = [
-        plots.Point(one.name, costs[one.name]["train_seconds"], one.value, one.low, one.high, one.muted)
+        (costs[one.name]["train_seconds"], one)
         for one in intervals("macro_f1")
         if "train_seconds" in costs.get(one.name, {})
     ]

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.errors import InputError
-from assay.report.plots import Flow, number, score
+from assay.report.numbers import number, score
+from assay.report.plots import Flow
 from assay.statistics.metrics_dict import HIGH, LOW
 
 METRICS = Path("metrics")

@@ -30,7 +30,7 @@ import yaml
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import write_text
 from assay.core.results import RUN_ID, find_stage, is_on, read_pipeline, run_id, stage_name
-from assay.report.plots import number, score
+from assay.report.numbers import number, score
 
 MARKER = "<!-- assay -->"
 """First line of the report: the build machine finds its own comment by it."""

@@ -15,7 +15,7 @@ from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json, write_text
 from assay.core.params import load_params
 from assay.core.results import NOT_RUN, metrics_files, read_own
-from assay.report.plots import number
+from assay.report.numbers import number
 from assay.report.summary import COSTS, REPORT, SUMMARY, ranked, show_interval, verdict
 
 GENERATION_SUMMARY = Path("metrics/optional/generation_summary.json")

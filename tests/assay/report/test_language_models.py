@@ -60,8 +60,8 @@ def test_plots_show_every_model_and_approach_that_ran(inputs: Path) -> None:
     perplexity, _, _, reward = found.plots.values()
     sft, _, sampled, _, reward_model = found.courses.values()
     assert all(f">{name}</text>" in perplexity for name in ("base", "sft-lora", "ppo"))
-    assert sft.count("<polyline") == 1
-    assert sampled.count("<polyline") == 2
+    assert [sft.count(f">{name}</text>") for name in ("lora", "qlora")] == [1, 0]
+    assert [sampled.count(f">{name}</text>") for name in ("ppo", "rloo")] == [1, 1]
     assert "−0.500 [−0.600, −0.400]" in reward
     assert "altered_answer" in reward_model
     assert "base_answer" not in reward_model
