@@ -69,8 +69,14 @@ def check_ids(records: pl.DataFrame, path: Path, key: str) -> None:
     repeated = records.filter(pl.col("id").is_duplicated())
     if repeated.height:
         name = repeated["id"][0]
-        places = repeated.filter(pl.col("id") == name)["origin"].to_list()
+        same = repeated.filter(pl.col("id") == name)
+        fix = f"make them unique, or set `{key}.columns.id` to null, and ids are made from the content"
+        if same["text"].n_unique() == 1:
+            fix = (
+                f"where a line is one rater's judgement, name this file and the columns of rater and rating in "
+                f"`{key}.ratings`, and every vote counts; else delete the repeated lines"
+            )
         raise InputError(
-            f"{path}: {repeated['id'].n_unique()} ids occur more than once, the first {name!r} at {places[:3]}; make "
-            f"them unique, or set `{key}.columns.id` to null, and ids are made from the content"
+            f"{path}: {repeated['id'].n_unique()} ids occur more than once, the first {name!r} at "
+            f"{same['origin'].to_list()[:3]}; {fix}"
         )

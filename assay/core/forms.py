@@ -1,0 +1,96 @@
+"""Forms of ids and labels: `1`, `1.0` and `001`, or `Ü`, `ü` and `U` with a combining mark, are one value written anew.
+
+Forms of one value are the same for Unicode's compatibility caseless matching (The Unicode Standard, D146) without
+characters that cannot be seen, with runs of white space as one space and none at the ends; whole numbers without `+`,
+leading zeros and `.0`. Numbers with other decimals are what they are: section 1.10 is not section 1.1.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import polars as pl
+
+from assay.core.errors import InputError
+from assay.core.params import Params
+
+FormRule = Literal["error", "join", "distinct"]
+JOINED_SCHEMA = pl.Schema({"form": pl.String, "kept": pl.String, "times": pl.Int64})
+CLASHES_SHOWN = 5
+INVISIBLE = r"[[\p{Default_Ignorable_Code_Point}\p{Cf}\p{Cc}]--\s]"
+WHOLE_NUMBER = r"^([\w.-]*[a-z][\w.-]*:)?(?:\+|(-))?0*([0-9]+)(?:\.0*)?([#~].*)?$"
+"""Also after the name of a source and before a mark, as in `tweets:007#unanswerable`."""
+
+
+class Forms(Params):
+    """What is done where labels, or ids and names of raters, differ in form alone.
+
+    `error` stops and names them; `join` takes them for one; `distinct`: all are meant, but for white space around them.
+    """
+
+    labels: FormRule
+    ids: FormRule
+
+
+def fold_forms(values: pl.Series) -> pl.Series:
+    """What all forms of a value have in common, for each of the values."""
+    text = values.str.normalize("NFKD").str.replace_all(INVISIBLE, "")
+    # Upper case first, since ß has it as SS; what comes out may be decomposed further.
+    text = text.str.to_uppercase().str.to_lowercase().str.normalize("NFKD").str.replace_all(INVISIBLE, "")
+    return text.str.replace_all(r"\s+", " ").str.strip_chars().str.replace(WHOLE_NUMBER, "${1}${2}${3}${4}")
+
+
+def show_form(text: str) -> str:
+    """A form in quotes, with escapes where it has what cannot be seen or told apart."""
+    plain = pl.Series([text]).str.replace_all(INVISIBLE, "").str.normalize("NFC").item()
+    return repr(text) if text == plain and text.isprintable() else ascii(text)
+
+
+def find_other_forms(values: Iterable[str], known: Iterable[str]) -> dict[str, str]:
+    """Of `values` that are not `known`, but other forms of one that is: a sentence that names both."""
+    there = sorted(set(known))
+    wanted = sorted(set(values) - set(there))
+    by_fold = dict(zip(fold_forms(pl.Series(there, dtype=pl.String)), there, strict=True)) if wanted else {}
+    return {
+        one: f"there is no {show_form(one)}, but {show_form(by_fold[fold])}, which differs in form alone: write it so"
+        for one, fold in zip(wanted, fold_forms(pl.Series(wanted, dtype=pl.String)), strict=True)
+        if fold in by_fold
+    }
+
+
+def join_forms(
+    tables: Sequence[pl.DataFrame], columns: Sequence[str], rule: FormRule, key: str
+) -> tuple[list[pl.DataFrame], pl.DataFrame]:
+    """The tables with one form of each value of `columns`, where they have them, and the forms that were rewritten.
+
+    Kept is what stands in an earlier table, then what stands there most often, then the first in alphabetical order.
+
+    Raises `InputError`: by the rule `error` of the params key `key`; names forms, how often and where (`origin`).
+    """
+    at_places = [
+        one.select("origin", form=name, table=pl.lit(at))
+        for at, one in enumerate(tables)
+        for name in columns
+        if name in one.columns
+    ]
+    forms = (
+        pl.concat(at_places)
+        .drop_nulls("form")
+        .group_by("form", maintain_order=True)
+        .agg(pl.len().cast(pl.Int64).alias("times"), pl.col("origin", "table").first())
+    )
+    forms = forms.with_columns(folded=fold_forms(forms["form"]))
+    clashes = forms.filter(pl.len().over("folded") > 1, rule != "distinct").sort("table", -pl.col("times"), "form")
+    if rule == "error" and clashes.height:
+        groups = clashes.partition_by("folded", maintain_order=True)
+        shown = "; ".join(
+            " and ".join(f"{show_form(form)} ({times} times, first in {at})" for form, times, at, *_ in one.rows())
+            for one in groups[:CLASHES_SHOWN]
+        )
+        raise InputError(
+            f"{len(groups)} value(s) of {columns[0]} are written in more than one way: {shown}. Write each in one way, "
+            f"or set `{key}` to `join` (they are one value) or `distinct` (each is a value of its own)"
+        )
+    joined = clashes.with_columns(kept=pl.col("form").first().over("folded").str.strip_chars())
+    joined = joined.filter(pl.col("form") != pl.col("kept")).select(JOINED_SCHEMA.names())
+    one_form = {name: pl.col(name).replace(joined["form"], joined["kept"]).str.strip_chars() for name in columns}
+    return [one.with_columns(one_form[name] for name in columns if name in one.columns) for one in tables], joined
