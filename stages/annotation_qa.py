@@ -67,14 +67,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def check_ratings(ratings: pl.DataFrame, label_order: list[str] | None) -> None:
-    """Raise `InputError` where somebody rated a row twice, or a label is not among those in order."""
-    twice = ratings.filter(pl.struct("id", "annotator").is_duplicated())
-    if twice.height:
-        id_, annotator = twice.select("id", "annotator").row(0)
-        raise InputError(
-            f"{RATINGS}: annotator {annotator!r} rated row {id_!r} more than once ({twice.height} such ratings in "
-            "all); leave one of them in the raw file, or run `ingest` and `clean` again"
-        )
+    """Raise `InputError` where a label is not among those in order."""
     if label_order is None:
         return
     unknown = sorted(set(ratings["label"].unique()) - set(label_order))

@@ -103,11 +103,6 @@ def counts(values: pl.Series) -> dict[str, int]:
     return dict(values.drop_nulls().value_counts().sort(values.name).rows())
 
 
-def disputed_texts(one: Ingested) -> int:
-    """Texts that stand in several rows, with different labels."""
-    return one.records.group_by("text").agg(pl.col("label").drop_nulls().n_unique() > 1)["label"].sum()
-
-
 def describe_guesses(sources: dict[str, Ingested], labels: pl.DataFrame) -> Iterator[str]:
     """What was taken for something else, removed, or may be meant otherwise; `labels` are the forms rewritten."""
     for what, table in [("labels", labels), *(("ids", one.joined) for one in sources.values())]:
@@ -118,9 +113,10 @@ def describe_guesses(sources: dict[str, Ingested], labels: pl.DataFrame) -> Iter
     for name, one in sources.items():
         if rules := counts_by_rule(one.removed_ratings):
             yield f"{name}: ratings removed: {', '.join(f'{rule} {count}' for rule, count in rules.items())}"
-        if one.ratings.is_empty() and (texts := disputed_texts(one)):
+        texts = one.records.group_by("text").agg(pl.col("label").drop_nulls().n_unique()).filter(pl.col("label") > 1)
+        if texts.height and one.ratings.is_empty():
             yield (
-                f"{name}: {texts} texts stand in several rows with different labels; if a line is one rater's "
+                f"{name}: {texts.height} texts stand in several rows with different labels; if a line is one rater's "
                 "judgement, name the columns in its `ratings`, so that every vote counts"
             )
 
@@ -147,7 +143,6 @@ def metrics(sources: dict[str, Ingested], labels: pl.DataFrame) -> dict[str, obj
                 "ragged_rows": one.ragged_rows,
                 "ratings": one.ratings.height,
                 "rows_without_ratings": one.records.join(one.ratings, on="id", how="anti").height,
-                "texts_with_several_labels": disputed_texts(one),
             }
             for name, one in sources.items()
         },

@@ -13,6 +13,7 @@ from scipy import stats
 
 from assay.core.params import Params
 
+FIGURES = ("ratings", "share", "rest_median")
 MIN_RATINGS = 3
 """Of a row, so that others can agree."""
 MIN_SLOTS = 5
@@ -36,7 +37,7 @@ def find_like_the_others(ratings: pl.DataFrame, params: LikeTheOthersParams) -> 
     votes = rows.group_by("id", "value").agg(votes=pl.len().cast(pl.Int64)).sort("votes", descending=True)
     most = votes.group_by("id").agg(most=pl.col("votes").first(), second=pl.col("votes").get(1, null_on_oob=True))
     of_others = pl.when(pl.col("votes") == pl.col("most")).then(pl.col("second").fill_null(0)).otherwise("most")
-    chance = pl.col("chance")
+    chance, excess = pl.col("chance"), pl.col("like") - pl.col("chance")
     slots = (
         rows.join(votes, on=["id", "value"])
         .join(most, on="id")
@@ -46,8 +47,8 @@ def find_like_the_others(ratings: pl.DataFrame, params: LikeTheOthersParams) -> 
         .agg(
             ratings=pl.len(),
             share=pl.col("like").mean(),
-            excess=(pl.col("like") - chance).mean(),
-            z=(pl.col("like") - chance).sum() / (chance * (1 - chance)).sum().sqrt(),
+            excess=excess.mean(),
+            z=excess.sum() / (chance * (1 - chance)).sum().sqrt(),
         )
         .filter(pl.len().over("source") >= MIN_SLOTS)
         .sort("source", "annotator")
@@ -55,11 +56,10 @@ def find_like_the_others(ratings: pl.DataFrame, params: LikeTheOthersParams) -> 
     )
     by_chance = pl.Series(stats.norm.sf(slots["z"].fill_nan(0).to_numpy()), dtype=pl.Float64)
     spread = pl.col("above").abs().median().over("source") / stats.norm.ppf(0.75)
-    flagged = slots.with_columns(
-        is_flagged=(by_chance * pl.len().over("source") <= params.max_p_value)
-        & (pl.col("above") > params.min_robust_z * spread)
-    ).with_columns(rest_median=pl.col("share").filter(~pl.col("is_flagged")).median().over("source"))
+    is_rare = by_chance * pl.len().over("source") <= params.max_p_value
+    flagged = slots.with_columns(flagged=is_rare & (pl.col("above") > params.min_robust_z * spread))
+    flagged = flagged.with_columns(rest_median=pl.col("share").filter(~pl.col("flagged")).median().over("source"))
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for row in flagged.filter("is_flagged").select("source", "annotator", "ratings", "share", "rest_median").rows():
-        found.setdefault(row[0], {})[row[1]] = dict(zip(("ratings", "share", "rest_median"), row[2:], strict=True))
+    for row in flagged.filter("flagged").iter_rows(named=True):
+        found.setdefault(row["source"], {})[row["annotator"]] = {name: row[name] for name in FIGURES}
     return found

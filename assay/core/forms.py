@@ -3,6 +3,9 @@
 Forms of one value are the same for Unicode's compatibility caseless matching (The Unicode Standard, D146) without
 characters that cannot be seen, with runs of white space as one space and none at the ends; whole numbers without `+`,
 leading zeros and `.0`. Numbers with other decimals are what they are: section 1.10 is not section 1.1.
+
+Where labels differ in form alone, or ids and names of raters, the params say what they are: an `error`; one value
+(`join`); or all meant (`distinct`), but for white space around them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,17 +18,13 @@ from assay.core.params import Params
 
 FormRule = Literal["error", "join", "distinct"]
 JOINED_SCHEMA = pl.Schema({"form": pl.String, "kept": pl.String, "times": pl.Int64})
-CLASHES_SHOWN = 5
 INVISIBLE = r"[[\p{Default_Ignorable_Code_Point}\p{Cf}\p{Cc}]--\s]"
 WHOLE_NUMBER = r"^([\w.-]*[a-z][\w.-]*:)?(?:\+|(-))?0*([0-9]+)(?:\.0*)?([#~].*)?$"
 """Also after the name of a source and before a mark, as in `tweets:007#unanswerable`."""
 
 
 class Forms(Params):
-    """What is done where labels, or ids and names of raters, differ in form alone.
-
-    `error` stops and names them; `join` takes them for one; `distinct`: all are meant, but for white space around them.
-    """
+    """Block `forms`."""
 
     labels: FormRule
     ids: FormRule
@@ -84,7 +83,7 @@ def join_forms(
         groups = clashes.partition_by("folded", maintain_order=True)
         shown = "; ".join(
             " and ".join(f"{show_form(form)} ({times} times, first in {at})" for form, times, at, *_ in one.rows())
-            for one in groups[:CLASHES_SHOWN]
+            for one in groups[:5]
         )
         raise InputError(
             f"{len(groups)} value(s) of {columns[0]} are written in more than one way: {shown}. Write each in one way, "

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import polars as pl
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from assay.core.errors import InputError
 from assay.core.params import Params
@@ -17,14 +17,6 @@ from assay.sources.table_files import SHOWN_CHARACTERS, TableFormat, check_reada
 RATINGS_SCHEMA = pl.Schema({"id": pl.String, "annotator": pl.String, "rating": pl.Float64, "label": pl.String})
 ROWS_SCHEMA = pl.Schema(dict.fromkeys(("id", "annotator", "value", "origin"), pl.String))
 """Of ratings as they stand in a file."""
-Name = TypeVar("Name", int | str, str)
-
-
-def check_each_once(names: list[Name]) -> list[Name]:
-    """The names of a list of params. Raises `ValueError`: one is there twice."""
-    if twice := [name for at, name in enumerate(names) if name in names[:at]]:
-        raise ValueError(f"{twice[0]!r} is named twice")
-    return names
 
 
 class RatingColumns(Params):
@@ -46,7 +38,7 @@ class RaterColumns(Params):
     """Columns of a file with a column for each rater, whose name is the rater's."""
 
     id: ColumnName
-    raters: Annotated[list[ColumnName], Field(min_length=1), AfterValidator(check_each_once)]
+    raters: Annotated[list[ColumnName], Field(min_length=1)]
 
 
 class Ratings(Params):
@@ -65,7 +57,7 @@ class Ratings(Params):
     columns: RatingListColumns | RatingColumns | RaterColumns
     not_rated: list[str]
     repeated: Literal["error", "first", "last"]
-    exclude_slots: Annotated[list[str], AfterValidator(check_each_once)]
+    exclude_slots: list[str]
 
 
 class RatingBin(Params):
@@ -246,14 +238,13 @@ def match_rows(rows: pl.DataFrame, records: pl.DataFrame, max_reject_fraction: f
     order = records.select("id", row=pl.int_range(pl.len()))
     joined = rows.join(order, on="id", how="left", maintain_order="left")
     matched = remove_ratings(joined, pl.when(pl.col("row").is_null()).then(pl.lit("rated_no_row")))
-    sides = [
-        ", ".join(f"{row_id!r} ({place})" for row_id, place in side.unique("id", maintain_order=True).head(3).rows())
+    strangers, unrated = (
+        one.join(other, on="id", how="anti", maintain_order="left")["id"].unique(maintain_order=True).head(3).to_list()
         for one, other in ((rows, records), (records, rows))
-        for side in [one.join(other, on="id", how="anti", maintain_order="left").select("id", "origin")]
-    ]
+    )
     advice = (
-        f"ratings are of ids that no text has: {sides[0]}; texts without a rating are {sides[1] or 'none'}: correct "
-        f"`{key}.columns.id`"
+        f"ratings are of ids that no text has, such as {strangers}; texts without a rating are such as {unrated}: "
+        f"correct `{key}.columns.id`"
     )
     check_limit(matched.removed, rows.height, max_reject_fraction, advice)
     return Filtered(matched.kept.sort("row", "annotator", maintain_order=True).drop("row"), matched.removed)

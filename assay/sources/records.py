@@ -8,7 +8,6 @@ from typing import Annotated
 import polars as pl
 from pydantic import Field, field_validator, model_validator
 
-from assay.core.errors import InputError
 from assay.core.forms import JOINED_SCHEMA, Forms, join_forms
 from assay.core.outputs import file_sha256
 from assay.core.params import Params
@@ -162,31 +161,11 @@ def prefix_ids(rows: pl.DataFrame, source: str) -> pl.DataFrame:
     return rows.with_columns(id=pl.format("{}:{}", pl.lit(source), pl.col("id").str.strip_chars()))
 
 
-def join_repeated_texts(records: pl.DataFrame, path: Path, key: str) -> Filtered:
-    """One row of each id, of a file that has a line for each rating; the others are removed (`text_repeated`).
-
-    Raises `InputError`: the lines of an id differ in more than where they are.
-    """
-    for name in (name for name in records.columns if name != "origin"):
-        differ = records.filter((pl.col(name).n_unique() > 1).over("id")).sort("id", maintain_order=True)
-        if differ.height:
-            shown = " and ".join(
-                f"{value!r} ({place})" for value, place in differ.select(name, "origin").head(2).rows()
-            )
-            raise InputError(
-                f"{path}: the lines of the ratings of {differ['id'][0]!r} differ in `{name}`: {shown}. Each text needs "
-                f"an id of its own, and what a rater gives (label, time) is not in `{key}.columns` and `{key}.carry`"
-            )
-    first = pl.col("id").is_first_distinct()
-    others = records.filter(~first).with_columns(id="origin")
-    return Filtered(records.filter(first), removed_rows(others, "text_repeated"))
-
-
 def ingest_source(source: Source, position: int, params: IngestParams) -> Ingested:
     """Read one source, the one at `position`; its labels are as they stand in the files (`label_sources`).
 
-    Raises `InputError`: as in `read_table`, `check_readable`, `column`, `join_forms`, `join_repeated_texts`,
-    `check_ids`, `read_ratings`, `label_ratings` and `match_rows`.
+    Raises `InputError`: as in `read_table`, `check_readable`, `column`, `join_forms`, `check_ids`,
+    `read_ratings`, `label_ratings` and `match_rows`.
     """
     folder, key, limit = Path(params.path), f"ingest.sources.{position}", params.max_reject_fraction
     path = folder / source.file
@@ -195,7 +174,7 @@ def ingest_source(source: Source, position: int, params: IngestParams) -> Ingest
     sha256 = file_sha256(path)
     filtered = remove_blanks(map_columns(table, source, sha256, path, key), has_ids=source.columns.id is not None)
     records, removed = filtered.kept, [unreadable_rows(table, source.file), filtered.removed]
-    rated = Filtered(pl.DataFrame(schema={"origin": pl.String} | RATINGS_SCHEMA), none_removed())
+    rated = Filtered(pl.DataFrame(schema={**RATINGS_SCHEMA, "origin": pl.String}), none_removed())
     if source.ratings:
         rated = read_ratings(source.ratings, folder, limit, f"{key}.ratings")
     ratings, removed_ratings, joined = rated.kept, [rated.removed], pl.DataFrame(schema=JOINED_SCHEMA)
@@ -207,8 +186,10 @@ def ingest_source(source: Source, position: int, params: IngestParams) -> Ingest
         joined = pl.concat([ids, names])
     records = prefix_ids(records, source.name)
     if source.ratings and source.ratings.file == source.file and isinstance(source.ratings.columns, RatingColumns):
-        once = join_repeated_texts(records, path, key)
-        records, removed = once.kept, [*removed, once.removed]
+        # A line for each rating: the text stands in all of those of its id.
+        first = records.select(first=pl.struct(pl.exclude("origin")).is_first_distinct())["first"]
+        removed.append(removed_rows(records.filter(~first).with_columns(id="origin"), "text_repeated"))
+        records = records.filter(first)
     check_ids(records, path, key)
     if source.ratings:
         labelled = label_ratings(ratings, source.ratings, params.rating_bins, limit, f"{key}.ratings")
