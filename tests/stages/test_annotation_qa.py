@@ -378,16 +378,10 @@ def test_a_wrong_param_is_named(change: dict[str, Any], message: str) -> None:
 
 
 def test_a_slot_that_is_filled_in_is_said_and_in_the_metrics(capsys: pytest.CaptureFixture[str]) -> None:
-    table, some = many_rows(annotators=9)
-    most = some.filter(pl.col("annotator") < "8").group_by("id").agg(pl.col("label").mode().sort().first())
-    filled = most.select("id", annotator=pl.lit("8"), rating=pl.lit(0.0), label="label")
-    some = pl.concat([some.filter(pl.col("annotator") < "8"), filled]).with_columns(rating=pl.lit(None, pl.Float64))
-    _, metrics = run(table, some)
-    assert {source: list(slots) for source, slots in metrics["like_the_others"].items()} == {
-        "even": ["8"],
-        "odd": ["8"],
-    }
-    assert (
-        "annotation_qa: odd: '8' gives what most others of the row give in 100.0% of its 30 ratings"
-        in capsys.readouterr().err
-    )
+    table, some = many_rows(rows=600, annotators=9)
+    some = some.filter(pl.col("annotator") < "8").with_columns(rating=pl.lit(None, pl.Float64))
+    most = some.group_by("id").agg(annotator=pl.lit("8"), rating=None, label=pl.col("label").mode().sort().first())
+    _, metrics = run(table, pl.concat([some, most.cast(some.schema)]))
+    assert {name: list(slots) for name, slots in metrics["like_the_others"].items()} == {"even": ["8"], "odd": ["8"]}
+    said = "annotation_qa: odd: '8' gives what most others of the row give in 100.0% of its 300 ratings"
+    assert said in capsys.readouterr().err
