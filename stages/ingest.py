@@ -58,7 +58,6 @@ SOURCES_SCHEMA = pl.Schema(
 )
 MIN_ROWS_PER_LABEL = 10
 """Of a sample, so that every label gets into each split and fold."""
-JOINED_SHOWN = 10
 
 
 def sample_rows(ingested: dict[str, Ingested], max_rows: int, seed: int) -> dict[str, Ingested]:
@@ -106,10 +105,11 @@ def counts(values: pl.Series) -> dict[str, int]:
 def describe_guesses(sources: dict[str, Ingested], labels: pl.DataFrame) -> Iterator[str]:
     """What was taken for something else, removed, or may be meant otherwise; `labels` are the forms rewritten."""
     for what, table in [("labels", labels), *(("ids", one.joined) for one in sources.values())]:
-        for form, kept, times in table.head(JOINED_SHOWN).rows():
-            yield f"{show_form(form)} is taken for {show_form(kept)} ({times} times), by `ingest.forms.{what}`"
-        if table.height > JOINED_SHOWN:
-            yield f"and {table.height - JOINED_SHOWN} more forms of {what}"
+        if table.height:
+            shown = [
+                f"{show_form(form)} is {show_form(kept)} ({times} times)" for form, kept, times in table.rows()[:10]
+            ]
+            yield f"{table.height} forms are joined by `ingest.forms.{what}`: {', '.join(shown)}"
     for name, one in sources.items():
         if rules := counts_by_rule(one.removed_ratings):
             yield f"{name}: ratings removed: {', '.join(f'{rule} {count}' for rule, count in rules.items())}"

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import polars as pl
+import polars.selectors as cs
 
 from assay.core.errors import InputError
 from assay.core.params import Params
 
 FormRule = Literal["error", "join", "distinct"]
-JOINED_SCHEMA = pl.Schema({"form": pl.String, "kept": pl.String, "times": pl.Int64})
 INVISIBLE = r"[[\p{Default_Ignorable_Code_Point}\p{Cf}\p{Cc}]--\s]"
 WHOLE_NUMBER = r"^([\w.-]*[a-z][\w.-]*:)?(?:\+|(-))?0*([0-9]+)(?:\.0*)?([#~].*)?$"
 """Also after the name of a source and before a mark, as in `tweets:007#unanswerable`."""
@@ -59,30 +59,24 @@ def find_other_forms(values: Iterable[str], known: Iterable[str]) -> dict[str, s
 def join_forms(
     tables: Sequence[pl.DataFrame], columns: Sequence[str], rule: FormRule, key: str
 ) -> tuple[list[pl.DataFrame], pl.DataFrame]:
-    """The tables with one form of each value of `columns`, where they have them, and the forms that were rewritten.
+    """The tables with one form of each value of `columns`, where they have them, and what was rewritten.
 
-    Kept is what stands in an earlier table, then what stands there most often, then the first in alphabetical order.
+    Of that, a table has `form`, `kept` and how often (`times`). Kept is what stands in an earlier table, then what
+    stands most often, then what stands first.
 
     Raises `InputError`: by the rule `error` of the params key `key`; names forms, how often and where (`origin`).
     """
-    at_places = [
-        one.select("origin", form=name, table=pl.lit(at))
-        for at, one in enumerate(tables)
-        for name in columns
-        if name in one.columns
-    ]
-    forms = (
-        pl.concat(at_places)
-        .drop_nulls("form")
-        .group_by("form", maintain_order=True)
-        .agg(pl.len().cast(pl.Int64).alias("times"), pl.col("origin", "table").first())
-    )
-    forms = forms.with_columns(folded=fold_forms(forms["form"]))
-    clashes = forms.filter(pl.len().over("folded") > 1, rule != "distinct").sort("table", -pl.col("times"), "form")
+    named = cs.by_name(*columns, require_all=False)
+    long = [one.select("origin", named).unpivot(index="origin", value_name="form") for one in tables]
+    places = pl.concat(one.with_columns(table=pl.lit(at)) for at, one in enumerate(long)).drop_nulls("form")
+    forms = places.group_by("form", maintain_order=True).agg(pl.col("origin", "table").first(), times=pl.len())
+    forms = forms.with_columns(pl.col("times").cast(pl.Int64), folded=fold_forms(forms["form"]))
+    clashes = forms.filter(pl.len().over("folded") > 1, rule != "distinct")
+    clashes = clashes.sort("table", -pl.col("times"), maintain_order=True)
     if rule == "error" and clashes.height:
         groups = clashes.partition_by("folded", maintain_order=True)
         shown = "; ".join(
-            " and ".join(f"{show_form(form)} ({times} times, first in {at})" for form, times, at, *_ in one.rows())
+            " and ".join(f"{show_form(form)} ({times} times, first in {at})" for form, at, _, times, _ in one.rows())
             for one in groups[:5]
         )
         raise InputError(
@@ -90,6 +84,5 @@ def join_forms(
             f"or set `{key}` to `join` (they are one value) or `distinct` (each is a value of its own)"
         )
     joined = clashes.with_columns(kept=pl.col("form").first().over("folded").str.strip_chars())
-    joined = joined.filter(pl.col("form") != pl.col("kept")).select(JOINED_SCHEMA.names())
-    one_form = {name: pl.col(name).replace(joined["form"], joined["kept"]).str.strip_chars() for name in columns}
-    return [one.with_columns(one_form[name] for name in columns if name in one.columns) for one in tables], joined
+    joined = joined.filter(pl.col("form") != pl.col("kept")).select("form", "kept", "times")
+    return [one.with_columns(named.replace(joined["form"], joined["kept"]).str.strip_chars()) for one in tables], joined

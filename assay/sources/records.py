@@ -8,7 +8,7 @@ from typing import Annotated
 import polars as pl
 from pydantic import Field, field_validator, model_validator
 
-from assay.core.forms import JOINED_SCHEMA, Forms, join_forms
+from assay.core.forms import Forms, join_forms
 from assay.core.outputs import file_sha256
 from assay.core.params import Params
 from assay.core.removed_rows import Filtered, is_missing, none_removed, removed_rows
@@ -177,13 +177,11 @@ def ingest_source(source: Source, position: int, params: IngestParams) -> Ingest
     rated = Filtered(pl.DataFrame(schema={**RATINGS_SCHEMA, "origin": pl.String}), none_removed())
     if source.ratings:
         rated = read_ratings(source.ratings, folder, limit, f"{key}.ratings")
-    ratings, removed_ratings, joined = rated.kept, [rated.removed], pl.DataFrame(schema=JOINED_SCHEMA)
+    ratings, removed_ratings, rule = rated.kept, [rated.removed], params.forms.ids
     if source.columns.id is None:
-        records = records.with_columns(id=content_ids(records["text"], records["response"]))
-    else:
-        (records, ratings), ids = join_forms([records, ratings], ["id"], params.forms.ids, "ingest.forms.ids")
-        (ratings,), names = join_forms([ratings], ["annotator"], params.forms.ids, "ingest.forms.ids")
-        joined = pl.concat([ids, names])
+        records, rule = records.with_columns(id=content_ids(records["text"], records["response"])), "distinct"
+    (records, ratings), ids = join_forms([records, ratings], ["id"], rule, "ingest.forms.ids")
+    (ratings,), names = join_forms([ratings], ["annotator"], rule, "ingest.forms.ids")
     records = prefix_ids(records, source.name)
     if source.ratings and source.ratings.file == source.file and isinstance(source.ratings.columns, RatingColumns):
         # A line for each rating: the text stands in all of those of its id.
@@ -203,7 +201,7 @@ def ingest_source(source: Source, position: int, params: IngestParams) -> Ingest
         ratings=ratings,
         removed=pl.concat(removed),
         removed_ratings=pl.concat(removed_ratings),
-        joined=joined,
+        joined=pl.concat([ids, names]),
         ragged_rows=table.ragged_rows,
     )
 
