@@ -32,9 +32,9 @@ class Forms(Params):
 
 def fold_forms(values: pl.Series) -> pl.Series:
     """What all forms of a value have in common, for each of the values."""
-    text = values.str.normalize("NFKD").str.replace_all(INVISIBLE, "")
-    # Upper case first, since ß has it as SS; what comes out may be decomposed further.
-    text = text.str.to_uppercase().str.to_lowercase().str.normalize("NFKD").str.replace_all(INVISIBLE, "")
+    # Lower, upper and lower case, as ẞ becomes ß, SS and ss; what comes out may be decomposed further.
+    text = values.str.normalize("NFKD").str.replace_all(INVISIBLE, "").str.to_lowercase().str.to_uppercase()
+    text = text.str.to_lowercase().str.normalize("NFKD").str.replace_all(INVISIBLE, "")
     return text.str.replace_all(r"\s+", " ").str.strip_chars().str.replace(WHOLE_NUMBER, "${1}${2}${3}${4}")
 
 
