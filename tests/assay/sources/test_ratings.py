@@ -62,9 +62,8 @@ def test_lines_of_one_id_that_differ_or_have_no_rater(raw: Path, changed: Any, l
     message = fails()
     assert "the first 'bank:1' at ['rows.csv:2', 'rows.csv:" in message
     assert f"with other values in {differ}" in message
-    assert (
-        "If a line is one rater's judgement, name this file, rater and rating in `ingest.sources.0.ratings`" in message
-    )
+    advice = "make them unique" if line else "name this file, rater and rating in `ingest.sources.0.ratings`"
+    assert advice in message
 
 
 def test_lines_of_raters_taken_for_rows_are_said(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
