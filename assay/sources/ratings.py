@@ -130,7 +130,8 @@ def label_ratings(
     """
     pair = pl.struct("id", "annotator")
     no_pair = {"no_id": is_missing("id"), "no_annotator": is_missing("annotator")}
-    twice = rows.filter(pair.is_duplicated(), ~pl.any_horizontal(no_pair.values())).sort("id", "annotator")
+    twice = rows.filter(pair.is_duplicated(), ~pl.any_horizontal(no_pair.values()))
+    twice = twice.sort("id", "annotator", maintain_order=True)
     if ratings.repeated == "error" and twice.height:
         shown = " and ".join(f"{value!r} ({place})" for value, place in twice.select("value", "origin").head(2).rows())
         raise InputError(
