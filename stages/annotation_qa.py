@@ -32,7 +32,8 @@ How to read the metrics:
    and nothing of the habits of any one person; so do the figures in `annotators.parquet`. Each pair of slots has the
    same weight there, and most pairs have only those rows in common that more than 20 people rated: the mean kappa and
    its interval are mostly of these.
-6. CROWDLAB (`assay/annotation/crowdlab.py`) weighs the ratings against a logistic regression on the frozen embeddings,
+6. `like_the_others` (`assay/annotation/like_the_others.py`): slots that agree with the others too well to be somebody.
+7. CROWDLAB (`assay/annotation/crowdlab.py`) weighs the ratings against a logistic regression on the frozen embeddings,
    that is fitted on the majority labels of other folds; rows of a semantic group are in one fold. A row that no fold
    can judge gets the shares of the labels instead.
 
@@ -43,6 +44,7 @@ and then the stage fails. (DVC leaves the files of a failed stage, and takes the
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -65,14 +67,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def check_ratings(ratings: pl.DataFrame, label_order: list[str] | None) -> None:
-    """Raise `InputError` where somebody rated a row twice, or a label is not among those in order."""
-    twice = ratings.filter(pl.struct("id", "annotator").is_duplicated())
-    if twice.height:
-        id_, annotator = twice.select("id", "annotator").row(0)
-        raise InputError(
-            f"{RATINGS}: annotator {annotator!r} rated row {id_!r} more than once ({twice.height} such ratings in "
-            "all); leave one of them in the raw file, or run `ingest` and `clean` again"
-        )
+    """Raise `InputError` where a label is not among those in order."""
     if label_order is None:
         return
     unknown = sorted(set(ratings["label"].unique()) - set(label_order))
@@ -126,8 +121,8 @@ def say(message: str) -> None:
     print(f"annotation_qa: {message}", file=sys.stderr)
 
 
-def report_gaps(records: pl.DataFrame, annotators: pl.DataFrame) -> None:
-    """Say for which rows and annotators there was nothing to measure."""
+def report_gaps(records: pl.DataFrame, annotators: pl.DataFrame, like_the_others: dict[str, Any]) -> None:
+    """Say for which rows and annotators there was nothing to measure, and which are no annotators, it seems."""
     rated = records.filter(pl.col("ratings") > 0).height
     several = records.filter(pl.col("ratings") > 1).height
     if rated == 0:
@@ -143,6 +138,13 @@ def report_gaps(records: pl.DataFrame, annotators: pl.DataFrame) -> None:
             f"{rated - several} have one, {records.height - rated} have none"
         )
     alone = annotators.filter(pl.col("ratings_with_others") == 0)["annotator"]
+    for source, slots in like_the_others.items():
+        for slot, found in slots.items():
+            say(
+                f"{source}: {slot!r} gives what most others of the row give in {found['share']:.1%} of its "
+                f"{found['ratings']} ratings, the rest in {found['rest_median']:.1%} (median). Is it filled in, not "
+                "rated? Then name it in `ratings.exclude_slots` of the source"
+            )
     if several and len(alone):
         say(
             f"{len(alone)} of {annotators.height} annotators, such as {alone[0]!r}, rated no row that another rated; "
@@ -167,7 +169,7 @@ def main() -> None:
         partial(embeddings_of, embeddings=pl.read_parquet(EMBEDDINGS), rows=RECORDS),
         derived_seed(seed, "annotation_qa", "crowdlab"),
     )
-    report_gaps(found.records, found.annotators)
+    report_gaps(found.records, found.annotators, found.metrics.get("like_the_others", {}))
     for message in found.crowd.messages:
         say(message)
 

@@ -23,7 +23,7 @@ from assay.core.params import Params, load_params
 from assay.core.results import NOT_RUN, read_own, write_metrics
 from assay.core.seeds import generator
 from assay.generation_metrics.tasks import for_each_task, task_differences
-from assay.human_review.preference_judgements import Preference, read_preferences
+from assay.human_review.preference_judgements import Preference, check_prompt_ids, read_preferences
 from assay.statistics.bootstrap import cluster_means
 from assay.statistics.metrics_dict import metrics_of
 
@@ -109,6 +109,7 @@ def main() -> None:
             random = generator(seed, "compare_generation", task)
             return task_differences(one, other, task, params.bootstrap_samples, random)
 
+        check_prompt_ids(preferences, one["id"], JUDGEMENTS)
         found = read_judgements(preferences, pair, set(one["id"]))
         by_task = for_each_task(differences, set(one["task"]))
         compared[pair.name] = by_task | people_win_rate(found, params.bootstrap_samples, seed)

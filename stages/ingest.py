@@ -14,9 +14,13 @@ Reads the files named in `ingest.sources`, below `ingest.path`, and keeps `max_r
 of its BLAKE2b, and `-2`, `-3`, … for exact repeats in file order, so that adding rows does not rename the old ones. An
 id that occurs twice in one source is an error and not renamed: ratings are joined by it, and people look rows up by it.
 
-**Ratings** come as one list a row, or one rating a row with the annotator's name. In a list the annotator is the
-position: `01`, `02`, …. That is a slot, not a person, unless the file says that every list has the same people in the
-same order; the default data's raters are anonymous, so agreement between two slots says nothing about two people.
+**Ratings** come as one list a row, one rating a row with the annotator's name, or a column for each annotator; in a
+file of their own, or in that of the texts. In a list the annotator is the position: `01`, `02`, …. That is a slot, not
+a person, unless the file says that every list has the same people in the same order; the default data's raters are
+anonymous, so agreement between two slots says nothing about two people.
+
+**Forms** (`assay/core/forms.py`): labels of all sources, and ids and raters of one, that differ in form alone, such as
+`1`, `1.0` and `01`, stop the stage, unless `forms` says that they are one or all meant.
 
 **The given label** of a row with ratings and no label column is that of one rater, drawn by seed and id alone: a row
 keeps it when others are added. How sure that rater was (+1 or +4) says how far to trust the label, so their number is
@@ -30,7 +34,8 @@ rows where there are as many and they fit. The others are removed under the name
 when, from which state of which file, and whether people wrote it or a program did.
 """
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -38,20 +43,19 @@ import polars as pl
 from pydantic import Field
 
 from assay.core.errors import InputError, run_stage
+from assay.core.forms import show_form
 from assay.core.outputs import output_folder, write_parquet
 from assay.core.params import load_params
 from assay.core.removed_rows import counts_by_rule, removed_rows
 from assay.core.results import write_metrics
 from assay.core.seeds import keyed_uniform
-from assay.sources.records import RECORDS_SCHEMA, Ingested, IngestParams, Source, ingest_source
+from assay.sources.records import RECORDS_SCHEMA, Ingested, IngestParams, Source, ingest_source, label_sources
 
 MaxRows = Annotated[int, Field(ge=1)] | None
 SOURCES_SCHEMA = pl.Schema(
     dict.fromkeys(("name", "file", "url", "licence", "retrieved", "authenticity", "sha256"), pl.String)
     | {"ratings_file": pl.String, "ratings_sha256": pl.String, "rows_in": pl.Int64, "rows_out": pl.Int64}
 )
-
-
 MIN_ROWS_PER_LABEL = 10
 """Of a sample, so that every label gets into each split and fold."""
 
@@ -98,8 +102,27 @@ def counts(values: pl.Series) -> dict[str, int]:
     return dict(values.drop_nulls().value_counts().sort(values.name).rows())
 
 
-def metrics(sources: dict[str, Ingested]) -> dict[str, object]:
-    """Numbers of the whole stage."""
+def describe_guesses(sources: dict[str, Ingested], labels: pl.DataFrame) -> Iterator[str]:
+    """What was taken for something else, removed, or may be meant otherwise; `labels` are the forms rewritten."""
+    for what, table in [("labels", labels), *(("ids", one.joined) for one in sources.values())]:
+        if table.height:
+            shown = [
+                f"{show_form(form)} is {show_form(kept)} ({times} times)" for form, kept, times in table.rows()[:10]
+            ]
+            yield f"{table.height} forms are joined by `ingest.forms.{what}`: {', '.join(shown)}"
+    for name, one in sources.items():
+        if rules := counts_by_rule(one.removed_ratings):
+            yield f"{name}: ratings removed: {', '.join(f'{rule} {count}' for rule, count in rules.items())}"
+        texts = one.records.group_by("text").agg(pl.col("label").drop_nulls().n_unique()).filter(pl.col("label") > 1)
+        if texts.height and one.ratings.is_empty():
+            yield (
+                f"{name}: {texts.height} texts stand in several rows with different labels; if a line is one rater's "
+                "judgement, name the columns in its `ratings`, so that every vote counts"
+            )
+
+
+def metrics(sources: dict[str, Ingested], labels: pl.DataFrame) -> dict[str, object]:
+    """Numbers of the whole stage; `labels` are those rewritten."""
     records = pl.concat([one.records.select(RECORDS_SCHEMA.names()) for one in sources.values()])
     both = records.filter(pl.col("label").is_not_null() & pl.col("reference_label").is_not_null())
     result: dict[str, object] = {
@@ -111,6 +134,7 @@ def metrics(sources: dict[str, Ingested]) -> dict[str, object]:
         "reference_labels": counts(records["reference_label"]),
         "ratings": sum(one.ratings.height for one in sources.values()),
         "removed_ratings": counts_by_rule(one.removed_ratings for one in sources.values()),
+        "joined_forms": sum(table["times"].sum() for table in (labels, *(one.joined for one in sources.values()))),
         "sources": {
             name: {
                 "rows_in": one.rows_in,
@@ -119,7 +143,6 @@ def metrics(sources: dict[str, Ingested]) -> dict[str, object]:
                 "ragged_rows": one.ragged_rows,
                 "ratings": one.ratings.height,
                 "rows_without_ratings": one.records.join(one.ratings, on="id", how="anti").height,
-                "rated_without_text": one.rated_without_text,
             }
             for name, one in sources.items()
         },
@@ -138,9 +161,10 @@ def main() -> None:
     def draws(ids: pl.Series) -> pl.Series:
         return keyed_uniform(ids, seed, "ingest", "given_label")
 
-    sources = {
-        source.name: ingest_source(source, position, params, draws) for position, source in enumerate(params.sources)
-    }
+    read = [ingest_source(source, position, params) for position, source in enumerate(params.sources)]
+    sources, labels = label_sources(read, params, draws)
+    for sentence in describe_guesses(sources, labels):
+        print(f"ingest: {sentence}", file=sys.stderr)
     if not any(one.records.height for one in sources.values()):
         raise InputError(f"{params.path}: no row with a text in {[source.file for source in params.sources]}")
     if max_rows is not None:
@@ -156,7 +180,7 @@ def main() -> None:
     with output_folder("data/ingested") as folder:
         for name, table in tables.items():
             write_parquet(table, folder / f"{name}.parquet")
-    write_metrics("metrics/ingest.json", metrics(sources), "ratings", "given_label_accuracy")
+    write_metrics("metrics/ingest.json", metrics(sources, labels), "ratings", "given_label_accuracy")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from assay.core.progress import quiet_libraries
 from assay.core.removed_rows import Filtered, counts_by_rule
 from assay.core.results import write_metrics
 from assay.core.seeds import derived_seed, seed_32
-from assay.human_review.preference_judgements import Preference, read_preferences
+from assay.human_review.preference_judgements import Preference, check_prompt_ids, read_preferences
 from assay.language_models.chat_template import tokenise_chats
 from assay.language_models.checkpoint import generate_answers, load_causal_lm
 from assay.preference_data import pairs
@@ -136,6 +136,7 @@ def main() -> None:
     ids["test"] = pl.read_parquet(INSTRUCT / "test.parquet", columns=["id"])["id"]
     split_of = {row: split for split, of_split in ids.items() for row in of_split}
     lines = read_preferences(Path(params.path))
+    check_prompt_ids(lines, split_of, Path(params.path))
     model, tokenizer = load_causal_lm(Path(load_params("language_model", str)), device.device)
     started = time.perf_counter()
     made = make_pairs(tables, lines, split_of, params, model, tokenizer, device, seed)

@@ -82,6 +82,7 @@ def smoke_params(params: dict[str, Any]) -> dict[str, Any]:
     params["compute"] |= {"threads": 1, "precision": "float32"}
     # The others differ in the model alone, which tests/stages/test_finetune.py looks at.
     params["approaches"] = ["tfidf", "lora", "full"]
+    params["ingest"]["sources"][1]["ratings"]["exclude_slots"] = ["10"]  # ten people rate
     params["optional"]["robustness"] = ["tfidf", "lora", "full"]
     params["augment"]["workers"] = 1
     params["evaluate"]["bootstrap_samples"] = 100

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from assay.annotation import consensus
 from assay.annotation.agreement import krippendorff_alpha_interval, label_agreement, label_counts, number_sums
 from assay.annotation.crowdlab import CrowdlabParams, CrowdOpinion, FeaturesOf, crowd_opinion
+from assay.annotation.like_the_others import LikeTheOthersParams, find_like_the_others
 from assay.annotation.pairwise_kappa import Pairs, annotator_pairs, mean_pairwise_kappas, pair_kappas, undefined_pairs
 from assay.core.params import Params
 from assay.statistics.bootstrap import bootstrap_figures
@@ -33,6 +34,7 @@ class AnnotationQaParams(Params):
     disputed_rows: int = Field(ge=1)
     min_common_items: int = Field(ge=2)
     max_annotator_pairs: int = Field(ge=1)
+    like_the_others: LikeTheOthersParams | None
     crowdlab: CrowdlabParams | None
 
     @field_validator("label_order")
@@ -233,6 +235,8 @@ def measure_quality(
             | score_single_rater(part)
             for source, part in sorted(by_source.items())
         }
+    if params.like_the_others and several.height:
+        metrics["like_the_others"] = find_like_the_others(several, params.like_the_others)
     if crowd.metrics:
         metrics["crowdlab"] = crowd.metrics
     annotators = tabulate_annotators(ratings, pairs, crowd.annotators)

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 from pydantic import Field
 
+from assay.core.forms import find_other_forms
 from assay.core.params import Params
 from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.human_review.append_only_csv import refuse
@@ -81,6 +82,7 @@ def settle_all(
     decisions = group_by_id_and_field(corrections)
     outcomes, not_applied = {}, []
     errors = check_labels(corrections, known_labels(records, new_labels))
+    others = find_other_forms(set(ids) - given.keys() - gone.keys(), [*records["id"], *removed["id"]])
     refused = {line for line, _ in errors}
     for (row_id, field), lines in decisions.items():
         if row_id in given:
@@ -93,7 +95,8 @@ def settle_all(
         elif row_id in gone:
             not_applied += [NotApplied(one, gone[row_id]["rule"], gone[row_id]["kept_id"]) for one in lines]
         else:
-            sentence = f"no row has the id {row_id!r}; correct it, or delete the line if the row left the data"
+            absent = f"no row has the id {row_id!r}; correct it, or delete the line if the row left the data"
+            sentence = others.get(row_id, absent)
             errors += [(one.line, sentence) for one in lines]
     refuse(errors, path)
     return Settled(outcomes, not_applied)

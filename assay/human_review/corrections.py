@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.errors import InputError
+from assay.core.forms import find_other_forms, show_form
 from assay.human_review.append_only_csv import csv_line, is_day, parse_lines, read_lines
 
 COLUMNS = ("id", "field", "old", "new", "reason", "reviewer", "date")
@@ -138,8 +139,8 @@ def settle(lines: list[Correction], given: str) -> Outcome:
             since = f" since line {deciding.line}" if taken else ""
             raise LineError(
                 one.line,
-                f"{one.id}: old {one.field} is {one.old!r} here, and the row has {value!r}{since}; look at the row"
-                f" again (`make why ID={one.id}`), then write {value!r} as old, or delete the line",
+                f"{one.id}: old {one.field} is {show_form(one.old)} here, and the row has {show_form(value)}{since}; "
+                f"look at the row again (`make why ID={one.id}`), then write {value!r} as old, or delete the line",
             )
         else:
             value, deciding = one.new, one
@@ -164,11 +165,12 @@ def _said(one: Correction) -> str:
 
 def check_labels(corrections: Iterable[Correction], labels: set[str]) -> list[tuple[int, str]]:
     """Number and sentence of each line whose new label no row has."""
+    others = find_other_forms({one.new for one in corrections if one.field in LABEL_FIELDS}, labels)
     return [
         (
             one.line,
             f"{one.id}: no row has the label {one.new!r}; there are {', '.join(sorted(labels))}. A new one must be in"
-            " `correct.new_labels` of params.yaml",
+            " `correct.new_labels` of params.yaml" + (f": {others[one.new]}" if one.new in others else ""),
         )
         for one in corrections
         if one.field in LABEL_FIELDS and one.new and not one.is_confirmation and one.new not in labels

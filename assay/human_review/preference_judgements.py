@@ -6,12 +6,13 @@ branches (`merge=union`).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from assay.core.errors import InputError
-from assay.human_review.append_only_csv import csv_line, is_day, parse_lines, read_lines
+from assay.core.forms import find_other_forms
+from assay.human_review.append_only_csv import csv_line, is_day, parse_lines, read_lines, refuse
 
 COLUMNS = ("prompt_id", "answer_a", "answer_b", "preferred", "reviewer", "date", "model_a", "model_b")
 HEADER = ",".join(COLUMNS)
@@ -69,6 +70,12 @@ def _parsed(number: int, values: list[str]) -> Preference:
     for name in ANSWERS:
         row[name] = _ESCAPED.sub(lambda match: "\n" if match[1] == "n" else match[1], row[name])
     return Preference(number, *(row[name] for name in COLUMNS))
+
+
+def check_prompt_ids(lines: Sequence[Preference], prompts: Iterable[str], path: Path) -> None:
+    """Raise `InputError` where a line names a prompt that is not there, but is in another form, such as 1.0 for 1."""
+    others = find_other_forms({one.prompt_id for one in lines}, prompts)
+    refuse(((one.line, others[one.prompt_id]) for one in lines if one.prompt_id in others), path)
 
 
 def preference_line(values: Mapping[str, str]) -> str:

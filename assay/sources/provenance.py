@@ -65,12 +65,18 @@ def unreadable_rows(table: Table, file: str) -> pl.DataFrame:
 
 
 def check_ids(records: pl.DataFrame, path: Path, key: str) -> None:
-    """Stop where two records have one id. Raises `InputError`: names the first, and where it is."""
+    """Stop where two records have one id. Raises `InputError`: names the first, where it is and what differs."""
     repeated = records.filter(pl.col("id").is_duplicated())
     if repeated.height:
-        name = repeated["id"][0]
-        places = repeated.filter(pl.col("id") == name)["origin"].to_list()
+        same = repeated.filter(id=repeated["id"][0])
+        differ = [name for name in same.columns if name != "origin" and same[name].n_unique() > 1]
+        fix = f"make them unique, or set `{key}.columns.id` to null, and ids are made from the content"
+        if "text" not in differ:
+            fix = (
+                f"if a line is one rater's judgement, name this file, rater and rating in `{key}.ratings`, and what a "
+                "rater gives not in `columns` and `carry`: every vote counts then; else delete the repeated lines"
+            )
         raise InputError(
-            f"{path}: {repeated['id'].n_unique()} ids occur more than once, the first {name!r} at {places[:3]}; make "
-            f"them unique, or set `{key}.columns.id` to null, and ids are made from the content"
+            f"{path}: {repeated['id'].n_unique()} ids occur more than once, the first {same['id'][0]!r} at "
+            f"{same['origin'].to_list()[:3]}, with other values in {differ or 'no column'}; {fix}"
         )

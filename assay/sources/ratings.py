@@ -3,18 +3,20 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import polars as pl
 from pydantic import Field
 
 from assay.core.errors import InputError
 from assay.core.params import Params
-from assay.core.removed_rows import REMOVED_SCHEMA, Filtered, is_missing, none_removed, removed_rows
+from assay.core.removed_rows import REMOVED_SCHEMA, Filtered, is_missing, removed_rows
 from assay.sources.provenance import ColumnName, origins, unreadable_rows
 from assay.sources.table_files import SHOWN_CHARACTERS, TableFormat, check_readable, column, read_table
 
 RATINGS_SCHEMA = pl.Schema({"id": pl.String, "annotator": pl.String, "rating": pl.Float64, "label": pl.String})
+ROWS_SCHEMA = pl.Schema(dict.fromkeys(("id", "annotator", "value", "origin"), pl.String))
+"""Of ratings as they stand in a file."""
 
 
 class RatingColumns(Params):
@@ -32,13 +34,30 @@ class RatingListColumns(Params):
     ratings: ColumnName
 
 
+class RaterColumns(Params):
+    """Columns of a file with a column for each rater, whose name is the rater's."""
+
+    id: ColumnName
+    raters: Annotated[list[ColumnName], Field(min_length=1)]
+
+
 class Ratings(Params):
-    """Where the ratings of a source are."""
+    """Where the ratings of a source are.
+
+    Attributes:
+        file: may be the file of the texts; where each of its lines is one rating, a text stands there once for each.
+        not_rated: what a cell holds where a rater gave no rating; an empty one is none anyway.
+        repeated: of the ratings that one rater gave one row: stop, or keep the first or the last in the file.
+        exclude_slots: raters, or positions in the lists (`01`, `02`, …), whose ratings are left out.
+    """
 
     file: Annotated[str, Field(min_length=1)]
     format: TableFormat
     header: bool
-    columns: RatingListColumns | RatingColumns
+    columns: RatingListColumns | RatingColumns | RaterColumns
+    not_rated: list[str]
+    repeated: Literal["error", "first", "last"]
+    exclude_slots: list[str]
 
 
 class RatingBin(Params):
@@ -65,8 +84,7 @@ def explode_rating_lists(ids: pl.Series, lists: pl.Series, origin: pl.Series) ->
         for position, value in enumerate(values, start=1):
             shown = value if isinstance(value, str) or value is None else json.dumps(value)
             rows.append((row_id, f"{position:02d}", shown, place))
-    schema = dict.fromkeys(("id", "annotator", "value", "origin"), pl.String)
-    return Filtered(pl.DataFrame(rows, schema, orient="row"), pl.DataFrame(bad, REMOVED_SCHEMA, orient="row"))
+    return Filtered(pl.DataFrame(rows, ROWS_SCHEMA, orient="row"), pl.DataFrame(bad, REMOVED_SCHEMA, orient="row"))
 
 
 def bin_ratings(rating: pl.Expr, bins: Sequence[RatingBin]) -> pl.Expr:
@@ -82,31 +100,61 @@ def bin_ratings(rating: pl.Expr, bins: Sequence[RatingBin]) -> pl.Expr:
     return label
 
 
-def label_ratings(rows: pl.DataFrame, bins: Sequence[RatingBin] | None) -> Filtered:
-    """Give each rating its label; remove what is no number though there are bins, and second ratings.
-
-    `rows` are as `explode_rating_lists` gives them; without bins a rating is itself the label.
-    """
-    stripped = pl.col("value").str.strip_chars()
-    number = stripped.cast(pl.Float64, strict=False)
-    number = pl.when(number.is_finite()).then(number)
-    value = pl.when(stripped != "").then(stripped)
-    rules = [
-        pl.when(is_missing("id")).then(pl.lit("no_id")),
-        pl.when(is_missing("annotator")).then(pl.lit("no_annotator")),
-        pl.when(~pl.struct("id", "annotator").is_first_distinct()).then(pl.lit("rated_twice")),
-    ]
-    if bins is not None:
-        rules.append(pl.when(value.is_not_null() & number.is_null()).then(pl.lit("rating_not_a_number")))
-    marked = rows.with_columns(
-        rating=number, label=value if bins is None else bin_ratings(number, bins), rule=pl.coalesce(rules)
-    )
-    bad = marked.filter(pl.col("rule").is_not_null()).with_columns(id="origin")
+def remove_ratings(rows: pl.DataFrame, rule: pl.Expr) -> Filtered:
+    """The ratings that have no `rule`; the `id` of the removed is where they are."""
+    marked = rows.with_columns(rule=rule)
     shown = pl.concat_str("annotator", "value", separator=" ", ignore_nulls=True)
-    return Filtered(
-        marked.filter(pl.col("rule").is_null()).select(RATINGS_SCHEMA.names()),
-        removed_rows(bad, pl.col("rule"), before=shown),
+    bad = marked.filter(pl.col("rule").is_not_null()).with_columns(id="origin")
+    kept = marked.filter(pl.col("rule").is_null()).drop("rule")
+    return Filtered(kept, removed_rows(bad, pl.col("rule"), before=shown))
+
+
+def check_limit(removed: pl.DataFrame, rows: int, max_reject_fraction: float, advice: str) -> None:
+    """Raise `InputError` where too many of `rows` are removed; names the first, and gives the advice."""
+    if removed.height > max_reject_fraction * rows:
+        place, rule, before, _ = removed.row(0)
+        raise InputError(
+            f"{place}: {rule}: {str(before)[:SHOWN_CHARACTERS]!r}; {removed.height} of {rows} {advice}, or raise "
+            f"`ingest.max_reject_fraction` = {max_reject_fraction}"
+        )
+
+
+def label_ratings(
+    rows: pl.DataFrame, ratings: Ratings, bins: Sequence[RatingBin] | None, max_reject_fraction: float, key: str
+) -> Filtered:
+    """Give each rating, as `read_ratings` has them, its number and its label; without bins, it is itself the label.
+
+    Removes those without id or rater, those that are no numbers though there are bins, and repeated ones.
+
+    Raises `InputError`: one rater rated a row twice and `repeated` is `error`, or too many cannot be used.
+    """
+    pair = pl.struct("id", "annotator")
+    no_pair = {"no_id": is_missing("id"), "no_annotator": is_missing("annotator")}
+    twice = rows.filter(pair.is_duplicated(), ~pl.any_horizontal(no_pair.values()))
+    twice = twice.sort("id", "annotator", maintain_order=True)
+    if ratings.repeated == "error" and twice.height:
+        shown = " and ".join(f"{value!r} ({place})" for value, place in twice.select("value", "origin").head(2).rows())
+        raise InputError(
+            f"{twice['annotator'][0]!r} rated {twice['id'][0]!r} more than once: {shown}; {twice.height} ratings are "
+            f"such: leave one line of each rater and row, or set `{key}.repeated` to `last` or `first`"
+        )
+    number = pl.col("value").str.strip_chars().cast(pl.Float64, strict=False)
+    number = pl.when(number.is_finite()).then(number)
+    rules = no_pair | {
+        "rated_twice": ~(pair.is_last_distinct() if ratings.repeated == "last" else pair.is_first_distinct()),
+        "rating_not_a_number": number.is_null() & (bins is not None),
+    }
+    label = pl.col("value") if bins is None else bin_ratings(number, bins)
+    labelled = remove_ratings(
+        rows.with_columns(rating=number, label=label),
+        pl.coalesce(pl.when(applies).then(pl.lit(rule)) for rule, applies in rules.items()),
     )
+    advice = (
+        f"ratings cannot be used: correct `{key}.columns`, add what means that there is no rating to "
+        f"`{key}.not_rated`, correct `ingest.rating_bins` (null where a rating is itself a label)"
+    )
+    check_limit(labelled.removed.filter(pl.col("rule") != "rated_twice"), rows.height, max_reject_fraction, advice)
+    return labelled
 
 
 def fill_labels(
@@ -149,35 +197,55 @@ def fill_labels(
     ).select(*records.columns, *rating)
 
 
-def read_ratings(
-    ratings: Ratings, folder: Path, max_reject_fraction: float, bins: Sequence[RatingBin] | None, key: str
-) -> Filtered:
-    """The ratings file of a source. Raises `InputError`: as in `read_table`, `check_readable` and `column`."""
-    path = folder / ratings.file
+def read_ratings(ratings: Ratings, folder: Path, max_reject_fraction: float, key: str) -> Filtered:
+    """The ratings file of a source: `id`, `annotator`, `value` and `origin` of each rating, as they stand there.
+
+    Raises `InputError`: as in `read_table`, `check_readable`, `column` and `check_limit`; no such slot to leave out.
+    """
+    path, columns = folder / ratings.file, ratings.columns
     table = read_table(path, ratings.format, ratings.header)
     check_readable(table, path, max_reject_fraction)
-    places = origins(ratings.file, table.lines)
-    ids = column(table, ratings.columns.id, path, f"{key}.columns.id")
-    if isinstance(ratings.columns, RatingListColumns):
-        lists = column(table, ratings.columns.ratings, path, f"{key}.columns.ratings")
-        rated = explode_rating_lists(ids, lists, places)
-        if rated.removed.height > max_reject_fraction * len(ids):
-            place, rule, before, _ = rated.removed.row(0)
-            raise InputError(
-                f"{folder / place}: {rule}: {str(before)[:SHOWN_CHARACTERS]!r}; {rated.removed.height} of {len(ids)} "
-                f"rows are no JSON list, more than `ingest.max_reject_fraction`: correct `{key}.columns.ratings`"
-            )
+    ids = column(table, columns.id, path, f"{key}.columns.id").alias("id")
+    places, removed = origins(ratings.file, table.lines), [unreadable_rows(table, ratings.file)]
+    if isinstance(columns, RatingListColumns):
+        lists = column(table, columns.ratings, path, f"{key}.columns.ratings")
+        exploded = explode_rating_lists(ids, lists, places)
+        advice = f"rows are no JSON list: correct `{key}.columns.ratings`"
+        check_limit(exploded.removed, len(ids), max_reject_fraction, advice)
+        rows, removed = exploded.kept, [*removed, exploded.removed]
+    elif isinstance(columns, RaterColumns):
+        parts = [(name, column(table, name, path, f"{key}.columns.raters").alias("value")) for name in columns.raters]
+        rows = pl.concat(
+            pl.DataFrame([ids, values, places]).with_columns(annotator=pl.lit(str(name))) for name, values in parts
+        ).select(ROWS_SCHEMA.names())
     else:
-        annotators = column(table, ratings.columns.annotator, path, f"{key}.columns.annotator").alias("annotator")
-        values = column(table, ratings.columns.rating, path, f"{key}.columns.rating").alias("value")
-        rated = Filtered(pl.DataFrame([ids.alias("id"), annotators, values, places]), none_removed())
-    labelled = label_ratings(rated.kept, bins)
-    if labelled.removed.height > max_reject_fraction * max(rated.kept.height, 1):
-        place, rule, before, _ = labelled.removed.row(0)
-        raise InputError(
-            f"{folder / place}: {rule}: {str(before)[:SHOWN_CHARACTERS]!r}; {labelled.removed.height} of "
-            f"{rated.kept.height} ratings cannot be used, more than `ingest.max_reject_fraction`: correct "
-            f"`{key}.columns`, or `ingest.rating_bins` (null where a rating is itself a label)"
-        )
-    removed = pl.concat([unreadable_rows(table, ratings.file), rated.removed, labelled.removed])
-    return Filtered(labelled.kept, removed)
+        annotators = column(table, columns.annotator, path, f"{key}.columns.annotator").alias("annotator")
+        values = column(table, columns.rating, path, f"{key}.columns.rating").alias("value")
+        rows = pl.DataFrame([ids, annotators, values, places])
+    slots = rows["annotator"].drop_nulls().unique().sort().to_list()
+    if unknown := sorted(set(ratings.exclude_slots) - set(slots)):
+        raise InputError(f"{path}: no rater or slot {unknown[0]!r}; there are {slots}: correct `{key}.exclude_slots`")
+    not_rated = is_missing("value") | pl.col("value").str.strip_chars().is_in(ratings.not_rated)
+    excluded = pl.when(pl.col("annotator").is_in(ratings.exclude_slots)).then(pl.lit("excluded_slot"))
+    used = remove_ratings(rows, pl.when(not_rated).then(pl.lit("not_rated")).otherwise(excluded))
+    return Filtered(used.kept, pl.concat([*removed, used.removed]))
+
+
+def match_rows(rows: pl.DataFrame, records: pl.DataFrame, max_reject_fraction: float, key: str) -> Filtered:
+    """The ratings of the `records`, in their order; those of no record are removed (`rated_no_row`).
+
+    Raises `InputError`: too many are of none; names the first ids that are on one side alone.
+    """
+    order = records.select("id", row=pl.int_range(pl.len()))
+    joined = rows.join(order, on="id", how="left", maintain_order="left")
+    matched = remove_ratings(joined, pl.when(pl.col("row").is_null()).then(pl.lit("rated_no_row")))
+    strangers, unrated = (
+        one.join(other, on="id", how="anti", maintain_order="left")["id"].unique(maintain_order=True).head(3).to_list()
+        for one, other in ((rows, records), (records, rows))
+    )
+    advice = (
+        f"ratings are of ids that no text has, such as {strangers}; texts without a rating are such as {unrated}: "
+        f"correct `{key}.columns.id`"
+    )
+    check_limit(matched.removed, rows.height, max_reject_fraction, advice)
+    return Filtered(matched.kept.sort("row", "annotator", maintain_order=True).drop("row"), matched.removed)

@@ -1,18 +1,28 @@
 """One source in the canonical form: its columns under their canonical names, ids, and where each row comes from."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import polars as pl
 from pydantic import Field, field_validator, model_validator
 
+from assay.core.forms import Forms, join_forms
 from assay.core.outputs import file_sha256
 from assay.core.params import Params
 from assay.core.removed_rows import Filtered, is_missing, none_removed, removed_rows
 from assay.sources.provenance import ColumnName, Provenance, check_ids, content_ids, origins, unreadable_rows
-from assay.sources.ratings import RATINGS_SCHEMA, RatingBin, Ratings, fill_labels, read_ratings
+from assay.sources.ratings import (
+    RATINGS_SCHEMA,
+    RatingBin,
+    RatingColumns,
+    Ratings,
+    fill_labels,
+    label_ratings,
+    match_rows,
+    read_ratings,
+)
 from assay.sources.table_files import Table, TableFormat, check_readable, column, read_table
 
 PROVENANCE = ("source_url", "licence", "retrieved", "source_sha256", "authenticity")
@@ -69,6 +79,7 @@ class IngestParams(Params):
 
     path: Annotated[str, Field(min_length=1)]
     max_reject_fraction: Annotated[float, Field(ge=0, le=1)]
+    forms: Forms
     sources: Annotated[list[Source], Field(min_length=1)]
     rating_bins: Annotated[list[RatingBin], Field(min_length=1)] | None
 
@@ -87,9 +98,9 @@ class Ingested:
     Attributes:
         rows_in: records of its file, readable or not.
         records: `RECORDS_SCHEMA`, and the columns carried.
-        ratings: `RATINGS_SCHEMA`, of the records kept.
+        ratings: `RATINGS_SCHEMA`, and `origin` before `label_sources`; of the records kept.
         removed_ratings: ratings, or whole lines of the ratings file, that cannot be used.
-        rated_without_text: ids in the ratings file that have no record.
+        joined: forms of ids and raters that were rewritten, as in `join_forms`.
         ragged_rows: as in `Table`.
     """
 
@@ -100,7 +111,7 @@ class Ingested:
     ratings: pl.DataFrame
     removed: pl.DataFrame
     removed_ratings: pl.DataFrame
-    rated_without_text: int
+    joined: pl.DataFrame
     ragged_rows: int
 
 
@@ -116,10 +127,11 @@ def map_columns(table: Table, source: Source, sha256: str, path: Path, key: str)
         for name, chosen in source.columns
     ]
     carried = [column(table, name, path, f"{key}.carry").alias(str(name)) for name in source.carry]
-    stripped = pl.col("label", "reference_label", "response").str.strip_chars()
+    may_be_empty = pl.col("label", "reference_label", "response")
     return (
         pl.DataFrame(mapped)
-        .with_columns(pl.when(stripped != "").then(stripped))
+        .with_columns(pl.when(may_be_empty.str.strip_chars() != "").then(may_be_empty))
+        .with_columns(pl.col("response").str.strip_chars())
         .with_columns(
             source=pl.lit(source.name),
             origin=origins(source.file, table.lines),
@@ -149,43 +161,66 @@ def prefix_ids(rows: pl.DataFrame, source: str) -> pl.DataFrame:
     return rows.with_columns(id=pl.format("{}:{}", pl.lit(source), pl.col("id").str.strip_chars()))
 
 
-def ingest_source(source: Source, position: int, params: IngestParams, draws: Draws) -> Ingested:
-    """Read one source, the one at `position`; `draws` gives a draw from [0, 1) for each id: whose label is given.
+def ingest_source(source: Source, position: int, params: IngestParams) -> Ingested:
+    """Read one source, the one at `position`; its labels are as they stand in the files (`label_sources`).
 
-    Raises `InputError`: as in `read_table`, `check_readable`, `column`, `check_ids` and `read_ratings`.
+    Raises `InputError`: as in `read_table`, `check_readable`, `column`, `join_forms`, `check_ids`,
+    `read_ratings`, `label_ratings` and `match_rows`.
     """
-    folder, key = Path(params.path), f"ingest.sources.{position}"
+    folder, key, limit = Path(params.path), f"ingest.sources.{position}", params.max_reject_fraction
     path = folder / source.file
     table = read_table(path, source.format, source.header)
-    check_readable(table, path, params.max_reject_fraction)
+    check_readable(table, path, limit)
     sha256 = file_sha256(path)
     filtered = remove_blanks(map_columns(table, source, sha256, path, key), has_ids=source.columns.id is not None)
-    records = filtered.kept
-    if source.columns.id is None:
-        records = records.with_columns(id=content_ids(records["text"], records["response"]))
-    records = prefix_ids(records, source.name)
-    check_ids(records, path, key)
-
-    rated = Filtered(pl.DataFrame(schema=RATINGS_SCHEMA), none_removed())
-    rated_without_text = 0
+    records, removed = filtered.kept, [unreadable_rows(table, source.file), filtered.removed]
+    rated = Filtered(pl.DataFrame(schema={**RATINGS_SCHEMA, "origin": pl.String}), none_removed())
     if source.ratings:
-        rated = read_ratings(source.ratings, folder, params.max_reject_fraction, params.rating_bins, f"{key}.ratings")
-        rated = Filtered(prefix_ids(rated.kept, source.name), rated.removed)
-        rated_without_text = rated.kept.join(records, on="id", how="anti")["id"].n_unique()
-        order = records.select("id").with_row_index("row")
-        in_order = rated.kept.join(order, on="id", how="inner").sort("row", "annotator", maintain_order=True)
-        rated = Filtered(in_order.select(RATINGS_SCHEMA.names()), rated.removed)
-        has_labels, has_references = source.columns.label is not None, source.columns.reference_label is not None
-        given = draws(records["id"])
-        records = fill_labels(records, rated.kept, params.rating_bins, given, has_labels, has_references)
+        rated = read_ratings(source.ratings, folder, limit, f"{key}.ratings")
+    ratings, removed_ratings, rule = rated.kept, [rated.removed], params.forms.ids
+    if source.columns.id is None:
+        records, rule = records.with_columns(id=content_ids(records["text"], records["response"])), "distinct"
+    (records, ratings), ids = join_forms([records, ratings], ["id"], rule, "ingest.forms.ids")
+    (ratings,), names = join_forms([ratings], ["annotator"], rule, "ingest.forms.ids")
+    records = prefix_ids(records, source.name)
+    if source.ratings and source.ratings.file == source.file and isinstance(source.ratings.columns, RatingColumns):
+        # A line for each rating: the text stands in all of those of its id.
+        first = records.select(first=pl.struct(pl.exclude("origin")).is_first_distinct())["first"]
+        removed.append(removed_rows(records.filter(~first).with_columns(id="origin"), "text_repeated"))
+        records = records.filter(first)
+    check_ids(records, path, key)
+    if source.ratings:
+        labelled = label_ratings(ratings, source.ratings, params.rating_bins, limit, f"{key}.ratings")
+        matched = match_rows(prefix_ids(labelled.kept, source.name), records, limit, f"{key}.ratings")
+        ratings, removed_ratings = matched.kept, [*removed_ratings, labelled.removed, matched.removed]
     return Ingested(
         rows_in=table.cells.height + table.unreadable.height,
         sha256=sha256,
         ratings_sha256=file_sha256(folder / source.ratings.file) if source.ratings else None,
         records=records,
-        ratings=rated.kept,
-        removed=pl.concat([unreadable_rows(table, source.file), filtered.removed]),
-        removed_ratings=rated.removed,
-        rated_without_text=rated_without_text,
+        ratings=ratings,
+        removed=pl.concat(removed),
+        removed_ratings=pl.concat(removed_ratings),
+        joined=pl.concat([ids, names]),
         ragged_rows=table.ragged_rows,
     )
+
+
+def label_sources(
+    read: Sequence[Ingested], params: IngestParams, draws: Draws
+) -> tuple[dict[str, Ingested], pl.DataFrame]:
+    """The sources by name, with one form of each label and labels from ratings; and the forms that were rewritten.
+
+    `draws` gives a draw from [0, 1) for each id: whose label is given. Raises `InputError`: as in `join_forms`.
+    """
+    tables = [one.records for one in read] + [one.ratings for one in read]
+    tables, joined = join_forms(tables, ["label", "reference_label"], params.forms.labels, "ingest.forms.labels")
+    labelled = {}
+    for source, one, records, ratings in zip(params.sources, read, tables, tables[len(read) :], strict=False):
+        ratings = ratings.select(RATINGS_SCHEMA.names())
+        if source.ratings:
+            has_labels, has_references = source.columns.label is not None, source.columns.reference_label is not None
+            given = draws(records["id"])
+            records = fill_labels(records, ratings, params.rating_bins, given, has_labels, has_references)
+        labelled[source.name] = replace(one, records=records, ratings=ratings)
+    return labelled, joined

@@ -26,6 +26,7 @@ PARAMS: dict[str, Any] = {
     "disputed_rows": 2,
     "min_common_items": 2,
     "max_annotator_pairs": 10,
+    "like_the_others": {"max_p_value": 0.01, "min_robust_z": 3.5},
     "crowdlab": {"folds": 2, "C": 1.0, "max_cells": 1000, "max_annotators": 100},
 }
 
@@ -186,12 +187,6 @@ def test_a_label_that_is_not_in_the_order_is_named() -> None:
     write_params(label_order=["p", "o"])
     with pytest.raises(InputError, match=r"row 'b' has the label 'n' from annotator '1'.*label_order` = \['p', 'o'\]"):
         run(records(("a", "p", None, "s"), ("b", "p", None, "s")), ratings(a="pp", b="pn"))
-
-
-def test_a_row_rated_twice_by_one_annotator_is_named() -> None:
-    some = pl.concat([ratings(a="pp", b="pn"), ratings(b=" p")])
-    with pytest.raises(InputError, match="annotator '1' rated row 'b' more than once"):
-        run(records(("a", "p", None, "s"), ("b", "p", None, "s")), some)
 
 
 def test_figures_that_are_undefined_have_no_key_where_all_raters_are_equal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -380,3 +375,13 @@ def test_a_wrong_param_is_named(change: dict[str, Any], message: str) -> None:
     write_params(**change)
     with pytest.raises(InputError, match=message):
         annotation_qa.main()
+
+
+def test_a_slot_that_is_filled_in_is_said_and_in_the_metrics(capsys: pytest.CaptureFixture[str]) -> None:
+    table, some = many_rows(rows=600, annotators=9)
+    some = some.filter(pl.col("annotator") < "8").with_columns(rating=pl.lit(None, pl.Float64))
+    most = some.group_by("id").agg(annotator=pl.lit("8"), rating=None, label=pl.col("label").mode().sort().first())
+    _, metrics = run(table, pl.concat([some, most.cast(some.schema)]))
+    assert {name: list(slots) for name, slots in metrics["like_the_others"].items()} == {"even": ["8"], "odd": ["8"]}
+    said = "annotation_qa: odd: '8' gives what most others of the row give in 100.0% of its 300 ratings"
+    assert said in capsys.readouterr().err

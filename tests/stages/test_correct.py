@@ -169,6 +169,19 @@ def test_a_new_label_may_be_allowed() -> None:
     assert metrics["per_label"]["great"]["relabelled_to"] == 1
 
 
+def test_ids_and_labels_in_another_form_are_named_with_both() -> None:
+    lines = refused(
+        "A,label,good,bad,,Ann,2026-11-23",
+        "b,label,bad,G\u200bood,,Ann,2026-11-23",
+        "c,label,Good,Good,,Ann,2026-11-23",
+        "E,label,good,bad,,Ann,2026-11-23",
+    ).splitlines()
+    assert "line 2: there is no 'A', but 'a', which differs in form alone: write it so" in lines[0]
+    assert r"there is no 'G\u200bood', but 'good', which differs in form alone" in lines[1]
+    assert "old label is 'Good' here, and the row has 'good'" in lines[2]
+    assert "line 5: there is no 'E', but 'e', which differs" in lines[3]  # `clean` removed it
+
+
 def test_taking_out_every_row_is_refused() -> None:
     assert "removes all 4 rows" in refused(*(f"{one},row,keep,remove,,Ann,2026-11-23" for one in "abcd"))
 

@@ -37,7 +37,8 @@ RATED: dict[str, Any] = {
     "header": False,
     "columns": {"id": 1, "text": 3, "label": None, "reference_label": None, "response": None},
     "carry": [],
-    "ratings": {"file": "ratings.txt", "format": "tsv", "header": False, "columns": {"id": 1, "ratings": 2}},
+    "ratings": {"file": "ratings.txt", "format": "tsv", "header": False, "columns": {"id": 1, "ratings": 2}}
+    | {"not_rated": [], "repeated": "error", "exclude_slots": []},
 }
 PLAIN: dict[str, Any] = {
     "name": "bank",
@@ -66,6 +67,7 @@ def write_params(
     *sources: dict[str, Any], bins: Any = None, seed: int = 1, max_rows: int | None = None, **changed: Any
 ) -> None:
     section = {"path": "data/raw/mine", "max_reject_fraction": 0.01, "sources": list(sources), "rating_bins": bins}
+    section["forms"] = {"labels": "error", "ids": "error"}
     Path("params.yaml").write_text(yaml.safe_dump({"seed": seed, "max_rows": max_rows, "ingest": section | changed}))
 
 
@@ -146,7 +148,7 @@ def test_texts_and_ratings_in_two_files(raw: Path) -> None:
     assert removed() == removed("removed_ratings") == []
     assert metrics()["sources"]["tweets"] == (
         {"rows_in": 3, "rows_out": 3, "sha256": sha256(raw / "texts.txt"), "ragged_rows": 0, "ratings": 10}
-        | {"rows_without_ratings": 0, "rated_without_text": 0}
+        | {"rows_without_ratings": 0}
     )
 
 
@@ -182,7 +184,7 @@ def test_a_row_keeps_its_given_label_when_others_are_added_or_moved(raw: Path) -
 def test_rated_rows_without_text_and_texts_without_rating_are_counted(raw: Path) -> None:
     write_rated(raw, {"a": [4], "b": [1]})
     (raw / "texts.txt").write_text("a\t0\tone\nz\t0\ttwo\n")
-    run(RATED, bins=BINS)
+    run(RATED, bins=BINS, max_reject_fraction=0.5)
     assert records().select("id", "label", "reference_label").rows() == [
         ("tweets:a", "positive", "positive"),
         ("tweets:z", None, None),
@@ -191,13 +193,14 @@ def test_rated_rows_without_text_and_texts_without_rating_are_counted(raw: Path)
     found = metrics()
     assert found["rows_without_label"] == 1
     assert found["sources"]["tweets"]["rows_without_ratings"] == 1
-    assert found["sources"]["tweets"]["rated_without_text"] == 1
+    assert removed("removed_ratings") == [("ratings.txt:2", "rated_no_row", "01 1", None)]
 
 
 def test_a_null_among_the_ratings_is_no_rating_of_that_rater(raw: Path) -> None:
     write_rated(raw, {"a": [None, 3]})
     run(RATED, bins=BINS)
-    assert ratings().rows() == [("tweets:a", "01", None, None), ("tweets:a", "02", 3.0, "positive")]
+    assert ratings().rows() == [("tweets:a", "02", 3.0, "positive")]
+    assert metrics()["removed_ratings"] == {"not_rated": 1}
     assert records()["label"].to_list() == ["positive"]
 
 
@@ -215,8 +218,8 @@ def long_form(raw: Path, rows: str) -> dict[str, Any]:
     (raw / "votes.csv").write_text("key,who,vote\n" + rows)
     columns = {"id": "key", "text": "body", "label": None}
     votes = {"file": "votes.csv", "format": "csv", "header": True}
-    votes_columns = {"id": "key", "annotator": "who", "rating": "vote"}
-    return source(PLAIN, columns=columns, ratings=votes | {"columns": votes_columns})
+    votes |= {"columns": {"id": "key", "annotator": "who", "rating": "vote"}}
+    return source(PLAIN, columns=columns, ratings=votes | {"not_rated": [], "repeated": "error", "exclude_slots": []})
 
 
 def test_ratings_in_long_form_that_are_labels(raw: Path) -> None:
@@ -241,15 +244,18 @@ def test_ratings_in_long_form_that_are_numbers(raw: Path) -> None:
 
 def test_ratings_that_cannot_be_used_are_set_aside(raw: Path) -> None:
     base = long_form(raw, "1,ann,2\n1,ann,3\n1,,4\n,bob,1\n2,bob,many\n2,ann,\n")
+    base["ratings"]["repeated"] = "first"
     run(base, bins=BINS, max_reject_fraction=0.9)
-    assert ratings().rows() == [("bank:1", "ann", 2.0, "positive"), ("bank:2", "ann", None, None)]
+    assert ratings().rows() == [("bank:1", "ann", 2.0, "positive")]
     assert removed("removed_ratings") == [
+        ("votes.csv:7", "not_rated", "ann ", None),
         ("votes.csv:3", "rated_twice", "ann 3", None),
         ("votes.csv:4", "no_annotator", " 4", None),
         ("votes.csv:5", "no_id", "bob 1", None),
         ("votes.csv:6", "rating_not_a_number", "bob many", None),
     ]
-    assert metrics()["removed_ratings"] == {"no_annotator": 1, "no_id": 1, "rated_twice": 1, "rating_not_a_number": 1}
+    counts = {"no_annotator": 1, "no_id": 1, "not_rated": 1, "rated_twice": 1, "rating_not_a_number": 1}
+    assert metrics()["removed_ratings"] == counts
 
 
 def test_too_many_ratings_that_are_no_numbers(raw: Path) -> None:

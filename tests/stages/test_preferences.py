@@ -96,7 +96,14 @@ def test_no_pair_at_all_is_an_error(values: dict[str, Any], tmp_path: Path) -> N
     assert not (tmp_path / "data/preferences").exists()
 
 
-def test_a_bad_file_of_judgements_stops_the_stage(values: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / PATH).write_text(f"{HEADER}\nfaq:0,Better.,Worse.,left,Ann,2026-11-23,m,n\n", encoding="utf-8")
-    with pytest.raises(InputError, match="line 2: faq:0: preferred is 'left'"):
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("faq:0,Better.,Worse.,left", "line 2: faq:0: preferred is 'left'"),
+        ("FAQ:00,Better.,Worse.,a", "line 2: there is no 'FAQ:00', but 'faq:0', which differs in form alone"),
+    ],
+)
+def test_a_bad_file_of_judgements_stops_the_stage(values: Any, tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / PATH).write_text(f"{HEADER}\n{line},Ann,2026-11-23,m,n\n", encoding="utf-8")
+    with pytest.raises(InputError, match=said):
         preferences.main()

@@ -120,6 +120,8 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
     }
     if rated:
         rows["annotation_qa"] |= {"ratings": 158_000, "rows_with_ratings": 7790, "fleiss_kappa": 0.4312}
+        slot = {"ratings": 3685, "share": 0.97, "rest_median": 0.577}
+        rows["annotation_qa"]["like_the_others"] = {"reviews": {"20": slot}}
         rows["label_errors"] |= {"grade": {"noise_rate": 0.161, "precision": 0.47, "recall": 0.31}}
         figures = dict.fromkeys(("average_precision", "auroc", "precision_at_5pct", "recall_at_10pct"), 0.77)
         rows["injected_noise"] = {"rows": 9, "class_dependent": {"5pct": figures}}
@@ -460,6 +462,10 @@ def test_names_of_approaches_are_escaped(inputs: Path) -> None:
     text = written(inputs)
     assert "&lt;b&gt;" in text
     assert re.search(r"<b>(?!\+|−)", text) is None
+
+
+def test_a_slot_that_is_like_the_others_is_shown(page: str) -> None:
+    assert "reviews, rater or slot 20: gives what most others of the row give in 0.970 of its 3,685 ratings" in page
 
 
 def test_many_labels_hide_the_numbers_and_fold_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
