@@ -12,6 +12,7 @@ was measured, and people have the last word where they have judged.
 
 import re
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,7 +67,7 @@ def find_skipped(pairs: list[Pair], models: list[str]) -> dict[str, str]:
     return {name: f"{' and '.join(of_pair)} not in generation_models" for name, of_pair in missing.items() if of_pair}
 
 
-def read_judgements(preferences: list[Preference], pair: Pair, prompts: set[str]) -> pl.DataFrame:
+def read_judgements(preferences: list[Preference], pair: Pair, prompts: Collection[str]) -> pl.DataFrame:
     """A row for each judgement of test prompts: `prompt_id`, and `won` (1: `pair.model` was preferred; 0.5: a tie)."""
     rows = []
     for line in preferences:
@@ -97,7 +98,11 @@ def main() -> None:
     scores: dict[str, Any] = {name: read_own(SCORES / f"{name}.json") or {"left_out": NOT_RUN} for name in models}
     left_out = {name: one["left_out"] for name, one in scores.items() if "left_out" in one}
     answers = {name: pl.read_parquet(ANSWERS / name / "answers.parquet") for name in models if name not in left_out}
-    preferences = read_preferences(JUDGEMENTS)
+    asked = dict(row for table in answers.values() for row in table.select("id", "question").iter_rows())
+    judged = read_preferences(JUDGEMENTS)
+    preferences = [line for line in judged if line.prompt_id not in asked or line.is_of(asked[line.prompt_id])]
+    if changed := len(judged) - len(preferences):
+        print(f"compare_generation: {changed} judgements left out, whose questions have changed", file=sys.stderr)
 
     compared: dict[str, Any] = {}
     for pair in params.pairs:
@@ -119,6 +124,7 @@ def main() -> None:
         "left_out": left_out,
         "pairs": compared,
         "pairs_skipped": skipped,
+        "judgements_prompt_changed": changed,
     }
     write_metrics(METRICS, summary, "pairs.*.answer.perplexity_ratio")
 

@@ -115,9 +115,8 @@ def answer_rows(
     """The model's answer to each row, and how likely it finds the reference answer (nats)."""
     chats = rows["messages"].to_list()
     said = generate_answers(model, tokenizer, [chat[:-1] for chat in chats], decoding, device, seed, "answers")
-    likelihood = answer_likelihood(
-        model, tokenise_chats(tokenizer, chats), tokenizer.pad_token_id, batch_size, device, "reference answers"
-    )
+    tokenised = tokenise_chats(tokenizer, chats, rows["without_loss"].to_list())
+    likelihood = answer_likelihood(model, tokenised, tokenizer.pad_token_id, batch_size, device, "reference answers")
     return rows.select("id", "task", "category", "question", "context", reference="answer").with_columns(
         answer=pl.Series([one.text for one in said], dtype=pl.String),
         tokens=pl.Series([one.tokens for one in said], dtype=pl.Int64),

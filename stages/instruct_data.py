@@ -6,7 +6,7 @@ Reads the files named in `instruct_data.sources`, below `instruct_data.path`, an
 classification track; writes `data/instruct/{train,validation,test}.parquet` (`CHAT_SCHEMA`), and beside them
 `removed.parquet` and `changed.parquet` (which says in `field` what changed), metrics and costs.
 
-1. **Records** of four formats become chats (`assay/instruction_data/formats.py`). One that cannot be used is removed
+1. **Records** of five layouts become chats (`assay/instruction_data/formats.py`). One that cannot be used is removed
    with the reason; more than `max_reject_fraction` of a file's stop the stage.
 2. **Cleaning** is that of section `clean`: its rules in its order, on every message and context by itself, then its
    limits. Placeholders such as `<EMAIL>` stay in questions and answers.
@@ -28,6 +28,7 @@ All draws are keyed by the row, so a row keeps its own when others come and go; 
 knowledge base.
 """
 
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,7 +143,9 @@ def make_chats(
     vectors = embed_chats(fitted.kept, sections.embed, device) if params.needs_encoder else None
     near = sections.clean.near_duplicates
     of_prompts = vectors.of(fitted.kept["prompt"].to_list()) if vectors else None
-    groups = group_chats(fitted.kept, near, of_prompts, params.min_question_cosine, device)
+    # All refusals are the same, and would make near-duplicates of short questions.
+    answers = pl.when(pl.col("task") == "unanswerable").then(pl.lit("")).otherwise("answer")
+    groups = group_chats(fitted.kept.with_columns(answer=answers), near, of_prompts, params.min_question_cosine, device)
     grouped = fitted.kept.with_columns(group=groups)
     assigned, forced = assign_splits(grouped, sections.split, Path(params.path), sections.seed)
     shown = add_context(assigned.kept, params.context, vectors, near, limit, key)
@@ -165,7 +168,7 @@ def summarise(
 ) -> dict[str, Any]:
     """The metrics."""
     read = sum(one.rows_in for one in sources.values())
-    twins = made.chats.filter(pl.col("task") == "unanswerable").height + made.shown.removed.height
+    twins = made.shown.rows.height - made.assigned.height + made.shown.removed.height
     by_rule, changes = counts_by_rule(made.removed), counts_by_rule(made.cleaned.changed)
     in_groups = made.grouped.group_by("group").len()["len"]
     return {
@@ -175,7 +178,7 @@ def summarise(
         "changed": {rule: changes.pop(rule, 0) for rule, where in sections.clean.rules.items() if where} | changes,
         "rows_changed": made.cleaned.changed["id"].n_unique(),
         "sources": {
-            name: {"rows_in": one.rows_in, "rows_out": made.assigned.filter(pl.col("source") == name).height}
+            name: {"rows_in": one.rows_in, "rows_out": made.assigned.filter(source=name).height} | one.seen
             for name, one in sources.items()
         },
         "label_rows_in": made.label_rows,
@@ -213,6 +216,10 @@ def main() -> None:
     tokenizer = load_tokenizer(load_params("language_model", str))
     classified = read_label_rows() if params.label_task else {}
     sources = {source.name: read_source(source, number, params) for number, source in enumerate(params.sources)}
+    for name, one in sources.items():
+        seen = {"rows": one.rows_in, "removed": counts_by_rule(one.removed)} | one.seen
+        shown = ", ".join(f"{what} {value}" for what, value in seen.items() if value)
+        print(f"instruct_data: {name}: {shown}", file=sys.stderr)
     made = make_chats(sources, classified, sections, tokenizer, device)
     with output_folder(OUTPUT) as folder:
         for name in SPLITS:

@@ -1,7 +1,8 @@
 """Make preference pairs: of two answers to one prompt, the better and the worse.
 
 Where the pairs come from is kept, as `pair_source`:
-- `human`: what people preferred side by side (`data/preferences.csv`; `make review ARGS="--pairs A B"`);
+- `human`: what people preferred side by side (`data/preferences.csv`; `make review ARGS="--pairs A B"`), as long as
+  the question is the same (`prompt_changed`);
 - `sibling_answer`: the true answer against one of another question: of another category or the same, or a passage that
   is in the prompt's context and does not answer it; for a prompt that cannot be answered, the refusal against one of
   those, and for one that can, the true answer against a refusal; for a label, the right one against a wrong one;
@@ -21,6 +22,7 @@ Reads: data/instruct/{train,validation,test}.parquet, data/preferences.csv, the 
 Writes: data/preferences/{train,held_out,removed}.parquet, metrics/optional/preferences.json
 """
 
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,11 +88,12 @@ def make_pairs(
         chats = table.to_dicts()
         prompts = pairs.sample_base_prompts(chats, wanted[split], key)
         questions = [chat["messages"][:-1] for chat in prompts]
+        questions_of = {chat["id"]: chat["question"] for chat in chats}
         own_seed = seed_32(derived_seed(*key, split))
         decoding = params.base_answer.decoding
         said = generate_answers(model, tokenizer, questions, decoding, device, own_seed, "base answers")
         candidates = [
-            *pairs.make_judged_pairs(lines, split_of, split, params.path),
+            *pairs.make_judged_pairs(lines, split_of, split, params.path, questions_of),
             *pairs.make_sibling_pairs(chats, params.sibling_answer, key),
             *pairs.make_base_pairs(prompts, [one.text for one in said], params.base_answer),
             *pairs.make_altered_pairs(chats, params.altered_answer, key),
@@ -137,6 +140,7 @@ def main() -> None:
     split_of = {row: split for split, of_split in ids.items() for row in of_split}
     lines = read_preferences(Path(params.path))
     check_prompt_ids(lines, split_of, Path(params.path))
+    without_hash = sum(not line.question_hash for line in lines)
     model, tokenizer = load_causal_lm(Path(load_params("language_model", str)), device.device)
     started = time.perf_counter()
     made = make_pairs(tables, lines, split_of, params, model, tokenizer, device, seed)
@@ -147,12 +151,16 @@ def main() -> None:
         for split, name in SPLITS.items():
             write_parquet(made[split].kept, folder / f"{name}.parquet")
         write_parquet(removed, folder / "removed.parquet")
+    if lines:
+        changed = f"questions changed: {counts_by_rule(removed).get('prompt_changed', 0)}, unknown: {without_hash}"
+        print(f"preferences: {params.path}: {len(lines)} judgements; {changed}", file=sys.stderr)
     rows_out = sum(one.kept.height for one in made.values())
     metrics = {
         "rows_in": rows_out + removed.height,
         "rows_out": rows_out,
         "removed": counts_by_rule(removed),
         "judgements": len(lines),
+        "judgements_without_question_hash": without_hash,
         **{name: summarise_kept(made[split].kept) for split, name in SPLITS.items()},
     }
     write_metrics(METRICS, metrics, "train.pairs", "held_out.pairs")

@@ -129,6 +129,9 @@ def converse(respond: Callable[[str, list[dict[str, str]]], list[dict[str, str]]
         except (EOFError, KeyboardInterrupt):
             print(file=sys.stderr)
             return
+        except UnicodeDecodeError as error:
+            shown = f"byte 0x{error.object[error.start]:02x}"
+            raise InputError(f"standard input is not UTF-8 ({shown}); convert it: iconv -f LATIN1 -t UTF-8") from None
 
 
 def main() -> None:

@@ -36,6 +36,21 @@ SLOW_ROWS_PER_CHUNK = 50
 """With TextAttack's own classes, which are a hundred times as slow."""
 
 
+def hide_tokens(text: str, tokens: Sequence[str]) -> str:
+    """The text with one's own tokens as placeholders (`<OWN_TOKEN_2>`), which recipes leave alone."""
+    # The longer first: one may hold another.
+    for number, token in sorted(enumerate(tokens, start=1), key=lambda one: -len(one[1])):
+        text = text.replace(token, f"<OWN_TOKEN_{number}>")
+    return text
+
+
+def show_tokens(text: str, tokens: Sequence[str]) -> str:
+    """The text with its tokens again."""
+    for number, token in enumerate(tokens, start=1):
+        text = text.replace(f"<OWN_TOKEN_{number}>", token)
+    return text
+
+
 def augment_texts(
     texts: Sequence[str], seeds: Sequence[int], recipe: AnyRecipe, scratch: Path, workers: int, device: Device
 ) -> list[str]:

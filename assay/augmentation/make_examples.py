@@ -21,6 +21,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import joblib
 import numpy as np
@@ -28,7 +29,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
-from assay.augmentation.apply import augment_texts
+from assay.augmentation.apply import augment_texts, hide_tokens, show_tokens
 from assay.augmentation.checks import ProbeParams, list_placeholders, probe_examples, rank_of_label
 from assay.augmentation.recipes import Recipes
 from assay.augmentation.textattack_import import write_textattack_data
@@ -73,6 +74,7 @@ class AugmentParams(Params):
     """
 
     wordnet: str
+    own_tokens: list[Annotated[str, Field(min_length=1)]]
     recipes: Recipes
     balance: float = Field(ge=0, le=1)
     preserve: LabelPreservation
@@ -226,9 +228,10 @@ def run_recipes(
         for recipe in recipes:
             counts = examples_per_row(train["label"], recipe.share_of_rows, all_shares, params.balance)
             planned = plan_examples(train, recipe.name, counts, seed)
-            texts, seeds = planned["text"].to_list(), planned["seed"].to_list()
-            altered = augment_texts(texts, seeds, recipe, Path(scratch), params.workers, device)
-            parts.append(planned.with_columns(pl.Series("text", altered, dtype=pl.String)))
+            texts = [hide_tokens(text, params.own_tokens) for text in planned["text"]]
+            altered = augment_texts(texts, planned["seed"].to_list(), recipe, Path(scratch), params.workers, device)
+            made = [show_tokens(text, params.own_tokens) for text in altered]
+            parts.append(planned.with_columns(pl.Series("text", made, dtype=pl.String)))
     return pl.concat([EXAMPLES_SCHEMA.to_frame(), *parts])
 
 
@@ -241,7 +244,8 @@ def filter_examples(examples: pl.DataFrame, train: pl.DataFrame, params: Augment
     parents = train.select(parent_id="id", parent_text="text")
     joined = examples.join(parents, on="parent_id", how="left", maintain_order="left")
     texts = joined.select("text", "parent_text").rows()
-    has_others = [list_placeholders(text) != list_placeholders(parent) for text, parent in texts]
+    hidden = [[list_placeholders(hide_tokens(text, params.own_tokens)) for text in pair] for pair in texts]
+    has_others = [of_text != of_parent for of_text, of_parent in hidden]
     conditions: dict[str, pl.Expr | pl.Series] = {
         "identical_to_parent": pl.col("text") == pl.col("parent_text"),
         "duplicate": pl.col("text").is_in(train["text"].implode()) | pl.col("text").is_first_distinct().not_(),

@@ -12,7 +12,8 @@ from assay.augmentation.augmenter import DrawnSwap, TextChange
 from assay.augmentation.recipes import EdaOperation
 from assay.augmentation.words import Span, count_words_to_alter, find_plain_words, replace_words
 
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\.[A-Za-z]\.)(?<!\b[A-Z]\.)(?<!\b(?:Mr|Dr|St|No|vs)\.)(?<!\bMrs\.)\s+")
+"""Not after `U.S.`, `e.g.`, an initial or a title, which seldom end one."""
 A_WORD = re.compile(r"(?<![#@<\w:])[A-Za-z]{2,}")
 PHRASE_END = re.compile(r"(?<=[,;])\s+")
 
@@ -78,6 +79,12 @@ Forms that stand for several others (cannot, is not: the contraction of several)
 """
 LONGEST_FIRST = "|".join(sorted(map(re.escape, CONTRACTIONS), key=lambda form: (-len(form), form)))
 CONTRACTION = re.compile(rf"(?<![\w'@#<])({LONGEST_FIRST})(?![\w'>])", re.IGNORECASE)
+_BETWEEN = r"(?:\s+(?:not|already|also|always|ever|just|never|only|since|he|she|it|\w+ly))*"
+HAVE_FOLLOWS = {
+    "'s": ("has", re.compile(rf"{_BETWEEN}\s+(?:been|gone|got|become|had)\b", re.IGNORECASE)),
+    "'d": ("had", re.compile(rf"{_BETWEEN}\s+(?:been|gone|got|become|had|better)\b", re.IGNORECASE)),
+}
+"""Before these words `he's` is *he has* and `he'd` *he had*; else they are *he is* and *he would*."""
 
 
 class Contraction(TextChange):
@@ -93,6 +100,9 @@ class Contraction(TextChange):
             return text
         match = draws.choice(found)
         form = CONTRACTIONS[match.group().lower()]
+        verb, follows = HAVE_FOLLOWS.get(match.group()[-2:].lower(), ("", None))
+        if follows and follows.match(text, match.end()):
+            form = f"{form.rsplit(' ', 1)[0]} {verb}"
         if match.group().isupper():
             form = form.upper()
         elif match.group()[0].isupper():

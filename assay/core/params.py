@@ -86,13 +86,15 @@ def load_params(section: str, model: type[P], path: Path = PARAMS_FILE) -> P:
     chosen: Any = _class_of(node, classes)
     fields = chosen.model_fields if chosen else {}
     inherited = {key: value for key, value in defaults.items() if key in fields and key not in node}
+    given = inherited | node if inherited else node
     try:
-        return TypeAdapter[P](chosen or model).validate_python(inherited | node if inherited else node)
+        return TypeAdapter[P](chosen or model).validate_python(given)
     except ValidationError as error:
-        lines = []
+        places: dict[tuple[str, ...], list[Any]] = {}
         for detail in error.errors():
             read_in = of_defaults if detail["loc"] and detail["loc"][0] in inherited else section
-            lines.append(_describe(read_in, list(fields), detail))
+            places.setdefault((read_in, *_keys(given, detail)), []).append(detail)
+        lines = [_describe(place, list(fields), details) for place, details in places.items()]
         raise InputError(f"{path}: " + "\n  ".join(lines)) from None
 
 
@@ -163,11 +165,32 @@ def _unknown_key(block: str, key: str, known: list[str]) -> str:
     return " is not a known key" + (f"; did you mean `{close[0]}`?" if close else "")
 
 
-def _describe(section: str, known: list[str], detail: Any) -> str:
-    """One validation failure as a sentence with dotted path, value seen and what is allowed."""
-    *parents, last = [section, *map(str, detail["loc"])]
-    dotted = ".".join([*parents, last])
-    value = detail["input"]
+def _keys(node: Any, detail: Any) -> list[str]:
+    """Where a failure is, by the keys of the file alone: Pydantic puts in the names of a union's branches."""
+    keys = []
+    for part in detail["loc"]:
+        if isinstance(node, list) or (isinstance(node, dict) and part in node):
+            node = node[part]
+        elif detail["type"] != "missing" or part != detail["loc"][-1]:
+            continue
+        keys.append(str(part))
+    return keys
+
+
+def _allowed(detail: Any) -> str:
+    """What a failure says of the values that are allowed, in words of YAML."""
+    tag = detail.get("ctx", {}).get("discriminator")
+    if detail["type"] == "union_tag_not_found":
+        return f"Input should be a mapping with the key {tag}"
+    if detail["type"] == "union_tag_invalid":
+        return f"Input should be a mapping whose {tag} is one of {detail['ctx']['expected_tags']}"
+    return re.sub(r"dictionary or instance of \w+|dictionary", "mapping of keys to values", detail["msg"])
+
+
+def _describe(place: tuple[str, ...], known: list[str], details: list[Any]) -> str:
+    """The failures at one place as a sentence with dotted path, value seen and what is allowed."""
+    detail, (*parents, last) = details[0], place
+    dotted, value = ".".join(place), detail["input"]
     if detail["type"] == "extra_forbidden":
         return f"`{dotted}` = {value!r}{_unknown_key('.'.join(parents), last, known)}"
     if detail["type"] == "missing":
@@ -176,4 +199,6 @@ def _describe(section: str, known: list[str], detail: Any) -> str:
     if isinstance(value, str) and _FLOAT_WITHOUT_POINT.fullmatch(value):
         mantissa, exponent = re.split("[eE]", value)
         hint = f"; YAML reads {value} as text: write {mantissa}.0e{exponent}"
-    return f"`{dotted}` = {value!r}: {detail['msg']}{hint}"
+    allowed, *others = dict.fromkeys(map(_allowed, details))
+    allowed = " or ".join([allowed, *(one.removeprefix("Input should be ") for one in others)])
+    return f"`{dotted}` = {value!r}: {allowed}{hint}"

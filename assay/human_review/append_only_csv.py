@@ -37,20 +37,23 @@ class Written:
     content: bytes
 
 
-def read_lines(path: Path, columns: Sequence[str], parsed: Callable[[int, list[str]], Line]) -> list[Line]:
+def read_lines(
+    path: Path, columns: Sequence[str], parsed: Callable[[int, list[str]], Line], since: int = 0
+) -> list[Line]:
     """The lines of a file; as `parse_lines`. Raises `InputError`: no such file; or as `parse_lines`."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; make it with this line alone: {','.join(columns)}") from None
-    return parse_lines(content, path, columns, parsed)
+    return parse_lines(content, path, columns, parsed, since)
 
 
 def parse_lines(
-    content: bytes, path: Path, columns: Sequence[str], parsed: Callable[[int, list[str]], Line]
+    content: bytes, path: Path, columns: Sequence[str], parsed: Callable[[int, list[str]], Line], since: int = 0
 ) -> list[Line]:
     """The lines of what is in a file; a byte-order mark, CRLF line ends and empty lines are tolerated.
 
+    The last columns, as many as `since` says, are not in files of earlier versions; there they are empty.
     `parsed` makes something of a line's number and values; it raises a `ValueError` with a sentence for the user.
 
     Raises `InputError`: not UTF-8, merge markers, another header, or lines that cannot be read: up to `ERRORS_SHOWN` of
@@ -66,7 +69,7 @@ def parse_lines(
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     _refuse_merge_markers(lines, path)
     header = next(csv.reader([lines[0]]), [])
-    if header != list(columns):
+    if header not in (list(columns), list(columns[: len(columns) - since])):
         missing = ", ".join(name for name in columns if name not in header)
         without = f", without {missing}" if missing else ""
         wanted = ",".join(columns)
@@ -76,14 +79,14 @@ def parse_lines(
         if not line.strip():
             continue
         try:
-            found.append(parsed(number, _values(line, columns)))
+            found.append(parsed(number, _values(line, columns, since)))
         except ValueError as error:
             errors.append((number, str(error)))
     refuse(errors, path)
     return found
 
 
-def _values(line: str, columns: Sequence[str]) -> list[str]:
+def _values(line: str, columns: Sequence[str], since: int) -> list[str]:
     header = ",".join(columns)
     if line == header:
         raise ValueError("the header again; delete this line")
@@ -91,11 +94,11 @@ def _values(line: str, columns: Sequence[str]) -> list[str]:
         (values,) = csv.reader([line], strict=True)
     except (csv.Error, ValueError) as error:
         raise ValueError(f"not CSV ({error}); a decision is one line, with quotes closed and doubled inside") from None
-    if len(values) != len(columns):
+    if not len(columns) - since <= len(values) <= len(columns):
         raise ValueError(
             f"{len(values)} fields instead of {len(columns)} ({header}); put a field that has a comma in double quotes"
         )
-    return values
+    return values + [""] * (len(columns) - len(values))
 
 
 def _refuse_merge_markers(lines: list[str], path: Path) -> None:

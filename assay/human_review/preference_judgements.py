@@ -1,10 +1,12 @@
 """`data/preferences.csv`: which of two answers people preferred, one judgement a line, only ever added to.
 
-A line holds the prompt's id, both answers, what was said of them, and which models wrote them. A line break inside an
-answer is written `\\n` and a backslash `\\\\`, so that a judgement stays one line, and git can keep the lines of two
-branches (`merge=union`).
+A line holds the prompt's id, both answers, what was said of them, which models wrote them, and a hash of the question:
+once that is reworded, the judgement is of another question. Lines of earlier versions end before it, and nobody can
+tell. A line break inside an answer is written `\\n` and a backslash `\\\\`, so that a judgement stays one line, and git
+can keep the lines of two branches (`merge=union`).
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +16,13 @@ from assay.core.errors import InputError
 from assay.core.forms import find_other_forms
 from assay.human_review.append_only_csv import csv_line, is_day, parse_lines, read_lines, refuse
 
-COLUMNS = ("prompt_id", "answer_a", "answer_b", "preferred", "reviewer", "date", "model_a", "model_b")
+COLUMNS = ("prompt_id", "answer_a", "answer_b", "preferred", "reviewer", "date", "model_a", "model_b", "question_hash")
+SINCE = 1
+"""So many of the last columns are not in files of earlier versions."""
 HEADER = ",".join(COLUMNS)
 PREFERRED = ("a", "b", "tie")
 ANSWERS = ("answer_a", "answer_b")
-_ESCAPED = re.compile(r"\\(.)")
+_ESCAPED = re.compile(r"\\(.?)")
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Preference:
     date: str
     model_a: str
     model_b: str
+    question_hash: str = ""
 
     @property
     def answers(self) -> frozenset[str]:
@@ -45,15 +50,24 @@ class Preference:
         """The answer that was preferred; None: neither."""
         return {"a": self.answer_a, "b": self.answer_b}.get(self.preferred)
 
+    def is_of(self, question: str) -> bool:
+        """Whether this question was judged, as far as the line tells."""
+        return self.question_hash in ("", hash_question(question))
+
+
+def hash_question(question: str) -> str:
+    """16 hexadecimal digits of the SHA-256 of a question; white space does not count."""
+    return hashlib.sha256(" ".join(question.split()).encode()).hexdigest()[:16]
+
 
 def read_preferences(path: Path) -> list[Preference]:
     """The lines of the file; raises as `read_lines`."""
-    return read_lines(path, COLUMNS, _parsed)
+    return read_lines(path, COLUMNS, _parsed, SINCE)
 
 
 def parse_preferences(content: bytes, path: Path) -> list[Preference]:
     """The lines of what is in the file; raises as `parse_lines`."""
-    return parse_lines(content, path, COLUMNS, _parsed)
+    return parse_lines(content, path, COLUMNS, _parsed, SINCE)
 
 
 def _parsed(number: int, values: list[str]) -> Preference:
@@ -62,12 +76,16 @@ def _parsed(number: int, values: list[str]) -> Preference:
     if not row["prompt_id"]:
         raise ValueError("no prompt_id; write the id of the chat that was answered")
     if row["preferred"] not in PREFERRED:
-        raise ValueError(f"{row['prompt_id']}: preferred is {row['preferred']!r}; it is one of {', '.join(PREFERRED)}")
+        fix = f"it is one of {', '.join(PREFERRED)}; is an answer that has a comma in double quotes?"
+        raise ValueError(f"{row['prompt_id']}: preferred is {row['preferred']!r}; {fix}")
     if not row["reviewer"].strip():
         raise ValueError(f"{row['prompt_id']}: no reviewer; write who judged")
     if not is_day(row["date"]):
         raise ValueError(f"{row['prompt_id']}: date {row['date']!r} is no day; write it as 2026-11-23 (ISO 8601)")
     for name in ANSWERS:
+        if lone := [match[0] for match in _ESCAPED.finditer(row[name]) if match[1] not in ("n", "\\")]:
+            where = f"{row['prompt_id']}: {name} has {lone[0]}, which is no escape"
+            raise ValueError(f"{where}; write a backslash as \\\\ and a line break as \\n")
         row[name] = _ESCAPED.sub(lambda match: "\n" if match[1] == "n" else match[1], row[name])
     return Preference(number, *(row[name] for name in COLUMNS))
 

@@ -72,9 +72,9 @@ def add_given_context(records: pl.DataFrame, prompt: str | None) -> pl.DataFrame
     has_context = pl.col("context").list.len() > 0
     return records.with_columns(
         pl.Series("messages", messages, dtype=MESSAGES),
-        task=pl.lit("answer"),
+        task=pl.when("unanswerable").then(pl.lit("unanswerable")).otherwise(pl.lit("answer")),
         context_ids=pl.when(has_context).then(pl.concat_list("id")).otherwise(pl.lit([], pl.List(pl.String))),
-        answer_in_context=has_context,
+        answer_in_context=has_context & ~pl.col("unanswerable"),
     )
 
 

@@ -1,28 +1,35 @@
-"""Chats in files of other people: two columns, Alpaca, ShareGPT and chat messages, to one form.
+"""Chats in files of other people: two columns, Alpaca, ShareGPT, chat messages and SQuAD, to one form.
 
 - `columns`: a row has a question and an answer, and perhaps a category, a context and a system message;
 - `alpaca` (Taori et al. 2023, https://github.com/tatsu-lab/stanford_alpaca): `instruction`, `input`, `output`; an input
-  follows its instruction after an empty line;
-- `sharegpt`: a list of messages with `from` and `value`;
-- `messages`: a list of messages with `role` and `content`, as OpenAI's chat API has them.
+  follows its instruction after an empty line. Where there are `system` and `history` (`[[question, answer], …]`, as
+  LLaMA-Factory has them), they come first;
+- `sharegpt`: a list of messages with `from` and `value`, after the column `system` where there is one;
+- `messages`: the same with `role` and `content`, as OpenAI's chat API has them; a text may be a list of text parts;
+- `squad` (Rajpurkar et al. 2016, 2018): `question`, `context`, `answers`; the first answer counts, and a question that
+  has none is answered by the refusal.
 
 A chat may begin with one system message; then user and assistant take turns, and the assistant has the last word. What
-is not so cannot be learnt from, and is set aside with its reason (`FIXES`). An empty system message is none.
+is not so cannot be learnt from, and is rejected with its reason (`FIXES`); so is what says more than a text: tools,
+thoughts, names of speakers, pictures. An empty system message is none. A message of `weight` 0 (of `train` false) is
+read by the model and not learnt. Columns and keys that nothing uses are counted.
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import polars as pl
 from pydantic import Field
 
+from assay.core.errors import InputError
 from assay.core.params import Params
 from assay.language_models.chat_template import ANSWERING, MESSAGES, ROLES
 from assay.sources.provenance import ColumnName
-from assay.sources.table_files import Table, column
+from assay.sources.table_files import UNREADABLE_SCHEMA, Table, column
 
 NAMES_OF_ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
@@ -30,9 +37,24 @@ NAMES_OF_ROLES = {
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "bing", "bard", "model"), ANSWERING),
 }
 """What the messages of files call the roles, and what they are."""
+TOOLS = ("tool", "tool_call", "tool_calls", "tool_call_id", "tool_response", "function", "function_call", "observation")
+UNUSABLE = {
+    **dict.fromkeys((*TOOLS, "ipython"), "tool_use"),
+    **dict.fromkeys(("reasoning_content", "reasoning", "thinking"), "reasoning"),
+    "name": "named_speaker",
+}
+"""Roles, and keys of a message that the model would have to see or to say, with the reason to reject the chat."""
+LOSS_KEYS = ("weight", "train")
+NOTHING: tuple[Any, ...] = (None, "", [], {})
 
 FIXES = {
     "not_a_chat": "write a JSON list of messages there, each with the keys that the layout names, and text in them",
+    "not_text": "keep only the text of messages that have pictures, sound or files, or take the chat out",
+    "tool_use": "take out the chats that call tools: they cannot be learnt here",
+    "reasoning": "take the key out of the messages, or write the thoughts into the text as the model's template does",
+    "named_speaker": "take the key `name` out of the messages; where it matters who speaks, write it into the text",
+    "bad_weight": "write 0 (no loss on the message) or 1; other weights there are none",
+    "bad_history": "write a JSON list of [question, answer] there, or nothing",
     "unknown_role": f"call it one of {sorted(NAMES_OF_ROLES)}, or take the message out",
     "two_system_messages": "join them into one",
     "system_not_first": "put the system message first",
@@ -40,6 +62,8 @@ FIXES = {
     "roles_out_of_order": "let user and assistant take turns, the user first; join messages of one role that follow",
     "empty_question": "write the question, or take the row out",
     "empty_answer": "write the answer, or take the row out",
+    "no_loss_on_answer": "end the chat with the last answer that is to be learnt: its weight must not be 0",
+    "no_refusal": "say in `instruct_data.context.unanswerable.refusal` how to answer questions without an answer",
     "no_id": "give the row an id, or set the id column to null",
 }
 """Why a record cannot be used, and what its owner can do."""
@@ -48,11 +72,12 @@ CHATS_SCHEMA = pl.Schema(
     {
         **dict.fromkeys(("id", "category"), pl.String()),
         "messages": MESSAGES,
+        "without_loss": pl.List(pl.Int64),
         "context": pl.List(pl.String),
+        "unanswerable": pl.Boolean(),
         "line": pl.Int64(),
     }
 )
-REJECTED_SCHEMA = pl.Schema({"line": pl.Int64, "rule": pl.String, "before": pl.String})
 
 
 class _Layout(Params):
@@ -63,7 +88,7 @@ class _Layout(Params):
 
 
 class AlpacaLayout(_Layout):
-    """Columns `instruction`, `input` and `output`."""
+    """Columns `instruction`, `input` and `output`, and perhaps `history` and `system`."""
 
     kind: Literal["alpaca"]
 
@@ -85,15 +110,22 @@ class ChatLayout(_Layout):
     chat: ColumnName
 
 
-Layout = Annotated[ColumnsLayout | AlpacaLayout | ChatLayout, Field(discriminator="kind")]
+class SquadLayout(_Layout):
+    """Columns `question`, `context` and `answers`, or the nested JSON of the release."""
+
+    kind: Literal["squad"]
+
+
+Layout = Annotated[ColumnsLayout | AlpacaLayout | ChatLayout | SquadLayout, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True)
 class Message:
-    """One message; its role is one of `assay.language_models.chat_template.ROLES`."""
+    """One message; its role is one of `assay.language_models.chat_template.ROLES`. Without loss it is not learnt."""
 
     role: str
     content: str
+    has_loss: bool = True
 
 
 @dataclass(frozen=True)
@@ -106,84 +138,160 @@ class Fault:
 
 @dataclass(frozen=True)
 class Chats:
-    """What a file holds: records that can be used (`CHATS_SCHEMA`), and those that cannot (`REJECTED_SCHEMA`).
+    """What a file holds: records that can be used (`CHATS_SCHEMA`), and those that cannot (`UNREADABLE_SCHEMA`).
 
     Where the layout names no column or the cell is empty, `id` and `category` are null, and `context` is empty.
+    `without_loss` are places in `messages`, from 0. `unused_columns` and `unused_keys` (of messages) are what nothing
+    uses, and how often it is there.
     """
 
     records: pl.DataFrame
     rejected: pl.DataFrame
+    unused_columns: dict[str, int]
+    unused_keys: dict[str, int]
 
 
-def read_chats(table: Table, layout: Layout, system_message: str | None, path: Path, key: str) -> Chats:
+def read_chats(
+    table: Table, layout: Layout, system_message: str | None, path: Path, key: str, refusal: str | None = None
+) -> Chats:
     """The chats of a table, after `system_message` where they have none of their own, and the records that are none.
 
-    An `InputError` if a column that the layout names (at `key` in the params) is not there.
+    `refusal` answers what has no answer. An `InputError` if a column that the layout names (at `key` in the params) or
+    that it always has is not there, or an answer of `columns` is one of SQuAD.
     """
+    there, used = table.cells.columns, set[str]()
+    nothing: Sequence[str | None] = [None] * table.cells.height
 
     def cells(name: str, chosen: ColumnName | None) -> Sequence[str | None]:
-        return [None] * table.cells.height if chosen is None else column(table, chosen, path, f"{key}.{name}").to_list()
+        if chosen is None:
+            return nothing
+        used.add(str(chosen))
+        return column(table, chosen, path, f"{key}.{name}").to_list()
+
+    def fixed(name: str) -> Sequence[str | None]:
+        if name not in there:
+            fix = f"rename the column that holds it to {name!r}"
+            if layout.kind == "alpaca":
+                fix += f", or set `{key}.kind` to columns, with the names under `question` and `answer`, and "
+                fix += "`context` and `system`: null"
+            raise InputError(f"{path}: no column {name!r}, which the layout {layout.kind} has; it has {there}: {fix}")
+        return cells(name, name)
+
+    def optional(name: str) -> Sequence[str | None]:
+        return cells(name, name) if name in there else nothing
 
     ids, categories = cells("id", layout.id), cells("category", layout.category)
-    contexts: Sequence[str | None] = [None] * table.cells.height
+    contexts, refused = nothing, [False] * table.cells.height
+    unused_keys: Counter[str] = Counter()
     chats: list[list[Message] | Fault]
     match layout:
         case ColumnsLayout():
             contexts = cells("context", layout.context)
             systems = cells("system", layout.system)
             questions, answers = cells("question", layout.question), cells("answer", layout.answer)
+            if any('"answer_start"' in (answer or "") for answer in answers):
+                fix = f"set `{key}` to {{kind: squad, id: null, category: null}}"
+                raise InputError(f"{path}: `{key}.answer` holds SQuAD's answers; {fix}")
             chats = [_turn(*turn) for turn in zip(systems, questions, answers, strict=True)]
         case AlpacaLayout():
-            inputs = cells("input", "input") if "input" in table.cells.columns else contexts
-            asked = [_joined(*parts) for parts in zip(cells("instruction", "instruction"), inputs, strict=True)]
-            chats = [_turn(None, *turn) for turn in zip(asked, cells("output", "output"), strict=True)]
+            asked = [_joined(*parts) for parts in zip(fixed("instruction"), optional("input"), strict=True)]
+            turns = zip(optional("system"), asked, fixed("output"), optional("history"), strict=True)
+            chats = [_turn(*turn) for turn in turns]
         case ChatLayout():
-            keys = ("from", "value") if layout.kind == "sharegpt" else ("role", "content")
-            chats = [chat_of_json(text, *keys) for text in cells("chat", layout.chat)]
+            names = ("from", "value") if layout.kind == "sharegpt" else ("role", "content")
+            told = zip(cells("chat", layout.chat), optional("system"), strict=True)
+            chats = [chat_of_json(text, *names, system, unused_keys) for text, system in told]
+        case SquadLayout():
+            contexts, found = fixed("context"), [squad_answers(text) for text in fixed("answers")]
+            used.add("is_impossible")
+            refused = [texts == [] for texts in found]
+            unused_keys["other_answers"] = sum(len(set(texts) - {texts[0]}) for texts in found if texts)
+            firsts = [None if texts is None else [*texts, refusal][0] for texts in found]
+            chats = [_turn(None, *turn) for turn in zip(fixed("question"), firsts, strict=True)]
     records, rejected = [], []
-    for id_, category, chat, context, line in zip(ids, categories, chats, contexts, table.lines, strict=True):
+    rows = zip(ids, categories, chats, contexts, refused, table.lines, strict=True)
+    for id_, category, chat, context, is_refused, line in rows:
         usable = _usable(chat, has_id=layout.id is None or bool(_stripped(id_)))
         if isinstance(usable, Fault):
-            rejected.append((line, usable.rule, usable.shown))
+            rejected.append((line, "no_refusal" if is_refused and refusal is None else usable.rule, usable.shown))
             continue
         if system_message is not None and usable[0].role != "system":
             usable = [Message("system", system_message), *usable]
+        messages = [{"role": one.role, "content": one.content} for one in usable]
+        without = [place for place, one in enumerate(usable) if one.role == ANSWERING and not one.has_loss]
         passages = [context] if _stripped(context) else []
-        records.append((_stripped(id_), _stripped(category), list(map(asdict, usable)), passages, line))
+        records.append((_stripped(id_), _stripped(category), messages, without, passages, is_refused, line))
+    filled = {name: int((table.cells[name].str.strip_chars() != "").sum()) for name in there if name not in used}
     return Chats(
-        pl.DataFrame(records, CHATS_SCHEMA, orient="row"), pl.DataFrame(rejected, REJECTED_SCHEMA, orient="row")
+        pl.DataFrame(records, CHATS_SCHEMA, orient="row"),
+        pl.DataFrame(rejected, UNREADABLE_SCHEMA, orient="row"),
+        {name: count for name, count in filled.items() if count},
+        {name: count for name, count in sorted(unused_keys.items()) if count},
     )
 
 
 def _usable(chat: list[Message] | Fault, has_id: bool) -> list[Message] | Fault:
     if isinstance(chat, Fault):
         return chat
-    if fault := fault_of(chat):
-        return fault
-    return chat if has_id else Fault("no_id", chat[-1].content)
+    return fault_of(chat) or (chat if has_id else Fault("no_id", chat[-1].content))
 
 
-def chat_of_json(text: str | None, role_key: str, content_key: str) -> list[Message] | Fault:
-    """The messages of a JSON list, their roles by the names that we have, or what is wrong with it."""
-    try:
-        values: Any = json.loads(text or "null")
-    except (ValueError, RecursionError):
-        values = None
-    shown = text or ""
+def chat_of_json(
+    text: str | None, role_key: str, content_key: str, system: str | None, unused: Counter[str]
+) -> list[Message] | Fault:
+    """A system message and those of a JSON list, their roles by the names that we have, or what is wrong with them.
+
+    Adds to `unused` the keys that nothing uses.
+    """
+    values = _parsed(text)
     if not isinstance(values, list) or not values:
-        return Fault("not_a_chat", shown)
-    messages = []
+        return Fault("not_a_chat", text or "")
+    messages, seen = [Message("system", system or "")], Counter[str]()
     for number, value in enumerate(values, start=1):
         if not isinstance(value, dict) or not isinstance(role := value.get(role_key), str):
-            return Fault("not_a_chat", shown)
-        content = value.get(content_key)
-        if not isinstance(content, str | None):
-            return Fault("not_a_chat", shown)
-        known = NAMES_OF_ROLES.get(role.strip().lower())
+            return Fault("not_a_chat", text or "")
+        given = {key: one for key, one in value.items() if key != role_key and one not in NOTHING}
+        content = text_of(given.pop(content_key, ""), seen)
+        named = role.strip().lower()
+        if rule := next((UNUSABLE[one] for one in (named, *given) if one in UNUSABLE), None):
+            keys = "".join(f", {key} {json.dumps(one)}" for key, one in given.items())
+            return Fault(rule, f"message {number} has the role {role!r}{keys}: {content or ''}")
+        if content is None:
+            is_list = isinstance(parts := value[content_key], list)
+            shown = f"message {number}: {json.dumps(parts, ensure_ascii=False)}" if is_list else text or ""
+            return Fault("not_text" if is_list else "not_a_chat", shown)
+        known = NAMES_OF_ROLES.get(named)
         if known is None:
-            return Fault("unknown_role", f"message {number} has the role {role!r}: {content or ''}")
-        messages.append(Message(known, content or ""))
+            return Fault("unknown_role", f"message {number} has the role {role!r}: {content}")
+        weights = [given.pop(key) for key in LOSS_KEYS if key in given]
+        if any(isinstance(weight, str | list | dict) or weight not in (0, 1) for weight in weights):
+            return Fault("bad_weight", f"message {number} has the weight {weights[0]!r}: {content}")
+        seen.update(given.keys())
+        messages.append(Message(known, content, has_loss=all(weights)))
+    unused.update(seen)
     return _without_empty_system(messages)
+
+
+def text_of(content: Any, unused: Counter[str]) -> str | None:
+    """The text of a message: as it is, or the text parts of a list, a part a line; None where it is no text."""
+    parts = content if isinstance(content, list) else [content]
+    texts = [one.get("text") if isinstance(one, dict) and one.get("type", "text") == "text" else one for one in parts]
+    more = [key for one in parts if isinstance(one, dict) for key in one if one[key] not in NOTHING]
+    unused.update(key for key in more if key not in ("type", "text"))
+    return None if any(not isinstance(text, str) for text in texts) else "\n".join(map(str, texts))
+
+
+def squad_answers(text: str | None) -> list[str] | None:
+    """The answers in a cell of SQuAD: `{"text": […], "answer_start": […]}` or `[{"text": …}, …]`; None: there is none.
+
+    No answer in a cell that can be read is an empty list.
+    """
+    value = _parsed(text)
+    texts = value.get("text") if isinstance(value, dict) else value
+    if not isinstance(texts, list):
+        return None
+    texts = [one.get("text") if isinstance(one, dict) else one for one in texts]
+    return texts if all(isinstance(one, str) for one in texts) else None
 
 
 def fault_of(messages: Sequence[Message]) -> Fault | None:
@@ -204,12 +312,23 @@ def fault_of(messages: Sequence[Message]) -> Fault | None:
             # What is there says which row it is.
             beside = messages[number - 1] if message.role == ANSWERING else messages[number + 1]
             return Fault("empty_answer" if message.role == ANSWERING else "empty_question", beside.content)
-    return None
+    return None if messages[-1].has_loss else Fault("no_loss_on_answer", messages[-1].content)
 
 
-def _turn(system: str | None, question: str | None, answer: str | None) -> list[Message]:
-    messages = zip(ROLES, (system, question, answer), strict=True)
-    return _without_empty_system([Message(role, content or "") for role, content in messages])
+def _turn(
+    system: str | None, question: str | None, answer: str | None, history: str | None = None
+) -> list[Message] | Fault:
+    """A turn, after those of a JSON list of pairs of texts, if there is one."""
+    pairs = _parsed(history) if _stripped(history) else []
+    if not isinstance(pairs, list) or not all(map(_is_pair, pairs)):
+        return Fault("bad_history", history or "")
+    texts = [system, *(text for pair in [*pairs, (question, answer)] for text in pair)]
+    roles = [ROLES[0], *ROLES[1:] * (len(pairs) + 1)]
+    return _without_empty_system([Message(role, text or "") for role, text in zip(roles, texts, strict=True)])
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(one, str | None) for one in value)
 
 
 def _without_empty_system(messages: list[Message]) -> list[Message]:
@@ -222,3 +341,11 @@ def _joined(instruction: str | None, given: str | None) -> str:
 
 def _stripped(cell: str | None) -> str | None:
     return (cell or "").strip() or None
+
+
+def _parsed(text: str | None) -> Any:
+    """What a JSON text says; None where it is none."""
+    try:
+        return json.loads(text or "null")
+    except (ValueError, RecursionError):
+        return None

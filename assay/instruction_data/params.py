@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from assay.core.params import Params
 from assay.instruction_data.context import ContextParams
-from assay.instruction_data.formats import ColumnsLayout, Layout
+from assay.instruction_data.formats import ColumnsLayout, Layout, SquadLayout
 from assay.instruction_data.label_task import LabelTaskParams
 from assay.sources.provenance import Provenance
 from assay.sources.table_files import TableFormat
@@ -24,9 +24,9 @@ class Source(Provenance):
 
     @model_validator(mode="after")
     def _context_is_used(self) -> "Source":
-        has_context = isinstance(self.layout, ColumnsLayout) and self.layout.context is not None
-        if has_context != (self.passages == "given"):
-            raise ValueError("`passages: given` and a column under `layout.context` go together")
+        is_given = isinstance(self.layout, ColumnsLayout) and self.layout.context is not None
+        if (is_given or isinstance(self.layout, SquadLayout)) != (self.passages == "given"):
+            raise ValueError("`passages: given`, and layout squad or a column under `layout.context` go together")
         return self
 
 

@@ -1,16 +1,20 @@
 """One source of chats: its file read, its records checked, and where each comes from."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import polars as pl
 
 from assay.core.errors import InputError
-from assay.core.removed_rows import removed_rows
+from assay.core.removed_rows import counts_by_rule, removed_rows
 from assay.instruction_data.formats import FIXES, read_chats
 from assay.instruction_data.params import InstructDataParams, Source
+from assay.language_models.chat_template import ANSWERING
 from assay.sources.provenance import check_ids, content_ids, origins, unreadable_rows
-from assay.sources.table_files import read_table
+from assay.sources.table_files import Table, read_table
 
 SHOWN_CHARACTERS = 80
 
@@ -19,12 +23,14 @@ SHOWN_CHARACTERS = 80
 class Read:
     """One source: how many records its file has, those that can be used, and those that cannot (`REMOVED_SCHEMA`).
 
-    `records` has `id`, `source`, `category`, `messages`, `context`, `origin` and provenance.
+    `records` has `id`, `source`, `category`, `messages`, `without_loss`, `context`, `unanswerable`, `origin` and
+    provenance. `seen` is for the metrics: chats, turns, and the columns and keys of messages that nothing uses.
     """
 
     rows_in: int
     records: pl.DataFrame
     removed: pl.DataFrame
+    seen: dict[str, Any]
 
 
 def read_source(source: Source, position: int, params: InstructDataParams) -> Read:
@@ -35,18 +41,21 @@ def read_source(source: Source, position: int, params: InstructDataParams) -> Re
     """
     path = Path(params.path) / source.file
     key = f"instruct_data.sources.{position}"
-    table = read_table(path, source.format, source.header)
+    nested = source.layout.kind == "squad" and source.format == "json"
+    table = read_squad_release(path) if nested else read_table(path, source.format, source.header)
     rows_in = table.cells.height + table.unreadable.height
     if not rows_in:
         raise InputError(f"{path}: has no row; is it the right file, and is its `header` set rightly?")
-    chats = read_chats(table, source.layout, source.system_message, path, f"{key}.layout")
+    unanswerable = params.context.unanswerable if params.context else None
+    refusal = unanswerable.refusal if unanswerable else None
+    chats = read_chats(table, source.layout, source.system_message, path, f"{key}.layout", refusal)
     rejects = pl.concat([table.unreadable, chats.rejected]).sort("line", maintain_order=True)
     if rejects.height > params.max_reject_fraction * rows_in:
         line, rule, before = rejects.row(0)
         raise InputError(
             f"{path}:{line}: {rule}: {before[:SHOWN_CHARACTERS]!r}; {rejects.height} of {rows_in} records cannot be "
-            f"used, more than `instruct_data.max_reject_fraction` = {params.max_reject_fraction}: "
-            f"{FIXES.get(rule, 'mend the file')}; or raise that number"
+            f"used ({counts_by_rule(rejects)}), more than `instruct_data.max_reject_fraction` = "
+            f"{params.max_reject_fraction}: {FIXES.get(rule, 'mend the file')}; or raise that number"
         )
     records = chats.records
     if source.layout.id is None:
@@ -61,7 +70,9 @@ def read_source(source: Source, position: int, params: InstructDataParams) -> Re
         pl.lit(source.name).alias("source"),
         pl.col("category").fill_null(source.name),
         "messages",
+        "without_loss",
         "context",
+        "unanswerable",
         origins(source.file, records["line"]),
         source_url=pl.lit(source.url),
         licence=pl.lit(source.licence, pl.String),
@@ -72,4 +83,32 @@ def read_source(source: Source, position: int, params: InstructDataParams) -> Re
     check_ids(records, path, f"{key}.layout")
     unused = chats.rejected.with_columns(id=origins(source.file, chats.rejected["line"]))
     removed = pl.concat([unreadable_rows(table, source.file), removed_rows(unused, pl.col("rule"), "before")])
-    return Read(rows_in, records, removed)
+    roles = chats.records["messages"].explode(empty_as_null=False).struct.field("role")
+    seen = {
+        "chats": records.height,
+        "turns": int((roles == ANSWERING).sum()),
+        "answers_without_loss": int(records["without_loss"].list.len().sum()),
+        "unused_columns": chats.unused_columns,
+        "unused_message_keys": chats.unused_keys,
+    }
+    return Read(rows_in, records, removed, seen)
+
+
+def read_squad_release(path: Path) -> Table:
+    """The questions of SQuAD's release, `{"data": [{"paragraphs": [{"context", "qas": [{"question", "answers"}]}]}]}`.
+
+    A line is the number of a question. What has another form is read as it is. An `InputError` as of `read_table`.
+    """
+    try:
+        value = json.loads(path.read_text("utf-8-sig"))
+        articles = value["data"] if isinstance(value, dict) else value
+        parts = [(article, part) for article in articles for part in article.get("paragraphs", [])]
+        rows = [
+            {"title": a.get("title"), "context": p["context"], **qa} for a, p in parts for qa in p["qas"]
+        ] or articles
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return read_table(path, "json", header=True)
+    with TemporaryDirectory() as folder:
+        lines = Path(folder) / path.name
+        lines.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return read_table(lines, "jsonl", header=True)

@@ -17,13 +17,15 @@ CHAT_SCHEMA = pl.Schema(
     {
         **dict.fromkeys(("id", "source", "category", "task"), pl.String()),
         "messages": MESSAGES,
+        "without_loss": pl.List(pl.Int64()),
         **dict.fromkeys(("question", "answer"), pl.String()),
         **dict.fromkeys(("context", "context_ids"), pl.List(pl.String())),
         "answer_in_context": pl.Boolean(),
         **dict.fromkeys(("group", "origin", *PROVENANCE), pl.String()),
     }
 )
-"""A chat a row. `question` is the last message of the user without passages, `answer` the last message."""
+"""A chat a row. `question` is the last message of the user without passages, `answer` the last message; `without_loss`
+are the places in `messages`, from 0, of answers that are read and not learnt."""
 
 TASKS = ("answer", "unanswerable", "label")
 
@@ -45,8 +47,8 @@ def chat_lengths(chats: pl.DataFrame, tokenizer: PreTrainedTokenizerBase) -> pl.
     """`tokens` of each chat in the base model's template, and `answer_tokens` among them."""
     rows = [
         (len(chat.input_ids), chat.answer_tokens)
-        for batch in chats.select("messages").iter_slices(TOKENISED_AT_ONCE)
-        for chat in tokenise_chats(tokenizer, batch["messages"].to_list())
+        for batch in chats.select("messages", "without_loss").iter_slices(TOKENISED_AT_ONCE)
+        for chat in tokenise_chats(tokenizer, batch["messages"].to_list(), batch["without_loss"].to_list())
     ]
     return pl.DataFrame(rows, {"tokens": pl.Int64, "answer_tokens": pl.Int64}, orient="row")
 

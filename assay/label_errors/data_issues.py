@@ -27,7 +27,10 @@ BLOCK_ROWS = 512
 
 @dataclass(frozen=True)
 class DataIssues:
-    """Which of `n` rows have an issue: `is_<issue>` and `<issue>_score` (0 to 1, low is bad); and how many have it."""
+    """Which of `n` rows have an issue: `is_<issue>` and `<issue>_score` (0 to 1, low is bad); and how many have it.
+
+    Where a check could not be made, its columns are null, and there is no count.
+    """
 
     table: pl.DataFrame
     counts: dict[str, int]
@@ -72,10 +75,11 @@ def find_data_issues(
     found = lab.get_issues()
     columns: dict[str, object] = dict.fromkeys(names, [None] * len(labels))
     # A check that does not apply (too few rows for neighbours) leaves no column.
-    for issue in [issue for issue in ISSUES if f"is_{issue}_issue" in found]:
+    made = [issue for issue in ISSUES if f"is_{issue}_issue" in found]
+    for issue in made:
         flags, scores = np.zeros(len(labels), dtype=np.bool_), np.full(len(labels), np.nan)
         flags[known] = found[f"is_{issue}_issue"].to_numpy()
         scores[known] = found[f"{issue}_score"].to_numpy()
         columns |= {f"is_{issue}": flags, f"{issue}_score": scores}
     table = pl.DataFrame(columns, schema).with_columns(pl.col(pl.Float64).fill_nan(None))
-    return DataIssues(table, {issue: int(table[f"is_{issue}"].sum() or 0) for issue in ISSUES})
+    return DataIssues(table, {issue: int(table[f"is_{issue}"].sum() or 0) for issue in made})

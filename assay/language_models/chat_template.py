@@ -66,8 +66,14 @@ def render_chat(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message],
     return str(text)
 
 
-def tokenise_chats(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]]) -> list[TokenisedChat]:
+def tokenise_chats(
+    tokenizer: PreTrainedTokenizerBase,
+    chats: Sequence[Sequence[Message]],
+    without_loss: Sequence[Sequence[int]] | None = None,
+) -> list[TokenisedChat]:
     """Chats that end with an answer as token ids, and the labels of every answer in them.
+
+    `without_loss` are for each chat the places of answers that have no labels, from 0.
 
     An answer's tokens are those from where the template has an answer begin to the end of what it writes for that
     message, without white space after it: so the token that ends an answer is learnt with it. An `InputError` as of
@@ -75,10 +81,11 @@ def tokenise_chats(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[
     which part of it is the answer.
     """
     texts, spans = [], []
-    for messages in chats:
+    for messages, silent in zip(chats, without_loss or [()] * len(chats), strict=True):
         text = render_chat(tokenizer, messages, answer_follows=False)
         texts.append(text)
-        places = [place for place, message in enumerate(messages) if message["role"] == ANSWERING]
+        answers_at = [place for place, message in enumerate(messages) if message["role"] == ANSWERING]
+        places = [place for place in answers_at if place not in silent]
         spans.append([_answer_span(tokenizer, messages, place, text) for place in places])
     if not texts:
         return []

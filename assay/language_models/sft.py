@@ -37,8 +37,8 @@ class Chats:
 
 def read_chats(path: Path, tokenizer: PreTrainedTokenizerBase, max_length_tokens: int) -> Chats:
     """The chats of a file that are short enough; an `InputError` if none is, or one has no token to learn."""
-    table = pl.read_parquet(path, columns=["id", "messages"])
-    chats = tokenise_chats(tokenizer, table["messages"].to_list())
+    table = pl.read_parquet(path, columns=["id", "messages", "without_loss"])
+    chats = tokenise_chats(tokenizer, table["messages"].to_list(), table["without_loss"].to_list())
     for name, chat in zip(table["id"], chats, strict=True):
         if not chat.answer_tokens:
             raise InputError(f"{path}: row {name} has no answer to learn; the last message must be the assistant's")

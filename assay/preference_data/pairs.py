@@ -77,11 +77,12 @@ Chat = dict[str, Any]
 
 
 def make_judged_pairs(
-    lines: Sequence[Preference], split_of: dict[str, str], split: str, path: str
+    lines: Sequence[Preference], split_of: dict[str, str], split: str, path: str, questions: dict[str, str]
 ) -> Iterator[Candidate]:
     """What people preferred on the prompts of a split; lines on one pair of answers are votes, and most votes count.
 
-    Lines on prompts of no split, and on test prompts, are rejected with the train split. `split_of` is by chat id.
+    Lines on prompts of no split, and on test prompts, are rejected with the train split. `split_of` is by chat id, and
+    so are the `questions` of the split.
     """
     votes: dict[tuple[str, frozenset[str]], list[Preference]] = {}
     for line in lines:
@@ -90,7 +91,9 @@ def make_judged_pairs(
             if split == "train":
                 yield _judged(line, f"{path}:{line.line}", "unknown_prompt" if where is None else "test_prompt")
         elif where == split:
-            if not (line.answer_a.strip() and line.answer_b.strip()):
+            if not line.is_of(questions[line.prompt_id]):
+                yield _judged(line, f"{path}:{line.line}", "prompt_changed")
+            elif not (line.answer_a.strip() and line.answer_b.strip()):
                 yield _judged(line, f"{path}:{line.line}", "empty_side")
             elif line.answer_a.strip() == line.answer_b.strip():
                 yield _judged(line, f"{path}:{line.line}", "equal_sides")

@@ -20,7 +20,7 @@ ColumnName = Annotated[int, Field(ge=1)] | Annotated[str, Field(min_length=1)]
 class Provenance(Params):
     """Where the rows of a source come from, on what terms and since when."""
 
-    name: Annotated[str, Field(pattern="^[A-Za-z0-9_.-]+$")]
+    name: Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$")]
     url: Annotated[str, Field(min_length=1)]
     licence: Annotated[str, Field(min_length=1)] | None
     retrieved: str | None

@@ -28,6 +28,7 @@ semantic_duplicates: {min_cosine: 0.99999}
 embed: {model: encoder, max_length_tokens: 32, batch_size: 8, last_layers: 2}
 augment:
   wordnet: wordnet
+  own_tokens: []
   recipes:
     - {name: synonym, share_of_rows: 0.5, share_of_words: 0.2}
     - {name: character_noise, share_of_rows: 0.4, share_of_words: 0.1, kinds: [swap, delete, insert, keyboard]}
@@ -247,7 +248,7 @@ def test_ids_that_examples_would_repeat_are_refused() -> None:
             r"augment\.recipes\.0` = .*'translate'.*no such recipe; there are synonym",
         ),
         (SYNONYM, SYNONYM.replace("synonym", "character_noise, kinds: [swap]"), "a recipe is named twice"),
-        ("kinds: [swap, delete", "kinds: [swap, erase", r"recipes\.1\.character_noise\.kinds\.1` = 'erase'"),
+        ("kinds: [swap, delete", "kinds: [swap, erase", r"recipes\.1\.kinds\.1` = 'erase'"),
         ("name: synonym", "name: reorder", r"share_of_words` = 0\.2 is not a known key"),
         (
             "{name: synonym, ",

@@ -15,7 +15,7 @@ import yaml
 from assay.core.errors import InputError
 from assay.core.outputs import read_json, write_json
 from assay.fine_tuning.quantization import QUANTISATION_FILE, four_bit_settings, why_no_4_bit
-from assay.human_review.preference_judgements import HEADER
+from assay.human_review.preference_judgements import HEADER, hash_question
 from assay.language_models.chat_template import MESSAGES, add_answers
 from assay.language_models.checkpoint import EXACT_MODULES, load_causal_lm
 from stages import compare_generation, evaluate_generation
@@ -52,9 +52,10 @@ def write_test(path: Path) -> None:
         row = {"id": f"faq:{number}", "task": task, "category": "permits", "question": f"How long? {number}"}
         passages = [f"It takes {number} weeks."] if number % 8 == 0 else []
         messages = add_answers([chat(number)], [answer])[0]
-        rows.append(row | {"context": passages, "answer": answer, "messages": messages})
+        rows.append(row | {"context": passages, "answer": answer, "messages": messages, "without_loss": []})
     path.parent.mkdir(parents=True)
-    pl.DataFrame(rows, schema_overrides={"messages": MESSAGES, "context": pl.List(pl.String)}).write_parquet(path)
+    types = {"messages": MESSAGES, "context": pl.List(pl.String), "without_loss": pl.List(pl.Int64)}
+    pl.DataFrame(rows, schema_overrides=types).write_parquet(path)
 
 
 @pytest.fixture
@@ -183,6 +184,7 @@ def test_models_are_compared_pair_by_pair(workspace: Path, monkeypatch: pytest.M
         f"{second},one,two,tie,bob,2026-11-23,base,sft-lora",
         f"{third},one,two,a,ann,2026-11-23,dpo,base",  # another pair
         "other:1,one,two,a,ann,2026-11-23,sft-lora,base",  # not a test prompt
+        f"{third},one,two,a,ann,2026-11-23,sft-lora,base,{hash_question('What was asked before?')}",
     ]
     Path("data/preferences.csv").write_text("\n".join([HEADER, *lines]) + "\n")
     compare_generation.main()
@@ -196,7 +198,7 @@ def test_models_are_compared_pair_by_pair(workspace: Path, monkeypatch: pytest.M
     assert found["answer"]["perplexity_ratio"] == pytest.approx(ratio, rel=1e-4)
     assert 0 <= found["answer"]["reward_win_rate"] <= 1
     # Two prompts: one won; of the other's two judgements one lost and one tied.
-    assert found["people_judgements"] == 3
+    assert (found["people_judgements"], summary["judgements_prompt_changed"]) == (3, 1)
     assert found["people_win_rate"] == pytest.approx((1.0 + 0.0 + 0.5) / 3, rel=1e-4)
 
 

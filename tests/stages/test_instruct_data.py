@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from transformers import AutoTokenizer
 
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
@@ -20,6 +21,7 @@ from assay.instruction_data.cleaning import CHANGED_SCHEMA
 from assay.instruction_data.formats import FIXES
 from assay.instruction_data.table import CHAT_SCHEMA
 from assay.language_models.chat_template import add_answers
+from assay.language_models.sft import read_chats as read_sft_chats
 from assay.splitting.assignment import SPLITS
 from stages import instruct_data
 from tests.template_params import read_template_params
@@ -156,6 +158,7 @@ def test_questions_and_answers_come_out_as_chats_with_where_they_come_from() -> 
         "category": "town",
         "task": "answer",
         "messages": add_answers([[{"role": "user", "content": "How do I paint the roof?"}]], [faq()[2]["a"]])[0],
+        "without_loss": [],
         "question": "How do I paint the roof?",
         "answer": faq()[2]["a"],
         "context": [],
@@ -170,7 +173,8 @@ def test_questions_and_answers_come_out_as_chats_with_where_they_come_from() -> 
     }
     assert {rule for rule, rows in metrics["removed"].items() if rows} == set()
     assert set(FIXES) < set(metrics["removed"])
-    assert metrics["sources"] == {"faq": {"rows_in": 72, "rows_out": 72}}
+    seen = {"chats": 72, "turns": 72, "answers_without_loss": 0, "unused_columns": {}, "unused_message_keys": {}}
+    assert metrics["sources"] == {"faq": {"rows_in": 72, "rows_out": 72, **seen}}
     assert metrics["rows_per_category"] == dict.fromkeys(CATEGORIES, 24)
     # A byte is a token of the small model; the template adds some.
     longest = max(len(row["a"]) for row in faq())
@@ -353,6 +357,86 @@ def test_records_that_cannot_be_used_are_counted_rejects() -> None:
     }
     with pytest.raises(InputError, match=r"raw/faq-en\.jsonl:73: empty_answer: 'Why\?'; 3 of 75 .* write the answer"):
         run(max_reject_fraction=0.01)
+
+
+def test_what_was_seen_and_what_nothing_uses_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row | {"url": "x"} for row in faq()]
+    write([{"chat": as_messages(row, time="now", weight=1)} for row in rows], "chats.jsonl")
+    with Path("raw/chats.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"chat": as_messages(rows[0], tool_calls=[{"id": 1}])}) + "\n")
+    layout = {"kind": "messages", "id": None, "category": None, "chat": "chat"}
+    several = [source(name="a", file="chats.jsonl", layout=layout), source(name="b")]
+    _, metrics = run(rows, sources=several, max_reject_fraction=0.05)
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("instruct_data: ")]
+    assert told[:2] == [
+        "instruct_data: a: rows 73, removed {'tool_use': 1}, chats 72, turns 72, unused_message_keys {'time': 72}",
+        "instruct_data: b: rows 72, chats 72, turns 72, unused_columns {'url': 72}",
+    ]
+    assert metrics["removed"]["tool_use"] == 1
+    assert metrics["sources"]["a"]["unused_message_keys"] == {"time": 72}
+    assert metrics["sources"]["b"]["unused_columns"] == {"url": 72}
+
+
+def as_messages(row: Row, **of_answer: Any) -> list[Row]:
+    return [{"role": "user", "content": row["q"]}, {"role": "assistant", "content": row["a"], **of_answer}]
+
+
+def test_an_answer_of_weight_zero_is_in_the_table_and_has_no_loss(tiny_chat_model: Path) -> None:
+    rows = faq(24)
+    first = [{"role": "user", "content": "Hm?"}, {"role": "assistant", "content": "WRONG", "weight": 0}]
+    write([{"chat": [*first, *as_messages(row)]} for row in rows], "chats.jsonl")
+    layout = {"kind": "messages", "id": None, "category": None, "chat": "chat"}
+    one = source(file="chats.jsonl", layout=layout, system_message="Be brief.")
+    chats, metrics = run(sources=[one], context=context(unanswerable=None))
+    assert set(chats["without_loss"].list.first()) == {2}
+    assert metrics["sources"]["faq"]["answers_without_loss"] == 24
+    longest = max(len(row["a"]) for row in rows)
+    assert metrics["tokens"]["answer"]["answer_tokens"]["max"] == longest + 1
+    tokenizer = AutoTokenizer.from_pretrained(tiny_chat_model)
+    for split in SPLITS:
+        for chat in read_sft_chats(Path(f"data/instruct/{split}.parquet"), tokenizer, 2000).kept:
+            learnt: Any = tokenizer.decode([token for token in chat.labels if token >= 0])
+            assert "WRONG" in tokenizer.decode(chat.input_ids)
+            assert learnt.startswith("To ")
+            assert "WRONG" not in learnt
+
+
+@pytest.mark.parametrize("file", ["flat.parquet", "release.json", "flat.json"])
+def test_squad_becomes_chats_with_their_passage(file: str) -> None:
+    questions = [
+        {"id": str(n), "question": row["q"], "context": row["a"], "title": row["category"]}
+        | {"answers": {"text": [row["a"]] if n % 3 else [], "answer_start": [4] if n % 3 else []}}
+        for n, row in enumerate(faq())
+    ]
+    Path("raw").mkdir()
+    if file == "flat.parquet":
+        pl.DataFrame(questions).write_parquet("raw/flat.parquet")
+    elif file == "flat.json":
+        Path("raw/flat.json").write_text(json.dumps({"data": questions}), encoding="utf-8")
+    else:
+        articles = [
+            {"title": one["title"], "paragraphs": [{"context": one["context"], "qas": [asked(one)]}]}
+            for one in questions
+        ]
+        Path("raw/release.json").write_text(json.dumps({"version": "v2.0", "data": articles}), encoding="utf-8")
+    layout = {"kind": "squad", "id": "id", "category": "title"}
+    one = source(file=file, format=file.rpartition(".")[2], layout=layout, passages="given")
+    chats, metrics = run(sources=[one], context=context())
+    assert dict(chats["task"].value_counts().rows()) == {"answer": 48, "unanswerable": 24}
+    assert metrics["unanswerable_rows_made"] == 0
+    for chat in chats.iter_rows(named=True):
+        assert chat["answer_in_context"] == (chat["task"] == "answer")
+        assert len(chat["context"]) == 1
+        assert (chat["answer"] == REFUSAL) == (chat["task"] == "unanswerable")
+    if file == "release.json":
+        Path("raw/release.json").write_text(json.dumps({"data": [{"paragraphs": [{"qas": []}, 3]}]}), encoding="utf-8")
+        with pytest.raises(InputError, match=r"raw/release\.json: holds no JSON list"):
+            run(sources=[one], context=context())
+
+
+def asked(question: Row) -> Row:
+    texts = [{"text": text, "answer_start": 4} for text in question["answers"]["text"]]
+    return {"id": question["id"], "question": question["question"], "answers": texts, "is_impossible": not texts}
 
 
 def test_a_context_that_the_data_brings_is_shown() -> None:

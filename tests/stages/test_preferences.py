@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from assay.core.errors import InputError
-from assay.human_review.preference_judgements import HEADER
+from assay.human_review.preference_judgements import HEADER, hash_question
 from assay.language_models.chat_template import MESSAGES
 from stages import preferences
 from tests.policy_workspace import COMPUTE, bytes_below
@@ -40,6 +40,8 @@ def project(folder: Path, model: Path) -> dict[str, Any]:
         table = pl.DataFrame(chats, schema_overrides=types)
         table.write_parquet(folder / f"data/instruct/{split}.parquet")
     lines = [f"faq:{number},Better.,Worse.,a,Ann,2026-11-23,m,n" for number in (0, 100, 200, 999)]
+    # Of two judgements on one question, one came before it was reworded.
+    lines += [f"faq:1,One.,Two.,a,Ann,2026-11-23,m,n,{hash_question(text)}" for text in ("How long,  1?", "How far?")]
     (folder / PATH).write_text("\n".join([HEADER, *lines, ""]), encoding="utf-8")
     values = params(model)
     (folder / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
@@ -65,7 +67,10 @@ def test_nothing_disappears_and_no_test_prompt_is_read(ran: Path) -> None:
     removed = pl.read_parquet(ran / "data/preferences/removed.parquet")
     assert metrics["rows_out"] == train.height + held_out.height
     assert sum(metrics["removed"].values()) == removed.height
-    assert metrics["removed"] | {"test_prompt": 1, "unknown_prompt": 1} == metrics["removed"]
+    expected = {"test_prompt": 1, "unknown_prompt": 1, "prompt_changed": 1}
+    assert metrics["removed"] | expected == metrics["removed"]
+    assert (metrics["judgements"], metrics["judgements_without_question_hash"]) == (6, 4)
+    assert removed.filter(rule="prompt_changed")["id"].to_list() == ["data/preferences.csv:7"]
     assert set(train["pair_source"]) == {"human", "sibling_answer", "base_answer", "altered_answer"}
     numbers = {
         name: {int(row.split(":")[1].split("#")[0]) for row in pairs["prompt_id"]}

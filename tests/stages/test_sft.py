@@ -42,6 +42,8 @@ APPROACHES = {
 }
 THINGS = ["permit", "roof", "drain", "invoice", "garden", "wall", "stove", "door", "floor", "paint", "tile", "pipe"]
 
+SCHEMA: dict[str, Any] = {"id": pl.String, "messages": MESSAGES, "without_loss": pl.List(pl.Int64)}
+
 
 def chats(count: int) -> pl.DataFrame:
     """Questions and answers of different lengths."""
@@ -51,8 +53,8 @@ def chats(count: int) -> pl.DataFrame:
         question = f"What of the {thing}?" + " Say it all, please." * (number % 3)
         answer = f"The {thing} is done." + f" It took {number} days." * (number % 4)
         messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        rows.append({"id": f"faq:{number}", "messages": messages})
-    return pl.DataFrame(rows, schema={"id": pl.String, "messages": MESSAGES})
+        rows.append({"id": f"faq:{number}", "messages": messages, "without_loss": []})
+    return pl.DataFrame(rows, schema=SCHEMA)
 
 
 def project(folder: Path, model: Path, approach: str, **changes: Any) -> None:
@@ -260,8 +262,8 @@ def test_a_chat_without_an_answer_is_an_error(
     tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project(tmp_path, tiny_chat_model, "full")
-    rows = [{"id": "faq:x", "messages": [{"role": "user", "content": "Where?"}]}]
-    pl.DataFrame(rows, schema={"id": pl.String, "messages": MESSAGES}).write_parquet(tmp_path / sft.TRAIN)
+    rows = [{"id": "faq:x", "messages": [{"role": "user", "content": "Where?"}], "without_loss": []}]
+    pl.DataFrame(rows, schema=SCHEMA).write_parquet(tmp_path / sft.TRAIN)
     with pytest.raises(InputError, match=r"data/instruct/train.parquet: row faq:x has no answer to learn"):
         rerun(monkeypatch, tmp_path, "full")
 

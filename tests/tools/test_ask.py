@@ -89,6 +89,13 @@ def test_a_conversation_keeps_what_was_said_until_a_new_one(workspace: Path, mon
     assert seen == [["What of the roof?"], ["What of the roof?", "answer 1", "And the permit?"], ["The invoice?"]]
 
 
+def test_what_is_typed_and_not_utf8_is_one_line(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["ask", "base"])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("Où?\n".encode("latin-1")), encoding="utf-8"))
+    with pytest.raises(InputError, match=r"^standard input is not UTF-8 \(byte 0xf9\); convert it"):
+        ask.main()
+
+
 @pytest.mark.slow
 def test_the_same_answer_from_the_terminal(workspace: Path, repository: Path) -> None:
     said = [

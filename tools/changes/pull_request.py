@@ -527,7 +527,7 @@ def base_tree(commit: str) -> Tree:
     """What the base revision holds."""
     listed = (git("ls-tree", "-r", "-z", "--name-only", commit, "--", f"{METRICS}/") or "").split("\0")
     paths = ["params.yaml", "dvc.yaml", "dvc.lock", *sorted(path for path in listed if path.endswith(".json"))]
-    return parsed({path: git("show", f"{commit}:{path}") for path in paths})
+    return parsed({path: git("show", f"{commit}:./{path}") for path in paths})
 
 
 def working_tree(root: Path) -> Tree:

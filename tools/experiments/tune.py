@@ -7,7 +7,8 @@ looked at.
 
 Each trial is a DVC experiment, run apart from the working tree, by the name of `tune-<approach>-<number>`: `dvc exp
 show` lists them, `dvc exp apply` takes one over. The winner's settings go into `params.yaml` with where they came from,
-as a difference to be reviewed: nothing is committed. If no trial beats the settings that are there, they stay.
+as a difference to be reviewed: nothing is committed. If no trial beats the settings that are there, they stay. A trial
+that fails is printed with its reason, and the search goes on.
 """
 
 import argparse
@@ -95,7 +96,10 @@ def run_trial(approach: str, number: int, values: dict[str, Any]) -> tuple[str, 
         raise InputError(f"trial {name} with {values} failed: {' '.join(last)}")
     path = str(METRICS / f"{approach}.json")
     metrics = dvc.api.metrics_show(path, rev=name)
-    return name, float(metrics.get(path, metrics)[SCORE])
+    score = metrics.get(path, metrics).get(SCORE)
+    if score is None:
+        raise InputError(f"trial {name} with {values} failed: {path} has no {SCORE}")
+    return name, float(score)
 
 
 def with_settings(text: str, approach: str, values: dict[str, Any], origin: str) -> str:
@@ -133,15 +137,25 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     seed = seed_32(derived_seed(load_params("seed", int), "tune", approach))
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
-    best, best_name, best_values = before, "", {}
+    best, best_name, best_values, failed = before, "", {}, list[str]()
     for number in range(1, arguments.trials + 1):
         trial = study.ask()
         values = suggestion(trial, space)
-        name, score = run_trial(approach, number, values)
+        try:
+            name, score = run_trial(approach, number, values)
+        except InputError as error:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            failed.append(str(error))
+            print(error, flush=True)
+            continue
         study.tell(trial, score)
         print(f"{name}: {SCORE} {score:.4f} with {values}", flush=True)
         if score > best:
             best, best_name, best_values = score, name, values
+    if len(failed) == arguments.trials:
+        raise InputError(f"all {arguments.trials} trials failed; mend it, or {arguments.spaces}: {failed[0]}")
+    if failed:
+        print(f"tune: {len(failed)} of {arguments.trials} trials failed, for the reasons above")
     if not best_values:
         print(f"tune: none of {arguments.trials} trials beats {before:.4f} of the present settings; they stay")
         return

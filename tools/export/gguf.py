@@ -23,6 +23,7 @@ from assay.core.errors import InputError
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
+    from tokenizers import Tokenizer
 
 WeightType = Literal["float32", "float16", "bfloat16"]
 
@@ -194,6 +195,26 @@ def pre_tokenizer_name(tokenizer: PreTrainedTokenizerBase) -> str:
         f"{tokenizer.name_or_path}: its tokenizer cuts texts in a way that has no name here "
         f"({json.dumps(whole)[:200]}){OTHERWISE}"
     )
+
+
+def read_tokenizer(file: Path) -> tuple[Tokenizer, str]:
+    """The tokenizer that a GGUF file describes, as llama.cpp would build it, and the chat template."""
+    import gguf
+    from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
+
+    fields = {name: field.contents() for name, field in gguf.GGUFReader(file).fields.items()}
+    tokens, kinds, cut = (fields[f"tokenizer.ggml.{name}"] for name in ("tokens", "token_type", "pre"))
+    merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=cut == "llama-bpe"))
+    first: list[Any] = [pre_tokenizers.Split(Regex(one), "isolated") for one, name in _SPLITS.items() if name == cut]
+    bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not first)
+    first += [pre_tokenizers.Digits(individual_digits=True)] if cut == "smollm" else []
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*first, bytes_])
+    added = {gguf.TokenType.CONTROL: True, gguf.TokenType.USER_DEFINED: False}
+    pairs = [(token, added[kind]) for token, kind in zip(tokens, kinds, strict=True) if kind in added]
+    tokenizer.add_tokens([AddedToken(token, special=is_special, normalized=False) for token, is_special in pairs])
+    return tokenizer, fields.get("tokenizer.chat_template", "")
 
 
 def _joins_digits(tokenizer: PreTrainedTokenizerBase) -> bool:

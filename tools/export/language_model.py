@@ -4,9 +4,9 @@ Writes `models/export/<model>/`: the model with its adapter merged as safetensor
 without peft; `model.gguf` for llama.cpp; a `Modelfile`, with which `ollama create assay --file Modelfile` takes it; and
 `export.json`, what the export changed.
 
-Both files are read back and asked questions of the test split. The GGUF file must answer as the safetensors do: logits
-equal within a tolerance, and the same greedy answers; else the export fails and what lay there before stays. What
-merging and rounding changed from the model that was trained is printed, and no error.
+Both files are read back and asked questions of the test split. The GGUF file must say the same as the safetensors:
+tokens by the tokenizer that it describes, logits within a tolerance, and greedy answers; else the export fails and what
+lay there before stays. What merging and rounding changed from the model that was trained is printed, and no error.
 
 QLoRA is merged into the base in full precision, not into its 4 bits (as `make merge` does). A prompt or a prefix is no
 change of weights, and cannot be merged.
@@ -33,16 +33,18 @@ from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_json, write_text
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
-from assay.language_models.chat_template import Message, tokenise_prompts
+from assay.language_models.chat_template import Message, render_chat, tokenise_prompts
 from assay.language_models.checkpoint import CausalLM, Decoding, generate_answers, load_causal_lm, save_causal_lm
 from assay.language_models.named_models import load_generation_models
 from tools.ask import model_folder
-from tools.export.gguf import TYPES, WeightType, require_writable, write_gguf
+from tools.export.gguf import TYPES, WeightType, read_tokenizer, require_writable, write_gguf
 
 TEST = Path("data/instruct/test.parquet")
 EXPORTED = Path("models/export")
 GGUF_FILE = "model.gguf"
 QUESTIONS = 5
+SAMPLE = "IT'LL cost 1,234.50 €;\r\n\r\n\tisn't that (really) a lot?  Ok…  Ωx_y \U0001f642\n  bye"
+"""What ways to cut a text differ on: case, digits, white space, signs."""
 TOLERANCE = 1e-3
 """The most by which a logit of the GGUF file may differ from that of the safetensors, both computed in float32."""
 
@@ -138,6 +140,19 @@ def check(gguf: Reply, safetensors: Reply) -> None:
         )
 
 
+def check_tokenizer(file: Path, tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]]) -> None:
+    """Raise an `InputError` unless the GGUF file has the chat template, and cuts chats into the same tokens."""
+    own, template = read_tokenizer(file)
+    if template != tokenizer.get_chat_template():
+        raise InputError(f"{file.name} has another chat template than the model; export with --no-gguf")
+    texts = [SAMPLE, *(render_chat(tokenizer, chat, answer_follows=True) for chat in chats)]
+    for text in [*texts, *(str(message["content"]) for chat in chats for message in chat)]:
+        there, wanted = own.encode(text, add_special_tokens=False).tokens, tokenizer.tokenize(text)
+        if there != wanted:
+            differ = [pair for pair in zip(there, wanted, strict=False) if pair[0] != pair[1]][:3]
+            raise InputError(f"{file.name} cuts {text[:80]!r} into other tokens: {differ}; export with --no-gguf")
+
+
 def export(name: str, folder: Path, weights: WeightType, gguf: bool, device: Device, out: Path) -> dict[str, Any]:
     """Write the export of a model, read it back, and ask it test questions; returns what the export changed.
 
@@ -167,6 +182,7 @@ def export(name: str, folder: Path, weights: WeightType, gguf: bool, device: Dev
         found: dict[str, Any] = {"model": str(folder), "type": weights, "questions": len(chats)}
         found["logit_difference_from_trained"], found["answers_as_trained"] = compare(after, before)
         if gguf:
+            check_tokenizer(draft / GGUF_FILE, tokenizer, chats)
             in_file = read_gguf(draft / GGUF_FILE).to(device.device)
             read_back = replies(in_file, tokenizer, chats, device, GGUF_FILE)
             check(read_back, after)

@@ -2,11 +2,11 @@
 
 `make merge APPROACH=lora` writes `models/merged/<approach>/` from the first seed's model in `models/finetuned/`, and
 says what merging changed on the test split: the largest difference of a logit, and the scores before and after; they
-stand in `merge.json` beside the weights too.
+stand in `merge.json` beside the weights too. Where a logit differs by more than `MAX_DIFFERENCE`, nothing is written.
 
 QLoRA is merged into the base in full precision, not into its 4 bits, to which the result would have to be rounded again
 (Dettmers et al. 2023 train against the rounded weights, so the merged model is not quite the one that was trained: look
-at the figures). A prompt or a prefix is no change of weights, and cannot be merged.
+at the figures; its bound is `MAX_DIFFERENCE_QLORA`). A prompt or a prefix changes no weights, and cannot be merged.
 """
 
 import argparse
@@ -26,12 +26,15 @@ from assay.core.outputs import output_folder, write_json
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.skipped import why_left_out
-from assay.fine_tuning.quantization import ADAPTER_FILE
+from assay.fine_tuning.quantization import ADAPTER_FILE, QUANTISATION_FILE
 from assay.splitting.target_labels import TEST, read_test_rows, target_numbers
 from assay.statistics.classification import EvaluateParams, macro_f1
 
 MODELS = Path("models/finetuned")
 MERGED = Path("models/merged")
+MAX_DIFFERENCE = 1e-3
+MAX_DIFFERENCE_QLORA = 1.0
+"""Of logits in float32. Without the 4 bits they are others: such a difference moves odds by a factor below three."""
 
 
 def merged(folder: Path) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
@@ -103,6 +106,12 @@ def main() -> None:
             "before": scores(before, targets),
             "after": scores(after, targets),
         }
+        allowed = MAX_DIFFERENCE_QLORA if (folder / QUANTISATION_FILE).is_file() else MAX_DIFFERENCE
+        if not found["largest_logit_difference"] <= allowed:  # a difference that is no number is none to keep
+            raise InputError(
+                f"{folder}: a logit of the merged model differs by {found['largest_logit_difference']:.2g}, more than "
+                f"{allowed:.2g}, and {found['predictions_changed']} predictions; the merged model is not kept"
+            )
         write_json(out / "merge.json", found)
     print(
         f"{MERGED / approach}: a plain model; largest difference of a logit {found['largest_logit_difference']:.2g}, "

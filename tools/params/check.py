@@ -7,6 +7,7 @@ of each section, of lists that need each other, and of sections that nothing rea
 import difflib
 import hashlib
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,10 @@ def find_problems(path: Path) -> list[str]:
         if section not in SECTIONS:
             close = difflib.get_close_matches(str(section), SECTIONS, n=1)
             problems.append(f"`{section}` is no section" + (f"; did you mean `{close[0]}`?" if close else ""))
+    for section in ("finetune", "sft", "generation_models"):
+        for name in params.get(section) or {}:
+            if not re.fullmatch("[A-Za-z0-9_-]+", str(name)):
+                problems.append(f"`{section}` has {name!r}: a name is of letters, digits, _ and -, and names files")
     for names, section in (("approaches", "finetune"), ("sft_approaches", "sft")):
         for name in params.get(names) or []:
             if name not in (params.get(section) or {}):

@@ -111,12 +111,13 @@ function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || part("help").open) return;
   // Held down, a key must not run through the pairs; and a button in focus takes Enter itself.
   if (event.repeat || (event.key === "Enter" && event.target instanceof HTMLButtonElement)) return;
+  const key = keyOf(event);
   const always = { u: undo, "?": () => part("help").showModal() };
   const left = () => judge("left");
   const right = () => judge("right");
   const onPair = { ArrowLeft: left, 1: left, ArrowRight: right, 2: right, t: () => judge("tie"), s: skip, r: peek };
   const atEnd = part("again").hidden ? {} : { Enter: again };
-  const action = always[event.key] ?? (current === null ? atEnd : onPair)[event.key];
+  const action = always[key] ?? (current === null ? atEnd : onPair)[key];
   if (!action) return;
   event.preventDefault();
   action();

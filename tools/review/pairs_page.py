@@ -123,9 +123,12 @@ def comparisons(answers: dict[str, dict[str, str]]) -> list[Comparison]:
     return [comparison for _, comparison in sorted(ranked, key=lambda one: one[0])]
 
 
-def judged_by(reviewer: str, lines: list[Preference]) -> dict[tuple[str, frozenset[str]], Preference]:
-    """The lines of a reviewer by prompt and answers; what others said of them is not shown, nor does it decide."""
-    return {(line.prompt_id, line.answers): line for line in lines if line.reviewer == reviewer}
+def judged_by(
+    reviewer: str, lines: list[Preference], prompts: dict[str, dict[str, Any]]
+) -> dict[tuple[str, frozenset[str]], Preference]:
+    """The lines of a reviewer by prompt and answers; what others said does not decide, nor what was since reworded."""
+    own = [line for line in lines if line.reviewer == reviewer and line.prompt_id in prompts]
+    return {(one.prompt_id, one.answers): one for one in own if one.is_of(prompts[one.prompt_id]["question"])}
 
 
 def judged_key(one: Comparison) -> tuple[str, frozenset[str]]:
@@ -139,7 +142,11 @@ def append(session: PairSession, number: int, preferred: str) -> Written:
     file = session.added.file
 
     def refuse(content: bytes) -> None:
-        there = judged_by(session.reviewer, judgements.parse_preferences(content, file)).get(judged_key(one))
+        lines = judgements.parse_preferences(content, file)
+        if judgements.COLUMNS[-1].encode() not in content.splitlines()[0]:
+            fix = f"add ,{judgements.COLUMNS[-1]} at its end; the lines below may stay as they are"
+            raise InputError(f"{file}: line 1: the header is that of an earlier version: {fix}")
+        there = judged_by(session.reviewer, lines, session.prompts).get(judged_key(one))
         if there is not None:
             raise AlreadyDecidedError(
                 f"{file}: line {there.line}: {there.reviewer} judged these answers to {one.prompt_id} already"
@@ -147,8 +154,8 @@ def append(session: PairSession, number: int, preferred: str) -> Written:
 
     today = date.today().isoformat()
     values = (one.prompt_id, one.left, one.right, SIDES[preferred], session.reviewer, today)
-    models = (one.left_model, one.right_model)
-    line = judgements.preference_line(dict(zip(judgements.COLUMNS, (*values, *models), strict=True)))
+    rest = (one.left_model, one.right_model, judgements.hash_question(session.prompts[one.prompt_id]["question"]))
+    line = judgements.preference_line(dict(zip(judgements.COLUMNS, (*values, *rest), strict=True)))
     return append_line(file, judgements.HEADER, str(number), line, refuse)
 
 
@@ -159,7 +166,7 @@ def make_app(session: PairSession) -> Flask:
     @app.get("/api/pairs")
     def pairs() -> ResponseReturnValue:
         lines = read_preferences(session.added.file) if session.added.file.is_file() else []
-        judged = judged_by(session.reviewer, lines)
+        judged = judged_by(session.reviewer, lines, session.prompts)
         return jsonify(
             reviewer=session.reviewer,
             file=str(session.added.file),
@@ -202,7 +209,7 @@ def review_pairs(models: list[str], reviewer: str, port: int, *, is_opened: bool
             f"{GENERATIONS}: {' and '.join(models)} have no prompt in common that they answer differently; name others"
         )
     session = PairSession(found, read_prompts({one.prompt_id for one in found}), reviewer, Added(path))
-    judged = judged_by(reviewer, read_preferences(path)) if path.is_file() else {}
+    judged = judged_by(reviewer, read_preferences(path), session.prompts) if path.is_file() else {}
     done = sum(judged_key(one) in judged for one in found)
     summary = f"{len(found)} pairs, {done} judged; you are {reviewer}"
     serve(make_app(session), port, summary, session.added, "judgement", is_opened=is_opened)

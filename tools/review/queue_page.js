@@ -194,15 +194,16 @@ function onKey(event) {
   }
   // Held down, a key must not run through the queue; and a button in focus takes Enter itself.
   if (event.repeat || (event.key === "Enter" && event.target instanceof HTMLButtonElement)) return;
+  const key = keyOf(event);
   const always = { u: undo, "?": () => part("help").showModal() };
   const onRow = { a: accept, r: remove, s: skip, Enter: take, n: () => enter(part("reason")) };
   if (!part("filter").hidden) onRow["/"] = () => enter(part("filter"));
-  if (/^[1-9]$/.test(event.key) && current !== null) {
-    const label = shown[Number(event.key) - 1];
-    onRow[event.key] = () => (label === undefined ? say(`there is no label ${event.key}`) : relabel(label));
+  if (/^[1-9]$/.test(key) && current !== null) {
+    const label = shown[Number(key) - 1];
+    onRow[key] = () => (label === undefined ? say(`there is no label ${key}`) : relabel(label));
   }
   const atEnd = part("again").hidden ? {} : { Enter: again };
-  const action = always[event.key] ?? (current === null ? atEnd : onRow)[event.key];
+  const action = always[key] ?? (current === null ? atEnd : onRow)[key];
   if (!action) return;
   event.preventDefault();
   action();

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assay.augmentation.apply import augment_in_process
+from assay.augmentation.apply import augment_in_process, hide_tokens, show_tokens
 from assay.augmentation.recipes import CharacterNoise, Eda, Synonym, TextAttackClass, WholeText
 from assay.augmentation.textattack_import import readable_wordnet
 from assay.augmentation.words import find_plain_words
@@ -238,15 +238,38 @@ def test_operations_of_easy_data_augmentation(scratch: Path) -> None:
         ("contraction", "DON'T go", "DO NOT go"),
         ("contraction", "They are here", "They're here"),
         ("contraction", "it\u2019s late", "it is late"),
+        ("contraction", "He's been there", "He has been there"),
+        ("contraction", "it\u2019s already gone", "it has already gone"),
+        ("contraction", "HE'D BEEN there", "HE HAD BEEN there"),
+        ("contraction", "I'd better leave", "I had better leave"),
+        ("contraction", "I'd gladly leave", "I would gladly leave"),
+        ("contraction", "what's she been told", "what has she been told"),
+        ("contraction", "he's late, and gone", "he is late, and gone"),
         ("contraction", "what @isnt and <IT_IS>", "what @isnt and <IT_IS>"),
         ("reorder", "It broke. I am sad", "I am sad. It broke."),
         ("reorder", "On Monday, it broke.", "It broke, on Monday."),
         ("reorder", "Great! :)", "Great! :)"),
         ("reorder", "no order at all", "no order at all"),
+        ("reorder", "Many older U.S. adults need help", "Many older U.S. adults need help"),
+        ("reorder", "Ask Mr. Smith or J. Doe of it", "Ask Mr. Smith or J. Doe of it"),
+        ("reorder", "It is in the U.S. adults pay. We do not.", "We do not. It is in the U.S. adults pay."),
     ],
 )
 def test_contractions_and_order(scratch: Path, name: str, text: str, copy: str) -> None:
     assert one(text, whole(name), scratch) == copy
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=name_of)
+def test_own_tokens_stay(recipe: Any, scratch: Path) -> None:
+    tokens = ["[COL]", "[VAL]", "Ann [VAL]", "it's"]
+    text = "[COL] brand [VAL] Acme. It's great, really[COL]wonderful price Ann [VAL] 28.0, and it's cheap in Paris"
+    hidden = hide_tokens(text, tokens)
+    assert show_tokens(hidden, tokens) == text
+    for seed in range(20):
+        copy = show_tokens(one(hidden, recipe, scratch, seed), tokens)
+        assert sorted(re.findall(r"Ann \[VAL\]|\[COL\]|\[VAL\]|it's", copy)) == sorted(
+            ["[COL]", "[VAL]", "[COL]", "Ann [VAL]", "it's"]
+        )
 
 
 def test_other_numbers_are_of_the_same_size(scratch: Path) -> None:

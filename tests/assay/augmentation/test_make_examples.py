@@ -8,6 +8,7 @@ from assay.augmentation.make_examples import AugmentParams, LabelPreservation
 SEED = (7, "test")
 PARAMS = AugmentParams(
     wordnet="wordnet",
+    own_tokens=["[COL]"],
     recipes=[],
     balance=0.0,
     preserve=LabelPreservation(min_cosine_to_parent=0.7, probe_folds=2, probe_C=1.0),

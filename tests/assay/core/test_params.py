@@ -135,8 +135,13 @@ def test_defaults_are_shallow_and_of_one_level(tmp_path: Path) -> None:
         ("{method: probe}", "{method: probe, rank: 8}", "probe", "`train.probe.rank` = 8 is not a known key"),
         ("rank: 4, ", "", "lora", "`train.lora.rank` is missing"),
         (", dropout: 0.1", "", "full", "`train.full.dropout` is missing"),
-        ("{method: full}", "{method: ful}", "full", "`train.full` = {'method': 'ful'}: Input tag 'ful' found"),
-        ("{method: full}", "{}", "full", "`train.full` = {}: Unable to extract tag"),
+        (
+            "{method: full}",
+            "{method: ful}",
+            "full",
+            "{'method': 'ful'}: Input should be a mapping whose 'method' is one",
+        ),
+        ("{method: full}", "{}", "full", "`train.full` = {}: Input should be a mapping with the key 'method'"),
         ("{method: full}", "null", "full", "`train.full` = None: "),
         (
             "{batch_size: 32, dropout: 0.1}",
@@ -150,6 +155,30 @@ def test_defaults_are_shallow_and_of_one_level(tmp_path: Path) -> None:
 )
 def test_a_wrong_value_is_named_where_it_was_read(tmp_path: Path, old: str, new: str, block: str, says: str) -> None:
     assert says in message(tmp_path, BLOCKS.replace(old, new, 1), f"train.{block}", Approach)
+
+
+class OfUnions(Params):
+    rules: dict[str, bool | list[str]]
+    column: Annotated[int, Field(ge=1)] | Annotated[str, Field(min_length=1)]
+    parts: list[Approach]
+    full: Full | None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("x: true", "x: 3", "`train.rules.x` = 3: Input should be a valid boolean or a valid list"),
+        ("column: c", "column: 1.5", "`train.column` = 1.5: Input should be a valid integer or a valid string"),
+        ("rank: 4", "rank: x", "`train.parts.0.rank` = 'x': Input should be a valid integer"),
+        ("rank: 4, ", "", "`train.parts.0.rank` is missing; every key must be given"),
+        ("rank: 4", "rank: 4, x: 1", "`train.parts.0.x` = 1 is not a known key"),
+        ("full: null", "full: 3", "`train.full` = 3: Input should be a valid mapping of keys to values"),
+    ],
+)
+def test_an_error_of_a_union_is_one_line_without_its_branches(tmp_path: Path, old: str, new: str, says: str) -> None:
+    lora = "{method: lora, rank: 4, batch_size: 1, dropout: 0.1}"
+    text = f"train: {{rules: {{x: true}}, column: c, parts: [{lora}], full: null}}"
+    assert message(tmp_path, text.replace(old, new), model=OfUnions) == f"{tmp_path / 'params.yaml'}: {says}"
 
 
 def test_a_key_that_moved_is_told_its_place(tmp_path: Path) -> None:

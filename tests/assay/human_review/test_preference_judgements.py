@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 
 from assay.core.errors import InputError
-from assay.human_review.preference_judgements import HEADER, parse_preferences, preference_line, read_preferences
+from assay.human_review.preference_judgements import (
+    HEADER,
+    hash_question,
+    parse_preferences,
+    preference_line,
+    read_preferences,
+)
 
 PATH = Path("data/preferences.csv")
 LINE = "faq:1,Yes.,No.,a,Ann,2026-11-23,dpo,base"
@@ -34,12 +40,13 @@ def test_an_answer_of_several_lines_stays_one_line() -> None:
         "date": "2026-11-23",
         "model_a": "m",
         "model_b": "n",
+        "question_hash": "",
     }
     line = preference_line(values)
     assert line.count("\n") == 1
     (one,) = parse_preferences(f"{HEADER}\n{line}".encode(), PATH)
     assert (one.answer_a, one.answer_b) == (answer, "x\ny")
-    assert len(next(csv.reader(io.StringIO(line)))) == 8
+    assert len(next(csv.reader(io.StringIO(line)))) == 9
     with pytest.raises(InputError, match="has a line break"):
         preference_line(values | {"reviewer": "A\nB"})
 
@@ -51,7 +58,11 @@ def test_an_answer_of_several_lines_stays_one_line() -> None:
         (",Yes.,No.,a,Ann,2026-11-23,,", "line 3: no prompt_id"),
         ("faq:1,Yes.,No.,a, ,2026-11-23,,", "line 3: faq:1: no reviewer"),
         ("faq:1,Yes.,No.,a,Ann,23/11/2026,,", "line 3: faq:1: date '23/11/2026' is no day"),
-        ("faq:1,Yes, or no,No.,a,Ann,2026-11-23,,", "line 3: 9 fields instead of 8"),
+        ("faq:1,Yes, or no,No.,a,Ann,2026-11-23,,", "line 3: faq:1: preferred is 'No.'"),
+        ("faq:1,Yes, or no,No.,a,Ann,2026-11-23,,,", "line 3: 10 fields instead of 9"),
+        (r"faq:1,\frac{1}{2},No.,a,Ann,2026-11-23,,", r"line 3: faq:1: answer_a has \f, which is no escape; write a"),
+        (r"faq:1,Yes.,See C:\temp,a,Ann,2026-11-23,,", r"line 3: faq:1: answer_b has \t, which is no escape"),
+        ("faq:1,Yes.,No.\\,a,Ann,2026-11-23,,", "line 3: faq:1: answer_b has \\, which is no escape"),
         ('faq:1,"Yes.,No.,a,Ann,2026-11-23,,', "line 3: not CSV"),
         (HEADER, "line 3: the header again"),
         ("<<<<<<< HEAD", "line 3: a merge marker"),
@@ -61,6 +72,15 @@ def test_a_line_that_cannot_be_read_is_named(line: str, said: str) -> None:
     with pytest.raises(InputError, match=r"^data/preferences\.csv: line") as raised:
         parsed(LINE, line)
     assert said in str(raised.value)
+
+
+def test_lines_and_files_of_earlier_versions_can_be_read() -> None:
+    old_header = HEADER.rpartition(",")[0]
+    for content in (f"{old_header}\n{LINE}\n", f"{HEADER}\n{LINE}\n"):
+        (one,) = parse_preferences(content.encode(), PATH)
+        assert (one.model_b, one.question_hash, one.is_of("Anything?")) == ("base", "", True)
+    (new,) = parse_preferences(f"{HEADER}\n{LINE},{hash_question('How  long?')}".encode(), PATH)
+    assert (new.is_of("How long?"), new.is_of("How far?")) == (True, False)
 
 
 def test_a_bad_file_is_refused(tmp_path: Path) -> None:

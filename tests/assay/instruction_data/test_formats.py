@@ -6,7 +6,16 @@ import polars as pl
 import pytest
 
 from assay.core.errors import InputError
-from assay.instruction_data.formats import FIXES, AlpacaLayout, ChatLayout, Chats, ColumnsLayout, Layout, read_chats
+from assay.instruction_data.formats import (
+    FIXES,
+    AlpacaLayout,
+    ChatLayout,
+    Chats,
+    ColumnsLayout,
+    Layout,
+    SquadLayout,
+    read_chats,
+)
 from assay.sources.table_files import read_table
 
 COLUMNS = ColumnsLayout(kind="columns", id="id", question="q", answer="a", category="c", context="x", system="s")
@@ -14,6 +23,7 @@ PLAIN = ColumnsLayout(kind="columns", id=None, question="q", answer="a", categor
 ALPACA = AlpacaLayout(kind="alpaca", id=None, category=None)
 SHAREGPT = ChatLayout(kind="sharegpt", id=None, category=None, chat="conversations")
 MESSAGES = ChatLayout(kind="messages", id=None, category=None, chat="messages")
+SQUAD = SquadLayout(kind="squad", id="id", category=None)
 
 
 def read(folder: Path, rows: list[dict[str, Any]], layout: Layout, system_message: str | None = None) -> Chats:
@@ -67,6 +77,96 @@ def test_alpaca_joins_instruction_and_input(tmp_path: Path) -> None:
     assert said(read(tmp_path, without_input, ALPACA)) == [[("user", "Greet."), ("assistant", "Hi")]]
 
 
+def test_alpaca_keeps_what_was_said_before_and_the_system_message(tmp_path: Path) -> None:
+    now: dict[str, Any] = {"instruction": "And how long does that take?", "output": "Three weeks."}
+    before = [["How do I paint the window?", "With a brush."], ["Which?", "A broad one."]]
+    rows = [
+        now | {"history": before, "system": "Be curt."},
+        now | {"history": json.dumps(before[:1])},
+        now | {"history": []},
+        now | {"history": " ", "system": None},
+    ]
+    last = [("user", now["instruction"]), ("assistant", now["output"])]
+    turns = [[("user", question), ("assistant", answer)] for question, answer in before]
+    found = said(read(tmp_path, rows, ALPACA))
+    assert found == [[("system", "Be curt."), *turns[0], *turns[1], *last], [*turns[0], *last], last, last]
+    bad: list[Any] = ["['a', 'b']", {"a": "b"}, [["alone"]], [["one", 2]], "text"]
+    chats = read(tmp_path, [now | {"history": one} for one in bad], ALPACA)
+    assert chats.rejected["rule"].to_list() == ["bad_history"] * 5
+    empty = read(tmp_path, [now | {"history": [["Why?", None]]}], ALPACA)
+    assert empty.rejected.rows() == [(1, "empty_answer", "Why?")]
+
+
+@pytest.mark.parametrize("wrong", ["instruction", "output"])
+def test_the_advice_on_a_column_of_another_name_works(tmp_path: Path, wrong: str) -> None:
+    row = {"instruction": "How long?", "output": "Three weeks."}
+    renamed = {"text" if name == wrong else name: value for name, value in row.items()}
+    with pytest.raises(InputError, match=f"no column '{wrong}', which the layout alpaca has") as raised:
+        read(tmp_path, [renamed], ALPACA)
+    assert "`instruct_data.sources.0.layout.kind` to columns, with the names under `question` and" in str(raised.value)
+    names = {"question": "text" if wrong == "instruction" else "instruction"}
+    names |= {"answer": "text" if wrong == "output" else "output"}
+    advised = ColumnsLayout(**ALPACA.model_dump() | {"kind": "columns", "context": None, "system": None} | names)
+    assert said(read(tmp_path, [renamed], advised)) == [[("user", "How long?"), ("assistant", "Three weeks.")]]
+
+
+def test_a_system_column_of_chats_is_kept(tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]
+    rows = [{"conversations": turns, "system": "Be kind."}, {"conversations": turns, "system": ""}]
+    rows.append({"conversations": [{"from": "system", "value": "Be curt."}, *turns], "system": "Be kind."})
+    chats = read(tmp_path, rows, SHAREGPT, "Ours.")
+    assert [chat[0] for chat in said(chats)] == [("system", "Be kind."), ("system", "Ours.")]
+    assert chats.rejected.rows() == [(3, "two_system_messages", "Be kind. | Be curt.")]
+
+
+def test_what_nothing_uses_is_counted(tmp_path: Path) -> None:
+    part = {"type": "text", "text": "So.", "cache_control": {"type": "ephemeral"}}
+    turns = [
+        {"role": "user", "content": "Why?", "time": 3, "refusal": None, "tool_calls": []},
+        {"role": "assistant", "content": [part, {"type": "text", "text": "And so."}], "time": 4, "weight": 1},
+    ]
+    rows = [{"messages": turns, "tools": "[]", "topic": topic} for topic in ("roofs", " ", None)]
+    chats = read(tmp_path, rows, MESSAGES)
+    assert said(chats) == [[("user", "Why?"), ("assistant", "So.\nAnd so.")]] * 3
+    assert (chats.unused_columns, chats.unused_keys) == ({"tools": 3, "topic": 1}, {"cache_control": 3, "time": 6})
+
+
+@pytest.mark.parametrize("key", [{"weight": 0}, {"weight": 0.0}, {"train": False}, {"weight": 1, "train": False}])
+def test_an_answer_of_weight_zero_is_read_and_not_learnt(tmp_path: Path, key: dict[str, Any]) -> None:
+    row = openai(("user", "How long?"), ("assistant", "No time."), ("user", "Sure?"), ("assistant", "Three weeks."))
+    row["messages"][1] |= key
+    row["messages"][2] |= {"weight": 0}
+    row["messages"][3] |= {"weight": 1}
+    chats = read(tmp_path, [row], MESSAGES, "Ours.")
+    assert chats.records["without_loss"].to_list() == [[2]]
+    assert (len(said(chats)[0]), chats.unused_keys) == (5, {})
+
+
+def test_squad(tmp_path: Path) -> None:
+    answers: list[Any] = [
+        {"text": ["red", "red", "dark red"], "answer_start": [17, 17, 12]},
+        [{"text": "red", "answer_start": 17}],
+        {"text": [], "answer_start": []},
+        {"text": [" "], "answer_start": [0]},
+        "red",
+    ]
+    row = {"question": "Which colour?", "context": "The kettle is red.", "is_impossible": False}
+    rows = [row | {"id": str(number), "answers": one} for number, one in enumerate(answers)]
+    path = tmp_path / "chats.jsonl"
+    read(tmp_path, rows, MESSAGES.model_copy(update={"chat": "question"}))
+    chats = read_chats(read_table(path, "jsonl", True), SQUAD, None, path, "key", "I do not know.")
+    assert [chat[-1][1] for chat in said(chats)] == ["red", "red", "I do not know."]
+    assert chats.records["unanswerable"].to_list() == [False, False, True]
+    assert chats.records["context"].to_list() == [["The kettle is red."]] * 3
+    assert chats.rejected["rule"].to_list() == ["empty_answer"] * 2
+    assert (chats.unused_columns, chats.unused_keys) == ({}, {"other_answers": 1})
+    refused = read(tmp_path, rows[2:3], SQUAD)
+    assert refused.rejected.rows() == [(1, "no_refusal", "Which colour?")]
+    columns = PLAIN.model_copy(update={"question": "question", "answer": "answers"})
+    with pytest.raises(InputError, match=r"`.*0\.layout\.answer` holds SQuAD's answers; set .*kind: squad"):
+        read(tmp_path, rows, columns)
+
+
 def test_sharegpt_keeps_all_turns(tmp_path: Path) -> None:
     turns = [("system", "Be kind."), ("human", "Hi"), ("gpt", "Hello"), ("user", "Why?"), ("chatgpt", "So.")]
     row = {"conversations": [{"from": role, "value": content} for role, content in turns]}
@@ -99,10 +199,50 @@ FAULTS: list[tuple[str, str, dict[str, Any]]] = [
     ("not_a_chat", '[{"role": "user"}, {"content": "x"}]', {"messages": [{"role": "user"}, {"content": "x"}]}),
     ("not_a_chat", '[{"role": "user", "content": 3}]', openai(("user", 3))),
     ("not_a_chat", "", {"messages": None}),
+    ("unknown_role", "message 1 has the role 'narrator': Hm", openai(("narrator", "Hm"), ("assistant", "Four."))),
+    *(
+        (
+            "tool_use",
+            f"message 2 has the role '{role}': 4",
+            openai(("user", "2 + 2?"), (role, "4"), ("assistant", "4.")),
+        )
+        for role in ("tool", "function_call", "observation", "Function")
+    ),
+    *(
+        (
+            rule,
+            f"message 2 has the role 'assistant', {key} {json.dumps(value)}: So.",
+            {"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So.", key: value}]},
+        )
+        for rule, key, value in (
+            ("tool_use", "tool_calls", [{"function": {"name": "weeks", "arguments": "{}"}}]),
+            ("tool_use", "tool_call_id", "call_1"),
+            ("reasoning", "reasoning_content", "A table has it."),
+            ("named_speaker", "name", "Ann"),
+        )
+    ),
     (
-        "unknown_role",
-        "message 2 has the role 'tool': 4",
-        openai(("user", "2 + 2?"), ("tool", "4"), ("assistant", "Four.")),
+        "not_text",
+        'message 1: [{"type": "image_url", "image_url": {"url": "x"}}]',
+        openai(("user", [{"type": "image_url", "image_url": {"url": "x"}}]), ("assistant", "A roof.")),
+    ),
+    *(
+        (
+            "bad_weight",
+            f"message 2 has the weight {weight!r}: So.",
+            {
+                "messages": [
+                    {"role": "user", "content": "Why?"},
+                    {"role": "assistant", "content": "So.", "weight": weight},
+                ]
+            },
+        )
+        for weight in (0.5, "0")
+    ),
+    (
+        "no_loss_on_answer",
+        "So.",
+        {"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So.", "weight": 0}]},
     ),
     (
         "two_system_messages",
@@ -131,7 +271,7 @@ def test_what_is_no_chat_is_set_aside_with_its_reason(
 
 
 def test_every_reason_has_a_fix_and_a_test() -> None:
-    assert {rule for rule, _, _ in FAULTS} | {"no_id"} == set(FIXES)
+    assert {rule for rule, _, _ in FAULTS} | {"no_id", "bad_history", "no_refusal"} == set(FIXES)
 
 
 def test_a_row_without_an_id_where_others_have_one(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from assay.label_errors.data_issues import find_data_issues
+from assay.label_errors.data_issues import ISSUES, find_data_issues
 
 
 def vectors(rows: int) -> NDArray[np.float32]:
@@ -26,3 +26,6 @@ def test_copies_are_near_duplicates_and_a_stranger_is_an_outlier() -> None:
 def test_few_rows_have_no_neighbours_to_speak_of() -> None:
     found = find_data_issues(np.array([0, 1, 0]), np.full((3, 2), 0.5), vectors(3), torch.device("cpu"))
     assert found.table.height == 3
+    # A check that was not made has no count, and no 0 either.
+    assert not {issue for issue in ISSUES if found.table[f"is_{issue}"].null_count() == 3} & set(found.counts)
+    assert "outlier" not in found.counts

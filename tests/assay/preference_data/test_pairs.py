@@ -43,7 +43,7 @@ def test_judgements_are_counted_as_votes() -> None:
         judgement(4, "faq:1", "Good.", "Bad.", "b", "Cy"),
         judgement(5, "faq:1", "Good.", "Other.", "b"),
     ]
-    first, *others = [*make_judged_pairs(lines, {"faq:1": "train"}, "train", PATH)][::-1]
+    first, *others = [*make_judged_pairs(lines, {"faq:1": "train"}, "train", PATH, {"faq:1": "?"})][::-1]
     assert (first.chosen, first.rejected, first.detail) == ("Other.", "Good.", "1 of 1 judgements")
     pair = next(one for one in others if one.reject is None)
     assert (pair.chosen, pair.rejected, pair.detail) == ("Good.", "Bad.", "2 of 3 judgements")
@@ -63,10 +63,10 @@ def test_what_cannot_be_learnt_from_a_judgement_is_told() -> None:
         judgement(8, "faq:1", "C.", "D.", "a"),
         judgement(9, "faq:1", "C.", "D.", "b", "Bo"),
     ]
-    train = [*make_judged_pairs(lines, splits, "train", PATH)]
+    train = [*make_judged_pairs(lines, splits, "train", PATH, dict.fromkeys(splits, "?"))]
     reasons = {2: "tie", 3: "equal_sides", 4: "empty_side", 5: "test_prompt", 6: "unknown_prompt", 8: "tie", 9: "tie"}
     assert rejects(train) == {f"{PATH}:{line}": reason for line, reason in reasons.items()}
-    held_out = [*make_judged_pairs(lines, splits, "validation", PATH)]
+    held_out = [*make_judged_pairs(lines, splits, "validation", PATH, dict.fromkeys(splits, "?"))]
     assert [(one.prompt_id, one.chosen, one.reject) for one in held_out] == [("faq:2", "A.", None)]
     # Each line is either a pair or a reject, once.
     assert len(train) + len(held_out) == len(lines)

@@ -101,6 +101,18 @@ def test_nothing_changed(repository: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "not of this code" not in text
 
 
+def test_a_folder_of_a_larger_repository(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = written(monkeypatch)
+    folder = repository / "ml/assay"
+    folder.mkdir(parents=True)
+    for name in ("params.yaml", "metrics", "dvc.lock", "stages"):
+        git(repository, "mv", name, f"ml/assay/{name}")
+    git(repository, "commit", "--quiet", "-m", "moved")
+    monkeypatch.chdir(folder)
+    # But for the commit that it names.
+    assert written(monkeypatch).splitlines()[3:] == alone.splitlines()[3:]
+
+
 def test_scores_come_with_intervals_and_whether_they_overlap(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     better = LORA | {"macro_f1": 0.75, "macro_f1_ci95_low": 0.73, "macro_f1_ci95_high": 0.77, "accuracy": 0.72}
     write_metrics(repository, evaluate__lora=better)

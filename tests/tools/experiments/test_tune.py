@@ -157,6 +157,29 @@ def test_a_trial_that_fails_says_why(project: Path, monkeypatch: pytest.MonkeyPa
         tuned(monkeypatch, "lora: {rank: {choices: [13]}}")
 
 
+def test_the_search_goes_on_after_a_trial_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(BLOCK)
+    Path("metrics/finetune").mkdir(parents=True)
+    Path("metrics/finetune/lora.json").write_text('{"validation_macro_f1": 0.5}')
+
+    def trial(approach: str, number: int, values: dict[str, object]) -> tuple[str, float]:
+        if number < 3:
+            raise InputError(f"trial {number} failed: the loss is not finite")
+        return f"tune-{approach}-{number}", 0.6
+
+    monkeypatch.setattr(tune, "run_trial", trial)
+    tuned(monkeypatch, "lora: {rank: {choices: [4]}}")
+    printed = capsys.readouterr().out
+    assert "trial 1 failed: the loss is not finite\ntrial 2 failed" in printed
+    assert "tune: 2 of 3 trials failed, for the reasons above" in printed
+    assert yaml.safe_load(Path("params.yaml").read_text())["finetune"]["lora"]["rank"] == 4
+    with pytest.raises(InputError, match=r"all 2 trials failed; .*spaces\.yaml: trial 1 failed: the loss"):
+        tuned(monkeypatch, "lora: {rank: {choices: [4]}}", trials=2)
+
+
 @pytest.mark.parametrize(
     ("spaces", "message"),
     [

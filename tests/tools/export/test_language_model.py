@@ -190,6 +190,26 @@ def test_a_file_that_says_something_else_is_not_kept(workspace: Path, monkeypatc
     assert Path("models/export/sft-llama/model.gguf").read_bytes() == before
 
 
+@pytest.mark.parametrize("wrong", ["merges", "token_type", "template"])
+def test_a_file_with_another_tokenizer_or_template_is_not_kept(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    from gguf import GGUFWriter
+
+    changes: dict[str, tuple[str, Any]] = {
+        "merges": ("add_token_merges", lambda merges: merges[:3]),
+        "token_type": ("add_token_types", lambda kinds: [1] * len(kinds)),
+        "template": ("add_chat_template", lambda template: template + " "),
+    }
+    name, change = changes[wrong]
+    add = getattr(GGUFWriter, name)
+    monkeypatch.setattr(GGUFWriter, name, lambda self, value: add(self, change(value)))
+    message = "has another chat template than the model" if wrong == "template" else r"cuts .* into other tokens: \["
+    with pytest.raises(InputError, match=message):
+        run(monkeypatch, "sft@llama")
+    assert not Path("models/export/sft-llama").exists()
+
+
 def test_infinite_weights_are_named(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, tokenizer = load_causal_lm(Path("models/sft/llama"), CPU)
     with torch.no_grad():

@@ -84,6 +84,25 @@ def test_qlora_is_merged_into_full_precision_and_the_difference_is_told(
     assert "quantization_config" not in json.loads((folder / "config.json").read_text())
 
 
+@pytest.mark.parametrize(("approach", "moved", "allowed"), [("lora", 0.1, "0.001"), ("qlora", 10.0, "1")])
+def test_a_merged_model_that_says_something_else_is_not_kept(
+    models: Path, monkeypatch: pytest.MonkeyPatch, approach: str, moved: float, allowed: str
+) -> None:
+    merge_adapter = merge.merged
+
+    def merged_wrongly(folder: Path) -> Any:
+        model: Any
+        model, tokenizer = merge_adapter(folder)
+        with torch.no_grad():
+            model.classifier.bias[0] += moved
+        return model, tokenizer
+
+    monkeypatch.setattr(merge, "merged", merged_wrongly)
+    with pytest.raises(InputError, match=rf"differs by .*, more than {allowed}, .*the merged model is not kept"):
+        run(monkeypatch, merge, approach)
+    assert not list((models / "models/merged").glob("*"))
+
+
 @pytest.mark.parametrize(
     ("approach", "message"),
     [

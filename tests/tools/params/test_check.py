@@ -44,6 +44,10 @@ def test_all_problems_are_named_at_once(params: dict[str, Any]) -> None:
     params["finetune"]["lora"]["rank"] = "16"
     params["sft"]["defaults"]["max_steps"] = 0
     params["approaches"].append("dora")
+    params["finetune"]["lora.v2"] = params["finetune"]["lora"]
+    params["generation_models"]["dpo 2"] = "models/dpo"
+    params["instruct_data"]["sources"][0]["name"] = "faq.v2"
+    params["clean"]["rules"]["strip_html"] = 3
     params["ingets"] = params.pop("ingest")
     write(params)
     with pytest.raises(InputError) as error:
@@ -54,6 +58,10 @@ def test_all_problems_are_named_at_once(params: dict[str, Any]) -> None:
         "`clean.min_characters` is missing",
         "`finetune.lora.rank` = '16'",
         "`sft.defaults.max_steps` = 0",
+        "`finetune` has 'lora.v2': a name is of letters, digits, _ and -",
+        "`generation_models` has 'dpo 2': a name is of letters",
+        "`instruct_data.sources.0.name` = 'faq.v2': String should match pattern",
+        "`clean.rules.strip_html` = 3: Input should be a valid boolean or a valid list",
         "`approaches` has 'dora', and there is no block `finetune.dora`",
         "`ingets` is no section; did you mean `ingest`?",
         "section `ingest` is missing",

@@ -196,6 +196,27 @@ def test_what_is_no_judgement_writes_nothing(client: FlaskClient, file: Path, bo
     assert read_preferences(file) == []
 
 
+def test_a_question_that_was_reworded_is_judged_again(
+    session: pairs_page.PairSession, client: FlaskClient, file: Path
+) -> None:
+    post(client, "/api/judge", key="0", preferred="left")
+    shown = session.prompts[session.comparisons[0].prompt_id]
+    before, shown["question"] = shown["question"], "Put otherwise?"
+    assert not get(client, "/api/pairs").get_json()["pairs"][0]["decided"]
+    assert post(client, "/api/judge", key="0", preferred="right").status_code == 200
+    assert [(line.is_of(before), line.is_of("Put otherwise?")) for line in read_preferences(file)] == [
+        (True, False),
+        (False, True),
+    ]
+
+
+def test_a_file_of_an_earlier_version_says_how_to_go_on(client: FlaskClient, file: Path) -> None:
+    old, _, column = HEADER.rpartition(",")
+    file.write_text(f"{old}\n", encoding="utf-8")
+    answer = post(client, "/api/judge", key="0", preferred="left")
+    assert f"line 1: the header is that of an earlier version: add ,{column} at its end" in answer.get_json()["error"]
+
+
 def test_a_file_that_cannot_be_read_is_not_added_to(client: FlaskClient, file: Path) -> None:
     file.write_text(f"{HEADER}\n<<<<<<< HEAD\n", encoding="utf-8")
     answer = post(client, "/api/judge", key="0", preferred="left")

@@ -117,6 +117,28 @@ def test_the_queue_is_worked_through_by_keys(page: Page, tmp_path: Path, reposit
     ]
 
 
+def test_keys_of_other_keyboards_count_by_their_place(page: Page, tmp_path: Path, repository: Path) -> None:
+    write_project(tmp_path, LABELS, ["one", "two", "three", "four"])
+
+    def type_key(key: str, code: str, shift: bool = False) -> None:
+        page.evaluate(
+            "([key, code, shiftKey]) => document.dispatchEvent(new KeyboardEvent('keydown', {key, code, shiftKey}))",
+            [key, code, shift],
+        )
+
+    with review_server(tmp_path, repository, "Ann") as address:
+        page.goto(address)
+        expect(page.locator("#text")).to_have_text("one")
+        # Cyrillic and French; and what an English keyboard writes with Shift is no digit.
+        for key, code, place in (("ф", "KeyA", "s:2"), ("&", "Digit1", "s:3"), ("s", "KeyX", "s:4")):
+            type_key(key, code)
+            expect(page.locator("#place")).to_contain_text(place)
+        type_key("q", "KeyA")
+        type_key("!", "Digit1", shift=True)
+        type_key("\u0433", "KeyU")
+        expect(page.locator("#place")).to_contain_text("s:3")
+
+
 def test_it_goes_on_where_it_was_stopped(page: Page, tmp_path: Path, repository: Path) -> None:
     path = write_project(tmp_path, LABELS, ["one", "two", "three"])
     with review_server(tmp_path, repository, "Ann") as address:
