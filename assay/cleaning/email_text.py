@@ -35,9 +35,8 @@ QUOTE_SIGNS = (
 
 SIGNATURE_SIGNS = (
     r"(?i)(?:^|\n)[ \t]*(?:--[ \t\r]*(?:\n|$)|(?:all the )?best[ \t]*[,.!]?[ \t\r]*\n|diese nachricht wurde|von meine)|"
-    r"\b(?:sent|get outlook|gesendet|envoyé|enviado|inviato|verstuurd|verzonden|regards|wishes|sincerely|thanks|"
-    r"thank you|cheers|faithfully|truly|respectfully|grüßen|grüssen|grüße|grüsse|gruß|gruss|mfg|vg|lg|cordialement|"
-    r"salutations|bien à vous|saludos?|atentamente|groet|groeten|saluti)\b"
+    r"\b(?:sent|get outlook|gesendet|envoyé|enviado|inviato|verstuurd|verzonden|"
+    rf"{_ANY['closings']}|{_ANY['formulas']})\b"
 )
 """The same for `without_signature`."""
 
@@ -49,7 +48,7 @@ _SAID = re.compile(rf"(?<![a-z])(?:{_ANY['said']})", re.IGNORECASE)
 _SAID_LAST = re.compile(rf"(?<![a-z])(?:{_ANY['said']})\W{{0,4}}$", re.IGNORECASE)
 _GOES_ON = re.compile(r"\w{4}[.!?:;…]$|[!?。！？]$")  # noqa: RUF001
 """How a line ends of which the next is no continuation; `Do.` is the name of a day."""
-_SEPARATOR = re.compile(r"[ \t]*(?:-{3,}[ \t]*([^\s\-].{2,50}?)[ \t]*-{3,}|([^\s>].{4,60}):)[ \t]*")
+_SEPARATOR = re.compile(r"[ \t]*(?:-{3,}[ \t]*([^\s\-].{2,50}?)[ \t]*-{3,}|([^\s>\d]\D{4,60}):)[ \t]*")
 _SEPARATING = re.compile(f"({_ANY['forwarded']})|{_ANY['original']}", re.IGNORECASE)
 _HEADER = re.compile(r"[ \t*]*([^\W\d_][^:：\n]{0,24}?)[ \t\u00a0*]*[:：][ \t*]*(.*)")  # noqa: RUF001
 _HEADERS = {word: kind for kind in ("from", "date", "subject", "to") for word in _WORDS[kind]}
@@ -61,11 +60,7 @@ _QUOTE_SIGN = re.compile(r"^[ \t]*> ?")
 _MORE_THAN = re.compile(r"[ \t]*>[ \t]?[$€£]?\d")
 _LINK = re.compile(r"<https?:[^\s<>]*+>|\]\(https?:[^\s()]*+\)|\[")
 
-_DEVICES = (
-    r"(?:iphone|ipad|ipod|android|galaxy|samsung|huawei|xiaomi|redmi|pixel|nokia|oneplus|blackberry|windows|mobile|"
-    r"phone|handy|téléphone|teléfono|móvil|smartphone|cellphone|tablet|mac|macbook|outlook|mail|yahoo|gmail|proton|"
-    r"protonmail|aol|gmx)"
-)
+_DEVICES = f"(?:{_ANY['devices']})"
 _DEVICE = re.compile(
     # After the device come its names and numbers, but no sentence that goes on.
     rf"[ \t]*(?:sent (?:from|via|using|with) (?:my |the )?(?:(?-i:[A-Z])[\w&\-]{{1,15}} ){{0,3}}{_DEVICES}\b"
@@ -77,36 +72,38 @@ _DEVICE = re.compile(
     re.IGNORECASE,
 )
 _FORMULA = re.compile(
-    r"[ \t]*(?:(?:(?:with|mit|best|kind|kindest|warm|warmest|many|my|our|and|&|thanks|freundliche[nm]?|viele|liebe|"
-    r"beste|schöne|herzliche|bien|très|met|vriendelijke|hartelijke|cordiali|distinti|un|cordial) ){0,5}"
-    r"(?:regards|wishes|thanks|grüßen|grüssen|grüße|grüsse|gruß|gruss|cordialement|salutations|saludos?|groet|groeten|"
-    r"saluti)|bien à vous|atentamente|(?:all the )?best|(?:yours )?(?:sincerely|faithfully|truly|respectfully)|"
-    r"(?:sincerely|faithfully|truly) yours|"
-    r"thanks(?: again| in advance| so much)?|thank you(?: very much| so much| in advance)?|cheers|mfg|vg|lg)"
+    rf"[ \t]*(?:(?:(?:{_ANY['before_closings']}) ){{0,5}}(?:{_ANY['closings']})|(?:all the )?best|{_ANY['formulas']})"
     r"[ \t]*[,.!]?[ \t]*",
     re.IGNORECASE,
 )
 _CONTACT = re.compile(r"\S@\S|www\.|https?:|[0-9][0-9 ()/.\-]{4,}[0-9]")
-_PARTICLES = frozenset(
-    ["al", "and", "bin", "da", "de", "den", "der", "di", "la", "le", "of", "ter", "the", "van", "von"]
-)
+_PARTICLES = frozenset(_WORDS["particles"])
 
 
 def without_quotes(text: str) -> str:
     """A text of several lines without the mails that it quotes; itself, if nothing else would be left."""
     for _ in range(MAX_ROUNDS):
-        if (left := _with_one_layer_less(text)) == text:
+        text, is_sure = _with_one_layer_less(text)
+        if is_sure:
             break
-        text = left
     return text
 
 
-def _with_one_layer_less(text: str) -> str:
-    """The text without what is seen to be quoted. What goes can show that what was above it announced a quote."""
+def _with_one_layer_less(text: str) -> tuple[str, bool]:
+    """The text without what is seen to be quoted, and whether another look would see the same.
+
+    What goes can show that what was above it announced a quote; so that is sure where no line with a mark is left.
+    """
     lines = text.replace("\r\n", "\n").split("\n")
-    whole, kept = "\n".join(lines), list[str]()
+    whole, kept, is_sure = "\n".join(lines), list[str](), True
     part, first, number, seen = 0, 0, 0, 0  # where the mail that is read begins, in `kept` and in `lines`
     while number < len(lines):
+        line = lines[number]
+        # What a line has with which a quote can begin; this is the place where the time goes.
+        if not (":" in line or ">" in line or "---" in line or "___" in line or "：" in line):  # noqa: RUF001
+            kept.append(line)
+            number += 1
+            continue
         separator, is_mail = _separator(lines, number), False
         if separator or number >= seen:
             seen, is_mail = _headers_end(lines, number, bool(separator))
@@ -120,6 +117,7 @@ def _with_one_layer_less(text: str) -> str:
             number += 1
             announced = _announcement_lines(lines, number - 1, first)
             if not announced:
+                is_sure = False
                 continue
             del kept[-announced:]
             after = _next_with_text(lines, number)
@@ -134,7 +132,7 @@ def _with_one_layer_less(text: str) -> str:
         number = first = _next_with_text(lines, after)
         part = len(kept)
     left = "\n".join(kept)
-    return text if left == whole or not left.strip() else left.strip("\n").rstrip()
+    return (text, True) if left == whole or not left.strip() else (left.strip("\n").rstrip(), is_sure)
 
 
 def _next_with_text(lines: list[str], number: int) -> int:
@@ -211,14 +209,16 @@ def _announcement_lines(lines: list[str], number: int, first: int) -> int:
         has_clock = _CLOCK.search(said)
         if not has_clock and not _DAY.search(said):
             continue
-        is_known = bool(_BEGINS.match(said) and _SAID.search(said))
         is_prose = sum(word[0].islower() and len(word) > 2 and "@" not in word for word in said.split()) > 3
-        ends = is_known or not said.endswith(">")
         has_name = "@" in said or any(letter.isalpha() and not letter.islower() for letter in said)
-        if is_quote and ends and has_name and ("@" in said or _SAID.search(said) or not is_prose):
+        has_colon = not said.endswith(">")
+        if is_quote and has_colon and has_name and ("@" in said or not is_prose or _SAID.search(said)):
+            return number + 1 - place
+        is_known = bool(_BEGINS.match(said) and _SAID.search(said))
+        if is_quote and is_known:
             return number + 1 - place
         if has_clock and (is_last or place == first or not lines[place - 1].strip() or _is_quoted(lines, place - 1)):
-            if ends and not is_prose and _ADDRESS.search(said):
+            if (is_known or (has_colon and after > number + 1)) and not is_prose and _ADDRESS.search(said):
                 return number + 1 - place
             if is_known and _SAID_LAST.search(said) and (is_last or "@" in said):
                 return number + 1 - place

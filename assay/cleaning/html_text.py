@@ -12,8 +12,7 @@ calls this runs once on a text. A text without any tag is no page: there `&amp;l
 Elements that begin a line on a page (paragraphs, list items, line breaks) give a line end, table cells a space; inline
 elements give nothing, so `<b>w</b>ord` is a word. Other white space stays as it is. Of attributes, the `alt` of an
 image is text, or else its `title`, unless that is the name of a file; other titles are only seen with a mouse.
-`10<sup>3</sup>` is `10^3`. Where a mail quotes, lines get `> `, as mail programs write it and `remove_quoted_replies`
-sees it.
+`10<sup>3</sup>` is `10^3`. Where a mail quotes, lines get `> `, for `remove_quoted_replies` to see.
 """
 
 import html
@@ -143,10 +142,7 @@ def _escaped(text: str) -> str:
 
 
 def _is_text(tag: re.Match[str], last_end: Mapping[str, int]) -> bool:
-    """Whether what was taken for a tag is none: a comment without its end, or a word to fill in.
-
-    `last_end` is where the last end of each element and of comments is.
-    """
+    """Whether what was taken for a tag is none: a comment without its end (the last one in `last_end`), or a word."""
     if tag.lastgroup == "comment":
         return last_end["!--"] < tag.end()
     return bool(_TO_FILL_IN.fullmatch(tag[0])) and last_end.get(tag[tag.lastgroup or 0].lower(), -1) < tag.end()
@@ -187,7 +183,7 @@ def _name_of_image(text: str, tag: re.Match[str]) -> str:
     if not name or _FILE.fullmatch(name):
         return ""
     is_word = name[0].isalnum()
-    before, after = text[: tag.start()][-1:], text[tag.end() : tag.end() + 1]
+    before, after = text[max(0, tag.start() - 1) : tag.start()], text[tag.end() : tag.end() + 1]
     return f"{' ' * (is_word and before.isalnum())}{name}{' ' * (is_word and after.isalnum())}"
 
 

@@ -104,6 +104,8 @@ LEFT_ALONE = [
     "I wrote to <help@example.com> on 3 March 2026, 10:12, and they told me this:\n\nno refund",
     "My order of 03.03.2026, 10:12, contained:\n- a lamp\n- two bulbs",
     "Change my data.\nName: Pat Sample\nE-Mail: pat@x.org\nDate: 3 May 2026 10:12\nPhone: 020 7946 0958\nThat is all.",
+    "Here is the log:\n\n2026-03-02 10:12:01 ERROR, failed <a@b.c>:\nline two",
+    "Hello\n\nOn 2 March 2026 at 10:12 the courier rang:\nnobody was home",
     "I forwarded your message to my bank:\nthey know nothing of it",
     "First part\n-- original offer --\nI want the original offer back.",
     "Meet Pat Sample <pat@example.org>\nthe lamp of 3 March 2026 10:12 is broken",
