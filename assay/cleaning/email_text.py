@@ -243,7 +243,7 @@ def _begins_a_signature(lines: list[str], number: int) -> bool:
         is_short = all(len(one) <= 2 * MAX_SIGNATURE_LINE_CHARACTERS for one in after)
         # Without its space it may be a line between two parts of the text.
         return is_short and (line == "-- " or not after or _is_name(after[0]) or any(map(_CONTACT.search, after)))
-    if _DEVICE.fullmatch(_LINK.sub("", line)):
+    if _DEVICE.fullmatch(_LINK.sub("", line) if "http" in line else line):
         return not after
     if not _FORMULA.fullmatch(line) or not after or any(map(_is_sentence, after)):
         return False

@@ -131,8 +131,12 @@ def test_a_deep_text_has_the_same_words() -> None:
         "<b><div>" * 4_000 + "</b>" * 4_000,
         "<div><b><i><u><s><em><code></div>x" * 2_000,
         "<svg>" * 9_000 + "</svg>",
+        "<img alt=x>" * 90_000,
+        "x<sup>1" + "+1" * 400_000 + "</sup>",
+        "`a" * 400_000 + "<b>x</b>",
+        "<div class=gmail_attr>" * 40_000,
     ],
-    ids=range(24),
+    ids=range(28),
 )
 @pytest.mark.timeout(100)  # seconds; about one at most, quadratic would be minutes
 def test_hostile_markup_ends_soon(text: str) -> None:
