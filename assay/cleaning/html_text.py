@@ -1,14 +1,18 @@
-"""The text that a reader would see of a piece of HTML, by lexbor (selectolax), a maintained parser built for speed.
+"""The text that a reader would see of a piece of HTML; what is not shown is found by lexbor (selectolax), a parser.
 
 What looks like a tag and is none stays: `<3`, `a < b`, `List<int>`, `<user>`, `<EMAIL>`. A parser would recover from
-those as a browser does, by eating them. So before it sees the text, a `<` is escaped unless it opens an element of HTML
-with well-formed attributes or a comment that ends; and so is a `&` unless it begins an entity with its semicolon, since
-`?a=1&copy=2` is an address and no copyright. Attributes say nothing about the text, and the parser's time grows with
-the square of their number; so it gets to see the names of elements alone.
+those as a browser does, by eating them. So a tag is what opens or ends an element of HTML with well-formed attributes;
+and an entity is what has its semicolon, since `?a=1&copy=2` is an address and no copyright. What is code by Markdown's
+backticks stays, and so do tags that a text without attributes and end tags has in its midst (`Map<B>`, "write <b> for
+bold"): it speaks of them. The parser sees scripts and comments, and text alone of all else, so its time is linear.
+
+Entities are decoded last, so markup that a page shows (`&lt;br&gt;`) is text, to the letter; and once, so the rule that
+calls this runs once on a text. A text without any tag is no page: there `&amp;lt;3` is damage, and decoded to the end.
 
 Elements that begin a line on a page (paragraphs, list items, line breaks) give a line end, table cells a space; inline
-elements give nothing, so `<b>w</b>ord` is a word. Other white space stays as it is. A text that speaks of elements
-(`Map<B>`, "write <b> for bold") loses them: nothing tells them from markup.
+elements give nothing, so `<b>w</b>ord` is a word. Other white space stays as it is. Of attributes, the `alt` of an
+image is text, or else its `title`, unless that is the name of a file; other titles are only seen with a mouse.
+`10<sup>3</sup>` is `10^3`. Where a mail quotes, lines get `> `, for `remove_quoted_replies` to see.
 """
 
 import html
@@ -16,22 +20,16 @@ import re
 from collections.abc import Mapping
 from html.entities import html5
 
-import polars as pl
-from selectolax.lexbor import LexborHTMLParser, LexborNode
+from selectolax.lexbor import LexborHTMLParser
 
-MAX_ROUNDS = 4
-"""Markup that is escaped twice takes two rounds. Deeper nests are hostile, and left to the caller's next pass."""
-MAX_DEPTH = 10_000
-"""Elements open at once, roughly. The parser's time grows with the square of it; a deeper text has its tags cut out."""
-MAX_PAGE_CHARACTERS = 100_000
-"""To make a page costs the parser seven times what it costs to parse a short text into one that is there; but what it
-parsed stays in memory as long as the page. So a page takes texts until it has seen this many characters."""
-_HIDDEN = "script|style|template|title|noscript|iframe|noembed|noframes|svg"
+MAX_HIDDEN = 10_000
+"""Elements that are not shown. The parser's time grows with the square of their depth; of more, the text is shown."""
+_HIDDEN = "script|style|template|noscript|iframe|noembed|noframes|svg"
 _CELLS = "td|th"
 _BLOCKS = (
     "address|article|aside|blockquote|body|br|caption|center|dd|div|dl|dt|fieldset|figcaption|figure|footer|form|"
     "h[1-6]|head|header|hr|html|legend|li|main|marquee|nav|ol|optgroup|option|p|pre|section|select|summary|table|tbody|"
-    "textarea|tfoot|thead|tr|ul"
+    "textarea|tfoot|thead|title|tr|ul"
 )
 _INLINE = (
     "a|abbr|acronym|audio|b|base|bdi|bdo|big|blink|button|canvas|cite|code|col|colgroup|data|datalist|del|details|dfn|"
@@ -53,17 +51,35 @@ _TAG = re.compile(
     r"<(?:(?P<comment>!--)|(?P<cdata>!\[CDATA\[)"
     rf"|(?P<gone>!doctype\b[^<>]*+|\?xml\b[^<>]*+|!\[(?:if\b[^<>]*+|endif\])|/?{_OFFICE}(?:{_ATTRIBUTES}))>"
     rf"|(?P<slash>/?)(?:(?P<hidden>{_HIDDEN})|(?P<block>{_BLOCKS})|(?P<cell>{_CELLS})|(?P<inline>{_INLINE}))"
-    rf"(?:{_ATTRIBUTES})>)",
+    rf"(?:{_ATTRIBUTES})>"
+    rf"|(?P<xml>[a-z][\w:.\-]*+{_ATTRIBUTES}>(?=<!\[CDATA\[)|(?<=\]\]><)/[a-z][\w:.\-]*+>))",
     re.IGNORECASE,
 )
 _TO_FILL_IN = re.compile(
     "<(?:address|audio|code|data|label|link|map|mark|object|output|source|summary|time|title|video)>", re.IGNORECASE
 )
 """`See you at <time>, <address>`: without attributes and an end these are no markup but words that stand for others."""
+_WORD = re.compile(
+    r"<(?!(?:br|wbr|hr|p|li|dd|dt|td|th|tr|thead|tbody|tfoot|option|optgroup|img|input)>)[a-z][a-z0-9]*>", re.IGNORECASE
+)
+"""A tag that says nothing without its end. Those that HTML lets stand alone are markup wherever they are."""
+_CODE = re.compile(r"```.*?```|(?<![`\w])`(?!\s)[^`\n]++(?<!\s)`(?!`)", re.DOTALL)
+_NAMED = re.compile(r"\s(?:(?P<alt>alt)|title)\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)'|([^\s\"'<>=`]++))", re.IGNORECASE)
+_FILE = re.compile(r"\S+\.(?:png|jpe?g|gif|svg|webp|bmp)", re.IGNORECASE)
+_QUOTE_BOX = re.compile("gmail_attr|moz-cite-prefix|yahoo_quoted")
+"""What names a `div` with a quoted mail, or with the line that announces one."""
+_FORWARDED = re.compile(r"(?:\s++|&nbsp;|<[^<>]*+>){0,20}+--")
 _AMPERSANDS = re.compile(r"&(?:(?:amp|AMP|#0{0,4}38|#[xX]0{0,4}26);)++")
 _ENTITY = re.compile(r"&(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _BREAK = "\f"
 """Stands for the line end of a block until the text is out: white space, so that it may stand between table rows."""
+_QUOTE, _QUOTE_END, _RAISED, _RAISED_END = "\f\x10\f", "\f\x11\f", "\x0e", "\x0f"
+"""Stand for the ends of a quote, and of what is raised, as `_BREAK` does."""
+_EXPONENT = re.compile(
+    rf"(?<=[\w)\]]){_RAISED}\s*+(?:([+\-−–]?(?:\d[\d.,]*[+\-−]?|\d*[^\W\d_aeo¹²³⁰⁴-⁹])|[+\-−])"
+    rf"|((?=[^{_RAISED}{_RAISED_END}]{{0,40}}[+\-−*/=])[\w+\-−*/=.,() ]{{2,40}}?))\s*+{_RAISED_END}"
+)
+"""A number, a sign, a letter, a sum; not 1st, n° and the signs for trademarks and notes."""
 
 MARKUP = (
     r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
@@ -72,40 +88,15 @@ MARKUP = (
 """What a text with markup has, as a regular expression of Rust's: a gate that lets some others through."""
 
 
-def html_texts(texts: pl.Series) -> pl.Series:
-    """`html_text` of each; a null stays null."""
-    plain: list[str | None] = []
-    page, seen = _new_page(), 0
-    for text in texts:
-        if seen > MAX_PAGE_CHARACTERS:
-            page, seen = _new_page(), 0
-        plain.append(None if text is None else _plain(text, page))
-        seen += len(text or "")
-    return pl.Series(texts.name, plain, dtype=pl.String)
-
-
 def html_text(text: str) -> str:
-    """The text without markup; entities become characters, also where they were escaped twice."""
-    return _plain(text, _new_page())
-
-
-def _new_page() -> LexborNode:
-    """The body of an empty page, to parse texts into."""
-    body = LexborHTMLParser("").body
-    assert body is not None
-    return body
-
-
-def _plain(text: str, page: LexborNode) -> str:
-    """`html_text`, parsed into a page."""
-    for _ in range(MAX_ROUNDS):
-        plain = _without_tags(text, page) if "<" in text else text
-        if "&" in plain:
-            plain = _ENTITY.sub(_character, _AMPERSANDS.sub("&", plain))
-        if plain == text:
-            break
-        text = plain
-    return text
+    """The text without markup; entities become characters."""
+    plain = _without_tags(text) if "<" in text else text
+    if "&" in plain:
+        plain = _ENTITY.sub(_character, _AMPERSANDS.sub("&", plain) if plain == text else plain)
+    if _RAISED in plain:
+        plain = _EXPONENT.sub(lambda power: f"^{power[1] or f'({power[2]})'}", plain)
+        plain = plain.replace(_RAISED, "").replace(_RAISED_END, "")
+    return plain
 
 
 def _character(entity: re.Match[str]) -> str:
@@ -113,25 +104,36 @@ def _character(entity: re.Match[str]) -> str:
     return html.unescape(entity[0]) if entity[1][0] == "#" else html5.get(f"{entity[1]};", entity[0])
 
 
-def _without_tags(text: str, page: LexborNode) -> str:
-    """One round: tags, comments and what is not shown are gone, entities are as they were."""
-    tags = list(_TAG.finditer(text))
-    if not tags:
+def _without_tags(text: str) -> str:
+    """Tags, comments and what is not shown are gone, entities are as they were."""
+    # What is code has no tags, and all else keeps its place.
+    seen = _CODE.sub(lambda code: "`" * len(code[0]), text) if "`" in text else text
+    tags = list(_TAG.finditer(seen))
+    if not tags or (seen[: tags[0].start()].strip() and all(_WORD.fullmatch(tag[0]) for tag in tags)):
         return text
-    closing = [tag for tag in tags if tag["slash"]]
-    last_end = {(tag[tag.lastgroup or 0]).lower(): tag.start() for tag in closing}
-    last_end["!--"] = text.rfind("-->")
-    if len(tags) - 2 * len(closing) > MAX_DEPTH or len(tags) > 4 * MAX_DEPTH:
-        return _with_line_ends(_cut_out(text, tags, last_end))
+    last_end = {(tag[tag.lastgroup or 0]).lower(): tag.start() for tag in tags if tag["slash"]}
+    last_end["!--"] = seen.rfind("-->")
+    hidden = sum(tag.lastgroup == "hidden" for tag in tags)
+    has_unseen = hidden or "<!--" in seen
+    boxes = list[bool]() if _QUOTE_BOX.search(text) else None
+    escaped = _escaped if has_unseen else str
     pieces, end = [], 0
     for tag in tags:
-        pieces += [_escaped(text[end : tag.start()]), _for_parser(tag, last_end)]
+        if _is_text(tag, last_end):
+            shown = escaped(tag[0])
+        elif tag.lastgroup == "comment":
+            shown = "<!--"
+        elif tag.lastgroup == "hidden":
+            shown = f"<{tag['slash']}{tag['hidden']}>" if hidden <= MAX_HIDDEN and _hides(tag, last_end) else ""
+        else:
+            shown = escaped(_shown(text, tag, boxes))
+        pieces += [escaped(text[end : tag.start()]), shown]
         end = tag.end()
-    pieces.append(_escaped(text[end:]))
-    page.inner_html = "".join(pieces)
-    if any(tag.lastgroup == "hidden" for tag in tags):
+    plain = "".join([*pieces, escaped(text[end:])])
+    if has_unseen:
+        page = LexborHTMLParser(f"<body>{plain}")
         page.strip_tags(_HIDDEN.split("|"))
-    plain = page.text()
+        plain = page.body.text() if page.body else ""
     return _with_line_ends(plain.replace("]]>", "") if "<![CDATA[" in text else plain)
 
 
@@ -140,52 +142,49 @@ def _escaped(text: str) -> str:
 
 
 def _is_text(tag: re.Match[str], last_end: Mapping[str, int]) -> bool:
-    """Whether what was taken for a tag is none: a comment without its end, or a word to fill in."""
+    """Whether what was taken for a tag is none: a comment without its end (the last one in `last_end`), or a word."""
     if tag.lastgroup == "comment":
         return last_end["!--"] < tag.end()
     return bool(_TO_FILL_IN.fullmatch(tag[0])) and last_end.get(tag[tag.lastgroup or 0].lower(), -1) < tag.end()
 
 
 def _hides(tag: re.Match[str], last_end: Mapping[str, int]) -> bool:
-    """Whether what follows is not shown. Without its end, a parser would hide all that follows."""
-    if tag.lastgroup != "hidden" or tag["slash"] or tag[0].endswith("/>"):
-        return False
-    return last_end.get(tag["hidden"].lower(), -1) >= tag.end()
+    """Whether what follows, or ends here, is not shown. Without its end, a parser would hide all that follows."""
+    return bool(tag["slash"]) or (not tag[0].endswith("/>") and last_end.get(tag["hidden"].lower(), -1) >= tag.end())
 
 
-def _for_parser(tag: re.Match[str], last_end: Mapping[str, int]) -> str:
-    """What the parser gets to see for a tag; `last_end` is where the last end of each element and of comments is."""
-    kind = tag.lastgroup
-    if kind in ("gone", "cdata"):
+def _shown(text: str, tag: re.Match[str], boxes: list[bool] | None) -> str:
+    """What a reader sees in the place of a tag, with marks for quotes and for what is raised.
+
+    `boxes` says of each `div` that is open whether it is a quote; None where none is.
+    """
+    kind, is_end = tag.lastgroup or "", bool(tag["slash"])
+    name = tag[kind].lower()
+    if name == "sup":
+        return _RAISED_END if is_end else _RAISED
+    if name == "img":
+        return _name_of_image(text, tag)
+    if name == "blockquote":
+        return _QUOTE_END if is_end else _QUOTE
+    if name == "div" and "divRplyFwdMsg" in tag[0]:
+        return f"{_BREAK}{'_' * 32}{_BREAK}"  # the line by which Outlook sets off the mail that is answered
+    if name == "div" and boxes is not None:
+        if not is_end:
+            boxes.append(bool(_QUOTE_BOX.search(tag[0])) and not _FORWARDED.match(text, tag.end()))
+            return _QUOTE if boxes[-1] else _BREAK
+        return _QUOTE_END if boxes and boxes.pop() else _BREAK
+    return _BREAK if kind in ("block", "xml") else " " if kind == "cell" and not is_end else ""
+
+
+def _name_of_image(text: str, tag: re.Match[str]) -> str:
+    """Its `alt` or else its `title`, apart from the words beside it; nothing if that is the name of a file."""
+    names = {bool(found["alt"]): found[2] or found[3] or found[4] or "" for found in _NAMED.finditer(tag[0])}
+    name = names.get(True, names.get(False, "")).strip()
+    if not name or _FILE.fullmatch(name):
         return ""
-    if _is_text(tag, last_end):
-        return _escaped(tag[0])
-    if kind == "comment":
-        return "<!--"
-    if kind == "hidden" and not tag["slash"] and not _hides(tag, last_end):
-        return ""
-    before = {"block": _BREAK, "cell": "" if tag["slash"] else " "}.get(kind or "", "")
-    return f"{before}<{tag['slash']}{tag[kind or 0].lower()}>"
-
-
-def _cut_out(text: str, tags: list[re.Match[str]], last_end: Mapping[str, int]) -> str:
-    """What the parser does, for texts that would take it too long: each tag is removed where it stands."""
-    pieces: list[str] = []
-    shown_from, hidden_by = 0, None
-    for tag in tags:
-        if tag.start() < shown_from:
-            continue
-        kind = tag.lastgroup or ""
-        if hidden_by is not None:
-            if tag["slash"] and tag[kind].lower() == hidden_by:
-                shown_from, hidden_by = tag.end(), None
-            continue
-        if _is_text(tag, last_end):
-            continue
-        pieces += [text[shown_from : tag.start()], {"block": _BREAK, "cell": " "}.get(kind, "")]
-        shown_from = text.find("-->", tag.end()) + 3 if kind == "comment" else tag.end()
-        hidden_by = tag["hidden"].lower() if _hides(tag, last_end) else None
-    return "".join([*pieces, text[shown_from:]])
+    is_word = name[0].isalnum()
+    before, after = text[max(0, tag.start() - 1) : tag.start()], text[tag.end() : tag.end() + 1]
+    return f"{' ' * (is_word and before.isalnum())}{name}{' ' * (is_word and after.isalnum())}"
 
 
 def _with_line_ends(plain: str) -> str:
@@ -193,4 +192,13 @@ def _with_line_ends(plain: str) -> str:
     if _BREAK not in plain:
         return plain
     # Not by a regular expression: it would try anew at every space of a long run.
-    return "\n".join(filter(None, (line.strip(" \t\r\n") for line in plain.split(_BREAK))))
+    lines = filter(None, (line.strip(" \t\r\n") for line in plain.split(_BREAK)))
+    if _QUOTE not in plain:
+        return "\n".join(lines)
+    depth, marked = 0, list[str]()
+    for line in lines:
+        if line in _QUOTE + _QUOTE_END:
+            depth = max(0, depth + (1 if line in _QUOTE else -1))
+        else:
+            marked.append("> " + line.replace("\n", "\n> ") if depth else line)
+    return "\n".join(marked)

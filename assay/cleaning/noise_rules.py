@@ -1,9 +1,9 @@
 """Rules that remove what is not the text: damage, markup, invisible characters, quoted mail, signatures.
 
 Order: `repair_mojibake` first, since a wrong decoding has turned one character into two or three, some of them control
-characters, which the others would remove one by one; then `html_to_text`, since markup hides everything else, then
-the repair of characters. `remove_quoted_replies` and `remove_signatures` need the lines of the text, so they come after
-markup has become line ends and before white space is collapsed.
+characters, which the others would remove one by one; then the repair of characters, since an invisible one hides a tag;
+then `html_to_text`, since markup hides everything else. `remove_quoted_replies` and `remove_signatures` need the lines
+of the text, so they come after markup has become line ends and before white space is collapsed.
 """
 
 import re
@@ -14,7 +14,7 @@ import polars as pl
 from ftfy.badness import BADNESS_RE
 
 from assay.cleaning.email_text import QUOTE_SIGNS, SIGNATURE_SIGNS, without_quotes, without_signature
-from assay.cleaning.html_text import MARKUP, html_texts
+from assay.cleaning.html_text import MARKUP, html_text
 from assay.text.prefilter import Rule, each, is_wide, where
 
 _INVISIBLE = "[\u00ad\u200b\u2060\ufeff]"
@@ -54,8 +54,11 @@ def repair_mojibake(text: pl.Expr) -> pl.Expr:
 
 
 def html_to_text(text: pl.Expr) -> pl.Expr:
-    """The text that a reader would see of HTML, with its entities as characters, also where they were escaped twice."""
-    return where(text, MARKUP, lambda text: text.map_batches(html_texts, return_dtype=pl.String, is_elementwise=True))
+    """The text that a reader would see of HTML; markup that it shows, such as `&lt;br&gt;`, stays as text.
+
+    It decodes, so it is for texts that it has not seen: of `write &amp;lt;`, a second run would leave `write <`.
+    """
+    return where(text, MARKUP, each(html_text))
 
 
 def repair_unicode(text: pl.Expr) -> pl.Expr:

@@ -5,6 +5,9 @@ zero-width space that is removed can complete a tag. So the chain runs again on 
 stay as they are. What comes out is therefore a fixed point of the chain: cleaning it again changes nothing. A row that
 has not settled after `MAX_PASSES` is given back as such, and never passed on half cleaned.
 
+A rule that decodes is left out of that: what it gives looks like what it takes. The text that a help page shows as
+`&lt;br&gt;` is `<br>`, and no markup. So such a rule sees every row once, in the first pass, and what it gave is text.
+
 After the first pass a rule looks at the rows that have changed since it last saw them, and at no others. `lower_case`
 changes most rows; so it does not count for rules that do not mind case.
 """
@@ -30,12 +33,14 @@ class ScopedRule:
     """A rule, and the sources whose rows it sees; None for all.
 
     `minds_case` says whether it may change an ASCII text in lower case that it left alone before; true is always safe.
+    `once` says that it decodes: it sees no text that has been through it.
     """
 
     name: str
     rule: Rule
     sources: frozenset[str] | None
     minds_case: bool = True
+    once: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,8 @@ def _one_pass(
     changed, changed_but_for_case = part["changed"], part["recased"]
     for place in range(settled, len(rules)):
         rule, time = rules[place], number * len(rules) + place
+        if rule.once and number:
+            continue
         last_change = changed if rule.minds_case else changed_but_for_case
         rows = _rows_to_see(rule, part["source"], last_change, time - len(rules))
         before = texts if rows is None else texts.gather(rows)

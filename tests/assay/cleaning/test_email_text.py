@@ -1,9 +1,15 @@
 """Real shapes of mail: what its writer wrote stays, what was quoted or signed goes."""
 
+import json
+from pathlib import Path
+
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from assay.cleaning.email_text import QUOTE_SIGNS, SIGNATURE_SIGNS, without_quotes, without_signature
+from assay.cleaning.html_text import html_text
 
 QUOTED = [
     (
@@ -27,7 +33,7 @@ QUOTED = [
         "It is blue.\n\nFrom: Support <s@x.org>\nSent: Monday, March 3, 2024 10:00\nTo: me\nSubject: colour\n\nWhich?",
         "It is blue.",
     ),
-    ("forwarded", "See below.\n\nBegin forwarded message:\n\nFrom: x\nold", "See below."),
+    ("forwarded", "See below.\n\nBegin forwarded message:\n\nFrom: x\nold", "See below.\n\nold"),
     ("german", "Danke!\n\nAm 3. März 2024 um 10:00 schrieb Support <a@b.de>:\n> alt\n> noch", "Danke!"),
     ("french", "Merci.\n\nLe 3 mars 2024 à 10:00, Support <a@b.fr> a écrit :\n> ancien", "Merci."),
     ("spanish", "Gracias.\n\nEl lun, 3 mar 2024 a las 10:00, Soporte escribió:\n> viejo", "Gracias."),
@@ -40,6 +46,9 @@ QUOTED = [
     ("answer below", "On Mon, 3 Mar 2024 at 10:00, S <s@x.org> wrote:\n> Did it work?\n\nYes.", "Yes."),
     ("quote without signs", "Done.\nOn 3 March 2024 10:00, Jane wrote:", "Done."),
 ]
+
+CASES = [json.loads(line) for line in Path(__file__).with_name("mails.jsonl").read_text(encoding="utf-8").splitlines()]
+"""Mails as programs write them in many languages, with what is left of each."""
 
 SIGNED = [
     ("delimiter", "My card is lost.\n-- \nJane Doe\nACME Ltd, +1 415 555 0132", "My card is lost."),
@@ -58,6 +67,12 @@ SIGNED = [
     ("spanish", "Tarjeta perdida.\n\nUn saludo,\nJuan Pérez", "Tarjeta perdida."),
     ("dutch", "Kaart kwijt.\n\nMet vriendelijke groet,\nJan", "Kaart kwijt."),
     ("french device", "d'accord\nEnvoyé de mon iPhone", "d'accord"),
+    ("link", "Broken.\n\nSent from Mail<https://go.x.org/fwlink/?LinkId=5> for Windows 10", "Broken."),
+    (
+        "long address",
+        "Cancel.\n\nRegards\nJo Sample\nHead of Sales, Lamps Ltd, 12 Sample Street, Springfield, No 1234567",
+        "Cancel.",
+    ),
 ]
 
 LEFT_ALONE = [
@@ -83,6 +98,17 @@ LEFT_ALONE = [
     "I want a trip.\nFrom: Berlin\nTo: Paris\nDate: 3 May\n2 adults please",
     "Last week was bad.\nOn Monday my manager wrote:\nplease ask support. So I do: how?",
     "The manual is wrong.\nOn page 5 the author wrote:\nplug it in first",
+    "> 5 kg parcels cost more?\nI want to know.",
+    "On 3 March 2026 at 10:15 your agent wrote:\nWe will refund you.\nNothing came.",
+    "I wrote to help@example.com on 3 March 2026 at 10:12 and got this answer:\n\nno refund",
+    "I wrote to <help@example.com> on 3 March 2026, 10:12, and they told me this:\n\nno refund",
+    "My order of 03.03.2026, 10:12, contained:\n- a lamp\n- two bulbs",
+    "Change my data.\nName: Pat Sample\nE-Mail: pat@x.org\nDate: 3 May 2026 10:12\nPhone: 020 7946 0958\nThat is all.",
+    "Here is the log:\n\n2026-03-02 10:12:01 ERROR, failed <a@b.c>:\nline two",
+    "Hello\n\nOn 2 March 2026 at 10:12 the courier rang:\nnobody was home",
+    "I forwarded your message to my bank:\nthey know nothing of it",
+    "First part\n-- original offer --\nI want the original offer back.",
+    "Meet Pat Sample <pat@example.org>\nthe lamp of 3 March 2026 10:12 is broken",
     "hi\n>_< so cute\n>:( and angry\n>= 5 of them\nbye",
     "Cheers",
 ]
@@ -112,7 +138,7 @@ MAILS = [
         "FYI, see what they say about the fee.\n\n---------- Forwarded message ---------\n"
         "From: Bank <no-reply@bank.example>\nDate: Mon, 4 Mar 2024 at 09:12\nSubject: Your fee\n"
         "To: <jane@acme.example>\n\nThe fee is 1 EUR.",
-        "FYI, see what they say about the fee.",
+        "FYI, see what they say about the fee.\n\nThe fee is 1 EUR.",
     ),
     (
         "please cancel my transfer asap\n\nSent from my Samsung Galaxy smartphone.\n\n"
@@ -169,6 +195,42 @@ def test_signature_goes(before: str, after: str) -> None:
     assert without_signature(after) == after
 
 
+@pytest.mark.parametrize("case", CASES, ids=[case["mail"] for case in CASES])
+def test_mails_of_many_programs(case: dict[str, str]) -> None:
+    text = html_text(case["before"])
+    assert without_quotes(text) == case["after"]
+    assert without_quotes(case["after"]) == case["after"]
+    assert case["after"] == text or pl.select(pl.lit(text).str.contains(QUOTE_SIGNS)).item()
+
+
+PIECES = [
+    *(
+        "> old\n",
+        ">> older\n",
+        "new\n",
+        "\n",
+        "On 2 Mar 2026 10:12, S <s@x.org> wrote:\n",
+        "S wrote:\n",
+        "_" * 32 + "\n",
+    ),
+    *(
+        "----- Forwarded message -----\n",
+        "-----Original Message-----\n",
+        "Begin forwarded message:\n",
+        "From: S\n",
+        " d;\n",
+    ),
+    *("Date: 2 Mar 2026 10:12\n", "Subject: h\n", "> From: S\n", "> 5 kg\n", "wrote:\n", "x: y@z.org\n"),
+]
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=9).map("".join))
+def test_twice_is_once(text: str) -> None:
+    once = without_quotes(text)
+    assert without_quotes(once) == once
+    assert once == text or pl.select(pl.lit(text).str.contains(QUOTE_SIGNS)).item()
+
+
 @pytest.mark.parametrize("before", [case[1] for case in QUOTED])
 def test_the_gate_lets_quotes_through(before: str) -> None:
     assert pl.select(pl.lit(before).str.contains(QUOTE_SIGNS)).item()
@@ -199,6 +261,11 @@ def test_good_text_stays(text: str) -> None:
         "x\nSent from Mail" + "-A" * 500_000 + "!",
         "x\nThanks,\n" + "1 (" * 300_000,
         "best " * 100_000 + "\n" + "regards " * 100_000,
+        "> Begin forwarded message:\n> From: a\n" * 30_000,
+        "----- Forwarded message -----\n" * 30_000,
+        "a: <b@c>, 10:12\n" * 60_000,
+        "x 10:12 2026 <b@c>:\n" * 50_000,
+        "-" * 1_000_000 + "\n>",
     ],
 )
 @pytest.mark.timeout(100)  # seconds; about one at most, quadratic would be minutes

@@ -1,4 +1,5 @@
 import types
+from functools import partial
 
 import polars as pl
 from hypothesis import given, settings
@@ -48,6 +49,14 @@ def test_an_earlier_rule_runs_again_on_what_a_later_one_made() -> None:
     settled = apply_rules(records("aaABbb", "quiet"), rules(drop_ab, lower))
     assert settled.texts.to_list() == ["", "quiet"]
     assert settled.changed["after"].to_list() == ["aaabbb", "aabb", "ab", ""]
+
+
+def test_a_rule_that_decodes_sees_each_row_once() -> None:
+    halve = partial(replace, old="aa", new="a")
+    chain = [ScopedRule("halve", halve, None, once=True), *rules(drop_ab)]
+    settled = apply_rules(records("aaaab", "aab"), chain)
+    assert settled.texts.to_list() == ["a", ""]
+    assert apply_rules(records("aaaa"), chain, settled=1).texts.to_list() == ["aaaa"]
 
 
 def test_rules_under_which_texts_are_at_rest_are_left_out_until_something_changes() -> None:
