@@ -34,10 +34,11 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from assay.cleaning.rules import CleanParams
 from assay.compute.device import Compute, Device, prepare_device
+from assay.compute.model_limits import require_positions, require_vocabulary
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import load_params
@@ -48,12 +49,21 @@ from assay.embeddings.encoder import EmbedParams
 from assay.instruction_data.cleaning import CleanedChats, clean_chats
 from assay.instruction_data.context import Shown, add_context, add_given_context
 from assay.instruction_data.formats import FIXES
-from assay.instruction_data.groups import add_turns, assign_splits, embed_chats, group_chats, remove_exact_duplicates
+from assay.instruction_data.groups import (
+    add_turns,
+    assign_splits,
+    embed_chats,
+    find_compared,
+    group_chats,
+    remove_exact_duplicates,
+    require_groups,
+)
 from assay.instruction_data.label_task import make_label_chats
 from assay.instruction_data.params import InstructDataParams
 from assay.instruction_data.read import Read, read_source
 from assay.instruction_data.table import PROVENANCE, TokenLimit, remove_long_chats, summarise_chats
-from assay.language_models.chat_template import require_chat_template
+from assay.language_models.base_template import TemplateArguments
+from assay.language_models.checkpoint import load_tokenizer
 from assay.splitting.assignment import SPLITS, SplitParams
 from assay.splitting.target_labels import read_test_rows, target_numbers
 
@@ -85,15 +95,6 @@ def read_label_rows() -> dict[str, pl.DataFrame]:
     return {name: part.select(columns) for name, part in parts.items()}
 
 
-def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of the base model; an `InputError` if there is none, or it has no chat template."""
-    if not (Path(folder) / "tokenizer_config.json").is_file():
-        raise InputError(f"{folder}: no tokenizer there; correct `language_model`, or run `dvc repro fetch`")
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    require_chat_template(tokenizer, folder)
-    return tokenizer
-
-
 @dataclass(frozen=True)
 class Sections:
     """The sections of the params by which chats are made, and the project seed."""
@@ -110,7 +111,8 @@ class Made:
     """All chats (`CHAT_SCHEMA` and `split`), what became of the others, and what the steps found on the way.
 
     `grouped` are the cleaned records with their `group`, `assigned` those of them that are in a split, `forced` the
-    number of groups of each small category that are not in the split of their draw.
+    number of groups of each small category that are not in the split of their draw, `cut` how many prompts and answers
+    were cut where meanings are compared.
     """
 
     chats: pl.DataFrame
@@ -121,6 +123,7 @@ class Made:
     forced: dict[str, int]
     shown: Shown
     label_rows: int
+    cut: dict[str, int]
 
 
 def make_chats(
@@ -139,11 +142,14 @@ def make_chats(
     fitted = remove_long_chats(add_given_context(distinct.kept, prompt), limit)
     if not fitted.kept.height:
         raise InputError(f"{params.path}: no chat is left of {[one.file for one in params.sources]}; see the params")
-    vectors = embed_chats(fitted.kept, sections.embed, device) if params.needs_encoder else None
+    compared = find_compared(fitted.kept)
+    embedded = embed_chats(fitted.kept, compared, sections.embed, device) if params.needs_encoder else None
+    vectors, cut = embedded or (None, {})
     near = sections.clean.near_duplicates
     of_prompts = vectors.of(fitted.kept["prompt"].to_list()) if vectors else None
-    groups = group_chats(fitted.kept, near, of_prompts, params.min_question_cosine, device)
+    groups = group_chats(fitted.kept, compared, near, of_prompts, params.min_question_cosine, device)
     grouped = fitted.kept.with_columns(group=groups)
+    require_groups(grouped, params.path, cut.get("prompt", 0))
     assigned, forced = assign_splits(grouped, sections.split, Path(params.path), sections.seed)
     shown = add_context(assigned.kept, params.context, vectors, near, limit, key)
     parts, label_rows = [shown.rows], 0
@@ -157,7 +163,7 @@ def make_chats(
         removed.append(short.removed)
     chats = pl.concat(parts)
     require_unique_ids(chats)
-    return Made(chats, pl.concat(removed), cleaned, grouped, assigned.kept, forced, shown, label_rows)
+    return Made(chats, pl.concat(removed), cleaned, grouped, assigned.kept, forced, shown, label_rows, cut)
 
 
 def summarise(
@@ -183,6 +189,7 @@ def summarise(
         "unanswerable_rows_without_far_passage": made.shown.twins_not_made,
         "groups_of_several_rows": int((in_groups > 1).sum()),
         "rows_in_largest_group": in_groups.max(),
+        "cut_where_compared": made.cut,
         "forced_categories": made.forced,
         **summarise_chats(made.chats, tokenizer),
         "rows_without_passages_for_length": made.shown.without_passages,
@@ -210,7 +217,11 @@ def main() -> None:
     sections = Sections(params, clean, split, load_params("embed", EmbedParams), load_params("seed", int))
     device = prepare_device(load_params("compute", Compute), exact=True)
     quiet_libraries()
-    tokenizer = load_tokenizer(load_params("language_model", str))
+    base = load_params("language_model", str)
+    tokenizer = load_tokenizer(base, base, load_params("template_arguments", TemplateArguments))
+    config = AutoConfig.from_pretrained(base, local_files_only=True)
+    require_positions(config, params, "instruct_data")
+    require_vocabulary(tokenizer, config, base)
     classified = read_label_rows() if params.label_task else {}
     sources = {source.name: read_source(source, number, params) for number, source in enumerate(params.sources)}
     made = make_chats(sources, classified, sections, tokenizer, device)

@@ -19,13 +19,13 @@ def test_groups_are_linked_by_near_duplicates_the_same_question_and_by_meaning()
     records = pl.DataFrame(rows, dict.fromkeys(("id", "prompt", "answer"), pl.String), orient="row")
     near = NearDuplicateParams(shingle_unit="character", shingle_size=5, permutations=128, min_jaccard=0.8)
     device = Device(torch.device("cpu"), torch.float32)
-    assert group_chats(records, near, None, None, device).to_list() == ["a", "b", "a", "d", "d", "f"]
+    assert group_chats(records, {}, near, None, None, device).to_list() == ["a", "b", "a", "d", "d", "f"]
     # The second means what the fourth does, and the last what the third does.
     vectors = np.array(
         [[1, 0, 0], [0, 1, 0], [0.6, 0.8, 0], [0, 0.8, 0.6], [0, 0, 1], [0.7, 0.7, 0.1]], dtype=np.float32
     )
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    groups = group_chats(records, near, vectors, 0.97, device)
+    groups = group_chats(records, {}, near, vectors, 0.97, device)
     assert groups.to_list() == ["a", "b", "a", "d", "d", "a"]
-    assert group_chats(records, near, vectors, 0.79, device).to_list() == ["a"] * 6
-    assert group_chats(records.head(0), near, None, None, device).to_list() == []
+    assert group_chats(records, {}, near, vectors, 0.79, device).to_list() == ["a"] * 6
+    assert group_chats(records.head(0), {}, near, None, None, device).to_list() == []

@@ -7,7 +7,6 @@ from assay.core.errors import InputError
 from assay.language_models.chat_template import (
     IGNORED,
     render_chat,
-    require_chat_template,
     tokenise_chats,
     tokenise_prompts,
 )
@@ -34,7 +33,7 @@ def test_answers_and_their_end_are_learnt_and_nothing_else(tokenizer: PreTrained
     assert learnt(tokenizer, chat.labels) == "Malmö, 2 km<|im_end|>At noon<|im_end|>"
     assert chat.answer_tokens == len("Malmö, 2 km".encode()) + len("At noon") + 2
     whole = render_chat(tokenizer, [*CHAT, said("assistant", "At noon")], answer_follows=False)
-    assert tokenizer.decode(chat.input_ids) == whole
+    assert tokenizer.decode(chat.input_ids) == whole.text
 
 
 def test_an_answer_that_says_what_the_question_said_is_told_from_it(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -55,11 +54,6 @@ def test_no_chats_are_no_error(tokenizer: PreTrainedTokenizerBase) -> None:
     assert tokenise_prompts(tokenizer, []) == []
 
 
-def test_a_tokenizer_without_a_template_is_an_error(tiny_encoder: Path) -> None:
-    with pytest.raises(InputError, match=r"models/x: its tokenizer has no chat template; .*chat_template.jinja"):
-        require_chat_template(AutoTokenizer.from_pretrained(tiny_encoder), "models/x")
-
-
 def with_template(tiny_chat_model: Path, template: str) -> PreTrainedTokenizerBase:
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tiny_chat_model)
     tokenizer.chat_template = template
@@ -73,6 +67,6 @@ def test_a_template_that_refuses_a_role_is_an_error(tiny_chat_model: Path) -> No
 
 
 def test_a_template_that_rewrites_what_was_said_is_an_error(tiny_chat_model: Path) -> None:
-    template = "{{ messages | length }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    template = "{{ messages | length }}{% for message in messages %}{{ message['content'] + eos_token }}{% endfor %}"
     with pytest.raises(InputError, match="writes earlier messages anew"):
         tokenise_chats(with_template(tiny_chat_model, template), [[*CHAT, said("assistant", "At noon")]])
