@@ -31,7 +31,7 @@ from assay.core.results import write_metrics
 from assay.core.seeds import derived_seed, generator, seed_32
 from assay.core.skipped import leave_out, why_left_out
 from assay.fine_tuning.trainer_params import TrainerParams
-from assay.language_models.chat_template import holds_special_token
+from assay.language_models.chat_template import render_chat
 from assay.language_models.checkpoint import end_tokens, save_causal_lm
 from assay.reinforcement import held_out
 from assay.reinforcement.policy import Policy, load_policy
@@ -151,7 +151,7 @@ def main() -> None:
     policy = load_policy(init, device.device)
     prompts = held_out.read_prompts(TRAIN, policy.tokenizer, params.max_prompt_tokens, None, (seed,))
     # TRL makes its own tokens of chats, and would read a special token in a text as one.
-    read_alike = [chat for chat in prompts.chats if not holds_special_token(policy.tokenizer, chat)]
+    read_alike = [chat for chat in prompts.chats if not render_chat(policy.tokenizer, chat, answer_follows=True).breaks]
     validation = held_out.read_prompts(
         HELD_OUT, policy.tokenizer, params.max_prompt_tokens, params.held_out_prompts, (seed,)
     )

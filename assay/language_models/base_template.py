@@ -82,7 +82,7 @@ def _require_learnable(tokenizer: PreTrainedTokenizerBase, model: str, answer: s
             f"{model}: its chat template writes {written!r} before an answer, which a prompt ({prompt.text[-40:]!r}) "
             "does not end with; set `template_arguments: {enable_thinking: false}` in params.yaml, or mend the template"
         )
-    end = chats.find_special(whole, len(whole.text) - len(rest), chats.special_tokens(tokenizer))
+    end = chats.find_special(tokenizer, whole, len(whole.text) - len(rest))
     if end is None or whole.text[len(whole.text) - len(rest) : end[0]].strip():
         raise InputError(
             f"{model}: its chat template writes no token after an answer that ends it ({turn!r}), so a model trained "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -46,9 +47,9 @@ class TokenisedChat:
 
 @dataclass(frozen=True)
 class RenderedChat:
-    """A chat as text, and where it is cut before it is tokenised (`breaks`, places in characters, rising).
+    """A chat as text, and the places in it (in characters, rising) over which no token may reach.
 
-    A special token that stands in a message is cut in two, so that it is read as the text that it is there.
+    They are in special tokens that stand in a message: cut in two, they are read as the text that they are there.
     """
 
     text: str
@@ -57,7 +58,11 @@ class RenderedChat:
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
     """Tokens that are no text: the special ones of a tokenizer, and added ones that its chat template writes."""
-    template = str(tokenizer.chat_template)
+    return _special_tokens(tokenizer, str(tokenizer.chat_template), len(tokenizer))
+
+
+@lru_cache(maxsize=8)
+def _special_tokens(tokenizer: PreTrainedTokenizerBase, template: str, _: int) -> re.Pattern[str]:
     added = (token for token in tokenizer.added_tokens_decoder.values() if token.special or token.content in template)
     # Added tokens of white space are text, and one of a single character cannot be cut.
     names = sorted({token.content for token in added if len(token.content.strip()) > 1}, key=len, reverse=True)
@@ -65,18 +70,13 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
 
 
 def render_chat(
-    tokenizer: PreTrainedTokenizerBase,
-    messages: Sequence[Message],
-    *,
-    answer_follows: bool,
-    special: re.Pattern[str] | None = None,
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, answer_follows: bool
 ) -> RenderedChat:
     """A chat as text, by the model's template; with `answer_follows` it ends where an answer is to begin.
 
-    `special` are the tokenizer's `special_tokens`, where they are known already. An `InputError` if the template
-    refuses these messages, as some do a system message.
+    An `InputError` if the template refuses these messages, as some do a system message.
     """
-    special = special or special_tokens(tokenizer)
+    special = special_tokens(tokenizer)
     known = {*str(tokenizer.chat_template), *(letter for message in messages for letter in message["content"])}
     mark = next(letter for letter in map(chr, range(0xE000, 0xF900)) if letter not in known)
     chat = []
@@ -94,32 +94,23 @@ def render_chat(
     return RenderedChat("".join(pieces), tuple(accumulate(map(len, pieces[:-1]))))
 
 
-def holds_special_token(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> bool:
-    """Whether a special token stands in a message, which the functions of this module alone read as text."""
-    special = special_tokens(tokenizer)
-    return any(special.search(message["content"]) for message in messages)
-
-
-Tokens = tuple[list[int], list[tuple[int, int]]]
-"""Ids of `n` tokens, and where in the text each begins and ends, in characters."""
-
-
-def encode_chats(tokenizer: PreTrainedTokenizerBase, chats: Sequence[RenderedChat]) -> list[Tokens]:
-    """Rendered chats as tokens, none of which reaches over a break."""
-    # A special token before what follows a break keeps tokenizers from putting a blank there.
+def encode_chats(
+    tokenizer: PreTrainedTokenizerBase, chats: Sequence[RenderedChat]
+) -> list[tuple[list[int], list[tuple[int, int]]]]:
+    """Of each chat the ids of its tokens, and where in the text each token begins and ends, in characters."""
+    # Before what follows a break, so that tokenizers put no blank there.
     lead = str(tokenizer.eos_token or tokenizer.all_special_tokens[0]) if any(chat.breaks for chat in chats) else ""
     pieces = [
         (row, start, (lead if start else "") + chat.text[start:end])
         for row, chat in enumerate(chats)
         for start, end in pairwise((0, *chat.breaks, len(chat.text)))
     ]
-    out: list[Tokens] = [([], []) for _ in chats]
+    out: list[tuple[list[int], list[tuple[int, int]]]] = [([], []) for _ in chats]
     if not pieces:
         return out
     encoded = tokenizer([text for *_, text in pieces], add_special_tokens=False, return_offsets_mapping=True)
     for (row, start, _), ids, offsets in zip(pieces, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        skipped = 1 if start else 0
-        shift = start - len(lead) if start else 0
+        skipped, shift = (1, start - len(lead)) if start else (0, 0)
         out[row][0].extend(ids[skipped:])
         out[row][1].extend((shift + at, shift + end) for at, end in offsets[skipped:])
     return out
@@ -132,13 +123,12 @@ def tokenise_chats(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[
     learnt with it. An `InputError` as of `render_chat`; if the template writes no such token; or if the text of a chat
     is not a beginning of the text with one message more, so that nobody can say which part of it is the answer.
     """
-    special = special_tokens(tokenizer)
     rendered, spans = [], []
     for messages in chats:
-        whole = render_chat(tokenizer, messages, answer_follows=False, special=special)
+        whole = render_chat(tokenizer, messages, answer_follows=False)
         places = [place for place, message in enumerate(messages) if message["role"] == ANSWERING]
         rendered.append(whole)
-        spans.append([_answer_span(tokenizer, messages, place, whole.text, special) for place in places])
+        spans.append([_answer_span(tokenizer, messages, place, whole.text) for place in places])
     encoded = encode_chats(tokenizer, rendered)
     for row, (chat, answers, (_, offsets)) in enumerate(zip(rendered, spans, encoded, strict=True)):
         # Where the first letters of an answer would be one token with what is before it, which generation cannot give.
@@ -164,18 +154,17 @@ def add_answers(chats: Iterable[Sequence[Message]], answers: Iterable[str]) -> l
 
 def tokenise_prompts(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]]) -> list[list[int]]:
     """Token ids of chats that end where the next answer is to begin."""
-    special = special_tokens(tokenizer)
-    prompts = [render_chat(tokenizer, messages, answer_follows=True, special=special) for messages in chats]
+    prompts = [render_chat(tokenizer, messages, answer_follows=True) for messages in chats]
     return [ids for ids, _ in encode_chats(tokenizer, prompts)]
 
 
 def _answer_span(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], place: int, text: str, special: re.Pattern[str]
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], place: int, text: str
 ) -> tuple[int, int]:
     """Where in the text of a chat the answer at a place of its messages begins and ends, in characters."""
-    before = render_chat(tokenizer, messages[:place], answer_follows=True, special=special).text
-    upto = render_chat(tokenizer, messages[: place + 1], answer_follows=False, special=special)
-    end = find_special(upto, len(before), special)
+    before = render_chat(tokenizer, messages[:place], answer_follows=True).text
+    upto = render_chat(tokenizer, messages[: place + 1], answer_follows=False)
+    end = find_special(tokenizer, upto, len(before))
     if end is None:
         raise InputError(
             f"the chat template of {tokenizer.name_or_path} writes no special token after an answer, so a model "
@@ -189,7 +178,7 @@ def _answer_span(
     return len(before), end[1]
 
 
-def find_special(chat: RenderedChat, start: int, special: re.Pattern[str]) -> tuple[int, int] | None:
+def find_special(tokenizer: PreTrainedTokenizerBase, chat: RenderedChat, start: int) -> tuple[int, int] | None:
     """Where the first special token that the template wrote behind `start` begins and ends, in characters."""
-    found = (one.span() for one in special.finditer(chat.text, start))
+    found = (one.span() for one in special_tokens(tokenizer).finditer(chat.text, start))
     return next((span for span in found if not any(span[0] < place < span[1] for place in chat.breaks)), None)

@@ -81,7 +81,7 @@ def load_base(
 
 
 def load_tokenizer(folder: str, base: str, arguments: TemplateArguments | None) -> PreTrainedTokenizerBase:
-    """The tokenizer in a folder of a model or adapter; an `InputError` if it or the base is missing, or the template is unfit."""
+    """The tokenizer of a model or adapter; an `InputError` if it or the base is missing, or its template is unfit."""
     for place, file, what in ((base, "config.json", "model"), (folder, "tokenizer_config.json", "tokenizer")):
         if not (Path(place) / file).is_file():
             raise InputError(f"{place}: no {what} there ({file} is missing); run `dvc repro fetch` or mend the path")

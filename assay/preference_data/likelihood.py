@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.seeds import SeedKey, keyed_uniform
-from assay.language_models.chat_template import TokenisedChat, add_answers, holds_special_token, tokenise_chats
+from assay.language_models.chat_template import TokenisedChat, add_answers, render_chat, tokenise_chats
 from assay.language_models.checkpoint import CausalLM, answer_likelihood
 from assay.statistics.bootstrap import cluster_means
 from assay.statistics.metrics_dict import metrics_of
@@ -49,15 +49,18 @@ def tokenise_pairs(
     """The pairs of a table (read from `path`) of which both sides fit; an `InputError` if none does."""
     chats = [add_answers(table["messages"], table[side]) for side in ("chosen", "rejected")]
     sides = [tokenise_chats(tokenizer, side) for side in chats]
-    special = [any(holds_special_token(tokenizer, side) for side in pair) for pair in zip(*chats, strict=True)]
+    special = [
+        any(render_chat(tokenizer, side, answer_follows=False).breaks for side in pair)
+        for pair in zip(*chats, strict=True)
+    ]
     short = [
         max(len(one.input_ids), len(other.input_ids)) <= max_length_tokens for one, other in zip(*sides, strict=True)
     ]
     fits = [one and not other for one, other in zip(short, special, strict=True)]
     if not any(fits):
         raise InputError(
-            f"{path}: none of {table.height} pairs fits {max_length_tokens} tokens without a special token in its text "
-            f"({special.count(True)} have one); raise `dpo.max_length_tokens`"
+            f"{path}: none of {table.height} pairs fits {max_length_tokens} tokens; raise `dpo.max_length_tokens` "
+            f"({special.count(True)} have a special token in their text, and never fit)"
         )
     chosen, rejected = ([chat for chat, fit in zip(side, fits, strict=True) if fit] for side in sides)
     return Pairs(table.filter(pl.Series(fits)), chosen, rejected, short.count(False), sum(short) - sum(fits))
