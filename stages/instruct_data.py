@@ -46,18 +46,10 @@ from assay.core.progress import quiet_libraries
 from assay.core.removed_rows import counts_by_rule
 from assay.core.results import write_metrics
 from assay.embeddings.encoder import EmbedParams
+from assay.instruction_data import groups
 from assay.instruction_data.cleaning import CleanedChats, clean_chats
 from assay.instruction_data.context import Shown, add_context, add_given_context
 from assay.instruction_data.formats import FIXES
-from assay.instruction_data.groups import (
-    add_turns,
-    assign_splits,
-    embed_chats,
-    find_compared,
-    group_chats,
-    remove_exact_duplicates,
-    require_groups,
-)
 from assay.instruction_data.label_task import make_label_chats
 from assay.instruction_data.params import InstructDataParams
 from assay.instruction_data.read import Read, read_source
@@ -137,20 +129,21 @@ def make_chats(
     params, key = sections.instruct, (sections.seed, "instruct_data")
     limit = TokenLimit(tokenizer, params.max_length_tokens)
     cleaned = clean_chats(pl.concat([one.records for one in sources.values()]), sections.clean)
-    distinct = remove_exact_duplicates(add_turns(cleaned.records))
+    distinct = groups.remove_exact_duplicates(groups.add_turns(cleaned.records))
     prompt = params.context.prompt if params.context else None
     fitted = remove_long_chats(add_given_context(distinct.kept, prompt), limit)
     if not fitted.kept.height:
         raise InputError(f"{params.path}: no chat is left of {[one.file for one in params.sources]}; see the params")
-    compared = find_compared(fitted.kept)
-    embedded = embed_chats(fitted.kept, compared, sections.embed, device) if params.needs_encoder else None
+    compared = groups.find_compared(fitted.kept)
+    embedded = groups.embed_chats(fitted.kept, compared, sections.embed, device) if params.needs_encoder else None
     vectors, cut = embedded or (None, {})
     near = sections.clean.near_duplicates
     of_prompts = vectors.of(fitted.kept["prompt"].to_list()) if vectors else None
-    groups = group_chats(fitted.kept, compared, near, of_prompts, params.min_question_cosine, device)
-    grouped = fitted.kept.with_columns(group=groups)
-    require_groups(grouped, params.path, cut.get("prompt", 0))
-    assigned, forced = assign_splits(grouped, sections.split, Path(params.path), sections.seed)
+    of_rows = groups.group_chats(fitted.kept, compared, near, of_prompts, params.min_question_cosine, device)
+    grouped = fitted.kept.with_columns(group=of_rows)
+    assigned, forced = groups.assign_splits(
+        grouped, sections.split, Path(params.path), sections.seed, cut.get("prompt", 0)
+    )
     shown = add_context(assigned.kept, params.context, vectors, near, limit, key)
     parts, label_rows = [shown.rows], 0
     removed = [*(one.removed for one in sources.values()), cleaned.removed, distinct.removed, fitted.removed]

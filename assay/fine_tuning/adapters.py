@@ -109,7 +109,8 @@ def _adapted(model: PreTrainedModel, config: peft.PeftConfig) -> peft.PeftModel:
     """The model with the adapter, whose saved form does not depend on `PYTHONHASHSEED`; a `ValueError` if tied."""
     import peft
 
-    embeddings, logits = model.get_input_embeddings(), model.get_output_embeddings()
+    logits: nn.Module | None = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    embeddings = model.get_input_embeddings()
     is_tied = logits is not None and logits.weight is embeddings.weight
     tied = {name for name, module in model.named_modules() if is_tied and (module is embeddings or module is logits)}
     adapted = peft.get_peft_model(model, config)

@@ -1,8 +1,8 @@
 """Which chats belong together, by their words and by what they mean, and the split of each group."""
 
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from os.path import commonprefix
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +23,6 @@ from assay.splitting.assignment import SplitParams, assign, rare_label_rows, ref
 
 SHARED_WORDS = 8
 """Fewer words that questions begin or end with are no instruction, and are compared with the rest."""
-
-FEW_QUESTIONS = 3
-"""So many may well be one question in other words."""
 
 
 def add_turns(records: pl.DataFrame) -> pl.DataFrame:
@@ -71,13 +68,10 @@ def strip_shared(texts: Sequence[str]) -> tuple[Sequence[str], list[str]]:
     rows, words = [text.split() for text in texts], list[str]()
     for step in (1, -1):
         rows = [row[::step] for row in rows]
-        shared, left = list[str](), rows
-        while True:
-            following = Counter(row[len(shared)] for row in left if len(row) > len(shared)).most_common(1)
-            if not following or following[0][1] <= max(1, len(rows) / 2):
-                break
-            shared.append(following[0][0])
-            left = [row for row in left if row[len(shared) - 1 : len(shared)] == shared[-1:]]
+        # In order, rows that begin alike are together: more than half of all, if the first and last of so many do.
+        ordered = sorted(rows)
+        halves = zip(ordered, ordered[max(1, len(rows) // 2) :], strict=False)
+        shared = max((commonprefix(pair) for pair in halves), key=len, default=[])  # noqa: RUF071  # of lists
         if (count := len(shared)) >= SHARED_WORDS:
             rows = [row[count:] if row[:count] == shared and len(row) > count else row for row in rows]
             words += shared[::step]
@@ -109,11 +103,20 @@ def group_chats(
     return records["id"].gather(pl.Series(first))
 
 
-def assign_splits(records: pl.DataFrame, params: SplitParams, path: Path, seed: int) -> tuple[Filtered, dict[str, int]]:
+def assign_splits(
+    records: pl.DataFrame, params: SplitParams, path: Path, seed: int, cut_prompts: int
+) -> tuple[Filtered, dict[str, int]]:
     """The records with their `split`, and how many groups of each small category are not in the split of their draw.
 
-    An `InputError` if a category is too rare for every split, and `split.rare_labels` is `error`, or no row is left.
+    An `InputError` if a category is too rare for every split, and `split.rare_labels` is `error`, no row is left, or
+    all are in one group, though they ask more than a few things.
     """
+    if records["group"].n_unique() == 1 and records["prompt"].n_unique() > 3:
+        raise InputError(
+            f"{path}: all {records.height} chats are in one group, as if they asked the same; {cut_prompts} of their "
+            "prompts were cut (`embed.max_length_tokens`), maybe before what tells them apart; raise that, or "
+            "`instruct_data.min_question_cosine`, or `clean.near_duplicates.min_jaccard`"
+        )
     labelled = records.with_columns(label="category", semantic_group="group", given_label="category")
     rare = rare_label_rows(labelled)
     if params.rare_labels == "error":
@@ -143,13 +146,3 @@ def embed_chats(
         seen = f"the first {params.max_length_tokens} tokens (`embed.max_length_tokens`) of {cut['prompt']} prompts"
         print(f"instruct_data: {seen} and {cut['answer']} answers are compared, not the rest", file=sys.stderr)
     return TextVectors(numbers, embedded.embeddings), cut
-
-
-def require_groups(grouped: pl.DataFrame, path: str, cut_prompts: int) -> None:
-    """Raise an `InputError` that says why if more than a few different questions are all in one group."""
-    if grouped["group"].n_unique() == 1 and grouped["prompt"].n_unique() > FEW_QUESTIONS:
-        raise InputError(
-            f"{path}: all {grouped.height} chats are in one group, as if they asked the same; {cut_prompts} of their "
-            "prompts were cut (`embed.max_length_tokens`), maybe before what tells them apart; raise that, or "
-            "`instruct_data.min_question_cosine`, or `clean.near_duplicates.min_jaccard`"
-        )

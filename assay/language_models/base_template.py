@@ -43,61 +43,61 @@ def prepare_template(tokenizer: PreTrainedTokenizerBase, model: str, arguments: 
                 f"params.yaml, as `template_arguments: {{chat_template: {min(template)}}}`"
             )
         template = template[chosen]
-    elif not template.startswith(lines):
-        names = template + ("date_string" if "strftime_now" in template else "")
-        if unknown := [key for key in arguments if key not in names]:
-            raise InputError(
-                f"params.yaml: `template_arguments.{unknown[0]}`: the chat template of {model} has no such name"
-            )
+        arguments = {key: value for key, value in arguments.items() if key != "chat_template"}
+    names = template + "date_string" * ("strftime_now" in template)
+    if unknown := [key for key in arguments if key not in names]:
+        raise InputError(
+            f"params.yaml: `template_arguments.{unknown[0]}`: the chat template of {model} has no such name"
+        )
     tokenizer.chat_template = template if template.startswith(lines) else lines + template
     if not tokenizer.is_fast:
         raise InputError(f"{model}: its tokenizer cannot say where in a text its tokens stand; use one that can")
-    try:
-        _require_same_tomorrow(tokenizer, model)
-        for answer in ANSWERS:
-            _require_learnable(tokenizer, model, answer)
-    except TemplateError as error:
-        raise InputError(f"{model}: its chat template cannot be read: {error}") from None
+    for answer in ANSWERS:
+        if fault := _find_fault(tokenizer, answer):
+            raise InputError(f"{model}: its chat template {fault}")
 
 
-def _require_same_tomorrow(tokenizer: PreTrainedTokenizerBase, model: str) -> None:
+def _find_fault(tokenizer: PreTrainedTokenizerBase, answer: str) -> str | None:
+    """What is wrong with how a template writes an answer; None: nothing."""
+    chat = _chat(answer)
     # A macro of this name takes the place of the function that transformers gives to templates.
     dated = (f"{{% macro strftime_now(format) %}}{day}{{% endmacro %}}\n{tokenizer.chat_template}" for day in "12")
-    if len({tokenizer.apply_chat_template(_chat("no"), chat_template=one, tokenize=False) for one in dated}) > 1:
-        raise InputError(
-            f"{model}: its chat template writes today's date, so the same chat is another one tomorrow; give it one in "
-            'params.yaml, as `template_arguments: {date_string: "1 January 2026"}`'
+    try:
+        texts = {tokenizer.apply_chat_template(chat, chat_template=one, tokenize=False) for one in dated}
+    except TemplateError as error:
+        return f"cannot be read: {error}"
+    if len(texts) > 1:
+        return (
+            "writes today's date, so the same chat is another one tomorrow; give it one in params.yaml, as "
+            '`template_arguments: {date_string: "1 January 2026"}`'
         )
-
-
-def _require_learnable(tokenizer: PreTrainedTokenizerBase, model: str, answer: str) -> None:
-    prompt = chats.render_chat(tokenizer, _chat(answer)[:-1], answer_follows=True)
-    whole = chats.render_chat(tokenizer, _chat(answer), answer_follows=False)
+    prompt = chats.render_chat(tokenizer, chat[:-1], answer_follows=True)
+    whole = chats.render_chat(tokenizer, chat, answer_follows=False)
     turn = whole.text.removeprefix(prompt.text)
     written, found, rest = turn.partition(answer)
     if not found:
-        raise InputError(f"{model}: its chat template does not write the answer {answer!r} as it is, but {turn!r}")
+        return f"does not write the answer {answer!r} as it is, but {turn!r}"
     if written.strip():
-        raise InputError(
-            f"{model}: its chat template writes {written!r} before an answer, which a prompt ({prompt.text[-40:]!r}) "
-            "does not end with; set `template_arguments: {enable_thinking: false}` in params.yaml, or mend the template"
+        return (
+            f"writes {written!r} before an answer, which a prompt ({prompt.text[-40:]!r}) does not end with; set "
+            "`template_arguments: {enable_thinking: false}` in params.yaml, or mend the template"
         )
     end = chats.find_special(tokenizer, whole, len(whole.text) - len(rest))
-    if end is None or whole.text[len(whole.text) - len(rest) : end[0]].strip():
-        raise InputError(
-            f"{model}: its chat template writes no token after an answer that ends it ({turn!r}), so a model trained "
-            "on it would never stop; let it write `eos_token` there"
+    if end is None or rest[: end[0] - len(whole.text)].strip():
+        return (
+            f"writes no token after an answer that ends it ({turn!r}), so a model trained on it would never stop; let "
+            "it write `eos_token` there"
         )
     begun, ids = (one for one, _ in chats.encode_chats(tokenizer, [prompt, whole]))
     if prompt.text.endswith((" ", "\t")) or ids[: len(begun)] != begun:
-        raise InputError(
-            f"{model}: its chat template ends a prompt with {prompt.text[-20:]!r}, and tokenizers join that end to the "
-            f"beginning of an answer ({answer!r}): let the template write the blank with the answer, not before"
+        return (
+            f"ends a prompt with {prompt.text[-20:]!r}, and tokenizers join that end to the beginning of an answer "
+            f"({answer!r}): let the template write the blank with the answer, not before"
         )
-    learnt = tokenizer.decode(_learnt(tokenizer, answer), clean_up_tokenization_spaces=False)
+    learnt = str(tokenizer.decode(_learnt(tokenizer, answer), clean_up_tokenization_spaces=False))
     wanted = whole.text[len(prompt.text) : end[1]]
-    if "".join(str(learnt).split()) != "".join(wanted.split()):
-        raise InputError(f"{model}: its tokenizer reads {wanted!r} as {learnt!r}; take the model's own tokenizer")
+    is_same = "".join(learnt.split()) == "".join(wanted.split())
+    return None if is_same else f"writes {wanted!r}, which its tokenizer reads as {learnt!r}; take the model's own"
 
 
 def turn_end(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -111,4 +111,5 @@ def _learnt(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:
 
 
 def _chat(answer: str) -> list[dict[str, str]]:
-    return chats.add_answers([[{"role": "user", "content": "How long does it take, and who pays?"}]], [answer])[0]
+    question = {"role": "user", "content": "How long does it take, and who pays?"}
+    return [question, {"role": chats.ANSWERING, "content": answer}]

@@ -56,13 +56,9 @@ class RenderedChat:
     breaks: tuple[int, ...]
 
 
-def special_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
-    """Tokens that are no text: the special ones of a tokenizer, and added ones that its chat template writes."""
-    return _special_tokens(tokenizer, str(tokenizer.chat_template), len(tokenizer))
-
-
 @lru_cache(maxsize=8)
-def _special_tokens(tokenizer: PreTrainedTokenizerBase, template: str, _: int) -> re.Pattern[str]:
+def _special_tokens(tokenizer: PreTrainedTokenizerBase, template: str) -> re.Pattern[str]:
+    """Tokens that are no text: the special ones of a tokenizer, and added ones that its chat template writes."""
     added = (token for token in tokenizer.added_tokens_decoder.values() if token.special or token.content in template)
     # Added tokens of white space are text, and one of a single character cannot be cut.
     names = sorted({token.content for token in added if len(token.content.strip()) > 1}, key=len, reverse=True)
@@ -76,7 +72,7 @@ def render_chat(
 
     An `InputError` if the template refuses these messages, as some do a system message.
     """
-    special = special_tokens(tokenizer)
+    special = _special_tokens(tokenizer, str(tokenizer.chat_template))
     known = {*str(tokenizer.chat_template), *(letter for message in messages for letter in message["content"])}
     mark = next(letter for letter in map(chr, range(0xE000, 0xF900)) if letter not in known)
     chat = []
@@ -180,5 +176,6 @@ def _answer_span(
 
 def find_special(tokenizer: PreTrainedTokenizerBase, chat: RenderedChat, start: int) -> tuple[int, int] | None:
     """Where the first special token that the template wrote behind `start` begins and ends, in characters."""
-    found = (one.span() for one in special_tokens(tokenizer).finditer(chat.text, start))
+    special = _special_tokens(tokenizer, str(tokenizer.chat_template))
+    found = (one.span() for one in special.finditer(chat.text, start))
     return next((span for span in found if not any(span[0] < place < span[1] for place in chat.breaks)), None)

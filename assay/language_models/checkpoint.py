@@ -77,7 +77,8 @@ def load_base(
     `InputError` as of `load_tokenizer`.
     """
     settings = None if double_quantisation is None else four_bit_settings(double_quantisation, device, EXACT_MODULES)
-    return _loaded(base, base, device, settings, arguments)
+    tokenizer = load_tokenizer(base, base, arguments)
+    return _loaded(base, device, settings, tokenizer), tokenizer
 
 
 def load_tokenizer(folder: str, base: str, arguments: TemplateArguments | None) -> PreTrainedTokenizerBase:
@@ -93,26 +94,20 @@ def load_tokenizer(folder: str, base: str, arguments: TemplateArguments | None) 
     return tokenizer
 
 
-def _loaded(
-    folder: str,
-    base: str,
-    device: torch.device,
-    quantisation: dict[str, Any] | None,
-    arguments: TemplateArguments | None,
-) -> tuple[Any, PreTrainedTokenizerBase]:
-    tokenizer = load_tokenizer(folder, base, arguments)
+def _loaded(base: str, device: torch.device, quantisation: dict[str, Any] | None, tokenizer: Any) -> Any:
     if device.type == "cpu":
         keep_freed_memory()
     model: Any
     if quantisation is None:
-        model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, dtype=torch.float32).to(device)
+        model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, dtype=torch.float32)
+        model.to(device)
     else:
         model = in_four_bits(AutoModelForCausalLM, base, quantisation, device)
     require_vocabulary(tokenizer, model.config, base)
     # For whoever generates with it, TRL and other programs among them.
     ends = sorted({*end_tokens(model, tokenizer), turn_end(tokenizer)})
     model.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
-    return model, tokenizer
+    return model
 
 
 def save_causal_lm(model: CausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -163,12 +158,14 @@ def load_causal_lm(
         base = str(peft.PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
         file = folder / QUANTISATION_FILE
         settings = read_json(file) if quantised and file.is_file() else None
-        loaded, tokenizer = _loaded(str(folder), base, device, settings, arguments)
+        tokenizer = load_tokenizer(str(folder), base, arguments)
+        loaded = _loaded(base, device, settings, tokenizer)
         if dequantised and settings is not None:
             loaded = loaded.dequantize()
         model: CausalLM = peft.PeftModel.from_pretrained(loaded, str(folder), is_trainable=trainable)
     else:
-        model, tokenizer = _loaded(str(folder), str(folder), device, None, arguments)
+        tokenizer = load_tokenizer(str(folder), str(folder), arguments)
+        model = _loaded(str(folder), device, None, tokenizer)
     return model.eval(), tokenizer
 
 

@@ -61,12 +61,7 @@ def run_sft(approach: str, device: Device) -> str:
         torch.cuda.reset_peak_memory_stats(device.device)
     quantised = params.double_quantisation if isinstance(params, sft_params.Qlora) else None
     arguments = load_params("template_arguments", TemplateArguments)
-    base, tokenizer = load_base(
-        load_params("language_model", str),
-        device.device,
-        quantised,
-        arguments,
-    )
+    base, tokenizer = load_base(load_params("language_model", str), device.device, quantised, arguments)
     model: Any = finetune_params.adapted(params, base, "CAUSAL_LM")
     if quantised is None:
         model.to(device.device)

@@ -55,7 +55,6 @@ LLAMA2 = (
     EACH + IF_USER + "{{ bos_token + '[INST] ' + m['content'] + ' [/INST]' }}"
     "{% else %}{{ ' ' + m['content'] + ' ' + eos_token }}{% endif %}" + ENDED
 )  # fmt: skip
-MISTRAL = "{{ bos_token }}" + LLAMA2.replace("bos_token + ", "").replace(" + ' ' + eos", " + eos")
 DEEPSEEK = (
     EACH + IF_USER + "{{ '<|User|>' + m['content'] }}{% else %}{{ '<|Assistant|>' + m['content'] + eos_token }}"
     "{% endif %}" + ENDED + PROMPT + "{{ '<|Assistant|>' }}{% endif %}"
@@ -73,7 +72,6 @@ FAMILY: dict[str, tuple[str, list[str], list[str], dict[str, Any], str]] = {
     "gemma": (GEMMA, [], ["<start_of_turn>", "<end_of_turn>", "\n", "\n\n"], {}, "At noon<end_of_turn>"),
     "phi3": (PHI3, ["<|user|>", "<|assistant|>", "<|end|>"], [], {}, "At noon<|end|>"),
     "llama2": (LLAMA2, [], [], {}, " At noon </s>"),
-    "mistral": (MISTRAL, ["[INST]", "[/INST]"], [], {}, " At noon</s>"),
     "deepseek": (DEEPSEEK, ["<|User|>", "<|Assistant|>"], [], {}, "At noon</s>"),
 }  # fmt: skip
 
