@@ -54,8 +54,7 @@ from assay.instruction_data.label_task import make_label_chats
 from assay.instruction_data.params import InstructDataParams
 from assay.instruction_data.read import Read, read_source
 from assay.instruction_data.table import PROVENANCE, TokenLimit, remove_long_chats, summarise_chats
-from assay.language_models.base_template import TemplateArguments
-from assay.language_models.checkpoint import load_tokenizer
+from assay.language_models.base_template import TemplateArguments, load_tokenizer
 from assay.splitting.assignment import SPLITS, SplitParams
 from assay.splitting.target_labels import read_test_rows, target_numbers
 

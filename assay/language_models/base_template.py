@@ -4,11 +4,12 @@ What is wrong with a template shows late: in a model that never stops, or that s
 """
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 from jinja2 import TemplateError
 from pydantic import Field
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from assay.core.errors import InputError
 from assay.language_models import chat_template as chats
@@ -18,6 +19,19 @@ TemplateArguments = dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$"
 
 ANSWERS = ("Yes, it takes 7 weeks.", "no", "42", "(a) The owner pays.", "- one\n- two")
 """Tokenizers join a blank with some beginnings of a text, and not with others."""
+
+
+def load_tokenizer(folder: str, base: str, arguments: TemplateArguments | None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model or adapter; an `InputError` if it or the base is missing, or its template is unfit."""
+    for place, file, what in ((base, "config.json", "model"), (folder, "tokenizer_config.json", "tokenizer")):
+        if not (Path(place) / file).is_file():
+            raise InputError(f"{place}: no {what} there ({file} is missing); run `dvc repro fetch` or mend the path")
+    tokenizer: PreTrainedTokenizerBase
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
+    prepare_template(tokenizer, folder, arguments or {})
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def prepare_template(tokenizer: PreTrainedTokenizerBase, model: str, arguments: TemplateArguments) -> None:

@@ -20,17 +20,16 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from assay.compute.device import Device, keep_freed_memory
 from assay.compute.model_limits import require_vocabulary
 from assay.compute.token_batches import sorted_batches
-from assay.core.errors import InputError
 from assay.core.outputs import read_json, write_json
 from assay.core.params import Params
 from assay.core.progress import progress
 from assay.fine_tuning.quantization import ADAPTER_FILE, QUANTISATION_FILE, four_bit_settings, in_four_bits
-from assay.language_models.base_template import TemplateArguments, prepare_template, turn_end
+from assay.language_models.base_template import TemplateArguments, load_tokenizer, turn_end
 from assay.language_models.chat_template import IGNORED, Message, TokenisedChat, tokenise_prompts
 
 EXACT_MODULES = ("lm_head",)
@@ -79,19 +78,6 @@ def load_base(
     settings = None if double_quantisation is None else four_bit_settings(double_quantisation, device, EXACT_MODULES)
     tokenizer = load_tokenizer(base, base, arguments)
     return _loaded(base, device, settings, tokenizer), tokenizer
-
-
-def load_tokenizer(folder: str, base: str, arguments: TemplateArguments | None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model or adapter; an `InputError` if it or the base is missing, or its template is unfit."""
-    for place, file, what in ((base, "config.json", "model"), (folder, "tokenizer_config.json", "tokenizer")):
-        if not (Path(place) / file).is_file():
-            raise InputError(f"{place}: no {what} there ({file} is missing); run `dvc repro fetch` or mend the path")
-    tokenizer: PreTrainedTokenizerBase
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
-    prepare_template(tokenizer, folder, arguments or {})
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def _loaded(base: str, device: torch.device, quantisation: dict[str, Any] | None, tokenizer: Any) -> Any:
