@@ -108,6 +108,7 @@ def test_an_answer_and_its_end_are_learnt_in_every_template(name: str) -> None:
     with_arguments = tokenizer.chat_template
     prepare_template(tokenizer, name, arguments)
     assert tokenizer.chat_template == with_arguments
+    assert tokenizer.decode([turn_end(tokenizer)], skip_special_tokens=True) == ""
     assert learnt(tokenizer, said("When?", "At noon")) == expected
     assert turn_end(tokenizer) == tokenizer.convert_tokens_to_ids(expected.split("noon")[1].strip())
     prompt, chat = tokenise_prompts(tokenizer, [said("When?")])[0], said("When?", "At noon")
