@@ -71,7 +71,7 @@ def prepare_template(tokenizer: PreTrainedTokenizerBase, model: str, arguments: 
             raise InputError(f"{model}: its chat template {fault}")
     # Else it would stand in the text of answers, which are decoded without special tokens.
     if (end := turn_end(tokenizer)) not in tokenizer.all_special_ids:
-        token = {"extra_special_tokens": [tokenizer.convert_ids_to_tokens(end)]}
+        token: dict[str, Any] = {"extra_special_tokens": [tokenizer.convert_ids_to_tokens(end)]}
         tokenizer.add_special_tokens(token, replace_extra_special_tokens=False)
 
 

@@ -10,14 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from assay.core.errors import InputError
 from assay.language_models.base_template import prepare_template, turn_end
-from assay.language_models.chat_template import (
-    IGNORED,
-    RenderedChat,
-    encode_chats,
-    render_chat,
-    tokenise_chats,
-    tokenise_prompts,
-)
+from assay.language_models.chat_template import IGNORED, render_chat, tokenise_chats, tokenise_prompts
 from assay.language_models.checkpoint import load_base
 from assay.reward.model import tokenise_whole
 from tests.tiny_models import LLAMA, WORDS
@@ -142,10 +135,7 @@ def test_what_stands_in_a_message_is_text(name: str, data: st.DataObject) -> Non
 
 
 def test_letters_that_would_be_one_token_with_the_prompt_are_learnt() -> None:
-    tokenizer = new_tokenizer("", [], [])
-    ids, places = encode_chats(tokenizer, [RenderedChat("it takes", (3,))])[0]
-    assert (tokenizer.decode(ids), places[0], places[-1][1]) == ("it takes", (0, 2), 8)
-    tokenizer.chat_template = LLAMA2.replace("[/INST]'", "[/INST] '").replace("' ' + m", "m")
+    tokenizer = new_tokenizer(LLAMA2.replace("[/INST]'", "[/INST] '").replace("' ' + m", "m"), [], [])
     assert learnt(tokenizer, said("Why?", "the card")) == "the card </s>"
 
 
