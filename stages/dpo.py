@@ -2,7 +2,8 @@
 
 The policy starts as the model of `sft` that `init` names, which is the reference too, and stays of its kind: an adapter
 is trained further, a whole model whole. The reference scores each pair once. A pair with a side longer than
-`max_length_tokens` is skipped and counted, never cut: what an answer says may be at its end.
+`max_length_tokens` is skipped and counted, never cut: what an answer says may be at its end. So is a
+pair in whose text a special token stands, which TRL would read as one.
 
 What it learnt is read from held-out pairs: how many of them it ranks rightly by its implicit reward, β log(π / π_ref)
 (equation 5), in all and by source, with 95% intervals; and in how many it finds the better answer likelier, token for
@@ -23,6 +24,7 @@ from transformers import PreTrainedTokenizerBase
 
 from assay.compute.cost import folder_mib, training_cost
 from assay.compute.device import Compute, Device, prepare_device
+from assay.compute.model_limits import require_positions
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_json, write_text
 from assay.core.params import load_params
@@ -123,6 +125,7 @@ def main() -> None:
     quiet_libraries()
 
     model, tokenizer = load_causal_lm(init, device.device, trainable=True)
+    require_positions(model.config, params, "dpo")
     # Of more pairs than training sees, the reference need not score any.
     wanted = {TRAIN: params.max_steps * params.batch_size, HELD_OUT: params.held_out_pairs}
     pairs, held_out = (
@@ -150,7 +153,9 @@ def main() -> None:
         "init": params.init,
         "pairs_train": len(pairs.chosen),
         "pairs_train_too_long": pairs.too_long,
+        "pairs_train_with_special_token": pairs.with_special_token,
         "pairs_held_out_too_long": held_out.too_long,
+        "pairs_held_out_with_special_token": held_out.with_special_token,
         **summarise_pairs(before, after, params.beta, held_out.table, params.bootstrap_samples, random),
         "train_loss_first": float(steps["loss"][0]),
         "train_loss_last": float(steps["loss"][-1]),

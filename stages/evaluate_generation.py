@@ -37,6 +37,7 @@ from assay.core.skipped import leave_out, why_left_out
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from assay.generation_metrics.answers import cosines, find_refusal, score_texts
 from assay.generation_metrics.tasks import for_each_task, perplexity, task_scores
+from assay.language_models.base_template import TemplateArguments
 from assay.language_models.chat_template import IGNORED, TokenisedChat, add_answers, tokenise_chats
 from assay.language_models.checkpoint import CausalLM, Decoding, answer_likelihood, generate_answers, load_causal_lm
 from assay.language_models.named_models import load_generation_models
@@ -177,6 +178,7 @@ def main() -> None:
     decoding = load_params("decoding", Decoding)
     embed = load_params("embed", EmbedParams)
     wordnet = Path(load_params("augment.wordnet", str))
+    arguments = load_params("template_arguments", TemplateArguments)
     seed = load_params("seed", int)
     if reason := why_left_out(folder):
         metrics, cost = (folder / f"{name}.json" for folder in (METRICS, COSTS))
@@ -190,7 +192,7 @@ def main() -> None:
     test = pl.read_parquet(TEST)
     rows = sample_rows(test, params.rows, seed)
     # On CPU 4 bits would be unpacked at every pass; a GPU has less memory, and 4 bits are there to save it.
-    model, tokenizer = load_causal_lm(folder, device.device, dequantised=device.device.type == "cpu")
+    model, tokenizer = load_causal_lm(folder, device.device, arguments, dequantised=device.device.type == "cpu")
     # The same draws for every model, where answers are sampled.
     own_seed = derived_seed(seed, "evaluate_generation") % 2**63
     loaded = time.perf_counter()

@@ -35,10 +35,11 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from assay.cleaning.rules import CleanParams
 from assay.compute.device import Compute, Device, prepare_device
+from assay.compute.model_limits import require_positions, require_vocabulary
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import load_params
@@ -46,15 +47,15 @@ from assay.core.progress import quiet_libraries
 from assay.core.removed_rows import counts_by_rule
 from assay.core.results import write_metrics
 from assay.embeddings.encoder import EmbedParams
+from assay.instruction_data import groups
 from assay.instruction_data.cleaning import CleanedChats, clean_chats
 from assay.instruction_data.context import Shown, add_context, add_given_context
 from assay.instruction_data.formats import FIXES
-from assay.instruction_data.groups import add_turns, assign_splits, embed_chats, group_chats, remove_exact_duplicates
 from assay.instruction_data.label_task import make_label_chats
 from assay.instruction_data.params import InstructDataParams
 from assay.instruction_data.read import Read, read_source
 from assay.instruction_data.table import PROVENANCE, TokenLimit, remove_long_chats, summarise_chats
-from assay.language_models.chat_template import require_chat_template
+from assay.language_models.base_template import TemplateArguments, load_tokenizer
 from assay.splitting.assignment import SPLITS, SplitParams
 from assay.splitting.target_labels import read_test_rows, target_numbers
 
@@ -86,15 +87,6 @@ def read_label_rows() -> dict[str, pl.DataFrame]:
     return {name: part.select(columns) for name, part in parts.items()}
 
 
-def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of the base model; an `InputError` if there is none, or it has no chat template."""
-    if not (Path(folder) / "tokenizer_config.json").is_file():
-        raise InputError(f"{folder}: no tokenizer there; correct `language_model`, or run `dvc repro fetch`")
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    require_chat_template(tokenizer, folder)
-    return tokenizer
-
-
 @dataclass(frozen=True)
 class Sections:
     """The sections of the params by which chats are made, and the project seed."""
@@ -111,7 +103,8 @@ class Made:
     """All chats (`CHAT_SCHEMA` and `split`), what became of the others, and what the steps found on the way.
 
     `grouped` are the cleaned records with their `group`, `assigned` those of them that are in a split, `forced` the
-    number of groups of each small category that are not in the split of their draw.
+    number of groups of each small category that are not in the split of their draw, `cut` how many prompts and answers
+    were cut where meanings are compared.
     """
 
     chats: pl.DataFrame
@@ -122,6 +115,7 @@ class Made:
     forced: dict[str, int]
     shown: Shown
     label_rows: int
+    cut: dict[str, int]
 
 
 def make_chats(
@@ -135,19 +129,24 @@ def make_chats(
     params, key = sections.instruct, (sections.seed, "instruct_data")
     limit = TokenLimit(tokenizer, params.max_length_tokens)
     cleaned = clean_chats(pl.concat([one.records for one in sources.values()]), sections.clean)
-    distinct = remove_exact_duplicates(add_turns(cleaned.records))
+    distinct = groups.remove_exact_duplicates(groups.add_turns(cleaned.records))
     prompt = params.context.prompt if params.context else None
     fitted = remove_long_chats(add_given_context(distinct.kept, prompt), limit)
     if not fitted.kept.height:
         raise InputError(f"{params.path}: no chat is left of {[one.file for one in params.sources]}; see the params")
-    vectors = embed_chats(fitted.kept, sections.embed, device) if params.needs_encoder else None
+    compared = groups.find_compared(fitted.kept)
+    embedded = groups.embed_chats(fitted.kept, compared, sections.embed, device) if params.needs_encoder else None
+    vectors, cut = embedded or (None, {})
     near = sections.clean.near_duplicates
     of_prompts = vectors.of(fitted.kept["prompt"].to_list()) if vectors else None
     # All refusals are the same, and would make near-duplicates of short questions.
     answers = pl.when(pl.col("task") == "unanswerable").then(pl.lit("")).otherwise("answer")
-    groups = group_chats(fitted.kept.with_columns(answer=answers), near, of_prompts, params.min_question_cosine, device)
-    grouped = fitted.kept.with_columns(group=groups)
-    assigned, forced = assign_splits(grouped, sections.split, Path(params.path), sections.seed)
+    grouping = fitted.kept.with_columns(answer=answers)
+    of_rows = groups.group_chats(grouping, compared, near, of_prompts, params.min_question_cosine, device)
+    grouped = fitted.kept.with_columns(group=of_rows)
+    assigned, forced = groups.assign_splits(
+        grouped, sections.split, Path(params.path), sections.seed, cut.get("prompt", 0)
+    )
     shown = add_context(assigned.kept, params.context, vectors, near, limit, key)
     parts, label_rows = [shown.rows], 0
     removed = [*(one.removed for one in sources.values()), cleaned.removed, distinct.removed, fitted.removed]
@@ -160,7 +159,7 @@ def make_chats(
         removed.append(short.removed)
     chats = pl.concat(parts)
     require_unique_ids(chats)
-    return Made(chats, pl.concat(removed), cleaned, grouped, assigned.kept, forced, shown, label_rows)
+    return Made(chats, pl.concat(removed), cleaned, grouped, assigned.kept, forced, shown, label_rows, cut)
 
 
 def summarise(
@@ -186,6 +185,7 @@ def summarise(
         "unanswerable_rows_without_far_passage": made.shown.twins_not_made,
         "groups_of_several_rows": int((in_groups > 1).sum()),
         "rows_in_largest_group": in_groups.max(),
+        "cut_where_compared": made.cut,
         "forced_categories": made.forced,
         **summarise_chats(made.chats, tokenizer),
         "rows_without_passages_for_length": made.shown.without_passages,
@@ -213,7 +213,11 @@ def main() -> None:
     sections = Sections(params, clean, split, load_params("embed", EmbedParams), load_params("seed", int))
     device = prepare_device(load_params("compute", Compute), exact=True)
     quiet_libraries()
-    tokenizer = load_tokenizer(load_params("language_model", str))
+    base = load_params("language_model", str)
+    tokenizer = load_tokenizer(base, base, load_params("template_arguments", TemplateArguments))
+    config = AutoConfig.from_pretrained(base, local_files_only=True)
+    require_positions(config, params, "instruct_data")
+    require_vocabulary(tokenizer, config, base)
     classified = read_label_rows() if params.label_task else {}
     sources = {source.name: read_source(source, number, params) for number, source in enumerate(params.sources)}
     for name, one in sources.items():

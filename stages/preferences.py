@@ -32,6 +32,7 @@ import polars as pl
 from pydantic import Field
 
 from assay.compute.device import Compute, Device, prepare_device
+from assay.compute.model_limits import require_positions
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import Params, load_params
@@ -40,6 +41,7 @@ from assay.core.removed_rows import Filtered, counts_by_rule
 from assay.core.results import write_metrics
 from assay.core.seeds import derived_seed, seed_32
 from assay.human_review.preference_judgements import Preference, check_prompt_ids, read_preferences
+from assay.language_models.base_template import TemplateArguments
 from assay.language_models.chat_template import tokenise_chats
 from assay.language_models.checkpoint import generate_answers, load_causal_lm
 from assay.preference_data import pairs
@@ -141,7 +143,9 @@ def main() -> None:
     lines = read_preferences(Path(params.path))
     check_prompt_ids(lines, split_of, Path(params.path))
     without_hash = sum(not line.question_hash for line in lines)
-    model, tokenizer = load_causal_lm(Path(load_params("language_model", str)), device.device)
+    arguments = load_params("template_arguments", TemplateArguments)
+    model, tokenizer = load_causal_lm(Path(load_params("language_model", str)), device.device, arguments)
+    require_positions(model.config, params, "preferences")
     started = time.perf_counter()
     made = make_pairs(tables, lines, split_of, params, model, tokenizer, device, seed)
     seconds = time.perf_counter() - started

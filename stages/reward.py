@@ -25,12 +25,14 @@ from transformers import PreTrainedTokenizerBase
 from assay.classifiers.checkpoint import save_classifier
 from assay.compute.cost import folder_mib, peak_memory_mib
 from assay.compute.device import Compute, Device, prepare_device
+from assay.compute.model_limits import require_positions
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import file_sha256, folder_sha256, output_folder, write_json, write_text
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.results import write_metrics
 from assay.core.seeds import derived_seed, generator
+from assay.language_models.base_template import TemplateArguments
 from assay.reward.evaluation import score_sides, summarise_held_out
 from assay.reward.model import RewardModel, new_reward_model
 from assay.reward.training import PairTokens, RewardParams, add_lora, order_pairs, tokenise_sides, train_reward
@@ -104,7 +106,9 @@ def main() -> None:
 
     # Before the head and the adapter draw their first values.
     torch.manual_seed(derived_seed(seed, "reward"))
-    model, tokenizer = new_reward_model(base, device.device, params.layers)
+    arguments = load_params("template_arguments", TemplateArguments)
+    model, tokenizer = new_reward_model(base, device.device, params.layers, arguments)
+    require_positions(model.config, params, "reward")
     model = add_lora(model, params.lora)
     tokens = tokenise_sides(tokenizer, train)
     sources = train["pair_source"].to_list()

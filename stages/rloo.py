@@ -31,6 +31,7 @@ from assay.core.results import write_metrics
 from assay.core.seeds import derived_seed, generator, seed_32
 from assay.core.skipped import leave_out, why_left_out
 from assay.fine_tuning.trainer_params import TrainerParams
+from assay.language_models.chat_template import render_chat
 from assay.language_models.checkpoint import end_tokens, save_causal_lm
 from assay.reinforcement import held_out
 from assay.reinforcement.policy import Policy, load_policy
@@ -98,9 +99,9 @@ def penalise_unended(
 
 
 def train_rloo(
-    policy: Policy, prompts: held_out.Prompts, score: held_out.Score, params: RlooParams, device: Device, seed: int
+    policy: Policy, chats: list[Any], score: held_out.Score, params: RlooParams, device: Device, seed: int
 ) -> pl.DataFrame:
-    """Train a policy in place; returns its steps. An `InputError` if a loss is not finite."""
+    """Train a policy in place on chats without answers; returns its steps. An `InputError` if a loss is not finite."""
     # Imported here: they take seconds, and errors of the params come without them.
     from datasets import Dataset
     from trl import RLOOConfig, RLOOTrainer
@@ -124,7 +125,7 @@ def train_rloo(
             model=policy.model,
             reward_funcs=penalise_unended(score, ends, params.missing_eos_penalty),
             args=config,
-            train_dataset=Dataset.from_dict({"prompt": prompts.chats}),
+            train_dataset=Dataset.from_dict({"prompt": chats}),
             processing_class=policy.tokenizer,
             callbacks=callbacks,
         ),
@@ -149,6 +150,8 @@ def main() -> None:
 
     policy = load_policy(init, device.device)
     prompts = held_out.read_prompts(TRAIN, policy.tokenizer, params.max_prompt_tokens, None, (seed,))
+    # TRL makes its own tokens of chats, and would read a special token in a text as one.
+    read_alike = [chat for chat in prompts.chats if not render_chat(policy.tokenizer, chat, answer_follows=True).breaks]
     validation = held_out.read_prompts(
         HELD_OUT, policy.tokenizer, params.max_prompt_tokens, params.held_out_prompts, (seed,)
     )
@@ -158,7 +161,7 @@ def main() -> None:
     measure = partial(held_out.measure_held_out, policy, validation, score, params, device, own_seed)
     before = measure()
     started = time.perf_counter()
-    steps = train_rloo(policy, prompts, score, params, device, derived_seed(seed, "rloo"))
+    steps = train_rloo(policy, read_alike, score, params, device, derived_seed(seed, "rloo"))
     seconds = time.perf_counter() - started
     after = measure()
 
@@ -169,7 +172,8 @@ def main() -> None:
     write_json(COST, training_cost(seconds, steps.height, device.device))
     metrics = {
         "init": params.init,
-        "prompts": len(prompts.ids),
+        "prompts": len(read_alike),
+        "prompts_with_special_token": len(prompts.ids) - len(read_alike),
         "prompts_too_long": prompts.too_long,
         "reward_model_accuracy": accuracy,
         **held_out.compare_policies(before, after, params.bootstrap_samples, generator(seed, "ppo", "bootstrap")),

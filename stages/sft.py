@@ -30,6 +30,7 @@ from transformers import PreTrainedTokenizerBase
 
 from assay.compute.cost import folder_mib
 from assay.compute.device import Compute, Device, prepare_device
+from assay.compute.model_limits import require_positions
 from assay.core.errors import run_stage
 from assay.core.outputs import file_sha256, folder_sha256, output_folder, write_json, write_text
 from assay.core.params import load_params
@@ -40,6 +41,7 @@ from assay.core.skipped import leave_out
 from assay.fine_tuning.params import adapted
 from assay.fine_tuning.quantization import why_no_4_bit
 from assay.fine_tuning.sft_params import Approach, Qlora
+from assay.language_models.base_template import TemplateArguments
 from assay.language_models.checkpoint import CausalLM, load_base, save_causal_lm
 from assay.language_models.sft import fit_cost, fit_metrics, loss_curve, read_chats, train_sft
 
@@ -69,10 +71,12 @@ def scratch_folder(approach: str, parts: list[str]) -> Path:
     return SCRATCH / f"{approach}-{digest[:16]}"
 
 
-def new_model(params: Approach, base_model: str, device: Device) -> tuple[CausalLM, PreTrainedTokenizerBase]:
+def new_model(
+    params: Approach, base_model: str, arguments: TemplateArguments, device: Device
+) -> tuple[CausalLM, PreTrainedTokenizerBase]:
     """The base with what the approach trains, on the device, and its tokenizer; adapters draw their first values."""
     quantised = params.double_quantisation if isinstance(params, Qlora) else None
-    base, tokenizer = load_base(base_model, device.device, quantised)
+    base, tokenizer = load_base(base_model, device.device, quantised, arguments)
     model: CausalLM = adapted(params, base, "CAUSAL_LM")
     return model if isinstance(params, Qlora) else model.to(device.device), tokenizer
 
@@ -85,6 +89,7 @@ def main() -> None:
     seed = load_params("seed", int)
     params: Approach = load_params(f"sft.{approach}", Approach)  # type: ignore[arg-type]
     base_model = load_params("language_model", str)
+    arguments = load_params("template_arguments", TemplateArguments)
     compute = load_params("compute", Compute)
     device = prepare_device(compute)
     if isinstance(params, Qlora) and (reason := why_no_4_bit(device.device)):
@@ -99,7 +104,8 @@ def main() -> None:
     # Before the adapters draw their first values.
     own_seed = derived_seed(seed, "sft", approach)
     torch.manual_seed(own_seed)
-    model, tokenizer = new_model(params, base_model, device)
+    model, tokenizer = new_model(params, base_model, arguments, device)
+    require_positions(model.config, params, f"sft.{approach}")
     train = read_chats(TRAIN, tokenizer, params.max_length_tokens)
     validation = read_chats(VALIDATION, tokenizer, params.max_length_tokens)
     evaluated = generator(seed, "sft", "validation").permutation(len(validation.kept))[: params.validation_rows]

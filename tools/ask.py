@@ -29,6 +29,7 @@ from assay.instruction_data.distractors import Exchange, read_exchanges, take_fi
 from assay.instruction_data.params import InstructDataParams
 from assay.instruction_data.prompt_template import place_passages_in
 from assay.instruction_data.retrieval import search_by_meaning, search_by_words
+from assay.language_models.base_template import TemplateArguments
 from assay.language_models.chat_template import tokenise_prompts
 from assay.language_models.checkpoint import CausalLM, Decoding, generate_batch, load_causal_lm
 from assay.language_models.named_models import load_generation_models
@@ -156,7 +157,7 @@ def main() -> None:
     embed = load_params("embed", EmbedParams)
     search = None if arguments.no_context else passage_search(params, embed, device)
     prompt = params.context.prompt if params.context else ""
-    model, tokenizer = load_causal_lm(folder, device.device)
+    model, tokenizer = load_causal_lm(folder, device.device, load_params("template_arguments", TemplateArguments))
 
     def respond(question: str, history: list[dict[str, str]]) -> list[dict[str, str]]:
         return reply(question, history, lambda chat: streamed(model, tokenizer, chat, decoding, device), search, prompt)

@@ -38,6 +38,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from assay.classifiers.mean_pooled_classifier import MeanPooledForSequenceClassification
 from assay.compute.device import Device, keep_freed_memory
+from assay.compute.model_limits import require_vocabulary
 from assay.compute.token_batches import TokenRows, sorted_batches
 from assay.core.errors import InputError
 from assay.core.outputs import read_json, write_json
@@ -89,6 +90,7 @@ def new_classifier(
     # Given here, it is saved with the tokenizer; set later, it is not.
     side = {"padding_side": "left"} if is_decoder else {}
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, **side)
+    require_vocabulary(tokenizer, config, base)
     if is_decoder:
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token

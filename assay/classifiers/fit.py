@@ -27,6 +27,7 @@ from assay.classifiers.fits import Data, Fit, score_validation
 from assay.classifiers.training_loop import Checkpoint, Logits, TrainingRows, train
 from assay.compute.cost import peak_memory_mib
 from assay.compute.device import Device
+from assay.compute.model_limits import require_positions
 from assay.compute.token_batches import TokenRows, tokenise
 from assay.core.errors import InputError
 from assay.fine_tuning.adapters import head_of
@@ -197,6 +198,7 @@ def fit_seed(
     torch.manual_seed(seed)
     quantised = params.double_quantisation if isinstance(params, Qlora) else None
     base, tokenizer = new_classifier(params.model, data.classes, params.pooling, quantised, device.device)
+    require_positions(base.config, params, "finetune")
     model = adapted(params, base, "SEQ_CLS")
     if not isinstance(params, Qlora):
         model.to(device.device)  # type: ignore[arg-type]  # a wrapper of transformers hides its signature

@@ -11,6 +11,7 @@ from pydantic import Field
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from assay.compute.device import Device, keep_freed_memory
+from assay.compute.model_limits import require_positions, require_vocabulary
 from assay.compute.token_batches import TokenRows, sorted_batches, tokenise
 from assay.core.params import Params
 from assay.core.progress import progress
@@ -49,6 +50,8 @@ def embedded_texts(texts: Sequence[str], params: EmbedParams, device: Device) ->
     keep_freed_memory()
     tokenizer = AutoTokenizer.from_pretrained(params.model, local_files_only=True)
     model: Any = AutoModel.from_pretrained(params.model, local_files_only=True)
+    require_positions(model.config, params, "embed")
+    require_vocabulary(tokenizer, model.config, params.model)
     rows = tokenise(tokenizer, list(texts), params.max_length_tokens)
     return embed_rows(model.to(device.device).eval(), rows, params.batch_size, device, params.last_layers), rows
 

@@ -106,10 +106,19 @@ def prefix_tuning(model: PreTrainedModel, task: Task, params: LearntPrefix) -> p
 
 
 def _adapted(model: PreTrainedModel, config: peft.PeftConfig) -> peft.PeftModel:
-    """The model with the adapter, whose saved form does not depend on `PYTHONHASHSEED`."""
+    """The model with the adapter, whose saved form does not depend on `PYTHONHASHSEED`; a `ValueError` if tied."""
     import peft
 
+    logits: nn.Module | None = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    embeddings = model.get_input_embeddings()
+    is_tied = logits is not None and logits.weight is embeddings.weight
+    tied = {name for name, module in model.named_modules() if is_tied and (module is embeddings or module is logits)}
     adapted = peft.get_peft_model(model, config)
+    if found := tied.intersection(getattr(adapted, "targeted_module_names", [])):
+        raise ValueError(
+            f"`target_modules` has {min(found)}, whose weights are those of {' and '.join(sorted(tied - found))} too "
+            "(`tie_word_embeddings`), so that merging would change both: take it out"
+        )
     # A set by now, whose order in the saved file would follow the hash seed.
     if isinstance(config, peft.LoraConfig | peft.IA3Config):
         config.target_modules = sorted(config.target_modules or [])

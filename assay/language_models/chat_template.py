@@ -1,13 +1,17 @@
 """Chats: the canonical form of instruction data, and what a causal language model sees of it.
 
 A chat is a list of messages, each with a `role` and its `content`; the last one is the answer. A model's own chat
-template turns it into text, and the loss is taken on the tokens of answers alone.
+template turns it into text, and the loss is taken on the tokens of answers alone. What stands in a message is text,
+whatever it says: tokens that end a turn, or begin one, are the template's alone.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate, pairwise
 from typing import Any
 
 import polars as pl
@@ -41,29 +45,71 @@ class TokenisedChat:
         return sum(label != IGNORED for label in self.labels)
 
 
-def require_chat_template(tokenizer: PreTrainedTokenizerBase, model: str) -> None:
-    """Raise an `InputError` unless the tokenizer of a model can render a chat, and say where in it tokens stand."""
-    if not getattr(tokenizer, "chat_template", None):
-        raise InputError(
-            f"{model}: its tokenizer has no chat template; take an instruction-tuned model, or put the template that "
-            "yours was trained with beside it, as chat_template.jinja"
-        )
-    if not tokenizer.is_fast:
-        raise InputError(f"{model}: its tokenizer cannot say where in a text its tokens stand; use one that can")
+@dataclass(frozen=True)
+class RenderedChat:
+    """A chat as text, and the places in it (in characters, rising) over which no token may reach.
+
+    They are in special tokens that stand in a message: cut in two, they are read as the text that they are there.
+    """
+
+    text: str
+    breaks: tuple[int, ...]
 
 
-def render_chat(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, answer_follows: bool) -> str:
+@lru_cache(maxsize=8)
+def _special_tokens(tokenizer: PreTrainedTokenizerBase, template: str) -> re.Pattern[str]:
+    """Tokens that are no text: the special ones of a tokenizer, and added ones that its chat template writes."""
+    added = (token for token in tokenizer.added_tokens_decoder.values() if token.special or token.content in template)
+    # Added tokens of white space are text, and one of a single character cannot be cut.
+    names = sorted({token.content for token in added if len(token.content.strip()) > 1}, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, names)) or r"(?!)")
+
+
+def render_chat(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, answer_follows: bool
+) -> RenderedChat:
     """A chat as text, by the model's template; with `answer_follows` it ends where an answer is to begin.
 
     An `InputError` if the template refuses these messages, as some do a system message.
     """
-    chat = [dict(message) for message in messages]
+    special = _special_tokens(tokenizer, str(tokenizer.chat_template))
+    known = {*str(tokenizer.chat_template), *(letter for message in messages for letter in message["content"])}
+    mark = next(letter for letter in map(chr, range(0xE000, 0xF900)) if letter not in known)
+    chat = []
+    for message in messages:
+        content = message["content"]
+        while special.search(content):
+            content = special.sub(lambda found: found[0][0] + mark + found[0][1:], content)
+        chat.append({**message, "content": content})
     try:
         text: Any = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=answer_follows)
     except TemplateError as error:
         roles = [message["role"] for message in messages]
         raise InputError(f"the chat template of {tokenizer.name_or_path} refuses the roles {roles}: {error}") from None
-    return str(text)
+    pieces = str(text).split(mark)
+    return RenderedChat("".join(pieces), tuple(accumulate(map(len, pieces[:-1]))))
+
+
+def encode_chats(
+    tokenizer: PreTrainedTokenizerBase, chats: Sequence[RenderedChat]
+) -> list[tuple[list[int], list[tuple[int, int]]]]:
+    """Of each chat the ids of its tokens, and where in the text each token begins and ends, in characters."""
+    # Before what follows a break, so that tokenizers put no blank there.
+    lead = str(tokenizer.eos_token or tokenizer.all_special_tokens[0]) if any(chat.breaks for chat in chats) else ""
+    pieces = [
+        (row, start, (lead if start else "") + chat.text[start:end])
+        for row, chat in enumerate(chats)
+        for start, end in pairwise((0, *chat.breaks, len(chat.text)))
+    ]
+    out: list[tuple[list[int], list[tuple[int, int]]]] = [([], []) for _ in chats]
+    if not pieces:
+        return out
+    encoded = tokenizer([text for *_, text in pieces], add_special_tokens=False, return_offsets_mapping=True)
+    for (row, start, _), ids, offsets in zip(pieces, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        skipped, shift = (1, start - len(lead)) if start else (0, 0)
+        out[row][0].extend(ids[skipped:])
+        out[row][1].extend((shift + at, shift + end) for at, end in offsets[skipped:])
+    return out
 
 
 def tokenise_chats(
@@ -75,21 +121,23 @@ def tokenise_chats(
 
     `without_loss` are for each chat the places of answers that have no labels, from 0.
 
-    An answer's tokens are those from where the template has an answer begin to the end of what it writes for that
-    message, without white space after it: so the token that ends an answer is learnt with it. An `InputError` as of
-    `render_chat`, or if the text of a chat is not a beginning of the text with one message more, so that nobody can say
-    which part of it is the answer.
+    An answer's tokens are those from where the template has an answer begin to the special token that ends it, which is
+    learnt with it. An `InputError` as of `render_chat`; if the template writes no such token; or if the text of a chat
+    is not a beginning of the text with one message more, so that nobody can say which part of it is the answer.
     """
-    texts, spans = [], []
+    rendered, spans = [], []
     for messages, silent in zip(chats, without_loss or [()] * len(chats), strict=True):
-        text = render_chat(tokenizer, messages, answer_follows=False)
-        texts.append(text)
+        whole = render_chat(tokenizer, messages, answer_follows=False)
         answers_at = [place for place, message in enumerate(messages) if message["role"] == ANSWERING]
         places = [place for place in answers_at if place not in silent]
-        spans.append([_answer_span(tokenizer, messages, place, text) for place in places])
-    if not texts:
-        return []
-    encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+        rendered.append(whole)
+        spans.append([_answer_span(tokenizer, messages, place, whole.text) for place in places])
+    encoded = encode_chats(tokenizer, rendered)
+    for row, (chat, answers, (_, offsets)) in enumerate(zip(rendered, spans, encoded, strict=True)):
+        # Where the first letters of an answer would be one token with what is before it, which generation cannot give.
+        if joined := {start for start, _ in answers if any(at < start < end for at, end in offsets)}:
+            cut = RenderedChat(chat.text, tuple(sorted({*chat.breaks, *joined})))
+            encoded[row] = encode_chats(tokenizer, [cut])[0]
     return [
         TokenisedChat(
             ids,
@@ -98,7 +146,7 @@ def tokenise_chats(
                 for token, (at, _) in zip(ids, offsets, strict=True)
             ],
         )
-        for ids, offsets, answers in zip(encoded["input_ids"], encoded["offset_mapping"], spans, strict=True)
+        for (ids, offsets), answers in zip(encoded, spans, strict=True)
     ]
 
 
@@ -109,20 +157,32 @@ def add_answers(chats: Iterable[Sequence[Message]], answers: Iterable[str]) -> l
 
 def tokenise_prompts(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]]) -> list[list[int]]:
     """Token ids of chats that end where the next answer is to begin."""
-    texts = [render_chat(tokenizer, messages, answer_follows=True) for messages in chats]
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-    return ids
+    prompts = [render_chat(tokenizer, messages, answer_follows=True) for messages in chats]
+    return [ids for ids, _ in encode_chats(tokenizer, prompts)]
 
 
 def _answer_span(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], place: int, text: str
 ) -> tuple[int, int]:
     """Where in the text of a chat the answer at a place of its messages begins and ends, in characters."""
-    before = render_chat(tokenizer, messages[:place], answer_follows=True)
+    before = render_chat(tokenizer, messages[:place], answer_follows=True).text
     upto = render_chat(tokenizer, messages[: place + 1], answer_follows=False)
-    if not (upto.startswith(before) and text.startswith(upto)):
+    end = find_special(tokenizer, upto, len(before))
+    if end is None:
+        raise InputError(
+            f"the chat template of {tokenizer.name_or_path} writes no special token after an answer, so a model "
+            "trained on it would never stop: let it write `eos_token` there"
+        )
+    if not (upto.text.startswith(before) and text.startswith(upto.text[: end[1]])):
         raise InputError(
             f"the chat template of {tokenizer.name_or_path} writes earlier messages anew when one is added, so the "
             "tokens of an answer cannot be told; use a template that only appends"
         )
-    return len(before), len(upto.rstrip())
+    return len(before), end[1]
+
+
+def find_special(tokenizer: PreTrainedTokenizerBase, chat: RenderedChat, start: int) -> tuple[int, int] | None:
+    """Where the first special token that the template wrote behind `start` begins and ends, in characters."""
+    special = _special_tokens(tokenizer, str(tokenizer.chat_template))
+    found = (one.span() for one in special.finditer(chat.text, start))
+    return next((span for span in found if not any(span[0] < place < span[1] for place in chat.breaks)), None)

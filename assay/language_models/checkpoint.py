@@ -20,16 +20,17 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from assay.compute.device import Device, keep_freed_memory
+from assay.compute.model_limits import require_vocabulary
 from assay.compute.token_batches import sorted_batches
-from assay.core.errors import InputError
 from assay.core.outputs import read_json, write_json
 from assay.core.params import Params
 from assay.core.progress import progress
 from assay.fine_tuning.quantization import ADAPTER_FILE, QUANTISATION_FILE, four_bit_settings, in_four_bits
-from assay.language_models.chat_template import IGNORED, Message, TokenisedChat, require_chat_template, tokenise_prompts
+from assay.language_models.base_template import TemplateArguments, load_tokenizer, turn_end
+from assay.language_models.chat_template import IGNORED, Message, TokenisedChat, tokenise_prompts
 
 EXACT_MODULES = ("lm_head",)
 """What transformers calls the layer that gives the logits; it stays in full precision, as it often shares its weights
@@ -67,36 +68,32 @@ class Answer:
 
 
 def load_base(
-    base: str, device: torch.device, double_quantisation: bool | None = None
+    base: str, device: torch.device, double_quantisation: bool | None = None, arguments: TemplateArguments | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A base model on a device and its tokenizer, which pads on the left, so that answers can follow.
 
     With `double_quantisation` weights are in 4 bits (NF4; Dettmers et al. 2023), their scales too if it is true. An
-    `InputError` if there is no model in the folder, or its tokenizer has no chat template.
+    `InputError` as of `load_tokenizer`.
     """
     settings = None if double_quantisation is None else four_bit_settings(double_quantisation, device, EXACT_MODULES)
-    return _loaded(base, device, settings), _tokenizer(base)
+    tokenizer = load_tokenizer(base, base, arguments)
+    return _loaded(base, device, settings, tokenizer), tokenizer
 
 
-def _tokenizer(folder: str) -> PreTrainedTokenizerBase:
-    tokenizer: PreTrainedTokenizerBase
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
-    require_chat_template(tokenizer, folder)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
-def _loaded(base: str, device: torch.device, quantisation: dict[str, Any] | None) -> Any:
-    if not (Path(base) / "config.json").is_file():
-        raise InputError(f"{base}: no model there (config.json is missing); run `dvc repro fetch` or mend the path")
+def _loaded(base: str, device: torch.device, quantisation: dict[str, Any] | None, tokenizer: Any) -> Any:
     if device.type == "cpu":
         keep_freed_memory()
     model: Any
     if quantisation is None:
         model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, dtype=torch.float32)
-        return model.to(device)
-    return in_four_bits(AutoModelForCausalLM, base, quantisation, device)
+        model.to(device)
+    else:
+        model = in_four_bits(AutoModelForCausalLM, base, quantisation, device)
+    require_vocabulary(tokenizer, model.config, base)
+    # For whoever generates with it, TRL and other programs among them.
+    ends = sorted({*end_tokens(model, tokenizer), turn_end(tokenizer)})
+    model.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
+    return model
 
 
 def save_causal_lm(model: CausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -121,13 +118,20 @@ def save_causal_lm(model: CausalLM, tokenizer: PreTrainedTokenizerBase, folder: 
 
 
 def load_causal_lm(
-    folder: Path, device: torch.device, *, quantised: bool = True, trainable: bool = False, dequantised: bool = False
+    folder: Path,
+    device: torch.device,
+    arguments: TemplateArguments | None = None,
+    *,
+    quantised: bool = True,
+    trainable: bool = False,
+    dequantised: bool = False,
 ) -> tuple[CausalLM, PreTrainedTokenizerBase]:
     """The model of a folder on a device, in evaluation mode, and its tokenizer.
 
-    The folder is of `save_causal_lm` or of a base model; an `InputError` if there is no model, or its base is gone.
+    The folder is of `save_causal_lm` or of a base model; an `InputError` as of `load_tokenizer`.
 
     Args:
+        arguments: of the chat template, where the folder may be a base model's; what is saved has them in it.
         quantised: whether a base that was in 4 bits is to be so again.
         trainable: an adapter is to be trained further.
         dequantised: weights in 4 bits are written out in float32, with the values that they stand for: the same logits
@@ -137,20 +141,22 @@ def load_causal_lm(
         # Imported here: it takes seconds, and only adapters need it.
         import peft
 
-        base = peft.PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+        base = str(peft.PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
         file = folder / QUANTISATION_FILE
         settings = read_json(file) if quantised and file.is_file() else None
-        loaded = _loaded(str(base), device, settings)
+        tokenizer = load_tokenizer(str(folder), base, arguments)
+        loaded = _loaded(base, device, settings, tokenizer)
         if dequantised and settings is not None:
             loaded = loaded.dequantize()
         model: CausalLM = peft.PeftModel.from_pretrained(loaded, str(folder), is_trainable=trainable)
     else:
-        model = _loaded(str(folder), device, None)
-    return model.eval(), _tokenizer(str(folder))
+        tokenizer = load_tokenizer(str(folder), str(folder), arguments)
+        model = _loaded(str(folder), device, None, tokenizer)
+    return model.eval(), tokenizer
 
 
 def end_tokens(model: CausalLM, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Tokens that end an answer: those that the model declares, and the tokenizer's."""
+    """Tokens that end an answer: those that the model declares, the end of a turn among them, and the tokenizer's."""
     declared = model.generation_config.eos_token_id
     declared = declared if isinstance(declared, list) else [declared]
     return sorted({token for token in [*declared, tokenizer.eos_token_id] if token is not None})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.seeds import SeedKey, keyed_uniform
-from assay.language_models.chat_template import TokenisedChat, add_answers, tokenise_chats
+from assay.language_models.chat_template import TokenisedChat, add_answers, render_chat, tokenise_chats
 from assay.language_models.checkpoint import CausalLM, answer_likelihood
 from assay.statistics.bootstrap import cluster_means
 from assay.statistics.metrics_dict import metrics_of
@@ -21,12 +21,16 @@ from assay.statistics.metrics_dict import metrics_of
 
 @dataclass(frozen=True)
 class Pairs:
-    """Rows of `preferences`, their chats with the better answer and with the worse, and how many were too long."""
+    """Rows of `preferences`, their chats with the better answer and with the worse, and how many were skipped.
+
+    They were `too_long`, or have a special token in their text, which TRL would read as one.
+    """
 
     table: pl.DataFrame
     chosen: list[TokenisedChat]
     rejected: list[TokenisedChat]
     too_long: int
+    with_special_token: int
 
 
 @dataclass(frozen=True)
@@ -43,25 +47,31 @@ def tokenise_pairs(
     table: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length_tokens: int, path: Path
 ) -> Pairs:
     """The pairs of a table (read from `path`) of which both sides fit; an `InputError` if none does."""
-    sides = [tokenise_chats(tokenizer, add_answers(table["messages"], table[side])) for side in ("chosen", "rejected")]
-    fits = [
+    chats = [add_answers(table["messages"], table[side]) for side in ("chosen", "rejected")]
+    sides = [tokenise_chats(tokenizer, side) for side in chats]
+    special = [
+        any(render_chat(tokenizer, side, answer_follows=False).breaks for side in pair)
+        for pair in zip(*chats, strict=True)
+    ]
+    short = [
         max(len(one.input_ids), len(other.input_ids)) <= max_length_tokens for one, other in zip(*sides, strict=True)
     ]
+    fits = [one and not other for one, other in zip(short, special, strict=True)]
     if not any(fits):
         raise InputError(
-            f"{path}: none of {table.height} pairs fits {max_length_tokens} tokens; raise `dpo.max_length_tokens`"
+            f"{path}: none of {table.height} pairs fits {max_length_tokens} tokens; raise `dpo.max_length_tokens` "
+            f"({special.count(True)} have a special token in their text, and never fit)"
         )
     chosen, rejected = ([chat for chat, fit in zip(side, fits, strict=True) if fit] for side in sides)
-    return Pairs(table.filter(pl.Series(fits)), chosen, rejected, fits.count(False))
+    return Pairs(table.filter(pl.Series(fits)), chosen, rejected, short.count(False), sum(short) - sum(fits))
 
 
 def sample_pairs(pairs: Pairs, count: int, key: SeedKey) -> Pairs:
     """At most so many of the pairs, sampled by a hash of their ids: a pair keeps its draw when others are added."""
     draws = keyed_uniform(pairs.table["id"], *key).to_numpy()
     rows = np.sort(np.argsort(draws, kind="stable")[:count])
-    return Pairs(
-        pairs.table[rows], [pairs.chosen[row] for row in rows], [pairs.rejected[row] for row in rows], pairs.too_long
-    )
+    chosen, rejected = ([side[row] for row in rows] for side in (pairs.chosen, pairs.rejected))
+    return replace(pairs, table=pairs.table[rows], chosen=chosen, rejected=rejected)
 
 
 def score_pairs(

@@ -20,7 +20,8 @@ from assay.compute.device import Device, keep_freed_memory
 from assay.compute.token_batches import sorted_batches
 from assay.core.errors import InputError
 from assay.core.progress import progress
-from assay.language_models.chat_template import ANSWERING, Message, render_chat, require_chat_template
+from assay.language_models.base_template import TemplateArguments, prepare_template
+from assay.language_models.chat_template import ANSWERING, Message, RenderedChat, encode_chats, render_chat
 
 LABEL = "reward"
 
@@ -29,19 +30,19 @@ RewardModel = Any
 
 
 def new_reward_model(
-    base: str, device: torch.device, layers: int | None = None
+    base: str, device: torch.device, layers: int | None = None, arguments: TemplateArguments | None = None
 ) -> tuple[RewardModel, PreTrainedTokenizerBase]:
     """A base model with a new head of one output, and its tokenizer, set to pad with a token that ends no answer.
 
     The head starts from random values: seed PyTorch before. Of the base the lowest `layers` are kept (None: all); of a
     model that is fine-tuned the top layers are missed least (Sajjad et al. 2023, https://arxiv.org/abs/2004.03844). An
-    `InputError` if there is no model, it is no decoder, has no chat template, or has fewer layers.
+    `InputError` if there is no model, it is no decoder, its chat template does not serve, or it has fewer layers.
     """
     if device.type == "cpu":
         keep_freed_memory()
     model: RewardModel
     model, tokenizer = new_classifier(base, [LABEL], "last")
-    require_chat_template(tokenizer, base)
+    prepare_template(tokenizer, base, arguments or {})
     if layers is not None:
         _keep_lowest(model, layers, base)
     tokenizer.pad_token = padding_token(tokenizer)
@@ -80,13 +81,13 @@ def padding_token(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def tokenise_whole(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]]) -> list[list[int]]:
     """Token ids of whole chats, each of which ends with an answer, up to the token that ends it."""
-    texts = []
+    rendered = []
     for messages in chats:
         if not messages or messages[-1]["role"] != ANSWERING:
             raise ValueError(f"a chat of roles {[one['role'] for one in messages]} does not end with an answer")
-        texts.append(render_chat(tokenizer, messages, answer_follows=False).rstrip())
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-    return ids
+        whole = render_chat(tokenizer, messages, answer_follows=False)
+        rendered.append(RenderedChat(whole.text.rstrip(), whole.breaks))
+    return [ids for ids, _ in encode_chats(tokenizer, rendered)]
 
 
 def load_reward_model(folder: Path, device: torch.device) -> tuple[RewardModel, PreTrainedTokenizerBase]:

@@ -75,9 +75,13 @@ def test_other_losses_run(workspace: None, loss_type: str) -> None:
 
 def test_pairs_that_are_too_long_are_skipped_and_counted(workspace: None) -> None:
     change("dpo", max_length_tokens=80, max_steps=1)
+    pairs = pl.read_parquet(dpo.TRAIN)
+    one = pl.when(pl.int_range(pl.len()) == 2).then(pl.lit("<|im_end|>")).otherwise("chosen")
+    pairs.with_columns(chosen=one).write_parquet(dpo.TRAIN)
     dpo.main()
     metrics = read_json("metrics/optional/dpo.json")
     assert metrics["pairs_train_too_long"] > 0
+    assert metrics["pairs_train_with_special_token"] == 1
     assert metrics["pairs_train"] == 8
     change("dpo", max_length_tokens=5)
     with pytest.raises(InputError, match=r"none of 40 pairs fits 5 tokens; raise `dpo\.max_length_tokens`"):

@@ -29,6 +29,7 @@ PARAMS: dict[str, Any] = {
     "augment": {"wordnet": "wordnet"},
     "decoding": GREEDY | {"max_new_tokens": 12},
     "language_model": "models/sft/full",
+    "template_arguments": {},
     "generation_models": {"base": "models/base", "sft-lora": "models/sft/lora", "sft-qlora": "models/sft/qlora"},
     "evaluate_generation": {"rows": {"answer": 8, "unanswerable": 4, "label": 4}, "general_texts": 4}
     | {"batch_size": 4, "bootstrap_samples": 100},

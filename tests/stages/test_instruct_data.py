@@ -84,7 +84,7 @@ def params(**changed: Any) -> dict[str, Any]:
     all_params["language_model"] = "chat_model"
     all_params["compute"] |= {"threads": 1, "device": "cpu"}
     all_params["instruct_data"] |= dict.fromkeys(("min_question_cosine", "context", "label_task"))
-    all_params["instruct_data"] |= {"path": "raw", "max_length_tokens": 2000}
+    all_params["instruct_data"] |= {"path": "raw", "max_length_tokens": 1024}
     all_params["instruct_data"]["sources"][0] |= {"url": "https://example.org/faq", "licence": "CC0"}
     for key, value in changed.items():
         section, _, name = key.rpartition("__")
@@ -227,6 +227,20 @@ def test_chats_of_several_turns_are_kept_and_their_last_question_gets_the_passag
         assert chat["messages"][1]["content"].startswith("I have a ")
         assert chat["messages"][3]["content"].endswith(f"\n\nQuestion: {chat['question']}")
         assert chat["answer_in_context"]
+
+
+def test_an_instruction_before_every_question_makes_none_like_another(capsys: pytest.CaptureFixture[str]) -> None:
+    long = "Answer the question below politely and in full, in the language that it is asked in. " * 4
+    rows = [row | {"q": long + row["q"]} for row in faq()]
+    _, metrics = run(rows, min_question_cosine=0.9999)
+    assert metrics["rows_in_largest_group"] == 1
+    assert metrics["cut_where_compared"]["prompt"] == 0
+    assert "faq: questions share 67 words, which are not compared: Answer the question" in capsys.readouterr().err
+    # Where it is behind the question that texts differ, nothing helps but room.
+    for number, row in enumerate(rows):
+        row["q"] = f"{number} {long} {number}"
+    with pytest.raises(InputError, match=r"raw: all \d+ chats are in one group.* \d+ of their prompts were cut"):
+        run(rows, min_question_cosine=0.5)
 
 
 def test_no_held_out_answer_is_shown_to_another_row() -> None:
@@ -536,7 +550,7 @@ def test_a_language_model_without_what_chats_need_is_an_error() -> None:
     with pytest.raises(InputError, match="its tokenizer has no chat template"):
         run(faq())
     Path("chat_model/tokenizer_config.json").unlink()
-    with pytest.raises(InputError, match="chat_model: no tokenizer there; correct `language_model`"):
+    with pytest.raises(InputError, match="chat_model: no tokenizer there"):
         run(faq())
 
 

@@ -25,7 +25,13 @@ def params(model: Path) -> dict[str, Any]:
         "base_answer": BASE_ANSWER,
         "altered_answer": {"pairs_per_prompt": 1, "needs_context": True},
     }
-    return {"seed": 1, "compute": COMPUTE, "language_model": str(model), "preferences": section}
+    return {
+        "seed": 1,
+        "compute": COMPUTE,
+        "language_model": str(model),
+        "preferences": section,
+        "template_arguments": {},
+    }
 
 
 def project(folder: Path, model: Path) -> dict[str, Any]:

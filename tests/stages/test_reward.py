@@ -28,7 +28,7 @@ def params(model: Path, **changed: Any) -> dict[str, Any]:
     section |= {"source_weights": dict.fromkeys(PAIR_SOURCES, 1.0), "max_length_tokens": 200, "weight_decay": 0.0}
     section |= {"center_rewards_coefficient": 0.01, "evaluation_batch_size": 8, "calibration_bins": 10}
     section |= {"bootstrap_samples": 200, **changed}
-    return {"seed": 1, "compute": COMPUTE, "language_model": str(model), "reward": section}
+    return {"seed": 1, "compute": COMPUTE, "language_model": str(model), "reward": section, "template_arguments": {}}
 
 
 def pairs(count: int, start: int = 0) -> pl.DataFrame:

@@ -27,10 +27,14 @@ def test_a_policy_is_trained_and_stays_of_its_kind(
     workspace: None, init: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     change("rloo", init=init)
+    table = pl.read_parquet(rloo.TRAIN).to_dicts()
+    table[0]["messages"][-2]["content"] += "<|im_end|>"
+    pl.DataFrame(table).write_parquet(rloo.TRAIN)
     rloo.main()
     metrics = read_json("metrics/optional/rloo.json")
     assert metrics["steps"] == 3
-    assert (metrics["prompts"], metrics["prompts_too_long"], metrics["held_out_prompts"]) == (20, 0, 7)
+    assert (metrics["prompts"], metrics["prompts_with_special_token"]) == (19, 1)
+    assert (metrics["prompts_too_long"], metrics["held_out_prompts"]) == (0, 7)
     steps = pl.read_csv("metrics/plots/rloo/steps.csv")
     assert steps["step"].to_list() == [1, 2, 3]
     assert steps.null_count().sum_horizontal().item() == 0

@@ -62,7 +62,8 @@ def project(folder: Path, model: Path, approach: str, **changes: Any) -> None:
     chats(40).write_parquet(folder / sft.TRAIN)
     chats(12).write_parquet(folder / sft.VALIDATION)
     block = APPROACHES[approach] | changes
-    params = {"seed": 3, "compute": COMPUTE, "language_model": str(model), "sft": {approach: block}}
+    params = {"seed": 3, "compute": COMPUTE, "language_model": str(model), "template_arguments": {}}
+    params |= {"sft": {approach: block}}
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
 

@@ -38,6 +38,7 @@ def workspace(
         "instruct_data": committed["instruct_data"],
         "decoding": committed["decoding"] | {"max_new_tokens": 6},
         "language_model": "models/sft/full",
+        "template_arguments": {},
         "generation_models": {"base": "models/base", "dpo": "models/dpo"},
     }
     params["instruct_data"]["context"] |= {"search": "bm25", "passages": 1}

@@ -20,6 +20,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from assay.core.errors import InputError
+from assay.language_models.base_template import turn_end
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -165,6 +166,7 @@ def _add_tokenizer(writer: GGUFWriter, tokenizer: PreTrainedTokenizerBase, vocab
     for token, add in (
         (tokenizer.bos_token_id, writer.add_bos_token_id),
         (tokenizer.eos_token_id, writer.add_eos_token_id),
+        (turn_end(tokenizer), writer.add_eot_token_id),
         (tokenizer.unk_token_id, writer.add_unk_token_id),
         (tokenizer.pad_token_id, writer.add_pad_token_id),
     ):

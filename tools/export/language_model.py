@@ -33,6 +33,7 @@ from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_json, write_text
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
+from assay.language_models.base_template import TemplateArguments
 from assay.language_models.chat_template import Message, render_chat, tokenise_prompts
 from assay.language_models.checkpoint import CausalLM, Decoding, generate_answers, load_causal_lm, save_causal_lm
 from assay.language_models.named_models import load_generation_models
@@ -57,12 +58,14 @@ class Reply:
     answers: list[str]
 
 
-def plain_model(folder: Path, weights: WeightType) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def plain_model(
+    folder: Path, weights: WeightType, arguments: TemplateArguments
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model of a folder without adapter, in the type asked for, and its tokenizer.
 
     An `InputError` if its adapter cannot be merged.
     """
-    model, tokenizer = load_causal_lm(folder, torch.device("cpu"), quantised=False)
+    model, tokenizer = load_causal_lm(folder, torch.device("cpu"), arguments, quantised=False)
     if not isinstance(model, PreTrainedModel):
         kind = model.peft_config["default"]
         if kind.is_prompt_learning:
@@ -145,7 +148,7 @@ def check_tokenizer(file: Path, tokenizer: PreTrainedTokenizerBase, chats: Seque
     own, template = read_tokenizer(file)
     if template != tokenizer.get_chat_template():
         raise InputError(f"{file.name} has another chat template than the model; export with --no-gguf")
-    texts = [SAMPLE, *(render_chat(tokenizer, chat, answer_follows=True) for chat in chats)]
+    texts = [SAMPLE, *(render_chat(tokenizer, chat, answer_follows=True).text for chat in chats)]
     for text in [*texts, *(str(message["content"]) for chat in chats for message in chat)]:
         there, wanted = own.encode(text, add_special_tokens=False).tokens, tokenizer.tokenize(text)
         if there != wanted:
@@ -160,16 +163,17 @@ def export(name: str, folder: Path, weights: WeightType, gguf: bool, device: Dev
     """
     decoding = load_params("decoding", Decoding)
     chats = test_questions()
-    trained, tokenizer = load_causal_lm(folder, device.device)
+    arguments = load_params("template_arguments", TemplateArguments)
+    trained, tokenizer = load_causal_lm(folder, device.device, arguments)
     if gguf:
         require_writable(trained.config)
     before = replies(trained, tokenizer, chats, device, "the model")
     del trained
     gc.collect()
     with output_folder(out) as draft:
-        model, tokenizer = plain_model(folder, weights)
+        model, tokenizer = plain_model(folder, weights, arguments)
         save_causal_lm(model, tokenizer, draft)
-        stops = np.atleast_1d(model.generation_config.eos_token_id or tokenizer.eos_token_id).tolist()
+        stops = np.atleast_1d(model.generation_config.eos_token_id).tolist()
         if gguf:
             write_gguf(model, tokenizer, draft / GGUF_FILE, name, weights)
             write_text(draft / "Modelfile", modelfile(tokenizer.convert_ids_to_tokens(stops), decoding))

@@ -50,6 +50,7 @@ SECTIONS: dict[str, Any] = {
     "review_queue": "stages.review_queue.ReviewQueueParams",
     "report": "stages.report.ReportParams",
     "language_model": str,
+    "template_arguments": "assay.language_models.base_template.TemplateArguments",
     "instruct_data": "assay.instruction_data.params.InstructDataParams",
     "sft": "assay.fine_tuning.sft_params.Approach",
     "preferences": "stages.preferences.PreferencesParams",

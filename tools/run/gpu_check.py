@@ -27,6 +27,7 @@ from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.fine_tuning import params as finetune_params
 from assay.fine_tuning import sft_params
+from assay.language_models.base_template import TemplateArguments
 from assay.language_models.chat_template import tokenise_chats
 from assay.language_models.checkpoint import load_base
 from assay.language_models.sft import train_sft
@@ -59,7 +60,8 @@ def run_sft(approach: str, device: Device) -> str:
     if device.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device.device)
     quantised = params.double_quantisation if isinstance(params, sft_params.Qlora) else None
-    base, tokenizer = load_base(load_params("language_model", str), device.device, quantised)
+    arguments = load_params("template_arguments", TemplateArguments)
+    base, tokenizer = load_base(load_params("language_model", str), device.device, quantised, arguments)
     model: Any = finetune_params.adapted(params, base, "CAUSAL_LM")
     if quantised is None:
         model.to(device.device)

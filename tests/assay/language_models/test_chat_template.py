@@ -7,7 +7,6 @@ from assay.core.errors import InputError
 from assay.language_models.chat_template import (
     IGNORED,
     render_chat,
-    require_chat_template,
     tokenise_chats,
     tokenise_prompts,
 )
@@ -34,7 +33,7 @@ def test_answers_and_their_end_are_learnt_and_nothing_else(tokenizer: PreTrained
     assert learnt(tokenizer, chat.labels) == "Malmö, 2 km<|im_end|>At noon<|im_end|>"
     assert chat.answer_tokens == len("Malmö, 2 km".encode()) + len("At noon") + 2
     whole = render_chat(tokenizer, [*CHAT, said("assistant", "At noon")], answer_follows=False)
-    assert tokenizer.decode(chat.input_ids) == whole
+    assert tokenizer.decode(chat.input_ids) == whole.text
 
 
 def test_an_answer_that_says_what_the_question_said_is_told_from_it(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -43,21 +42,9 @@ def test_an_answer_that_says_what_the_question_said_is_told_from_it(tokenizer: P
     assert [label != IGNORED for label in chat.labels].index(True) > chat.input_ids.index(tokenizer.eos_token_id)
 
 
-def test_a_prompt_ends_where_the_answer_begins(tokenizer: PreTrainedTokenizerBase) -> None:
-    (prompt,) = tokenise_prompts(tokenizer, [CHAT])
-    (chat,) = tokenise_chats(tokenizer, [[*CHAT, said("assistant", "At noon")]])
-    assert chat.input_ids[: len(prompt)] == prompt
-    assert learnt(tokenizer, chat.labels[len(prompt) :]) == "At noon<|im_end|>"
-
-
 def test_no_chats_are_no_error(tokenizer: PreTrainedTokenizerBase) -> None:
     assert tokenise_chats(tokenizer, []) == []
     assert tokenise_prompts(tokenizer, []) == []
-
-
-def test_a_tokenizer_without_a_template_is_an_error(tiny_encoder: Path) -> None:
-    with pytest.raises(InputError, match=r"models/x: its tokenizer has no chat template; .*chat_template.jinja"):
-        require_chat_template(AutoTokenizer.from_pretrained(tiny_encoder), "models/x")
 
 
 def with_template(tiny_chat_model: Path, template: str) -> PreTrainedTokenizerBase:
@@ -69,10 +56,4 @@ def with_template(tiny_chat_model: Path, template: str) -> PreTrainedTokenizerBa
 def test_a_template_that_refuses_a_role_is_an_error(tiny_chat_model: Path) -> None:
     template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
     with pytest.raises(InputError, match=r"refuses the roles \['system', 'user', .*no system role"):
-        tokenise_chats(with_template(tiny_chat_model, template), [[*CHAT, said("assistant", "At noon")]])
-
-
-def test_a_template_that_rewrites_what_was_said_is_an_error(tiny_chat_model: Path) -> None:
-    template = "{{ messages | length }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
-    with pytest.raises(InputError, match="writes earlier messages anew"):
         tokenise_chats(with_template(tiny_chat_model, template), [[*CHAT, said("assistant", "At noon")]])

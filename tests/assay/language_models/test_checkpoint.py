@@ -92,6 +92,12 @@ def test_an_answer_is_the_same_with_and_without_the_cache(name: str, tiny_chat_m
     assert [expected] == texts_of(model, tokenizer, CHATS[:1], GREEDY)
 
 
+@pytest.mark.parametrize("module", ["lm_head", "embed_tokens"])
+def test_a_layer_that_shares_its_weights_gets_no_adapter(module: str, tiny_chat_model: Path) -> None:
+    with pytest.raises(InputError, match=rf"`target_modules` has \S*{module}, whose weights .*take it out"):
+        trained(tiny_chat_model, LORA | {"target_modules": ["q_proj", module]})
+
+
 def test_an_adapter_that_was_loaded_is_saved_in_the_same_bytes(tiny_chat_model: Path, tmp_path: Path) -> None:
     base, tokenizer = load_base(str(tiny_chat_model), CPU)
     params: Any = TypeAdapter(Adapter).validate_python(LORA)

@@ -95,7 +95,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Params, test questions, and models under `models/sft`: whole ones, an adapter and a learnt prompt."""
     monkeypatch.chdir(tmp_path)
     models = {"language_model": "models/sft/llama", "generation_models": {"sft-lora": "models/sft/lora"}}
-    params = {"compute": COMPUTE, "decoding": GREEDY, **models}
+    params = {"compute": COMPUTE, "decoding": GREEDY, "template_arguments": {}, **models}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     Path("data/instruct").mkdir(parents=True)
     chats = [[{"role": "user", "content": text}, {"role": "assistant", "content": "Yes."}] for text in TEXTS]

@@ -1,0 +1,33 @@
+"""What a model can read: how many positions it has, and which tokens."""
+
+from typing import Any
+
+from assay.core.errors import InputError
+from assay.core.params import Params
+
+COUNT_FROM_PADDING = ("camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "xlm-roberta", "xmod")
+"""Kinds of models whose first position has the number after the padding token's."""
+
+
+def require_positions(config: Any, params: Params, section: str) -> None:
+    """Raise an `InputError` unless a model has positions for `max_length_tokens` and the learnt vectors before them."""
+    values, text = params.model_dump(), config.get_text_config()
+    wanted = values["max_length_tokens"] + values.get("num_virtual_tokens", 0)
+    # Models with relative positions alone have no such limit.
+    there = getattr(text, "max_position_embeddings", 0) if getattr(text, "position_biased_input", True) else 0
+    there -= text.pad_token_id + 1 if text.model_type in COUNT_FROM_PADDING else 0
+    if 0 < there < wanted:
+        raise InputError(
+            f"params.yaml: `{section}.max_length_tokens` = {values['max_length_tokens']} takes {wanted} positions, and "
+            f"{config.name_or_path} has {there} (`max_position_embeddings`): lower it"
+        )
+
+
+def require_vocabulary(tokenizer: Any, config: Any, model: str) -> None:
+    """Raise an `InputError` unless a model has an embedding for every token of its tokenizer."""
+    token, largest = max(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
+    if largest >= (rows := config.get_text_config().vocab_size):
+        raise InputError(
+            f"{model}: its tokenizer gives {token!r} the number {largest}, and the model has embeddings for {rows} "
+            "tokens (`vocab_size`); take the tokenizer that the model was trained with"
+        )

@@ -1,0 +1,133 @@
+"""The chat template of a base model, made ready and probed before anything is trained with it.
+
+What is wrong with a template shows late: in a model that never stops, or that says nothing.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from jinja2 import TemplateError
+from pydantic import Field
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from assay.core.errors import InputError
+from assay.language_models import chat_template as chats
+
+TemplateArguments = dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")], bool | int | float | str]
+"""Section `template_arguments`: values of names in a chat template; `chat_template` names one of several templates."""
+
+ANSWERS = ("Yes, it takes 7 weeks.", "no", "42", "(a) The owner pays.", "- one\n- two")
+"""Tokenizers join a blank with some beginnings of a text, and not with others."""
+
+
+def load_tokenizer(folder: str, base: str, arguments: TemplateArguments | None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model or adapter; an `InputError` if it or the base is missing, or its template is unfit."""
+    for place, file, what in ((base, "config.json", "model"), (folder, "tokenizer_config.json", "tokenizer")):
+        if not (Path(place) / file).is_file():
+            raise InputError(f"{place}: no {what} there ({file} is missing); run `dvc repro fetch` or mend the path")
+    tokenizer: PreTrainedTokenizerBase
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
+    prepare_template(tokenizer, folder, arguments or {})
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def prepare_template(tokenizer: PreTrainedTokenizerBase, model: str, arguments: TemplateArguments) -> None:
+    """Write arguments into a tokenizer's chat template; an `InputError` unless chats can be learnt from as it has them.
+
+    Written there, they hold wherever the tokenizer is used, and in what is saved or exported with it.
+    """
+    template: Any = tokenizer.chat_template
+    if not template:
+        raise InputError(
+            f"{model}: its tokenizer has no chat template; take an instruction-tuned model, or put the template that "
+            "yours was trained with beside it, as chat_template.jinja"
+        )
+    lines = "".join(f"{{% set {key} = {json.dumps(value, ensure_ascii=False)} %}}" for key, value in arguments.items())
+    if "date_string" in arguments:
+        lines += "{% macro strftime_now(format) %}{{ date_string }}{% endmacro %}"
+    # Templates are read with `trim_blocks`, which takes the line end away.
+    lines = lines and lines + "\n"
+    if isinstance(template, dict):
+        if (chosen := arguments.get("chat_template")) not in template:
+            raise InputError(
+                f"{model}: its tokenizer has several chat templates ({', '.join(sorted(template))}); name one in "
+                f"params.yaml, as `template_arguments: {{chat_template: {min(template)}}}`"
+            )
+        template = template[chosen]
+        arguments = {key: value for key, value in arguments.items() if key != "chat_template"}
+    names = template + "date_string" * ("strftime_now" in template)
+    if unknown := [key for key in arguments if key not in names]:
+        raise InputError(
+            f"params.yaml: `template_arguments.{unknown[0]}`: the chat template of {model} has no such name"
+        )
+    tokenizer.chat_template = template if template.startswith(lines) else lines + template
+    if not tokenizer.is_fast:
+        raise InputError(f"{model}: its tokenizer cannot say where in a text its tokens stand; use one that can")
+    for answer in ANSWERS:
+        if fault := _find_fault(tokenizer, answer):
+            raise InputError(f"{model}: its chat template {fault}")
+    # Else it would stand in the text of answers, which are decoded without special tokens.
+    if (end := turn_end(tokenizer)) not in tokenizer.all_special_ids:
+        token: dict[str, Any] = {"extra_special_tokens": [tokenizer.convert_ids_to_tokens(end)]}
+        tokenizer.add_special_tokens(token, replace_extra_special_tokens=False)
+
+
+def _find_fault(tokenizer: PreTrainedTokenizerBase, answer: str) -> str | None:
+    """What is wrong with how a template writes an answer; None: nothing."""
+    chat = _chat(answer)
+    # A macro of this name takes the place of the function that transformers gives to templates.
+    dated = (f"{{% macro strftime_now(format) %}}{day}{{% endmacro %}}\n{tokenizer.chat_template}" for day in "12")
+    try:
+        texts = {tokenizer.apply_chat_template(chat, chat_template=one, tokenize=False) for one in dated}
+    except TemplateError as error:
+        return f"cannot be read: {error}"
+    if len(texts) > 1:
+        return (
+            "writes today's date, so the same chat is another one tomorrow; give it one in params.yaml, as "
+            '`template_arguments: {date_string: "1 January 2026"}`'
+        )
+    prompt = chats.render_chat(tokenizer, chat[:-1], answer_follows=True)
+    whole = chats.render_chat(tokenizer, chat, answer_follows=False)
+    turn = whole.text.removeprefix(prompt.text)
+    written, found, rest = turn.partition(answer)
+    if not found:
+        return f"does not write the answer {answer!r} as it is, but {turn!r}"
+    if written.strip():
+        return (
+            f"writes {written!r} before an answer, which a prompt ({prompt.text[-40:]!r}) does not end with; set "
+            "`template_arguments: {enable_thinking: false}` in params.yaml, or mend the template"
+        )
+    end = chats.find_special(tokenizer, whole, len(whole.text) - len(rest))
+    if end is None or rest[: end[0] - len(whole.text)].strip():
+        return (
+            f"writes no token after an answer that ends it ({turn!r}), so a model trained on it would never stop; let "
+            "it write `eos_token` there"
+        )
+    begun, ids = (one for one, _ in chats.encode_chats(tokenizer, [prompt, whole]))
+    if prompt.text.endswith((" ", "\t")) or ids[: len(begun)] != begun:
+        return (
+            f"ends a prompt with {prompt.text[-20:]!r}, and tokenizers join that end to the beginning of an answer "
+            f"({answer!r}): let the template write the blank with the answer, not before"
+        )
+    learnt = str(tokenizer.decode(_learnt(tokenizer, answer), clean_up_tokenization_spaces=False))
+    wanted = whole.text[len(prompt.text) : end[1]]
+    is_same = "".join(learnt.split()) == "".join(wanted.split())
+    return None if is_same else f"writes {wanted!r}, which its tokenizer reads as {learnt!r}; take the model's own"
+
+
+def turn_end(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that ends an answer in a model's chat template, which need not be its `eos_token`."""
+    return _learnt(tokenizer, ANSWERS[0])[-1]
+
+
+def _learnt(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:
+    """The tokens with loss."""
+    return [label for label in chats.tokenise_chats(tokenizer, [_chat(answer)])[0].labels if label != chats.IGNORED]
+
+
+def _chat(answer: str) -> list[dict[str, str]]:
+    question = {"role": "user", "content": "How long does it take, and who pays?"}
+    return [question, {"role": chats.ANSWERING, "content": answer}]
