@@ -33,7 +33,7 @@ How to read the metrics:
    same weight there, and most pairs have only those rows in common that more than 20 people rated: the mean kappa and
    its interval are mostly of these.
 6. CROWDLAB (`assay/annotation/crowdlab.py`) weighs the ratings against a logistic regression on the frozen embeddings,
-   that is fitted on the majority labels of other folds; rows of a semantic group are in one fold. A row that no fold
+   that is fitted on the majority labels of other folds; rows of a split group are in one fold. A row that no fold
    can judge gets the shares of the labels instead.
 
 When the annotators agree less than the gate allows, everything is written first, so that there is something to look at,
