@@ -34,7 +34,7 @@ How to read the metrics:
    its interval are mostly of these.
 6. `like_the_others` (`assay/annotation/like_the_others.py`): slots that agree with the others too well to be somebody.
 7. CROWDLAB (`assay/annotation/crowdlab.py`) weighs the ratings against a logistic regression on the frozen embeddings,
-   that is fitted on the majority labels of other folds; rows of a semantic group are in one fold. A row that no fold
+   that is fitted on the majority labels of other folds; rows of a split group are in one fold. A row that no fold
    can judge gets the shares of the labels instead.
 
 When the annotators agree less than the gate allows, everything is written first, so that there is something to look at,

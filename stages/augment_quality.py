@@ -2,7 +2,7 @@
 
 Decides: nothing. Of each recipe some examples are sampled by hash. A logistic regression on the frozen encoder, trained
 on the consensus labels of the train rows (`reference_label`, which no stage that makes training data may see) without
-the source example and its semantic group, predicts sources and augmented examples; the predictions are compared.
+the source example and its split group, predicts sources and augmented examples; the predictions are compared.
 
 `label_kept` is the share of examples whose predicted label is that of their sources, right or wrong; `label_right` that
 of examples with the consensus label, among those whose sources have it. With 95% Wilson intervals (Wilson 1927).
@@ -74,7 +74,7 @@ def main() -> None:
     embedded, _ = embedded_texts(examples["text"].to_list(), embedding, device)
     folds_seed = derived_seed(seed, "augment_quality", "folds")
     of_rows, of_examples = probe_examples(
-        layers, embedded.layers, parents, codes, train["semantic_group"], params, folds_seed
+        layers, embedded.layers, parents, codes, train["split_group"], params, folds_seed
     )
     before, after = of_rows[parents].argmax(axis=1), of_examples.argmax(axis=1)
     for recipe in sorted(examples["recipe"].unique()):

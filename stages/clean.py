@@ -6,14 +6,17 @@ Reads `data/ingested/`. Writes `data/clean/`:
 - `ratings.parquet`: the ratings of the rows kept;
 - `changed.parquet`: a line for each row and each rule that changed it, with the value before and after;
 - `removed.parquet`: the rows removed, with the rule and, for duplicates, `kept_id`, the row that stands for them;
-- `duplicate_groups.parquet`: every row of a group of more than one, and whether the labels of its group differ;
+- `duplicate_groups.parquet`: every row of a group of more than one, whether it stays, and whether rows of the group
+  that say the same have other labels (`labels_differ`); the label is `reference_label` where there is one;
 - `boilerplate.parquet`: the lines that `remove_boilerplate` took for such, with the share of documents that have them.
 
 The order, and why (docs/cleaning.md says more): values are checked before anything is done to them, so that a text too
 long to handle costs nothing; missing values are filled in or their rows removed; the rules run, in the order of the
 params, until nothing changes; then rows go that are empty, too short, too long, in another language; duplicates come
-last, since two rows are often duplicates only once both are clean. Of each group the first row in the order of the data
-stays; that its labels differ is counted and listed, and left to a person.
+last, since two rows are often duplicates only once both are clean. A row goes if another one, drawn by the hash of its
+id, stays that has the same label and says the same (`assay/duplicates/kept_rows.py`). The others of its group stay and
+go to one split; that labels differ is counted and listed, and left to a person, or to the majority of identical texts
+(`on_conflict`). Of a division that the data brings, only train rows go.
 
 The rules see `text` alone. Rows are worked through in batches by several processes, from Parquet to Parquet: memory
 holds a few batches, and for the duplicates the texts and their signatures.
@@ -23,7 +26,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from assay.cleaning.redaction_scores import score_redaction
@@ -36,39 +38,37 @@ from assay.core.removed_rows import removed_rows
 from assay.core.results import write_metrics
 from assay.core.row_batches import joined_parts, row_batches, write_part
 from assay.core.seeds import derived_seed, generator
-from assay.duplicates.near_duplicates import NearDuplicateParams, near_duplicate_groups
+from assay.duplicates.kept_rows import KNOWN_LABEL, find_duplicates, is_held_out
 
 INPUT = Path("data/ingested")
 RECORDS = INPUT / "records.parquet"
 REMOVALS = (
     *("missing_label", "unsettled", "empty_text", "min_characters", "max_characters", "max_tokens", "language"),
-    *("exact_duplicate", "near_duplicate"),
+    *("conflicting_label", "exact_duplicate", "near_duplicate"),
 )
 """Rules that remove rows, in order, beside those of `checks` and `missing`."""
-GROUP_COLUMNS = ("near_duplicate_group", "id", "is_kept", "source", "label", "text")
+GROUP_COLUMNS = ("near_duplicate_group", "id", "is_kept", "source", "label", "text", "labels_differ")
 
 
-def remove_duplicates(params: NearDuplicateParams, parts: Path) -> None:
+def remove_duplicates(params: CleanParams, parts: Path, seed: int) -> None:
     """From the parts of `records-2`: those of `records` (rows that stay), `removed` and `groups`."""
     table = joined_parts(parts / "records-2")
-    rows = table.select("id", "text").collect()
-    first = near_duplicate_groups(rows["text"], params)
-    is_first = rows["text"].is_first_distinct()
-    in_group = np.bincount(first, minlength=len(first))[first] > 1
+    held_out = is_held_out(table.collect_schema().names(), RECORDS)
+    rows = table.select("id", "text", label=KNOWN_LABEL, held_out=held_out).collect()
+    found = find_duplicates(rows, params.near_duplicates, params.on_conflict, (seed, "clean"))
+    found = found.with_columns(is_kept=pl.col("rule").is_null(), label=rows["label"])
     start = 0
     for number, batch in enumerate(row_batches(table)):
-        span = slice(start, start + batch.height)
-        marked = batch.with_columns(
-            near_duplicate_group=rows["id"].gather(pl.Series(first[span])),
-            is_kept=pl.Series(first[span] == np.arange(span.start, span.stop)),
-            rule=pl.when(is_first[span]).then(pl.lit("near_duplicate")).otherwise(pl.lit("exact_duplicate")),
-        )
+        # Apart from the columns of the data, which may have any names.
+        marked = batch.select("id", "source", "text").hstack(found[start : start + batch.height])
+        marked = marked.with_columns(near_duplicate_group=pl.coalesce("group", "id"))
         gone = marked.filter(~pl.col("is_kept"))
-        removed = removed_rows(gone, pl.col("rule")).with_columns(kept_id=gone["near_duplicate_group"])
-        write_part(marked.filter("is_kept").drop("is_kept", "rule"), parts / "records", 0, number)
+        removed = removed_rows(gone, pl.col("rule")).with_columns(kept_id=gone["kept_id"])
+        kept = batch.with_columns(marked["near_duplicate_group"]).filter(marked["is_kept"])
+        write_part(kept, parts / "records", 0, number)
         write_part(removed, parts / "removed", 3, number)
-        write_part(marked.filter(pl.Series(in_group[span])).select(GROUP_COLUMNS), parts / "groups", 0, number)
-        start = span.stop
+        write_part(marked.filter(pl.col("group").is_not_null()).select(GROUP_COLUMNS), parts / "groups", 0, number)
+        start += batch.height
 
 
 def counts(path: Path, column: str = "rule") -> dict[str, int]:
@@ -97,6 +97,9 @@ def measure(params: CleanParams, folder: Path) -> dict[str, Any]:
         "sources": {name: {"rows_in": rows, "rows_out": stayed.get(name, 0)} for name, rows in came.items()},
         "boilerplate_lines": pl.read_parquet(folder / "boilerplate.parquet", columns=["line"]).height,
         "near_duplicate_groups": count_groups(pl.scan_parquet(groups)),
+        # Of the rows of these groups, those that stay beside the first: they differ in label, marks or wording.
+        "near_duplicates_kept": pl.scan_parquet(groups).filter("is_kept").select(pl.len()).collect().item()
+        - count_groups(pl.scan_parquet(groups)),
         "near_duplicate_groups_with_conflicting_labels": count_groups(pl.scan_parquet(groups).filter("labels_differ")),
         "labels": counts(records, "label"),
     }
@@ -112,12 +115,10 @@ def main() -> None:
         if not joined_parts(parts / "records-2").select(pl.len()).collect().item():
             reasons = dict(joined_parts(parts / "removed").group_by("rule").len().sort("rule").collect().rows())
             raise InputError(f"{RECORDS}: no row is left ({reasons}); correct section `clean` of params.yaml")
-        remove_duplicates(params.near_duplicates, parts)
+        remove_duplicates(params, parts, seed)
 
         records = joined_parts(parts / "records")
-        groups = joined_parts(parts / "groups").with_columns(
-            labels_differ=pl.col("label").n_unique().over("near_duplicate_group") > 1
-        )
+        groups = joined_parts(parts / "groups")
         ratings = pl.scan_parquet(INPUT / "ratings.parquet")
         write_parquet(records, folder / "records.parquet")
         write_parquet(

@@ -4,8 +4,9 @@ Reads the files named in `ingest.sources`, below `ingest.path`, and keeps `max_r
 `data/ingested/`:
 
 - `records.parquet`: `id`, `text`, `label`, `reference_label`, `response`, `source`, `origin` (`file:line`), then
-  `source_url`, `licence`, `retrieved`, `source_sha256` and `authenticity` of its source, then the columns named in
-  `carry`, all text; where the given label is from a rater's number, that number as `given_rating`;
+  `source_url`, `licence`, `retrieved`, `source_sha256` and `authenticity` of its source, then the columns of `carry`
+  (one of the file, what a pattern takes from it, or one value), all text; where the given label is from a rater's
+  number, that number as `given_rating`;
 - `ratings.parquet`: `id`, `annotator`, `rating`, `label`; empty where no source has ratings;
 - `sources.parquet`: where each source comes from, its licence, the SHA-256 of its files, its rows in and out;
 - `removed.parquet`, `removed_ratings.parquet`: what could not be read or used, and why.

@@ -55,7 +55,7 @@ def grade_detector(
     train: pl.DataFrame, params: InjectedNoiseParams, detector: Detector, device: Device, seed: int
 ) -> tuple[list[dict[str, Any]], list[pl.DataFrame]]:
     """`kind`, `share` and grades of each case, and its curve: `noise`, `recall`, `precision`."""
-    labels, groups = number_values(train["reference_label"]), number_values(train["semantic_group"])
+    labels, groups = number_values(train["reference_label"]), number_values(train["split_group"])
     texts = train["text"].to_list()
     features = embeddings_of(train["id"], pl.read_parquet(LAYERS), TRAIN)
     folds = grouped_folds(labels, groups, detector.folds, derived_seed(seed, "injected_noise"))

@@ -46,6 +46,7 @@ from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.removed_rows import counts_by_rule
 from assay.core.results import write_metrics
+from assay.duplicates.near_duplicates import IDENTICAL
 from assay.embeddings.encoder import EmbedParams
 from assay.instruction_data import groups
 from assay.instruction_data.cleaning import CleanedChats, clean_chats
@@ -83,7 +84,7 @@ def read_label_rows() -> dict[str, pl.DataFrame]:
         "validation": pl.read_parquet(LABEL_VALIDATION),
         "test": test.with_columns(label="target_label"),
     }
-    columns = ("id", "text", "label", "semantic_group", "source", "origin", *PROVENANCE)
+    columns = ("id", "text", "label", "split_group", "source", "origin", *PROVENANCE)
     return {name: part.select(columns) for name, part in parts.items()}
 
 
@@ -147,7 +148,7 @@ def make_chats(
     assigned, forced = groups.assign_splits(
         grouped, sections.split, Path(params.path), sections.seed, cut.get("prompt", 0)
     )
-    shown = add_context(assigned.kept, params.context, vectors, near, limit, key)
+    shown = add_context(assigned.kept, params.context, vectors, near or IDENTICAL, limit, key)
     parts, label_rows = [shown.rows], 0
     removed = [*(one.removed for one in sources.values()), cleaned.removed, distinct.removed, fitted.removed]
     removed += [assigned.removed, shown.removed]

@@ -14,7 +14,7 @@ Reads `data/split/train.parquet` and `data/embeddings/`; writes to `data/label_e
 How it goes (docs/label_errors.md says what each step is worth):
 
 1. Each row is predicted out of fold: by fine-tuned encoders, classifiers on the frozen states of the encoder's last
-   layers, words, neighbours. Rows of a semantic group are in one fold. The probabilities are averaged and calibrated by
+   layers, words, neighbours. Rows of a split group are in one fold. The probabilities are averaged and calibrated by
    the given labels.
 2. What is known beside the text is taken into account by Bayes' rule: where labels are the bins of ratings, a +1 is
    wrong more often than a +4 (`evidence`).
@@ -134,7 +134,7 @@ def main() -> None:
         texts=train["text"].to_list(),
         features=embeddings_of(train["id"], pl.read_parquet(LAYERS), TRAIN),
         labels=number_values(train["label"]),
-        groups=number_values(train["semantic_group"]),
+        groups=number_values(train["split_group"]),
         evidence=number_evidence(train, params.evidence),
     )
     embeddings = embeddings_of(train["id"], pl.read_parquet(EMBEDDINGS), TRAIN)

@@ -9,8 +9,9 @@ Reads the train and validation rows of `data/split/`, `data/label_errors/scores.
 `suggested_label`, `reasons`, `score` and `neighbours` (JSON: `id`, `label`, `text`, `cosine` of the train rows closest
 to it by the embeddings).
 
-1. Three lists, each from the most suspicious row on: label errors by `label_quality` (train rows); what the model gets
-   wrong on validation, by its confidence, from `min_confidence` on; rows by how far their annotators disagree (both).
+1. Four lists, each from the most suspicious row on: label errors by `label_quality` (train rows); what the model gets
+   wrong on validation, by its confidence, from `min_confidence` on; rows by how far their annotators disagree (both);
+   near-duplicates that say the same and have different labels (both).
 2. They are fused by reciprocal rank (Cormack, Clarke & Büttcher 2009, https://doi.org/10.1145/1571941.1572114): `score`
    is the sum of 1 / (60 + rank) over the lists that a row is in. So the lists alternate, a row in two of them comes
    early, and scores of different kinds need not be compared.
@@ -35,6 +36,7 @@ from assay.core.params import Params, load_params
 from assay.core.progress import quiet_libraries
 from assay.core.results import write_metrics
 from assay.core.skipped import why_left_out
+from assay.duplicates.kept_rows import meaning_marks
 from assay.embeddings.nearest import find_nearest
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
 from assay.human_review import queue as review
@@ -46,7 +48,7 @@ RATINGS = Path("data/clean/ratings.parquet")
 MODELS = Path("models/finetuned")
 OUTPUT = Path("data/review")
 METRICS = Path("metrics/optional/review_queue.json")
-REASONS = ("label_error", "confident_mistake", "disagreement")
+REASONS = ("label_error", "confident_mistake", "disagreement", "conflict")
 """The lists; of rows with the same score, those of an earlier list come first."""
 COLUMNS = ("rank", "id", "split", "source", "text", "label", "suggested_label", "reasons", "score", "neighbours")
 
@@ -103,7 +105,7 @@ def main() -> None:
     params = load_params("review_queue", ReviewQueueParams)
     device = prepare_device(load_params("compute", Compute))
     quiet_libraries()
-    columns = ["id", "source", "text", "label", "reviewed"]
+    columns = ["id", "source", "text", "label", "reviewed", "near_duplicate_group"]
     splits = {name: pl.read_parquet(path, columns=columns) for name, path in SPLITS.items()}
     rows = pl.concat(part.with_columns(split=pl.lit(name)) for name, part in splits.items())
     open_rows = rows.filter(~pl.col("reviewed"))
@@ -119,6 +121,7 @@ def main() -> None:
         "label_error": review.list_label_errors(pl.read_parquet(SCORES).filter(pl.lit(is_wanted)), open_rows),
         "confident_mistake": mistakes,
         "disagreement": review.list_disagreements(pl.read_parquet(DISAGREEMENT), pl.read_parquet(RATINGS), open_rows),
+        "conflict": review.list_conflicts(open_rows.with_columns(meaning_marks(open_rows["text"]))),
     }
     queue = review.fuse_lists(lists).head(params.rows).join(rows, on="id", how="left", maintain_order="left")
     with_neighbours = add_neighbours(queue, splits["train"], pl.read_parquet(EMBEDDINGS), params.neighbours)

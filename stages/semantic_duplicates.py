@@ -1,14 +1,16 @@
 """Semantic duplicates: which rows say the same in other words, so that none is trained on and tested on at once.
 
-Decides: the semantic group of each row, and, where params say so, which of its rows stays. Looks at texts, by their
-embeddings; labels are only compared.
+Decides: the semantic group of each row, and, where params say so, which of its rows stay; and which rows go to one
+split and one fold, for whatever reason. Looks at texts, by their embeddings; labels are only compared.
 
 Reads `data/corrected/records.parquet` and `data/embeddings/embeddings.parquet`. Writes `data/semantic_duplicates/`:
 
-- `records.parquet`: the rows that go on, with `semantic_group` (the id of the group's first row);
+- `records.parquet`: the rows that go on, with `semantic_group` (the id of the group's first row) and `split_group`;
 - `pairs.parquet`: each row of a group with the row closest to it, and their cosine, the closest pairs first;
 - `conflicts.parquet`: every row of the groups whose given labels differ;
-- `removed.parquet`: with `action: remove`, all rows of a group but its first, and `kept_id`, that first one.
+- `joined.parquet`: the rows whose `split_group` is not named after them or their group value (`own_group`);
+- `removed.parquet`: with `action: remove`, rows as similar as that to one that stays, `kept_id`, if they agree with it
+  in their labels and in what else `assay/duplicates/kept_rows.py` counts.
 
 How it is done, and what follows from it:
 
@@ -20,8 +22,12 @@ How it is done, and what follows from it:
 3. The cosine knows topic and wording better than sentiment or negation: "I love it" and "I hate it" may be neighbours.
    So the default only keeps such rows together. Before rows are removed, look at the pairs, and at the conflicts:
    labels that differ inside a group are reported, and left to a person.
-4. A group is named by its first row in the order of the data: rows added at the end leave the name as it is, and so the
-   split. A new row that links two groups makes one of them, and the rows of the second take the name of the first.
+4. `split_group` joins near-duplicates, semantic duplicates and rows of one value of `split.group_column` (a value is
+   the same in all sources), by connected components. Its name decides on the split: the group value or id of smallest
+   keyed hash, group values first. So a new order of the rows moves nothing, nor do new rows that are linked to no old
+   one, or by the group column. A new row that links two old groups makes one of them, and one of the two may move; a
+   new near-duplicate of an old row without a group value may, by its hash, name their group anew. A rule that keeps no
+   memory of earlier splits cannot do better: `joined.parquet` has the rows concerned.
 """
 
 import sys
@@ -31,6 +37,7 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import Field
 
 from assay.compute.device import Compute, prepare_device
@@ -39,7 +46,10 @@ from assay.core.outputs import output_folder, write_json, write_parquet
 from assay.core.params import Params, load_params
 from assay.core.removed_rows import REMOVED_WITH_KEPT_SCHEMA, Filtered, removed_rows
 from assay.core.results import write_metrics
-from assay.duplicates.semantic_groups import SemanticGroups, semantic_groups
+from assay.core.seeds import SeedKey, keyed_uniform
+from assay.duplicates.components import first_equal, split_groups
+from assay.duplicates.kept_rows import KNOWN_LABEL, choose_kept, is_held_out, meaning_marks
+from assay.duplicates.semantic_groups import SemanticGroups, exact_cosines, semantic_groups
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
 
 RECORDS = Path("data/corrected/records.parquet")
@@ -76,27 +86,45 @@ def closest_pairs(records: pl.DataFrame, groups: SemanticGroups) -> pl.DataFrame
 
 def conflicts(records: pl.DataFrame) -> pl.DataFrame:
     """The rows of groups with more than one given label, group by group in the order of their first rows."""
-    order = pl.int_range(pl.len()).min().over("semantic_group")
-    return (
-        records.filter(pl.col("label").drop_nulls().n_unique().over("semantic_group") > 1)
-        .sort(order, maintain_order=True)
-        .select("semantic_group", "id", "source", "label", "text")
+    found = records.filter(pl.col("label").drop_nulls().n_unique().over("semantic_group") > 1)
+    order = np.argsort(first_equal(found, "semantic_group"), kind="stable")
+    return found.select("semantic_group", "id", "source", "label", "text")[order]
+
+
+def keep_distinct(
+    records: pl.DataFrame, embeddings: NDArray[np.float32], min_cosine: float, held_out: pl.Expr, seed: SeedKey
+) -> Filtered:
+    """Of rows with the same label and marks that are directly as similar as `min_cosine`, one; the others are removed.
+
+    Embeddings of shape `(n, d)`.
+    """
+    table = records.select(
+        "semantic_group",
+        label=KNOWN_LABEL,
+        marks=meaning_marks(records["text"]),
+        held_out=held_out,
+        order=keyed_uniform(records["id"], *seed, "kept"),
     )
-
-
-def keep_first(records: pl.DataFrame) -> Filtered:
-    """Only the first row of each group; the removed rows have `kept_id`, that first one."""
-    is_first = pl.col("id") == pl.col("semantic_group")
-    gone = records.filter(~is_first)
-    removed = removed_rows(gone, "semantic_duplicate").with_columns(kept_id=gone["semantic_group"])
-    return Filtered(records.filter(is_first), removed)
+    same = ("semantic_group", "label", "marks")
+    kept = choose_kept(table, same, lambda left, right: exact_cosines(embeddings, left, right) >= min_cosine)
+    stays = pl.Series(kept == np.arange(records.height))
+    gone = records.filter(~stays)
+    removed = removed_rows(gone, "semantic_duplicate").with_columns(kept_id=records["id"].gather(kept).filter(~stays))
+    return Filtered(records.filter(stays), removed)
 
 
 def main() -> None:
     """Group the semantic duplicates."""
     params = load_params("semantic_duplicates", SemanticDuplicatesParams)
+    group_column: str | None = load_params("split.group_column", str | None)  # type: ignore[arg-type]
+    seed = (load_params("seed", int), "semantic_duplicates")
     device = prepare_device(load_params("compute", Compute))
     given = pl.read_parquet(RECORDS)
+    held_out = is_held_out(given.columns, RECORDS)
+    if group_column is not None and group_column not in given.columns:
+        problem = f"{RECORDS} has no column {group_column!r} (`split.group_column`): no rows are grouped by it"
+        print(f"semantic_duplicates: {problem}; see `carry` of `ingest`, or set null", file=sys.stderr)
+        group_column = None
     embeddings = embeddings_of(given["id"], pl.read_parquet(EMBEDDINGS), RECORDS)
 
     started = time.perf_counter()
@@ -113,25 +141,33 @@ def main() -> None:
             file=sys.stderr,
         )
     in_conflict = conflicts(records)
-    filtered = (
-        keep_first(records) if params.action == "remove" else Filtered(records, REMOVED_WITH_KEPT_SCHEMA.to_frame())
-    )
+    filtered = Filtered(records, REMOVED_WITH_KEPT_SCHEMA.to_frame())
+    if params.action == "remove":
+        filtered = keep_distinct(records, embeddings, params.min_cosine, held_out, seed)
+    grouped = split_groups(filtered.kept, ["near_duplicate_group", "semantic_group"], group_column, seed)
+    kept = filtered.kept.hstack([grouped["split_group"]])
+    joined = kept.select("id", "text").hstack(grouped.drop("is_alone"))
+    joined = joined.filter(pl.col("split_group") != pl.col("own_group"))
     with output_folder(OUTPUT) as folder:
-        write_parquet(filtered.kept, folder / "records.parquet")
+        write_parquet(kept, folder / "records.parquet")
         write_parquet(closest_pairs(records, groups), folder / "pairs.parquet")
         write_parquet(in_conflict, folder / "conflicts.parquet")
+        write_parquet(joined, folder / "joined.parquet")
         write_parquet(filtered.removed, folder / "removed.parquet")
     write_metrics(
         METRICS,
         {
             "rows_in": given.height,
-            "rows_out": filtered.kept.height,
+            "rows_out": kept.height,
             "removed": {"semantic_duplicate": filtered.removed.height},
             "linked_pairs": groups.links,
             "groups": len(sizes),
             "rows_in_groups": int(sizes.sum()),
             "largest_group": largest,
             "groups_with_conflicting_labels": in_conflict["semantic_group"].n_unique(),
+            "split_groups": kept["split_group"].n_unique(),
+            "rows_joined_to_other_split_groups": joined.height,
+            "rows_without_group_value": grouped["is_alone"].sum(),
         },
         "groups",
         "rows_in_groups",

@@ -54,10 +54,12 @@ def rated_rows(count: int) -> list[tuple[str, float, str, list[int]]]:
 def write_feedback(folder: Path, count: int) -> None:
     """Two pairs of files in the form of the default data: byte-order mark, CRLF line ends, tabs."""
     folder.mkdir(parents=True)
-    for name, prefix in (("tweets", ""), ("amazonReviewSnippets", "1_")):
+    for name in ("tweets", "amazonReviewSnippets"):
+        # Three sentences a review.
         rows = rated_rows(count) if name == "tweets" else rated_rows(count // 2)
-        texts = [f"{prefix}{key}\t{mean}\t{name[:6]} {text}" for key, mean, text, _ in rows]
-        ratings = [f"{prefix}{key}\t{mean}\t1.0\t{json.dumps(values)}" for key, mean, _, values in rows]
+        ids = {key: key if name == "tweets" else f"{int(key) // 3}_{key}" for key, *_ in rows}
+        texts = [f"{ids[key]}\t{mean}\t{name[:6]} {text}" for key, mean, text, _ in rows]
+        ratings = [f"{ids[key]}\t{mean}\t1.0\t{json.dumps(values)}" for key, mean, _, values in rows]
         (folder / f"{name}_GroundTruth.txt").write_bytes(("\r\n".join(texts) + "\r\n").encode())
         (folder / f"{name}_anonDataRatings.txt").write_bytes(("\ufeff" + "\r\n".join(ratings) + "\r\n").encode())
 

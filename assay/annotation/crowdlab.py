@@ -150,7 +150,7 @@ def judge_rows(
     """Probabilities from a model fitted on the majority labels of other folds; None where no fold can be made."""
     majority = rows["consensus_label"].replace_strict(labels, range(len(labels)), return_dtype=pl.Int64)
     present, codes = np.unique(majority.to_numpy(), return_inverse=True)
-    folds = grouped_folds(codes, number_values(rows["semantic_group"]), params.folds, seed)
+    folds = grouped_folds(codes, number_values(rows["split_group"]), params.folds, seed)
     if not folds:
         return None
     judged = out_of_fold_probabilities(linear_model(features_of(rows["id"]), [params.C]), codes, folds)[0]

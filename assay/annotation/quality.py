@@ -194,7 +194,7 @@ def measure_quality(
 ) -> Quality:
     """Consensus, agreement and the quality of annotators.
 
-    `given` are all rows (`id`, `text`, `label`, `reference_label`, `source`, `semantic_group`), `ratings` theirs (`id`,
+    `given` are all rows (`id`, `text`, `label`, `reference_label`, `source`, `split_group`), `ratings` theirs (`id`,
     `annotator`, `label`, `rating`), sorted by `id` and `annotator`.
     """
     votes = consensus.count_votes(ratings)

@@ -9,13 +9,15 @@
    - has other placeholders than its source (`placeholder_changed`);
    - is too close to a validation or test row, by its characters or by its meaning (`near_held_out`);
    - has moved too far from its source in the space of the frozen encoder (`meaning_changed`);
-   - no longer has its label: to a probe that saw neither the source nor its semantic group, more labels are likelier
+   - no longer has its label: to a probe that saw neither the source nor its group, more labels are likelier
      than the given one than were for the source (`label_lost`).
-4. At the end no train row may be a near-duplicate of a validation or test row, the original ones included.
+4. At the end no train row may be a near-duplicate of a validation or test row, the original ones included; where the
+   data brings its division, such original rows are only counted on standard error.
 
 Legend: `n` train rows, `e` examples, `d` dimensions.
 """
 
+import sys
 import tempfile
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -39,7 +41,7 @@ from assay.core.params import Params, load_params
 from assay.core.removed_rows import Filtered, removed_rows
 from assay.core.row_ids import variant
 from assay.core.seeds import SeedKey, derived_seed, keyed_uniform
-from assay.duplicates.near_duplicates import NearDuplicateParams, near_matches
+from assay.duplicates.near_duplicates import IDENTICAL, NearDuplicateParams, near_matches
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from assay.embeddings.nearest import nearest_reference
 from assay.embeddings.table import EMBEDDINGS, LAYERS, embeddings_of
@@ -85,12 +87,13 @@ class AugmentParams(Params):
 
 @dataclass(frozen=True)
 class Around:
-    """Params of other sections of `params.yaml`."""
+    """Params of other sections of `params.yaml`; `is_given`: the data brings its division into splits."""
 
     embed: EmbedParams
-    near_duplicates: NearDuplicateParams
+    near_duplicates: NearDuplicateParams | None
     min_cosine: float
     compute: Compute
+    is_given: bool
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class Inputs:
     """What examples are made of and kept away from.
 
     Attributes:
-        train: `id`, `text`, `label`, `semantic_group`.
+        train: `id`, `text`, `label`, `split_group`.
         train_vectors: embeddings of length 1, shape `(n, d)`.
         train_layers: states of the encoder's last layers, for the probe, shape `(n, d)`.
         held_out: `id`, `text` of the validation and test rows.
@@ -133,15 +136,16 @@ def load_around() -> Around:
     """Load the params of other sections."""
     return Around(
         load_params("embed", EmbedParams),
-        load_params("clean.near_duplicates", NearDuplicateParams),
+        load_params("clean.near_duplicates", NearDuplicateParams | None),  # type: ignore[arg-type]
         load_params("semantic_duplicates.min_cosine", float),
         load_params("compute", Compute),
+        load_params("split.given_column", str | None) is not None,  # type: ignore[arg-type]
     )
 
 
 def read_train_rows() -> pl.DataFrame:
     """Read what augmentation goes by of the train rows: no reference label."""
-    columns = ["id", "text", "label", "authenticity", "label_weight", "semantic_group"]
+    columns = ["id", "text", "label", "authenticity", "label_weight", "split_group"]
     return pl.read_parquet(TRAIN, columns=columns)
 
 
@@ -271,10 +275,12 @@ def refuse_leakage(
     closest: NDArray[np.int64],
     limit: float,
     measure: str,
+    is_given: bool,
 ) -> None:
     """Raise an `InputError`, with the closest pair, if a train row is a near-duplicate of a validation or test row.
 
     Args:
+        is_given: the data brings its division; then the number of such rows is printed, and that is all.
         similarity: of each train row to its closest held-out row, named `measure`, shape `(n,)`.
         closest: the number of that row, shape `(n,)`.
         limit: similarity from which it is a near-duplicate.
@@ -284,10 +290,16 @@ def refuse_leakage(
     worst = int(similarity.argmax())
     other = held_out.row(int(closest[worst]), named=True)
     row = train.row(worst, named=True)
-    raise InputError(
+    found = (
         f"{TRAIN}: {int((similarity >= limit).sum())} train row(s) are near-duplicates of validation or test rows; the"
         f" closest, {row['id']!r} and {other['id']!r}, have a {measure} of {similarity[worst]:.3f}: {row['text']!r} /"
-        f" {other['text']!r}. Run `clean`, `semantic_duplicates` and `split` again; if it stays, lower"
+        f" {other['text']!r}"
+    )
+    if is_given:
+        print(f"augment: {found}; the division is that of the data", file=sys.stderr)
+        return
+    raise InputError(
+        f"{found}. Run `clean`, `semantic_duplicates` and `split` again; if it stays, lower"
         " `clean.near_duplicates.min_jaccard` or `semantic_duplicates.min_cosine`"
     )
 
@@ -298,7 +310,7 @@ def make_examples(inputs: Inputs, params: AugmentParams, around: Around, seed: S
     Raises:
         InputError: an original row is a near-duplicate of a held-out row.
     """
-    train, held_out, near = inputs.train, inputs.held_out, around.near_duplicates
+    train, held_out, near = inputs.train, inputs.held_out, around.near_duplicates or IDENTICAL
     # By numbers in full precision, so that the same examples are kept on any machine.
     device = prepare_device(around.compute, exact=True)
     started = time.perf_counter()
@@ -307,13 +319,13 @@ def make_examples(inputs: Inputs, params: AugmentParams, around: Around, seed: S
 
     lowest = near.model_copy(update={"min_jaccard": min(params.max_jaccard_to_held_out, near.min_jaccard)})
     closest = near_matches(pl.concat([train["text"], examples["text"]]), held_out["text"], lowest)
-    # Cleaning keeps original rows apart at its own threshold; that of the examples may be lower.
-    max_jaccard = max(params.max_jaccard_to_held_out, near.min_jaccard)
-    of_train = closest.jaccard[: train.height]
-    refuse_leakage(train, held_out, of_train, closest.index[: train.height], max_jaccard, "Jaccard similarity")
+    # Cleaning keeps original rows apart at its own threshold, if it has one; that of the examples may be lower.
+    max_jaccard = max(params.max_jaccard_to_held_out, near.min_jaccard) if around.near_duplicates else np.inf
+    of_train, index, is_given = closest.jaccard[: train.height], closest.index[: train.height], around.is_given
+    refuse_leakage(train, held_out, of_train, index, max_jaccard, "Jaccard similarity", is_given)
     cosines, nearest = nearest_reference(inputs.train_vectors, inputs.held_out_vectors)
     max_cosine = max(params.max_cosine_to_held_out, around.min_cosine)
-    refuse_leakage(train, held_out, cosines, nearest, max_cosine, "cosine of embeddings")
+    refuse_leakage(train, held_out, cosines, nearest, max_cosine, "cosine of embeddings", is_given)
 
     examples = examples.with_columns(jaccard_to_held_out=pl.Series(closest.jaccard[train.height :], dtype=pl.Float64))
     examples = measure_examples(examples, inputs, params.preserve, around.embed, device, seed)
@@ -346,7 +358,7 @@ def measure_examples(
     to_parent = np.einsum("ed,ed->e", embedded.embeddings, inputs.train_vectors[parents])
     labels, folds_seed = number_values(train["label"]), derived_seed(*seed, "folds")
     of_originals, of_examples = probe_examples(
-        inputs.train_layers, embedded.layers, parents, labels, train["semantic_group"], preserve, folds_seed
+        inputs.train_layers, embedded.layers, parents, labels, train["split_group"], preserve, folds_seed
     )
     lost = rank_of_label(of_examples, labels[parents]) - rank_of_label(of_originals, labels)[parents]
     measured = changed.select(

@@ -103,7 +103,8 @@ class CleanParams(Params):
     max_characters: Annotated[int, Field(ge=1)]
     max_tokens: TokenParams
     languages: LanguageParams | None
-    near_duplicates: NearDuplicateParams
+    near_duplicates: NearDuplicateParams | None
+    on_conflict: Literal["keep", "majority"]
     planted_rows_per_kind: Annotated[int, Field(ge=10, le=10_000)]
 
     @field_validator("rules")

@@ -83,7 +83,7 @@ def load_params(section: str, model: type[P], path: Path = PARAMS_FILE) -> P:
         lines = [f"`{of_defaults}.{key}` = {defaults[key]!r}{_unknown_key(of_defaults, key, known)}" for key in unknown]
         raise InputError(f"{path}: " + "\n  ".join(lines))
     # One class of a union: the defaults that it takes are known, and errors do not repeat its tag.
-    chosen: Any = _class_of(node, classes)
+    chosen: Any = _class_of(node, classes) if node is not None else None
     fields = chosen.model_fields if chosen else {}
     inherited = {key: value for key, value in defaults.items() if key in fields and key not in node}
     given = inherited | node if inherited else node

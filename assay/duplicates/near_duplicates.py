@@ -18,7 +18,7 @@ from pydantic import Field
 
 from assay.core.params import Params
 from assay.core.row_batches import mapped_in_order
-from assay.duplicates.components import join_groups
+from assay.duplicates.components import first_equal, join_groups
 from assay.duplicates.shingles import Documents, Hashes, Indices, ShingleUnit, compute_jaccard, normalise_texts
 from assay.duplicates.signatures import Signatures, may_be_close, report_progress, share_a_band, sign_documents
 
@@ -45,6 +45,10 @@ class NearDuplicateParams(Params):
     min_jaccard: float = Field(gt=0, le=1)
 
 
+IDENTICAL = NearDuplicateParams(shingle_unit="character", shingle_size=5, permutations=128, min_jaccard=1.0)
+"""How texts are compared where `clean.near_duplicates` is null and another stage has a threshold of its own."""
+
+
 @dataclass(frozen=True)
 class NearMatches:
     """The closest reference of each of `q` queries, among the candidates that the hashing gives.
@@ -57,13 +61,16 @@ class NearMatches:
     index: Indices
 
 
-def near_duplicate_groups(texts: pl.Series, params: NearDuplicateParams) -> Indices:
+def near_duplicate_groups(texts: pl.Series, params: NearDuplicateParams | None) -> Indices:
     """Group texts (no nulls) that are linked by a chain of pairs with a Jaccard similarity of at least `min_jaccard`.
 
-    For each text the position of the first text of its group (its own, where it has no near-duplicate), shape `(n,)`.
+    Without params, those that are the same once normalised. For each text the position of the first text of its group
+    (its own, where it has no near-duplicate), shape `(n,)`.
     """
     compared = normalise_texts(texts)
     first, number = _distinct(compared)
+    if params is None:
+        return first[number]
     distinct = Documents(compared.gather(first), params.shingle_unit, params.shingle_size)
     signed = sign_documents(distinct, params.permutations, params.min_jaccard)
     return first[_linked(distinct, signed, params.min_jaccard)][number]
@@ -107,8 +114,7 @@ def near_matches(queries: pl.Series, references: pl.Series, params: NearDuplicat
 
 def _distinct(texts: pl.Series) -> tuple[Indices, Indices]:
     """The positions where each distinct text stands first, in order, and for each text which of them it is."""
-    rows = pl.DataFrame({"text": texts}).with_row_index("position")
-    first = rows.select(pl.col("position").min().over("text")).to_series().to_numpy()
+    first = first_equal(pl.DataFrame({"text": texts}), "text")
     is_first = first == np.arange(len(first))
     return np.flatnonzero(is_first), (np.cumsum(is_first) - 1)[first]
 

@@ -66,7 +66,7 @@ def semantic_groups(embeddings: NDArray[np.float32], min_cosine: float, device: 
         values = cosines[found[:, 0], found[:, 1]].cpu().numpy()
         one, other = (found.cpu().numpy() + np.array([left, right])).T
         close = values >= min_cosine + SLACK
-        close[~close] = _exact(embeddings, one[~close], other[~close]) >= min_cosine
+        close[~close] = exact_cosines(embeddings, one[~close], other[~close]) >= min_cosine
         one, other, values = one[close], other[close], values[close]
         links += len(one)
         first = join_groups(first, one, other)
@@ -74,11 +74,13 @@ def semantic_groups(embeddings: NDArray[np.float32], min_cosine: float, device: 
         _keep_nearest(nearest, closest, *both, np.tile(values, 2))
     linked = np.flatnonzero(nearest >= 0)
     cosine = np.full(rows, np.nan)
-    cosine[linked] = _exact(embeddings, linked, nearest[linked])
+    cosine[linked] = exact_cosines(embeddings, linked, nearest[linked])
     return SemanticGroups(first, nearest, cosine, links)
 
 
-def _exact(embeddings: NDArray[np.float32], one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.float64]:
+def exact_cosines(
+    embeddings: NDArray[np.float32], one: NDArray[np.int64], other: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """Cosine of each pair of rows in float64, the same whatever the device and the number of threads; shape `(p,)`."""
     cosines = np.empty(len(one))
     for start in range(0, len(one), CHECKED_PAIRS):

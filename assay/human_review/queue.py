@@ -1,4 +1,4 @@
-"""Which rows a person should look at first: three lists of suspicious rows, fused by reciprocal rank."""
+"""Which rows a person should look at first: lists of suspicious rows, fused by reciprocal rank."""
 
 import json
 
@@ -85,18 +85,38 @@ def list_disagreements(disagreement: pl.DataFrame, ratings: pl.DataFrame, rows: 
         .join(rows.select("id", "label"), on="id", how="inner")
         .sort(pl.col("disagreement").neg(), "id")
     )
+    cast = ratings.drop_nulls("label").join(found, on="id", how="semi").rename({"id": "key"})
+    return list_by_votes(found.with_columns(key="id"), cast, "annotators disagree")
+
+
+def list_conflicts(rows: pl.DataFrame) -> pl.DataFrame:
+    """Those of the rows that say the same as others with another label, the largest groups first, as a list.
+
+    They have the same `near_duplicate_group` and `marks`. The label that most of them have is suggested.
+    """
+    keyed = rows.drop_nulls("label").with_columns(key=pl.format("{} {}", "near_duplicate_group", "marks"))
+    found = keyed.filter(pl.col("label").n_unique().over("key") > 1)
+    ordered = found.sort(-pl.len().over("key").cast(pl.Int64), "key", "id")
+    return list_by_votes(ordered, found, "near-duplicates have other labels")
+
+
+def list_by_votes(found: pl.DataFrame, cast: pl.DataFrame, reason: str) -> pl.DataFrame:
+    """The rows of `found` as a list, by the labels (`label`) that `cast` has for their `key`.
+
+    The most frequent one is suggested, if no other ties and it is not the row's own.
+    """
     votes: dict[str, list[tuple[str, int]]] = {}
-    counted = ratings.drop_nulls("label").join(found, on="id", how="semi").group_by("id", "label").len("votes")
-    for row_id, label, count in counted.sort("id", "votes", "label", descending=[False, True, False]).iter_rows():
-        votes.setdefault(row_id, []).append((label, count))
+    counted = cast.group_by("key", "label").len("votes").sort("votes", "label", descending=[True, False])
+    for key, label, count in counted.iter_rows():
+        votes.setdefault(key, []).append((label, count))
     suggested, reasons = [], []
-    for row_id, label in found.select("id", "label").iter_rows():
-        cast = votes.get(row_id, [])
-        leads = len(cast) == 1 or (len(cast) > 1 and cast[0][1] > cast[1][1])
-        suggested.append(cast[0][0] if leads and cast[0][0] != label else None)
-        shown = [f"{count} {one}" for one, count in cast[:VOTES_SHOWN]]
-        more = sum(count for _, count in cast[VOTES_SHOWN:])
-        reasons.append("annotators disagree: " + ", ".join([*shown, *([f"{more} others"] if more else [])]))
+    for key, label in found.select("key", "label").iter_rows():
+        of_row = votes.get(key, [])
+        leads = len(of_row) == 1 or (len(of_row) > 1 and of_row[0][1] > of_row[1][1])
+        suggested.append(of_row[0][0] if leads and of_row[0][0] != label else None)
+        shown = [f"{count} {one}" for one, count in of_row[:VOTES_SHOWN]]
+        more = sum(count for _, count in of_row[VOTES_SHOWN:])
+        reasons.append(f"{reason}: " + ", ".join([*shown, *([f"{more} others"] if more else [])]))
     return build_list(found["id"], suggested, reasons)
 
 

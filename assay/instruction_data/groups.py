@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.removed_rows import Filtered, removed_rows
-from assay.duplicates.components import join_groups
+from assay.duplicates.components import first_equal, join_groups
 from assay.duplicates.near_duplicates import NearDuplicateParams, near_duplicate_groups
 from assay.duplicates.semantic_groups import semantic_groups
 from assay.duplicates.shingles import normalise_texts
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from assay.instruction_data.distractors import TextVectors
 from assay.instruction_data.table import PROMPT_AND_ANSWER
-from assay.splitting.assignment import SplitParams, assign, rare_label_rows, refuse_rare_labels, strata
+from assay.splitting.assignment import SPLITS, SplitParams, assign, rare_label_rows, refuse_rare_labels
 
 SHARED_WORDS = 8
 """Fewer words that questions begin or end with are no instruction, and are compared with the rest."""
@@ -82,7 +82,7 @@ def strip_shared(texts: Sequence[str]) -> tuple[Sequence[str], list[str]]:
 def group_chats(
     records: pl.DataFrame,
     compared: Mapping[str, str],
-    near: NearDuplicateParams,
+    near: NearDuplicateParams | None,
     vectors: NDArray[np.float32] | None,
     min_question_cosine: float | None,
     device: Device,
@@ -93,9 +93,8 @@ def group_chats(
     `min_question_cosine` mean the same.
     """
     whole = records.select(pl.format("{} {}", pl.col("prompt").replace(compared), "answer")).to_series()
-    prompts = normalise_texts(records["prompt"]).to_frame("prompt").with_row_index("row")
-    same_prompt = prompts.select(pl.col("row").min().over("prompt")).to_series().to_numpy()
-    links = [near_duplicate_groups(whole, near), same_prompt]
+    prompts = normalise_texts(records["prompt"]).to_frame("prompt")
+    links = [near_duplicate_groups(whole, near), first_equal(prompts, "prompt")]
     if vectors is not None and min_question_cosine is not None:
         links.append(semantic_groups(vectors, min_question_cosine, device.device).first)
     rows = np.arange(records.height)
@@ -117,19 +116,17 @@ def assign_splits(
             "prompts were cut (`embed.max_length_tokens`), maybe before what tells them apart; raise that, or "
             "`instruct_data.min_question_cosine`, or `clean.near_duplicates.min_jaccard`"
         )
-    labelled = records.with_columns(label="category", semantic_group="group", given_label="category")
+    labelled = records.with_columns(label="category", split_group="group")
     rare = rare_label_rows(labelled)
     if params.rare_labels == "error":
         fix = "raise `instruct_data.min_question_cosine` if questions are grouped that do not mean the same"
-        refuse_rare_labels(rare, path, "category", fix)
+        refuse_rare_labels(rare, path, "category", f"at least {len(SPLITS)} rows that are no duplicates", fix)
     common = labelled.join(rare.select("id"), on="id", how="anti", maintain_order="left")
     if not common.height:
         raise InputError(f"{path}: no row is left; every category has too few rows: add some, or merge categories")
-    assignment = assign(strata(common), params.train_fraction, params.validation_fraction, seed)
-    splits = assignment.groups.select("semantic_group", "split")
-    kept = common.join(splits, on="semantic_group", how="left", maintain_order="left")
+    assignment = assign(common, params, seed)
     removed = removed_rows(rare, "rare_category", PROMPT_AND_ANSWER)
-    return Filtered(kept.drop("label", "semantic_group", "given_label"), removed), assignment.forced
+    return Filtered(assignment.rows.drop("label", "split_group"), removed), assignment.forced
 
 
 def embed_chats(

@@ -54,5 +54,5 @@ def make_label_chats(parts: Mapping[str, pl.DataFrame], params: LabelTaskParams,
         context=nothing,
         context_ids=nothing,
         answer_in_context=pl.lit(False),
-        group="semantic_group",
+        group="split_group",
     ).select(*CHAT_SCHEMA.names(), "split")

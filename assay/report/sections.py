@@ -26,7 +26,7 @@ LIBRARIES = (
 )
 SHOWN_REMOVALS = (
     *("min_characters", "max_characters", "max_tokens", "language"),
-    *("exact_duplicate", "near_duplicate"),
+    *("conflicting_label", "exact_duplicate", "near_duplicate"),
 )
 """Rules that remove rows once they are clean; what others removed may hold personal data, and is only counted."""
 MAX_PAIRS = 10

@@ -8,9 +8,10 @@ from typing import Annotated
 import polars as pl
 from pydantic import Field, field_validator, model_validator
 
+from assay.core.errors import InputError
 from assay.core.forms import Forms, join_forms
 from assay.core.outputs import file_sha256
-from assay.core.params import Params
+from assay.core.params import Params, Pattern
 from assay.core.removed_rows import Filtered, is_missing, none_removed, removed_rows
 from assay.sources.provenance import ColumnName, Provenance, check_ids, content_ids, origins, unreadable_rows
 from assay.sources.ratings import (
@@ -30,8 +31,8 @@ RECORDS_SCHEMA = pl.Schema(
     dict.fromkeys(("id", "text", "label", "reference_label", "response", "source", "origin", *PROVENANCE), pl.String)
 )
 LATER_COLUMNS = (
-    *("near_duplicate_group", "semantic_group", "consensus_label", "annotator_agreement", "ratings", "label_quality"),
-    *("parent_id", "recipe", "seed", "split", "rule", "given_rating", "reviewed", "label_weight"),
+    *("near_duplicate_group", "semantic_group", "split_group", "consensus_label", "annotator_agreement", "ratings"),
+    *("parent_id", "recipe", "seed", "split", "rule", "given_rating", "reviewed", "label_weight", "label_quality"),
 )
 """Names that columns made by this stage and by later ones have."""
 Draws = Callable[[pl.Series], pl.Series]
@@ -47,6 +48,29 @@ class Columns(Params):
     response: ColumnName | None
 
 
+class Constant(Params):
+    """A column of one value for all rows of a source, such as the split that its file is."""
+
+    name: Annotated[str, Field(min_length=1)]
+    constant: Annotated[str, Field(min_length=1)]
+
+
+class Taken(Params):
+    """A column of the file under another name; with a `pattern`, what its group matches (no match: null)."""
+
+    name: Annotated[str, Field(min_length=1)]
+    column: ColumnName
+    pattern: Pattern | None
+
+
+Carried = ColumnName | Constant | Taken
+
+
+def carried_name(one: Carried) -> str:
+    """What a carried column is called."""
+    return one.name if isinstance(one, Constant | Taken) else str(one)
+
+
 class Source(Provenance):
     """One file of texts, and its ratings where there are any."""
 
@@ -54,16 +78,17 @@ class Source(Provenance):
     format: TableFormat
     header: bool
     columns: Columns
-    carry: list[ColumnName]
+    carry: list[Carried]
     ratings: Ratings | None
 
     @field_validator("carry")
     @classmethod
-    def _carried_under_free_names(cls, carry: list[ColumnName]) -> list[ColumnName]:
-        taken = {*RECORDS_SCHEMA.names(), *LATER_COLUMNS}
-        if used := [name for name in carry if str(name) in taken]:
-            raise ValueError(f"{used[0]!r} is the name of a column of the pipeline; rename that of the file")
-        if len({str(name) for name in carry}) < len(carry):
+    def _carried_under_free_names(cls, carry: list[Carried]) -> list[Carried]:
+        names = [carried_name(one) for one in carry]
+        if used := [name for name in names if name in {*RECORDS_SCHEMA.names(), *LATER_COLUMNS}]:
+            fix = f"{{name: my_{used[0]}, column: {used[0]}, pattern: null}}"
+            raise ValueError(f"{used[0]!r} is the name of a column of the pipeline; give it another by {fix}")
+        if len(set(names)) < len(names):
             raise ValueError("a column is named twice")
         return carry
 
@@ -126,7 +151,7 @@ def map_columns(table: Table, source: Source, sha256: str, path: Path, key: str)
         else column(table, chosen, path, f"{key}.columns.{name}").alias(name)
         for name, chosen in source.columns
     ]
-    carried = [column(table, name, path, f"{key}.carry").alias(str(name)) for name in source.carry]
+    carried = [carry_column(table, one, path, f"{key}.carry") for one in source.carry]
     may_be_empty = pl.col("label", "reference_label", "response")
     return (
         pl.DataFrame(mapped)
@@ -144,6 +169,22 @@ def map_columns(table: Table, source: Source, sha256: str, path: Path, key: str)
         .select(RECORDS_SCHEMA.names())
         .with_columns(carried)
     )
+
+
+def carry_column(table: Table, chosen: Carried, path: Path, key: str) -> pl.Series:
+    """One column that every row keeps. Raises `InputError`: it is not there, or its pattern matches no value."""
+    if isinstance(chosen, Constant):
+        return pl.Series(chosen.name, [chosen.constant] * table.cells.height, dtype=pl.String)
+    if not isinstance(chosen, Taken):
+        return column(table, chosen, path, key).alias(carried_name(chosen))
+    values = column(table, chosen.column, path, key).alias(chosen.name)
+    found = values if chosen.pattern is None else values.str.extract(chosen.pattern)
+    if found.null_count() == len(found) > 0:
+        raise InputError(
+            f"{path}: `{key}`: the pattern {chosen.pattern!r} takes nothing from column {chosen.column!r}, such as"
+            f" {values[0]!r}, for {chosen.name!r}; correct it, with brackets around what is to be taken"
+        )
+    return found
 
 
 def remove_blanks(records: pl.DataFrame, has_ids: bool) -> Filtered:

@@ -1,7 +1,7 @@
-"""Which split each group of rows is in: drawn by a keyed hash of the group within its label, with no split left empty.
+"""Which split each group of rows is in: drawn by a keyed hash of the group, with no split of a label left empty.
 
-The draw of a group depends on its name and its label alone, so old rows stay where they are when rows are added; see
-the stage `split` for what this means, and for its limits.
+The draw of a group depends on its name alone, so old rows stay where they are when rows are added; see the stage
+`split` for what this means, and for its limits.
 """
 
 from dataclasses import dataclass
@@ -21,8 +21,18 @@ IDS_SHOWN = 5
 
 
 class SplitParams(Params):
-    """The `split` section of `params.yaml`."""
+    """The `split` section of `params.yaml`.
 
+    Attributes:
+        group_column: rows of one value of this column go to one split; null: none.
+        large_group_share: a group with more of a label's rows is assigned before the others of the label.
+        given_column: the division that the data brings, `given_values` from its values to splits; null: none.
+    """
+
+    group_column: str | None
+    large_group_share: float = Field(gt=0, le=1)
+    given_column: str | None
+    given_values: dict[str, Literal["train", "validation", "test"]] = Field(min_length=1)
     train_fraction: float = Field(gt=0, lt=1)
     validation_fraction: float = Field(gt=0, lt=1)
     test_fraction: float = Field(gt=0, lt=1)
@@ -43,40 +53,40 @@ class SplitParams(Params):
 
 @dataclass(frozen=True)
 class Assignment:
-    """`groups`: a row per semantic group with its `semantic_group`, `stratum` (label) and `split`.
+    """The rows with their `split`, and what is to be said of it.
 
-    `forced` is the number of groups, by label, that are not in the split of their draw, so that none is empty.
+    `large` are the groups above `large_group_share`, as of `strata`; `forced` is the number of groups, by label, that
+    are not in the split of their draw, so that none is empty.
     """
 
-    groups: pl.DataFrame
+    rows: pl.DataFrame
+    large: pl.DataFrame
     forced: dict[str, int]
+    messages: list[str]
 
 
 def strata(records: pl.DataFrame) -> pl.DataFrame:
-    """The label (`stratum`) that decides for each semantic group: that of the row it is named after, else of its first.
+    """By `split_group`: `stratum`, the label that decides, `rows`, and `share`, the largest that they are of a label.
 
-    `given_stratum` is the label before corrections. A row per group, in the order of the records.
+    Of several labels the one decides that the fewest groups have. A single row has no share, however rare its label.
     """
-    own_row_first = records.select(
-        "semantic_group",
-        pl.col("label").alias("stratum"),
-        pl.coalesce("given_label", "label").alias("given_stratum"),
-        (pl.col("id") != pl.col("semantic_group")).alias("is_other"),
-    ).sort("is_other", maintain_order=True)
-    decided = own_row_first.unique("semantic_group", keep="first").drop("is_other")
-    groups = records.select("semantic_group").unique(maintain_order=True)
-    return groups.join(decided, on="semantic_group", maintain_order="left")
+    counted = (
+        records.group_by("split_group", "label")
+        .len("rows")
+        .with_columns(of_label=pl.col("rows").sum().over("label"), groups=pl.len().over("label"))
+    )
+    share = pl.when(pl.col("rows") > 1).then(pl.col("rows") / pl.col("of_label")).otherwise(0.0).max()
+    by_group = counted.sort("split_group", "groups", "label").group_by("split_group", maintain_order=True)
+    return by_group.agg(stratum=pl.col("label").first(), rows=pl.col("rows").sum(), share=share)
 
 
 def rare_label_rows(records: pl.DataFrame) -> pl.DataFrame:
-    """The rows whose label decides for fewer groups than there are splits."""
-    groups = strata(records)["stratum"].value_counts()
-    common = groups.filter(pl.col("count") >= len(SPLITS)).select(pl.col("stratum").alias("label"))
-    return records.join(common, on="label", how="anti", maintain_order="left")
+    """The rows whose label is in fewer groups than there are splits."""
+    return records.filter(pl.col("split_group").n_unique().over("label") < len(SPLITS))
 
 
-def refuse_rare_labels(rare: pl.DataFrame, path: Path, what: str, fix: str) -> None:
-    """Raise `InputError` where there are labels that cannot be in every split; names each, its rows and the fix.
+def refuse_rare_labels(rare: pl.DataFrame, path: Path, what: str, needed: str, fix: str) -> None:
+    """Raise `InputError` where there are labels that do not have what is `needed`; names each, its rows and the fix.
 
     `what` a label is called, such as `label`; `fix` is what can be done besides adding rows and removing them.
     """
@@ -87,34 +97,47 @@ def refuse_rare_labels(rare: pl.DataFrame, path: Path, what: str, fix: str) -> N
         ids = part["id"].head(IDS_SHOWN).to_list() + (["…"] if part.height > IDS_SHOWN else [])
         lines.append(f"\n  {what} {label!r}: {part.height} row(s): {', '.join(ids)}")
     raise InputError(
-        f"{path}: a {what} needs at least {len(SPLITS)} rows that are no duplicates, to be in train, validation"
-        f" and test:{''.join(lines)}\nAdd rows, correct the {what} (a misspelling?), {fix},"
+        f"{path}: a {what} needs {needed}:{''.join(lines)}\nAdd rows, correct the {what} (a misspelling?), {fix},"
         " or set `split.rare_labels: remove`"
     )
 
 
-def assign(groups: pl.DataFrame, train_fraction: float, validation_fraction: float, seed: int) -> Assignment:
-    """Give each group its split; each stratum of `groups`, which are as `strata` gives them, has at least three."""
-    drawn = pl.concat(
-        part.with_columns(keyed_uniform(part["semantic_group"], seed, "split", str(label)).alias("draw"))
-        for (label,), part in groups.partition_by("given_stratum", as_dict=True).items()
+def assign(records: pl.DataFrame, params: SplitParams, seed: int) -> Assignment:
+    """Give each group of the records (`split_group`, `label`) its split; each label has at least three groups."""
+    groups = strata(records)
+    drawn = groups.with_columns(
+        keyed_uniform(groups["split_group"], seed, "split").alias("draw"),
+        is_large=pl.col("share") > params.large_group_share,
     )
-    parts, forced = [], {}
+    parts, forced, messages = [], dict[str, int](), list[str]()
     for (label,), part in sorted(drawn.partition_by("stratum", as_dict=True).items()):
-        by_draw = part.sort("draw", "semantic_group")
-        train = by_draw.filter(pl.col("draw") < train_fraction).height
-        up_to_validation = by_draw.filter(pl.col("draw") < train_fraction + validation_fraction).height
+        wanted = {name: fraction * int(part["rows"].sum()) for name, fraction in params.fractions.items()}
+        large = part.filter("is_large").sort(-pl.col("rows").cast(pl.Int64), "split_group")
+        splits = list[str]()
+        for place, (group, rows, share) in enumerate(large.select("split_group", "rows", "share").iter_rows()):
+            empty = [name for name in SPLITS if name not in splits]
+            splits.append(max(empty if part.height - place <= len(empty) else SPLITS, key=lambda name: wanted[name]))
+            wanted[splits[-1]] -= rows
+            messages.append(f"group {group!r} has {share:.0%} of the rows of a label: assigned first, to {splits[-1]}")
+        parts.append(large.with_columns(split=pl.Series(splits, dtype=pl.String)))
+        rest = part.filter(~pl.col("is_large")).sort("draw", "split_group")
+        # Once a large group is assigned, the others fill up what is left.
+        left = {name: max(rows, 0.0) for name, rows in wanted.items()} if splits else params.fractions
+        total = sum(left.values())
+        train = rest.filter(pl.col("draw") * total < left["train"]).height
+        up_to_validation = rest.filter(pl.col("draw") * total < left["train"] + left["validation"]).height
         # Splits are stretches of the order of draws: moving the two cuts as little as will do leaves none empty.
-        first_cut = min(max(train, 1), by_draw.height - 2)
-        second_cut = min(max(up_to_validation, first_cut + 1), by_draw.height - 1)
-        placed = by_draw.with_columns(
-            _by_rank(train, up_to_validation).alias("split_of_draw"), _by_rank(first_cut, second_cut).alias("split")
-        )
-        moved = placed.filter(pl.col("split") != pl.col("split_of_draw")).height
-        if moved:
+        needs = [int(name not in splits and part.height >= len(SPLITS)) for name in SPLITS]
+        first_cut = min(max(train, needs[0]), rest.height - needs[1] - needs[2])
+        second_cut = min(max(up_to_validation, first_cut + needs[1]), rest.height - needs[2])
+        placed = rest.with_columns(_by_rank(first_cut, second_cut).alias("split"))
+        if moved := int((placed["split"] != rest.select(_by_rank(train, up_to_validation)).to_series()).sum()):
             forced[str(label)] = moved
-        parts.append(placed.select("semantic_group", "stratum", "split"))
-    return Assignment(pl.concat(parts), forced)
+            messages.append(f"label {label!r} is small: {moved} of its groups moved so that every split has it")
+        parts.append(placed)
+    placed = pl.concat(parts)
+    rows = records.join(placed.select("split_group", "split"), on="split_group", how="left", maintain_order="left")
+    return Assignment(rows, placed.filter("is_large").select(*groups.columns, "split"), forced, messages)
 
 
 def _by_rank(first_cut: int, second_cut: int) -> pl.Expr:

@@ -17,7 +17,7 @@ from assay.core.errors import InputError
 from stages import annotation_qa
 
 COLUMNS = ("id", "text", "label", "reference_label", "response", "source", "origin", "near_duplicate_group")
-RECORDS_SCHEMA = dict.fromkeys((*COLUMNS, "semantic_group"), pl.String)
+RECORDS_SCHEMA = dict.fromkeys((*COLUMNS, "split_group"), pl.String)
 RATINGS_SCHEMA = {"id": pl.String, "annotator": pl.String, "rating": pl.Float64, "label": pl.String}
 PARAMS: dict[str, Any] = {
     "label_order": ["n", "o", "p"],
@@ -39,7 +39,7 @@ def records(*rows: tuple[str, str | None, str | None, str]) -> pl.DataFrame:
     return pl.DataFrame(
         [
             {"id": id_, "text": f"text {id_}", "label": label, "reference_label": reference, "source": source}
-            | {"origin": f"file:{id_}", "near_duplicate_group": id_, "semantic_group": id_, "response": None}
+            | {"origin": f"file:{id_}", "near_duplicate_group": id_, "split_group": id_, "response": None}
             for id_, label, reference, source in rows
         ],
         schema=RECORDS_SCHEMA,

@@ -25,6 +25,7 @@ compute: {device: cpu, precision: float32, threads: 1, checkpoint_seconds: 600.0
 clean:
   near_duplicates: {shingle_unit: character, shingle_size: 5, permutations: 128, min_jaccard: 0.8}
 semantic_duplicates: {min_cosine: 0.99999}
+split: {given_column: null}
 embed: {model: encoder, max_length_tokens: 32, batch_size: 8, last_layers: 2}
 augment:
   wordnet: wordnet
@@ -63,7 +64,7 @@ def rows(start: int, count: int) -> pl.DataFrame:
             "reference_label": pl.Series([None] * count, dtype=pl.String),
             "authenticity": pl.Series(["real"] * count, dtype=pl.String),
             "label_weight": pl.int_range(count, eager=True) / count,
-            "semantic_group": [f"r{i}" for i in range(start, start + count)],
+            "split_group": [f"r{i}" for i in range(start, start + count)],
         }
     )
 
@@ -214,7 +215,7 @@ def test_examples_near_a_held_out_row_are_removed() -> None:
     assert out.filter(pl.col("parent_id").is_null()).height == 20
 
 
-def test_a_train_row_near_a_held_out_row_is_an_error() -> None:
+def test_a_train_row_near_a_held_out_row_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     test = rows(200, 5)
     leaked = rows(0, 20).with_columns(
         text=pl.when(pl.col("id") == "r4").then(pl.lit(test["text"][2])).otherwise(pl.col("text"))
@@ -222,6 +223,15 @@ def test_a_train_row_near_a_held_out_row_is_an_error() -> None:
     with pytest.raises(InputError, match=r"1 train row.*'r4' and 'r202'.*similarity of 1\.000"):
         run(leaked, rows(100, 5), test)
     assert not Path("data/augmented").exists()
+    # The data brings the division: it is taken as it is, and said.
+    change_params("given_column: null", "given_column: part")
+    assert run(leaked, rows(100, 5), test)[2]["original_rows"] == 20
+    said = capsys.readouterr().err
+    assert "1 train row(s) are near-duplicates of validation or test rows" in said
+    assert "the division is that of the data" in said
+    change_params("{shingle_unit: character, shingle_size: 5, permutations: 128, min_jaccard: 0.8}", "null")
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("min_cosine: 0.99999", "min_cosine: 1.5"))
+    assert run(leaked, rows(100, 5), test)[2]["original_rows"] == 20
 
 
 def test_no_recipe_leaves_the_rows_as_they_are() -> None:

@@ -38,7 +38,7 @@ def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatc
             recipe = "spoilt" if index % 4 else "kept"
             other = TEXTS["positive"] if recipe == "spoilt" else f"{text} now"
             copies.append((f"r{index}~{recipe}", other, given, f"r{index}", recipe))
-    train = pl.DataFrame(rows, schema=["id", "text", "label", "reference_label", "semantic_group"], orient="row")
+    train = pl.DataFrame(rows, schema=["id", "text", "label", "reference_label", "split_group"], orient="row")
     made = pl.DataFrame(copies, schema=["id", "text", "label", "parent_id", "recipe"], orient="row")
     for folder in ("data/split", "data/augmented", "data/embeddings"):
         Path(folder).mkdir(parents=True)

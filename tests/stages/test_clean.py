@@ -49,6 +49,7 @@ SECTION: dict[str, Any] = {
     "max_tokens": {"tokenizer": "tokenizer.json", "tokens": 1000},
     "languages": None,
     "near_duplicates": {"shingle_unit": "character", "shingle_size": 5, "permutations": 128, "min_jaccard": 0.8},
+    "on_conflict": "keep",
     "planted_rows_per_kind": 10,
 }
 
@@ -63,8 +64,10 @@ def workplace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatc
     return tmp_path
 
 
-def write_params(**changed: Any) -> None:
-    Path("params.yaml").write_text(yaml.safe_dump({"seed": 7, "clean": SECTION | changed}, sort_keys=False))
+def write_params(given_column: str | None = None, **changed: Any) -> None:
+    division = {"given_column": given_column, "given_values": {"trn": "train", "tst": "test"}}
+    params = {"seed": 7, "clean": SECTION | changed, "split": division}
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 
 def write_input(rows: Rows) -> None:
@@ -159,7 +162,7 @@ def test_rows_that_cannot_be_used_are_removed(workplace: Path) -> None:
     assert counts == dict.fromkeys(("missing_label", "empty_text", "min_characters", "max_characters"), 1)
 
 
-def test_the_first_row_of_each_group_stays_and_all_are_listed(workplace: Path) -> None:
+def test_one_row_of_each_group_and_label_stays_and_all_are_listed(workplace: Path) -> None:
     metrics = run(
         [
             ("a", "the battery of this phone is great", "good"),
@@ -170,23 +173,41 @@ def test_the_first_row_of_each_group_stays_and_all_are_listed(workplace: Path) -
             ("f", "not like any other", "bad"),
         ]
     )
-    assert read("records").select("id", "near_duplicate_group").rows() == [("a", "a"), ("b", "b"), ("f", "f")]
+    # Which of `a` and `d`, `b` and `e`, is drawn by the hash of their ids.
+    kept = [("a", "a"), ("c", "a"), ("e", "e"), ("f", "f")]
+    assert read("records").select("id", "near_duplicate_group").rows() == kept
     assert read("removed").rows() == [
-        ("c", "near_duplicate", "The battery of this phone is GREAT!", None, "a"),
+        ("b", "exact_duplicate", "something else altogether", None, "e"),
         ("d", "exact_duplicate", "the battery of this phone is great", None, "a"),
-        ("e", "exact_duplicate", "something else altogether", None, "b"),
     ]
     assert read("removed").select(REMOVED_SCHEMA.names()).schema == REMOVED_SCHEMA
     groups = read("duplicate_groups")
     assert groups.select("near_duplicate_group", "id", "is_kept", "label", "labels_differ").rows() == [
         ("a", "a", True, "good", True),
-        ("a", "c", False, "bad", True),
+        ("a", "c", True, "bad", True),
         ("a", "d", False, "good", True),
-        ("b", "b", True, "bad", False),
-        ("b", "e", False, "bad", False),
+        ("e", "b", False, "bad", False),
+        ("e", "e", True, "bad", False),
     ]
     assert metrics["near_duplicate_groups"] == 2
+    assert metrics["near_duplicates_kept"] == 1
     assert metrics["near_duplicate_groups_with_conflicting_labels"] == 1
+
+
+def test_labels_are_compared_by_the_reference_where_there_is_one(workplace: Path) -> None:
+    write_params()
+    write_input([("a", "good phone", "x"), ("b", "good phone", "y"), ("c", "bad phone", "x"), ("d", "bad phone", "x")])
+    path = Path("data/ingested/records.parquet")
+    reference = pl.Series(["z", "z", "x", "y"])
+    pl.read_parquet(path).with_columns(reference_label=reference).write_parquet(path)
+    clean.main()
+    assert read("removed")["id"].is_in(["a", "b"]).to_list() == [True]
+
+
+def test_a_division_that_the_data_does_not_have(workplace: Path) -> None:
+    write_params(given_column="part")
+    write_input([("a", "good phone", "x")])
+    assert "no column 'part' (`split.given_column`)" in fails()
 
 
 def test_missing_labels_can_be_filled_in(workplace: Path) -> None:

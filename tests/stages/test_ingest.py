@@ -2,6 +2,7 @@ import copy
 import datetime
 import hashlib
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -328,6 +329,17 @@ def test_columns_carried_are_null_where_another_source_has_none(raw: Path) -> No
     assert set(records().drop("given_rating").dtypes) == {pl.String}
 
 
+def test_columns_are_carried_under_other_names_by_patterns_and_as_constants(raw: Path) -> None:
+    (raw / "rows.csv").write_text("text,category,split,key\none,x,trn,17_1\ntwo,y,tst,none\n")
+    taken = {"name": "review", "column": "key", "pattern": "^([0-9]+)_"}
+    renamed = {"name": "my_split", "column": "split", "pattern": None}
+    run(source(PLAIN, carry=[taken, renamed, {"name": "file", "constant": "train"}]))
+    assert records().select("review", "my_split", "file").rows() == [("17", "trn", "train"), (None, "tst", "train")]
+    for pattern in ("^([a-z]+)_", "^[0-9]+"):
+        with pytest.raises(InputError, match=re.escape(f"{pattern!r} takes nothing from column 'key', such as '17_1'")):
+            run(source(PLAIN, carry=[taken | {"pattern": pattern}]))
+
+
 def test_two_hundred_columns_all_carried(raw: Path) -> None:
     names = [f"c{number}" for number in range(198)]
     rows = [[str(number * row) for number in range(198)] for row in range(50)]
@@ -531,7 +543,12 @@ def test_rows_without_any_text(raw: Path) -> None:
         ([source(PLAIN, retrieved=datetime.date(2026, 11, 22))], {}, "put the date in quotes"),
         ([source(PLAIN, carry=["label"])], {}, "'label' is the name of a column of the pipeline"),
         ([source(PLAIN, carry=["semantic_group"])], {}, "'semantic_group' is the name of a column of the pipeline"),
-        ([source(PLAIN, carry=["a", "a"])], {}, "a column is named twice"),
+        ([source(PLAIN, carry=["a", {"name": "a", "constant": "b"}])], {}, "a column is named twice"),
+        (
+            [source(PLAIN, carry=[{"name": "split", "constant": "b"}])],
+            {},
+            "{name: my_split, column: split, pattern: null}",
+        ),
         ([PLAIN], {"rating_bins": []}, "`ingest.rating_bins` = []"),
     ],
 )

@@ -55,7 +55,7 @@ def label_rows(split: str, count: int) -> pl.DataFrame:
             "text": [f"text {number} of {split}" for number in range(count)],
             "label": [LABELS[number % 3 if number % 4 else 2] for number in range(count)],
             "reference_label": [None if number % 2 else "fine" for number in range(count)],
-            "semantic_group": [f"group {split}:{number}" for number in range(count)],
+            "split_group": [f"group {split}:{number}" for number in range(count)],
             "source": "tweets",
             "origin": [f"tweets.txt:{number}" for number in range(count)],
             "source_url": "https://example.org/tweets",

@@ -46,7 +46,7 @@ def clusters(rows_of: dict[str, int], wrong: dict[str, str] | None = None) -> tu
             id_ = f"{name}{j}"
             rows.append((id_, f"text {id_}", (wrong or {}).get(id_, name), name, id_, "s"))
             vectors.append(random.normal(size=DIMENSIONS) * 0.3 + 3 * np.eye(DIMENSIONS)[i])
-    columns = ("id", "text", "label", "reference_label", "semantic_group", "source")
+    columns = ("id", "text", "label", "reference_label", "split_group", "source")
     train = pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String), orient="row")
     embedding = pl.Series("embedding", np.array(vectors, dtype=np.float32), dtype=pl.Array(pl.Float32, DIMENSIONS))
     table = pl.DataFrame({"id": train["id"], "embedding": embedding})
@@ -185,8 +185,8 @@ def test_many_small_labels() -> None:
 def test_a_label_in_one_fold_is_not_judged(capsys: pytest.CaptureFixture[str]) -> None:
     train, embeddings = clusters({"a": 20, "b": 20, "c": 1, "d": 4})
     # The four rows of d are near-duplicates: one group, so one fold.
-    group = pl.when(pl.col("label") == "d").then(pl.lit("d0")).otherwise(pl.col("semantic_group"))
-    out, metrics = run(train.with_columns(semantic_group=group), embeddings)
+    group = pl.when(pl.col("label") == "d").then(pl.lit("d0")).otherwise(pl.col("split_group"))
+    out, metrics = run(train.with_columns(split_group=group), embeddings)
     assert metrics["rows_not_judged"] == 5
     not_judged = out["scores"].filter(pl.col("label_quality").is_null())
     assert not_judged["label"].to_list() == ["c", "d", "d", "d", "d"]

@@ -84,7 +84,14 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
             },
         },
         "annotation_qa": {"rows_in": 7790, "rows_out": 7790, "removed": {}, "ratings": 0},
-        "split": {"rows_in": 7790, "rows_out": 7790, "removed": {"no_label": 0, "rare_label": 0}},
+        "split": {"rows_in": 7790, "rows_out": 7790, "removed": {"no_label": 0, "rare_label": 0}}
+        | {
+            "per_label": {
+                "n<g": {"rows": 150, "train_share": 0.4, "validation_share": 0.006667, "test_share": 0.593333}
+            }
+        }
+        | {"forced_labels": {"n<g": 2}, "large_groups": {"thread=<17>": {"share": 0.54}}}
+        | {"leaks": {"near_duplicate": {"shared": 7, "train_rows": 8, "validation_rows": 0, "test_rows": 9}}},
         "semantic_duplicates": {"rows_in": 7790, "rows_out": 7790, "removed": {"semantic_duplicate": 0}}
         | {"groups": 1, "rows_in_groups": 2},
         "profile": {
@@ -371,6 +378,15 @@ def test_the_page_shows_what_was_collected_and_what_conflicts(page: str) -> None
     assert [text for text in expected if text not in section] == []
     assert "&lt;i&gt;" in section
     assert "<i>" not in section
+    split = page.split("<h3>Split</h3>")[1].split("</details>")[0]
+    for shown in (
+        "59.3%",
+        "every split has one: n&lt;g.",
+        "<code>thread=&lt;17&gt;</code> has 54%",
+        "7 shared",
+        "9 test rows",
+    ):
+        assert shown in split
     conflicting = page.split("Near-duplicates with different labels (1 groups)")[1].split("</details>")[0]
     assert "so very good !" in conflicting
     assert "fish" not in conflicting

@@ -11,8 +11,9 @@ import pytest
 from assay.classifiers.baselines import save_baseline, tfidf
 from assay.core.errors import InputError
 from assay.core.skipped import LEFT_OUT_FILE
+from assay.duplicates.kept_rows import meaning_marks
 from assay.fine_tuning.params import Tfidf
-from assay.human_review.queue import build_list, fuse_lists, list_disagreements, show_percent
+from assay.human_review.queue import build_list, fuse_lists, list_conflicts, list_disagreements, show_percent
 from stages import review_queue
 
 PARAMS = """
@@ -34,6 +35,7 @@ TEST: list[Row] = [("t1", GOOD, "bad", False)]
 def frame(rows: list[Row]) -> pl.DataFrame:
     columns = {"id": pl.String, "text": pl.String, "label": pl.String, "reviewed": pl.Boolean}
     return pl.DataFrame(rows, schema=columns, orient="row").with_columns(
+        near_duplicate_group="id",
         # What a queue must not look at.
         source=pl.lit("s"),
         reference_label=pl.lit("secret"),
@@ -122,8 +124,8 @@ def test_each_row_says_why_it_is_there() -> None:
     del metrics["run_id"]
     assert metrics == (
         {"rows": 3, "rows_with_suggested_label": 2}
-        | {"rows_by_reason": {"label_error": 1, "confident_mistake": 1, "disagreement": 1}}
-        | {"candidates_by_reason": {"label_error": 1, "confident_mistake": 1, "disagreement": 1}}
+        | {"rows_by_reason": {"label_error": 1, "confident_mistake": 1, "disagreement": 1, "conflict": 0}}
+        | {"candidates_by_reason": {"label_error": 1, "confident_mistake": 1, "disagreement": 1, "conflict": 0}}
         | {"rows_by_split": {"train": 2, "validation": 1}, "rows_already_reviewed": 2}
     )
 
@@ -181,6 +183,24 @@ def test_a_tie_of_the_annotators_suggests_nothing() -> None:
         ("b", "y", "annotators disagree: 2 y, 1 x"),
         ("a", None, "annotators disagree: 1 x, 1 y"),
         ("c", "v", "annotators disagree: 2 v, 1 w, 1 x, 1 y, 1 others"),
+    ]
+
+
+def test_near_duplicates_with_other_labels_are_listed_with_what_most_say() -> None:
+    rows = [
+        ("a", "it is :)", "x"),
+        ("b", "it is :)", "y"),
+        ("c", "It is :)!", "y"),
+        ("d", "it is :(", "z"),
+        ("e", "no", None),
+    ]
+    table = pl.DataFrame(rows, schema=["id", "text", "label"], orient="row").with_columns(
+        meaning_marks(pl.Series([text for _, text, _ in rows])), near_duplicate_group=pl.lit("a")
+    )
+    assert list_conflicts(table).rows() == [
+        ("a", "y", "near-duplicates have other labels: 2 y, 1 x"),
+        ("b", None, "near-duplicates have other labels: 2 y, 1 x"),
+        ("c", None, "near-duplicates have other labels: 2 y, 1 x"),
     ]
 
 

@@ -13,6 +13,8 @@ from stages import semantic_duplicates
 PARAMS = """
 compute: {device: cpu, precision: float32, threads: 1, checkpoint_seconds: 600.0, backend: processes}
 semantic_duplicates: {min_cosine: 0.95, action: group}
+split: {group_column: null, given_column: null, given_values: {train: train}}
+seed: 1
 """
 # Degrees: a, c, d within 10 of one another; f and g too; b and e alone.
 ROWS: list[tuple[str, str, str | None, float]] = [
@@ -41,9 +43,12 @@ def run(rows: Sequence[tuple[str, str, str | None, float]] = ROWS) -> tuple[dict
     angles = np.deg2rad(np.array(degrees, dtype=np.float64))
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     columns = {"id": ids, "text": texts, "label": labels}
-    pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)).with_columns(source=pl.lit("s")).write_parquet(
-        "data/corrected/records.parquet"
-    )
+    pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)).with_columns(
+        source=pl.lit("s"),
+        near_duplicate_group="id",
+        reference_label=pl.lit(None, pl.String),
+        thread=pl.when(pl.col("id").is_in(["b", "e"])).then(pl.lit("7")).otherwise(pl.lit(" ")),
+    ).write_parquet("data/corrected/records.parquet")
     embedding = pl.Series("embedding", vectors, dtype=pl.Array(pl.Float32, 2))
     # In another order, with a row that is no longer there.
     table = pl.DataFrame({"id": ids, "embedding": embedding})
@@ -51,7 +56,7 @@ def run(rows: Sequence[tuple[str, str, str | None, float]] = ROWS) -> tuple[dict
         "data/embeddings/embeddings.parquet"
     )
     semantic_duplicates.main()
-    names = ("records", "pairs", "conflicts", "removed")
+    names = ("records", "pairs", "conflicts", "removed", "joined")
     return (
         {name: pl.read_parquet(f"data/semantic_duplicates/{name}.parquet") for name in names},
         json.loads(Path("metrics/semantic_duplicates.json").read_text(encoding="utf-8")),
@@ -77,7 +82,8 @@ def test_rows_that_say_the_same_get_one_group_and_stay() -> None:
     assert out["removed"].height == 0
     assert {key: value for key, value in metrics.items() if key not in ("compare_seconds", "run_id")} == (
         {"rows_in": 7, "rows_out": 7, "removed": {"semantic_duplicate": 0}, "linked_pairs": 4, "groups": 2}
-        | {"rows_in_groups": 5, "largest_group": 3, "groups_with_conflicting_labels": 1}
+        | {"rows_in_groups": 5, "largest_group": 3, "groups_with_conflicting_labels": 1, "split_groups": 4}
+        | {"rows_joined_to_other_split_groups": 3, "rows_without_group_value": 7}
     )
 
 
@@ -106,17 +112,37 @@ def test_labels_that_differ_are_reported_and_left_as_they_are() -> None:
     assert out["records"]["label"].to_list() == [label for _, _, label, _ in ROWS]
 
 
-def test_all_but_the_first_are_removed_on_request() -> None:
+def test_rows_that_say_the_same_are_removed_on_request() -> None:
     change_params("action: group", "action: remove")
     out, metrics = run()
-    assert out["records"]["id"].to_list() == ["a", "b", "e", "f"]
-    assert out["removed"].rows() == [
-        ("c", "semantic_duplicate", "I am in love with it", None, "a"),
-        ("d", "semantic_duplicate", "I hate it", None, "a"),
-        ("g", "semantic_duplicate", "There is no fee", None, "f"),
-    ]
-    assert (metrics["rows_in"], metrics["rows_out"], metrics["removed"]) == (7, 4, {"semantic_duplicate": 3})
+    # Of another label (d, g) and of another meaning none goes, whatever the cosine.
+    assert out["removed"].select("rule", "after").rows() == [("semantic_duplicate", None)]
+    assert {out["removed"]["id"][0], out["removed"]["kept_id"][0]} == {"a", "c"}
+    assert out["records"]["id"].to_list() == [id_ for id_, *_ in ROWS if id_ != out["removed"]["id"][0]]
+    assert (metrics["rows_in"], metrics["rows_out"], metrics["removed"]) == (7, 6, {"semantic_duplicate": 1})
     assert out["conflicts"].height == 3
+    # A chain removes nothing that is not directly similar; and a negation stays.
+    chain: list[tuple[str, str, str | None, float]] = [(f"r{i}", "a text", "x", 15.0 * i) for i in range(4)]
+    out, _ = run([*chain, ("alone", "b", "x", 180.0), ("not", "not a text", "x", 15.0)])
+    angle = {id_: degrees for id_, _, _, degrees in chain}
+    for id_, kept in out["removed"].select("id", "kept_id").iter_rows():
+        assert abs(angle[id_] - angle[kept]) == 15
+    assert 1 <= out["removed"].height <= 2
+
+
+def test_rows_of_one_group_value_are_one_split_group(capsys: pytest.CaptureFixture[str]) -> None:
+    change_params("group_column: null", "group_column: thread")
+    out, metrics = run()
+    found = dict(out["records"].select("id", "split_group").iter_rows())
+    assert found["b"] == found["e"] == "thread=7"
+    assert found["a"] == found["c"] == found["d"] != found["f"] == found["g"]
+    assert (metrics["split_groups"], metrics["rows_without_group_value"]) == (3, 5)
+    assert set(out["joined"]["own_group"]) < set("acdfg")
+    change_params("group_column: null", "group_column: ticket")
+    run()
+    assert (
+        "no column 'ticket' (`split.group_column`): no rows are grouped by it; see `carry`" in capsys.readouterr().err
+    )
 
 
 def test_a_group_that_takes_in_a_large_part_is_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@
 Two models are trained in each cell: a logistic regression on the frozen embeddings (`probe`) and full fine-tuning with
 the settings of `finetune.full` (`full`).
 
-- Rows are sampled by a hash of their semantic group, so a smaller share is part of a larger one. Examples are made of
+- Rows are sampled by a hash of their split group, so a smaller share is part of a larger one. Examples are made of
   these rows, and their labels checked by a probe on these rows, alone.
 - All arms of a share get the same number of optimizer steps, up to whole epochs: `max_epochs` falls as rows are added.
   With few rows there are more epochs, for `min_steps` steps.
@@ -126,7 +126,7 @@ def run_cell(arm: str, share: float, params: AblationParams, seed: int) -> dict[
     require_models(augmentation.recipes)
     around = load_around()
     every = read_train_rows()
-    train = every.filter(keyed_uniform(every["semantic_group"], seed, "augment_ablation") < share)
+    train = every.filter(keyed_uniform(every["split_group"], seed, "augment_ablation") < share)
     validation, test = (pl.read_parquet(path) for path in HELD_OUT)
     inputs = read_inputs(train)
     kept = make_examples(inputs, augmentation, around, (seed, "augment")).filtered.kept

@@ -16,6 +16,7 @@ import yaml
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import write_text
 from assay.core.params import DEFAULTS, PARAMS_FILE, load_params
+from assay.sources.records import RECORDS_SCHEMA, IngestParams, carried_name
 from tools.run.stale_outputs import require_consistent_lists
 
 CODE = tuple(Path(__file__).parents[2] / name for name in ("assay", "stages", "tools"))
@@ -110,6 +111,15 @@ def find_problems(path: Path) -> list[str]:
             if name not in (params.get(section) or {}):
                 problems.append(f"`{names}` has {name!r}, and there is no block `{section}.{name}`")
     if not problems:
+        # A fork that carries nothing is told by the stage; who carries columns has another name in mind.
+        carried = {
+            carried_name(one) for source in load_params("ingest", IngestParams, path).sources for one in source.carry
+        }
+        named = params["split"]["group_column"]
+        if named is not None and carried and named not in {*carried, *RECORDS_SCHEMA}:
+            problems.append(
+                f"`split.group_column` = {named!r}: the sources of `ingest` carry {sorted(carried)}; or null"
+            )
         try:
             require_consistent_lists(params)
         except InputError as error:

@@ -37,7 +37,7 @@ def crowd(rows: int, good: int, bad: int, seed: int = 1) -> tuple[pl.DataFrame, 
         {
             "id": [f"{row:03}" for row in range(rows)],
             "reference_label": [names[label] for label in truth],
-            "semantic_group": [f"{row // 2:03}" for row in range(rows)],
+            "split_group": [f"{row // 2:03}" for row in range(rows)],
         }
     ).join(majority, on="id", how="left", maintain_order="left")
     return records, ratings, features.astype(np.float32)
@@ -114,7 +114,7 @@ def test_annotators_with_the_most_ratings_are_used_where_all_do_not_fit() -> Non
 def test_it_says_why_it_was_not_asked(labels: str, annotators: str, reason: str) -> None:
     names = ["1", "2", "3"]
     records = pl.DataFrame(
-        {"id": names, "consensus_label": list(labels), "reference_label": [None] * 3, "semantic_group": names}
+        {"id": names, "consensus_label": list(labels), "reference_label": [None] * 3, "split_group": names}
     )
     ratings = pl.DataFrame({"id": names, "annotator": list(annotators), "label": list(labels)})
     opinion = ask(records, ratings, np.zeros((3, 2), dtype=np.float32))
@@ -124,7 +124,7 @@ def test_it_says_why_it_was_not_asked(labels: str, annotators: str, reason: str)
 
 def test_too_few_rows_for_a_model() -> None:
     records, ratings, features = crowd(60, 2, 1)
-    together = records.with_columns(semantic_group=pl.lit("all"))
+    together = records.with_columns(split_group=pl.lit("all"))
     assert "too few rows" in ask(together, ratings, features).messages[-1]
 
 

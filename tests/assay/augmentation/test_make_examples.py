@@ -111,5 +111,9 @@ def test_several_examples_of_a_row_have_ids_and_seeds_of_their_own() -> None:
 
 def test_no_leakage_passes() -> None:
     train, held_out = rows(0, 2), rows(2, 2)
-    make_examples.refuse_leakage(train, held_out, np.array([0.79, 0.0]), np.array([1, -1]), 0.8, "cosine")
-    make_examples.refuse_leakage(train.clear(), held_out, np.zeros(0), np.zeros(0, dtype=np.int64), 0.8, "cosine")
+    make_examples.refuse_leakage(
+        train, held_out, np.array([0.79, 0.0]), np.array([1, -1]), 0.8, "cosine", is_given=False
+    )
+    make_examples.refuse_leakage(
+        train.clear(), held_out, np.zeros(0), np.zeros(0, dtype=np.int64), 0.8, "cosine", is_given=False
+    )

@@ -39,6 +39,19 @@ def test_every_section_of_the_params_is_checked(params: dict[str, Any]) -> None:
     assert set(check.SECTIONS) == set(params)
 
 
+def test_a_group_column_that_no_source_carries_is_a_problem_where_they_carry_others(params: dict[str, Any]) -> None:
+    params["split"]["group_column"] = "reviews"
+    write(params)
+    with pytest.raises(
+        InputError, match=r"`split.group_column` = 'reviews': the sources of `ingest` carry \['review'\]"
+    ):
+        check.check_params()
+    for source in params["ingest"]["sources"]:
+        source["carry"] = []
+    write(params)
+    check.check_params()
+
+
 def test_all_problems_are_named_at_once(params: dict[str, Any]) -> None:
     params["clean"]["min_charcters"] = params["clean"].pop("min_characters")
     params["finetune"]["lora"]["rank"] = "16"
