@@ -32,7 +32,7 @@ when, from which state of which file, and whether people wrote it or a program d
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import polars as pl
 from pydantic import Field
@@ -51,9 +51,10 @@ SOURCES_SCHEMA = pl.Schema(
     | {"ratings_file": pl.String, "ratings_sha256": pl.String, "rows_in": pl.Int64, "rows_out": pl.Int64}
 )
 
-
 MIN_ROWS_PER_LABEL = 10
 """Of a sample, so that every label gets into each split and fold."""
+SHOWN_NAMES = 8
+"""Labels or columns of a source that are printed by name."""
 
 
 def sample_rows(ingested: dict[str, Ingested], max_rows: int, seed: int) -> dict[str, Ingested]:
@@ -116,7 +117,11 @@ def metrics(sources: dict[str, Ingested]) -> dict[str, object]:
                 "rows_in": one.rows_in,
                 "rows_out": one.records.height,
                 "sha256": one.sha256,
+                "labels": counts(one.records["label"]),
+                "rows_without_label": one.records["label"].null_count(),
                 "ragged_rows": one.ragged_rows,
+                "nested_cells": one.nested,
+                "unused_columns": len(one.unused_columns),
                 "ratings": one.ratings.height,
                 "rows_without_ratings": one.records.join(one.ratings, on="id", how="anti").height,
                 "rated_without_text": one.rated_without_text,
@@ -127,6 +132,26 @@ def metrics(sources: dict[str, Ingested]) -> dict[str, object]:
     if both.height:
         result["given_label_accuracy"] = (both["label"] == both["reference_label"]).sum() / both.height
     return result
+
+
+def describe(name: str, one: Ingested, found: dict[str, Any]) -> list[str]:
+    """What was seen in a source, a line each; `found` are its metrics."""
+    labels = [f"{label!r} {rows:,}" for label, rows in sorted(found["labels"].items(), key=lambda item: -item[1])]
+    shown = ", ".join(labels[:SHOWN_NAMES]) + (f" and {len(labels) - SHOWN_NAMES} more" * (len(labels) > SHOWN_NAMES))
+    columns = ", ".join(map(repr, one.unused_columns[:SHOWN_NAMES]))
+    nested = ", ".join(f"{column!r} {cells:,}" for column, cells in one.nested.items())
+    removed = ", ".join(f"{rule} {rows:,}" for rule, rows in counts_by_rule(one.removed_ratings).items())
+    lines = {
+        f"labels: {shown or 'none'}; rows without: {found['rows_without_label']:,}": True,
+        f"columns that nothing uses: {len(one.unused_columns)} ({columns})": one.unused_columns,
+        f"records with another number of cells: {one.ragged_rows:,}": one.ragged_rows,
+        f"cells with lists or objects: {nested}": nested,
+        f"rows without ratings: {found['rows_without_ratings']:,}": one.ratings.height
+        and found["rows_without_ratings"],
+        f"ids with ratings and without a row: {one.rated_without_text:,}": one.rated_without_text,
+        f"ratings removed: {removed}": removed,
+    }
+    return [f"{name}: {line}" for line, is_said in lines.items() if is_said]
 
 
 def main() -> None:
@@ -156,7 +181,11 @@ def main() -> None:
     with output_folder("data/ingested") as folder:
         for name, table in tables.items():
             write_parquet(table, folder / f"{name}.parquet")
-    write_metrics("metrics/ingest.json", metrics(sources), "ratings", "given_label_accuracy")
+    found: dict[str, Any] = metrics(sources)
+    for name, one in sources.items():
+        for line in describe(name, one, found["sources"][name]):
+            print(f"ingest: {line}")
+    write_metrics("metrics/ingest.json", found, "ratings", "given_label_accuracy")
 
 
 if __name__ == "__main__":

@@ -24,9 +24,12 @@ How to read the metrics:
    most `reference_rows` drawn by seed; an outlier is 2.5 robust standard deviations less similar than the median row.
 5. Languages are told from the text alone; of a text of a few words that is a guess. Where the model gives its best
    guess less than `min_language_probability`, the language counts as `und`, undetermined.
+   `rows_in_other_languages_share` is of rows whose language is told, and is none of `encoder_languages`. More than half
+   of all rows are said: an encoder that was trained on English alone gives texts in Swedish poor embeddings.
 6. Rows are real or generated as their source says, or augmented: those are made of train rows, and come on top.
 """
 
+import sys
 import time
 from pathlib import Path
 
@@ -40,6 +43,7 @@ from assay.core.params import load_params
 from assay.core.results import write_metrics
 from assay.core.seeds import keyed_uniform
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
+from assay.text.language import UNDETERMINED
 
 SOURCES = Path("data/ingested/sources.parquet")
 RECORDS = Path("data/corrected/records.parquet")
@@ -47,6 +51,12 @@ AUGMENTED = Path("data/augmented/train.parquet")
 OUTPUT = Path("data/profile")
 METRICS = Path("metrics/profile.json")
 COST = Path("metrics/cost/profile.json")
+
+
+def other_languages(shares: dict[str, float], encoder_languages: list[str]) -> dict[str, float]:
+    """The share of rows by language that the encoder was not trained on, the most frequent first."""
+    told = (*encoder_languages, UNDETERMINED)
+    return dict(sorted(((name, one) for name, one in shares.items() if name not in told), key=lambda pair: -pair[1]))
 
 
 def main() -> None:
@@ -94,6 +104,16 @@ def main() -> None:
     with output_folder(OUTPUT) as folder:
         for name, table in tables.items():
             write_parquet(table, folder / f"{name}.parquet")
+    if params.encoder_languages is not None:
+        others = other_languages(metrics["language_share"], params.encoder_languages)
+        metrics["rows_in_other_languages_share"] = sum(others.values())
+        if sum(others.values()) > 0.5:
+            print(
+                f"profile: {sum(others.values()):.0%} of rows look {'/'.join(list(others)[:3])}, the encoder is "
+                f"{'/'.join(params.encoder_languages)}: set an `hf:` asset such as hf:intfloat/multilingual-e5-small for "
+                "`embed.model` and `finetune`, and its languages in `profile.encoder_languages`",
+                file=sys.stderr,
+            )
     write_metrics(METRICS, metrics, "rows", "labels", "labels_below_minimum")
     write_json(COST, {"profile_seconds": seconds})
 

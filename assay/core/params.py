@@ -124,11 +124,12 @@ def _is_of_source_defaults(section: Any, place: Sequence[int | str]) -> bool:
     """Whether what stands at a place of a filled section, such as `sources.0.format`, is read in `source_defaults`."""
     if not isinstance(section, dict) or SOURCE_DEFAULTS not in section or place[:1] != ("sources",):
         return False
-    given, defaults = section, {"sources": dict.fromkeys(place[1:2], section[SOURCE_DEFAULTS])}
+    given: Any = section
+    defaults: Any = {"sources": dict.fromkeys(place[1:2], section[SOURCE_DEFAULTS])}
     for key in place:
         if isinstance(given, dict) and key not in given:
             return key in defaults
-        given, defaults = given[key], defaults.get(key)  # type: ignore[assignment]
+        given, defaults = given[key], defaults.get(key)
         if not (isinstance(given, dict | list) and isinstance(defaults, dict)):
             return False
     return False

@@ -10,7 +10,7 @@ from assay.core.removed_rows import removed_rows
 from assay.instruction_data.formats import FIXES, read_chats
 from assay.instruction_data.params import InstructDataParams, Source
 from assay.sources.provenance import check_ids, content_ids, origins, unreadable_rows
-from assay.sources.table_files import read_table
+from assay.sources.table_files import fix_of
 
 SHOWN_CHARACTERS = 80
 
@@ -35,7 +35,7 @@ def read_source(source: Source, position: int, params: InstructDataParams) -> Re
     """
     path = Path(params.path) / source.file
     key = f"instruct_data.sources.{position}"
-    table = read_table(path, source.format, source.header)
+    table = source.read(path)
     rows_in = table.cells.height + table.unreadable.height
     if not rows_in:
         raise InputError(f"{path}: has no row; is it the right file, and is its `header` set rightly?")
@@ -46,7 +46,7 @@ def read_source(source: Source, position: int, params: InstructDataParams) -> Re
         raise InputError(
             f"{path}:{line}: {rule}: {before[:SHOWN_CHARACTERS]!r}; {rejects.height} of {rows_in} records cannot be "
             f"used, more than `instruct_data.max_reject_fraction` = {params.max_reject_fraction}: "
-            f"{FIXES.get(rule, 'mend the file')}; or raise that number"
+            f"{FIXES.get(rule) or fix_of(table, rule)}; or raise that number"
         )
     records = chats.records
     if source.layout.id is None:

@@ -12,7 +12,7 @@ from assay.core.errors import InputError
 from assay.core.params import Params
 from assay.core.removed_rows import REMOVED_SCHEMA, Filtered, is_missing, none_removed, removed_rows
 from assay.sources.provenance import ColumnName, origins, unreadable_rows
-from assay.sources.table_files import SHOWN_CHARACTERS, TableFormat, check_readable, column, read_table
+from assay.sources.table_files import SHOWN_CHARACTERS, Reading, check_readable, column
 
 RATINGS_SCHEMA = pl.Schema({"id": pl.String, "annotator": pl.String, "rating": pl.Float64, "label": pl.String})
 
@@ -32,12 +32,10 @@ class RatingListColumns(Params):
     ratings: ColumnName
 
 
-class Ratings(Params):
+class Ratings(Reading):
     """Where the ratings of a source are."""
 
     file: Annotated[str, Field(min_length=1)]
-    format: TableFormat
-    header: bool
     columns: RatingListColumns | RatingColumns
 
 
@@ -154,7 +152,7 @@ def read_ratings(
 ) -> Filtered:
     """The ratings file of a source. Raises `InputError`: as in `read_table`, `check_readable` and `column`."""
     path = folder / ratings.file
-    table = read_table(path, ratings.format, ratings.header)
+    table = ratings.read(path)
     check_readable(table, path, max_reject_fraction)
     places = origins(ratings.file, table.lines)
     ids = column(table, ratings.columns.id, path, f"{key}.columns.id")

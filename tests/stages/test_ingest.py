@@ -36,8 +36,7 @@ RATED: dict[str, Any] = {
     "format": "tsv",
     "header": False,
     "columns": {"id": 1, "text": 3, "label": None, "reference_label": None, "response": None},
-    "carry": [],
-    "ratings": {"file": "ratings.txt", "format": "tsv", "header": False, "columns": {"id": 1, "ratings": 2}},
+    "ratings": {"file": "ratings.txt", "columns": {"id": 1, "ratings": 2}},
 }
 PLAIN: dict[str, Any] = {
     "name": "bank",
@@ -49,9 +48,8 @@ PLAIN: dict[str, Any] = {
     "format": "csv",
     "header": True,
     "columns": {"id": None, "text": "text", "label": "category", "reference_label": None, "response": None},
-    "carry": [],
-    "ratings": None,
 }
+DEFAULTS = dict.fromkeys(("separator", "quote", "encoding", "sheet", "ratings")) | {"layout": "table", "carry": []}
 
 
 @pytest.fixture
@@ -66,6 +64,7 @@ def write_params(
     *sources: dict[str, Any], bins: Any = None, seed: int = 1, max_rows: int | None = None, **changed: Any
 ) -> None:
     section = {"path": "data/raw/mine", "max_reject_fraction": 0.01, "sources": list(sources), "rating_bins": bins}
+    section["source_defaults"] = DEFAULTS
     Path("params.yaml").write_text(yaml.safe_dump({"seed": seed, "max_rows": max_rows, "ingest": section | changed}))
 
 
@@ -78,7 +77,7 @@ def source(base: dict[str, Any], **changed: Any) -> dict[str, Any]:
     """A source with other values; `columns` and `ratings` are merged."""
     result = copy.deepcopy(base)
     for key, value in changed.items():
-        result[key] = result[key] | value if isinstance(value, dict) and isinstance(result[key], dict) else value
+        result[key] = result[key] | value if isinstance(value, dict) and isinstance(result.get(key), dict) else value
     return result
 
 
@@ -512,7 +511,7 @@ def test_rows_without_any_text(raw: Path) -> None:
 @pytest.mark.parametrize(
     ("sources", "changed", "expected"),
     [
-        ([source(PLAIN, format="xlsx")], {}, "`ingest.sources.0.format` = 'xlsx'"),
+        ([source(PLAIN, format="xls")], {}, "`ingest.sources.0.format` = 'xls'"),
         ([PLAIN, PLAIN], {}, "each needs a name of its own"),
         ([source(RATED, columns={"id": None})], {}, "ratings are joined by id"),
         ([source(PLAIN, columns={"text": None})], {}, "`ingest.sources.0.columns.text"),

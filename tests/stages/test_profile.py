@@ -31,6 +31,7 @@ def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatc
             "neighbours": 2,
             "reference_rows": 6,
             "min_language_probability": 0.5,
+            "encoder_languages": ["en"],
             "tokenizer": str(tiny_encoder / "tokenizer.json"),
         },
     }

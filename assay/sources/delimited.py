@@ -1,0 +1,153 @@
+"""Records of CSV and TSV files: their cells, the line on which each starts, and of bad ones the reason."""
+
+import csv
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from assay.core.errors import InputError
+
+MAX_REREADS = 20
+"""How often a line is read again on average, since quotes open above it that do not close."""
+MANY_LINES = 5
+"""So many lines in one cell that each have as many separators as the header are no text by chance."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record: its first line, and its cells, or why it cannot be read and what is there."""
+
+    line: int
+    cells: list[Any]
+    rule: str | None = None
+    before: str = ""
+
+
+def split_lines(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of every line that is not blank, without its end: LF, CRLF, or CR in a file without LF."""
+    end = b"\r" if b"\r" in content and b"\n" not in content else b"\n"
+    for number, line in enumerate(content.split(end), start=1):
+        line = line.removesuffix(b"\r")
+        if line:
+            yield number, line
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text has no half of a surrogate pair, which stands for a byte that is no UTF-8."""
+    return text.isascii() or text == text.encode(errors="ignore").decode()
+
+
+def not_utf8(line: int, content: bytes) -> Record:
+    """A record of bytes that are no text."""
+    return Record(line, [], "not_utf8", content.decode(errors="backslashreplace"))
+
+
+def unquoted_records(content: bytes, separator: str) -> Iterator[Record]:
+    """A line is a record, a separator ends a cell, a quote is a character."""
+    for number, line in split_lines(content):
+        try:
+            yield Record(number, line.decode().split(separator))
+        except UnicodeDecodeError:
+            yield not_utf8(number, line)
+
+
+def quoted_records(path: Path, content: bytes, separator: str, quote: str) -> Iterator[Record]:
+    """Records of RFC 4180: a quoted cell may hold separators, line ends and doubled quotes.
+
+    A quote may come after a space (`a, "b, c"`). A quote that opens and does not close, or that closes only after lines
+    which look like records, takes its own line with it and no other. Raises `InputError`: very many of them.
+    """
+    lines = list(StringIO(content.decode(errors="surrogateescape"), newline=""))
+    csv.field_size_limit(sys.maxsize)
+
+    def read_from(index: int, skip_spaces: bool = False) -> Any:
+        rest = map(lines.__getitem__, range(index, len(lines)))
+        return csv.reader(rest, delimiter=separator, quotechar=quote, strict=True, skipinitialspace=skip_spaces)
+
+    records: list[Record] = []
+    # Records of several lines: the place in the list, and the line after the last.
+    long: dict[int, int] = {}
+    start, reader, reread = 0, read_from(0), 0
+    while True:
+        if reread > MAX_REREADS * len(lines):
+            raise InputError(f"{path}: quotes open in very many records and do not close: set its `quote` to none")
+        first = start + reader.line_num
+        try:
+            cells = next(reader)
+        except StopIteration:
+            break
+        except csv.Error:
+            records.append(_bad_quotes(first, lines[first]))
+            if (swallowed := start + reader.line_num - first - 1) > 0:
+                reread += swallowed
+                start, reader = first + 1, read_from(first + 1)
+            continue
+        if any(cell.startswith(" ") and cell.lstrip(" ").startswith(quote) for cell in cells):
+            spaced = read_from(first, skip_spaces=True)
+            other = next(_readable(spaced), cells)
+            reread += spaced.line_num
+            if [cell.lstrip(" ") for cell in other] != [cell.lstrip(" ") for cell in cells]:
+                cells, start = other, first + spaced.line_num
+                reader = read_from(start)
+        if (end := start + reader.line_num) > first + 1:
+            long[len(records)] = end
+        if cells:
+            records.append(_checked(first + 1, cells, separator))
+    known: list[set[str]] | None = None
+    width = len(records[0].cells) if records else 0
+    for place, record in enumerate(records):
+        if place in long and record.cells:
+            known = _repeated_values(records, long, width) if known is None else known
+            inner = lines[record.line : long[place]]
+            if _are_records([line.rstrip("\r\n").split(separator) for line in inner], record, width, known):
+                yield _bad_quotes(record.line - 1, lines[record.line - 1])
+                for index, line in enumerate(inner, start=record.line):
+                    alone = csv.reader([line], delimiter=separator, quotechar=quote, strict=True)
+                    cells = next(_readable(alone), None)
+                    yield _bad_quotes(index, line) if cells is None else _checked(index + 1, cells, separator)
+                continue
+        yield record
+
+
+def _readable(reader: Any) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error:
+        return
+
+
+def _bad_quotes(index: int, line: str) -> Record:
+    return Record(index + 1, [], "bad_quotes", line.rstrip("\r\n").encode(errors="backslashreplace").decode())
+
+
+def _checked(line: int, cells: list[str], separator: str) -> Record:
+    # Bytes that are not UTF-8 have become lone surrogates, which no decoded text can hold, so the record shows them.
+    joined = separator.join(cells)
+    return Record(line, cells) if is_utf8(joined) else not_utf8(line, joined.encode(errors="surrogateescape"))
+
+
+def _repeated_values(records: list[Record], long: dict[int, int], width: int) -> list[set[str]]:
+    """By column, the values of records of one line; none where they hardly repeat, as those of labels do."""
+    rows = [one.cells for place, one in enumerate(records) if place not in long and len(one.cells) == width]
+    values = [set(column) for column in zip(*rows, strict=True)] or [set[str]()] * width
+    return [column if 2 * len(column) <= len(rows) else set() for column in values]
+
+
+def _are_records(inner: list[list[str]], record: Record, width: int, known: list[set[str]]) -> bool:
+    """Whether the lines after the first of a record are records of their own, behind a quote that should not be there.
+
+    They have the header's shape, and too many do for a text, or the values of a column are those of other records.
+    """
+    if width < 2:
+        return False
+    shaped = [cells for cells in inner if len(cells) == width]
+    if len(record.cells) != width:
+        return 2 * len(shaped) >= len(inner)
+    if len(shaped) < len(inner):
+        return False
+    return len(inner) >= MANY_LINES or any(
+        values >= set(column) for values, column in zip(known, zip(*inner, strict=True), strict=True)
+    )
