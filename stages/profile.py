@@ -110,7 +110,7 @@ def main() -> None:
         if sum(others.values()) > 0.5:
             print(
                 f"profile: {sum(others.values()):.0%} of rows look {'/'.join(list(others)[:3])}, the encoder is "
-                f"{'/'.join(params.encoder_languages)}: set an `hf:` asset such as hf:intfloat/multilingual-e5-small for "
+                f"{'/'.join(params.encoder_languages)}: set an `hf:` asset such as intfloat/multilingual-e5-small for "
                 "`embed.model` and `finetune`, and its languages in `profile.encoder_languages`",
                 file=sys.stderr,
             )
