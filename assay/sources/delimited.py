@@ -54,7 +54,7 @@ def unquoted_records(content: bytes, separator: str) -> Iterator[Record]:
             yield not_utf8(number, line)
 
 
-def quoted_records(path: Path, content: bytes, separator: str, quote: str) -> Iterator[Record]:
+def quoted_records(path: Path, content: bytes, separator: str, quote: str) -> list[Record]:
     """Records of RFC 4180: a quoted cell may hold separators, line ends and doubled quotes.
 
     A quote may come after a space (`a, "b, c"`). A quote that opens and does not close, or that closes only after lines
@@ -70,46 +70,67 @@ def quoted_records(path: Path, content: bytes, separator: str, quote: str) -> It
     records: list[Record] = []
     # Records of several lines: the place in the list, and the line after the last.
     long: dict[int, int] = {}
-    start, reader, reread = 0, read_from(0), 0
-    while True:
-        if reread > MAX_REREADS * len(lines):
-            raise InputError(f"{path}: quotes open in very many records and do not close: set its `quote` to none")
+    start, reader, reread, spaced = 0, read_from(0), 0, f" {quote}"
+    while reread <= MAX_REREADS * len(lines):
         first = start + reader.line_num
         try:
             cells = next(reader)
         except StopIteration:
-            break
+            return records if not long else list(_without_swallowed(records, long, lines, separator, quote))
         except csv.Error:
             records.append(_bad_quotes(first, lines[first]))
             if (swallowed := start + reader.line_num - first - 1) > 0:
                 reread += swallowed
                 start, reader = first + 1, read_from(first + 1)
             continue
-        if any(cell.startswith(" ") and cell.lstrip(" ").startswith(quote) for cell in cells):
-            spaced = read_from(first, skip_spaces=True)
-            other = next(_readable(spaced), cells)
-            reread += spaced.line_num
+        joined = separator.join(cells)
+        if spaced in joined and any(cell.startswith(" ") and cell.lstrip(" ").startswith(quote) for cell in cells):
+            again = read_from(first, skip_spaces=True)
+            other = next(_readable(again), cells)
+            reread += again.line_num
             if [cell.lstrip(" ") for cell in other] != [cell.lstrip(" ") for cell in cells]:
-                cells, start = other, first + spaced.line_num
+                cells, joined, start = other, separator.join(other), first + again.line_num
                 reader = read_from(start)
-        if (end := start + reader.line_num) > first + 1:
-            long[len(records)] = end
+        if start + reader.line_num > first + 1:
+            long[len(records)] = start + reader.line_num
         if cells:
-            records.append(_checked(first + 1, cells, separator))
-    known: list[set[str]] | None = None
-    width = len(records[0].cells) if records else 0
+            records.append(Record(first + 1, cells) if is_utf8(joined) else _not_utf8_text(first + 1, joined))
+    raise InputError(f"{path}: quotes open in very many records and do not close: set its `quote` to none")
+
+
+def _without_swallowed(
+    records: list[Record], long: dict[int, int], lines: list[str], separator: str, quote: str
+) -> Iterator[Record]:
+    """The records; one of several lines that are records of their own as these, behind a bad one.
+
+    They are if they have the header's shape, and are too many for a text or have a column with values of other records
+    (of a column whose values repeat, as those of labels do).
+    """
+    width = len(records[0].cells)
+    rows = [one.cells for place, one in enumerate(records) if place not in long and len(one.cells) == width]
+    columns = [set(column) for column in zip(*rows, strict=True)]
+    known = [values for values in columns if 2 * len(values) <= len(rows)]
+    places = [at for at, values in enumerate(columns) if 2 * len(values) <= len(rows)]
     for place, record in enumerate(records):
-        if place in long and record.cells:
-            known = _repeated_values(records, long, width) if known is None else known
-            inner = lines[record.line : long[place]]
-            if _are_records([line.rstrip("\r\n").split(separator) for line in inner], record, width, known):
-                yield _bad_quotes(record.line - 1, lines[record.line - 1])
-                for index, line in enumerate(inner, start=record.line):
-                    alone = csv.reader([line], delimiter=separator, quotechar=quote, strict=True)
-                    cells = next(_readable(alone), None)
-                    yield _bad_quotes(index, line) if cells is None else _checked(index + 1, cells, separator)
-                continue
-        yield record
+        inner = lines[record.line : long[place]] if place in long else []
+        split = [line.rstrip("\r\n").split(separator) for line in inner]
+        shaped = sum(len(cells) == width for cells in split)
+        if len(record.cells) != width:
+            are_records = 2 * shaped >= len(inner) > 0
+        else:
+            are_records = shaped == len(inner) > 0 and (
+                shaped >= MANY_LINES
+                or any(
+                    values.issuperset(cells[at] for cells in split) for at, values in zip(places, known, strict=True)
+                )
+            )
+        if not are_records or width < 2:
+            yield record
+            continue
+        yield _bad_quotes(record.line - 1, lines[record.line - 1])
+        for index, line in enumerate(inner, start=record.line):
+            alone = _readable(csv.reader([line], delimiter=separator, quotechar=quote, strict=True))
+            yield next((Record(index + 1, cells) for cells in alone), _bad_quotes(index, line))
 
 
 def _readable(reader: Any) -> Iterator[list[str]]:
@@ -123,31 +144,6 @@ def _bad_quotes(index: int, line: str) -> Record:
     return Record(index + 1, [], "bad_quotes", line.rstrip("\r\n").encode(errors="backslashreplace").decode())
 
 
-def _checked(line: int, cells: list[str], separator: str) -> Record:
+def _not_utf8_text(line: int, text: str) -> Record:
     # Bytes that are not UTF-8 have become lone surrogates, which no decoded text can hold, so the record shows them.
-    joined = separator.join(cells)
-    return Record(line, cells) if is_utf8(joined) else not_utf8(line, joined.encode(errors="surrogateescape"))
-
-
-def _repeated_values(records: list[Record], long: dict[int, int], width: int) -> list[set[str]]:
-    """By column, the values of records of one line; none where they hardly repeat, as those of labels do."""
-    rows = [one.cells for place, one in enumerate(records) if place not in long and len(one.cells) == width]
-    values = [set(column) for column in zip(*rows, strict=True)] or [set[str]()] * width
-    return [column if 2 * len(column) <= len(rows) else set() for column in values]
-
-
-def _are_records(inner: list[list[str]], record: Record, width: int, known: list[set[str]]) -> bool:
-    """Whether the lines after the first of a record are records of their own, behind a quote that should not be there.
-
-    They have the header's shape, and too many do for a text, or the values of a column are those of other records.
-    """
-    if width < 2:
-        return False
-    shaped = [cells for cells in inner if len(cells) == width]
-    if len(record.cells) != width:
-        return 2 * len(shaped) >= len(inner)
-    if len(shaped) < len(inner):
-        return False
-    return len(inner) >= MANY_LINES or any(
-        values >= set(column) for values, column in zip(known, zip(*inner, strict=True), strict=True)
-    )
+    return not_utf8(line, text.encode(errors="surrogateescape"))
