@@ -3,10 +3,9 @@
 import csv
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from assay.core.errors import InputError
 
@@ -16,8 +15,7 @@ MANY_LINES = 5
 """So many lines in one cell that each have as many separators as the header are no text by chance."""
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One record: its first line, and its cells, or why it cannot be read and what is there."""
 
     line: int
@@ -71,7 +69,8 @@ def quoted_records(path: Path, content: bytes, separator: str, quote: str) -> li
     # Records of several lines: the place in the list, and the line after the last.
     long: dict[int, int] = {}
     start, reader, reread, spaced = 0, read_from(0), 0, f" {quote}"
-    while reread <= MAX_REREADS * len(lines):
+    limit = MAX_REREADS * len(lines)
+    while reread <= limit:
         first = start + reader.line_num
         try:
             cells = next(reader)
@@ -91,10 +90,10 @@ def quoted_records(path: Path, content: bytes, separator: str, quote: str) -> li
             if [cell.lstrip(" ") for cell in other] != [cell.lstrip(" ") for cell in cells]:
                 cells, joined, start = other, separator.join(other), first + again.line_num
                 reader = read_from(start)
-        if start + reader.line_num > first + 1:
-            long[len(records)] = start + reader.line_num
+        if (end := start + reader.line_num) > first + 1:
+            long[len(records)] = end
         if cells:
-            records.append(Record(first + 1, cells) if is_utf8(joined) else _not_utf8_text(first + 1, joined))
+            records.append(_checked(first + 1, cells, joined))
     raise InputError(f"{path}: quotes open in very many records and do not close: set its `quote` to none")
 
 
@@ -108,29 +107,24 @@ def _without_swallowed(
     """
     width = len(records[0].cells)
     rows = [one.cells for place, one in enumerate(records) if place not in long and len(one.cells) == width]
-    columns = [set(column) for column in zip(*rows, strict=True)]
-    known = [values for values in columns if 2 * len(values) <= len(rows)]
-    places = [at for at, values in enumerate(columns) if 2 * len(values) <= len(rows)]
+    columns = enumerate(set(column) for column in zip(*rows, strict=True))
+    known = [(at, values) for at, values in columns if 2 * len(values) <= len(rows)]
     for place, record in enumerate(records):
-        inner = lines[record.line : long[place]] if place in long else []
+        inner = lines[record.line : long[place]] if place in long and width > 1 else []
         split = [line.rstrip("\r\n").split(separator) for line in inner]
         shaped = sum(len(cells) == width for cells in split)
-        if len(record.cells) != width:
-            are_records = 2 * shaped >= len(inner) > 0
-        else:
-            are_records = shaped == len(inner) > 0 and (
-                shaped >= MANY_LINES
-                or any(
-                    values.issuperset(cells[at] for cells in split) for at, values in zip(places, known, strict=True)
-                )
-            )
-        if not are_records or width < 2:
+        are_records = 2 * shaped >= len(inner) > 0
+        if len(record.cells) == width:
+            of_column = any(values.issuperset(cells[at] for cells in split if at < len(cells)) for at, values in known)
+            are_records = shaped == len(inner) > 0 and (shaped >= MANY_LINES or of_column)
+        if not are_records:
             yield record
             continue
         yield _bad_quotes(record.line - 1, lines[record.line - 1])
         for index, line in enumerate(inner, start=record.line):
             alone = _readable(csv.reader([line], delimiter=separator, quotechar=quote, strict=True))
-            yield next((Record(index + 1, cells) for cells in alone), _bad_quotes(index, line))
+            found = next((_checked(index + 1, cells, separator.join(cells)) for cells in alone), None)
+            yield found or _bad_quotes(index, line)
 
 
 def _readable(reader: Any) -> Iterator[list[str]]:
@@ -144,6 +138,6 @@ def _bad_quotes(index: int, line: str) -> Record:
     return Record(index + 1, [], "bad_quotes", line.rstrip("\r\n").encode(errors="backslashreplace").decode())
 
 
-def _not_utf8_text(line: int, text: str) -> Record:
+def _checked(line: int, cells: list[str], joined: str) -> Record:
     # Bytes that are not UTF-8 have become lone surrogates, which no decoded text can hold, so the record shows them.
-    return not_utf8(line, text.encode(errors="surrogateescape"))
+    return Record(line, cells) if is_utf8(joined) else not_utf8(line, joined.encode(errors="surrogateescape"))

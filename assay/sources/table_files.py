@@ -12,7 +12,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -260,7 +260,7 @@ def _shaped(record: Record, width: int, separator: str) -> Record:
     if seen == width:
         return record
     if seen > width and not any(cell and cell.strip() for cell in record.cells[width:]):
-        return replace(record, cells=record.cells[:width])
+        return record._replace(cells=record.cells[:width])
     rule = "too_many_cells" if seen > width else "too_few_cells"
     return Record(record.line, [], rule, f"{seen} cells, {width} wanted: {separator.join(map(str, record.cells))}")
 

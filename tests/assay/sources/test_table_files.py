@@ -270,6 +270,12 @@ def test_a_stray_quote_takes_one_row(tmp_path: Path, stray: str, last: str, betw
     assert sorted([*table.lines, *table.unreadable["line"]]) == list(range(2, len(lines) + 1))
 
 
+def test_bad_bytes_behind_a_stray_quote_are_a_reject(tmp_path: Path) -> None:
+    table = read(tmp_path, b'a,b\n"1,x\n\xe9,x\n3",x\n4,x\n5,x\n6,y\n', "csv")
+    assert table.unreadable["rule"].to_list() == ["bad_quotes", "not_utf8"]
+    assert table.cells["a"].to_list() == ['3"', "4", "5", "6"]
+
+
 def test_letters_of_several_lines_are_one_cell(tmp_path: Path) -> None:
     letters = ["Dear all,\nmy lamp, the blue one", "Hello,\n\nit is dead,\nplease help,\nMia", "a\nb", "a\nb,c\nd"]
     rows = [(letter, ("x", "y")[number % 2]) for number, letter in enumerate(letters * 5)]
