@@ -53,12 +53,6 @@ METRICS = Path("metrics/profile.json")
 COST = Path("metrics/cost/profile.json")
 
 
-def other_languages(shares: dict[str, float], encoder_languages: list[str]) -> dict[str, float]:
-    """The share of rows by language that the encoder was not trained on, the most frequent first."""
-    told = (*encoder_languages, UNDETERMINED)
-    return dict(sorted(((name, one) for name, one in shares.items() if name not in told), key=lambda pair: -pair[1]))
-
-
 def main() -> None:
     """Profile the data."""
     params = load_params("profile", corpus_profile.ProfileParams)
@@ -105,7 +99,8 @@ def main() -> None:
         for name, table in tables.items():
             write_parquet(table, folder / f"{name}.parquet")
     if params.encoder_languages is not None:
-        others = other_languages(metrics["language_share"], params.encoder_languages)
+        shares: dict[str, float] = metrics["language_share"]
+        others = {name: one for name, one in shares.items() if name not in (*params.encoder_languages, UNDETERMINED)}
         metrics["rows_in_other_languages_share"] = sum(others.values())
         if sum(others.values()) > 0.5:
             print(

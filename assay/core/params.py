@@ -99,7 +99,7 @@ def load_params(section: str, model: type[P], path: Path = PARAMS_FILE) -> P:
         lines = []
         for detail in error.errors():
             read_in = of_defaults if detail["loc"] and detail["loc"][0] in inherited else section
-            if _is_of_source_defaults(given, detail["loc"]):
+            if _holds(node, detail["loc"]) and not _holds(given, detail["loc"]):
                 detail["loc"] = (SOURCE_DEFAULTS, *detail["loc"][2:])
             lines.append(_describe(read_in, list(fields), detail))
         raise InputError(f"{path}: " + "\n  ".join(dict.fromkeys(lines))) from None
@@ -120,19 +120,15 @@ def _merged(defaults: Any, given: Any) -> Any:
     return defaults | {key: _merged(defaults.get(key), value) for key, value in given.items()}
 
 
-def _is_of_source_defaults(section: Any, place: Sequence[int | str]) -> bool:
-    """Whether what stands at a place of a filled section, such as `sources.0.format`, is read in `source_defaults`."""
-    if not isinstance(section, dict) or SOURCE_DEFAULTS not in section or place[:1] != ("sources",):
-        return False
-    given: Any = section
-    defaults: Any = {"sources": dict.fromkeys(place[1:2], section[SOURCE_DEFAULTS])}
+def _holds(block: Any, place: Sequence[int | str]) -> bool:
+    """Whether a block gives what a place names; below a value that is no block, places name types."""
     for key in place:
-        if isinstance(given, dict) and key not in given:
-            return key in defaults
-        given, defaults = given[key], defaults.get(key)
-        if not (isinstance(given, dict | list) and isinstance(defaults, dict)):
+        if isinstance(block, dict) and key not in block:
             return False
-    return False
+        if type(block) not in (dict, list):
+            return True
+        block = block[key]
+    return True
 
 
 @cache

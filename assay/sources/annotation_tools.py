@@ -7,7 +7,7 @@ replaced an `id` of the data, which is in the JSON export alone, and is called `
 
 import ast
 import json
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,54 +23,43 @@ DOCCANO_NAMES = {"labels": "label", "data": "text"}
 """Names in the exports of some versions, and what they are in the others."""
 
 
-@dataclass(frozen=True)
-class LaidOut:
-    """A table in the layout `table`, and the annotations that it has not (`REMOVED_SCHEMA`; `id` is their line)."""
+def lay_out(table: Table, layout: SourceLayout, path: Path, file: str) -> tuple[Table, pl.DataFrame]:
+    """The table of an export, and annotations that it has not (`REMOVED_SCHEMA`; `id` is `file` and their line).
 
-    table: Table
-    removed: pl.DataFrame
-
-
-def lay_out(table: Table, layout: SourceLayout, path: Path) -> LaidOut:
-    """The table of an export. Raises `InputError`: an export of another kind of task."""
+    Raises `InputError`: no export of that tool.
+    """
     columns = table.cells.columns
     if layout == "doccano":
         names = {old: new for old, new in DOCCANO_NAMES.items() if old in columns and new not in columns}
-        return LaidOut(Table(**vars(table) | {"cells": table.cells.rename(names)}), none_removed())
-    if layout == "table" or not {"data", "annotations"} <= set(columns):
-        if layout == "label_studio" and not {"id", ANNOTATOR} <= set(columns):
-            raise InputError(
-                f"{path}: no export of Label Studio's: JSON has `data` and `annotations`, JSON_MIN and CSV have `id` "
-                f"and `{ANNOTATOR}`, and here are {columns}; export again, or set its `layout` to table"
-            )
-        return LaidOut(table, none_removed())
+        return replace(table, cells=table.cells.rename(names)), none_removed()
+    if layout == "table" or {"id", ANNOTATOR} <= set(columns):
+        return table, none_removed()
+    if not {"id", "data", "annotations"} <= set(columns):
+        raise InputError(
+            f"{path}: no export of Label Studio's: JSON has `id`, `data` and `annotations`, JSON_MIN and CSV have `id` "
+            f"and `{ANNOTATOR}`, and here are {columns}; export again, or set its `layout` to table"
+        )
     rows: list[dict[str, str | None]] = []
     lines: list[int] = []
     removed: list[tuple[str, str, str]] = []
-    tasks = zip(table.lines, table.cells["id"], table.cells["data"], table.cells["annotations"], strict=True)
-    for line, task, data, annotations in tasks:
-        values = []
-        for one in json.loads(annotations or "[]"):
-            results = _results(one)
-            if one.get("was_cancelled") or not results:
+    for line, task in zip(table.lines, table.cells.iter_rows(named=True), strict=True):
+        data, annotations = (json.loads(task[name] or "null") for name in ("data", "annotations"))
+        if not isinstance(data, dict) or not all(isinstance(one, dict) for one in annotations or []):
+            raise InputError(f"{path}:{line}: a task without its data or annotations; export again, as JSON")
+        given = []
+        for one in annotations or []:
+            if one.get("was_cancelled") or not (results := _results(one)):
                 rule = "annotation_skipped" if one.get("was_cancelled") else "annotation_empty"
-                removed.append((str(line), rule, json.dumps(one, ensure_ascii=False)))
+                removed.append((f"{file}:{line}", rule, json.dumps(one, ensure_ascii=False)))
             else:
-                values.append(results | {ANNOTATOR: _name(one.get("completed_by"))})
-        for value in values or [{}]:
-            taken = {"id": task, **value}
-            cells = {
-                f"data.{key}" if key in taken or key == ANNOTATOR else key: as_text(cell)
-                for key, cell in json.loads(data).items()
-            }
-            rows.append(taken | cells)
+                given.append(results | {ANNOTATOR: _name(one.get("completed_by"))})
+        for results in given or [{ANNOTATOR: None}]:
+            own = {"id": task["id"], **results}
+            rows.append(own | {f"data.{key}" if key in own else key: as_text(cell) for key, cell in data.items()})
             lines.append(line)
-    frame = frame_of(rows)
-    if ANNOTATOR not in frame.columns:
-        frame = frame.with_columns(pl.lit(None, pl.String).alias(ANNOTATOR))
-    laid = Table(**vars(table) | {"cells": frame, "lines": pl.Series("line", lines, dtype=pl.Int64), "nested": {}})
     gone = pl.DataFrame(removed, dict.fromkeys(("id", "rule", "text"), pl.String), orient="row")
-    return LaidOut(laid, removed_rows(gone, pl.col("rule")))
+    laid = replace(table, cells=frame_of(rows), lines=pl.Series("line", lines, dtype=pl.Int64), nested={})
+    return laid, removed_rows(gone, pl.col("rule"))
 
 
 def _results(annotation: dict[str, Any]) -> dict[str, str | None]:
@@ -79,15 +68,15 @@ def _results(annotation: dict[str, Any]) -> dict[str, str | None]:
     for result in annotation.get("result") or []:
         value = (result.get("value") or {}).get(result.get("type"))
         if value is not None:
-            found.setdefault(result["from_name"], []).extend(value if isinstance(value, list) else [value])
+            found.setdefault(result.get("from_name", result["type"]), []).extend(
+                value if isinstance(value, list) else [value]
+            )
     return {name: as_text(values) for name, values in found.items() if values}
 
 
-def _name(completed_by: Any) -> str | None:
+def _name(person: Any) -> str | None:
     """A person's number, or where the export has the person, the address."""
-    if isinstance(completed_by, dict):
-        completed_by = completed_by.get("email") or completed_by.get("id")
-    return as_text(completed_by)
+    return as_text(person.get("email") or person.get("id") if isinstance(person, dict) else person)
 
 
 def single_labels(cells: pl.Series, lines: pl.Series, path: Path) -> pl.Series:

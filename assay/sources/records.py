@@ -195,8 +195,8 @@ def gather_annotations(records: pl.DataFrame, annotators: pl.Series) -> tuple[pl
     given = rows.filter(pl.col("label").is_not_null())
     rated = given.select("id", "annotator", "origin", value="label")
     labels = given.group_by("id", maintain_order=True).agg(pl.col("label").first())
-    tasks = records.unique("id", keep="first", maintain_order=True)
-    if rated.group_by("id").agg(pl.col("annotator").n_unique())["annotator"].max() in (None, 1):
+    tasks = records.filter(pl.col("id").is_first_distinct() | pl.col("id").is_null())
+    if not rated.select("id", "annotator").unique()["id"].is_duplicated().any():
         rated = rated.clear()
     return tasks.drop("label").join(labels, on="id", how="left").select(records.columns), rated
 
@@ -219,13 +219,13 @@ def ingest_source(source: Source, position: int, params: IngestParams, draws: Dr
     """
     folder, key = Path(params.path), f"ingest.sources.{position}"
     path = folder / source.file
-    laid = lay_out(read := source.read(path), source.layout, path)
+    table, skipped = lay_out(read := source.read(path), source.layout, path, source.file)
     check_readable(read, path, params.max_reject_fraction)
     sha256 = file_sha256(path)
-    mapped = map_columns(laid.table, source, sha256, path, key)
+    mapped = map_columns(table, source, sha256, path, key)
     annotations = pl.DataFrame()
     if source.layout == "label_studio":
-        mapped, annotations = gather_annotations(mapped, column(laid.table, ANNOTATOR, path, f"{key}.layout"))
+        mapped, annotations = gather_annotations(mapped, column(table, ANNOTATOR, path, f"{key}.layout"))
     filtered = remove_blanks(mapped, has_ids=source.columns.id is not None)
     records = filtered.kept
     if source.columns.id is None:
@@ -237,9 +237,8 @@ def ingest_source(source: Source, position: int, params: IngestParams, draws: Dr
     rated_without_text = 0
     if source.ratings or annotations.height:
         if source.ratings:
-            rated = read_ratings(
-                source.ratings, folder, params.max_reject_fraction, params.rating_bins, f"{key}.ratings"
-            )
+            limit, bins = params.max_reject_fraction, params.rating_bins
+            rated = read_ratings(source.ratings, folder, limit, bins, f"{key}.ratings")
         else:
             rated = label_ratings(annotations, params.rating_bins)
             check_annotations(rated, annotations.height, folder, params.max_reject_fraction)
@@ -259,11 +258,9 @@ def ingest_source(source: Source, position: int, params: IngestParams, draws: Dr
         records=records,
         ratings=rated.kept,
         removed=pl.concat([unreadable_rows(read, source.file), filtered.removed]),
-        removed_ratings=pl.concat(
-            [laid.removed.with_columns(origins(source.file, laid.removed["id"]).alias("id")), rated.removed]
-        ),
+        removed_ratings=pl.concat([skipped, rated.removed]),
         rated_without_text=rated_without_text,
         ragged_rows=read.ragged_rows,
-        nested=laid.table.nested,
-        unused_columns=unused_columns(laid.table, source),
+        nested=table.nested,
+        unused_columns=unused_columns(table, source),
     )

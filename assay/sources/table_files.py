@@ -279,13 +279,10 @@ def _unreadable(records: list[Record]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=UNREADABLE_SCHEMA, orient="row")
 
 
-class _KeyTwiceError(ValueError):
-    """An object with two values under one key, of which a reader would keep the last."""
-
-
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object. Raises `KeyError`: a key twice, of which a reader would keep the last."""
     if len(found := dict(pairs)) < len(pairs):
-        raise _KeyTwiceError("an object has a key twice")
+        raise KeyError("a key is there twice in an object")
     return found
 
 
@@ -301,7 +298,7 @@ def _read_jsonl(path: Path, content: bytes) -> Table:
         except UnicodeDecodeError:
             bad.append(not_utf8(number, line))
             continue
-        except _KeyTwiceError:
+        except KeyError:
             bad.append(Record(number, [], "key_twice", line.decode()))
             continue
         except (ValueError, RecursionError):
@@ -338,7 +335,7 @@ def _json_lines(path: Path, content: bytes) -> bytes:
         values = json.loads(content.decode(), object_pairs_hook=_object)
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not UTF-8; {FIXES['not_utf8']}") from None
-    except (ValueError, RecursionError) as error:
+    except (ValueError, KeyError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error}); mend it, or set its `format` to jsonl") from None
     if not isinstance(values, list):
         raise InputError(f"{path}: holds no JSON list, but {str(values)[:SHOWN_CHARACTERS]!r}; write a list of objects")
