@@ -134,24 +134,24 @@ def metrics(sources: dict[str, Ingested]) -> dict[str, object]:
     return result
 
 
-def describe(name: str, one: Ingested, found: dict[str, Any]) -> list[str]:
+def describe(one: Ingested, found: dict[str, Any]) -> list[str]:
     """What was seen in a source, a line each; `found` are its metrics."""
-    labels = [f"{label!r} {rows:,}" for label, rows in sorted(found["labels"].items(), key=lambda item: -item[1])]
-    shown = ", ".join(labels[:SHOWN_NAMES]) + (f" and {len(labels) - SHOWN_NAMES} more" * (len(labels) > SHOWN_NAMES))
-    columns = ", ".join(map(repr, one.unused_columns[:SHOWN_NAMES]))
-    nested = ", ".join(f"{column!r} {cells:,}" for column, cells in one.nested.items())
-    removed = ", ".join(f"{rule} {rows:,}" for rule, rows in counts_by_rule(one.removed_ratings).items())
-    lines = {
-        f"labels: {shown or 'none'}; rows without: {found['rows_without_label']:,}": True,
-        f"columns that nothing uses: {len(one.unused_columns)} ({columns})": one.unused_columns,
-        f"records with another number of cells: {one.ragged_rows:,}": one.ragged_rows,
-        f"cells with lists or objects: {nested}": nested,
-        f"rows without ratings: {found['rows_without_ratings']:,}": one.ratings.height
-        and found["rows_without_ratings"],
-        f"ids with ratings and without a row: {one.rated_without_text:,}": one.rated_without_text,
-        f"ratings removed: {removed}": removed,
+
+    def listed(numbers: dict[str, int]) -> str:
+        shown = [f"{name!r} {number:,}" for name, number in sorted(numbers.items(), key=lambda item: -item[1])]
+        return ", ".join(shown[:SHOWN_NAMES]) + f" and {len(shown) - SHOWN_NAMES} more" * (len(shown) > SHOWN_NAMES)
+
+    unrated = found["rows_without_ratings"] if one.ratings.height else 0
+    seen = {
+        "columns that nothing uses": ", ".join(map(repr, one.unused_columns)),
+        "records with another number of cells": one.ragged_rows,
+        "cells with lists or objects": listed(one.nested),
+        "rows without ratings": unrated,
+        "ids with ratings and without a row": one.rated_without_text,
+        "ratings removed": listed(counts_by_rule(one.removed_ratings)),
     }
-    return [f"{name}: {line}" for line, is_said in lines.items() if is_said]
+    labels = f"labels: {listed(found['labels']) or 'none'}; rows without: {found['rows_without_label']:,}"
+    return [labels, *(f"{what}: {value}" for what, value in seen.items() if value)]
 
 
 def main() -> None:
@@ -183,8 +183,8 @@ def main() -> None:
             write_parquet(table, folder / f"{name}.parquet")
     found: dict[str, Any] = metrics(sources)
     for name, one in sources.items():
-        for line in describe(name, one, found["sources"][name]):
-            print(f"ingest: {line}")
+        for line in describe(one, found["sources"][name]):
+            print(f"ingest: {name}: {line}")
     write_metrics("metrics/ingest.json", found, "ratings", "given_label_accuracy")
 
 

@@ -102,24 +102,23 @@ def _without_swallowed(
 ) -> Iterator[Record]:
     """The records; one of several lines that are records of their own as these, behind a bad one.
 
-    They are if they have the header's shape, and are too many for a text or have a column with values of other records
-    (of a column whose values repeat, as those of labels do).
+    They are if all have the header's shape, and are too many for a text or have a column with values of other records
+    (of a column whose values repeat, as those of labels do); of a record with too few or too many cells, half of them.
     """
     width = len(records[0].cells)
     rows = [one.cells for place, one in enumerate(records) if place not in long and len(one.cells) == width]
     columns = enumerate(set(column) for column in zip(*rows, strict=True))
     known = [(at, values) for at, values in columns if 2 * len(values) <= len(rows)]
     for place, record in enumerate(records):
-        inner = lines[record.line : long[place]] if place in long and width > 1 else []
-        split = [line.rstrip("\r\n").split(separator) for line in inner]
-        shaped = sum(len(cells) == width for cells in split)
-        are_records = 2 * shaped >= len(inner) > 0
-        if len(record.cells) == width:
-            of_column = any(values.issuperset(cells[at] for cells in split if at < len(cells)) for at, values in known)
-            are_records = shaped == len(inner) > 0 and (shaped >= MANY_LINES or of_column)
-        if not are_records:
+        # The first line counts, too: of a text in the first column, the last line is as that of a record.
+        block = lines[record.line - 1 : long[place]] if place in long and width > 1 else []
+        shaped = [cells for line in block if len(cells := line.rstrip("\r\n").split(separator)) == width]
+        wanted = len(block) if len(record.cells) == width else (len(block) + 1) // 2
+        of_column = any(values.issuperset(cells[at] for cells in shaped) for at, values in known)
+        if not block or len(shaped) < wanted or not (of_column or len(shaped) >= MANY_LINES):
             yield record
             continue
+        inner = block[1:]
         yield _bad_quotes(record.line - 1, lines[record.line - 1])
         for index, line in enumerate(inner, start=record.line):
             alone = _readable(csv.reader([line], delimiter=separator, quotechar=quote, strict=True))

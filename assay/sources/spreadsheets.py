@@ -20,38 +20,33 @@ def read_sheet(path: Path, sheet: str | None) -> Iterator[Record]:
     Numbers and truth values are as in JSON, numbers with zeros in front as they are shown, dates in ISO 8601.
     Raises `InputError`: not Excel, no such sheet, several of them and none named, or a formula without its value.
     """
-
-    def load(values: bool) -> Any:
-        try:
-            return openpyxl.load_workbook(path, read_only=True, data_only=values)
-        except (BadZipFile, KeyError, ValueError, OSError) as error:
-            raise InputError(f"{path}: not an Excel file of the kind .xlsx ({error}); correct its `format`") from None
-
-    def rows_of(book: Any, name: str) -> list[Any]:
-        # What a file says of its size is wrong in those of some programs, and then rows would be cut off.
-        book[name].reset_dimensions()
-        with closing(book):
-            return list(book[name].iter_rows())
-
-    book = load(values=False)
-    names = [one.title for one in book.worksheets]
-    if (sheet or names[0]) not in names or (sheet is None and len(names) > 1):
-        raise InputError(f"{path}: has the sheets {names}; set its `sheet` to one of them")
-    name = sheet or names[0]
-    rows = rows_of(book, name)
-    formulas = [(at, index) for at, row in enumerate(rows) for index, cell in enumerate(row) if cell.data_type == "f"]
-    if formulas:
-        rows = rows_of(load(values=True), name)
-        if empty := [(at, index) for at, index in formulas if rows[at][index].value is None]:
-            raise InputError(
-                f"{path}: {len(empty)} formulas have no value, the first in row {empty[0][0] + 1}, column "
-                f"{empty[0][1] + 1}: open the file in Excel or LibreOffice and save it"
-            )
-    width = max((len(row) for row in rows), default=0)
-    for number, row in enumerate(rows, start=1):
+    rows = _rows(path, sheet, values=True)
+    width = max(map(len, rows), default=0)
+    for number, (row, formulas) in enumerate(zip(rows, _rows(path, sheet, values=False), strict=True), start=1):
+        for cell, formula in zip(row, formulas, strict=True):
+            if formula.data_type == "f" and cell.value is None:
+                raise InputError(
+                    f"{path}: the formula in {formula.coordinate} has no value: open the file in Excel or LibreOffice "
+                    "and save it"
+                )
         cells = [_text(cell) for cell in row]
         if any(cell is not None for cell in cells):
             yield Record(number, cells + [None] * (width - len(cells)))
+
+
+def _rows(path: Path, sheet: str | None, values: bool) -> list[Any]:
+    """The rows of a sheet, with the values of its formulas or with the formulas."""
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=values)
+    except (BadZipFile, KeyError, ValueError, OSError) as error:
+        raise InputError(f"{path}: not an Excel file of the kind .xlsx ({error}); correct its `format`") from None
+    with closing(book):
+        sheets = [one for one in book.worksheets if sheet in (None, one.title)]
+        if len(sheets) != 1:
+            raise InputError(f"{path}: has the sheets {book.sheetnames}; set its `sheet` to one of them")
+        # What a file says of its size is wrong in those of some programs, and then rows would be cut off.
+        sheets[0].reset_dimensions()
+        return list(sheets[0].iter_rows())
 
 
 def _text(cell: Any) -> str | None:

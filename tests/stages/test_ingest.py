@@ -504,7 +504,7 @@ def test_what_was_seen_is_said_and_counted(raw: Path, capsys: pytest.CaptureFixt
     assert (found["labels"], found["ragged_rows"], found["unused_columns"]) == ({"x": 200, "y": 1}, 2, 2)
     assert capsys.readouterr().out.splitlines() == [
         "ingest: bank: labels: 'x' 200, 'y' 1; rows without: 0",
-        "ingest: bank: columns that nothing uses: 2 ('4', 'tags')",
+        "ingest: bank: columns that nothing uses: '4', 'tags'",
         "ingest: bank: records with another number of cells: 2",
         "ingest: 202 rows in, 201 out; removed: 1 too_few_cells; ratings 0",
     ]

@@ -257,6 +257,7 @@ def test_cells_that_do_not_fit_say_what_to_set(
         ('"My lamp is dead,refund', 'Screen is 27",delivery'),
         ('"My lamp is dead,refund', 'it is "dead"'),
         ('"My lamp is dead,refund', "the end,refund"),
+        ('"My lamp is dead,refund', 'he said ok"'),
     ],
 )
 @pytest.mark.parametrize("between", [0, 1, 300])
@@ -264,21 +265,22 @@ def test_a_stray_quote_takes_one_row(tmp_path: Path, stray: str, last: str, betw
     usual = [f"text {number},{('refund', 'delivery')[number % 2]}" for number in range(300)]
     lines = ["text,label", *usual[:9], stray, *usual[:between], last, *usual]
     table = read(tmp_path, "\n".join(lines).encode(), "csv")
-    assert table.unreadable["line"].to_list() == [11] + ([12 + between] if last.startswith("it") else [])
+    assert table.unreadable["line"].to_list() == [11] + ([12 + between] if last.startswith(("it", "he")) else [])
     assert table.unreadable["rule"][0] == "bad_quotes"
     assert table.cells.height == len(lines) - 1 - table.unreadable.height
     assert sorted([*table.lines, *table.unreadable["line"]]) == list(range(2, len(lines) + 1))
 
 
 def test_bad_bytes_behind_a_stray_quote_are_a_reject(tmp_path: Path) -> None:
-    table = read(tmp_path, b'a,b\n"1,x\n\xe9,x\n3",x\n4,x\n5,x\n6,y\n', "csv")
+    table = read(tmp_path, b'a,b\n"1,x\n\xe9,x\n3",x\n4,x\n5,x\n6,y\n7,y\n8,y\n', "csv")
     assert table.unreadable["rule"].to_list() == ["bad_quotes", "not_utf8"]
-    assert table.cells["a"].to_list() == ['3"', "4", "5", "6"]
+    assert table.cells["a"].to_list() == ['3"', "4", "5", "6", "7", "8"]
 
 
-def test_letters_of_several_lines_are_one_cell(tmp_path: Path) -> None:
-    letters = ["Dear all,\nmy lamp, the blue one", "Hello,\n\nit is dead,\nplease help,\nMia", "a\nb", "a\nb,c\nd"]
-    rows = [(letter, ("x", "y")[number % 2]) for number, letter in enumerate(letters * 5)]
+@pytest.mark.parametrize("order", [1, -1])
+def test_letters_of_several_lines_are_one_cell(tmp_path: Path, order: int) -> None:
+    letters = ["Dear all,\nmy lamp, the blue one", "Hello,\n\nit is dead,\nplease help,\nMia", "a\nb", "a\nb,c\nd", "e"]
+    rows = [(letter, ("x", "y")[number % 2])[::order] for number, letter in enumerate(letters * 5)]
     file = io.StringIO()
     csv.writer(file).writerows([("text", "label"), *rows])
     assert read(tmp_path, file.getvalue().encode(), "csv").cells.rows() == rows
@@ -343,7 +345,7 @@ def test_excel(tmp_path: Path) -> None:
     [
         ([["text"], ["a"]], ["More"], None, "has the sheets ['Sheet', 'More']; set its `sheet`"),
         ([["text"], ["a"]], ["More"], "Mehr", "has the sheets"),
-        ([["n", "text"], [1, "=A2+1"]], [], None, "1 formulas have no value, the first in row 2, column 2"),
+        ([["n", "text"], [1, "=A2+1"]], [], None, "the formula in B2 has no value"),
     ],
 )
 def test_excel_that_cannot_be_read_says_why(
@@ -385,7 +387,9 @@ def test_what_is_written_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, table_format: TableFormat, data: st.DataObject
 ) -> None:
     width = data.draw(st.integers(1, 4))
-    rows = data.draw(st.lists(st.lists(CELL, min_size=width, max_size=width), min_size=1, max_size=6))
+    drawn = data.draw(st.lists(st.lists(CELL, min_size=width, max_size=width), min_size=1, max_size=6))
+    # No cell is there twice: a line of a text that has the label of other rows may be a row behind a stray quote.
+    rows = [[f"{number}{cell}" for cell in row] for number, row in enumerate(drawn)]
     how: dict[str, Any] = {"separator": None, "quote": None, "encoding": None}
     if table_format in ("csv", "tsv"):
         how = {"separator": data.draw(st.sampled_from([None, ";", "|"])), "quote": '"'}
