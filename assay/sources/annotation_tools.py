@@ -43,19 +43,20 @@ def lay_out(table: Table, layout: SourceLayout, path: Path, file: str) -> tuple[
     lines: list[int] = []
     removed: list[tuple[str, str, str]] = []
     for line, task in zip(table.lines, table.cells.iter_rows(named=True), strict=True):
-        data, annotations = (json.loads(task[name] or "null") for name in ("data", "annotations"))
-        if not isinstance(data, dict) or not all(isinstance(one, dict) for one in annotations or []):
-            raise InputError(f"{path}:{line}: a task without its data or annotations; export again, as JSON")
         given = []
-        for one in annotations or []:
-            if one.get("was_cancelled") or not (results := _results(one)):
-                rule = "annotation_skipped" if one.get("was_cancelled") else "annotation_empty"
-                removed.append((f"{file}:{line}", rule, json.dumps(one, ensure_ascii=False)))
-            else:
-                given.append(results | {ANNOTATOR: _name(one.get("completed_by"))})
+        try:
+            data = {key: as_text(cell) for key, cell in json.loads(task["data"] or "null").items()}
+            for one in json.loads(task["annotations"] or "[]"):
+                if one.get("was_cancelled") or not (results := _results(one)):
+                    rule = "annotation_skipped" if one.get("was_cancelled") else "annotation_empty"
+                    removed.append((f"{file}:{line}", rule, json.dumps(one, ensure_ascii=False)))
+                else:
+                    given.append(results | {ANNOTATOR: _name(one.get("completed_by"))})
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}:{line}: no task of Label Studio's ({error}); export again, as JSON") from None
         for results in given or [{ANNOTATOR: None}]:
             own = {"id": task["id"], **results}
-            rows.append(own | {f"data.{key}" if key in own else key: as_text(cell) for key, cell in data.items()})
+            rows.append(own | {f"data.{key}" if key in own else key: cell for key, cell in data.items()})
             lines.append(line)
     gone = pl.DataFrame(removed, dict.fromkeys(("id", "rule", "text"), pl.String), orient="row")
     laid = replace(table, cells=frame_of(rows), lines=pl.Series("line", lines, dtype=pl.Int64), nested={})

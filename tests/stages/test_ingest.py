@@ -443,6 +443,21 @@ def test_annotations_of_label_studio_are_ratings(raw: Path) -> None:
     assert metrics()["sources"]["bank"]["rows_without_ratings"] == 1
 
 
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        (task(1, "a", {"result": ["billing"]}), "rows.csv:1: no task of Label Studio's"),
+        (task(1, "a") | {"data": None}, "rows.csv:1: no task of Label Studio's"),
+        ({"id": 1, "text": "a", "topic": "x"}, "no export of Label Studio's: JSON has"),
+        (task(1, "a", annotated(1, "billing", "post")), "1 rows have several labels"),
+    ],
+)
+def test_an_export_that_is_none_says_so(raw: Path, row: dict[str, Any], says: str) -> None:
+    (raw / "rows.csv").write_text(json.dumps([row]))
+    write_params(LABEL_STUDIO)
+    assert says in fails()
+
+
 @pytest.mark.parametrize("table_format", ["json", "csv"])
 def test_one_annotation_a_task_is_its_label(raw: Path, table_format: str) -> None:
     rows: list[dict[str, Any]] = [
@@ -618,6 +633,10 @@ def test_rows_without_any_text(raw: Path) -> None:
     ("sources", "changed", "expected"),
     [
         ([source(PLAIN, format="xls")], {}, "`ingest.sources.0.format` = 'xls'"),
+        ([source(PLAIN, encoding="utf-99")], {}, "`ingest.sources.0.encoding` = 'utf-99': Value error, no encoding"),
+        ([source(PLAIN, separator="; ")], {}, "`ingest.sources.0.separator` = '; '"),
+        ([PLAIN], {"source_defaults": {**DEFAULTS, "carry": 1}}, "`ingest.source_defaults.carry` = 1"),
+        ([source(RATED, layout="label_studio")], {}, "annotations are the ratings, so `ratings` must be null"),
         ([PLAIN, PLAIN], {}, "each needs a name of its own"),
         ([source(RATED, columns={"id": None})], {}, "ratings are joined by id"),
         ([source(PLAIN, columns={"text": None})], {}, "`ingest.sources.0.columns.text"),
