@@ -47,7 +47,7 @@ FIXES = {
 
 def _known_encoding(name: str) -> str:
     try:
-        b"".decode(name)
+        "a".encode(name)
     except LookupError:
         raise ValueError("no encoding of texts that Python knows; such as utf-16, cp1252, gb18030, shift_jis") from None
     return name
