@@ -138,12 +138,14 @@ def describe(one: Ingested, found: dict[str, Any]) -> list[str]:
     """What was seen in a source, a line each; `found` are its metrics."""
 
     def listed(numbers: dict[str, int]) -> str:
-        shown = [f"{name!r} {number:,}" for name, number in sorted(numbers.items(), key=lambda item: -item[1])]
+        return some([f"{name!r} {number:,}" for name, number in sorted(numbers.items(), key=lambda item: -item[1])])
+
+    def some(shown: list[str]) -> str:
         return ", ".join(shown[:SHOWN_NAMES]) + f" and {len(shown) - SHOWN_NAMES} more" * (len(shown) > SHOWN_NAMES)
 
     unrated = found["rows_without_ratings"] if one.ratings.height else 0
     seen = {
-        "columns that nothing uses": ", ".join(map(repr, one.unused_columns)),
+        "columns that nothing uses": some([repr(name) for name in one.unused_columns]),
         "records with another number of cells": one.ragged_rows,
         "cells with lists or objects": listed(one.nested),
         "rows without ratings": unrated,
