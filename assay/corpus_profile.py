@@ -36,6 +36,7 @@ class ProfileParams(Params):
     neighbours: int = Field(ge=1, le=1000)
     reference_rows: int = Field(ge=2)
     min_language_probability: float = Field(ge=0, le=1)
+    encoder_languages: list[str] | None
     tokenizer: str = Field(min_length=1)
 
 

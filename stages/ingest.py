@@ -38,7 +38,7 @@ when, from which state of which file, and whether people wrote it or a program d
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import polars as pl
 from pydantic import Field
@@ -59,6 +59,8 @@ SOURCES_SCHEMA = pl.Schema(
 )
 MIN_ROWS_PER_LABEL = 10
 """Of a sample, so that every label gets into each split and fold."""
+SHOWN_NAMES = 8
+"""Labels or columns of a source that are printed by name."""
 
 
 def sample_rows(ingested: dict[str, Ingested], max_rows: int, seed: int) -> dict[str, Ingested]:
@@ -141,7 +143,11 @@ def metrics(sources: dict[str, Ingested], labels: pl.DataFrame) -> dict[str, obj
                 "rows_in": one.rows_in,
                 "rows_out": one.records.height,
                 "sha256": one.sha256,
+                "labels": counts(one.records["label"]),
+                "rows_without_label": one.records["label"].null_count(),
                 "ragged_rows": one.ragged_rows,
+                "nested_cells": one.nested,
+                "unused_columns": len(one.unused_columns),
                 "ratings": one.ratings.height,
                 "rows_without_ratings": one.records.join(one.ratings, on="id", how="anti").height,
             }
@@ -151,6 +157,27 @@ def metrics(sources: dict[str, Ingested], labels: pl.DataFrame) -> dict[str, obj
     if both.height:
         result["given_label_accuracy"] = (both["label"] == both["reference_label"]).sum() / both.height
     return result
+
+
+def describe(one: Ingested, found: dict[str, Any]) -> list[str]:
+    """What was seen in a source, a line each; `found` are its metrics."""
+
+    def listed(numbers: dict[str, int]) -> str:
+        return some([f"{name!r} {number:,}" for name, number in sorted(numbers.items(), key=lambda item: -item[1])])
+
+    def some(shown: list[str]) -> str:
+        return ", ".join(shown[:SHOWN_NAMES]) + f" and {len(shown) - SHOWN_NAMES} more" * (len(shown) > SHOWN_NAMES)
+
+    unrated = found["rows_without_ratings"] if one.ratings.height else 0
+    seen = {
+        "columns that nothing uses": some([repr(name) for name in one.unused_columns]),
+        "records with another number of cells": one.ragged_rows,
+        "cells with lists or objects": listed(one.nested),
+        "rows without ratings": unrated,
+        "ratings removed": listed(counts_by_rule(one.removed_ratings)),
+    }
+    labels = f"labels: {listed(found['labels']) or 'none'}; rows without: {found['rows_without_label']:,}"
+    return [labels, *(f"{what}: {value}" for what, value in seen.items() if value)]
 
 
 def main() -> None:
@@ -181,7 +208,11 @@ def main() -> None:
     with output_folder("data/ingested") as folder:
         for name, table in tables.items():
             write_parquet(table, folder / f"{name}.parquet")
-    write_metrics("metrics/ingest.json", metrics(sources, labels), "ratings", "given_label_accuracy")
+    found: dict[str, Any] = metrics(sources, labels)
+    for name, one in sources.items():
+        for line in describe(one, found["sources"][name]):
+            print(f"ingest: {name}: {line}", file=sys.stderr)
+    write_metrics("metrics/ingest.json", found, "ratings", "given_label_accuracy")
 
 
 if __name__ == "__main__":

@@ -24,9 +24,12 @@ How to read the metrics:
    most `reference_rows` drawn by seed; an outlier is 2.5 robust standard deviations less similar than the median row.
 5. Languages are told from the text alone; of a text of a few words that is a guess. Where the model gives its best
    guess less than `min_language_probability`, the language counts as `und`, undetermined.
+   `rows_in_other_languages_share` is of rows whose language is told, and is none of `encoder_languages`. More than half
+   of all rows are said: an encoder that was trained on English alone gives texts in Swedish poor embeddings.
 6. Rows are real or generated as their source says, or augmented: those are made of train rows, and come on top.
 """
 
+import sys
 import time
 from pathlib import Path
 
@@ -40,6 +43,7 @@ from assay.core.params import load_params
 from assay.core.results import write_metrics
 from assay.core.seeds import keyed_uniform
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
+from assay.text.language import UNDETERMINED
 
 SOURCES = Path("data/ingested/sources.parquet")
 RECORDS = Path("data/corrected/records.parquet")
@@ -94,6 +98,17 @@ def main() -> None:
     with output_folder(OUTPUT) as folder:
         for name, table in tables.items():
             write_parquet(table, folder / f"{name}.parquet")
+    if params.encoder_languages is not None:
+        shares: dict[str, float] = metrics["language_share"]
+        others = {name: one for name, one in shares.items() if name not in (*params.encoder_languages, UNDETERMINED)}
+        metrics["rows_in_other_languages_share"] = sum(others.values())
+        if sum(others.values()) > 0.5:
+            print(
+                f"profile: {sum(others.values()):.0%} of rows look {'/'.join(list(others)[:3])}, the encoder is "
+                f"{'/'.join(params.encoder_languages)}: set an `hf:` asset such as intfloat/multilingual-e5-small for "
+                "`embed.model` and `finetune`, and its languages in `profile.encoder_languages`",
+                file=sys.stderr,
+            )
     write_metrics(METRICS, metrics, "rows", "labels", "labels_below_minimum")
     write_json(COST, {"profile_seconds": seconds})
 

@@ -3,6 +3,7 @@
 import copy
 import difflib
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -35,6 +36,8 @@ RENAMED = {
 """Keys of earlier versions and what they are called now. A dotted path moved to another one."""
 DEFAULTS = "defaults"
 """Name of the block whose keys hold for the blocks beside it."""
+SOURCE_DEFAULTS = "source_defaults"
+"""Name of the block whose keys hold for every entry of the list `sources` beside it."""
 _FLOAT_WITHOUT_POINT = re.compile(r"[+-]?\d+[eE][+-]?\d+")
 
 
@@ -68,7 +71,8 @@ def load_params(section: str, model: type[P], path: Path = PARAMS_FILE) -> P:
     """Validate one section of the params file.
 
     A block takes the keys that it does not give from the block `defaults` beside it: `finetune.lora` from
-    `finetune.defaults`. Of a union of classes, each takes those defaults alone that it has a field for.
+    `finetune.defaults`. Of a union of classes, each takes those defaults alone that it has a field for. An entry of
+    `sources` takes what it does not give from `source_defaults` beside the list, mappings key by key.
 
     `section` is a dotted path, such as `clean` or `finetune.lora`; `model` a `Params` class or any type Pydantic knows.
 
@@ -84,6 +88,9 @@ def load_params(section: str, model: type[P], path: Path = PARAMS_FILE) -> P:
         raise InputError(f"{path}: " + "\n  ".join(lines))
     # One class of a union: the defaults that it takes are known, and errors do not repeat its tag.
     chosen: Any = _class_of(node, classes) if node is not None else None
+    written = node
+    if isinstance(node, dict) and SOURCE_DEFAULTS in node and isinstance(node.get("sources"), list):
+        node = _fill_sources(node, f"{path}: `{section}.{SOURCE_DEFAULTS}`")
     fields = chosen.model_fields if chosen else {}
     inherited = {key: value for key, value in defaults.items() if key in fields and key not in node}
     given = inherited | node if inherited else node
@@ -93,9 +100,38 @@ def load_params(section: str, model: type[P], path: Path = PARAMS_FILE) -> P:
         places: dict[tuple[str, ...], list[Any]] = {}
         for detail in error.errors():
             read_in = of_defaults if detail["loc"] and detail["loc"][0] in inherited else section
-            places.setdefault((read_in, *_keys(given, detail)), []).append(detail)
+            keys = _keys(given, detail)
+            if node is not written and _holds(node, keys) and not _holds(written, keys):
+                keys = [SOURCE_DEFAULTS, *keys[2:]]
+            places.setdefault((read_in, *keys), []).append(detail)
         lines = [_describe(place, list(fields), details) for place, details in places.items()]
         raise InputError(f"{path}: " + "\n  ".join(lines)) from None
+
+
+def _fill_sources(section: dict[str, Any], place: str) -> dict[str, Any]:
+    """A section without its `source_defaults`, which its sources have instead. Raises `InputError`: no mapping."""
+    defaults = section[SOURCE_DEFAULTS]
+    if not isinstance(defaults, dict):
+        raise InputError(f"{place} = {defaults!r}: a mapping of keys to values is needed")
+    filled = {key: value for key, value in section.items() if key != SOURCE_DEFAULTS}
+    return filled | {"sources": [_merged(defaults, source) for source in section["sources"]]}
+
+
+def _merged(defaults: Any, given: Any) -> Any:
+    if not (isinstance(defaults, dict) and isinstance(given, dict)):
+        return given
+    return defaults | {key: _merged(defaults.get(key), value) for key, value in given.items()}
+
+
+def _holds(block: Any, keys: Sequence[str]) -> bool:
+    """Whether a block gives what dotted `keys` name."""
+    for key in keys:
+        if isinstance(block, dict) and key not in block:
+            return False
+        if not isinstance(block, dict | list):
+            return True
+        block = block[int(key)] if isinstance(block, list) else block[key]
+    return True
 
 
 @cache

@@ -9,15 +9,13 @@ from assay.instruction_data.context import ContextParams
 from assay.instruction_data.formats import ColumnsLayout, Layout, SquadLayout
 from assay.instruction_data.label_task import LabelTaskParams
 from assay.sources.provenance import Provenance
-from assay.sources.table_files import TableFormat
+from assay.sources.table_files import Reading
 
 
-class Source(Provenance):
+class Source(Provenance, Reading):
     """One file of questions and answers."""
 
     file: Annotated[str, Field(min_length=1)]
-    format: TableFormat
-    header: bool
     layout: Layout
     system_message: Annotated[str, Field(min_length=1)] | None
     passages: Literal["search", "given", "none"]

@@ -14,7 +14,7 @@ from assay.instruction_data.formats import FIXES, read_chats
 from assay.instruction_data.params import InstructDataParams, Source
 from assay.language_models.chat_template import ANSWERING
 from assay.sources.provenance import check_ids, content_ids, origins, unreadable_rows
-from assay.sources.table_files import Table, read_table
+from assay.sources.table_files import Table, fix_of, read_table
 
 SHOWN_CHARACTERS = 80
 
@@ -42,7 +42,7 @@ def read_source(source: Source, position: int, params: InstructDataParams) -> Re
     path = Path(params.path) / source.file
     key = f"instruct_data.sources.{position}"
     nested = source.layout.kind == "squad" and source.format == "json"
-    table = read_squad_release(path) if nested else read_table(path, source.format, source.header)
+    table = read_squad_release(path) if nested else source.read(path)
     rows_in = table.cells.height + table.unreadable.height
     if not rows_in:
         raise InputError(f"{path}: has no row; is it the right file, and is its `header` set rightly?")
@@ -55,7 +55,7 @@ def read_source(source: Source, position: int, params: InstructDataParams) -> Re
         raise InputError(
             f"{path}:{line}: {rule}: {before[:SHOWN_CHARACTERS]!r}; {rejects.height} of {rows_in} records cannot be "
             f"used ({counts_by_rule(rejects)}), more than `instruct_data.max_reject_fraction` = "
-            f"{params.max_reject_fraction}: {FIXES.get(rule, 'mend the file')}; or raise that number"
+            f"{params.max_reject_fraction}: {FIXES.get(rule) or fix_of(table, rule)}; or raise that number"
         )
     records = chats.records
     if source.layout.id is None:

@@ -12,11 +12,12 @@ from assay.core.errors import InputError
 from assay.core.params import Params
 from assay.core.removed_rows import REMOVED_SCHEMA, Filtered, is_missing, removed_rows
 from assay.sources.provenance import ColumnName, origins, unreadable_rows
-from assay.sources.table_files import SHOWN_CHARACTERS, TableFormat, check_readable, column, read_table
+from assay.sources.table_files import SHOWN_CHARACTERS, Reading, check_readable, column
 
 RATINGS_SCHEMA = pl.Schema({"id": pl.String, "annotator": pl.String, "rating": pl.Float64, "label": pl.String})
 ROWS_SCHEMA = pl.Schema(dict.fromkeys(("id", "annotator", "value", "origin"), pl.String))
 """Of ratings as they stand in a file."""
+Repeated = Literal["error", "first", "last"]
 
 
 class RatingColumns(Params):
@@ -41,7 +42,7 @@ class RaterColumns(Params):
     raters: Annotated[list[ColumnName], Field(min_length=1)]
 
 
-class Ratings(Params):
+class Ratings(Reading):
     """Where the ratings of a source are.
 
     Attributes:
@@ -52,11 +53,9 @@ class Ratings(Params):
     """
 
     file: Annotated[str, Field(min_length=1)]
-    format: TableFormat
-    header: bool
     columns: RatingListColumns | RatingColumns | RaterColumns
     not_rated: list[str]
-    repeated: Literal["error", "first", "last"]
+    repeated: Repeated
     exclude_slots: list[str]
 
 
@@ -120,7 +119,7 @@ def check_limit(removed: pl.DataFrame, rows: int, max_reject_fraction: float, ad
 
 
 def label_ratings(
-    rows: pl.DataFrame, ratings: Ratings, bins: Sequence[RatingBin] | None, max_reject_fraction: float, key: str
+    rows: pl.DataFrame, repeated: Repeated, bins: Sequence[RatingBin] | None, max_reject_fraction: float, key: str
 ) -> Filtered:
     """Give each rating, as `read_ratings` has them, its number and its label; without bins, it is itself the label.
 
@@ -132,7 +131,7 @@ def label_ratings(
     no_pair = {"no_id": is_missing("id"), "no_annotator": is_missing("annotator")}
     twice = rows.filter(pair.is_duplicated(), ~pl.any_horizontal(no_pair.values()))
     twice = twice.sort("id", "annotator", maintain_order=True)
-    if ratings.repeated == "error" and twice.height:
+    if repeated == "error" and twice.height:
         shown = " and ".join(f"{value!r} ({place})" for value, place in twice.select("value", "origin").head(2).rows())
         raise InputError(
             f"{twice['annotator'][0]!r} rated {twice['id'][0]!r} more than once: {shown}; {twice.height} ratings are "
@@ -141,7 +140,7 @@ def label_ratings(
     number = pl.col("value").str.strip_chars().cast(pl.Float64, strict=False)
     number = pl.when(number.is_finite()).then(number)
     rules = no_pair | {
-        "rated_twice": ~(pair.is_last_distinct() if ratings.repeated == "last" else pair.is_first_distinct()),
+        "rated_twice": ~(pair.is_last_distinct() if repeated == "last" else pair.is_first_distinct()),
         "rating_not_a_number": number.is_null() & (bins is not None),
     }
     label = pl.col("value") if bins is None else bin_ratings(number, bins)
@@ -203,7 +202,7 @@ def read_ratings(ratings: Ratings, folder: Path, max_reject_fraction: float, key
     Raises `InputError`: as in `read_table`, `check_readable`, `column` and `check_limit`; no such slot to leave out.
     """
     path, columns = folder / ratings.file, ratings.columns
-    table = read_table(path, ratings.format, ratings.header)
+    table = ratings.read(path)
     check_readable(table, path, max_reject_fraction)
     ids = column(table, columns.id, path, f"{key}.columns.id").alias("id")
     places, removed = origins(ratings.file, table.lines), [unreadable_rows(table, ratings.file)]

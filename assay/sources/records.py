@@ -3,28 +3,30 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import polars as pl
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from assay.core.errors import InputError
 from assay.core.forms import Forms, join_forms
 from assay.core.outputs import file_sha256
 from assay.core.params import Params, Pattern
 from assay.core.removed_rows import Filtered, is_missing, none_removed, removed_rows
+from assay.sources.annotation_tools import ANNOTATOR, SourceLayout, lay_out, single_labels
 from assay.sources.provenance import ColumnName, Provenance, check_ids, content_ids, origins, unreadable_rows
 from assay.sources.ratings import (
     RATINGS_SCHEMA,
     RatingBin,
     RatingColumns,
     Ratings,
+    check_limit,
     fill_labels,
     label_ratings,
     match_rows,
     read_ratings,
 )
-from assay.sources.table_files import Table, TableFormat, check_readable, column, read_table
+from assay.sources.table_files import Reading, Table, check_readable, column
 
 PROVENANCE = ("source_url", "licence", "retrieved", "source_sha256", "authenticity")
 RECORDS_SCHEMA = pl.Schema(
@@ -39,10 +41,10 @@ Draws = Callable[[pl.Series], pl.Series]
 
 
 class Columns(Params):
-    """Columns of a source; all but the text may be null."""
+    """Columns of a source; all but the text may be null. Several of a text are joined by line breaks."""
 
     id: ColumnName | None
-    text: ColumnName
+    text: ColumnName | Annotated[list[ColumnName], Field(min_length=1)]
     label: ColumnName | None
     reference_label: ColumnName | None
     response: ColumnName | None
@@ -71,12 +73,11 @@ def carried_name(one: Carried) -> str:
     return one.name if isinstance(one, Constant | Taken) else str(one)
 
 
-class Source(Provenance):
-    """One file of texts, and its ratings where there are any."""
+class Source(Provenance, Reading):
+    """One file of texts, and its ratings where there are any; their file is read as this one but for what they give."""
 
     file: Annotated[str, Field(min_length=1)]
-    format: TableFormat
-    header: bool
+    layout: SourceLayout
     columns: Columns
     carry: list[Carried]
     ratings: Ratings | None
@@ -92,10 +93,21 @@ class Source(Provenance):
             raise ValueError("a column is named twice")
         return carry
 
+    @field_validator("ratings", mode="before")
+    @classmethod
+    def _read_as_the_texts(cls, ratings: Any, info: ValidationInfo) -> Any:
+        given = {key: info.data[key] for key in Reading.model_fields if key in info.data}
+        return given | ratings if isinstance(ratings, dict) else ratings
+
     @model_validator(mode="after")
     def _ratings_have_an_id(self) -> "Source":
         if self.ratings and self.columns.id is None:
             raise ValueError("ratings are joined by id, so `columns.id` must name a column")
+        if self.layout == "label_studio" and (self.ratings or self.columns.id is None or self.columns.label is None):
+            raise ValueError(
+                "in Label Studio's exports annotations are the ratings, so `ratings` must be null, `columns.id` id, "
+                "and `columns.label` the name of the control"
+            )
         return self
 
 
@@ -126,7 +138,8 @@ class Ingested:
         ratings: `RATINGS_SCHEMA`, and `origin` before `label_sources`; of the records kept.
         removed_ratings: ratings, or whole lines of the ratings file, that cannot be used.
         joined: forms of ids and raters that were rewritten, as in `join_forms`.
-        ragged_rows: as in `Table`.
+        ragged_rows, nested: as in `Table`.
+        unused_columns: columns of the file that no param names.
     """
 
     rows_in: int
@@ -138,19 +151,26 @@ class Ingested:
     removed_ratings: pl.DataFrame
     joined: pl.DataFrame
     ragged_rows: int
+    nested: dict[str, int]
+    unused_columns: list[str]
 
 
 def map_columns(table: Table, source: Source, sha256: str, path: Path, key: str) -> pl.DataFrame:
     """The columns of a table under their canonical names (null where there is none), and its provenance.
 
-    An empty label or response is none. Raises `InputError`: a column that `key` names is not there.
+    An empty label or response is none. Raises `InputError`: a column that `key` names is not there, or as in
+    `single_labels`.
     """
-    mapped = [
-        pl.Series(name, [None] * table.cells.height, dtype=pl.String)
-        if chosen is None
-        else column(table, chosen, path, f"{key}.columns.{name}").alias(name)
-        for name, chosen in source.columns
-    ]
+    mapped = []
+    for name, chosen in source.columns:
+        if chosen is None:
+            mapped.append(pl.Series(name, [None] * table.cells.height, dtype=pl.String))
+            continue
+        named = chosen if isinstance(chosen, list) else [chosen]
+        parts = [column(table, one, path, f"{key}.columns.{name}") for one in named]
+        cells = parts[0] if len(parts) == 1 else _joined(parts)
+        is_label = name in ("label", "reference_label")
+        mapped.append((single_labels(cells, table.lines, path) if is_label else cells).alias(name))
     carried = [carry_column(table, one, path, f"{key}.carry") for one in source.carry]
     may_be_empty = pl.col("label", "reference_label", "response")
     return (
@@ -187,6 +207,24 @@ def carry_column(table: Table, chosen: Carried, path: Path, key: str) -> pl.Seri
     return found
 
 
+def _joined(parts: list[pl.Series]) -> pl.Series:
+    """The cells of each row below each other, blank ones passed over."""
+    filled = [pl.when(pl.col(str(at)).str.strip_chars() != "").then(str(at)) for at in range(len(parts))]
+    frame = pl.DataFrame([cells.alias(str(at)) for at, cells in enumerate(parts)])
+    return frame.select(pl.concat_str(filled, separator="\n", ignore_nulls=True).alias("text")).to_series()
+
+
+def unused_columns(table: Table, source: Source) -> list[str]:
+    """Columns of the file that neither the source names nor its ratings, where those are in the same file."""
+    ratings = source.ratings.columns if source.ratings and source.ratings.file == source.file else ()
+    named: list[ColumnName] = [ANNOTATOR] if source.layout == "label_studio" else []
+    named += [one.column if isinstance(one, Taken) else one for one in source.carry if not isinstance(one, Constant)]
+    for _, chosen in (*source.columns, *ratings):
+        named += chosen if isinstance(chosen, list) else [] if chosen is None else [chosen]
+    used = {column(table, name, Path(source.file), "").name for name in named}
+    return [name for name in table.cells.columns if name not in used]
+
+
 def remove_blanks(records: pl.DataFrame, has_ids: bool) -> Filtered:
     """Remove rows without a text, and without an id where the data has ids; their `id` is where they are."""
     rules = [pl.when(is_missing("text")).then(pl.lit("empty_text"))]
@@ -202,23 +240,42 @@ def prefix_ids(rows: pl.DataFrame, source: str) -> pl.DataFrame:
     return rows.with_columns(id=pl.format("{}:{}", pl.lit(source), pl.col("id").str.strip_chars()))
 
 
+def gather_annotations(records: pl.DataFrame, annotators: pl.Series) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """A row a task of a row an annotation, and the annotations as ratings, as `label_ratings` takes them.
+
+    Where no task has two annotators there are no ratings, and the one annotation is the label.
+    """
+    rows = records.with_columns(annotators.alias("annotator"))
+    given = rows.filter(pl.col("label").is_not_null())
+    rated = given.select("id", "annotator", pl.col("label").alias("value"), "origin")
+    labels = given.group_by("id", maintain_order=True).agg(pl.col("label").first())
+    tasks = records.filter(pl.col("id").is_first_distinct() | pl.col("id").is_null())
+    if not rated.select("id", "annotator").unique()["id"].is_duplicated().any():
+        rated = rated.clear()
+    return tasks.drop("label").join(labels, on="id", how="left").select(records.columns), rated
+
+
 def ingest_source(source: Source, position: int, params: IngestParams) -> Ingested:
     """Read one source, the one at `position`; its labels are as they stand in the files (`label_sources`).
 
-    Raises `InputError`: as in `read_table`, `check_readable`, `column`, `join_forms`, `check_ids`,
+    Raises `InputError`: as in `read_table`, `check_readable`, `lay_out`, `column`, `join_forms`, `check_ids`,
     `read_ratings`, `label_ratings` and `match_rows`.
     """
     folder, key, limit = Path(params.path), f"ingest.sources.{position}", params.max_reject_fraction
     path = folder / source.file
-    table = read_table(path, source.format, source.header)
-    check_readable(table, path, limit)
+    table, skipped = lay_out(read := source.read(path), source.layout, path, source.file)
+    check_readable(read, path, limit)
     sha256 = file_sha256(path)
-    filtered = remove_blanks(map_columns(table, source, sha256, path, key), has_ids=source.columns.id is not None)
-    records, removed = filtered.kept, [unreadable_rows(table, source.file), filtered.removed]
+    mapped = map_columns(table, source, sha256, path, key)
     rated = Filtered(pl.DataFrame(schema={**RATINGS_SCHEMA, "origin": pl.String}), none_removed())
-    if source.ratings:
+    if source.layout == "label_studio":
+        mapped, annotations = gather_annotations(mapped, column(table, ANNOTATOR, path, f"{key}.layout"))
+        rated = Filtered(annotations, none_removed()) if annotations.height else rated
+    elif source.ratings:
         rated = read_ratings(source.ratings, folder, limit, f"{key}.ratings")
-    ratings, removed_ratings, rule = rated.kept, [rated.removed], params.forms.ids
+    filtered = remove_blanks(mapped, has_ids=source.columns.id is not None)
+    records, removed = filtered.kept, [unreadable_rows(read, source.file), filtered.removed]
+    ratings, removed_ratings, rule = rated.kept, [skipped, rated.removed], params.forms.ids
     if source.columns.id is None:
         records, rule = records.with_columns(id=content_ids(records["text"], records["response"])), "distinct"
     (records, ratings), ids = join_forms([records, ratings], ["id"], rule, "ingest.forms.ids")
@@ -230,12 +287,16 @@ def ingest_source(source: Source, position: int, params: IngestParams) -> Ingest
         removed.append(removed_rows(records.filter(~first).with_columns(id="origin"), "text_repeated"))
         records = records.filter(first)
     check_ids(records, path, key)
-    if source.ratings:
-        labelled = label_ratings(ratings, source.ratings, params.rating_bins, limit, f"{key}.ratings")
+    if source.ratings or ratings.height:
+        repeated = source.ratings.repeated if source.ratings else "first"
+        labelled = label_ratings(ratings, repeated, params.rating_bins, limit, f"{key}.ratings")
+        if not source.ratings:
+            advice = "annotations cannot be used: leave one of each person and task, and `ingest.rating_bins: null`"
+            check_limit(labelled.removed, ratings.height, limit, advice)
         matched = match_rows(prefix_ids(labelled.kept, source.name), records, limit, f"{key}.ratings")
         ratings, removed_ratings = matched.kept, [*removed_ratings, labelled.removed, matched.removed]
     return Ingested(
-        rows_in=table.cells.height + table.unreadable.height,
+        rows_in=mapped.height + read.unreadable.height,
         sha256=sha256,
         ratings_sha256=file_sha256(folder / source.ratings.file) if source.ratings else None,
         records=records,
@@ -243,7 +304,9 @@ def ingest_source(source: Source, position: int, params: IngestParams) -> Ingest
         removed=pl.concat(removed),
         removed_ratings=pl.concat(removed_ratings),
         joined=pl.concat([ids, names]),
-        ragged_rows=table.ragged_rows,
+        ragged_rows=read.ragged_rows,
+        nested=table.nested,
+        unused_columns=unused_columns(table, source),
     )
 
 
@@ -259,8 +322,9 @@ def label_sources(
     labelled = {}
     for source, one, records, ratings in zip(params.sources, read, tables, tables[len(read) :], strict=False):
         ratings = ratings.select(RATINGS_SCHEMA.names())
-        if source.ratings:
-            has_labels, has_references = source.columns.label is not None, source.columns.reference_label is not None
+        if source.ratings or ratings.height:
+            has_labels = source.columns.label is not None and source.ratings is not None
+            has_references = source.columns.reference_label is not None
             given = draws(records["id"])
             records = fill_labels(records, ratings, params.rating_bins, given, has_labels, has_references)
         labelled[source.name] = replace(one, records=records, ratings=ratings)

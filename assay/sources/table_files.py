@@ -1,33 +1,85 @@
-"""Reading tables in other people's files: TSV, CSV, JSON, JSON lines and Parquet.
+"""Reading tables in other people's files: TSV, CSV, JSON, JSON lines, Parquet and Excel, the text ones also gzipped.
 
 Every cell is read as text, every record with its line, and bad records are rejected. The readers are Python's, not
 those of Polars, because a person who has to mend a file needs the line number, and because one bad record must not
 take the others with it.
 """
 
-import csv
+import gzip
 import json
 import math
-import sys
+import re
+import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import polars as pl
 import polars.selectors as cs
+from pydantic import AfterValidator, Field
 
 from assay.core.errors import InputError
+from assay.core.params import Params
+from assay.sources.delimited import Record, is_utf8, not_utf8, quoted_records, split_lines, unquoted_records
 
-TableFormat = Literal["tsv", "csv", "jsonl", "json", "parquet"]
+TableFormat = Literal["tsv", "csv", "jsonl", "json", "parquet", "xlsx"]
 UNREADABLE_SCHEMA = pl.Schema({"line": pl.Int64, "rule": pl.String, "before": pl.String})
+GZIP_MARK = b"\x1f\x8b"
 UTF8_MARK = b"\xef\xbb\xbf"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+SEPARATOR_LINE = re.compile(rb'"?sep=(.)"?(?=\r|\n)')
+"""The first line by which Excel is told the separator."""
+QUOTED_CELL = re.compile(rb'(?:^|\t)"[^"\t\n]*(?:""[^"\t\n]*)+"(?=[\t\r\n]|\Z)', re.MULTILINE)
+SEPARATORS = {"tsv": "\t", "csv": ","}
+COMMON_SEPARATORS = ",;\t|"
 SHOWN_CHARACTERS = 80
 MAX_COLUMNS = 10_000
-"""A record with more cells is rejected: one of a million tabs would make a million columns of all the others."""
+"""A header with more cells is an error; so are more different keys in a JSON file."""
+FIXES = {
+    "not_utf8": "set its `encoding`, such as cp1252, or convert it to UTF-8",
+    "bad_quotes": "close the quote, double it inside a quoted cell, or set `quote` (none: a quote is a character)",
+    "key_twice": "leave one of the two",
+}
+"""What the owner of a file can do about records that cannot be read."""
+
+
+def _known_encoding(name: str) -> str:
+    try:
+        "a".encode(name)
+    except LookupError:
+        raise ValueError("no encoding of texts that Python knows; such as utf-16, cp1252, gb18030, shift_jis") from None
+    return name
+
+
+Character = Annotated[str, Field(min_length=1, max_length=1)]
+
+
+class Reading(Params):
+    """How a file is read; what is null is as its format has it.
+
+    Attributes:
+        header: whether the first record of a tsv, csv or xlsx names the columns; the other formats carry names anyway.
+        separator: of cells in tsv (null: a tab) and csv (null: a comma, or that of a first line such as `sep=;`).
+        quote: around cells; `none`: a quote is a character. null: `"` in csv; none in tsv, and an error where cells of
+            a tsv look quoted.
+        encoding: of all text formats; null: UTF-8.
+        sheet: of an xlsx; null: its only one.
+    """
+
+    format: TableFormat
+    header: bool
+    separator: Character | None
+    quote: Character | Literal["none"] | None
+    encoding: Annotated[str, AfterValidator(_known_encoding)] | None
+    sheet: str | None
+
+    def read(self, path: Path) -> "Table":
+        """The file as `read_table` reads it."""
+        return read_table(
+            path, self.format, self.header, self.separator, self.quote, encoding=self.encoding, sheet=self.sheet
+        )
 
 
 @dataclass(frozen=True)
@@ -36,53 +88,118 @@ class Table:
 
     Attributes:
         cells: one String column for each column of the file, `n` rows. Numbers and truth values are their JSON text,
-            lists and objects are JSON; a cell that is not there is null. Without a header the columns are `1`, `2`, ….
-        lines: line of the file on which each record starts, from 1 (in JSON: the element; in Parquet: the row), Int64,
-            `n`.
+            lists and objects are JSON; a cell that is not there is null. A column without a name has its number.
+        lines: line of the file on which each record starts, from 1 (in JSON: the element; in Parquet and Excel: the
+            row), Int64, `n`.
         unreadable: records that cannot be read, with `line`, `rule` (why not) and `before` (what is there).
-        ragged_rows: records that have another number of cells than most.
+        ragged_rows: records that have another number of cells than the header, or than most.
+        nested: lists and objects in the cells of each column that has any.
+        separated_by: the separator that the file seems to have, if it is not the one that it was read with.
     """
 
     cells: pl.DataFrame
     lines: pl.Series
     unreadable: pl.DataFrame
     ragged_rows: int
+    nested: dict[str, int]
+    separated_by: str | None = None
 
 
-def read_table(path: Path, table_format: TableFormat, header: bool) -> Table:
-    """Read a whole file.
+def read_table(
+    path: Path,
+    table_format: TableFormat,
+    header: bool,
+    separator: str | None = None,
+    quote: str | None = None,
+    *,
+    encoding: str | None = None,
+    sheet: str | None = None,
+) -> Table:
+    """Read a whole file; the arguments are those of `Reading`.
 
-    Tab-separated files are taken as they are: a line is a record, a tab ends a cell, a quote is a character. CSV is
-    that of RFC 4180: quoted cells may hold commas, line ends and doubled quotes. A byte-order mark, CRLF line ends and
-    blank lines are passed over. JSON is one list of objects, JSONL an object a line.
+    In tsv and csv a byte-order mark and blank lines are passed over, lines end with LF, CRLF or CR, and a record with
+    another number of cells than its header, or without a header than most records, cannot be read; further cells that
+    are blank are no cells. JSON is one list of objects, JSONL an object a line. A file may be compressed by gzip.
 
-    With `header`, the first record of a tsv or csv names the columns; the other formats carry names anyway.
-
-    Raises `InputError`: no such file, two columns of one name, more than `MAX_COLUMNS` of them, UTF-16, a quote that is
-    never closed, no JSON list, not Parquet, or Parquet with text that is not UTF-8.
+    Raises `InputError`: no such file, two columns of one name, more than `MAX_COLUMNS` of them, another encoding, no
+    JSON list, not Parquet or Excel, several sheets, or Parquet with text that is not UTF-8.
     """
     if not path.is_file():
         there = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
         raise InputError(f"{path}: no such file; {path.parent} holds {there or 'nothing'}")
     if table_format == "parquet":
         return _read_parquet(path)
-    content = path.read_bytes()
-    if content.startswith(UTF16_MARKS):
-        raise InputError(f"{path}: is UTF-16; convert it, such as by `iconv -f UTF-16 -t UTF-8`")
-    content = content.removeprefix(UTF8_MARK)
+    if table_format == "xlsx":
+        from assay.sources.spreadsheets import read_sheet
+
+        return _from_records(path, read_sheet(path, sheet), header, "\t")
+    content = _as_utf8(path, encoding)
     if table_format == "jsonl":
         return _read_jsonl(path, content)
     if table_format == "json":
         return _read_jsonl(path, _json_lines(path, content))
-    records = _tsv_records(content) if table_format == "tsv" else _csv_records(path, content)
-    return _from_records(path, records, header)
+    if named := SEPARATOR_LINE.match(content):
+        told = named[1].decode(errors="replace")
+        if separator not in (None, told):
+            raise InputError(f"{path}:1: says sep={told}, and its `separator` is {separator!r}; set that to null")
+        separator, content = told, content[named.end() :]
+    used = separator or SEPARATORS[table_format]
+    mark = '"' if quote is None and table_format == "csv" else quote
+    if mark not in (None, "none"):
+        return _from_records(path, quoted_records(path, content, used, str(mark)), header, used)
+    table = _from_records(path, unquoted_records(content, used), header, used)
+    if quote is None:
+        halves = table.unreadable.filter(pl.col("before").str.count_matches('"') % 2 == 1)
+        found = QUOTED_CELL.search(content) if b'""' in content else None
+        if halves.height or found:
+            line = content.count(b"\n", 0, found.start() + 1) + 1 if found else halves["line"][0]
+            raise InputError(
+                f"{path}:{line}: cells look quoted, as pandas and Excel write those with line breaks or quotes: set "
+                "`quote` to '\"', or to none where a quote is a character"
+            )
+    return table
+
+
+def _as_utf8(path: Path, encoding: str | None) -> bytes:
+    """The text of a file in UTF-8, without byte-order mark; bytes that are no text of its encoding stay."""
+    content = path.read_bytes()
+    if content.startswith(GZIP_MARK):
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{path}: cannot be unpacked by gzip ({error}); fetch or pack it again") from None
+    if encoding is None:
+        if content.startswith(UTF16_MARKS) or content[:400].count(0) > len(content[:400]) // 3:
+            raise InputError(
+                f"{path}: is UTF-16; set its `encoding` to utf-16 (utf-16-le if no byte-order mark is there)"
+            )
+        return content.removeprefix(UTF8_MARK)
+    try:
+        text = content.decode(encoding, "surrogateescape")
+        return text.removeprefix("\ufeff").encode(errors="surrogateescape")
+    except UnicodeError as error:
+        raise InputError(f"{path}: is not {encoding} ({error}); correct its `encoding`") from None
 
 
 def column(table: Table, name: int | str, path: Path, key: str) -> pl.Series:
     """One column, by its name, or its number from 1. Raises `InputError`: `key` names one that is not there."""
-    if str(name) not in table.cells.columns:
-        raise InputError(f"{path}: no column {name!r}; it has {table.cells.columns}: correct `{key}`")
-    return table.cells[str(name)]
+    if str(name) in table.cells.columns:
+        return table.cells[str(name)]
+    if isinstance(name, int) and name <= table.cells.width:
+        return table.cells.to_series(name - 1)
+    hint = f", or its `separator`: is it {table.separated_by!r}?" if table.separated_by else ""
+    raise InputError(f"{path}: no column {name!r}; it has {table.cells.columns}: correct `{key}`{hint}")
+
+
+def fix_of(table: Table, rule: str) -> str:
+    """What the owner of a file can do about records that cannot be read for this reason."""
+    texts = pl.concat(table.cells.get_columns() or [pl.Series(dtype=pl.String)])
+    if rule == "not_utf8" and texts.str.contains(r"[^\x00-\x7F]").any():
+        return "other records are UTF-8, so convert those that are not"
+    if rule in ("too_few_cells", "too_many_cells"):
+        wanted = f"is the `separator` {table.separated_by!r}?" if table.separated_by else "quote cells that hold one"
+        return f"separators and cells do not match: {wanted}"
+    return FIXES.get(rule, "mend the file")
 
 
 def check_readable(table: Table, path: Path, max_reject_fraction: float) -> None:
@@ -92,155 +209,148 @@ def check_readable(table: Table, path: Path, max_reject_fraction: float) -> None
         raise InputError(f"{path}: has no row; is it the right file, and is its `header` set rightly?")
     if table.unreadable.height > max_reject_fraction * rows:
         line, rule, before = table.unreadable.row(0)
-        fix = "convert it to UTF-8, such as by `iconv -f LATIN1 -t UTF-8`" if rule == "not_utf8" else "mend the file"
         raise InputError(
             f"{path}:{line}: {rule}: {before[:SHOWN_CHARACTERS]!r}; {table.unreadable.height} of {rows} records cannot "
-            f"be read, more than `ingest.max_reject_fraction` = {max_reject_fraction}: {fix}, or raise that number"
+            f"be read, more than `ingest.max_reject_fraction` = {max_reject_fraction}: {fix_of(table, rule)}, or raise "
+            "that number"
         )
 
 
-@dataclass(frozen=True)
-class _Record:
-    """One record: its first line, and its cells, or why it cannot be read and what is there."""
-
-    line: int
-    cells: list[str]
-    rule: str | None = None
-    before: str = ""
-
-
-def _lines(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Number and bytes of every line that is not blank, without its line end."""
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        line = line.removesuffix(b"\r")
-        if line:
-            yield number, line
-
-
-def _tsv_records(content: bytes) -> Iterator[_Record]:
-    for number, line in _lines(content):
-        try:
-            yield _Record(number, line.decode().split("\t"))
-        except UnicodeDecodeError:
-            yield _not_utf8(number, line)
-
-
-def _csv_records(path: Path, content: bytes) -> Iterator[_Record]:
-    # Bytes that are not UTF-8 become lone surrogates, which no decoded text can hold, so the record shows them.
-    text_lines = list(StringIO(content.decode(errors="surrogateescape"), newline=""))
-    reader = csv.reader(text_lines, strict=True)
-    csv.field_size_limit(sys.maxsize)
-    while True:
-        number = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            if "unexpected end" in str(error):
-                raise InputError(f"{path}:{number}: a quote in this record is never closed; close it") from None
-            yield _Record(number, [], "bad_quotes", text_lines[number - 1].rstrip("\r\n"))
-            continue
-        joined = ",".join(cells)
-        if joined.isascii() or _is_utf8(joined):
-            if cells:
-                yield _Record(number, cells)
-        else:
-            yield _not_utf8(number, joined.encode(errors="surrogateescape"))
-
-
-def _is_utf8(text: str) -> bool:
-    return text == text.encode(errors="ignore").decode()
-
-
-def _not_utf8(line: int, content: bytes) -> _Record:
-    return _Record(line, [], "not_utf8", content.decode(errors="backslashreplace"))
-
-
-def _from_records(path: Path, records: Iterator[_Record], header: bool) -> Table:
-    good: list[_Record] = []
-    bad: list[_Record] = []
+def _from_records(path: Path, records: Iterable[Record], header: bool, separator: str) -> Table:
+    good: list[Record] = []
+    bad: list[Record] = []
     for record in records:
-        if len(record.cells) > MAX_COLUMNS:
-            record = _Record(record.line, [], "too_many_cells", "\t".join(record.cells))
         (bad if record.rule else good).append(record)
-    names: list[str] = []
     if header and bad and bad[0].line < min((record.line for record in good), default=bad[0].line + 1):
         shown = bad[0].before[:SHOWN_CHARACTERS]
         raise InputError(f"{path}:{bad[0].line}: the header cannot be read ({bad[0].rule}: {shown!r}); mend it")
-    if header and good:
-        names = good.pop(0).cells
-        if twice := sorted(name for name, count in Counter(names).items() if count > 1):
-            raise InputError(f"{path}: the header has {twice[0]!r} more than once; rename one of the columns")
+    sample = [separator.join(cell or "" for cell in record.cells) for record in good[:100]]
+    names = _names(path, good.pop(0).cells) if header and good else []
     counts = Counter(len(record.cells) for record in good)
-    usual = len(names) or (counts.most_common(1)[0][0] if counts else 0)
-    # Cells beyond the header keep their number as a name.
-    names += [str(number) for number in range(len(names) + 1, max(counts, default=0) + 1)]
+    width = len(names) or (counts.most_common(1)[0][0] if counts else 0)
+    if width > MAX_COLUMNS:
+        raise InputError(f"{path}: has {width} columns, more than {MAX_COLUMNS}; is its `separator` set rightly?")
+    if set(counts) - {width}:
+        shaped = [_shaped(record, width, separator) for record in good]
+        good = [record for record in shaped if not record.rule]
+        bad = sorted([*bad, *(record for record in shaped if record.rule)], key=lambda record: record.line)
     cells = pl.Series("cells", [record.cells for record in good], dtype=pl.List(pl.String))
     frame = pl.DataFrame({"cells": cells}).select(
-        pl.col("cells").list.get(index, null_on_oob=True).alias(name) for index, name in enumerate(names)
+        pl.col("cells").list.get(index).alias(name)
+        for index, name in enumerate(names or [str(number + 1) for number in range(width)])
     )
     lines = pl.Series("line", [record.line for record in good], dtype=pl.Int64)
-    return Table(frame, lines, _unreadable(bad), len(good) - counts.get(usual, 0))
+    ragged = sum(counts.values()) - counts[width]
+    hint = _likely_separator(sample, separator) if ragged or width == 1 else None
+    return Table(frame, lines, _unreadable(bad), ragged, {}, hint)
 
 
-def _unreadable(records: list[_Record]) -> pl.DataFrame:
+def _names(path: Path, header: list[str | None]) -> list[str]:
+    """The names of columns; one without a name has its number."""
+    given = [(name or "").strip() for name in header]
+    names = [name or str(number) for number, name in enumerate(given, start=1)]
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
+        raise InputError(f"{path}: the header has {twice[0]!r} more than once; rename one of the columns")
+    return names
+
+
+def _shaped(record: Record, width: int, separator: str) -> Record:
+    """A record without blank cells beyond the width, or as one that cannot be read."""
+    seen = len(record.cells)
+    if seen == width:
+        return record
+    if seen > width and not any(cell and cell.strip() for cell in record.cells[width:]):
+        return record._replace(cells=record.cells[:width])
+    rule = "too_many_cells" if seen > width else "too_few_cells"
+    return Record(record.line, [], rule, f"{seen} cells, {width} wanted: {separator.join(map(str, record.cells))}")
+
+
+def _likely_separator(lines: list[str], used: str) -> str | None:
+    """Another separator that nearly all lines have equally often."""
+    for separator in COMMON_SEPARATORS.replace(used, ""):
+        ((often, count),) = Counter(line.count(separator) for line in lines).most_common(1) or [(0, 0)]
+        if often and count >= 0.9 * len(lines):
+            return separator
+    return None
+
+
+def _unreadable(records: list[Record]) -> pl.DataFrame:
     rows = [(record.line, record.rule, record.before) for record in records]
     return pl.DataFrame(rows, schema=UNREADABLE_SCHEMA, orient="row")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object. Raises `KeyError`: a key twice, of which a reader would keep the last."""
+    if len(found := dict(pairs)) < len(pairs):
+        raise KeyError("a key is there twice in an object")
+    return found
 
 
 def _read_jsonl(path: Path, content: bytes) -> Table:
     lines: list[int] = []
     rows: list[dict[str, str | None]] = []
-    bad: list[_Record] = []
-    for number, line in _lines(content):
+    bad: list[Record] = []
+    nested = Counter[str]()
+    for number, line in split_lines(content):
         try:
-            value = json.loads(line.decode())
-            row = {key: _as_text(cell) for key, cell in value.items()} if isinstance(value, dict) else None
+            value = json.loads(line.decode(), object_pairs_hook=_object)
+            row = {key: as_text(cell) for key, cell in value.items()} if isinstance(value, dict) else None
         except UnicodeDecodeError:
-            bad.append(_not_utf8(number, line))
+            bad.append(not_utf8(number, line))
+            continue
+        except KeyError:
+            bad.append(Record(number, [], "key_twice", line.decode()))
             continue
         except (ValueError, RecursionError):
             # Also for whole numbers of more digits than Python reads, and for brackets thousands deep.
-            bad.append(_Record(number, [], "not_json", line.decode()))
+            bad.append(Record(number, [], "not_json", line.decode()))
             continue
         if row is None:
-            bad.append(_Record(number, [], "not_an_object", line.decode()))
+            bad.append(Record(number, [], "not_an_object", line.decode()))
             continue
         # JSON can spell half of a surrogate pair, which is no character.
-        if not all(_is_utf8(cell) for cell in [*row, *row.values()] if cell is not None):
-            bad.append(_Record(number, [], "not_utf8", line.decode()))
+        if not all(is_utf8(cell) for cell in [*row, *row.values()] if cell is not None):
+            bad.append(Record(number, [], "not_utf8", line.decode()))
             continue
         lines.append(number)
         rows.append(row)
-    names = list(dict.fromkeys(name for row in rows for name in row))
+        nested.update(key for key, cell in value.items() if isinstance(cell, list | dict))
+    names = {name for row in rows for name in row}
     if len(names) > MAX_COLUMNS:
         raise InputError(f"{path}: has {len(names)} different keys, more than {MAX_COLUMNS} columns; leave some out")
-    frame = pl.DataFrame([pl.Series(name, [row.get(name) for row in rows], dtype=pl.String) for name in names])
     usual = max(Counter(map(len, rows)).values(), default=0)
-    return Table(frame, pl.Series("line", lines, dtype=pl.Int64), _unreadable(bad), len(rows) - usual)
+    found = pl.Series("line", lines, dtype=pl.Int64)
+    return Table(frame_of(rows), found, _unreadable(bad), len(rows) - usual, dict(nested))
+
+
+def frame_of(rows: list[dict[str, str | None]]) -> pl.DataFrame:
+    """A String column for every key, in the order in which they come; null where a row has it not."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pl.DataFrame([pl.Series(name, [row.get(name) for row in rows], dtype=pl.String) for name in names])
 
 
 def _json_lines(path: Path, content: bytes) -> bytes:
     """The elements of a JSON list, one a line."""
     try:
-        values = json.loads(content.decode())
+        values = json.loads(content.decode(), object_pairs_hook=_object)
     except UnicodeDecodeError:
-        raise InputError(f"{path}: is not UTF-8; convert it, such as by `iconv -f LATIN1 -t UTF-8`") from None
-    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is not UTF-8; {FIXES['not_utf8']}") from None
+    except (ValueError, KeyError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error}); mend it, or set its `format` to jsonl") from None
     if not isinstance(values, list):
         raise InputError(f"{path}: holds no JSON list, but {str(values)[:SHOWN_CHARACTERS]!r}; write a list of objects")
     return "\n".join(json.dumps(value) for value in values).encode()
 
 
-def _as_text(value: Any) -> str | None:
+def as_text(value: Any) -> str | None:
     """The text of a cell: a string is itself, null and not-a-number are nothing, all else is JSON."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, float) and math.isnan(value):
         return None
-    return json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, int | float | list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)
 
 
 def _read_parquet(path: Path) -> Table:
@@ -257,21 +367,22 @@ def _read_parquet(path: Path) -> Table:
     frame, lines = frame.filter(readable), lines.filter(readable)
     texts = [
         # Through Python, so that a number reads here as it does in JSON: 3, 3.5, true.
-        pl.Series(cells.name, [_as_text(value) for value in cells.to_list()], dtype=pl.String)
+        pl.Series(cells.name, [as_text(value) for value in cells.to_list()], dtype=pl.String)
         if cells.dtype.is_numeric() or cells.dtype == pl.Boolean or cells.dtype.is_nested()
         else cells.cast(pl.String, strict=False)
         for cells in frame
     ]
-    return Table(pl.DataFrame(texts), lines, unreadable, ragged_rows=0)
+    nested = {one.name: one.len() - one.null_count() for one in frame if one.dtype.is_nested()}
+    return Table(pl.DataFrame(texts), lines, unreadable, ragged_rows=0, nested=nested)
 
 
 def _rows_of_bytes_that_are_no_text(frame: pl.DataFrame) -> pl.DataFrame:
     """The rows with a cell of bytes that are not UTF-8, as unreadable ones."""
-    bad: dict[int, _Record] = {}
+    bad: dict[int, Record] = {}
     for name in frame.select(cs.binary()).columns:
         for line, value in enumerate(frame[name], start=1):
             try:
                 (value or b"").decode()
             except UnicodeDecodeError:
-                bad.setdefault(line, _not_utf8(line, value))
+                bad.setdefault(line, not_utf8(line, value))
     return _unreadable([bad[line] for line in sorted(bad)])

@@ -1,5 +1,6 @@
 import copy
 import datetime
+import gzip
 import hashlib
 import json
 import re
@@ -37,8 +38,7 @@ RATED: dict[str, Any] = {
     "format": "tsv",
     "header": False,
     "columns": {"id": 1, "text": 3, "label": None, "reference_label": None, "response": None},
-    "carry": [],
-    "ratings": {"file": "ratings.txt", "format": "tsv", "header": False, "columns": {"id": 1, "ratings": 2}}
+    "ratings": {"file": "ratings.txt", "columns": {"id": 1, "ratings": 2}}
     | {"not_rated": [], "repeated": "error", "exclude_slots": []},
 }
 PLAIN: dict[str, Any] = {
@@ -51,9 +51,8 @@ PLAIN: dict[str, Any] = {
     "format": "csv",
     "header": True,
     "columns": {"id": None, "text": "text", "label": "category", "reference_label": None, "response": None},
-    "carry": [],
-    "ratings": None,
 }
+DEFAULTS = dict.fromkeys(("separator", "quote", "encoding", "sheet", "ratings")) | {"layout": "table", "carry": []}
 
 
 @pytest.fixture
@@ -69,6 +68,7 @@ def write_params(
 ) -> None:
     section = {"path": "data/raw/mine", "max_reject_fraction": 0.01, "sources": list(sources), "rating_bins": bins}
     section["forms"] = {"labels": "error", "ids": "error"}
+    section["source_defaults"] = DEFAULTS
     Path("params.yaml").write_text(yaml.safe_dump({"seed": seed, "max_rows": max_rows, "ingest": section | changed}))
 
 
@@ -81,7 +81,7 @@ def source(base: dict[str, Any], **changed: Any) -> dict[str, Any]:
     """A source with other values; `columns` and `ratings` are merged."""
     result = copy.deepcopy(base)
     for key, value in changed.items():
-        result[key] = result[key] | value if isinstance(value, dict) and isinstance(result[key], dict) else value
+        result[key] = result[key] | value if isinstance(value, dict) and isinstance(result.get(key), dict) else value
     return result
 
 
@@ -149,7 +149,8 @@ def test_texts_and_ratings_in_two_files(raw: Path) -> None:
     assert removed() == removed("removed_ratings") == []
     assert metrics()["sources"]["tweets"] == (
         {"rows_in": 3, "rows_out": 3, "sha256": sha256(raw / "texts.txt"), "ragged_rows": 0, "ratings": 10}
-        | {"rows_without_ratings": 0}
+        | {"labels": {"negative": 1, "neutral": 1, "positive": 1}, "rows_without_label": 0}
+        | {"nested_cells": {}, "unused_columns": 1, "rows_without_ratings": 0}
     )
 
 
@@ -417,10 +418,128 @@ def test_a_list_of_ratings_that_is_a_bomb_is_set_aside(raw: Path, bomb: str) -> 
 
 @pytest.mark.timeout(100)  # seconds; quadratic would be hours
 def test_a_record_of_a_million_cells_is_set_aside(raw: Path) -> None:
-    lines = ["text\tcategory", *(f"row {number}\tx" for number in range(200)), "\t" * 1_000_000]
+    lines = ["text\tcategory", *(f"row {number}\tx" for number in range(200)), "x\t" * 1_000_000]
     (raw / "rows.tsv").write_text("\n".join(lines))
     run(source(PLAIN, file="rows.tsv", format="tsv"))
     assert metrics()["removed"] == {"too_many_cells": 1}
+
+
+LABEL_STUDIO = source(PLAIN, format="json", layout="label_studio", columns={"id": "id", "label": "topic"})
+
+
+def annotated(number: int, *choices: str, by: Any = 4, **more: Any) -> dict[str, Any]:
+    result = {"from_name": "topic", "to_name": "t", "type": "choices", "value": {"choices": list(choices)}}
+    return {"id": number, "completed_by": by, "result": [result] if choices else []} | more
+
+
+def task(number: int, text: str, *annotations: dict[str, Any], **data: Any) -> dict[str, Any]:
+    return {"id": number, "annotations": list(annotations), "data": {"text": text} | data, "predictions": []}
+
+
+def test_annotations_of_label_studio_are_ratings(raw: Path) -> None:
+    tasks = [
+        task(11, "charged twice", annotated(1, "billing"), annotated(2, "billing", by=5), annotated(3, "post", by=6)),
+        task(12, "wrong month", annotated(4), annotated(5, "billing", by={"id": 5, "email": "mia@example.org"})),
+        task(13, "late", annotated(6, "post", was_cancelled=True)),
+    ]
+    (raw / "rows.csv").write_text(json.dumps(tasks))
+    run(LABEL_STUDIO)
+    assert records().select("id", "text", "reference_label").rows() == [
+        ("bank:11", "charged twice", "billing"),
+        ("bank:12", "wrong month", "billing"),
+        ("bank:13", "late", None),
+    ]
+    assert set(records()["label"]) <= {"billing", "post", None}
+    assert ratings().select("id", "annotator", "label").rows() == [
+        *(("bank:11", "4", "billing"), ("bank:11", "5", "billing"), ("bank:11", "6", "post")),
+        ("bank:12", "mia@example.org", "billing"),
+    ]
+    assert [row[:2] for row in removed("removed_ratings")] == [
+        *(("rows.csv:2", "annotation_empty"), ("rows.csv:3", "annotation_skipped"))
+    ]
+    assert metrics()["sources"]["bank"]["rows_without_ratings"] == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        (task(1, "a", {"result": ["billing"]}), "rows.csv:1: no task of Label Studio's"),
+        (task(1, "a") | {"data": None}, "rows.csv:1: no task of Label Studio's"),
+        ({"id": 1, "text": "a", "topic": "x"}, "no export of Label Studio's: JSON has"),
+        (task(1, "a", annotated(1, "billing", "post")), "1 rows have several labels"),
+    ],
+)
+def test_an_export_that_is_none_says_so(raw: Path, row: dict[str, Any], says: str) -> None:
+    (raw / "rows.csv").write_text(json.dumps([row]))
+    write_params(LABEL_STUDIO)
+    assert says in fails()
+
+
+@pytest.mark.parametrize("table_format", ["json", "csv"])
+def test_one_annotation_a_task_is_its_label(raw: Path, table_format: str) -> None:
+    rows: list[dict[str, Any]] = [
+        {"id": number, "text": text, "topic": topic, "annotator": 4, "annotation_id": number}
+        for number, text, topic in ((7, "late", "post"), (8, "charged", "billing"))
+    ]
+    if table_format == "csv":
+        pl.DataFrame(rows).write_csv(raw / "rows.csv")
+    else:
+        # The JSON export keeps an id of the data, and JSON_MIN has the task's number in its place.
+        tasks = [task(row["id"], row["text"], annotated(1, row["topic"]), id=f"own{row['id']}") for row in rows]
+        (raw / "rows.csv").write_text(json.dumps(tasks))
+    own = {"columns": {"id": "data.id"}} if table_format == "json" else {}
+    run(source(LABEL_STUDIO, format=table_format, **own))
+    names = ["bank:own7", "bank:own8"] if own else ["bank:7", "bank:8"]
+    assert records().select("id", "label", "reference_label").rows() == [
+        (names[0], "post", None),
+        (names[1], "billing", None),
+    ]
+    assert ratings().height == 0
+
+
+@pytest.mark.parametrize(
+    ("cells", "label", "says"),
+    [
+        (
+            ['["bug"]', "[]", "[1.5]", "['other']", '{"choices": ["x"]}', "[sic"],
+            ["bug", None, "1.5", "other", "x", "[sic"],
+            "",
+        ),
+        (["bug", '["bug", "feature"]', "['a', 'b']"], [], "2 rows have several labels"),
+        (['{"choices": ["a", "b"]}'], [], "1 rows have several labels"),
+        (["[[0, 4, 'PER']]"], [], "a text has one label here"),
+    ],
+)
+def test_a_list_of_one_label_is_that_label(raw: Path, cells: list[str], label: list[str | None], says: str) -> None:
+    pl.DataFrame({"text": [f"text {cell}" for cell in cells], "category": cells}).write_csv(raw / "rows.csv")
+    write_params(PLAIN)
+    if says:
+        assert says in fails()
+        return
+    ingest.main()
+    assert records()["label"].to_list() == label
+
+
+def test_doccano(raw: Path) -> None:
+    (raw / "rows.csv").write_text('{"id": 1, "data": "a", "labels": ["bug"], "Comments": []}\n{"id": 2, "data": "b"}\n')
+    run(source(PLAIN, format="jsonl", layout="doccano", columns={"id": "id", "label": "label"}))
+    assert records().select("id", "text", "label").rows() == [("bank:1", "a", "bug"), ("bank:2", "b", None)]
+
+
+def test_what_was_seen_is_said_and_counted(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ["subject;body;category;;tags", *(f"s{number}; ;x;;" for number in range(200)), "s;b;y;;;", "s;b"]
+    (raw / "rows.csv.gz").write_bytes(gzip.compress("\n".join(lines).encode("utf-16")))
+    run(source(PLAIN, file="rows.csv.gz", separator=";", encoding="utf-16", columns={"text": ["subject", "body"]}))
+    assert records()["text"].to_list()[-2:] == ["s199", "s\nb"]
+    assert removed() == [("rows.csv.gz:203", "too_few_cells", "2 cells, 5 wanted: s;b", None)]
+    found = metrics()["sources"]["bank"]
+    assert (found["labels"], found["ragged_rows"], found["unused_columns"]) == ({"x": 200, "y": 1}, 2, 2)
+    assert capsys.readouterr().out.splitlines() == [
+        "ingest: bank: labels: 'x' 200, 'y' 1; rows without: 0",
+        "ingest: bank: columns that nothing uses: '4', 'tags'",
+        "ingest: bank: records with another number of cells: 2",
+        "ingest: 202 rows in, 201 out; removed: 1 too_few_cells; ratings 0",
+    ]
 
 
 def test_labels_that_are_numbers_become_text(raw: Path) -> None:
@@ -506,7 +625,7 @@ def test_no_such_file(raw: Path) -> None:
             {},
             [
                 "3: not_utf8: 'caf\\\\xe9,x'; 1 of 2 records cannot be read",
-                "`ingest.max_reject_fraction` = 0.01: convert it to UTF-8",
+                "`ingest.max_reject_fraction` = 0.01: set its `encoding`, such as cp1252, or convert it to UTF-8",
             ],
         ),
     ],
@@ -530,7 +649,11 @@ def test_rows_without_any_text(raw: Path) -> None:
 @pytest.mark.parametrize(
     ("sources", "changed", "expected"),
     [
-        ([source(PLAIN, format="xlsx")], {}, "`ingest.sources.0.format` = 'xlsx'"),
+        ([source(PLAIN, format="xls")], {}, "`ingest.sources.0.format` = 'xls'"),
+        ([source(PLAIN, encoding="utf-99")], {}, "`ingest.sources.0.encoding` = 'utf-99': Value error, no encoding"),
+        ([source(PLAIN, separator="; ")], {}, "`ingest.sources.0.separator` = '; '"),
+        ([PLAIN], {"source_defaults": {**DEFAULTS, "carry": 1}}, "`ingest.source_defaults.carry` = 1"),
+        ([source(RATED, layout="label_studio")], {}, "annotations are the ratings, so `ratings` must be null"),
         ([PLAIN, PLAIN], {}, "each needs a name of its own"),
         ([source(RATED, columns={"id": None})], {}, "ratings are joined by id"),
         ([source(PLAIN, columns={"text": None})], {}, "`ingest.sources.0.columns.text"),

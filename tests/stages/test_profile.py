@@ -31,6 +31,7 @@ def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatc
             "neighbours": 2,
             "reference_rows": 6,
             "min_language_probability": 0.5,
+            "encoder_languages": ["en"],
             "tokenizer": str(tiny_encoder / "tokenizer.json"),
         },
     }
@@ -90,7 +91,7 @@ def test_each_source_and_all_of_them_are_profiled() -> None:
     mail, shop = metrics["per_source"]["mail"], metrics["per_source"]["shop"]
     assert set(mail) - {"rows_in", "centroid_cosine"} == set(metrics) - {
         *("run_id", "sources", "rows_without_stated_licence", "rows_without_label", "labels", "labels_below_minimum"),
-        *("rows_of_smallest_label", "per_source", "per_label"),
+        *("rows_of_smallest_label", "per_source", "per_label", "rows_in_other_languages_share"),
     }
     assert metrics["per_source"]["empty"] == {"rows_in": 1, "rows": 0}
     assert (metrics["sources"], metrics["rows"], mail["rows"], shop["rows"]) == (3, 6, 3, 3)
@@ -165,3 +166,14 @@ def test_a_row_without_an_embedding_is_named() -> None:
     with pytest.raises(InputError, match=r"no embedding for 1 row.*'mail:0'"):
         profile.main()
     assert not Path("data/profile").exists()
+
+
+@pytest.mark.parametrize("swedish", [True, False])
+def test_rows_in_a_language_that_the_encoder_does_not_know_are_said(
+    capsys: pytest.CaptureFixture[str], swedish: bool
+) -> None:
+    rows = ["Var är mitt paket, snälla ni?", "Jag vill gärna ha pengarna tillbaka", "Kortet fungerar inte längre idag"]
+    write_inputs({"mail": rows if swedish else TEXTS["mail"], "shop": TEXTS["shop"]})
+    share = 4 / 6 if swedish else 1 / 6
+    assert run()[1]["rows_in_other_languages_share"] == pytest.approx(share, abs=1e-6)
+    assert ("profile: 67% of rows look sv/de, the encoder is en: set an `hf:`" in capsys.readouterr().err) == swedish

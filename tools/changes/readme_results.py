@@ -85,7 +85,7 @@ def markdown_table(header: Sequence[str], body: list[list[str]]) -> str:
 
 def describe_sources(section: str) -> str:
     """The sources of `ingest` or `instruct_data`, each linked with where it comes from if that is an address."""
-    sources = load_params(f"{section}.sources", list[dict[str, Any]])
+    sources = load_params(section, dict[str, Any])["sources"]
     links = [f"[{one['name']}]({one['url']})" if "://" in (one["url"] or "") else one["name"] for one in sources]
     return " and ".join(filter(None, (", ".join(links[:-1]), links[-1])))
 

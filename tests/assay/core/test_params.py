@@ -211,3 +211,68 @@ def test_a_pattern_that_polars_cannot_use_is_named_with_the_reason(tmp_path: Pat
     path = tmp_path / "params.yaml"
     path.write_text("train: ['(a+)+$']")
     assert load_params("train", list[Pattern], path) == ["(a+)+$"]
+
+
+class Columns(Params):
+    text: str
+    label: str | None
+
+
+class Source(Params):
+    header: bool
+    columns: Columns
+    ratings: dict[str, str] | None
+
+
+class Sources(Params):
+    sources: list[Source]
+
+
+DEFAULTS_OF_SOURCES = "header: true, columns: {label: null}, ratings: null"
+
+
+def test_sources_take_what_they_do_not_give_from_their_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    given = "{columns: {text: a}}, {header: false, columns: {text: b, label: c}, ratings: {file: d}}"
+    path.write_text(f"ingest: {{source_defaults: {{{DEFAULTS_OF_SOURCES}}}, sources: [{given}]}}")
+    first, second = load_params("ingest", Sources, path).sources
+    assert first == Source(header=True, columns=Columns(text="a", label=None), ratings=None)
+    assert second == Source(header=False, columns=Columns(text="b", label="c"), ratings={"file": "d"})
+
+
+@pytest.mark.parametrize(
+    ("defaults", "source", "says"),
+    [
+        (
+            "header: 1, columns: {label: null}, ratings: null",
+            "columns: {text: a}",
+            "`ingest.source_defaults.header` = 1",
+        ),
+        (DEFAULTS_OF_SOURCES, "header: 1, columns: {text: a}", "`ingest.sources.0.header` = 1"),
+        (
+            "header: true, columns: {label: 2}, ratings: null",
+            "columns: {text: a}",
+            "`ingest.source_defaults.columns.label`",
+        ),
+        (DEFAULTS_OF_SOURCES, "columns: {}", "`ingest.sources.0.columns.text` is missing"),
+        (
+            f"{DEFAULTS_OF_SOURCES}, haeder: 1",
+            "columns: {text: a}",
+            "`ingest.source_defaults.haeder` = 1 is not a known",
+        ),
+    ],
+)
+def test_a_wrong_key_of_sources_is_named_where_it_was_read(
+    tmp_path: Path, defaults: str, source: str, says: str
+) -> None:
+    text = (
+        f"ingest: {{source_defaults: {{{defaults}}}, sources: [{{{source}}}, {{header: false, columns: {{text: a}}}}]}}"
+    )
+    seen = message(tmp_path, text, "ingest", Sources)
+    assert says in seen
+    assert seen.count(says) == 1
+
+
+def test_defaults_of_sources_are_a_mapping(tmp_path: Path) -> None:
+    text = "ingest: {source_defaults: [1], sources: []}"
+    assert "`ingest.source_defaults` = [1]: a mapping" in message(tmp_path, text, "ingest", Sources)

@@ -1,17 +1,25 @@
+import csv
+import datetime
+import gzip
+import io
+import json
 from pathlib import Path
 from typing import Any, get_args
 
+import openpyxl
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from assay.core.errors import InputError
-from assay.sources.table_files import Table, TableFormat, column, read_table
+from assay.sources.table_files import Table, TableFormat, check_readable, column, read_table
 
 
-def read(tmp_path: Path, content: bytes, table_format: TableFormat, header: bool = True) -> Table:
+def read(tmp_path: Path, content: bytes, table_format: TableFormat, header: bool = True, **settings: Any) -> Table:
     path = tmp_path / f"table.{table_format}"
     path.write_bytes(content)
-    return read_table(path, table_format, header)
+    return read_table(path, table_format, header, **settings)
 
 
 def cells(table: Table) -> dict[str, list[Any]]:
@@ -39,18 +47,16 @@ def test_byte_order_mark_line_ends_and_blank_lines(tmp_path: Path, table_format:
 def test_unequal_column_counts(tmp_path: Path, table_format: TableFormat) -> None:
     content = b"1\tone\n2\n3\tthree\tmore\n4\tfour\n".replace(b"\t", b"\t" if table_format == "tsv" else b",")
     table = read(tmp_path, content, table_format, header=False)
-    assert cells(table) == {
-        "1": ["1", "2", "3", "4"],
-        "2": ["one", None, "three", "four"],
-        "3": [None, None, "more", None],
-    }
+    assert cells(table) == {"1": ["1", "4"], "2": ["one", "four"]}
+    assert [row[:2] for row in table.unreadable.rows()] == [(2, "too_few_cells"), (3, "too_many_cells")]
+    assert table.unreadable["before"][0] == "1 cells, 2 wanted: 2"
     assert table.ragged_rows == 2
 
 
-def test_cells_beyond_the_header_have_numbers(tmp_path: Path) -> None:
-    table = read(tmp_path, b"a,b\n1,2\n1,2,3\n", "csv")
-    assert cells(table) == {"a": ["1", "1"], "b": ["2", "2"], "3": [None, "3"]}
-    assert table.ragged_rows == 1
+def test_blank_cells_beyond_the_header_are_none(tmp_path: Path) -> None:
+    table = read(tmp_path, b"a,b\n1,2\n1,2,, \n1,2,3\n", "csv")
+    assert cells(table) == {"a": ["1", "1"], "b": ["2", "2"]}
+    assert (table.ragged_rows, table.unreadable["line"].to_list()) == (2, [4])
 
 
 def test_csv_quotes(tmp_path: Path) -> None:
@@ -66,7 +72,6 @@ def test_csv_with_a_very_long_cell(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table_format", "content", "error"),
     [
-        ("csv", b'id,text\n1,a\n2,"b\n3,c\n', r"table\.csv:3: a quote in this record is never closed"),
         ("csv", b"id,t\xe9xt\n1,a\n", r"table\.csv:1: the header cannot be read"),
         ("csv", b"text,text\n1,a\n", "'text' more than once"),
         ("tsv", "id\ttext\n".encode("utf-16"), "UTF-16"),
@@ -171,3 +176,228 @@ def test_a_json_list_is_read_as_lines_are(tmp_path: Path) -> None:
     assert table.cells.rows() == [("x", "1.5", None), (None, None, '[{"d": "é"}]')]
     assert table.lines.to_list() == [1, 2]
     assert table.unreadable.rows() == [(3, "not_an_object", "3")]
+
+
+@pytest.mark.parametrize(
+    ("table_format", "content", "how", "rows"),
+    [
+        (
+            "csv",
+            'id, text, label\n1, "My lamp, the blue one", refund\n2, "It is\ndead", x\n',
+            {},
+            [("1", "My lamp, the blue one", "refund"), ("2", "It is\ndead", "x")],
+        ),
+        # A quote within a cell, and spaces that belong to one.
+        ("csv", 'a,b\n 1,""" hi, """\n 2," ""hi"", x"\n', {}, [(" 1", '" hi, "'), (" 2", ' "hi", x')]),
+        (
+            "csv",
+            "Web;'New search, for all'\nSport;'It''s 3:1'\n",
+            {"header": False, "separator": ";", "quote": "'"},
+            [("Web", "New search, for all"), ("Sport", "It's 3:1")],
+        ),
+        ("csv", "sep=;\r\ntext;label\r\na, b;x\r\n", {}, [("a, b", "x")]),
+        ("csv", 'text,label\n"half,x\n5" screen,y\n', {"quote": "none"}, [('"half', "x"), ('5" screen', "y")]),
+        (
+            "tsv",
+            'text\tlabel\n"My ""new"" lamp\nis dead"\tx\nb\ty\n',
+            {"quote": '"'},
+            [('My "new" lamp\nis dead', "x"), ("b", "y")],
+        ),
+        ("tsv", 'text\tlabel\n"a ""b"""\tx\n', {"quote": "none"}, [('"a ""b"""', "x")]),
+        ("tsv", "text\tlabel\ra\tx\rb\ty\r", {}, [("a", "x"), ("b", "y")]),
+        ("csv", "text,label\ra,x\rb,y", {}, [("a", "x"), ("b", "y")]),
+        ("csv", ",v1,,\n0,ham,,\n1,spam,,\n", {}, [("0", "ham", "", ""), ("1", "spam", "", "")]),
+    ],
+)
+def test_cells_of_files_as_people_have_them(
+    tmp_path: Path, table_format: TableFormat, content: str, how: dict[str, Any], rows: list[tuple[str, ...]]
+) -> None:
+    table = read(tmp_path, content.encode(), table_format, **how)
+    assert table.cells.rows() == rows
+    assert (table.unreadable.height, table.ragged_rows) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("table_format", "content", "says"),
+    [
+        (
+            "csv",
+            "text,label\nMy lamp, the blue one, is dead,refund\nb,c\n",
+            "2: too_many_cells: '4 cells, 2 wanted: My",
+        ),
+        ("csv", "text;label\na, b;x\nc;y\n", "is the `separator` ';'?"),
+        ("csv", "Web;'a, b, c'\nSport;'d'\nWeb;'e, f, g'\n", "is the `separator` ';'?"),
+        ("csv", "text\tlabel\nc\ty\n", r"no column 'label'; it has ['text\tlabel']: correct `k`, or its `separator`"),
+        ("tsv", 'text\tlabel\n"My lamp\nis dead"\tx\nb\ty\n', "2: cells look quoted"),
+        ("tsv", 'text\tlabel\na\tx\n"My ""new"" lamp"\tx\n', "3: cells look quoted"),
+        ("csv", "sep=;\na;b\n", "says sep=;, and its `separator` is '|'"),
+        ("csv", ",1\na,b\n", "'1' more than once"),
+    ],
+)
+def test_cells_that_do_not_fit_say_what_to_set(
+    tmp_path: Path, table_format: TableFormat, content: str, says: str
+) -> None:
+    how = {"separator": "|"} if "sep=" in content else {"header": "Web" not in content}
+
+    def read_checked() -> None:
+        table = read(tmp_path, content.encode(), table_format, **how)
+        check_readable(table, tmp_path, 0.01)
+        column(table, "label", tmp_path, "k")
+
+    with pytest.raises(InputError) as caught:
+        read_checked()
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stray", "last"),
+    [
+        # It closes at the next quoted cell, at a sign for inches, at the end of a line, or nowhere.
+        ('"My lamp is dead,refund', '"Quoted, it is",refund'),
+        ('"My lamp is dead,refund', 'Screen is 27",delivery'),
+        ('"My lamp is dead,refund', 'it is "dead"'),
+        ('"My lamp is dead,refund', "the end,refund"),
+        ('"My lamp is dead,refund', 'he said ok"'),
+    ],
+)
+@pytest.mark.parametrize("between", [0, 1, 300])
+def test_a_stray_quote_takes_one_row(tmp_path: Path, stray: str, last: str, between: int) -> None:
+    usual = [f"text {number},{('refund', 'delivery')[number % 2]}" for number in range(300)]
+    lines = ["text,label", *usual[:9], stray, *usual[:between], last, *usual]
+    table = read(tmp_path, "\n".join(lines).encode(), "csv")
+    assert table.unreadable["line"].to_list() == [11] + ([12 + between] if last.startswith(("it", "he")) else [])
+    assert table.unreadable["rule"][0] == "bad_quotes"
+    assert table.cells.height == len(lines) - 1 - table.unreadable.height
+    assert sorted([*table.lines, *table.unreadable["line"]]) == list(range(2, len(lines) + 1))
+
+
+def test_bad_bytes_behind_a_stray_quote_are_a_reject(tmp_path: Path) -> None:
+    table = read(tmp_path, b'a,b\n"1,x\n\xe9,x\n3",x\n4,x\n5,x\n6,y\n7,y\n8,y\n', "csv")
+    assert table.unreadable["rule"].to_list() == ["bad_quotes", "not_utf8"]
+    assert table.cells["a"].to_list() == ['3"', "4", "5", "6", "7", "8"]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_letters_of_several_lines_are_one_cell(tmp_path: Path, order: int) -> None:
+    letters = ["Dear all,\nmy lamp, the blue one", "Hello,\n\nit is dead,\nplease help,\nMia", "a\nb", "a\nb,c\nd", "e"]
+    rows = [(letter, ("x", "y")[number % 2])[::order] for number, letter in enumerate(letters * 5)]
+    file = io.StringIO()
+    csv.writer(file).writerows([("text", "label"), *rows])
+    assert read(tmp_path, file.getvalue().encode(), "csv").cells.rows() == rows
+
+
+def test_quotes_that_never_close_take_linear_time(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="set its `quote` to none"):
+        read(tmp_path, b'x",,"b\n' * 100_000, "csv", header=False)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "cp1252", "utf-8"])
+@pytest.mark.parametrize("table_format", ["csv", "tsv", "jsonl", "json"])
+def test_other_encodings_and_gzip(tmp_path: Path, table_format: TableFormat, encoding: str) -> None:
+    separator = "\t" if table_format == "tsv" else ","
+    text = f"a{separator}b\ngr\u00f6\u00dfer{separator}2\n"
+    if table_format in ("json", "jsonl"):
+        text = json.dumps({"a": "gr\u00f6\u00dfer", "b": 2}, ensure_ascii=False)
+        text = f"[{text}]" if table_format == "json" else text
+    content = gzip.compress(text.encode(encoding))
+    assert read(tmp_path, content, table_format, encoding=encoding).cells.rows() == [("gr\u00f6\u00dfer", "2")]
+    if encoding != "utf-8":
+        with pytest.raises(InputError, match=r"utf-16|such as cp1252"):
+            check_readable(read(tmp_path, content, table_format), tmp_path, 0.01)
+
+
+def test_a_file_of_two_encodings_and_a_gzip_that_is_cut(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="other records are UTF-8, so convert those that are not"):
+        check_readable(read(tmp_path, b"a\nx\xe9\n\xc3\xa9\n", "csv"), tmp_path, 0.01)
+    with pytest.raises(InputError, match="cannot be unpacked by gzip"):
+        read(tmp_path, gzip.compress(b"a\nb\n" * 99)[:-9], "csv")
+
+
+def test_a_key_twice_in_an_object_and_lists_in_cells(tmp_path: Path) -> None:
+    table = read(tmp_path, b'{"a": [1], "b": {}}\n{"a": [], "b": 1}\n{"a": 1, "a": 2}\n', "jsonl")
+    assert table.nested == {"a": 2, "b": 1}
+    assert table.unreadable.rows() == [(3, "key_twice", '{"a": 1, "a": 2}')]
+
+
+def write_xlsx(path: Path, rows: list[list[Any]], *others: str) -> None:
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    for name in others:
+        book.create_sheet(name).append(["text"])
+    book.save(path)
+
+
+def test_excel(tmp_path: Path) -> None:
+    path = tmp_path / "table.xlsx"
+    day = datetime.datetime(2026, 11, 22)
+    write_xlsx(path, [["id", "text", "on"], [], [5, "a\nb", day], [0.5, True, day.replace(hour=9)]])
+    book = openpyxl.load_workbook(path)
+    book.active["A3"].number_format = "000"
+    book.save(path)
+    table = read_table(path, "xlsx", True)
+    assert table.cells.rows() == [("005", "a\nb", "2026-11-22"), ("0.5", "true", "2026-11-22 09:00:00")]
+    assert table.lines.to_list() == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("rows", "others", "sheet", "says"),
+    [
+        ([["text"], ["a"]], ["More"], None, "has the sheets ['Sheet', 'More']; set its `sheet`"),
+        ([["text"], ["a"]], ["More"], "Mehr", "has the sheets"),
+        ([["n", "text"], [1, "=A2+1"]], [], None, "the formula in B2 has no value"),
+    ],
+)
+def test_excel_that_cannot_be_read_says_why(
+    tmp_path: Path, rows: list[list[Any]], others: list[str], sheet: str | None, says: str
+) -> None:
+    write_xlsx(tmp_path / "table.xlsx", rows, *others)
+    with pytest.raises(InputError) as caught:
+        read_table(tmp_path / "table.xlsx", "xlsx", True, sheet=sheet)
+    assert says in str(caught.value)
+    with pytest.raises(InputError, match=r"not an Excel file of the kind \.xlsx"):
+        read(tmp_path, b"text\na\n", "xlsx")
+
+
+def write_rows(
+    path: Path, table_format: TableFormat, names: list[str], rows: list[list[str]], how: dict[str, Any]
+) -> None:
+    """The rows as the usual programs write them."""
+    if table_format == "xlsx":
+        write_xlsx(path, [names, *rows])
+    elif table_format == "parquet":
+        pl.DataFrame(rows, schema=names, orient="row").write_parquet(path)
+    elif table_format in ("json", "jsonl"):
+        objects = [dict(zip(names, row, strict=True)) for row in rows]
+        path.write_text(json.dumps(objects) if table_format == "json" else "\n".join(map(json.dumps, objects)))
+    else:
+        with path.open("w", newline="", encoding=how["encoding"] or "utf-8") as file:
+            csv.writer(file, delimiter=how["separator"] or ("\t" if table_format == "tsv" else ",")).writerows(
+                [names, *rows]
+            )
+
+
+CELL = st.text(st.sampled_from("ab ,;\t\n\"'|\u00e9\U0001f600[{1"), min_size=1, max_size=8)
+
+
+@pytest.mark.parametrize("table_format", get_args(TableFormat))
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_what_is_written_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, table_format: TableFormat, data: st.DataObject
+) -> None:
+    width = data.draw(st.integers(1, 4))
+    drawn = data.draw(st.lists(st.lists(CELL, min_size=width, max_size=width), min_size=1, max_size=6))
+    # No cell is there twice: a line of a text that has the label of other rows may be a row behind a stray quote.
+    rows = [[f"{number}{cell}" for cell in row] for number, row in enumerate(drawn)]
+    how: dict[str, Any] = {"separator": None, "quote": None, "encoding": None}
+    if table_format in ("csv", "tsv"):
+        how = {"separator": data.draw(st.sampled_from([None, ";", "|"])), "quote": '"'}
+        how["encoding"] = data.draw(st.sampled_from([None, "utf-16"]))
+    path = tmp_path_factory.mktemp("written") / f"table.{table_format}"
+    write_rows(path, table_format, [f"c{number}" for number in range(width)], rows, how)
+    if table_format not in ("parquet", "xlsx") and data.draw(st.booleans()):
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    table = read_table(path, table_format, True, **how)
+    assert [list(row) for row in table.cells.rows()] == rows
+    assert (table.unreadable.height, table.ragged_rows) == (0, 0)

@@ -1,0 +1,61 @@
+"""The rows of an Excel sheet."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, time
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import openpyxl
+from openpyxl.utils.escape import unescape
+
+from assay.core.errors import InputError
+from assay.sources.delimited import Record
+
+
+def read_sheet(path: Path, sheet: str | None) -> Iterator[Record]:
+    """Every row that is not empty, by its number, all of one length; an empty cell is None.
+
+    Numbers and truth values are as in JSON, numbers with zeros in front as they are shown, dates in ISO 8601.
+    Raises `InputError`: not Excel, no such sheet, several of them and none named, or a formula without its value.
+    """
+    rows = _rows(path, sheet, values=True)
+    width = max(map(len, rows), default=0)
+    for number, (row, formulas) in enumerate(zip(rows, _rows(path, sheet, values=False), strict=True), start=1):
+        for cell, formula in zip(row, formulas, strict=True):
+            if formula.data_type == "f" and cell.value is None:
+                raise InputError(
+                    f"{path}: the formula in {formula.coordinate} has no value: open the file in Excel or LibreOffice "
+                    "and save it"
+                )
+        cells = [_text(cell) for cell in row]
+        if any(cell is not None for cell in cells):
+            yield Record(number, cells + [None] * (width - len(cells)))
+
+
+def _rows(path: Path, sheet: str | None, values: bool) -> list[Any]:
+    """The rows of a sheet, with the values of its formulas or with the formulas."""
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=values)
+    except (BadZipFile, KeyError, ValueError, OSError) as error:
+        raise InputError(f"{path}: not an Excel file of the kind .xlsx ({error}); correct its `format`") from None
+    with closing(book):
+        sheets = [one for one in book.worksheets if sheet in (None, one.title)]
+        if len(sheets) != 1:
+            raise InputError(f"{path}: has the sheets {book.sheetnames}; set its `sheet` to one of them")
+        # What a file says of its size is wrong in those of some programs, and then rows would be cut off.
+        sheets[0].reset_dimensions()
+        return list(sheets[0].iter_rows())
+
+
+def _text(cell: Any) -> str | None:
+    value = cell.value
+    if isinstance(value, datetime):
+        return value.date().isoformat() if value.time() == time() else value.isoformat(sep=" ")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) and set(cell.number_format) == {"0"}:
+        return str(value).zfill(len(cell.number_format))
+    # Excel writes a carriage return as `_x000D_`.
+    return None if value is None else unescape(str(value))
