@@ -11,12 +11,18 @@ from functools import cache
 from stdnum import luhn
 from stdnum.br import cpf
 from stdnum.ch import ssn
+from stdnum.cn import ric
 from stdnum.de import idnr
 from stdnum.es import dni, nie
 from stdnum.fr import nir
 from stdnum.in_ import aadhaar
 from stdnum.iso7064 import mod_97_10
 from stdnum.it import codicefiscale
+from stdnum.kr import rrn
+from stdnum.nl import bsn
+from stdnum.pl import pesel
+from stdnum.se import personnummer
+from stdnum.th import pin
 
 _ISSUERS = re.compile(
     r"""(?x)
@@ -108,5 +114,11 @@ NATIONAL_CHECKS: dict[str, Callable[[str], bool]] = {
     "ind": aadhaar.is_valid,
     "ch": ssn.is_valid,
     "br": is_cpf,
+    "cn": ric.is_valid,
+    "kr": rrn.is_valid,
+    "th": pin.is_valid,
+    "se": personnummer.is_valid,
+    "nl": bsn.is_valid,
+    "pl": pesel.is_valid,
 }
 """Whether a national number is one, by the name of its form in `pii_rules`."""
