@@ -75,7 +75,7 @@ def apply_rules(records: pl.DataFrame, rules: Sequence[ScopedRule], settled: int
 
     The texts are at rest already under the `settled` first rules, which the first pass skips.
     """
-    texts = records["text"]
+    texts = records["text"].rechunk()  # Polars calls a function of rows once a chunk
     part = records.select("id", "source", changed=pl.lit(-1), recased=pl.lit(-1))
     lines = [pl.DataFrame(schema=REMOVED_SCHEMA)]
     rows = pl.Series(range(len(texts)), dtype=pl.UInt32)

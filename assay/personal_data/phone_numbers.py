@@ -16,8 +16,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
-import phonenumbers
-
 from assay.personal_data.folding import LATIN, SPACELESS, WORD_START, context_words
 
 _SPACE = " \u00a0\u2009\u202f"
@@ -25,7 +23,7 @@ _DASH = "\\-\u2010\u2011\u2012\u2013"
 _SEPARATOR = rf"(?:\.|[{_SPACE}]{{0,2}}[{_DASH}/][{_SPACE}]?|[{_SPACE}]{{1,2}})"
 
 _START = re.compile(
-    rf"(?:(?<![{LATIN}+$€£¥₹#])(?<![0-9][.:\-])|(?<=[A-Za-z])(?<![0-9][A-Za-z]))"
+    rf"(?=[0-9+(])(?:(?<![{LATIN}+$€£¥₹#])(?<![0-9][.:\-])|(?<=[A-Za-z])(?<![0-9][A-Za-z]))"
     # A sign, or two digits soon; and seven digits not far from each other.
     r"(?:\(?\+|\(?(?=[0-9]{2})|(?=[0-9][^0-9A-Za-z]{1,3}[0-9]{3}))"
     r"(?=[^0-9A-Za-z]?[0-9](?:[^0-9A-Za-z]{0,4}[0-9]){6}|1-8)"
@@ -206,6 +204,8 @@ def _is_international(groups: Sequence[str]) -> bool:
         return False
     digits = _digits([group for group in groups if _digits([group]) != "0"])
     digits = digits.removeprefix("011") if groups[0].startswith("011") else digits.removeprefix("00")
+    import phonenumbers  # a quarter of a second to import
+
     try:
         number = phonenumbers.parse(f"+{digits}")
     except phonenumbers.NumberParseException:
@@ -219,6 +219,8 @@ def _is_international(groups: Sequence[str]) -> bool:
 @cache
 def _usual_digits(country_code: int) -> tuple[int, int]:
     """How many digits landline and mobile numbers of a country have; Faker's, and mistyped ones, have them as well."""
+    import phonenumbers
+
     region = phonenumbers.region_code_for_country_code(country_code)
     kinds = (phonenumbers.PhoneNumberType.FIXED_LINE, phonenumbers.PhoneNumberType.MOBILE)
     examples = [number for kind in kinds if (number := phonenumbers.example_number_for_type(region, kind))]

@@ -22,9 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import phonenumbers
 import polars as pl
-from phonenumbers import PhoneNumberFormat, PhoneNumberType
 
 from assay.core.placeholders import PLACEHOLDER
 from assay.statistics.intervals import wilson_estimate
@@ -168,10 +166,11 @@ def _plant_one(
     is_password = kind == "secret" and number % PASSWORD_EVERY == 0
     lead = "" if kind == DECOY else _one_of(PASSWORD_LEADS if is_password else LEADS[kind], draws)
     opening, closing = ("", "") if kind == DECOY else _one_of(AROUND, draws)
-    places = [at for at in range(1, len(host)) if _is_letter(host[at - 1]) and _is_letter(host[at])]
-    if script is not SCRIPTS["latin"] and kind in OWN_DIGITS and draws.random() < OWN_DIGITS_SHARE:
+    is_latin = script is SCRIPTS["latin"]
+    if not is_latin and kind in OWN_DIGITS and draws.random() < OWN_DIGITS_SHARE:
         value = _in_own_digits(value, script.zero)
-    if script is not SCRIPTS["latin"] and places and draws.random() < 0.5:
+    places = () if is_latin else [at for at in range(1, len(host)) if _is_letter(host[at - 1]) and _is_letter(host[at])]
+    if places and draws.random() < 0.5:
         place = _one_of(places, draws)
         before, after = host[:place] + (lead if is_password else ""), host[place:]
         value = value.rstrip("/")  # a letter after it may be of the path
@@ -238,14 +237,14 @@ def _share(name: str, hits: int, trials: int) -> dict[str, float]:
 def _replaced_spans(before: str, after: str) -> list[tuple[str, int, int]]:
     """Kind, start and end in `before` of what the new placeholders of `after` stand for."""
     kept, names = re.split(PLACEHOLDER, after), re.findall(PLACEHOLDER, after)
-    match = re.fullmatch("(.+?)".join(map(re.escape, kept)), before, re.DOTALL)
-    if match is None:
-        return []
-    return [
-        (re.sub("_?[0-9]*>|<", "", name).lower(), *match.span(group))
-        for group, name in enumerate(names, start=1)
-        if not re.fullmatch(PLACEHOLDER, match[group])
-    ]
+    spans, at = [], len(kept[0])
+    for name, piece in zip(names, kept[1:], strict=True):
+        end = before.find(piece, at + 1) if len(spans) < len(names) - 1 else len(before) - len(piece)
+        if end <= at or not before.startswith(piece, end):
+            return []
+        spans.append((re.sub("_?[0-9]*>|<", "", name).lower(), at, end))
+        at = end + len(piece)
+    return [span for span in spans if not re.fullmatch(PLACEHOLDER, before[slice(*span[1:])])]
 
 
 def _fakers(seed: int) -> dict[str, "Faker"]:
@@ -335,6 +334,9 @@ def _phone(fakers: Fakers, draws: np.random.Generator, script: Script, number: i
 
 def _phone_of_region(region: str, number: int, draws: np.random.Generator) -> str:
     """Google's example of a mobile or landline number with other last digits, in one of its formats, or its digits."""
+    import phonenumbers
+    from phonenumbers import PhoneNumberFormat, PhoneNumberType
+
     kind = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE)[number % 2]
     example = phonenumbers.example_number_for_type(region, kind)
     assert example is not None, region

@@ -74,26 +74,24 @@ _EMAILS = (
     ),
 )
 """In this order: `邮箱jo@example.com` has an address of Latin letters, `用户@例子.广告` one of others."""
-_SPELLED_SIGNS = ("%40", "at]", "at)", "at}", "at ]", "at )", "arroba", "@]", "@)", "@}", "ät]", "ät)")
 _SPELLED_GATE = r"(?i)%40|[\[({]\s?(?:at|ät|arroba|@)\s?[\])}]"
 _GLUED_SENTENCE = re.compile(r"\.[A-Z][a-z]+\Z")
-_FOREIGN = r"[[\p{L}\p{M}]--\p{Latin}]"
-_URL_LETTERS = (
-    rf"[/=_\-](?:[{_FOREIGN}--[\p{{Han}}\p{{Hiragana}}\p{{Katakana}}\p{{Hangul}}\p{{Thai}}\p{{Lao}}\p{{Khmer}}"
-    rf"\p{{Myanmar}}]])+|={_FOREIGN}+"
-)
+_FOREIGN = "\u0370-\u1dff\u1f00-\u1fff\u2c00-\u2dff\u3040-\ufdff\ufe70-\ufefc"
+_URL_LETTERS = rf"[/=_\-][\u0370-\u0dff\u10a0-\u167f\u1f00-\u1fff]+|=[{_FOREIGN}]+"
 """Letters of other scripts end an address, `https://x.org/a입니다`, unless a part of the path begins with them, in a
 script with spaces, or a value."""
-_URL_TAIL = rf"(?:{_URL_LETTERS}|[!#-;=?-~\p{{Latin}}])*(?:{_URL_LETTERS}|[#-&(+\-/-9=@-Z\\^`-|~\p{{Latin}}])"
-_URL_HOST = rf"(?:{_FOREIGN}[\p{{L}}\p{{M}}0-9\-]*(?:\.[\p{{L}}\p{{M}}0-9\-]+)*)"
+_URL_TAIL = rf"(?:{_URL_LETTERS}|[!#-;=?-~À-ɏ])*(?:{_URL_LETTERS}|[#-&(+\-/-9=@-Z\\^`-|~À-ɏ])"
+_URL_HOST = rf"(?:[{_FOREIGN}][{_FOREIGN}\w\-]*(?:\.[{_FOREIGN}\w\-]+)*)".replace(r"\w", "0-9A-Za-z")
+_URL_SCHEME = r"(?i-u:https?|ftp)[:\uff1a]//"
 _URL = (
-    rf"(?i)(?:https?|ftp)[:\uff1a][/\uff0f]{{2}}(?:{_URL_HOST}?{_URL_TAIL}|{_URL_HOST})|(?-u:\b)www\.{_URL_TAIL}"
+    rf"(?:{_URL_SCHEME}{_URL_HOST}?|(?-u:\b)(?i-u:www)\."
     # An address without its scheme is one when a path follows: bit.ly/x1, but not amazon.com, a name in a sentence.
-    rf"|(?-u:\b)(?:[a-z0-9][a-z0-9\-]*\.)+"
-    rf"(?:com|org|net|edu|gov|info|io|ly|me|gl|gd|co|fm|tv|cc|us|uk|de|fr|eu|ca|au|jp)/{_URL_TAIL}"
+    r"|(?-u:\b)(?i-u:(?:[a-z0-9][a-z0-9\-]*\.)+"
+    rf"(?:com|org|net|edu|gov|info|io|ly|me|gl|gd|co|fm|tv|cc|us|uk|de|fr|eu|ca|au|jp))/){_URL_TAIL}"
+    rf"|{_URL_SCHEME}{_URL_HOST}"
 )
-_URL_SIGNS = ("/", "\uff0f", "www.")
-_URL_CREDENTIALS = rf"(?i)(?-u:\b)[a-z][a-z0-9+.\-]*://[^\s/?#<>\"@:]*:[^\s/?#<>\"]+@{_URL_TAIL}"
+_URL_SIGNS = ("/", "www.")
+_URL_CREDENTIALS = rf"(?-u:\b)[A-Za-z][A-Za-z0-9+.\-]*://[^\s/?#<>\"@:]*:[^\s/?#<>\"]+@{_URL_TAIL}"
 _MARK = "\ufdd0"
 """A code point that Unicode keeps free for use inside a program; no text has it."""
 _IBAN_GATE = "[0-9]{3}"
@@ -151,10 +149,9 @@ _PASSPORT = re.compile(
 )
 _NATIONAL_GATE = (
     r"[0-9](?:[^0-9A-Za-z]?[0-9]){5}|[A-Za-z]{6}[0-9]{2}[A-Za-z][0-9]{2}"  # the second: Italy's are mostly letters
-    rf"|(?i:{_PASSPORT_WORDS})"
 )
 _NATIONAL = re.compile(
-    r"""(?xi) (?<![LATIN+]) (?<![0-9][.,/-]) (?<![$€£#]) (?:
+    r"""(?xi) (?=[0-9a-z]) (?<![LATIN+]) (?<![0-9][.,/-]) (?<![$€£#]) (?:
       (?P<us> [0-9]{3} (?P<us_gap>[ -]) [0-9]{2} (?P=us_gap) [0-9]{4} )
     | (?P<us_bare> [0-9]{9} )
     | (?P<gb> (?! bg|gb|kn|nk|nt|tn|zz ) [a-ceghj-prtw-z] [a-ceghj-nprtw-z]
@@ -195,15 +192,12 @@ def redact_url_credentials(text: pl.Expr, *, numbered: bool) -> pl.Expr:
 def redact_secret(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     """Replace keys, tokens and what follows "password:" by `<SECRET>`; see `secret_values`."""
     change = each(lambda one: _replaced(one, "SECRET", secret_values, numbered, view=str))
-    return where(text, SECRET_GATE, change)
+    return where(text, ("[0-9]", SECRET_GATE), change)
 
 
 def redact_email(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     """Replace every e-mail address by `<EMAIL>`, also `user%40x.org` and `jo [at] x [dot] org`; `mailto:` stays."""
-    text = _redacted(text, "EMAIL", ("@", _EMAIL_GATE), _emails, numbered)
-    return where(
-        text, (_has(_SPELLED_SIGNS), _SPELLED_GATE), each(lambda one: _replaced(one, "EMAIL", _emails, numbered))
-    )
+    return _redacted(text, "EMAIL", [("@", _EMAIL_GATE), (r"[\])}%]", _SPELLED_GATE)], _emails, numbered)
 
 
 def redact_url(text: pl.Expr, *, numbered: bool) -> pl.Expr:
@@ -213,7 +207,7 @@ def redact_url(text: pl.Expr, *, numbered: bool) -> pl.Expr:
 
 def redact_iban(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     """Replace every International Bank Account Number by `<IBAN>`: its country's form, its check digits right."""
-    return _redacted(text, "IBAN", (_IBAN_GATE, _IBAN_CANDIDATE), _ibans, numbered)
+    return _redacted(text, "IBAN", [(_IBAN_GATE, _IBAN_CANDIDATE)], _ibans, numbered)
 
 
 def redact_card(text: pl.Expr, *, numbered: bool) -> pl.Expr:
@@ -222,7 +216,7 @@ def redact_card(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     In groups, the first must have four digits. Lengths that barcodes, time stamps and tracking numbers have as well do
     not count after words such as "order".
     """
-    return _redacted(text, "CARD", ("[0-9]", _CARD_GATE), _cards, numbered)
+    return _redacted(text, "CARD", [("[0-9]", _CARD_GATE)], _cards, numbered)
 
 
 def redact_national_number(text: pl.Expr, *, numbered: bool) -> pl.Expr:
@@ -233,29 +227,33 @@ def redact_national_number(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     its dots), China, South Korea, Thailand, Sweden (identity numbers); after their names the Dutch
     BSN, the Polish PESEL, and passports.
     """
-    return _redacted(text, "NATIONAL_NUMBER", ("[0-9]", _NATIONAL_GATE), _national_numbers, numbered)
+    gate = ("[0-9]", lambda some: some.str.contains(_NATIONAL_GATE) | some.str.contains(f"(?i){_PASSPORT_WORDS}"))
+    return _redacted(text, "NATIONAL_NUMBER", [gate], _national_numbers, numbered)
 
 
 def redact_ip(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     """Replace every IP address of version 4 or 6 by `<IP>`, with the length of its network; not version numbers."""
-    return _redacted(text, "IP", (_IP_GATE,), _ip_addresses, numbered)
+    return _redacted(text, "IP", [(_IP_GATE,)], _ip_addresses, numbered)
 
 
 def redact_phone(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     """Replace every phone number, as people of many countries write them, by `<PHONE>`; see `phone_numbers`."""
-    return _redacted(text, "PHONE", ("[0-9]", _PHONE_GATE), _phones, numbered)
+    return _redacted(text, "PHONE", [("[0-9]", _PHONE_GATE)], _phones, numbered)
 
 
 def _redacted(
-    text: pl.Expr, kind: str, gates: tuple[Condition, ...], find: Callable[[str], Iterable[_Found]], numbered: bool
+    text: pl.Expr,
+    kind: str,
+    gates: list[tuple[Condition, ...]],
+    find: Callable[[str], Iterable[_Found]],
+    numbered: bool,
 ) -> pl.Expr:
     """What `find` finds replaced, in the texts in which Rust's linear regular expressions `gates` find a candidate.
 
     Most texts have no digit, and to find that out costs next to nothing. The gates do not see digits and letters that
     are folded, so texts with those are looked at without.
     """
-    change = each(lambda one: _replaced(one, kind, find, numbered))
-    return where(where(text, gates, change), (is_wide, FOLDABLE), change)
+    return where(text, [*gates, (is_wide, FOLDABLE)], each(lambda one: _replaced(one, kind, find, numbered)))
 
 
 def _redacted_by_pattern(text: pl.Expr, kind: str, pattern: str, signs: Sequence[str], numbered: bool) -> pl.Expr:
@@ -373,15 +371,18 @@ def _national_numbers(text: str) -> Iterator[_Found]:
         written = match.group()
         value = re.sub("[^0-9A-Za-z]", "", written).upper()
         before = text[max(0, match.start() - _CONTEXT_CHARACTERS) : match.start()]
-        if form in ("ind", "de") and value == written and follows_other_number(before):
-            continue
-        for kind in _ALSO.get(form, (form,)):
-            is_bare = value == written and not (kind == "de" and not re.match("1[3-9]|8[3489]", value))  # mobile phones
-            if is_bare and kind in _AFTER_WORD and not _AFTER_WORD[kind].search(before):
+        kinds = [kind for kind in _ALSO.get(form, (form,)) if check_digits.NATIONAL_CHECKS[kind](value)]
+        if value == written:  # without gaps, it may be another number
+            is_mobile_phone = re.match("1[3-9]|8[3489]", value)
+            kinds = [
+                kind
+                for kind in kinds
+                if kind not in _AFTER_WORD or (kind == "de" and not is_mobile_phone) or _AFTER_WORD[kind].search(before)
+            ]
+            if kinds and form in ("ind", "de") and follows_other_number(before):
                 continue
-            if check_digits.NATIONAL_CHECKS[kind](value):
-                yield match.start(), match.end(), value
-                break
+        if kinds:
+            yield match.start(), match.end(), value
 
 
 def _ip_addresses(text: str) -> Iterator[_Found]:
