@@ -171,13 +171,8 @@ _NATIONAL = re.compile(
     ) (?! [LATIN] | [.,-][0-9] )""".replace("LATIN", LATIN)
 )
 _AFTER_WORD = {
-    kind: re.compile(rf"(?i){WORD_START}(?:{words})(?:[\s:=#.\"'-]|number|num|no|is|was)*\Z")
-    for kind, words in {
-        "us_bare": "ssn|social[ -]?security",
-        "nl": "bsn|burgerservicenummer",
-        "pl": "pesel",
-        "de": "id-?nr|steuer[ -]?id|steuer(?:identifikations)?nummer",
-    }.items()
+    kind: re.compile(rf"(?i){WORD_START}(?:{context_words(kind)})(?:[\s:=#.\"'-]|number|num|no|is|was)*\Z")
+    for kind in ("us_bare", "nl", "pl", "de")
 } | {"th": re.compile("[\u0e00-\u0e7f]")}
 """Kinds whose digits without gaps may be another number, and the words before them that tell."""
 _ALSO = {"us_bare": ("us_bare", "nl"), "de": ("de", "pl")}
@@ -273,12 +268,10 @@ def _redacted_by_pattern(text: pl.Expr, kind: str, pattern: str, signs: Sequence
     def change(some: pl.Expr) -> pl.Expr:
         return each(between_marks)(marked(some)) if numbered else some.str.replace_all(pattern, f"<{kind}>")
 
-    return where(text, (_has(signs), pattern), change)
+    def has_a_sign(one: pl.Expr) -> pl.Expr:
+        return one.str.contains_any(list(signs), ascii_case_insensitive=True)
 
-
-def _has(signs: Sequence[str]) -> Condition:
-    """Whether a text has one of some strings in it, without regard to the case of ASCII's letters."""
-    return lambda text: text.str.contains_any(list(signs), ascii_case_insensitive=True)
+    return where(text, (has_a_sign, pattern), change)
 
 
 def _replaced(

@@ -47,21 +47,6 @@ FIRES = [
         "<SECRET> <SECRET> x",
     ),
     ("secret", f"{PEM}\nend {PEM[:70]}", "<SECRET>\nend <SECRET>"),
-    (
-        "secret",
-        'password: abc123! DB_PASSWORD="x y" {"pwd": "h7_k"}',
-        'password: <SECRET> DB_PASSWORD="x y" {"pwd": "<SECRET>"}',
-    ),
-    (
-        "secret",
-        "我的密码是abc12345请保密 Пароль: qw3rty, パスワードはabc123です",
-        "我的密码是<SECRET>请保密 Пароль: <SECRET>, パスワードは<SECRET>です",
-    ),
-    (
-        "secret",
-        "mon mot de passe est a1b2c3. (Passwort: geheim1) סיסמה: abcd12",
-        "mon mot de passe est <SECRET>. (Passwort: <SECRET>) סיסמה: <SECRET>",
-    ),
     ("email", "write to jane.doe+x@mail.example.co.uk, please", "write to <EMAIL>, please"),
     ("email", "(customerservice@apexdigital.com),", "(<EMAIL>),"),
     ("email", "mail jörg@müller.de.", "mail <EMAIL>."),
@@ -69,34 +54,9 @@ FIRES = [
     ("email", "mailto:o'brien@x.ie?subject=hi 'q@w.io' <j@d.org>", "mailto:<EMAIL>?subject=hi '<EMAIL>' <<EMAIL>>"),
     ("email", '{"e":"a_b@c-d.org"},JANE@EXAMPLE.COM;x=k@y.com', '{"e":"<EMAIL>"},<EMAIL>;x=<EMAIL>'),
     ("email", "jane@example.com.Thanks! root@192.168.1.1", "<EMAIL>.Thanks! <EMAIL>"),
-    (
-        "email",
-        "邮箱jo@example.com电话, メールはjo@example.comです。อีเมลjo@example.comโทร",
-        "邮箱<EMAIL>电话, メールは<EMAIL>です。อีเมล<EMAIL>โทร",
-    ),
-    (
-        "email",
-        "이메일은jo@example.com이고 בjo@example.com Почтаjo@example.comγα",
-        "이메일은<EMAIL>이고 ב<EMAIL> Почта<EMAIL>γα",
-    ),
     ("email", "ｊｏ．ｓａｍｐｌｅ＠ｅｘａｍｐｌｅ．ｃｏｍ或jo@example.com。谢谢", "<EMAIL>或<EMAIL>。谢谢"),
-    (
-        "email",
-        "_jo@example.com_ **jo@example.com** __jo_a@example.com__ jo_@example.com",
-        "_<EMAIL>_ **<EMAIL>** __<EMAIL>__ <EMAIL>",
-    ),
     ("email", "Mailjo@example.comPhone5550142 jo@example.com13812345678", "<EMAIL>Phone5550142 <EMAIL>13812345678"),
-    (
-        "email",
-        "jo.sample [at] example [dot] com or jo(at)example.com, ?to=user%40example.com",
-        "<EMAIL> or <EMAIL>, ?to=<EMAIL>",
-    ),
     ("email", "at jo.sample@\nexample.com thanks, or jo@example.\n> com", "at <EMAIL> thanks, or <EMAIL>"),
-    (
-        "url",
-        "请看https://example.com/a?b=1查看, www.example.com입니다、https://ru.wikipedia.org/wiki/Москва https://пример.рф",
-        "请看<URL>查看, <URL>입니다、<URL> <URL>",
-    ),
     ("url", "https：//example.com/a，谢谢 **https://x.yz/a** seehttp://x.yz/b", "<URL>，谢谢 **<URL>** see<URL>"),
     ("url", "see http://url_removed and https://a.b/c?d=e#f.", "see <URL> and <URL>."),
     ("url", "(www.example.com), HTTP://X.Y!", "(<URL>), <URL>!"),
@@ -105,11 +65,6 @@ FIRES = [
     ("iban", "(de89 3704 0044 0532 0130 00) GB82-WEST-1234-5698-7654-32", "(<IBAN>) <IBAN>"),
     ("iban", "IBANFR1420041010050500013M02606 MT84MALT011000012345MTLCAST001S", "IBAN<IBAN> <IBAN>"),
     ("iban", "账户DE89370400440532013000谢谢 ＤＥ８９３７０４００４４０５３２０１３０００", "账户<IBAN>谢谢 <IBAN>"),
-    (
-        "card",
-        "卡号4111111111111111请 カードは4111-1111-1111-1111です ٤١١١١١١١١١١١١١١١ card4111111111111111",
-        "卡号<CARD>请 カードは<CARD>です <CARD> card<CARD>",
-    ),
     ("card", "4111 1111 1111 1111, 5555-5555-5555-4444; 378282246310005.", "<CARD>, <CARD>; <CARD>."),
     ("card", "cc=3782 822463 10005 (30569309025904)", "cc=<CARD> (<CARD>)"),
     ("card", "4111111111111111 5555555555554444", "<CARD> <CARD>"),
@@ -122,45 +77,10 @@ FIRES = [
     ("national_number", "1 84 12 76 451 089 46 (RSSMRA85T10A562S)", "<NATIONAL_NUMBER> (<NATIONAL_NUMBER>)"),
     ("national_number", "2345 6789 0124, 756.9217.0769.85", "<NATIONAL_NUMBER>, <NATIONAL_NUMBER>"),
     ("national_number", "111.444.777-35 86 095 742 719", "<NATIONAL_NUMBER> <NATIONAL_NUMBER>"),
-    (
-        "national_number",
-        "身份证11010519491231002X号 주민번호는900101-1234568입니다",
-        "身份证<NATIONAL_NUMBER>号 주민번호는<NATIONAL_NUMBER>입니다",
-    ),
-    (
-        "national_number",
-        "BSN 111222333; PESEL 44051401359; 19900101-2385; passport C01X00T47",
-        "BSN <NATIONAL_NUMBER>; PESEL <NATIONAL_NUMBER>; <NATIONAL_NUMBER>; passport <NATIONAL_NUMBER>",
-    ),
-    (
-        "ip",
-        "来自203.0.113.9的登录 地址2001:db8::1不通 时间10：00，203．0．113．9 IP203.0.113.9",
-        "来自<IP>的登录 地址<IP>不通 时间10：00，<IP> IP<IP>",
-    ),
     ("ip", "192.168.0.1, ip=10.0.0.1:8080 (8.8.8.8). 10.0.0.0/8", "<IP>, ip=<IP>:8080 (<IP>). <IP>"),
     ("ip", "[2001:db8::1]:443 fe80::1%eth0, ::1 ::ffff:192.0.2.1", "[<IP>]:443 <IP>, <IP> <IP>"),
     ("ip", "2001:0db8:85a3:0000:0000:8a2e:0370:7334. FE80::1: x", "<IP>. <IP>: x"),
     ("phone", "call me 423 521 0367", "call me <PHONE>"),
-    (
-        "phone",
-        "电话13812345678谢谢 お電話は０９０－１２３４－５６７８まで 携帯は090ー1234ー5678",
-        "电话<PHONE>谢谢 お電話は<PHONE>まで 携帯は<PHONE>",
-    ),
-    (
-        "phone",
-        "전화는010-0000-0000입니다 โทร0800000000ครับ ๐๘๐-๐๐๐-๐๐๐๐ هاتف٠٥٠١٢٣٤٥٦٧",
-        "전화는<PHONE>입니다 โทร<PHONE>ครับ <PHONE> هاتف<PHONE>",
-    ),
-    (
-        "phone",
-        "Звоните 8 (912) 345-67-89, тел. 89123456789; τηλ. 210 1234567 फोन ९८७६५४३२१०",
-        "Звоните <PHONE>, тел. <PHONE>; τηλ. <PHONE> फोन <PHONE>",
-    ),
-    (
-        "phone",
-        "Proszę dzwonić 501 234 567. Ring 912 34 567. <EMAIL>Phone5550142 tel555-0142",
-        "Proszę dzwonić <PHONE>. Ring <PHONE>. <EMAIL>Phone<PHONE> tel<PHONE>",
-    ),
     ("phone", "at (212) 566-8082 or 916-923-5646.", "at <PHONE> or <PHONE>."),
     ("phone", "415.555.0132, 1-800-555-0132, 1-800-FLOWERS", "<PHONE>, <PHONE>, <PHONE>"),
     ("phone", "+44 20 7946 0958 / +1 (415) 555-0132 / +4915112345678", "<PHONE> / <PHONE> / <PHONE>"),
@@ -176,6 +96,30 @@ FIRES = [
     ("phone", "call 555-0132, tel 5550132, Tel.030 1234567", "call <PHONE>, tel <PHONE>, Tel.<PHONE>"),
     ("phone", "Tel: <1520849045>, my number is 1325909717", "Tel: <<PHONE>>, my number is <PHONE>"),
     ("phone", "FAX: 030/12 34 56-78\tWHATSAPP 447700900123", "FAX: <PHONE>\tWHATSAPP <PHONE>"),
+]
+
+# Values between ⟦ and ⟧ are replaced, to the character.
+FIRES_BETWEEN_LETTERS = [
+    ("secret", 'password: ⟦abc123!⟧ DB_PASSWORD="x y" {"pwd": "⟦h7_k⟧"}'),
+    ("secret", "我的密码是⟦abc12345⟧请保密 Пароль: ⟦qw3rty⟧, パスワードは⟦abc123⟧です"),
+    ("secret", "mon mot de passe est ⟦a1b2c3⟧. (Passwort: ⟦geheim1⟧) סיסמה: ⟦abcd12⟧"),
+    ("email", "邮箱⟦jo@example.com⟧电话, メールは⟦jo@example.com⟧です。อีเมล⟦jo@example.com⟧โทร"),
+    ("email", "이메일은⟦jo@example.com⟧이고 ב⟦jo@example.com⟧ Почта⟦jo@example.com⟧γα"),
+    ("email", "_⟦jo@example.com⟧_ **⟦jo@example.com⟧** __⟦jo_a@example.com⟧__ ⟦jo_@example.com⟧"),
+    ("email", "⟦jo.sample [at] example [dot] com⟧ or ⟦jo(at)example.com⟧, ?to=⟦user%40example.com⟧"),
+    ("url", "请看⟦https://example.com/a?b=1⟧查看,"),
+    ("url", "⟦www.example.com⟧입니다、⟦https://ru.wikipedia.org/wiki/Москва⟧ ⟦https://пример.рф⟧"),
+    ("card", "卡号⟦4111111111111111⟧请 カードは⟦4111-1111-1111-1111⟧です ⟦٤١١١١١١١١١١١١١١١⟧ card⟦4111111111111111⟧"),
+    ("national_number", "身份证⟦11010519491231002X⟧号 주민번호는⟦900101-1234568⟧입니다"),
+    ("national_number", "BSN ⟦111222333⟧; PESEL ⟦44051401359⟧; ⟦19900101-2385⟧; passport ⟦C01X00T47⟧"),
+    ("ip", "来自⟦203.0.113.9⟧的登录 地址⟦2001:db8::1⟧不通 时间10：00，⟦203．0．113．9⟧ IP⟦203.0.113.9⟧"),
+    ("phone", "电话⟦13812345678⟧谢谢 お電話は⟦０９０－１２３４－５６７８⟧まで 携帯は⟦090ー1234ー5678⟧"),
+    ("phone", "전화는⟦010-0000-0000⟧입니다 โทร⟦0800000000⟧ครับ ⟦๐๘๐-๐๐๐-๐๐๐๐⟧ هاتف⟦٠٥٠١٢٣٤٥٦٧⟧"),
+    ("phone", "Звоните ⟦8 (912) 345-67-89⟧, тел. ⟦89123456789⟧; τηλ. ⟦210 1234567⟧ फोन ⟦९८७६५४३२१०⟧"),
+    ("phone", "Proszę dzwonić ⟦501 234 567⟧. Ring ⟦912 34 567⟧. <EMAIL>Phone⟦5550142⟧ tel⟦555-0142⟧"),
+]
+FIRES += [
+    (kind, re.sub("[⟦⟧]", "", text), re.sub("⟦.*?⟧", f"<{kind.upper()}>", text)) for kind, text in FIRES_BETWEEN_LETTERS
 ]
 
 LEAVES = [
