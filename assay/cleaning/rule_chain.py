@@ -30,12 +30,14 @@ class ScopedRule:
     """A rule, and the sources whose rows it sees; None for all.
 
     `minds_case` says whether it may change an ASCII text in lower case that it left alone before; true is always safe.
+    `needs_digit` says that it leaves an ASCII text without digits alone; false is always safe.
     """
 
     name: str
     rule: Rule
     sources: frozenset[str] | None
     minds_case: bool = True
+    needs_digit: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,13 @@ def _one_pass(
     rules that do not mind case. Time counts the rules that have run, over all passes.
     """
     changed, changed_but_for_case = part["changed"], part["recased"]
+    has_digit = None  # what gets one in this pass is seen in the next
     for place in range(settled, len(rules)):
         rule, time = rules[place], number * len(rules) + place
         last_change = changed if rule.minds_case else changed_but_for_case
-        rows = _rows_to_see(rule, part["source"], last_change, time - len(rules))
+        if rule.needs_digit and has_digit is None:
+            has_digit = texts.str.contains("[0-9]") | (texts.str.len_bytes() != texts.str.len_chars())
+        rows = _rows_to_see(rule, part["source"], last_change, time - len(rules), has_digit)
         before = texts if rows is None else texts.gather(rows)
         after = evaluated(before, rule.rule) if len(before) else before
         moved = after.ne_missing(before).arg_true()
@@ -127,9 +132,13 @@ def _one_pass(
     return texts, part.with_columns(changed=changed, recased=changed_but_for_case)
 
 
-def _rows_to_see(rule: ScopedRule, sources: pl.Series, last_change: pl.Series, since: int) -> pl.Series | None:
+def _rows_to_see(
+    rule: ScopedRule, sources: pl.Series, last_change: pl.Series, since: int, has_digit: pl.Series | None
+) -> pl.Series | None:
     """Positions of the rows that a rule is for, and that have changed since it ran; None for all."""
     wanted = None if rule.sources is None else sources.is_in(sorted(rule.sources))
+    if rule.needs_digit and has_digit is not None:
+        wanted = has_digit if wanted is None else wanted & has_digit
     if since >= 0:
         has_changed = last_change >= since
         wanted = has_changed if wanted is None else wanted & has_changed

@@ -32,6 +32,8 @@ CASE_BLIND = frozenset(
 )
 """Rules that leave an ASCII text alone in lower case too if they leave it alone as it is, so that `lower_case` makes no
 work for them; a test holds them to it. A rule that is not here is right all the same, and looks at more rows."""
+NEED_DIGIT = frozenset(f"redact_{kind}" for kind in ("secret", "iban", "card", "national_number", "ip", "phone"))
+"""Rules that leave an ASCII text without digits alone."""
 BOILERPLATE, NAMES = "remove_boilerplate", "redact_names"
 Policy = Literal["drop", "keep", "review", "mode", "unknown"]
 
@@ -148,7 +150,7 @@ def chosen_rules(params: CleanParams, sources: Sequence[str]) -> list[ScopedRule
             rule = partial(remove_boilerplate, lines=())
         else:
             rule = with_settings(RULES[name], settings)
-        chosen.append(ScopedRule(name, rule, scope, minds_case=name not in CASE_BLIND))
+        chosen.append(ScopedRule(name, rule, scope, name not in CASE_BLIND, name in NEED_DIGIT))
     return chosen
 
 

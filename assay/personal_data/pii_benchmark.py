@@ -237,7 +237,8 @@ def _share(name: str, hits: int, trials: int) -> dict[str, float]:
 def _replaced_spans(before: str, after: str) -> list[tuple[str, int, int]]:
     """Kind, start and end in `before` of what the new placeholders of `after` stand for."""
     kept, names = re.split(PLACEHOLDER, after), re.findall(PLACEHOLDER, after)
-    spans, at = [], len(kept[0])
+    spans: list[tuple[str, int, int]] = []
+    at = len(kept[0])
     for name, piece in zip(names, kept[1:], strict=True):
         end = before.find(piece, at + 1) if len(spans) < len(names) - 1 else len(before) - len(piece)
         if end <= at or not before.startswith(piece, end):

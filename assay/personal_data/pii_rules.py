@@ -404,8 +404,8 @@ def _ipv6_addresses(text: str) -> Iterator[_Found]:
         except ValueError:
             continue
         groups = [group for group in value.split(":") if group]
-        is_time_or_name = len(groups) < 3 and (not re.search("[0-9]", value) or max(map(len, groups), default=0) < 3)
-        if value == "::1" or not ("::" in value and is_time_or_name):
+        is_time_or_name = len(groups) < 3 and max(map(len, groups), default=0) < 3
+        if re.search("[0-9]", value) and (value == "::1" or not ("::" in value and is_time_or_name)):
             yield match.start(), end, address.compressed
 
 
