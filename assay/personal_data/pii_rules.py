@@ -25,7 +25,7 @@ from assay.core.placeholders import placeholders
 from assay.personal_data import check_digits
 from assay.personal_data.folding import FOLDABLE, LATIN, WORD_START, context_words, folded
 from assay.personal_data.phone_numbers import follows_other_number, key_of, phone_numbers
-from assay.personal_data.secret_values import SECRET_GATE, secret_values
+from assay.personal_data.secret_values import KEY_GATE, PASSWORD_GATE, secret_values
 from assay.text.prefilter import Condition, each, is_wide, where
 
 _Found = tuple[int, int, str]
@@ -187,7 +187,7 @@ def redact_url_credentials(text: pl.Expr, *, numbered: bool) -> pl.Expr:
 def redact_secret(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     """Replace keys, tokens and what follows "password:" by `<SECRET>`; see `secret_values`."""
     change = each(lambda one: _replaced(one, "SECRET", secret_values, numbered, view=str))
-    return where(text, ("[0-9]", SECRET_GATE), change)
+    return where(text, [("[0-9]", PASSWORD_GATE), (KEY_GATE,)], change)
 
 
 def redact_email(text: pl.Expr, *, numbered: bool) -> pl.Expr:

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from assay.personal_data.folding import context_words
 
 _NAMES, _ANY_PLACE = (context_words(kind) for kind in ("password", "password_any_place"))
-SECRET_GATE = (
-    "(?i)AKIA|ASIA|gh[pousr]_|github_pat_|glpat-|xox[a-z]-|[sr]k_(?:live|test)_|AIza|sk-|hf_|npm_|pypi-|SG\\.|:AA|eyJ"
-    f"|PRIVATE KEY|bearer|{_NAMES}|{_ANY_PLACE}|(?:key|token|secret)[\"']?\\s?[:=\uff1a]"
+KEY_GATE = (
+    r"AKIA|ASIA|gh[pousr]_|github_pat_|glpat-|xox[a-z]-|k_live_|k_test_|AIza|sk-|hf_|npm_|pypi-|SG\.|eyJ|PRIVATE KEY"
 )
-"""Rust's regular expression of the texts that are worth a look, if they have a digit."""
+PASSWORD_GATE = f"(?i):AA|bearer|{_NAMES}|{_ANY_PLACE}|(?:key|token|secret)[\"']?\\s?[:=\uff1a]"
+"""Rust's regular expressions of the texts that are worth a look; the second, if they have a digit."""
 _KEY = re.compile(
     r"""(?ax) (?<![0-9A-Za-z]) (?:
       (?: AKIA | ASIA ) [0-9A-Z]{16}                              # Amazon Web Services
@@ -40,10 +40,10 @@ _ASSIGNED = re.compile(
         (?: \s? (?: [:=\uff1a] | => ) \s?
           | \s (?: is | ist | est | es | é | è | это | jest | είναι | הוא | היא | هي | है ) \s )
       | (?: {_ANY_PLACE} ) ["'»]?+ [\s:=\uff1aは是为은는이가คือ]{{0,5}}+ ) (?! <[A-Z_]+ (?:_[0-9]+)? > ) ["'«(\[<]?+
-    (?P<value> (?! [/<{{] | https?: | %[sd(] | \$[{{(] | \$[A-Za-z_]+ (?![0-9A-Za-z]) )
+    (?P<value> (?! [/<{{] | https?: | %\( | %[sd] (?![0-9a-z]) | \$\{{ | \$\( [a-z_]+ \) | \$[a-z_]++ (?![0-9a-z]) )
       (?: [!#-&(-+\-./0-:=?-~À-ɏ] | [,;] (?= [0-9A-Za-z] ) ){{4,128}} )"""
 )
-_CODE = re.compile(r"(?i)[a-z_.]{3,}[(\[{]|(?:os|self|config|settings|process|env)\.|[*.x]+\Z")
+_CODE = re.compile(r"(?i)[a-z_.]{3,}[(\[{].*[)\]}]|(?:os|self|config|settings|process|env)\.|[*.x]+\Z")
 
 
 def secret_values(text: str) -> Iterator[tuple[int, int, str]]:
