@@ -211,7 +211,7 @@ def main() -> None:
     found: dict[str, Any] = metrics(sources, labels)
     for name, one in sources.items():
         for line in describe(one, found["sources"][name]):
-            print(f"ingest: {name}: {line}", file=sys.stderr)
+            print(f"ingest: {name}: {line}")
     write_metrics("metrics/ingest.json", found, "ratings", "given_label_accuracy")
 
 

@@ -1,5 +1,7 @@
 """How well the redaction rules that are on find personal data, planted in clean rows."""
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 
@@ -15,7 +17,7 @@ PLANTED_AMONG_ROWS = 2_000
 
 def score_redaction(
     texts: pl.Series, params: CleanParams, random: np.random.Generator, seed: int
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Any]]:
     """Precision and recall, by kind, of the redaction rules that are on, be it for some sources alone.
 
     `random` draws the rows in which to plant, `seed` is that of the values and their places.

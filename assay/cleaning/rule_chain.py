@@ -34,6 +34,7 @@ class ScopedRule:
 
     `minds_case` says whether it may change an ASCII text in lower case that it left alone before; true is always safe.
     `once` says that it decodes: it sees no text that has been through it.
+    `needs_digit` says that it leaves an ASCII text without digits alone; false is always safe.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ScopedRule:
     sources: frozenset[str] | None
     minds_case: bool = True
     once: bool = False
+    needs_digit: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def apply_rules(records: pl.DataFrame, rules: Sequence[ScopedRule], settled: int
 
     The texts are at rest already under the `settled` first rules, which the first pass skips.
     """
-    texts = records["text"]
+    texts = records["text"].rechunk()  # Polars calls a function of rows once a chunk
     part = records.select("id", "source", changed=pl.lit(-1), recased=pl.lit(-1))
     lines = [pl.DataFrame(schema=REMOVED_SCHEMA)]
     rows = pl.Series(range(len(texts)), dtype=pl.UInt32)
@@ -109,12 +111,15 @@ def _one_pass(
     rules that do not mind case. Time counts the rules that have run, over all passes.
     """
     changed, changed_but_for_case = part["changed"], part["recased"]
+    has_digit = None  # what gets one in this pass is seen in the next
     for place in range(settled, len(rules)):
         rule, time = rules[place], number * len(rules) + place
         if rule.once and number:
             continue
         last_change = changed if rule.minds_case else changed_but_for_case
-        rows = _rows_to_see(rule, part["source"], last_change, time - len(rules))
+        if rule.needs_digit and has_digit is None:
+            has_digit = texts.str.contains("[0-9]") | (texts.str.len_bytes() != texts.str.len_chars())
+        rows = _rows_to_see(rule, part["source"], last_change, time - len(rules), has_digit)
         before = texts if rows is None else texts.gather(rows)
         after = evaluated(before, rule.rule) if len(before) else before
         moved = after.ne_missing(before).arg_true()
@@ -134,9 +139,13 @@ def _one_pass(
     return texts, part.with_columns(changed=changed, recased=changed_but_for_case)
 
 
-def _rows_to_see(rule: ScopedRule, sources: pl.Series, last_change: pl.Series, since: int) -> pl.Series | None:
+def _rows_to_see(
+    rule: ScopedRule, sources: pl.Series, last_change: pl.Series, since: int, has_digit: pl.Series | None
+) -> pl.Series | None:
     """Positions of the rows that a rule is for, and that have changed since it ran; None for all."""
     wanted = None if rule.sources is None else sources.is_in(sorted(rule.sources))
+    if rule.needs_digit and has_digit is not None:
+        wanted = has_digit if wanted is None else wanted & has_digit
     if since >= 0:
         has_changed = last_change >= since
         wanted = has_changed if wanted is None else wanted & has_changed

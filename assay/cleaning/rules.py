@@ -34,6 +34,8 @@ CASE_BLIND = frozenset(
 work for them; a test holds them to it. A rule that is not here is right all the same, and looks at more rows."""
 DECODERS = frozenset(["html_to_text"])
 """Rules that run once on a text, since what they give looks like what they take."""
+NEED_DIGIT = frozenset(f"redact_{kind}" for kind in ("iban", "card", "national_number", "ip", "phone"))
+"""Rules that leave an ASCII text without digits alone."""
 BOILERPLATE, NAMES = "remove_boilerplate", "redact_names"
 Policy = Literal["drop", "keep", "review", "mode", "unknown"]
 
@@ -151,7 +153,8 @@ def chosen_rules(params: CleanParams, sources: Sequence[str]) -> list[ScopedRule
             rule = partial(remove_boilerplate, lines=())
         else:
             rule = with_settings(RULES[name], settings)
-        chosen.append(ScopedRule(name, rule, scope, minds_case=name not in CASE_BLIND, once=name in DECODERS))
+        minds_case, once, needs_digit = name not in CASE_BLIND, name in DECODERS, name in NEED_DIGIT
+        chosen.append(ScopedRule(name, rule, scope, minds_case, once, needs_digit))
     return chosen
 
 

@@ -14,21 +14,24 @@ dates, and numbers inside longer ones.
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+
+from assay.personal_data.folding import LATIN, SPACELESS, WORD_START, context_words
 
 _SPACE = " \u00a0\u2009\u202f"
 _DASH = "\\-\u2010\u2011\u2012\u2013"
 _SEPARATOR = rf"(?:\.|[{_SPACE}]{{0,2}}[{_DASH}/][{_SPACE}]?|[{_SPACE}]{{1,2}})"
 
 _START = re.compile(
-    r"(?<![\w+$€£¥₹#])(?<![0-9][.:\-])"
+    rf"(?=[0-9+(])(?:(?<![{LATIN}+$€£¥₹#])(?<![0-9][.:\-])|(?<=[A-Za-z])(?<![0-9][A-Za-z]))"
     # A sign, or two digits soon; and seven digits not far from each other.
     r"(?:\(?\+|\(?(?=[0-9]{2})|(?=[0-9][^0-9A-Za-z]{1,3}[0-9]{3}))"
     r"(?=[^0-9A-Za-z]?[0-9](?:[^0-9A-Za-z]{0,4}[0-9]){6}|1-8)"
 )
-_END = re.compile(rf"(?!\w|[{_DASH}.][0-9]|[€$£%°]|[{_SPACE}]€)(?!(?<![0-9]{{3}}):[0-9])")
+_END = re.compile(rf"(?![{LATIN}]|[{_DASH}.][0-9]|[{_SPACE}]?[€元圆円원₽]|[$£%°])(?!(?<![0-9]{{3}}):[0-9])")
 _EXTENSION = re.compile(
     rf"(?i)[{_SPACE},;]{{0,2}}(?:ext(?:ension|n)?|x|durchwahl|dw|poste|interno|ramal|anexo)"
-    rf"[.:={_SPACE}]{{0,2}}[0-9]{{1,6}}(?!\w)"
+    rf"[.:={_SPACE}]{{0,2}}[0-9]{{1,6}}(?![{LATIN}])"
 )
 _DATE = re.compile(
     r"[0-9]{1,2}([./\-])[0-9]{1,2}\1(?:19|20)?[0-9]{2}(?![0-9]|\1[0-9])"
@@ -40,25 +43,6 @@ _DECIMAL = re.compile(r"[0-9]{1,3}\.[0-9]{4,}")
 _FOURS = re.compile(rf"[0-9]{{4}}(?:[{_SPACE}{_DASH}][0-9]{{4}})+")
 _AFTER_FOUR = re.compile(rf"(?<![0-9])[0-9]{{4}}[{_SPACE}{_DASH}]\Z")
 _ZIP_CODE = re.compile(r"[0-9]{5}-[0-9]{4}(?![0-9])")
-
-_CODES = """
-    1 7 20 27 30 31 32 33 34 36 39 40 41 43 44 45 46 47 48 49 51 52 53 54 55 56 57 58 60 61 62 63 64 65 66 81 82 84
-    86 90 91 92 93 94 95 98 211 212 213 216 218 220 221 222 223 224 225 226 227 228 229 230 231 232 233 234 235 236
-    237 238 239 240 241 242 243 244 245 246 247 248 249 250 251 252 253 254 255 256 257 258 260 261 262 263 264 265
-    266 267 268 269 290 291 297 298 299 350 351 352 353 354 355 356 357 358 359 370 371 372 373 374 375 376 377 378
-    379 380 381 382 383 385 386 387 389 420 421 423 500 501 502 503 504 505 506 507 508 509 590 591 592 593 594 595
-    596 597 598 599 670 672 673 674 675 676 677 678 679 680 681 682 683 685 686 687 688 689 690 691 692 800 808 850
-    852 853 855 856 870 878 880 881 882 883 886 888 960 961 962 963 964 965 966 967 968 970 971 972 973 974 975 976
-    977 979 992 993 994 995 996 998
-"""
-_LENGTHS = """
-    1:11-11 7:11-11 31:9-11 32:10-11 33:11-11 34:11-11 39:8-13 41:11-11 43:8-15 44:11-12 46:9-12 48:11-11
-    49:8-15 55:11-13 61:8-12 81:11-12 86:11-13 91:11-14 354:10-10 372:10-11 500:8-8
-"""
-_DIGITS_WITH_CODE: dict[str, tuple[int, int]] = dict.fromkeys(_CODES.split(), (9, 14)) | {
-    code: (int(least), int(most)) for code, least, most in re.findall("([0-9]+):([0-9]+)-([0-9]+)", _LENGTHS)
-}
-"""Country codes, and the least and most digits that a number with it has, code included."""
 
 _INTERNATIONAL = re.compile(
     rf"\((?:\+|00)[1-9][0-9]{{0,2}}\)"
@@ -77,7 +61,8 @@ _AMERICAN = re.compile(
     rf"""(?x)
     (?: {_NOT_AFTER_LIST} 1 [{_SPACE}.{_DASH}] | 1 (?=\() )?
     (?: \([0-9]{{3}}\) (?:{_SEPARATOR})? [0-9]{{3}} (?:{_SEPARATOR})? [0-9]{{4}}
-      | [0-9]{{3}} [{_SPACE}]?[{_DASH}][{_SPACE}]? [0-9]{{3}} [{_SPACE}]?[{_DASH}{_SPACE}.][{_SPACE}]? [0-9]{{4}}
+      | (?: [2-9][0-9]{{2}} [{_SPACE}]?[{_DASH}][{_SPACE}]? [2-9][0-9]{{2}} | 123-456(?=-7890) )
+        [{_SPACE}]?[{_DASH}{_SPACE}.][{_SPACE}]? [0-9]{{4}}
       | [2-9][0-9]{{2}} [{_DASH}] [2-9][0-9]{{6}}
       | [2-9][0-9]{{2}} [./] [2-9][0-9]{{2}} [.{_DASH}] [0-9]{{4}}
       | {_NOT_AFTER_LIST} [2-9][0-9]{{2}} [{_SPACE}] [2-9][0-9]{{2}} [{_SPACE}{_DASH}] [0-9]{{4}}
@@ -85,13 +70,19 @@ _AMERICAN = re.compile(
     | 1 [{_DASH}] 8(?:00|33|44|55|66|77|88) [{_DASH}] [A-Z0-9]{{3}} [{_DASH}]? [A-Z0-9]{{4}} \b   # 1-800-FLOWERS
     """
 )
-"""North America; its (415) 555-0132 with any digits, since 123-456-7890 is what people make up."""
+"""North America, whose codes and exchanges begin with 2 to 9, and 123-456-7890, which people make up."""
 _OTHER = re.compile(
     rf"""(?x) (?:
       {_NOT_AFTER_LIST} [6-9][0-9]{{4}} [{_SPACE}{_DASH}] [0-9]{{5}}                                    # India
     | {_NOT_AFTER_LIST} [6-9][0-9]{{2}} ([{_SPACE}{_DASH}]) [0-9]{{2}} \1 [0-9]{{2}} \1 [0-9]{{2}}      # Spain
     | {_NOT_AFTER_LIST} 1[38]00 [{_SPACE}{_DASH}] [0-9]{{2,3}} [{_SPACE}{_DASH}] [0-9]{{3,4}}     # Australia, India
     | {_NOT_AFTER_LIST} 1[3-9][0-9] ([{_SPACE}{_DASH}]) [0-9]{{4}} \2 [0-9]{{4}}                        # China
+    | [78] [{_SPACE}{_DASH}]? (?: [3489][0-9]{{2}} | \([3489][0-9]{{2}}\) ) [{_SPACE}{_DASH}]? [0-9]{{3}}
+        [{_SPACE}{_DASH}]? [0-9]{{2}} [{_SPACE}{_DASH}]? [0-9]{{2}}                                       # Russia
+    | {_NOT_AFTER_LIST} (?: 21 [{_SPACE}] [0-9]{{4}} | (?: 2[0-9]{{2}} | 69[0-9] ) [{_SPACE}] [0-9]{{3}} )
+        [{_SPACE}]? [0-9]{{4}}                                                                          # Greece
+    | {_NOT_AFTER_LIST} (?: 400 | 800 ) ([{_DASH}]) [0-9]{{3}} \3 [0-9]{{4}}                              # China
+    | {_NOT_AFTER_LIST} 0 ([{_SPACE}{_DASH}]) [2-9][0-9]{{3}} \4 [0-9]{{4}}                                   # Thailand
     | \( [1-9][0-9] \) {_SEPARATOR}? 9?[0-9]{{4}} [{_DASH}{_SPACE}] [0-9]{{4}}                          # Brazil
     | {_NOT_AFTER_LIST} (?!..[{_SPACE}]{_YEAR}-{_YEAR}) [1-9][0-9] [{_SPACE}] 9?[0-9]{{4}} [{_DASH}] [0-9]{{4}}
     ) (?![0-9])"""
@@ -101,7 +92,8 @@ _BARE = re.compile(
     (?: [2-9][0-9]{9}                  # an area code and a number; not a time stamp, which begins with 1
       | 1[2-9][0-9]{2}[2-9][0-9]{6}    # the same with the country code
       | 1[3-9][0-9]{9}                 # China
-      | 0[1-9][0-9]{8,9} | 01[567][0-9]{9,10} | 00[1-9][0-9]{8,12}
+      | 8[3489][0-9]{9}                # Russia
+      | 0[2-9][0-9]{7} | 0[1-9][0-9]{8,9} | 01[567][0-9]{9,10} | 00[1-9][0-9]{8,12}
       | 91[6-9][0-9]{9} | 447[0-9]{9}
     ) (?![0-9])"""
 )
@@ -109,29 +101,26 @@ _SHAPES = (_AMERICAN, _OTHER, _BARE)
 _NO_DIGITS = re.compile("[^0-9]+")
 _LETTER = re.compile(r"[^\W\d_]")
 _WORDS_BETWEEN = r"numbers?|numéro|nummer|número|numero|num|nos?|nr|n[°º]|is|was|ist|est|es"
-_OTHER_NUMBERS = r"""
-    order invoice ticket case ref\.? reference tracking serial isbn issn ean upc gtin asin sku item part model
-    product account acct\.? a/c iban routing sort policy contract customer client confirmation booking reservation
-    transaction txn receipt bill claim membership member licen[cs]e passport vin imei po rma version build id ids
-    uuid timestamp epoch tweet status zip batch lot bug issue commit doi pmid vat tax barcode konto kontonummer
-    kunde kundennummer bestellung bestellnummer bestellnr rechnung rechnungsnummer artikel artikelnummer sendung
-    sendungsnummer auftrag auftragsnummer vertrag commande facture compte dossier colis pedido factura cuenta
-    cliente ordine fattura conto
-"""
-_PHONES = r"""
-    call dial phones? telephone tel tél téléphone telefon telefonnummer telefono teléfono telefone fon mobile mobil
-    mob cell cellphone cellular handy handynummer fax whatsapp sms text ring reach contact hotline helpline landline
-    rufnummer my\snumber portable móvil celular cellulare cel ph appelez ruf rufen anrufen
-"""
-_NO_LETTER_BEFORE = r"(?i)(?<![^\W_])"
+_BETWEEN_GLUED = (
+    r"(?:[\s:\uff1a\uff0c=#№._\"'(<\[\-]|号|码|碼|號|番号|번호|为|是|は|は、|を|가|는|은|이|로|ที่|คือ|رقم|هو|على|מספר|הוא|номер\w*|"
+    r"по|на|это|είναι|στο|αριθμός|नंबर|है|पर|no|numer|nr|pod)*\Z"
+)
 _BETWEEN_NUMBER = rf"(?:[\s:=#_\"'(\[\-]|(?:{_WORDS_BETWEEN}|id|code|reference)\.?)*\Z"
 _BETWEEN_PHONE = (
     rf"(?:[\s:=.,_\"'(<\[\-]|{_WORDS_BETWEEN}|my|our|the|us|me|him|her|them|at|on|now|or|via|by|to|back|direct|toll|free|"
     r"home|work|office|auf|unter|au|al|sie|mich)*\Z"
 )
-_AFTER_OTHER_NUMBER = re.compile(f"{_NO_LETTER_BEFORE}(?:{'|'.join(_OTHER_NUMBERS.split())})s?{_BETWEEN_NUMBER}")
-_AFTER_CARD = re.compile(f"{_NO_LETTER_BEFORE}(?:card|pin|code){_BETWEEN_NUMBER}")
-_AFTER_PHONE = re.compile(f"{_NO_LETTER_BEFORE}(?:{'|'.join(_PHONES.split())}){_BETWEEN_PHONE}")
+
+
+def _after(kind: str, between: str) -> re.Pattern[str]:
+    """What ends in one of the words of a kind, and in nothing that matters between them and a number."""
+    any_place = f"(?:(?<![^\\W_])|(?<=[{SPACELESS}]))(?:{context_words(f'{kind}_any_place')})"
+    return re.compile(f"(?i){WORD_START}(?:{context_words(kind)})s?{between}|{any_place}{_BETWEEN_GLUED}")
+
+
+_AFTER_OTHER_NUMBER = _after("other_number", _BETWEEN_NUMBER)
+_AFTER_CARD = re.compile(f"(?i){WORD_START}(?:card|pin|code){_BETWEEN_NUMBER}")
+_AFTER_PHONE = _after("phone", _BETWEEN_PHONE)
 _CONTEXT_CHARACTERS = 40
 
 
@@ -172,6 +161,8 @@ def _end_of_number(text: str, at: int) -> int | None:
     if end is None and text[at] in "(0":
         end = _longest(text, at, _TRUNK, _is_national)
     before = text[max(0, at - _CONTEXT_CHARACTERS) : at]
+    if before[-1:].isalpha() and before[-1:] < "\u02b0" and not _AFTER_PHONE.search(before):
+        return None
     has_words = _LETTER.search(before) is not None
     if end is None and has_words and _AFTER_PHONE.search(before):
         end = _longest(text, at, _ANY, _is_long_enough)
@@ -213,11 +204,28 @@ def _is_international(groups: Sequence[str]) -> bool:
         return False
     digits = _digits([group for group in groups if _digits([group]) != "0"])
     digits = digits.removeprefix("011") if groups[0].startswith("011") else digits.removeprefix("00")
-    code = next((digits[:length] for length in (1, 2, 3) if digits[:length] in _DIGITS_WITH_CODE), None)
-    if code is None or digits.startswith("00", len(code)):
+    import phonenumbers  # a quarter of a second to import
+
+    try:
+        number = phonenumbers.parse(f"+{digits}")
+    except phonenumbers.NumberParseException:
         return False
-    fewest, most = _DIGITS_WITH_CODE[code]
-    return fewest <= len(digits) <= most
+    fewest, most = _usual_digits(number.country_code)
+    written = digits.removeprefix(str(number.country_code))
+    fewest -= written.startswith("2") and number.country_code == 44  # Cardiff and Belfast, often one short
+    return fewest <= len(written) <= most or phonenumbers.is_valid_number(number)
+
+
+@cache
+def _usual_digits(country_code: int) -> tuple[int, int]:
+    """How many digits landline and mobile numbers of a country have; Faker's, and mistyped ones, have them as well."""
+    import phonenumbers
+
+    region = phonenumbers.region_code_for_country_code(country_code)
+    kinds = (phonenumbers.PhoneNumberType.FIXED_LINE, phonenumbers.PhoneNumberType.MOBILE)
+    examples = [number for kind in kinds if (number := phonenumbers.example_number_for_type(region, kind))]
+    lengths = [len(phonenumbers.national_significant_number(number)) for number in examples] or [0]
+    return min(lengths), max(lengths)
 
 
 def _is_national(groups: Sequence[str]) -> bool:

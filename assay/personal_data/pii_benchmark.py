@@ -2,9 +2,11 @@
 
 The values are Faker's, of several locales, in the spellings that people use, and not made from the patterns that
 look for them. Beside them stand decoys: numbers and names that look like personal data and are none. Every value and
-every decoy stands in a text of its own, at a random place between two words.
+every decoy stands in a text of its own: in Latin script at a random place between two words; in each other script that
+the texts have, half of them between two letters, without a space, and some in that script's digits.
 
-- Recall: the share of planted values that are gone as a whole, covered by one placeholder of their own kind.
+- Recall: the share of planted values that are gone as a whole, covered by one placeholder of their own kind, and no
+  letter of the text with them; also by script.
 - Precision: the share of a kind's placeholders, in all texts, that stand where a value of that kind was planted.
 
 Both carry Wilson's 95% interval.
@@ -17,7 +19,7 @@ import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -44,10 +46,55 @@ CARD_TYPES = (
     *("jcb16", "diners", "maestro", "visa13", "visa19"),
 )
 DECOY = "decoy"
+DECOY_FORMS = (
+    *("Order no. #########", "tracking number ############", "v1%.%.1##.%", "version %.1%.1##.2##", "199%-0%-1%"),
+    *("1%.0%.20##", "%/1%/20## 1%:3%", "1%:2%:4%", "$%##,###.##", "%##.###,## €", "??-####-###", "??##", "%,###,###"),
+    *("5%.######, -12%.######", "7##.1##.1##.1##", "199%-20##", "1%########"),
+)
+"""`#` and `%` stand for a digit, the second not 0, `?` for a letter."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """Letters of a script, as a class of Rust's, and how its people write.
+
+    Attributes:
+        regions: of their phone numbers, in Google's formats; none for Faker's.
+        order: what stands before the number of an order, with a space where words have one.
+        zero: the first of its own digits, or of the full-width ones.
+    """
+
+    letters: str
+    regions: tuple[str, ...]
+    order: str
+    zero: str = "0"
+
+
+SCRIPTS = {
+    "latin": Script(r"\p{Latin}", (), "order "),
+    "han": Script(r"\p{Han}", ("CN", "TW"), "订单号", "\uff10"),
+    "kana": Script(r"[\p{Hiragana}\p{Katakana}]", ("JP",), "注文番号", "\uff10"),
+    "hangul": Script(r"\p{Hangul}", ("KR",), "주문번호 ", "\uff10"),
+    "thai": Script(r"\p{Thai}", ("TH",), "คำสั่งซื้อ", "\u0e50"),
+    "arabic": Script(r"\p{Arabic}", ("SA", "EG", "AE"), " رقم الطلب ", "\u0660"),
+    "hebrew": Script(r"\p{Hebrew}", ("IL",), " הזמנה "),
+    "cyrillic": Script(r"\p{Cyrillic}", ("RU", "UA"), " заказ № "),
+    "greek": Script(r"\p{Greek}", ("GR",), " παραγγελία "),
+    "devanagari": Script(r"\p{Devanagari}", ("IN",), " ऑर्डर ", "\u0966"),
+}
+_OTHERS = f"[\\p{{L}}--[{''.join(one.letters for one in SCRIPTS.values())}]]"
+SCRIPTS |= {"other": Script(_OTHERS, ("IN", "ET", "GE"), "order ")}
+MIN_SHARE = 0.005
+"""Nothing is planted in a script that fewer of the texts are in."""
+OWN_DIGITS = ("email", "iban", "card", "national_number", "ip", "phone")
+OWN_DIGITS_SHARE = 0.25
+
+_NO_QUOTES = str.maketrans("@/#?&<>\"'", "_" * 9)
 
 LEADS = {
     "email": ("", "mail me at ", "e-mail: ", "mailto:", "from ", "Contact "),
     "url": ("", "see ", "link: ", "at "),
+    "secret": ("", "key ", "here it is: ", "Authorization: "),
     "url_credentials": ("", "clone ", "DATABASE_URL=", "log in at "),
     "iban": ("", "IBAN ", "IBAN: ", "please refund to ", "account "),
     "card": ("", "card ", "my card is ", "Visa: ", "pay with ", "cc="),
@@ -55,6 +102,12 @@ LEADS = {
     "ip": ("", "from ", "IP: ", "host=", "ping "),
     "phone": ("", "call ", "call me at ", "Tel: ", "phone=", "my number is ", "WhatsApp ", "oder "),
 }
+PASSWORD_LEADS = (
+    *("password: ", "Passwort: ", "pwd=", "mot de passe : ", "contraseña: ", "пароль: ", "密码\uff1a", "パスワードは"),
+    *("비밀번호는 ", "รหัสผ่าน", "كلمة المرور: ", "סיסמה: ", "κωδικός: ", "पासवर्ड: ", "my password is "),
+)
+PASSWORD_EVERY = 3
+"""So many secrets are keys, but for one."""
 AROUND = (
     *(("", ""), ("", ""), ("", "."), ("", ","), ("(", ")")),
     *(('"', '"'), ("<", ">"), ("'", "'"), ("", "!"), ("[", "]")),
@@ -63,58 +116,117 @@ AROUND = (
 
 @dataclass(frozen=True)
 class Planted:
-    """Texts with one value or decoy in each, its kind (`DECOY` if it is none), and where it is, in characters."""
+    """Texts with one value or decoy in each, its kind (`DECOY` if it is none), where it is, in characters, and the
+    script of the text."""
 
     texts: pl.Series
     kinds: tuple[str, ...]
     starts: tuple[int, ...]
     ends: tuple[int, ...]
+    scripts: tuple[str, ...]
+
+
+def texts_by_script(texts: pl.Series) -> dict[str, list[str]]:
+    """The texts without placeholders, by the script that most letters of a text are of; scripts of few texts are not.
+
+    Beside kana, Chinese characters are Japanese.
+    """
+    counts = texts.to_frame("text").filter(pl.col("text").str.contains(PLACEHOLDER).not_())
+    counts = counts.with_columns(
+        pl.col("text").str.count_matches(one.letters).alias(name) for name, one in SCRIPTS.items()
+    )
+    counts = counts.with_columns(kana=pl.when(pl.col("kana") > 0).then(pl.col("kana") + pl.col("han")).otherwise(0))
+    most = counts.select(*SCRIPTS).to_numpy().argmax(axis=1)
+    found = {name: counts["text"].filter(pl.Series(most == place)).to_list() for place, name in enumerate(SCRIPTS)}
+    return {name: hosts for name, hosts in found.items() if len(hosts) > MIN_SHARE * len(counts)} or {"latin": [""]}
 
 
 def plant(texts: pl.Series, rows_per_kind: int, seed: int) -> Planted:
-    """Plant values of every kind, and as many decoys as values of one kind, in texts without placeholders.
+    """Plant values of every kind, and as many decoys as values of one kind, in texts of every script that there is.
 
-    The texts are drawn with replacement.
+    The texts are drawn with replacement, `rows_per_kind` for each kind and script.
     """
     draws = np.random.default_rng(seed)
+    by_script = texts_by_script(texts)
     fakers = _fakers(seed)
-    makers = _makers(fakers, draws)
-    hosts = texts.filter(~texts.str.contains(PLACEHOLDER)).to_list() or [""]
-    planted, kinds, starts, ends = [], [], [], []
-    for kind, make in makers.items():
-        for number in range(rows_per_kind):
-            value = make(number)
-            lead = "" if kind == DECOY else _one_of(LEADS[kind], draws)
-            opening, closing = ("", "") if kind == DECOY else _one_of(AROUND, draws)
-            words = hosts[draws.integers(len(hosts))].split(" ")
-            place = int(draws.integers(len(words) + 1))
-            before = "".join(f"{word} " for word in words[:place]) + lead + opening
-            planted.append("".join([before, value, closing, *(f" {word}" for word in words[place:])]))
-            kinds.append(kind)
-            starts.append(len(before))
-            ends.append(len(before) + len(value))
-    return Planted(pl.Series("text", planted, dtype=pl.String), tuple(kinds), tuple(starts), tuple(ends))
+    rows = []
+    for script, hosts in by_script.items():
+        for kind, make in _makers(fakers, draws, SCRIPTS[script]).items():
+            for number in range(rows_per_kind):
+                host = hosts[draws.integers(len(hosts))]
+                rows.append((*_plant_one(host, kind, make(number), number, draws, SCRIPTS[script]), kind, script))
+    planted, starts, ends, kinds, scripts = zip(*rows, strict=True)
+    return Planted(pl.Series("text", planted, dtype=pl.String), kinds, starts, ends, scripts)
 
 
-def score(planted: Planted, redact: Callable[[pl.Series], pl.Series]) -> dict[str, dict[str, float]]:
-    """`planted`, `recall` and `precision` by kind, each share with its 95% interval."""
+def _plant_one(
+    host: str, kind: str, value: str, number: int, draws: np.random.Generator, script: Script
+) -> tuple[str, int, int]:
+    """A text with a value in it, and where that is; see the docstring of the module."""
+    is_password = kind == "secret" and number % PASSWORD_EVERY == 0
+    lead = "" if kind == DECOY else _one_of(PASSWORD_LEADS if is_password else LEADS[kind], draws)
+    opening, closing = ("", "") if kind == DECOY else _one_of(AROUND, draws)
+    is_latin = script is SCRIPTS["latin"]
+    if not is_latin and kind in OWN_DIGITS and draws.random() < OWN_DIGITS_SHARE:
+        value = _in_own_digits(value, script.zero)
+    places = () if is_latin else [at for at in range(1, len(host)) if _is_letter(host[at - 1]) and _is_letter(host[at])]
+    if places and draws.random() < 0.5:
+        place = _one_of(places, draws)
+        before, after = host[:place] + (lead if is_password else ""), host[place:]
+        value = value.rstrip("/")  # a letter after it may be of the path
+    else:
+        words = host.split(" ")
+        place = int(draws.integers(len(words) + 1))
+        before = "".join(f"{word} " for word in words[:place]) + lead + opening
+        after = "".join([closing, *(f" {word}" for word in words[place:])])
+    return before + value + after, len(before), len(before) + len(value)
+
+
+def _is_letter(character: str) -> bool:
+    return character.isalpha() and not character.isascii()
+
+
+def _in_own_digits(value: str, zero: str) -> str:
+    """The digits from another zero on; and all of it in full width, if that is the zero's."""
+    signs = "0123456789" if zero != "\uff10" else f"{string.ascii_letters}{string.digits}@.+-()/"
+    return value.translate({ord(sign): chr(ord(zero) - ord("0") + ord(sign)) for sign in signs})
+
+
+def score(planted: Planted, redact: Callable[[pl.Series], pl.Series]) -> dict[str, dict[str, Any]]:
+    """`planted`, `recall` and `precision` by kind, each share with its 95% interval, and the recall by script."""
     kinds = [kind for kind in dict.fromkeys(planted.kinds) if kind != DECOY]
-    found, right, placeholders = (dict.fromkeys(kinds, 0) for _ in range(3))
-    rows = zip(planted.texts, redact(planted.texts), planted.kinds, planted.starts, planted.ends, strict=True)
-    for before, after, kind, start, end in rows:
+    right, placeholders = (dict.fromkeys(kinds, 0) for _ in range(2))
+    found: dict[tuple[str, str], list[bool]] = {}
+    rows = zip(
+        planted.texts, redact(planted.texts), planted.kinds, planted.starts, planted.ends, planted.scripts, strict=True
+    )
+    for before, after, kind, start, end, script in rows:
         spans = _replaced_spans(before, after)
         for placeholder, first, last in spans:
             if placeholder in placeholders:
                 placeholders[placeholder] += 1
                 right[placeholder] += placeholder == kind and first < end and start < last
-        if kind != DECOY:
-            found[kind] += any(name == kind and first <= start and end <= last for name, first, last in spans)
-    return {
-        kind: {"planted": planted.kinds.count(kind)}
-        | _share("recall", found[kind], planted.kinds.count(kind))
-        | _share("precision", right[kind], placeholders[kind])
-        for kind in kinds
-    }
+        is_found = any(
+            name == kind
+            and first <= start
+            and end <= last
+            and not re.search(r"[^\W\d_]", before[first:start] + before[end:last])
+            for name, first, last in spans
+        )
+        found.setdefault((kind, script), []).append(is_found)
+    scores: dict[str, dict[str, Any]] = {}
+    for kind in kinds:
+        by_script = {script: hits for (of_kind, script), hits in found.items() if of_kind == kind}
+        scores[kind] = {
+            **_recall([hit for hits in by_script.values() for hit in hits]),
+            **_share("precision", right[kind], placeholders[kind]),
+            "scripts": {script: _recall(hits) for script, hits in by_script.items()},
+        }
+    return scores
+
+
+def _recall(hits: Sequence[bool]) -> dict[str, float]:
+    return {"planted": len(hits), **_share("recall", sum(hits), len(hits))}
 
 
 def _share(name: str, hits: int, trials: int) -> dict[str, float]:
@@ -125,14 +237,15 @@ def _share(name: str, hits: int, trials: int) -> dict[str, float]:
 def _replaced_spans(before: str, after: str) -> list[tuple[str, int, int]]:
     """Kind, start and end in `before` of what the new placeholders of `after` stand for."""
     kept, names = re.split(PLACEHOLDER, after), re.findall(PLACEHOLDER, after)
-    match = re.fullmatch("(.+?)".join(map(re.escape, kept)), before, re.DOTALL)
-    if match is None:
-        return []
-    return [
-        (re.sub("_?[0-9]*>|<", "", name).lower(), *match.span(group))
-        for group, name in enumerate(names, start=1)
-        if not re.fullmatch(PLACEHOLDER, match[group])
-    ]
+    spans: list[tuple[str, int, int]] = []
+    at = len(kept[0])
+    for name, piece in zip(names, kept[1:], strict=True):
+        end = before.find(piece, at + 1) if len(spans) < len(names) - 1 else len(before) - len(piece)
+        if end <= at or not before.startswith(piece, end):
+            return []
+        spans.append((re.sub("_?[0-9]*>|<", "", name).lower(), at, end))
+        at = end + len(piece)
+    return [span for span in spans if not re.fullmatch(PLACEHOLDER, before[slice(*span[1:])])]
 
 
 def _fakers(seed: int) -> dict[str, "Faker"]:
@@ -145,10 +258,13 @@ def _fakers(seed: int) -> dict[str, "Faker"]:
     return fakers
 
 
-def _makers(fakers: Fakers, draws: np.random.Generator) -> dict[str, Callable[[int], str]]:
+def _makers(fakers: Fakers, draws: np.random.Generator, script: Script) -> dict[str, Callable[[int], str]]:
     """For each kind, from the number of a value to the value; the number goes around locales and spellings."""
-    makers = (_email, _url, _url_credentials, _iban, _card, _national_number, _ip, _phone, _decoy)
-    return {make.__name__.removeprefix("_"): partial(make, fakers, draws) for make in makers}
+    makers = (_secret, _email, _url, _url_credentials, _iban, _card, _national_number, _ip)
+    made: dict[str, Callable[[int], str]] = {
+        make.__name__.removeprefix("_"): partial(make, fakers, draws) for make in makers
+    }
+    return made | {"phone": partial(_phone, fakers, draws, script), DECOY: partial(_decoy, fakers, draws, script)}
 
 
 def _locale(fakers: Fakers, number: int, names: Sequence[str] = LOCALES) -> "Faker":
@@ -172,7 +288,7 @@ def _url(fakers: Fakers, draws: np.random.Generator, number: int) -> str:
 def _url_credentials(fakers: Fakers, draws: np.random.Generator, number: int) -> str:
     us = fakers["en_US"]
     scheme = _one_of(("https", "ftp", "postgresql", "redis", "mongodb+srv", "amqp"), draws)
-    password = us.password(length=10, special_chars=bool(number % 2)).translate(str.maketrans("@/#?&<>\"'", "_" * 9))
+    password = us.password(length=10, special_chars=bool(number % 2)).translate(_NO_QUOTES)
     return f"{scheme}://{us.user_name()}:{password}@{us.domain_name()}/{us.uri_path()}"
 
 
@@ -210,63 +326,66 @@ def _ip(fakers: Fakers, _: np.random.Generator, number: int) -> str:
     return str(makers[number % len(makers)]())
 
 
-def _phone(fakers: Fakers, draws: np.random.Generator, number: int) -> str:
+def _phone(fakers: Fakers, draws: np.random.Generator, script: Script, number: int) -> str:
+    if script.regions:
+        return _phone_of_region(script.regions[number % len(script.regions)], number, draws)
     value = _locale(fakers, number, PHONE_LOCALES).phone_number()
     return value.replace("-", " ") if draws.random() < 0.1 and "(" not in value else value
 
 
-def _decoy(fakers: Fakers, draws: np.random.Generator, number: int) -> str:
-    """What looks like personal data and is none."""
+def _phone_of_region(region: str, number: int, draws: np.random.Generator) -> str:
+    """Google's example of a mobile or landline number with other last digits, in one of its formats, or its digits."""
+    import phonenumbers
+    from phonenumbers import PhoneNumberFormat, PhoneNumberType
+
+    kind = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE)[number % 2]
+    example = phonenumbers.example_number_for_type(region, kind)
+    assert example is not None, region
+    other = f"{phonenumbers.format_number(example, PhoneNumberFormat.E164)[:-3]}{draws.integers(1000):03}"
+    form = _one_of((PhoneNumberFormat.NATIONAL, PhoneNumberFormat.INTERNATIONAL, PhoneNumberFormat.E164), draws)
+    value = phonenumbers.format_number(phonenumbers.parse(other), form)
+    is_bare = form == PhoneNumberFormat.NATIONAL and draws.random() < 0.5
+    return re.sub("[^0-9]", "", value) if is_bare else value
+
+
+def _secret(fakers: Fakers, draws: np.random.Generator, number: int) -> str:
+    """A password, or a key: its issuer's prefix, and letters and digits that nobody was given."""
+    word = "".join(draws.choice(list(string.ascii_letters + string.digits), 80))
+    if number % PASSWORD_EVERY == 0:
+        return fakers["en_US"].password(length=10, special_chars=bool(number % 2)).translate(_NO_QUOTES)
+    json = f"eyJ{word[:20]}.eyJ{word[20:60]}.{word[40:]}"
+    pem = "\n".join(["-----BEGIN PRIVATE KEY-----", word[:64], word[:40] + "==", "-----END PRIVATE KEY-----"])
+    prefixed = {"AKIA": 16, "ghp_": 36, "xoxb-": 24, "sk_live_": 24, "AIza": 35, "sk-proj-": 40, "hf_": 34, "npm_": 36}
+    keys = [prefix + word[:length] for prefix, length in prefixed.items()]
+    return _one_of([json, pem, keys[0].upper(), *keys[1:]], draws)
+
+
+def _decoy(fakers: Fakers, draws: np.random.Generator, script: Script, number: int) -> str:
+    """What looks like personal data and is none: a form with random digits and letters in it, or a failed check."""
     faker = fakers["en_US"]
 
-    def digits(count: int) -> str:
-        return "".join(map(str, draws.integers(0, 10, count)))
-
-    def number_in(low: int, high: int) -> int:
-        return int(draws.integers(low, high))
-
     def wrong_last_digit(value: str) -> str:
-        return value[:-1] + str((int(value[-1]) + number_in(1, 10)) % 10)
+        return value[:-1] + str((int(value[-1]) + int(draws.integers(1, 10))) % 10)
 
     def with_wrong_check_digits() -> str:
         value = faker.iban()
-        return f"{value[:2]}{(int(value[2:4]) + number_in(1, 97)) % 97:02}{value[4:]}"
+        return f"{value[:2]}{(int(value[2:4]) + int(draws.integers(1, 97))) % 97:02}{value[4:]}"
 
-    word = "".join(draws.choice(list(string.ascii_uppercase), 2))
     makers: tuple[Callable[[], str], ...] = (
-        lambda: f"order {digits(10)}",
-        lambda: f"Order no. {digits(9)}",
-        lambda: f"invoice #{digits(8)}",
-        lambda: f"tracking number {digits(12)}",
+        *(partial(faker.bothify, form, string.ascii_uppercase) for form in (script.order + "#" * 10, *DECOY_FORMS)),
         lambda: wrong_last_digit(faker.credit_card_number("visa16")),
         lambda: _card_in_groups(wrong_last_digit(faker.credit_card_number("mastercard")), " "),
         with_wrong_check_digits,
-        lambda: f"v{number_in(0, 20)}.{number_in(0, 20)}.{number_in(0, 255)}.{number_in(0, 20)}",
-        lambda: f"version {number_in(1, 20)}.{number_in(0, 20)}.{number_in(0, 255)}.{number_in(0, 255)}",
-        lambda: f"{number_in(1990, 2030)}-{number_in(1, 13):02}-{number_in(1, 29):02}",
-        lambda: f"{number_in(1, 29):02}.{number_in(1, 13):02}.{number_in(1990, 2030)}",
-        lambda: (
-            f"{number_in(1, 13)}/{number_in(1, 29)}/{number_in(1990, 2030)} {number_in(10, 24)}:{number_in(10, 60)}"
-        ),
-        lambda: f"{number_in(0, 24):02}:{number_in(0, 60):02}:{number_in(0, 60):02}",
-        lambda: f"${number_in(1, 1000)},{digits(3)}.{digits(2)}",
-        lambda: f"{number_in(1, 1000)}.{digits(3)},{digits(2)} €",
-        lambda: f"{word}-{digits(4)}-{digits(3)}",
-        lambda: f"{word}{digits(2)}",
+        lambda: f"invoice #{draws.integers(10**7, 10**8)}",
         lambda: str(faker.uuid4()),
         lambda: f"ISBN {faker.isbn10()}",
         lambda: faker.isbn13(),
         lambda: f"EAN {faker.ean13()}",
-        lambda: f"{number_in(-90, 90)}.{digits(6)}, {number_in(-180, 180)}.{digits(6)}",
         lambda: f"@{faker.user_name()}",
         lambda: f"{faker.word()}@{faker.word()}",
-        lambda: f"{faker.word()}@{number_in(1, 9)}.{number_in(0, 9)}.{number_in(0, 9)}",
+        lambda: f"{faker.word()}@{draws.integers(1, 9)}.{draws.integers(9)}.{draws.integers(9)}",
         lambda: f"{faker.word()}@2x.png",
         lambda: faker.mac_address(),
-        lambda: f"{number_in(256, 999)}.{number_in(1, 255)}.{number_in(1, 255)}.{number_in(1, 255)}",
-        lambda: f"{number_in(1990, 2015)}-{number_in(2015, 2030)}",
-        lambda: f"{number_in(1, 9)},{digits(3)},{digits(3)}",
-        lambda: str(number_in(1_000_000_000, 1_900_000_000)),
         lambda: f"{faker.word()}.{faker.word()}",
     )
     return makers[number % len(makers)]()

@@ -6,12 +6,12 @@ has `<EMAIL_1>` continues with 2. No rule finds anything in a placeholder.
 
 What can prove itself by check digits has to (cards, IBANs, most national numbers); the others must be written as what
 they are (e-mail and IP addresses, URLs, phone numbers), and words before them can say that they are something else: an
-order number, a version.
+order number, a version. All but URLs are looked for in the text as `folding.folded` shows it.
 
 Order, and why: `redact_url_credentials` first, before a password and its host are taken for an e-mail address, and
-the whole for any URL; `redact_email` before `redact_url`, so that an address in a link still shows as one; then the
-kinds with check digits, the strictest form first: `redact_iban`, `redact_card`, `redact_national_number`; then
-`redact_ip`; `redact_phone` last, for it takes numbers of many forms.
+the whole for any URL; `redact_secret` before what is in a key or a password; `redact_email` before `redact_url`, so
+that an address in a link still shows as one; then the kinds with check digits, the strictest form first: `redact_iban`,
+`redact_card`, `redact_national_number`; then `redact_ip`; `redact_phone` last, for it takes numbers of many forms.
 """
 
 import ipaddress
@@ -23,8 +23,10 @@ import polars as pl
 
 from assay.core.placeholders import placeholders
 from assay.personal_data import check_digits
+from assay.personal_data.folding import FOLDABLE, LATIN, WORD_START, context_words, folded
 from assay.personal_data.phone_numbers import follows_other_number, key_of, phone_numbers
-from assay.text.prefilter import each, where
+from assay.personal_data.secret_values import KEY_GATE, PASSWORD_GATE, secret_values
+from assay.text.prefilter import Condition, each, is_wide, where
 
 _Found = tuple[int, int, str]
 """Where a value begins and ends in a text, and what makes it the same as another."""
@@ -35,29 +37,61 @@ _LETTERS = (
     "\U00020000-\U000e0fff"
 )
 """Letters, digits and marks of any script: all but ASCII's punctuation, and the blocks of punctuation and emoji."""
-_LOCAL = f"{_LETTERS}.%+'&\\-"
 _EMAIL_GATE = r"[^ @]@(?:[^ @]+\.[^ @]|\[)"
-_EMAIL = re.compile(
-    rf"""(?xi) (?<![{_LOCAL}]) [.%+'&\-]*+
-    (?P<value>
-        [{_LETTERS}] [{_LOCAL}]*+ @
-        (?: (?! [0-9]x\.(?:png|jpe?g|gif|webp|svg|pdf)\b )                    # logo@2x.png
-            (?: [{_LETTERS}]++ (?: -++ [{_LETTERS}]++ )*+ \. )+
-            (?: xn--[a-z0-9\-]{{2,59}} | (?: (?![0-9_]) [{_LETTERS}] ){{2,63}} ) (?! [{_LETTERS}] )
-          | \[? [0-9]{{1,3}} (?: \.[0-9]{{1,3}} ){{3}} (?! [0-9] ) \]?
-        )
-    )"""
+_TOP_LEVELS = "com|net|org|edu|gov|info|io|co|eu|de|fr|uk|nl|es|it|pl|ru|cn|jp|kr|tw|hk|th|in|il|gr|br|us"
+"""Ends of addresses that count as such also where the next character would make them another."""
+
+
+def _email_pattern(letters: str) -> re.Pattern[str]:
+    """Addresses made of the letters of a class, which other letters may touch."""
+    local = f"{letters}.%+'&\\-"
+    return re.compile(
+        rf"""(?xi) (?<![{local}]) [.%+'&\-]*+
+        (?P<value>
+            [{letters}] [{local}]*+ @ (?: [ \t]*+ \r?\n [ \t>]*+ )?           # broken over a line end
+            (?: (?! [0-9]x\.(?:png|jpe?g|gif|webp|svg|pdf) (?! [{LATIN}] ) )  # logo@2x.png
+                (?: [{letters}]++ (?: -++ [{letters}]++ )*+ (?: \. | [\u3002\uff61] (?= [a-z] ) )
+                    (?: \r?\n [ \t>]*+ (?= (?-i:{_TOP_LEVELS}) (?! [{letters}.] ) ) )? )+
+                (?: xn--[a-z0-9\-]{{2,59}}
+                  | (?: {_TOP_LEVELS} ) (?= [0-9]{{5}} ) | (?-i: [a-z]{{2,6}} (?= [A-Z][a-z] ) )     # glued on
+                  | (?: (?![0-9_]) [{LATIN}] ){{2,63}} (?! [{LATIN}] )
+                  | (?: (?![0-9_]) [{letters}] ){{2,63}} (?! [{letters}] ) )
+              | \[? [0-9]{{1,3}} (?: \.[0-9]{{1,3}} ){{3}} (?! [0-9] ) \]?
+            )
+        )"""
+    )
+
+
+_AT = r"(?: %40 | \s? [\[({] \s? (?: at | ät | arroba | @ ) \s? [\])}] \s? )"
+_DOT = r"(?: \. | %2e | \s? [\[({] \s? (?: d[o0]t | punkt | punto | point | ponto | [.] ) \s? [\])}] \s? )"
+_WORD = rf"(?: [{LATIN}+\-] | %2[bd] )++"
+_EMAILS = (
+    _email_pattern(LATIN),
+    _email_pattern(_LETTERS),
+    re.compile(
+        rf"(?xi) (?<![{LATIN}.+\-]) (?P<value> {_WORD} (?: {_DOT} {_WORD} ){{0,8}}+ {_AT}"
+        rf"{_WORD} (?: {_DOT} {_WORD} ){{0,8}} {_DOT} (?: (?! [0-9_] ) [{LATIN}] ){{2,24}} ) (?! [{LATIN}] )"
+    ),
 )
+"""In this order: `邮箱jo@example.com` has an address of Latin letters, `用户@例子.广告` one of others."""
+_SPELLED_GATE = r"(?i)%40|[\[({]\s?(?:at|ät|arroba|@)\s?[\])}]"
 _GLUED_SENTENCE = re.compile(r"\.[A-Z][a-z]+\Z")
-_URL_TAIL = r"[^\s<>\"]*[^\s<>\"'.,;:!?)\]}…]"
+_FOREIGN = "\u0370-\u1dff\u1f00-\u1fff\u2c00-\u2dff\u3040-\ufdff\ufe70-\ufefc"
+_URL_LETTERS = rf"[/=_\-][\u0370-\u0dff\u10a0-\u167f\u1f00-\u1fff]+|=[{_FOREIGN}]+"
+"""Letters of other scripts end an address, `https://x.org/a입니다`, unless a part of the path begins with them, in a
+script with spaces, or a value."""
+_URL_TAIL = rf"(?:{_URL_LETTERS}|[!#-;=?-~À-ɏ])*(?:{_URL_LETTERS}|[#-&(+\-/-9=@-Z\\^`-|~À-ɏ])"
+_URL_HOST = rf"(?:[{_FOREIGN}][{_FOREIGN}\w\-]*(?:\.[{_FOREIGN}\w\-]+)*)".replace(r"\w", "0-9A-Za-z")
+_URL_SCHEME = r"(?i-u:https?|ftp)[:\uff1a]//"
 _URL = (
-    rf"(?i)\b(?:https?|ftp)://{_URL_TAIL}|\bwww\.{_URL_TAIL}"
+    rf"(?:{_URL_SCHEME}{_URL_HOST}?|(?-u:\b)(?i-u:www)\."
     # An address without its scheme is one when a path follows: bit.ly/x1, but not amazon.com, a name in a sentence.
-    rf"|\b(?:[a-z0-9][a-z0-9\-]*\.)+"
-    rf"(?:com|org|net|edu|gov|info|io|ly|me|gl|gd|co|fm|tv|cc|us|uk|de|fr|eu|ca|au|jp)/{_URL_TAIL}"
+    r"|(?-u:\b)(?i-u:(?:[a-z0-9][a-z0-9\-]*\.)+"
+    rf"(?:com|org|net|edu|gov|info|io|ly|me|gl|gd|co|fm|tv|cc|us|uk|de|fr|eu|ca|au|jp))/){_URL_TAIL}"
+    rf"|{_URL_SCHEME}{_URL_HOST}"
 )
 _URL_SIGNS = ("/", "www.")
-_URL_CREDENTIALS = rf"(?i)\b[a-z][a-z0-9+.\-]*://[^\s/?#<>\"@:]*:[^\s/?#<>\"]+@{_URL_TAIL}"
+_URL_CREDENTIALS = rf"(?-u:\b)[A-Za-z][A-Za-z0-9+.\-]*://[^\s/?#<>\"@:]*:[^\s/?#<>\"]+@{_URL_TAIL}"
 _MARK = "\ufdd0"
 """A code point that Unicode keeps free for use inside a program; no text has it."""
 _IBAN_GATE = "[0-9]{3}"
@@ -68,46 +102,56 @@ _IBAN_CANDIDATE = (
 _IBAN_START = re.compile(r"(?i)(?<![0-9a-z])(?:iban)?(?=(?P<country>[a-z]{2})[ \u00a0-]?[0-9]{2}[ \u00a0-]?[0-9a-z])")
 _CARD_GATE = r"[0-9]{4}(?:[^0-9A-Za-z]?[0-9]){8}"
 _CARD_GAP = "[ \u00a0\u202f.\u2010-\u2013-]"
-_CARD_START = re.compile(f"(?<![0-9A-Za-z_+$€£])(?=[0-9]{{12,19}}(?![0-9])|[0-9]{{4}}{_CARD_GAP}[0-9]{{3}})")
+_CARD_START = re.compile(
+    "(?i)(?<![0-9][.])(?:(?<![0-9A-Za-z_+$€£])|(?<=card)|(?<=visa)|(?<=amex)|(?<=karte))"
+    f"(?=[0-9]{{12,19}}(?![0-9])|[0-9]{{4}}{_CARD_GAP}[0-9]{{3}})"
+)
 _CARD_RUN = re.compile(
     f"[0-9]{{12,19}}(?![0-9])"
     f"|[0-9]{{4}}(?:{_CARD_GAP}[0-9]{{3,6}}(?![0-9])){{1,4}}(?:{_CARD_GAP}[0-9]{{1,6}}(?![0-9]))?"
 )
 _DIGITS = re.compile("[0-9]+")
+_LATIN = re.compile(f"[{LATIN}]")
 _IP_GATE = r"\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|:[0-9A-Fa-f]{0,4}:"
 """It begins with marks and not with digits, so that Rust can leap from mark to mark."""
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4 = re.compile(
-    rf"(?<![\w.+])(?<![0-9][,:/-])(?<![$€£#§])(?P<value>{_OCTET}(?:\.{_OCTET}){{3}})"
-    r"(?P<network>/(?:3[0-2]|[12]?[0-9])(?![0-9]|\.[0-9]))?(?!\w|\.[0-9]|-[A-Za-z0-9]*[A-Za-z])"
+    rf"(?:(?<![{LATIN}.+])|(?<![A-Za-z]IP)(?<=IP))(?<![0-9][,:/-])(?<![$€£#§])(?<![a-z]-)(?P<value>{_OCTET}(?:\.{_OCTET}){{3}})"
+    rf"(?P<network>/(?:3[0-2]|[12]?[0-9])(?![0-9]|\.[0-9]))?(?![{LATIN}]|\.[0-9]|-[A-Za-z0-9]*[A-Za-z])"
 )
 _IPV6 = re.compile(
-    r"(?i)(?<![\w:.])(?P<value>[0-9a-f]{0,4}:[0-9a-f]{0,4}:[0-9a-f:]{0,31}(?:(?<=:)[0-9]{1,3}(?:\.[0-9]{1,3}){3})?)"
-    r"(?:%[0-9a-z]{1,15})?"
-    r"(?P<network>/[0-9]{1,3}(?![0-9]|\.[0-9]))?(?![\w:]|\.[0-9])"
+    rf"(?i)(?<![{LATIN}:.])(?P<value>[0-9a-f]{{0,4}}:[0-9a-f]{{0,4}}:[0-9a-f:]{{0,31}}"
+    r"(?:(?<=:)[0-9]{1,3}(?:\.[0-9]{1,3}){3})?)(?:%[0-9a-z]{1,15})?"
+    rf"(?P<network>/[0-9]{{1,3}}(?![0-9]|\.[0-9]))?(?![{LATIN}:]|\.[0-9])"
 )
 _AFTER_VERSION = re.compile(
-    r"""(?xi) (?:
-        (?<![^\W_])
+    rf"""(?xi) (?:
+        {WORD_START}
         (?: (?: v | ver | vers | versions? | firmware | sections? | chapters? | clauses? | paragraphs? ) \b
-            [^.!?\n0-9]{0,24}
+            [^.!?\n0-9]{{0,24}}
           | (?: rev | revision | releases? | sect | para | appendix | fig | figure | table | step | build | drivers?
               | software | update | upgraded? | downgraded? | patch | oid | abschnitt | kapitel | ziffer | absatz ) \b
             (?: [\s:=\#.(\[] | no\b | number | is\b | to\b | from\b )*
         )
-        (?: v?[0-9]+(?:\.[0-9]+)+ [^0-9\n.!?]{1,8} )*
+        (?: v?[0-9]+(?:\.[0-9]+)+ [^0-9\n.!?]{{1,8}} )*
       | (?: chrome|chromium|crios|edga?|edge|opr|version|safari|firefox|webkit|webview|browser ) /
       | § [ \u00a0]?
+      | (?: 版本 | バージョン | 버전 | เวอร์ชัน | إصدار | גרסה | верси[ияюей]+ | έκδοση | संस्करण ) [号は은\s:\uff1a]*
     ) \Z"""
 )
-_VERSION_LETTER = re.compile("[A-Za-z§]")
+_VERSION_LETTER = re.compile(r"[^\W\d_]|§")
 _CONTEXT_CHARACTERS = 60
 
+_PASSPORT_WORDS = context_words("passport")
+_PASSPORT = re.compile(
+    rf"(?i)(?:{_PASSPORT_WORDS})(?:[\s:\uff1a#.号번호番号]|no\b|nr\b|number|nummer|is\b)*+"
+    rf"(?P<value>(?=[a-z]{{0,3}}[0-9])[0-9a-z]{{6,9}})(?![{LATIN}])"
+)
 _NATIONAL_GATE = (
     r"[0-9](?:[^0-9A-Za-z]?[0-9]){5}|[A-Za-z]{6}[0-9]{2}[A-Za-z][0-9]{2}"  # the second: Italy's are mostly letters
 )
 _NATIONAL = re.compile(
-    r"""(?xi) (?<![\w+]) (?<![0-9][.,/-]) (?<![$€£#]) (?:
+    r"""(?xi) (?=[0-9a-z]) (?<![LATIN+]) (?<![0-9][.,/-]) (?<![$€£#]) (?:
       (?P<us> [0-9]{3} (?P<us_gap>[ -]) [0-9]{2} (?P=us_gap) [0-9]{4} )
     | (?P<us_bare> [0-9]{9} )
     | (?P<gb> (?! bg|gb|kn|nk|nt|tn|zz ) [a-ceghj-prtw-z] [a-ceghj-nprtw-z]
@@ -116,13 +160,22 @@ _NATIONAL = re.compile(
         [ ]? [0-9]{3} [ ]? [0-9]{3} [ ]? [0-9]{2} )
     | (?P<es> (?: [0-9]{8} | [xyz] [ -]? [0-9]{7} ) [ -]? [a-hj-np-tv-z] )
     | (?P<it> [a-z]{3} [ ]? [a-z]{3} [ ]? [0-9]{2} [a-ehlmprst] [0-9]{2} [ ]? [a-z][0-9]{3} [ ]? [a-z] )
-    | (?P<de> [1-9][0-9] [ ]? [0-9]{3} [ ]? [0-9]{3} [ ]? [0-9]{3} )
+    | (?P<de> [0-9]{2} [ ]? [0-9]{3} [ ]? [0-9]{3} [ ]? [0-9]{3} )
     | (?P<ind> (?<![0-9]{4}[ -]) [2-9][0-9]{3} (?P<ind_gap>[ -]?) [0-9]{4} (?P=ind_gap) [0-9]{4} (?! [ -][0-9]{4} ) )
     | (?P<ch> 756 (?P<ch_gap>[. ]?) [0-9]{4} (?P=ch_gap) [0-9]{4} (?P=ch_gap) [0-9]{2} )
     | (?P<br> [0-9]{3} \. [0-9]{3} \. [0-9]{3} - [0-9]{2} )
-    ) (?! \w | [.,-][0-9] )"""
+    | (?P<cn> [1-9][0-9]{16}[0-9x] )
+    | (?P<kr> [0-9]{6} - [1-8][0-9]{6} )
+    | (?P<th> [1-8] (?P<th_gap>[ -]?) [0-9]{4} (?P=th_gap) [0-9]{5} (?P=th_gap) [0-9]{2} (?P=th_gap) [0-9] )
+    | (?P<se> (?:19|20)? [0-9]{6} [-+] [0-9]{4} )
+    ) (?! [LATIN] | [.,-][0-9] )""".replace("LATIN", LATIN)
 )
-_AFTER_SSN = re.compile(r"(?i)(?<![^\W_])(?:ssn|social[ -]?security)(?:[\s:=#.\"'-]|number|num|no|is|was)*\Z")
+_AFTER_WORD = {
+    kind: re.compile(rf"(?i){WORD_START}(?:{context_words(kind)})(?:[\s:=#.\"'-]|number|num|no|is|was)*\Z")
+    for kind in ("us_bare", "nl", "pl", "de")
+} | {"th": re.compile("[\u0e00-\u0e7f]")}
+"""Kinds whose digits without gaps may be another number, and the words before them that tell."""
+_ALSO = {"us_bare": ("us_bare", "nl"), "de": ("de", "pl")}
 _PHONE_GATE = r"[0-9](?:[^0-9A-Za-z]{0,4}[0-9]){6}|1-8[0-9]{2}-[A-Z]"
 
 
@@ -131,9 +184,15 @@ def redact_url_credentials(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     return _redacted_by_pattern(text, "URL_CREDENTIALS", _URL_CREDENTIALS, ("://",), numbered)
 
 
+def redact_secret(text: pl.Expr, *, numbered: bool) -> pl.Expr:
+    """Replace keys, tokens and what follows "password:" by `<SECRET>`; see `secret_values`."""
+    change = each(lambda one: _replaced(one, "SECRET", secret_values, numbered, view=str))
+    return where(text, [("[0-9]", PASSWORD_GATE), (KEY_GATE,)], change)
+
+
 def redact_email(text: pl.Expr, *, numbered: bool) -> pl.Expr:
-    """Replace every e-mail address, also of international domains, by `<EMAIL>`; `mailto:` stays."""
-    return _redacted(text, "EMAIL", ("@", _EMAIL_GATE), _emails, numbered)
+    """Replace every e-mail address by `<EMAIL>`, also `user%40x.org` and `jo [at] x [dot] org`; `mailto:` stays."""
+    return _redacted(text, "EMAIL", [("@", _EMAIL_GATE), (r"[\])}%]", _SPELLED_GATE)], _emails, numbered)
 
 
 def redact_url(text: pl.Expr, *, numbered: bool) -> pl.Expr:
@@ -143,7 +202,7 @@ def redact_url(text: pl.Expr, *, numbered: bool) -> pl.Expr:
 
 def redact_iban(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     """Replace every International Bank Account Number by `<IBAN>`: its country's form, its check digits right."""
-    return _redacted(text, "IBAN", (_IBAN_GATE, _IBAN_CANDIDATE), _ibans, numbered)
+    return _redacted(text, "IBAN", [(_IBAN_GATE, _IBAN_CANDIDATE)], _ibans, numbered)
 
 
 def redact_card(text: pl.Expr, *, numbered: bool) -> pl.Expr:
@@ -152,7 +211,7 @@ def redact_card(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     In groups, the first must have four digits. Lengths that barcodes, time stamps and tracking numbers have as well do
     not count after words such as "order".
     """
-    return _redacted(text, "CARD", ("[0-9]", _CARD_GATE), _cards, numbered)
+    return _redacted(text, "CARD", [("[0-9]", _CARD_GATE)], _cards, numbered)
 
 
 def redact_national_number(text: pl.Expr, *, numbered: bool) -> pl.Expr:
@@ -160,29 +219,36 @@ def redact_national_number(text: pl.Expr, *, numbered: bool) -> pl.Expr:
 
     United States (SSN, with hyphens or spaces, or after "SSN"), United Kingdom (NINO), France (NIR), Spain (DNI, NIE),
     Italy (codice fiscale), Germany (tax identification number), India (Aadhaar), Switzerland (AHV), Brazil (CPF, with
-    its dots).
+    its dots), China, South Korea, Thailand, Sweden (identity numbers); after their names the Dutch
+    BSN, the Polish PESEL, and passports.
     """
-    return _redacted(text, "NATIONAL_NUMBER", ("[0-9]", _NATIONAL_GATE), _national_numbers, numbered)
+    gate = ("[0-9]", lambda some: some.str.contains(_NATIONAL_GATE) | some.str.contains(f"(?i){_PASSPORT_WORDS}"))
+    return _redacted(text, "NATIONAL_NUMBER", [gate], _national_numbers, numbered)
 
 
 def redact_ip(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     """Replace every IP address of version 4 or 6 by `<IP>`, with the length of its network; not version numbers."""
-    return _redacted(text, "IP", (_IP_GATE,), _ip_addresses, numbered)
+    return _redacted(text, "IP", [(_IP_GATE,)], _ip_addresses, numbered)
 
 
 def redact_phone(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     """Replace every phone number, as people of many countries write them, by `<PHONE>`; see `phone_numbers`."""
-    return _redacted(text, "PHONE", ("[0-9]", _PHONE_GATE), _phones, numbered)
+    return _redacted(text, "PHONE", [("[0-9]", _PHONE_GATE)], _phones, numbered)
 
 
 def _redacted(
-    text: pl.Expr, kind: str, gates: tuple[str, ...], find: Callable[[str], Iterable[_Found]], numbered: bool
+    text: pl.Expr,
+    kind: str,
+    gates: list[tuple[Condition, ...]],
+    find: Callable[[str], Iterable[_Found]],
+    numbered: bool,
 ) -> pl.Expr:
     """What `find` finds replaced, in the texts in which Rust's linear regular expressions `gates` find a candidate.
 
-    Most texts have no digit, and to find that out costs next to nothing.
+    Most texts have no digit, and to find that out costs next to nothing. The gates do not see digits and letters that
+    are folded, so texts with those are looked at without.
     """
-    return where(text, gates, each(lambda one: _replaced(one, kind, find, numbered)))
+    return where(text, [*gates, (is_wide, FOLDABLE)], each(lambda one: _replaced(one, kind, find, numbered)))
 
 
 def _redacted_by_pattern(text: pl.Expr, kind: str, pattern: str, signs: Sequence[str], numbered: bool) -> pl.Expr:
@@ -208,12 +274,17 @@ def _redacted_by_pattern(text: pl.Expr, kind: str, pattern: str, signs: Sequence
     return where(text, (has_a_sign, pattern), change)
 
 
-def _replaced(text: str, kind: str, find: Callable[[str], Iterable[_Found]], numbered: bool) -> str:
-    """A text with a placeholder for each value; again, as long as one that is gone leaves another free to be found."""
+def _replaced(
+    text: str, kind: str, find: Callable[[str], Iterable[_Found]], numbered: bool, view: Callable[[str], str] = folded
+) -> str:
+    """A text with a placeholder for each value; again, as long as one that is gone leaves another free to be found.
+
+    `find` sees the `view` of the text, which is of the same length.
+    """
     name_of = placeholders(text, kind, numbered)
     for _ in range(_MAX_ROUNDS):
         pieces, at = [], 0
-        for start, end, key in find(text):
+        for start, end, key in find(view(text)):
             pieces += [text[at:start], name_of(key)]
             at = end
         if not pieces:
@@ -222,16 +293,24 @@ def _replaced(text: str, kind: str, find: Callable[[str], Iterable[_Found]], num
     return text
 
 
-def _emails(text: str) -> Iterator[_Found]:
-    for match in _EMAIL.finditer(text):
-        value, end = match["value"], match.end()
-        domain = value[value.rindex("@") :]
-        # A sentence glued on: jane@example.com.Thanks
-        if (glued := _GLUED_SENTENCE.search(value)) and domain[: glued.start() - len(value)].islower():
-            value, end = value[: glued.start()], end - len(glued.group())
-            if "." not in domain[: -len(glued.group())]:
-                continue
-        yield match.start("value"), end, value.lower()
+def _emails(text: str) -> list[_Found]:
+    """What the first of the patterns finds that finds anything; the others have their turn once that is gone."""
+    for pattern in _EMAILS:
+        if found := [one for match in pattern.finditer(text) if (one := _without_glued_sentence(match))]:
+            return found
+    return []
+
+
+def _without_glued_sentence(match: re.Match[str]) -> _Found | None:
+    """The address, without the sentence glued to it in `jane@example.com.Thanks`; None if that leaves none."""
+    value, end = match["value"], match.end()
+    sign = value.rfind("@")
+    domain = value[sign:] if sign >= 0 else ""
+    if (glued := _GLUED_SENTENCE.search(value)) and domain[: glued.start() - len(value)].islower():
+        value, end = value[: glued.start()], end - len(glued.group())
+        if "." not in domain[: -len(glued.group())]:
+            return None
+    return match.start("value"), end, re.sub(r"\s", "", value.lower())
 
 
 def _ibans(text: str) -> Iterator[_Found]:
@@ -267,8 +346,7 @@ def _card_from(text: str, at: int) -> _Found | None:
     for end, number in zip(reversed(ends), reversed(digits), strict=True):
         if not 12 <= len(number) <= 19 or not check_digits.is_card(number):
             continue
-        after = text[at + end : at + end + 1]
-        if after.isalnum() or after == "_":
+        if _LATIN.match(text, at + end):
             continue
         bare = len(number) in check_digits.RARE_CARD_DIGITS and len(number) == end
         if bare and follows_other_number(text[max(0, at - _CONTEXT_CHARACTERS) : at]):
@@ -278,15 +356,25 @@ def _card_from(text: str, at: int) -> _Found | None:
 
 
 def _national_numbers(text: str) -> Iterator[_Found]:
+    if passports := [(*match.span("value"), match["value"].upper()) for match in _PASSPORT.finditer(text)]:
+        yield from passports
+        return  # what else there is, is found once these are gone
     for match in _NATIONAL.finditer(text):
-        kind = next(name for name in check_digits.NATIONAL_CHECKS if match[name])
-        value = re.sub("[^0-9A-Za-z]", "", match.group()).upper()
+        form = next(name for name in check_digits.NATIONAL_CHECKS if name in match.groupdict() and match[name])
+        written = match.group()
+        value = re.sub("[^0-9A-Za-z]", "", written).upper()
         before = text[max(0, match.start() - _CONTEXT_CHARACTERS) : match.start()]
-        if kind == "us_bare" and not _AFTER_SSN.search(before):
-            continue
-        if kind in ("ind", "de") and value == match.group() and follows_other_number(before):
-            continue
-        if check_digits.NATIONAL_CHECKS[kind](value):
+        kinds = [kind for kind in _ALSO.get(form, (form,)) if check_digits.NATIONAL_CHECKS[kind](value)]
+        if value == written:  # without gaps, it may be another number
+            is_mobile_phone = re.match("1[3-9]|8[3489]", value)
+            kinds = [
+                kind
+                for kind in kinds
+                if kind not in _AFTER_WORD or (kind == "de" and not is_mobile_phone) or _AFTER_WORD[kind].search(before)
+            ]
+            if kinds and form in ("ind", "de") and follows_other_number(before):
+                continue
+        if kinds:
             yield match.start(), match.end(), value
 
 
@@ -316,8 +404,8 @@ def _ipv6_addresses(text: str) -> Iterator[_Found]:
         except ValueError:
             continue
         groups = [group for group in value.split(":") if group]
-        is_time_or_name = len(groups) < 3 and (not re.search("[0-9]", value) or max(map(len, groups), default=0) < 3)
-        if value == "::1" or not ("::" in value and is_time_or_name):
+        is_time_or_name = len(groups) < 3 and max(map(len, groups), default=0) < 3
+        if re.search("[0-9]", value) and (value == "::1" or not ("::" in value and is_time_or_name)):
             yield match.start(), end, address.compressed
 
 

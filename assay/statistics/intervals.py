@@ -1,8 +1,10 @@
 """95% intervals: percentiles of a bootstrap, and Wilson's for a proportion."""
 
+import math
+from statistics import NormalDist
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from assay.statistics.metrics_dict import Estimate
 
@@ -19,6 +21,9 @@ def percentile_estimate(value: float, drawn: NDArray[np.float64]) -> Estimate:
 
 
 def wilson_estimate(successes: int, trials: int) -> Estimate:
-    """A proportion of at least one trial with Wilson's interval (1927)."""
-    low, high = binomtest(successes, trials).proportion_ci(method="wilson")
-    return Estimate(successes / trials, float(low), float(high))
+    """A proportion of at least one trial with Wilson's interval (1927); SciPy takes a second to import."""
+    share, z = successes / trials, NormalDist().inv_cdf(0.975)
+    centre = share + z**2 / (2 * trials)
+    margin = z * math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
+    low, high = ((centre + sign * margin) / (1 + z**2 / trials) for sign in (-1, 1))
+    return Estimate(share, max(0.0, low) if successes else 0.0, min(1.0, high) if successes < trials else 1.0)

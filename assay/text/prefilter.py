@@ -14,23 +14,36 @@ Condition = Rule | str
 """From a text column to a boolean one, in which null counts as false; or a regular expression that a text contains."""
 
 
-def where(text: pl.Expr, condition: Condition | tuple[Condition, ...], change: Rule) -> pl.Expr:
+def where(
+    text: pl.Expr, condition: Condition | tuple[Condition, ...] | list[tuple[Condition, ...]], change: Rule
+) -> pl.Expr:
     """`change` applied to the rows on which `condition` holds; every other row stays as it is, byte for byte.
 
-    Of several conditions, each is tested on the rows alone on which those before it hold, so the cheapest is first.
+    Of several conditions, each is tested on the rows alone on which those before it hold, so the cheapest is first. Of
+    a list of such tuples, one has to hold.
     """
+    one_of = condition if isinstance(condition, list) else [condition if isinstance(condition, tuple) else (condition,)]
 
     def gated(texts: pl.Series) -> pl.Series:
-        rows, seen = pl.Series(range(len(texts)), dtype=pl.UInt32), texts
-        for test in condition if isinstance(condition, tuple) else (condition,):
-            found = seen.str.contains(test) if isinstance(test, str) else evaluated(seen, test)
-            holds = found.fill_null(False).arg_true()
-            if not len(holds):
-                return texts
-            rows, seen = rows.gather(holds), seen.gather(holds)
-        return texts.clone().scatter(rows, evaluated(seen, change))
+        found = [rows for tests in one_of if len(rows := _rows_where(texts, tests))]
+        if not found:
+            return texts
+        rows = found[0] if len(found) == 1 else pl.concat(found).unique().sort()
+        return texts.clone().scatter(rows, evaluated(texts.gather(rows), change))
 
     return text.map_batches(gated, return_dtype=pl.String, is_elementwise=True)
+
+
+def _rows_where(texts: pl.Series, tests: tuple[Condition, ...]) -> pl.Series:
+    """The places of the texts on which all tests hold."""
+    rows, seen = pl.int_range(len(texts), dtype=pl.UInt32, eager=True), texts
+    for test in tests:
+        found = seen.str.contains(test) if isinstance(test, str) else evaluated(seen, test)
+        holds = found.fill_null(False).arg_true()
+        rows, seen = rows.gather(holds), seen.gather(holds)
+        if not len(rows):
+            break
+    return rows
 
 
 def is_wide(text: pl.Expr) -> pl.Expr:

@@ -512,10 +512,25 @@ def test_cleaning_what_is_clean_changes_nothing(texts: list[str]) -> None:
 @hypothesis_settings(deadline=None, max_examples=150)
 def test_leaving_out_what_lower_case_cannot_wake_changes_nothing(texts: list[str]) -> None:
     every = [ScopedRule(name, with_settings(rule, SETTINGS), None) for name, rule in cleaning_rules.RULES.items()]
-    fewer = [replace(rule, minds_case=rule.name not in cleaning_rules.CASE_BLIND) for rule in every]
+    blind, digits = cleaning_rules.CASE_BLIND, cleaning_rules.NEED_DIGIT
+    fewer = [replace(rule, minds_case=rule.name not in blind, needs_digit=rule.name in digits) for rule in every]
     expected, found = applied(texts, every), applied(texts, fewer)
     assert found.texts.to_list() == expected.texts.to_list()
     assert found.changed.equals(expected.changed)
+
+
+@pytest.mark.parametrize("name", sorted(cleaning_rules.NEED_DIGIT))
+def test_a_text_without_digits_is_left_alone(name: str) -> None:
+    rule = with_settings(cleaning_rules.RULES[name], SETTINGS)
+    pieces = st.sampled_from([*ALPHABET, "password: ", "secret=", "Bearer ", "call ", "1-8", "dead:beef:", "passport "])
+
+    @given(st.lists(st.lists(pieces | st.text(max_size=5), max_size=8).map("".join), min_size=10, max_size=30))
+    @hypothesis_settings(deadline=None, max_examples=60)
+    def holds(texts: list[str]) -> None:
+        table = pl.DataFrame({"text": [re.sub("[0-9]|[^\x00-\x7f]", "", text) for text in texts]})
+        assert table.select(rule(pl.col("text"))).equals(table)
+
+    holds()
 
 
 @pytest.mark.parametrize("name", sorted(cleaning_rules.CASE_BLIND))

@@ -21,6 +21,7 @@ from tests.generation_inputs import APPROACHES, MODELS, write_generation_inputs
 from tests.own_results import stamp_run_ids
 
 METHODS = {"majority": "majority", "tfidf": "tfidf", "linear_probe": "linear_probe", "lora": "lora", "full": "full"}
+RECALL = ("recall", "recall_ci95_low", "recall_ci95_high")
 ASSETS = {"feedback": "data/raw/feedback", "minilm": "models/base/minilm", "smollm2": "models/base/smollm2"}
 QUALITY = {"majority": 0.33, "tfidf": 0.61, "linear_probe": 0.66, "lora": 0.70, "full": 0.72}
 SECONDS = {"majority": 0.004, "tfidf": 0.61, "linear_probe": 21.4, "lora": 210.9, "full": 402.3}
@@ -79,8 +80,9 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
             "boilerplate_lines": 1,
             "planted": {
                 "email": {"planted": 200}
-                | dict.fromkeys(("recall", "recall_ci95_low", "recall_ci95_high"), 0.9876)
+                | dict.fromkeys(RECALL, 0.9876)
                 | dict.fromkeys(("precision", "precision_ci95_low", "precision_ci95_high"), 0.9765)
+                | {"scripts": dict.fromkeys(("latin", "han"), {"planted": 100} | dict.fromkeys(RECALL, 0.975))}
             },
         },
         "annotation_qa": {"rows_in": 7790, "rows_out": 7790, "removed": {}, "ratings": 0},
@@ -351,7 +353,7 @@ def test_page_is_the_same_for_the_same_inputs(inputs: Path) -> None:
         # A duplicate stands beside the row kept.
         (['>so<del>␣very</del> good !</td><td class="text">so good !</td>'], []),
         # How well redaction works, and what repeats.
-        (["0.988", "Unsubscribe &lt;here&gt;", "45.0%"], []),
+        (["0.988", "email, in han texts", "Unsubscribe &lt;here&gt;", "45.0%"], []),
         # Augmented examples stand beside their source examples.
         (["90 augmented examples were added to 6,200 train rows", "0.960", "&lt;<ins>lar</ins>"], []),
         (["<code>unchanged</code> 30, <code>near_held_out</code> 11</td>"], []),

@@ -6,7 +6,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from assay.core.placeholders import PLACEHOLDER, placeholders
 from assay.personal_data import pii_rules
-from assay.personal_data.pii_benchmark import DECOY, Planted, plant, score
+from assay.personal_data.pii_benchmark import DECOY, SCRIPTS, Planted, plant, score, texts_by_script
 from assay.statistics.intervals import wilson_estimate
 
 HOSTS = pl.Series(
@@ -22,11 +22,22 @@ HOSTS = pl.Series(
         "one word more",
     ],
 )
-KINDS = ("email", "url", "url_credentials", "iban", "card", "national_number", "ip", "phone")
+IN_OTHER_SCRIPTS = {
+    "han": "我的优惠券不能登录，很着急 昨天买的耳机声音很小",
+    "kana": "昨日買ったイヤホンの音がとても小さいので返品したい 配送が遅くて二週間も待ちました",
+    "hangul": "어제 산 이어폰 소리가 너무 작아서 반품하고 싶습니다",
+    "thai": "หูฟังที่ซื้อเมื่อวานเสียงเบามากอยากคืนสินค้าครับ จัดส่งช้ามาก",
+    "arabic": "السماعة التي اشتريتها أمس صوتها ضعيف جدا وأريد إرجاعها",
+    "hebrew": "האוזניות שקניתי אתמול חלשות מאוד ואני רוצה להחזיר אותן",
+    "cyrillic": "Наушники, которые я купил вчера, очень тихие, хочу вернуть",
+    "greek": "Τα ακουστικά που αγόρασα χθες είναι πολύ χαμηλά",
+    "devanagari": "कल खरीदे गए ईयरफोन की आवाज बहुत कम है मुझे वापस करना है",
+}
+KINDS = ("email", "url", "secret", "url_credentials", "iban", "card", "national_number", "ip", "phone")
 
 
 def redact(texts: pl.Series) -> pl.Series:
-    for kind in ("url_credentials", "email", "url", "iban", "card", "national_number", "ip", "phone"):
+    for kind in ("url_credentials", "secret", "email", "url", "iban", "card", "national_number", "ip", "phone"):
         rule = getattr(pii_rules, f"redact_{kind}")
         texts = texts.to_frame("text").select(rule(pl.col("text"), numbered=False)).to_series()
     return texts
@@ -56,11 +67,43 @@ def test_the_seed_decides() -> None:
 
 def test_redaction_of_planted_values() -> None:
     scores = score(plant(HOSTS, 300, 20140601), redact)
-    assert tuple(scores) == ("email", "url", "url_credentials", "iban", "card", "national_number", "ip", "phone")
+    assert sorted(scores) == sorted(KINDS)
     for kind, least in dict.fromkeys(KINDS, 0.98).items():
         assert scores[kind]["planted"] == 300
         assert scores[kind]["recall"] >= (0.95 if kind == "phone" else least), kind
         assert scores[kind]["precision"] >= 0.98, kind
+        assert list(scores[kind]["scripts"]) == ["latin"]
+
+
+@pytest.mark.parametrize("script", IN_OTHER_SCRIPTS)
+def test_redaction_of_values_planted_without_spaces_in_every_script(script: str) -> None:
+    hosts = pl.Series([*HOSTS, *[IN_OTHER_SCRIPTS[script]] * 3])
+    planted = plant(hosts, 150, 20140601)
+    scores = score(planted, redact)
+    for kind in KINDS:
+        assert scores[kind]["scripts"][script]["planted"] == 150
+        assert scores[kind]["scripts"][script]["recall"] >= 0.98, kind
+        assert scores[kind]["precision"] >= 0.98, kind
+    values = [text[start:end] for text, start, end in zip(planted.texts, planted.starts, planted.ends, strict=True)]
+    glued = [text[start - 1 : start].isalpha() for text, start in zip(planted.texts, planted.starts, strict=True)]
+    assert sum(glued) > 400
+    if SCRIPTS[script].zero != "0":
+        assert sum(SCRIPTS[script].zero in value for value in values) > 50
+
+
+def test_texts_by_script() -> None:
+    texts = pl.Series([*IN_OTHER_SCRIPTS.values(), "plain 漢字 and more", "ქართული", "12", "<URL> text", None])
+    found = texts_by_script(texts)
+    assert {name: found[name] for name in IN_OTHER_SCRIPTS} == {name: [text] for name, text in IN_OTHER_SCRIPTS.items()}
+    assert found["latin"] == ["plain 漢字 and more", "12"]
+    assert found["other"] == ["ქართული"]
+    assert list(texts_by_script(pl.Series(["a"] * 1_000 + ["漢"]))) == ["latin"]  # too few
+
+
+def test_what_takes_letters_of_the_text_with_it_does_not_count() -> None:
+    planted = Planted(pl.Series(["找10.0.0.1吧"] * 2), ("ip", "ip"), (1, 1), (9, 9), ("han", "han"))
+    scores = score(planted, lambda texts: pl.Series(["找<IP>吧", "<IP>吧"]))
+    assert scores["ip"]["scripts"]["han"]["recall"] == scores["ip"]["recall"] == 0.5
 
 
 def test_a_rule_that_does_nothing_scores_nothing() -> None:
@@ -82,9 +125,8 @@ def test_a_rule_that_does_nothing_scores_nothing() -> None:
     ],
 )
 def test_score_of_known_outcomes(after: list[str], recall: float, precision: float) -> None:
-    planted = Planted(
-        pl.Series(["at 10.0.0.1 now", "v 1.2.3.4", "a@b.cd"]), ("ip", DECOY, "email"), (3, 2, 0), (11, 9, 6)
-    )
+    texts = pl.Series(["at 10.0.0.1 now", "v 1.2.3.4", "a@b.cd"])
+    planted = Planted(texts, ("ip", DECOY, "email"), (3, 2, 0), (11, 9, 6), ("latin",) * 3)
     scores = score(planted, lambda texts: pl.Series(after))
     assert scores["ip"]["recall"] == recall
     assert scores["ip"]["precision"] == pytest.approx(precision)
