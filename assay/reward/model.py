@@ -74,8 +74,7 @@ def padding_token(tokenizer: PreTrainedTokenizerBase) -> str:
     chat = [{"role": "user", "content": "a"}, {"role": ANSWERING, "content": "b"}]
     end = tokenise_whole(tokenizer, [chat])[0][-1]
     known = [tokenizer.pad_token_id, tokenizer.unk_token_id, *tokenizer.all_special_ids, *range(2)]
-    token: str = tokenizer.convert_ids_to_tokens(next(one for one in known if one is not None and one != end))  # type: ignore[assignment]
-    return token
+    return tokenizer.convert_ids_to_tokens(next(one for one in known if one is not None and one != end))  # type: ignore[return-value]
 
 
 def tokenise_whole(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]]) -> list[list[int]]:
@@ -85,8 +84,7 @@ def tokenise_whole(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[
         if not messages or messages[-1]["role"] != ANSWERING:
             raise ValueError(f"a chat of roles {[one['role'] for one in messages]} does not end with an answer")
         texts.append(render_chat(tokenizer, messages, answer_follows=False).rstrip())
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-    return ids
+    return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
 
 
 def load_reward_model(folder: Path, device: torch.device) -> tuple[RewardModel, PreTrainedTokenizerBase]:
