@@ -81,7 +81,7 @@ calibrate: $(INSTALLED)  ## Measure which precision and threads are fastest here
 
 ablation: $(INSTALLED)  ## Does augmentation help? Each recipe alone, none and all, on shares of the train rows (an hour)
 	@$(BIN)/dvc repro $(ARGS) ablation/dvc.yaml
-	@$(BIN)/python -m tests.test_augmentation_figures
+	@$(BIN)/python -m tests.test_doc_figures
 
 ask: $(INSTALLED)  ## Talk to a language model, or ask it once: make ask MODEL=sft@lora QUESTION="How long does it take?"
 	@test -n "$(MODEL)" || { echo "error: say which model: make ask MODEL=sft@lora" >&2; exit 1; }

@@ -121,8 +121,7 @@ def _on_standardised(
     """Regressions after the scaling of `linear_model` and further steps, which may depend on the number of rows."""
 
     def divide_by_root(scaled: NDArray[np.float32]) -> NDArray[np.float32]:
-        divided: NDArray[np.float32] = scaled / np.float32(np.sqrt(scaled.shape[1]))
-        return divided
+        return scaled / np.float32(np.sqrt(scaled.shape[1]))
 
     def predict(fitted: Integers, codes: Integers, predicted: Integers) -> list[Floats]:
         space = make_pipeline(StandardScaler(), FunctionTransformer(divide_by_root), *steps(len(fitted)))
@@ -201,8 +200,7 @@ def neighbours_model(features: NDArray[np.float32], neighbours: int) -> Model:
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each row divided by its length; a row of zeros stays."""
-    unit: NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return unit
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def combine_probabilities(members: Sequence[Floats], weights: Sequence[float]) -> Floats:
@@ -248,5 +246,4 @@ def scale_temperature(probabilities: Floats, labels: Integers) -> tuple[Floats, 
 
 
 def _normalised(logarithm: Floats) -> Floats:
-    probabilities: Floats = np.exp(logarithm - logsumexp(logarithm, axis=1, keepdims=True))
-    return probabilities
+    return np.exp(logarithm - logsumexp(logarithm, axis=1, keepdims=True))

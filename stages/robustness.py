@@ -25,6 +25,7 @@ import argparse
 import tempfile
 from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -144,7 +145,7 @@ def attack_rows(
     return pl.DataFrame(ended, schema=ATTACKS_SCHEMA, orient="row")
 
 
-def attack_scores(ended: pl.DataFrame) -> dict[str, float | None]:
+def attack_scores(ended: pl.DataFrame) -> dict[str, Any]:
     """The metrics of one attack from its rows of ATTACKS_SCHEMA; those that no row defines are None."""
     attacked = ended.filter(pl.col("result") != "skipped")
     succeeded = attacked.filter(pl.col("result") == "succeeded")
@@ -157,15 +158,10 @@ def attack_scores(ended: pl.DataFrame) -> dict[str, float | None]:
         "alterable": int(attacked["alterable"].sum()),
         "succeeded": succeeded.height,
         **rate,
-        "queries_per_attack": mean(attacked["queries"]),
-        "changed_words_share": mean(succeeded["changed_words"]),
+        "queries_per_attack": attacked["queries"].mean(),
+        "changed_words_share": succeeded["changed_words"].mean(),
         "accuracy_under_attack": (attacked.height - succeeded.height) / ended.height,
     }
-
-
-def mean(values: pl.Series) -> float | None:
-    """The mean, and None of nothing."""
-    return float(values.to_numpy().mean()) if len(values) else None
 
 
 def require_model(approach: str) -> None:

@@ -1,10 +1,11 @@
 """What the generative track leaves for the report, small."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+
+from assay.core.outputs import write_json, write_text
 
 MODELS = {
     "base": "models/base/tiny",
@@ -54,12 +55,9 @@ def write_generation_inputs(root: Path) -> None:
         "ppo/steps": "step,score,kl\n1,0.1,0.0\n2,0.3,1.5\n",
     }
     for name, value in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(json.dumps(value), encoding="utf-8")
+        write_json(root / name, value)
     for name, text in tables.items():
-        path = root / "metrics/plots" / f"{name}.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_text(root / "metrics/plots" / f"{name}.csv", text)
     for name in measured:
         rows = {
             "id": ["faq:1", "faq:1#unanswerable", "t1"],
@@ -69,7 +67,5 @@ def write_generation_inputs(root: Path) -> None:
             "reference": ["The owner.", "I do not know.", "negative"],
             "answer": [f"{name} says <so>", "", "positive"],
         }
-        folder = root / "data/generations" / name
-        folder.mkdir(parents=True)
-        schema = {"context": pl.List(pl.String)}
-        pl.DataFrame(rows, schema_overrides=schema).write_parquet(folder / "answers.parquet")
+        answers = pl.DataFrame(rows, schema_overrides={"context": pl.List(pl.String)})
+        answers.write_parquet(root / f"data/generations/{name}/answers.parquet", mkdir=True)

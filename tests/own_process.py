@@ -1,4 +1,4 @@
-"""Python in a process of its own: with another hash seed, another number of threads, or memory to measure."""
+"""Stages and tools as commands: in this process, or in one of its own with other variables or memory to measure."""
 
 import json
 import os
@@ -7,7 +7,28 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 REPOSITORY = Path(__file__).parents[1]
+
+
+def run_main(module: Any, *arguments: str) -> None:
+    """Run a stage or a tool in this process, with arguments as on a command line."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [module.__name__, *arguments])
+        module.main()
+
+
+def git(*arguments: str, cwd: Path | None = None) -> str:
+    """What a git command prints; commits have an author, whatever the machine's settings are."""
+    who = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
+    return subprocess.run(["git", *who, *arguments], cwd=cwd, check=True, capture_output=True, text=True).stdout
+
+
+def commit_all(folder: Path | None = None) -> None:
+    """Make a folder a repository, if it is none, and commit all that is in it."""
+    for command in (["init", "--quiet", "--initial-branch=main"], ["add", "--all"], ["commit", "--quiet", "-m", "all"]):
+        git(*command, cwd=folder)
 
 
 def run_python(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -21,5 +42,4 @@ def run_python(*arguments: str, cwd: Path | None = None, **environment: str) -> 
 
 def measure(*arguments: str, cwd: Path | None = None, **environment: str) -> dict[str, Any]:
     """What Python printed last, as JSON."""
-    found: dict[str, Any] = json.loads(run_python(*arguments, cwd=cwd, **environment).stdout.splitlines()[-1])
-    return found
+    return json.loads(run_python(*arguments, cwd=cwd, **environment).stdout.splitlines()[-1])

@@ -9,12 +9,13 @@ import torch
 import yaml
 
 from assay.classifiers.checkpoint import save_classifier
-from assay.core.outputs import read_json, write_json
+from assay.core.outputs import read_json, write_json, write_text
 from assay.language_models.chat_template import MESSAGES
 from assay.language_models.checkpoint import load_causal_lm, save_causal_lm
 from assay.reward.model import new_reward_model
+from tests.own_params import COMPUTE as COMPUTE
+from tests.own_params import change as change
 
-COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0, "backend": "processes"}
 CPU = torch.device("cpu")
 GREEDY: dict[str, Any] = {
     "max_new_tokens": 8,
@@ -66,7 +67,6 @@ def chat(number: int) -> list[dict[str, str]]:
 
 def write_chats(path: Path, rows: int, source: str) -> None:
     """A chat table with the columns that policies need, tasks in turn."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     tasks = ("answer", "unanswerable", "label")
     pl.DataFrame(
         {
@@ -75,12 +75,11 @@ def write_chats(path: Path, rows: int, source: str) -> None:
             "messages": [[*chat(row), {"role": "assistant", "content": f"Answer {row}."}] for row in range(rows)],
         },
         schema_overrides={"messages": MESSAGES},
-    ).write_parquet(path)
+    ).write_parquet(path, mkdir=True)
 
 
 def write_pairs(path: Path, rows: int, source: str) -> None:
     """A pair table in which the better answer is in lower case and the worse one in capitals, two to a prompt."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     pl.DataFrame(
         {
             "id": [f"{source}:{row}" for row in range(rows)],
@@ -93,7 +92,7 @@ def write_pairs(path: Path, rows: int, source: str) -> None:
             "detail": [""] * rows,
         },
         schema_overrides={"messages": MESSAGES},
-    ).write_parquet(path)
+    ).write_parquet(path, mkdir=True)
 
 
 def move_trainable(model: Any, by: float = 0.02) -> None:
@@ -122,9 +121,7 @@ def write_models(base: Path) -> None:
     model, tokenizer = load_causal_lm(base, CPU)
     save_causal_lm(model, tokenizer, Path("models/sft/full"))
     save_adapter(model, tokenizer, Path("models/sft/lora"))
-    left_out = Path("models/sft/qlora")
-    left_out.mkdir()
-    (left_out / "left_out.txt").write_text("no 4-bit arithmetic here\n")
+    write_text("models/sft/qlora/left_out.txt", "no 4-bit arithmetic here\n")
 
 
 def write_workspace(stage: str, base: Path) -> None:
@@ -137,13 +134,6 @@ def write_workspace(stage: str, base: Path) -> None:
         write_chats(Path("data/instruct/train.parquet"), 30, "faq")
         write_chats(Path("data/instruct/validation.parquet"), 18, "held")
     write_models(base)
-
-
-def change(section: str, **settings: Any) -> None:
-    """Other settings in a section of `params.yaml`."""
-    params = yaml.safe_load(Path("params.yaml").read_text())
-    params[section] |= settings
-    Path("params.yaml").write_text(yaml.safe_dump(params))
 
 
 def require_trained(stage: str, init: str) -> None:

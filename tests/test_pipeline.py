@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,8 @@ import pytest
 import yaml
 
 from assay.core.results import run_id
+from assay.report.summary import ROW_STAGES
+from assay.statistics.metrics_dict import leaves
 from tests.pipeline_copy import KEPT_FOLDERS, write_params, write_pipeline_copy
 from tests.template_params import read_template_params
 
@@ -159,12 +162,6 @@ def test_packages_define_nothing_but_say_what_is_in_them(repository: Path) -> No
     assert all((folder / "__init__.py").is_file() for folder in rooms)
 
 
-def leaves(tree: Any, prefix: str = "") -> list[str]:
-    if not isinstance(tree, dict) or not tree:
-        return [prefix]
-    return [leaf for key, value in tree.items() for leaf in leaves(value, f"{prefix}.{key}" if prefix else str(key))]
-
-
 def test_every_param_is_claimed_by_a_stage(stages: list[Stage], repository: Path) -> None:
     params = yaml.safe_load((repository / "params.yaml").read_text())
     claims = {claim for stage in stages for claim in stage.params}
@@ -178,10 +175,8 @@ def test_every_param_is_claimed_by_a_stage(stages: list[Stage], repository: Path
     claims |= {f"{section}.{name}" for section in ("finetune", "sft") for name in params[section]}
     # What a matrix runs over.
     claims |= {"sft_approaches", "optional"}
-    unclaimed = [
-        leaf for leaf in leaves(params) if not any(leaf == claim or leaf.startswith(f"{claim}.") for claim in claims)
-    ]
-    assert unclaimed == []
+    paths = [path for path, _ in leaves(params)]
+    assert [path for path in paths if not any(f"{path}.".startswith(f"{claim}.") for claim in claims)] == []
 
 
 def test_every_approach_has_its_block(repository: Path) -> None:
@@ -306,19 +301,7 @@ def test_stages_need_no_more_than_they_declare_and_write_no_more(hermetic_run: R
 
 @pytest.mark.slow
 def test_no_row_disappears(hermetic_run: Run) -> None:
-    import json
-
-    for name in (
-        "ingest",
-        "clean",
-        "embed",
-        "correct",
-        "semantic_duplicates",
-        "annotation_qa",
-        "split",
-        "label_errors",
-        "augment",
-    ):
+    for name in ROW_STAGES:
         metrics = json.loads((hermetic_run.store / f"metrics/{name}.json").read_text())
         assert metrics["rows_in"] == metrics["rows_out"] + sum(metrics["removed"].values()), name
 

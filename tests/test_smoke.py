@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+from assay.report.summary import ROW_STAGES
 from tests.pipeline_copy import write_params, write_pipeline_copy
 from tests.test_pipeline import resolved_stages
 from tests.tiny_models import WORDS
@@ -20,18 +21,7 @@ from tests.tiny_models import WORDS
 TRACKS = ("results", "generation")
 CLASSES = 77
 ROWS_PER_CLASS = 14
-DATA_STAGES = [
-    "ingest",
-    "clean",
-    "embed",
-    "correct",
-    "semantic_duplicates",
-    "annotation_qa",
-    "split",
-    "label_errors",
-    "augment",
-    "profile",
-]
+DATA_STAGES = [*ROW_STAGES, "profile"]
 
 
 def write_two_columns(path: Path) -> None:

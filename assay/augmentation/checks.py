@@ -62,5 +62,4 @@ def probe_examples(
 def rank_of_label(probabilities: Floats, labels: Integers) -> Integers:
     """How many labels are likelier in `(n, k)` than the given one, shape `(n,)`; none where a row is unknown."""
     given = probabilities[np.arange(len(labels)), labels]
-    likelier: Integers = (probabilities > given[:, None]).sum(axis=1)
-    return likelier
+    return (probabilities > given[:, None]).sum(axis=1)

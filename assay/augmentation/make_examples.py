@@ -214,8 +214,7 @@ def connect_workers(compute: Compute) -> AbstractContextManager[object]:
     # The cluster of RAY_ADDRESS, or one that is started here and ends with this process.
     ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
     register_ray()  # type: ignore[no-untyped-call]
-    context: AbstractContextManager[object] = joblib.parallel_config(backend="ray")
-    return context
+    return joblib.parallel_config(backend="ray")
 
 
 def run_recipes(
@@ -307,8 +306,7 @@ def refuse_leakage(
 def make_examples(inputs: Inputs, params: AugmentParams, around: Around, seed: SeedKey) -> Made:
     """Make examples of train rows, and keep those that are new, true to their sources and far from held-out rows.
 
-    Raises:
-        InputError: an original row is a near-duplicate of a held-out row.
+    Raises `InputError`: an original row is a near-duplicate of a held-out row.
     """
     train, held_out, near = inputs.train, inputs.held_out, around.near_duplicates or IDENTICAL
     # By numbers in full precision, so that the same examples are kept on any machine.

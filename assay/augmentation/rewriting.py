@@ -123,8 +123,7 @@ def _generate(
             num_beams=1,
             pad_token_id=tokenizer.pad_token_id,
         )
-    decoded: list[str] = tokenizer.batch_decode(out[:, width:] if answers_follow else out, skip_special_tokens=True)
-    return decoded
+    return tokenizer.batch_decode(out[:, width:] if answers_follow else out, skip_special_tokens=True)
 
 
 def _request_paraphrase(address: str, headers: dict[str, str], model: str, text: str) -> str:

@@ -1,4 +1,7 @@
-"""What a fine-tuned model has to beat: the majority class, and TF-IDF with logistic regression."""
+"""What a fine-tuned model has to beat: the majority class, and TF-IDF with logistic regression.
+
+Of the majority class the label shares are the probabilities.
+"""
 
 import time
 from pathlib import Path
@@ -21,24 +24,11 @@ from assay.fine_tuning.params import Majority, Tfidf
 MODEL_FILE = "baseline.joblib"
 
 
-def majority() -> DummyClassifier:
-    """Always the most frequent label, with the label shares as probabilities."""
-    return DummyClassifier(strategy="prior")
-
-
 def tfidf(params: Tfidf) -> Pipeline:
     """TF-IDF of word n-grams (sublinear term frequency), then L2-regularised logistic regression."""
     ngrams = (1, params.max_word_ngram)
     vectorizer = TfidfVectorizer(ngram_range=ngrams, min_df=params.min_document_frequency, sublinear_tf=True)
     return make_pipeline(vectorizer, LogisticRegression(C=params.C, max_iter=2000))
-
-
-def trainable_parameters(model: DummyClassifier | Pipeline) -> int:
-    """Numbers that the fit chose: class shares, or weights and intercepts."""
-    if isinstance(model, DummyClassifier):
-        return int(model.class_prior_.size)
-    regression = model[-1]
-    return int(regression.coef_.size + regression.intercept_.size)
 
 
 def save_baseline(model: DummyClassifier | Pipeline, folder: Path) -> None:
@@ -64,7 +54,7 @@ def baseline_probabilities(
 
 def fit_baseline(params: Majority | Tfidf, data: Data, folder: Path | None) -> Fit:
     """Fit a baseline and save it in `folder`, if there is one; its history is one step and one epoch."""
-    model: Any = majority() if isinstance(params, Majority) else tfidf(params)
+    model: Any = DummyClassifier(strategy="prior") if isinstance(params, Majority) else tfidf(params)
     started = time.perf_counter()
     # Of a pipeline, the weights are for its last step.
     argument = f"{model.steps[-1][0]}__sample_weight" if isinstance(model, Pipeline) else "sample_weight"
@@ -77,7 +67,9 @@ def fit_baseline(params: Majority | Tfidf, data: Data, folder: Path | None) -> F
     probabilities = baseline_probabilities(model, data.validation.texts, data.classes)
     logits = np.log(np.maximum(probabilities, 1e-12)).astype(np.float32)
     scores = score_validation(1, logits, data.validation.targets)
-    parameters = trainable_parameters(model)
+    # Numbers that the fit chose: class shares, or weights and intercepts.
+    chosen = [model[-1].coef_, model[-1].intercept_] if isinstance(model, Pipeline) else [model.class_prior_]
+    parameters = sum(int(part.size) for part in chosen)
     if folder is not None:
         save_baseline(model, folder)
     history = History([Step(1, float(loss), 0.0)], [scores], scores, 1, 0)

@@ -41,8 +41,7 @@ def balance_classes(targets: NDArray[np.int64], weights: NDArray[np.float64]) ->
     """Row weights under which every class counts the same in all, with the same sum as before, shape `(rows,)`."""
     of_class = np.bincount(targets, weights=weights)
     present = np.count_nonzero(of_class)
-    of_row: NDArray[np.float64] = weights * (weights.sum() / present / of_class[targets])
-    return of_row
+    return weights * (weights.sum() / present / of_class[targets])
 
 
 def encode_frozen(model: PreTrainedModel, rows: TokenRows, batch_size: int, device: Device) -> torch.Tensor:
@@ -103,13 +102,11 @@ def _on_frozen_features(
     validation_features = (encode_frozen(model, validation, batch_size, exact) - mean) / deviation
 
     def train_logits(rows: NDArray[np.int64]) -> torch.Tensor:
-        logits: torch.Tensor = head(features[torch.from_numpy(rows).to(device.device)])
-        return logits
+        return head(features[torch.from_numpy(rows).to(device.device)])
 
     @torch.inference_mode()
     def validation_logits() -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = head(validation_features).float().cpu().numpy()
-        return logits
+        return head(validation_features).float().cpu().numpy()
 
     return _Trained(head, train_logits, validation_logits, None, lambda: undo_scale(head, mean, deviation))
 

@@ -198,5 +198,4 @@ def _build_models(rows: Rows, params: Models, seed: int) -> list[tuple[str, floa
 
 def _given(probabilities: Floats, labels: Integers) -> Floats:
     """Probability of the given label, shape `(n,)`."""
-    own: Floats = probabilities[np.arange(len(labels)), labels]
-    return own
+    return probabilities[np.arange(len(labels)), labels]

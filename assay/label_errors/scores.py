@@ -100,5 +100,4 @@ def flag_label_issues(labels: Integers, probabilities: Floats, filter_by: Filter
 def _shares(probabilities: Floats, present: Integers) -> Floats:
     """The columns of the labels that occur, summing to 1."""
     kept = probabilities[:, present]
-    shares: Floats = kept / kept.sum(axis=1, keepdims=True)
-    return shares
+    return kept / kept.sum(axis=1, keepdims=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from assay.core.results import lookup
 from assay.report import plots
 from assay.report.augmentation import count_recipes, list_attacks, list_changes, show_attacks, show_augmented
 from assay.report.examples import cut, drop_redacted, examples_by_rule
@@ -124,7 +125,7 @@ def profile_table(profile: Values) -> tuple[list[str], list[tuple[str, list[str]
     columns = {"all": profile} | profile.get("per_source", {})
     rows = []
     for key, name in PROFILED.items():
-        cells = [_profiled(_at(values, key)) for values in columns.values()]
+        cells = [_profiled(lookup(values, key)) for values in columns.values()]
         if any(cell != "–" for cell in cells):
             rows.append((name, cells))
     return list(columns), rows
@@ -134,14 +135,6 @@ def _profiled(found: Any) -> str:
     if isinstance(found, dict):
         return ", ".join(number(found[quantile]) for quantile in ("q05", "q50", "q95"))
     return "–" if found is None else number(found)
-
-
-def _at(values: Values, path: str) -> Any:
-    """The value at a dotted path, None where there is none."""
-    found: Any = values
-    for part in path.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
-    return found
 
 
 def cleaning(tables: Tables, summary: dict[str, Any], clean: Values, examples_per_rule: int) -> Values:
@@ -199,7 +192,7 @@ def explain(values: Values, explanations: Mapping[str, tuple[str, str]]) -> list
     rows = []
     for key, (name, means) in explanations.items():
         parent, _, last = key.rpartition(".")
-        found = _at(values, parent) if parent else values
+        found = lookup(values, parent) if parent else values
         estimate = estimate_of(found, last) if isinstance(found, dict) else None
         if estimate is not None:
             ends = [score(end) for end in (estimate.low, estimate.high) if end is not None]

@@ -47,12 +47,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The approach with the highest macro-F1, and the next one, None where there is no other."""
+    """The approach with the highest macro-F1, and what can be said of it beside the next one."""
 
     best: str
-    runner_up: str | None
-    difference: float
-    intervals_overlap: bool
     sentence: str
 
 
@@ -113,15 +110,13 @@ def verdict(summary: dict[str, Any]) -> Verdict:
     if best in summary["baselines"] and summary["approaches"]:
         opening = f"No way of fine-tuning beats the baselines: {opening}"
     if not others:
-        return Verdict(best, None, 0.0, False, f"{opening}. There is nothing to compare it with.")
+        return Verdict(best, f"{opening}. There is nothing to compare it with.")
     runner_up, second = others[0]
-    difference = first["macro_f1"] - second["macro_f1"]
-    overlap = second["macro_f1" + HIGH] >= first["macro_f1" + LOW]
+    difference = score(first["macro_f1"] - second["macro_f1"])
     sure = "The two 95% intervals do not overlap."
-    if overlap:
+    if second["macro_f1" + HIGH] >= first["macro_f1" + LOW]:
         sure = "The two 95% intervals overlap, so this test split alone does not settle which of the two is better."
-    sentence = f"{opening}: {score(difference)} above {runner_up}, {show_interval(second, 'macro_f1')}. {sure}"
-    return Verdict(best, runner_up, difference, overlap, sentence)
+    return Verdict(best, f"{opening}: {difference} above {runner_up}, {show_interval(second, 'macro_f1')}. {sure}")
 
 
 def flows(summary: dict[str, Any]) -> list[Flow]:

@@ -75,8 +75,7 @@ def padding_token(tokenizer: PreTrainedTokenizerBase) -> str:
     chat = [{"role": "user", "content": "a"}, {"role": ANSWERING, "content": "b"}]
     end = tokenise_whole(tokenizer, [chat])[0][-1]
     known = [tokenizer.pad_token_id, tokenizer.unk_token_id, *tokenizer.all_special_ids, *range(2)]
-    token: str = tokenizer.convert_ids_to_tokens(next(one for one in known if one is not None and one != end))  # type: ignore[assignment]
-    return token
+    return tokenizer.convert_ids_to_tokens(next(one for one in known if one is not None and one != end))  # type: ignore[return-value]
 
 
 def tokenise_whole(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]]) -> list[list[int]]:

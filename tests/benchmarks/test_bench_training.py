@@ -39,8 +39,9 @@ from assay.compute.device import Compute, prepare_device
 from assay.compute.token_batches import tokenise
 from assay.core.progress import quiet_libraries
 from assay.fine_tuning.params import Full
+from tests.own_params import COMPUTE
 from tests.own_process import measure
-from tests.stages.test_finetune import BLOCKS, COMPUTE
+from tests.stages.test_finetune import BLOCKS
 
 ROUNDS = 7
 ROWS, HELD_OUT = 960, 700

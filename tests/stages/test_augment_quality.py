@@ -12,7 +12,7 @@ from assay.core.outputs import read_json
 from assay.core.params import load_params
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from stages import augment_quality
-from tests.stages.test_finetune import COMPUTE
+from tests.own_params import COMPUTE
 
 LABELS = ["negative", "positive"]
 TEXTS = {"negative": "awful slow broken bank", "positive": "great happy love app"}

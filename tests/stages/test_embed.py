@@ -10,6 +10,7 @@ from transformers import AutoModel, AutoTokenizer
 from assay.core.outputs import read_json
 from assay.embeddings.encoder import mean_pooled
 from stages import embed
+from tests.own_params import COMPUTE
 
 TEXTS = ["good card", "the bank is awful today", "x", "money " * 40, "card"]
 
@@ -18,18 +19,11 @@ TEXTS = ["good card", "the bank is awful today", "x", "money " * 40, "card"]
 def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     params = {
-        "compute": {
-            "device": "cpu",
-            "precision": "float32",
-            "threads": 1,
-            "checkpoint_seconds": 600.0,
-            "backend": "processes",
-        },
+        "compute": COMPUTE,
         "embed": {"model": str(tiny_encoder), "max_length_tokens": 16, "batch_size": 2, "last_layers": 5},
     }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    (tmp_path / "data/clean").mkdir(parents=True)
-    pl.DataFrame({"id": list("edcba"), "text": TEXTS}).write_parquet("data/clean/records.parquet")
+    pl.DataFrame({"id": list("edcba"), "text": TEXTS}).write_parquet("data/clean/records.parquet", mkdir=True)
     return tmp_path
 
 

@@ -1,9 +1,6 @@
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +10,13 @@ import torch
 import yaml
 
 from assay.core.errors import InputError
-from assay.core.outputs import read_json, write_json
+from assay.core.outputs import read_json, write_json, write_text
 from assay.fine_tuning.quantization import QUANTISATION_FILE, four_bit_settings, why_no_4_bit
 from assay.human_review.preference_judgements import HEADER, hash_question
 from assay.language_models.chat_template import MESSAGES, add_answers
 from assay.language_models.checkpoint import EXACT_MODULES, load_causal_lm
 from stages import compare_generation, evaluate_generation
+from tests.own_process import run_main, run_python
 from tests.policy_workspace import COMPUTE, GREEDY, bytes_below, change, chat, write_models
 
 REFUSAL = "I do not know."
@@ -54,9 +52,8 @@ def write_test(path: Path) -> None:
         passages = [f"It takes {number} weeks."] if number % 8 == 0 else []
         messages = add_answers([chat(number)], [answer])[0]
         rows.append(row | {"context": passages, "answer": answer, "messages": messages, "without_loss": []})
-    path.parent.mkdir(parents=True)
     types = {"messages": MESSAGES, "context": pl.List(pl.String), "without_loss": pl.List(pl.Int64)}
-    pl.DataFrame(rows, schema_overrides=types).write_parquet(path)
+    pl.DataFrame(rows, schema_overrides=types).write_parquet(path, mkdir=True)
 
 
 @pytest.fixture
@@ -64,23 +61,20 @@ def workspace(tmp_path: Path, tiny_chat_model: Path, tiny_encoder: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     write_test(evaluate_generation.TEST)
     write_models(tiny_chat_model)
-    Path("wordnet").mkdir()
-    Path("wordnet/data.noun").write_text(GLOSSES)
+    write_text("wordnet/data.noun", GLOSSES)
     Path("data/preferences.csv").write_text(HEADER + "\n")
     params = PARAMS | {"embed": PARAMS["embed"] | {"model": str(tiny_encoder)}}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     return tmp_path
 
 
-def evaluate(monkeypatch: pytest.MonkeyPatch, model: str) -> dict[str, Any]:
-    monkeypatch.setattr(sys, "argv", ["evaluate_generation", model])
-    evaluate_generation.main()
-    measured: dict[str, Any] = read_json(evaluate_generation.METRICS / f"{model}.json")
-    return measured
+def evaluate(model: str) -> dict[str, Any]:
+    run_main(evaluate_generation, model)
+    return read_json(evaluate_generation.METRICS / f"{model}.json")
 
 
-def test_every_task_has_its_scores_with_intervals(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = evaluate(monkeypatch, "sft-lora")
+def test_every_task_has_its_scores_with_intervals(workspace: Path) -> None:
+    measured = evaluate("sft-lora")
     assert (measured["rows"], measured["answer"]["rows"], measured["label"]["rows"]) == (16, 8, 4)
     for task, names in {
         "answer": ("perplexity", "chrf", "rouge_l", "cosine", "refused", "repetition", "tokens", "reward"),
@@ -119,9 +113,9 @@ def test_weights_in_4_bits_that_are_written_out_say_the_same(workspace: Path) ->
         torch.testing.assert_close(written_out(**batch).logits, packed(**batch).logits, rtol=1e-4, atol=1e-4)
 
 
-def test_all_models_get_the_same_rows_and_texts(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluate(monkeypatch, "base")
-    evaluate(monkeypatch, "sft-lora")
+def test_all_models_get_the_same_rows_and_texts(workspace: Path) -> None:
+    evaluate("base")
+    evaluate("sft-lora")
     ids = [pl.read_parquet(f"data/generations/{name}/answers.parquet")["id"].to_list() for name in ("base", "sft-lora")]
     assert ids[0] == ids[1]
     few, all_five = (evaluate_generation.sample_glosses(Path("wordnet"), count, 3) for count in (3, 5))
@@ -130,27 +124,23 @@ def test_all_models_get_the_same_rows_and_texts(workspace: Path, monkeypatch: py
 
 
 @pytest.mark.slow
-def test_the_same_bytes_for_any_hash_seed(workspace: Path, repository: Path) -> None:
+def test_the_same_bytes_for_any_hash_seed(workspace: Path) -> None:
     written = []
     for hash_seed in ("0", "1"):
-        environment = os.environ | {"PYTHONPATH": str(repository), "PYTHONHASHSEED": hash_seed}
-        command = [sys.executable, "-m", "stages.evaluate_generation", "sft-lora"]
-        subprocess.run(command, check=True, env=environment)
+        run_python("-m", "stages.evaluate_generation", "sft-lora", PYTHONHASHSEED=hash_seed)
         written.append(bytes_below("data/generations"))
     assert written[0] == written[1]
 
 
-def test_a_skipped_model_stays_so(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert evaluate(monkeypatch, "sft-qlora")["left_out"] == "no 4-bit arithmetic here"
+def test_a_skipped_model_stays_so(workspace: Path) -> None:
+    assert evaluate("sft-qlora")["left_out"] == "no 4-bit arithmetic here"
     assert read_json(evaluate_generation.COSTS / "sft-qlora.json") == {"left_out": "no 4-bit arithmetic here"}
 
 
-def test_without_a_reward_model_there_are_no_rewards(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_reward_model_there_are_no_rewards(workspace: Path, capfd: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(evaluate_generation.REWARD_MODEL)
     for name in PARAMS["generation_models"]:
-        measured = evaluate(monkeypatch, name)
+        measured = evaluate(name)
         assert "reward" not in json.dumps(measured)
     assert "no reward model in models/reward/model: answers get no reward" in capfd.readouterr().err
     answers = pl.read_parquet("data/generations/base/answers.parquet")
@@ -169,15 +159,15 @@ def test_without_a_reward_model_there_are_no_rewards(
         (lambda: Path("wordnet/data.noun").unlink(), "wordnet/data.noun: no such file; `augment.wordnet` must be"),
     ],
 )
-def test_bad_input(prepare: Any, message: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_input(prepare: Any, message: str, workspace: Path) -> None:
     prepare()
     with pytest.raises(InputError, match=message):
-        evaluate(monkeypatch, "sft-ful" if "sft-ful" in message else "base")
+        evaluate("sft-ful" if "sft-ful" in message else "base")
 
 
-def test_models_are_compared_pair_by_pair(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_are_compared_pair_by_pair(workspace: Path) -> None:
     for name in PARAMS["generation_models"]:
-        evaluate(monkeypatch, name)
+        evaluate(name)
     first, second, third = pl.read_parquet("data/generations/base/answers.parquet")["id"].head(3)
     lines = [
         f"{first},one,two,a,ann,2026-11-23,sft-lora,base",
@@ -204,10 +194,10 @@ def test_models_are_compared_pair_by_pair(workspace: Path, monkeypatch: pytest.M
 
 
 def test_a_pair_with_a_model_that_is_not_evaluated_is_skipped_and_named(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in PARAMS["generation_models"]:
-        evaluate(monkeypatch, name)
+        evaluate(name)
     change("compare_generation", pairs=[*PARAMS["compare_generation"]["pairs"], {"model": "dpo", "against": "base"}])
     compare_generation.main()
     summary = read_json(compare_generation.METRICS)

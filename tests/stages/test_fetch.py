@@ -20,6 +20,7 @@ from assay.core.outputs import read_json
 from assay.sources import package_index
 from assay.sources.package_index import PipSettings, parse_pip_config, report_download
 from stages import fetch
+from tests.own_process import run_main
 
 FILES = {
     "pkg-1.0/data/a.txt": b"alpha\r\n",
@@ -83,15 +84,14 @@ def write_params(max_unpacked_mib: int = 1, **changed: Any) -> None:
     Path("params.yaml").write_text(yaml.safe_dump({"fetch": section}))
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, **changed: Any) -> None:
+def run(*arguments: str, **changed: Any) -> None:
     write_params(**changed)
-    monkeypatch.setattr(sys, "argv", ["fetch", *(arguments or ("asset",))])
-    fetch.main()
+    run_main(fetch, *(arguments or ("asset",)))
 
 
-def fails(monkeypatch: pytest.MonkeyPatch, *arguments: str, **changed: Any) -> str:
+def fails(*arguments: str, **changed: Any) -> str:
     with pytest.raises(InputError) as caught:
-        run(monkeypatch, *arguments, **changed)
+        run(*arguments, **changed)
     assert not Path("data/raw/asset").exists()
     assert not Path("data/raw/.asset.partial").exists()
     assert not Path("metrics").exists()
@@ -133,9 +133,9 @@ def publish(files: dict[str, bytes], with_hashes: bool = True) -> None:
     (folder / "index.html").write_text("<!DOCTYPE html><html><body>" + "\n".join(lines) + "</body></html>")
 
 
-def test_a_local_archive(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_archive(workplace: Path) -> None:
     Path("pkg-1.0.tar.gz").write_bytes(SDIST)
-    run(monkeypatch)
+    run()
     assert content() == CONTENT
     metrics = read_json("metrics/fetch/asset.json")
     assert list(metrics) == ["run_id", "files", "unpacked_mib", "download_mib"]
@@ -167,10 +167,10 @@ def put(files: dict[str, bytes]) -> None:
 )
 @pytest.mark.usefixtures("workplace")
 def test_what_a_local_source_gives(
-    files: dict[str, bytes], changed: dict[str, Any], expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    files: dict[str, bytes], changed: dict[str, Any], expected: dict[str, bytes]
 ) -> None:
     put(files)
-    run(monkeypatch, **changed)
+    run(**changed)
     assert content() == expected
 
 
@@ -189,58 +189,56 @@ def test_what_a_local_source_gives(
     ],
 )
 def test_what_is_wrong_with_a_local_source(
-    files: dict[str, bytes], changed: dict[str, Any], expected: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
+    files: dict[str, bytes], changed: dict[str, Any], expected: str, workplace: Path
 ) -> None:
     put(files)
-    message = fails(monkeypatch, **changed)
+    message = fails(**changed)
     assert message.startswith(expected) if expected.startswith("pkg-1.0.tar.gz: ") else expected in message
     assert not list(workplace.parent.rglob("evil.txt"))
 
 
-def test_a_download_is_kept_for_the_next_run_unless_it_is_damaged(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_is_kept_for_the_next_run_unless_it_is_damaged(server: str) -> None:
     served, kept = Path("served/pkg 1.tar.gz"), Path(".cache/fetch", SHA256, "pkg 1.tar.gz")
     source = f"{server}/pkg%201.tar.gz"
     served.write_bytes(SDIST)
-    run(monkeypatch, source=source)
+    run(source=source)
     assert content() == CONTENT
     assert kept.read_bytes() == SDIST
     served.unlink()
-    run(monkeypatch, source=source)
+    run(source=source)
     assert content() == CONTENT
     served.write_bytes(SDIST)
     kept.write_bytes(b"damaged")
-    run(monkeypatch, source=source)
+    run(source=source)
     assert kept.read_bytes() == SDIST
 
 
-def test_a_wrong_hash_of_an_address_is_not_kept(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_hash_of_an_address_is_not_kept(server: str) -> None:
     Path("served/pkg.tar.gz").write_bytes(SDIST)
-    assert f"expected SHA-256 {OTHER}, seen {SHA256}" in fails(monkeypatch, source=f"{server}/pkg.tar.gz", sha256=OTHER)
+    assert f"expected SHA-256 {OTHER}, seen {SHA256}" in fails(source=f"{server}/pkg.tar.gz", sha256=OTHER)
     assert not list(Path(".cache/fetch").glob("*"))
 
 
 @pytest.mark.parametrize("source", ["{server}/absent.tar.gz", "http://127.0.0.1:9/pkg.tar.gz"])
-def test_an_address_that_is_not_there_or_cannot_be_reached(
-    source: str, server: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_address_that_is_not_there_or_cannot_be_reached(source: str, server: str) -> None:
     address = source.format(server=server)
-    message = fails(monkeypatch, source=address)
+    message = fails(source=address)
     assert message.startswith(f"{address}: cannot be downloaded")
     assert "give its path as `source`" in message
 
 
-def test_another_protocol(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_protocol(workplace: Path) -> None:
     import fsspec
 
     with fsspec.open("memory://bucket/pkg.tar.gz", "wb") as file:
         file.write(SDIST)
-    run(monkeypatch, source="memory://bucket/pkg.tar.gz")
+    run(source="memory://bucket/pkg.tar.gz")
     assert content() == CONTENT
 
 
 def test_a_protocol_whose_package_is_not_installed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    assert "s3fs" in fails(monkeypatch, source="s3://bucket/pkg.tar.gz")
+    assert "s3fs" in fails(source="s3://bucket/pkg.tar.gz")
 
 
 @pytest.mark.parametrize("with_hashes", [True, False])
@@ -248,7 +246,7 @@ def test_a_release_on_the_configured_index(server: str, monkeypatch: pytest.Monk
     # The wheel would be preferred for installing; the hash decides. The source archive is not run.
     publish({"pkg-1.0-py3-none-any.whl": wheel(FILES), "pkg-1.0.tar.gz": SDIST, "pkg-1.1.tar.gz": b"x"}, with_hashes)
     monkeypatch.setenv("PIP_INDEX_URL", f"{server}/simple/")
-    run(monkeypatch, source="pypi:pkg==1.0")
+    run(source="pypi:pkg==1.0")
     assert content() == CONTENT
     assert [path.name for path in Path(".cache/fetch", SHA256).iterdir()] == ["pkg-1.0.tar.gz"]
 
@@ -257,7 +255,7 @@ def test_a_wheel_for_another_platform(server: str, monkeypatch: pytest.MonkeyPat
     data = wheel(FILES)
     publish({"pkg-1.0-cp27-cp27m-win32.whl": data})
     monkeypatch.setenv("PIP_INDEX_URL", f"{server}/simple/")
-    run(monkeypatch, source="pypi:pkg==1.0", sha256=hashlib.sha256(data).hexdigest())
+    run(source="pypi:pkg==1.0", sha256=hashlib.sha256(data).hexdigest())
     assert content() == CONTENT
 
 
@@ -265,7 +263,7 @@ def test_a_release_in_a_folder_of_links_without_a_network(workplace: Path, monke
     Path("links").mkdir()
     Path("links/pkg-1.0.tar.gz").write_bytes(SDIST)
     monkeypatch.setenv("PIP_FIND_LINKS", str(workplace / "links"))
-    run(monkeypatch, source="pypi:pkg==1.0")
+    run(source="pypi:pkg==1.0")
     assert content() == CONTENT
 
 
@@ -282,18 +280,18 @@ def test_a_release_that_the_index_does_not_have(
 ) -> None:
     publish({"pkg-1.0.tar.gz": SDIST})
     monkeypatch.setenv("PIP_INDEX_URL", f"{server}/simple/")
-    assert fails(monkeypatch, source=f"pypi:pkg=={version}", sha256=sha256).startswith(expected)
+    assert fails(source=f"pypi:pkg=={version}", sha256=sha256).startswith(expected)
 
 
-def test_a_release_without_a_network(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    message = fails(monkeypatch, source="pypi:pkg==1.0")
+def test_a_release_without_a_network(workplace: Path) -> None:
+    message = fails(source="pypi:pkg==1.0")
     assert message.startswith("pypi:pkg==1.0: no package index can be reached (http://127.0.0.1:9/simple/:")
     assert "give its path as `source`" in message
 
 
 def test_credentials_of_an_index_are_not_shown(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://me:secret@127.0.0.1:9/simple/")
-    assert "secret" not in fails(monkeypatch, source="pypi:pkg==1.0")
+    assert "secret" not in fails(source="pypi:pkg==1.0")
 
 
 def test_a_hub_snapshot(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,7 +306,7 @@ def test_a_hub_snapshot(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     for prefix, kind in (("", "model"), ("datasets/", "dataset")):
-        run(monkeypatch, source=f"hf:{prefix}owner/name-1.5@{revision}", sha256=None, unpack=None)
+        run(source=f"hf:{prefix}owner/name-1.5@{revision}", sha256=None, unpack=None)
         assert list(content()) == ["asked.json"]
         assert read_json("data/raw/asset/asked.json") == ["owner/name-1.5", kind, revision]
 
@@ -322,7 +320,7 @@ def test_a_hub_without_a_network(workplace: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     source = f"hf:owner/name@{'a' * 40}"
-    message = fails(monkeypatch, source=source, sha256=None, unpack=None)
+    message = fails(source=source, sha256=None, unpack=None)
     assert message.startswith(f"{source}: cannot be downloaded (no connection)")
     assert "give its path as `source`" in message
 
@@ -344,13 +342,13 @@ def test_a_hub_without_a_network(workplace: Path, monkeypatch: pytest.MonkeyPatc
         ({"sha265": "x"}, "`fetch.assets.asset.sha265` = 'x' is not a known key"),
     ],
 )
-def test_wrong_params(workplace: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], expected: str) -> None:
-    assert expected in fails(monkeypatch, **changed)
+def test_wrong_params(workplace: Path, changed: dict[str, Any], expected: str) -> None:
+    assert expected in fails(**changed)
 
 
 @pytest.mark.parametrize("arguments", [("other",), ("asset", "asset")])
-def test_wrong_arguments(workplace: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
-    assert "where <asset> is one of ['asset']" in fails(monkeypatch, *arguments)
+def test_wrong_arguments(workplace: Path, arguments: tuple[str, ...]) -> None:
+    assert "where <asset> is one of ['asset']" in fails(*arguments)
 
 
 def test_pip_config_as_pip_prints_it() -> None:

@@ -22,9 +22,10 @@ from assay.classifiers.checkpoint import load_classifier, save_classifier
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from stages import evaluate, finetune
-from tests.own_process import run_python
+from tests.own_params import COMPUTE as COMPUTE
+from tests.own_params import change
+from tests.own_process import run_main, run_python
 
-COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0, "backend": "processes"}
 TRAINING = {
     "pooling": "mean",
     "seeds": [0],
@@ -114,17 +115,15 @@ def workspace(tmp_path: Path, tiny_encoder: Path, tiny_decoder: Path, monkeypatc
     scoring = {"batch_size": 8, "bootstrap_samples": 100, "calibration_bins": 10}
     params = {"seed": 3, "compute": COMPUTE, "finetune": blocks, "evaluate": scoring}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    for folder in ("data/augmented", "data/split"):
-        (tmp_path / folder).mkdir(parents=True)
-    table(96, "a").drop("reference_label").write_parquet("data/augmented/train.parquet")
-    table(24, "v").write_parquet("data/split/validation.parquet")
+    table(96, "a").drop("reference_label").write_parquet("data/augmented/train.parquet", mkdir=True)
+    table(24, "v").write_parquet("data/split/validation.parquet", mkdir=True)
     table(30, "t").write_parquet("data/split/test.parquet")
     return tmp_path
 
 
-def run(monkeypatch: pytest.MonkeyPatch, stage: Any, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["stage", *arguments])
-    stage.main()
+def run(_: pytest.MonkeyPatch, stage: Any, *arguments: str) -> None:
+    """As `run_main`; for the tests of exports."""
+    run_main(stage, *arguments)
 
 
 def tree_hash(folder: Path) -> dict[str, str]:
@@ -135,8 +134,8 @@ def tree_hash(folder: Path) -> dict[str, str]:
     "approach",
     [pytest.param(name, marks=[pytest.mark.slow] if "_decoder" in name or "lora_" in name else []) for name in BLOCKS],
 )
-def test_an_approach_trains_and_is_scored(workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str) -> None:
-    run(monkeypatch, finetune, approach)
+def test_an_approach_trains_and_is_scored(workspace: Path, approach: str) -> None:
+    run_main(finetune, approach)
     metrics = read_json(f"metrics/finetune/{approach}.json")
     assert metrics["rows_train"] == 96
     assert metrics["trainable_parameters"] > 0
@@ -155,7 +154,7 @@ def test_an_approach_trains_and_is_scored(workspace: Path, monkeypatch: pytest.M
     assert epochs["macro_f1"].max() == pytest.approx(metrics["validation_macro_f1"], abs=1e-5)
     assert epochs["epoch"][int(epochs["macro_f1"].arg_max() or 0)] == metrics["best_epoch"]
 
-    run(monkeypatch, evaluate, approach)
+    run_main(evaluate, approach)
     scores = read_json(f"metrics/evaluate/{approach}.json")
     for name in ("accuracy", "macro_f1", "expected_calibration_error"):
         assert 0 <= scores[f"{name}_ci95_low"] <= scores[f"{name}_ci95_high"] <= 1
@@ -254,8 +253,8 @@ def test_saved_folders_give_identical_logits_and_train_what_the_method_says(
 
     monkeypatch.setattr(fit, "save_classifier", keep)
     for approach in FINE_TUNED:
-        change(f"finetune.{approach}.max_epochs", 1)
-        run(monkeypatch, finetune, approach)
+        change(f"finetune.{approach}", max_epochs=1)
+        run_main(finetune, approach)
         assert AutoConfig.from_pretrained(f"models/finetuned/{approach}").id2label == {0: "negative", 1: "positive"}
     subprocess.run([sys.executable, "-c", RELOAD, json.dumps(texts)], check=True, cwd=workspace)
     reloaded = load_file("logits.safetensors")
@@ -282,22 +281,20 @@ def test_a_baseline_needs_no_pytorch(workspace: Path, approach: str) -> None:
 
 
 @pytest.mark.parametrize("approach", ["tfidf", *METHODS])
-def test_the_same_bytes_again(workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str) -> None:
+def test_the_same_bytes_again(workspace: Path, approach: str) -> None:
     if approach != "tfidf":
-        change(f"finetune.{approach}.max_epochs", 2)
+        change(f"finetune.{approach}", max_epochs=2)
     trees = []
     for _ in range(2):
-        run(monkeypatch, finetune, approach)
+        run_main(finetune, approach)
         trees.append(tree_hash(workspace / "models/finetuned" / approach))
         torch.rand(7)
     assert trees[0] == trees[1]
 
 
-def test_a_decoders_tokenizer_pads_on_the_left_when_it_is_loaded_again(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    change("finetune.prompt_tuning_decoder.max_epochs", 1)
-    run(monkeypatch, finetune, "prompt_tuning_decoder")
+def test_a_decoders_tokenizer_pads_on_the_left_when_it_is_loaded_again(workspace: Path) -> None:
+    change("finetune.prompt_tuning_decoder", max_epochs=1)
+    run_main(finetune, "prompt_tuning_decoder")
     _, tokenizer, _ = load_classifier(workspace / "models/finetuned/prompt_tuning_decoder")
     assert tokenizer.padding_side == "left"
 
@@ -311,8 +308,8 @@ class InterruptedRunError(Exception):
 def test_a_run_that_was_killed_resumes_and_ends_with_the_same_bytes(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str
 ) -> None:
-    change("compute.checkpoint_seconds", 0.0)
-    run(monkeypatch, finetune, approach)
+    change("compute", checkpoint_seconds=0.0)
+    run_main(finetune, approach)
     expected = tree_hash(workspace / "models/finetuned" / approach)
     metrics = Path(f"metrics/finetune/{approach}.json").read_bytes()
     shutil.rmtree("models")
@@ -323,16 +320,15 @@ def test_a_run_that_was_killed_resumes_and_ends_with_the_same_bytes(
         steps += 1
         if steps == 27:
             raise InterruptedRunError
-        norm: torch.Tensor = clip(*arguments)
-        return norm
+        return clip(*arguments)
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", interrupting)
     with pytest.raises(InterruptedRunError):
-        run(monkeypatch, finetune, approach)
+        run_main(finetune, approach)
     assert not (workspace / "models/finetuned" / approach).exists()
     assert list(workspace.glob("scratch/finetune/*/process_0.pt"))
     torch.rand(7)
-    run(monkeypatch, finetune, approach)
+    run_main(finetune, approach)
     assert tree_hash(workspace / "models/finetuned" / approach) == expected
     assert Path(f"metrics/finetune/{approach}.json").read_bytes() == metrics
     assert read_json(f"metrics/cost/finetune/{approach}.json")["resumed_at_step"] == 26
@@ -348,25 +344,25 @@ def test_a_checkpoint_of_other_params_is_not_used(workspace: Path, monkeypatch: 
 
     monkeypatch.setattr("assay.classifiers.fit.fit_seed", interrupted)
     for rate in (0.005, 0.004, 0.005):
-        change("finetune.full.learning_rate", rate)
+        change("finetune.full", learning_rate=rate)
         with pytest.raises(InterruptedRunError):
-            run(monkeypatch, finetune, "full")
+            run_main(finetune, "full")
     assert paths[0] == paths[2] != paths[1]
 
 
-def test_several_seeds_are_scored_together(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    change("finetune.full.max_epochs", 2)
-    run(monkeypatch, finetune, "full")
+def test_several_seeds_are_scored_together(workspace: Path) -> None:
+    change("finetune.full", max_epochs=2)
+    run_main(finetune, "full")
     alone = tree_hash(workspace / "models/finetuned/full")
-    change("finetune.full.seeds", [0, 5, 7])
-    run(monkeypatch, finetune, "full")
+    change("finetune.full", seeds=[0, 5, 7])
+    run_main(finetune, "full")
     together = {name: value for name, value in tree_hash(workspace / "models/finetuned/full").items() if name in alone}
     assert {name for name, value in alone.items() if value != together[name]} == {"seeds.json"}
     weights = {tree_hash(folder)["model.safetensors"] for folder in workspace.glob("models/finetuned/full/seed_*")}
     assert len({alone["model.safetensors"], *weights}) == 3
     assert list(read_json("metrics/finetune/full.json")["per_seed"]) == ["0", "5", "7"]
 
-    run(monkeypatch, evaluate, "full")
+    run_main(evaluate, "full")
     scores = read_json("metrics/evaluate/full.json")
     of_seeds = [one["macro_f1"] for one in scores["per_seed"].values()]
     assert scores["seeds"] == len(of_seeds) == 3
@@ -378,8 +374,8 @@ def test_without_4_bit_arithmetic_qlora_is_skipped_and_says_why(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("bitsandbytes.nn.Linear4bit", None)
-    run(monkeypatch, finetune, "qlora")
-    run(monkeypatch, evaluate, "qlora")
+    run_main(finetune, "qlora")
+    run_main(evaluate, "qlora")
     reason = read_json("metrics/finetune/qlora.json")["left_out"]
     assert reason.startswith("bitsandbytes cannot compute in 4 bits on this cpu: ")
     for file in ("evaluate/qlora", "cost/finetune/qlora"):
@@ -392,17 +388,16 @@ def test_without_4_bit_arithmetic_qlora_is_skipped_and_says_why(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("approach", ["full", "lora"])
-def test_two_processes_train_the_model_of_one(workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str) -> None:
+def test_two_processes_train_the_model_of_one(workspace: Path, approach: str) -> None:
     """Without dropout, which each process draws for itself; the sums of gradients differ in their last bits."""
     shutil.copytree(yaml.safe_load(Path("params.yaml").read_text())["finetune"][approach]["model"], "without_dropout")
     config = read_json("without_dropout/config.json")
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     Path("without_dropout/config.json").write_text(json.dumps(config))
-    for key, value in {"model": "without_dropout", "max_epochs": 2, "learning_rate": 0.001}.items():
-        change(f"finetune.{approach}.{key}", value)
+    change(f"finetune.{approach}", model="without_dropout", max_epochs=2, learning_rate=0.001)
     if approach == "lora":
-        change("finetune.lora.dropout", 0.0)
-    run(monkeypatch, finetune, approach)
+        change("finetune.lora", dropout=0.0)
+    run_main(finetune, approach)
     name = "model.safetensors" if approach == "full" else "adapter_model.safetensors"
     alone = load_file(f"models/finetuned/{approach}/{name}")
     # What `accelerate launch` starts on several GPUs; on CPU it would ask for MPI.
@@ -413,46 +408,36 @@ def test_two_processes_train_the_model_of_one(workspace: Path, monkeypatch: pyte
     assert [key for key in alone if not torch.allclose(alone[key], together[key], atol=2e-4)] == []
 
 
-def change(path: str, value: Any) -> None:
-    params = yaml.safe_load(Path("params.yaml").read_text())
-    *parents, last = path.split(".")
-    node = params
-    for parent in parents:
-        node = node[parent]
-    node[last] = value
-    Path("params.yaml").write_text(yaml.safe_dump(params))
-
-
 def test_sharded_weights_are_refused(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     # accelerate shards on GPUs only, so here it can but be said that it does.
     monkeypatch.setattr("accelerate.Accelerator", lambda cpu: SimpleNamespace(distributed_type=DistributedType.FSDP))
     with pytest.raises(InputError, match="FSDP: sharded weights cannot be saved here"):
-        run(monkeypatch, finetune, "full")
+        run_main(finetune, "full")
 
 
-def test_a_validation_label_without_train_rows_is_an_error(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_validation_label_without_train_rows_is_an_error(workspace: Path) -> None:
     table(4, "v").with_columns(label=pl.lit("odd")).write_parquet("data/split/validation.parquet")
     with pytest.raises(InputError, match="row v0 has the label 'odd'"):
-        run(monkeypatch, finetune, "majority")
+        run_main(finetune, "majority")
 
 
-def test_test_rows_without_a_known_label_are_an_error(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(monkeypatch, finetune, "majority")
+def test_test_rows_without_a_known_label_are_an_error(workspace: Path) -> None:
+    run_main(finetune, "majority")
     table(4, "t").with_columns(label=pl.lit("odd"), reference_label=None).write_parquet("data/split/test.parquet")
     with pytest.raises(InputError, match="'odd', which the model does not know; it knows negative, positive"):
-        run(monkeypatch, evaluate, "majority")
+        run_main(evaluate, "majority")
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("approach", FINE_TUNED)
-def test_an_approach_trains_on_cuda_as_on_cpu(workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str) -> None:
+def test_an_approach_trains_on_cuda_as_on_cpu(workspace: Path, approach: str) -> None:
     accuracy = {}
     for device, precision in (("cpu", "float32"), ("cuda", "float32"), ("cuda", "bfloat16")):
-        change("compute", COMPUTE | {"device": device, "precision": precision})
-        run(monkeypatch, finetune, approach)
-        run(monkeypatch, evaluate, approach)
+        change("compute", device=device, precision=precision)
+        run_main(finetune, approach)
+        run_main(evaluate, approach)
         accuracy[device, precision] = read_json(f"metrics/evaluate/{approach}.json")["accuracy"]
     assert accuracy["cuda", "float32"] == pytest.approx(accuracy["cpu", "float32"], abs=0.05)
     # Three of these tiny models with random weights do not get to 0.9 on CPU either.
@@ -477,12 +462,12 @@ def test_an_approach_trains_on_cuda_as_on_cpu(workspace: Path, monkeypatch: pyte
     ],
 )
 def test_settings_that_cannot_be_are_errors(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str, key: str | None, value: Any, message: str
+    workspace: Path, approach: str, key: str | None, value: Any, message: str
 ) -> None:
     if key is not None:
-        change(f"finetune.{approach}.{key}", value)
+        change(f"finetune.{approach}", **{key: value})
     elif "CUDA" in message:
-        change("compute.device", "cuda")
+        change("compute", device="cuda")
     with pytest.raises(InputError, match=message):
-        run(monkeypatch, finetune, approach)
+        run_main(finetune, approach)
     assert not (workspace / "models/finetuned" / approach).exists()

@@ -20,14 +20,12 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pl.DataFrame:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(PARAMS + NOISE, encoding="utf-8")
     rows, embeddings = clusters({"a": 40, "b": 40, "c": 40}, {"a0": "b"})
-    Path("data/split").mkdir(parents=True)
-    Path("data/embeddings").mkdir(parents=True)
-    embeddings.write_parquet("data/embeddings/layers.parquet")
+    embeddings.write_parquet("data/embeddings/layers.parquet", mkdir=True)
     return rows
 
 
 def test_every_kind_is_put_into_the_reference_labels_and_found(train: pl.DataFrame) -> None:
-    train.write_parquet("data/split/train.parquet")
+    train.write_parquet("data/split/train.parquet", mkdir=True)
     injected_noise.main()
     metrics = read_json("metrics/optional/injected_noise.json")
     assert list(metrics) == ["run_id", "rows", "uniform", "class_dependent", "instance_dependent", "confusable"]
@@ -43,7 +41,7 @@ def test_every_kind_is_put_into_the_reference_labels_and_found(train: pl.DataFra
 def test_without_reference_labels_there_is_nothing_to_grade(
     train: pl.DataFrame, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train.with_columns(reference_label=pl.lit(None, pl.String)).write_parquet("data/split/train.parquet")
+    train.with_columns(reference_label=pl.lit(None, pl.String)).write_parquet("data/split/train.parquet", mkdir=True)
     injected_noise.main()
     assert list(read_json("metrics/optional/injected_noise.json")) == ["run_id", "rows"]
     assert "no reference labels" in capsys.readouterr().err

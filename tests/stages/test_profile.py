@@ -9,6 +9,7 @@ import yaml
 
 from assay.core.errors import InputError
 from stages import profile
+from tests.own_params import COMPUTE
 
 TEXTS = {
     "mail": ["Where is my card, please?", "My card was stolen yesterday", "The card does not work today"],
@@ -23,8 +24,7 @@ def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     params = {
         "seed": 1,
-        "compute": {"device": "cpu", "precision": "float32", "threads": 1}
-        | {"checkpoint_seconds": 600.0, "backend": "processes"},
+        "compute": COMPUTE,
         "profile": {
             "min_rows_per_label": 3,
             "sample_words": 10,

@@ -1,6 +1,5 @@
 """The comparison is what the stages measured, and the page is whole, safe and the same for the same inputs."""
 
-import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -13,11 +12,13 @@ import pytest
 import yaml
 
 from assay.core.errors import InputError
+from assay.core.outputs import read_json, write_json
 from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.report.plots import Flow
 from assay.report.summary import flows
 from stages import report
 from tests.generation_inputs import APPROACHES, MODELS, write_generation_inputs
+from tests.own_params import change
 from tests.own_results import stamp_run_ids
 
 METHODS = {"majority": "majority", "tfidf": "tfidf", "linear_probe": "linear_probe", "lora": "lora", "full": "full"}
@@ -28,11 +29,6 @@ SECONDS = {"majority": 0.004, "tfidf": 0.61, "linear_probe": 21.4, "lora": 210.9
 OPTIONAL = ("injected_noise", "label_effect", "augment_quality")
 TRACK = ("reward", "dpo", "rloo", "ppo", "compare_generation")
 PARAMETERS = {"majority": 3, "tfidf": 30_153, "linear_probe": 1_155, "lora": 669_699, "full": 22_714_371}
-
-
-def write(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value), encoding="utf-8")
 
 
 def table(columns: str, *rows: tuple[Any, ...]) -> pl.DataFrame:
@@ -68,7 +64,7 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
     write_generation_inputs(root)
     metrics = root / "metrics"
     for name in ASSETS:
-        write(metrics / f"fetch/{name}.json", {"files": 9, "unpacked_mib": 7.4, "download_mib": 2.4})
+        write_json(metrics / f"fetch/{name}.json", {"files": 9, "unpacked_mib": 7.4, "download_mib": 2.4})
     rows: dict[str, dict[str, Any]] = {
         "ingest": {"rows_in": 7908, "rows_out": 7900, "removed": {"column_count": 8}},
         "clean": {
@@ -135,11 +131,11 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         figures = dict.fromkeys(("average_precision", "auroc", "precision_at_5pct", "recall_at_10pct"), 0.77)
         rows["injected_noise"] = {"rows": 9, "class_dependent": {"5pct": figures}}
     for stage, values in rows.items():
-        write(metrics / ("optional" if stage in OPTIONAL else "") / f"{stage}.json", values)
+        write_json(metrics / ("optional" if stage in OPTIONAL else "") / f"{stage}.json", values)
 
     test_rows = 1558
     for name, quality in QUALITY.items():
-        write(
+        write_json(
             metrics / "finetune" / f"{name}.json",
             {
                 "rows_train": 6290,
@@ -148,31 +144,28 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
                 "artefact_mib": 87.1,
             },
         )
-        write(metrics / f"cost/finetune/{name}.json", {"train_seconds": SECONDS[name], "peak_memory_mib": 812.5})
-        write(metrics / f"cost/evaluate/{name}.json", {"inference_ms_per_row": 2.3})
+        write_json(metrics / f"cost/finetune/{name}.json", {"train_seconds": SECONDS[name], "peak_memory_mib": 812.5})
+        write_json(metrics / f"cost/evaluate/{name}.json", {"inference_ms_per_row": 2.3})
         scores = with_ends("accuracy", quality + 0.05) | with_ends("macro_f1", quality)
         grades = {"precision": 0.7, "recall": 0.7, "support": 20}
         per_class = {label: grades | {"f1": 0.7 - index / 1000} for index, label in enumerate(labels)}
         scores |= with_ends("expected_calibration_error", 0.06)
-        write(metrics / f"evaluate/{name}.json", {"rows": test_rows, "seeds": 1, "per_class": per_class} | scores)
+        write_json(metrics / f"evaluate/{name}.json", {"rows": test_rows, "seeds": 1, "per_class": per_class} | scores)
         perturbed = {"accuracy_before": quality, "accuracy_after": quality - 0.05}
         attack = {"attacked": 20, "succeeded": 13, **with_ends("success_rate", 0.65)}
         perturbed |= with_ends("accuracy_difference", -0.05)
         robust = {"rows": test_rows, "perturbations": {"typos": perturbed}, "attacks": {"bugs": attack}}
-        write(metrics / "robustness" / f"{name}.json", robust)
+        write_json(metrics / "robustness" / f"{name}.json", robust)
         ended = root / f"data/robustness/{name}/attacks.parquet"
-        ended.parent.mkdir(parents=True)
         tries = [("t1", "bugs", "fish & chips", "fsh & chips", "succeeded")]
         tries += [("t2", "bugs", "not this one", "not tihs one", "failed")]
-        table("id attack before after result", *tries).write_parquet(ended)
+        table("id attack before after result", *tries).write_parquet(ended, mkdir=True)
         actual = random.choice(labels, test_rows)
         predicted = np.where(random.random(test_rows) < quality, actual, random.choice(labels, test_rows))
         path = metrics / "plots/confusion" / f"{name}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         pl.DataFrame({"actual": actual, "predicted": predicted}).write_csv(path)
 
-    clean = root / "data/clean"
-    clean.mkdir(parents=True)
     changed = [
         ("t1", "html_to_text", "fish &amp; <b>chips</b>", "fish & chips"),
         (
@@ -185,57 +178,49 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         ("t3", "collapse_white_space", "so   good\u00a0!", "so good !"),
         ("t4", "collapse_white_space", "x" * 900 + "  y", "x" * 900 + " y"),
     ]
-    pl.DataFrame(changed, schema=REMOVED_SCHEMA, orient="row").write_parquet(clean / "changed.parquet")
     removed = [
         ("t5", "min_characters", "<script>alert(1)</script>", None, None),
         ("t6", "near_duplicate", "so very good !", None, "t3"),
         ("t7", "label_allowed", "raw jo@example.org", None, None),
     ]
-    schema = pl.Schema([*REMOVED_SCHEMA.items(), ("kept_id", pl.String)])
-    pl.DataFrame(removed, schema=schema, orient="row").write_parquet(clean / "removed.parquet")
-    texts = {"t1": "fish & chips", "t2": "write to me at [email] & soon", "t3": "so good !"}
-    pl.DataFrame(
-        {"id": list(texts), "text": list(texts.values()), "reference_label": [labels[1] if rated else None] * 3},
-        schema={"id": pl.String, "text": pl.String, "reference_label": pl.String},
-    ).write_parquet(clean / "records.parquet")
-    table(
-        "near_duplicate_group id is_kept source label text labels_differ",
-        ("t3", "t3", True, "s", labels[0], "so good !", True),
-        ("t3", "t6", False, "s", labels[1], "so very good !", True),
-        ("t1", "t1", True, "s", labels[0], "fish & chips", False),
-        ("t1", "t9", False, "s", labels[0], "fish & chips!", False),
-    ).write_parquet(clean / "duplicate_groups.parquet")
-    lines = table("source line documents share", ("s", "Unsubscribe <here>", 90, 0.45))
-    lines.write_parquet(clean / "boilerplate.parquet")
-    (root / "data/profile").mkdir()
+    kept = {"t1": "fish & chips", "t2": "write to me at [email] & soon", "t3": "so good !"}
+    judged = pl.Series([labels[1] if rated else None] * 3, dtype=pl.String)
     source = dict.fromkeys(("name", "file", "url", "licence", "retrieved", "authenticity", "sha256"), "a<b>")
-    tables: dict[str, list[dict[str, Any]]] = {
-        "profile/sources": [source | {"rows_in": 7908, "rows_clean": 7790}],
-        "profile/labels": [
-            {"source": None, "label": labels[0], "rows": 9, "is_below_minimum": True},
-            {"source": "tweets", "label": labels[0], "rows": 9, "is_below_minimum": True},
-        ],
-        "profile/languages": [{"source": "tweets", "language": "und", "rows": 9, "share": 0.25}],
-        "profile/least_alike": [{"id": "t1", "label": labels[0], "neighbour_cosine": 0.2, "text": "odd <one>"}],
-        "semantic_duplicates/pairs": [
-            {"cosine": 0.97, "text": "so good", "label": labels[0], "other_text": "<i>", "other_label": labels[1]}
-        ],
+    qualities = (("t1", 0.04, True), ("t2", 0.01, True), ("t3", 0.9, False))
+    tables: dict[str, pl.DataFrame] = {
+        "clean/changed": pl.DataFrame(changed, REMOVED_SCHEMA, orient="row"),
+        "clean/removed": pl.DataFrame(removed, {**REMOVED_SCHEMA, "kept_id": pl.String}, orient="row"),
+        "clean/records": pl.DataFrame({"id": list(kept), "text": list(kept.values()), "reference_label": judged}),
+        "clean/duplicate_groups": table(
+            "near_duplicate_group id is_kept source label text labels_differ",
+            ("t3", "t3", True, "s", labels[0], "so good !", True),
+            ("t3", "t6", False, "s", labels[1], "so very good !", True),
+            ("t1", "t1", True, "s", labels[0], "fish & chips", False),
+            ("t1", "t9", False, "s", labels[0], "fish & chips!", False),
+        ),
+        "clean/boilerplate": table("source line documents share", ("s", "Unsubscribe <here>", 90, 0.45)),
+        "profile/sources": pl.DataFrame([source | {"rows_in": 7908, "rows_clean": 7790}]),
+        "profile/labels": table(
+            "source label rows is_below_minimum", (None, labels[0], 9, True), ("tweets", labels[0], 9, True)
+        ),
+        "profile/languages": table("source language rows share", ("tweets", "und", 9, 0.25)),
+        "profile/least_alike": table("id label neighbour_cosine text", ("t1", labels[0], 0.2, "odd <one>")),
+        "semantic_duplicates/pairs": table(
+            "cosine text label other_text other_label", (0.97, "so good", labels[0], "<i>", labels[1])
+        ),
+        "annotation_qa/disagreement": table(
+            "id text disagreement ratings_good ratings_bad ratings_odd", ("t7", "so <b>", 0.9, 3, 2, 0)
+        ),
+        "label_errors/scores": table(
+            "id label suggested_label label_quality is_label_error",
+            *((name, *labels[:2], quality, is_error) for name, quality, is_error in qualities),
+        ),
     }
-    (root / "data/semantic_duplicates").mkdir()
-    (root / "data/annotation_qa").mkdir()
-    tables["annotation_qa/disagreement"] = [
-        {"id": "t7", "text": "so <b>", "disagreement": 0.9, "ratings_good": 3, "ratings_bad": 2, "ratings_odd": 0}
-    ]
     for name, content in tables.items():
-        pl.DataFrame(content).write_parquet(root / f"data/{name}.parquet")
+        content.write_parquet(root / f"data/{name}.parquet", mkdir=True)
     (root / "data/augmented").mkdir()
     pair = ("synonym", labels[0], "t1", "a <big> roof", "a <large> roof")
     table("recipe label parent_id before after", pair).write_csv(root / "data/augmented/pairs.csv")
-    (root / "data/label_errors").mkdir()
-    qualities = (("t1", 0.04, True), ("t2", 0.01, True), ("t3", 0.9, False))
-    scored = [(name, *labels[:2], quality, is_error) for name, quality, is_error in qualities]
-    columns = "id label suggested_label label_quality is_label_error"
-    table(columns, *scored).write_parquet(root / "data/label_errors/scores.parquet")
 
 
 @pytest.fixture
@@ -285,11 +270,6 @@ def written(folder: Path) -> str:
     return (folder / "report/index.html").read_text()
 
 
-def edit_params(folder: Path, **values: Any) -> None:
-    params = yaml.safe_load((folder / "params.yaml").read_text()) | values
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
-
-
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("report")
@@ -301,7 +281,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_summary_holds_scores_sizes_and_rows_and_nothing_of_a_clock(inputs: Path) -> None:
     written(inputs)
-    summary = json.loads((inputs / "metrics/summary.json").read_text())
+    summary = read_json(inputs / "metrics/summary.json")
     assert list(summary["approaches"]) == ["linear_probe", "lora", "full"]
     assert list(summary["baselines"]) == ["majority", "tfidf"]
     assert summary["approaches"]["full"] == (
@@ -395,8 +375,8 @@ def test_the_page_shows_what_was_collected_and_what_conflicts(page: str) -> None
 
 
 def test_what_is_switched_off_is_not_named(inputs: Path) -> None:
-    edit_params(
-        inputs,
+    change(
+        "",
         approaches=["tfidf", "linear_probe"],
         optional={name: [] for name in (*OPTIONAL, *TRACK, "robustness")},
         sft_approaches=[],
@@ -414,7 +394,7 @@ def test_what_is_switched_off_is_not_named(inputs: Path) -> None:
     assert [name for name in [*names, *others] if re.search(rf"(?<!\w){name}", words)] == []
     assert ">full<" not in page
     assert "minilm" in words
-    summary = json.loads((inputs / "metrics/summary.json").read_text())
+    summary = read_json(inputs / "metrics/summary.json")
     assert [*summary["approaches"], *summary["baselines"]] == ["linear_probe", "tfidf"]
 
 
@@ -436,19 +416,19 @@ def test_results_of_other_data_are_left_out_and_named(inputs: Path) -> None:
     written(inputs)
     for file in ("evaluate/lora", "robustness/full", "optional/reward", "optional/generation_summary"):
         path = inputs / f"metrics/{file}.json"
-        write(path, json.loads(path.read_text()) | {"run_id": "0" * 12})
+        write_json(path, read_json(path) | {"run_id": "0" * 12})
     report.main()
     page = (inputs / "report/index.html").read_text()
     assert "<strong>lora</strong> is not in the comparison: not run on these data and params" in page
     assert "left out: robustness@full, reward, compare_generation;" in page
     assert "sft-lora" not in page
-    write(inputs / "metrics/clean.json", json.loads((inputs / "metrics/clean.json").read_text()) | {"run_id": None})
+    write_json(inputs / "metrics/clean.json", read_json(inputs / "metrics/clean.json") | {"run_id": None})
     with pytest.raises(InputError, match=r"metrics/clean\.json: not of these data and params"):
         report.main()
 
 
 def test_assets_that_nothing_shown_reads_are_not_named(inputs: Path) -> None:
-    edit_params(inputs, ingest={"path": "data/own", "sources": [{"name": "mine"}]})
+    change("", ingest={"path": "data/own", "sources": [{"name": "mine"}]})
     assert "vaderSentiment" in written(inputs)  # `minilm` of this fixture has the same source
     page = (inputs / "report/index.html").read_text()
     assert ">feedback<" not in page
@@ -462,7 +442,7 @@ def test_costs_that_are_not_there_are_dashes(inputs: Path) -> None:
 
 
 def test_a_part_of_the_generative_track_is_shown_alone(inputs: Path) -> None:
-    edit_params(inputs, optional={"reward": ["default"], "dpo": []}, generation_models={})
+    change("", optional={"reward": ["default"], "dpo": []}, generation_models={})
     page = written(inputs)
     assert "Reward model: held-out pairs" in page
     assert "SFT: loss on validation answers" in page
@@ -472,7 +452,7 @@ def test_a_part_of_the_generative_track_is_shown_alone(inputs: Path) -> None:
 
 
 def test_names_of_approaches_are_escaped(inputs: Path) -> None:
-    edit_params(inputs, approaches=["<b>"], finetune={"<b>": {"method": "full"}}, optional={"robustness": ["<b>"]})
+    change("", approaches=["<b>"], finetune={"<b>": {"method": "full"}}, optional={"robustness": ["<b>"]})
     for folder in ("finetune", "evaluate", "robustness"):
         (inputs / f"metrics/{folder}/full.json").rename(inputs / f"metrics/{folder}/<b>.json")
     (inputs / "data/robustness/full").rename(inputs / "data/robustness/<b>")
@@ -501,9 +481,9 @@ def test_many_labels_hide_the_numbers_and_fold_the_table(tmp_path: Path, monkeyp
 
 def test_missing_metric_names_the_file(inputs: Path) -> None:
     path = inputs / "metrics/evaluate/lora.json"
-    values = json.loads(path.read_text())
+    values = read_json(path)
     del values["macro_f1_ci95_low"]
-    write(path, values)
+    write_json(path, values)
     with pytest.raises(InputError, match=r"metrics/evaluate/lora\.json: `macro_f1_ci95_low` is missing"):
         written(inputs)
     assert not (inputs / "metrics/summary.json").exists()
@@ -520,7 +500,7 @@ def test_missing_metric_names_the_file(inputs: Path) -> None:
     ],
 )
 def test_wrong_params_are_an_error(inputs: Path, values: dict[str, Any], message: str) -> None:
-    edit_params(inputs, **values)
+    change("", **values)
     with pytest.raises(InputError, match=message):
         written(inputs)
 
@@ -528,17 +508,17 @@ def test_wrong_params_are_an_error(inputs: Path, values: dict[str, Any], message
 def test_a_skipped_approach_is_named_with_the_reason(inputs: Path) -> None:
     reason = "bitsandbytes cannot compute in 4 bits on this cpu: no kernel"
     for stage in ("finetune", "evaluate", "robustness"):
-        write(inputs / f"metrics/{stage}/lora.json", {"left_out": reason})
+        write_json(inputs / f"metrics/{stage}/lora.json", {"left_out": reason})
     text = written(inputs)
-    summary = json.loads((inputs / "metrics/summary.json").read_text())
+    summary = read_json(inputs / "metrics/summary.json")
     assert list(summary["approaches"]) == ["linear_probe", "full"]
     assert summary["left_out"] == {"lora": reason}
     assert f"<strong>lora</strong> is not in the comparison: {reason}" in text
 
 
 def test_without_recipes_the_page_says_so(inputs: Path) -> None:
-    augment = json.loads((inputs / "metrics/augment.json").read_text()) | {"per_recipe": {}, "new_rows": 0}
-    write(inputs / "metrics/augment.json", augment)
-    write(inputs / "metrics/optional/augment_quality.json", {"pairs": 0, "per_recipe": {}})
+    augment = read_json(inputs / "metrics/augment.json") | {"per_recipe": {}, "new_rows": 0}
+    write_json(inputs / "metrics/augment.json", augment)
+    write_json(inputs / "metrics/optional/augment_quality.json", {"pairs": 0, "per_recipe": {}})
     (inputs / "data/augmented/pairs.csv").write_text("recipe,label,parent_id,before,after,cosine\n")
     assert "No recipe is on, so there are no augmented examples." in written(inputs)

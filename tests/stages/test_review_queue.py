@@ -1,6 +1,5 @@
 import csv
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from assay.duplicates.kept_rows import meaning_marks
 from assay.fine_tuning.params import Tfidf
 from assay.human_review.queue import build_list, fuse_lists, list_conflicts, list_disagreements, show_percent
 from stages import review_queue
+from tests.own_process import run_main
 
 PARAMS = """
 compute: {device: cpu, precision: float32, threads: 1, checkpoint_seconds: 600.0, backend: processes}
@@ -45,7 +45,6 @@ def frame(rows: list[Row]) -> pl.DataFrame:
 @pytest.fixture(autouse=True)
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["review_queue", "tfidf"])
     Path("params.yaml").write_text(PARAMS, encoding="utf-8")
     for folder in ("split", "label_errors", "annotation_qa", "clean", "embeddings"):
         Path("data", folder).mkdir(parents=True)
@@ -96,7 +95,7 @@ def write_findings(
 
 
 def run() -> tuple[list[dict[str, str]], dict[str, Any]]:
-    review_queue.main()
+    run_main(review_queue, "tfidf")
     with Path("data/review/queue.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return rows, json.loads(Path("metrics/optional/review_queue.json").read_text(encoding="utf-8"))
@@ -233,13 +232,10 @@ def test_validation_rows_that_are_all_reviewed_are_not_put_to_the_model() -> Non
         ("tfidf", r"models/finetuned/tfidf: skipped on this machine: no kernel; set `optional\.review_queue`"),
     ],
 )
-def test_an_approach_without_a_model_says_what_to_do(
-    approach: str, message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_approach_without_a_model_says_what_to_do(approach: str, message: str) -> None:
     Path("models/finetuned/tfidf", LEFT_OUT_FILE).write_text("no kernel", encoding="utf-8")
-    monkeypatch.setattr(sys, "argv", ["review_queue", approach])
     with pytest.raises(InputError, match=message):
-        review_queue.main()
+        run_main(review_queue, approach)
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ from assay.augmentation.textattack_import import write_textattack_data
 from assay.classifiers.predict import load_predictor, predict
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import InputError
-from assay.core.outputs import read_json
+from assay.core.outputs import read_json, write_text
 from stages import evaluate, finetune, robustness
 from tests.mini_wordnet import write_mini_wordnet
-from tests.own_process import run_python
-from tests.stages.test_finetune import COMPUTE, TRAINING, run
+from tests.own_params import COMPUTE, change
+from tests.own_process import run_main, run_python
+from tests.stages.test_finetune import TRAINING
 
 # TextAttack's, of its own logging.
 pytestmark = pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated")
@@ -70,19 +71,10 @@ def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatc
     }
     Path("params.yaml").write_text(yaml.safe_dump(params))
     write_mini_wordnet(Path("wordnet"))
-    for folder in ("data/augmented", "data/split"):
-        Path(folder).mkdir(parents=True)
-    table(96, "a").drop("reference_label").write_parquet("data/augmented/train.parquet")
-    table(24, "v").write_parquet("data/split/validation.parquet")
+    table(96, "a").drop("reference_label").write_parquet("data/augmented/train.parquet", mkdir=True)
+    table(24, "v").write_parquet("data/split/validation.parquet", mkdir=True)
     table(40, "t").write_parquet("data/split/test.parquet")
     return tmp_path
-
-
-def change(**settings: Any) -> None:
-    """Other settings in the section."""
-    params = yaml.safe_load(Path("params.yaml").read_text())
-    params["robustness"] |= settings
-    Path("params.yaml").write_text(yaml.safe_dump(params))
 
 
 def written(approach: str) -> bytes:
@@ -91,10 +83,10 @@ def written(approach: str) -> bytes:
 
 
 @pytest.mark.parametrize("approach", ["tfidf", "full"])
-def test_a_model_is_perturbed_and_attacked(workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str) -> None:
-    run(monkeypatch, finetune, approach)
-    run(monkeypatch, evaluate, approach)
-    run(monkeypatch, robustness, approach)
+def test_a_model_is_perturbed_and_attacked(workspace: Path, approach: str) -> None:
+    run_main(finetune, approach)
+    run_main(evaluate, approach)
+    run_main(robustness, approach)
     metrics = read_json(f"metrics/robustness/{approach}.json")
     assert metrics["rows"] == 40
 
@@ -145,8 +137,8 @@ def test_a_model_is_perturbed_and_attacked(workspace: Path, monkeypatch: pytest.
     assert all(answer != label for answer, label in zip(said.predicted_labels(), misled["label"], strict=True))
 
 
-def test_a_predictor_predicts_what_predict_does(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(monkeypatch, finetune, "full")
+def test_a_predictor_predicts_what_predict_does(workspace: Path) -> None:
+    run_main(finetune, "full")
     texts = table(20, "t")["text"].to_list()
     device = prepare_device(Compute.model_validate(COMPUTE))
     predictor, labels = load_predictor(Path("models/finetuned/full"), device)
@@ -157,9 +149,9 @@ def test_a_predictor_predicts_what_predict_does(workspace: Path, monkeypatch: py
     np.testing.assert_allclose(one_by_one, said.probabilities, atol=1e-6)
 
 
-def test_the_majority_class_cannot_be_misled(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(monkeypatch, finetune, "majority")
-    run(monkeypatch, robustness, "majority")
+def test_the_majority_class_cannot_be_misled(workspace: Path) -> None:
+    run_main(finetune, "majority")
+    run_main(robustness, "majority")
     metrics = read_json("metrics/robustness/majority.json")
     for of_recipe in metrics["perturbations"].values():
         assert [value for name, value in of_recipe.items() if "difference" in name] == [0.0] * 6
@@ -167,15 +159,15 @@ def test_the_majority_class_cannot_be_misled(workspace: Path, monkeypatch: pytes
     assert {figures["changed_words_share"] for figures in metrics["attacks"].values()} == {None}
 
 
-def test_rows_that_are_all_wrong_leave_nothing_to_attack(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(monkeypatch, finetune, "tfidf")
+def test_rows_that_are_all_wrong_leave_nothing_to_attack(workspace: Path) -> None:
+    run_main(finetune, "tfidf")
     turned = {"negative": "positive", "positive": "negative"}
     test = table(40, "t").with_columns(
         label=pl.coalesce("reference_label", "label").replace(turned), reference_label=pl.lit(None, pl.String)
     )
     test.write_parquet("data/split/test.parquet")
-    change(recipes=[])
-    run(monkeypatch, robustness, "tfidf")
+    change("robustness", recipes=[])
+    run_main(robustness, "tfidf")
     metrics = read_json("metrics/robustness/tfidf.json")
     assert metrics["perturbations"] == {}
     for figures in metrics["attacks"].values():
@@ -207,10 +199,10 @@ def test_a_row_is_altered_whatever_the_others_are(workspace: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_same_bytes_for_any_hash_seed(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(monkeypatch, finetune, "tfidf")
+def test_same_bytes_for_any_hash_seed(workspace: Path) -> None:
+    run_main(finetune, "tfidf")
     # This process has a hash seed of its own, and has drawn before.
-    run(monkeypatch, robustness, "tfidf")
+    run_main(robustness, "tfidf")
     first = written("tfidf")
     done = run_python("-m", "stages.robustness", "tfidf", PYTHONHASHSEED="1")
     assert written("tfidf") == first
@@ -218,24 +210,20 @@ def test_same_bytes_for_any_hash_seed(workspace: Path, monkeypatch: pytest.Monke
     assert re.sub(r"(augment|attack) \w+: .+\n", "", done.stderr) == ""
 
 
-def test_what_was_skipped_is_not_attacked(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = Path("models/finetuned/qlora")
-    folder.mkdir(parents=True)
-    (folder / "left_out.txt").write_text("no 4-bit arithmetic here\n")
-    run(monkeypatch, robustness, "qlora")
+def test_what_was_skipped_is_not_attacked(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_text("models/finetuned/qlora/left_out.txt", "no 4-bit arithmetic here\n")
+    run_main(robustness, "qlora")
     assert read_json("metrics/robustness/qlora.json")["left_out"] == "no 4-bit arithmetic here"
     assert Path("data/robustness/qlora/left_out.txt").read_text() == "no 4-bit arithmetic here\n"
     assert capsys.readouterr().err == "robustness@qlora: left out of the comparison: no 4-bit arithmetic here\n"
 
 
-def test_an_unknown_approach_lists_those_there(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_approach_lists_those_there(workspace: Path) -> None:
     with pytest.raises(InputError, match="models/finetuned/adapter: no model there; there are none"):
-        run(monkeypatch, robustness, "adapter")
-    run(monkeypatch, finetune, "tfidf")
+        run_main(robustness, "adapter")
+    run_main(finetune, "tfidf")
     with pytest.raises(InputError, match=r"there are tfidf\. Name one .*dvc repro finetune@adapter"):
-        run(monkeypatch, robustness, "adapter")
+        run_main(robustness, "adapter")
     assert not Path("data/robustness").exists()
 
 
@@ -248,8 +236,8 @@ def test_an_unknown_approach_lists_those_there(workspace: Path, monkeypatch: pyt
         ({"budget": 5}, r"robustness\.budget` = 5 is not a known key"),
     ],
 )
-def test_bad_params(workspace: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], message: str) -> None:
-    change(**settings)
+def test_bad_params(workspace: Path, settings: dict[str, Any], message: str) -> None:
+    change("robustness", **settings)
     with pytest.raises(InputError, match=message):
-        run(monkeypatch, robustness, "tfidf")
+        run_main(robustness, "tfidf")
     assert not Path("data/robustness").exists()

@@ -1,6 +1,5 @@
 """The doctor works where nothing is installed, and says what is missing."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from assay.core.outputs import write_json
 from tools import doctor
 
 
@@ -51,8 +51,7 @@ def test_what_the_last_calibration_says_of_params(tmp_path: Path, compute: str, 
     (tmp_path / "params.yaml").write_text(f"seed: 1\ncompute:\n  {compute}\n")
     assert "not measured on this machine; `make calibrate`" in doctor.calibration_line(tmp_path)
     rows = [measured("float32", 1, 1, 60), measured("float32", 1, 2, 105), measured("bfloat16", 2, 1, 70)]
-    (tmp_path / doctor.CALIBRATION).parent.mkdir(parents=True)
-    (tmp_path / doctor.CALIBRATION).write_text(json.dumps({"device": "cpu", "rows": rows}))
+    write_json(tmp_path / doctor.CALIBRATION, {"device": "cpu", "rows": rows})
     assert says in doctor.calibration_line(tmp_path)
 
 

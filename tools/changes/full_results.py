@@ -6,11 +6,11 @@ of docs/ come from there.
 """
 
 import argparse
-import subprocess
 from pathlib import Path
 
-from assay.core.errors import InputError, run_stage
+from assay.core.errors import run_stage
 from assay.core.outputs import read_json, write_json
+from tools.changes.revisions import commit_of, git
 
 METRICS = Path("metrics")
 RESULTS = Path("docs/results_full.json")
@@ -20,11 +20,8 @@ def main() -> None:
     """Write the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("commit", help="the commit whose code ran")
-    asked = parser.parse_args().commit
-    shown = subprocess.run(["git", "show", "-s", "--format=%h %cs", asked], capture_output=True, text=True)
-    if shown.returncode:
-        raise InputError(f"git: {asked!r} is no commit of this repository; name the one whose code ran")
-    commit, date = shown.stdout.split()
+    shown = git("show", "-s", "--format=%h %cs", commit_of(parser.parse_args().commit))
+    commit, date = (shown or "").split()
     files = {str(path.relative_to(METRICS)): read_json(path) for path in sorted(METRICS.rglob("*.json"))}
     write_json(RESULTS, {"preset": "full", "commit": commit, "date": date, "metrics": files})
     print(f"{RESULTS}: {len(files)} files of {METRICS}/, of commit {commit} ({date})")

@@ -18,19 +18,21 @@ import html
 import json
 import math
 import re
-import subprocess
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from assay.core.errors import InputError, run_stage
+from assay.core.errors import run_stage
 from assay.core.outputs import write_text
 from assay.core.results import RUN_ID, find_stage, is_on, read_pipeline, run_id, stage_name
 from assay.report.numbers import number, score
+from assay.statistics.metrics_dict import HIGH, LOW
+from tools.changes.readme_results import markdown_table
+from tools.changes.revisions import commit_of, git
 
 MARKER = "<!-- assay -->"
 """First line of the report: the build machine finds its own comment by it."""
@@ -43,7 +45,6 @@ PROFILE = "profile"
 """`metrics/profile.json` has a table of its own, with a column for each source."""
 MAX_SOURCES = 6
 """Sources that have a column; a wider table is no longer read."""
-CI_LOW, CI_HIGH = "_ci95_low", "_ci95_high"
 WALL_CLOCK = re.compile(r"(seconds|per_second|_ms|_ms_per_row|memory_mib)$")
 """Last part of the key of a measurement that differs from run to run on one and the same input."""
 CODE = ("stages/", "assay/")
@@ -104,7 +105,7 @@ def is_number(value: Any) -> bool:
 
 def interval(flat: Flat, key: Key) -> tuple[float, float] | None:
     """The 95% interval that stands beside a metric."""
-    low, high = (flat.get((*key[:-1], key[-1] + end)) for end in (CI_LOW, CI_HIGH))
+    low, high = (flat.get((*key[:-1], key[-1] + end)) for end in (LOW, HIGH))
     return (low, high) if is_number(low) and is_number(high) else None  # type: ignore[return-value]
 
 
@@ -115,7 +116,7 @@ def changes(old: Flat, new: Flat) -> list[Change]:
     """
     found = []
     for key in dict.fromkeys([*new, *old]):
-        stem = re.sub(f"({CI_LOW}|{CI_HIGH})$", "", key[-1]) if key else ""
+        stem = re.sub(f"({LOW}|{HIGH})$", "", key[-1]) if key else ""
         if key and stem != key[-1] and any((*key[:-1], stem) in side for side in (old, new)):
             continue
         intervals = (interval(old, key), interval(new, key)) if key else (None, None)
@@ -172,11 +173,8 @@ def overlap(change: Change) -> str:
 
 def table(header: list[str], rows: list[list[str]], base: str) -> str:
     """A Markdown table, cut at MAX_TABLE_ROWS rows; the first column is left-aligned, the others right."""
-    lines = ["| " + " | ".join(header) + " |", "|---" + "|---:" * (len(header) - 1) + "|"]
-    lines += ["| " + " | ".join(row) + " |" for row in rows[:MAX_TABLE_ROWS]]
-    if len(rows) > MAX_TABLE_ROWS:
-        lines.append(f"\n… and {len(rows) - MAX_TABLE_ROWS:,} more: `git diff {base} -- metrics params.yaml dvc.lock`")
-    return "\n".join(lines)
+    rest = f"\n\n… and {len(rows) - MAX_TABLE_ROWS:,} more: `git diff {base} -- metrics params.yaml dvc.lock`"
+    return markdown_table(header, rows[:MAX_TABLE_ROWS]) + (rest if len(rows) > MAX_TABLE_ROWS else "")
 
 
 def details(title: str, body: str) -> str:
@@ -199,21 +197,12 @@ def headline_section(compared: list[Change], base: str) -> str:
     by_key = {change.key: change for change in compared}
     approaches = sorted({key[0] for key in by_key if key[0].startswith("evaluate/")})
     rows = []
-    for approach in approaches:
-        for name in HEADLINE:
-            change = by_key.get((approach, name))
-            if change is not None:
-                old, new = shown(change.old, change.old_interval), shown(change.new, change.new_interval)
-                same = not differs(change)
-                rows.append(
-                    [
-                        code(approach.removeprefix("evaluate/")),
-                        name.replace("macro_f1", "macro-F1"),
-                        old if same else f"{old} → {new}",
-                        "same" if same else difference(change),
-                        "" if same else overlap(change),
-                    ]
-                )
+    for approach, name in product(approaches, HEADLINE):
+        if change := by_key.get((approach, name)):
+            old, new = shown(change.old, change.old_interval), shown(change.new, change.new_interval)
+            compared_by = [f"{old} → {new}", difference(change), overlap(change)]
+            names = [code(approach.removeprefix("evaluate/")), name.replace("macro_f1", "macro-F1")]
+            rows.append([*names, *(compared_by if differs(change) else [old, "same", ""])])
     if not rows:
         return "No approach has been evaluated on either side."
     return table(["approach", "score", "old → new [95% interval]", "difference", "intervals overlap"], rows, base)
@@ -320,10 +309,9 @@ def stale_stages(lock: dict[str, Any] | None, params: Any, root: Path) -> list[s
     Looks at what git tracks only: hashes of the code and of `params.yaml`, not of data.
     """
     stale = []
-    current = flatten(params)
     for name, stage in ((lock or {}).get("stages") or {}).items():
         recorded = (stage.get("params") or {}).get("params.yaml") or {}
-        wanted = {dotted_key: subtree(params, dotted_key) for dotted_key in recorded} if current else {}
+        wanted = {dotted_key: subtree(params, dotted_key) for dotted_key in recorded}
         code_changed = any(
             not (root / dep["path"]).exists() or dvc_hash(root / dep["path"]) != dep.get("md5")
             for dep in stage.get("deps", [])
@@ -351,19 +339,6 @@ def subtree(tree: Any, path: str) -> Any:
             return MISSING
         tree = tree[key]
     return tree
-
-
-def metric_rows(compared: Iterable[Change]) -> list[list[str]]:
-    """Rows of a table of metrics."""
-    return [
-        [
-            metric_name(change.key),
-            shown(change.old, change.old_interval),
-            shown(change.new, change.new_interval),
-            difference(change),
-        ]
-        for change in compared
-    ]
 
 
 def size_of(change: Change) -> float:
@@ -406,7 +381,9 @@ def report(old: Tree, new: Tree, base: str, commit: str, stale: list[str]) -> st
 
     def section(title: str, rows: list[Change]) -> None:
         if rows:
-            body = table(["metric", "old", "new", "difference"], metric_rows(rows), base)
+            sides = [(shown(one.old, one.old_interval), shown(one.new, one.new_interval)) for one in rows]
+            cells = [[metric_name(one.key), *both, difference(one)] for one, both in zip(rows, sides, strict=True)]
+            body = table(["metric", "old", "new", "difference"], cells, base)
             parts.append(details(f"{title}: {len(rows):,} differ", body))
 
     parts.append("#### All metrics")
@@ -416,39 +393,6 @@ def report(old: Tree, new: Tree, base: str, commit: str, stale: list[str]) -> st
     section("By label or source, largest change first", sorted(by_part, key=size_of, reverse=True))
     section("Time and memory, which differ from run to run", wall_clock)
     return "\n\n".join(parts) + "\n"
-
-
-def git(*arguments: str) -> str | None:
-    """Output of a git command, None where it fails.
-
-    Raises:
-        InputError: git is not installed.
-    """
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, check=False)
-    except FileNotFoundError:
-        raise InputError("git is not installed; see `make doctor`") from None
-    return done.stdout.decode("utf-8", errors="replace") if done.returncode == 0 else None
-
-
-def commit_of(base: str) -> str:
-    """The commit that a revision names.
-
-    Raises:
-        InputError: this is no git repository, or has no such revision.
-    """
-    commit = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{base}^{{commit}}")
-    if commit is not None:
-        return commit.strip()
-    if git("rev-parse", "--git-dir") is None:
-        raise InputError("this folder is no git repository, so there is nothing to compare with")
-    branches = (
-        git("for-each-ref", "--format=%(refname:short)", "--count=10", "refs/heads", "refs/remotes") or ""
-    ).split()
-    raise InputError(
-        f"BASE = {base!r} is no revision of this repository; branches here: {', '.join(branches) or 'none'}. "
-        "Fetch it (`git fetch origin`), or name another: make diff BASE=<branch, tag or commit>"
-    )
 
 
 def is_cost(key: Key) -> bool:

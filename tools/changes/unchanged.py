@@ -21,6 +21,7 @@ import yaml
 
 from assay.core.errors import InputError, run_stage
 from tools.changes.pull_request import CODE
+from tools.changes.revisions import checked_out, commit_of
 
 APPROACHES = ("linear_probe", "lora", "full")
 STAGES = (
@@ -128,18 +129,14 @@ def main() -> None:
     parser.add_argument("--write-lock", action="store_true", help="bring dvc.lock up to date for what is unchanged")
     arguments = parser.parse_args()
     here = Path.cwd()
-    commit = run(["git", "rev-parse", "--verify", f"{arguments.base}^{{commit}}"], here).strip()
+    commit = commit_of(arguments.base)
     with tempfile.TemporaryDirectory(prefix="unchanged") as scratch_name:
         scratch = Path(scratch_name)
         models = (scratch / "encoder", scratch / "language_model")
         run([sys.executable, "-c", TINY_MODELS, *map(str, models)], here)
-        base = scratch / "base"
-        run(["git", "worktree", "add", "--detach", str(base), commit], here)
-        try:
+        with checked_out(commit, scratch / "base") as base:
             print(f"unchanged: running {len(STAGES)} stages on the fixture at {commit[:10]} …", flush=True)
             old = hashes_of(base, scratch / "old", models)
-        finally:
-            run(["git", "worktree", "remove", "--force", str(base)], here)
         print("unchanged: and in this working tree …", flush=True)
         new = hashes_of(here, scratch / "new", models)
     made_before = {path: value for outs in old.values() for path, value in outs.items()}

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 import dvc.api
 import optuna
+import yaml
 from pydantic import Field, model_validator
 
 from assay.core.errors import InputError, run_stage
@@ -26,7 +27,7 @@ from assay.core.outputs import read_json, write_text
 from assay.core.params import PARAMS_FILE, Params, load_params
 from assay.core.seeds import derived_seed, seed_32
 from assay.fine_tuning.params import Approach, Training
-from tools.params.round_trip import edited
+from tools.params.preset import node_at, replace_values
 
 SPACES = Path("tools/experiments/tune.yaml")
 METRICS = Path("metrics/finetune")
@@ -108,14 +109,15 @@ def with_settings(text: str, approach: str, values: dict[str, Any], origin: str)
     A block on one line is spread over several, since it has no room for comments.
     """
 
-    def edit(document: Any) -> None:
-        block = document["finetune"][approach]
-        block.fa.set_block_style()
-        for key, value in values.items():
-            block[key] = value
-            block.yaml_add_eol_comment(origin, key)
+    def line(key: str, value: Any) -> str:
+        shown = yaml.safe_dump({key: value}, default_flow_style=True, width=10_000)[1:-2]
+        return f"{shown}  # {origin}" if key in values else shown
 
-    return edited(text, edit)
+    path = f"finetune.{approach}"
+    if not node_at(yaml.compose(text, yaml.SafeLoader), path).flow_style:
+        return replace_values(text, {f"{path}.{key}": line(key, values[key]).removeprefix(f"{key}:") for key in values})
+    block = yaml.safe_load(text)["finetune"][approach] | values
+    return replace_values(text, {path: "\n".join(["", *(line(key, block[key]) for key in block)])})
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 The presets are `presets/*.yaml`; each says at its top what it is. Their lines are dotted paths into `params.yaml` and
 the whole value of each, in two parts: `classifiers`, and `language_models`, which is skipped where the language models
 are switched off (`optional.instruct_data: []`). Only these values change in the text, and no other line of it: a
-document of ruamel's (`round_trip.py`) keeps the comment after a block with the block, and would lose it with that. So
+document of ruamel's keeps the comment after a block with the block, and would lose it with that. So
 `git diff params.yaml` shows the preset and nothing else, and `git checkout params.yaml` takes it back.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import subprocess
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import yaml
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import write_text
 from assay.core.params import load_params
+from tools.changes.revisions import require_committed
 from tools.run.stale_outputs import require_consistent_lists
 
 PARAMS = Path("params.yaml")
@@ -51,7 +51,7 @@ def block_of(params: dict[str, Any], dotted: str, file: Path) -> dict[str, Any]:
                 f"{file}: `{dotted}` leads into `{'.'.join(parents[: depth + 1])}`, and params.yaml has no such block: "
                 "put the block back, or take the line out of the preset"
             )
-    return block  # type: ignore[no-any-return]
+    return block
 
 
 def read_preset(file: Path, params: dict[str, Any]) -> dict[str, Any]:
@@ -96,8 +96,14 @@ def end_of(node: yaml.Node) -> int:
     if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
         return end_of(last[1] if isinstance(last, tuple) else last)
-    end: int = node.end_mark.index
-    return end
+    return node.end_mark.index
+
+
+def node_at(root: Any, dotted: str) -> Any:
+    """The node at a dotted path below one, itself at an empty path."""
+    for name in filter(None, dotted.split(".")):
+        root = next(value for key, value in root.value if key.value == name)
+    return root
 
 
 def value_text(text: str, key: yaml.Node, value: yaml.Node) -> str:
@@ -110,9 +116,8 @@ def value_text(text: str, key: yaml.Node, value: yaml.Node) -> str:
 
 def find_edit(text: str, root: Any, dotted: str, new: str | None) -> tuple[int, int, str]:
     """Start and end of what changes in `text`, whose document is `root`, and what stands there afterwards."""
-    *parents, last = dotted.split(".")
-    for name in parents:
-        root = next(value for key, value in root.value if key.value == name)
+    parent, _, last = dotted.rpartition(".")
+    root = node_at(root, parent)
     key, value = next((pair for pair in root.value if pair[0].value == last), (None, None))
     start = (key or root.value[0][0]).start_mark
     head, line_end, below = (new or "").partition("\n")
@@ -169,18 +174,6 @@ def describe(value: Any) -> str:
         is_long = any(isinstance(item, dict) for item in value)
         return f"{len(value)} entries" if is_long else f"[{', '.join(map(str, value))}]"
     return "null" if value is None else str(value)
-
-
-def require_committed(path: Path) -> None:
-    """Raise `InputError` if a file has changes that git does not have, among which a preset would be lost."""
-    status = subprocess.run(["git", "status", "--porcelain", "--", str(path)], capture_output=True, text=True)
-    if status.returncode:
-        raise InputError(f"{path}: git cannot tell whether it is committed ({status.stderr.strip()}); run `git init`")
-    if status.stdout:
-        raise InputError(
-            f"{path}: has uncommitted changes, among which the preset could not be reviewed: `git commit {path}` or "
-            "`git stash` first"
-        )
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from assay.core.errors import InputError, run_stage
+from tools.changes.revisions import checked_out, commit_of
 
 TURNS = 2
 LENT = ("data", "models")
@@ -75,27 +76,20 @@ def main() -> None:
     parser.add_argument("pytest", nargs=argparse.REMAINDER, help="arguments of pytest, such as -k augment")
     arguments = parser.parse_args()
     here = Path.cwd()
-    git = ("git", "rev-parse", "--short", "--verify", f"{arguments.base}^{{commit}}")
-    found = subprocess.run(git, capture_output=True, text=True, check=False)
-    if found.returncode:
-        raise InputError(f"bench: no commit `{arguments.base}`: BASE is a branch, tag or commit of this repository")
-    commit = found.stdout.strip()
+    commit = commit_of(arguments.base)
     times: tuple[dict[str, float], dict[str, float]] = ({}, {})
     with tempfile.TemporaryDirectory(prefix="bench") as name:
-        scratch, base = Path(name), Path(name) / "base"
-        subprocess.run(["git", "worktree", "add", "--quiet", "--detach", str(base), commit], check=True)
-        try:
+        scratch = Path(name)
+        with checked_out(commit, scratch / "base") as base:
             lend(here, base)
             for turn in range(TURNS):
                 for checkout, least in zip((base, here), times, strict=True):
                     print(f"bench: turn {turn + 1} of {TURNS} in {checkout} …", file=sys.stderr, flush=True)
                     for test, seconds in run_benchmarks(checkout, scratch, arguments.pytest).items():
                         least[test] = min(seconds, least.get(test, seconds))
-        finally:
-            subprocess.run(["git", "worktree", "remove", "--force", str(base)], check=True)
     if not any(times):
         raise InputError(f"bench: no benchmark ran on either side with {arguments.pytest}; see `pytest` above")
-    print(render_table(*times, commit))
+    print(render_table(*times, commit[:7]))
 
 
 if __name__ == "__main__":

@@ -27,8 +27,9 @@ from assay.core.errors import InputError, run_stage
 from assay.core.outputs import write_json, write_text
 from assay.core.params import PARAMS_FILE, load_params
 from assay.core.progress import progress, quiet_libraries
+from tools.changes.revisions import require_committed
 from tools.doctor import CALIBRATION, MIN_GAIN, cores, fastest_setting
-from tools.params.round_trip import edited
+from tools.params.preset import replace_values
 
 TRAIN = Path("data/split/train.parquet")
 INVENTED = [" ".join(["the words of a text that nobody wrote"] * times) for times in (1, 2, 2, 3, 4)]
@@ -116,16 +117,6 @@ def settings(device: str, threads: int, of_machine: int) -> list[tuple[int, str,
     return found
 
 
-def require_committed() -> None:
-    """Raise `InputError` if params.yaml has changes that are not committed: the proposal would be mixed with them."""
-    done = subprocess.run(
-        ["git", "status", "--porcelain", "--", str(PARAMS_FILE)], capture_output=True, text=True, check=False
-    )
-    if done.returncode or done.stdout:
-        state = done.stderr.strip() or "has changes that are not committed"
-        raise InputError(f"{PARAMS_FILE}: {state}; commit them, or `git checkout {PARAMS_FILE}`, then measure again")
-
-
 def main() -> None:
     """Measure, print the table, and change params.yaml where that is worth it."""
     parser = argparse.ArgumentParser(
@@ -138,7 +129,7 @@ def main() -> None:
         return
     from assay.compute.device import Compute
 
-    require_committed()
+    require_committed(PARAMS_FILE)
     compute = load_params("compute", Compute)
     todo = settings(compute.device, compute.threads, cores() or 1)
     rows = [measure(*one) for one in progress(todo, "calibrate", total=len(todo), unit="setting")]
@@ -155,11 +146,8 @@ def main() -> None:
     if gain < MIN_GAIN:
         print(f"{PARAMS_FILE} stays as it is: {said} is the fastest, {gain:.2f} times as fast; it must be {MIN_GAIN}")
         return
-
-    def edit(document: Any) -> None:
-        document["compute"]["precision"], document["compute"]["threads"] = best["precision"], best["threads"]
-
-    write_text(PARAMS_FILE, edited(PARAMS_FILE.read_text(encoding="utf-8"), edit))
+    new: dict[str, str | None] = {f"compute.{key}": f" {best[key]}" for key in ("precision", "threads")}
+    write_text(PARAMS_FILE, replace_values(PARAMS_FILE.read_text(encoding="utf-8"), new))
     print(f"{PARAMS_FILE} now has {said}, {gain:.2f} times as fast; see `git diff {PARAMS_FILE}`, and commit it")
 
 

@@ -19,7 +19,7 @@ import yaml
 
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json
-from assay.statistics.metrics_dict import HIGH, LOW
+from assay.report.summary import ranked, show_interval
 from tools.params.preset import replace_values, write_preset
 
 SCRATCH = Path(".dvc/tmp/quick")
@@ -92,14 +92,9 @@ def result_lines(folder: Path) -> list[str]:
     """What came out, a line for each approach, the best first."""
     ingested, summary = read_json(folder / "metrics/ingest.json"), read_json(folder / "metrics/summary.json")
     kept, rows = ingested["rows_out"], ingested["rows_out"] + ingested["removed"].get("max_rows", 0)
-    scored = summary["approaches"] | summary["baselines"]
     return [
         f"quick look: {kept:,} of {rows:,} rows; its scores are no results",
-        *(
-            f"  {name:<14} macro-F1 {score['macro_f1']:.3f}"
-            f" [{score[f'macro_f1{LOW}']:.3f}, {score[f'macro_f1{HIGH}']:.3f}]"
-            for name, score in sorted(scored.items(), key=lambda item: -item[1]["macro_f1"])
-        ),
+        *(f"  {name:<14} macro-F1 {show_interval(scores, 'macro_f1')}" for name, scores in ranked(summary)),
     ]
 
 

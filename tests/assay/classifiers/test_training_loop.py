@@ -65,8 +65,7 @@ def fitted(
 
 
 def logits_of(model: nn.Module, rows: NDArray[np.int64]) -> torch.Tensor:
-    result: torch.Tensor = model(FEATURES[rows])
-    return result
+    return model(FEATURES[rows])
 
 
 def parameters(model: nn.Module) -> list[NDArray[np.float32]]:

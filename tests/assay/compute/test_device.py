@@ -7,8 +7,7 @@ import yaml
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import InputError
 from assay.core.params import load_params
-
-COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 1.0, "backend": "processes"}
+from tests.own_params import COMPUTE
 
 
 def test_params_decide_and_exact_numbers_are_always_in_float32() -> None:

@@ -10,8 +10,7 @@ from assay.embeddings.nearest import nearest_reference, nearest_rows
 def unit(rows: list[list[float]]) -> NDArray[np.float32]:
     vectors = np.array(rows, dtype=np.float32)
     lengths: NDArray[np.float32] = np.linalg.norm(vectors, axis=1, keepdims=True)
-    of_length_one: NDArray[np.float32] = vectors / lengths
-    return of_length_one
+    return vectors / lengths
 
 
 def test_the_closest_reference(monkeypatch: pytest.MonkeyPatch) -> None:

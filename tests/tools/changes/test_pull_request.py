@@ -4,8 +4,6 @@ import hashlib
 import json
 import math
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +11,12 @@ import pytest
 import yaml
 
 from assay.core.errors import InputError
+from assay.core.outputs import write_text
+from tests.own_process import commit_all, git, run_main
 from tests.own_results import stamp_run_ids
 from tools.changes import pull_request
 from tools.changes.pull_request import MISSING, Change
+from tools.changes.revisions import commit_of
 
 PARAMS: dict[str, Any] = {
     "seed": 1,
@@ -37,23 +38,14 @@ LORA: dict[str, Any] = {
 CLEAN: dict[str, Any] = {"rows_in": 7908, "rows_out": 7800, "removed": {"too_short": 0, "exact_duplicate": 108}}
 
 
-def git(root: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True, text=True)
-    return done.stdout
-
-
 def write_metrics(root: Path, **files: Any) -> None:
     for name, value in files.items():
-        path = root / "metrics" / f"{name.replace('__', '/')}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(value), encoding="utf-8")
+        write_text(root / "metrics" / f"{name.replace('__', '/')}.json", json.dumps(value))
 
 
 def write_lock(root: Path, data_md5: str, params: Any) -> None:
     code = root / "stages/clean.py"
-    code.parent.mkdir(exist_ok=True)
-    code.write_text("# clean\n", encoding="utf-8")
+    write_text(code, "# clean\n")
     lock = {
         "stages": {
             "clean": {
@@ -70,18 +62,15 @@ def write_lock(root: Path, data_md5: str, params: Any) -> None:
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with one commit that has params, metrics and a lock."""
     monkeypatch.chdir(tmp_path)
-    git(tmp_path, "init", "--quiet", "--initial-branch=main")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS), encoding="utf-8")
     write_metrics(tmp_path, evaluate__lora=LORA, clean=CLEAN, summary={"approaches": {}})
     write_lock(tmp_path, "aaaa", {"seed": 1})
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "--quiet", "-m", "base")
+    commit_all()
     return tmp_path
 
 
-def written(monkeypatch: pytest.MonkeyPatch, base: str = "main") -> str:
-    monkeypatch.setattr(sys, "argv", ["pull_request", base])
-    pull_request.main()
+def written() -> str:
+    run_main(pull_request, "main")
     return Path("report/pull_request.md").read_text(encoding="utf-8")
 
 
@@ -91,8 +80,8 @@ def row(text: str, start: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split(" | ")]
 
 
-def test_nothing_changed(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = written(monkeypatch)
+def test_nothing_changed(repository: Path) -> None:
+    text = written()
     assert text.startswith("<!-- assay -->\n")
     assert "No param differs." in text
     assert "No data or model version differs." in text
@@ -102,21 +91,21 @@ def test_nothing_changed(repository: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_folder_of_a_larger_repository(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = written(monkeypatch)
+    alone = written()
     folder = repository / "ml/assay"
     folder.mkdir(parents=True)
     for name in ("params.yaml", "metrics", "dvc.lock", "stages"):
-        git(repository, "mv", name, f"ml/assay/{name}")
-    git(repository, "commit", "--quiet", "-m", "moved")
+        git("mv", name, f"ml/assay/{name}")
+    git("commit", "--quiet", "-m", "moved")
     monkeypatch.chdir(folder)
     # But for the commit that it names.
-    assert written(monkeypatch).splitlines()[3:] == alone.splitlines()[3:]
+    assert written().splitlines()[3:] == alone.splitlines()[3:]
 
 
-def test_scores_come_with_intervals_and_whether_they_overlap(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_come_with_intervals_and_whether_they_overlap(repository: Path) -> None:
     better = LORA | {"macro_f1": 0.75, "macro_f1_ci95_low": 0.73, "macro_f1_ci95_high": 0.77, "accuracy": 0.72}
     write_metrics(repository, evaluate__lora=better)
-    text = written(monkeypatch)
+    text = written()
     headline = row(text, "`lora` | macro-F1")
     assert headline[2:] == ["0.700 [0.680, 0.720] → 0.750 [0.730, 0.770]", "+0.050", "no"]
     assert row(text, "`lora` | accuracy")[2:] == ["0.710 [0.690, 0.730] → 0.720 [0.690, 0.730]", "+0.010", "yes"]
@@ -124,7 +113,7 @@ def test_scores_come_with_intervals_and_whether_they_overlap(repository: Path, m
     assert "ci95" not in text
 
 
-def test_params_rows_and_versions(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_params_rows_and_versions(repository: Path) -> None:
     changed = json.loads(json.dumps(PARAMS))
     changed["finetune"]["lora"]["rank"] = 16
     changed["finetune"]["lora"]["alpha"] = 32
@@ -134,7 +123,7 @@ def test_params_rows_and_versions(repository: Path, monkeypatch: pytest.MonkeyPa
     removed = {"exact_duplicate": 108, "near_duplicate": 100}
     write_metrics(repository, clean={"rows_in": 7908, "rows_out": 7700, "removed": removed})
     write_lock(repository, "bbbb", {"seed": 1})
-    text = written(monkeypatch)
+    text = written()
     assert row(text, "`finetune.lora.rank`") == ["`finetune.lora.rank`", "8", "16"]
     assert row(text, "`finetune.lora.alpha`") == ["`finetune.lora.alpha`", "–", "32"]
     assert row(text, "`approaches`") == ["`approaches`", '`["tfidf", "lora"]`', '`["lora"]`']
@@ -144,20 +133,17 @@ def test_params_rows_and_versions(repository: Path, monkeypatch: pytest.MonkeyPa
     assert row(text, "`data/clean`") == ["`data/clean`", "`aaaa`", "`bbbb`"]
 
 
-def test_the_profile_of_the_data_has_a_column_for_each_source(
-    repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_profile_of_the_data_has_a_column_for_each_source(repository: Path) -> None:
     tweets = {"rows": 100, "words": {"q50": 13.0}, "outlier_share": 0.01}
     before = {"rows": 100, "words": {"q50": 13.0}, "outlier_share": 0.01, "per_source": {"tweets": tweets}}
     write_metrics(repository, profile=before | {"per_label": {"good": {"rows": 60}}, "profile_seconds": 1.0})
-    git(repository, "add", ".")
-    git(repository, "commit", "--quiet", "-m", "profile")
-    assert "The profile of the data is the same." in written(monkeypatch)
+    commit_all()
+    assert "The profile of the data is the same." in written()
 
     mail = {"rows": 50, "words": {"q50": 80.0}, "outlier_share": 0.2}
     after = {"rows": 150, "words": {"q50": 20.0}, "outlier_share": 0.01, "per_source": {"tweets": tweets, "mail": mail}}
     write_metrics(repository, profile=after | {"per_label": {"good": {"rows": 70}}, "profile_seconds": 2.0})
-    text = written(monkeypatch)
+    text = written()
     assert row(text, "figure") == ["figure", "all", "`tweets`", "`mail`"]
     assert row(text, "`rows` |") == ["`rows`", "100 → 150", "100", "– → 50"]
     assert row(text, "`words.q50`") == ["`words.q50`", "13 → 20", "13", "– → 80"]
@@ -167,25 +153,25 @@ def test_the_profile_of_the_data_has_a_column_for_each_source(
     assert "`profile` `rows`" not in text
 
 
-def test_a_profile_that_is_new_or_not_there(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "There is no profile of the data on either side." in written(monkeypatch)
+def test_a_profile_that_is_new_or_not_there(repository: Path) -> None:
+    assert "There is no profile of the data on either side." in written()
     sources = {f"s{number}": {"rows": 1} for number in range(9)}
     write_metrics(repository, profile={"rows": 9, "per_source": sources})
-    text = written(monkeypatch)
+    text = written()
     assert row(text, "`rows` |") == ["`rows`", "– → 9", *["– → 1"] * 6]
     assert "3 more sources are in `metrics/profile.json`." in text
 
 
-def test_an_approach_that_no_longer_runs_has_no_score(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_approach_that_no_longer_runs_has_no_score(repository: Path) -> None:
     (repository / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"approaches": ["tfidf"]}), encoding="utf-8")
     assert (repository / "metrics/evaluate/lora.json").is_file()
-    headline = row(written(monkeypatch), "`lora` | macro-F1")
+    headline = row(written(), "`lora` | macro-F1")
     assert headline[2:4] == ["0.700 [0.680, 0.720] → –", "gone"]
 
 
-def test_wall_clock_is_apart(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wall_clock_is_apart(repository: Path) -> None:
     write_metrics(repository, evaluate__lora=LORA | {"inference_ms_per_row": 2.6})
-    text = written(monkeypatch)
+    text = written()
     assert "Time and memory, which differ from run to run: 1 differ" in text
     assert "Scores and counts" not in text
 
@@ -196,99 +182,94 @@ def test_wall_clock_keys_and_those_that_are_the_same_in_every_run() -> None:
     assert [key for key in keys if pull_request.WALL_CLOCK.search(key)] == measured
 
 
-def test_labels_do_not_break_the_tables(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_do_not_break_the_tables(repository: Path) -> None:
     worse = LORA | {"per_class": {"a|b": {"f1": 0.4, "support": 3}, "`<img>`": {"f1": 1.0}}}
     write_metrics(repository, evaluate__lora=worse)
-    text = written(monkeypatch)
+    text = written()
     assert "<code>per_class.a&#124;b.f1</code> | 0.5000 | 0.4000 | −0.100" in text
     assert "<img>" not in text
 
 
-def test_metric_that_is_new_and_one_that_is_gone(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metric_that_is_new_and_one_that_is_gone(repository: Path) -> None:
     approaches = [*PARAMS["approaches"], "full"]
     (repository / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"approaches": approaches}), encoding="utf-8")
     write_metrics(repository, evaluate__full=LORA)
     (repository / "metrics/evaluate/lora.json").unlink()
-    text = written(monkeypatch)
+    text = written()
     assert row(text, "`full` | macro-F1")[2:] == ["– → 0.700 [0.680, 0.720]", "new", ""]
     assert row(text, "`lora` | macro-F1")[2:] == ["0.700 [0.680, 0.720] → –", "gone", ""]
 
 
-def test_values_that_are_no_numbers(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_that_are_no_numbers(repository: Path) -> None:
     write_metrics(repository, clean=CLEAN | {"note": "text", "nothing": None, "odd": math.nan, "many": [1, 2]})
-    text = written(monkeypatch)
+    text = written()
     assert row(text, "`clean` `note`") == ["`clean` `note`", "–", "`text`", "new"]
     assert row(text, "`clean` `odd`") == ["`clean` `odd`", "–", "`NaN`", "new"]
     assert row(text, "`clean` `many`") == ["`clean` `many`", "–", "`[1, 2]`", "new"]
 
 
-def test_base_without_metrics_params_or_lock(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    git(repository, "rm", "--quiet", "--cached", "-r", "metrics", "dvc.lock", "params.yaml")
-    git(repository, "commit", "--quiet", "-m", "nothing yet")
-    text = written(monkeypatch)
+def test_base_without_metrics_params_or_lock(repository: Path) -> None:
+    git("rm", "--quiet", "--cached", "-r", "metrics", "dvc.lock", "params.yaml")
+    git("commit", "--quiet", "-m", "nothing yet")
+    text = written()
     assert "`main` has no metrics: every figure counts as new." in text
     assert "`main` has no `dvc.lock`: everything counts as new." in text
     assert row(text, "`lora` | macro-F1")[3] == "new"
 
 
-def test_lock_that_is_missing(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_that_is_missing(repository: Path) -> None:
     (repository / "dvc.lock").unlink()
-    assert "There is no `dvc.lock` in the working tree" in written(monkeypatch)
+    assert "There is no `dvc.lock` in the working tree" in written()
 
 
-def test_metrics_that_are_missing(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_that_are_missing(repository: Path) -> None:
     for path in (repository / "metrics").rglob("*.json"):
         path.unlink()
-    assert row(written(monkeypatch), "`lora` | macro-F1")[3] == "gone"
+    assert row(written(), "`lora` | macro-F1")[3] == "gone"
 
 
-def test_files_that_cannot_be_parsed(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_cannot_be_parsed(repository: Path) -> None:
     (repository / "metrics/clean.json").write_text("{", encoding="utf-8")
     (repository / "params.yaml").write_text("a: [", encoding="utf-8")
-    text = written(monkeypatch)
+    text = written()
     assert "Not readable, and left out: `params.yaml`, `metrics/clean.json`" in text
 
 
-def test_metrics_of_older_code_are_called_out(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (repository / "stages/clean.py").write_text("# changed\n", encoding="utf-8")
+@pytest.mark.parametrize(
+    ("file", "text"), [("stages/clean.py", "# changed\n"), ("params.yaml", yaml.safe_dump(PARAMS | {"seed": 2}))]
+)
+def test_metrics_of_older_code_or_params_are_called_out(repository: Path, file: str, text: str) -> None:
+    (repository / file).write_text(text, encoding="utf-8")
     expected = "**The metrics are not of this code.** Params or code changed since these stages ran: `clean`."
-    assert expected in written(monkeypatch)
+    assert expected in written()
 
 
-def test_a_change_in_a_room_of_the_library_is_one_of_the_code(
-    repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_change_in_a_room_of_the_library_is_one_of_the_code(repository: Path) -> None:
     room = repository / "assay/cleaning"
     for file in ("rules.py", "__pycache__/rules.pyc", "nested/a.py"):
-        (room / file).parent.mkdir(parents=True, exist_ok=True)
-        (room / file).write_text(f"# {file}\n", encoding="utf-8")
+        write_text(room / file, f"# {file}\n")
     (repository / ".dvcignore").write_text("__pycache__/\n")
     lock = yaml.safe_load((repository / "dvc.lock").read_text(encoding="utf-8"))
     # What DVC 3.67 writes for this folder.
     lock["stages"]["clean"]["deps"].append({"path": "assay/cleaning", "md5": "ef49e9f6e43be74e6b2d43e8239b1f3b.dir"})
     (repository / "dvc.lock").write_text(yaml.safe_dump(lock), encoding="utf-8")
-    assert "The metrics are not of this code" not in written(monkeypatch)
+    assert "The metrics are not of this code" not in written()
     (room / "nested/a.py").write_text("# changed\n", encoding="utf-8")
-    assert "The metrics are not of this code" in written(monkeypatch)
-
-
-def test_metrics_of_older_params_are_called_out(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (repository / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"seed": 2}), encoding="utf-8")
-    assert "The metrics are not of this code" in written(monkeypatch)
+    assert "The metrics are not of this code" in written()
 
 
 @pytest.mark.parametrize("base", ["no-such-branch", "--help", "main:params.yaml"])
 def test_unknown_base_is_an_error(repository: Path, base: str) -> None:
-    expected = rf"BASE = '{re.escape(base)}' is no revision .* branches here: main\. Fetch it"
+    expected = rf"'{re.escape(base)}' is no revision .* branches here: main\. Fetch it"
     with pytest.raises(InputError, match=expected):
-        pull_request.commit_of(base)
+        commit_of(base)
 
 
 def test_folder_without_git_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(InputError, match="no git repository"):
-        pull_request.commit_of("main")
+        commit_of("main")
 
 
 def test_many_rows_are_cut() -> None:
@@ -314,27 +295,25 @@ def test_list_of_dicts_with_one_name_twice_keeps_both() -> None:
     assert flat[("a", "1", "v")] == 2
 
 
-def test_metrics_of_other_data_or_params_are_left_out_and_named(
-    repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_metrics_of_other_data_or_params_are_left_out_and_named(repository: Path) -> None:
     stamp_run_ids(repository)
-    git(repository, "commit", "--quiet", "-am", "ids")
-    assert "left out" not in written(monkeypatch)
-    assert "run_id" not in written(monkeypatch)
+    commit_all()
+    assert "left out" not in written()
+    assert "run_id" not in written()
     write_metrics(repository, evaluate__lora=LORA | {"run_id": "0" * 12}, cost__evaluate__lora={"ms": 2.0})
     write_metrics(repository, optional__dpo={"margin": 0.5, "run_id": "0" * 12})
-    text = written(monkeypatch)
+    text = written()
     assert "> Not run on the data and params of their side, and left out: `evaluate@lora`\n" in text
     assert row(text, "`lora` | macro-F1")[3] == "gone"
     assert "margin" not in text  # switched off: no result, and no news
     assert "`ms`" not in text
 
 
-def test_of_a_base_with_other_data_nothing_is_shown(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_base_with_other_data_nothing_is_shown(repository: Path) -> None:
     own = {"sources": [{"name": "mails", "format": "csv"}]}
     (repository / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"ingest": own, "seed": 2}), encoding="utf-8")
     write_lock(repository, "bbbb", {"seed": 2})
-    text = written(monkeypatch)
+    text = written()
     assert "`main` is of other data: it has no source in common" in text
     assert "tweets" not in text
     assert "tsv" not in text

@@ -8,6 +8,7 @@ import yaml
 
 from assay.core.errors import InputError
 from assay.core.outputs import write_json
+from tests.own_process import run_main
 from tests.own_results import stamp_run_ids
 from tools.changes import readme_results
 
@@ -103,34 +104,27 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr("sys.argv", ["readme_results", *arguments])
-    readme_results.main()
-
-
-def test_the_readme_speaks_of_the_sources_in_params(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_readme_speaks_of_the_sources_in_params(project: Path) -> None:
     stamp_run_ids(project)
-    run(monkeypatch, "--write", "README.md")
+    run_main(readme_results, "--write", "README.md")
     text = (project / "README.md").read_text()
     assert "1,800 rows of mails, 3 labels. Scored on 1,500 test rows by the given label." in text
     assert "from `models/base/tiny` (Tiny (2026).), on [answers](https://example.org) and more." in text
     assert "old" not in text
 
 
-def test_results_of_somebody_elses_data_are_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_of_somebody_elses_data_are_refused(project: Path) -> None:
     before = (project / "README.md").read_text()
     for arguments in ([], ["--write", "README.md"]):
         with pytest.raises(InputError, match="`report` did not run on these data and params"):
-            run(monkeypatch, *arguments)
+            run_main(readme_results, *arguments)
     assert (project / "README.md").read_text() == before
 
 
-def test_what_did_not_run_is_named_and_the_next_steps_too(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_did_not_run_is_named_and_the_next_steps_too(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stamp_run_ids(project)
     write_json("metrics/optional/generation_summary.json", GENERATION)
-    run(monkeypatch)
+    run_main(readme_results)
     said = capsys.readouterr().out
     assert "left out: compare_generation: not run on these data and params; `make repro`" in said
     assert "language model" not in said
@@ -138,9 +132,9 @@ def test_what_did_not_run_is_named_and_the_next_steps_too(
     assert "make review" not in said  # `review_queue` is off
 
 
-def test_a_track_that_is_off_leaves_no_block(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_track_that_is_off_leaves_no_block(project: Path) -> None:
     off = PARAMS | {"optional": {"compare_generation": []}, "generation_models": {}}
     (project / "params.yaml").write_text(yaml.safe_dump(off))
     stamp_run_ids(project)
-    run(monkeypatch, "--write", "README.md")
+    run_main(readme_results, "--write", "README.md")
     assert "from metrics/ -->\n\n<!-- /generation -->" in (project / "README.md").read_text()

@@ -4,12 +4,12 @@ import polars as pl
 import pytest
 
 from assay.core.errors import InputError
+from tests.own_process import run_main
 from tools.changes import why
 
 
 def write(path: Path, **columns: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pl.DataFrame({name: [value] for name, value in columns.items()}).write_parquet(path)
+    pl.DataFrame({name: [value] for name, value in columns.items()}).write_parquet(path, mkdir=True)
 
 
 def test_a_row_is_followed_through_the_stages(tmp_path: Path) -> None:
@@ -63,9 +63,8 @@ def test_what_is_not_stated_of_a_source_says_so() -> None:
 
 
 def write_group(folder: Path, kept: list[str]) -> None:
-    folder.mkdir(parents=True)
     records = {"id": kept, "semantic_group": ["a:1" if one.startswith("a") else one for one in kept]}
-    pl.DataFrame(records).write_parquet(folder / "records.parquet")
+    pl.DataFrame(records).write_parquet(folder / "records.parquet", mkdir=True)
     pl.DataFrame(
         {
             "semantic_group": ["a:1", "a:1"],
@@ -128,7 +127,6 @@ def test_it_says_so_on_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["why", "c:1"])
     write(tmp_path / "data/split/test.parquet", id="c:1")
-    why.main()
+    run_main(why, "c:1")
     assert capsys.readouterr().out == "c:1\nsplit: test\n"

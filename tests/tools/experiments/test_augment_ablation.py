@@ -10,8 +10,9 @@ from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from assay.fine_tuning.params import Full
 from tests.mini_wordnet import write_mini_wordnet
+from tests.own_process import run_main
 from tests.stages.test_augment import PARAMS, rows, write_inputs
-from tests.stages.test_finetune import BLOCKS, run
+from tests.stages.test_finetune import BLOCKS
 from tools.experiments import augment_ablation
 from tools.experiments.augment_ablation import AblationParams, compared, epochs_of, recipes_of
 
@@ -38,23 +39,21 @@ def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatc
     full = BLOCKS["full"] | {"model": str(tiny_encoder), "max_epochs": 2}
     params |= {"finetune": {"full": full}, "augment_ablation": ABLATION}
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    Path("data/label_errors").mkdir(parents=True)
-    Path("data/split").mkdir(parents=True)
     write_inputs(rows(0, 60), rows(100, 10), rows(200, 20))
     return tmp_path
 
 
-def test_cells_are_run_and_compared(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cells_are_run_and_compared(workspace: Path) -> None:
     with pytest.raises(InputError, match="no cells to compare; run `make ablation`"):
-        run(monkeypatch, augment_ablation)
+        run_main(augment_ablation)
     for arm in ("none", "all"):
-        run(monkeypatch, augment_ablation, arm, "0.5")
+        run_main(augment_ablation, arm, "0.5")
     none, every = (read_json(f"data/augment_ablation/{arm}_0.5.json") for arm in ("none", "all"))
     assert none["rows"] == none["rows_original"] == every["rows_original"] == pytest.approx(30, abs=10)
     assert every["rows"] > none["rows"]
     assert every["epochs_of_full"] <= none["epochs_of_full"]
     assert [len(predicted) for predicted in every["predicted"]["full"]] == [20, 20]
-    run(monkeypatch, augment_ablation)
+    run_main(augment_ablation)
     metrics = read_json("metrics/augment_ablation.json")
     for model in ("probe", "full"):
         assert list(metrics[model]) == ["0.5"]
@@ -66,10 +65,10 @@ def test_cells_are_run_and_compared(workspace: Path, monkeypatch: pytest.MonkeyP
         assert "effect" not in metrics[model]["0.5"]["none"]
 
 
-def test_the_same_cell_again(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_cell_again(workspace: Path) -> None:
     cells = []
     for _ in range(2):
-        run(monkeypatch, augment_ablation, "synonym", "0.5")
+        run_main(augment_ablation, "synonym", "0.5")
         cells.append((workspace / "data/augment_ablation/synonym_0.5.json").read_bytes())
     assert cells[0] == cells[1]
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from assay.core.errors import InputError
+from tests.own_process import run_main
 from tools.experiments import tune
 
 BLOCK = """\
@@ -100,17 +101,16 @@ def project(started: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return tmp_path / "project"
 
 
-def tuned(monkeypatch: pytest.MonkeyPatch, spaces: str, trials: int = 3) -> None:
+def tuned(spaces: str, trials: int = 3) -> None:
     Path("spaces.yaml").write_text(spaces)
-    monkeypatch.setattr(sys, "argv", ["tune", "lora", "--trials", str(trials), "--spaces", "spaces.yaml"])
-    tune.main()
+    run_main(tune, "lora", "--trials", str(trials), "--spaces", "spaces.yaml")
 
 
 @pytest.mark.slow
 def test_the_best_trial_goes_into_the_params_and_nothing_else_changes(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tuned(monkeypatch, "lora: {learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}, weight_decay: {choices: [0.5]}}")
+    tuned("lora: {learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}, weight_decay: {choices: [0.5]}}")
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("tune-lora-")]
     scores = {line.split(":")[0]: float(line.split()[2]) for line in lines}
     assert list(scores) == ["tune-lora-1", "tune-lora-2", "tune-lora-3"]
@@ -123,7 +123,7 @@ def test_the_best_trial_goes_into_the_params_and_nothing_else_changes(
     assert block["weight_decay"] == 0.5
     new = [line for line in text.splitlines() if line not in BLOCK.splitlines()]
     # The second is in the block from now on, and no longer taken from the defaults.
-    assert [line.split(":")[0] for line in new] == ["    learning_rate", "    weight_decay"]
+    assert [line.split(":")[0] for line in new] == ["    weight_decay", "    learning_rate"]
     assert all(f"# {best}: validation macro-F1 0.9" in line and "best of 3 trials" in line for line in new)
     assert [line for line in BLOCK.splitlines() if line not in text.splitlines()] == ["    learning_rate: 0.5"]
     # The working tree is not touched but for that: not by trials, and nothing is committed.
@@ -143,18 +143,16 @@ def test_a_block_on_one_line_is_spread_for_the_comments() -> None:
 
 
 @pytest.mark.slow
-def test_settings_that_no_trial_beats_stay(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    tuned(monkeypatch, "lora: {learning_rate: {low: 0.6, high: 0.9, log: false}}", trials=1)
+def test_settings_that_no_trial_beats_stay(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tuned("lora: {learning_rate: {low: 0.6, high: 0.9, log: false}}", trials=1)
     assert "none of 1 trials beats" in capsys.readouterr().out
     assert Path("params.yaml").read_text() == BLOCK
 
 
 @pytest.mark.slow
-def test_a_trial_that_fails_says_why(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_that_fails_says_why(project: Path) -> None:
     with pytest.raises(InputError, match=r"trial tune-lora-1 with \{'rank': 13\} failed: .*finetune@lora"):
-        tuned(monkeypatch, "lora: {rank: {choices: [13]}}")
+        tuned("lora: {rank: {choices: [13]}}")
 
 
 def test_the_search_goes_on_after_a_trial_that_fails(
@@ -194,15 +192,14 @@ def test_a_space_that_makes_no_sense_is_an_error(
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(BLOCK)
     with pytest.raises(InputError, match=message):
-        tuned(monkeypatch, spaces)
+        tuned(spaces)
 
 
 def test_there_is_nothing_to_tune_in_a_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(BLOCK)
-    monkeypatch.setattr(sys, "argv", ["tune", "majority"])
     with pytest.raises(InputError, match=r"`finetune\.majority` is a baseline"):
-        tune.main()
+        run_main(tune, "majority")
 
 
 def test_the_declared_spaces_are_of_the_committed_params(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

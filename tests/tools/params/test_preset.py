@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +5,7 @@ import pytest
 import yaml
 
 from assay.core.errors import InputError
+from tests.own_process import git, run_main
 from tests.template_params import FILE
 from tools.params import preset
 from tools.params.check import find_problems
@@ -152,8 +151,7 @@ def test_a_preset_is_written_into_committed_params_alone(
     default: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["preset", *arguments])
-        preset.main()
+        run_main(preset, *arguments)
         return capsys.readouterr().out
 
     monkeypatch.chdir(tmp_path)
@@ -161,12 +159,11 @@ def test_a_preset_is_written_into_committed_params_alone(
     Path("params.yaml").write_text(default)
     with pytest.raises(InputError, match="git cannot tell"):
         run("full")
-    subprocess.run(["git", "init", "-q"], check=True)
-    subprocess.run(["git", "add", "params.yaml"], check=True)
+    git("init", "-q")
+    git("add", "params.yaml")
     with pytest.raises(InputError, match=r"uncommitted changes.*`git commit params\.yaml` or `git stash`"):
         run("full")
-    author = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
-    subprocess.run(["git", *author, "commit", "-qm", "params"], check=True)
+    git("commit", "-qm", "params")
     assert "has the values of" in run("default")
     out = run("full")
     assert "label_errors.action: review → drop\n" in out

@@ -8,18 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from assay.core.outputs import write_text
+from tests.own_process import commit_all, git
 from tools.run.bench import lend, render_table
 
 
 def commit_benchmarks(repository: Path, file: str, *names: str) -> None:
-    path = repository / "tests/benchmarks" / file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        "\n".join(f"def test_{name}(benchmark):\n    benchmark.pedantic(sorted, args=([2, 1],))" for name in names)
-    )
-    git = ["git", "-c", "user.name=x", "-c", "user.email=x@x", "-C", str(repository)]
-    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", file]):
-        subprocess.run([*git, *command], check=True)
+    tests = (f"def test_{name}(benchmark):\n    benchmark.pedantic(sorted, args=([2, 1],))" for name in names)
+    write_text(repository / "tests/benchmarks" / file, "\n".join(tests))
+    commit_all(repository)
 
 
 def bench(folder: Path, repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -45,14 +42,14 @@ def test_benchmarks_that_are_new_gone_or_moved(
         ("| `test_kept`", "ratio"),
         ("| `test_new`", "new |"),
     ]
-    assert subprocess.run(["git", "-C", tmp_path, "worktree", "list"], capture_output=True).stdout.count(b"\n") == 1
+    assert git("worktree", "list", cwd=tmp_path).count("\n") == 1
 
 
 def test_a_commit_that_is_not_there(repository: Path, tmp_path: Path) -> None:
     commit_benchmarks(tmp_path, "test_old.py", "kept")
     done = bench(tmp_path, repository, "no-such")
     assert done.returncode == 1
-    assert "no commit `no-such`" in done.stderr
+    assert "'no-such' is no revision of this repository" in done.stderr
 
 
 def test_table_of_ratios() -> None:

@@ -1,8 +1,6 @@
 """What is measured, what is written, and when nothing is. No time is asserted."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +8,9 @@ import pytest
 import yaml
 
 from assay.core.errors import InputError
-from tests.stages.test_finetune import BLOCKS, COMPUTE
+from tests.own_params import COMPUTE
+from tests.own_process import commit_all, run_main
+from tests.stages.test_finetune import BLOCKS
 from tools.doctor import CALIBRATION
 from tools.run import calibrate
 
@@ -22,9 +22,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with committed params, and measurements that need no model."""
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(PARAMS + "  checkpoint_seconds: 1.0\n  backend: processes\n")
-    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a", "commit", "-qm", "a"]):
-        subprocess.run(["git", *command], check=True)
-    monkeypatch.setattr(sys, "argv", ["calibrate"])
+    commit_all()
     monkeypatch.setattr(calibrate, "cores", lambda: 2)
     return tmp_path
 
@@ -42,13 +40,13 @@ def test_the_fastest_side_by_side_is_proposed_and_comments_stay(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rates(monkeypatch, {(2, "float32", 1): 66, (1, "bfloat16", 1): 80, (1, "bfloat16", 2): 120, (1, "float32", 2): 90})
-    calibrate.main()
-    expected = PARAMS.replace("float32 ", "bfloat16").replace("threads: 2", "threads: 1")
+    run_main(calibrate)
+    expected = PARAMS.replace("float32", "bfloat16").replace("threads: 2", "threads: 1")
     assert Path("params.yaml").read_text().startswith(expected)
     assert "bfloat16 with 1 thread(s), 1.82 times as fast" in capsys.readouterr().out
     assert len(json.loads(CALIBRATION.read_text())["rows"]) == 6
-    with pytest.raises(InputError, match=r"params.yaml: has changes that are not committed; commit them, or `git"):
-        calibrate.main()
+    with pytest.raises(InputError, match=r"params\.yaml: has uncommitted changes, among which others could"):
+        run_main(calibrate)
 
 
 def test_a_gain_below_1_3_changes_nothing(
@@ -56,7 +54,7 @@ def test_a_gain_below_1_3_changes_nothing(
 ) -> None:
     rates(monkeypatch, {(2, "float32", 1): 60, (1, "float32", 2): 77})
     before = Path("params.yaml").read_bytes()
-    calibrate.main()
+    run_main(calibrate)
     assert Path("params.yaml").read_bytes() == before
     assert "stays as it is: float32 with 1 thread(s) is the fastest, 1.28 times as fast" in capsys.readouterr().out
 

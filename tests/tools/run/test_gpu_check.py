@@ -1,4 +1,3 @@
-import sys
 import time
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import yaml
 
 from assay.compute.device import Device
 from assay.core.errors import InputError
+from tests.own_process import run_main
 from tests.pipeline_copy import smoke_params
 from tests.template_params import read_template_params
 from tools.run import gpu_check
@@ -36,7 +36,6 @@ def test_steps_of_each_approach_run_and_what_fails_is_named(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_without_a_gpu_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["gpu_check"])
+def test_without_a_gpu_the_error_says_so() -> None:
     with pytest.raises(InputError, match="sees no CUDA device; `make doctor`"):
-        gpu_check.main()
+        run_main(gpu_check)

@@ -1,10 +1,10 @@
 """A `dvc.lock` that was cut is restored or what it lost is named; one that somebody changed stays as it is."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.own_process import commit_all, git
 from tools.run import lock_guard
 from tools.run.lock_guard import GOOD_COPY, LOCK, guard_lock, inspect_lock
 
@@ -28,11 +28,6 @@ ENTRY = """  {name}:
 """
 ENTRIES = {name: ENTRY.format(name=name) for name in ("a", "c@x", "b", "d")}
 WHOLE = lock_guard.join_entries(ENTRIES)
-
-
-def git(*arguments: str) -> None:
-    who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
-    subprocess.run(["git", *who, *arguments], check=True, capture_output=True)
 
 
 @pytest.fixture(autouse=True)
@@ -78,8 +73,7 @@ def test_without_a_copy_the_commit_serves_or_the_loss_is_named(capsys: pytest.Ca
     guard_lock([])
     assert capsys.readouterr().out == "dvc.lock was cut short; in no copy, so runs again: d\n"
     LOCK.write_text(WHOLE)
-    git("add", "-A")
-    git("commit", "-qm", "lock")
+    commit_all()
     for text in ("", WHOLE[:-30]):
         GOOD_COPY.unlink()
         LOCK.write_text(text)

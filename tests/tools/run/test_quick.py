@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.own_process import commit_all, git
 from tests.pipeline_copy import write_params, write_pipeline_copy
 from tests.template_params import FILE, read_template_params
 from tools.run.quick import unused_assets, write_quick_params
@@ -43,12 +44,6 @@ def test_quick_params_keep_the_data_of_a_fork_and_what_is_not_about_budgets(tmp_
         assert params[section] == before[section]
 
 
-def git(folder: Path, *arguments: str) -> str:
-    author = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
-    done = subprocess.run(["git", *author, *arguments], cwd=folder, check=True, capture_output=True, text=True)
-    return done.stdout
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_two_column_file_becomes_a_report_and_nothing_of_the_tree_changes(
@@ -75,9 +70,7 @@ def test_a_two_column_file_becomes_a_report_and_nothing_of_the_tree_changes(
     params["ingest"] |= {"path": "data/own", "sources": [source], "rating_bins": None}
     del params["fetch"]["assets"]["feedback"]
     write_params(folder, params)
-    git(folder, "init", "-q")
-    git(folder, "add", "--all")
-    git(folder, "commit", "-qm", "fork")
+    commit_all(folder)
 
     environment = os.environ | {"PYTHONPATH": str(repository)}
     command = [sys.executable, "-m", "tools.run.quick"]
@@ -85,7 +78,7 @@ def test_a_two_column_file_becomes_a_report_and_nothing_of_the_tree_changes(
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert "quick look: 600 of 700 rows; its scores are no results" in done.stdout
     assert all(f"  {name} " in done.stdout for name in ("lora", "linear_probe", "tfidf"))
-    assert git(folder, "status", "--porcelain") == ""
+    assert git("status", "--porcelain", cwd=folder) == ""
     assert not (folder / "dvc.lock").exists()
     report = (folder / "report/quick.html").read_text().lower()
     assert "a quick look at a cut of the rows" in report

@@ -17,6 +17,7 @@ import pytest
 import yaml
 import zc.lockfile
 
+from tests.own_process import git
 from tools.params import check
 from tools.run import repro
 
@@ -42,7 +43,7 @@ def write_project(folder: Path, stages: dict[str, Any]) -> Path:
     (folder / "params.yaml").write_text("compute: {threads: 1, device: cuda}\n")
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
     (folder / "in.txt").write_text("1\n2\n")
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    git("init", "-q", cwd=folder)
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=folder, check=True)
     (folder / ".dvc/config").write_text("[core]\n    analytics = false\n    check_update = false\n")
     (folder / check.FOUND_RIGHT).write_text(check.digest(folder / "params.yaml"))
