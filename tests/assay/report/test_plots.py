@@ -2,6 +2,7 @@
 
 import math
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_numbers_are_readable(value: float, expected: str) -> None:
     assert number(value) == expected
 
 
-DRAWN = {
+DRAWN: dict[str, tuple[Callable[[], str], str, list[str]]] = {
     "dots": (
         lambda: plots.dot_and_interval([LOW, HIGH], "t"),
         "$c$ 0.700, 95% interval 0.600 to 0.800; a<b 0.500, 95% interval 0.400 to 0.600",

@@ -169,13 +169,13 @@ def test_the_search_goes_on_after_a_trial_that_fails(
         return f"tune-{approach}-{number}", 0.6
 
     monkeypatch.setattr(tune, "run_trial", trial)
-    tuned(monkeypatch, "lora: {rank: {choices: [4]}}")
+    tuned("lora: {rank: {choices: [4]}}")
     printed = capsys.readouterr().out
     assert "trial 1 failed: the loss is not finite\ntrial 2 failed" in printed
     assert "tune: 2 of 3 trials failed, for the reasons above" in printed
     assert yaml.safe_load(Path("params.yaml").read_text())["finetune"]["lora"]["rank"] == 4
     with pytest.raises(InputError, match=r"all 2 trials failed; .*spaces\.yaml: trial 1 failed: the loss"):
-        tuned(monkeypatch, "lora: {rank: {choices: [4]}}", trials=2)
+        tuned("lora: {rank: {choices: [4]}}", trials=2)
 
 
 @pytest.mark.parametrize(
