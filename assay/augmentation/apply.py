@@ -17,7 +17,6 @@ from assay.augmentation.recipes import (
     ByModel,
     CharacterNoise,
     Eda,
-    MaskedLm,
     Paraphrase,
     Synonym,
     TextAttackClass,
@@ -87,7 +86,7 @@ def _augmenter(block: str, kind: type[AnyRecipe], scratch: Path) -> Any:
     """The augmenter of a recipe, made once in each process."""
     import_textattack(scratch)
     # Their classes are TextAttack's, which can be imported from here on.
-    from assay.augmentation import augmenter, character_noise, entity_swaps, text_changes
+    from assay.augmentation import augmenter, character_noise, text_changes
 
     recipe: Any = kind.model_validate_json(block)
     share = recipe.share_of_words if isinstance(recipe, WordRecipe) else 0.0
@@ -102,14 +101,7 @@ def _augmenter(block: str, kind: type[AnyRecipe], scratch: Path) -> Any:
         transformation = text_changes.Eda(_synonyms(scratch), tuple(recipe.operations))
     else:
         assert isinstance(recipe, WholeText)
-        kinds: dict[str, Callable[[], Any]] = {
-            "contraction": text_changes.Contraction,
-            "reorder": text_changes.Reorder,
-            "number": entity_swaps.ChangeNumber,
-            "person": lambda: entity_swaps.ChangeEntity(entity_swaps.person_names()),
-            "place": lambda: entity_swaps.ChangeEntity(entity_swaps.place_names()),
-        }
-        transformation = kinds[recipe.name]()
+        transformation = text_changes.Contraction() if recipe.name == "contraction" else text_changes.Reorder()
     return augmenter.KeyedAugmenter(transformation, share)
 
 
@@ -140,9 +132,9 @@ def _by_model(
 ) -> Callable[[Sequence[str], Sequence[int]], list[str]]:
     """From texts and seeds to altered texts, for a recipe with a model, which is loaded."""
     import_textattack(scratch)
-    from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
+    from transformers import AutoModel, AutoTokenizer
 
-    from assay.augmentation import embedding_neighbours, masked_lm, rewriting
+    from assay.augmentation import embedding_neighbours, rewriting
     from assay.augmentation.augmenter import KeyedAugmenter
     from assay.augmentation.words import find_plain_words
 
@@ -150,17 +142,6 @@ def _by_model(
         return lambda texts, seeds: rewriting.rewrite_texts(texts, recipe, device)
 
     tokenizer = AutoTokenizer.from_pretrained(recipe.model, local_files_only=True)
-    if isinstance(recipe, MaskedLm):
-        load: Any = AutoModelForMaskedLM.from_pretrained
-        model, loading = load(recipe.model, local_files_only=True, output_loading_info=True)
-        if loading["missing_keys"] or tokenizer.mask_token is None:
-            raise InputError(
-                f"params.yaml: `augment.recipes`: {recipe.name}: {recipe.model} is no masked language model: it has no "
-                f"{'mask token' if tokenizer.mask_token is None else 'head for masked tokens'}; name one that was "
-                "trained to fill in masked words"
-            )
-        model = model.to(device.device).eval()
-        return lambda texts, seeds: masked_lm.replace_masked_words(texts, seeds, recipe, model, tokenizer, device)
     encoder: Any = AutoModel.from_pretrained(recipe.model, local_files_only=True).to(device.device).eval()
     words = {text[start:end].lower() for text in texts for start, end in find_plain_words(text)}
     wordnet = readable_wordnet(scratch)

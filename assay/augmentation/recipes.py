@@ -10,7 +10,7 @@ from assay.core.params import Params
 
 Share = Annotated[float, Field(ge=0, le=1)]
 NoiseKind = Literal["swap", "delete", "insert", "keyboard", "ocr", "case"]
-WholeTextName = Literal["contraction", "number", "person", "place", "reorder"]
+WholeTextName = Literal["contraction", "reorder"]
 EdaOperation = Literal["replace", "insert", "swap", "delete"]
 
 
@@ -47,19 +47,9 @@ class Eda(WordRecipe):
 
 
 class WholeText(Recipe):
-    """A contraction; another number, person or place; another order of sentences or phrases."""
+    """A contraction, or another order of sentences or phrases."""
 
     name: WholeTextName
-
-
-class MaskedLm(WordRecipe):
-    """Words put in by a masked language model in the folder `model`, drawn from so many `candidates`."""
-
-    name: Literal["masked_lm"]
-    model: str
-    candidates: int = Field(ge=1, le=1000)
-    batch_size: int = Field(ge=1, le=4096)
-    max_length_tokens: int = Field(ge=8, le=8192)
 
 
 class Embedding(WordRecipe):
@@ -115,7 +105,6 @@ BUILT_IN = (
     "character_noise",
     "eda",
     *WHOLE_TEXT,
-    "masked_lm",
     "embedding",
     "paraphrase",
     "back_translation",
@@ -136,7 +125,6 @@ AnyRecipe = Annotated[
     | Annotated[CharacterNoise, Tag("character_noise")]
     | Annotated[Eda, Tag("eda")]
     | Annotated[WholeText, Tag("whole_text")]
-    | Annotated[MaskedLm, Tag("masked_lm")]
     | Annotated[Embedding, Tag("embedding")]
     | Annotated[Paraphrase, Tag("paraphrase")]
     | Annotated[BackTranslation, Tag("back_translation")]
@@ -159,7 +147,7 @@ def _named_once(recipes: list[Any]) -> list[Any]:
 Recipes = Annotated[list[AnyRecipe], AfterValidator(_named_once)]
 """Recipes, each with a name of its own."""
 
-ByModel = MaskedLm | Embedding | Paraphrase | BackTranslation
+ByModel = Embedding | Paraphrase | BackTranslation
 """Recipes that pass all rows through a model on the device, and not one row at a time through workers."""
 
 
@@ -167,7 +155,7 @@ def require_models(recipes: list[AnyRecipe]) -> None:
     """Raise an `InputError`, before anything is done, if the model of a recipe is not there."""
     for recipe in recipes:
         folders: list[str] = []
-        if isinstance(recipe, MaskedLm | Embedding) or (isinstance(recipe, Paraphrase) and recipe.endpoint is None):
+        if isinstance(recipe, Embedding) or (isinstance(recipe, Paraphrase) and recipe.endpoint is None):
             folders = [recipe.model]
         elif isinstance(recipe, BackTranslation):
             folders = [recipe.forward, recipe.backward]

@@ -259,8 +259,8 @@ def test_ids_that_examples_would_repeat_are_refused() -> None:
         ),
         (
             "name: synonym",
-            "name: masked_lm, model: models/base/bert, candidates: 5, batch_size: 8, max_length_tokens: 32",
-            r"masked_lm needs a model in models/base/bert, and there is none .*fetch\.assets",
+            "name: embedding, model: models/base/bert, neighbours: 5, batch_size: 8, min_cosine: 0.5",
+            r"embedding needs a model in models/base/bert, and there is none .*fetch\.assets",
         ),
         ("backend: processes", "backend: spark", r"compute\.backend` = 'spark'"),
         ("share_of_rows: 0.5", "share_of_rows: 1.5", r"share_of_rows` = 1\.5"),

@@ -36,9 +36,7 @@ def textattack_class(path: str, **arguments: Any) -> TextAttackClass:
 
 
 DELETION = textattack_class("textattack.transformations.WordDeletion")
-RECIPES: list[Any] = [
-    synonym(1.0), noise(), eda(), DELETION, *map(whole, ("contraction", "number", "person", "place", "reorder"))
-]  # fmt: skip
+RECIPES: list[Any] = [synonym(1.0), noise(), eda(), DELETION, whole("contraction"), whole("reorder")]
 
 
 def name_of(recipe: Any) -> str:
@@ -270,32 +268,6 @@ def test_own_tokens_stay(recipe: Any, scratch: Path) -> None:
         assert sorted(re.findall(r"Ann \[VAL\]|\[COL\]|\[VAL\]|it's", copy)) == sorted(
             ["[COL]", "[VAL]", "[COL]", "Ann [VAL]", "it's"]
         )
-
-
-def test_other_numbers_are_of_the_same_size(scratch: Path) -> None:
-    pattern = r"I waited (\d+) days for 24/7 help, paid \$99 at 10:30 on 3.50 and 2 cards"
-    text = "I waited 40 days for 24/7 help, paid $99 at 10:30 on 3.50 and 2 cards"
-    found = set()
-    for seed in range(30):
-        match = re.fullmatch(pattern, one(text, whole("number"), scratch, seed))
-        assert match
-        found.add(int(match.group(1)))
-    assert len(found) > 5
-    assert 40 not in found
-    assert min(found) >= 32
-    assert max(found) <= 48
-
-
-def test_other_people_and_places(scratch: Path) -> None:
-    text = "yesterday Michael flew from New York City to France"
-    for seed in range(10):
-        person = one(text, whole("person"), scratch, seed)
-        assert re.fullmatch(r"yesterday (?!Michael)[A-Z][a-z]+ flew from New York City to France", person)
-        place = one(text, whole("place"), scratch, seed)
-        pattern = r"yesterday Michael flew from (New York City|[A-Z][A-Za-z ]+ City) to [A-Z][a-z A-Z]+"
-        assert re.fullmatch(pattern, place)
-        assert place != text
-    assert one("Will Smith may mark the Page", whole("place"), scratch) == "Will Smith may mark the Page"
 
 
 def test_any_class_of_textattack(scratch: Path) -> None:

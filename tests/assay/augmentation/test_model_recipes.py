@@ -1,4 +1,4 @@
-"""Recipes with a model: masked words, neighbours of words, paraphrases, translations there and back."""
+"""Recipes with a model: neighbours of words, paraphrases, translations there and back."""
 
 import json
 import threading
@@ -11,25 +11,13 @@ import pytest
 import torch
 
 from assay.augmentation.apply import augment_texts
-from assay.augmentation.recipes import BackTranslation, Embedding, MaskedLm, Paraphrase, require_models
+from assay.augmentation.recipes import BackTranslation, Embedding, Paraphrase, require_models
 from assay.augmentation.textattack_import import readable_wordnet
 from assay.compute.device import Device
 from assay.core.errors import InputError
 
 DEVICE = Device(torch.device("cpu"), torch.float32)
 TEXTS = ["the awful movie of <EMAIL> today", "I hate my broken phone, really", "", "it is", "great " * 200]
-
-
-@pytest.fixture(scope="module")
-def masked_model(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real BERT with a head for masked tokens, of random weights."""
-    from transformers import AutoConfig, AutoTokenizer, BertForMaskedLM
-
-    folder = tmp_path_factory.mktemp("masked")
-    torch.manual_seed(1)
-    BertForMaskedLM(AutoConfig.from_pretrained(tiny_encoder)).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(tiny_encoder).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +52,11 @@ def translator(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
-def masked_lm(model: Path, **changed: Any) -> MaskedLm:
-    block = {"name": "masked_lm", "share_of_rows": 1.0, "share_of_words": 0.5, "model": str(model), "candidates": 5}
-    return MaskedLm(**{**block, "batch_size": 2, "max_length_tokens": 32, **changed})
+def embedding(model: str, share_of_rows: float = 1.0) -> Embedding:
+    return Embedding(
+        name="embedding", share_of_rows=share_of_rows, share_of_words=1.0, model=model, neighbours=3, min_cosine=0.01,
+        batch_size=8,
+    )  # fmt: skip
 
 
 def paraphrase(model: str, endpoint: str | None = None) -> Paraphrase:
@@ -74,55 +64,8 @@ def paraphrase(model: str, endpoint: str | None = None) -> Paraphrase:
     return Paraphrase.model_validate(block | {"key_variable": "ASSAY_KEY"})
 
 
-def test_masked_words(scratch: Path, masked_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from assay.augmentation import masked_lm as masked_words
-
-    # Random weights make no word likely.
-    monkeypatch.setattr(masked_words, "MIN_PROBABILITY", 0.0)
-    seeds = list(range(len(TEXTS)))
-    copies = augment_texts(TEXTS, seeds, masked_lm(masked_model), scratch, 1, DEVICE)
-    assert [copy != text for copy, text in zip(copies, TEXTS, strict=True)] == [True, True, False, False, True]
-    assert "<EMAIL>" in copies[0]
-    assert copies[0].split()[0] == "the"
-    # What comes after the length that the model sees is left alone.
-    assert copies[4].endswith("great great great ")
-    # A text alone, or in another batch, gets the same words.
-    alone = augment_texts(TEXTS[:1], seeds[:1], masked_lm(masked_model, batch_size=1), scratch, 1, DEVICE)
-    assert alone == copies[:1]
-    drawn = {augment_texts(TEXTS[:1], [seed], masked_lm(masked_model), scratch, 1, DEVICE)[0] for seed in range(10)}
-    assert len(drawn) > 3
-    monkeypatch.setattr(masked_words, "MIN_PROBABILITY", 1.0)
-    assert augment_texts(TEXTS, seeds, masked_lm(masked_model), scratch, 1, DEVICE) == TEXTS
-
-
-def test_masked_scores_are_those_of_the_whole_model(scratch: Path, masked_model: Path) -> None:
-    from transformers import AutoModelForMaskedLM, AutoTokenizer
-
-    from assay.augmentation.masked_lm import predict_masked_words
-
-    tokenizer = AutoTokenizer.from_pretrained(masked_model)
-    model = AutoModelForMaskedLM.from_pretrained(masked_model).eval()
-    recipe, text = masked_lm(masked_model), "the awful movie today"
-    [[of_word]] = predict_masked_words([text], [[(4, 9)]], recipe, model, tokenizer, DEVICE)
-    with torch.inference_mode():
-        encoded = tokenizer("the [MASK] movie today", return_tensors="pt", return_token_type_ids=False)
-        place = encoded["input_ids"][0].tolist().index(tokenizer.mask_token_id)
-        expected = model(**encoded).logits[0, place].softmax(0)
-    for word, probability in of_word:
-        assert probability == pytest.approx(float(expected[tokenizer.convert_tokens_to_ids(word)]), rel=1e-4)
-        assert len(word) >= 4
-
-
-def test_a_model_without_a_head_for_masked_tokens_is_refused(scratch: Path, tiny_encoder: Path) -> None:
-    with pytest.raises(InputError, match="is no masked language model: it has no head for masked tokens"):
-        augment_texts(TEXTS, [0] * len(TEXTS), masked_lm(tiny_encoder), scratch, 1, DEVICE)
-
-
 def test_neighbours_of_words(scratch: Path, tiny_encoder: Path) -> None:
-    recipe = Embedding(
-        name="embedding", share_of_rows=1.0, share_of_words=1.0, model=str(tiny_encoder), neighbours=3,
-        min_cosine=0.01, batch_size=8,
-    )  # fmt: skip
+    recipe = embedding(str(tiny_encoder))
     copies = augment_texts(TEXTS, list(range(len(TEXTS))), recipe, scratch, 1, DEVICE)
     assert copies[1] != TEXTS[1]
     assert "<EMAIL>" in copies[0]
@@ -216,11 +159,11 @@ def test_a_server_that_refuses_or_is_not_there(scratch: Path, endpoint: str) -> 
 
 def test_models_that_are_not_there_are_named_before_anything_is_done(tmp_path: Path) -> None:
     for recipe in (
-        masked_lm(tmp_path),
+        embedding(str(tmp_path)),
         paraphrase(str(tmp_path)),
         BackTranslation(name="back_translation", share_of_rows=0.1, forward="a", backward="b", batch_size=1),
     ):
         with pytest.raises(InputError, match=rf"{recipe.name} needs a model in .*fetch\.assets"):
             require_models([recipe])
     require_models([paraphrase("name on the server", "http://127.0.0.1:9/v1")])
-    require_models([masked_lm(tmp_path, share_of_rows=0.0)])
+    require_models([embedding(str(tmp_path), share_of_rows=0.0)])
