@@ -6,14 +6,10 @@ approach runs that one again. What it does is in `assay/classifiers/fit.py`.
 Reads `data/augmented/train.parquet` (given labels, and how much each row counts; no reference label is in it) and
 `data/split/validation.parquet` (given labels, for early stopping); writes `models/finetuned/<approach>/`, loaded by
 `transformers` and `peft` alone, the loss per step and the validation scores per epoch. The model of the first seed lies
-in that folder itself, those of others in `seed_<seed>/` there; plots are the first one's.
+in that folder itself, those of others in `seed_<seed>/` there; plots are the first one's. A run that is killed resumes
+from its last checkpoint, in `scratch/` under the hash of all that the model depends on.
 
-A run that is killed resumes from its last checkpoint, in `scratch/` under the hash of all that the model depends on.
-Several processes train together under `accelerate launch`: each does its share of every batch, all of them validate,
-the first one writes.
-
-An approach that this machine does not support (QLoRA, where bitsandbytes has no 4-bit arithmetic) is skipped: the
-reason is logged, and written instead of the model and of the metrics, so that the comparison of the others goes on.
+QLoRA, where bitsandbytes has no 4-bit arithmetic, is left out: the reason stands in the place of model and metrics.
 """
 
 from __future__ import annotations
@@ -80,12 +76,6 @@ def connect_processes(device: Device) -> Accelerator | None:
     return accelerator
 
 
-def scratch_folder(approach: str, seed: int, parts: list[str]) -> Path:
-    """Where the checkpoints of a model are: under the hash of all that it depends on, and its seed."""
-    digest = hashlib.sha256("\x1f".join([approach, str(seed), *parts]).encode()).hexdigest()
-    return SCRATCH / f"{approach}-{digest[:16]}"
-
-
 def fit_seeds(
     approach: str,
     params: FineTuned,
@@ -105,7 +95,9 @@ def fit_seeds(
     key = [params.model_dump_json(), str(device), str(compute.threads), *depends_on.values()]
     fits, scratch = {}, []
     for number, value in enumerate(params.seeds):
-        scratch.append(scratch_folder(approach, derived_seed(seed, str(value)), key))
+        depended_on = "\x1f".join([approach, str(derived_seed(seed, str(value))), *key])
+        digest = hashlib.sha256(depended_on.encode()).hexdigest()
+        scratch.append(SCRATCH / f"{approach}-{digest[:16]}")
         checkpoint = Checkpoint(scratch[-1] / f"process_{process}.pt", compute.checkpoint_seconds)
         own_folder = None if folder is None else folder / f"seed_{value}" if number else folder
         own_seed = derived_seed(model_seed(seed, value), "finetune", approach)

@@ -1,14 +1,9 @@
 """Train a fine-tuned model further by its own answers and the reward model's scores of them, by PPO.
 
 Nothing starts unless the reward model is right on enough held-out pairs (`min_reward_accuracy`). The policy starts as
-the model of `sft` that `init` names, is kept close to it by a KL penalty (Ziegler et al. 2019), and stays
-of its kind: an adapter is trained further, a whole model whole. The equations are in
-`assay/reinforcement/ppo_equations.py`, the loop and its deviations from the papers in
-`assay/reinforcement/ppo_loop.py`.
-
-Prompts are chats of the train split that ask for an answer (`answer`, `unanswerable`). On prompts of the validation
-split, the same before and after, it is measured what training was worth: mean reward with a paired interval,
-divergence, length, and how many answers end.
+the model of `sft` that `init` names, is kept close to it by a KL penalty (Ziegler et al. 2019), and stays of its kind:
+an adapter is trained further, a whole model whole. The loop, and where it deviates from the papers, is in
+`assay/reinforcement/ppo_loop.py`; what training was worth is measured by `assay/reinforcement/held_out.py`.
 
 Reads `data/instruct/{train,validation}.parquet`, `models/reward/model/`, `metrics/optional/reward.json` and
 `models/sft/<init>/`; writes `models/ppo/` with the value head beside the model, `metrics/optional/ppo.json`,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ def augment_texts(
         workers: processes, for recipes that take one text at a time. With joblib's backend of Ray: tasks at a time.
     """
     if isinstance(recipe, ByModel):
-        return _by_model(recipe, texts, scratch, device)(texts, seeds)
+        return _by_model(texts, seeds, recipe, scratch, device)
     size = SLOW_ROWS_PER_CHUNK if isinstance(recipe, TextAttackClass) else ROWS_PER_CHUNK
     starts = range(0, len(texts), size)
     # Ray's backend gives all at the end.
@@ -127,10 +127,8 @@ def _named_class(recipe: TextAttackClass) -> Any:
         raise InputError(f"{where} cannot be made with {recipe.arguments}: {error}") from error
 
 
-def _by_model(
-    recipe: ByModel, texts: Sequence[str], scratch: Path, device: Device
-) -> Callable[[Sequence[str], Sequence[int]], list[str]]:
-    """From texts and seeds to altered texts, for a recipe with a model, which is loaded."""
+def _by_model(texts: Sequence[str], seeds: Sequence[int], recipe: ByModel, scratch: Path, device: Device) -> list[str]:
+    """As `augment_texts`, for a recipe with a model."""
     import_textattack(scratch)
     from transformers import AutoModel, AutoTokenizer
 
@@ -139,7 +137,7 @@ def _by_model(
     from assay.augmentation.words import find_plain_words
 
     if isinstance(recipe, Paraphrase | BackTranslation):
-        return lambda texts, seeds: rewriting.rewrite_texts(texts, recipe, device)
+        return rewriting.rewrite_texts(texts, recipe, device)
 
     tokenizer = AutoTokenizer.from_pretrained(recipe.model, local_files_only=True)
     encoder: Any = AutoModel.from_pretrained(recipe.model, local_files_only=True).to(device.device).eval()
@@ -147,4 +145,4 @@ def _by_model(
     wordnet = readable_wordnet(scratch)
     neighbours = embedding_neighbours.find_neighbours(words, encoder, tokenizer, recipe, wordnet, device)
     augmenter = KeyedAugmenter(embedding_neighbours.NeighbourSwap(neighbours), recipe.share_of_words)
-    return lambda texts, seeds: [augmenter.copy(text, seed) for text, seed in zip(texts, seeds, strict=True)]
+    return [augmenter.copy(text, seed) for text, seed in zip(texts, seeds, strict=True)]

@@ -6,9 +6,8 @@ probabilities and nothing else of it, for so many texts (its budget).
 - `deep_word_bug`: typing errors (Gao et al. 2018, https://arxiv.org/abs/1801.04354), as TextAttack's recipe
   `DeepWordBugGao2018` has it.
 - `wordnet`: synonyms, words in the order of probability-weighted word saliency (Ren et al. 2019,
-  https://aclanthology.org/P19-1103), with the synonyms of our augmentation. Those of TextAttack's `WordSwapWordNet` are
-  of any sense: of 87 attacks with them on two models of the default data 44 succeeded, many by changing what the text
-  says (awesome to awful, bad to big), which is no fault of the model. It also tries to download when it is made.
+  https://aclanthology.org/P19-1103), with the synonyms of our augmentation: those of TextAttack's `WordSwapWordNet` are
+  of any sense, and many change what the text says (awesome to awful), which is no fault of the model.
 
 Both leave what is no plain word (placeholders, names, mentions, tags, addresses) as it is.
 

@@ -1,18 +1,9 @@
-"""Make augmented examples of train rows by recipes, and filter them.
+"""Make augmented examples of train rows by recipes, and filter them, as docs/augmentation.md says.
 
-1. A recipe takes the rows whose sampling hash lies below `share_of_rows`. With `balance`, rows of rarer labels get more
-   examples, up to that share of what they lack to the most frequent label. An example has its source example's label.
-2. An example is drawn by a generator of its own, seeded from the project seed, the recipe and the source's id; so it
-   depends on nothing else, however the work is distributed. That seed is kept with the row.
-3. An example is removed, for the first reason that fits, that
-   - equals its source (`identical_to_parent`: there was nothing to alter), or another row (`duplicate`);
-   - has other placeholders than its source (`placeholder_changed`);
-   - is too close to a validation or test row, by its characters or by its meaning (`near_held_out`);
-   - has moved too far from its source in the space of the frozen encoder (`meaning_changed`);
-   - no longer has its label: to a probe that saw neither the source nor its group, more labels are likelier
-     than the given one than were for the source (`label_lost`).
-4. At the end no train row may be a near-duplicate of a validation or test row, the original ones included; where the
-   data brings its division, such original rows are only counted on standard error.
+An example is drawn by a generator of its own, seeded from the project seed, the recipe and the source's id; so it
+depends on nothing else, however the work is distributed. At the end no train row may be a near-duplicate of a
+validation or test row, the original ones included; where the data brings its division, such original rows are only
+counted on standard error.
 
 Legend: `n` train rows, `e` examples, `d` dimensions.
 """

@@ -173,7 +173,9 @@ def train(
     """
     groups = parameter_groups(module, params, head)
     optimizer = _new_optimizer(groups, paged=paged and next(module.parameters()).device.type == "cuda")
-    schedule = _new_schedule(optimizer, len(rows.targets), params)
+    total_steps = -(-len(rows.targets) // params.batch_size) * params.max_epochs
+    warmup_steps = max(1, round(params.warmup_fraction * total_steps))
+    schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(step, warmup_steps, total_steps))
     loop = _Loop(module, train_logits, rows, params, random, optimizer, schedule, checkpoint, accelerator)
     run = _begin(loop)
     resumed_at_step = len(run.steps)
@@ -198,12 +200,6 @@ def _new_optimizer(groups: list[dict[str, object]], *, paged: bool) -> torch.opt
     import bitsandbytes
 
     return bitsandbytes.optim.PagedAdamW(groups)
-
-
-def _new_schedule(optimizer: torch.optim.Optimizer, rows: int, params: Optimization) -> LambdaLR:
-    total_steps = -(-rows // params.batch_size) * params.max_epochs
-    warmup_steps = max(1, round(params.warmup_fraction * total_steps))
-    return LambdaLR(optimizer, lambda step: learning_rate_factor(step, warmup_steps, total_steps))
 
 
 def _begin(loop: _Loop) -> _Run:

@@ -147,6 +147,11 @@ def test_stage_adds_examples_of_train_rows_only() -> None:
     assert removed.height == sum(reasons.values())
     assert isinstance(metrics["largest_jaccard_to_held_out"], float)
     assert set(read_json("metrics/cost/augment.json")) == {"augment_seconds", "rows_per_second"}
+    pairs = pl.read_csv("data/augmented/pairs.csv")
+    assert pairs.columns == ["recipe", "label", "parent_id", "before", "after", "cosine"]
+    assert pairs.height == new.height
+    assert (pairs["before"] != pairs["after"]).all()
+    assert set(pairs["recipe"]) == {"synonym", "character_noise"}
 
 
 def test_balance_raises_the_rare_label() -> None:
@@ -166,15 +171,6 @@ def test_examples_that_stray_from_their_source_are_removed_and_counted() -> None
     for of_recipe in recipes:
         assert of_recipe["made"] == of_recipe["let_in"] + sum(of_recipe[reason] for reason in REASONS)
     assert removed.filter(pl.col("rule") == "meaning_changed").height > 0
-
-
-def test_pairs_to_read() -> None:
-    out, _, _ = run(rows(0, 60), rows(100, 10), rows(200, 10))
-    pairs = pl.read_csv("data/augmented/pairs.csv")
-    assert pairs.columns == ["recipe", "label", "parent_id", "before", "after", "cosine"]
-    assert pairs.height == out["recipe"].count()
-    assert (pairs["before"] != pairs["after"]).all()
-    assert set(pairs["recipe"]) == {"synonym", "character_noise"}
 
 
 def test_a_train_row_that_says_what_a_held_out_row_says_is_an_error() -> None:

@@ -65,17 +65,6 @@ def plain_words(text: str) -> list[str]:
     return [attacked.words[i] for i in sorted(PlainWords()._get_modifiable_indices(attacked))]
 
 
-@pytest.mark.filterwarnings("ignore:The multilingual functions")
-def test_the_mini_wordnet_reads_as_the_real_one(scratch: Path) -> None:
-    from nltk.corpus.reader.wordnet import WordNetCorpusReader
-
-    wordnet = WordNetCorpusReader(str(readable_wordnet(scratch)), None)
-    assert [synset.lemma_names()[0] for synset in wordnet.synsets("good")] == ["good", "dear"]
-    assert [lemma.count() for lemma in wordnet.lemmas("good")] == [159, 1]
-    assert wordnet.synsets("movies")[0].definition() == "a form of entertainment"
-    assert wordnet.synsets("bought")[0].lemma_names() == ["buy", "purchase"]
-
-
 @pytest.mark.parametrize(
     ("word", "synonyms"),
     [
