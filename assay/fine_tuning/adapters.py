@@ -59,7 +59,7 @@ def lora(
         use_dora=params.dora,
         init_lora_weights="pissa" if initialisation == "pissa" else True,
     )
-    return _adapted(model, config)
+    return add_adapter(model, config)
 
 
 def ia3(model: PreTrainedModel, task: Task, params: Ia3Adapter) -> peft.PeftModel:
@@ -69,7 +69,7 @@ def ia3(model: PreTrainedModel, task: Task, params: Ia3Adapter) -> peft.PeftMode
     config = peft.IA3Config(
         task_type=task, target_modules=params.target_modules, feedforward_modules=params.feedforward_modules
     )
-    adapted = _adapted(model, config)
+    adapted = add_adapter(model, config)
     config.feedforward_modules = sorted(config.feedforward_modules or [])
     return adapted
 
@@ -83,7 +83,7 @@ def prompt_tuning(model: PreTrainedModel, task: Task, params: LearntPrompt) -> p
         num_virtual_tokens=params.num_virtual_tokens,
         prompt_tuning_init=peft.PromptTuningInit.SAMPLE_VOCAB if params.initialisation == "words" else "RANDOM",
     )
-    return _adapted(model, config)
+    return add_adapter(model, config)
 
 
 def prefix_tuning(model: PreTrainedModel, task: Task, params: LearntPrefix) -> peft.PeftModel:
@@ -96,7 +96,7 @@ def prefix_tuning(model: PreTrainedModel, task: Task, params: LearntPrefix) -> p
         prefix_projection=params.projection_width is not None,
         encoder_hidden_size=params.projection_width or 0,
     )
-    adapted = _adapted(model, config)
+    adapted = add_adapter(model, config)
     if params.projection_width is None:
         for name, parameter in adapted.named_parameters():
             if "prompt_encoder" in name:
@@ -105,8 +105,8 @@ def prefix_tuning(model: PreTrainedModel, task: Task, params: LearntPrefix) -> p
     return adapted
 
 
-def _adapted(model: PreTrainedModel, config: peft.PeftConfig) -> peft.PeftModel:
-    """The model with the adapter, whose saved form does not depend on `PYTHONHASHSEED`; a `ValueError` if tied."""
+def add_adapter(model: PreTrainedModel, config: peft.PeftConfig) -> peft.PeftModel:
+    """The model with the adapter, saved alike for any `PYTHONHASHSEED`; a `ValueError` if no layer fits, or one is tied."""
     import peft
 
     logits: nn.Module | None = model.get_output_embeddings()  # type: ignore[no-untyped-call]

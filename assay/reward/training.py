@@ -21,6 +21,7 @@ from assay.compute.device import Device
 from assay.compute.token_batches import shuffled_batches
 from assay.core.errors import InputError
 from assay.core.params import Params
+from assay.fine_tuning.adapters import add_adapter
 from assay.fine_tuning.trainer_params import TrainerParams
 from assay.reward.evaluation import add_side
 from assay.reward.model import RewardModel, tokenise_whole
@@ -136,12 +137,9 @@ def add_lora(model: RewardModel, lora: RewardLora | None) -> RewardModel:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of an attribute that peft reads and transformers renamed
-            wrapped = peft.get_peft_model(model, config)
+            return add_adapter(model, config)
     except ValueError as error:
         raise InputError(f"params.yaml: `reward.lora.target_modules` = {lora.target_modules}: {error}") from None
-    # A set by now, whose order in the saved file would follow the hash seed.
-    config.target_modules = sorted(lora.target_modules)
-    return wrapped
 
 
 def train_reward(
