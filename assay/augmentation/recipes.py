@@ -1,7 +1,7 @@
 """The recipes of `augment.recipes`: ways to alter a text. `apply` builds what they stand for."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
@@ -10,7 +10,6 @@ from assay.core.params import Params
 
 Share = Annotated[float, Field(ge=0, le=1)]
 NoiseKind = Literal["swap", "delete", "insert", "keyboard", "ocr", "case"]
-WholeTextName = Literal["contraction", "reorder"]
 EdaOperation = Literal["replace", "insert", "swap", "delete"]
 
 
@@ -49,7 +48,7 @@ class Eda(WordRecipe):
 class WholeText(Recipe):
     """A contraction, or another order of sentences or phrases."""
 
-    name: WholeTextName
+    name: Literal["contraction", "reorder"]
 
 
 class Embedding(WordRecipe):
@@ -99,12 +98,12 @@ class TextAttackClass(WordRecipe):
         return self
 
 
-WHOLE_TEXT: tuple[str, ...] = get_args(WholeTextName)
 BUILT_IN = (
     "synonym",
     "character_noise",
     "eda",
-    *WHOLE_TEXT,
+    "contraction",
+    "reorder",
     "embedding",
     "paraphrase",
     "back_translation",
@@ -114,17 +113,15 @@ BUILT_IN = (
 def _kind(block: Any) -> str:
     """Which class a block is of: by its name, unless it names a transformation."""
     known = block if isinstance(block, dict) else vars(block)
-    if "transformation" in known:
-        return "transformation"
-    name = str(known.get("name"))
-    return "whole_text" if name in WHOLE_TEXT else name
+    return "transformation" if "transformation" in known else str(known.get("name"))
 
 
 AnyRecipe = Annotated[
     Annotated[Synonym, Tag("synonym")]
     | Annotated[CharacterNoise, Tag("character_noise")]
     | Annotated[Eda, Tag("eda")]
-    | Annotated[WholeText, Tag("whole_text")]
+    | Annotated[WholeText, Tag("contraction")]
+    | Annotated[WholeText, Tag("reorder")]
     | Annotated[Embedding, Tag("embedding")]
     | Annotated[Paraphrase, Tag("paraphrase")]
     | Annotated[BackTranslation, Tag("back_translation")]
