@@ -106,7 +106,7 @@ def prefix_tuning(model: PreTrainedModel, task: Task, params: LearntPrefix) -> p
 
 
 def add_adapter(model: PreTrainedModel, config: peft.PeftConfig) -> peft.PeftModel:
-    """The model with the adapter, saved alike for any `PYTHONHASHSEED`; a `ValueError`: no such layer, or a tied one."""
+    """The model with the adapter, saved alike for any `PYTHONHASHSEED`; `ValueError`: no such layer, or a tied one."""
     import peft
 
     logits: nn.Module | None = model.get_output_embeddings()  # type: ignore[no-untyped-call]
