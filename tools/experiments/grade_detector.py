@@ -39,16 +39,6 @@ PROBE_C = 10.0
 KINDS = ("uniform", "confusable_drawn", "confusable_likeliest")
 
 
-def folder_parser(module: str, about: str | None) -> argparse.ArgumentParser:
-    """The command line of an experiment on a folder with train.csv and test.csv."""
-    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=(about or "").splitlines()[0])
-    parser.add_argument("folder", type=Path, help="holds train.csv and test.csv")
-    parser.add_argument("--text-column", default="text")
-    parser.add_argument("--label-column", default="category")
-    parser.add_argument("--output", type=Path, help="JSON file for all figures")
-    return parser
-
-
 def read_folder(arguments: argparse.Namespace) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Train and test rows; an `InputError` if a test row has a label that no train row has."""
     columns = (arguments.text_column, arguments.label_column)
@@ -109,7 +99,13 @@ def grade(
 
 def main() -> None:
     """Grade the detector on the folder named on the command line."""
-    parser = folder_parser("tools.experiments.grade_detector", __doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.experiments.grade_detector", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("folder", type=Path, help="holds train.csv and test.csv")
+    parser.add_argument("--text-column", default="text")
+    parser.add_argument("--label-column", default="category")
+    parser.add_argument("--output", type=Path, help="JSON file for all figures")
     parser.add_argument("--share", type=float, default=0.1, help="of the train rows that get a wrong label (0.1)")
     parser.add_argument("--finetuned", action="store_true", help="fine-tune for each fold, as params.yaml says: slow")
     arguments = parser.parse_args()

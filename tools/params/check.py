@@ -43,7 +43,6 @@ SECTIONS: dict[str, Any] = {
     "label_effect": "stages.label_effect.LabelEffectParams",
     "augment": "assay.augmentation.make_examples.AugmentParams",
     "augment_quality": "stages.augment_quality.AugmentQualityParams",
-    "augment_ablation": "tools.experiments.augment_ablation.AblationParams",
     "profile": "assay.corpus_profile.ProfileParams",
     "finetune": "assay.fine_tuning.params.Approach",
     "evaluate": "assay.statistics.classification.EvaluateParams",
