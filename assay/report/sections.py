@@ -147,7 +147,7 @@ def cleaning(tables: Tables, summary: dict[str, Any], clean: Values, examples_pe
     changes = [(rule, rows) for rule, rows in clean.get("changed", {}).items() if rows]
     return {
         "flow_plot": plots.row_flow(flows(summary), "Rows through the data stages"),
-        "removals_plot": plots.waterfall(clean["rows_in"], removals, "Rows that cleaning removed"),
+        "removals_plot": plots.counted_bars(removals, "Rows that cleaning removed"),
         "changes_plot": plots.counted_bars(changes, "Changes by cleaning rule"),
         "changed": examples_by_rule(changed, drop_redacted(changed), examples_per_rule),
         "removed": examples_by_rule(removed, may_be_shown, examples_per_rule),
