@@ -36,10 +36,6 @@ def test_outputs_of_a_stage_that_is_off_are_deleted(
     ]
 
 
-def test_the_committed_lists_are_consistent(params: dict[str, Any]) -> None:
-    stale_outputs.require_consistent_lists(params)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
