@@ -5,9 +5,7 @@
 uniform ones, and confusable ones, drawn from the probabilities of a model of another family (TF-IDF with logistic
 regression, out of fold) or always its likeliest wrong label. The detector's fine-tuning is off unless `--finetuned` is
 given. What acting on its findings is worth is the accuracy of a probe on the frozen embeddings, retrained after
-`drop` and after `weight`, beside that without exactly the wrong rows.
-
-Prints a table, and writes all figures as JSON where `--output` says so.
+`drop` and after `weight`, beside that without exactly the wrong rows. docs/label_errors.md has the figures.
 """
 
 import argparse

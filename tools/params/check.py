@@ -140,8 +140,7 @@ def was_found_right(path: Path = PARAMS_FILE) -> bool:
 def check_params(path: Path = PARAMS_FILE) -> None:
     """Raise `InputError`, which names all that is wrong with a params file.
 
-    The params classes stand beside the code that uses them, so that this imports the model libraries: seven seconds of
-    CPU. A file that was found right is not checked again until it or the code changes.
+    This imports the model libraries, so a file that was found right is not checked again until it or the code changes.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; run from the top of the repository")
