@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test test-slow figures bench lint format review diff unchanged tune calibrate preset quick gpu-check ablation ask export merge onnx why readme doctor lock clean
+.PHONY: help setup repro test test-slow figures bench lint format review diff unchanged tune calibrate preset quick gpu-check ask export merge onnx why readme doctor lock clean
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -78,10 +78,6 @@ tune: $(INSTALLED)  ## Search settings of an approach on validation: make tune A
 
 calibrate: $(INSTALLED)  ## Measure which precision and threads are fastest here, and propose them in params.yaml
 	@$(BIN)/python -m tools.run.calibrate $(ARGS)
-
-ablation: $(INSTALLED)  ## Does augmentation help? Each recipe alone, none and all, on shares of the train rows (an hour)
-	@$(BIN)/dvc repro $(ARGS) ablation/dvc.yaml
-	@$(BIN)/python -m tests.test_doc_figures
 
 ask: $(INSTALLED)  ## Talk to a language model, or ask it once: make ask MODEL=sft@lora QUESTION="How long does it take?"
 	@test -n "$(MODEL)" || { echo "error: say which model: make ask MODEL=sft@lora" >&2; exit 1; }

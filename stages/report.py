@@ -1,16 +1,12 @@
 """Which way of fine-tuning won, by how much, at what cost, and what happened to the data on the way.
 
-Decides nothing: it compares what the other stages measured.
-
 Reads the metrics of every stage, `metrics/plots/confusion/<approach>.csv` and the tables of the data stages; writes
 `metrics/summary.json` (every approach and baseline with its scores and sizes, rows in and out by stage) and
 `report/index.html`, one page without scripts that needs no network and is the same, byte for byte, for the same inputs.
 
-1. Approaches are ranked by macro-F1 on the test split. That two 95% intervals overlap, or do not, is said and no more:
-   it is no test of the difference, since all approaches are scored on the same rows.
-2. Of optional stages, approaches and language models the page shows those that are switched on in `params.yaml`. What
-   did not run on these data and params (`assay/core/results.py`) is left out, and named.
-3. What may be shown of a text is decided in `assay/report/examples.py`.
+Approaches are ranked by macro-F1 on the test split. That two 95% intervals overlap, or do not, is no test of the
+difference, since all approaches are scored on the same rows. What is switched off is not shown; what did not run on
+these data and params (`assay/core/results.py`) is left out, and named.
 """
 
 from collections.abc import Iterable

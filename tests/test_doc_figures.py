@@ -41,42 +41,6 @@ def shown(of: Mapping[str, Any], name: str, form: str = ".3f") -> str:
     return "–" if of.get(name) is None else interval(of, name, form).replace("-", "−")
 
 
-def approaches_on_banking77() -> str:
-    figures = read_json(DOCS / "approaches_banking77.json")
-    rows = [
-        [
-            f"`{name}`",
-            interval(of, "accuracy", ".2%"),
-            f"{of['macro_f1']:.3f}",
-            f"{of['train_seconds']:,.0f}",
-            f"{of['trainable_parameters']:,}",
-            f"{of['artefact_mib']:.1f}",
-            f"{of['inference_ms_per_row']:.1f}",
-        ]
-        for name, of in sorted(figures["approaches"].items(), key=lambda item: -item[1]["accuracy"])
-    ]
-    header = ["approach", "accuracy [95% interval]", "macro-F1", "train, s", "parameters trained", "MiB on disk"]
-    note = (
-        f"{figures['rows_train']:,} rows trained on, {figures['rows_validation']:,} held out; {figures['precision']}."
-    )
-    return f"{markdown_table([*header, 'inference, ms a row'], rows)}\n\n{note}"
-
-
-def ablation() -> str:
-    figures = read_json(REPOSITORY / "metrics/augment_ablation.json")
-    rows = []
-    for share, of_share in figures["full"].items():
-        for arm, of in of_share.items():
-            probe = figures["probe"][share][arm]
-            cells = [interval(model, "effect", "+.3f") if "effect" in model else "" for model in (probe, of)]
-            rows.append(
-                [f"{float(share):.0%}", f"`{arm}`", f"{of['rows']:,}", f"{probe['macro_f1']:.3f}", cells[0],
-                 f"{of['macro_f1']:.3f}", cells[1]]
-            )  # fmt: skip
-    header = ["train rows", "recipe", "rows with copies", "probe", "effect on it", "full fine-tuning", "effect on it"]
-    return f"{markdown_table(header, rows)}\n\n{figures['seeds']} seeds, {figures['rows_test']:,} test rows."
-
-
 def labels_of_examples() -> str:
     figures = read_full("optional/augment_quality.json")["per_recipe"]
     made = read_full("augment.json")["per_recipe"]
@@ -297,8 +261,7 @@ def label_effect() -> str:
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
-    "approaches": {"banking77": approaches_on_banking77},
-    "augmentation": {"ablation": ablation, "labels": labels_of_examples, "robustness": robustness},
+    "augmentation": {"labels": labels_of_examples, "robustness": robustness},
     "generation": {"targets": targets, "sft": sft, "reward": reward_model, "models": language_models}
     | {"pairs": pairs_of_models, "policies": policies},
     "label_errors": {"human": human_noise, "injected": injected_noise, "banking77": detector_on_banking77}

@@ -22,11 +22,10 @@ def write_rows(path: Path, rows: list[tuple[str, str]]) -> None:
 
 
 def source(part: str) -> dict[str, Any]:
-    columns = {"id": None, "text": "text", "label": "category", "reference_label": None, "response": None}
     provenance = {"url": "https://example.org", "licence": None, "retrieved": None, "authenticity": "real"}
     carry = [{"name": "part", "constant": part}]
-    shape = {"file": f"{part}.csv", "format": "csv", "header": True, "ratings": None}
-    return {"name": part, **provenance, **shape, "columns": columns, "carry": carry}
+    shape = {"file": f"{part}.csv", "format": "csv", "header": True}
+    return {"name": part, **provenance, **shape, "columns": {"text": "text", "label": "category"}, "carry": carry}
 
 
 def test_an_official_division_of_two_files(

@@ -142,14 +142,13 @@ def test_a_stage_runs_the_module_of_its_name(stages: list[Stage]) -> None:
         assert stage.command[:3] == ["python", "-m", f"stages.{stage.name.partition('@')[0]}"]
 
 
-@pytest.mark.parametrize("file", ["dvc.yaml", "ablation/dvc.yaml"])
-def test_declared_code_is_the_imported_code(file: str, repository: Path) -> None:
-    pipeline = yaml.safe_load((repository / file).read_text())
+def test_declared_code_is_the_imported_code(repository: Path) -> None:
+    pipeline = yaml.safe_load((repository / "dvc.yaml").read_text())
     for name, entry in pipeline["stages"].items():
         body = entry.get("do", entry)
         module = repository / (body["cmd"].split()[2].replace(".", "/") + ".py")
         imported = {room(path) for path in local_imports(module, repository)}
-        assert {dep for dep in body["deps"] if is_code(dep)} == imported, f"{file}: {name}"
+        assert {dep for dep in body["deps"] if is_code(dep)} == imported, name
 
 
 def test_packages_define_nothing_but_say_what_is_in_them(repository: Path) -> None:
@@ -168,9 +167,6 @@ def test_every_param_is_claimed_by_a_stage(stages: list[Stage], repository: Path
     # An optional stage that is off waits unused too.
     pipeline = yaml.safe_load((repository / "dvc.yaml").read_text())
     claims |= {claim for stage in pipeline["stages"].values() for claim in stage.get("do", stage)["params"]}
-    # The ablation is a pipeline of its own.
-    ablation = yaml.safe_load((repository / "ablation/dvc.yaml").read_text())
-    claims |= {claim for stage in ablation["stages"].values() for claim in stage["params"]}
     # Blocks of approaches that are not in `approaches` wait there unused.
     claims |= {f"{section}.{name}" for section in ("finetune", "sft") for name in params[section]}
     # What a matrix runs over.

@@ -124,10 +124,9 @@ class Project:
 def set_up(folder: Path, repository: Path, params: dict[str, Any]) -> Project:
     """Somebody's two-column file in a copy of the pipeline, by the params that README tells a forker to change."""
     write_two_columns(folder / "data/mine/questions.csv")
-    source = {"name": "questions", "file": "questions.csv", "format": "csv", "header": True, "carry": []}
+    source: dict[str, Any] = {"name": "questions", "file": "questions.csv", "format": "csv", "header": True}
     source |= {"url": "https://example.org/questions", "licence": None, "retrieved": None, "authenticity": "real"}
-    columns = {"id": None, "text": "text", "label": "category", "reference_label": None, "response": None}
-    source |= {"columns": columns, "ratings": None}
+    source["columns"] = {"text": "text", "label": "category"}
     params["ingest"] |= {"path": "data/mine", "sources": [source], "rating_bins": None}
     write_params(folder, params)
     project = Project(folder, "")

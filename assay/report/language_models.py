@@ -63,15 +63,9 @@ class Question:
 class Generation:
     """What the section shows; all of it is empty for what is switched off.
 
-    Attributes:
-        rows: test rows that every model answered.
-        models: `(name, scores)` in the order of `generation_models`; scores by column, None where there are none.
-        columns: name and meaning of each of them.
-        pairs: `(one, against, differences)`, the differences by `DIFFERENCES` and last the wins by people.
-        people: judgements by people, over all pairs.
-        left_out: models that this machine could not make, with the reason.
-        plots: of scores, and `courses` of training, by caption.
-        reward: metrics of the reward model.
+    Of `models`, in the order of `generation_models`, the scores stand by column, None where there are none. Of `pairs`,
+    `(one, against, differences)`, the differences are those of `DIFFERENCES`, and last the wins by people. `people`
+    counts their judgements. `left_out` has the reason why this machine could not make a model. Plots are by caption.
     """
 
     rows: int

@@ -250,36 +250,6 @@ def row_flow(stages: Sequence[Flow], title: str) -> Markup:
     return draw(620, 12 + 30 * len(stages), title, description, paint)
 
 
-def waterfall(start: int, removals: Sequence[tuple[str, int]], title: str) -> Markup:
-    """From the rows that came in, down one removal `(name, rows)` after the other, to the rows that are left.
-
-    The axis begins where the smallest removals can still be seen, and not at 0, so the lengths of the solid bars say
-    nothing; the numbers beside them do.
-    """
-    end = start - sum(rows for _, rows in removals)
-    low = max(0.0, end - 0.25 * (start - end)) if start > end else 0.0
-    after = [start]
-    for _, rows in removals:
-        after.append(after[-1] - rows)
-    texts = [(float(start), number(start))]
-    texts += [
-        (level + rows, f"−{number(rows)} ({rows / start:.1%})")
-        for (_, rows), level in zip(removals, after[1:], strict=True)
-    ]
-
-    def paint(axes: Axes) -> None:
-        axes.barh([0, len(removals) + 1], [start - low, end - low], 0.55, low, color=ACCENT)
-        rows = [rows for _, rows in removals]
-        inner = range(1, len(removals) + 1)
-        axes.barh(inner, rows, 0.55, after[1:], facecolor="none", edgecolor=OUT, hatch="////", linewidth=0)
-        names = ["rows in", *(name for name, _ in removals), "rows out"]
-        _bars(names, [*texts, (float(end), number(end))], axes)
-        axes.set_xlim(low, max(start, low + 1))
-
-    description = f"{number(start)} rows in; " + "; ".join(f"{name} takes {number(rows)}" for name, rows in removals)
-    return draw(620, 12 + 26 * (len(removals) + 2), title, f"{description}; {number(end)} rows out", paint)
-
-
 def counted_bars(rows: Sequence[tuple[str, int]], title: str) -> Markup:
     """A bar for each name, on one scale, with its count."""
 

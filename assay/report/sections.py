@@ -7,7 +7,6 @@ import importlib.metadata
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -38,14 +37,6 @@ MAX_ROWS_OF_A_GROUP = 5
 MAX_BOILERPLATE_LINES = 20
 Tables = Mapping[str, pl.DataFrame]
 Values = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """Test rows by actual and predicted label, shape `(k, k)`."""
-
-    labels: list[str]
-    counts: list[list[int]]
 
 
 def comparison(summary: dict[str, Any], costs: Mapping[str, Values], evaluated: Mapping[str, Values]) -> Values:
@@ -81,27 +72,27 @@ def comparison(summary: dict[str, Any], costs: Mapping[str, Values], evaluated: 
 
 def errors(winner: Verdict, evaluated: Values, predictions: pl.DataFrame) -> Values:
     """Where the best approach is wrong, from its metrics of `evaluate` and its `actual` and `predicted` labels."""
-    matrix = count_confusions(predictions)
+    labels, counts = count_confusions(predictions)
     return {
-        "heat_map": plots.confusion_heat_map(matrix.labels, matrix.counts, f"Confusion matrix of {winner.best}"),
-        "confused": confused_pairs(matrix, MAX_PAIRS),
+        "heat_map": plots.confusion_heat_map(labels, counts, f"Confusion matrix of {winner.best}"),
+        "confused": confused_pairs(labels, counts, MAX_PAIRS),
         "per_class": sorted(evaluated["per_class"].items(), key=lambda item: (item[1]["f1"], item[0])),
     }
 
 
-def count_confusions(rows: pl.DataFrame) -> Confusion:
-    """Count `actual` and `predicted`, one row per test row."""
+def count_confusions(rows: pl.DataFrame) -> tuple[list[str], list[list[int]]]:
+    """The labels, and the rows by `actual` and `predicted` label, shape `(k, k)`."""
     labels = sorted({*rows["actual"], *rows["predicted"]})
     counts = Counter(rows.select("actual", "predicted").iter_rows())
-    return Confusion(labels, [[counts[actual, predicted] for predicted in labels] for actual in labels])
+    return labels, [[counts[actual, predicted] for predicted in labels] for actual in labels]
 
 
-def confused_pairs(matrix: Confusion, at_most: int) -> list[tuple[str, str, int, float]]:
+def confused_pairs(labels: list[str], counts: list[list[int]], at_most: int) -> list[tuple[str, str, int, float]]:
     """Pairs (actual, predicted, rows, share of the actual label's rows) that differ, most rows first."""
     pairs = [
         (actual, predicted, count, count / sum(row))
-        for actual, row in zip(matrix.labels, matrix.counts, strict=True)
-        for predicted, count in zip(matrix.labels, row, strict=True)
+        for actual, row in zip(labels, counts, strict=True)
+        for predicted, count in zip(labels, row, strict=True)
         if count and actual != predicted
     ]
     return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))[:at_most]
@@ -147,7 +138,7 @@ def cleaning(tables: Tables, summary: dict[str, Any], clean: Values, examples_pe
     changes = [(rule, rows) for rule, rows in clean.get("changed", {}).items() if rows]
     return {
         "flow_plot": plots.row_flow(flows(summary), "Rows through the data stages"),
-        "removals_plot": plots.waterfall(clean["rows_in"], removals, "Rows that cleaning removed"),
+        "removals_plot": plots.counted_bars(removals, "Rows that cleaning removed"),
         "changes_plot": plots.counted_bars(changes, "Changes by cleaning rule"),
         "changed": examples_by_rule(changed, drop_redacted(changed), examples_per_rule),
         "removed": examples_by_rule(removed, may_be_shown, examples_per_rule),

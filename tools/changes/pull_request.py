@@ -2,14 +2,9 @@
 
 `make diff BASE=<rev>` compares the revision with the working tree, writes `report/pull_request.md` and prints it.
 
-Read with `git show` and flattened here, not with `dvc params diff` and `dvc metrics diff`: those refuse a revision
-whose `dvc.yaml` no longer parses, know no intervals, and drop values that are no numbers. Nothing is needed but git and
-the small files that it tracks, so it runs where the data is not, such as on a build machine.
-
-Two intervals that overlap are called that and no more: it is no test of the difference.
-
-Compared are results on the data and params of their side, by the `run_id` in each metrics file; others are named. Of a
-base whose sources are all others, such as the template that a project was forked from, nothing is shown.
+Not by `dvc params diff` and `dvc metrics diff`: those refuse a revision whose `dvc.yaml` no longer parses, know no
+intervals, and drop values that are no numbers. Nothing is needed but git and the small files that it tracks. What is
+compared, and what is left out and named, is in docs/pull_requests.md.
 """
 
 import argparse
@@ -177,11 +172,6 @@ def table(header: list[str], rows: list[list[str]], base: str) -> str:
     return markdown_table(header, rows[:MAX_TABLE_ROWS]) + (rest if len(rows) > MAX_TABLE_ROWS else "")
 
 
-def details(title: str, body: str) -> str:
-    """A section that opens on a click."""
-    return f"<details>\n<summary>{title}</summary>\n\n{body}\n\n</details>"
-
-
 def dotted(key: Key) -> str:
     """A path as people write it."""
     return code(".".join(key))
@@ -239,14 +229,19 @@ def rows_section(old: Flat, new: Flat, base: str) -> str:
     return table(["stage", "rows in", "rows out", "removed by rule"], rows, base) if rows else "No stage counts rows."
 
 
+def is_cost(key: Key) -> bool:
+    """Whether a metric differs from run to run on one and the same input: what `metrics/cost` holds, or a time."""
+    return key[0].startswith("cost/") or WALL_CLOCK.search(key[-1]) is not None
+
+
 def is_profile_figure(key: Key) -> bool:
     """True for a figure of the table of the data; those by label and the time taken stand with the other metrics."""
-    return key[0] == PROFILE and len(key) > 1 and key[1] != "per_label" and not WALL_CLOCK.search(key[-1])
+    return key[0] == PROFILE and len(key) > 1 and key[1] != "per_label" and not is_cost(key)
 
 
 def profile_section(old: Flat, new: Flat, base: str) -> str:
     """What changed in the profile of the data: a row for each figure that differs, a column for each source."""
-    figures: dict[Key, dict[str, tuple[Any, Any]]] = {}
+    figures: dict[Key, dict[str, str]] = {}
     sources: list[str] = []
     for key in dict.fromkeys([*new, *old]):
         if not is_profile_figure(key):
@@ -255,22 +250,16 @@ def profile_section(old: Flat, new: Flat, base: str) -> str:
         name, figure = (key[2], key[3:]) if of_source else ("", key[1:])
         if of_source and name not in sources:
             sources.append(name)
-        figures.setdefault(figure, {})[name] = (old.get(key, MISSING), new.get(key, MISSING))
+        before, after = (shown(side.get(key, MISSING)) for side in (old, new))
+        figures.setdefault(figure, {})[name] = after if before == after else f"{before} → {after}"
     if not figures:
         return "There is no profile of the data on either side."
 
-    def cell(values: tuple[Any, Any]) -> str:
-        before, after = (shown(value) for value in values)
-        return after if before == after else f"{before} → {after}"
-
-    def differ(values: tuple[Any, Any]) -> bool:
-        return cell(values) != shown(values[1])
-
     columns = sources[:MAX_SOURCES]
     rows = [
-        [dotted(figure), *(cell(by_source.get(name, (MISSING, MISSING))) for name in ["", *columns])]
+        [dotted(figure), *(by_source.get(name, ABSENT) for name in ["", *columns])]
         for figure, by_source in figures.items()
-        if any(map(differ, by_source.values()))
+        if any(" → " in cell for cell in by_source.values())
     ]
     if not rows:
         return "The profile of the data is the same."
@@ -341,11 +330,6 @@ def subtree(tree: Any, path: str) -> Any:
     return tree
 
 
-def size_of(change: Change) -> float:
-    """How far a metric moved; infinite for one that is new, gone or no number."""
-    return abs(change.new - change.old) if is_number(change.old) and is_number(change.new) else math.inf
-
-
 def report(old: Tree, new: Tree, base: str, commit: str, stale: list[str]) -> str:
     """The whole report as Markdown."""
     compared = changes(old.metrics, new.metrics)
@@ -354,7 +338,8 @@ def report(old: Tree, new: Tree, base: str, commit: str, stale: list[str]) -> st
     by_part = [c for c in different if any(part.startswith("per_") for part in c.key) and c not in wall_clock]
     others = [change for change in different if change not in wall_clock and change not in by_part]
     by_part, others = ([change for change in part if not is_profile_figure(change.key)] for part in (by_part, others))
-    # Models before data, since a long table is cut at its end.
+    # New, gone or no number first, then by how far it moved: a long table is cut at its end. So, models before data.
+    by_part.sort(key=lambda one: -abs(one.new - one.old) if is_number(one.old) and is_number(one.new) else -math.inf)
     others.sort(key=lambda change: not change.key[0].startswith(("evaluate/", "finetune/")))
 
     parts = [MARKER, f"### Against `{base}` ({commit[:10]})"]
@@ -384,20 +369,16 @@ def report(old: Tree, new: Tree, base: str, commit: str, stale: list[str]) -> st
             sides = [(shown(one.old, one.old_interval), shown(one.new, one.new_interval)) for one in rows]
             cells = [[metric_name(one.key), *both, difference(one)] for one, both in zip(rows, sides, strict=True)]
             body = table(["metric", "old", "new", "difference"], cells, base)
-            parts.append(details(f"{title}: {len(rows):,} differ", body))
+            summary = f"<summary>{title}: {len(rows):,} differ</summary>"
+            parts.append(f"<details>\n{summary}\n\n{body}\n\n</details>")
 
     parts.append("#### All metrics")
     same = len(compared) - len(different)
     parts.append(f"{len(different):,} of {len(compared):,} differ, {same:,} are the same.")
     section("Scores and counts", others)
-    section("By label or source, largest change first", sorted(by_part, key=size_of, reverse=True))
+    section("By label or source, largest change first", by_part)
     section("Time and memory, which differ from run to run", wall_clock)
     return "\n\n".join(parts) + "\n"
-
-
-def is_cost(key: Key) -> bool:
-    """Whether a metric differs from run to run on one and the same input: what `metrics/cost` holds, or a time."""
-    return key[0].startswith("cost/") or WALL_CLOCK.search(key[-1]) is not None
 
 
 def own_files(files: dict[str, Any], pipeline: dict[str, Any], params: Any) -> tuple[list[str], list[str]]:

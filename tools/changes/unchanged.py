@@ -3,9 +3,6 @@
 For a change that should change nothing, such as a file that moves. Both commits run the data stages and a few fits on a
 small fixture (`tests/pipeline_copy.py` of each, with the same tiny models); then the hashes of all outputs are
 compared, and of a model those of its weights. Exit status 1 where one differs.
-
-`--write-lock` then writes this code's hashes into `dvc.lock` without a run, for the stages whose outputs are the same
-in both and whose params are those of the lock. Every other stage stays as it is: `dvc repro` runs it.
 """
 
 import argparse
@@ -20,7 +17,6 @@ from typing import Any
 import yaml
 
 from assay.core.errors import InputError, run_stage
-from tools.changes.pull_request import CODE
 from tools.changes.revisions import checked_out, commit_of
 
 APPROACHES = ("linear_probe", "lora", "full")
@@ -97,27 +93,6 @@ def hashes_of(checkout: Path, target: Path, models: tuple[Path, Path]) -> dict[s
     return output_hashes(target)
 
 
-def write_lock(stages: list[str]) -> None:
-    """Bring the code of entries of `dvc.lock` up to date; hashes of data stay as the lock has them.
-
-    The fixture has params of its own, so a stage whose params are not those of the lock stays as it is, and is named.
-    """
-    from dvc.dependency import ParamsDependency
-    from dvc.repo import Repo
-
-    with Repo() as repo:
-        for stage in repo.index.stages:
-            if stage.addressing not in stages:
-                continue
-            if any(dep.workspace_status() for dep in stage.deps if isinstance(dep, ParamsDependency)):
-                print(f"{stage.addressing}: its params are not those of dvc.lock: `dvc repro` has to run it")
-                continue
-            for dep in stage.deps:
-                if dep.def_path.startswith(CODE):
-                    dep.save()
-            stage.dump(update_pipeline=False)
-
-
 def main() -> None:
     """Compare, print a line for each output, and end with exit status 1 where one differs."""
     parser = argparse.ArgumentParser(
@@ -126,10 +101,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("base", help="a branch, tag or commit")
-    parser.add_argument("--write-lock", action="store_true", help="bring dvc.lock up to date for what is unchanged")
-    arguments = parser.parse_args()
-    here = Path.cwd()
-    commit = commit_of(arguments.base)
+    here, commit = Path.cwd(), commit_of(parser.parse_args().base)
     with tempfile.TemporaryDirectory(prefix="unchanged") as scratch_name:
         scratch = Path(scratch_name)
         models = (scratch / "encoder", scratch / "language_model")
@@ -140,17 +112,14 @@ def main() -> None:
         print("unchanged: and in this working tree …", flush=True)
         new = hashes_of(here, scratch / "new", models)
     made_before = {path: value for outs in old.values() for path, value in outs.items()}
-    same = []
+    differ = False
     for stage, outs in new.items():
         differing = [path for path, value in outs.items() if made_before.pop(path, None) != value]
         print(f"{stage:24} {'DIFFERS: ' + ', '.join(differing) if differing else 'same'}")
-        same += [] if differing else [stage]
+        differ = differ or bool(differing)
     for path in made_before:
         print(f"{path}: no longer made")
-    if arguments.write_lock:
-        write_lock(same)
-        print(f"unchanged: dvc.lock has this code for those of {len(same)} stages whose params it has")
-    if len(same) < len(new) or made_before:
+    if differ or made_before:
         sys.exit(1)
 
 

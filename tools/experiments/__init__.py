@@ -1,1 +1,1 @@
-"""Experiments beside the pipeline: the augmentation ablation, benchmarks on other data, tuning."""
+"""Experiments beside the pipeline: benchmarks on other data, tuning."""

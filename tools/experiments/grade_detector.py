@@ -5,9 +5,7 @@
 uniform ones, and confusable ones, drawn from the probabilities of a model of another family (TF-IDF with logistic
 regression, out of fold) or always its likeliest wrong label. The detector's fine-tuning is off unless `--finetuned` is
 given. What acting on its findings is worth is the accuracy of a probe on the frozen embeddings, retrained after
-`drop` and after `weight`, beside that without exactly the wrong rows.
-
-Prints a table, and writes all figures as JSON where `--output` says so.
+`drop` and after `weight`, beside that without exactly the wrong rows. docs/label_errors.md has the figures.
 """
 
 import argparse
@@ -37,16 +35,6 @@ from assay.statistics.detection import grade_score
 
 PROBE_C = 10.0
 KINDS = ("uniform", "confusable_drawn", "confusable_likeliest")
-
-
-def folder_parser(module: str, about: str | None) -> argparse.ArgumentParser:
-    """The command line of an experiment on a folder with train.csv and test.csv."""
-    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=(about or "").splitlines()[0])
-    parser.add_argument("folder", type=Path, help="holds train.csv and test.csv")
-    parser.add_argument("--text-column", default="text")
-    parser.add_argument("--label-column", default="category")
-    parser.add_argument("--output", type=Path, help="JSON file for all figures")
-    return parser
 
 
 def read_folder(arguments: argparse.Namespace) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -109,7 +97,13 @@ def grade(
 
 def main() -> None:
     """Grade the detector on the folder named on the command line."""
-    parser = folder_parser("tools.experiments.grade_detector", __doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.experiments.grade_detector", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("folder", type=Path, help="holds train.csv and test.csv")
+    parser.add_argument("--text-column", default="text")
+    parser.add_argument("--label-column", default="category")
+    parser.add_argument("--output", type=Path, help="JSON file for all figures")
     parser.add_argument("--share", type=float, default=0.1, help="of the train rows that get a wrong label (0.1)")
     parser.add_argument("--finetuned", action="store_true", help="fine-tune for each fold, as params.yaml says: slow")
     arguments = parser.parse_args()

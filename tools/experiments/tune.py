@@ -5,13 +5,13 @@ the other by Optuna's TPE sampler (Bergstra et al. 2011) from what the trials be
 validation macro-F1 in `metrics/finetune/<approach>.json`, in the mean over the approach's seeds; the test split is not
 looked at.
 
-Each trial is a DVC experiment, run apart from the working tree, by the name of `tune-<approach>-<number>`: `dvc exp
-show` lists them, `dvc exp apply` takes one over. The winner's settings go into `params.yaml` with where they came from,
-as a difference to be reviewed: nothing is committed. If no trial beats the settings that are there, they stay. A trial
-that fails is printed with its reason, and the search goes on.
+Each trial is a DVC experiment, run apart from the working tree, by the name of `tune-<approach>-<number>`. The winner's
+settings go into `params.yaml` with where they came from, as a difference to be reviewed: nothing is committed. If no
+trial beats the settings that are there, they stay. A trial that fails is printed, and the search goes on.
 """
 
 import argparse
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -79,16 +79,14 @@ def checked_space(approach: str, file: Path) -> Space:
     return space
 
 
-def yaml_text(value: Any) -> str:
-    """A value as Hydra's override grammar and YAML both read it."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def run_trial(approach: str, number: int, values: dict[str, Any]) -> tuple[str, float]:
     """Run one experiment; its name, and its score. Where it fails, an `InputError` with what DVC said last."""
     name = f"tune-{approach}-{number}"
-    # `++`: also where the block takes the key from `finetune.defaults` so far.
-    changes = [f"--set-param=++finetune.{approach}.{key}={yaml_text(value)}" for key, value in values.items()]
+    # `++`: also where the block takes the key from `finetune.defaults` so far. Hydra reads values as JSON has them.
+    changes = [
+        f"--set-param=++finetune.{approach}.{key}={json.dumps(value, ensure_ascii=False)}"
+        for key, value in values.items()
+    ]
     command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--force", "--name", name, *changes]
     command += ["--single-item", f"finetune@{approach}"]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)

@@ -43,7 +43,6 @@ SECTIONS: dict[str, Any] = {
     "label_effect": "stages.label_effect.LabelEffectParams",
     "augment": "assay.augmentation.make_examples.AugmentParams",
     "augment_quality": "stages.augment_quality.AugmentQualityParams",
-    "augment_ablation": "tools.experiments.augment_ablation.AblationParams",
     "profile": "assay.corpus_profile.ProfileParams",
     "finetune": "assay.fine_tuning.params.Approach",
     "evaluate": "assay.statistics.classification.EvaluateParams",
@@ -141,8 +140,7 @@ def was_found_right(path: Path = PARAMS_FILE) -> bool:
 def check_params(path: Path = PARAMS_FILE) -> None:
     """Raise `InputError`, which names all that is wrong with a params file.
 
-    The params classes stand beside the code that uses them, so that this imports the model libraries: seven seconds of
-    CPU. A file that was found right is not checked again until it or the code changes.
+    This imports the model libraries, so a file that was found right is not checked again until it or the code changes.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; run from the top of the repository")

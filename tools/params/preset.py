@@ -2,9 +2,8 @@
 
 The presets are `presets/*.yaml`; each says at its top what it is. Their lines are dotted paths into `params.yaml` and
 the whole value of each, in two parts: `classifiers`, and `language_models`, which is skipped where the language models
-are switched off (`optional.instruct_data: []`). Only these values change in the text, and no other line of it: a
-document of ruamel's keeps the comment after a block with the block, and would lose it with that. So
-`git diff params.yaml` shows the preset and nothing else, and `git checkout params.yaml` takes it back.
+are switched off (`optional.instruct_data: []`). Only these values change in the text, and no other line of it (ruamel
+would lose the comment after a block with the block), so that `git diff params.yaml` shows the preset alone.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from assay.core.errors import InputError, run_stage
+from tools.changes.readme_results import markdown_table
 from tools.changes.revisions import checked_out, commit_of
 
 TURNS = 2
@@ -60,13 +61,13 @@ def run_benchmarks(checkout: Path, scratch: Path, arguments: list[str]) -> dict[
 
 def render_table(base: dict[str, float], this: dict[str, float], commit: str) -> str:
     """A Markdown table of seconds by benchmark; a ratio where both have it, else `new` or `gone`."""
-    lines = [f"| benchmark (CPU seconds) | base {commit} | this | this / base |", "|---|---:|---:|---:|"]
+    rows = []
     for name in sorted(base | this):
         old, new = base.get(name), this.get(name)
         ratio = "new" if old is None else "gone" if new is None else f"{new / old:.2f}" if old else "–"
         shown = ("–" if value is None else f"{value:.3g}" for value in (old, new))
-        lines.append(f"| `{name}` | {' | '.join(shown)} | {ratio} |")
-    return "\n".join(lines)
+        rows.append([f"`{name}`", *shown, ratio])
+    return markdown_table(["benchmark (CPU seconds)", f"base {commit}", "this", "this / base"], rows)
 
 
 def main() -> None:

@@ -2,12 +2,9 @@
 
 Times real training steps of `finetune.full` (its encoder, batch and code) for each number of threads and precision:
 alone, and with as many processes side by side as `make repro` starts with that many threads. Where a setting trains at
-least 1.3 times the rows per second of the one in params.yaml, side by side, it is written there for review, as
-`git diff` shows; nothing else changes. `compute` decides bytes: commit the change, and every stage with a model runs
-again.
-
-The table is kept in `.dvc/tmp/calibrate.json`, for `make doctor`. With `compute.device: cuda` only precisions are
-compared. Run it on a machine that does nothing else.
+least 1.3 times the rows per second of the one in params.yaml, side by side, it is written there for review; every
+stage with a model then runs again. With `compute.device: cuda` only precisions are compared. The table is kept for
+`make doctor`. Run it on a machine that does nothing else.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from assay.language_models.base_template import TemplateArguments
 from assay.language_models.chat_template import tokenise_chats
 from assay.language_models.checkpoint import load_base
 from assay.language_models.sft import train_sft
+from tools.doctor import first_line
 
 MAX_SECONDS = 600
 TEST_SECONDS = 400
@@ -108,21 +109,13 @@ def run_tests() -> str:
     return f"failed: {last[0]}" if done.returncode else last[0]
 
 
-def answer_of(*command: str) -> str:
-    """The first line of what a command prints; `unknown` where it cannot be run."""
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().split("\n")[0]
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
 def describe_machine() -> dict[str, str]:
     """Commit, device and versions."""
     seen = torch.cuda.get_device_properties(0)
-    driver = answer_of("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    driver = first_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") or "unknown"
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return {
-        "commit": answer_of("git", "describe", "--always", "--dirty"),
+        "commit": first_line("git", "describe", "--always", "--dirty") or "unknown",
         "device": f"{seen.name}, {seen.total_memory / 2**30:.0f} GiB, capability {seen.major}.{seen.minor}",
         "driver": f"{driver}, CUDA {torch.version.cuda}",
         "versions": f"Python {sys.version.split()[0]}, torch {torch.__version__}, {packages}",

@@ -7,9 +7,8 @@ HEAD serves), and `dvc.lock` counts as *cut* where
 - its last entry is not whole: no line end, a path without its hash and size, or the beginning of the copy's entry;
 - or entries of stages of `dvc.yaml` are missing, and those that are there are the first ones of the copy, in its order.
 
-Nothing else is undone: a text that git knows (commit, stage, stash) is a choice, and entries that differ are newer. An
-entry cut after some of its outputs may pass, and one may be restored against somebody's will: neither costs more than a
-run, since DVC compares each entry with the files.
+Nothing else is undone: a text that git knows (commit, stage, stash) is a choice, and entries that differ are newer. A
+mistake costs no more than a run, since DVC compares each entry with the files.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """A quick look: from raw data to a report on a cut of 600 rows, in some three minutes of CPU. `make quick`.
 
 The pipeline runs in a scratch copy of this tree below `.dvc/tmp/`, with the values of `tools/run/quick.yaml` in its
-`params.yaml`: `ingest` takes a sample of your own sources, a probe and LoRA are compared with a baseline, and no
-language model runs. Nothing of the tree changes but `report/quick.html`, which git ignores. DVC's cache and downloads
-are those of the tree, so that `make repro` need not download again.
+`params.yaml`. Nothing of the tree changes but `report/quick.html`, which git ignores. DVC's cache and downloads are
+those of the tree, so that `make repro` need not download again.
 """
 
 import argparse

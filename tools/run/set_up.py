@@ -7,9 +7,8 @@ Runs in a `.venv` that holds pip alone, so it needs nothing but the standard lib
    files and other packages below them, so the lock has no hash of it. Hashes are those that the index states.
 3. uv makes `.venv` equal to the lock and that: what neither names is removed, but for pip.
 
-No other resolution happens: textattack asks for flair, which we leave out. What was downloaded stays in uv's cache, so
-a set-up that was cut short goes on where it stopped. uv reads none of pip's settings; those that say where packages
-come from are passed on, so that a machine configured for pip alone works.
+No other resolution happens: textattack asks for flair, which we leave out. uv reads none of pip's settings; those that
+say where packages come from are passed on, so that a machine configured for pip alone works.
 """
 
 import os

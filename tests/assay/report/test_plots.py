@@ -64,11 +64,6 @@ DRAWN: dict[str, tuple[Callable[[], str], str, list[str]]] = {
         "raw: 9000 rows out, 0 made, 0 removed; augment: 8030 rows out, 30 made, 1000 removed",
         ["raw", "9,000", "8,030  +30  −1,000"],
     ),
-    "waterfall": (
-        lambda: plots.waterfall(1000, [("short", 10), ("dup<", 40)], "t"),
-        "1,000 rows in; short takes 10; dup< takes 40; 950 rows out",
-        ["rows in", "dup<", "−40 (4.0%)", "950"],
-    ),
     "bars": (lambda: plots.counted_bars([("a", 1000), ("b", 25)], "t"), "a: 1,000; b: 25", ["a", "b", "1,000", "25"]),
     "matrix": (
         lambda: plots.confusion_heat_map(["a<", "b"], [[3, 1], [0, 4]], "t"),
@@ -101,8 +96,6 @@ def test_what_is_muted_has_another_shape() -> None:
     "svg",
     [
         plots.row_flow([Flow("raw", 0, 0, 0)], "t"),
-        plots.waterfall(0, [], "t"),
-        plots.waterfall(5, [("all", 5)], "t"),
         plots.counted_bars([], "t"),
         plots.curves([], "step", "loss", "t"),
         plots.curves([Curve("a", [(1.0, 2.0)])], "step", "loss", "t"),

@@ -217,15 +217,12 @@ def test_base_without_metrics_params_or_lock(repository: Path) -> None:
     assert row(text, "`lora` | macro-F1")[3] == "new"
 
 
-def test_lock_that_is_missing(repository: Path) -> None:
-    (repository / "dvc.lock").unlink()
-    assert "There is no `dvc.lock` in the working tree" in written()
-
-
-def test_metrics_that_are_missing(repository: Path) -> None:
-    for path in (repository / "metrics").rglob("*.json"):
+def test_lock_and_metrics_that_are_missing(repository: Path) -> None:
+    for path in (repository / "dvc.lock", *(repository / "metrics").rglob("*.json")):
         path.unlink()
-    assert row(written(), "`lora` | macro-F1")[3] == "gone"
+    text = written()
+    assert "There is no `dvc.lock` in the working tree" in text
+    assert row(text, "`lora` | macro-F1")[3] == "gone"
 
 
 def test_files_that_cannot_be_parsed(repository: Path) -> None:

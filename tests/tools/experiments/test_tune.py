@@ -101,9 +101,9 @@ def project(started: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return tmp_path / "project"
 
 
-def tuned(spaces: str, trials: int = 3) -> None:
+def tuned(spaces: str, trials: int = 3, approach: str = "lora") -> None:
     Path("spaces.yaml").write_text(spaces)
-    run_main(tune, "lora", "--trials", str(trials), "--spaces", "spaces.yaml")
+    run_main(tune, approach, "--trials", str(trials), "--spaces", "spaces.yaml")
 
 
 @pytest.mark.slow
@@ -179,27 +179,21 @@ def test_the_search_goes_on_after_a_trial_that_fails(
 
 
 @pytest.mark.parametrize(
-    ("spaces", "message"),
+    ("approach", "spaces", "message"),
     [
-        ("lora: {ranks: {choices: [4]}}", r"`lora\.ranks` is no key of `finetune\.lora`"),
-        ("full: {rank: {choices: [4]}}", r"section `lora` is missing"),
-        ("lora: {rank: {low: 3.0, high: 1.0, log: false}}", "must be below high"),
+        ("lora", "lora: {ranks: {choices: [4]}}", r"`lora\.ranks` is no key of `finetune\.lora`"),
+        ("lora", "full: {rank: {choices: [4]}}", r"section `lora` is missing"),
+        ("lora", "lora: {rank: {low: 3.0, high: 1.0, log: false}}", "must be below high"),
+        ("majority", "lora: {rank: {choices: [4]}}", r"`finetune\.majority` is a baseline"),
     ],
 )
 def test_a_space_that_makes_no_sense_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spaces: str, message: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, approach: str, spaces: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(BLOCK)
     with pytest.raises(InputError, match=message):
-        tuned(spaces)
-
-
-def test_there_is_nothing_to_tune_in_a_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(BLOCK)
-    with pytest.raises(InputError, match=r"`finetune\.majority` is a baseline"):
-        run_main(tune, "majority")
+        tuned(spaces, approach=approach)
 
 
 def test_the_declared_spaces_are_of_the_committed_params(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

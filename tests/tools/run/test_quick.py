@@ -65,8 +65,7 @@ def test_a_two_column_file_becomes_a_report_and_nothing_of_the_tree_changes(
             (f"the card number {row} is {('good', 'late')[row % 2]}", f"kind{row % 2}") for row in range(700)
         )
     source = params["ingest"]["sources"][0] | {"name": "mine", "file": "rows.csv", "format": "csv", "header": True}
-    columns = {"id": None, "text": "said", "label": "kind", "reference_label": None, "response": None}
-    source |= {"columns": columns, "ratings": None, "url": "https://example.org/mine"}
+    source |= {"columns": {"text": "said", "label": "kind"}, "ratings": None, "url": "https://example.org/mine"}
     params["ingest"] |= {"path": "data/own", "sources": [source], "rating_bins": None}
     del params["fetch"]["assets"]["feedback"]
     write_params(folder, params)

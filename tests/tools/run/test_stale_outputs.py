@@ -10,11 +10,6 @@ from tests.template_params import read_template_params
 from tools.run import stale_outputs
 
 
-@pytest.fixture
-def params() -> dict[str, Any]:
-    return read_template_params()
-
-
 def test_outputs_of_a_stage_that_is_off_are_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -36,10 +31,6 @@ def test_outputs_of_a_stage_that_is_off_are_deleted(
     ]
 
 
-def test_the_committed_lists_are_consistent(params: dict[str, Any]) -> None:
-    stale_outputs.require_consistent_lists(params)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -50,7 +41,8 @@ def test_the_committed_lists_are_consistent(params: dict[str, Any]) -> None:
         ({"optional": {"instruct_data": [], "preferences": []}}, r"`optional\.reward` needs"),
     ],
 )
-def test_lists_that_need_one_another_are_named(params: dict[str, Any], change: dict[str, Any], message: str) -> None:
+def test_lists_that_need_one_another_are_named(change: dict[str, Any], message: str) -> None:
+    params = read_template_params()
     optional = params["optional"] | change.pop("optional", {})
     with pytest.raises(InputError, match=message):
         stale_outputs.require_consistent_lists(params | change | {"optional": optional})
