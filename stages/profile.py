@@ -14,7 +14,7 @@ Reads `data/ingested/sources.parquet`, `data/corrected/records.parquet`, `data/e
 How to read the metrics:
 
 1. Class balance is the entropy of the given labels by that of equal shares: 1 where every label has as many rows.
-2. Words, and distinct-1 and distinct-2 (Li et al. 2016), are of lower-cased text. Distinct-n is taken on a sample of one
+2. Words, distinct-1 and distinct-2 (Li et al. 2016) are of lower-cased text. Distinct-n is taken on a sample of one
    size, `sample_words`; distinct-1 is its type-token ratio. A source with fewer words is measured on what it has
    (`vocabulary.sample_words` says so), and looks more varied for that.
 3. Spread is over the embeddings: the mean of 1 minus the cosine of all pairs.

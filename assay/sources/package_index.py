@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import cast
 
 import httpx2
-from tqdm import tqdm
 from unearth import Link, PackageFinder
 from unearth.auth import MultiDomainBasicAuth
 from unearth.fetchers import Fetcher, PyPIClient
 
 from assay.core.errors import InputError
+from assay.core.progress import progress
 from assay.sources.pip_settings import is_on, parse_pip_options
 
-MIB = CHUNK_BYTES = 1 << 20
-SECONDS_BETWEEN_LINES = 5.0
+MIB = 1 << 20
 DOWNLOAD_ATTEMPTS = 3
 PYPI_SOURCE = re.compile(r"pypi:([A-Za-z0-9._-]+)==([A-Za-z0-9.!+_-]+)")
 HELP_OFFLINE = "without a network, get the file on another machine and give its path as `source`"
@@ -94,26 +93,9 @@ def read_index(client: PyPIClient, link: Link, what: str) -> Iterator[bytes]:
     with client.get_stream(link.normalized) as response:
         response.raise_for_status()
         length = response.headers.get("Content-Length", "")
+        total = -(-int(length) // MIB) if length.isdigit() else None
         # Raw bytes: an archive that is itself packed must not be unpacked on the way.
-        yield from report_download(response.iter_raw(CHUNK_BYTES), what, int(length) if length.isdigit() else None)
-
-
-def report_download(chunks: Iterator[bytes], what: str, size_bytes: int | None) -> Iterator[bytes]:
-    """Pass chunks on, and say how far the download is: a bar on a terminal, else a line every few seconds."""
-    if sys.stderr.isatty():
-        with tqdm(desc=what, total=size_bytes, unit="B", unit_scale=True, unit_divisor=1024) as bar:
-            for chunk in chunks:
-                bar.update(len(chunk))
-                yield chunk
-        return
-    last, done = time.monotonic(), 0
-    of = f" of {size_bytes / MIB:.1f}" if size_bytes is not None else ""
-    for chunk in chunks:
-        done += len(chunk)
-        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            print(f"{what}: {done / MIB:.1f}{of} MiB", file=sys.stderr, flush=True)
-        yield chunk
+        yield from progress(response.iter_raw(MIB), what, total, "MiB")
 
 
 def save(chunks: Iterable[bytes], path: Path) -> str:

@@ -12,7 +12,7 @@ from assay.core.errors import InputError
 from assay.core.params import Params
 from assay.core.removed_rows import REMOVED_SCHEMA, Filtered, is_missing, removed_rows
 from assay.sources.provenance import ColumnName, origins, unreadable_rows
-from assay.sources.table_files import SHOWN_CHARACTERS, Reading, check_readable, column
+from assay.sources.table_files import Reading, check_limit, check_readable, column
 
 RATINGS_SCHEMA = pl.Schema({"id": pl.String, "annotator": pl.String, "rating": pl.Float64, "label": pl.String})
 ROWS_SCHEMA = pl.Schema(dict.fromkeys(("id", "annotator", "value", "origin"), pl.String))
@@ -106,16 +106,6 @@ def remove_ratings(rows: pl.DataFrame, rule: pl.Expr) -> Filtered:
     bad = marked.filter(pl.col("rule").is_not_null()).with_columns(id="origin")
     kept = marked.filter(pl.col("rule").is_null()).drop("rule")
     return Filtered(kept, removed_rows(bad, pl.col("rule"), before=shown))
-
-
-def check_limit(removed: pl.DataFrame, rows: int, max_reject_fraction: float, advice: str) -> None:
-    """Raise `InputError` where too many of `rows` are removed; names the first, and gives the advice."""
-    if removed.height > max_reject_fraction * rows:
-        place, rule, before, _ = removed.row(0)
-        raise InputError(
-            f"{place}: {rule}: {str(before)[:SHOWN_CHARACTERS]!r}; {removed.height} of {rows} {advice}, or raise "
-            f"`ingest.max_reject_fraction` = {max_reject_fraction}"
-        )
 
 
 def label_ratings(

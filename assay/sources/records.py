@@ -20,13 +20,12 @@ from assay.sources.ratings import (
     RatingBin,
     RatingColumns,
     Ratings,
-    check_limit,
     fill_labels,
     label_ratings,
     match_rows,
     read_ratings,
 )
-from assay.sources.table_files import Reading, Table, check_readable, column
+from assay.sources.table_files import Reading, Table, check_limit, check_readable, column
 
 PROVENANCE = ("source_url", "licence", "retrieved", "source_sha256", "authenticity")
 RECORDS_SCHEMA = pl.Schema(

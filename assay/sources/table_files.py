@@ -207,12 +207,22 @@ def check_readable(table: Table, path: Path, max_reject_fraction: float) -> None
     rows = table.cells.height + table.unreadable.height
     if rows == 0:
         raise InputError(f"{path}: has no row; is it the right file, and is its `header` set rightly?")
-    if table.unreadable.height > max_reject_fraction * rows:
-        line, rule, before = table.unreadable.row(0)
+    if table.unreadable.height:
+        places = table.unreadable.select(pl.format("{}:{}", pl.lit(str(path)), "line"), "rule", "before")
+        advice = f"records cannot be read: {fix_of(table, places['rule'][0])}"
+        check_limit(places, rows, max_reject_fraction, advice)
+
+
+def check_limit(removed: pl.DataFrame, rows: int, max_reject_fraction: float, advice: str) -> None:
+    """Raise `InputError` where too many of `rows` are removed; names the first, and gives the advice.
+
+    The first columns of `removed` are place, rule and what was there.
+    """
+    if removed.height > max_reject_fraction * rows:
+        place, rule, before = removed.row(0)[:3]
         raise InputError(
-            f"{path}:{line}: {rule}: {before[:SHOWN_CHARACTERS]!r}; {table.unreadable.height} of {rows} records cannot "
-            f"be read, more than `ingest.max_reject_fraction` = {max_reject_fraction}: {fix_of(table, rule)}, or raise "
-            "that number"
+            f"{place}: {rule}: {str(before)[:SHOWN_CHARACTERS]!r}; {removed.height} of {rows} {advice}, or raise "
+            f"`ingest.max_reject_fraction` = {max_reject_fraction}"
         )
 
 

@@ -18,7 +18,7 @@ import yaml
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from assay.sources import package_index
-from assay.sources.package_index import PipSettings, parse_pip_config, report_download
+from assay.sources.package_index import PipSettings, parse_pip_config
 from stages import fetch
 from tests.own_process import run_main
 
@@ -374,13 +374,6 @@ def test_pip_config_as_pip_prints_it() -> None:
 def test_pip_config_of_nothing_and_without_an_index() -> None:
     assert parse_pip_config("", "https://default/simple") == PipSettings(["https://default/simple"], [], [], None)
     assert parse_pip_config("global.no-index='true'", "https://default/simple").index_urls == []
-
-
-def test_progress_without_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(package_index, "SECONDS_BETWEEN_LINES", 0.0)
-    chunks = [bytes(1 << 20), bytes(1 << 19)]
-    assert list(report_download(iter(chunks), "fetch asset", 3 << 19)) == chunks
-    assert capsys.readouterr().err == "fetch asset: 1.0 of 1.5 MiB\nfetch asset: 1.5 of 1.5 MiB\n"
 
 
 def test_an_error_is_one_line_and_status_1(workplace: Path, repository: Path) -> None:

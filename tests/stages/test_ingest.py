@@ -625,7 +625,7 @@ def test_no_such_file(raw: Path) -> None:
             {},
             [
                 "3: not_utf8: 'caf\\\\xe9,x'; 1 of 2 records cannot be read",
-                "`ingest.max_reject_fraction` = 0.01: set its `encoding`, such as cp1252, or convert it to UTF-8",
+                "such as cp1252, or convert it to UTF-8, or raise `ingest.max_reject_fraction` = 0.01",
             ],
         ),
     ],
