@@ -80,14 +80,6 @@ def find_release_files(requirement: str, settings: PipSettings, client: PyPIClie
     return links, failures
 
 
-def rank_files(links: Iterable[Link], sha256: str) -> list[Link]:
-    """Those that may be the pinned file, the most probable first: published with its hash, else without any hash."""
-    published = [(link, (link.hash_option or {}).get("sha256")) for link in links]
-    return [link for link, hashes in published if hashes == [sha256]] + [
-        link for link, hashes in published if hashes is None
-    ]
-
-
 def read_index(client: PyPIClient, link: Link, what: str) -> Iterator[bytes]:
     """The bytes of a file of a package index, with progress. Raises `httpx2.HTTPError`: it cannot be read."""
     with client.get_stream(link.normalized) as response:
@@ -125,8 +117,10 @@ def download_release(asset: str, source: str, sha256: str, folder: Path, timeout
                 f"{source}: no such release on {[Link(url).redacted for url in settings.index_urls]} "
                 f"or in {settings.find_links}; correct `fetch.assets.{asset}.source`"
             )
-        seen = {link.filename: (link.hash_option or {}).get("sha256", ["unknown"])[0] for link in links}
-        for link in rank_files(links, sha256):
+        published = [(link, (link.hash_option or {}).get("sha256", ["unknown"])[0]) for link in links]
+        seen = {link.filename: digest for link, digest in published}
+        # Those published with the hash first, then those without any.
+        for link in [one for wanted in (sha256, "unknown") for one, digest in published if digest == wanted]:
             seen[link.filename] = download_file(client, link, folder / link.filename, f"fetch {asset}", source)
             if seen[link.filename] == sha256:
                 return
