@@ -296,13 +296,6 @@ def test_crowdlab_can_be_switched_off() -> None:
     assert output("annotators")["crowdlab_quality"].null_count() == 5
 
 
-def test_what_does_not_fit_into_crowdlab_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    write_params(crowdlab=PARAMS["crowdlab"] | {"max_cells": 200})
-    _, metrics = run(*many_rows())
-    assert (metrics["crowdlab"]["annotators"], metrics["crowdlab"]["annotators_left_out"]) == (3, 2)
-    assert "the 180 of 300 ratings that are from the 3 of 5 annotators" in capsys.readouterr().err
-
-
 def test_disputed_rows_are_a_table_for_people_that_no_spreadsheet_runs() -> None:
     table = records(("a", "p", "p", "s"), ("b", "n", "p", "s"), ("c", "n", "p", "s")).with_columns(
         text=pl.Series(["=HYPERLINK(1)", '@you, and "this"\nline', "plain"])

@@ -53,14 +53,6 @@ def test_psychiatrists_of_cohen_1968() -> None:
     assert kappas_of([[88, 10, 2], [14, 40, 6], [18, 10, 12]])["plain"] == pytest.approx(0.492, abs=5e-4)
 
 
-def test_quadratic_weights_are_the_intraclass_correlation_of_positions() -> None:
-    # Fleiss & Cohen (1973): with equal margins it is the correlation of the two annotators' positions.
-    table = [[10, 3, 2], [3, 12, 4], [2, 4, 9]]
-    counts = np.array(table)
-    first, second = (np.repeat(index.ravel(), counts.ravel()) for index in np.indices(counts.shape))
-    assert kappas_of(table)["quadratic"] == pytest.approx(np.corrcoef(first, second)[0, 1])
-
-
 @pytest.mark.parametrize("labels", [2, 3, 7])
 def test_every_pair_equals_scikit_learn(labels: int) -> None:
     table, rated = drawn(5, 5, 60, labels)
