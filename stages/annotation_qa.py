@@ -32,8 +32,7 @@ How to read the metrics:
    most have only those rows in common that more than 20 people rated.
 6. `like_the_others` (`assay/annotation/like_the_others.py`): slots that agree with the others too well to be somebody.
 7. CROWDLAB (`assay/annotation/crowdlab.py`) weighs the ratings against a logistic regression on the frozen embeddings,
-   that is fitted on the majority labels of other folds; rows of a split group are in one fold. A row that no fold
-   can judge gets the shares of the labels instead.
+   that is fitted on the majority labels of other folds; rows of a split group are in one fold.
 
 When the annotators agree less than the gate allows, everything is written first, so that there is something to look at,
 and then the stage fails. (DVC leaves the files of a failed stage, and takes them away when it runs the stage again.)
