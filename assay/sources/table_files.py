@@ -302,25 +302,24 @@ def _read_jsonl(path: Path, content: bytes) -> Table:
     bad: list[Record] = []
     nested = Counter[str]()
     for number, line in split_lines(content):
+        rule = None
         try:
             value = json.loads(line.decode(), object_pairs_hook=_object)
-            row = {key: as_text(cell) for key, cell in value.items()} if isinstance(value, dict) else None
+            row = {key: as_text(cell) for key, cell in value.items()} if isinstance(value, dict) else {}
+            if not isinstance(value, dict):
+                rule = "not_an_object"
+            # JSON can spell half of a surrogate pair, which is no character.
+            elif not all(is_utf8(cell) for cell in [*row, *row.values()] if cell is not None):
+                rule = "not_utf8"
         except UnicodeDecodeError:
-            bad.append(not_utf8(number, line))
-            continue
+            rule = "not_utf8"
         except KeyError:
-            bad.append(Record(number, [], "key_twice", line.decode()))
-            continue
+            rule = "key_twice"
         except (ValueError, RecursionError):
             # Also for whole numbers of more digits than Python reads, and for brackets thousands deep.
-            bad.append(Record(number, [], "not_json", line.decode()))
-            continue
-        if row is None:
-            bad.append(Record(number, [], "not_an_object", line.decode()))
-            continue
-        # JSON can spell half of a surrogate pair, which is no character.
-        if not all(is_utf8(cell) for cell in [*row, *row.values()] if cell is not None):
-            bad.append(Record(number, [], "not_utf8", line.decode()))
+            rule = "not_json"
+        if rule:
+            bad.append(Record(number, [], rule, line.decode(errors="backslashreplace")))
             continue
         lines.append(number)
         rows.append(row)
