@@ -78,7 +78,7 @@ def normalised_entropy(counts: Sequence[int], labels: int) -> float | None:
 
     `counts` are the rows by label; of all `labels`, those that are not among them have no row.
     """
-    return float(stats.entropy(counts, base=labels)) if labels > 1 and sum(counts) else None
+    return float(stats.entropy(counts, base=labels)) if labels > 1 and any(counts) else None
 
 
 def spread(embeddings: NDArray[np.float32]) -> Spread:
