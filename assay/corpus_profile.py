@@ -17,9 +17,7 @@ from assay.text.token_lengths import token_counts
 
 LENGTHS = ("characters", "words", "tokens")
 QUANTILES = (0.05, 0.5, 0.95)
-"""Those in the metrics; the table has one every `TABLE_STEP`."""
-TABLE_STEP = 0.05
-LONGEST_N_GRAM = 3
+LONGEST_N_GRAM = 2
 OUTLIER_DEVIATIONS = 2.5
 LEAST_SIMILAR_SHOWN = 50
 MIN_LANGUAGE_SHARE = 0.01
@@ -83,20 +81,6 @@ def tabulate_labels(rows: pl.DataFrame, min_rows: int) -> pl.DataFrame:
     )
 
 
-def tabulate_lengths(rows: pl.DataFrame) -> pl.DataFrame:
-    """`source` (null: all), `measure`, `quantile` and `value`, with a quantile every `TABLE_STEP`."""
-    quantiles = [round(step * TABLE_STEP, 2) for step in range(round(1 / TABLE_STEP) + 1)]
-    parts = [(None, rows), *((name, part) for (name,), part in rows.group_by("source", maintain_order=True))]
-    found = [
-        (name, measure, quantile, part[measure].quantile(quantile))
-        for name, part in parts
-        for measure in LENGTHS
-        for quantile in quantiles
-    ]
-    schema = {"source": pl.String, "measure": pl.String, "quantile": pl.Float64, "value": pl.Float64}
-    return pl.DataFrame(found, schema, orient="row")
-
-
 def tabulate_languages(rows: pl.DataFrame) -> pl.DataFrame:
     """`source`, `language`, `rows` and `share` of the source, the most frequent language of each source first."""
     return (
@@ -148,10 +132,7 @@ def profile_part(
             "sample_words": found.sample_words,
             **keep_defined({f"distinct_{n}": share for n, share in enumerate(found.distinct, start=1)}),
         },
-        "spread": keep_defined(
-            {"distance_to_centroid": part.distance_to_centroid, "pairwise_distance": part.pairwise_distance}
-        ),
-        "outliers": rows["is_outlier"].sum(),
+        "spread": keep_defined({"pairwise_distance": part.pairwise_distance}),
         "outlier_share": rows["is_outlier"].mean(),
         "language_share": {
             language: count / rows.height
@@ -172,19 +153,15 @@ def profile_sources(
 ) -> Metrics:
     """The metrics of all rows, and by source under `per_source`; arguments as of `profile_part`."""
     whole = spread(embeddings)
-    per_source = {}
-    for source in sources.iter_rows(named=True):
-        is_of_it = (rows["source"] == source["name"]).to_numpy()
-        part = rows.filter(pl.Series(is_of_it))
-        if part.is_empty():
-            per_source[source["name"]] = {"rows_in": source["rows_in"], "rows": 0}
-            continue
-        of_it = spread(embeddings[is_of_it])
-        per_source[source["name"]] = {
-            "rows_in": source["rows_in"],
-            **profile_part(part, of_it, augmented.get(source["name"], 0), labels, params, seed),
-            **keep_defined({"centroid_cosine": corpus_statistics.cosine(of_it.centroid, whole.centroid)}),
-        }
+    per_source: dict[str, Metrics] = {}
+    for name, rows_in in sources.select("name", "rows_in").iter_rows():
+        is_of_it = rows["source"] == name
+        per_source[name] = {"rows_in": rows_in, "rows": 0}
+        if is_of_it.any():
+            of_it = spread(embeddings[is_of_it.to_numpy()])
+            relevance = {"centroid_cosine": corpus_statistics.cosine(of_it.centroid, whole.centroid)}
+            part = profile_part(rows.filter(is_of_it), of_it, augmented.get(name, 0), labels, params, seed)
+            per_source[name] |= part | keep_defined(relevance)
     of_all = profile_part(rows, whole, sum(augmented.values()), labels, params, seed)
     return of_all | {"per_source": per_source}
 

@@ -4,7 +4,6 @@ Figures of vocabulary fall as texts are added, since words come back; they are c
 So they are taken over a sample of so many words, drawn by a keyed hash of the rows' ids.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,14 +11,13 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+from scipy import stats
 
 from assay.core.seeds import keyed_uniform
 from assay.embeddings.nearest import nearest_rows
 
 WORD = "[\\p{L}\\p{M}\\p{N}]+(?:['\u2019][\\p{L}\\p{M}]+)*"
 """Letters and figures, and what an apostrophe ties to them."""
-CONSISTENT = 1.4826
-"""The median absolute deviation of a normal distribution times this is its standard deviation."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +36,9 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Spread:
-    """How far embeddings lie apart, as 1 minus a cosine; null where there are too few rows, or they cancel out.
-
-    Distances are means over rows, and over pairs of two rows. The centroid is not of length 1, shape `(d,)`.
-    """
+    """Centroid of embeddings, not of length 1, shape `(d,)`, and mean of 1 minus the cosine of two rows (null: one)."""
 
     centroid: NDArray[np.float64]
-    distance_to_centroid: float | None
     pairwise_distance: float | None
 
 
@@ -84,27 +78,16 @@ def normalised_entropy(counts: Sequence[int], labels: int) -> float | None:
 
     `counts` are the rows by label; of all `labels`, those that are not among them have no row.
     """
-    total = sum(counts)
-    if labels < 2 or not total:
-        return None
-    shares = [count / total for count in counts if count]
-    return -sum(share * math.log(share) for share in shares) / math.log(labels)
+    return float(stats.entropy(counts, base=labels)) if labels > 1 and any(counts) else None
 
 
 def spread(embeddings: NDArray[np.float32]) -> Spread:
-    """Spread of embeddings of length 1, shape `(n, d)`, exact and in one pass.
-
-    The mean cosine to the centroid is the length of the mean, and the cosines of all pairs add up to its square.
-    """
+    """Spread of embeddings of length 1, shape `(n, d)`: the cosines of all pairs add up to the square of their sum."""
     rows = len(embeddings)
     total = embeddings.sum(axis=0, dtype=np.float64)
-    length = float(np.linalg.norm(total))
     squares = float(np.square(embeddings).sum(dtype=np.float64))
-    return Spread(
-        centroid=total / max(rows, 1),
-        distance_to_centroid=1 - length / rows if length else None,
-        pairwise_distance=1 - (length**2 - squares) / (rows * (rows - 1)) if rows > 1 else None,
-    )
+    cosines = (float(np.linalg.norm(total)) ** 2 - squares) / (rows * (rows - 1)) if rows > 1 else None
+    return Spread(total / max(rows, 1), None if cosines is None else 1 - cosines)
 
 
 def cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float | None:
@@ -133,11 +116,10 @@ def neighbour_cosines(
 def low_outliers(values: NDArray[np.float32], deviations: float) -> NDArray[np.bool_]:
     """Values, shape `(n,)`, by more than so many standard deviations below the median; NaN is no outlier.
 
-    The standard deviation is taken robustly: `CONSISTENT` times the median absolute deviation.
+    The standard deviation is taken robustly: from the median absolute deviation.
     """
     known = values[~np.isnan(values)].astype(np.float64)
     if not len(known):
         return np.zeros(len(values), dtype=np.bool_)
-    median = np.median(known)
-    deviation = CONSISTENT * np.median(np.abs(known - median))
-    return np.asarray(values < median - deviations * deviation)
+    deviation = stats.median_abs_deviation(known, scale="normal")
+    return np.asarray(values < np.median(known) - deviations * deviation)

@@ -8,8 +8,7 @@ Reads `data/semantic_duplicates/records.parquet`, `data/clean/ratings.parquet` a
 
 - `records.parquet`: the same rows and columns + `consensus_label`, `annotator_agreement`, `ratings`;
 - `annotators.parquet`: `annotator`, `ratings`, `ratings_with_others` (of rows that others rated, too), `accuracy` (the
-  share of those that give the label most of the others give), `crowdlab_quality`, `mean_pairwise_kappa`, `kappa_pairs`;
-  null where undefined;
+  share of those that give the label most of the others give), `crowdlab_quality`; null where undefined;
 - `disagreement.parquet`: the rows with several ratings, the most disputed first, with their texts: what the guidelines
   do not settle. `disagreement.csv` is its top for people; a cell that a spreadsheet would run as a formula starts with
   an apostrophe there;
@@ -21,7 +20,7 @@ How to read the metrics:
 1. Metrics of agreement are over the rows with several ratings (`rows_with_several_ratings`); one that is undefined
    has no key. Their intervals resample these rows, and say nothing of what other annotators would have done.
 2. Fleiss' kappa gives each row the same weight, Krippendorff's alpha each rating. Where `label_order` is given, the
-   weighted kappas and the ordinal alpha count neighbouring labels as less far apart; the interval alpha is over the
+   quadratic kappa and the ordinal alpha count neighbouring labels as less far apart; the interval alpha is over the
    ratings as numbers, where they are numbers.
 3. The consensus label is the label most of a row's ratings give. A tie goes to the label that is more frequent in all
    ratings, then to the first in alphabetical order. The reference label has no say: it grades. It may be made
@@ -29,13 +28,11 @@ How to read the metrics:
 4. An annotator is compared with the majority of a row's other annotators, never with a majority they are part of.
 5. In the default data an annotator is a position in a row's list of ratings: a slot, in which different people sit from
    row to row. Mean pairwise Cohen's kappa then says how far two raters drawn at random agree, as Fleiss' kappa does,
-   and nothing of the habits of any one person; so do the figures in `annotators.parquet`. Each pair of slots has the
-   same weight there, and most pairs have only those rows in common that more than 20 people rated: the mean kappa and
-   its interval are mostly of these.
+   and nothing of any one person; so do the figures in `annotators.parquet`. Each pair of slots has the same weight, and
+   most have only those rows in common that more than 20 people rated.
 6. `like_the_others` (`assay/annotation/like_the_others.py`): slots that agree with the others too well to be somebody.
 7. CROWDLAB (`assay/annotation/crowdlab.py`) weighs the ratings against a logistic regression on the frozen embeddings,
-   that is fitted on the majority labels of other folds; rows of a split group are in one fold. A row that no fold
-   can judge gets the shares of the labels instead.
+   that is fitted on the majority labels of other folds; rows of a split group are in one fold.
 
 When the annotators agree less than the gate allows, everything is written first, so that there is something to look at,
 and then the stage fails. (DVC leaves the files of a failed stage, and takes them away when it runs the stage again.)
@@ -48,7 +45,7 @@ from typing import Any
 
 import polars as pl
 
-from assay.annotation.quality import AnnotationQaParams, Bootstrap, Quality, measure_quality
+from assay.annotation.quality import AnnotationQaParams, Quality, measure_quality
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_parquet
 from assay.core.params import load_params
@@ -63,7 +60,7 @@ METRICS = Path("metrics/annotation_qa.json")
 GATE = "krippendorff_alpha_nominal"
 DISPUTED_IN_ERROR = 5
 TEXT_IN_ERROR_CHARACTERS = 120
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_START = r"^([=+@\t\r-])"
 
 
 def check_ratings(ratings: pl.DataFrame, label_order: list[str] | None) -> None:
@@ -78,18 +75,6 @@ def check_ratings(ratings: pl.DataFrame, label_order: list[str] | None) -> None:
             f"not in `annotation_qa.label_order` = {label_order} of params.yaml; put {unknown} where they belong in "
             "the order, or write null where labels have none"
         )
-
-
-def safe_for_spreadsheets(table: pl.DataFrame) -> pl.DataFrame:
-    """The table with an apostrophe before every text that a spreadsheet would take for a formula."""
-    return table.with_columns(
-        pl.when(pl.any_horizontal(pl.col(name).str.starts_with(start) for start in FORMULA_STARTS))
-        .then("'" + pl.col(name))
-        .otherwise(pl.col(name))
-        .alias(name)
-        for name, dtype in table.schema.items()
-        if dtype == pl.String
-    )
 
 
 def gate_failure(found: Quality, min_krippendorff_alpha: float) -> str | None:
@@ -165,7 +150,7 @@ def main() -> None:
         given,
         ratings,
         params,
-        Bootstrap(params.bootstrap_samples, partial(generator, seed, "annotation_qa")),
+        partial(generator, seed, "annotation_qa"),
         partial(embeddings_of, embeddings=pl.read_parquet(EMBEDDINGS), rows=RECORDS),
         derived_seed(seed, "annotation_qa", "crowdlab"),
     )
@@ -178,8 +163,11 @@ def main() -> None:
         write_parquet(found.annotators, folder / "annotators.parquet")
         write_parquet(found.disputed, folder / "disagreement.parquet")
         write_parquet(found.crowd.rows, folder / "crowdlab.parquet")
-        top = safe_for_spreadsheets(found.disputed.head(params.disputed_rows))
-        top.write_csv(folder / "disagreement.csv", float_precision=4)
+        top = found.disputed.head(params.disputed_rows)
+        # No cell is a formula to a spreadsheet.
+        top.with_columns(pl.col(pl.String).str.replace(FORMULA_START, "'${1}")).write_csv(
+            folder / "disagreement.csv", float_precision=4
+        )
     write_metrics(METRICS, found.metrics, "ratings", "krippendorff_alpha_nominal", "label_agrees_with_reference")
 
     if params.min_krippendorff_alpha is None:

@@ -10,17 +10,13 @@ Reads that file, `data/clean/records.parquet` and `data/clean/removed.parquet`. 
   was confirmed; `rule` says which of these it was, and `reason`, `reviewer` and `date` who decided, when and why;
 - `removed.parquet`: the rows that a person removed, likewise.
 
-The columns of a line are `id`, `field`, `old`, `new`, `reason`, `reviewer` and `date`:
+The columns and values of a line are in docs/review.md. What holds of several lines:
 
-1. `field` is `label` or `reference_label` (old to new; the same value twice confirms it; empty means no label), or
-   `row` (`keep` to `remove`).
-2. A line holds for the value it was made for. Where `old` is no longer what the row has, it is an error, and nothing is
+1. A line holds for the value it was made for. Where `old` is no longer what the row has, it is an error, and nothing is
    written. A later line may go on from what an earlier one gave.
-3. Two lines that start from the same value of the same row: the same decision of two reviewers is applied once and
+2. Two lines that start from the same value of the same row: the same decision of two reviewers is applied once and
    counted; different decisions are an error that names both.
-4. A row that `clean` removed is not there to be corrected: the line is counted, said on standard error, and stays.
-   An id that neither `clean` kept nor removed is an error.
-5. A label that no row has is an error, unless `new_labels` lists it.
+3. A row that `clean` removed is not there to be corrected: the line is counted and said on standard error.
 """
 
 import sys
@@ -32,6 +28,7 @@ import polars as pl
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_parquet
 from assay.core.params import load_params
+from assay.core.removed_rows import counts_by_rule
 from assay.core.results import write_metrics
 from assay.human_review import apply_corrections as review
 from assay.human_review.apply_corrections import REMOVAL, Corrected, CorrectParams, Settled
@@ -45,21 +42,7 @@ METRICS = Path("metrics/correct.json")
 
 def measure(records: pl.DataFrame, corrected: Corrected, done: Settled, lines: list[Correction]) -> dict[str, Any]:
     """Metrics of the stage. Decisions about labels are counted on the rows that stay."""
-    stays = corrected.changed.join(corrected.removed, on="id", how="anti")
-    count = dict(stays["rule"].value_counts().iter_rows())
-
-    def rows(frame: pl.DataFrame, column: str) -> dict[str, int]:
-        return {str(value or ""): number for value, number in frame[column].value_counts().iter_rows()}
-
-    relabelled = stays.filter(pl.col("rule") == "relabel")
-    of_label = {
-        "rows_in": rows(records, "label"),
-        "rows_out": rows(corrected.records, "label"),
-        "relabelled_from": rows(relabelled, "before"),
-        "relabelled_to": rows(relabelled, "after"),
-        "confirmed": rows(stays.filter(pl.col("rule") == "confirm_label"), "after"),
-    }
-    labels = sorted({label for counts in of_label.values() for label in counts if label})
+    count = counts_by_rule(corrected.changed.join(corrected.removed, on="id", how="anti"))
     return {
         "rows_in": records.height,
         "rows_out": corrected.records.height,
@@ -73,7 +56,6 @@ def measure(records: pl.DataFrame, corrected: Corrected, done: Settled, lines: l
         "reference_confirmed": count.get("confirm_reference_label", 0),
         "agreements": sum(outcome.agreements for outcome in done.outcomes.values()),
         "not_applied": len(done.not_applied),
-        "per_label": {label: {name: counts.get(label, 0) for name, counts in of_label.items()} for label in labels},
     }
 
 

@@ -13,15 +13,7 @@ Reads the files named in `ingest.sources`, below `ingest.path`, and keeps `max_r
 
 **Ids** are `<source>:<id of the data>`. Where the data has none, they are made from the content: 16 hexadecimal digits
 of its BLAKE2b, and `-2`, `-3`, … for exact repeats in file order, so that adding rows does not rename the old ones. An
-id that occurs twice in one source is an error and not renamed: ratings are joined by it, and people look rows up by it.
-
-**Ratings** come as one list a row, one rating a row with the annotator's name, or a column for each annotator; in a
-file of their own, or in that of the texts. In a list the annotator is the position: `01`, `02`, …. That is a slot, not
-a person, unless the file says that every list has the same people in the same order; the default data's raters are
-anonymous, so agreement between two slots says nothing about two people.
-
-**Forms** (`assay/core/forms.py`): labels of all sources, and ids and raters of one, that differ in form alone, such as
-`1`, `1.0` and `01`, stop the stage, unless `forms` says that they are one or all meant.
+id that occurs twice in one source is an error: ratings are joined by it.
 
 **The given label** of a row with ratings and no label column is that of one rater, drawn by seed and id alone: a row
 keeps it when others are added. How sure that rater was (+1 or +4) says how far to trust the label, so their number is
@@ -31,12 +23,10 @@ that most raters gave, the alphabetically first of equally frequent ones.
 **A quick look** (`max_rows`) takes a sample by hash, which has of each label its share of all rows, and at least ten
 rows where there are as many and they fit. The others are removed under the name `max_rows`.
 
-**Provenance** goes with every row, since rows of several sources are soon in one table: under which licence a row came,
-when, from which state of which file, and whether people wrote it or a program did.
+Files, ratings and forms of values: docs/pipeline.md, "Your own files" and "Raters, ids and labels of your own".
 """
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -60,7 +50,7 @@ SOURCES_SCHEMA = pl.Schema(
 MIN_ROWS_PER_LABEL = 10
 """Of a sample, so that every label gets into each split and fold."""
 SHOWN_NAMES = 8
-"""Labels or columns of a source that are printed by name."""
+"""Labels, columns or forms of a source that are printed by name."""
 
 
 def sample_rows(ingested: dict[str, Ingested], max_rows: int, seed: int) -> dict[str, Ingested]:
@@ -105,25 +95,6 @@ def counts(values: pl.Series) -> dict[str, int]:
     return dict(values.drop_nulls().value_counts().sort(values.name).rows())
 
 
-def describe_guesses(sources: dict[str, Ingested], labels: pl.DataFrame) -> Iterator[str]:
-    """What was taken for something else, removed, or may be meant otherwise; `labels` are the forms rewritten."""
-    for what, table in [("labels", labels), *(("ids", one.joined) for one in sources.values())]:
-        if table.height:
-            shown = [
-                f"{show_form(form)} is {show_form(kept)} ({times} times)" for form, kept, times in table.rows()[:10]
-            ]
-            yield f"{table.height} forms are joined by `ingest.forms.{what}`: {', '.join(shown)}"
-    for name, one in sources.items():
-        if rules := counts_by_rule(one.removed_ratings):
-            yield f"{name}: ratings removed: {', '.join(f'{rule} {count}' for rule, count in rules.items())}"
-        texts = one.records.group_by("text").agg(pl.col("label").drop_nulls().n_unique()).filter(pl.col("label") > 1)
-        if texts.height and one.ratings.is_empty():
-            yield (
-                f"{name}: {texts.height} texts stand in several rows with different labels; if a line is one rater's "
-                "judgement, name the columns in its `ratings`, so that every vote counts"
-            )
-
-
 def metrics(sources: dict[str, Ingested], labels: pl.DataFrame) -> dict[str, object]:
     """Numbers of the whole stage; `labels` are those rewritten."""
     records = pl.concat([one.records.select(RECORDS_SCHEMA.names()) for one in sources.values()])
@@ -159,20 +130,32 @@ def metrics(sources: dict[str, Ingested], labels: pl.DataFrame) -> dict[str, obj
     return result
 
 
+def some(shown: Sequence[str]) -> str:
+    """The first `SHOWN_NAMES`, and how many more there are."""
+    return ", ".join(shown[:SHOWN_NAMES]) + f" and {len(shown) - SHOWN_NAMES} more" * (len(shown) > SHOWN_NAMES)
+
+
+def describe_forms(joined: pl.DataFrame) -> str:
+    """The forms that were rewritten, as `join_forms` has them."""
+    return some([f"{show_form(form)} is {show_form(kept)} ({times} times)" for form, kept, times in joined.rows()])
+
+
 def describe(one: Ingested, found: dict[str, Any]) -> list[str]:
     """What was seen in a source, a line each; `found` are its metrics."""
 
     def listed(numbers: dict[str, int]) -> str:
         return some([f"{name!r} {number:,}" for name, number in sorted(numbers.items(), key=lambda item: -item[1])])
 
-    def some(shown: list[str]) -> str:
-        return ", ".join(shown[:SHOWN_NAMES]) + f" and {len(shown) - SHOWN_NAMES} more" * (len(shown) > SHOWN_NAMES)
-
     unrated = found["rows_without_ratings"] if one.ratings.height else 0
+    labels_of = one.records.group_by("text").agg(pl.col("label").drop_nulls().n_unique())
+    texts = labels_of.filter(pl.col("label") > 1, one.ratings.is_empty()).height
+    advice = "if a line is one rater's judgement, name the columns in its `ratings`, so that every vote counts"
     seen = {
         "columns that nothing uses": some([repr(name) for name in one.unused_columns]),
         "records with another number of cells": one.ragged_rows,
         "cells with lists or objects": listed(one.nested),
+        "forms joined by `ingest.forms.ids`": describe_forms(one.joined),
+        "texts in several rows with different labels": f"{texts}; {advice}" if texts else 0,
         "rows without ratings": unrated,
         "ratings removed": listed(counts_by_rule(one.removed_ratings)),
     }
@@ -191,8 +174,6 @@ def main() -> None:
 
     read = [ingest_source(source, position, params) for position, source in enumerate(params.sources)]
     sources, labels = label_sources(read, params, draws)
-    for sentence in describe_guesses(sources, labels):
-        print(f"ingest: {sentence}", file=sys.stderr)
     if not any(one.records.height for one in sources.values()):
         raise InputError(f"{params.path}: no row with a text in {[source.file for source in params.sources]}")
     if max_rows is not None:
@@ -209,6 +190,8 @@ def main() -> None:
         for name, table in tables.items():
             write_parquet(table, folder / f"{name}.parquet")
     found: dict[str, Any] = metrics(sources, labels)
+    if labels.height:
+        print(f"ingest: forms joined by `ingest.forms.labels`: {describe_forms(labels)}")
     for name, one in sources.items():
         for line in describe(one, found["sources"][name]):
             print(f"ingest: {name}: {line}")

@@ -8,17 +8,16 @@ Reads `data/ingested/sources.parquet`, `data/corrected/records.parquet`, `data/e
 
 - `sources.parquet`: where each source comes from, and its rows on the way;
 - `labels.parquet`: rows by source and label, and whether the label has too few in all;
-- `lengths.parquet`: quantiles of characters, words and tokens, by source (null: of all);
 - `languages.parquet`: rows by source and language;
 - `least_alike.parquet`: the rows that are least similar to any others, and whether they count as outliers.
 
 How to read the metrics:
 
 1. Class balance is the entropy of the given labels by that of equal shares: 1 where every label has as many rows.
-2. Words, and distinct-1 to distinct-3 (Li et al. 2016), are of lower-cased text. Distinct-n is taken on a sample of one
+2. Words, distinct-1 and distinct-2 (Li et al. 2016) are of lower-cased text. Distinct-n is taken on a sample of one
    size, `sample_words`; distinct-1 is its type-token ratio. A source with fewer words is measured on what it has
    (`vocabulary.sample_words` says so), and looks more varied for that.
-3. Spread is over the embeddings, as 1 minus a cosine: mean distance to the centroid, mean distance of all pairs.
+3. Spread is over the embeddings: the mean of 1 minus the cosine of all pairs.
 4. Relevance is how far a source belongs to the rest: the cosine of its centroid with that of all rows, and the share of
    its rows that are outliers. A row's similarity is its mean cosine to the `neighbours` rows closest to it among at
    most `reference_rows` drawn by seed; an outlier is 2.5 robust standard deviations less similar than the median row.
@@ -91,7 +90,6 @@ def main() -> None:
     tables = {
         "sources": corpus_profile.tabulate_sources(sources, rows),
         "labels": label_rows,
-        "lengths": corpus_profile.tabulate_lengths(rows),
         "languages": corpus_profile.tabulate_languages(rows),
         "least_alike": corpus_profile.find_least_similar(rows),
     }

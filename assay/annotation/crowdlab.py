@@ -4,10 +4,8 @@ the quality of annotators, from the ratings and a model that reads the texts.
 Each annotator weighs as much as they agree with the others on the rows they have in common, the model as much as it
 agrees with the majority; a row's label is the one with the highest weighted average of what they say.
 
-Cleanlab takes a dense table of rows by annotators, and time that grows with annotators squared. 50,000 rows by 1,000
-annotators took 1.1 GiB, and 24 s for 3 labels or 66 s for 77, on one core; 5,000 rows by 2,000 annotators 31 s. So both
-are capped (`fitting_annotators`), and where the ratings do not fit, those of the annotators with the most ratings are
-used and the others are skipped.
+Cleanlab takes a dense table of rows by annotators (1.1 GiB for 50,000 by 1,000), and time that grows with annotators
+squared. So both are capped: where the ratings do not fit, those of the annotators with the most ratings are used.
 """
 
 import warnings
@@ -45,22 +43,6 @@ class CrowdlabParams(Params):
 
 
 @dataclass(frozen=True)
-class Crowdlab:
-    """What CROWDLAB says of `n` rows and `a` annotators.
-
-    Attributes:
-        labels: of the rows, shape `(n,)`; `quality`: how sure it is of them, 0 to 1.
-        annotator_quality: 0 to 1, shape `(a,)`; NaN where no row of theirs was rated by another.
-        model_weight: where the mean annotator has 1.
-    """
-
-    labels: Integers
-    quality: Floats
-    annotator_quality: Floats
-    model_weight: float
-
-
-@dataclass(frozen=True)
 class CrowdOpinion:
     """What CROWDLAB says of rows and annotators, how it was run, and what a person should know of that."""
 
@@ -75,15 +57,13 @@ class CrowdOpinion:
         return cls(pl.DataFrame(schema=CROWDLAB_SCHEMA), pl.DataFrame(schema=ANNOTATOR_SCHEMA), {}, messages)
 
 
-def fitting_annotators(annotators: Integers, rows: int, max_cells: int, max_annotators: int) -> Integers:
-    """The numbers of the annotators that CROWDLAB can take, those with the most ratings; sorted. Input shape `(r,)`."""
-    ratings = np.bincount(annotators)
-    by_ratings = np.lexsort((np.arange(len(ratings)), -ratings))
-    return np.sort(by_ratings[: min(max_annotators, max_cells // max(rows, 1))])
+def crowdlab(
+    rows: Integers, annotators: Integers, labels: Integers, probabilities: Floats
+) -> tuple[Integers, Floats, Floats, float]:
+    """Labels of the rows and how sure CROWDLAB is of them, shape `(n,)`; quality of the annotators, `(a,)`; and weight.
 
-
-def crowdlab(rows: Integers, annotators: Integers, labels: Integers, probabilities: Floats) -> Crowdlab:
-    """Consensus labels and quality of annotators by CROWDLAB.
+    Sureness and quality are from 0 to 1; NaN where no row of an annotator was rated by another. The weight is that of
+    the model, where the mean annotator has 1.
 
     Rows, annotators and labels are those of the ratings, numbers from 0 without gaps, shape `(r,)`; one row at least is
     rated twice, by two annotators. Probabilities, shape `(n, k)`, are from a model that did not see the row's ratings,
@@ -98,11 +78,11 @@ def crowdlab(rows: Integers, annotators: Integers, labels: Integers, probabiliti
             table, probabilities, return_detailed_quality=False, return_weights=True, verbose=False
         )
     quality = result["label_quality"]
-    return Crowdlab(
-        labels=quality["consensus_label"].to_numpy().astype(np.int64),
-        quality=quality["consensus_quality_score"].to_numpy().astype(np.float64),
-        annotator_quality=result["annotator_stats"]["annotator_quality"].sort_index().to_numpy().astype(np.float64),
-        model_weight=float(result["model_weight"] / np.mean(result["annotator_weight"])),
+    return (
+        quality["consensus_label"].to_numpy().astype(np.int64),
+        quality["consensus_quality_score"].to_numpy().astype(np.float64),
+        result["annotator_stats"]["annotator_quality"].sort_index().to_numpy().astype(np.float64),
+        float(result["model_weight"] / np.mean(result["annotator_weight"])),
     )
 
 
@@ -118,36 +98,25 @@ def without_ties(probabilities: Floats, given: Integers) -> Floats:
 
 def choose_ratings(ratings: pl.DataFrame, params: CrowdlabParams) -> tuple[pl.DataFrame, list[str]]:
     """The ratings of the annotators that CROWDLAB can take, and what a person should know of that."""
-    everyone = ratings["annotator"].unique().sort()
-    numbers = number_values(ratings["annotator"])
-    fitting = fitting_annotators(numbers, ratings["id"].n_unique(), params.max_cells, params.max_annotators)
-    if len(fitting) == len(everyone):
-        return ratings.sort("id", "annotator"), []
-    chosen = ratings.filter(pl.col("annotator").is_in(everyone.gather(fitting).implode())).sort("id", "annotator")
+    everyone = ratings.group_by("annotator").len().sort("len", "annotator", descending=[True, False])
+    fitting = everyone.head(min(params.max_annotators, params.max_cells // max(ratings["id"].n_unique(), 1)))
+    chosen = ratings.join(fitting, on="annotator", how="semi").sort("id", "annotator")
+    if fitting.height == everyone.height:
+        return chosen, []
     return chosen, [
-        f"CROWDLAB was run on the {chosen.height} of {ratings.height} ratings that are from the {len(fitting)} "
-        f"of {len(everyone)} annotators with the most ratings: more do not fit `annotation_qa.crowdlab` "
+        f"CROWDLAB was run on the {chosen.height} of {ratings.height} ratings that are from the {fitting.height} "
+        f"of {everyone.height} annotators with the most ratings: more do not fit `annotation_qa.crowdlab` "
         f"(max_cells: {params.max_cells}, max_annotators: {params.max_annotators}) of params.yaml"
     ]
 
 
-@dataclass(frozen=True)
-class Judged:
-    """Out-of-fold probabilities of every label for each row, and how the model did that gives them.
-
-    `skipped` rows were in no fold's reach and get the shares of the labels; `agreement` is that with the majority.
-    """
-
-    probabilities: Floats
-    folds: int
-    skipped: int
-    agreement: float
-
-
 def judge_rows(
     rows: pl.DataFrame, labels: pl.Series, features_of: FeaturesOf, params: CrowdlabParams, seed: int
-) -> Judged | None:
-    """Probabilities from a model fitted on the majority labels of other folds; None where no fold can be made."""
+) -> tuple[Floats, dict[str, float]] | None:
+    """Probabilities from a model fitted on the majority labels of other folds, and metrics of it; None: no fold.
+
+    Rows in no fold's reach get the shares of the labels.
+    """
     majority = rows["consensus_label"].replace_strict(labels, range(len(labels)), return_dtype=pl.Int64)
     present, codes = np.unique(majority.to_numpy(), return_inverse=True)
     folds = grouped_folds(codes, number_values(rows["split_group"]), params.folds, seed)
@@ -159,7 +128,11 @@ def judge_rows(
     judged[skipped] = np.bincount(codes) / len(codes)
     probabilities = np.zeros((rows.height, len(labels)))
     probabilities[:, present] = judged
-    return Judged(probabilities, len(folds), int(skipped.sum()), float(agrees.mean()))
+    return probabilities, {
+        "folds": len(folds),
+        "rows_not_judged_by_model": int(skipped.sum()),
+        "model_agrees_with_consensus": float(agrees.mean()),
+    }
 
 
 def crowd_opinion(
@@ -185,10 +158,11 @@ def crowd_opinion(
     given = chosen["label"].replace_strict(labels, range(len(labels)), return_dtype=pl.Int64).to_numpy()
     annotators = chosen["annotator"].unique().sort()
     numbers = number_values(chosen["id"]), number_values(chosen["annotator"])
-    opinion = crowdlab(*numbers, given, without_ties(judged.probabilities, given))
-    label = labels.gather(opinion.labels)
-    table = pl.DataFrame({"id": rows["id"], "crowdlab_label": label, "crowdlab_quality": opinion.quality})
-    quality = pl.DataFrame({"annotator": annotators, "crowdlab_quality": opinion.annotator_quality})
+    probabilities, of_model = judged
+    code, row_quality, annotator_quality, weight = crowdlab(*numbers, given, without_ties(probabilities, given))
+    label = labels.gather(code)
+    table = pl.DataFrame({"id": rows["id"], "crowdlab_label": label, "crowdlab_quality": row_quality})
+    quality = pl.DataFrame({"annotator": annotators, "crowdlab_quality": annotator_quality})
     shares = rows.select(
         agrees_with_consensus=(pl.lit(label) == pl.col("consensus_label")).mean(),
         agrees_with_reference=(pl.lit(label) == pl.col("reference_label")).mean(),
@@ -198,11 +172,9 @@ def crowd_opinion(
         "ratings": chosen.height,
         "annotators": len(annotators),
         "annotators_left_out": ratings["annotator"].n_unique() - len(annotators),
-        "folds": judged.folds,
-        "rows_not_judged_by_model": judged.skipped,
-        "model_agrees_with_consensus": judged.agreement,
-        "model_weight": opinion.model_weight,
-        "mean_quality": float(opinion.quality.mean()),
+        **of_model,
+        "model_weight": weight,
+        "mean_quality": float(row_quality.mean()),
         **{name: share for name, share in shares.items() if share is not None},
     }
     return CrowdOpinion(

@@ -87,13 +87,13 @@ def pair_kappas(pairs: Pairs, weights: Floats, ordered: bool) -> dict[str, Float
     """Cohen's kappa of each pair, shape `(p, b)`; NaN where chance explains all, or the pair has no items in a sample.
 
     Kappa is 1 - observed / expected disagreement. Plain (Cohen 1960), two labels differ or they do not; weighted (Cohen
-    1968), by how many labels they are apart (`linear`) or by the square of that (`quadratic`). Expected disagreement is
-    a closed form of the two annotators' shares of the labels: over thresholds between labels, and over mean positions.
+    1968), by the square of how many labels they are apart (`quadratic`). Expected disagreement is a closed form of the
+    two annotators' shares of the labels.
 
-    `weights` is how often each item counts, shape `(n, b)`. Labels that are not `ordered` have no weighted kappas.
+    `weights` is how often each item counts, shape `(n, b)`. Labels that are not `ordered` have no weighted kappa.
     """
     number_of_pairs, samples = len(pairs.first), weights.shape[1]
-    names = ["plain", "linear", "quadratic"] if ordered else ["plain"]
+    names = ["plain", "quadratic"] if ordered else ["plain"]
     kappas = {name: np.full((number_of_pairs, samples), np.nan) for name in names}
     chunk = max(1, CHUNK_CELLS // max(1, pairs.labels * samples))
     for start in range(0, number_of_pairs, chunk):
@@ -111,10 +111,7 @@ def pair_kappas(pairs: Pairs, weights: Floats, ordered: bool) -> dict[str, Float
         # Samples without a common item expect nothing and are undefined, as they should be.
         expected = {"plain": one.sum(axis=1) * two.sum(axis=1) - (one * two).sum(axis=1)}
         if ordered:
-            observed["linear"] = _summed(table * apart, pair, height) / number
             observed["quadratic"] = _summed(table * apart**2, pair, height) / number
-            below, beneath = one.cumsum(axis=1), two.cumsum(axis=1)
-            expected["linear"] = (below * (1 - beneath) + beneath * (1 - below)).sum(axis=1)
             position = np.arange(pairs.labels, dtype=np.float64)[:, None]
             means = (one * position).sum(axis=1), (two * position).sum(axis=1)
             expected["quadratic"] = ((one + two) * position**2).sum(axis=1) - 2 * means[0] * means[1]
@@ -125,15 +122,9 @@ def pair_kappas(pairs: Pairs, weights: Floats, ordered: bool) -> dict[str, Float
     return kappas
 
 
-def undefined_pairs(pairs: Pairs) -> int:
-    """Pairs in which both annotators gave one and the same label to everything, so that chance explains all."""
-    kappas = pair_kappas(pairs, np.ones((pairs.tables.shape[1], 1)), ordered=False)["plain"]
-    return int(np.isnan(kappas).sum())
-
-
 def mean_pairwise_kappas(pairs: Pairs, weights: Floats, ordered: bool) -> dict[str, Floats]:
     """Mean over the pairs whose kappa is defined, by name, shape `(b,)` each; NaN where none is. See `pair_kappas`."""
-    suffixes = {"plain": "", "linear": "_linear", "quadratic": "_quadratic"}
+    suffixes = {"plain": "", "quadratic": "_quadratic"}
     means = {}
     for name, kappas in pair_kappas(pairs, weights, ordered).items():
         defined = ~np.isnan(kappas)

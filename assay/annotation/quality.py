@@ -15,13 +15,14 @@ from assay.annotation import consensus
 from assay.annotation.agreement import krippendorff_alpha_interval, label_agreement, label_counts, number_sums
 from assay.annotation.crowdlab import CrowdlabParams, CrowdOpinion, FeaturesOf, crowd_opinion
 from assay.annotation.like_the_others import LikeTheOthersParams, find_like_the_others
-from assay.annotation.pairwise_kappa import Pairs, annotator_pairs, mean_pairwise_kappas, pair_kappas, undefined_pairs
+from assay.annotation.pairwise_kappa import annotator_pairs, mean_pairwise_kappas, pair_kappas
 from assay.core.params import Params
 from assay.statistics.bootstrap import bootstrap_figures
 from assay.statistics.metrics_dict import Estimate, metrics_of
 
 CONSENSUS_SCHEMA = pl.Schema({"consensus_label": pl.String, "annotator_agreement": pl.Float64, "ratings": pl.Int64})
-Floats = NDArray[np.float64]
+Generators = Callable[[str], np.random.Generator]
+"""A generator for each purpose, the same for the same purpose."""
 Metrics = dict[str, Any]
 
 
@@ -44,20 +45,6 @@ class AnnotationQaParams(Params):
         if twice:
             raise ValueError(f"each label once; {twice} is there several times")
         return labels
-
-
-@dataclass(frozen=True)
-class Bootstrap:
-    """How intervals are drawn: how many samples, and a generator for each purpose, the same for the same purpose."""
-
-    samples: int
-    random: Callable[[str], np.random.Generator]
-
-    def estimate(
-        self, purpose: str, statistics: Callable[[Floats], dict[str, Floats]], items: int
-    ) -> dict[str, Estimate]:
-        """Estimates of statistics by resampling so many items; those that are undefined have no key."""
-        return bootstrap_figures(statistics, items, self.samples, self.random(purpose))
 
 
 @dataclass(frozen=True)
@@ -95,20 +82,19 @@ def number_labels(ratings: pl.DataFrame, label_order: list[str] | None) -> NDArr
     return ratings["label"].replace_strict(label_order, range(len(label_order)), return_dtype=pl.Int64).to_numpy()
 
 
-def estimate_agreement(
-    ratings: pl.DataFrame, label_order: list[str] | None, bootstrap: Bootstrap
-) -> dict[str, Estimate]:
+def estimate_agreement(ratings: pl.DataFrame, params: AnnotationQaParams, random: Generators) -> dict[str, Estimate]:
     """Fleiss' kappa and Krippendorff's alphas of `id`, `label`, `rating`; those that are undefined have no key."""
-    counts = label_counts(consensus.number_values(ratings["id"]), number_labels(ratings, label_order))
-    of_labels = bootstrap.estimate(
-        "labels", partial(label_agreement, counts, ordered=label_order is not None), len(counts.ratings)
-    )
+    counts = label_counts(consensus.number_values(ratings["id"]), number_labels(ratings, params.label_order))
+    of_labels = partial(label_agreement, counts, ordered=params.label_order is not None)
     numeric = ratings.filter(pl.col("rating").is_finite())
     sums = number_sums(consensus.number_values(numeric["id"]), numeric["rating"].to_numpy())
-    return of_labels | bootstrap.estimate(
-        "numbers",
-        lambda weights: {"krippendorff_alpha_interval": krippendorff_alpha_interval(sums, weights)},
-        len(sums.ratings),
+    return bootstrap_figures(of_labels, len(counts.ratings), params.bootstrap_samples, random("labels")) | (
+        bootstrap_figures(
+            lambda weights: {"krippendorff_alpha_interval": krippendorff_alpha_interval(sums, weights)},
+            len(sums.ratings),
+            params.bootstrap_samples,
+            random("numbers"),
+        )
     )
 
 
@@ -138,20 +124,8 @@ def compare_labels(records: pl.DataFrame) -> Metrics:
     )
 
 
-def tabulate_annotators(ratings: pl.DataFrame, pairs: Pairs, crowd: pl.DataFrame) -> pl.DataFrame:
-    """The table of `annotators.parquet`, sorted by annotator, from ratings as `join_rows` gives them.
-
-    The `pairs` are of annotators who rated rows with others, numbered in the sorted order of their names.
-    """
-    kappas = pair_kappas(pairs, np.ones((pairs.tables.shape[1], 1)), ordered=False)["plain"][:, 0]
-    names = ratings.filter(pl.col("agrees_with_others").is_not_null())["annotator"].unique().sort()
-    by_pair = (
-        pl.DataFrame({"number": np.concatenate([pairs.first, pairs.second]), "kappa": np.concatenate([kappas, kappas])})
-        .filter(pl.col("kappa").is_not_nan())
-        .group_by("number")
-        .agg(pl.col("kappa").mean().alias("mean_pairwise_kappa"), pl.len().cast(pl.Int64).alias("kappa_pairs"))
-        .select(pl.lit(names).gather(pl.col("number")).alias("annotator"), "mean_pairwise_kappa", "kappa_pairs")
-    )
+def tabulate_annotators(ratings: pl.DataFrame, crowd: pl.DataFrame) -> pl.DataFrame:
+    """The table of `annotators.parquet`, sorted by annotator, from ratings as `join_rows` gives them."""
     return (
         ratings.group_by("annotator")
         .agg(
@@ -160,8 +134,6 @@ def tabulate_annotators(ratings: pl.DataFrame, pairs: Pairs, crowd: pl.DataFrame
             pl.col("agrees_with_others").mean().alias("accuracy"),
         )
         .join(crowd, on="annotator", how="left")
-        .join(by_pair, on="annotator", how="left")
-        .with_columns(pl.col("kappa_pairs").fill_null(0))
         .sort("annotator")
     )
 
@@ -188,7 +160,7 @@ def measure_quality(
     given: pl.DataFrame,
     ratings: pl.DataFrame,
     params: AnnotationQaParams,
-    bootstrap: Bootstrap,
+    random: Generators,
     features_of: FeaturesOf,
     crowdlab_seed: int,
 ) -> Quality:
@@ -211,14 +183,12 @@ def measure_quality(
             params.min_common_items,
             params.max_annotator_pairs,
         )
-        overall = estimate_agreement(several, params.label_order, bootstrap)
-        per_source = {
-            source: estimate_agreement(by_source[source], params.label_order, bootstrap) for source in sorted(by_source)
-        }
-        # Mean Cohen's kappas over the pairs of annotators.
-        kappas = bootstrap.estimate(
-            "pairs", partial(mean_pairwise_kappas, pairs, ordered=params.label_order is not None), pairs.tables.shape[1]
-        )
+        overall = estimate_agreement(several, params, random)
+        per_source = {source: estimate_agreement(part, params, random) for source, part in sorted(by_source.items())}
+        rows = pairs.tables.shape[1]
+        of_pairs = partial(mean_pairwise_kappas, pairs, ordered=params.label_order is not None)
+        kappas = bootstrap_figures(of_pairs, rows, params.bootstrap_samples, random("pairs"))
+        by_chance = np.isnan(pair_kappas(pairs, np.ones((rows, 1)), ordered=False)["plain"])
         crowd = CrowdOpinion.nothing()
         if params.crowdlab and several.height:
             crowd = crowd_opinion(records, ratings, features_of, params.crowdlab, crowdlab_seed)
@@ -228,7 +198,7 @@ def measure_quality(
     if several.height:
         metrics |= metrics_of(overall) | metrics_of(kappas)
         metrics["cohen_kappa_pairs"] = len(pairs.first)
-        metrics["cohen_kappa_undefined_pairs"] = undefined_pairs(pairs)
+        metrics["cohen_kappa_undefined_pairs"] = int(by_chance.sum())
         metrics["per_source"] = {
             source: {"ratings": part.height, "rows_with_several_ratings": part["id"].n_unique()}
             | metrics_of(per_source[source])
@@ -239,5 +209,5 @@ def measure_quality(
         metrics["like_the_others"] = find_like_the_others(several, params.like_the_others)
     if crowd.metrics:
         metrics["crowdlab"] = crowd.metrics
-    annotators = tabulate_annotators(ratings, pairs, crowd.annotators)
+    annotators = tabulate_annotators(ratings, crowd.annotators)
     return Quality(records, annotators, consensus.disputed_rows(records, votes), crowd, overall, per_source, metrics)

@@ -16,24 +16,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, Validat
 from assay.core.errors import InputError
 
 PARAMS_FILE = Path("params.yaml")
-RENAMED = {
-    "l2_strength": "C",
-    "l2_strengths": "Cs",
-    "probe_l2_strength": "probe_C",
-    "accumulation_steps": "gradient_accumulation_steps",
-    "max_gradient_norm": "max_grad_norm",
-    "looks_at_validation": "num_evaluations",
-    "virtual_tokens": "num_virtual_tokens",
-    "initial_beta": "initial_kl_coefficient",
-    "discount": "gamma",
-    "entropy_bonus": "entropy_coefficient",
-    "missing_end_penalty": "missing_eos_penalty",
-    "review_queue.approach": "optional.review_queue",
-    "instruct_data.tokenizer": "language_model",
-    "preferences.base_answer.model": "language_model",
-    "reward.base": "language_model",
-}
-"""Keys of earlier versions and what they are called now. A dotted path moved to another one."""
 DEFAULTS = "defaults"
 """Name of the block whose keys hold for the blocks beside it."""
 SOURCE_DEFAULTS = "source_defaults"
@@ -84,7 +66,7 @@ def load_params(section: str, model: type[P], path: Path = PARAMS_FILE) -> P:
     classes = _classes(model)
     known = [name for one in classes for name in one.model_fields]
     if unknown := [key for key in defaults if key not in known]:
-        lines = [f"`{of_defaults}.{key}` = {defaults[key]!r}{_unknown_key(of_defaults, key, known)}" for key in unknown]
+        lines = [f"`{of_defaults}.{key}` = {defaults[key]!r}{_unknown_key(key, known)}" for key in unknown]
         raise InputError(f"{path}: " + "\n  ".join(lines))
     # One class of a union: the defaults that it takes are known, and errors do not repeat its tag.
     chosen: Any = _class_of(node, classes) if node is not None else None
@@ -191,14 +173,11 @@ def _class_of(node: Any, classes: list[type[BaseModel]]) -> type[BaseModel] | No
     return fits[0] if len(fits) == 1 else None
 
 
-def _unknown_key(block: str, key: str, known: list[str]) -> str:
-    """What is said of a key that no field has: its new name, or the one that was probably meant."""
-    if (moved := f"{block}.{key}") in RENAMED:
-        return f" is not a known key; `{RENAMED[moved]}` has taken its place"
-    if key in RENAMED:
-        return f" is not a known key; it is now called `{RENAMED[key]}`"
+def _unknown_key(key: str, known: list[str]) -> str:
+    """What is said of a key that no field has: the one that was probably meant."""
     close = difflib.get_close_matches(key, known, n=1)
-    return " is not a known key" + (f"; did you mean `{close[0]}`?" if close else "")
+    meant = f"did you mean `{close[0]}`?" if close else "keys that got other names are in CHANGELOG.md"
+    return f" is not a known key; {meant}"
 
 
 def _keys(node: Any, detail: Any) -> list[str]:
@@ -225,10 +204,10 @@ def _allowed(detail: Any) -> str:
 
 def _describe(place: tuple[str, ...], known: list[str], details: list[Any]) -> str:
     """The failures at one place as a sentence with dotted path, value seen and what is allowed."""
-    detail, (*parents, last) = details[0], place
+    detail = details[0]
     dotted, value = ".".join(place), detail["input"]
     if detail["type"] == "extra_forbidden":
-        return f"`{dotted}` = {value!r}{_unknown_key('.'.join(parents), last, known)}"
+        return f"`{dotted}` = {value!r}{_unknown_key(place[-1], known)}"
     if detail["type"] == "missing":
         return f"`{dotted}` is missing; every key must be given"
     hint = ""

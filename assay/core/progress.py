@@ -14,8 +14,11 @@ SECONDS_BETWEEN_LINES = 5.0
 T = TypeVar("T")
 
 
-def progress(items: Iterable[T], what: str, total: int, unit: str) -> Iterator[T]:
-    """Yield `items` unchanged and report on standard error how far the work `what`, such as `embed`, is."""
+def progress(items: Iterable[T], what: str, total: int | None, unit: str) -> Iterator[T]:
+    """Yield `items` unchanged and report on standard error how far the work `what`, such as `embed`, is.
+
+    Of a `total` that is not known it says what is done, and not what is left.
+    """
     if sys.stderr.isatty():
         yield from tqdm(items, desc=what, total=total, unit=unit)
         return
@@ -25,8 +28,8 @@ def progress(items: Iterable[T], what: str, total: int, unit: str) -> Iterator[T
         if now - last >= SECONDS_BETWEEN_LINES:
             last = now
             rate = done / (now - started)
-            left = f", {(total - done) / rate:.0f} s left" if rate else ""
-            print(f"{what}: {done}/{total} {unit} ({rate:.1f}/s{left})", file=sys.stderr, flush=True)
+            left = f", {(total - done) / rate:.0f} s left" if rate and total is not None else ""
+            print(f"{what}: {done}/{total or '?'} {unit} ({rate:.1f}/s{left})", file=sys.stderr, flush=True)
         yield item
 
 

@@ -34,6 +34,13 @@ def removed_rows(rows: pl.DataFrame, rule: str | pl.Expr, before: str | pl.Expr 
     )
 
 
+def remove_by_rule(rows: pl.DataFrame, rule: pl.Expr, before: str | pl.Expr = "text") -> Filtered:
+    """Rows for which `rule` is null, and the others under its names; the `id` of those is their `origin`."""
+    marked = rows.with_columns(rule=rule)
+    bad = marked.filter(pl.col("rule").is_not_null()).with_columns(id="origin")
+    return Filtered(marked.filter(pl.col("rule").is_null()).drop("rule"), removed_rows(bad, pl.col("rule"), before))
+
+
 def none_removed() -> pl.DataFrame:
     """No rows, in the form of `removed.parquet`."""
     return pl.DataFrame(schema=REMOVED_SCHEMA)

@@ -9,9 +9,7 @@ is the first 12 hexadecimal digits of the SHA-256 of canonical JSON of
 2. the params that the stage declares in `dvc.yaml`, with their values.
 
 No content is hashed: DVC does not rerun a stage whose inputs came out equal, so an id of the raw files would call a
-right result foreign. (An archive that is pinned anew with the same files in it does: `dvc repro --force`.) Whether a
-file is up to date is for DVC to say (`dvc status`); the id says whose it is. A stage that compares ids reads params
-that it does not declare, and needs not: with an id, a file that it depends on changes.
+right result foreign. Whether a file is up to date is for DVC to say (`dvc status`); the id says whose it is.
 """
 
 import hashlib

@@ -6,7 +6,6 @@ no time stamps, so that the same archive gives the same folder everywhere.
 
 import bz2
 import gzip
-import io
 import lzma
 import shutil
 import stat
@@ -31,50 +30,35 @@ CORRUPT = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, lzma.LZMA
 """What the standard library raises for an archive that is cut off, damaged or packed in a way it does not know."""
 
 
-@dataclass(frozen=True)
-class Member:
-    """One entry of an archive: its normalised path, what it is, and how to read it (None: not a regular file)."""
-
-    name: str
-    kind: str
-    content: IO[bytes] | None
+Member = tuple[str, str, IO[bytes] | None]
+"""One entry of an archive: its normalised path, what it is, and how to read it (None: not a regular file)."""
 
 
+@dataclass
 class Allowance:
     """How many bytes may still be unpacked; counts what is really read, not what headers claim."""
 
-    def __init__(self, limit_bytes: int, shown: str) -> None:
-        self.limit_bytes = limit_bytes
-        self.left_bytes = limit_bytes
-        self.shown = shown
-
-    def spend(self, count: int) -> None:
-        """Take `count` bytes off. Raises `InputError`: nothing is left."""
-        self.left_bytes -= count
-        if self.left_bytes < 0:
-            raise InputError(
-                f"{self.shown}: unpacks to more than {self.limit_bytes / 2**20:.0f} MiB; if that is what it should "
-                "hold, raise `fetch.max_unpacked_mib`"
-            )
+    limit_bytes: int
+    left_bytes: int
+    shown: str
 
 
-class CountedReader(io.RawIOBase):
+@dataclass
+class CountedReader:
     """A stream that takes each byte read off an allowance."""
 
-    def __init__(self, stream: IO[bytes], allowance: Allowance) -> None:
-        super().__init__()
-        self._stream = stream
-        self._allowance = allowance
+    stream: IO[bytes]
+    allowance: Allowance
 
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """Read up to `size` bytes, never more than may still be unpacked and one."""
-        most = min(self._allowance.left_bytes + 1, CHUNK_BYTES if size < 0 else size)
-        data = self._stream.read(most)
-        self._allowance.spend(len(data))
+    def read(self, size: int) -> bytes:
+        """Read up to `size` bytes. Raises `InputError`: they are more than may still be unpacked."""
+        data = self.stream.read(min(self.allowance.left_bytes + 1, size))
+        self.allowance.left_bytes -= len(data)
+        if self.allowance.left_bytes < 0:
+            raise InputError(
+                f"{self.allowance.shown}: unpacks to more than {self.allowance.limit_bytes / 2**20:.0f} MiB; if that "
+                "is what it should hold, raise `fetch.max_unpacked_mib`"
+            )
         return data
 
 
@@ -94,7 +78,7 @@ def unpack(archive: Path, members: Sequence[str], target: Path, max_bytes: int) 
     wanted member, wants a link or device file to be made, or unpacks to more than `max_bytes`.
     """
     shown = str(archive)
-    allowance = Allowance(max_bytes, shown)
+    allowance = Allowance(max_bytes, max_bytes, shown)
     with tempfile.TemporaryDirectory(dir=target) as scratch:
         current = archive
         for level, inner in enumerate(members[:-1]):
@@ -108,17 +92,11 @@ def unpack(archive: Path, members: Sequence[str], target: Path, max_bytes: int) 
         _unpack_level(current, shown, members[-1], target, allowance)
 
 
-def strip_carriage_returns(folder: Path) -> int:
-    """Take every carriage return out of every file below `folder`; the number of bytes removed."""
-    removed = 0
-    for path in sorted(folder.rglob("*")):
+def strip_carriage_returns(folder: Path) -> None:
+    """Take every carriage return out of every file below `folder`."""
+    for path in folder.rglob("*"):
         if path.is_file():
-            content = path.read_bytes()
-            stripped = content.replace(b"\r", b"")
-            if len(stripped) < len(content):
-                path.write_bytes(stripped)
-                removed += len(content) - len(stripped)
-    return removed
+            path.write_bytes(path.read_bytes().replace(b"\r", b""))
 
 
 def _unpack_level(archive: Path, shown: str, wanted: str, target: Path, allowance: Allowance) -> None:
@@ -128,15 +106,15 @@ def _unpack_level(archive: Path, shown: str, wanted: str, target: Path, allowanc
     found = False
     try:
         with closing(_members(archive, shown, allowance)) as entries:
-            for member in entries:
-                names.append(member.name)
-                inside = _inside(member.name, wanted)
-                if inside is None or member.kind == "folder":
+            for name, kind, content in entries:
+                names.append(name)
+                inside = _inside(name, wanted)
+                if inside is None or kind == "folder":
                     continue
-                if member.content is None:
-                    raise InputError(f"{shown}: {member.name!r} is a {member.kind}; only regular files are unpacked")
+                if content is None:
+                    raise InputError(f"{shown}: {name!r} is a {kind}; only regular files are unpacked")
                 found = True
-                _write(member.content, target / inside, shown, member.name)
+                _write(content, target / inside, shown, name)
     except CORRUPT as error:
         raise InputError(f"{shown}: damaged, or not a zip or tar archive ({error}); fetch it again") from None
     except OSError as error:
@@ -169,30 +147,30 @@ def _zip_members(opened: zipfile.ZipFile, shown: str, allowance: Allowance) -> I
         name = _safe_name(info.filename, shown)
         mode = info.external_attr >> 16
         if info.is_dir():
-            yield Member(name, "folder", None)
+            yield name, "folder", None
         elif stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-            yield Member(name, "link" if stat.S_ISLNK(mode) else "device file", None)
+            yield name, "link" if stat.S_ISLNK(mode) else "device file", None
         elif info.flag_bits & 1:
-            yield Member(name, "encrypted file", None)
+            yield name, "encrypted file", None
         else:
             with opened.open(info) as content:
-                yield Member(name, "file", cast(IO[bytes], CountedReader(content, allowance)))
+                yield name, "file", cast(IO[bytes], CountedReader(content, allowance))
 
 
 def _tar_members(opened: tarfile.TarFile, shown: str) -> Iterator[Member]:
     for info in opened:
         name = _safe_name(info.name, shown)
         if info.isdir():
-            yield Member(name, "folder", None)
+            yield name, "folder", None
         elif info.issym() or info.islnk():
-            yield Member(name, "link", None)
+            yield name, "link", None
         elif info.issparse():
             # Its holes are bytes that no stream ever delivers, so they could not be counted.
-            yield Member(name, "sparse file", None)
+            yield name, "sparse file", None
         elif info.isreg():
-            yield Member(name, "file", opened.extractfile(info))
+            yield name, "file", opened.extractfile(info)
         else:
-            yield Member(name, "device file", None)
+            yield name, "device file", None
 
 
 def _safe_name(name: str, shown: str) -> str:
@@ -205,11 +183,10 @@ def _safe_name(name: str, shown: str) -> str:
 
 def _inside(name: str, wanted: str) -> str | None:
     """Where below the target a member lands: None if it is not wanted, its own name if it is the wanted file."""
-    if wanted == ".":
-        return name
+    path = PurePosixPath(name)
     if name == wanted:
-        return PurePosixPath(name).name
-    return name.removeprefix(f"{wanted}/") if name.startswith(f"{wanted}/") else None
+        return path.name
+    return str(path.relative_to(wanted)) if path.is_relative_to(wanted) else None
 
 
 def _write(content: IO[bytes], path: Path, shown: str, name: str) -> None:
@@ -224,13 +201,11 @@ def _write(content: IO[bytes], path: Path, shown: str, name: str) -> None:
 
 def _what_is_there(names: list[str], wanted: str) -> str:
     """The content of the deepest folder on the way to `wanted` that exists."""
-    folder = PurePosixPath(wanted)
-    while str(folder) != "." and not any(name.startswith(f"{folder}/") for name in names):
-        folder = folder.parent
-    inside = [name for name in names if _inside(name, str(folder)) is not None and name != str(folder)]
-    depth = 0 if str(folder) == "." else len(folder.parts)
-    found = sorted({PurePosixPath(name).parts[depth] for name in inside if len(PurePosixPath(name).parts) > depth})
-    if not found:
+    folder, paths = PurePosixPath(wanted), [PurePosixPath(name) for name in names if name != "."]
+    if not paths:
         return "it is empty"
+    while not any(folder in path.parents for path in paths):
+        folder = folder.parent
+    found = sorted({path.parts[len(folder.parts)] for path in paths if folder in path.parents})
     more = f" and {len(found) - NAMES_IN_AN_ERROR} more" if len(found) > NAMES_IN_AN_ERROR else ""
     return f"{str(folder)!r} holds {', '.join(found[:NAMES_IN_AN_ERROR])}{more}"

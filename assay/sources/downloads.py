@@ -8,8 +8,9 @@ from urllib.parse import unquote, urlsplit
 
 from assay.core.errors import InputError
 from assay.core.outputs import file_sha256, output_folder
+from assay.core.progress import progress
 from assay.sources import package_index
-from assay.sources.package_index import CHUNK_BYTES, HELP_OFFLINE, describe_wrong_hash
+from assay.sources.package_index import HELP_OFFLINE, MIB, describe_wrong_hash
 
 CACHE = Path(".cache/fetch")
 HUB_SOURCE = re.compile(r"hf:(datasets/)?([\w.-]+/[\w.-]+)@([0-9a-f]{40})")
@@ -32,8 +33,8 @@ def read_address(url: str, what: str, timeout_seconds: int) -> Iterator[bytes]:
         options = {"client_kwargs": {"timeout": timeout, "trust_env": True}, "block_size": 0}
     try:
         with fsspec.open(url, "rb", **options) as file:
-            size = file.size if isinstance(file.size, int) else None
-            yield from package_index.report_download(iter(lambda: file.read(CHUNK_BYTES), b""), what, size)
+            total = -(-file.size // MIB) if isinstance(file.size, int) else None
+            yield from progress(iter(lambda: file.read(MIB), b""), what, total, "MiB")
     except ImportError as error:
         raise InputError(f"{url}: {error}; install that package, or give a local path as `source`") from None
     except (OSError, aiohttp.ClientError, ValueError) as error:

@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import cast
 
 import httpx2
-from tqdm import tqdm
 from unearth import Link, PackageFinder
 from unearth.auth import MultiDomainBasicAuth
 from unearth.fetchers import Fetcher, PyPIClient
 
 from assay.core.errors import InputError
+from assay.core.progress import progress
 from assay.sources.pip_settings import is_on, parse_pip_options
 
-MIB = CHUNK_BYTES = 1 << 20
-SECONDS_BETWEEN_LINES = 5.0
+MIB = 1 << 20
 DOWNLOAD_ATTEMPTS = 3
 PYPI_SOURCE = re.compile(r"pypi:([A-Za-z0-9._-]+)==([A-Za-z0-9.!+_-]+)")
 HELP_OFFLINE = "without a network, get the file on another machine and give its path as `source`"
@@ -81,39 +80,14 @@ def find_release_files(requirement: str, settings: PipSettings, client: PyPIClie
     return links, failures
 
 
-def rank_files(links: Iterable[Link], sha256: str) -> list[Link]:
-    """Those that may be the pinned file, the most probable first: published with its hash, else without any hash."""
-    published = [(link, (link.hash_option or {}).get("sha256")) for link in links]
-    return [link for link, hashes in published if hashes == [sha256]] + [
-        link for link, hashes in published if hashes is None
-    ]
-
-
 def read_index(client: PyPIClient, link: Link, what: str) -> Iterator[bytes]:
     """The bytes of a file of a package index, with progress. Raises `httpx2.HTTPError`: it cannot be read."""
     with client.get_stream(link.normalized) as response:
         response.raise_for_status()
         length = response.headers.get("Content-Length", "")
+        total = -(-int(length) // MIB) if length.isdigit() else None
         # Raw bytes: an archive that is itself packed must not be unpacked on the way.
-        yield from report_download(response.iter_raw(CHUNK_BYTES), what, int(length) if length.isdigit() else None)
-
-
-def report_download(chunks: Iterator[bytes], what: str, size_bytes: int | None) -> Iterator[bytes]:
-    """Pass chunks on, and say how far the download is: a bar on a terminal, else a line every few seconds."""
-    if sys.stderr.isatty():
-        with tqdm(desc=what, total=size_bytes, unit="B", unit_scale=True, unit_divisor=1024) as bar:
-            for chunk in chunks:
-                bar.update(len(chunk))
-                yield chunk
-        return
-    last, done = time.monotonic(), 0
-    of = f" of {size_bytes / MIB:.1f}" if size_bytes is not None else ""
-    for chunk in chunks:
-        done += len(chunk)
-        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            print(f"{what}: {done / MIB:.1f}{of} MiB", file=sys.stderr, flush=True)
-        yield chunk
+        yield from progress(response.iter_raw(MIB), what, total, "MiB")
 
 
 def save(chunks: Iterable[bytes], path: Path) -> str:
@@ -143,8 +117,10 @@ def download_release(asset: str, source: str, sha256: str, folder: Path, timeout
                 f"{source}: no such release on {[Link(url).redacted for url in settings.index_urls]} "
                 f"or in {settings.find_links}; correct `fetch.assets.{asset}.source`"
             )
-        seen = {link.filename: (link.hash_option or {}).get("sha256", ["unknown"])[0] for link in links}
-        for link in rank_files(links, sha256):
+        published = [(link, (link.hash_option or {}).get("sha256", ["unknown"])[0]) for link in links]
+        seen = {link.filename: digest for link, digest in published}
+        # Those published with the hash first, then those without any.
+        for link in [one for wanted in (sha256, "unknown") for one, digest in published if digest == wanted]:
             seen[link.filename] = download_file(client, link, folder / link.filename, f"fetch {asset}", source)
             if seen[link.filename] == sha256:
                 return

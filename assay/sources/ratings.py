@@ -10,13 +10,15 @@ from pydantic import Field
 
 from assay.core.errors import InputError
 from assay.core.params import Params
-from assay.core.removed_rows import REMOVED_SCHEMA, Filtered, is_missing, removed_rows
+from assay.core.removed_rows import REMOVED_SCHEMA, Filtered, is_missing, remove_by_rule
 from assay.sources.provenance import ColumnName, origins, unreadable_rows
-from assay.sources.table_files import SHOWN_CHARACTERS, Reading, check_readable, column
+from assay.sources.table_files import Reading, check_limit, check_readable, column
 
 RATINGS_SCHEMA = pl.Schema({"id": pl.String, "annotator": pl.String, "rating": pl.Float64, "label": pl.String})
 ROWS_SCHEMA = pl.Schema(dict.fromkeys(("id", "annotator", "value", "origin"), pl.String))
 """Of ratings as they stand in a file."""
+SHOWN = pl.concat_str("annotator", "value", separator=" ", ignore_nulls=True)
+"""Of a rating that is removed."""
 Repeated = Literal["error", "first", "last"]
 
 
@@ -99,25 +101,6 @@ def bin_ratings(rating: pl.Expr, bins: Sequence[RatingBin]) -> pl.Expr:
     return label
 
 
-def remove_ratings(rows: pl.DataFrame, rule: pl.Expr) -> Filtered:
-    """The ratings that have no `rule`; the `id` of the removed is where they are."""
-    marked = rows.with_columns(rule=rule)
-    shown = pl.concat_str("annotator", "value", separator=" ", ignore_nulls=True)
-    bad = marked.filter(pl.col("rule").is_not_null()).with_columns(id="origin")
-    kept = marked.filter(pl.col("rule").is_null()).drop("rule")
-    return Filtered(kept, removed_rows(bad, pl.col("rule"), before=shown))
-
-
-def check_limit(removed: pl.DataFrame, rows: int, max_reject_fraction: float, advice: str) -> None:
-    """Raise `InputError` where too many of `rows` are removed; names the first, and gives the advice."""
-    if removed.height > max_reject_fraction * rows:
-        place, rule, before, _ = removed.row(0)
-        raise InputError(
-            f"{place}: {rule}: {str(before)[:SHOWN_CHARACTERS]!r}; {removed.height} of {rows} {advice}, or raise "
-            f"`ingest.max_reject_fraction` = {max_reject_fraction}"
-        )
-
-
 def label_ratings(
     rows: pl.DataFrame, repeated: Repeated, bins: Sequence[RatingBin] | None, max_reject_fraction: float, key: str
 ) -> Filtered:
@@ -144,9 +127,10 @@ def label_ratings(
         "rating_not_a_number": number.is_null() & (bins is not None),
     }
     label = pl.col("value") if bins is None else bin_ratings(number, bins)
-    labelled = remove_ratings(
+    labelled = remove_by_rule(
         rows.with_columns(rating=number, label=label),
         pl.coalesce(pl.when(applies).then(pl.lit(rule)) for rule, applies in rules.items()),
+        SHOWN,
     )
     advice = (
         f"ratings cannot be used: correct `{key}.columns`, add what means that there is no rating to "
@@ -226,7 +210,7 @@ def read_ratings(ratings: Ratings, folder: Path, max_reject_fraction: float, key
         raise InputError(f"{path}: no rater or slot {unknown[0]!r}; there are {slots}: correct `{key}.exclude_slots`")
     not_rated = is_missing("value") | pl.col("value").str.strip_chars().is_in(ratings.not_rated)
     excluded = pl.when(pl.col("annotator").is_in(ratings.exclude_slots)).then(pl.lit("excluded_slot"))
-    used = remove_ratings(rows, pl.when(not_rated).then(pl.lit("not_rated")).otherwise(excluded))
+    used = remove_by_rule(rows, pl.when(not_rated).then(pl.lit("not_rated")).otherwise(excluded), SHOWN)
     return Filtered(used.kept, pl.concat([*removed, used.removed]))
 
 
@@ -237,7 +221,7 @@ def match_rows(rows: pl.DataFrame, records: pl.DataFrame, max_reject_fraction: f
     """
     order = records.select("id", row=pl.int_range(pl.len()))
     joined = rows.join(order, on="id", how="left", maintain_order="left")
-    matched = remove_ratings(joined, pl.when(pl.col("row").is_null()).then(pl.lit("rated_no_row")))
+    matched = remove_by_rule(joined, pl.when(pl.col("row").is_null()).then(pl.lit("rated_no_row")), SHOWN)
     strangers, unrated = (
         one.join(other, on="id", how="anti", maintain_order="left")["id"].unique(maintain_order=True).head(3).to_list()
         for one, other in ((rows, records), (records, rows))

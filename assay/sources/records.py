@@ -12,7 +12,7 @@ from assay.core.errors import InputError
 from assay.core.forms import Forms, join_forms
 from assay.core.outputs import file_sha256
 from assay.core.params import Params, Pattern
-from assay.core.removed_rows import Filtered, is_missing, none_removed, removed_rows
+from assay.core.removed_rows import Filtered, is_missing, none_removed, remove_by_rule, removed_rows
 from assay.sources.annotation_tools import ANNOTATOR, SourceLayout, lay_out, single_labels
 from assay.sources.provenance import ColumnName, Provenance, check_ids, content_ids, origins, unreadable_rows
 from assay.sources.ratings import (
@@ -20,13 +20,12 @@ from assay.sources.ratings import (
     RatingBin,
     RatingColumns,
     Ratings,
-    check_limit,
     fill_labels,
     label_ratings,
     match_rows,
     read_ratings,
 )
-from assay.sources.table_files import Reading, Table, check_readable, column
+from assay.sources.table_files import Reading, Table, check_limit, check_readable, column
 
 PROVENANCE = ("source_url", "licence", "retrieved", "source_sha256", "authenticity")
 RECORDS_SCHEMA = pl.Schema(
@@ -225,16 +224,6 @@ def unused_columns(table: Table, source: Source) -> list[str]:
     return [name for name in table.cells.columns if name not in used]
 
 
-def remove_blanks(records: pl.DataFrame, has_ids: bool) -> Filtered:
-    """Remove rows without a text, and without an id where the data has ids; their `id` is where they are."""
-    rules = [pl.when(is_missing("text")).then(pl.lit("empty_text"))]
-    if has_ids:
-        rules.append(pl.when(is_missing("id")).then(pl.lit("no_id")))
-    marked = records.with_columns(rule=pl.coalesce(rules))
-    bad = marked.filter(pl.col("rule").is_not_null()).with_columns(id="origin")
-    return Filtered(marked.filter(pl.col("rule").is_null()).drop("rule"), removed_rows(bad, pl.col("rule")))
-
-
 def prefix_ids(rows: pl.DataFrame, source: str) -> pl.DataFrame:
     """The rows with ids that are the data's after the name of the source: `<source>:<id>`."""
     return rows.with_columns(id=pl.format("{}:{}", pl.lit(source), pl.col("id").str.strip_chars()))
@@ -273,7 +262,8 @@ def ingest_source(source: Source, position: int, params: IngestParams) -> Ingest
         rated = Filtered(annotations, none_removed()) if annotations.height else rated
     elif source.ratings:
         rated = read_ratings(source.ratings, folder, limit, f"{key}.ratings")
-    filtered = remove_blanks(mapped, has_ids=source.columns.id is not None)
+    no_id = pl.when(is_missing("id"), pl.lit(source.columns.id is not None)).then(pl.lit("no_id"))
+    filtered = remove_by_rule(mapped, pl.when(is_missing("text")).then(pl.lit("empty_text")).otherwise(no_id))
     records, removed = filtered.kept, [unreadable_rows(read, source.file), filtered.removed]
     ratings, removed_ratings, rule = rated.kept, [skipped, rated.removed], params.forms.ids
     if source.columns.id is None:

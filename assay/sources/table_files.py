@@ -207,12 +207,22 @@ def check_readable(table: Table, path: Path, max_reject_fraction: float) -> None
     rows = table.cells.height + table.unreadable.height
     if rows == 0:
         raise InputError(f"{path}: has no row; is it the right file, and is its `header` set rightly?")
-    if table.unreadable.height > max_reject_fraction * rows:
-        line, rule, before = table.unreadable.row(0)
+    if table.unreadable.height:
+        places = table.unreadable.select(pl.format("{}:{}", pl.lit(str(path)), "line"), "rule", "before")
+        advice = f"records cannot be read: {fix_of(table, places['rule'][0])}"
+        check_limit(places, rows, max_reject_fraction, advice)
+
+
+def check_limit(removed: pl.DataFrame, rows: int, max_reject_fraction: float, advice: str) -> None:
+    """Raise `InputError` where too many of `rows` are removed; names the first, and gives the advice.
+
+    The first columns of `removed` are place, rule and what was there.
+    """
+    if removed.height > max_reject_fraction * rows:
+        place, rule, before = removed.row(0)[:3]
         raise InputError(
-            f"{path}:{line}: {rule}: {before[:SHOWN_CHARACTERS]!r}; {table.unreadable.height} of {rows} records cannot "
-            f"be read, more than `ingest.max_reject_fraction` = {max_reject_fraction}: {fix_of(table, rule)}, or raise "
-            "that number"
+            f"{place}: {rule}: {str(before)[:SHOWN_CHARACTERS]!r}; {removed.height} of {rows} {advice}, or raise "
+            f"`ingest.max_reject_fraction` = {max_reject_fraction}"
         )
 
 
@@ -292,25 +302,24 @@ def _read_jsonl(path: Path, content: bytes) -> Table:
     bad: list[Record] = []
     nested = Counter[str]()
     for number, line in split_lines(content):
+        rule = None
         try:
             value = json.loads(line.decode(), object_pairs_hook=_object)
-            row = {key: as_text(cell) for key, cell in value.items()} if isinstance(value, dict) else None
+            row = {key: as_text(cell) for key, cell in value.items()} if isinstance(value, dict) else {}
+            if not isinstance(value, dict):
+                rule = "not_an_object"
+            # JSON can spell half of a surrogate pair, which is no character.
+            elif not all(is_utf8(cell) for cell in [*row, *row.values()] if cell is not None):
+                rule = "not_utf8"
         except UnicodeDecodeError:
-            bad.append(not_utf8(number, line))
-            continue
+            rule = "not_utf8"
         except KeyError:
-            bad.append(Record(number, [], "key_twice", line.decode()))
-            continue
+            rule = "key_twice"
         except (ValueError, RecursionError):
             # Also for whole numbers of more digits than Python reads, and for brackets thousands deep.
-            bad.append(Record(number, [], "not_json", line.decode()))
-            continue
-        if row is None:
-            bad.append(Record(number, [], "not_an_object", line.decode()))
-            continue
-        # JSON can spell half of a surrogate pair, which is no character.
-        if not all(is_utf8(cell) for cell in [*row, *row.values()] if cell is not None):
-            bad.append(Record(number, [], "not_utf8", line.decode()))
+            rule = "not_json"
+        if rule:
+            bad.append(Record(number, [], rule, line.decode(errors="backslashreplace")))
             continue
         lines.append(number)
         rows.append(row)

@@ -8,6 +8,7 @@ sum of its pieces.
 
 from collections.abc import Iterator
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 
 import polars as pl
@@ -56,21 +57,15 @@ def longer_than(texts: pl.Series, tokenizer_file: Path, max_tokens: int) -> pl.S
         wide = is_wide.arg_true()
         decomposed = texts.gather(wide).str.normalize("NFKD").str.len_bytes()
         rows = rows.append(wide.filter(decomposed + around > max_tokens))
-    longer = pl.repeat(False, len(texts), dtype=pl.Boolean, eager=True).alias(texts.name)
-    if not len(rows):
-        return longer
     chosen = texts.gather(rows)
     short = chosen.str.len_chars() <= PIECE_CHARACTERS
     exceeds = token_counts(chosen.filter(short), tokenizer_file) > max_tokens
-    longer = longer.scatter(rows.filter(short).filter(exceeds), True)
-    for row, text in zip(rows.filter(~short), chosen.filter(~short), strict=True):
-        count = around - 1
-        for more in _piece_counts(tokenizer, text):
-            count += more
-            if count > max_tokens:
-                longer = longer.scatter(row, True)
-                break
-    return longer
+    long = [
+        any(count > max_tokens for count in accumulate(_piece_counts(tokenizer, text), initial=around - 1))
+        for text in chosen.filter(~short)
+    ]
+    found = rows.filter(short).filter(exceeds).append(rows.filter(~short).filter(pl.Series(long, dtype=pl.Boolean)))
+    return pl.repeat(False, len(texts), dtype=pl.Boolean, eager=True).alias(texts.name).scatter(found, True)
 
 
 @cache

@@ -162,7 +162,7 @@ def test_every_figure_of_agreement_has_its_interval() -> None:
     for part in (metrics, metrics["per_source"]["even"], metrics["per_source"]["odd"]):
         for name in names:
             assert part[f"{name}_ci95_low"] < part[name] < part[f"{name}_ci95_high"], name
-    for suffix in ("", "_linear", "_quadratic"):
+    for suffix in ("", "_quadratic"):
         name = f"mean_pairwise_cohen_kappa{suffix}"
         assert metrics[f"{name}_ci95_low"] < metrics[name] < metrics[f"{name}_ci95_high"]
     assert metrics["cohen_kappa_pairs"] == 10
@@ -171,7 +171,7 @@ def test_every_figure_of_agreement_has_its_interval() -> None:
 def test_labels_without_an_order_have_no_weighted_figures_but_the_numbers_have_theirs() -> None:
     write_params(label_order=None)
     _, metrics = run(*many_rows())
-    ordinal = [key for key in metrics if "linear" in key or "quadratic" in key or "ordinal" in key]
+    ordinal = [key for key in metrics if "quadratic" in key or "ordinal" in key]
     assert ordinal == []
     assert metrics["krippendorff_alpha_interval"] > 0.5
 
@@ -200,7 +200,7 @@ def test_figures_that_are_undefined_have_no_key_where_all_raters_are_equal(capsy
     error = capsys.readouterr().err
     assert "CROWDLAB was not run: all ratings give the same label" in error
     assert "Krippendorff's alpha is undefined, and the gate lets them pass" in error
-    assert output("annotators").drop("annotator").unique().rows() == [(2, 2, 1.0, None, None, 0)]
+    assert output("annotators").drop("annotator").unique().rows() == [(2, 2, 1.0, None)]
     assert output("disagreement")["disagreement"].to_list() == [0.0, 0.0]
 
 
@@ -242,7 +242,7 @@ def test_where_no_row_has_several_ratings_it_says_so_and_measures_nothing(capsys
         | {"label_agrees_with_reference": 0.5}
     )
     assert "none of 2 rated row(s) has more than one rating" in capsys.readouterr().err
-    assert output("annotators").rows() == [("0", 1, 0, None, None, None, 0), ("1", 1, 0, None, None, None, 0)]
+    assert output("annotators").rows() == [("0", 1, 0, None, None), ("1", 1, 0, None, None)]
     assert output("disagreement").is_empty()
 
 
@@ -261,7 +261,7 @@ def test_figures_are_over_the_rows_that_have_several_ratings(capsys: pytest.Capt
     error = capsys.readouterr().err
     assert "60 of 101 rows have several ratings, and agreement is measured on these; 40 have one, 1 have none" in error
     assert "1 of 6 annotators, such as '6', rated no row that another rated" in error
-    assert output("annotators").row(-1) == ("6", 40, 0, None, None, None, 0)
+    assert output("annotators").row(-1) == ("6", 40, 0, None, None)
 
 
 def test_an_annotator_with_one_rating() -> None:
@@ -270,8 +270,8 @@ def test_an_annotator_with_one_rating() -> None:
     once = pl.DataFrame({"id": ["003"], "annotator": ["new"], "rating": [1.0], "label": ["p"]}, schema=RATINGS_SCHEMA)
     _, metrics = run(table, pl.concat([some, once]))
     assert metrics["annotators"] == 6
-    name, number, with_others, accuracy, quality, kappa, pairs = output("annotators").row(-1)
-    assert (name, number, with_others, kappa, pairs) == ("new", 1, 1, None, 0)
+    name, number, with_others, accuracy, quality = output("annotators").row(-1)
+    assert (name, number, with_others) == ("new", 1, 1)
     assert accuracy in (0.0, 1.0)
     assert 0 <= quality <= 1
 
@@ -294,13 +294,6 @@ def test_crowdlab_can_be_switched_off() -> None:
     assert "crowdlab" not in metrics
     assert output("crowdlab").is_empty()
     assert output("annotators")["crowdlab_quality"].null_count() == 5
-
-
-def test_what_does_not_fit_into_crowdlab_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    write_params(crowdlab=PARAMS["crowdlab"] | {"max_cells": 200})
-    _, metrics = run(*many_rows())
-    assert (metrics["crowdlab"]["annotators"], metrics["crowdlab"]["annotators_left_out"]) == (3, 2)
-    assert "the 180 of 300 ratings that are from the 3 of 5 annotators" in capsys.readouterr().err
 
 
 def test_disputed_rows_are_a_table_for_people_that_no_spreadsheet_runs() -> None:

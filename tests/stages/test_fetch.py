@@ -1,13 +1,10 @@
 import functools
 import hashlib
 import http.server
-import io
 import json
 import subprocess
 import sys
-import tarfile
 import threading
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +15,9 @@ import yaml
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from assay.sources import package_index
-from assay.sources.package_index import PipSettings, parse_pip_config, report_download
+from assay.sources.package_index import PipSettings, parse_pip_config
 from stages import fetch
+from tests.assay.sources.test_archives import tar_bytes, zip_bytes
 from tests.own_process import run_main
 
 FILES = {
@@ -30,29 +28,11 @@ FILES = {
 CONTENT = {"a.txt": b"alpha\r\n", "sub/b.txt": b"beta\r\n"}
 
 
-def tar_gz(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
-
-
-def wheel(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
-
-
-SDIST = tar_gz(FILES)
+SDIST = tar_bytes(FILES)
 SHA256 = hashlib.sha256(SDIST).hexdigest()
 OTHER = "0" * 64
-EVIL = tar_gz({"../../evil.txt": b"evil", **FILES})
-BOMB = tar_gz({"pkg-1.0/data/zeros": bytes(3 << 20)})
+EVIL = tar_bytes({"../../evil.txt": b"evil", **FILES})
+BOMB = tar_bytes({"pkg-1.0/data/zeros": bytes(3 << 20)})
 FOLDER: dict[str, Any] = {"source": "mine", "sha256": None, "unpack": None}
 LOCAL = {"pkg-1.0.tar.gz": SDIST}
 
@@ -242,21 +222,19 @@ def test_a_protocol_whose_package_is_not_installed(workplace: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("with_hashes", [True, False])
-def test_a_release_on_the_configured_index(server: str, monkeypatch: pytest.MonkeyPatch, with_hashes: bool) -> None:
-    # The wheel would be preferred for installing; the hash decides. The source archive is not run.
-    publish({"pkg-1.0-py3-none-any.whl": wheel(FILES), "pkg-1.0.tar.gz": SDIST, "pkg-1.1.tar.gz": b"x"}, with_hashes)
+@pytest.mark.parametrize("wanted", ["pkg-1.0.tar.gz", "pkg-1.0-cp27-cp27m-win32.whl"])
+def test_a_release_on_the_configured_index(
+    server: str, monkeypatch: pytest.MonkeyPatch, wanted: str, with_hashes: bool
+) -> None:
+    # A wheel for this platform would be preferred for installing; the hash decides. The source archive is not run.
+    others = {"pkg-1.0-py3-none-any.whl": b"other", "pkg-1.1.tar.gz": b"x"}
+    release = {"pkg-1.0.tar.gz": SDIST, "pkg-1.0-cp27-cp27m-win32.whl": zip_bytes(FILES)}
+    publish(others | release, with_hashes)
     monkeypatch.setenv("PIP_INDEX_URL", f"{server}/simple/")
-    run(source="pypi:pkg==1.0")
+    sha256 = hashlib.sha256(release[wanted]).hexdigest()
+    run(source="pypi:pkg==1.0", sha256=sha256)
     assert content() == CONTENT
-    assert [path.name for path in Path(".cache/fetch", SHA256).iterdir()] == ["pkg-1.0.tar.gz"]
-
-
-def test_a_wheel_for_another_platform(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = wheel(FILES)
-    publish({"pkg-1.0-cp27-cp27m-win32.whl": data})
-    monkeypatch.setenv("PIP_INDEX_URL", f"{server}/simple/")
-    run(source="pypi:pkg==1.0", sha256=hashlib.sha256(data).hexdigest())
-    assert content() == CONTENT
+    assert [path.name for path in Path(".cache/fetch", sha256).iterdir()] == [wanted]
 
 
 def test_a_release_in_a_folder_of_links_without_a_network(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,15 +261,12 @@ def test_a_release_that_the_index_does_not_have(
     assert fails(source=f"pypi:pkg=={version}", sha256=sha256).startswith(expected)
 
 
-def test_a_release_without_a_network(workplace: Path) -> None:
-    message = fails(source="pypi:pkg==1.0")
-    assert message.startswith("pypi:pkg==1.0: no package index can be reached (http://127.0.0.1:9/simple/:")
-    assert "give its path as `source`" in message
-
-
-def test_credentials_of_an_index_are_not_shown(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_without_a_network(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://me:secret@127.0.0.1:9/simple/")
-    assert "secret" not in fails(source="pypi:pkg==1.0")
+    message = fails(source="pypi:pkg==1.0")
+    assert message.startswith("pypi:pkg==1.0: no package index can be reached (http://")
+    assert "secret" not in message
+    assert "give its path as `source`" in message
 
 
 def test_a_hub_snapshot(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,13 +349,6 @@ def test_pip_config_as_pip_prints_it() -> None:
 def test_pip_config_of_nothing_and_without_an_index() -> None:
     assert parse_pip_config("", "https://default/simple") == PipSettings(["https://default/simple"], [], [], None)
     assert parse_pip_config("global.no-index='true'", "https://default/simple").index_urls == []
-
-
-def test_progress_without_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(package_index, "SECONDS_BETWEEN_LINES", 0.0)
-    chunks = [bytes(1 << 20), bytes(1 << 19)]
-    assert list(report_download(iter(chunks), "fetch asset", 3 << 19)) == chunks
-    assert capsys.readouterr().err == "fetch asset: 1.0 of 1.5 MiB\nfetch asset: 1.5 of 1.5 MiB\n"
 
 
 def test_an_error_is_one_line_and_status_1(workplace: Path, repository: Path) -> None:

@@ -78,7 +78,7 @@ def write_inputs(texts: dict[str, list[str]] = TEXTS, labels: dict[str, list[str
 
 def run() -> tuple[dict[str, pl.DataFrame], dict[str, Any]]:
     profile.main()
-    names = ("sources", "labels", "lengths", "languages", "least_alike")
+    names = ("sources", "labels", "languages", "least_alike")
     return (
         {name: pl.read_parquet(f"data/profile/{name}.parquet") for name in names},
         json.loads(Path("metrics/profile.json").read_text(encoding="utf-8")),
@@ -141,9 +141,6 @@ def test_tables() -> None:
     out, _ = run()
     mail = out["languages"].filter(pl.col("source") == "mail")
     assert mail.rows() == [("mail", "en", 3, 1.0)]
-    longest = out["lengths"].filter((pl.col("quantile") == 1.0) & (pl.col("measure") == "words"))
-    assert longest.select("source", "value").rows() == [(None, 8.0), ("mail", 6.0), ("shop", 8.0)]
-    assert out["lengths"].height == 3 * 3 * 21
     assert out["least_alike"].height == 6
     assert out["least_alike"]["neighbour_cosine"].is_sorted()
     assert out["least_alike"].columns == ["id", "source", "label", "neighbour_cosine", "is_outlier", "text"]

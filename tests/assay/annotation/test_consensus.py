@@ -87,15 +87,6 @@ def test_disagreement_equals_the_entropy_by_hand(table: dict[str, str]) -> None:
     assert all(0 <= value <= 1 for value in found.values())
 
 
-def test_disagreement_goes_from_none_to_all() -> None:
-    found = disagreement(count_votes(ratings(one="aaaa", half="aabb", all="abcabc", single="a")))
-    assert dict(found.select("id", "disagreement").rows()) == {
-        "all": pytest.approx(1.0),
-        "half": pytest.approx(math.log(2) / math.log(3)),
-        "one": 0.0,
-    }
-
-
 def test_disputed_rows_come_with_their_texts_the_most_disputed_first() -> None:
     votes = count_votes(ratings(calm="aaa", b="ab", a="ab", more="aabb", single="a"))
     names = ["a", "b", "calm", "more", "single", "unrated"]

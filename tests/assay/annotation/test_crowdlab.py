@@ -10,7 +10,6 @@ from assay.annotation.crowdlab import (
     CrowdOpinion,
     crowd_opinion,
     crowdlab,
-    fitting_annotators,
     without_ties,
 )
 
@@ -85,7 +84,7 @@ def test_no_lots_are_drawn_between_equals() -> None:
     rows, annotators = np.repeat(np.arange(40), 2), np.tile([0, 1], 40)
     labels = np.tile([0, 1, 1, 0], 20)
     same = np.full((40, 2), 0.5)
-    assert crowdlab(rows, annotators, labels, without_ties(same, labels)).labels.tolist() == [0] * 40
+    assert crowdlab(rows, annotators, labels, without_ties(same, labels))[0].tolist() == [0] * 40
     more = np.append(labels, 1)
     told_apart = without_ties(same, more)
     assert told_apart[:, 1].min() > told_apart[:, 0].max()
@@ -93,11 +92,10 @@ def test_no_lots_are_drawn_between_equals() -> None:
 
 
 def test_annotators_with_the_most_ratings_are_used_where_all_do_not_fit() -> None:
-    assert fitting_annotators(np.array([0, 1, 1, 2, 2, 3, 3, 3]), 3, 100, 3).tolist() == [1, 2, 3]
-    assert fitting_annotators(np.array([0, 1, 1, 2, 2, 3, 3, 3]), 3, 7, 100).tolist() == [1, 3]
     records, ratings, features = crowd(30, 3, 1)
     fewer = ratings.filter((pl.col("annotator") != "bad0") | (pl.col("id") < "005"))
     opinion = ask(records, fewer, features, max_cells=100)
+    assert opinion.rows.equals(ask(records, fewer, features, max_annotators=3).rows)
     assert opinion.annotators["annotator"].to_list() == ["good0", "good1", "good2"]
     assert (opinion.metrics["annotators"], opinion.metrics["annotators_left_out"]) == (3, 1)
     assert "run on the 90 of 95 ratings" in opinion.messages[0]

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
 from assay.annotation import pairwise_kappa
-from assay.annotation.pairwise_kappa import Pairs, annotator_pairs, mean_pairwise_kappas, pair_kappas, undefined_pairs
+from assay.annotation.pairwise_kappa import Pairs, annotator_pairs, mean_pairwise_kappas, pair_kappas
 
-WEIGHTS = {"plain": None, "linear": "linear", "quadratic": "quadratic"}
+WEIGHTS = {"plain": None, "quadratic": "quadratic"}
 
 
 def pair_of(table: list[list[int]]) -> Pairs:
@@ -42,23 +42,15 @@ def drawn(seed: int, annotators: int, items: int, labels: int) -> tuple[NDArray[
 
 def test_radiologists_of_boyd_1982() -> None:
     # 85 xeromammograms read by two radiologists (Boyd et al. 1982), as in Altman (1991) and in Stata's manual of `kap`:
-    # kappa .4728, with linear weights .5684, with quadratic weights .6714.
+    # kappa .4728, with quadratic weights .6714.
     assert kappas_of([[21, 12, 0, 0], [4, 17, 1, 0], [3, 9, 15, 2], [0, 0, 0, 1]]) == pytest.approx(
-        {"plain": 0.4728, "linear": 0.5684, "quadratic": 0.6714}, abs=5e-5
+        {"plain": 0.4728, "quadratic": 0.6714}, abs=5e-5
     )
 
 
 def test_psychiatrists_of_cohen_1968() -> None:
     # Cohen (1968), table 1: 200 patients, three diagnoses; unweighted kappa .492.
     assert kappas_of([[88, 10, 2], [14, 40, 6], [18, 10, 12]])["plain"] == pytest.approx(0.492, abs=5e-4)
-
-
-def test_quadratic_weights_are_the_intraclass_correlation_of_positions() -> None:
-    # Fleiss & Cohen (1973): with equal margins it is the correlation of the two annotators' positions.
-    table = [[10, 3, 2], [3, 12, 4], [2, 4, 9]]
-    counts = np.array(table)
-    first, second = (np.repeat(index.ravel(), counts.ravel()) for index in np.indices(counts.shape))
-    assert kappas_of(table)["quadratic"] == pytest.approx(np.corrcoef(first, second)[0, 1])
 
 
 @pytest.mark.parametrize("labels", [2, 3, 7])
@@ -93,7 +85,6 @@ def test_resampled_items_equal_scikit_learn_with_rows_repeated(monkeypatch: pyte
                 assert found[name][position, sample] == pytest.approx(kappa)
                 expected[name].append(float(kappa))
         assert means["mean_pairwise_cohen_kappa"][sample] == pytest.approx(np.mean(expected["plain"]))
-        assert means["mean_pairwise_cohen_kappa_linear"][sample] == pytest.approx(np.mean(expected["linear"]))
         assert means["mean_pairwise_cohen_kappa_quadratic"][sample] == pytest.approx(np.mean(expected["quadratic"]))
 
 
@@ -119,9 +110,8 @@ def test_pairs_are_taken_while_their_common_ratings_fit(monkeypatch: pytest.Monk
     assert len(annotator_pairs(items, annotators, table.ravel(), 1, 100).first) == 2
 
 
-def test_pairs_that_chance_explains_are_counted_apart() -> None:
+def test_pairs_that_chance_explains_have_no_kappa() -> None:
     pairs = annotator_pairs(np.tile(np.arange(5), 2), np.repeat([0, 1], 5), np.zeros(10, dtype=int), 2, 10)
-    assert undefined_pairs(pairs) == 1
     assert np.isnan(mean_pairwise_kappas(pairs, np.ones((5, 1)), ordered=True)["mean_pairwise_cohen_kappa"]).all()
 
 
@@ -129,9 +119,9 @@ def test_pairs_that_chance_explains_are_counted_apart() -> None:
 def test_no_pair_has_enough_items(ratings: int) -> None:
     numbers = np.arange(ratings)
     pairs = annotator_pairs(numbers, numbers, numbers, 1, 10)
-    assert len(pairs.first) == undefined_pairs(pairs) == 0
+    assert len(pairs.first) == 0
     means = mean_pairwise_kappas(pairs, np.ones((ratings, 3)), ordered=True)
-    assert set(means) == {f"mean_pairwise_cohen_kappa{suffix}" for suffix in ("", "_linear", "_quadratic")}
+    assert set(means) == {f"mean_pairwise_cohen_kappa{suffix}" for suffix in ("", "_quadratic")}
     assert all(np.isnan(values).all() and values.shape == (3,) for values in means.values())
 
 

@@ -65,10 +65,6 @@ def test_csv_quotes(tmp_path: Path) -> None:
     assert table.lines.to_list() == [2, 4]
 
 
-def test_csv_with_a_very_long_cell(tmp_path: Path) -> None:
-    assert cells(read(tmp_path, b"text\n" + b"x" * 200_000, "csv")) == {"text": ["x" * 200_000]}
-
-
 @pytest.mark.parametrize(
     ("table_format", "content", "error"),
     [

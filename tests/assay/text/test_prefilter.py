@@ -50,10 +50,6 @@ def test_gates_can_be_nested() -> None:
     assert column(["a", "b", "ab", None]).select(rule)["text"].to_list() == ["a", "b", "AB", None]
 
 
-def test_each_leaves_null_null() -> None:
-    assert column(["a", None]).select(each(str.upper)(pl.col("text")))["text"].to_list() == ["A", None]
-
-
 @given(texts=TEXTS)
 def test_gated_is_what_a_plain_loop_would_do(texts: list[str | None]) -> None:
     rule = where(pl.col("text"), lambda text: text.str.contains("a", literal=True), each(lambda text: text + "x"))
