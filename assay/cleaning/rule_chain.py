@@ -21,7 +21,7 @@ from typing import Any
 import polars as pl
 
 from assay.core.removed_rows import REMOVED_SCHEMA
-from assay.text.prefilter import Rule, evaluated
+from assay.text.prefilter import Rule, evaluated, is_wide, where
 
 MAX_PASSES = 10
 
@@ -31,7 +31,7 @@ class ScopedRule:
     """A rule, and the sources whose rows it sees; None for all.
 
     `once` says that it decodes: it sees no text that has been through it.
-    `needs_digit` says that it leaves an ASCII text without digits alone; false is always safe.
+    `needs_digit` says that it leaves a text without digits, of any script, alone; false is always safe.
     """
 
     name: str
@@ -85,7 +85,7 @@ def apply_rules(records: pl.DataFrame, rules: Sequence[ScopedRule], settled: int
     for number in range(MAX_PASSES):
         before = texts.gather(rows)
         after, part = _one_pass(part, before, rules, number, 0 if number else settled, lines)
-        moved = after.ne_missing(before).arg_true()
+        moved = _moved(before, after)
         rows, part = rows.gather(moved), part[moved]
         if not len(rows):
             break
@@ -113,11 +113,11 @@ def _one_pass(
         if rule.once and number:
             continue
         if rule.needs_digit and has_digit is None:
-            has_digit = texts.str.contains("[0-9]") | (texts.str.len_bytes() != texts.str.len_chars())
+            has_digit = evaluated(texts, _has_digit)
         rows = _rows_to_see(rule, part["source"], changed, time - len(rules), has_digit)
         before = texts if rows is None else texts.gather(rows)
         after = evaluated(before, rule.rule) if len(before) else before
-        moved = after.ne_missing(before).arg_true()
+        moved = _moved(before, after)
         if not len(moved):
             continue
         at = moved if rows is None else rows.gather(moved)
@@ -129,6 +129,14 @@ def _one_pass(
         texts = after if rows is None else texts.clone().scatter(at, after_moved)
         changed = changed.scatter(at, time)
     return texts, part.with_columns(changed=changed)
+
+
+def _moved(before: pl.Series, after: pl.Series) -> pl.Series:
+    return evaluated(after, lambda text: text.ne_missing(before).arg_true())
+
+
+def _has_digit(text: pl.Expr) -> pl.Expr:
+    return where(text, is_wide, lambda wide: wide.str.replace(r"\p{Nd}", "0")).str.contains("[0-9]")
 
 
 def _rows_to_see(

@@ -23,7 +23,7 @@ RULES = public_functions(noise_rules, normalisation_rules, pii_rules)
 DECODERS = frozenset(["html_to_text"])
 """Rules that run once on a text, since what they give looks like what they take."""
 NEED_DIGIT = frozenset(f"redact_{kind}" for kind in ("iban", "card", "national_number", "ip", "phone"))
-"""Rules that leave an ASCII text without digits alone."""
+"""Rules that leave a text without digits, of any script, alone."""
 BOILERPLATE, NAMES = "remove_boilerplate", "redact_names"
 Policy = Literal["drop", "keep", "review", "mode", "unknown"]
 

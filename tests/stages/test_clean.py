@@ -489,7 +489,7 @@ def test_a_text_without_digits_is_left_alone(name: str) -> None:
     @given(st.lists(st.lists(pieces | st.text(max_size=5), max_size=8).map("".join), min_size=10, max_size=30))
     @hypothesis_settings(deadline=None, max_examples=60)
     def holds(texts: list[str]) -> None:
-        table = pl.DataFrame({"text": [re.sub("[0-9]|[^\x00-\x7f]", "", text) for text in texts]})
+        table = pl.DataFrame({"text": [re.sub(r"\d", "", text) for text in texts]})
         assert table.select(rule(pl.col("text"))).equals(table)
 
     holds()
