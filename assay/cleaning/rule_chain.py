@@ -1,14 +1,9 @@
 """Apply cleaning rules one after the other, until they find nothing more to do, and keep a record of every change.
 
-One rule can make work for an earlier one: an entity that is decoded can hide an e-mail address in full width, and a
-zero-width space that is removed can complete a tag. So the chain runs again on the rows that it changed, until they
-stay as they are. What comes out is therefore a fixed point of the chain: cleaning it again changes nothing. A row that
-has not settled after `MAX_PASSES` is given back as such, and never passed on half cleaned.
-
-A rule that decodes is left out of that: what it gives looks like what it takes. The text that a help page shows as
-`&lt;br&gt;` is `<br>`, and no markup. So such a rule sees every row once, in the first pass, and what it gave is text.
-
-After the first pass a rule looks at the rows that have changed since it last saw them, and at no others.
+One rule can make work for an earlier one, so the chain runs again on the rows that it changed, until they stay as they
+are: cleaning what comes out again changes nothing. A row that has not settled after `MAX_PASSES` is given back as such,
+and never passed on half cleaned. A rule that decodes sees every row once, in the first pass: what it gives, such as the
+text `<br>`, looks like what it takes. Later a rule looks at the rows that have changed since it last saw them.
 """
 
 import inspect

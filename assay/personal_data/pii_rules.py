@@ -4,9 +4,9 @@ With `numbered`, a placeholder carries a number, and the same value within a tex
 to `<EMAIL_2>`, and `<EMAIL_1>` answered. Case, spaces and other matters of spelling do not count. A text that already
 has `<EMAIL_1>` continues with 2. No rule finds anything in a placeholder.
 
-What can prove itself by check digits has to (cards, IBANs, most national numbers); the others must be written as what
-they are (e-mail and IP addresses, URLs, phone numbers), and words before them can say that they are something else: an
-order number, a version. All but URLs are looked for in the text as `folding.folded` shows it.
+What can prove itself by check digits has to; the others must be written as what they are, and words before them can say
+that they are something else: an order number, a version. All but URLs and secrets are looked for in the text as
+`folding.folded` shows it.
 
 Order, and why: `redact_url_credentials` first, before a password and its host are taken for an e-mail address, and
 the whole for any URL; `redact_secret` before what is in a key or a password; `redact_email` before `redact_url`, so
