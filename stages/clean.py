@@ -10,16 +10,8 @@ Reads `data/ingested/`. Writes `data/clean/`:
   that say the same have other labels (`labels_differ`); the label is `reference_label` where there is one;
 - `boilerplate.parquet`: the lines that `remove_boilerplate` took for such, with the share of documents that have them.
 
-The order, and why (docs/cleaning.md says more): values are checked before anything is done to them, so that a text too
-long to handle costs nothing; missing values are filled in or their rows removed; the rules run, in the order of the
-params, until nothing changes; then rows go that are empty, too short, too long, in another language; duplicates come
-last, since two rows are often duplicates only once both are clean. A row goes if another one, drawn by the hash of its
-id, stays that has the same label and says the same (`assay/duplicates/kept_rows.py`). The others of its group stay and
-go to one split; that labels differ is counted and listed, and left to a person, or to the majority of identical texts
-(`on_conflict`). Of a division that the data brings, only train rows go.
-
-The rules see `text` alone. Rows are worked through in batches by several processes, from Parquet to Parquet: memory
-holds a few batches, and for the duplicates the texts and their signatures.
+docs/cleaning.md has the order and its reasons. The rules see `text` alone. Rows are worked through in batches by
+several processes, from Parquet to Parquet: memory holds a few batches, and for the duplicates the texts.
 """
 
 import shutil

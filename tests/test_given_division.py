@@ -28,9 +28,7 @@ def source(part: str) -> dict[str, Any]:
     return {"name": part, **provenance, **shape, "columns": {"text": "text", "label": "category"}, "carry": carry}
 
 
-def test_an_official_division_of_two_files(
-    tmp_path: Path, tiny_encoder: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_official_division_of_two_files(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(2)
 
@@ -49,7 +47,6 @@ def test_an_official_division_of_two_files(
     params = read_template_params()
     params["ingest"] |= {"path": "data/raw", "sources": [source("train"), source("test")], "rating_bins": None}
     params["clean"]["max_tokens"]["tokenizer"] = f"{tiny_encoder}/tokenizer.json"
-    params["clean"]["rule_settings"]["word_table"] = str(repository / "assay/cleaning/word_table.csv")
     params["embed"] |= {"model": str(tiny_encoder), "last_layers": 2}
     params["semantic_duplicates"]["min_cosine"] = 0.9999
     params["annotation_qa"]["label_order"] = None

@@ -1,18 +1,12 @@
 """The text that a reader would see of a piece of HTML; what is not shown is found by lexbor (selectolax), a parser.
 
-What looks like a tag and is none stays: `<3`, `a < b`, `List<int>`, `<user>`, `<EMAIL>`. A parser would recover from
-those as a browser does, by eating them. So a tag is what opens or ends an element of HTML with well-formed attributes;
-and an entity is what has its semicolon, since `?a=1&copy=2` is an address and no copyright. What is code by Markdown's
-backticks stays, and so do tags that a text without attributes and end tags has in its midst (`Map<B>`, "write <b> for
-bold"): it speaks of them. The parser sees scripts and comments, and text alone of all else, so its time is linear.
+docs/cleaning.md says what becomes of what. A parser alone would recover from `a < b`, `List<int>` and `<EMAIL>` as a
+browser does, by eating them. So a tag is what opens or ends an element of HTML with well-formed attributes, and is not
+code by Markdown's backticks; and an entity is what has its semicolon, since `?a=1&copy=2` is an address. The parser
+sees scripts and comments, and text alone of all else, so its time is linear.
 
-Entities are decoded last, so markup that a page shows (`&lt;br&gt;`) is text, to the letter; and once, so the rule that
-calls this runs once on a text. A text without any tag is no page: there `&amp;lt;3` is damage, and decoded to the end.
-
-Elements that begin a line on a page (paragraphs, list items, line breaks) give a line end, table cells a space; inline
-elements give nothing, so `<b>w</b>ord` is a word. Other white space stays as it is. Of attributes, the `alt` of an
-image is text, or else its `title`, unless that is the name of a file; other titles are only seen with a mouse.
-`10<sup>3</sup>` is `10^3`. Where a mail quotes, lines get `> `, for `remove_quoted_replies` to see.
+Elements that begin a line on a page give a line end, table cells a space; inline elements give nothing, so
+`<b>w</b>ord` is a word. Other white space stays. Entities are decoded last, and once, so this runs once on a text.
 """
 
 import html

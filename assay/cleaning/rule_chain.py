@@ -1,15 +1,9 @@
 """Apply cleaning rules one after the other, until they find nothing more to do, and keep a record of every change.
 
-One rule can make work for an earlier one: an entity that is decoded can hide an e-mail address in full width, and a
-zero-width space that is removed can complete a tag. So the chain runs again on the rows that it changed, until they
-stay as they are. What comes out is therefore a fixed point of the chain: cleaning it again changes nothing. A row that
-has not settled after `MAX_PASSES` is given back as such, and never passed on half cleaned.
-
-A rule that decodes is left out of that: what it gives looks like what it takes. The text that a help page shows as
-`&lt;br&gt;` is `<br>`, and no markup. So such a rule sees every row once, in the first pass, and what it gave is text.
-
-After the first pass a rule looks at the rows that have changed since it last saw them, and at no others. `lower_case`
-changes most rows; so it does not count for rules that do not mind case.
+One rule can make work for an earlier one, so the chain runs again on the rows that it changed, until they stay as they
+are: cleaning what comes out again changes nothing. A row that has not settled after `MAX_PASSES` is given back as such,
+and never passed on half cleaned. A rule that decodes sees every row once, in the first pass: what it gives, such as the
+text `<br>`, looks like what it takes. Later a rule looks at the rows that have changed since it last saw them.
 """
 
 import inspect
@@ -22,25 +16,22 @@ from typing import Any
 import polars as pl
 
 from assay.core.removed_rows import REMOVED_SCHEMA
-from assay.text.prefilter import Rule, evaluated
+from assay.text.prefilter import Rule, evaluated, is_wide, where
 
 MAX_PASSES = 10
-LOWER_CASE = "lower_case"
 
 
 @dataclass(frozen=True)
 class ScopedRule:
     """A rule, and the sources whose rows it sees; None for all.
 
-    `minds_case` says whether it may change an ASCII text in lower case that it left alone before; true is always safe.
     `once` says that it decodes: it sees no text that has been through it.
-    `needs_digit` says that it leaves an ASCII text without digits alone; false is always safe.
+    `needs_digit` says that it leaves a text without digits, of any script, alone; false is always safe.
     """
 
     name: str
     rule: Rule
     sources: frozenset[str] | None
-    minds_case: bool = True
     once: bool = False
     needs_digit: bool = False
 
@@ -83,13 +74,13 @@ def apply_rules(records: pl.DataFrame, rules: Sequence[ScopedRule], settled: int
     The texts are at rest already under the `settled` first rules, which the first pass skips.
     """
     texts = records["text"].rechunk()  # Polars calls a function of rows once a chunk
-    part = records.select("id", "source", changed=pl.lit(-1), recased=pl.lit(-1))
+    part = records.select("id", "source", changed=pl.lit(-1))
     lines = [pl.DataFrame(schema=REMOVED_SCHEMA)]
     rows = pl.Series(range(len(texts)), dtype=pl.UInt32)
     for number in range(MAX_PASSES):
         before = texts.gather(rows)
         after, part = _one_pass(part, before, rules, number, 0 if number else settled, lines)
-        moved = after.ne_missing(before).arg_true()
+        moved = _moved(before, after)
         rows, part = rows.gather(moved), part[moved]
         if not len(rows):
             break
@@ -107,22 +98,21 @@ def _one_pass(
 ) -> tuple[pl.Series, pl.DataFrame]:
     """Texts after each rule has run once, and `part` as the next pass needs it; `lines` get what changed.
 
-    `part` has `id` and `source` of the rows; `changed`, when a rule last changed the text; `recased`, the same for
-    rules that do not mind case. Time counts the rules that have run, over all passes.
+    `part` has `id` and `source` of the rows, and when a rule last `changed` the text: time counts the rules that have
+    run, over all passes.
     """
-    changed, changed_but_for_case = part["changed"], part["recased"]
+    changed = part["changed"]
     has_digit = None  # what gets one in this pass is seen in the next
     for place in range(settled, len(rules)):
         rule, time = rules[place], number * len(rules) + place
         if rule.once and number:
             continue
-        last_change = changed if rule.minds_case else changed_but_for_case
         if rule.needs_digit and has_digit is None:
-            has_digit = texts.str.contains("[0-9]") | (texts.str.len_bytes() != texts.str.len_chars())
-        rows = _rows_to_see(rule, part["source"], last_change, time - len(rules), has_digit)
+            has_digit = evaluated(texts, _has_digit)
+        rows = _rows_to_see(rule, part["source"], changed, time - len(rules), has_digit)
         before = texts if rows is None else texts.gather(rows)
         after = evaluated(before, rule.rule) if len(before) else before
-        moved = after.ne_missing(before).arg_true()
+        moved = _moved(before, after)
         if not len(moved):
             continue
         at = moved if rows is None else rows.gather(moved)
@@ -133,10 +123,15 @@ def _one_pass(
         )
         texts = after if rows is None else texts.clone().scatter(at, after_moved)
         changed = changed.scatter(at, time)
-        if rule.name == LOWER_CASE:
-            at = at.filter(after_moved.str.len_bytes() != after_moved.str.len_chars())
-        changed_but_for_case = changed_but_for_case.scatter(at, time)
-    return texts, part.with_columns(changed=changed, recased=changed_but_for_case)
+    return texts, part.with_columns(changed=changed)
+
+
+def _moved(before: pl.Series, after: pl.Series) -> pl.Series:
+    return evaluated(after, lambda text: text.ne_missing(before).arg_true())
+
+
+def _has_digit(text: pl.Expr) -> pl.Expr:
+    return where(text, is_wide, lambda wide: wide.str.replace(r"\p{Nd}", "0")).str.contains("[0-9]")
 
 
 def _rows_to_see(

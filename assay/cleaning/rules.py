@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Literal
 
 import polars as pl
@@ -12,7 +11,6 @@ from assay.cleaning import noise_rules, normalisation_rules
 from assay.cleaning.boilerplate import remove_boilerplate
 from assay.cleaning.column_checks import CheckParams
 from assay.cleaning.rule_chain import ScopedRule, public_functions, with_settings
-from assay.cleaning.word_table import read_word_table
 from assay.core.errors import InputError
 from assay.core.params import Params, Pattern
 from assay.duplicates.near_duplicates import NearDuplicateParams
@@ -22,20 +20,10 @@ from assay.text.prefilter import Rule
 
 RULES = public_functions(noise_rules, normalisation_rules, pii_rules)
 """Every plain rule by name. To add one is to write it in one of the three modules, and to name it in params.yaml."""
-CASE_BLIND = frozenset(
-    (
-        *("repair_mojibake", "repair_unicode", "remove_control_characters", "fold_compatibility"),
-        *("straighten_quotes_and_dashes", "redact_url_credentials", "redact_url", "redact_iban", "redact_card"),
-        *("redact_national_number", "redact_ip", "unify_numbers", "unify_dates", "expand_words"),
-        *("shorten_repeated_punctuation", "tidy_white_space", "collapse_white_space", "soften_shouting", "lower_case"),
-    )
-)
-"""Rules that leave an ASCII text alone in lower case too if they leave it alone as it is, so that `lower_case` makes no
-work for them; a test holds them to it. A rule that is not here is right all the same, and looks at more rows."""
 DECODERS = frozenset(["html_to_text"])
 """Rules that run once on a text, since what they give looks like what they take."""
 NEED_DIGIT = frozenset(f"redact_{kind}" for kind in ("iban", "card", "national_number", "ip", "phone"))
-"""Rules that leave an ASCII text without digits alone."""
+"""Rules that leave a text without digits, of any script, alone."""
 BOILERPLATE, NAMES = "remove_boilerplate", "redact_names"
 Policy = Literal["drop", "keep", "review", "mode", "unknown"]
 
@@ -58,9 +46,6 @@ class RuleSettings(Params):
 
     numbered: bool
     patterns: list[Annotated[Pattern, AfterValidator(_matches_something)]]
-    word_table: Annotated[str, Field(min_length=1)]
-    day_first: bool | None
-    dollar_is: Annotated[str, Field(pattern="^[A-Z]{3}$")] | None
 
 
 class BoilerplateParams(Params):
@@ -133,9 +118,7 @@ def chosen_rules(params: CleanParams, sources: Sequence[str]) -> list[ScopedRule
 
     Raises `InputError`: a rule is for a source that is not there.
     """
-    word_table = read_word_table(Path(params.rule_settings.word_table))
-    settings = params.rule_settings.model_dump() | {"word_table": word_table}
-    numbered = params.rule_settings.numbered
+    settings, numbered = params.rule_settings.model_dump(), params.rule_settings.numbered
     chosen = []
     for name, where in params.rules.items():
         if not where:
@@ -153,8 +136,7 @@ def chosen_rules(params: CleanParams, sources: Sequence[str]) -> list[ScopedRule
             rule = partial(remove_boilerplate, lines=())
         else:
             rule = with_settings(RULES[name], settings)
-        minds_case, once, needs_digit = name not in CASE_BLIND, name in DECODERS, name in NEED_DIGIT
-        chosen.append(ScopedRule(name, rule, scope, minds_case, once, needs_digit))
+        chosen.append(ScopedRule(name, rule, scope, name in DECODERS, name in NEED_DIGIT))
     return chosen
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from stdnum import luhn
 from stdnum.br import cpf
-from stdnum.ch import ssn
+from stdnum.ch import ssn as ahv
 from stdnum.cn import ric
 from stdnum.de import idnr
-from stdnum.es import dni, nie
+from stdnum.es import nif
 from stdnum.fr import nir
 from stdnum.in_ import aadhaar
 from stdnum.iso7064 import mod_97_10
@@ -25,6 +25,7 @@ from stdnum.nl import bsn
 from stdnum.pl import pesel
 from stdnum.se import personnummer
 from stdnum.th import pin
+from stdnum.us import ssn
 
 _ISSUERS = re.compile(
     r"""(?x)
@@ -71,17 +72,6 @@ def is_iban(characters: str) -> bool:
     return mod_97_10.is_valid(characters[4:] + characters[:4])
 
 
-def is_social_security_number(digits: str) -> bool:
-    """Whether the United States could have given this number: no area 000, 666 or 9xx, no group 00, no serial 0000."""
-    area, group, serial = digits[:3], digits[3:5], digits[5:]
-    return area not in ("000", "666") and area[0] != "9" and group != "00" and serial != "0000"
-
-
-def is_dni(characters: str) -> bool:
-    """Whether the letter of a Spanish identity number (DNI, or NIE with its X, Y or Z) is right."""
-    return dni.is_valid(characters) or nie.is_valid(characters)
-
-
 def is_codice_fiscale(characters: str) -> bool:
     """Whether the last letter of an Italian tax code is right."""
     upper = characters.upper()
@@ -89,22 +79,17 @@ def is_codice_fiscale(characters: str) -> bool:
     return len(upper) == 16 and codicefiscale.calc_check_digit(upper[:15]) == upper[15]
 
 
-def is_cpf(digits: str) -> bool:
-    """Whether both check digits of a Brazilian taxpayer number are right, and its digits are not all the same."""
-    return len(set(digits)) > 1 and cpf.is_valid(digits)
-
-
 NATIONAL_CHECKS: dict[str, Callable[[str], bool]] = {
-    "us": is_social_security_number,
-    "us_bare": is_social_security_number,
+    "us": ssn.is_valid,
+    "us_bare": ssn.is_valid,
     "gb": lambda characters: True,
     "fr": nir.is_valid,  # also 2A and 2B, Corsica's departments
-    "es": is_dni,
+    "es": nif.is_valid,
     "it": is_codice_fiscale,
     "de": idnr.is_valid,
     "ind": aadhaar.is_valid,
-    "ch": ssn.is_valid,
-    "br": is_cpf,
+    "ch": ahv.is_valid,
+    "br": lambda digits: len(set(digits)) > 1 and cpf.is_valid(digits),
     "cn": ric.is_valid,
     "kr": rrn.is_valid,
     "th": pin.is_valid,

@@ -4,9 +4,9 @@ With `numbered`, a placeholder carries a number, and the same value within a tex
 to `<EMAIL_2>`, and `<EMAIL_1>` answered. Case, spaces and other matters of spelling do not count. A text that already
 has `<EMAIL_1>` continues with 2. No rule finds anything in a placeholder.
 
-What can prove itself by check digits has to (cards, IBANs, most national numbers); the others must be written as what
-they are (e-mail and IP addresses, URLs, phone numbers), and words before them can say that they are something else: an
-order number, a version. All but URLs are looked for in the text as `folding.folded` shows it.
+What can prove itself by check digits has to; the others must be written as what they are, and words before them can say
+that they are something else: an order number, a version. All but URLs and secrets are looked for in the text as
+`folding.folded` shows it.
 
 Order, and why: `redact_url_credentials` first, before a password and its host are taken for an e-mail address, and
 the whole for any URL; `redact_secret` before what is in a key or a password; `redact_email` before `redact_url`, so
@@ -192,7 +192,7 @@ def redact_secret(text: pl.Expr, *, numbered: bool) -> pl.Expr:
 
 def redact_email(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     """Replace every e-mail address by `<EMAIL>`, also `user%40x.org` and `jo [at] x [dot] org`; `mailto:` stays."""
-    return _redacted(text, "EMAIL", [("@", _EMAIL_GATE), (r"[\])}%]", _SPELLED_GATE)], _emails, numbered)
+    return _redacted(text, "EMAIL", [(_EMAIL_GATE,), (_SPELLED_GATE,)], _emails, numbered)
 
 
 def redact_url(text: pl.Expr, *, numbered: bool) -> pl.Expr:
@@ -211,7 +211,7 @@ def redact_card(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     In groups, the first must have four digits. Lengths that barcodes, time stamps and tracking numbers have as well do
     not count after words such as "order".
     """
-    return _redacted(text, "CARD", [("[0-9]", _CARD_GATE)], _cards, numbered)
+    return _redacted(text, "CARD", [(_CARD_GATE,)], _cards, numbered)
 
 
 def redact_national_number(text: pl.Expr, *, numbered: bool) -> pl.Expr:
@@ -222,8 +222,8 @@ def redact_national_number(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     its dots), China, South Korea, Thailand, Sweden (identity numbers); after their names the Dutch
     BSN, the Polish PESEL, and passports.
     """
-    gate = ("[0-9]", lambda some: some.str.contains(_NATIONAL_GATE) | some.str.contains(f"(?i){_PASSPORT_WORDS}"))
-    return _redacted(text, "NATIONAL_NUMBER", [gate], _national_numbers, numbered)
+    gate = f"{_NATIONAL_GATE}|(?i:{_PASSPORT_WORDS})"
+    return _redacted(text, "NATIONAL_NUMBER", [(gate,)], _national_numbers, numbered)
 
 
 def redact_ip(text: pl.Expr, *, numbered: bool) -> pl.Expr:
@@ -233,7 +233,7 @@ def redact_ip(text: pl.Expr, *, numbered: bool) -> pl.Expr:
 
 def redact_phone(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     """Replace every phone number, as people of many countries write them, by `<PHONE>`; see `phone_numbers`."""
-    return _redacted(text, "PHONE", [("[0-9]", _PHONE_GATE)], _phones, numbered)
+    return _redacted(text, "PHONE", [(_PHONE_GATE,)], _phones, numbered)
 
 
 def _redacted(
@@ -245,8 +245,7 @@ def _redacted(
 ) -> pl.Expr:
     """What `find` finds replaced, in the texts in which Rust's linear regular expressions `gates` find a candidate.
 
-    Most texts have no digit, and to find that out costs next to nothing. The gates do not see digits and letters that
-    are folded, so texts with those are looked at without.
+    The gates do not see digits and letters that are folded, so texts with those are looked at without.
     """
     return where(text, [*gates, (is_wide, FOLDABLE)], each(lambda one: _replaced(one, kind, find, numbered)))
 

@@ -47,8 +47,6 @@ def every_rule_on(repository: Path) -> dict[str, Any]:
     section["rules"] = {name: name != "redact_names" for name in section["rules"]}
     section["rule_settings"] |= {
         "patterns": ["(?i)click here to win[a-z ]*", "(?m)^ADVERTISEMENT:.*$"],
-        "day_first": True,
-        "word_table": str(repository / section["rule_settings"]["word_table"]),
     }
     section["languages"] = {"keep": ["en"], "min_probability": 0.6, "min_characters": 30}
     section["max_tokens"] = {"tokenizer": str(repository / section["max_tokens"]["tokenizer"]), "tokens": 512}

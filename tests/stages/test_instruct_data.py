@@ -79,7 +79,6 @@ def workplace(tmp_path: Path, tiny_encoder: Path, tiny_chat_model: Path, monkeyp
 def params(**changed: Any) -> dict[str, Any]:
     """The committed params on small models, without passages and labels unless they are given."""
     all_params: dict[str, Any] = read_template_params()
-    all_params["clean"]["rule_settings"]["word_table"] = str(REPOSITORY / "assay/cleaning/word_table.csv")
     all_params["embed"]["model"] = "encoder"
     all_params["language_model"] = "chat_model"
     all_params["compute"] |= {"threads": 1, "device": "cpu"}

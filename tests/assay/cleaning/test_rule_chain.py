@@ -82,27 +82,6 @@ def test_a_rule_looks_again_at_rows_that_have_changed_since_and_at_no_others() -
     assert seen == [["", "x", " y"], ["y"]]
 
 
-def test_lower_case_makes_no_work_for_rules_that_do_not_mind_case() -> None:
-    seen: list[list[str]] = []
-
-    def looked_at(texts: pl.Series) -> pl.Series:
-        seen.append(texts.to_list())
-        return texts
-
-    def noted(text: pl.Expr) -> pl.Expr:
-        return text.map_batches(looked_at, return_dtype=pl.String)
-
-    chain = [
-        ScopedRule("noted", noted, None, minds_case=False),
-        ScopedRule("drop_ab", drop_ab, None),
-        ScopedRule("lower_case", lower, None, minds_case=False),
-    ]
-    settled = apply_rules(records("Xab", "AB", "É", "Y", "z"), chain)
-    assert settled.texts.to_list() == ["x", "", "é", "y", "z"]
-    # Changed by another rule as well, woken by case, and not ASCII.
-    assert seen == [["Xab", "AB", "É", "Y", "z"], ["x", "é"], [""]]
-
-
 def test_a_row_that_never_settles_is_named() -> None:
     settled = apply_rules(records("still", "tick", "tock"), rules(swing))
     assert settled.unsettled.to_list() == [1, 2]

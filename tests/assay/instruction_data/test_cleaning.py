@@ -1,11 +1,8 @@
-from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pytest
 
 from assay.cleaning.rules import CleanParams
-from assay.core.errors import InputError
 from assay.instruction_data.cleaning import CHANGED_SCHEMA, CleanedChats, clean_chats
 from assay.language_models.chat_template import MESSAGES
 from tests.template_params import read_template_params
@@ -13,11 +10,9 @@ from tests.template_params import read_template_params
 Turns = list[tuple[str, str]]
 
 
-def params(repository: Path, **changed: Any) -> CleanParams:
+def params(**changed: Any) -> CleanParams:
     """The committed section `clean`, with some keys changed."""
-    section = read_template_params()["clean"]
-    section["rule_settings"]["word_table"] = str(repository / "assay/cleaning/word_table.csv")
-    return CleanParams.model_validate(section | changed)
+    return CleanParams.model_validate(read_template_params()["clean"] | changed)
 
 
 def chats(*rows: tuple[str, Turns, list[str]]) -> pl.DataFrame:
@@ -43,13 +38,13 @@ def turns(question: str, answer: str) -> Turns:
     return [("user", question), ("assistant", answer)]
 
 
-def test_every_message_and_context_is_cleaned_and_the_change_written_down(repository: Path) -> None:
+def test_every_message_and_context_is_cleaned_and_the_change_written_down() -> None:
     rows = chats(
         ("a", [("system", "Help  all."), ("user", "Is ann@example.com right?"), ("assistant", "Yes.")], []),
         ("b", [*turns("Hi there", "Hello"), *turns("Call?", "Call +46 771 567 567.")], ["Ring www.example.org/x now"]),
         ("c", turns("Nothing to do", "Indeed"), []),
     )
-    cleaned = clean_chats(rows, params(repository))
+    cleaned = clean_chats(rows, params())
     assert said(cleaned) == {
         "a": [("system", "Help all."), ("user", "Is <EMAIL> right?"), ("assistant", "Yes.")],
         "b": [*turns("Hi there", "Hello"), *turns("Call?", "Call <PHONE>.")],
@@ -66,22 +61,22 @@ def test_every_message_and_context_is_cleaned_and_the_change_written_down(reposi
     assert cleaned.removed.height == 0
 
 
-def test_law_references_and_sums_are_left_alone(repository: Path) -> None:
+def test_law_references_and_sums_are_left_alone() -> None:
     text = (
         "Per PBL 9 kap. 27 § and Lag (2010:900): 25,000-50,000 SEK, 30 m², 1-10 price base amounts, AFS 1999:3, "
         "ABS 18 clause 7, IP 44, 2026-11-23, org. no. 16 digits, R'w ≥ 53 dB"
     )
-    assert said(clean_chats(chats(("a", turns("Why?", text), [])), params(repository))) == {"a": turns("Why?", text)}
+    assert said(clean_chats(chats(("a", turns("Why?", text), [])), params())) == {"a": turns("Why?", text)}
 
 
-def test_a_chat_with_a_message_that_cannot_be_used_is_removed_whole(repository: Path) -> None:
+def test_a_chat_with_a_message_that_cannot_be_used_is_removed_whole() -> None:
     rows = chats(
         ("empty", turns("<p></p>", "So."), []),
         ("short", turns("Why?", "!"), []),
         ("long", turns("Why?", "x" * 31), ["y" * 31]),
         ("good", turns("Why?", "x" * 30), []),
     )
-    cleaned = clean_chats(rows, params(repository, max_characters=30))
+    cleaned = clean_chats(rows, params(max_characters=30))
     assert cleaned.removed.rows() == [
         ("empty", "empty_text", "", None),
         ("short", "min_characters", "!", None),
@@ -90,32 +85,26 @@ def test_a_chat_with_a_message_that_cannot_be_used_is_removed_whole(repository: 
     assert list(said(cleaned)) == ["good"]
 
 
-def test_a_chat_is_judged_by_the_language_of_all_its_messages(repository: Path) -> None:
+def test_a_chat_is_judged_by_the_language_of_all_its_messages() -> None:
     rows = chats(
         ("english", turns("Warum?", "Because the builder said that this is what the law has always been about."), []),
         ("german", turns("Why?", "Weil der Bauherr gesagt hat, dass das Gesetz schon immer davon gehandelt hat."), []),
     )
     languages = {"keep": ["en"], "min_probability": 0.5, "min_characters": 20}
-    cleaned = clean_chats(rows, params(repository, languages=languages))
+    cleaned = clean_chats(rows, params(languages=languages))
     assert cleaned.removed.select("id", "rule").rows() == [("german", "language")]
 
 
-def test_rules_for_sources_of_the_other_track_do_nothing(repository: Path) -> None:
+def test_rules_for_sources_of_the_other_track_do_nothing() -> None:
     rows = chats(("a", turns("WHY NOT?", "So."), []))
     rules = {"lower_case": ["tweets"], "collapse_white_space": ["faq"]}
-    assert said(clean_chats(rows, params(repository, rules=rules))) == {"a": turns("WHY NOT?", "So.")}
+    assert said(clean_chats(rows, params(rules=rules))) == {"a": turns("WHY NOT?", "So.")}
 
 
-def test_a_line_that_stands_in_many_messages_is_boilerplate(repository: Path) -> None:
+def test_a_line_that_stands_in_many_messages_is_boilerplate() -> None:
     rows = chats(*((str(n), turns(f"Question {n}?", f"Answer {n}.\nKind regards from us"), []) for n in range(10)))
     rules = {"straighten_quotes_and_dashes": True, "remove_boilerplate": True, "collapse_white_space": True}
     boilerplate = {"max_document_share": 0.3, "min_documents": 5}
-    cleaned = clean_chats(rows, params(repository, rules=rules, boilerplate=boilerplate))
+    cleaned = clean_chats(rows, params(rules=rules, boilerplate=boilerplate))
     assert said(cleaned) == {str(n): turns(f"Question {n}?", f"Answer {n}.") for n in range(10)}
     assert set(cleaned.changed["rule"]) == {"remove_boilerplate"}
-
-
-def test_a_rule_that_needs_a_file_says_so(repository: Path) -> None:
-    settings = params(repository).rule_settings.model_dump() | {"word_table": "nowhere.csv"}
-    with pytest.raises(InputError, match=r"nowhere\.csv"):
-        clean_chats(chats(("a", turns("Why?", "So."), [])), params(repository, rule_settings=settings))

@@ -383,18 +383,18 @@ def test_every_card_of_another_source_is_found() -> None:
         (check_digits.is_card, "4111111111111111", "4111111111111112"),
         (check_digits.is_card, "6011111111111117", "9111111111111111"),
         (check_digits.is_iban, "GB82WEST12345698765432", "GB82WEST12345698765423"),  # Wikipedia, IBAN
-        (check_digits.is_social_security_number, "219099999", "000099999"),
+        (check_digits.NATIONAL_CHECKS["us"], "219099998", "000099999"),
         # Wikipedia, numéro de sécurité sociale
         (check_digits.NATIONAL_CHECKS["fr"], "255081416802538", "255081416802539"),
         (check_digits.NATIONAL_CHECKS["fr"], "185052A00506782", "185052A00506783"),
-        (check_digits.is_dni, "12345678Z", "12345678A"),
-        (check_digits.is_dni, "X1234567L", "X1234567A"),
+        (check_digits.NATIONAL_CHECKS["es"], "12345678Z", "12345678A"),
+        (check_digits.NATIONAL_CHECKS["es"], "X1234567L", "X1234567A"),
         (check_digits.is_codice_fiscale, "MRTMTT91D08F205J", "MRTMTT91D08F205K"),  # Wikipedia, codice fiscale
         (check_digits.NATIONAL_CHECKS["de"], "86095742719", "86095742718"),  # Wikipedia, Steuer-ID
         (check_digits.NATIONAL_CHECKS["de"], "47036892816", "12345678900"),
         (check_digits.NATIONAL_CHECKS["ind"], "234567890124", "234567890125"),
         (check_digits.NATIONAL_CHECKS["ch"], "7569217076985", "7569217076984"),  # Federal Social Insurance Office
-        (check_digits.is_cpf, "11144477735", "11111111111"),
+        (check_digits.NATIONAL_CHECKS["br"], "11144477735", "11111111111"),
     ],
 )
 def test_check_digits(check: Callable[[str], bool], good: str, bad: str) -> None:
