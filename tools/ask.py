@@ -28,7 +28,7 @@ from assay.embeddings.encoder import EmbedParams, embedded_texts
 from assay.instruction_data.distractors import Exchange, read_exchanges, take_fitting
 from assay.instruction_data.params import InstructDataParams
 from assay.instruction_data.prompt_template import place_passages_in
-from assay.instruction_data.retrieval import search_by_meaning, search_by_words
+from assay.instruction_data.retrieval import search_passages
 from assay.language_models.base_template import TemplateArguments
 from assay.language_models.chat_template import tokenise_prompts
 from assay.language_models.checkpoint import CausalLM, Decoding, generate_batch, load_causal_lm
@@ -64,15 +64,11 @@ def passage_search(params: InstructDataParams, embed: EmbedParams, device: Devic
     rows = pl.read_parquet(TRAIN).filter(pl.col("task") == "answer")
     base = read_exchanges(rows)
     answers = [one.answer for one in base]
-    embeddings = embedded_texts(answers, embed, device)[0].embeddings if context.search == "embedding" else None
+    embeddings = embedded_texts(answers, embed, device)[0].embeddings
 
     def search(question: str) -> list[Exchange]:
-        if embeddings is None:
-            found = search_by_words([question], answers, context.passages)
-        else:
-            asked = embedded_texts([question], embed, device)[0].embeddings
-            found = search_by_meaning(asked, embeddings, context.passages)
-        best = [base[row] for row in found.index[0].tolist() if row >= 0]
+        asked = embedded_texts([question], embed, device)[0].embeddings
+        best = [base[row] for row in search_passages(asked, embeddings, context.passages)[0].tolist() if row >= 0]
         return take_fitting(best, context.passages, context.max_characters)
 
     return search

@@ -94,7 +94,6 @@ def params(**changed: Any) -> dict[str, Any]:
 
 def context(**changed: Any) -> dict[str, Any]:
     return {
-        "search": "bm25",
         "passages": 3,
         "max_characters": 400,
         "closed_book_fraction": 0.25,
@@ -306,7 +305,7 @@ def test_without_fractions_every_row_has_its_answer_and_none_is_made() -> None:
 
 def test_the_search_and_the_groups_can_go_by_the_encoder() -> None:
     unanswerable = context()["unanswerable"] | {"max_cosine": 0.99}
-    chats, _ = run(faq(), context=context(search="embedding", unanswerable=unanswerable), min_question_cosine=0.9999)
+    chats, _ = run(faq(), context=context(unanswerable=unanswerable), min_question_cosine=0.9999)
     assert chats.filter(pl.col("context").list.len() == 3).height > 40
 
 

@@ -41,7 +41,7 @@ def workspace(
         "template_arguments": {},
         "generation_models": {"base": "models/base", "dpo": "models/dpo"},
     }
-    params["instruct_data"]["context"] |= {"search": "bm25", "passages": 1}
+    params["instruct_data"]["context"]["passages"] = 1
     Path("params.yaml").write_text(yaml.safe_dump(params))
     return tmp_path
 
@@ -55,7 +55,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, typed: str = "") -> No
 def test_one_question_is_answered_from_the_best_passage(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(monkeypatch, "sft@lora", "--question", "How long does the permit take?")
+    run(monkeypatch, "sft@lora", "--question", ANSWERS[1])
     captured = capsys.readouterr()
     assert len(captured.out) > 1  # more than the end of the line: the tiny model says little but white space
     assert "(passages shown: faq:1)" in captured.err
