@@ -235,7 +235,7 @@ def test_another_page_in_the_browser_can_neither_read_nor_write(page: Page, tmp_
                 const body = JSON.stringify({ id: "s:1", action: "accept" });
                 const headers = { "Content-Type": "application/json" };
                 const tried = [
-                    fetch(`${address}api/queue`),
+                    fetch(`${address}api/rows`),
                     fetch(`${address}api/decide`, { method: "POST", body, headers }),
                     fetch(`${address}api/decide`, { method: "POST", body, mode: "no-cors" }),
                 ];
@@ -249,7 +249,7 @@ def test_another_page_in_the_browser_can_neither_read_nor_write(page: Page, tmp_
         expect(page.locator("body")).to_contain_text("request of another origin refused")
         other.shutdown()
 
-        foreign = page.context.request.get(f"{address}api/queue", headers={"Host": "evil.example"})
+        foreign = page.context.request.get(f"{address}api/rows", headers={"Host": "evil.example"})
         assert foreign.status == 400
         assert "secret" not in foreign.text()
     assert lines(path) == []
