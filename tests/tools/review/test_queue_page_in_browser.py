@@ -154,7 +154,7 @@ def test_it_goes_on_where_it_was_stopped(page: Page, tmp_path: Path, repository:
         expect(page.locator("#text")).to_have_text("three")
         expect(page.locator("#count")).to_have_text("2 of 3 decided")
         page.keyboard.press("u")
-        expect(page.locator("#message")).to_have_text("this session has decided nothing that could be undone")
+        expect(page.locator("#message")).to_have_text("this session added no decision that could be undone")
         # Somebody else is quicker.
         with path.open("a", encoding="utf-8") as file:
             file.write(f"s:3,label,bad,good,,Bo,{date.today()}\n")
