@@ -39,6 +39,7 @@ from assay.language_models.checkpoint import CausalLM, Decoding, generate_answer
 from assay.language_models.named_models import load_generation_models
 from tools.ask import model_folder
 from tools.export.gguf import TYPES, WeightType, read_tokenizer, require_writable, write_gguf
+from tools.export.merge import merge_adapter
 
 TEST = Path("data/instruct/test.parquet")
 EXPORTED = Path("models/export")
@@ -67,13 +68,7 @@ def plain_model(
     """
     model, tokenizer = load_causal_lm(folder, torch.device("cpu"), arguments, quantised=False)
     if not isinstance(model, PreTrainedModel):
-        kind = model.peft_config["default"]
-        if kind.is_prompt_learning:
-            raise InputError(
-                f"{folder}: {kind.peft_type.value.lower()} puts vectors before the text and changes no weights, so "
-                "there is nothing to merge; load it with peft, or train `lora`"
-            )
-        model = model.merge_and_unload()
+        model = merge_adapter(model, folder)
     model = model.to(TYPES[weights].own).eval()
     model.config.dtype = TYPES[weights].own
     return model, tokenizer
