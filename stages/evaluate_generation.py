@@ -3,16 +3,8 @@
 Models are named in `generation_models`, each with its folder; `base` is `language_model`. Reads that folder,
 `data/instruct/test.parquet`, the reward model if there is one, and the frozen encoder; writes
 `data/generations/<model>/answers.parquet` (every answer with its scores), `metrics/evaluate_generation/<model>.json`
-and `metrics/cost/evaluate_generation/<model>.json`. It is the only stage of the generative track that reads the test
-split.
-
-1. All models get the same rows: of each task as many as the params say, sampled by a hash of their ids.
-2. Perplexity is that of the reference answers; all else is of the model's own, generated as section `decoding` says.
-3. What is a refusal, and when an answer uses its passages, is defined in `assay/generation_metrics/answers.py`.
-4. Forgetting is seen on text that has nothing to do with the task, glosses of WordNet: a fine-tuned model that finds
-   them less likely than the base does has paid for what it learnt.
-5. Every score has a 95% bootstrap interval over rows, on the same resampled rows for every model.
-6. Without a reward model (`optional.reward` is []) there is no score `reward`.
+and its cost. It is the only stage of the generative track that reads the test split. All models get the same rows, and
+intervals are over the same resampled rows for every model; docs/generation.md says what the scores are.
 """
 
 import argparse

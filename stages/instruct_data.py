@@ -1,31 +1,12 @@
 """Questions and answers of several files as one table of chats, some with the passages that a search would find.
 
-Decides: which chats can be learnt from, which split each is in, and the context beside its question.
-
-Reads the files named in `instruct_data.sources`, below `instruct_data.path`, and for the label task the splits of the
-classification track; writes `data/instruct/{train,validation,test}.parquet` (`CHAT_SCHEMA`), and beside them
-`removed.parquet` and `changed.parquet` (which says in `field` what changed), metrics and costs.
-
-1. **Records** of five layouts become chats (`assay/instruction_data/formats.py`). One that cannot be used is removed
-   with the reason; more than `max_reject_fraction` of a file's stop the stage.
-2. **Cleaning** is that of section `clean`: its rules in its order, on every message and context by itself, then its
-   limits. Placeholders such as `<EMAIL>` stay in questions and answers.
-3. **Groups**: the same chat twice is an `exact_duplicate`. Chats are in one group, and so in one split, when question
-   and answer are near duplicates (`clean.near_duplicates`), when what is asked is the same but for case and
-   punctuation, or means the same by the frozen encoder (`min_question_cosine`). System messages do not count.
-4. **Split**: fractions, draws and the care for small strata are those of the stage `split`, with the category for the
-   stratum. Old rows keep their split when rows are added, as there.
-5. **Context**: the knowledge base is the train answers of the sources that are searched. The context of a chat is its
-   own answer among the best that a search finds for its question, in an order drawn by its id; or, by a draw, nothing
-   (`closed_book_fraction`). By another draw it is there once more as `<id>#unanswerable`, with passages that do not
-   hold its answer, and answered by a refusal. No validation or test answer is in the context of another row.
-6. **Labels**: rows of the classification track as instructions, in the splits that they have there. Train rows come
-   from what `label_errors` kept, with their given label; test rows have the reference label.
-7. **Length**: a chat that is longer than `max_length_tokens` as it came is removed (`max_tokens`), and so is an
-   unanswerable one. One that is too long through its context alone goes without it.
+Decides: which chats can be learnt from, which split each is in, and the context beside its question; docs/generation.md
+says by what rules. Reads the files named in `instruct_data.sources`, below `instruct_data.path`, and for the label task
+the splits of the classification track; writes `data/instruct/{train,validation,test}.parquet` (`CHAT_SCHEMA`), and
+beside them `removed.parquet` and `changed.parquet` (which says in `field` what changed), metrics and costs.
 
 All draws are keyed by the row, so a row keeps its own when others come and go; its distractors may change with the
-knowledge base.
+knowledge base. System messages do not count when chats are compared.
 """
 
 import sys

@@ -1,25 +1,13 @@
 """Which rows are most worth a person's look, each with why, a suggested label and its neighbours.
 
 Decides the order in which people look, and nothing else: `make review` shows the queue, and what they decide goes to
-`data/corrections.csv`.
+`data/corrections.csv`. Writes `data/review/queue.csv`, whose columns docs/review.md describes: label errors of train
+rows, mistakes of a model on validation, rows whose annotators disagree and near-duplicates with different labels, fused
+by reciprocal rank (Cormack, Clarke & Büttcher 2009, https://doi.org/10.1145/1571941.1572114).
 
-Reads the train and validation rows of `data/split/`, `data/label_errors/scores.parquet`,
-`data/annotation_qa/disagreement.parquet`, `data/clean/ratings.parquet`, `data/embeddings/embeddings.parquet` and
-`models/finetuned/<approach>/`. Writes `data/review/queue.csv`: `rank`, `id`, `split`, `source`, `text`, `label`,
-`suggested_label`, `reasons`, `score` and `neighbours` (JSON: `id`, `label`, `text`, `cosine` of the train rows closest
-to it by the embeddings).
-
-1. Four lists, each from the most suspicious row on: label errors by `label_quality` (train rows); what the model gets
-   wrong on validation, by its confidence, from `min_confidence` on; rows by how far their annotators disagree (both);
-   near-duplicates that say the same and have different labels (both).
-2. They are fused by reciprocal rank (Cormack, Clarke & Büttcher 2009, https://doi.org/10.1145/1571941.1572114): `score`
-   is the sum of 1 / (60 + rank) over the lists that a row is in. So the lists alternate, a row in two of them comes
-   early, and scores of different kinds need not be compared.
-3. `suggested_label` is the label that the model gives most, or that most annotators give, if it is another than the
-   row's; of two suggestions, that of the list in which the row stands higher. It never comes from `reference_label`,
-   also not by way of the consensus, where it breaks ties: the queue is what a project without one would see.
-4. No test row is in it, since corrections led by a model would bend the test towards that model; nor is a row that a
-   person has `reviewed`.
+A suggestion never comes from `reference_label`, also not by way of the consensus, where it breaks ties: the queue is
+what a project without one would see. No test row is in it, since corrections led by a model would bend the test towards
+that model; nor is a row that a person has `reviewed`.
 """
 
 import argparse

@@ -2,18 +2,12 @@
 
 Reads its own block `sft.<approach>` and no other, the base `language_model`, `data/instruct/train.parquet`, and
 `validation.parquet` for the loss on held-out answers; writes `models/sft/<approach>/`, loaded by `transformers` and
-`peft` alone, metrics, costs, and the loss of each step and of each evaluation. The work is done by TRL's `SFTTrainer`.
+`peft` alone, metrics, costs, and the loss of each step and of each evaluation; docs/generation.md says how it trains.
 
-The loss is taken on the tokens of answers alone, each of them counting the same. With `packing` several chats share a
-row of `max_length_tokens`, which saves the padding; positions start anew with each, and attention does not cross from
-one to the next. A soft prompt or prefix stands before a row, not before each chat in it, so these do without.
-
-The weights of the evaluation with the lowest loss are kept. A run that is killed resumes from the last checkpoint, in
-`scratch/` under the hash of all that the model depends on. Several processes train together under
-`accelerate launch`: each does its share of every batch, the first one writes.
-
-An approach that this machine does not support (QLoRA, where bitsandbytes has no 4-bit arithmetic) is skipped. The
-reason is logged, and written instead of the model and of the metrics.
+A run that is killed resumes from the last checkpoint, in `scratch/` under the hash of all that the model depends on.
+Several processes train together under `accelerate launch`: each does its share of every batch, the first one writes. An
+approach that this machine does not support (QLoRA, where bitsandbytes has no 4-bit arithmetic) is skipped: the reason
+is logged, and written instead of the model and of the metrics.
 """
 
 from __future__ import annotations

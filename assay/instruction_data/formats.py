@@ -1,18 +1,12 @@
 """Chats in files of other people: two columns, Alpaca, ShareGPT, chat messages and SQuAD, to one form.
 
-- `columns`: a row has a question and an answer, and perhaps a category, a context and a system message;
-- `alpaca` (Taori et al. 2023, https://github.com/tatsu-lab/stanford_alpaca): `instruction`, `input`, `output`; an input
-  follows its instruction after an empty line. Where there are `system` and `history` (`[[question, answer], …]`, as
-  LLaMA-Factory has them), they come first;
-- `sharegpt`: a list of messages with `from` and `value`, after the column `system` where there is one;
-- `messages`: the same with `role` and `content`, as OpenAI's chat API has them; a text may be a list of text parts;
-- `squad` (Rajpurkar et al. 2016, 2018): `question`, `context`, `answers`; the first answer counts, and a question that
-  has none is answered by the refusal.
+docs/generation.md shows the layouts. Alpaca is of Taori et al. (2023), `history` as LLaMA-Factory has it; messages of
+`sharegpt` have `from` and `value`, `messages` (OpenAI's chat API) `role` and `content`. Of SQuAD (Rajpurkar et al.
+2016, 2018) the first answer counts, and a question that has none is answered by the refusal.
 
 A chat may begin with one system message; then user and assistant take turns, and the assistant has the last word. What
 is not so cannot be learnt from, and is rejected with its reason (`FIXES`); so is what says more than a text: tools,
-thoughts, names of speakers, pictures. An empty system message is none. A message of `weight` 0 (of `train` false) is
-read by the model and not learnt. Columns and keys that nothing uses are counted.
+thoughts, names of speakers, pictures. A message of `weight` 0 (of `train` false) is read and not learnt.
 """
 
 import json

@@ -1,15 +1,10 @@
 """Export a language model for other programs: `make export MODEL=sft@lora`.
 
-Writes `models/export/<model>/`: the model with its adapter merged as safetensors, which `transformers` and vLLM load
-without peft; `model.gguf` for llama.cpp; a `Modelfile`, with which `ollama create assay --file Modelfile` takes it; and
-`export.json`, what the export changed.
-
-Both files are read back and asked questions of the test split. The GGUF file must say the same as the safetensors:
-tokens by the tokenizer that it describes, logits within a tolerance, and greedy answers; else the export fails and what
-lay there before stays. What merging and rounding changed from the model that was trained is printed, and no error.
-
-QLoRA is merged into the base in full precision, not into its 4 bits (as `make merge` does). A prompt or a prefix is no
-change of weights, and cannot be merged.
+Writes `models/export/<model>/`: the model with its adapter merged as safetensors, `model.gguf` for llama.cpp, a
+`Modelfile` for Ollama, and `export.json`, what the export changed. Both files are read back and asked questions of the
+test split. The GGUF file must say the same as the safetensors: tokens by the tokenizer that it describes, logits within
+a tolerance, and greedy answers; else the export fails and what lay there before stays. What merging and rounding
+changed from the model that was trained is printed, and no error; QLoRA is merged into the base in full precision.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
 """Merge an adapter into its base: a plain model, which needs no peft and is as fast as the base.
 
 `make merge APPROACH=lora` writes `models/merged/<approach>/` from the first seed's model in `models/finetuned/`, and
-says what merging changed on the test split: the largest difference of a logit, and the scores before and after; they
-stand in `merge.json` beside the weights too. Where a logit differs by more than `MAX_DIFFERENCE`, nothing is written.
+says what merging changed on the test split: the largest difference of a logit, and the scores before and after, also in
+`merge.json` beside the weights. Where a logit differs by more than `MAX_DIFFERENCE`, nothing is written.
 
 QLoRA is merged into the base in full precision, not into its 4 bits, to which the result would have to be rounded again
-(Dettmers et al. 2023 train against the rounded weights, so the merged model is not quite the one that was trained: look
-at the figures; its bound is `MAX_DIFFERENCE_QLORA`). A prompt or a prefix changes no weights, and cannot be merged.
+(Dettmers et al. 2023), so the merged model is not quite the one that was trained; its bound is `MAX_DIFFERENCE_QLORA`.
 """
 
 import argparse
