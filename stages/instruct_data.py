@@ -30,8 +30,8 @@ from assay.core.results import write_metrics
 from assay.duplicates.near_duplicates import IDENTICAL
 from assay.embeddings.encoder import EmbedParams
 from assay.instruction_data import groups
-from assay.instruction_data.cleaning import CleanedChats, clean_chats
-from assay.instruction_data.context import Shown, add_context, add_given_context
+from assay.instruction_data.cleaning import clean_chats
+from assay.instruction_data.context import add_context, add_given_context
 from assay.instruction_data.formats import FIXES
 from assay.instruction_data.label_task import make_label_chats
 from assay.instruction_data.params import InstructDataParams
@@ -80,34 +80,17 @@ class Sections:
     seed: int
 
 
-@dataclass(frozen=True)
-class Made:
-    """All chats (`CHAT_SCHEMA` and `split`), what became of the others, and what the steps found on the way.
-
-    `grouped` are the cleaned records with their `group`, `assigned` those of them that are in a split, `forced` the
-    number of groups of each small category that are not in the split of their draw, `cut` how many prompts and answers
-    were cut where meanings are compared.
-    """
-
-    chats: pl.DataFrame
-    removed: pl.DataFrame
-    cleaned: CleanedChats
-    grouped: pl.DataFrame
-    assigned: pl.DataFrame
-    forced: dict[str, int]
-    shown: Shown
-    label_rows: int
-    cut: dict[str, int]
-
-
 def make_chats(
     sources: dict[str, Read],
     classified: dict[str, pl.DataFrame],
     sections: Sections,
     tokenizer: PreTrainedTokenizerBase,
     device: Device,
-) -> Made:
-    """All chats; an `InputError` if none is left, a category is too rare, or two have one id."""
+) -> tuple[dict[str, pl.DataFrame], dict[str, Any]]:
+    """The tables by the names of their files, and the metrics.
+
+    An `InputError` if no chat is left, a category is too rare, or two chats have one id.
+    """
     params, key = sections.instruct, (sections.seed, "instruct_data")
     limit = TokenLimit(tokenizer, params.max_length_tokens)
     cleaned = clean_chats(pl.concat([one.records for one in sources.values()]), sections.clean)
@@ -131,48 +114,43 @@ def make_chats(
     )
     shown = add_context(assigned.kept, params.context, vectors, near or IDENTICAL, limit, key)
     parts, label_rows = [shown.rows], 0
-    removed = [*(one.removed for one in sources.values()), cleaned.removed, distinct.removed, fitted.removed]
-    removed += [assigned.removed, shown.removed]
+    removals = [*(one.removed for one in sources.values()), cleaned.removed, distinct.removed, fitted.removed]
+    removals += [assigned.removed, shown.removed]
     if params.label_task:
         labelled = make_label_chats(classified, params.label_task, key)
         label_rows = labelled.height
         short = remove_long_chats(labelled.with_columns(prompt="question"), limit)
         parts.append(short.kept.select(shown.rows.columns))
-        removed.append(short.removed)
-    chats = pl.concat(parts)
+        removals.append(short.removed)
+    chats, removed = pl.concat(parts), pl.concat(removals)
     require_unique_ids(chats)
-    return Made(chats, pl.concat(removed), cleaned, grouped, assigned.kept, forced, shown, label_rows, cut)
 
-
-def summarise(
-    made: Made, sources: dict[str, Read], sections: Sections, tokenizer: PreTrainedTokenizerBase
-) -> dict[str, Any]:
-    """The metrics."""
-    read = sum(one.rows_in for one in sources.values())
-    twins = made.shown.rows.height - made.assigned.height + made.shown.removed.height
-    by_rule, changes = counts_by_rule(made.removed), counts_by_rule(made.cleaned.changed)
-    in_groups = made.grouped.group_by("group").len()["len"]
-    return {
-        "rows_in": read + made.label_rows + twins,
-        "rows_out": made.chats.height,
+    twins = shown.rows.height - assigned.kept.height + shown.removed.height
+    by_rule, changes = counts_by_rule(removed), counts_by_rule(cleaned.changed)
+    in_groups = grouped.group_by("group").len()["len"]
+    metrics = {
+        "rows_in": sum(one.rows_in for one in sources.values()) + label_rows + twins,
+        "rows_out": chats.height,
         "removed": {rule: by_rule.pop(rule, 0) for rule in REMOVALS} | by_rule,
         "changed": {rule: changes.pop(rule, 0) for rule, where in sections.clean.rules.items() if where} | changes,
-        "rows_changed": made.cleaned.changed["id"].n_unique(),
+        "rows_changed": cleaned.changed["id"].n_unique(),
         "sources": {
-            name: {"rows_in": one.rows_in, "rows_out": made.assigned.filter(source=name).height} | one.seen
+            name: {"rows_in": one.rows_in, "rows_out": assigned.kept.filter(source=name).height} | one.seen
             for name, one in sources.items()
         },
-        "label_rows_in": made.label_rows,
+        "label_rows_in": label_rows,
         "unanswerable_rows_made": twins,
-        "unanswerable_rows_without_far_passage": made.shown.twins_not_made,
+        "unanswerable_rows_without_far_passage": shown.twins_not_made,
         "groups_of_several_rows": int((in_groups > 1).sum()),
         "rows_in_largest_group": in_groups.max(),
-        "cut_where_compared": made.cut,
-        "forced_categories": made.forced,
-        **summarise_chats(made.chats, tokenizer),
-        "rows_without_passages_for_length": made.shown.without_passages,
-        "retrieval": made.shown.recall,
+        "cut_where_compared": cut,
+        "forced_categories": forced,
+        **summarise_chats(chats, tokenizer),
+        "rows_without_passages_for_length": shown.without_passages,
+        "retrieval": shown.recall,
     }
+    tables = {name: chats.filter(pl.col("split") == name).drop("split") for name in SPLITS}
+    return tables | {"removed": removed, "changed": cleaned.changed}, metrics
 
 
 def require_unique_ids(chats: pl.DataFrame) -> None:
@@ -206,13 +184,11 @@ def main() -> None:
         seen = {"rows": one.rows_in, "removed": counts_by_rule(one.removed)} | one.seen
         shown = ", ".join(f"{what} {value}" for what, value in seen.items() if value)
         print(f"instruct_data: {name}: {shown}", file=sys.stderr)
-    made = make_chats(sources, classified, sections, tokenizer, device)
+    tables, metrics = make_chats(sources, classified, sections, tokenizer, device)
     with output_folder(OUTPUT) as folder:
-        for name in SPLITS:
-            write_parquet(made.chats.filter(pl.col("split") == name).drop("split"), folder / f"{name}.parquet")
-        write_parquet(made.removed, folder / "removed.parquet")
-        write_parquet(made.cleaned.changed, folder / "changed.parquet")
-    write_metrics(METRICS, summarise(made, sources, sections, tokenizer), "rows.*.answer")
+        for name, table in tables.items():
+            write_parquet(table, folder / f"{name}.parquet")
+    write_metrics(METRICS, metrics, "rows.*.answer")
     write_json(COST, {"instruct_data_seconds": time.perf_counter() - started})
 
 
