@@ -99,14 +99,13 @@ def make_pairs(
 
 
 def summarise_kept(kept: pl.DataFrame) -> dict[str, Any]:
-    """How many pairs of which kinds there are, and the lengths of their sides."""
+    """How many pairs of which kinds there are."""
     altered = kept.filter(pl.col("pair_source") == "altered_answer")
     return {
         "pairs": kept.height,
         "prompts": kept["prompt_id"].n_unique(),
         "by_source": counts(kept["pair_source"]),
         "by_alteration": counts(altered["detail"].str.extract(r"^(\w+):")),
-        "lengths": pairs.summarise_lengths(kept),
     }
 
 
