@@ -90,25 +90,6 @@ def streamed(
     return said.strip()
 
 
-def reply(
-    question: str,
-    history: list[dict[str, str]],
-    answer: Callable[[Sequence[dict[str, str]]], str],
-    search: Search | None,
-    prompt: str,
-) -> list[dict[str, str]]:
-    """The history with the question and its answer in it; prints where the passages came from.
-
-    The history keeps questions bare: passages found for an earlier one would crowd the later out.
-    """
-    found = search(question) if search is not None else []
-    asked = {"role": "user", "content": place_passages_in(prompt, question, [one.answer for one in found])}
-    said = answer([*history, asked])
-    if found:
-        print(f"(passages shown: {', '.join(one.id for one in found)})", file=sys.stderr)
-    return [*history, {"role": "user", "content": question}, {"role": "assistant", "content": said}]
-
-
 def converse(respond: Callable[[str, list[dict[str, str]]], list[dict[str, str]]]) -> None:
     """Ask and answer until the user ends it."""
     history: list[dict[str, str]] = []
@@ -156,7 +137,13 @@ def main() -> None:
     model, tokenizer = load_causal_lm(folder, device.device, load_params("template_arguments", TemplateArguments))
 
     def respond(question: str, history: list[dict[str, str]]) -> list[dict[str, str]]:
-        return reply(question, history, lambda chat: streamed(model, tokenizer, chat, decoding, device), search, prompt)
+        found = search(question) if search is not None else []
+        asked = {"role": "user", "content": place_passages_in(prompt, question, [one.answer for one in found])}
+        said = streamed(model, tokenizer, [*history, asked], decoding, device)
+        if found:
+            print(f"(passages shown: {', '.join(one.id for one in found)})", file=sys.stderr)
+        # Questions stay bare there: passages found for an earlier one would crowd the later out.
+        return [*history, {"role": "user", "content": question}, {"role": "assistant", "content": said}]
 
     if arguments.question is None:
         converse(respond)

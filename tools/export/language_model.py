@@ -64,8 +64,8 @@ def plain_model(
     model, tokenizer = load_causal_lm(folder, torch.device("cpu"), arguments, quantised=False)
     if not isinstance(model, PreTrainedModel):
         model = merge_adapter(model, folder)
-    model = model.to(TYPES[weights].own).eval()
-    model.config.dtype = TYPES[weights].own
+    model = model.to(getattr(torch, weights)).eval()
+    model.config.dtype = getattr(torch, weights)
     return model, tokenizer
 
 
@@ -123,16 +123,6 @@ def test_questions() -> list[list[Message]]:
     return [chat[:-1] for chat in chats]
 
 
-def check(gguf: Reply, safetensors: Reply) -> None:
-    """Raise an `InputError` unless the two files say the same."""
-    difference, same = compare(gguf, safetensors)
-    if not difference <= TOLERANCE or same < len(gguf.answers):
-        raise InputError(
-            f"{GGUF_FILE} does not say what the safetensors say: a logit differs by {difference:.2g} (at most "
-            f"{TOLERANCE} is allowed), {same} of {len(gguf.answers)} greedy answers are the same; export with --no-gguf"
-        )
-
-
 def check_tokenizer(file: Path, tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]]) -> None:
     """Raise an `InputError` unless the GGUF file has the chat template, and cuts chats into the same tokens."""
     own, template = read_tokenizer(file)
@@ -178,9 +168,14 @@ def export(name: str, folder: Path, weights: WeightType, gguf: bool, device: Dev
         if gguf:
             check_tokenizer(draft / GGUF_FILE, tokenizer, chats)
             in_file = read_gguf(draft / GGUF_FILE).to(device.device)
-            read_back = replies(in_file, tokenizer, chats, device, GGUF_FILE)
-            check(read_back, after)
-            found["gguf_logit_difference"], found["gguf_answers_same"] = compare(read_back, after)
+            difference, same = compare(replies(in_file, tokenizer, chats, device, GGUF_FILE), after)
+            if not difference <= TOLERANCE or same < len(chats):
+                raise InputError(
+                    f"{GGUF_FILE} does not say what the safetensors say: a logit differs by {difference:.2g} (at "
+                    f"most {TOLERANCE} is allowed), {same} of {len(chats)} greedy answers are the same; export with "
+                    "--no-gguf"
+                )
+            found |= {"gguf_logit_difference": difference, "gguf_answers_same": same}
         write_json(draft / "export.json", found)
     return found
 
