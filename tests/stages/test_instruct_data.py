@@ -407,7 +407,7 @@ def test_an_answer_of_weight_zero_is_in_the_table_and_has_no_loss(tiny_chat_mode
     assert metrics["tokens"]["answer"]["answer_tokens"]["max"] == longest + 1
     tokenizer = AutoTokenizer.from_pretrained(tiny_chat_model)
     for split in SPLITS:
-        for chat in read_sft_chats(Path(f"data/instruct/{split}.parquet"), tokenizer, 2000).kept:
+        for chat in read_sft_chats(Path(f"data/instruct/{split}.parquet"), tokenizer, 2000)[0]:
             learnt: Any = tokenizer.decode([token for token in chat.labels if token >= 0])
             assert "WRONG" in tokenizer.decode(chat.input_ids)
             assert learnt.startswith("To ")
