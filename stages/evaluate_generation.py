@@ -88,13 +88,6 @@ def sample_glosses(wordnet: Path, count: int, seed: int) -> list[str]:
     return entries.with_columns(draw=draws).sort("draw", "entry")["text"].head(count).to_list()
 
 
-def tokenise_text(tokenizer: Any, text: str) -> TokenisedChat:
-    """A text as a model without a chat sees it, every token but the first with loss."""
-    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    return TokenisedChat([first, *ids], [IGNORED, *ids])
-
-
 def in_rows(values: Floats, where: pl.Series) -> pl.Series:
     """Values as a column, in the rows where a mask is true; null in the others."""
     column = np.full(len(where), np.nan)
@@ -123,7 +116,9 @@ def score_general_text(
     model: CausalLM, tokenizer: Any, texts: list[str], batch_size: int, samples: int, device: Device, seed: int
 ) -> dict[str, float]:
     """Perplexity of the general text with its interval, and its texts."""
-    chats = [tokenise_text(tokenizer, text) for text in texts]
+    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    chats = [TokenisedChat([first, *ids], [IGNORED, *ids]) for ids in rows]
     likelihood = answer_likelihood(model, chats, tokenizer.pad_token_id, batch_size, device, "general text")
     losses, tokens = -likelihood.log_probabilities, likelihood.tokens.astype(np.float64)
 

@@ -99,20 +99,15 @@ def make_pairs(
 
 
 def summarise_kept(kept: pl.DataFrame) -> dict[str, Any]:
-    """How many pairs of which kinds there are."""
+    """How many pairs of which kinds there are, by name in alphabetical order."""
     altered = kept.filter(pl.col("pair_source") == "altered_answer")
+    alterations = altered["detail"].str.extract(r"^(\w+):")
     return {
         "pairs": kept.height,
         "prompts": kept["prompt_id"].n_unique(),
-        "by_source": counts(kept["pair_source"]),
-        "by_alteration": counts(altered["detail"].str.extract(r"^(\w+):")),
+        "by_source": dict(kept["pair_source"].value_counts().sort("pair_source").iter_rows()),
+        "by_alteration": dict(alterations.value_counts().sort("detail").iter_rows()),
     }
-
-
-def counts(values: pl.Series) -> dict[str, int]:
-    """How often each value occurs, in alphabetical order."""
-    table = values.value_counts().sort(values.name)
-    return {str(name): int(number) for name, number in table.iter_rows()}
 
 
 def main() -> None:

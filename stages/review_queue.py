@@ -36,8 +36,6 @@ RATINGS = Path("data/clean/ratings.parquet")
 MODELS = Path("models/finetuned")
 OUTPUT = Path("data/review")
 METRICS = Path("metrics/optional/review_queue.json")
-REASONS = ("label_error", "confident_mistake", "disagreement", "conflict")
-"""The lists; of rows with the same score, those of an earlier list come first."""
 COLUMNS = ("rank", "id", "split", "source", "text", "label", "suggested_label", "reasons", "score", "neighbours")
 
 
@@ -79,12 +77,6 @@ def add_neighbours(queue: pl.DataFrame, train: pl.DataFrame, embeddings: pl.Data
     return queue.with_columns(pl.Series("neighbours", review.write_neighbours(found, train), dtype=pl.String))
 
 
-def count_reasons(queue: pl.DataFrame) -> dict[str, int]:
-    """Rows of the queue by the lists that they are in."""
-    counts = dict(queue.explode("kinds")["kinds"].value_counts().iter_rows()) if queue.height else {}
-    return {name: counts.get(name, 0) for name in REASONS}
-
-
 def main() -> None:
     """Make the queue, with the mistakes of the approach named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m stages.review_queue", description=(__doc__ or "").splitlines()[0])
@@ -105,6 +97,7 @@ def main() -> None:
         mistakes = review.list_mistakes(validation, said.probabilities, said.labels, params.min_confidence, approach)
     # With `keep`, nobody wants to hear of them.
     is_wanted = load_params("label_errors.action", str) != "keep"
+    # Of rows with the same score, those of an earlier list come first.
     lists = {
         "label_error": review.list_label_errors(pl.read_parquet(SCORES).filter(pl.lit(is_wanted)), open_rows),
         "confident_mistake": mistakes,
@@ -123,7 +116,7 @@ def main() -> None:
         {
             "rows": table.height,
             "rows_with_suggested_label": table.height - table["suggested_label"].null_count(),
-            "rows_by_reason": count_reasons(queue),
+            "rows_by_reason": {name: int(queue["kinds"].list.contains(name).sum()) for name in lists},
             "candidates_by_reason": {name: one.height for name, one in lists.items()},
             "rows_by_split": {name: table.filter(pl.col("split") == name).height for name in SPLITS},
             "rows_already_reviewed": rows.height - open_rows.height,

@@ -205,7 +205,8 @@ def read_chats(
     records, rejected = [], []
     rows = zip(ids, categories, chats, contexts, refused, table.lines, strict=True)
     for id_, category, chat, context, is_refused, line in rows:
-        usable = _usable(chat, has_id=layout.id is None or bool(_stripped(id_)))
+        has_id = layout.id is None or _stripped(id_) is not None
+        usable = chat if isinstance(chat, Fault) else fault_of(chat, has_id=has_id) or chat
         if isinstance(usable, Fault):
             rejected.append((line, "no_refusal" if is_refused and refusal is None else usable.rule, usable.shown))
             continue
@@ -222,12 +223,6 @@ def read_chats(
         {name: count for name, count in filled.items() if count},
         {name: count for name, count in sorted(unused_keys.items()) if count},
     )
-
-
-def _usable(chat: list[Message] | Fault, has_id: bool) -> list[Message] | Fault:
-    if isinstance(chat, Fault):
-        return chat
-    return fault_of(chat) or (chat if has_id else Fault("no_id", chat[-1].content))
 
 
 def chat_of_json(
@@ -288,7 +283,7 @@ def squad_answers(text: str | None) -> list[str] | None:
     return texts if all(isinstance(one, str) for one in texts) else None
 
 
-def fault_of(messages: Sequence[Message]) -> Fault | None:
+def fault_of(messages: Sequence[Message], *, has_id: bool) -> Fault | None:
     """What keeps a chat from being learnt from; None where nothing does. The first fault in the order of `FIXES`."""
     roles = [message.role for message in messages]
     in_order = ", ".join(roles)
@@ -306,7 +301,9 @@ def fault_of(messages: Sequence[Message]) -> Fault | None:
             # What is there says which row it is.
             beside = messages[number - 1] if message.role == ANSWERING else messages[number + 1]
             return Fault("empty_answer" if message.role == ANSWERING else "empty_question", beside.content)
-    return None if messages[-1].has_loss else Fault("no_loss_on_answer", messages[-1].content)
+    if messages[-1].has_loss and has_id:
+        return None
+    return Fault("no_id" if messages[-1].has_loss else "no_loss_on_answer", messages[-1].content)
 
 
 def _turn(
@@ -314,15 +311,12 @@ def _turn(
 ) -> list[Message] | Fault:
     """A turn, after those of a JSON list of pairs of texts, if there is one."""
     pairs = _parsed(history) if _stripped(history) else []
-    if not isinstance(pairs, list) or not all(map(_is_pair, pairs)):
+    is_list = isinstance(pairs, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
+    if not is_list or any(not isinstance(text, str | None) for pair in pairs for text in pair):
         return Fault("bad_history", history or "")
     texts = [system, *(text for pair in [*pairs, (question, answer)] for text in pair)]
     roles = [ROLES[0], *ROLES[1:] * (len(pairs) + 1)]
     return _without_empty_system([Message(role, text or "") for role, text in zip(roles, texts, strict=True)])
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(isinstance(one, str | None) for one in value)
 
 
 def _without_empty_system(messages: list[Message]) -> list[Message]:

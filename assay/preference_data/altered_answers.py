@@ -100,7 +100,10 @@ def find_alterations(answer: str, random: np.random.Generator) -> list[Alteratio
         for start, end, new in rule(answer, random):
             text = answer[:start] + new + answer[end:]
             if text != answer:
-                found.append(Alteration(kind, text, *_shown(answer, start, end, new)))
+                # With the word that follows.
+                word = re.match(r"[\s-]?\S+", answer[end:])
+                rest = word.group() if word else ""
+                found.append(Alteration(kind, text, (answer[start:end] + rest).strip(), (new + rest).strip()))
     return found
 
 
@@ -122,13 +125,6 @@ def alter_answer(answer: str, random: np.random.Generator) -> Alteration | None:
     weights = np.array([SHARE_OF_NEW_NEGATIONS if name == "new negation" else 1.0 for name in names])
     drawer = drawers[names[int(random.choice(len(names), p=weights / weights.sum()))]]
     return drawer[int(random.integers(len(drawer)))]
-
-
-def _shown(answer: str, start: int, end: int, new: str) -> tuple[str, str]:
-    """What was changed, and into what, with the word that follows."""
-    word = re.match(r"[\s-]?\S+", answer[end:])
-    rest = word.group() if word else ""
-    return (answer[start:end] + rest).strip(), (new + rest).strip()
 
 
 Change = tuple[int, int, str]
@@ -211,10 +207,6 @@ def _third_person(verb: str) -> str:
     return f"{verb[:-1]}ies" if re.search(r"[^aeiou]y$", verb) else f"{verb}s"
 
 
-def _article(noun: str) -> str:
-    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
-
-
 _ALWAYS: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"^Yes\b", lambda match: "No"),
     (r"^No\b(?=[,.])", lambda match: "Yes"),
@@ -229,7 +221,7 @@ _ALWAYS: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"\bwithout (?=(?:a|an|the|any) )", lambda match: "with "),
     (
         r"\b(requires?|needs?|is|are|has|have) no (?!later|longer|more|less|fewer|one|other|such)([a-z-]+[^s\W])\b",
-        lambda match: f"{match[1]} {_article(match[2])}",
+        lambda match: f"{match[1]} {'an' if match[2][0] in 'aeiou' else 'a'} {match[2]}",
     ),
 )
 """What is changed wherever it stands."""

@@ -89,18 +89,6 @@ def compare(one: Reply, other: Reply) -> tuple[float, int]:
     return float(np.abs(one.logits - other.logits).max()), same
 
 
-def read_gguf(file: Path) -> Any:
-    """The weights of a GGUF file, as transformers reads them, in a model of its folder's configuration, in float32.
-
-    The configuration that transformers makes of the file itself leaves the width of heads out (of Qwen3).
-    """
-    config = AutoConfig.from_pretrained(file.parent, local_files_only=True)
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        file.parent, config=config, gguf_file=file.name, local_files_only=True, dtype=torch.float32
-    )
-    return model.eval()
-
-
 def modelfile(stops: Sequence[str], decoding: Decoding) -> str:
     """An Ollama Modelfile; the chat template is in the GGUF file."""
     lines = [
@@ -167,7 +155,12 @@ def export(name: str, folder: Path, weights: WeightType, gguf: bool, device: Dev
         found["logit_difference_from_trained"], found["answers_as_trained"] = compare(after, before)
         if gguf:
             check_tokenizer(draft / GGUF_FILE, tokenizer, chats)
-            in_file = read_gguf(draft / GGUF_FILE).to(device.device)
+            # What transformers makes of the file's own configuration leaves the width of heads out (of Qwen3).
+            config = AutoConfig.from_pretrained(draft, local_files_only=True)
+            in_file: CausalLM = AutoModelForCausalLM.from_pretrained(
+                draft, config=config, gguf_file=GGUF_FILE, local_files_only=True, dtype=torch.float32
+            )
+            in_file = in_file.to(device.device).eval()
             difference, same = compare(replies(in_file, tokenizer, chats, device, GGUF_FILE), after)
             if not difference <= TOLERANCE or same < len(chats):
                 raise InputError(

@@ -134,8 +134,7 @@ def judged_key(one: Comparison) -> tuple[str, frozenset[str]]:
 
 def append(session: PairSession, number: int, preferred: str) -> int:
     """Add one judgement. Raises `AlreadyDecidedError`: the reviewer gave it before; `InputError`: as `append_line`."""
-    one = session.comparisons[number]
-    file = session.added.file
+    one, file = session.comparisons[number], session.added.file
 
     def refuse(content: bytes) -> None:
         lines = judgements.parse_preferences(content, file)
