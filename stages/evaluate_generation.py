@@ -42,8 +42,6 @@ REWARD_MODEL = Path("models/reward/model")
 OUTPUT = Path("data/generations")
 METRICS = Path("metrics/evaluate_generation")
 COSTS = Path("metrics/cost/evaluate_generation")
-GLOSSES = "data.noun"
-"""The file of a WordNet folder whose glosses are the general text."""
 
 
 class Rows(Params):
@@ -74,7 +72,7 @@ def sample_rows(test: pl.DataFrame, rows: Rows, seed: int) -> pl.DataFrame:
 
 def sample_glosses(wordnet: Path, count: int, seed: int) -> list[str]:
     """Definitions of nouns, sampled by a hash: text of no task; an `InputError` if the folder holds no WordNet."""
-    path = wordnet / GLOSSES
+    path = wordnet / "data.noun"
     if not path.is_file():
         raise InputError(
             f"{path}: no such file; `augment.wordnet` must be a folder of WordNet: `dvc repro fetch@wordnet`"

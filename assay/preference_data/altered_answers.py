@@ -1,10 +1,8 @@
-"""True answers made wrong in one place: a number, a date or a negation is changed, and nothing else.
+"""True answers made wrong in one place: a number, a date or a negation is changed, and nothing else; for English.
 
 Every rule leaves the sentence grammatical and changes what it says by much: a number at least by half of it, so that
-nobody takes it for a rounded one. What only points to a text (`§ 7`, `chapter 9`, `AB 04`, `2014:227`) is left alone,
-and so is what stands in a condition, where a negation may change nothing.
-
-The rules are for English.
+nobody takes it for a rounded one. What only points to a text (`§ 7`, `AB 04`, `2014:227`) is left alone, and so is what
+stands in a condition, where a negation may change nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ from typing import Literal
 import numpy as np
 
 Kind = Literal["number", "date", "negation"]
-KINDS: tuple[Kind, ...] = ("number", "date", "negation")
 
 SHARE_OF_NEW_NEGATIONS = 0.25
 
@@ -199,9 +196,8 @@ def _dates(answer: str, random: np.random.Generator) -> Iterator[Change]:
 
 def _third_person(verb: str) -> str:
     """The form of a verb after he, she, it."""
-    irregular = {"have": "has", "do": "does", "go": "goes", "be": "is"}
-    if verb in irregular:
-        return irregular[verb]
+    if irregular := {"have": "has", "do": "does", "go": "goes", "be": "is"}.get(verb):
+        return irregular
     if re.search(r"(?:s|x|z|ch|sh)$", verb):
         return f"{verb}es"
     return f"{verb[:-1]}ies" if re.search(r"[^aeiou]y$", verb) else f"{verb}s"

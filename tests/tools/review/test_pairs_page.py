@@ -210,11 +210,7 @@ def test_a_file_of_an_earlier_version_says_how_to_go_on(client: FlaskClient, fil
     assert f"line 1: the header is that of an earlier version: add ,{column} at its end" in answer.get_json()["error"]
 
 
-def test_a_file_that_cannot_be_read_is_not_added_to(client: FlaskClient, file: Path) -> None:
-    file.write_text(f"{HEADER}\n<<<<<<< HEAD\n", encoding="utf-8")
-    answer = post(client, "/api/decide", id="0", preferred="left")
-    assert (answer.status_code, answer.get_json()["decided"]) == (409, False)
-    assert "merge marker" in answer.get_json()["error"]
+def test_a_file_that_is_not_there_is_made(client: FlaskClient, file: Path) -> None:
     file.unlink()
     assert post(client, "/api/decide", id="0", preferred="left").get_json()["line"] == 2
     assert len(read_preferences(file)) == 1
