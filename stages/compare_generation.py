@@ -1,13 +1,10 @@
 """Which language model answers better, and whether that can be told: models side by side on the same test questions.
 
-Decides nothing: it compares the answers that `evaluate_generation` wrote, pair by pair as `compare_generation.pairs`
-says, and adds what people judged of them (`data/preferences.csv`, lines on test prompts). Writes
+Compares the answers that `evaluate_generation` wrote, pair by pair as `compare_generation.pairs` says, and adds what
+people judged of them (`data/preferences.csv`, lines on test prompts). Writes
 `metrics/optional/generation_summary.json`: the scores of each model, and for each pair the differences with paired 95%
 bootstrap intervals, the ratio of perplexities, and win rates by the reward model, if there is one, and by people. A
 pair with a model that is not in `generation_models` is skipped and named.
-
-The reward model is no neutral judge of a model that was trained to please it: what it prefers is shown beside what else
-was measured, and people have the last word where they have judged.
 """
 
 import re

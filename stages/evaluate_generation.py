@@ -3,16 +3,8 @@
 Models are named in `generation_models`, each with its folder; `base` is `language_model`. Reads that folder,
 `data/instruct/test.parquet`, the reward model if there is one, and the frozen encoder; writes
 `data/generations/<model>/answers.parquet` (every answer with its scores), `metrics/evaluate_generation/<model>.json`
-and `metrics/cost/evaluate_generation/<model>.json`. It is the only stage of the generative track that reads the test
-split.
-
-1. All models get the same rows: of each task as many as the params say, sampled by a hash of their ids.
-2. Perplexity is that of the reference answers; all else is of the model's own, generated as section `decoding` says.
-3. What is a refusal, and when an answer uses its passages, is defined in `assay/generation_metrics/answers.py`.
-4. Forgetting is seen on text that has nothing to do with the task, glosses of WordNet: a fine-tuned model that finds
-   them less likely than the base does has paid for what it learnt.
-5. Every score has a 95% bootstrap interval over rows, on the same resampled rows for every model.
-6. Without a reward model (`optional.reward` is []) there is no score `reward`.
+and its cost. It is the only stage of the generative track that reads the test split. All models get the same rows, and
+intervals are over the same resampled rows for every model; docs/generation.md says what the scores are.
 """
 
 import argparse
@@ -50,8 +42,6 @@ REWARD_MODEL = Path("models/reward/model")
 OUTPUT = Path("data/generations")
 METRICS = Path("metrics/evaluate_generation")
 COSTS = Path("metrics/cost/evaluate_generation")
-GLOSSES = "data.noun"
-"""The file of a WordNet folder whose glosses are the general text."""
 
 
 class Rows(Params):
@@ -82,7 +72,7 @@ def sample_rows(test: pl.DataFrame, rows: Rows, seed: int) -> pl.DataFrame:
 
 def sample_glosses(wordnet: Path, count: int, seed: int) -> list[str]:
     """Definitions of nouns, sampled by a hash: text of no task; an `InputError` if the folder holds no WordNet."""
-    path = wordnet / GLOSSES
+    path = wordnet / "data.noun"
     if not path.is_file():
         raise InputError(
             f"{path}: no such file; `augment.wordnet` must be a folder of WordNet: `dvc repro fetch@wordnet`"
@@ -94,13 +84,6 @@ def sample_glosses(wordnet: Path, count: int, seed: int) -> list[str]:
     entries = pl.DataFrame({"entry": lines}).with_columns(text=pl.format("{}: {}", word, gloss))
     draws = keyed_uniform(entries["entry"], seed, "evaluate_generation", "glosses")
     return entries.with_columns(draw=draws).sort("draw", "entry")["text"].head(count).to_list()
-
-
-def tokenise_text(tokenizer: Any, text: str) -> TokenisedChat:
-    """A text as a model without a chat sees it, every token but the first with loss."""
-    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    return TokenisedChat([first, *ids], [IGNORED, *ids])
 
 
 def in_rows(values: Floats, where: pl.Series) -> pl.Series:
@@ -131,7 +114,9 @@ def score_general_text(
     model: CausalLM, tokenizer: Any, texts: list[str], batch_size: int, samples: int, device: Device, seed: int
 ) -> dict[str, float]:
     """Perplexity of the general text with its interval, and its texts."""
-    chats = [tokenise_text(tokenizer, text) for text in texts]
+    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    chats = [TokenisedChat([first, *ids], [IGNORED, *ids]) for ids in rows]
     likelihood = answer_likelihood(model, chats, tokenizer.pad_token_id, batch_size, device, "general text")
     losses, tokens = -likelihood.log_probabilities, likelihood.tokens.astype(np.float64)
 

@@ -1,31 +1,12 @@
 """Questions and answers of several files as one table of chats, some with the passages that a search would find.
 
-Decides: which chats can be learnt from, which split each is in, and the context beside its question.
-
-Reads the files named in `instruct_data.sources`, below `instruct_data.path`, and for the label task the splits of the
-classification track; writes `data/instruct/{train,validation,test}.parquet` (`CHAT_SCHEMA`), and beside them
-`removed.parquet` and `changed.parquet` (which says in `field` what changed), metrics and costs.
-
-1. **Records** of five layouts become chats (`assay/instruction_data/formats.py`). One that cannot be used is removed
-   with the reason; more than `max_reject_fraction` of a file's stop the stage.
-2. **Cleaning** is that of section `clean`: its rules in its order, on every message and context by itself, then its
-   limits. Placeholders such as `<EMAIL>` stay in questions and answers.
-3. **Groups**: the same chat twice is an `exact_duplicate`. Chats are in one group, and so in one split, when question
-   and answer are near duplicates (`clean.near_duplicates`), when what is asked is the same but for case and
-   punctuation, or means the same by the frozen encoder (`min_question_cosine`). System messages do not count.
-4. **Split**: fractions, draws and the care for small strata are those of the stage `split`, with the category for the
-   stratum. Old rows keep their split when rows are added, as there.
-5. **Context**: the knowledge base is the train answers of the sources that are searched. The context of a chat is its
-   own answer among the best that a search finds for its question, in an order drawn by its id; or, by a draw, nothing
-   (`closed_book_fraction`). By another draw it is there once more as `<id>#unanswerable`, with passages that do not
-   hold its answer, and answered by a refusal. No validation or test answer is in the context of another row.
-6. **Labels**: rows of the classification track as instructions, in the splits that they have there. Train rows come
-   from what `label_errors` kept, with their given label; test rows have the reference label.
-7. **Length**: a chat that is longer than `max_length_tokens` as it came is removed (`max_tokens`), and so is an
-   unanswerable one. One that is too long through its context alone goes without it.
+Decides: which chats can be learnt from, which split each is in, and the context beside its question; docs/generation.md
+says by what rules. Reads the files named in `instruct_data.sources`, below `instruct_data.path`, and for the label task
+the splits of the classification track; writes `data/instruct/{train,validation,test}.parquet` (`CHAT_SCHEMA`), and
+beside them `removed.parquet` and `changed.parquet` (which says in `field` what changed), metrics and costs.
 
 All draws are keyed by the row, so a row keeps its own when others come and go; its distractors may change with the
-knowledge base.
+knowledge base. System messages do not count when chats are compared.
 """
 
 import sys
@@ -49,8 +30,8 @@ from assay.core.results import write_metrics
 from assay.duplicates.near_duplicates import IDENTICAL
 from assay.embeddings.encoder import EmbedParams
 from assay.instruction_data import groups
-from assay.instruction_data.cleaning import CleanedChats, clean_chats
-from assay.instruction_data.context import Shown, add_context, add_given_context
+from assay.instruction_data.cleaning import clean_chats
+from assay.instruction_data.context import add_context, add_given_context
 from assay.instruction_data.formats import FIXES
 from assay.instruction_data.label_task import make_label_chats
 from assay.instruction_data.params import InstructDataParams
@@ -99,34 +80,17 @@ class Sections:
     seed: int
 
 
-@dataclass(frozen=True)
-class Made:
-    """All chats (`CHAT_SCHEMA` and `split`), what became of the others, and what the steps found on the way.
-
-    `grouped` are the cleaned records with their `group`, `assigned` those of them that are in a split, `forced` the
-    number of groups of each small category that are not in the split of their draw, `cut` how many prompts and answers
-    were cut where meanings are compared.
-    """
-
-    chats: pl.DataFrame
-    removed: pl.DataFrame
-    cleaned: CleanedChats
-    grouped: pl.DataFrame
-    assigned: pl.DataFrame
-    forced: dict[str, int]
-    shown: Shown
-    label_rows: int
-    cut: dict[str, int]
-
-
 def make_chats(
     sources: dict[str, Read],
     classified: dict[str, pl.DataFrame],
     sections: Sections,
     tokenizer: PreTrainedTokenizerBase,
     device: Device,
-) -> Made:
-    """All chats; an `InputError` if none is left, a category is too rare, or two have one id."""
+) -> tuple[dict[str, pl.DataFrame], dict[str, Any]]:
+    """The tables by the names of their files, and the metrics.
+
+    An `InputError` if no chat is left, a category is too rare, or two chats have one id.
+    """
     params, key = sections.instruct, (sections.seed, "instruct_data")
     limit = TokenLimit(tokenizer, params.max_length_tokens)
     cleaned = clean_chats(pl.concat([one.records for one in sources.values()]), sections.clean)
@@ -150,48 +114,43 @@ def make_chats(
     )
     shown = add_context(assigned.kept, params.context, vectors, near or IDENTICAL, limit, key)
     parts, label_rows = [shown.rows], 0
-    removed = [*(one.removed for one in sources.values()), cleaned.removed, distinct.removed, fitted.removed]
-    removed += [assigned.removed, shown.removed]
+    removals = [*(one.removed for one in sources.values()), cleaned.removed, distinct.removed, fitted.removed]
+    removals += [assigned.removed, shown.removed]
     if params.label_task:
         labelled = make_label_chats(classified, params.label_task, key)
         label_rows = labelled.height
         short = remove_long_chats(labelled.with_columns(prompt="question"), limit)
         parts.append(short.kept.select(shown.rows.columns))
-        removed.append(short.removed)
-    chats = pl.concat(parts)
+        removals.append(short.removed)
+    chats, removed = pl.concat(parts), pl.concat(removals)
     require_unique_ids(chats)
-    return Made(chats, pl.concat(removed), cleaned, grouped, assigned.kept, forced, shown, label_rows, cut)
 
-
-def summarise(
-    made: Made, sources: dict[str, Read], sections: Sections, tokenizer: PreTrainedTokenizerBase
-) -> dict[str, Any]:
-    """The metrics."""
-    read = sum(one.rows_in for one in sources.values())
-    twins = made.shown.rows.height - made.assigned.height + made.shown.removed.height
-    by_rule, changes = counts_by_rule(made.removed), counts_by_rule(made.cleaned.changed)
-    in_groups = made.grouped.group_by("group").len()["len"]
-    return {
-        "rows_in": read + made.label_rows + twins,
-        "rows_out": made.chats.height,
+    twins = shown.rows.height - assigned.kept.height + shown.removed.height
+    by_rule, changes = counts_by_rule(removed), counts_by_rule(cleaned.changed)
+    in_groups = grouped.group_by("group").len()["len"]
+    metrics = {
+        "rows_in": sum(one.rows_in for one in sources.values()) + label_rows + twins,
+        "rows_out": chats.height,
         "removed": {rule: by_rule.pop(rule, 0) for rule in REMOVALS} | by_rule,
         "changed": {rule: changes.pop(rule, 0) for rule, where in sections.clean.rules.items() if where} | changes,
-        "rows_changed": made.cleaned.changed["id"].n_unique(),
+        "rows_changed": cleaned.changed["id"].n_unique(),
         "sources": {
-            name: {"rows_in": one.rows_in, "rows_out": made.assigned.filter(source=name).height} | one.seen
+            name: {"rows_in": one.rows_in, "rows_out": assigned.kept.filter(source=name).height} | one.seen
             for name, one in sources.items()
         },
-        "label_rows_in": made.label_rows,
+        "label_rows_in": label_rows,
         "unanswerable_rows_made": twins,
-        "unanswerable_rows_without_far_passage": made.shown.twins_not_made,
+        "unanswerable_rows_without_far_passage": shown.twins_not_made,
         "groups_of_several_rows": int((in_groups > 1).sum()),
         "rows_in_largest_group": in_groups.max(),
-        "cut_where_compared": made.cut,
-        "forced_categories": made.forced,
-        **summarise_chats(made.chats, tokenizer),
-        "rows_without_passages_for_length": made.shown.without_passages,
-        "retrieval": made.shown.recall,
+        "cut_where_compared": cut,
+        "forced_categories": forced,
+        **summarise_chats(chats, tokenizer),
+        "rows_without_passages_for_length": shown.without_passages,
+        "retrieval": shown.recall,
     }
+    tables = {name: chats.filter(pl.col("split") == name).drop("split") for name in SPLITS}
+    return tables | {"removed": removed, "changed": cleaned.changed}, metrics
 
 
 def require_unique_ids(chats: pl.DataFrame) -> None:
@@ -225,13 +184,11 @@ def main() -> None:
         seen = {"rows": one.rows_in, "removed": counts_by_rule(one.removed)} | one.seen
         shown = ", ".join(f"{what} {value}" for what, value in seen.items() if value)
         print(f"instruct_data: {name}: {shown}", file=sys.stderr)
-    made = make_chats(sources, classified, sections, tokenizer, device)
+    tables, metrics = make_chats(sources, classified, sections, tokenizer, device)
     with output_folder(OUTPUT) as folder:
-        for name in SPLITS:
-            write_parquet(made.chats.filter(pl.col("split") == name).drop("split"), folder / f"{name}.parquet")
-        write_parquet(made.removed, folder / "removed.parquet")
-        write_parquet(made.cleaned.changed, folder / "changed.parquet")
-    write_metrics(METRICS, summarise(made, sources, sections, tokenizer), "rows.*.answer")
+        for name, table in tables.items():
+            write_parquet(table, folder / f"{name}.parquet")
+    write_metrics(METRICS, metrics, "rows.*.answer")
     write_json(COST, {"instruct_data_seconds": time.perf_counter() - started})
 
 

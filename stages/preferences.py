@@ -1,22 +1,9 @@
 """Make preference pairs: of two answers to one prompt, the better and the worse.
 
-Where the pairs come from is kept, as `pair_source`:
-- `human`: what people preferred side by side (`data/preferences.csv`; `make review ARGS="--pairs A B"`), as long as
-  the question is the same (`prompt_changed`);
-- `sibling_answer`: the true answer against one of another question: of another category or the same, or a passage that
-  is in the prompt's context and does not answer it; for a prompt that cannot be answered, the refusal against one of
-  those, and for one that can, the true answer against a refusal; for a label, the right one against a wrong one;
-- `base_answer`: the true answer, or the refusal, against that of the base model;
-- `altered_answer`: the true answer against itself with a number, a date or a negation changed
-  (`assay/preference_data/altered_answers.py`).
-
-Train prompts make `train.parquet`, validation prompts `held_out.parquet`. A judgement on a test prompt is a metric of
-the test alone (`compare_generation`): it is rejected here, so that no model ever learns from it. A made answer comes
-from the split of its prompt, so that no held-out pair has a text that was trained on.
-
-The sides are not to be told by their length alone. A base model rambles on; with `match_length` its answer ends with
-the sentence that brings it closest to the length of the better one. A refusal, always short, is as often the better
-side as the worse. `metrics/optional/preferences.json` has the lengths of both sides by source.
+Where the pairs come from is kept, as `pair_source`; docs/generation.md says what each source is. Train prompts make
+`train.parquet`, validation prompts `held_out.parquet`. A judgement on a test prompt is a metric of the test alone
+(`compare_generation`): it is rejected here, so that no model ever learns from it. A made answer comes from the split of
+its prompt, so that no held-out pair has a text that was trained on.
 
 Reads: data/instruct/{train,validation,test}.parquet, data/preferences.csv, the base model
 Writes: data/preferences/{train,held_out,removed}.parquet, metrics/optional/preferences.json
@@ -112,21 +99,15 @@ def make_pairs(
 
 
 def summarise_kept(kept: pl.DataFrame) -> dict[str, Any]:
-    """How many pairs of which kinds there are, and the lengths of their sides."""
+    """How many pairs of which kinds there are, by name in alphabetical order."""
     altered = kept.filter(pl.col("pair_source") == "altered_answer")
+    alterations = altered["detail"].str.extract(r"^(\w+):")
     return {
         "pairs": kept.height,
         "prompts": kept["prompt_id"].n_unique(),
-        "by_source": counts(kept["pair_source"]),
-        "by_alteration": counts(altered["detail"].str.extract(r"^(\w+):")),
-        "lengths": pairs.summarise_lengths(kept),
+        "by_source": dict(kept["pair_source"].value_counts().sort("pair_source").iter_rows()),
+        "by_alteration": dict(alterations.value_counts().sort("detail").iter_rows()),
     }
-
-
-def counts(values: pl.Series) -> dict[str, int]:
-    """How often each value occurs, in alphabetical order."""
-    table = values.value_counts().sort(values.name)
-    return {str(name): int(number) for name, number in table.iter_rows()}
 
 
 def main() -> None:

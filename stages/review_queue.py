@@ -1,25 +1,13 @@
 """Which rows are most worth a person's look, each with why, a suggested label and its neighbours.
 
 Decides the order in which people look, and nothing else: `make review` shows the queue, and what they decide goes to
-`data/corrections.csv`.
+`data/corrections.csv`. Writes `data/review/queue.csv`, whose columns docs/review.md describes: label errors of train
+rows, mistakes of a model on validation, rows whose annotators disagree and near-duplicates with different labels, fused
+by reciprocal rank (Cormack, Clarke & Büttcher 2009, https://doi.org/10.1145/1571941.1572114).
 
-Reads the train and validation rows of `data/split/`, `data/label_errors/scores.parquet`,
-`data/annotation_qa/disagreement.parquet`, `data/clean/ratings.parquet`, `data/embeddings/embeddings.parquet` and
-`models/finetuned/<approach>/`. Writes `data/review/queue.csv`: `rank`, `id`, `split`, `source`, `text`, `label`,
-`suggested_label`, `reasons`, `score` and `neighbours` (JSON: `id`, `label`, `text`, `cosine` of the train rows closest
-to it by the embeddings).
-
-1. Four lists, each from the most suspicious row on: label errors by `label_quality` (train rows); what the model gets
-   wrong on validation, by its confidence, from `min_confidence` on; rows by how far their annotators disagree (both);
-   near-duplicates that say the same and have different labels (both).
-2. They are fused by reciprocal rank (Cormack, Clarke & Büttcher 2009, https://doi.org/10.1145/1571941.1572114): `score`
-   is the sum of 1 / (60 + rank) over the lists that a row is in. So the lists alternate, a row in two of them comes
-   early, and scores of different kinds need not be compared.
-3. `suggested_label` is the label that the model gives most, or that most annotators give, if it is another than the
-   row's; of two suggestions, that of the list in which the row stands higher. It never comes from `reference_label`,
-   also not by way of the consensus, where it breaks ties: the queue is what a project without one would see.
-4. No test row is in it, since corrections led by a model would bend the test towards that model; nor is a row that a
-   person has `reviewed`.
+A suggestion never comes from `reference_label`, also not by way of the consensus, where it breaks ties: the queue is
+what a project without one would see. No test row is in it, since corrections led by a model would bend the test towards
+that model; nor is a row that a person has `reviewed`.
 """
 
 import argparse
@@ -48,8 +36,6 @@ RATINGS = Path("data/clean/ratings.parquet")
 MODELS = Path("models/finetuned")
 OUTPUT = Path("data/review")
 METRICS = Path("metrics/optional/review_queue.json")
-REASONS = ("label_error", "confident_mistake", "disagreement", "conflict")
-"""The lists; of rows with the same score, those of an earlier list come first."""
 COLUMNS = ("rank", "id", "split", "source", "text", "label", "suggested_label", "reasons", "score", "neighbours")
 
 
@@ -91,12 +77,6 @@ def add_neighbours(queue: pl.DataFrame, train: pl.DataFrame, embeddings: pl.Data
     return queue.with_columns(pl.Series("neighbours", review.write_neighbours(found, train), dtype=pl.String))
 
 
-def count_reasons(queue: pl.DataFrame) -> dict[str, int]:
-    """Rows of the queue by the lists that they are in."""
-    counts = dict(queue.explode("kinds")["kinds"].value_counts().iter_rows()) if queue.height else {}
-    return {name: counts.get(name, 0) for name in REASONS}
-
-
 def main() -> None:
     """Make the queue, with the mistakes of the approach named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m stages.review_queue", description=(__doc__ or "").splitlines()[0])
@@ -117,6 +97,7 @@ def main() -> None:
         mistakes = review.list_mistakes(validation, said.probabilities, said.labels, params.min_confidence, approach)
     # With `keep`, nobody wants to hear of them.
     is_wanted = load_params("label_errors.action", str) != "keep"
+    # Of rows with the same score, those of an earlier list come first.
     lists = {
         "label_error": review.list_label_errors(pl.read_parquet(SCORES).filter(pl.lit(is_wanted)), open_rows),
         "confident_mistake": mistakes,
@@ -135,7 +116,7 @@ def main() -> None:
         {
             "rows": table.height,
             "rows_with_suggested_label": table.height - table["suggested_label"].null_count(),
-            "rows_by_reason": count_reasons(queue),
+            "rows_by_reason": {name: int(queue["kinds"].list.contains(name).sum()) for name in lists},
             "candidates_by_reason": {name: one.height for name, one in lists.items()},
             "rows_by_split": {name: table.filter(pl.col("split") == name).height for name in SPLITS},
             "rows_already_reviewed": rows.height - open_rows.height,

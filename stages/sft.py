@@ -2,18 +2,12 @@
 
 Reads its own block `sft.<approach>` and no other, the base `language_model`, `data/instruct/train.parquet`, and
 `validation.parquet` for the loss on held-out answers; writes `models/sft/<approach>/`, loaded by `transformers` and
-`peft` alone, metrics, costs, and the loss of each step and of each evaluation. The work is done by TRL's `SFTTrainer`.
+`peft` alone, metrics, costs, and the loss of each step and of each evaluation; docs/generation.md says how it trains.
 
-The loss is taken on the tokens of answers alone, each of them counting the same. With `packing` several chats share a
-row of `max_length_tokens`, which saves the padding; positions start anew with each, and attention does not cross from
-one to the next. A soft prompt or prefix stands before a row, not before each chat in it, so these do without.
-
-The weights of the evaluation with the lowest loss are kept. A run that is killed resumes from the last checkpoint, in
-`scratch/` under the hash of all that the model depends on. Several processes train together under
-`accelerate launch`: each does its share of every batch, the first one writes.
-
-An approach that this machine does not support (QLoRA, where bitsandbytes has no 4-bit arithmetic) is skipped. The
-reason is logged, and written instead of the model and of the metrics.
+A run that is killed resumes from the last checkpoint, in `scratch/` under the hash of all that the model depends on.
+Several processes train together under `accelerate launch`: each does its share of every batch, the first one writes. An
+approach that this machine does not support (QLoRA, where bitsandbytes has no 4-bit arithmetic) is skipped: the reason
+is logged, and written instead of the model and of the metrics.
 """
 
 from __future__ import annotations
@@ -26,10 +20,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from assay.compute.cost import folder_mib
-from assay.compute.device import Compute, Device, prepare_device
+from assay.compute.device import Compute, prepare_device
 from assay.compute.model_limits import require_positions
 from assay.core.errors import run_stage
 from assay.core.outputs import file_sha256, folder_sha256, output_folder, write_json, write_text
@@ -56,31 +49,6 @@ PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes")
 """Their versions stand beside the metrics."""
 
 
-def input_hashes(base_model: str) -> dict[str, str]:
-    """SHA-256 of all that a training reads."""
-    return {
-        "train_sha256": file_sha256(TRAIN),
-        "validation_sha256": file_sha256(VALIDATION),
-        "base_model_sha256": folder_sha256(Path(base_model)),
-    }
-
-
-def scratch_folder(approach: str, parts: list[str]) -> Path:
-    """Where the checkpoints of a run are: under the hash of all that it depends on."""
-    digest = hashlib.sha256("\x1f".join([approach, *parts]).encode()).hexdigest()
-    return SCRATCH / f"{approach}-{digest[:16]}"
-
-
-def new_model(
-    params: Approach, base_model: str, arguments: TemplateArguments, device: Device
-) -> tuple[CausalLM, PreTrainedTokenizerBase]:
-    """The base with what the approach trains, on the device, and its tokenizer; adapters draw their first values."""
-    quantised = params.double_quantisation if isinstance(params, Qlora) else None
-    base, tokenizer = load_base(base_model, device.device, quantised, arguments)
-    model: CausalLM = adapted(params, base, "CAUSAL_LM")
-    return model if isinstance(params, Qlora) else model.to(device.device), tokenizer
-
-
 def main() -> None:
     """Fine-tune by the approach named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m stages.sft", description=(__doc__ or "").splitlines()[0])
@@ -104,18 +72,25 @@ def main() -> None:
     # Before the adapters draw their first values.
     own_seed = derived_seed(seed, "sft", approach)
     torch.manual_seed(own_seed)
-    model, tokenizer = new_model(params, base_model, arguments, device)
+    quantised = params.double_quantisation if isinstance(params, Qlora) else None
+    base, tokenizer = load_base(base_model, device.device, quantised, arguments)
+    model: CausalLM = adapted(params, base, "CAUSAL_LM")
+    if quantised is None:
+        model = model.to(device.device)
     require_positions(model.config, params, f"sft.{approach}")
-    train = read_chats(TRAIN, tokenizer, params.max_length_tokens)
-    validation = read_chats(VALIDATION, tokenizer, params.max_length_tokens)
-    evaluated = generator(seed, "sft", "validation").permutation(len(validation.kept))[: params.validation_rows]
-    depends_on = input_hashes(base_model)
-    key = [params.model_dump_json(), str(own_seed), str(device), str(compute.threads), *depends_on.values()]
-    scratch = scratch_folder(approach, key)
-    done = train_sft(
-        params, model, tokenizer, train.kept, [validation.kept[row] for row in sorted(evaluated)], device, own_seed,
-        scratch, f"sft@{approach}",
-    )  # fmt: skip
+    train, too_long = read_chats(TRAIN, tokenizer, params.max_length_tokens)
+    validation, _ = read_chats(VALIDATION, tokenizer, params.max_length_tokens)
+    evaluated = generator(seed, "sft", "validation").permutation(len(validation))[: params.validation_rows]
+    depends_on = {
+        "train_sha256": file_sha256(TRAIN),
+        "validation_sha256": file_sha256(VALIDATION),
+        "base_model_sha256": folder_sha256(Path(base_model)),
+    }
+    key = [approach, params.model_dump_json(), str(own_seed), str(device), str(compute.threads), *depends_on.values()]
+    digest = hashlib.sha256("\x1f".join(key).encode()).hexdigest()
+    scratch = SCRATCH / f"{approach}-{digest[:16]}"
+    held_out = [validation[row] for row in sorted(evaluated)]
+    done = train_sft(params, model, tokenizer, train, held_out, device, own_seed, scratch, f"sft@{approach}")
     if int(os.environ.get("RANK", "0")):
         return
     with output_folder(OUTPUT / approach) as folder:
@@ -126,8 +101,8 @@ def main() -> None:
     write_text(PLOTS / f"{approach}.csv", loss_curve(done).write_csv(float_precision=6))
     write_json(COSTS / f"{approach}.json", fit_cost(done, device))
     measured = {
-        "chats_train": len(train.kept),
-        "chats_too_long": train.too_long,
+        "chats_train": len(train),
+        "chats_too_long": too_long,
         "chats_validation": len(evaluated),
         "steps": params.max_steps,
         **fit_metrics(done, model),

@@ -5,8 +5,7 @@ from typing import Any
 from tests.policy_workspace import GREEDY
 
 REFUSAL = "I do not know."
-BASE_ANSWER: dict[str, Any] = {"train_prompts": 3, "held_out_prompts": 2, "max_similarity": 0.9, "match_length": True}
-BASE_ANSWER |= {"decoding": GREEDY}
+BASE_ANSWER: dict[str, Any] = {"train_prompts": 3, "held_out_prompts": 2, "max_similarity": 0.9, "decoding": GREEDY}
 
 
 def chat(

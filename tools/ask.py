@@ -28,7 +28,7 @@ from assay.embeddings.encoder import EmbedParams, embedded_texts
 from assay.instruction_data.distractors import Exchange, read_exchanges, take_fitting
 from assay.instruction_data.params import InstructDataParams
 from assay.instruction_data.prompt_template import place_passages_in
-from assay.instruction_data.retrieval import search_by_meaning, search_by_words
+from assay.instruction_data.retrieval import search_passages
 from assay.language_models.base_template import TemplateArguments
 from assay.language_models.chat_template import tokenise_prompts
 from assay.language_models.checkpoint import CausalLM, Decoding, generate_batch, load_causal_lm
@@ -64,15 +64,11 @@ def passage_search(params: InstructDataParams, embed: EmbedParams, device: Devic
     rows = pl.read_parquet(TRAIN).filter(pl.col("task") == "answer")
     base = read_exchanges(rows)
     answers = [one.answer for one in base]
-    embeddings = embedded_texts(answers, embed, device)[0].embeddings if context.search == "embedding" else None
+    embeddings = embedded_texts(answers, embed, device)[0].embeddings
 
     def search(question: str) -> list[Exchange]:
-        if embeddings is None:
-            found = search_by_words([question], answers, context.passages)
-        else:
-            asked = embedded_texts([question], embed, device)[0].embeddings
-            found = search_by_meaning(asked, embeddings, context.passages)
-        best = [base[row] for row in found.index[0].tolist() if row >= 0]
+        asked = embedded_texts([question], embed, device)[0].embeddings
+        best = [base[row] for row in search_passages(asked, embeddings, context.passages)[0].tolist() if row >= 0]
         return take_fitting(best, context.passages, context.max_characters)
 
     return search
@@ -92,25 +88,6 @@ def streamed(
         print(f"(cut at {len(answer)} tokens; {more})", file=sys.stderr)
     said: str = tokenizer.decode(answer, skip_special_tokens=True)
     return said.strip()
-
-
-def reply(
-    question: str,
-    history: list[dict[str, str]],
-    answer: Callable[[Sequence[dict[str, str]]], str],
-    search: Search | None,
-    prompt: str,
-) -> list[dict[str, str]]:
-    """The history with the question and its answer in it; prints where the passages came from.
-
-    The history keeps questions bare: passages found for an earlier one would crowd the later out.
-    """
-    found = search(question) if search is not None else []
-    asked = {"role": "user", "content": place_passages_in(prompt, question, [one.answer for one in found])}
-    said = answer([*history, asked])
-    if found:
-        print(f"(passages shown: {', '.join(one.id for one in found)})", file=sys.stderr)
-    return [*history, {"role": "user", "content": question}, {"role": "assistant", "content": said}]
 
 
 def converse(respond: Callable[[str, list[dict[str, str]]], list[dict[str, str]]]) -> None:
@@ -160,7 +137,13 @@ def main() -> None:
     model, tokenizer = load_causal_lm(folder, device.device, load_params("template_arguments", TemplateArguments))
 
     def respond(question: str, history: list[dict[str, str]]) -> list[dict[str, str]]:
-        return reply(question, history, lambda chat: streamed(model, tokenizer, chat, decoding, device), search, prompt)
+        found = search(question) if search is not None else []
+        asked = {"role": "user", "content": place_passages_in(prompt, question, [one.answer for one in found])}
+        said = streamed(model, tokenizer, [*history, asked], decoding, device)
+        if found:
+            print(f"(passages shown: {', '.join(one.id for one in found)})", file=sys.stderr)
+        # Questions stay bare there: passages found for an earlier one would crowd the later out.
+        return [*history, {"role": "user", "content": question}, {"role": "assistant", "content": said}]
 
     if arguments.question is None:
         converse(respond)

@@ -2,8 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from functools import cache
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -30,18 +28,6 @@ def chrf(answer: str, reference: str) -> float:
     from sacrebleu.metrics.chrf import CHRF
 
     return float(CHRF().sentence_score(answer, [reference]).score) / 100
-
-
-@cache
-def _rouge() -> Any:
-    from rouge_score.rouge_scorer import RougeScorer
-
-    return RougeScorer(["rougeL"])
-
-
-def rouge_l(answer: str, reference: str) -> float:
-    """F-score of the longest common subsequence of words (Lin 2004), 0 to 1."""
-    return float(_rouge().score(reference, answer)["rougeL"].fmeasure)
 
 
 def same_label(answer: str, label: str) -> bool:
@@ -101,13 +87,12 @@ def score_texts(rows: pl.DataFrame, refusal: str) -> pl.DataFrame:
         found.append(
             {
                 "chrf": chrf(answer, reference) if is_free else None,
-                "rouge_l": rouge_l(answer, reference) if is_free else None,
                 "exact_match": same_label(answer, reference) if task == "label" else None,
                 "refused": None if task == "label" else is_refusal(answer, refusal),
                 "uses_context": uses_context(answer, row["question"], row["context"]) if has_context else None,
                 "repetition": repetition(answer),
             }
         )
-    schema = {"chrf": pl.Float64, "rouge_l": pl.Float64, "exact_match": pl.Boolean, "refused": pl.Boolean}
+    schema = {"chrf": pl.Float64, "exact_match": pl.Boolean, "refused": pl.Boolean}
     schema |= {"uses_context": pl.Boolean, "repetition": pl.Float64}
     return rows.hstack(pl.DataFrame(found, schema=schema))

@@ -14,7 +14,7 @@ from assay.statistics.bootstrap import Floats, bootstrap_figures
 from assay.statistics.metrics_dict import metrics_of
 
 MEANS: Mapping[str, tuple[str, ...]] = {
-    "answer": ("chrf", "rouge_l", "cosine", "uses_context", "refused", "repetition", "tokens", "ended", "reward"),
+    "answer": ("chrf", "cosine", "uses_context", "refused", "repetition", "tokens", "ended", "reward"),
     "unanswerable": ("refused", "repetition", "tokens", "ended", "reward"),
     "label": ("exact_match", "tokens", "ended"),
 }

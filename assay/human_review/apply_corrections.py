@@ -139,9 +139,7 @@ def apply_corrections(records: pl.DataFrame, outcomes: dict[tuple[str, str], Out
     out = out.with_columns(pl.col("id").is_in(looked_at.implode()).alias("reviewed"))
     kept = out.join(removed.select("id"), on="id", how="anti", maintain_order="left")
     order = records.select("id").with_row_index("row")
-    return Corrected(kept, _in_order(changed, order), _in_order(removed, order))
-
-
-def _in_order(decisions: pl.DataFrame, order: pl.DataFrame) -> pl.DataFrame:
-    """Decisions in the order of the rows."""
-    return decisions.join(order, on="id", how="left").sort("row", "rule").drop("row")
+    changed, removed = (
+        decisions.join(order, on="id", how="left").sort("row", "rule").drop("row") for decisions in (changed, removed)
+    )
+    return Corrected(kept, changed, removed)

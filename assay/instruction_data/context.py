@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import polars as pl
 from pydantic import AfterValidator, Field
@@ -24,7 +24,7 @@ from assay.instruction_data.distractors import (
     take_fitting,
 )
 from assay.instruction_data.prompt_template import place_passages_in, places_exactly
-from assay.instruction_data.retrieval import Found, search_by_meaning, search_by_words
+from assay.instruction_data.retrieval import search_passages
 from assay.instruction_data.table import CHAT_SCHEMA, TokenLimit, chat_lengths, remove_long_chats
 from assay.language_models.chat_template import MESSAGES
 
@@ -35,7 +35,6 @@ CANDIDATES = 50
 class ContextParams(Params):
     """Block `instruct_data.context`."""
 
-    search: Literal["bm25", "embedding"]
     passages: int = Field(ge=1, le=CANDIDATES)
     max_characters: int = Field(ge=1)
     closed_book_fraction: float = Field(ge=0, le=1)
@@ -98,15 +97,16 @@ def add_context(
 
     Args:
         records: `CHAT_SCHEMA`, `split` and `passages` (where a chat's context comes from).
-        vectors: of questions and answers, where the params need them.
+        vectors: of questions and answers, where there are params.
     """
     columns = [*CHAT_SCHEMA.names(), "split"]
     searched = records.filter(pl.col("passages") == "search")
-    if params is None or not searched.height:
+    if params is None or vectors is None or not searched.height:
         return Shown(records.select(columns), none_removed(), {}, {}, 0)
     asked = read_exchanges(searched)
     base = read_exchanges(searched.filter(pl.col("split") == "train"))
-    found = search(asked, base, params.search, vectors)
+    questions, answers = [row.question for row in asked], [row.answer for row in base]
+    found = search_passages(vectors.of(questions), vectors.of(answers), CANDIDATES)
     others = find_distractors(asked, base, found)
 
     kept, without = _with_own_answers(searched, asked, others, params, limit, key)
@@ -173,16 +173,6 @@ def _unanswerable_twins(
         for id_, of_row in zip(made["id"], far, strict=True)
     ]
     return show_passages(made, chosen, params.prompt, answer_in_context=False)
-
-
-def search(
-    asked: Sequence[Exchange], base: Sequence[Exchange], by: Literal["bm25", "embedding"], vectors: TextVectors | None
-) -> Found:
-    """The answers of the knowledge base that fit each question best."""
-    questions, answers = [row.question for row in asked], [row.answer for row in base]
-    if by == "embedding" and vectors is not None:
-        return search_by_meaning(vectors.of(questions), vectors.of(answers), CANDIDATES)
-    return search_by_words(questions, answers, CANDIDATES)
 
 
 def show_passages(

@@ -16,7 +16,6 @@ from assay.core.params import Params
 from assay.core.seeds import SeedKey, keyed_uniform
 from assay.duplicates.near_duplicates import NearDuplicateParams
 from assay.duplicates.shingles import Documents, compute_jaccard, normalise_texts
-from assay.instruction_data.retrieval import Found
 
 RECALL_AT = (1, 2, 5, 10)
 
@@ -59,11 +58,13 @@ def read_exchanges(records: pl.DataFrame) -> list[Exchange]:
     return [Exchange(*row) for row in records.select("id", "group", "question", "answer").iter_rows()]
 
 
-def find_distractors(asked: Sequence[Exchange], base: Sequence[Exchange], found: Found) -> list[list[Exchange]]:
-    """For each question the exchanges found whose answers may stand beside its own, the best first."""
+def find_distractors(
+    asked: Sequence[Exchange], base: Sequence[Exchange], found: NDArray[np.int64]
+) -> list[list[Exchange]]:
+    """For each question the exchanges found (as of `search_passages`) that are not of its group, the best first."""
     return [
         [base[number] for number in of_question if number >= 0 and base[number].group != row.group]
-        for row, of_question in zip(asked, found.index.tolist(), strict=True)
+        for row, of_question in zip(asked, found.tolist(), strict=True)
     ]
 
 
@@ -92,12 +93,12 @@ def keep_far_from_answers(
     candidates: Sequence[Sequence[Exchange]],
     params: UnanswerableParams,
     near: NearDuplicateParams,
-    vectors: TextVectors | None,
+    vectors: TextVectors,
 ) -> list[list[Exchange]]:
     """The candidates that do not answer each question, as far as similarity tells.
 
     A candidate may answer a question if its answer has a number of the true one, or is similar to it in its characters
-    or in its meaning, or if it answers a question that means nearly the same. Vectors are there if `max_cosine` is.
+    or in its meaning, or if it answers a question that means nearly the same.
     """
     pairs = [(row, other) for row, others in zip(asked, candidates, strict=True) for other in others]
     if not pairs:
@@ -108,7 +109,7 @@ def keep_far_from_answers(
     left, right = (np.array([number[one.answer] for one in side], dtype=np.int64) for side in (ones, others))
     compared = Documents(normalise_texts(pl.Series(texts, dtype=pl.String)), near.shingle_unit, near.shingle_size)
     is_far = compute_jaccard(compared, left, right) <= params.max_jaccard
-    if vectors is not None and params.max_cosine is not None:
+    if params.max_cosine is not None:
         answers = (vectors.of([one.answer for one in side]) for side in (ones, others))
         questions = (vectors.of([one.question for one in side]) for side in (ones, others))
         for of_ones, of_others in (answers, questions):
@@ -119,10 +120,10 @@ def keep_far_from_answers(
     return [[other for other in of_row if next(verdicts)] for of_row in candidates]
 
 
-def measure_recall(asked: Sequence[Exchange], base: Sequence[Exchange], found: Found) -> dict[str, float]:
+def measure_recall(asked: Sequence[Exchange], base: Sequence[Exchange], found: NDArray[np.int64]) -> dict[str, float]:
     """At several numbers of passages, the share of questions of the base whose own answer is among so many found."""
     number = {exchange.id: place for place, exchange in enumerate(base)}
     own = np.array([number.get(exchange.id, -2) for exchange in asked])
     is_in_base = own >= 0
-    hits = (found.index == own[:, None])[is_in_base]
+    hits = (found == own[:, None])[is_in_base]
     return {f"recall_at_{k}": float(hits[:, :k].any(axis=1).mean()) for k in RECALL_AT} if len(hits) else {}

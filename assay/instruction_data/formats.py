@@ -1,18 +1,12 @@
 """Chats in files of other people: two columns, Alpaca, ShareGPT, chat messages and SQuAD, to one form.
 
-- `columns`: a row has a question and an answer, and perhaps a category, a context and a system message;
-- `alpaca` (Taori et al. 2023, https://github.com/tatsu-lab/stanford_alpaca): `instruction`, `input`, `output`; an input
-  follows its instruction after an empty line. Where there are `system` and `history` (`[[question, answer], …]`, as
-  LLaMA-Factory has them), they come first;
-- `sharegpt`: a list of messages with `from` and `value`, after the column `system` where there is one;
-- `messages`: the same with `role` and `content`, as OpenAI's chat API has them; a text may be a list of text parts;
-- `squad` (Rajpurkar et al. 2016, 2018): `question`, `context`, `answers`; the first answer counts, and a question that
-  has none is answered by the refusal.
+docs/generation.md shows the layouts. Alpaca is of Taori et al. (2023), `history` as LLaMA-Factory has it; messages of
+`sharegpt` have `from` and `value`, `messages` (OpenAI's chat API) `role` and `content`. Of SQuAD (Rajpurkar et al.
+2016, 2018) the first answer counts, and a question that has none is answered by the refusal.
 
 A chat may begin with one system message; then user and assistant take turns, and the assistant has the last word. What
 is not so cannot be learnt from, and is rejected with its reason (`FIXES`); so is what says more than a text: tools,
-thoughts, names of speakers, pictures. An empty system message is none. A message of `weight` 0 (of `train` false) is
-read by the model and not learnt. Columns and keys that nothing uses are counted.
+thoughts, names of speakers, pictures. A message of `weight` 0 (of `train` false) is read and not learnt.
 """
 
 import json
@@ -211,7 +205,8 @@ def read_chats(
     records, rejected = [], []
     rows = zip(ids, categories, chats, contexts, refused, table.lines, strict=True)
     for id_, category, chat, context, is_refused, line in rows:
-        usable = _usable(chat, has_id=layout.id is None or bool(_stripped(id_)))
+        has_id = layout.id is None or _stripped(id_) is not None
+        usable = chat if isinstance(chat, Fault) else fault_of(chat, has_id=has_id) or chat
         if isinstance(usable, Fault):
             rejected.append((line, "no_refusal" if is_refused and refusal is None else usable.rule, usable.shown))
             continue
@@ -228,12 +223,6 @@ def read_chats(
         {name: count for name, count in filled.items() if count},
         {name: count for name, count in sorted(unused_keys.items()) if count},
     )
-
-
-def _usable(chat: list[Message] | Fault, has_id: bool) -> list[Message] | Fault:
-    if isinstance(chat, Fault):
-        return chat
-    return fault_of(chat) or (chat if has_id else Fault("no_id", chat[-1].content))
 
 
 def chat_of_json(
@@ -294,7 +283,7 @@ def squad_answers(text: str | None) -> list[str] | None:
     return texts if all(isinstance(one, str) for one in texts) else None
 
 
-def fault_of(messages: Sequence[Message]) -> Fault | None:
+def fault_of(messages: Sequence[Message], *, has_id: bool) -> Fault | None:
     """What keeps a chat from being learnt from; None where nothing does. The first fault in the order of `FIXES`."""
     roles = [message.role for message in messages]
     in_order = ", ".join(roles)
@@ -312,7 +301,9 @@ def fault_of(messages: Sequence[Message]) -> Fault | None:
             # What is there says which row it is.
             beside = messages[number - 1] if message.role == ANSWERING else messages[number + 1]
             return Fault("empty_answer" if message.role == ANSWERING else "empty_question", beside.content)
-    return None if messages[-1].has_loss else Fault("no_loss_on_answer", messages[-1].content)
+    if messages[-1].has_loss and has_id:
+        return None
+    return Fault("no_id" if messages[-1].has_loss else "no_loss_on_answer", messages[-1].content)
 
 
 def _turn(
@@ -320,15 +311,12 @@ def _turn(
 ) -> list[Message] | Fault:
     """A turn, after those of a JSON list of pairs of texts, if there is one."""
     pairs = _parsed(history) if _stripped(history) else []
-    if not isinstance(pairs, list) or not all(map(_is_pair, pairs)):
+    is_list = isinstance(pairs, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
+    if not is_list or any(not isinstance(text, str | None) for pair in pairs for text in pair):
         return Fault("bad_history", history or "")
     texts = [system, *(text for pair in [*pairs, (question, answer)] for text in pair)]
     roles = [ROLES[0], *ROLES[1:] * (len(pairs) + 1)]
     return _without_empty_system([Message(role, text or "") for role, text in zip(roles, texts, strict=True)])
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(isinstance(one, str | None) for one in value)
 
 
 def _without_empty_system(messages: list[Message]) -> list[Message]:

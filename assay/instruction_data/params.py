@@ -51,9 +51,4 @@ class InstructDataParams(Params):
     @property
     def needs_encoder(self) -> bool:
         """Whether anything is decided by embeddings."""
-        unanswerable = self.context.unanswerable if self.context else None
-        return (
-            self.min_question_cosine is not None
-            or (self.context is not None and self.context.search == "embedding")
-            or (unanswerable is not None and unanswerable.max_cosine is not None)
-        )
+        return self.min_question_cosine is not None or self.context is not None

@@ -27,16 +27,13 @@ COLUMNS = {"loss": "loss", "learning_rate": "learning_rate", "grad_norm": "gradi
 """From TRL's names of what it logs to those of the steps."""
 
 
-@dataclass(frozen=True)
-class Chats:
-    """Chats that fit, tokenised, and the number of those of more tokens than allowed."""
+def read_chats(
+    path: Path, tokenizer: PreTrainedTokenizerBase, max_length_tokens: int
+) -> tuple[list[TokenisedChat], int]:
+    """The chats of a file that are short enough, and how many are not.
 
-    kept: list[TokenisedChat]
-    too_long: int
-
-
-def read_chats(path: Path, tokenizer: PreTrainedTokenizerBase, max_length_tokens: int) -> Chats:
-    """The chats of a file that are short enough; an `InputError` if none is, or one has no token to learn."""
+    An `InputError` if none is, or one has no token to learn.
+    """
     table = pl.read_parquet(path, columns=["id", "messages", "without_loss"])
     chats = tokenise_chats(tokenizer, table["messages"].to_list(), table["without_loss"].to_list())
     for name, chat in zip(table["id"], chats, strict=True):
@@ -47,7 +44,7 @@ def read_chats(path: Path, tokenizer: PreTrainedTokenizerBase, max_length_tokens
         raise InputError(
             f"{path}: none of {len(chats)} chats has at most {max_length_tokens} tokens; raise `max_length_tokens`"
         )
-    return Chats(kept, len(chats) - len(kept))
+    return kept, len(chats) - len(kept)
 
 
 def make_dataset(chats: list[TokenisedChat]) -> Dataset:

@@ -1,10 +1,8 @@
-"""True answers made wrong in one place: a number, a date or a negation is changed, and nothing else.
+"""True answers made wrong in one place: a number, a date or a negation is changed, and nothing else; for English.
 
 Every rule leaves the sentence grammatical and changes what it says by much: a number at least by half of it, so that
-nobody takes it for a rounded one. What only points to a text (`§ 7`, `chapter 9`, `AB 04`, `2014:227`) is left alone,
-and so is what stands in a condition, where a negation may change nothing.
-
-The rules are for English.
+nobody takes it for a rounded one. What only points to a text (`§ 7`, `AB 04`, `2014:227`) is left alone, and so is what
+stands in a condition, where a negation may change nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ from typing import Literal
 import numpy as np
 
 Kind = Literal["number", "date", "negation"]
-KINDS: tuple[Kind, ...] = ("number", "date", "negation")
 
 SHARE_OF_NEW_NEGATIONS = 0.25
 
@@ -100,7 +97,10 @@ def find_alterations(answer: str, random: np.random.Generator) -> list[Alteratio
         for start, end, new in rule(answer, random):
             text = answer[:start] + new + answer[end:]
             if text != answer:
-                found.append(Alteration(kind, text, *_shown(answer, start, end, new)))
+                # With the word that follows.
+                word = re.match(r"[\s-]?\S+", answer[end:])
+                rest = word.group() if word else ""
+                found.append(Alteration(kind, text, (answer[start:end] + rest).strip(), (new + rest).strip()))
     return found
 
 
@@ -122,13 +122,6 @@ def alter_answer(answer: str, random: np.random.Generator) -> Alteration | None:
     weights = np.array([SHARE_OF_NEW_NEGATIONS if name == "new negation" else 1.0 for name in names])
     drawer = drawers[names[int(random.choice(len(names), p=weights / weights.sum()))]]
     return drawer[int(random.integers(len(drawer)))]
-
-
-def _shown(answer: str, start: int, end: int, new: str) -> tuple[str, str]:
-    """What was changed, and into what, with the word that follows."""
-    word = re.match(r"[\s-]?\S+", answer[end:])
-    rest = word.group() if word else ""
-    return (answer[start:end] + rest).strip(), (new + rest).strip()
 
 
 Change = tuple[int, int, str]
@@ -203,16 +196,11 @@ def _dates(answer: str, random: np.random.Generator) -> Iterator[Change]:
 
 def _third_person(verb: str) -> str:
     """The form of a verb after he, she, it."""
-    irregular = {"have": "has", "do": "does", "go": "goes", "be": "is"}
-    if verb in irregular:
-        return irregular[verb]
+    if irregular := {"have": "has", "do": "does", "go": "goes", "be": "is"}.get(verb):
+        return irregular
     if re.search(r"(?:s|x|z|ch|sh)$", verb):
         return f"{verb}es"
     return f"{verb[:-1]}ies" if re.search(r"[^aeiou]y$", verb) else f"{verb}s"
-
-
-def _article(noun: str) -> str:
-    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
 _ALWAYS: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
@@ -229,7 +217,7 @@ _ALWAYS: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"\bwithout (?=(?:a|an|the|any) )", lambda match: "with "),
     (
         r"\b(requires?|needs?|is|are|has|have) no (?!later|longer|more|less|fewer|one|other|such)([a-z-]+[^s\W])\b",
-        lambda match: f"{match[1]} {_article(match[2])}",
+        lambda match: f"{match[1]} {'an' if match[2][0] in 'aeiou' else 'a'} {match[2]}",
     ),
 )
 """What is changed wherever it stands."""

@@ -48,7 +48,6 @@ class BaseAnswer(Params):
     train_prompts: int = Field(ge=0, le=10_000_000)
     held_out_prompts: int = Field(ge=0, le=10_000_000)
     max_similarity: float = Field(gt=0, le=1)
-    match_length: bool
     decoding: Decoding
 
 
@@ -195,7 +194,7 @@ def sample_base_prompts(chats: Sequence[Chat], count: int, key: SeedKey) -> list
 def make_base_pairs(chats: Sequence[Chat], said: Sequence[str], params: BaseAnswer) -> Iterator[Candidate]:
     """The true answers against those of the base model to the same prompts."""
     for chat, text in zip(chats, said, strict=True):
-        sentences = cut_to_sentences(text, len(chat["answer"])) if params.match_length else text
+        sentences = cut_to_sentences(text, len(chat["answer"]))
         similarity = max(word_similarity(text, chat["answer"]), word_similarity(sentences, chat["answer"]))
         reject = "like_the_true_answer" if similarity > params.max_similarity else None
         cut = "" if sentences == text else f", {len(sentences)} of {len(text)} characters"
@@ -249,20 +248,3 @@ def check_pairs(
         first = one.id, one.prompt_id, prompt["category"], one.pair_source
         kept.append((*first, prompt["messages"][:-1], *sides, one.detail))
     return Filtered(pl.DataFrame(kept, PAIRS_SCHEMA, orient="row"), pl.DataFrame(removed, REMOVED_SCHEMA, orient="row"))
-
-
-def summarise_lengths(pairs: pl.DataFrame) -> dict[str, dict[str, float]]:
-    """Words of both sides in the mean, and how often the better one is the longer, over all and by source."""
-    words = pairs.select("pair_source", pl.col("chosen", "rejected").str.count_matches(r"\S+"))
-    parts = {"all": words} | {source: words.filter(pl.col("pair_source") == source) for source in PAIR_SOURCES}
-    return {
-        name: {
-            "pairs": part.height,
-            "chosen_words": float(part["chosen"].mean()),  # type: ignore[arg-type]
-            "rejected_words": float(part["rejected"].mean()),  # type: ignore[arg-type]
-            "chosen_longer": float((part["chosen"] > part["rejected"]).mean()),  # type: ignore[arg-type]
-            "equal_length": float((part["chosen"] == part["rejected"]).mean()),  # type: ignore[arg-type]
-        }
-        for name, part in parts.items()
-        if part.height
-    }

@@ -22,7 +22,6 @@ ANSWERS = Path("data/generations")
 SCORES: Sequence[tuple[str, str, str, str]] = (
     ("answer", "perplexity", "perplexity", "of the reference answers; lower is better"),
     ("answer", "chrf", "chrF", "overlap of letters with the reference answer, 0 to 1 (Popović 2015)"),
-    ("answer", "rouge_l", "ROUGE-L", "longest common word sequence with the reference answer (Lin 2004)"),
     ("answer", "cosine", "cosine", "similarity in meaning to the reference answer, by the frozen encoder"),
     ("answer", "uses_context", "uses context", "share of answers that take up what the context says"),
     ("answer", "refused", "refuses wrongly", "share of answerable questions that are refused; lower is better"),

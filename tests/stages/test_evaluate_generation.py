@@ -77,7 +77,7 @@ def test_every_task_has_its_scores_with_intervals(workspace: Path) -> None:
     measured = evaluate("sft-lora")
     assert (measured["rows"], measured["answer"]["rows"], measured["label"]["rows"]) == (16, 8, 4)
     for task, names in {
-        "answer": ("perplexity", "chrf", "rouge_l", "cosine", "refused", "repetition", "tokens", "reward"),
+        "answer": ("perplexity", "chrf", "cosine", "refused", "repetition", "tokens", "reward"),
         "unanswerable": ("perplexity", "refused"),
         "label": ("perplexity", "exact_match"),
     }.items():

@@ -93,7 +93,6 @@ def params(**changed: Any) -> dict[str, Any]:
 
 def context(**changed: Any) -> dict[str, Any]:
     return {
-        "search": "bm25",
         "passages": 3,
         "max_characters": 400,
         "closed_book_fraction": 0.25,
@@ -305,7 +304,7 @@ def test_without_fractions_every_row_has_its_answer_and_none_is_made() -> None:
 
 def test_the_search_and_the_groups_can_go_by_the_encoder() -> None:
     unanswerable = context()["unanswerable"] | {"max_cosine": 0.99}
-    chats, _ = run(faq(), context=context(search="embedding", unanswerable=unanswerable), min_question_cosine=0.9999)
+    chats, _ = run(faq(), context=context(unanswerable=unanswerable), min_question_cosine=0.9999)
     assert chats.filter(pl.col("context").list.len() == 3).height > 40
 
 
@@ -407,7 +406,7 @@ def test_an_answer_of_weight_zero_is_in_the_table_and_has_no_loss(tiny_chat_mode
     assert metrics["tokens"]["answer"]["answer_tokens"]["max"] == longest + 1
     tokenizer = AutoTokenizer.from_pretrained(tiny_chat_model)
     for split in SPLITS:
-        for chat in read_sft_chats(Path(f"data/instruct/{split}.parquet"), tokenizer, 2000).kept:
+        for chat in read_sft_chats(Path(f"data/instruct/{split}.parquet"), tokenizer, 2000)[0]:
             learnt: Any = tokenizer.decode([token for token in chat.labels if token >= 0])
             assert "WRONG" in tokenizer.decode(chat.input_ids)
             assert learnt.startswith("To ")

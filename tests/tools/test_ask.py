@@ -1,6 +1,4 @@
 import io
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,7 +39,7 @@ def workspace(
         "template_arguments": {},
         "generation_models": {"base": "models/base", "dpo": "models/dpo"},
     }
-    params["instruct_data"]["context"] |= {"search": "bm25", "passages": 1}
+    params["instruct_data"]["context"]["passages"] = 1
     Path("params.yaml").write_text(yaml.safe_dump(params))
     return tmp_path
 
@@ -55,7 +53,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, typed: str = "") -> No
 def test_one_question_is_answered_from_the_best_passage(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(monkeypatch, "sft@lora", "--question", "How long does the permit take?")
+    run(monkeypatch, "sft@lora", "--question", ANSWERS[1])
     captured = capsys.readouterr()
     assert len(captured.out) > 1  # more than the end of the line: the tiny model says little but white space
     assert "(passages shown: faq:1)" in captured.err
@@ -97,21 +95,14 @@ def test_what_is_typed_and_not_utf8_is_one_line(workspace: Path, monkeypatch: py
         ask.main()
 
 
-@pytest.mark.slow
-def test_the_same_answer_from_the_terminal(workspace: Path, repository: Path) -> None:
-    said = [
-        subprocess.run(
-            [sys.executable, "-m", "tools.ask", "sft@lora", *arguments],
-            input=typed,
-            env=os.environ | {"PYTHONPATH": str(repository)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for arguments, typed in ((["--question", "Why?"], ""), ([], "Why?\n"))
-    ]
-    assert said[0] == said[1]
-    assert len(said[0]) > 1
+def test_the_same_answer_in_a_conversation(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, "sft@lora", "--question", "Why?")
+    said = capsys.readouterr().out
+    run(monkeypatch, "sft@lora", typed="Why?\n")
+    assert capsys.readouterr().out == said
+    assert len(said) > 1
 
 
 @pytest.mark.parametrize(

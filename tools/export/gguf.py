@@ -14,7 +14,7 @@ import json
 import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -33,19 +33,12 @@ ARCHITECTURES: Mapping[str, str] = {"llama": "LLAMA", "qwen2": "QWEN2", "qwen3":
 change, and the order that `in_pairs` sees to."""
 
 
-class Kind(NamedTuple):
-    """A type of weights: PyTorch's, and its names among `gguf.GGMLQuantizationType` and `gguf.LlamaFileType`."""
-
-    own: torch.dtype
-    matrices: str
-    file: str
-
-
-TYPES: Mapping[WeightType, Kind] = {
-    "float32": Kind(torch.float32, "F32", "ALL_F32"),
-    "float16": Kind(torch.float16, "F16", "MOSTLY_F16"),
-    "bfloat16": Kind(torch.bfloat16, "BF16", "MOSTLY_BF16"),
+TYPES: Mapping[WeightType, tuple[str, str]] = {
+    "float32": ("F32", "ALL_F32"),
+    "float16": ("F16", "MOSTLY_F16"),
+    "bfloat16": ("BF16", "MOSTLY_BF16"),
 }
+"""Types of weights by PyTorch's names: those among `gguf.GGMLQuantizationType` and `gguf.LlamaFileType`."""
 
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|NUMBER| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -73,17 +66,17 @@ def require_writable(config: Any) -> None:
 def write_gguf(model: Any, tokenizer: PreTrainedTokenizerBase, path: Path, name: str, weights: WeightType) -> None:
     """Write a whole model, its weights in the type asked for, and its tokenizer to a GGUF file.
 
-    An `InputError` if the file cannot hold this model, its tokenizer or its weights.
+    `require_writable` lets the model pass. An `InputError` if the file cannot hold its tokenizer or its weights.
     """
     # Imported here: only writing needs it.
     import gguf
 
-    require_writable(model.config)
+    matrices, file_type = TYPES[weights]
     architecture = gguf.MODEL_ARCH[ARCHITECTURES[model.config.model_type]]
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])
     writer.add_type(gguf.GGUFType.MODEL)
     writer.add_name(name)
-    writer.add_file_type(gguf.LlamaFileType[TYPES[weights].file])
+    writer.add_file_type(gguf.LlamaFileType[file_type])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     _add_shape(writer, model.config)
     _add_tokenizer(writer, tokenizer, model.config.vocab_size)
@@ -91,7 +84,7 @@ def write_gguf(model: Any, tokenizer: PreTrainedTokenizerBase, path: Path, name:
     for own_name, tensor in _tensors(model):
         if not bool(torch.isfinite(tensor).all()):
             raise InputError(f"{own_name}: a weight is infinite or no number in {weights}; take --type bfloat16")
-        kind = gguf.GGMLQuantizationType[TYPES[weights].matrices if tensor.dim() > 1 else "F32"]
+        kind = gguf.GGMLQuantizationType[matrices if tensor.dim() > 1 else "F32"]
         new_name = names.get_name(own_name, try_suffixes=(".weight", ".bias"))
         if new_name is None:
             raise InputError(f"{own_name}: a GGUF file of a {model.config.model_type} model has no such weights")

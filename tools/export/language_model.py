@@ -1,15 +1,10 @@
 """Export a language model for other programs: `make export MODEL=sft@lora`.
 
-Writes `models/export/<model>/`: the model with its adapter merged as safetensors, which `transformers` and vLLM load
-without peft; `model.gguf` for llama.cpp; a `Modelfile`, with which `ollama create assay --file Modelfile` takes it; and
-`export.json`, what the export changed.
-
-Both files are read back and asked questions of the test split. The GGUF file must say the same as the safetensors:
-tokens by the tokenizer that it describes, logits within a tolerance, and greedy answers; else the export fails and what
-lay there before stays. What merging and rounding changed from the model that was trained is printed, and no error.
-
-QLoRA is merged into the base in full precision, not into its 4 bits (as `make merge` does). A prompt or a prefix is no
-change of weights, and cannot be merged.
+Writes `models/export/<model>/`: the model with its adapter merged as safetensors, `model.gguf` for llama.cpp, a
+`Modelfile` for Ollama, and `export.json`, what the export changed. Both files are read back and asked questions of the
+test split. The GGUF file must say the same as the safetensors: tokens by the tokenizer that it describes, logits within
+a tolerance, and greedy answers; else the export fails and what lay there before stays. What merging and rounding
+changed from the model that was trained is printed, and no error; QLoRA is merged into the base in full precision.
 """
 
 from __future__ import annotations
@@ -39,6 +34,7 @@ from assay.language_models.checkpoint import CausalLM, Decoding, generate_answer
 from assay.language_models.named_models import load_generation_models
 from tools.ask import model_folder
 from tools.export.gguf import TYPES, WeightType, read_tokenizer, require_writable, write_gguf
+from tools.export.merge import merge_adapter
 
 TEST = Path("data/instruct/test.parquet")
 EXPORTED = Path("models/export")
@@ -67,15 +63,9 @@ def plain_model(
     """
     model, tokenizer = load_causal_lm(folder, torch.device("cpu"), arguments, quantised=False)
     if not isinstance(model, PreTrainedModel):
-        kind = model.peft_config["default"]
-        if kind.is_prompt_learning:
-            raise InputError(
-                f"{folder}: {kind.peft_type.value.lower()} puts vectors before the text and changes no weights, so "
-                "there is nothing to merge; load it with peft, or train `lora`"
-            )
-        model = model.merge_and_unload()
-    model = model.to(TYPES[weights].own).eval()
-    model.config.dtype = TYPES[weights].own
+        model = merge_adapter(model, folder)
+    model = model.to(getattr(torch, weights)).eval()
+    model.config.dtype = getattr(torch, weights)
     return model, tokenizer
 
 
@@ -99,18 +89,6 @@ def compare(one: Reply, other: Reply) -> tuple[float, int]:
     return float(np.abs(one.logits - other.logits).max()), same
 
 
-def read_gguf(file: Path) -> Any:
-    """The weights of a GGUF file, as transformers reads them, in a model of its folder's configuration, in float32.
-
-    The configuration that transformers makes of the file itself leaves the width of heads out (of Qwen3).
-    """
-    config = AutoConfig.from_pretrained(file.parent, local_files_only=True)
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        file.parent, config=config, gguf_file=file.name, local_files_only=True, dtype=torch.float32
-    )
-    return model.eval()
-
-
 def modelfile(stops: Sequence[str], decoding: Decoding) -> str:
     """An Ollama Modelfile; the chat template is in the GGUF file."""
     lines = [
@@ -131,16 +109,6 @@ def test_questions() -> list[list[Message]]:
     rows = pl.read_parquet(TEST, columns=["task", "messages"])
     chats: list[list[Message]] = rows.filter(pl.col("task") != "label")["messages"].head(QUESTIONS).to_list()
     return [chat[:-1] for chat in chats]
-
-
-def check(gguf: Reply, safetensors: Reply) -> None:
-    """Raise an `InputError` unless the two files say the same."""
-    difference, same = compare(gguf, safetensors)
-    if not difference <= TOLERANCE or same < len(gguf.answers):
-        raise InputError(
-            f"{GGUF_FILE} does not say what the safetensors say: a logit differs by {difference:.2g} (at most "
-            f"{TOLERANCE} is allowed), {same} of {len(gguf.answers)} greedy answers are the same; export with --no-gguf"
-        )
 
 
 def check_tokenizer(file: Path, tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]]) -> None:
@@ -187,10 +155,20 @@ def export(name: str, folder: Path, weights: WeightType, gguf: bool, device: Dev
         found["logit_difference_from_trained"], found["answers_as_trained"] = compare(after, before)
         if gguf:
             check_tokenizer(draft / GGUF_FILE, tokenizer, chats)
-            in_file = read_gguf(draft / GGUF_FILE).to(device.device)
-            read_back = replies(in_file, tokenizer, chats, device, GGUF_FILE)
-            check(read_back, after)
-            found["gguf_logit_difference"], found["gguf_answers_same"] = compare(read_back, after)
+            # What transformers makes of the file's own configuration leaves the width of heads out (of Qwen3).
+            config = AutoConfig.from_pretrained(draft, local_files_only=True)
+            in_file: CausalLM = AutoModelForCausalLM.from_pretrained(
+                draft, config=config, gguf_file=GGUF_FILE, local_files_only=True, dtype=torch.float32
+            )
+            in_file = in_file.to(device.device).eval()
+            difference, same = compare(replies(in_file, tokenizer, chats, device, GGUF_FILE), after)
+            if not difference <= TOLERANCE or same < len(chats):
+                raise InputError(
+                    f"{GGUF_FILE} does not say what the safetensors say: a logit differs by {difference:.2g} (at "
+                    f"most {TOLERANCE} is allowed), {same} of {len(chats)} greedy answers are the same; export with "
+                    "--no-gguf"
+                )
+            found |= {"gguf_logit_difference": difference, "gguf_answers_same": same}
         write_json(draft / "export.json", found)
     return found
 

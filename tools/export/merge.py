@@ -1,12 +1,11 @@
 """Merge an adapter into its base: a plain model, which needs no peft and is as fast as the base.
 
 `make merge APPROACH=lora` writes `models/merged/<approach>/` from the first seed's model in `models/finetuned/`, and
-says what merging changed on the test split: the largest difference of a logit, and the scores before and after; they
-stand in `merge.json` beside the weights too. Where a logit differs by more than `MAX_DIFFERENCE`, nothing is written.
+says what merging changed on the test split: the largest difference of a logit, and the scores before and after, also in
+`merge.json` beside the weights. Where a logit differs by more than `MAX_DIFFERENCE`, nothing is written.
 
 QLoRA is merged into the base in full precision, not into its 4 bits, to which the result would have to be rounded again
-(Dettmers et al. 2023 train against the rounded weights, so the merged model is not quite the one that was trained: look
-at the figures; its bound is `MAX_DIFFERENCE_QLORA`). A prompt or a prefix changes no weights, and cannot be merged.
+(Dettmers et al. 2023), so the merged model is not quite the one that was trained; its bound is `MAX_DIFFERENCE_QLORA`.
 """
 
 import argparse
@@ -37,24 +36,34 @@ MAX_DIFFERENCE_QLORA = 1.0
 """Of logits in float32. Without the 4 bits they are others: such a difference moves odds by a factor below three."""
 
 
-def merged(folder: Path) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
-    """The adapter of a folder merged into its base in full precision, and the tokenizer.
+def find_model(approach: str) -> Path:
+    """The folder of a model. Raises `InputError`: there is none, it is a baseline, or there is no test split."""
+    folder = MODELS / approach
+    if reason := why_left_out(folder):
+        raise InputError(f"{folder}: left out on this machine: {reason}")
+    if not (folder / "config.json").is_file():
+        there = sorted(path.parent.name for path in MODELS.glob("*/config.json"))
+        raise InputError(f"{folder}: no such model of transformers; there are {', '.join(there) or 'none'}")
+    if not TEST.is_file():
+        raise InputError(f"{TEST}: no such file; run `make repro` first")
+    return folder
 
-    Raises `InputError`: it is none that can be merged.
-    """
-    # Imported here: it takes seconds, and the errors before come without it.
-    import peft
 
-    kind = peft.PeftConfig.from_pretrained(str(folder))
+def merge_adapter(model: Any, folder: Path) -> Any:
+    """A model of a folder with its adapter merged into its base; an `InputError` if it is none that can be merged."""
+    kind = model.peft_config["default"]
     if kind.is_prompt_learning:
         raise InputError(
             f"{folder}: {kind.peft_type.value.lower()} puts vectors before the text and changes no weights, so "
             "there is nothing to merge; load it with peft, or train `lora`"
         )
+    return model.merge_and_unload().eval()
+
+
+def merged(folder: Path) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
+    """The classifier of a folder, its adapter merged into its base in full precision, and the tokenizer."""
     model, tokenizer, _ = load_classifier(folder, quantised=False)
-    assert isinstance(model, peft.PeftModel)
-    plain = model.merge_and_unload()
-    return plain.eval(), tokenizer
+    return merge_adapter(model, folder), tokenizer
 
 
 def scores(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> dict[str, float]:
@@ -77,16 +86,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.export.merge", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("approach", help="name of a folder under models/finetuned, such as lora")
     approach = parser.parse_args().approach
-    folder = MODELS / approach
-    if not folder.is_dir():
-        there = sorted(path.name for path in MODELS.glob("*") if path.is_dir())
-        raise InputError(f"{folder}: no such model; there are {', '.join(there) or 'none'}: run `make repro`")
-    if reason := why_left_out(folder):
-        raise InputError(f"{folder}: left out on this machine: {reason}")
+    folder = find_model(approach)
     if not (folder / ADAPTER_FILE).is_file():
-        raise InputError(f"{folder} holds no adapter: it is a plain model as it is, or a baseline")
-    if not TEST.is_file():
-        raise InputError(f"{TEST}: no such file; run `make repro` first")
+        raise InputError(f"{folder} holds no adapter: it is a plain model as it is")
     batch_size = load_params("evaluate", EvaluateParams).batch_size
     device = prepare_device(load_params("compute", Compute), exact=True)
     quiet_libraries()

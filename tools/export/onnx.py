@@ -26,7 +26,7 @@ from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.fine_tuning.quantization import ADAPTER_FILE
 from assay.splitting.target_labels import TEST
-from tools.export.merge import MODELS, merged
+from tools.export.merge import find_model, merged
 
 EXPORTED = Path("models/onnx")
 MAX_DIFFERENCE = 1e-3
@@ -88,12 +88,7 @@ def main() -> None:
     approach = parser.parse_args().approach
     if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
         raise InputError(f"no package {missing[0]}: `.venv/bin/pip install -e '.[onnx]'`")
-    folder = MODELS / approach
-    if not (folder / "config.json").is_file():
-        there = sorted(path.parent.name for path in MODELS.glob("*/config.json"))
-        raise InputError(f"{folder}: no such model of transformers; there are {', '.join(there) or 'none'}")
-    if not TEST.is_file():
-        raise InputError(f"{TEST}: no such file; run `make repro` first")
+    folder = find_model(approach)
     quiet_libraries()
     compute = load_params("compute", Compute)
     prepare_device(compute)

@@ -5,7 +5,7 @@ let pairs = [];
 let file = "";
 let current = null;      // the pair that is shown; null at the end
 const skipped = new Set();
-const steps = [];        // what was done on this page: {kind: "skip" | "judgement", key}
+const steps = [];        // what was done on this page: {kind: "skip" | "judgement", id}
 
 function showCount() {
   const decided = pairs.filter((pair) => pair.decided).length;
@@ -43,7 +43,7 @@ function show(pair) {
 }
 
 function showEnd() {
-  const left = pairs.filter((pair) => skipped.has(pair.key)).length;
+  const left = pairs.filter((pair) => skipped.has(pair.id)).length;
   part("end-title").textContent = left ? `${left} skipped, all others judged.` : "All pairs are judged.";
   part("end-text").textContent = `The judgements are in ${file}. Next: run dvc repro, then commit ${file} with dvc.lock and metrics/.`;
   part("again").hidden = left === 0;
@@ -51,21 +51,21 @@ function showEnd() {
 
 function next() {
   const start = current === null ? 0 : pairs.indexOf(current) + 1;
-  const open = (pair) => !pair.decided && !skipped.has(pair.key);
+  const open = (pair) => !pair.decided && !skipped.has(pair.id);
   show(pairs.slice(start).find(open) ?? pairs.slice(0, start).find(open) ?? null);
 }
 
 const judge = (preferred) => alone(async () => {
   const pair = current;
   if (pair === null) return;
-  const said = await ask("/api/judge", { key: pair.key, preferred });
+  const said = await ask("/api/decide", { id: pair.id, preferred });
   if (said.error && !said.decided) return say(said.error, true);
   pair.decided = true;
-  skipped.delete(pair.key);
+  skipped.delete(pair.id);
   if (said.error) {
     say(said.error, true);
   } else {
-    steps.push({ kind: "judgement", key: pair.key });
+    steps.push({ kind: "judgement", id: pair.id });
     say(`${pair.prompt_id}: ${{ left: "left is better", right: "right is better", tie: "a tie" }[preferred]}  (line ${said.line})`);
   }
   next();
@@ -73,8 +73,8 @@ const judge = (preferred) => alone(async () => {
 
 function skip() {
   if (busy || current === null) return;
-  skipped.add(current.key);
-  steps.push({ kind: "skip", key: current.key });
+  skipped.add(current.id);
+  steps.push({ kind: "skip", id: current.id });
   say(`${current.prompt_id}: skipped`);
   next();
 }
@@ -83,15 +83,15 @@ const undo = () => alone(async () => {
   const last = steps.at(-1);
   if (last?.kind === "skip") {
     steps.pop();
-    skipped.delete(last.key);
-    const pair = pairs.find((one) => one.key === last.key);
+    skipped.delete(last.id);
+    const pair = pairs.find((one) => one.id === last.id);
     say(`${pair.prompt_id}: back again`);
     return show(pair);
   }
   const said = await ask("/api/undo", {});
   if (said.error) return say(said.error, true);
-  if (last?.key === said.key) steps.pop();
-  const pair = pairs.find((one) => one.key === said.key);
+  if (last?.id === said.id) steps.pop();
+  const pair = pairs.find((one) => one.id === said.id);
   pair.decided = false;
   say(`${pair.prompt_id}: undone`);
   show(pair);
@@ -135,9 +135,9 @@ async function start() {
     });
   }
   document.addEventListener("keydown", onKey);
-  const said = await ask("/api/pairs");
+  const said = await ask("/api/rows");
   if (said.error) return say(said.error, true);
-  ({ pairs, file } = said);
+  ({ rows: pairs, file } = said);
   part("reviewer").textContent = said.reviewer;
   next();
 }

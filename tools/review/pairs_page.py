@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from flask import Flask, jsonify, request
-from flask.typing import ResponseReturnValue
+from flask import Flask, abort
 
 from assay.core.errors import InputError
 from assay.core.params import load_params
 from assay.core.seeds import derived_seed
 from assay.human_review import preference_judgements as judgements
-from assay.human_review.append_only_csv import AlreadyDecidedError, Written, append_line
+from assay.human_review.append_only_csv import AlreadyDecidedError
 from assay.human_review.preference_judgements import Preference, read_preferences
-from tools.review.server import Added, Page, add_undo, error, guarded_app, serve
+from tools.review.server import Added, Content, Page, review_app
 
 GENERATIONS = Path("data/generations")
 INSTRUCT = Path("data/instruct")
@@ -69,10 +68,7 @@ def read_answers(models: list[str]) -> dict[str, dict[str, str]]:
             known = sorted(folder.parent.name for folder in GENERATIONS.glob("*/answers.parquet"))
             there = f"there are {', '.join(known)}" if known else "there are none"
             raise InputError(f"{path}: no such file; {there}. `dvc repro evaluate_generation@{model}` makes it")
-        table = pl.read_parquet(path)
-        missing = [name for name in ("id", "answer") if name not in table.columns]
-        if missing:
-            raise InputError(f"{path}: no column {', '.join(missing)}; `dvc repro evaluate_generation@{model}`")
+        table = pl.read_parquet(path, columns=["id", "answer"])
         # As they are written and read again.
         clean = pl.col("answer").fill_null("").str.replace_all("\r\n", "\n").str.replace_all("\r", "\n")
         answers[model] = dict(table.select("id", clean.str.strip_chars()).iter_rows())
@@ -136,10 +132,9 @@ def judged_key(one: Comparison) -> tuple[str, frozenset[str]]:
     return one.prompt_id, frozenset((one.left, one.right))
 
 
-def append(session: PairSession, number: int, preferred: str) -> Written:
+def append(session: PairSession, number: int, preferred: str) -> int:
     """Add one judgement. Raises `AlreadyDecidedError`: the reviewer gave it before; `InputError`: as `append_line`."""
-    one = session.comparisons[number]
-    file = session.added.file
+    one, file = session.comparisons[number], session.added.file
 
     def refuse(content: bytes) -> None:
         lines = judgements.parse_preferences(content, file)
@@ -156,60 +151,42 @@ def append(session: PairSession, number: int, preferred: str) -> Written:
     values = (one.prompt_id, one.left, one.right, SIDES[preferred], session.reviewer, today)
     rest = (one.left_model, one.right_model, judgements.hash_question(session.prompts[one.prompt_id]["question"]))
     line = judgements.preference_line(dict(zip(judgements.COLUMNS, (*values, *rest), strict=True)))
-    return append_line(file, judgements.HEADER, str(number), line, refuse)
+    return session.added.add(judgements.HEADER, str(number), line, refuse)
 
 
 def make_app(session: PairSession) -> Flask:
-    """The page and the three addresses that it asks."""
-    app = guarded_app(PAGE, session.added.file)
+    """The page, and what it asks."""
+    file = session.added.file
 
-    @app.get("/api/pairs")
-    def pairs() -> ResponseReturnValue:
-        lines = read_preferences(session.added.file) if session.added.file.is_file() else []
-        judged = judged_by(session.reviewer, lines, session.prompts)
-        return jsonify(
-            reviewer=session.reviewer,
-            file=str(session.added.file),
-            pairs=[
-                {
-                    "key": str(number),
-                    **session.prompts[one.prompt_id],
-                    "left": one.left,
-                    "right": one.right,
-                    "decided": judged_key(one) in judged,
-                }
-                for number, one in enumerate(session.comparisons)
-            ],
-        )
+    def show() -> Content:
+        judged = judged_by(session.reviewer, read_preferences(file) if file.is_file() else [], session.prompts)
+        rows = [
+            {"id": str(number), "left": one.left, "right": one.right, "decided": judged_key(one) in judged}
+            | session.prompts[one.prompt_id]
+            for number, one in enumerate(session.comparisons)
+        ]
+        return {"reviewer": session.reviewer, "file": str(file), "rows": rows}
 
-    @app.post("/api/judge")
-    def judge() -> ResponseReturnValue:
-        body = request.get_json()
-        if not isinstance(body, dict) or not all(isinstance(value, str) for value in body.values()):
-            return error("an object of texts is wanted", 400)
-        key, preferred = body.get("key", ""), body.get("preferred", "")
-        if key not in map(str, range(len(session.comparisons))):
-            return error(f"there is no pair {key!r}", 400)
+    def decide(body: Content) -> Content:
+        number, preferred = body.get("id", ""), body.get("preferred", "")
+        if number not in map(str, range(len(session.comparisons))):
+            abort(400, f"there is no pair {number!r}")
         if preferred not in SIDES:
-            return error(f"preferred is {preferred!r}; it is one of {', '.join(SIDES)}", 400)
-        written = session.added.add(lambda: append(session, int(key), preferred))
-        return jsonify(key=key, line=written.line, preferred=preferred)
+            abort(400, f"preferred is {preferred!r}; it is one of {', '.join(SIDES)}")
+        return {"id": number, "preferred": preferred, "line": append(session, int(number), preferred)}
 
-    add_undo(app, session.added, "key", "judged")
-    return app
+    return review_app(PAGE, session.added, show, decide)
 
 
-def review_pairs(models: list[str], reviewer: str, port: int, *, is_opened: bool) -> None:
-    """Serve the page of the answers of models."""
-    path = Path(load_params("preferences.path", str))
+def review_pairs(models: list[str], reviewer: str) -> tuple[Flask, Added, str]:
+    """The page of the answers of models, what it adds to, and how far the pairs are."""
+    added = Added(Path(load_params("preferences.path", str)), "judgement")
     answers = read_answers(models)
     found = comparisons(answers)
     if not found:
         raise InputError(
             f"{GENERATIONS}: {' and '.join(models)} have no prompt in common that they answer differently; name others"
         )
-    session = PairSession(found, read_prompts({one.prompt_id for one in found}), reviewer, Added(path))
-    judged = judged_by(reviewer, read_preferences(path), session.prompts) if path.is_file() else {}
-    done = sum(judged_key(one) in judged for one in found)
-    summary = f"{len(found)} pairs, {done} judged; you are {reviewer}"
-    serve(make_app(session), port, summary, session.added, "judgement", is_opened=is_opened)
+    session = PairSession(found, read_prompts({one.prompt_id for one in found}), reviewer, added)
+    judged = judged_by(reviewer, read_preferences(added.file) if added.file.is_file() else [], session.prompts)
+    return make_app(session), added, f"{len(found)} pairs, {sum(judged_key(one) in judged for one in found)} judged"

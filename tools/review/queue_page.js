@@ -224,9 +224,9 @@ async function start() {
     });
   }
   document.addEventListener("keydown", onKey);
-  const answer = await ask("/api/queue");
+  const answer = await ask("/api/rows");
   if (answer.error) return say(answer.error, true);
-  ({ rows, labels, corrections: file } = answer);
+  ({ rows, labels, file } = answer);
   part("reviewer").textContent = answer.reviewer;
   next();
 }

@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from flask import Flask, jsonify, request
-from flask.typing import ResponseReturnValue
+from flask import Flask, abort
 
 from assay.core.errors import InputError, run_stage
 from assay.core.params import load_params
-from assay.human_review.append_only_csv import AlreadyDecidedError, Written, append_line
+from assay.human_review.append_only_csv import AlreadyDecidedError
 from assay.human_review.apply_corrections import CorrectParams
 from assay.human_review.corrections import HEADER, Correction, correction_line, parse_corrections, read_corrections
 from tools.review.pairs_page import review_pairs
-from tools.review.server import PORT, Added, Page, add_undo, error, git_user, guarded_app, serve
+from tools.review.server import PORT, Added, Content, Page, git_user, review_app, serve
 
 QUEUE = Path("data/review/queue.csv")
 RECORDS = Path("data/corrected/records.parquet")
@@ -88,72 +87,49 @@ def decided_by(corrections: list[Correction]) -> dict[str, Correction]:
     return {one.id: one for one in corrections if one.field in DECIDING_FIELDS}
 
 
-def append(path: Path, row_id: str, line: str) -> Written:
-    """Add one line. Raises `AlreadyDecidedError`: there is a decision on the row; `InputError`: as `append_line`."""
-
-    def refuse(content: bytes) -> None:
-        there = decided_by(parse_corrections(content, path)).get(row_id)
-        if there is not None:
-            raise AlreadyDecidedError(f"{path}: line {there.line}: {there.reviewer} decided {row_id} meanwhile")
-
-    return append_line(path, HEADER, row_id, line, refuse)
-
-
 def decision(row: dict[str, Any], action: str, label: str | None) -> tuple[str, str, str]:
-    """Field, old and new value of a decision about a row of the queue. Raises `ValueError`: a sentence for the user."""
+    """Field, old and new value of a decision about a row of the queue; what is none is refused."""
     given = row["label"] or ""
     if action == "remove":
         return "row", "keep", "remove"
-    if action == "accept" and not given:
-        raise ValueError("the row has no label to accept; choose one, or remove the row")
-    if action == "relabel" and not label:
-        raise ValueError("no label was chosen")
-    if action == "accept":
-        return "label", given, given
-    if action == "relabel":
-        return "label", given, label or ""
-    raise ValueError(f"unknown action {action!r}")
+    if action not in ("accept", "relabel"):
+        abort(400, f"unknown action {action!r}")
+    new = given if action == "accept" else label
+    if not new:
+        is_none = "the row has no label to accept; choose one, or remove the row"
+        abort(400, is_none if action == "accept" else "no label was chosen")
+    return "label", given, new
 
 
 def make_app(session: Session) -> Flask:
-    """The page and the three addresses that it asks."""
-    app = guarded_app(PAGE, session.added.file)
+    """The page, and what it asks."""
+    file = session.added.file
     by_id = {row["id"]: row for row in session.queue}
 
-    @app.get("/api/queue")
-    def queue() -> ResponseReturnValue:
-        decided = decided_by(read_corrections(session.added.file)) if session.added.file.is_file() else {}
-        return jsonify(
-            reviewer=session.reviewer,
-            labels=session.labels,
-            corrections=str(session.added.file),
-            rows=[row | {"decided": row["id"] in decided} for row in session.queue],
-        )
+    def show() -> Content:
+        decided = decided_by(read_corrections(file)) if file.is_file() else {}
+        rows = [row | {"decided": row["id"] in decided} for row in session.queue]
+        return {"reviewer": session.reviewer, "labels": session.labels, "file": str(file), "rows": rows}
 
-    @app.post("/api/decide")
-    def decide() -> ResponseReturnValue:
-        body = request.get_json()
-        if not isinstance(body, dict) or not all(isinstance(value, str | None) for value in body.values()):
-            return error("an object of texts is wanted", 400)
-        row = by_id.get(body.get("id"))
-        if row is None:
-            return error(f"the queue has no row {body.get('id')!r}", 400)
-        label = body.get("label")
+    def decide(body: Content) -> Content:
+        row_id, label = body.get("id", ""), body.get("label")
+        if row_id not in by_id:
+            abort(400, f"the queue has no row {row_id!r}")
+        row = by_id[row_id]
         if label and label not in session.labels and label != row["label"]:
-            return error(
-                f"there is no label {label!r}; add it to `correct.new_labels` of params.yaml, and start anew", 400
-            )
-        try:
-            name, old, new = decision(row, body.get("action") or "", label)
-        except ValueError as problem:
-            return error(str(problem), 400)
-        what = {"id": row["id"], "field": name, "old": old, "new": new, "reason": body.get("reason") or ""}
-        line = correction_line(what | {"reviewer": session.reviewer, "date": date.today().isoformat()})
-        written = session.added.add(lambda: append(session.added.file, row["id"], line))
-        return jsonify(id=row["id"], line=written.line, field=name, old=old, new=new)
+            abort(400, f"there is no label {label!r}; add it to `correct.new_labels` of params.yaml, and start anew")
+        name, old, new = decision(row, body.get("action") or "", label)
+        what = {"id": row_id, "field": name, "old": old, "new": new}
+        who = {"reason": body.get("reason") or "", "reviewer": session.reviewer, "date": date.today().isoformat()}
 
-    add_undo(app, session.added, "id", "decided")
-    return app
+        def refuse(content: bytes) -> None:
+            there = decided_by(parse_corrections(content, file)).get(row_id)
+            if there is not None:
+                raise AlreadyDecidedError(f"{file}: line {there.line}: {there.reviewer} decided {row_id} meanwhile")
+
+        return what | {"line": session.added.add(HEADER, row_id, correction_line(what | who), refuse)}
+
+    return review_app(PAGE, session.added, show, decide)
 
 
 def main() -> None:
@@ -168,21 +144,20 @@ def main() -> None:
     if not reviewer:
         raise InputError('who reviews? make review ARGS="--reviewer NAME", or `git config user.name NAME`')
     if arguments.pairs is None:
-        review_queue(reviewer, arguments.port, is_opened=arguments.open)
+        app, added, summary = review_queue(reviewer)
     else:
-        review_pairs(arguments.pairs, reviewer, arguments.port, is_opened=arguments.open)
+        app, added, summary = review_pairs(arguments.pairs, reviewer)
+    serve(app, arguments.port, f"{summary}; you are {reviewer}", added, is_opened=arguments.open)
 
 
-def review_queue(reviewer: str, port: int, *, is_opened: bool) -> None:
-    """Serve the page of the queue."""
+def review_queue(reviewer: str) -> tuple[Flask, Added, str]:
+    """The page of the queue, what it adds to, and how far the queue is."""
     params = load_params("correct", CorrectParams)
     queue = read_queue(QUEUE)
-    path = Path(params.path)
-    decided = decided_by(read_corrections(path)) if path.is_file() else {}
-    session = Session(queue, known_labels(RECORDS, params.new_labels), reviewer, Added(path))
-    done = sum(row["id"] in decided for row in queue)
-    summary = f"{len(queue)} rows, {done} decided; you are {reviewer}"
-    serve(make_app(session), port, summary, session.added, "decision", is_opened=is_opened)
+    added = Added(Path(params.path), "decision")
+    decided = decided_by(read_corrections(added.file)) if added.file.is_file() else {}
+    session = Session(queue, known_labels(RECORDS, params.new_labels), reviewer, added)
+    return make_app(session), added, f"{len(queue)} rows, {sum(row['id'] in decided for row in queue)} decided"
 
 
 if __name__ == "__main__":

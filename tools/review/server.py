@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, abort, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import make_server
 
 from assay.core.errors import InputError
-from assay.human_review.append_only_csv import AlreadyDecidedError, Written, take_back_line
+from assay.human_review.append_only_csv import AlreadyDecidedError, Written, append_line, take_back_line
 
 HOST = "127.0.0.1"
 PORT = 8765
@@ -41,21 +41,27 @@ HEADERS = {
 MAX_REQUEST_BYTES = 64 * 1024
 Page = Mapping[str, tuple[str, str]]
 """Address → file beside this one, and its type."""
+Content = dict[str, Any]
+"""A JSON object, as the page gets or sends it."""
 
 
 @dataclass
 class Added:
-    """The lines that this session added to a file, which `undo` takes back from the last on."""
+    """The lines that this session added to a file, which `undo` takes back from the last on.
+
+    `noun` is what a line is, such as `decision`.
+    """
 
     file: Path
+    noun: str
     written: list[Written] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, append: Callable[[], Written]) -> Written:
-        """Add one line, and note it."""
+    def add(self, header: str, row_id: str, line: str, check: Callable[[bytes], None]) -> int:
+        """Add one line, and return its number; arguments as of `append_line`."""
         with self.lock:
-            self.written.append(append())
-            return self.written[-1]
+            self.written.append(append_line(self.file, header, row_id, line, check))
+            return self.written[-1].line
 
 
 def error(message: str, status: int, **more: Any) -> ResponseReturnValue:
@@ -77,10 +83,10 @@ def refusal() -> ResponseReturnValue | None:
     return None
 
 
-def guarded_app(page: Page, file: Path) -> Flask:
-    """An application that serves the files of a page and refuses what it must; the caller adds what the page asks.
+def review_app(page: Page, added: Added, show: Callable[[], Content], decide: Callable[[Content], Content]) -> Flask:
+    """An application that serves the files of a page, refuses what it must, and answers what the page asks.
 
-    Decisions are added to `file`, which errors name.
+    `show` gives what `/api/rows` says, `decide` adds a line for what is sent to `/api/decide`, and says which.
     """
     app = Flask(__name__, static_folder=None)
     app.config["TRUSTED_HOSTS"] = [HOST, "localhost"]
@@ -102,24 +108,31 @@ def guarded_app(page: Page, file: Path) -> Flask:
 
     @app.errorhandler(OSError)
     def not_written(problem: OSError) -> ResponseReturnValue:
-        return error(f"{file}: nothing was written: {problem.strerror or problem}", 500)
+        return error(f"{added.file}: nothing was written: {problem.strerror or problem}", 500)
 
-    for address, (name, kind) in page.items():
-        content = Path(__file__).with_name(name).read_text(encoding="utf-8")
-        app.add_url_rule(address, name, lambda content=content, kind=kind: Response(content, mimetype=kind))
-    return app
+    @app.get("/api/rows")
+    def rows() -> ResponseReturnValue:
+        return jsonify(show())
 
-
-def add_undo(app: Flask, added: Added, key: str, what: str) -> None:
-    """The address that takes back the last line of this session, whose id it calls `key`; `what` is as `decided`."""
+    @app.post("/api/decide")
+    def decided() -> ResponseReturnValue:
+        body = request.get_json()
+        if not isinstance(body, dict) or not all(isinstance(value, str | None) for value in body.values()):
+            abort(400, "an object of texts is wanted")
+        return jsonify(decide(body))
 
     @app.post("/api/undo")
     def undo() -> ResponseReturnValue:
         with added.lock:
             if not added.written:
-                return error(f"this session has {what} nothing that could be undone", 409)
+                abort(409, f"this session added no {added.noun} that could be undone")
             take_back_line(added.file, added.written[-1])
-            return jsonify({key: added.written.pop().id})
+            return jsonify(id=added.written.pop().id)
+
+    for address, (name, kind) in page.items():
+        content = Path(__file__).with_name(name).read_text(encoding="utf-8")
+        app.add_url_rule(address, name, lambda content=content, kind=kind: Response(content, mimetype=kind))
+    return app
 
 
 def git_user() -> str:
@@ -144,10 +157,10 @@ def listening(port: int) -> socket.socket:
     return server
 
 
-def serve(app: Flask, port: int, summary: str, added: Added, noun: str, *, is_opened: bool) -> None:
+def serve(app: Flask, port: int, summary: str, added: Added, *, is_opened: bool) -> None:
     """Serve a page until Ctrl-C, and say what to do with the lines that were added.
 
-    Port 0 takes a free one; `noun` is what a line is, such as `decision`. Raises `InputError`: the port is taken.
+    Port 0 takes a free one. Raises `InputError`: the port is taken.
     """
     # A line for each request would hide the address.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -162,4 +175,4 @@ def serve(app: Flask, port: int, summary: str, added: Added, noun: str, *, is_op
         server.serve_forever()
     count = len(added.written)
     following = f"; next: `dvc repro`, then commit {added.file} with dvc.lock and metrics/" if count else ""
-    print(f"\nreview: {count} {noun}(s) added to {added.file}{following}", file=sys.stderr)
+    print(f"\nreview: {count} {added.noun}(s) added to {added.file}{following}", file=sys.stderr)

@@ -38,7 +38,7 @@ def test_scores_have_intervals_around_them() -> None:
     assert scores["chrf"] == pytest.approx(0.3)
     assert scores["chrf_ci95_low"] <= 0.3 <= scores["chrf_ci95_high"]
     assert scores["reward"] == pytest.approx(2.0)
-    assert "rouge_l" not in scores  # no row has one
+    assert "repetition" not in scores  # no row has one
 
 
 def test_a_model_beside_itself_differs_by_nothing() -> None:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from assay.duplicates.near_duplicates import NearDuplicateParams
 from assay.instruction_data.distractors import (
@@ -12,16 +13,14 @@ from assay.instruction_data.distractors import (
     shuffle_for,
     take_fitting,
 )
-from assay.instruction_data.retrieval import Found
 
 
 def exchange(name: str, answer: str, question: str = "why?", group: str | None = None) -> Exchange:
     return Exchange(name, group or name, question, answer)
 
 
-def found(*rows: list[int]) -> Found:
-    index = np.array(rows, dtype=np.int64)
-    return Found(index, np.zeros(index.shape))
+def found(*rows: list[int]) -> NDArray[np.int64]:
+    return np.array(rows, dtype=np.int64)
 
 
 def test_a_row_and_its_group_are_no_distractors() -> None:

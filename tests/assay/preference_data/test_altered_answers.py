@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from assay.preference_data.altered_answers import KINDS, LEAST_RATIO, alter_answer, find_alterations
+from assay.preference_data.altered_answers import LEAST_RATIO, RULES, alter_answer, find_alterations
 
 
 def changed(answer: str, seed: int = 0) -> set[tuple[str, str, str]]:
@@ -145,7 +145,7 @@ def test_where_a_negation_would_change_nothing_or_read_badly_it_stays(answer: st
 def test_one_is_drawn_and_the_draw_decides() -> None:
     answer = "Yes, since 2020 a shed of 15 m² is permitted, and must be marked."
     drawn = [alter_answer(answer, np.random.default_rng(seed)) for seed in range(200)]
-    assert {one.kind for one in drawn if one} == set(KINDS)
+    assert {one.kind for one in drawn if one} == set(RULES)
     assert all(one and one.text != answer for one in drawn)
     assert alter_answer(answer, np.random.default_rng(3)) == alter_answer(answer, np.random.default_rng(3))
     # A `not` more makes the wrong answer no oftener than its share.

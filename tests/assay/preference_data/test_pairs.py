@@ -1,7 +1,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import polars as pl
 import pytest
 
 from assay.core.removed_rows import REMOVED_SCHEMA
@@ -19,7 +18,6 @@ from assay.preference_data.pairs import (
     make_judged_pairs,
     make_sibling_pairs,
     sample_base_prompts,
-    summarise_lengths,
     word_similarity,
 )
 from tests.preference_chats import BASE_ANSWER, REFUSAL, chat
@@ -153,19 +151,14 @@ def test_an_altered_answer_needs_a_place_and_a_context() -> None:
     assert len(told) == len(set(told))
 
 
-def base_params(match_length: bool) -> BaseAnswer:
-    return BaseAnswer.model_validate(BASE_ANSWER | {"match_length": match_length})
-
-
 def test_an_own_answer_as_good_as_the_true_one_is_none() -> None:
     chats = [chat(1), chat(2), chat(3)]
     said = ["Roof 1 must stand for 11 years!", "It never falls. Not at all. I am sure of that, as sure as can be.", ""]
-    same, other, empty = make_base_pairs(chats, said, base_params(match_length=True))
+    same, other, empty = make_base_pairs(chats, said, BaseAnswer.model_validate(BASE_ANSWER))
     assert same.reject == "like_the_true_answer"
     assert (other.rejected, other.reject) == ("It never falls. Not at all.", None)
     assert other.detail == "likeness 0.00, 27 of 65 characters"
     assert (empty.rejected, empty.reject) == ("", None)
-    assert [one.rejected for one in make_base_pairs(chats, said, base_params(match_length=False))][1] == said[1]
 
 
 def test_the_base_model_is_asked_so_many_prompts_with_words_for_answers() -> None:
@@ -219,12 +212,3 @@ def test_pairs_that_cannot_be_learnt_from_are_told_with_their_reason() -> None:
     reasons = {"1": "equal_sides", "2": "empty_side", "3": "max_tokens", "4": "no_sibling"}
     assert dict(made.removed.select("id", "rule").iter_rows()) == reasons
     assert made.removed["before"][0] == "Same.\n---\nSame. "
-
-
-def test_lengths_of_both_sides_are_told_by_source() -> None:
-    rows = [("human", "a b c", "a"), ("human", "a", "a"), ("base_answer", "a b", "a b c d")]
-    pairs = pl.DataFrame(rows, ["pair_source", "chosen", "rejected"], orient="row")
-    lengths = summarise_lengths(pairs)
-    assert set(lengths) == {"all", "human", "base_answer"}
-    words = {"pairs": 2, "chosen_words": 2.0, "rejected_words": 1.0}
-    assert lengths["human"] == words | {"chosen_longer": 0.5, "equal_length": 0.5}

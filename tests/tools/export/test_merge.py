@@ -108,7 +108,7 @@ def test_a_merged_model_that_says_something_else_is_not_kept(
     [
         ("prompt_tuning", "prompt_tuning puts vectors before the text .* nothing to merge"),
         ("full", "holds no adapter: it is a plain model"),
-        ("absent", "no such model; there are full, ia3, lora, prompt_tuning, qlora"),
+        ("absent", "no such model of transformers; there are full, ia3, lora, prompt_tuning, qlora"),
     ],
 )
 def test_what_cannot_be_merged_says_why(

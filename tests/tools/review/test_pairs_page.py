@@ -1,4 +1,3 @@
-import json
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,9 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def session(file: Path) -> pairs_page.PairSession:
     found = comparisons(read_answers(list(MODELS)))
-    return pairs_page.PairSession(found, read_prompts({one.prompt_id for one in found}), "Ann", Added(file))
+    return pairs_page.PairSession(
+        found, read_prompts({one.prompt_id for one in found}), "Ann", Added(file, "judgement")
+    )
 
 
 @pytest.fixture
@@ -86,13 +87,13 @@ def get(client: FlaskClient, address: str) -> TestResponse:
 
 def keys(client: FlaskClient) -> dict[str, str]:
     """Key of the pair of each prompt."""
-    return {pair["prompt_id"]: pair["key"] for pair in get(client, "/api/pairs").get_json()["pairs"]}
+    return {pair["prompt_id"]: pair["id"] for pair in get(client, "/api/rows").get_json()["rows"]}
 
 
 def test_pairs_are_shown_with_what_was_asked(client: FlaskClient) -> None:
-    shown = get(client, "/api/pairs").get_json()
+    shown = get(client, "/api/rows").get_json()
     assert shown["reviewer"] == "Ann"
-    by_prompt = {pair["prompt_id"]: pair for pair in shown["pairs"]}
+    by_prompt = {pair["prompt_id"]: pair for pair in shown["rows"]}
     # Of equal answers there is nothing to judge, and of a prompt that one model was not asked.
     assert set(by_prompt) == {"t:1", "x:1", "x:2"}
     one = by_prompt["t:1"]
@@ -101,24 +102,24 @@ def test_pairs_are_shown_with_what_was_asked(client: FlaskClient) -> None:
     assert one["before"] == [{"role": "system", "content": "Be brief."}]
     assert one["reference"] == "The truth of t:1."
     assert {by_prompt["x:2"]["left"], by_prompt["x:2"]["right"]} == {"", "Well."}
-    assert not any(pair["decided"] for pair in shown["pairs"])
+    assert not any(pair["decided"] for pair in shown["rows"])
 
 
 def test_nothing_that_the_page_gets_names_a_model(client: FlaskClient) -> None:
-    judged = post(client, "/api/judge", key="0", preferred="left")
+    judged = post(client, "/api/decide", id="0", preferred="left")
     undone = post(client, "/api/undo")
-    for address in (*pairs_page.PAGE, "/api/pairs"):
+    for address in (*pairs_page.PAGE, "/api/rows"):
         assert b"secretname" not in get(client, address).data
     assert b"secretname" not in judged.data + undone.data
 
 
 def test_each_judgement_is_a_line_with_its_models(client: FlaskClient, file: Path) -> None:
     key = keys(client)
-    shown = {pair["prompt_id"]: pair for pair in get(client, "/api/pairs").get_json()["pairs"]}
-    said = post(client, "/api/judge", key=key["t:1"], preferred="left").get_json()
-    assert said == {"key": key["t:1"], "line": 2, "preferred": "left"}
-    post(client, "/api/judge", key=key["x:1"], preferred="right")
-    post(client, "/api/judge", key=key["x:2"], preferred="tie")
+    shown = {pair["prompt_id"]: pair for pair in get(client, "/api/rows").get_json()["rows"]}
+    said = post(client, "/api/decide", id=key["t:1"], preferred="left").get_json()
+    assert said == {"id": key["t:1"], "line": 2, "preferred": "left"}
+    post(client, "/api/decide", id=key["x:1"], preferred="right")
+    post(client, "/api/decide", id=key["x:2"], preferred="tie")
     lines = read_preferences(file)
     answers = read_answers(list(MODELS))
     assert [(line.prompt_id, line.preferred) for line in lines] == [("t:1", "a"), ("x:1", "b"), ("x:2", "tie")]
@@ -128,7 +129,7 @@ def test_each_judgement_is_a_line_with_its_models(client: FlaskClient, file: Pat
         assert answers[line.model_b][line.prompt_id] == line.answer_b
         assert (line.reviewer, line.date) == ("Ann", date.today().isoformat())
     assert lines[0].favourite == shown["t:1"]["left"]
-    assert all(pair["decided"] for pair in get(client, "/api/pairs").get_json()["pairs"])
+    assert all(pair["decided"] for pair in get(client, "/api/rows").get_json()["rows"])
 
 
 def test_sides_are_drawn_by_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,47 +151,39 @@ def test_sides_are_drawn_by_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_another_reviewer_judges_for_themselves(session: pairs_page.PairSession, client: FlaskClient) -> None:
-    post(client, "/api/judge", key="0", preferred="left")
-    other = pairs_page.PairSession(session.comparisons, session.prompts, "Bo", Added(session.added.file))
+    post(client, "/api/decide", id="0", preferred="left")
+    other = pairs_page.PairSession(session.comparisons, session.prompts, "Bo", Added(session.added.file, "judgement"))
     of_bo = pairs_page.make_app(other).test_client()
-    assert not any(pair["decided"] for pair in get(of_bo, "/api/pairs").get_json()["pairs"])
-    assert post(of_bo, "/api/judge", key="0", preferred="right").status_code == 200
-    again = post(of_bo, "/api/judge", key="0", preferred="left")
+    assert not any(pair["decided"] for pair in get(of_bo, "/api/rows").get_json()["rows"])
+    assert post(of_bo, "/api/decide", id="0", preferred="right").status_code == 200
+    again = post(of_bo, "/api/decide", id="0", preferred="left")
     assert again.status_code == 409
     assert again.get_json()["decided"] is True
     assert "line 3: Bo judged these answers to" in again.get_json()["error"]
     assert len(read_preferences(session.added.file)) == 2
 
 
-def test_undo_takes_back_the_last_line_of_this_session(client: FlaskClient, file: Path) -> None:
-    post(client, "/api/judge", key="0", preferred="left")
-    post(client, "/api/judge", key="1", preferred="tie")
-    assert [post(client, "/api/undo").get_json() for _ in range(2)] == [{"key": "1"}, {"key": "0"}]
-    none_left = post(client, "/api/undo")
-    assert none_left.status_code == 409
-    assert none_left.get_json()["error"] == "this session has judged nothing that could be undone"
+def test_undo_takes_back_the_lines_of_this_session(client: FlaskClient, file: Path) -> None:
+    post(client, "/api/decide", id="0", preferred="left")
+    post(client, "/api/decide", id="1", preferred="tie")
+    assert [post(client, "/api/undo").get_json() for _ in range(2)] == [{"id": "1"}, {"id": "0"}]
+    assert post(client, "/api/undo").get_json()["error"] == "this session added no judgement that could be undone"
     assert file.read_text(encoding="utf-8") == f"{HEADER}\n"
-    post(client, "/api/judge", key="0", preferred="left")
-    with file.open("a", encoding="utf-8") as opened:
-        opened.write(f"t:1,A,B,a,Bo,{date.today()},,\n")
-    before = file.read_bytes()
-    assert "is no longer the last, so it stays" in post(client, "/api/undo").get_json()["error"]
-    assert file.read_bytes() == before
 
 
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ({"key": "9", "preferred": "left"}, "there is no pair '9'"),
-        ({"key": "-1", "preferred": "left"}, "there is no pair '-1'"),
+        ({"id": "9", "preferred": "left"}, "there is no pair '9'"),
+        ({"id": "-1", "preferred": "left"}, "there is no pair '-1'"),
         ({"preferred": "left"}, "there is no pair ''"),
-        ({"key": "0", "preferred": "a"}, "preferred is 'a'; it is one of left, right, tie"),
-        ({"key": "0"}, "preferred is ''"),
-        ({"key": 0, "preferred": "left"}, "an object of texts is wanted"),
+        ({"id": "0", "preferred": "a"}, "preferred is 'a'; it is one of left, right, tie"),
+        ({"id": "0"}, "preferred is ''"),
+        ({"id": 0, "preferred": "left"}, "an object of texts is wanted"),
     ],
 )
 def test_what_is_no_judgement_writes_nothing(client: FlaskClient, file: Path, body: dict[str, Any], said: str) -> None:
-    answer = post(client, "/api/judge", **body)
+    answer = post(client, "/api/decide", **body)
     assert answer.status_code == 400
     assert said in answer.get_json()["error"]
     assert read_preferences(file) == []
@@ -199,11 +192,11 @@ def test_what_is_no_judgement_writes_nothing(client: FlaskClient, file: Path, bo
 def test_a_question_that_was_reworded_is_judged_again(
     session: pairs_page.PairSession, client: FlaskClient, file: Path
 ) -> None:
-    post(client, "/api/judge", key="0", preferred="left")
+    post(client, "/api/decide", id="0", preferred="left")
     shown = session.prompts[session.comparisons[0].prompt_id]
     before, shown["question"] = shown["question"], "Put otherwise?"
-    assert not get(client, "/api/pairs").get_json()["pairs"][0]["decided"]
-    assert post(client, "/api/judge", key="0", preferred="right").status_code == 200
+    assert not get(client, "/api/rows").get_json()["rows"][0]["decided"]
+    assert post(client, "/api/decide", id="0", preferred="right").status_code == 200
     assert [(line.is_of(before), line.is_of("Put otherwise?")) for line in read_preferences(file)] == [
         (True, False),
         (False, True),
@@ -213,48 +206,14 @@ def test_a_question_that_was_reworded_is_judged_again(
 def test_a_file_of_an_earlier_version_says_how_to_go_on(client: FlaskClient, file: Path) -> None:
     old, _, column = HEADER.rpartition(",")
     file.write_text(f"{old}\n", encoding="utf-8")
-    answer = post(client, "/api/judge", key="0", preferred="left")
+    answer = post(client, "/api/decide", id="0", preferred="left")
     assert f"line 1: the header is that of an earlier version: add ,{column} at its end" in answer.get_json()["error"]
 
 
-def test_a_file_that_cannot_be_read_is_not_added_to(client: FlaskClient, file: Path) -> None:
-    file.write_text(f"{HEADER}\n<<<<<<< HEAD\n", encoding="utf-8")
-    answer = post(client, "/api/judge", key="0", preferred="left")
-    assert (answer.status_code, answer.get_json()["decided"]) == (409, False)
-    assert "merge marker" in answer.get_json()["error"]
+def test_a_file_that_is_not_there_is_made(client: FlaskClient, file: Path) -> None:
     file.unlink()
-    assert post(client, "/api/judge", key="0", preferred="left").get_json()["line"] == 2
+    assert post(client, "/api/decide", id="0", preferred="left").get_json()["line"] == 2
     assert len(read_preferences(file)) == 1
-
-
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({"Origin": "https://evil.example"}, 403),
-        ({"Sec-Fetch-Site": "cross-site"}, 403),
-        ({}, 403),
-        ({"Origin": "http://127.0.0.1:8765", "Content-Type": "text/plain"}, 415),
-    ],
-)
-def test_a_write_of_another_origin_or_type_is_refused(
-    client: FlaskClient, file: Path, headers: dict[str, str], status: int
-) -> None:
-    body = json.dumps({"key": "0", "preferred": "left"})
-    sent = {"Host": "127.0.0.1:8765", "Content-Type": "application/json"} | headers
-    for address in ("/api/judge", "/api/undo"):
-        assert client.post(address, data=body, headers=sent).status_code == status
-    assert client.get("/api/pairs", headers={"Host": "evil.example"}).status_code == 400
-    assert read_preferences(file) == []
-
-
-def test_the_page_runs_no_script_but_its_own(client: FlaskClient) -> None:
-    policy = get(client, "/").headers["Content-Security-Policy"]
-    assert "default-src 'none'; script-src 'self'" in policy
-    page = "".join(
-        Path(pairs_page.__file__).with_name(name).read_text(encoding="utf-8") for name, _ in pairs_page.PAGE.values()
-    )
-    assert "innerHTML" not in page
-    assert "http://" not in page
 
 
 def test_wrong_models_are_told_with_those_that_there_are(
@@ -273,9 +232,6 @@ def test_wrong_models_are_told_with_those_that_there_are(
     monkeypatch.setattr("sys.argv", ["review", "--reviewer", "Ann", "--pairs", "odd", "secretname-one"])
     with pytest.raises(InputError, match="have no prompt in common that they answer differently"):
         queue_page.main()
-    pl.DataFrame({"id": ["t:1"]}).write_parquet("data/generations/odd/answers.parquet")
-    with pytest.raises(InputError, match="no column answer"):
-        read_answers(["odd", "odder"])
     Path("data/instruct/train.parquet").unlink()
     with pytest.raises(InputError, match="make it with `dvc repro instruct_data`"):
         read_prompts({"t:1"})

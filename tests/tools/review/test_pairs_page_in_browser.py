@@ -107,7 +107,7 @@ def test_it_goes_on_where_it_was_stopped(page: Page, tmp_path: Path, repository:
     with review_server(tmp_path, repository, "Ann", *PAIRS) as address:
         open_review(page, address, "1 of 2 judged")
         page.keyboard.press("u")
-        expect(page.locator("#message")).to_have_text("this session has judged nothing that could be undone")
+        expect(page.locator("#message")).to_have_text("this session added no judgement that could be undone")
         press(page, "ArrowRight", "2 of 2 judged")
     # Bo is asked all of it.
     with review_server(tmp_path, repository, "Bo", *PAIRS) as address:

@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 
 from assay.core.errors import InputError
 from assay.human_review.corrections import HEADER
-from tools.review import queue_page
+from tools.review import pairs_page, queue_page
 from tools.review.server import Added, listening
 
 OWN = {"Origin": "http://127.0.0.1:8765", "Host": "127.0.0.1:8765"}
@@ -50,7 +50,7 @@ def corrections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def session(corrections: Path) -> queue_page.Session:
     labels = queue_page.known_labels(queue_page.RECORDS, ["new"])
-    return queue_page.Session(queue_page.read_queue(queue_page.QUEUE), labels, "Ann", Added(corrections))
+    return queue_page.Session(queue_page.read_queue(queue_page.QUEUE), labels, "Ann", Added(corrections, "decision"))
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def lines(path: Path) -> list[str]:
 
 
 def test_the_queue_is_shown_with_its_labels_and_neighbours(client: FlaskClient) -> None:
-    shown = client.get("/api/queue", headers={"Host": "127.0.0.1:8765"}).get_json()
+    shown = client.get("/api/rows", headers={"Host": "127.0.0.1:8765"}).get_json()
     assert (shown["labels"], shown["reviewer"]) == (["bad", "fair", "good", "new"], "Ann")
     assert [(row["id"], row["label"], row["decided"]) for row in shown["rows"]] == [
         ("a", "bad", False),
@@ -91,7 +91,7 @@ def test_each_decision_is_a_line(client: FlaskClient, corrections: Path) -> None
         f"c,row,keep,remove,,Ann,{date.today()}",
         f"none,label,,new,,Ann,{date.today()}",
     ]
-    shown = client.get("/api/queue", headers={"Host": "localhost"}).get_json()
+    shown = client.get("/api/rows", headers={"Host": "localhost"}).get_json()
     assert all(row["decided"] for row in shown["rows"])
 
 
@@ -141,7 +141,7 @@ def test_undo_takes_back_this_sessions_lines_from_the_last_on(client: FlaskClien
     assert [post(client, "/api/undo").get_json() for _ in range(2)] == [{"id": "c"}, {"id": "a"}]
     none_left = post(client, "/api/undo")
     assert none_left.status_code == 409
-    assert none_left.get_json()["error"] == "this session has decided nothing that could be undone"
+    assert none_left.get_json()["error"] == "this session added no decision that could be undone"
     assert lines(corrections) == ["x,label,good,bad,,Ann,2026-01-02"]
 
 
@@ -189,7 +189,7 @@ def test_a_write_that_breaks_off_leaves_the_file_as_it_was(
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "127.0.0.1.evil.example", "0.0.0.0:8765"])
-@pytest.mark.parametrize("address", ["/", "/review_page.js", "/api/queue"])
+@pytest.mark.parametrize("address", ["/", "/review_page.js", "/api/rows"])
 def test_another_host_name_is_refused(client: FlaskClient, host: str, address: str) -> None:
     answer = client.get(address, headers={"Host": host})
     assert answer.status_code == 400
@@ -223,7 +223,7 @@ def test_a_write_of_another_origin_or_type_is_refused(
 
 def test_reading_from_another_origin_is_refused(client: FlaskClient) -> None:
     for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
-        answer = client.get("/api/queue", headers={"Host": "127.0.0.1:8765"} | headers)
+        answer = client.get("/api/rows", headers={"Host": "127.0.0.1:8765"} | headers)
         assert answer.status_code == 403
         assert "Access-Control-Allow-Origin" not in answer.headers
 
@@ -234,9 +234,8 @@ def test_the_page_runs_no_script_but_its_own(client: FlaskClient) -> None:
     assert "default-src 'none'; script-src 'self'" in policy
     assert "unsafe" not in policy
     assert answer.headers["X-Frame-Options"] == "DENY"
-    page = "".join(
-        Path(queue_page.__file__).with_name(name).read_text(encoding="utf-8") for name, _ in queue_page.PAGE.values()
-    )
+    names = [name for name, _ in (*queue_page.PAGE.values(), *pairs_page.PAGE.values())]
+    page = "".join(Path(queue_page.__file__).with_name(name).read_text(encoding="utf-8") for name in names)
     assert "innerHTML" not in page
     assert "http://" not in page
     assert "https://" not in page

@@ -154,7 +154,7 @@ def test_it_goes_on_where_it_was_stopped(page: Page, tmp_path: Path, repository:
         expect(page.locator("#text")).to_have_text("three")
         expect(page.locator("#count")).to_have_text("2 of 3 decided")
         page.keyboard.press("u")
-        expect(page.locator("#message")).to_have_text("this session has decided nothing that could be undone")
+        expect(page.locator("#message")).to_have_text("this session added no decision that could be undone")
         # Somebody else is quicker.
         with path.open("a", encoding="utf-8") as file:
             file.write(f"s:3,label,bad,good,,Bo,{date.today()}\n")
@@ -235,7 +235,7 @@ def test_another_page_in_the_browser_can_neither_read_nor_write(page: Page, tmp_
                 const body = JSON.stringify({ id: "s:1", action: "accept" });
                 const headers = { "Content-Type": "application/json" };
                 const tried = [
-                    fetch(`${address}api/queue`),
+                    fetch(`${address}api/rows`),
                     fetch(`${address}api/decide`, { method: "POST", body, headers }),
                     fetch(`${address}api/decide`, { method: "POST", body, mode: "no-cors" }),
                 ];
@@ -249,7 +249,7 @@ def test_another_page_in_the_browser_can_neither_read_nor_write(page: Page, tmp_
         expect(page.locator("body")).to_contain_text("request of another origin refused")
         other.shutdown()
 
-        foreign = page.context.request.get(f"{address}api/queue", headers={"Host": "evil.example"})
+        foreign = page.context.request.get(f"{address}api/rows", headers={"Host": "evil.example"})
         assert foreign.status == 400
         assert "secret" not in foreign.text()
     assert lines(path) == []
