@@ -8,6 +8,7 @@ import yaml
 
 from assay.core.params import load_params
 from assay.sources.records import IngestParams
+from assay.splitting.assignment import SplitParams
 from tests.template_params import FILE, full_params
 from tools.changes import readme_results
 
@@ -55,6 +56,11 @@ def test_params_for_own_data_are_valid(readme: str, tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(block, encoding="utf-8")
     params = load_params("ingest", IngestParams, tmp_path / "params.yaml")
     assert params.sources[0].columns.label == "category"
+    ((keys, split),) = re.findall(r"```yaml\n( +columns:.+?)(split:.+?)```", readme, flags=re.DOTALL)
+    own = re.sub(r" +columns: {text: text, label: category}[^\n]*\n", lambda _: keys, block) + split
+    for section, model in (("ingest", IngestParams), ("split", SplitParams)):
+        (tmp_path / "params.yaml").write_text(own, encoding="utf-8")
+        load_params(section, model, tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize("name", MARKDOWN)
