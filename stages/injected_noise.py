@@ -1,16 +1,15 @@
 """How well the detector finds label errors that were put in on purpose, by kind and share of the noise.
 
 Decides: nothing. The detector of `label_errors` is given the reference labels of the train rows with errors in them, so
-every error is known; a change to the detector shows here as a change of metrics. Fine-tuning is skipped unless
-`finetuned` is true: it would be done anew for every kind and share.
+every error is known; a change to the detector shows here as a change of metrics. Fine-tuning is skipped: it would be
+done anew for every kind and share.
 
 Reads `data/split/train.parquet` and `data/embeddings/layers.parquet`; writes `data/injected_noise/grades.parquet`
 (`kind`, `share`, and the grades), the metrics, and precision over recall as plot data. Where no row has a reference
 label there is nothing to put errors in, and the metrics say so.
 
-Kinds (`assay/label_errors/noise.py`): `uniform`; `class_dependent`, into the one label that a class is confused with
-most; `instance_dependent`, in hard rows, into likely labels. What is hard or likely is decided by words (TF-IDF), a
-model of another family than most of the detector's.
+Kinds are those of `assay/label_errors/noise.py`. What is hard or likely there is decided by words (TF-IDF), a model of
+another family than most of the detector's.
 """
 
 import sys
@@ -26,7 +25,7 @@ from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import run_stage
 from assay.core.outputs import output_folder, write_parquet, write_text
 from assay.core.params import Params, load_params
-from assay.core.progress import progress, quiet_libraries
+from assay.core.progress import progress
 from assay.core.results import write_metrics
 from assay.core.seeds import derived_seed, generator
 from assay.embeddings.table import LAYERS, embeddings_of
@@ -48,7 +47,6 @@ class InjectedNoiseParams(Params):
 
     kinds: Annotated[list[Kind], Field(min_length=1)]
     shares: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)]
-    finetuned: bool
 
 
 def grade_detector(
@@ -81,8 +79,6 @@ def main() -> None:
     detector: Detector = load_params("label_errors", DetectorOfLabelErrors)
     seed = load_params("seed", int)
     device = prepare_device(load_params("compute", Compute))
-    if params.finetuned:
-        quiet_libraries()
     train = pl.read_parquet(TRAIN).filter(pl.col("reference_label").is_not_null())
     found, curves = list[dict[str, Any]](), list[pl.DataFrame]()
     if train["reference_label"].n_unique() < 2:
@@ -90,8 +86,7 @@ def main() -> None:
     else:
         # Several threads add up in another order, and the last bits of the scores would depend on the machine.
         with threadpool_limits(limits=1, user_api="blas"):
-            detector = detector if params.finetuned else detector.without_finetuning()
-            found, curves = grade_detector(train, params, detector, device, seed)
+            found, curves = grade_detector(train, params, detector.without_finetuning(), device, seed)
 
     metrics: dict[str, dict[str, Any]] = {}
     for row in found:

@@ -11,7 +11,6 @@ NOISE = """
 injected_noise:
   kinds: [uniform, class_dependent, instance_dependent, confusable]
   shares: [0.1]
-  finetuned: false
 """
 
 
