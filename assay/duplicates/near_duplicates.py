@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from assay.core.params import Params
+from assay.core.progress import progress
 from assay.core.row_batches import mapped_in_order
 from assay.duplicates.components import first_equal, join_groups
 from assay.duplicates.shingles import Documents, Hashes, Indices, ShingleUnit, compute_jaccard, normalise_texts
-from assay.duplicates.signatures import Signatures, may_be_close, report_progress, share_a_band, sign_documents
+from assay.duplicates.signatures import Signatures, may_be_close, share_a_band, sign_documents
 
 MAX_DISTANCE = 16
 """In a bucket, a text is compared with this many of those after it, unless one group holds them all before that."""
@@ -90,26 +91,19 @@ def near_matches(queries: pl.Series, references: pl.Series, params: NearDuplicat
     keys = signed.keys
 
     count = len(query_at)
-    jaccard = np.zeros(count)
-    index = np.full(count, -1, dtype=np.int64)
-    for band in report_progress(range(len(keys)), "near matches", len(keys), "band", len(texts)):
+    # Of each query the closest so far; at first one that is not similar at all.
+    best = pl.DataFrame({"query": np.arange(count), "jaccard": np.zeros(count), "index": np.full(count, -1)})
+    for band in progress(range(len(keys)), "near matches", total=len(keys), unit="band"):
         for left, right in _matching(keys[band, :count], keys[band, count:]):
             new = ~share_a_band(keys[:band], left, right + count)
             query, reference = left[new], right[new]
             close = may_be_close(signed, query, reference + count)
             query, reference = query[close], reference[close]
             similarity = compute_jaccard(distinct, query, reference + count)
-            at = reference_at[reference]
-            # The closest pair of each query comes first, the earlier reference first among equals.
-            order = np.lexsort((at, -similarity, query))
-            chosen = order[np.unique(query[order], return_index=True)[1]]
-            query, similarity, at = query[chosen], similarity[chosen], at[chosen]
-            better = (similarity > jaccard[query]) | (
-                (similarity == jaccard[query]) & (similarity > 0) & (at < index[query])
-            )
-            jaccard[query[better]] = similarity[better]
-            index[query[better]] = at[better]
-    return NearMatches(jaccard[query_number], index[query_number])
+            found = pl.DataFrame({"query": query, "jaccard": similarity, "index": reference_at[reference]})
+            ordered = pl.concat([best, found]).sort("query", -pl.col("jaccard"), "index")
+            best = ordered.unique("query", keep="first", maintain_order=True)
+    return NearMatches(*(best[name].to_numpy()[query_number] for name in ("jaccard", "index")))
 
 
 def _distinct(texts: pl.Series) -> tuple[Indices, Indices]:
@@ -132,7 +126,7 @@ def _linked(of: Documents, signed: Signatures, min_jaccard: float) -> Indices:
     is_cut = np.zeros(keys.shape, dtype=np.bool_)
     # Sorting the next bands goes on while the texts of one are compared.
     sorted_ = mapped_in_order(partial(_buckets, keys), range(len(keys)), pl.thread_pool_size())
-    reported = report_progress(sorted_, "near-duplicate bands", len(keys), "band", len(root))
+    reported = progress(sorted_, "near-duplicate bands", total=len(keys), unit="band")
     for band, (members, bucket) in enumerate(reported):
         for distance in range(1, MAX_DISTANCE + 2):
             undecided = _undecided(root[members], bucket, distance)
