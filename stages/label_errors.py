@@ -10,22 +10,9 @@ Reads `data/split/train.parquet` and `data/embeddings/layers.parquet`; writes to
   every score by name, and `probability_<label>` for each label;
 - `removed.parquet` and `changed.parquet`.
 
-How it goes (docs/label_errors.md says what each step is worth):
-
-1. Each row is predicted out of fold: by fine-tuned encoders, classifiers on the frozen states of the encoder's last
-   layers, words, neighbours. Rows of a split group are in one fold. The probabilities are averaged and calibrated by
-   the given labels.
-2. What is known beside the text is taken into account by Bayes' rule: where labels are the bins of ratings, a +1 is
-   wrong more often than a +4 (`evidence`).
-3. `label_quality` is the score that params name, such as the probability of the given label or a rank. Cleanlab finds
-   the label errors (`filter_by`; Northcutt, Jiang & Chuang 2021, https://doi.org/10.1613/jair.1.12125); those above
-   `max_label_quality` are kept, since Cleanlab finds as many as it takes the noise to be, and many of those it adds
-   last are right.
-4. A row that a person has reviewed is no label error, whatever the models predict.
-
-What is not predicted: a label whose rows are all in one fold is unknown to the model of that fold; their probability
-would be 0 and all would look wrong. These rows are kept, with null scores (`rows_not_judged`). With a label of few rows
-there may be fewer folds than asked for: no more than the most groups that a label has.
+docs/label_errors.md says how it goes, and what each step is worth. A label whose rows are all in one fold is
+unknown to the model of that fold, and all would look wrong: these rows are kept, with null scores (`rows_not_judged`).
+There are no more folds than the most groups that a label has.
 """
 
 import sys

@@ -1,17 +1,10 @@
 """Whether what an approach learnt still holds for a test row in other words, or mistyped.
 
-`python -m stages.robustness <approach>`. Tests the first seed's model in two ways, and decides nothing:
-
-1. Perturbations: how far do its scores fall when the test rows are altered blindly? A recipe alters `share_of_words` of
-   a row's words, at least one; a row without a word that it may alter stays as it is. The altered text depends on the
-   row, the recipe and the project seed alone, so every approach sees the same texts. Differences are paired, row by
-   row; their intervals come from a bootstrap over the rows.
-2. Attacks: how often can it be misled on purpose? Of the test rows `attacked_rows` are sampled, the same for every
-   approach. For each that the model gets right, TextAttack searches for an alteration that changes the prediction, with
-   at most `query_budget` texts for the model; the others are `skipped`. `accuracy_under_attack` is the share of the
-   sampled rows that the model gets right and keeps right.
-
-That an attack fails proves nothing: one with a larger budget, or of another kind, may succeed.
+`python -m stages.robustness <approach>`. Decides nothing. Perturbs all test rows by recipes, at least one word of each
+row, and compares the scores of the first seed's model, paired; then TextAttack searches for alterations of
+`attacked_rows` sampled rows that mislead it, with at most `query_budget` texts for the model each. Rows that it gets
+wrong as they are count as `skipped`. The texts and rows are the same for every approach (docs/augmentation.md). That an
+attack fails proves nothing: one with a larger budget, or of another kind, may succeed.
 
 An approach that was skipped has no metrics: the reason is written instead.
 
