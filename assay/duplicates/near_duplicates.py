@@ -8,7 +8,6 @@ Legend: `n` texts, `p` pairs.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -50,18 +49,6 @@ IDENTICAL = NearDuplicateParams(shingle_unit="character", shingle_size=5, permut
 """How texts are compared where `clean.near_duplicates` is null and another stage has a threshold of its own."""
 
 
-@dataclass(frozen=True)
-class NearMatches:
-    """The closest reference of each of `q` queries, among the candidates that the hashing gives.
-
-    `jaccard` is the true similarity to it, 0 where there is none, shape `(q,)`; `index` its position among the
-    references (the first of equally close ones), -1 where there is none, shape `(q,)`.
-    """
-
-    jaccard: NDArray[np.float64]
-    index: Indices
-
-
 def near_duplicate_groups(texts: pl.Series, params: NearDuplicateParams | None) -> Indices:
     """Group texts (no nulls) that are linked by a chain of pairs with a Jaccard similarity of at least `min_jaccard`.
 
@@ -77,10 +64,12 @@ def near_duplicate_groups(texts: pl.Series, params: NearDuplicateParams | None) 
     return first[_linked(distinct, signed, params.min_jaccard)][number]
 
 
-def near_matches(queries: pl.Series, references: pl.Series, params: NearDuplicateParams) -> NearMatches:
-    """Find the closest reference of each query, texts without nulls.
+def near_matches(queries: pl.Series, references: pl.Series, params: NearDuplicateParams) -> pl.DataFrame:
+    """Find the closest reference of each query, texts without nulls, among the candidates that the hashing gives.
 
-    References at least as close as `min_jaccard` are found (see `lsh_bands`); one further away may be.
+    References at least as close as `min_jaccard` are found (see `lsh_bands`); one further away may be. For each query,
+    `jaccard` is the true similarity, 0 where there is none; `index` the position among the references (the first of
+    equally close ones), -1 where there is none.
     """
     compared_queries, compared_references = normalise_texts(queries), normalise_texts(references)
     query_at, query_number = _distinct(compared_queries)
@@ -103,7 +92,7 @@ def near_matches(queries: pl.Series, references: pl.Series, params: NearDuplicat
             found = pl.DataFrame({"query": query, "jaccard": similarity, "index": reference_at[reference]})
             ordered = pl.concat([best, found]).sort("query", -pl.col("jaccard"), "index")
             best = ordered.unique("query", keep="first", maintain_order=True)
-    return NearMatches(*(best[name].to_numpy()[query_number] for name in ("jaccard", "index")))
+    return best.select("jaccard", "index")[query_number]
 
 
 def _distinct(texts: pl.Series) -> tuple[Indices, Indices]:

@@ -232,7 +232,7 @@ def test_pairs_at_the_threshold_are_found() -> None:
 def matches(queries: list[str], references: list[str]) -> tuple[list[float], list[int]]:
     params = NearDuplicateParams(shingle_unit="character", shingle_size=5, permutations=128, min_jaccard=0.8)
     found = near_matches(pl.Series(queries, dtype=pl.String), pl.Series(references, dtype=pl.String), params)
-    return found.jaccard.tolist(), found.index.tolist()
+    return found["jaccard"].to_list(), found["index"].to_list()
 
 
 def test_matches_equal_those_of_a_brute_force_search() -> None:
