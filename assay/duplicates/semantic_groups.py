@@ -1,8 +1,7 @@
 """Groups of rows whose embeddings point the same way: single linkage over all pairs, exact.
 
-Every row is compared with every other, block by block, so time grows with the square of the rows and memory with the
-rows alone; see `BLOCK_ROWS`. A search that skips pairs (an index of nearest neighbours) would be faster from some
-hundred thousand rows on, and would miss a few: here a pair missed is a test row that was trained on.
+Time grows with the square of the rows, memory with the rows alone. An index of nearest neighbours would miss a few
+pairs: here a pair missed is a test row that was trained on.
 """
 
 from dataclasses import dataclass
