@@ -70,17 +70,6 @@ def alter_texts(rows: pl.DataFrame, recipe: AnyRecipe, seed: int, scratch: Path,
     return augment_texts(rows["text"].to_list(), seeds, recipe, scratch, 1, device)
 
 
-def predict_altered(
-    before: Floats, texts: list[str], altered: list[str], predictor: Predictor, batch_size: int
-) -> Floats:
-    """Probabilities for the altered texts; inference runs on those alone that differ."""
-    changed = [index for index, (old, new) in enumerate(zip(texts, altered, strict=True)) if old != new]
-    after = before.copy()
-    if changed:
-        after[changed] = predictor([altered[index] for index in changed], batch_size, "altered")
-    return after
-
-
 def perturb(
     test: pl.DataFrame,
     labels: list[str],
@@ -96,11 +85,14 @@ def perturb(
     perturbations = {}
     for recipe in params.recipes:
         altered = alter_texts(test, recipe, seed, scratch, device)
-        after = predict_altered(before, texts, altered, predictor, params.batch_size)
+        changed = [index for index, (old, new) in enumerate(zip(texts, altered, strict=True)) if old != new]
+        after = before.copy()
+        if changed:
+            after[changed] = predictor([altered[index] for index in changed], params.batch_size, "altered")
         # Keyed by nothing else: the same resampled rows for every recipe and approach.
         random = generator(seed, "robustness", "bootstrap")
         perturbations[recipe.name] = {
-            "rows_changed_share": sum(old != new for old, new in zip(texts, altered, strict=True)) / test.height,
+            "rows_changed_share": len(changed) / test.height,
             **compare_scores(targets, before, after, params.bootstrap_samples, random),
         }
     return perturbations
