@@ -94,31 +94,16 @@ def out_of_fold_probabilities(model: Model, labels: Integers, folds: Sequence[Fo
     return found or [np.full((len(labels), int(labels.max()) + 1), np.nan)]
 
 
-def linear_model(features: NDArray[np.float32], Cs: Sequence[float]) -> Model:
+def linear_model(
+    features: NDArray[np.float32],
+    Cs: Sequence[float],
+    steps: Callable[[int], list[BaseEstimator]] = lambda _: [],
+) -> Model:
     """Logistic regression on features `(n, d)` that are standardised by the rows it is fitted on.
 
-    Standardised features are divided by the root of their number, so that `C` means the same for any encoder.
+    Standardised features are divided by the root of their number, so that `C` means the same for any encoder. Further
+    steps follow, made for the number of rows.
     """
-    return _on_standardised(features, Cs, lambda _: [])
-
-
-def kernel_model(features: NDArray[np.float32], Cs: Sequence[float], landmarks: int, seed: int) -> Model:
-    """Logistic regression in the space of a Gaussian kernel of width 1 (Nyström method; Williams & Seeger 2001).
-
-    Scaled as for `linear_model`. The `landmarks` are the rows that span the space, drawn by `seed`; all, where there
-    are fewer.
-    """
-    return _on_standardised(
-        features,
-        Cs,
-        lambda rows: [Nystroem(gamma=1.0, n_components=min(landmarks, rows), random_state=seed_32(seed))],
-    )
-
-
-def _on_standardised(
-    features: NDArray[np.float32], Cs: Sequence[float], steps: Callable[[int], list[BaseEstimator]]
-) -> Model:
-    """Regressions after the scaling of `linear_model` and further steps, which may depend on the number of rows."""
 
     def divide_by_root(scaled: NDArray[np.float32]) -> NDArray[np.float32]:
         return scaled / np.float32(np.sqrt(scaled.shape[1]))
@@ -128,6 +113,19 @@ def _on_standardised(
         return _regress(space.fit_transform(features[fitted]), codes, space.transform(features[predicted]), Cs)
 
     return predict
+
+
+def kernel_model(features: NDArray[np.float32], Cs: Sequence[float], landmarks: int, seed: int) -> Model:
+    """Logistic regression in the space of a Gaussian kernel of width 1 (Nyström method; Williams & Seeger 2001).
+
+    Scaled as for `linear_model`. The `landmarks` are the rows that span the space, drawn by `seed`; all, where there
+    are fewer.
+    """
+
+    def span(rows: int) -> list[BaseEstimator]:
+        return [Nystroem(gamma=1.0, n_components=min(landmarks, rows), random_state=seed_32(seed))]
+
+    return linear_model(features, Cs, span)
 
 
 def _regress(fitted: Any, codes: Integers, predicted: Any, Cs: Sequence[float]) -> list[Floats]:

@@ -1,16 +1,14 @@
 """How well the detector finds label errors that were put in on purpose, by kind and share of the noise.
 
 Decides: nothing. The detector of `label_errors` is given the reference labels of the train rows with errors in them, so
-every error is known; a change to the detector shows here as a change of metrics. Fine-tuning is skipped unless
-`finetuned` is true: it would be done anew for every kind and share.
+every error is known; a change to the detector shows here as a change of metrics. Fine-tuning is skipped: it would be
+done anew for every kind and share.
 
-Reads `data/split/train.parquet` and `data/embeddings/layers.parquet`; writes `data/injected_noise/grades.parquet`
-(`kind`, `share`, and the grades), the metrics, and precision over recall as plot data. Where no row has a reference
-label there is nothing to put errors in, and the metrics say so.
+Reads `data/split/train.parquet` and `data/embeddings/layers.parquet`; writes the metrics, and precision over recall as
+plot data. Where no row has a reference label there is nothing to put errors in, and the metrics say so.
 
-Kinds (`assay/label_errors/noise.py`): `uniform`; `class_dependent`, into the one label that a class is confused with
-most; `instance_dependent`, in hard rows, into likely labels. What is hard or likely is decided by words (TF-IDF), a
-model of another family than most of the detector's.
+Kinds are those of `assay/label_errors/noise.py`. What is hard or likely there is decided by words (TF-IDF), a model of
+another family than most of the detector's.
 """
 
 import sys
@@ -24,9 +22,9 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import run_stage
-from assay.core.outputs import output_folder, write_parquet, write_text
+from assay.core.outputs import write_text
 from assay.core.params import Params, load_params
-from assay.core.progress import progress, quiet_libraries
+from assay.core.progress import progress
 from assay.core.results import write_metrics
 from assay.core.seeds import derived_seed, generator
 from assay.embeddings.table import LAYERS, embeddings_of
@@ -36,7 +34,6 @@ from assay.probes import grouped_folds, number_values, out_of_fold_probabilities
 from assay.statistics.detection import grade_score, precision_recall_points
 
 TRAIN = Path("data/split/train.parquet")
-OUTPUT = Path("data/injected_noise")
 METRICS = Path("metrics/optional/injected_noise.json")
 CURVES = Path("metrics/plots/injected_noise/precision_recall.csv")
 
@@ -48,20 +45,20 @@ class InjectedNoiseParams(Params):
 
     kinds: Annotated[list[Kind], Field(min_length=1)]
     shares: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)]
-    finetuned: bool
 
 
 def grade_detector(
     train: pl.DataFrame, params: InjectedNoiseParams, detector: Detector, device: Device, seed: int
-) -> tuple[list[dict[str, Any]], list[pl.DataFrame]]:
-    """`kind`, `share` and grades of each case, and its curve: `noise`, `recall`, `precision`."""
+) -> tuple[dict[str, dict[str, Any]], list[pl.DataFrame]]:
+    """The grades by kind and share, and the curve of each case: `noise`, `recall`, `precision`."""
     labels, groups = number_values(train["reference_label"]), number_values(train["split_group"])
     texts = train["text"].to_list()
     features = embeddings_of(train["id"], pl.read_parquet(LAYERS), TRAIN)
     folds = grouped_folds(labels, groups, detector.folds, derived_seed(seed, "injected_noise"))
     by_words = out_of_fold_probabilities(words_model(texts, [3.0]), labels, folds)[0]
     confused = np.nan_to_num(by_words, nan=1 / (labels.max() + 1))
-    found, curves = [], []
+    found: dict[str, dict[str, Any]] = {kind: {} for kind in params.kinds}
+    curves = []
     cases = [(kind, share) for kind in params.kinds for share in params.shares]
     for kind, share in progress(cases, "injected noise", total=len(cases), unit="case"):
         noisy = NOISE[kind](labels, confused, share, generator(seed, "injected_noise", kind, str(share)))
@@ -69,7 +66,7 @@ def grade_detector(
         detection = detect(rows, detector, device, (seed, "label_errors"))
         known = ~np.isnan(detection.quality)
         is_wrong, quality = (noisy != labels)[known], detection.quality[known]
-        found.append({"kind": kind, "share": share, **grade_score(is_wrong, quality)})
+        found[kind][f"{share * 100:g}pct"] = grade_score(is_wrong, quality)
         points = precision_recall_points(is_wrong, quality)
         curves.append(points.select(pl.lit(f"{kind} {share:.0%}").alias("noise"), pl.all().round(6)))
     return found, curves
@@ -81,27 +78,18 @@ def main() -> None:
     detector: Detector = load_params("label_errors", DetectorOfLabelErrors)
     seed = load_params("seed", int)
     device = prepare_device(load_params("compute", Compute))
-    if params.finetuned:
-        quiet_libraries()
     train = pl.read_parquet(TRAIN).filter(pl.col("reference_label").is_not_null())
-    found, curves = list[dict[str, Any]](), list[pl.DataFrame]()
+    found, curves = dict[str, dict[str, Any]](), list[pl.DataFrame]()
     if train["reference_label"].n_unique() < 2:
         print("injected_noise: no reference labels, so there is no truth to put errors in", file=sys.stderr)
     else:
         # Several threads add up in another order, and the last bits of the scores would depend on the machine.
         with threadpool_limits(limits=1, user_api="blas"):
-            detector = detector if params.finetuned else detector.without_finetuning()
-            found, curves = grade_detector(train, params, detector, device, seed)
+            found, curves = grade_detector(train, params, detector.without_finetuning(), device, seed)
 
-    metrics: dict[str, dict[str, Any]] = {}
-    for row in found:
-        grades = {name: value for name, value in row.items() if name not in ("kind", "share")}
-        metrics.setdefault(row["kind"], {})[f"{row['share'] * 100:g}pct"] = grades
-    with output_folder(OUTPUT) as folder:
-        write_parquet(pl.DataFrame(found), folder / "grades.parquet")
     empty = pl.DataFrame(schema={"noise": pl.String, "recall": pl.Float64, "precision": pl.Float64})
     write_text(CURVES, pl.concat([empty, *curves]).write_csv())
-    write_metrics(METRICS, {"rows": train.height, **metrics}, "rows", "uniform.*.average_precision")
+    write_metrics(METRICS, {"rows": train.height, **found}, "rows", "uniform.*.average_precision")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import polars as pl
 from pydantic import Field
 
 from assay.classifiers.predict import predict
-from assay.compute.device import Compute, prepare_device
+from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder
 from assay.core.params import Params, load_params
@@ -25,7 +25,7 @@ from assay.core.progress import quiet_libraries
 from assay.core.results import write_metrics
 from assay.core.skipped import why_left_out
 from assay.duplicates.kept_rows import meaning_marks
-from assay.embeddings.nearest import find_nearest
+from assay.embeddings.nearest import nearest_rows
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
 from assay.human_review import queue as review
 
@@ -64,15 +64,18 @@ def read_model_folder(approach: str) -> Path:
     return model
 
 
-def add_neighbours(queue: pl.DataFrame, train: pl.DataFrame, embeddings: pl.DataFrame, count: int) -> pl.DataFrame:
+def add_neighbours(
+    queue: pl.DataFrame, train: pl.DataFrame, embeddings: pl.DataFrame, count: int, device: Device
+) -> pl.DataFrame:
     """The queue with `neighbours`: the train rows closest to each row, as JSON."""
     place = train.select("id").with_row_index("place")
     own = queue.join(place, on="id", how="left", maintain_order="left")["place"].cast(pl.Int64).fill_null(-1)
-    found = find_nearest(
+    found = nearest_rows(
         embeddings_of(queue["id"], embeddings, OUTPUT),
         embeddings_of(train["id"], embeddings, SPLITS["train"]),
         own.to_numpy(),
         count,
+        device.device,
     )
     return queue.with_columns(pl.Series("neighbours", review.write_neighbours(found, train), dtype=pl.String))
 
@@ -105,7 +108,7 @@ def main() -> None:
         "conflict": review.list_conflicts(open_rows.with_columns(meaning_marks(open_rows["text"]))),
     }
     queue = review.fuse_lists(lists).head(params.rows).join(rows, on="id", how="left", maintain_order="left")
-    with_neighbours = add_neighbours(queue, splits["train"], pl.read_parquet(EMBEDDINGS), params.neighbours)
+    with_neighbours = add_neighbours(queue, splits["train"], pl.read_parquet(EMBEDDINGS), params.neighbours, device)
     table = with_neighbours.with_columns(pl.int_range(1, pl.len() + 1).alias("rank"), pl.col("score").round(6)).select(
         COLUMNS
     )

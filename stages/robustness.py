@@ -1,17 +1,10 @@
 """Whether what an approach learnt still holds for a test row in other words, or mistyped.
 
-`python -m stages.robustness <approach>`. Tests the first seed's model in two ways, and decides nothing:
-
-1. Perturbations: how far do its scores fall when the test rows are altered blindly? A recipe alters `share_of_words` of
-   a row's words, at least one; a row without a word that it may alter stays as it is. The altered text depends on the
-   row, the recipe and the project seed alone, so every approach sees the same texts. Differences are paired, row by
-   row; their intervals come from a bootstrap over the rows.
-2. Attacks: how often can it be misled on purpose? Of the test rows `attacked_rows` are sampled, the same for every
-   approach. For each that the model gets right, TextAttack searches for an alteration that changes the prediction, with
-   at most `query_budget` texts for the model; the others are `skipped`. `accuracy_under_attack` is the share of the
-   sampled rows that the model gets right and keeps right.
-
-That an attack fails proves nothing: one with a larger budget, or of another kind, may succeed.
+`python -m stages.robustness <approach>`. Decides nothing. Perturbs all test rows by recipes, at least one word of each
+row, and compares the scores of the first seed's model, paired; then TextAttack searches for alterations of
+`attacked_rows` sampled rows that mislead it, with at most `query_budget` texts for the model each. Rows that it gets
+wrong as they are count as `skipped`. The texts and rows are the same for every approach (docs/augmentation.md). That an
+attack fails proves nothing: one with a larger budget, or of another kind, may succeed.
 
 An approach that was skipped has no metrics: the reason is written instead.
 
@@ -77,17 +70,6 @@ def alter_texts(rows: pl.DataFrame, recipe: AnyRecipe, seed: int, scratch: Path,
     return augment_texts(rows["text"].to_list(), seeds, recipe, scratch, 1, device)
 
 
-def predict_altered(
-    before: Floats, texts: list[str], altered: list[str], predictor: Predictor, batch_size: int
-) -> Floats:
-    """Probabilities for the altered texts; inference runs on those alone that differ."""
-    changed = [index for index, (old, new) in enumerate(zip(texts, altered, strict=True)) if old != new]
-    after = before.copy()
-    if changed:
-        after[changed] = predictor([altered[index] for index in changed], batch_size, "altered")
-    return after
-
-
 def perturb(
     test: pl.DataFrame,
     labels: list[str],
@@ -103,11 +85,14 @@ def perturb(
     perturbations = {}
     for recipe in params.recipes:
         altered = alter_texts(test, recipe, seed, scratch, device)
-        after = predict_altered(before, texts, altered, predictor, params.batch_size)
+        changed = [index for index, (old, new) in enumerate(zip(texts, altered, strict=True)) if old != new]
+        after = before.copy()
+        if changed:
+            after[changed] = predictor([altered[index] for index in changed], params.batch_size, "altered")
         # Keyed by nothing else: the same resampled rows for every recipe and approach.
         random = generator(seed, "robustness", "bootstrap")
         perturbations[recipe.name] = {
-            "rows_changed_share": sum(old != new for old, new in zip(texts, altered, strict=True)) / test.height,
+            "rows_changed_share": len(changed) / test.height,
             **compare_scores(targets, before, after, params.bootstrap_samples, random),
         }
     return perturbations

@@ -1,7 +1,8 @@
 """Semantic duplicates: which rows say the same in other words, so that none is trained on and tested on at once.
 
 Decides: the semantic group of each row, and, where params say so, which of its rows stay; and which rows go to one
-split and one fold, for whatever reason. Looks at texts, by their embeddings; labels are only compared.
+split and one fold, for whatever reason. Looks at texts, by their embeddings; labels are only compared. What
+follows from how it is done: docs/cleaning.md, "Semantic duplicates".
 
 Reads `data/corrected/records.parquet` and `data/embeddings/embeddings.parquet`. Writes `data/semantic_duplicates/`:
 
@@ -11,23 +12,6 @@ Reads `data/corrected/records.parquet` and `data/embeddings/embeddings.parquet`.
 - `joined.parquet`: the rows whose `split_group` is not named after them or their group value (`own_group`);
 - `removed.parquet`: with `action: remove`, rows as similar as that to one that stays, `kept_id`, if they agree with it
   in their labels and in what else `assay/duplicates/kept_rows.py` counts.
-
-How it is done, and what follows from it:
-
-1. Two rows are linked if the cosine of their embeddings is at least `min_cosine`; a group is what a chain of links
-   joins (single linkage). That is the careful choice against leakage: no row of one group is as close as that to a row
-   of another. The price: where all texts are similar, one group may take in a large part; a warning says so.
-2. All pairs are compared, so time grows with the square of the rows: on two cores, 10,000 rows took 1.3 s and 50,000
-   took 18 s, so a million would take two hours; memory grows with the rows alone.
-3. The cosine knows topic and wording better than sentiment or negation: "I love it" and "I hate it" may be neighbours.
-   So the default only keeps such rows together. Before rows are removed, look at the pairs, and at the conflicts:
-   labels that differ inside a group are reported, and left to a person.
-4. `split_group` joins near-duplicates, semantic duplicates and rows of one value of `split.group_column` (a value is
-   the same in all sources), by connected components. Its name decides on the split: the group value or id of smallest
-   keyed hash, group values first. So a new order of the rows moves nothing, nor do new rows that are linked to no old
-   one, or by the group column. A new row that links two old groups makes one of them, and one of the two may move; a
-   new near-duplicate of an old row without a group value may, by its hash, name their group anew. A rule that keeps no
-   memory of earlier splits cannot do better: `joined.parquet` has the rows concerned.
 """
 
 import sys

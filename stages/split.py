@@ -5,21 +5,12 @@ Decides: the split of each group, and which labels are too rare to be learnt.
 Reads `data/annotation_qa/records.parquet`; writes `data/split/{train,validation,test}.parquet` (the same columns, rows
 in their order), `data/split/leaks.parquet` and `data/split/removed.parquet`.
 
-**By hash.** A group (`split_group` of `semantic_duplicates`) goes whole. Its draw from [0, 1) is a keyed hash of its
-name, and the fractions cut [0, 1) in three. So labels, their corrections and the order of rows do not matter; old rows
-stay when rows are added, but for what `semantic_duplicates` says of groups that are joined; and the shares hold to
-within sampling error, which the metrics give by label.
-
-Two things are done for the shares of a label, and named on standard error and in the metrics. A group above
-`large_group_share` of the rows of a label is assigned first, the largest to the split that lacks most, and the others
-of the label fill up what is left (`large_groups`). Where the draws of a label leave a split empty, its groups are
-assigned again in their order, moving as few as will do (`forced_labels`). Rows of such labels alone may move when rows
-are added. A label in fewer than three groups cannot be in all three splits: it is an error, or its rows are removed
-(`rare_label`). Rows without a label are removed (`no_label`).
-
-**By the data** (`given_column`). An official division is taken as it is; only a split that it does not have is made of
-train rows by the hash rule. What is shared by rows of two splits (the same text, near-duplicates, semantic duplicates,
-a group) is counted, said, and listed in `leaks.parquet`; nothing is mended. A label with no train row is rare.
+By hash, a group (`split_group` of `semantic_duplicates`) goes whole: its draw from [0, 1) is a keyed hash of its name,
+and the fractions cut [0, 1) in three. A group above `large_group_share` of the rows of a label is assigned before the
+others of the label; where the draws of a label leave a split empty, as few of its groups move as will do; both are
+named on standard error and in the metrics. A label in fewer than three groups is an error, or its rows are removed
+(`rare_label`), as are rows without a label (`no_label`). With `given_column` the division of the data is taken as it
+is: leaks are counted, said and listed, none is mended (docs/pipeline.md, "What you can rely on").
 """
 
 import sys

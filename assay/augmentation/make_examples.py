@@ -310,13 +310,13 @@ def make_examples(inputs: Inputs, params: AugmentParams, around: Around, seed: S
     closest = near_matches(pl.concat([train["text"], examples["text"]]), held_out["text"], lowest)
     # Cleaning keeps original rows apart at its own threshold, if it has one; that of the examples may be lower.
     max_jaccard = max(params.max_jaccard_to_held_out, near.min_jaccard) if around.near_duplicates else np.inf
-    of_train, index, is_given = closest.jaccard[: train.height], closest.index[: train.height], around.is_given
-    refuse_leakage(train, held_out, of_train, index, max_jaccard, "Jaccard similarity", is_given)
+    of_train, index = (closest[name].to_numpy()[: train.height] for name in ("jaccard", "index"))
+    refuse_leakage(train, held_out, of_train, index, max_jaccard, "Jaccard similarity", around.is_given)
     cosines, nearest = nearest_reference(inputs.train_vectors, inputs.held_out_vectors)
     max_cosine = max(params.max_cosine_to_held_out, around.min_cosine)
-    refuse_leakage(train, held_out, cosines, nearest, max_cosine, "cosine of embeddings", is_given)
+    refuse_leakage(train, held_out, cosines, nearest, max_cosine, "cosine of embeddings", around.is_given)
 
-    examples = examples.with_columns(jaccard_to_held_out=pl.Series(closest.jaccard[train.height :], dtype=pl.Float64))
+    examples = examples.with_columns(jaccard_to_held_out=closest["jaccard"][train.height :])
     examples = measure_examples(examples, inputs, params.preserve, around.embed, device, seed)
     filtered = filter_examples(examples, train, params)
     largest_jaccard = float(max([*of_train, *filtered.kept["jaccard_to_held_out"]], default=0))

@@ -76,8 +76,7 @@ def prepare_device(compute: Compute, *, exact: bool = False) -> Device:
         print(f"compute.device is cpu, but this machine has {name}: `make preset PRESET=gpu` uses it", file=sys.stderr)
     device = torch.device(compute.device)
     torch.set_num_threads(compute.threads)
-    # Attention with dropout keeps its probabilities for the backward pass: in bfloat16, where that is the precision,
-    # which is 100 MiB less of 1,930 for MiniLM on 32 texts of 128 tokens, and no slower.
+    # Attention with dropout keeps its probabilities for the backward pass: in bfloat16, where that is the precision.
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # on CPU too, whatever its name
     precision = torch.float32 if exact or compute.precision == "float32" else torch.bfloat16
     # cuBLAS is deterministic only with a fixed workspace, set before its first call.
@@ -97,9 +96,8 @@ M_MMAP_MAX = -4
 def keep_freed_memory() -> None:
     """Let glibc keep the memory that PyTorch frees on CPU, for the tensors that come next.
 
-    By default every tensor of some MiB is new memory of the kernel's, zeroed page by page. A step of training SmolLM2
-    on rows of 512 tokens spent a third to a half of its time on that, one of MiniLM 4%, its inference 6%; the peak of
-    SmolLM2 rises by some 6%. Without glibc nothing happens.
+    By default every tensor of some MiB is new memory of the kernel's, zeroed page by page, up to half of the time of a
+    training step of SmolLM2. Its peak memory rises by some 6%. Without glibc nothing happens.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)

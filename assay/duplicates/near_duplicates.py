@@ -8,7 +8,6 @@ Legend: `n` texts, `p` pairs.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -17,10 +16,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from assay.core.params import Params
+from assay.core.progress import progress
 from assay.core.row_batches import mapped_in_order
 from assay.duplicates.components import first_equal, join_groups
 from assay.duplicates.shingles import Documents, Hashes, Indices, ShingleUnit, compute_jaccard, normalise_texts
-from assay.duplicates.signatures import Signatures, may_be_close, report_progress, share_a_band, sign_documents
+from assay.duplicates.signatures import Signatures, may_be_close, share_a_band, sign_documents
 
 MAX_DISTANCE = 16
 """In a bucket, a text is compared with this many of those after it, unless one group holds them all before that."""
@@ -49,18 +49,6 @@ IDENTICAL = NearDuplicateParams(shingle_unit="character", shingle_size=5, permut
 """How texts are compared where `clean.near_duplicates` is null and another stage has a threshold of its own."""
 
 
-@dataclass(frozen=True)
-class NearMatches:
-    """The closest reference of each of `q` queries, among the candidates that the hashing gives.
-
-    `jaccard` is the true similarity to it, 0 where there is none, shape `(q,)`; `index` its position among the
-    references (the first of equally close ones), -1 where there is none, shape `(q,)`.
-    """
-
-    jaccard: NDArray[np.float64]
-    index: Indices
-
-
 def near_duplicate_groups(texts: pl.Series, params: NearDuplicateParams | None) -> Indices:
     """Group texts (no nulls) that are linked by a chain of pairs with a Jaccard similarity of at least `min_jaccard`.
 
@@ -76,10 +64,12 @@ def near_duplicate_groups(texts: pl.Series, params: NearDuplicateParams | None) 
     return first[_linked(distinct, signed, params.min_jaccard)][number]
 
 
-def near_matches(queries: pl.Series, references: pl.Series, params: NearDuplicateParams) -> NearMatches:
-    """Find the closest reference of each query, texts without nulls.
+def near_matches(queries: pl.Series, references: pl.Series, params: NearDuplicateParams) -> pl.DataFrame:
+    """Find the closest reference of each query, texts without nulls, among the candidates that the hashing gives.
 
-    References at least as close as `min_jaccard` are found (see `lsh_bands`); one further away may be.
+    References at least as close as `min_jaccard` are found (see `lsh_bands`); one further away may be. For each query,
+    `jaccard` is the true similarity, 0 where there is none; `index` the position among the references (the first of
+    equally close ones), -1 where there is none.
     """
     compared_queries, compared_references = normalise_texts(queries), normalise_texts(references)
     query_at, query_number = _distinct(compared_queries)
@@ -90,26 +80,19 @@ def near_matches(queries: pl.Series, references: pl.Series, params: NearDuplicat
     keys = signed.keys
 
     count = len(query_at)
-    jaccard = np.zeros(count)
-    index = np.full(count, -1, dtype=np.int64)
-    for band in report_progress(range(len(keys)), "near matches", len(keys), "band", len(texts)):
+    # Of each query the closest so far; at first one that is not similar at all.
+    best = pl.DataFrame({"query": np.arange(count), "jaccard": np.zeros(count), "index": np.full(count, -1)})
+    for band in progress(range(len(keys)), "near matches", total=len(keys), unit="band"):
         for left, right in _matching(keys[band, :count], keys[band, count:]):
             new = ~share_a_band(keys[:band], left, right + count)
             query, reference = left[new], right[new]
             close = may_be_close(signed, query, reference + count)
             query, reference = query[close], reference[close]
             similarity = compute_jaccard(distinct, query, reference + count)
-            at = reference_at[reference]
-            # The closest pair of each query comes first, the earlier reference first among equals.
-            order = np.lexsort((at, -similarity, query))
-            chosen = order[np.unique(query[order], return_index=True)[1]]
-            query, similarity, at = query[chosen], similarity[chosen], at[chosen]
-            better = (similarity > jaccard[query]) | (
-                (similarity == jaccard[query]) & (similarity > 0) & (at < index[query])
-            )
-            jaccard[query[better]] = similarity[better]
-            index[query[better]] = at[better]
-    return NearMatches(jaccard[query_number], index[query_number])
+            found = pl.DataFrame({"query": query, "jaccard": similarity, "index": reference_at[reference]})
+            ordered = pl.concat([best, found]).sort("query", -pl.col("jaccard"), "index")
+            best = ordered.unique("query", keep="first", maintain_order=True)
+    return best.select("jaccard", "index")[query_number]
 
 
 def _distinct(texts: pl.Series) -> tuple[Indices, Indices]:
@@ -132,7 +115,7 @@ def _linked(of: Documents, signed: Signatures, min_jaccard: float) -> Indices:
     is_cut = np.zeros(keys.shape, dtype=np.bool_)
     # Sorting the next bands goes on while the texts of one are compared.
     sorted_ = mapped_in_order(partial(_buckets, keys), range(len(keys)), pl.thread_pool_size())
-    reported = report_progress(sorted_, "near-duplicate bands", len(keys), "band", len(root))
+    reported = progress(sorted_, "near-duplicate bands", total=len(keys), unit="band")
     for band, (members, bucket) in enumerate(reported):
         for distance in range(1, MAX_DISTANCE + 2):
             undecided = _undecided(root[members], bucket, distance)

@@ -1,8 +1,7 @@
 """Groups of rows whose embeddings point the same way: single linkage over all pairs, exact.
 
-Every row is compared with every other, block by block, so time grows with the square of the rows and memory with the
-rows alone; see `BLOCK_ROWS`. A search that skips pairs (an index of nearest neighbours) would be faster from some
-hundred thousand rows on, and would miss a few: here a pair missed is a test row that was trained on.
+Time grows with the square of the rows, memory with the rows alone. An index of nearest neighbours would miss a few
+pairs: here a pair missed is a test row that was trained on.
 """
 
 from dataclasses import dataclass
@@ -70,8 +69,13 @@ def semantic_groups(embeddings: NDArray[np.float32], min_cosine: float, device: 
         one, other, values = one[close], other[close], values[close]
         links += len(one)
         first = join_groups(first, one, other)
-        both = np.concatenate([one, other]), np.concatenate([other, one])
-        _keep_nearest(nearest, closest, *both, np.tile(values, 2))
+        ends, others, values = np.concatenate([one, other]), np.concatenate([other, one]), np.tile(values, 2)
+        before = closest.copy()
+        np.maximum.at(closest, ends, values)
+        # Of equally close ones the first: those of earlier blocks come before those of this one.
+        better = (values == closest[ends]) & (values > before[ends])
+        nearest[ends[better]] = rows
+        np.minimum.at(nearest, ends[better], others[better])
     linked = np.flatnonzero(nearest >= 0)
     cosine = np.full(rows, np.nan)
     cosine[linked] = exact_cosines(embeddings, linked, nearest[linked])
@@ -88,21 +92,3 @@ def exact_cosines(
         pair = (embeddings[rows[span]].astype(np.float64) for rows in (one, other))
         cosines[span] = np.einsum("pd,pd->p", *pair)
     return cosines
-
-
-def _keep_nearest(
-    nearest: NDArray[np.int64],
-    closest: NDArray[np.float32],
-    rows: NDArray[np.int64],
-    others: NDArray[np.int64],
-    cosines: NDArray[np.float32],
-) -> None:
-    """Note, in place, the others that are closer to a row than the nearest so far; of equally close ones the first.
-
-    Of one block; of those before it a row was compared with others that come before these.
-    """
-    before = closest.copy()
-    np.maximum.at(closest, rows, cosines)
-    better = (cosines == closest[rows]) & (cosines > before[rows])
-    nearest[rows[better]] = len(nearest)
-    np.minimum.at(nearest, rows[better], others[better])

@@ -7,8 +7,6 @@ candidates that are far from the threshold are told apart cheaply.
 Legend: `n` texts, `p` pairs.
 """
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +19,6 @@ from assay.duplicates.shingles import (
     Documents,
     Hashes,
     Indices,
-    T,
     cut_shingles,
     cut_spans,
     map_spans,
@@ -31,8 +28,6 @@ RECALL_AT_THRESHOLD = 0.99
 """A pair exactly at the threshold becomes a candidate with at least this probability; a closer pair with more."""
 MISSED_BY_ESTIMATE = 0.001
 """Share of the candidates exactly at the threshold whose whole signatures make them out to be too dissimilar."""
-SILENT_TEXTS = 20_000
-"""Fewer texts are done before a report of the progress is of use."""
 
 
 @dataclass(frozen=True)
@@ -70,18 +65,11 @@ def fewest_equal(rows: int, min_jaccard: float) -> int:
     """
     if min_jaccard == 1:
         return rows
-    missed = 0.0
-    for equal in range(rows):
-        ways = math.lgamma(rows + 1) - math.lgamma(equal + 1) - math.lgamma(rows - equal + 1)
-        missed += math.exp(ways + equal * math.log(min_jaccard) + (rows - equal) * math.log1p(-min_jaccard))
-        if missed > MISSED_BY_ESTIMATE:
-            return equal
-    return rows
-
-
-def report_progress(items: Iterable[T], what: str, total: int, unit: str, texts: int) -> Iterable[T]:
-    """`items`, with a report of how far the work is where there are many texts."""
-    return progress(items, what, total, unit) if texts >= SILENT_TEXTS else items
+    # Importing SciPy's takes as long as ten thousand texts.
+    equal = np.arange(rows + 1)
+    log_ways = np.concatenate([[0], np.cumsum(np.log((rows - equal[:-1]) / equal[1:]))])
+    shares = np.exp(log_ways + equal * np.log(min_jaccard) + (rows - equal) * np.log1p(-min_jaccard))
+    return int(np.searchsorted(shares.cumsum(), MISSED_BY_ESTIMATE, side="right"))
 
 
 def sign_documents(of: Documents, permutations: int, min_jaccard: float) -> Signatures:
@@ -109,7 +97,7 @@ def sign_documents(of: Documents, permutations: int, min_jaccard: float) -> Sign
         bytes_[span] = least.T
 
     spans = cut_spans(of.lengths)
-    for _ in report_progress(map_spans(fill, spans), "near-duplicate signatures", len(spans), "chunk", len(of.texts)):
+    for _ in progress(map_spans(fill, spans), "near-duplicate signatures", total=len(spans), unit="chunk"):
         pass
     return Signatures(keys, bytes_, fewest_equal(bands * rows, min_jaccard))
 

@@ -58,12 +58,10 @@ def embedded_texts(texts: Sequence[str], params: EmbedParams, device: Device) ->
 
 @torch.inference_mode()
 def embed_rows(model: PreTrainedModel, rows: TokenRows, batch_size: int, device: Device, last_layers: int) -> Embedded:
-    """Embed the rows, in their order.
+    """Embed the rows, in their order; the caller puts the model in evaluation mode.
 
-    The last layer of a sentence encoder is made to tell topics apart; the layers below know more of words, grammar and
-    tone (Jawahar et al. 2019, https://aclanthology.org/P19-1356), so a linear classifier may want them too.
-
-    The caller puts the model in evaluation mode. Where it has fewer than `last_layers`, the states of all are kept.
+    Layers below the last know more of words, grammar and tone (Jawahar et al. 2019, https://aclanthology.org/P19-1356).
+    Where the model has fewer than `last_layers`, the states of all are kept.
     """
     width = model.config.hidden_size
     kept = min(last_layers, model.config.num_hidden_layers)

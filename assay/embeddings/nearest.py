@@ -1,6 +1,6 @@
 """Exact search of the closest vectors by cosine, block by block.
 
-Legend: `n` vectors, `r` references, `d` dimensions. Vectors are of length 1, but for `find_nearest`.
+Legend: `n` vectors, `r` references, `d` dimensions. Vectors are of length 1.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def nearest_reference(
 class Neighbours:
     """The rows of a table closest to each of some vectors, the closest first; shape `(n, neighbours)` each.
 
-    `row` is -1 where there are no more.
+    Where a row has fewer others, it comes last itself, with a cosine of minus infinity.
     """
 
     row: NDArray[np.int64]
@@ -59,47 +59,25 @@ def nearest_rows(
     own: NDArray[np.int64],
     count: int,
     device: torch.device,
-    block_rows: int = BLOCK_ROWS,
 ) -> Neighbours:
     """The references `(r, d)` closest to each vector `(n, d)`, itself excluded.
 
     Args:
         own: the place of each vector among the references, -1 where it is none of them, shape `(n,)`.
-        count: how many, fewer than there are references.
+        count: how many; all where there are fewer.
     """
     # Imported here: most who import this module need none of it.
     import torch
 
-    shape = (len(vectors), count)
+    shape = (len(vectors), min(count, len(references)))
     found = Neighbours(np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.float32))
     others = torch.from_numpy(references).to(device)
-    starts = range(0, len(vectors), block_rows)
+    starts = range(0, len(vectors), BLOCK_ROWS)
     for start in progress(starts, "neighbours", total=len(starts), unit="block"):
-        block = slice(start, start + block_rows)
+        block = slice(start, start + BLOCK_ROWS)
         cosines = torch.from_numpy(vectors[block]).to(device) @ others.T
         inside = np.flatnonzero(own[block] >= 0)
         cosines[inside, own[block][inside]] = -torch.inf
-        closest, which = cosines.topk(count, dim=1)
+        closest, which = cosines.topk(shape[1], dim=1)
         found.cosine[block], found.row[block] = closest.cpu().numpy(), which.cpu().numpy()
     return found
-
-
-def find_nearest(
-    queries: NDArray[np.float32], table: NDArray[np.float32], own: NDArray[np.int64], count: int
-) -> Neighbours:
-    """The rows of a table `(r, d)` closest to each query `(n, d)` by cosine, the query itself skipped.
-
-    Arguments as of `nearest_rows`, but `count` may be more than there are; the vectors are of any length.
-    """
-    rows = np.full((len(queries), count), -1, dtype=np.int64)
-    cosines = np.zeros((len(queries), count), dtype=np.float32)
-    tiny = np.finfo(np.float32).tiny
-    lengths = np.maximum(np.linalg.norm(table, axis=1), tiny)
-    for number, vector in enumerate(queries):
-        cosine = table @ vector / (lengths * max(float(np.linalg.norm(vector)), tiny))
-        if own[number] >= 0:
-            cosine[own[number]] = -np.inf
-        closest = np.argsort(-cosine, kind="stable")[: min(count, len(table) - (own[number] >= 0))]
-        rows[number, : len(closest)] = closest
-        cosines[number, : len(closest)] = cosine[closest]
-    return Neighbours(rows, cosines)

@@ -150,7 +150,7 @@ def write_neighbours(neighbours: Neighbours, train: pl.DataFrame) -> list[str]:
     rows = train.select("id", "label", "text").rows(named=True)
     written = []
     for places, cosines in zip(neighbours.row.tolist(), neighbours.cosine.tolist(), strict=True):
-        found = [(rows[place], cosine) for place, cosine in zip(places, cosines, strict=True) if place >= 0]
+        found = [(rows[place], cosine) for place, cosine in zip(places, cosines, strict=True) if np.isfinite(cosine)]
         shown = [row | {"cosine": round(float(cosine), 3)} for row, cosine in found]
         written.append(json.dumps(shown, ensure_ascii=False))
     return written

@@ -152,7 +152,8 @@ def detect(rows: Rows, params: Detector, device: Device, seed: SeedKey) -> Detec
         area_under_margin = tuned.area_under_margin
 
     joint, temperature = scale_temperature(combine_probabilities(list(members.values()), weights), rows.labels)
-    by_itself = {f"{name}_self_confidence": _given(member, rows.labels) for name, member in members.items()}
+    each = np.arange(len(rows.labels))
+    by_itself = {f"{name}_self_confidence": member[each, rows.labels] for name, member in members.items()}
     if area_under_margin is not None:
         by_itself["finetuned_area_under_margin"] = np.where(np.isnan(joint[:, 0]), np.nan, area_under_margin)
     found = score_labels(rows.labels, update_by_evidence(joint, rows.evidence), params, by_itself)
@@ -194,8 +195,3 @@ def _build_models(rows: Rows, params: Models, seed: int) -> list[tuple[str, floa
     if nearest := params.neighbours:
         kinds.append(("neighbours", nearest.weight, neighbours_model(rows.features, nearest.neighbours)))
     return kinds
-
-
-def _given(probabilities: Floats, labels: Integers) -> Floats:
-    """Probability of the given label, shape `(n,)`."""
-    return probabilities[np.arange(len(labels)), labels]

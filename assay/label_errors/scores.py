@@ -36,8 +36,8 @@ def update_by_evidence(probabilities: Floats, evidence: Integers) -> Floats:
     By Bayes' rule, with evidence and text independent given the label: P(label | text, evidence) is in proportion to
     P(label | text) P(evidence | label). The second factor is counted over all rows, each counting for every label as
     far as its text speaks for it, which is one step of the EM algorithm of Dawid & Skene (1979,
-    https://doi.org/10.2307/2346806) from the texts' probabilities as the start. Further steps were worse: they believe
-    the evidence more and more. The evidence is given as codes from 0, -1 where there is none, shape `(n,)`.
+    https://doi.org/10.2307/2346806) from the texts' probabilities as the start. The evidence is given as codes from 0,
+    -1 where there is none, shape `(n,)`.
     """
     known = (evidence >= 0) & ~np.isnan(probabilities[:, 0])
     if not known.any():
@@ -56,8 +56,7 @@ def score_quality(labels: Integers, probabilities: Floats) -> dict[str, Floats]:
     """Cleanlab's scores (Northcutt et al. 2021; Kuan & Mueller 2022), and the one label against the other.
 
     From 0 to 1: `self_confidence` p, `normalized_margin` (p - q + 1) / 2 and `pairwise_confidence` p / (p + q), for a
-    given label of probability p and a best other one of probability q. The margin is better where the noise is between
-    labels that are hard to tell apart, self-confidence where it is not, and the third does well in both.
+    given label of probability p and a best other one of probability q. docs/label_errors.md says when each is better.
     """
     known = ~np.isnan(probabilities[:, 0])
     names = ("self_confidence", "normalized_margin", "pairwise_confidence")

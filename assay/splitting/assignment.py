@@ -1,7 +1,7 @@
 """Which split each group of rows is in: drawn by a keyed hash of the group, with no split of a label left empty.
 
-The draw of a group depends on its name alone, so old rows stay where they are when rows are added; see the stage
-`split` for what this means, and for its limits.
+The draw of a group depends on its name alone, so old rows stay where they are when rows are added; for its limits see
+docs/cleaning.md, "Semantic duplicates".
 """
 
 from dataclasses import dataclass

@@ -34,5 +34,4 @@ def target_numbers(test: pl.DataFrame, labels: list[str]) -> NDArray[np.int64]:
             f"{TEST}: row {row['id']} has the label {row['target_label']!r}, which the model does not know; "
             f"it knows {', '.join(labels)}"
         )
-    number = {label: index for index, label in enumerate(labels)}
-    return np.array([number[label] for label in test["target_label"]], dtype=np.int64)
+    return np.array([labels.index(label) for label in test["target_label"]], dtype=np.int64)

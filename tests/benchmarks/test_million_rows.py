@@ -18,28 +18,18 @@ def rows_and_truth(rows: int, seed: int = 3) -> tuple[pl.DataFrame, million_rows
     return records, truth
 
 
-def test_rows_are_in_the_ingested_form() -> None:
-    records, _ = rows_and_truth(2000)
-    assert records.schema == RECORDS_SCHEMA
-    assert records.height == 2000
-    assert records["id"].is_unique().all()
-    assert records.select("id", "text", "label", "source", "origin").null_count().sum_horizontal().item() == 0
-
-
-def test_shares_of_what_is_planted() -> None:
-    _, truth = rows_and_truth(2000)
-    assert truth.pairs.height == 200
-    assert set(truth.pairs["edit"]) == set(EDITS)
-    kinds = truth.dirt.with_columns(
-        kind=pl.when(pl.col("value").is_null()).then("kind").otherwise(pl.lit("personal_data"))
-    )
-    assert dict(kinds["kind"].value_counts().rows()) == {kind: int(share * 2000) for kind, share in DIRT.items()}
-
-
-def test_personal_data_stands_in_its_row() -> None:
+def test_rows_are_in_the_ingested_form_and_hold_what_is_planted() -> None:
     records, truth = rows_and_truth(2000)
-    values = truth.dirt.filter(pl.col("value").is_not_null())
+    assert (records.schema, records["id"].n_unique()) == (RECORDS_SCHEMA, 2000)
+    assert records.select("id", "text", "label", "source", "origin").null_count().sum_horizontal().item() == 0
+    assert (truth.pairs.height, set(truth.pairs["edit"])) == (200, set(EDITS))
+    values = truth.dirt.drop_nulls("value")
     assert all(value in records["text"][row] for row, value in values.select("row", "value").iter_rows())
+    planted = truth.dirt.filter(pl.col("value").is_null())["kind"].value_counts()
+    counts = dict(planted.iter_rows()) | {"personal_data": values.height}
+    assert counts == {kind: int(share * 2000) for kind, share in DIRT.items()}
+    rows = pl.concat([truth.pairs["copy"], truth.pairs["original"].unique(), truth.dirt["row"]])
+    assert rows.is_unique().all()
 
 
 def test_pairs_are_alike_above_and_below_the_threshold() -> None:
@@ -53,12 +43,6 @@ def test_pairs_are_alike_above_and_below_the_threshold() -> None:
     assert 0.6 < means["word_changed"] < 0.95
     assert means["words_changed"] < 0.6
     assert (jaccard >= 0.8).mean() == pytest.approx(0.75, abs=0.15)
-
-
-def test_a_row_has_one_thing_planted_at_most() -> None:
-    _, truth = rows_and_truth(2000)
-    rows = pl.concat([truth.pairs["copy"], truth.pairs["original"].unique(), truth.dirt["row"]])
-    assert rows.is_unique().all()
 
 
 def test_the_same_seed_gives_the_same_rows_and_more_rows_begin_with_them(

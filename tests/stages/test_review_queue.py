@@ -60,6 +60,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     vectors = np.array(
         [[1.0, number / 10] if one[0] in "gvs" else [number / 10, 1.0] for number, one in enumerate(every)]
     )
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     embedding = pl.Series("embedding", vectors.astype(np.float32), dtype=pl.Array(pl.Float32, 2))
     pl.DataFrame({"id": every, "embedding": embedding}).write_parquet("data/embeddings/embeddings.parquet")
     write_findings(scores=[("g0", "good", "bad", 0.03, True, 0.91), ("seen", "bad", "good", 0.01, True, 0.01)])

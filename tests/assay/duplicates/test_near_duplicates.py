@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay.core import progress
-from assay.duplicates import near_duplicates, shingles, signatures
+from assay.duplicates import near_duplicates, shingles
 from assay.duplicates.near_duplicates import NearDuplicateParams, near_duplicate_groups, near_matches
 from assay.duplicates.shingles import _BETWEEN_WORDS, Documents, Indices, ShingleUnit, compute_jaccard, normalise_texts
 from assay.duplicates.signatures import fewest_equal, lsh_bands
@@ -197,17 +196,6 @@ def test_groups_are_the_same_for_any_number_of_threads_and_any_chunk(
     assert groups(texts) == expected
 
 
-def test_only_long_work_reports_its_progress(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-    groups(corpus(rows=50, seed=9))
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(signatures, "SILENT_TEXTS", 10)
-    groups(corpus(rows=50, seed=9))
-    assert "near-duplicate bands: 20/21 band" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("min_jaccard", [0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0])
 @pytest.mark.parametrize("permutations", [64, 128, 256])
 def test_bands_keep_the_recall_at_the_threshold(permutations: int, min_jaccard: float) -> None:
@@ -244,7 +232,7 @@ def test_pairs_at_the_threshold_are_found() -> None:
 def matches(queries: list[str], references: list[str]) -> tuple[list[float], list[int]]:
     params = NearDuplicateParams(shingle_unit="character", shingle_size=5, permutations=128, min_jaccard=0.8)
     found = near_matches(pl.Series(queries, dtype=pl.String), pl.Series(references, dtype=pl.String), params)
-    return found.jaccard.tolist(), found.index.tolist()
+    return found["jaccard"].to_list(), found["index"].to_list()
 
 
 def test_matches_equal_those_of_a_brute_force_search() -> None:

@@ -24,9 +24,10 @@ def test_the_closest_reference(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("rows", [4, 64, 67])
-def test_nearest_rows_are_those_of_scikit_learn(rows: int) -> None:
+def test_nearest_rows_are_those_of_scikit_learn(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assay.embeddings.nearest.BLOCK_ROWS", 64)
     embeddings = unit(np.random.default_rng(1).normal(size=(rows, 16)).tolist())
-    found = nearest_rows(embeddings, embeddings, np.arange(rows), 3, torch.device("cpu"), block_rows=64)
+    found = nearest_rows(embeddings, embeddings, np.arange(rows), 3, torch.device("cpu"))
     distances, nearest = NearestNeighbors(n_neighbors=3, metric="cosine").fit(embeddings).kneighbors()
     assert found.row.tolist() == nearest.tolist()
     assert 1 - found.cosine == pytest.approx(distances, abs=1e-6)
