@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from assay.core.errors import InputError
+from assay.label_errors.data_issues import ISSUES
 from stages import label_errors
 from tests.own_process import run_python
 
@@ -62,7 +63,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(train: pl.DataFrame, embeddings: pl.DataFrame) -> tuple[dict[str, pl.DataFrame], dict[str, Any]]:
     train.write_parquet("data/split/train.parquet", mkdir=True)
-    embeddings.write_parquet("data/embeddings/layers.parquet", mkdir=True)
+    embeddings.write_parquet("data/embeddings/embeddings.parquet", mkdir=True)
+    embeddings.write_parquet("data/embeddings/layers.parquet")
     label_errors.main()
     return (
         {path.stem: pl.read_parquet(path) for path in Path("data/label_errors").iterdir()},
@@ -106,6 +108,8 @@ def test_planted_label_errors_are_found_dropped_and_graded() -> None:
     assert grade["per_source"]["s"] == {"rows": 120, "noise_rate": 0.033333} | perfect
     curve = pl.read_csv("metrics/plots/label_errors/precision_recall.csv")
     assert curve.filter(pl.col("score") == "label_quality").sort("recall").row(-1)[1] == 1.0
+    assert out["data_issues"]["id"].equals(train["id"])
+    assert set(metrics["data_issues"]) == set(ISSUES)
 
 
 @pytest.mark.parametrize("action", ["keep", "review"])
