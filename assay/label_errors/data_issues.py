@@ -21,9 +21,6 @@ ISSUES = ("outlier", "near_duplicate", "class_imbalance", "underperforming_group
 NEIGHBOURS = 10
 """What Datalab asks for by itself."""
 
-BLOCK_ROWS = 512
-"""Cosines are held for so many rows against all: 200 MB at 100,000 rows."""
-
 
 @dataclass(frozen=True)
 class DataIssues:
@@ -43,7 +40,7 @@ def knn_graph(embeddings: NDArray[np.float32], device: torch.device) -> csr_matr
     than `NEIGHBOURS`; the graph is of shape `(n, n)`, with `NEIGHBOURS` values a row.
     """
     rows = len(embeddings)
-    found = nearest_rows(embeddings, embeddings, np.arange(rows), NEIGHBOURS, device, BLOCK_ROWS)
+    found = nearest_rows(embeddings, embeddings, np.arange(rows), NEIGHBOURS, device)
     distances = np.maximum(1 - found.cosine.astype(np.float64), 0)
     starts = np.arange(0, rows * NEIGHBOURS + 1, NEIGHBOURS)
     return csr_matrix((distances.ravel(), found.row.ravel(), starts), shape=(rows, rows))
