@@ -96,10 +96,10 @@ def _find_fault(tokenizer: PreTrainedTokenizerBase, answer: str) -> str | None:
     if not found:
         return f"does not write the answer {answer!r} as it is, but {turn!r}"
     if written.strip():
-        return (
-            f"writes {written!r} before an answer, which a prompt ({prompt.text[-40:]!r}) does not end with; set "
-            "`template_arguments: {enable_thinking: false}` in params.yaml, or mend the template"
-        )
+        fix = "end prompts with it, or leave it out"
+        if "enable_thinking" in str(tokenizer.chat_template):
+            fix = "set `template_arguments: {enable_thinking: false}` in params.yaml"
+        return f"writes {written!r} before an answer, which a prompt ({prompt.text[-40:]!r}) does not end with; {fix}"
     end = chats.find_special(tokenizer, whole, len(whole.text) - len(rest))
     if end is None or rest[: end[0] - len(whole.text)].strip():
         return (
