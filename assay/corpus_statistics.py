@@ -110,7 +110,8 @@ def neighbour_cosines(
     place = np.full(len(embeddings), -1)
     place[reference] = np.arange(len(reference))
     found = nearest_rows(embeddings, embeddings[reference], place, count, device)
-    return torch.from_numpy(found.cosine).mean(dim=1).numpy()
+    means: NDArray[np.float32] = torch.from_numpy(found.cosine).mean(dim=1).numpy()
+    return means
 
 
 def low_outliers(values: NDArray[np.float32], deviations: float) -> NDArray[np.bool_]:

@@ -106,7 +106,8 @@ def linear_model(
     """
 
     def divide_by_root(scaled: NDArray[np.float32]) -> NDArray[np.float32]:
-        return scaled / np.float32(np.sqrt(scaled.shape[1]))
+        divided: NDArray[np.float32] = scaled / np.float32(np.sqrt(scaled.shape[1]))
+        return divided
 
     def predict(fitted: Integers, codes: Integers, predicted: Integers) -> list[Floats]:
         space = make_pipeline(StandardScaler(), FunctionTransformer(divide_by_root), *steps(len(fitted)))
@@ -198,7 +199,8 @@ def neighbours_model(features: NDArray[np.float32], neighbours: int) -> Model:
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each row divided by its length; a row of zeros stays."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    unit: NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return unit
 
 
 def combine_probabilities(members: Sequence[Floats], weights: Sequence[float]) -> Floats:
@@ -244,4 +246,5 @@ def scale_temperature(probabilities: Floats, labels: Integers) -> tuple[Floats, 
 
 
 def _normalised(logarithm: Floats) -> Floats:
-    return np.exp(logarithm - logsumexp(logarithm, axis=1, keepdims=True))
+    probabilities: Floats = np.exp(logarithm - logsumexp(logarithm, axis=1, keepdims=True))
+    return probabilities

@@ -42,4 +42,5 @@ def run_python(*arguments: str, cwd: Path | None = None, **environment: str) -> 
 
 def measure(*arguments: str, cwd: Path | None = None, **environment: str) -> dict[str, Any]:
     """What Python printed last, as JSON."""
-    return json.loads(run_python(*arguments, cwd=cwd, **environment).stdout.splitlines()[-1])
+    measured: dict[str, Any] = json.loads(run_python(*arguments, cwd=cwd, **environment).stdout.splitlines()[-1])
+    return measured

@@ -62,4 +62,5 @@ def probe_examples(
 def rank_of_label(probabilities: Floats, labels: Integers) -> Integers:
     """How many labels are likelier in `(n, k)` than the given one, shape `(n,)`; none where a row is unknown."""
     given = probabilities[np.arange(len(labels)), labels]
-    return (probabilities > given[:, None]).sum(axis=1)
+    likelier: Integers = (probabilities > given[:, None]).sum(axis=1)
+    return likelier

@@ -205,7 +205,8 @@ def connect_workers(compute: Compute) -> AbstractContextManager[object]:
     # The cluster of RAY_ADDRESS, or one that is started here and ends with this process.
     ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
     register_ray()  # type: ignore[no-untyped-call]
-    return joblib.parallel_config(backend="ray")
+    context: AbstractContextManager[object] = joblib.parallel_config(backend="ray")
+    return context
 
 
 def run_recipes(
@@ -297,7 +298,8 @@ def refuse_leakage(
 def make_examples(inputs: Inputs, params: AugmentParams, around: Around, seed: SeedKey) -> Made:
     """Make examples of train rows, and keep those that are new, true to their sources and far from held-out rows.
 
-    Raises `InputError`: an original row is a near-duplicate of a held-out row.
+    Raises:
+        InputError: an original row is a near-duplicate of a held-out row.
     """
     train, held_out, near = inputs.train, inputs.held_out, around.near_duplicates or IDENTICAL
     # By numbers in full precision, so that the same examples are kept on any machine.

@@ -123,7 +123,8 @@ def _generate(
             num_beams=1,
             pad_token_id=tokenizer.pad_token_id,
         )
-    return tokenizer.batch_decode(out[:, width:] if answers_follow else out, skip_special_tokens=True)
+    decoded: list[str] = tokenizer.batch_decode(out[:, width:] if answers_follow else out, skip_special_tokens=True)
+    return decoded
 
 
 def _request_paraphrase(address: str, headers: dict[str, str], model: str, text: str) -> str:

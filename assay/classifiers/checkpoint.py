@@ -69,7 +69,8 @@ def new_classifier(
         double_quantisation: weights in 4 bits (NF4; Dettmers et al. 2023), and whether their scales are quantised too;
             None: weights as they are.
 
-    Raises `InputError`: there is no model in the folder, or none that goes with `pooling`.
+    Raises:
+        InputError: there is no model in the folder, or none that goes with `pooling`.
     """
     require_model(base)
     config = AutoConfig.from_pretrained(

@@ -41,7 +41,8 @@ def balance_classes(targets: NDArray[np.int64], weights: NDArray[np.float64]) ->
     """Row weights under which every class counts the same in all, with the same sum as before, shape `(rows,)`."""
     of_class = np.bincount(targets, weights=weights)
     present = np.count_nonzero(of_class)
-    return weights * (weights.sum() / present / of_class[targets])
+    of_row: NDArray[np.float64] = weights * (weights.sum() / present / of_class[targets])
+    return of_row
 
 
 def encode_frozen(model: PreTrainedModel, rows: TokenRows, batch_size: int, device: Device) -> torch.Tensor:
@@ -102,11 +103,13 @@ def _on_frozen_features(
     validation_features = (encode_frozen(model, validation, batch_size, exact) - mean) / deviation
 
     def train_logits(rows: NDArray[np.int64]) -> torch.Tensor:
-        return head(features[torch.from_numpy(rows).to(device.device)])
+        logits: torch.Tensor = head(features[torch.from_numpy(rows).to(device.device)])
+        return logits
 
     @torch.inference_mode()
     def validation_logits() -> NDArray[np.float32]:
-        return head(validation_features).float().cpu().numpy()
+        logits: NDArray[np.float32] = head(validation_features).float().cpu().numpy()
+        return logits
 
     return _Trained(head, train_logits, validation_logits, None, lambda: undo_scale(head, mean, deviation))
 

@@ -169,7 +169,8 @@ def train(
         paged: on CUDA the optimizer's state moves to main memory where the device has none left (Dettmers et al. 2023).
         accelerator: of `accelerate launch`, where several processes train together; each does its share of a batch.
 
-    Raises `InputError`: the loss is not finite, or memory does not suffice for a single row.
+    Raises:
+        InputError: the loss is not finite, or memory does not suffice for a single row.
     """
     groups = parameter_groups(module, params, head)
     optimizer = _new_optimizer(groups, paged=paged and next(module.parameters()).device.type == "cuda")
@@ -199,7 +200,8 @@ def _new_optimizer(groups: list[dict[str, object]], *, paged: bool) -> torch.opt
     # Imported here: it takes a second, and QLoRA alone asks for it.
     import bitsandbytes
 
-    return bitsandbytes.optim.PagedAdamW(groups)
+    optimizer: torch.optim.Optimizer = bitsandbytes.optim.PagedAdamW(groups)
+    return optimizer
 
 
 def _begin(loop: _Loop) -> _Run:

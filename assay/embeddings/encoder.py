@@ -81,4 +81,5 @@ def embed_rows(model: PreTrainedModel, rows: TokenRows, batch_size: int, device:
 
 def _unit(hidden: torch.Tensor, mask: torch.Tensor) -> NDArray[np.float32]:
     """Mean over the tokens, of length 1, shape `(b, h)`."""
-    return torch.nn.functional.normalize(mean_pooled(hidden.float(), mask), dim=1).cpu().numpy()
+    pooled: NDArray[np.float32] = torch.nn.functional.normalize(mean_pooled(hidden.float(), mask), dim=1).cpu().numpy()
+    return pooled

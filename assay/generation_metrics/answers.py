@@ -74,7 +74,8 @@ def repetition(answer: str) -> float:
 
 def cosines(embeddings: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
     """Cosine of each pair of vectors of length 1, shape `(n, d)` each; shape `(n,)`."""
-    return np.einsum("nd,nd->n", embeddings, others, dtype=np.float64)
+    products: NDArray[np.float64] = np.einsum("nd,nd->n", embeddings, others, dtype=np.float64)
+    return products
 
 
 def score_texts(rows: pl.DataFrame, refusal: str) -> pl.DataFrame:

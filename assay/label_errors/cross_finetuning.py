@@ -29,6 +29,9 @@ class CrossFinetuning(OptimizerSteps):
     pooling: Pooling
     max_length_tokens: int = Field(ge=4, le=8192)
     epochs: int = Field(ge=1, le=1000)
+    batch_size: int = Field(ge=1, le=4096)
+    learning_rate: float = Field(gt=0, lt=1)
+    weight_decay: float = Field(ge=0, lt=1)
     weight: float = Field(gt=0)
 
 
@@ -131,4 +134,5 @@ def _margins(logits: torch.Tensor, targets: NDArray[np.int64]) -> NDArray[np.flo
 
     own = torch.from_numpy(targets).to(logits.device).unsqueeze(1)
     others = logits.scatter(1, own, -torch.inf).max(dim=1).values
-    return (logits.gather(1, own).squeeze(1) - others).double().cpu().numpy()
+    margins: NDArray[np.float64] = (logits.gather(1, own).squeeze(1) - others).double().cpu().numpy()
+    return margins

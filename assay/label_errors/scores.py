@@ -99,4 +99,5 @@ def flag_label_issues(labels: Integers, probabilities: Floats, filter_by: Filter
 def _shares(probabilities: Floats, present: Integers) -> Floats:
     """The columns of the labels that occur, summing to 1."""
     kept = probabilities[:, present]
-    return kept / kept.sum(axis=1, keepdims=True)
+    shares: Floats = kept / kept.sum(axis=1, keepdims=True)
+    return shares

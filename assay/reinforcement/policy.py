@@ -52,7 +52,8 @@ class ValueHead(nn.Module):
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Values of shape `(b, t)`, of states of shape `(b, t, h)`."""
         states = nn.functional.layer_norm(states.detach().float(), states.shape[-1:])
-        return self.linear(states).squeeze(-1)
+        values: torch.Tensor = self.linear(states).squeeze(-1)
+        return values
 
 
 def load_policy(folder: Path, device: torch.device) -> Policy:

@@ -91,4 +91,5 @@ def estimate_models(scores: Floats, models: NDArray[np.int64], others: Floats | 
 
 def _average_drawn(scores: Floats, models: NDArray[np.int64]) -> Floats:
     """Mean of `(models, b)` over the models drawn for each sample, shape `(b,)`."""
-    return scores[models, np.arange(len(models))[:, None]].mean(axis=1)
+    means: Floats = scores[models, np.arange(len(models))[:, None]].mean(axis=1)
+    return means

@@ -25,7 +25,8 @@ def calibration_errors(confidence: Floats, correct: Floats, counts: Floats, bins
     """
     gaps = np.zeros((len(confidence), bins))
     gaps[np.arange(len(confidence)), confidence_bins(confidence, bins, lowest)] = confidence - correct
-    return np.abs(counts.T @ gaps).sum(axis=1) / counts.sum(axis=0)
+    errors: Floats = np.abs(counts.T @ gaps).sum(axis=1) / counts.sum(axis=0)
+    return errors
 
 
 def reliability_table(confidence: Floats, correct: Floats, bins: int, lowest: float = 0.0) -> pl.DataFrame:

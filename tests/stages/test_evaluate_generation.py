@@ -70,7 +70,8 @@ def workspace(tmp_path: Path, tiny_chat_model: Path, tiny_encoder: Path, monkeyp
 
 def evaluate(model: str) -> dict[str, Any]:
     run_main(evaluate_generation, model)
-    return read_json(evaluate_generation.METRICS / f"{model}.json")
+    metrics: dict[str, Any] = read_json(evaluate_generation.METRICS / f"{model}.json")
+    return metrics
 
 
 def test_every_task_has_its_scores_with_intervals(workspace: Path) -> None:

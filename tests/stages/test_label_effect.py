@@ -44,7 +44,8 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pl.DataFrame:
 def run(acted_on: pl.DataFrame) -> dict[str, Any]:
     acted_on.write_parquet("data/label_errors/train.parquet")
     label_effect.main()
-    return read_json("metrics/optional/label_effect.json")
+    metrics: dict[str, Any] = read_json("metrics/optional/label_effect.json")
+    return metrics
 
 
 def test_taking_out_what_is_wrong_helps(rows: pl.DataFrame) -> None:

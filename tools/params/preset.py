@@ -50,7 +50,8 @@ def block_of(params: dict[str, Any], dotted: str, file: Path) -> dict[str, Any]:
                 f"{file}: `{dotted}` leads into `{'.'.join(parents[: depth + 1])}`, and params.yaml has no such block: "
                 "put the block back, or take the line out of the preset"
             )
-    return block
+    found: dict[str, Any] = block
+    return found
 
 
 def read_preset(file: Path, params: dict[str, Any]) -> dict[str, Any]:

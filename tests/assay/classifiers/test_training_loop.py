@@ -65,7 +65,8 @@ def fitted(
 
 
 def logits_of(model: nn.Module, rows: NDArray[np.int64]) -> torch.Tensor:
-    return model(FEATURES[rows])
+    logits: torch.Tensor = model(FEATURES[rows])
+    return logits
 
 
 def parameters(model: nn.Module) -> list[NDArray[np.float32]]:

@@ -7,7 +7,8 @@ from assay.label_errors.data_issues import ISSUES, find_data_issues
 
 def vectors(rows: int) -> NDArray[np.float32]:
     drawn = np.random.default_rng(1).normal(size=(rows, 16)).astype(np.float32)
-    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    units: NDArray[np.float32] = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    return units
 
 
 def test_copies_are_near_duplicates_and_a_stranger_is_an_outlier() -> None:

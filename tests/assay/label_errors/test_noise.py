@@ -21,7 +21,8 @@ def confused() -> NDArray[np.float64]:
     probabilities = random.dirichlet([0.3] * 4, size=len(LABELS)) * 0.2
     probabilities[np.arange(len(LABELS)), LABELS] += np.where(np.arange(len(LABELS)) % 2, 0.7, 0.3)
     probabilities[np.arange(len(LABELS)), LABELS ^ 1] += 0.1
-    return probabilities / probabilities.sum(axis=1, keepdims=True)
+    shares: NDArray[np.float64] = probabilities / probabilities.sum(axis=1, keepdims=True)
+    return shares
 
 
 @given(share=st.sampled_from([0.05, 0.1, 0.2]), seed=st.integers(0, 10))
