@@ -20,6 +20,7 @@ import polars as pl
 
 from assay.compute.cost import folder_mib, training_cost
 from assay.compute.device import Compute, prepare_device
+from assay.compute.model_limits import require_positions
 from assay.core.errors import run_stage
 from assay.core.outputs import output_folder, write_json, write_text
 from assay.core.params import load_params
@@ -71,6 +72,7 @@ def main() -> None:
     quiet_libraries()
 
     policy = load_policy(init, device.device)
+    require_positions(policy.model.config, params, "ppo")
     value_head, found = load_value_head(init, policy.model, device.device)
     prompts = held_out.read_prompts(TRAIN, policy.tokenizer, params.max_prompt_tokens, None, (seed,))
     validation = held_out.read_prompts(

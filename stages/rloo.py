@@ -23,6 +23,7 @@ from pydantic import Field, model_validator
 
 from assay.compute.cost import folder_mib, training_cost
 from assay.compute.device import Compute, Device, prepare_device
+from assay.compute.model_limits import require_positions
 from assay.core.errors import run_stage
 from assay.core.outputs import output_folder, write_json, write_text
 from assay.core.params import load_params
@@ -149,6 +150,7 @@ def main() -> None:
     quiet_libraries()
 
     policy = load_policy(init, device.device)
+    require_positions(policy.model.config, params, "rloo")
     prompts = held_out.read_prompts(TRAIN, policy.tokenizer, params.max_prompt_tokens, None, (seed,))
     # TRL makes its own tokens of chats, and would read a special token in a text as one.
     read_alike = [chat for chat in prompts.chats if not render_chat(policy.tokenizer, chat, answer_follows=True).breaks]

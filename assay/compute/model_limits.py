@@ -8,18 +8,23 @@ from assay.core.params import Params
 COUNT_FROM_PADDING = ("camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "xlm-roberta", "xmod")
 """Kinds of models whose first position has the number after the padding token's."""
 
+TAKE_POSITIONS = ("max_length_tokens", "max_prompt_tokens", "max_new_tokens", "num_virtual_tokens")
+"""Keys of params: tokens of a text, of a prompt and of its answer, and learnt vectors before them."""
 
-def require_positions(config: Any, params: Params, section: str) -> None:
-    """Raise an `InputError` unless a model has positions for `max_length_tokens` and the learnt vectors before them."""
-    values, text = params.model_dump(), config.get_text_config()
-    wanted = values["max_length_tokens"] + values.get("num_virtual_tokens", 0)
+
+def require_positions(config: Any, params: Params, section: str, prompt_tokens: int = 0) -> None:
+    """Raise an `InputError` unless a model has positions for all that a section puts into it, after a prompt if any."""
+    values, text = params.model_dump(include=set(TAKE_POSITIONS)), config.get_text_config()
+    wanted = sum(values.values()) + prompt_tokens
     # Models with relative positions alone have no such limit.
     there = getattr(text, "max_position_embeddings", 0) if getattr(text, "position_biased_input", True) else 0
     there -= text.pad_token_id + 1 if text.model_type in COUNT_FROM_PADDING else 0
     if 0 < there < wanted:
+        asked = " and ".join(f"`{section}.{key}` = {values[key]}" for key in TAKE_POSITIONS[:3] if key in values)
+        after = f" after a prompt of {prompt_tokens} tokens" * bool(prompt_tokens)
         raise InputError(
-            f"params.yaml: `{section}.max_length_tokens` = {values['max_length_tokens']} takes {wanted} positions, and "
-            f"{config.name_or_path} has {there} (`max_position_embeddings`): lower it"
+            f"params.yaml: {asked}{after} takes {wanted} positions, and {config.name_or_path} has {there} "
+            "(`max_position_embeddings`): lower it"
         )
 
 

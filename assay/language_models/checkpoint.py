@@ -23,7 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from assay.compute.device import Device, keep_freed_memory
-from assay.compute.model_limits import require_vocabulary
+from assay.compute.model_limits import require_positions, require_vocabulary
 from assay.compute.token_batches import sorted_batches
 from assay.core.outputs import read_json, write_json
 from assay.core.params import Params
@@ -195,7 +195,11 @@ def generate_batch(
     device: Device,
     streamer: TextStreamer | None = None,
 ) -> list[tuple[list[int], bool]]:
-    """Answers of a model in evaluation mode to one batch: tokens with the one that ends each, and if there is one."""
+    """Answers of a model in evaluation mode to one batch: tokens with the one that ends each, and if there is one.
+
+    An `InputError` unless the model has positions for the longest prompt and its answer.
+    """
+    require_positions(model.config, decoding, "decoding", max(map(len, prompts)))
     ends = end_tokens(model, tokenizer)
     batch = tokenizer.pad({"input_ids": list(prompts)}, return_tensors="pt").to(device.device)
     # Unless told otherwise, transformers draws from the likeliest 50 tokens alone.

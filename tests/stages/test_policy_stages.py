@@ -63,6 +63,14 @@ def test_nothing_starts_with_a_reward_model_that_is_too_often_wrong(stage: str) 
 
 
 @by_reward
+def test_an_answer_that_the_model_has_no_positions_for_is_an_error_before_training(stage: str) -> None:
+    change(stage, max_new_tokens=1000)
+    asked = rf"`{stage}\.max_prompt_tokens` = 100 and `{stage}\.max_new_tokens` = 1000 takes 1100 positions, .* 1024 "
+    with pytest.raises(InputError, match=asked):
+        run(stage)
+
+
+@by_reward
 def test_without_a_reward_model_the_list_that_needs_an_entry_is_named(stage: str) -> None:
     Path("metrics/optional/reward.json").unlink()
     with pytest.raises(InputError, match=rf"set `optional\.reward` .* or `optional\.{stage}` to \[\]"):
