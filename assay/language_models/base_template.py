@@ -82,7 +82,7 @@ def _find_fault(tokenizer: PreTrainedTokenizerBase, answer: str) -> str | None:
     dated = (f"{{% macro strftime_now(format) %}}{day}{{% endmacro %}}\n{tokenizer.chat_template}" for day in "12")
     try:
         texts = {tokenizer.apply_chat_template(chat, chat_template=one, tokenize=False) for one in dated}
-    except TemplateError as error:
+    except (TemplateError, TypeError, ValueError) as error:
         return f"cannot be read: {error}"
     if len(texts) > 1:
         return (
@@ -91,6 +91,10 @@ def _find_fault(tokenizer: PreTrainedTokenizerBase, answer: str) -> str | None:
         )
     prompt = chats.render_chat(tokenizer, chat[:-1], answer_follows=True)
     whole = chats.render_chat(tokenizer, chat, answer_follows=False)
+    if not whole.text.startswith(prompt.text):
+        return (
+            f"ends a prompt with {prompt.text[-30:]!r}, and an answer is not written after that; let both be the same"
+        )
     turn = whole.text.removeprefix(prompt.text)
     written, found, rest = turn.partition(answer)
     if not found:
@@ -106,6 +110,9 @@ def _find_fault(tokenizer: PreTrainedTokenizerBase, answer: str) -> str | None:
             f"writes no token after an answer that ends it ({turn!r}), so a model trained on it would never stop; let "
             "it write `eos_token` there"
         )
+    special = chats.special_tokens(tokenizer, str(tokenizer.chat_template))
+    if more := special.sub("", whole.text[end[1] :]).strip():
+        return f"writes {more!r} after the end of an answer; let it do so where `add_generation_prompt` is true alone"
     begun, ids = (one for one, _ in chats.encode_chats(tokenizer, [prompt, whole]))
     if prompt.text.endswith((" ", "\t")) or ids[: len(begun)] != begun:
         return (

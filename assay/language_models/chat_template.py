@@ -57,7 +57,7 @@ class RenderedChat:
 
 
 @lru_cache(maxsize=8)
-def _special_tokens(tokenizer: PreTrainedTokenizerBase, template: str) -> re.Pattern[str]:
+def special_tokens(tokenizer: PreTrainedTokenizerBase, template: str) -> re.Pattern[str]:
     """Tokens that are no text: the special ones of a tokenizer, and added ones that its chat template writes."""
     added = (token for token in tokenizer.added_tokens_decoder.values() if token.special or token.content in template)
     # Added tokens of white space are text, and one of a single character cannot be cut.
@@ -72,7 +72,7 @@ def render_chat(
 
     An `InputError` if the template refuses these messages, as some do a system message.
     """
-    special = _special_tokens(tokenizer, str(tokenizer.chat_template))
+    special = special_tokens(tokenizer, str(tokenizer.chat_template))
     known = {*str(tokenizer.chat_template), *(letter for message in messages for letter in message["content"])}
     mark = next(letter for letter in map(chr, range(0xE000, 0xF900)) if letter not in known)
     chat = []
@@ -83,9 +83,12 @@ def render_chat(
         chat.append({**message, "content": content})
     try:
         text: Any = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=answer_follows)
-    except TemplateError as error:
+    except (TemplateError, TypeError, ValueError) as error:
         roles = [message["role"] for message in messages]
-        raise InputError(f"the chat template of {tokenizer.name_or_path} refuses the roles {roles}: {error}") from None
+        raise InputError(
+            f"the chat template of {tokenizer.name_or_path} refuses the roles {roles}: {error}; take what it does not "
+            "know out of the chats, or take another base"
+        ) from None
     pieces = str(text).split(mark)
     return RenderedChat("".join(pieces), tuple(accumulate(map(len, pieces[:-1]))))
 
@@ -122,12 +125,18 @@ def tokenise_chats(
     `without_loss` are for each chat the places of answers that have no labels, from 0.
 
     An answer's tokens are those from where the template has an answer begin to the special token that ends it, which is
-    learnt with it. An `InputError` as of `render_chat`; if the template writes no such token; or if the text of a chat
-    is not a beginning of the text with one message more, so that nobody can say which part of it is the answer.
+    learnt with it. An `InputError` as of `render_chat`; if the template leaves a message out; if it writes no such
+    token; or if the text of a chat is not a beginning of the text with one message more, so that nobody can say which
+    part of it is the answer.
     """
     rendered, spans = [], []
     for messages, silent in zip(chats, without_loss or [()] * len(chats), strict=True):
         whole = render_chat(tokenizer, messages, answer_follows=False)
+        if lost := next((one for one in messages if one["content"].strip() not in whole.text), None):
+            raise InputError(
+                f"the chat template of {tokenizer.name_or_path} does not write a message as it is ({lost['role']}: "
+                f"{lost['content'][:80]!r}); take it out of the chats, or take another base"
+            )
         answers_at = [place for place, message in enumerate(messages) if message["role"] == ANSWERING]
         places = [place for place in answers_at if place not in silent]
         rendered.append(whole)
@@ -183,6 +192,6 @@ def _answer_span(
 
 def find_special(tokenizer: PreTrainedTokenizerBase, chat: RenderedChat, start: int) -> tuple[int, int] | None:
     """Where the first special token that the template wrote behind `start` begins and ends, in characters."""
-    special = _special_tokens(tokenizer, str(tokenizer.chat_template))
+    special = special_tokens(tokenizer, str(tokenizer.chat_template))
     found = (one.span() for one in special.finditer(chat.text, start))
     return next((span for span in found if not any(span[0] < place < span[1] for place in chat.breaks)), None)

@@ -139,6 +139,17 @@ def test_letters_that_would_be_one_token_with_the_prompt_are_learnt() -> None:
     assert learnt(tokenizer, said("Why?", "the card")) == "the card </s>"
 
 
+def test_a_message_that_a_template_leaves_out_is_an_error() -> None:
+    silent = CHATML.replace(EACH, "{% for m in messages if m['role'] != 'system' %}")
+    system = [{"role": "system", "content": "Be brief."}]
+    tokenizer = new_tokenizer(silent, ["<|im_start|>", "<|im_end|>"], [])
+    with pytest.raises(InputError, match=r"does not write a message as it is \(system: 'Be brief\.'\)"):
+        learnt(tokenizer, system + said("Why?", "So"))
+    tokenizer.chat_template = "{{ raise_exception('no system here') }}" + silent
+    with pytest.raises(InputError, match=r"refuses the roles \['system', 'user', 'assistant'\]: no system here; take"):
+        learnt(tokenizer, system + said("Why?", "So"))
+
+
 TEMPLATES: dict[str, tuple[Any, dict[str, Any], str]] = {
     "blank before the answer": (CHATML.replace("assistant\n'", "assistant '").replace("+ '\n'", "+ ' '"), {}, "blank"),
     "no end": (CHATML.replace("<|im_end|>", "\n\n"), {}, "writes no token after an answer that ends it .*never stop"),
@@ -156,6 +167,22 @@ TEMPLATES: dict[str, tuple[Any, dict[str, Any], str]] = {
     "an unknown one": ({"rag": CHATML}, {"chat_template": "tools"}, r"several chat templates \(rag\)"),
     "one of one": (CHATML, {"chat_template": "rag"}, r"template_arguments\.chat_template`: .*no such name"),
     "an argument of no use": (CHATML, {"enable_thinking": False}, r"template_arguments\.enable_thinking`"),
+    "a prompt that ends with more": (
+        CHATML.replace("assistant\n'", "assistant\n<think>\n'"),
+        {},
+        r"ends a prompt with '.*<think>\\n', and an answer is",
+    ),
+    "the next prompt after an answer": (
+        CHATML.replace(PROMPT, "{% if true %}"),
+        {},
+        "writes 'assistant' after the end of an answer",
+    ),
+    "no question": (
+        CHATML.replace(EACH, "{% for m in messages if m['role'] != 'user' %}"),
+        {},
+        "not write a message as it is .user: 'How",
+    ),
+    "a sum of text and number": (CHATML.replace("+ '\n'", "+ 1"), {}, "its chat template cannot be read"),
     "no Jinja": ("{% for m in messages", {}, "its chat template cannot be read"),
 }
 
