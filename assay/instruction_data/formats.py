@@ -39,11 +39,13 @@ UNUSABLE = {
 }
 """Roles, and keys of a message that the model would have to see or to say, with the reason to reject the chat."""
 LOSS_KEYS = ("weight", "train")
+LISTS = ("chat", "history", "answers")
+"""Columns that hold lists; in others a list of one text is that text."""
 NOTHING: tuple[Any, ...] = (None, "", [], {})
 
 FIXES = {
     "not_a_chat": "write a JSON list of messages there, each with the keys that the layout names, and text in them",
-    "not_text": "keep only the text of messages that have pictures, sound or files, or take the chat out",
+    "not_text": "write text there, no list or object, and no pictures, sound or files; or take the chat out",
     "tool_use": "take out the chats that call tools: they cannot be learnt here",
     "reasoning": "take the key out of the messages, or write the thoughts into the text as the model's template does",
     "named_speaker": "take the key `name` out of the messages; where it matters who speaks, write it into the text",
@@ -153,14 +155,21 @@ def read_chats(
     `refusal` answers what has no answer. An `InputError` if a column that the layout names (at `key` in the params) or
     that it always has is not there, or an answer of `columns` is one of SQuAD.
     """
-    there, used = table.cells.columns, set[str]()
+    there, used, not_text = table.cells.columns, set[str](), dict[int, Fault]()
     nothing: Sequence[str | None] = [None] * table.cells.height
 
     def cells(name: str, chosen: ColumnName | None) -> Sequence[str | None]:
         if chosen is None:
             return nothing
         used.add(str(chosen))
-        return column(table, chosen, path, f"{key}.{name}").to_list()
+        found = column(table, chosen, path, f"{key}.{name}").to_list()
+        values = map(_parsed, found if chosen in table.nested and name not in LISTS else [])
+        for row, value in enumerate(values):
+            if isinstance(value, list) and len(value) < 2 and all(isinstance(text, str) for text in value):
+                found[row] = "".join(value)
+            elif isinstance(value, list | dict):
+                not_text[row] = Fault("not_text", f"{chosen}: {found[row]}")
+        return found
 
     def fixed(name: str) -> Sequence[str | None]:
         if name not in there:
@@ -204,7 +213,8 @@ def read_chats(
             chats = [_turn(None, *turn) for turn in zip(fixed("question"), firsts, strict=True)]
     records, rejected = [], []
     rows = zip(ids, categories, chats, contexts, refused, table.lines, strict=True)
-    for id_, category, chat, context, is_refused, line in rows:
+    for row, (id_, category, chat, context, is_refused, line) in enumerate(rows):
+        chat = not_text.get(row, chat)
         has_id = layout.id is None or _stripped(id_) is not None
         usable = chat if isinstance(chat, Fault) else fault_of(chat, has_id=has_id) or chat
         if isinstance(usable, Fault):

@@ -8,15 +8,12 @@ from typing import Any
 
 import polars as pl
 
-from assay.core.errors import InputError
 from assay.core.removed_rows import counts_by_rule, removed_rows
 from assay.instruction_data.formats import FIXES, read_chats
 from assay.instruction_data.params import InstructDataParams, Source
 from assay.language_models.chat_template import ANSWERING
 from assay.sources.provenance import check_ids, content_ids, origins, unreadable_rows
-from assay.sources.table_files import Table, fix_of, read_table
-
-SHOWN_CHARACTERS = 80
+from assay.sources.table_files import Table, check_limit, check_readable, fix_of, read_table
 
 
 @dataclass(frozen=True)
@@ -36,27 +33,25 @@ class Read:
 def read_source(source: Source, position: int, params: InstructDataParams) -> Read:
     """Read one source; `position` is its place in the params.
 
-    An `InputError` as of `read_table`, `column` and `check_ids`; if there is no row; or if more records than
+    An `InputError` as of `read_table`, `check_readable`, `column` and `check_ids`; or if more records than
     `max_reject_fraction` cannot be read or used: it names the first, what is there, and the fix.
     """
     path = Path(params.path) / source.file
     key = f"instruct_data.sources.{position}"
     nested = source.layout.kind == "squad" and source.format == "json"
     table = read_squad_release(path) if nested else source.read(path)
+    if table.cells.is_empty():
+        check_readable(table, path, params.max_reject_fraction, "instruct_data")
     rows_in = table.cells.height + table.unreadable.height
-    if not rows_in:
-        raise InputError(f"{path}: has no row; is it the right file, and is its `header` set rightly?")
     unanswerable = params.context.unanswerable if params.context else None
     refusal = unanswerable.refusal if unanswerable else None
     chats = read_chats(table, source.layout, source.system_message, path, f"{key}.layout", refusal)
     rejects = pl.concat([table.unreadable, chats.rejected]).sort("line", maintain_order=True)
-    if rejects.height > params.max_reject_fraction * rows_in:
-        line, rule, before = rejects.row(0)
-        raise InputError(
-            f"{path}:{line}: {rule}: {before[:SHOWN_CHARACTERS]!r}; {rejects.height} of {rows_in} records cannot be "
-            f"used ({counts_by_rule(rejects)}), more than `instruct_data.max_reject_fraction` = "
-            f"{params.max_reject_fraction}: {FIXES.get(rule) or fix_of(table, rule)}; or raise that number"
-        )
+    if rejects.height:
+        rule = rejects["rule"][0]
+        advice = f"records cannot be used {counts_by_rule(rejects)}: {FIXES.get(rule) or fix_of(table, rule)}"
+        places = rejects.with_columns(pl.format("{}:{}", pl.lit(str(path)), "line").alias("line"))
+        check_limit(places, rows_in, params.max_reject_fraction, advice, "instruct_data")
     records = chats.records
     if source.layout.id is None:
         role, content = (pl.element().struct.field(name) for name in ("role", "content"))
@@ -101,11 +96,10 @@ def read_squad_release(path: Path) -> Table:
     """
     try:
         value = json.loads(path.read_text("utf-8-sig"))
-        articles = value["data"] if isinstance(value, dict) else value
-        parts = [(article, part) for article in articles for part in article.get("paragraphs", [])]
-        rows = [
-            {"title": a.get("title"), "context": p["context"], **qa} for a, p in parts for qa in p["qas"]
-        ] or articles
+        rows = value["data"] if isinstance(value, dict) else value
+        if any("paragraphs" in article for article in rows):
+            parts = [(article, part, qa) for article in rows for part in article["paragraphs"] for qa in part["qas"]]
+            rows = [{k: v for one in of for k, v in one.items() if k not in ("paragraphs", "qas")} for of in parts]
     except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return read_table(path, "json", header=True)
     with TemporaryDirectory() as folder:

@@ -70,8 +70,10 @@ def check_ids(records: pl.DataFrame, path: Path, key: str) -> None:
     if repeated.height:
         same = repeated.filter(id=repeated["id"][0])
         differ = [name for name in same.columns if name != "origin" and same[name].n_unique() > 1]
-        fix = f"make them unique, or set `{key}.columns.id` to null, and ids are made from the content"
-        if "text" not in differ:
+        is_chat = "messages" in records.columns
+        of_ids = f"{key}.id" if is_chat else f"{key}.columns.id"
+        fix = f"make them unique, or set `{of_ids}` to null, and ids are made from the content"
+        if not is_chat and "text" not in differ:
             fix = (
                 f"if a line is one rater's judgement, name this file, rater and rating in `{key}.ratings`, and what a "
                 "rater gives not in `columns` and `carry`: every vote counts then; else delete the repeated lines"

@@ -202,7 +202,7 @@ def fix_of(table: Table, rule: str) -> str:
     return FIXES.get(rule, "mend the file")
 
 
-def check_readable(table: Table, path: Path, max_reject_fraction: float) -> None:
+def check_readable(table: Table, path: Path, max_reject_fraction: float, section: str = "ingest") -> None:
     """Raise `InputError` where a file has no record, or too many that cannot be read; names the first bad line."""
     rows = table.cells.height + table.unreadable.height
     if rows == 0:
@@ -210,19 +210,21 @@ def check_readable(table: Table, path: Path, max_reject_fraction: float) -> None
     if table.unreadable.height:
         places = table.unreadable.select(pl.format("{}:{}", pl.lit(str(path)), "line"), "rule", "before")
         advice = f"records cannot be read: {fix_of(table, places['rule'][0])}"
-        check_limit(places, rows, max_reject_fraction, advice)
+        check_limit(places, rows, max_reject_fraction, advice, section)
 
 
-def check_limit(removed: pl.DataFrame, rows: int, max_reject_fraction: float, advice: str) -> None:
+def check_limit(
+    removed: pl.DataFrame, rows: int, max_reject_fraction: float, advice: str, section: str = "ingest"
+) -> None:
     """Raise `InputError` where too many of `rows` are removed; names the first, and gives the advice.
 
-    The first columns of `removed` are place, rule and what was there.
+    The first columns of `removed` are place, rule and what was there. The limit is of a section of the params.
     """
     if removed.height > max_reject_fraction * rows:
         place, rule, before = removed.row(0)[:3]
         raise InputError(
             f"{place}: {rule}: {str(before)[:SHOWN_CHARACTERS]!r}; {removed.height} of {rows} {advice}, or raise "
-            f"`ingest.max_reject_fraction` = {max_reject_fraction}"
+            f"`{section}.max_reject_fraction` = {max_reject_fraction}"
         )
 
 

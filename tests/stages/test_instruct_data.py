@@ -371,6 +371,13 @@ def test_records_that_cannot_be_used_are_counted_rejects() -> None:
         run(max_reject_fraction=0.01)
 
 
+def test_where_no_record_can_be_read_the_error_says_why(tmp_path: Path) -> None:
+    write([])
+    Path("raw/faq-en.jsonl").write_text('{"q": "Why?", "a": "So.", "a": "No."}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"faq-en\.jsonl:1: .*1 of 1 records cannot be read.*`instruct_data\.max_rej"):
+        run()
+
+
 def test_what_was_seen_and_what_nothing_uses_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [row | {"url": "x"} for row in faq()]
     write([{"chat": as_messages(row, time="now", weight=1)} for row in rows], "chats.jsonl")
@@ -427,7 +434,7 @@ def test_squad_becomes_chats_with_their_passage(file: str) -> None:
         Path("raw/flat.json").write_text(json.dumps({"data": questions}), encoding="utf-8")
     else:
         articles = [
-            {"title": one["title"], "paragraphs": [{"context": one["context"], "qas": [asked(one)]}]}
+            {"title": one["title"], "paragraphs": [{"context": one["context"], "page": 3, "qas": [asked(one)]}]}
             for one in questions
         ]
         Path("raw/release.json").write_text(json.dumps({"version": "v2.0", "data": articles}), encoding="utf-8")
@@ -441,6 +448,7 @@ def test_squad_becomes_chats_with_their_passage(file: str) -> None:
         assert len(chat["context"]) == 1
         assert (chat["answer"] == REFUSAL) == (chat["task"] == "unanswerable")
     if file == "release.json":
+        assert metrics["sources"]["faq"]["unused_columns"] == {"page": 72}
         Path("raw/release.json").write_text(json.dumps({"data": [{"paragraphs": [{"qas": []}, 3]}]}), encoding="utf-8")
         with pytest.raises(InputError, match=r"raw/release\.json: holds no JSON list"):
             run(sources=[one], context=context())

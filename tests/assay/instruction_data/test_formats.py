@@ -77,6 +77,20 @@ def test_alpaca_joins_instruction_and_input(tmp_path: Path) -> None:
     assert said(read(tmp_path, without_input, ALPACA)) == [[("user", "Greet."), ("assistant", "Hi")]]
 
 
+def test_a_list_or_an_object_is_no_text_but_a_list_of_one_text_is(tmp_path: Path) -> None:
+    answers: list[Any] = [["Hi"], ["Hi", "Ho"], {"text": "Hi"}, [1], '{"a": 1}', 7]
+    rows = [{"instruction": "Greet.", "input": [], "output": one, "history": [["a", "b"]]} for one in answers]
+    chats = read(tmp_path, rows, ALPACA)
+    assert [(len(chat), chat[2:]) for chat in said(chats)] == [
+        (4, [("user", "Greet."), ("assistant", "Hi")]),
+        (4, [("user", "Greet."), ("assistant", "7")]),
+    ]
+    shown = ['output: ["Hi", "Ho"]', 'output: {"text": "Hi"}', "output: [1]", 'output: {"a": 1}']
+    assert chats.rejected.rows() == [(line, "not_text", cell) for line, cell in enumerate(shown, start=2)]
+    texts = read(tmp_path, [{"instruction": "As JSON?", "output": '["Hi", "Ho"]'}], ALPACA)
+    assert said(texts)[0][-1] == ("assistant", '["Hi", "Ho"]')
+
+
 def test_alpaca_keeps_what_was_said_before_and_the_system_message(tmp_path: Path) -> None:
     now: dict[str, Any] = {"instruction": "And how long does that take?", "output": "Three weeks."}
     before = [["How do I paint the window?", "With a brush."], ["Which?", "A broad one."]]
