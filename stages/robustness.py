@@ -25,7 +25,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
-from assay.augmentation.apply import augment_texts
+from assay.augmentation.apply import augment_texts, hide_tokens, show_tokens
 from assay.augmentation.recipes import AnyRecipe, Recipes, require_models
 from assay.augmentation.textattack_import import import_textattack, readable_wordnet, write_textattack_data
 from assay.classifiers.predict import SEEDS_FILE, Predictor, load_predictor
@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("approach", help="name of a folder under models/finetuned, such as lora")
     approach = parser.parse_args().approach
     params = load_params("robustness", RobustnessParams)
-    wordnet = load_params("augment.wordnet", str)
+    wordnet, own_tokens = load_params("augment.wordnet", str), load_params("augment.own_tokens", list[str])
     seed = load_params("seed", int)
     if reason := why_left_out(MODELS / approach):
         leave_out(f"robustness@{approach}", reason, OUTPUT / approach, METRICS / f"{approach}.json", {})
@@ -175,14 +175,22 @@ def main() -> None:
     device = prepare_device(load_params("compute", Compute))
     quiet_libraries()
 
+    # Recipes and attacks see own tokens as placeholders, which they leave alone; the model sees them as they are.
     test = read_test_rows()
-    predictor, labels = load_predictor(MODELS / approach, device)
+    test = test.with_columns(pl.Series("text", [hide_tokens(text, own_tokens) for text in test["text"]]))
+    predict, labels = load_predictor(MODELS / approach, device)
+
+    def predictor(texts: list[str], batch_size: int, what: str | None) -> Floats:
+        return predict([show_tokens(text, own_tokens) for text in texts], batch_size, what)
+
     with tempfile.TemporaryDirectory(prefix="assay-robustness-") as scratch:
         write_textattack_data(Path(wordnet), Path(scratch))
         perturbations = perturb(test, labels, predictor, params, seed, Path(scratch), device)
         sampled = sample_rows(test, params.attacked_rows, seed)
         ended = attack_rows(sampled, target_numbers(sampled, labels), predictor, params, seed, Path(scratch))
 
+    shown = pl.col("before", "after").map_elements(lambda text: show_tokens(text, own_tokens), pl.String)
+    ended = ended.with_columns(shown)
     with output_folder(OUTPUT / approach) as folder:
         write_parquet(ended, folder / "attacks.parquet")
     attacks = {str(name): attack_scores(of_one) for (name,), of_one in ended.group_by("attack", maintain_order=True)}

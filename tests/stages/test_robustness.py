@@ -65,7 +65,7 @@ def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatc
             "tfidf": {"method": "tfidf", "max_word_ngram": 1, "min_document_frequency": 1, "C": 3.0},
             "full": FULL | {"model": str(tiny_encoder)},
         },
-        "augment": {"wordnet": "wordnet"},
+        "augment": {"wordnet": "wordnet", "own_tokens": []},
         "evaluate": {"batch_size": 8, "bootstrap_samples": 100, "calibration_bins": 10},
         "robustness": ROBUSTNESS,
     }
@@ -135,6 +135,26 @@ def test_a_model_is_perturbed_and_attacked(workspace: Path, approach: str) -> No
     device = prepare_device(Compute.model_validate(COMPUTE))
     said = predict(Path("models/finetuned") / approach, misled["after"].to_list(), 8, device, "test")
     assert all(answer != label for answer, label in zip(said.predicted_labels(), misled["label"], strict=True))
+
+
+def test_own_tokens_are_altered_by_no_recipe_and_no_attack(workspace: Path) -> None:
+    change("augment", own_tokens=["[movie]", "awful great"])
+    test = pl.read_parquet("data/split/test.parquet")
+    test.with_columns(text=pl.format("[movie] awful great {}", "text")).write_parquet("data/split/test.parquet")
+    seen = list[str]()
+    run_main(finetune, "tfidf")
+
+    def load(folder: Path, device: Any) -> Any:
+        predictor, labels = load_predictor(folder, device)
+        return lambda texts, *more: seen.extend(texts) or predictor(texts, *more), labels
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(robustness, "load_predictor", load)
+        run_main(robustness, "tfidf")
+    assert len(set(seen)) > 40
+    assert all(text.startswith("[movie] awful great ") for text in seen)
+    ended = pl.read_parquet("data/robustness/tfidf/attacks.parquet")
+    assert ended.select(pl.col("before", "after").str.starts_with("[movie] awful great ").all()).row(0) == (True, True)
 
 
 def test_a_predictor_predicts_what_predict_does(workspace: Path) -> None:
