@@ -12,6 +12,7 @@ or Ctrl-C ends it.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -137,6 +138,9 @@ def main() -> None:
     model, tokenizer = load_causal_lm(folder, device.device, load_params("template_arguments", TemplateArguments))
 
     def respond(question: str, history: list[dict[str, str]]) -> list[dict[str, str]]:
+        if odd := re.search("[\ud800-\udfff]", question):
+            shown = f"byte 0x{ord(odd[0]) & 0xFF:02x}"
+            raise InputError(f"the question is not UTF-8 ({shown}); convert it: iconv -f LATIN1 -t UTF-8")
         found = search(question) if search is not None else []
         asked = {"role": "user", "content": place_passages_in(prompt, question, [one.answer for one in found])}
         said = streamed(model, tokenizer, [*history, asked], decoding, device)

@@ -93,6 +93,9 @@ def test_what_is_typed_and_not_utf8_is_one_line(workspace: Path, monkeypatch: py
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("Où?\n".encode("latin-1")), encoding="utf-8"))
     with pytest.raises(InputError, match=r"^standard input is not UTF-8 \(byte 0xf9\); convert it"):
         ask.main()
+    # In the locale C, and on the command line, Python takes such a byte for half of a letter.
+    with pytest.raises(InputError, match=r"^the question is not UTF-8 \(byte 0xf9\); convert it"):
+        run(monkeypatch, "base", "--question", "O\udcf9?")
 
 
 def test_the_same_answer_in_a_conversation(

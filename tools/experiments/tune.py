@@ -132,7 +132,9 @@ def main() -> None:
     present = METRICS / f"{approach}.json"
     if not present.is_file():
         raise InputError(f"{present}: no such file; run `dvc repro finetune@{approach}` first")
-    before = float(read_json(present)[SCORE])
+    if SCORE not in (metrics := read_json(present)):
+        raise InputError(f"{present}: has no {SCORE}; was the approach left out on this machine? {metrics}")
+    before = float(metrics[SCORE])
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     seed = seed_32(derived_seed(load_params("seed", int), "tune", approach))

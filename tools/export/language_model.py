@@ -4,7 +4,8 @@ Writes `models/export/<model>/`: the model with its adapter merged as safetensor
 `Modelfile` for Ollama, and `export.json`, what the export changed. Both files are read back and asked questions of the
 test split. The GGUF file must say the same as the safetensors: tokens by the tokenizer that it describes, logits within
 a tolerance, and greedy answers; else the export fails and what lay there before stays. What merging and rounding
-changed from the model that was trained is printed, and no error; QLoRA is merged into the base in full precision.
+changed from the model that was trained is printed, and too much an error; QLoRA is merged into the base in full
+precision, and may change more.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_json, write_text
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
+from assay.fine_tuning.quantization import QUANTISATION_FILE
 from assay.language_models.base_template import TemplateArguments
 from assay.language_models.chat_template import Message, render_chat, tokenise_prompts
 from assay.language_models.checkpoint import CausalLM, Decoding, generate_answers, load_causal_lm, save_causal_lm
@@ -44,6 +47,9 @@ SAMPLE = "IT'LL cost 1,234.50 €;\r\n\r\n\tisn't that (really) a lot?  Ok…  �
 """What ways to cut a text differ on: case, digits, white space, signs."""
 TOLERANCE = 1e-3
 """The most by which a logit of the GGUF file may differ from that of the safetensors, both computed in float32."""
+
+MAX_ROUNDED = 1.0
+"""The most by which merging and rounding may change a logit; after QLoRA, whose base was in 4 bits, any number."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,13 @@ def export(name: str, folder: Path, weights: WeightType, gguf: bool, device: Dev
         del plain
         gc.collect()
         found: dict[str, Any] = {"model": str(folder), "type": weights, "questions": len(chats)}
-        found["logit_difference_from_trained"], found["answers_as_trained"] = compare(after, before)
+        found["logit_difference_from_trained"], found["answers_as_trained"] = difference, _ = compare(after, before)
+        allowed = inf if (folder / QUANTISATION_FILE).is_file() else MAX_ROUNDED
+        if not difference < allowed:  # a difference that is no number is none to keep
+            raise InputError(
+                f"{folder}: a logit of the export differs by {difference:.2g} from the model as trained, and {allowed} "
+                "is the most that is kept; export with --type float32"
+            )
         if gguf:
             check_tokenizer(draft / GGUF_FILE, tokenizer, chats)
             # What transformers makes of the file's own configuration leaves the width of heads out (of Qwen3).

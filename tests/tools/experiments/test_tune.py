@@ -176,6 +176,9 @@ def test_the_search_goes_on_after_a_trial_that_fails(
     assert yaml.safe_load(Path("params.yaml").read_text())["finetune"]["lora"]["rank"] == 4
     with pytest.raises(InputError, match=r"all 2 trials failed; .*spaces\.yaml: trial 1 failed: the loss"):
         tuned("lora: {rank: {choices: [4]}}", trials=2)
+    Path("metrics/finetune/lora.json").write_text('{"left_out": "no 4-bit arithmetic here"}')
+    with pytest.raises(InputError, match=r"lora\.json: has no validation_macro_f1; .*no 4-bit arithmetic here"):
+        tuned("lora: {rank: {choices: [4]}}")
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,9 @@ def test_infinite_weights_are_named(workspace: Path, monkeypatch: pytest.MonkeyP
 
     with pytest.raises(InputError, match=r"model\.norm\.weight: a weight is infinite .* take --type bfloat16"):
         run(monkeypatch, "sft@large")
+    with pytest.raises(InputError, match=r"a logit of the export differs by nan from .* --type float32"):
+        run(monkeypatch, "sft@large", "--no-gguf")
+    assert not Path("models/export/sft-large").exists()
 
 
 @pytest.mark.parametrize(
