@@ -32,10 +32,11 @@ async function ask(address, body) {
   }
 }
 
-// What a key writes, and where that is no Latin letter or digit (ф, &), what it would write on an English keyboard.
+// What a key writes, and where that is no Latin letter or digit (ф, &, or what an input method takes: Process), what it
+// would write on an English keyboard.
 function keyOf(event) {
   const place = /^(?:Key|Digit)(.)$/.exec(event.code);
-  return place === null || event.shiftKey || !/^[^a-z0-9?/]$/i.test(event.key) ? event.key : place[1].toLowerCase();
+  return place === null || event.shiftKey || !/^(?:[^a-z0-9?/]|Process)$/i.test(event.key) ? event.key : place[1].toLowerCase();
 }
 
 // One request at a time: a key pressed while one is under way would decide a row that nobody has seen.

@@ -137,6 +137,9 @@ def test_keys_of_other_keyboards_count_by_their_place(page: Page, tmp_path: Path
         type_key("!", "Digit1", shift=True)
         type_key("\u0433", "KeyU")
         expect(page.locator("#place")).to_contain_text("s:3")
+        # Of an input method, such as a Japanese one.
+        type_key("Process", "KeyA")
+        expect(page.locator("#place")).to_contain_text("s:4")
 
 
 def test_it_goes_on_where_it_was_stopped(page: Page, tmp_path: Path, repository: Path) -> None:
