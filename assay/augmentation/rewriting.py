@@ -67,7 +67,10 @@ def paraphrase_locally(texts: Sequence[str], recipe: Paraphrase, device: Device)
     def rewrite(batch: list[str]) -> list[str]:
         chats = [[{"role": "user", "content": INSTRUCTION.format(text=text)}] for text in batch]
         prompts: Any = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
-        return _generate(model, tokenizer, prompts, batch, device, answers_follow=True)
+        made = _generate(model, tokenizer, prompts, batch, device, answers_follow=True)
+        # Such a token in a text would be read as the template's own.
+        has_special = (any(token in text for token in tokenizer.all_special_tokens) for text in batch)
+        return ["" if special else text for special, text in zip(has_special, made, strict=True)]
 
     return rewrite_in_batches(texts, recipe.batch_size, rewrite, "paraphrase")
 

@@ -12,8 +12,11 @@ from assay.augmentation.augmenter import DrawnSwap, TextChange
 from assay.augmentation.recipes import EdaOperation
 from assay.augmentation.words import Span, count_words_to_alter, find_plain_words, replace_words
 
-SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\.[A-Za-z]\.)(?<!\b[A-Z]\.)(?<!\b(?:Mr|Dr|St|No|vs)\.)(?<!\bMrs\.)\s+")
-"""Not after `U.S.`, `e.g.`, an initial or a title, which seldom end one."""
+SENTENCE_END = re.compile(
+    r"(?<=[.!?])(?<!\.[A-Za-z]\.)(?<!\b[A-Z]\.)(?<!\b(?:Mr|Ms|Dr|St|No|vs|Co)\.)(?<!\bProf\.)(?<!\bSept\.)"
+    r"(?<!\b(?:Mrs|Rev|Gen|Sen|Inc|Ltd|etc|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\.)\s+"
+)
+"""Not after `U.S.`, `e.g.`, an initial, a title, a firm or a month, which seldom end one."""
 A_WORD = re.compile(r"(?<![#@<\w:])[A-Za-z]{2,}")
 PHRASE_END = re.compile(r"(?<=[,;])\s+")
 
@@ -80,11 +83,19 @@ Forms that stand for several others (cannot, is not: the contraction of several)
 LONGEST_FIRST = "|".join(sorted(map(re.escape, CONTRACTIONS), key=lambda form: (-len(form), form)))
 CONTRACTION = re.compile(rf"(?<![\w'@#<])({LONGEST_FIRST})(?![\w'>])", re.IGNORECASE)
 _BETWEEN = r"(?:\s+(?:not|already|also|always|ever|just|never|only|since|he|she|it|\w+ly))*"
+_PARTICIPLE = r"been|gone|got(?:ten)?|become|had"
+_AFTER_HAD = (
+    r"better|done|seen|left|lost|made|said|told|met|paid|sent|sold|spent|won|kept|felt|heard|held|thought|bought|taken"
+    r"|brought|caught|eaten|given|driven|known|shown|grown|thrown|worn|broken|spoken|chosen|written|fallen|\w*[^\We]ed"
+)
 HAVE_FOLLOWS = {
-    "'s": ("has", re.compile(rf"{_BETWEEN}\s+(?:been|gone|got|become|had)\b", re.IGNORECASE)),
-    "'d": ("had", re.compile(rf"{_BETWEEN}\s+(?:been|gone|got|become|had|better)\b", re.IGNORECASE)),
+    "'s": ("has", re.compile(rf"{_BETWEEN}\s+(?:{_PARTICIPLE})\b", re.IGNORECASE)),
+    "'d": ("had", re.compile(rf"{_BETWEEN}\s+(?:{_PARTICIPLE}|{_AFTER_HAD})\b", re.IGNORECASE)),
 }
-"""Before these words `he's` is *he has* and `he'd` *he had*; else they are *he is* and *he would*."""
+"""Before these words `he's` is *he has* and `he'd` *he had*; else they are *he is* and *he would*.
+
+A participle after `he's` may be a passive (*he's taken*); after `he'd` there is no *would*.
+"""
 
 
 class Contraction(TextChange):

@@ -231,6 +231,10 @@ def test_operations_of_easy_data_augmentation(scratch: Path) -> None:
         ("contraction", "I'd better leave", "I had better leave"),
         ("contraction", "I'd gladly leave", "I would gladly leave"),
         ("contraction", "what's she been told", "what has she been told"),
+        ("contraction", "They'd already left", "They had already left"),
+        ("contraction", "we'd ordered two", "we had ordered two"),
+        ("contraction", "we'd need two", "we would need two"),
+        ("contraction", "it's gotten worse", "it has gotten worse"),
         ("contraction", "he's late, and gone", "he is late, and gone"),
         ("contraction", "what @isnt and <IT_IS>", "what @isnt and <IT_IS>"),
         ("reorder", "It broke. I am sad", "I am sad. It broke."),
@@ -239,6 +243,7 @@ def test_operations_of_easy_data_augmentation(scratch: Path) -> None:
         ("reorder", "no order at all", "no order at all"),
         ("reorder", "Many older U.S. adults need help", "Many older U.S. adults need help"),
         ("reorder", "Ask Mr. Smith or J. Doe of it", "Ask Mr. Smith or J. Doe of it"),
+        ("reorder", "Prof. Lee paid Acme Ltd. in Jan. 2020", "Prof. Lee paid Acme Ltd. in Jan. 2020"),
         ("reorder", "It is in the U.S. adults pay. We do not.", "We do not. It is in the U.S. adults pay."),
     ],
 )

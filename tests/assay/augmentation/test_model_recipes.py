@@ -91,6 +91,8 @@ def test_paraphrases_by_a_local_model(scratch: Path, chat_model: Path) -> None:
     # Longer than the model can take: left as it is.
     long = "great " * 600
     assert augment_texts([long], [0], paraphrase(str(chat_model)), scratch, 1, DEVICE) == [long]
+    special = f"{TEXTS[0]} [SEP]"
+    assert augment_texts([special], [0], paraphrase(str(chat_model)), scratch, 1, DEVICE) == [special]
 
 
 def test_a_model_without_a_chat_template_is_refused(scratch: Path, tiny_decoder: Path) -> None:
