@@ -137,7 +137,7 @@ def test_a_model_is_perturbed_and_attacked(workspace: Path, approach: str) -> No
     assert all(answer != label for answer, label in zip(said.predicted_labels(), misled["label"], strict=True))
 
 
-def test_own_tokens_are_altered_by_no_recipe_and_no_attack(workspace: Path) -> None:
+def test_own_tokens_are_altered_by_no_recipe_and_no_attack(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     change("augment", own_tokens=["[movie]", "awful great"])
     test = pl.read_parquet("data/split/test.parquet")
     test.with_columns(text=pl.format("[movie] awful great {}", "text")).write_parquet("data/split/test.parquet")
@@ -145,12 +145,16 @@ def test_own_tokens_are_altered_by_no_recipe_and_no_attack(workspace: Path) -> N
     run_main(finetune, "tfidf")
 
     def load(folder: Path, device: Any) -> Any:
-        predictor, labels = load_predictor(folder, device)
-        return lambda texts, *more: seen.extend(texts) or predictor(texts, *more), labels
+        inner, labels = load_predictor(folder, device)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(robustness, "load_predictor", load)
-        run_main(robustness, "tfidf")
+        def predictor(texts: list[str], *more: Any) -> Any:
+            seen.extend(texts)
+            return inner(texts, *more)
+
+        return predictor, labels
+
+    monkeypatch.setattr(robustness, "load_predictor", load)
+    run_main(robustness, "tfidf")
     assert len(set(seen)) > 40
     assert all(text.startswith("[movie] awful great ") for text in seen)
     ended = pl.read_parquet("data/robustness/tfidf/attacks.parquet")

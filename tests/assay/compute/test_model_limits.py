@@ -13,11 +13,6 @@ class Length(Params):
     num_virtual_tokens: int
 
 
-class Answering(Params):
-    max_prompt_tokens: int
-    max_new_tokens: int
-
-
 @pytest.mark.parametrize(
     ("config", "positions"),
     [
@@ -38,11 +33,3 @@ def test_a_length_that_a_model_has_no_positions_for_is_an_error(config: Any, pos
         error = rf"`sft\.lora\.max_length_tokens` = 503 takes 513 positions, and .* has {positions} "
         with pytest.raises(InputError, match=error):
             require_positions(config, too_long, "sft.lora")
-
-
-def test_an_answer_needs_positions_too() -> None:
-    config, params = GPT2Config(n_positions=100), Answering(max_prompt_tokens=60, max_new_tokens=40)
-    require_positions(config, params, "ppo")
-    error = r"`ppo\.max_prompt_tokens` = 61 and `ppo\.max_new_tokens` = 40 takes 101 positions, and .* has 100 "
-    with pytest.raises(InputError, match=error):
-        require_positions(config, params.model_copy(update={"max_prompt_tokens": 61}), "ppo")
