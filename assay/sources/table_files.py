@@ -45,6 +45,7 @@ FIXES = {
     "key_twice": "leave one of the two",
     "not_json": "write one object a line, without commas between; if it is a list, set its `format` to json",
     "not_an_object": "write one object a line; if it is a list, set its `format` to json",
+    "header_again": "delete these lines, which repeat the header",
     "formula_error": "mend the formulas, or delete their columns",
 }
 """What the owner of a file can do about records that cannot be read."""
@@ -257,7 +258,11 @@ def _from_records(path: Path, records: Iterable[Record], header: bool, separator
         shown = bad[0].before[:SHOWN_CHARACTERS]
         raise InputError(f"{path}:{bad[0].line}: the header cannot be read ({bad[0].rule}: {shown!r}); mend it")
     sample = [separator.join(cell or "" for cell in record.cells) for record in good[:100]]
-    names = _names(path, good.pop(0).cells) if header and good else []
+    first = good.pop(0).cells if header and good else []
+    names = _names(path, first)
+    if again := [one for one in good if one.cells == first]:
+        good = [one for one in good if one.cells != first]
+        bad += [one._replace(rule="header_again", before=separator.join(map(str, first))) for one in again]
     counts = Counter(len(record.cells) for record in good)
     usual = counts.most_common(1)[0][0] if counts else 0
     width = len(names) or usual
@@ -266,7 +271,7 @@ def _from_records(path: Path, records: Iterable[Record], header: bool, separator
     if set(counts) - {width}:
         shaped = [_shaped(record, width, separator) for record in good]
         good = [record for record in shaped if not record.rule]
-        bad = sorted([*bad, *(record for record in shaped if record.rule)], key=lambda record: record.line)
+        bad += [record for record in shaped if record.rule]
     cells = pl.Series("cells", [record.cells for record in good], dtype=pl.List(pl.String))
     frame = pl.DataFrame({"cells": cells}).select(
         pl.col("cells").list.get(index).alias(name)
@@ -275,6 +280,7 @@ def _from_records(path: Path, records: Iterable[Record], header: bool, separator
     lines = pl.Series("line", [record.line for record in good], dtype=pl.Int64)
     ragged = sum(counts.values()) - counts[width]
     hint = _likely_separator(sample, separator) if ragged or width == 1 else None
+    bad.sort(key=lambda record: record.line)
     return Table(frame, lines, _unreadable(bad), ragged, {}, hint, usual)
 
 

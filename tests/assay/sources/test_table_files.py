@@ -237,6 +237,11 @@ def test_cells_of_files_as_people_have_them(
         ("tsv", 'text\tlabel\na\tx\n"My ""new"" lamp"\tx\n', "3: cells look quoted"),
         ("csv", "sep=;\na;b\n", "says sep=;, and its `separator` is '|'"),
         ("csv", ",1\na,b\n", "'1' more than once"),
+        (
+            "csv",
+            "text,label\na,x\n\ntext,label\nb,y\n",
+            "4: header_again: 'text,label'; 1 of 3 records cannot be read: delete",
+        ),
         ("csv", "Export of May\ntext,label\na,x\n", "the header has 1, most records 2: begin with a header"),
         ("csv", "text,label\n1,a,x\n2,b,y\n", "the header has 2, most records 3: begin with a header"),
         ("jsonl", '{"text": "a"},\n{"text": "b"}\n', "1 of 2 records cannot be read: write one object a line, without"),
