@@ -11,9 +11,8 @@ Reads the files named in `ingest.sources`, below `ingest.path`, and keeps `max_r
 - `sources.parquet`: where each source comes from, its licence, the SHA-256 of its files, its rows in and out;
 - `removed.parquet`, `removed_ratings.parquet`: what could not be read or used, and why.
 
-**Ids** are `<source>:<id of the data>`. Where the data has none, they are made from the content: 16 hexadecimal digits
-of its BLAKE2b, and `-2`, `-3`, … for exact repeats in file order, so that adding rows does not rename the old ones. An
-id that occurs twice in one source is an error: ratings are joined by it.
+**Ids** are `<source>:<id of the data>`. Where the data has none, they are made from the content (`content_ids`), so
+that adding rows does not rename the old ones. An id that occurs twice in one source is an error.
 
 **The given label** of a row with ratings and no label column is that of one rater, drawn by seed and id alone: a row
 keeps it when others are added. How sure that rater was (+1 or +4) says how far to trust the label, so their number is
@@ -160,7 +159,8 @@ def describe(one: Ingested, found: dict[str, Any]) -> list[str]:
     unrated = found["rows_without_ratings"] if one.ratings.height else 0
     repeated = repeated_texts([one])
     texts, same = repeated.filter(pl.col("label") > 1).height, repeated.filter(label=1).height
-    advice = "if a line is one rater's judgement, name the columns in its `ratings`, so that every vote counts"
+    advice = "if a {} is one rater's judgement, name the columns in its `ratings`, so that every vote counts"
+    of_line = advice.format("line")
     known = pl.concat([one.records["label"], one.ratings["label"]]).drop_nulls().unique().sort().to_list()
     none = [repr(label) for label in known if NO_LABEL.fullmatch(label)]
     several = [repr(label) for label in known if len(parts := SEVERAL.split(label)) > 1 and set(parts) <= set(known)]
@@ -169,13 +169,15 @@ def describe(one: Ingested, found: dict[str, Any]) -> list[str]:
             [f"{use} is {name!r}" for name, use in one.columns.items() if str(use or name) != name]
         ),
         "columns that nothing uses": some([repr(name) for name, use in one.columns.items() if use is None]),
+        "of these, columns that hold labels alone": (like := some([*map(repr, one.like_labels)]))
+        and f"{like}; {advice.format('column')}",
         "records with another number of cells": one.ragged_rows,
         "cells with lists or objects": listed(one.nested),
         "forms joined by `ingest.forms.ids`": describe_forms(one.joined),
         "labels that may mean that there is none": none and f"{some(none)}; empty them, or name them in `not_rated`",
         "labels that look like several": several and f"{some(several)}; a text has one label here",
-        "texts in several rows with different labels": f"{texts}; {advice}" if texts else 0,
-        "texts in several rows with one label": same and f"{same}; {advice}",
+        "texts in several rows with different labels": f"{texts}; {of_line}" if texts else 0,
+        "texts in several rows with one label": same and f"{same}; {of_line}",
         "ratings that fit no bin": one.ratings["label"].null_count(),
         "rows without ratings": unrated,
         "ratings removed": listed(counts_by_rule(one.removed_ratings)),

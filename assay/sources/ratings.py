@@ -1,5 +1,6 @@
 """Ratings of texts: from a list or a table of them to one row a rating, and from ratings to labels."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -84,15 +85,9 @@ def explode_rating_lists(ids: pl.Series, lists: pl.Series, origin: pl.Series) ->
 
 def bin_ratings(rating: pl.Expr, bins: Sequence[RatingBin]) -> pl.Expr:
     """Label of the first bin that a rating fits, null where it fits none."""
-    label = pl.lit(None, pl.String)
-    for one in reversed(bins):
-        fits = rating.is_not_null()
-        if one.at_least is not None:
-            fits &= rating >= one.at_least
-        if one.at_most is not None:
-            fits &= rating <= one.at_most
-        label = pl.when(fits).then(pl.lit(one.label)).otherwise(label)
-    return label
+    bounds = [(pl.lit(one.at_least).fill_null(-math.inf), pl.lit(one.at_most).fill_null(math.inf)) for one in bins]
+    fits = [rating.is_between(*bound) for bound in bounds]
+    return pl.coalesce(pl.when(fit).then(pl.lit(one.label)) for fit, one in zip(fits, bins, strict=True))
 
 
 def label_ratings(

@@ -139,6 +139,7 @@ class Ingested:
         joined: forms of ids and raters that were rewritten, as in `join_forms`.
         ragged_rows, nested: as in `Table`.
         columns: those of the file, and the name or number by which the params use each; None: nothing uses it.
+        like_labels: those that nothing uses and that hold nothing but labels, as other raters' do.
     """
 
     rows_in: int
@@ -152,6 +153,7 @@ class Ingested:
     ragged_rows: int
     nested: dict[str, int]
     columns: dict[str, ColumnName | None]
+    like_labels: list[str]
 
 
 def map_columns(table: Table, source: Source, sha256: str, path: Path, key: str) -> pl.DataFrame:
@@ -167,7 +169,10 @@ def map_columns(table: Table, source: Source, sha256: str, path: Path, key: str)
             continue
         named = chosen if isinstance(chosen, list) else [chosen]
         parts = [column(table, one, path, f"{key}.columns.{name}") for one in named]
-        cells = parts[0] if len(parts) == 1 else _joined(parts)
+        cells = parts[0]
+        if len(parts) > 1:
+            lines = ("\n".join(cell for cell in row if cell and not cell.isspace()) for row in zip(*parts, strict=True))
+            cells = pl.Series(lines, dtype=pl.String)
         is_label = name in ("label", "reference_label")
         mapped.append((single_labels(cells, places) if is_label else cells).alias(name))
     carried = [carry_column(table, one, path, f"{key}.carry") for one in source.carry]
@@ -204,13 +209,6 @@ def carry_column(table: Table, chosen: Carried, path: Path, key: str) -> pl.Seri
             f" {values[0]!r}, for {chosen.name!r}; correct it, with brackets around what is to be taken"
         )
     return found
-
-
-def _joined(parts: list[pl.Series]) -> pl.Series:
-    """The cells of each row below each other, blank ones passed over."""
-    filled = [pl.when(pl.col(str(at)).str.strip_chars() != "").then(str(at)) for at in range(len(parts))]
-    frame = pl.DataFrame([cells.alias(str(at)) for at, cells in enumerate(parts)])
-    return frame.select(pl.concat_str(filled, separator="\n", ignore_nulls=True).alias("text")).to_series()
 
 
 def used_columns(table: Table, source: Source) -> dict[str, ColumnName | None]:
@@ -290,6 +288,8 @@ def ingest_source(source: Source, position: int, params: IngestParams) -> Ingest
             check_limit(labelled.removed, ratings.height, limit, advice)
         matched = match_rows(prefix_ids(labelled.kept, source.name), records, limit, f"{key}.ratings")
         ratings, removed_ratings = matched.kept, [*removed_ratings, labelled.removed, matched.removed]
+    columns, labels = used_columns(table, source), set(mapped["label"].drop_nulls())
+    unused = {name: set(table.cells[name].drop_nulls().unique()) - {""} for name, use in columns.items() if use is None}
     return Ingested(
         rows_in=mapped.height + read.unreadable.height,
         sha256=sha256,
@@ -301,7 +301,8 @@ def ingest_source(source: Source, position: int, params: IngestParams) -> Ingest
         joined=pl.concat([ids, names]),
         ragged_rows=read.ragged_rows,
         nested=table.nested,
-        columns=used_columns(table, source),
+        columns=columns,
+        like_labels=[name for name, values in unused.items() if values and values <= labels],
     )
 
 

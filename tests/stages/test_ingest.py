@@ -517,7 +517,9 @@ def test_what_was_seen_is_said_and_counted(raw: Path, capsys: pytest.CaptureFixt
 
 
 def test_what_may_be_wrong_with_labels_and_texts_is_said(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (raw / "rows.csv").write_text("text,category\na b,x\na  b,y\nc,x\nc,x\nd,nan\ne,x;y\nf,y#z\n")
+    (raw / "rows.csv").write_text(
+        "text,category,bo,n\na b,x,y,\na  b,y,x,\nc,x,,\nc,x,x,\nd,nan,,1\ne,x;y,,\nf,y#z,,\n"
+    )
     (raw / "more.csv").write_text("first,x\na b,z\ng,y\n")
     more = source(PLAIN, name="more", file="more.csv", columns={"text": 1, "label": 2})
     run(PLAIN, more)
@@ -526,6 +528,8 @@ def test_what_may_be_wrong_with_labels_and_texts_is_said(raw: Path, capsys: pyte
         "ingest: texts in several sources with different labels: 1; if each file is one rater's, put them into "
         "one with a column of raters, as `ratings`, so that every vote counts",
         "ingest: bank: labels: 'x' 3, 'nan' 1, 'x;y' 1, 'y' 1, 'y#z' 1; rows without: 0",
+        "ingest: bank: columns that nothing uses: 'bo', 'n'",
+        f"ingest: bank: of these, columns that hold labels alone: 'bo'; {advice.replace('line', 'column')}",
         "ingest: bank: labels that may mean that there is none: 'nan'; empty them, or name them in `not_rated`",
         "ingest: bank: labels that look like several: 'x;y'; a text has one label here",
         f"ingest: bank: texts in several rows with different labels: 1; {advice}",
