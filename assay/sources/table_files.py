@@ -101,7 +101,7 @@ class Table:
         ragged_rows: records that have another number of cells than the header, or than most.
         nested: lists and objects in the cells of each column that has any.
         separated_by: the separator that the file seems to have, if it is not the one that it was read with.
-        usual_cells: how many cells most records have.
+        usual_cells: how many cells nearly all records have, if they do.
     """
 
     cells: pl.DataFrame
@@ -217,9 +217,7 @@ def fix_of(table: Table, rule: str) -> str:
     if rule in ("too_few_cells", "too_many_cells"):
         wanted = f"is the `separator` {table.separated_by!r}?" if table.separated_by else "quote cells that hold one"
         if not table.separated_by and table.usual_cells != (width := table.cells.width):
-            wanted = (
-                f"the header has {width}, most records {table.usual_cells}: begin with a header that names them all"
-            )
+            wanted += f", or begin with a header that names all (it has {width}, most records have {table.usual_cells})"
         return f"separators and cells do not match: {wanted}"
     return FIXES.get(rule, "mend the file")
 
@@ -281,7 +279,8 @@ def _from_records(path: Path, records: Iterable[Record], header: bool, separator
     ragged = sum(counts.values()) - counts[width]
     hint = _likely_separator(sample, separator) if ragged or width == 1 else None
     bad.sort(key=lambda record: record.line)
-    return Table(frame, lines, _unreadable(bad), ragged, {}, hint, usual)
+    all_have = usual if counts[usual] >= 0.9 * counts.total() else width
+    return Table(frame, lines, _unreadable(bad), ragged, {}, hint, all_have)
 
 
 def _names(path: Path, header: list[str | None]) -> list[str]:

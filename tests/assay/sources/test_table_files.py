@@ -228,7 +228,8 @@ def test_cells_of_files_as_people_have_them(
         (
             "csv",
             "text,label\nMy lamp, the blue one, is dead,refund\nb,c\n",
-            "2: too_many_cells: '4 cells, 2 wanted: My",
+            "2: too_many_cells: '4 cells, 2 wanted: My lamp, the blue one, is dead,refund'; 1 of 2 records cannot be "
+            "read: separators and cells do not match: quote cells that hold one, or raise",
         ),
         ("csv", "text;label\na, b;x\nc;y\n", "is the `separator` ';'?"),
         ("csv", "Web;'a, b, c'\nSport;'d'\nWeb;'e, f, g'\n", "is the `separator` ';'?"),
@@ -242,8 +243,8 @@ def test_cells_of_files_as_people_have_them(
             "text,label\na,x\n\ntext,label\nb,y\n",
             "4: header_again: 'text,label'; 1 of 3 records cannot be read: delete",
         ),
-        ("csv", "Export of May\ntext,label\na,x\n", "the header has 1, most records 2: begin with a header"),
-        ("csv", "text,label\n1,a,x\n2,b,y\n", "the header has 2, most records 3: begin with a header"),
+        ("csv", "Export of May\ntext,label\na,x\n", "names all (it has 1, most records have 2)"),
+        ("csv", "text,label\n1,a,x\n2,b,y\n", "or begin with a header that names all (it has 2, most records have 3)"),
         ("jsonl", '{"text": "a"},\n{"text": "b"}\n', "1 of 2 records cannot be read: write one object a line, without"),
         ("jsonl", '[{"text": "a"}]', "write one object a line; if it is a list, set its `format` to json"),
     ],
