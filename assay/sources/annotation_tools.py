@@ -92,21 +92,14 @@ def single_labels(cells: pl.Series, places: pl.Series) -> pl.Series:
     listed = cells.str.contains(r"(?s)^\s*[\[({].*[\])}]\s*$").fill_null(False).arg_true()
     if not len(listed):
         return cells
-    found = [parse_list(cells[row]) for row in listed]
-    several = [
-        row
-        for row, labels in zip(listed, found, strict=True)
-        if labels and (len(labels) > 1 or isinstance(labels[0], NESTED))
-    ]
-    if several:
+    pairs = [(row, parse_list(cells[row])) for row in listed]
+    if several := [row for row, labels in pairs if labels and (labels[1:] or isinstance(labels[0], NESTED))]:
         raise InputError(
             f"{places[several[0]]}: {cells.name}: {cells[several[0]][:SHOWN_CHARACTERS]!r}; {len(several)} rows "
             "have several labels or an object there, and a text has one label here: leave one of them, take these rows "
             "out, or give combinations a label of their own (bug+feature)"
         )
-    single = [
-        cells[row] if labels is None else as_text(*labels or [None]) for row, labels in zip(listed, found, strict=True)
-    ]
+    single = [cells[row] if labels is None else as_text(*labels or [None]) for row, labels in pairs]
     return cells.scatter(listed, pl.Series(single, dtype=pl.String))
 
 

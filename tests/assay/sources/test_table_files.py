@@ -342,7 +342,10 @@ def write_xlsx(path: Path, rows: list[list[Any]], *others: str) -> None:
     for row in rows:
         book.active.append(row)
     for name in others:
-        book.create_sheet(name).append(["text"])
+        if ":" in name:
+            book.active.merge_cells(name)
+        else:
+            book.create_sheet(name).append(["text"])
     book.save(path)
 
 
@@ -365,6 +368,7 @@ def test_excel(tmp_path: Path) -> None:
         ([["text"], ["a"]], ["More"], None, "has the sheets ['Sheet', 'More']; set its `sheet`"),
         ([["text"], ["a"]], ["More"], "Mehr", "has the sheets"),
         ([["n", "text"], [1, "=A2+1"]], [], None, "the formula in B2 has no value"),
+        ([["text", "label"], ["a", "x"], ["b", None]], ["B2:B3"], None, "cells B2:B3 are merged and have one value"),
     ],
 )
 def test_excel_that_cannot_be_read_says_why(
@@ -378,15 +382,6 @@ def test_excel_that_cannot_be_read_says_why(
         (tmp_path / name).write_bytes(b"text\na\n")
         with pytest.raises(InputError, match=r"not an Excel file of the kind \.xlsx"):
             read_table(tmp_path / name, "xlsx", True)
-
-
-def test_merged_cells_of_excel_are_no_single_value(tmp_path: Path) -> None:
-    write_xlsx(tmp_path / "table.xlsx", [["text", "label"], ["a", "x"], ["b", None]])
-    book = openpyxl.load_workbook(tmp_path / "table.xlsx")
-    book.active.merge_cells("B2:B3")
-    book.save(tmp_path / "table.xlsx")
-    with pytest.raises(InputError, match="cells B2:B3 are merged"):
-        read_table(tmp_path / "table.xlsx", "xlsx", True)
 
 
 def write_rows(
