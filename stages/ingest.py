@@ -11,21 +11,18 @@ Reads the files named in `ingest.sources`, below `ingest.path`, and keeps `max_r
 - `sources.parquet`: where each source comes from, its licence, the SHA-256 of its files, its rows in and out;
 - `removed.parquet`, `removed_ratings.parquet`: what could not be read or used, and why.
 
-**Ids** are `<source>:<id of the data>`. Where the data has none, they are made from the content: 16 hexadecimal digits
-of its BLAKE2b, and `-2`, `-3`, … for exact repeats in file order, so that adding rows does not rename the old ones. An
-id that occurs twice in one source is an error: ratings are joined by it.
+**Ids** are `<source>:<id of the data>`. Where the data has none, they are made from the content (`content_ids`), so
+that adding rows does not rename the old ones. An id that occurs twice in one source is an error.
 
 **The given label** of a row with ratings and no label column is that of one rater, drawn by seed and id alone: a row
 keeps it when others are added. How sure that rater was (+1 or +4) says how far to trust the label, so their number is
 kept beside it. **The reference label** is the bin of the mean rating; where labels are not binned numbers, the label
 that most raters gave, the alphabetically first of equally frequent ones.
 
-**A quick look** (`max_rows`) takes a sample by hash, which has of each label its share of all rows, and at least ten
-rows where there are as many and they fit. The others are removed under the name `max_rows`.
-
 Files, ratings and forms of values: docs/pipeline.md, "Your own files" and "Raters, ids and labels of your own".
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any
@@ -49,12 +46,18 @@ SOURCES_SCHEMA = pl.Schema(
 )
 MIN_ROWS_PER_LABEL = 10
 """Of a sample, so that every label gets into each split and fold."""
+NO_LABEL = re.compile(r"(?i)\s*([-?.]*|#?n/?a|<na>|nan|nil|none|null)\s*")
+SEVERAL = re.compile(r"\s*[;|,#]\s*")
+"""What people and programs write where there is no label, and between several."""
 SHOWN_NAMES = 8
 """Labels, columns or forms of a source that are printed by name."""
 
 
 def sample_rows(ingested: dict[str, Ingested], max_rows: int, seed: int) -> dict[str, Ingested]:
-    """At most `max_rows` rows of all sources together, the same share of each label (consensus, else given label)."""
+    """At most `max_rows` rows of all sources together, the same share of each label (consensus, else given label).
+
+    Sampled by hash, of each label `MIN_ROWS_PER_LABEL` if they fit; the others are removed under the name `max_rows`.
+    """
     label = pl.coalesce("reference_label", "label")
     rows = pl.concat([one.records.select("id", label=label) for one in ingested.values()])
     ranked = rows.with_columns(draw=keyed_uniform(rows["id"], seed, "ingest", "max_rows")).with_columns(
@@ -118,7 +121,7 @@ def metrics(sources: dict[str, Ingested], labels: pl.DataFrame) -> dict[str, obj
                 "rows_without_label": one.records["label"].null_count(),
                 "ragged_rows": one.ragged_rows,
                 "nested_cells": one.nested,
-                "unused_columns": len(one.unused_columns),
+                "unused_columns": list(one.columns.values()).count(None),
                 "ratings": one.ratings.height,
                 "rows_without_ratings": one.records.join(one.ratings, on="id", how="anti").height,
             }
@@ -140,6 +143,13 @@ def describe_forms(joined: pl.DataFrame) -> str:
     return some([f"{show_form(form)} is {show_form(kept)} ({times} times)" for form, kept, times in joined.rows()])
 
 
+def repeated_texts(sources: Sequence[Ingested]) -> pl.DataFrame:
+    """The texts, but for white space, of several rows of sources without ratings; of how many labels and sources."""
+    rows = pl.concat(one.records.select(RECORDS_SCHEMA.names()).filter(one.ratings.is_empty()) for one in sources)
+    texts = rows.group_by(pl.col("text").str.replace_all(r"\s+", " ").str.strip_chars())
+    return texts.agg(pl.col("label").drop_nulls().n_unique(), pl.n_unique("source"), pl.len()).filter(pl.col("len") > 1)
+
+
 def describe(one: Ingested, found: dict[str, Any]) -> list[str]:
     """What was seen in a source, a line each; `found` are its metrics."""
 
@@ -147,15 +157,28 @@ def describe(one: Ingested, found: dict[str, Any]) -> list[str]:
         return some([f"{name!r} {number:,}" for name, number in sorted(numbers.items(), key=lambda item: -item[1])])
 
     unrated = found["rows_without_ratings"] if one.ratings.height else 0
-    labels_of = one.records.group_by("text").agg(pl.col("label").drop_nulls().n_unique())
-    texts = labels_of.filter(pl.col("label") > 1, one.ratings.is_empty()).height
-    advice = "if a line is one rater's judgement, name the columns in its `ratings`, so that every vote counts"
+    repeated = repeated_texts([one])
+    texts, same = repeated.filter(pl.col("label") > 1).height, repeated.filter(label=1).height
+    advice = "if a {} is one rater's judgement, name the columns in its `ratings`, so that every vote counts"
+    of_line = advice.format("line")
+    known = pl.concat([one.records["label"], one.ratings["label"]]).drop_nulls().unique().sort().to_list()
+    none = [repr(label) for label in known if NO_LABEL.fullmatch(label)]
+    several = [repr(label) for label in known if len(parts := SEVERAL.split(label)) > 1 and set(parts) <= set(known)]
     seen = {
-        "columns that nothing uses": some([repr(name) for name in one.unused_columns]),
+        "columns by number": some(
+            [f"{use} is {name!r}" for name, use in one.columns.items() if str(use or name) != name]
+        ),
+        "columns that nothing uses": some([repr(name) for name, use in one.columns.items() if use is None]),
+        "of these, columns that hold labels alone": (like := some([*map(repr, one.like_labels)]))
+        and f"{like}; {advice.format('column')}",
         "records with another number of cells": one.ragged_rows,
         "cells with lists or objects": listed(one.nested),
         "forms joined by `ingest.forms.ids`": describe_forms(one.joined),
-        "texts in several rows with different labels": f"{texts}; {advice}" if texts else 0,
+        "labels that may mean that there is none": none and f"{some(none)}; empty them, or name them in `not_rated`",
+        "labels that look like several": several and f"{some(several)}; a text has one label here",
+        "texts in several rows with different labels": f"{texts}; {of_line}" if texts else 0,
+        "texts in several rows with one label": same and f"{same}; {of_line}",
+        "ratings that fit no bin": one.ratings["label"].null_count(),
         "rows without ratings": unrated,
         "ratings removed": listed(counts_by_rule(one.removed_ratings)),
     }
@@ -174,8 +197,8 @@ def main() -> None:
 
     read = [ingest_source(source, position, params) for position, source in enumerate(params.sources)]
     sources, labels = label_sources(read, params, draws)
-    if not any(one.records.height for one in sources.values()):
-        raise InputError(f"{params.path}: no row with a text in {[source.file for source in params.sources]}")
+    if empty := [source.file for source in params.sources if sources[source.name].records.is_empty()]:
+        raise InputError(f"{params.path}: no row with a text in {empty}")
     if max_rows is not None:
         sources = sample_rows(sources, max_rows, seed)
     tables = {
@@ -192,6 +215,11 @@ def main() -> None:
     found: dict[str, Any] = metrics(sources, labels)
     if labels.height:
         print(f"ingest: forms joined by `ingest.forms.labels`: {describe_forms(labels)}")
+    if shared := repeated_texts(list(sources.values())).filter(pl.col("label") > 1, pl.col("source") > 1).height:
+        print(
+            f"ingest: texts in several sources with different labels: {shared}; if each file is one rater's, put them "
+            "into one with a column of raters, as `ratings`, so that every vote counts"
+        )
     for name, one in sources.items():
         for line in describe(one, found["sources"][name]):
             print(f"ingest: {name}: {line}")

@@ -1,8 +1,9 @@
 """Forms of ids and labels: `1`, `1.0` and `001`, or `Ü`, `ü` and `U` with a combining mark, are one value written anew.
 
 Forms of one value are the same for Unicode's compatibility caseless matching (The Unicode Standard, D146) without
-characters that cannot be seen, with runs of white space as one space and none at the ends; whole numbers without `+`,
-leading zeros and `.0`. Numbers with other decimals are what they are: section 1.10 is not section 1.1.
+characters that cannot be seen, with runs of white space as one space and none at the ends; dashes and quotes of any
+shape are `-`, `'` and `"`; whole numbers without `+`, leading zeros and `.0`. Numbers with other decimals are what they
+are: section 1.10 is not section 1.1.
 
 Where labels differ in form alone, or ids and names of raters, the params say what they are: an `error`; one value
 (`join`); or all meant (`distinct`), but for white space around them.
@@ -35,6 +36,8 @@ def fold_forms(values: pl.Series) -> pl.Series:
     # Lower, upper and lower case, as ẞ becomes ß, SS and ss; what comes out may be decomposed further.
     text = values.str.normalize("NFKD").str.replace_all(INVISIBLE, "").str.to_lowercase().str.to_uppercase()
     text = text.str.to_lowercase().str.normalize("NFKD").str.replace_all(INVISIBLE, "")
+    text = text.str.replace_all(r"[\p{Pd}\u2212]", "-").str.replace_all("[\u2018-\u201b`\u02bc]", "'")
+    text = text.str.replace_all("[\u201c-\u201f]", '"')
     return text.str.replace_all(r"\s+", " ").str.strip_chars().str.replace(WHOLE_NUMBER, "${1}${2}${3}${4}")
 
 

@@ -216,4 +216,6 @@ def _describe(place: tuple[str, ...], known: list[str], details: list[Any]) -> s
         hint = f"; YAML reads {value} as text: write {mantissa}.0e{exponent}"
     allowed, *others = dict.fromkeys(map(_allowed, details))
     allowed = " or ".join([allowed, *(one.removeprefix("Input should be ") for one in others)])
-    return f"`{dotted}` = {value!r}: {allowed}{hint}"
+    # What is wrong with a whole block is not seen in it.
+    seen = "" if isinstance(value, dict) and detail["type"] == "value_error" else f" = {value!r}"
+    return f"`{dotted}`{seen}: {allowed}{hint}"

@@ -11,6 +11,9 @@ REMOVED_WITH_KEPT_SCHEMA = pl.Schema([*REMOVED_SCHEMA.items(), ("kept_id", pl.St
 """The same of duplicates: `kept_id` is the row that stands for the removed one."""
 
 
+VISIBLE = r"[^\s\p{Default_Ignorable_Code_Point}\p{Cf}\p{Cc}]"
+
+
 @dataclass(frozen=True)
 class Filtered:
     """Rows that a stage keeps, and those that it removes (`REMOVED_SCHEMA`)."""
@@ -20,8 +23,8 @@ class Filtered:
 
 
 def is_missing(column: str) -> pl.Expr:
-    """Whether a value is null or nothing but white space."""
-    return pl.col(column).is_null() | (pl.col(column).str.strip_chars() == "")
+    """Whether a value is null, or nothing but white space and characters that cannot be seen."""
+    return pl.col(column).is_null() | ~pl.col(column).str.contains(VISIBLE)
 
 
 def removed_rows(rows: pl.DataFrame, rule: str | pl.Expr, before: str | pl.Expr = "text") -> pl.DataFrame:

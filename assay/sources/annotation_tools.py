@@ -7,6 +7,7 @@ replaced an `id` of the data, which is in the JSON export alone, and is called `
 
 import ast
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,8 @@ from assay.sources.table_files import SHOWN_CHARACTERS, Table, as_text, frame_of
 
 SourceLayout = Literal["table", "label_studio", "doccano"]
 ANNOTATOR = "annotator"
+NESTED = (list, tuple, set, dict)
+BESIDE = re.compile(r"""['"]\s+['"]""")
 DOCCANO_NAMES = {"labels": "label", "data": "text"}
 """Names in the exports of some versions, and what they are in the others."""
 
@@ -56,6 +59,7 @@ def lay_out(table: Table, layout: SourceLayout, path: Path, file: str) -> tuple[
             raise InputError(f"{path}:{line}: no task of Label Studio's ({error}); export again, as JSON") from None
         for results in given or [{ANNOTATOR: None}]:
             own = {"id": task["id"], **results}
+            own |= {f"task.{key}": cell for key, cell in task.items() if key not in ("id", "data", "annotations")}
             rows.append(own | {f"data.{key}" if key in own else key: cell for key, cell in data.items()})
             lines.append(line)
     gone = pl.DataFrame(removed, dict.fromkeys(("id", "rule", "text"), pl.String), orient="row")
@@ -80,37 +84,40 @@ def _name(person: Any) -> str | None:
     return as_text(person.get("email") or person.get("id") if isinstance(person, dict) else person)
 
 
-def single_labels(cells: pl.Series, lines: pl.Series, path: Path) -> pl.Series:
-    """Labels as text: a list of one is that one, an empty list is none.
+def single_labels(cells: pl.Series, places: pl.Series) -> pl.Series:
+    """Labels as text: a list (see `parse_list`) of one is that one, an empty list is none.
 
-    Lists are JSON, Python's (as pandas writes them in CSV), or Label Studio's `{"choices": […]}`. Raises `InputError`:
-    a list of several, or an object; names the first, and how many there are.
+    Raises `InputError`: a list of several, or an object; names the first, and how many there are.
     """
-    listed = cells.str.contains(r"(?s)^\s*[\[{].*[\]}]\s*$").fill_null(False).arg_true()
+    listed = cells.str.contains(r"(?s)^\s*[\[({].*[\])}]\s*$").fill_null(False).arg_true()
     if not len(listed):
         return cells
-    found = [_labels(cells[row]) for row in listed]
-    several = [row for row, labels in zip(listed, found, strict=True) if len(labels) > 1]
-    if several:
+    pairs = [(row, parse_list(cells[row])) for row in listed]
+    if several := [row for row, labels in pairs if labels and (labels[1:] or isinstance(labels[0], NESTED))]:
         raise InputError(
-            f"{path}:{lines[several[0]]}: {cells.name}: {cells[several[0]][:SHOWN_CHARACTERS]!r}; {len(several)} rows "
+            f"{places[several[0]]}: {cells.name}: {cells[several[0]][:SHOWN_CHARACTERS]!r}; {len(several)} rows "
             "have several labels or an object there, and a text has one label here: leave one of them, take these rows "
             "out, or give combinations a label of their own (bug+feature)"
         )
-    single = pl.Series([labels[0] if labels else None for labels in found], dtype=pl.String)
-    return cells.scatter(listed, single)
+    single = [cells[row] if labels is None else as_text(*labels or [None]) for row, labels in pairs]
+    return cells.scatter(listed, pl.Series(single, dtype=pl.String))
 
 
-def _labels(text: str) -> list[str | None]:
+def parse_list(text: str) -> list[Any] | None:
+    """What a list, tuple or set of JSON's or Python's holds, or Label Studio's `{"choices": […]}`; None: it is none.
+
+    One thing in a list is an object, a set of several, and strings without commas between, as NumPy prints them.
+    """
     for parse in (json.loads, ast.literal_eval):
         try:
             value = parse(text)
+        # No such list, a whole number of more digits than Python reads, or brackets thousands deep.
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-        if isinstance(value, dict) and set(value) == {"choices"}:
-            value = value["choices"]
-        if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(one, list | dict) for one in value)):
-            return [text, text]
-        if isinstance(value, list):
-            return [as_text(one) for one in value]
-    return [text]
+        if isinstance(value, dict):
+            value = value["choices"] if set(value) == {"choices"} else [value]
+            value = value if isinstance(value, list) else [value]
+        if isinstance(value, list | tuple | set):
+            unclear = len(value) > 1 if isinstance(value, set) else parse is ast.literal_eval and BESIDE.search(text)
+            return [value] if unclear else list(value)
+    return None

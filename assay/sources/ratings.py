@@ -1,6 +1,6 @@
 """Ratings of texts: from a list or a table of them to one row a rating, and from ratings to labels."""
 
-import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,8 +11,9 @@ from pydantic import Field
 from assay.core.errors import InputError
 from assay.core.params import Params
 from assay.core.removed_rows import REMOVED_SCHEMA, Filtered, is_missing, remove_by_rule
+from assay.sources.annotation_tools import NESTED, parse_list, single_labels
 from assay.sources.provenance import ColumnName, origins, unreadable_rows
-from assay.sources.table_files import Reading, check_limit, check_readable, column
+from assay.sources.table_files import Reading, as_text, check_limit, check_readable, column
 
 RATINGS_SCHEMA = pl.Schema({"id": pl.String, "annotator": pl.String, "rating": pl.Float64, "label": pl.String})
 ROWS_SCHEMA = pl.Schema(dict.fromkeys(("id", "annotator", "value", "origin"), pl.String))
@@ -70,35 +71,23 @@ class RatingBin(Params):
 
 
 def explode_rating_lists(ids: pl.Series, lists: pl.Series, origin: pl.Series) -> Filtered:
-    """From a JSON list a row to one row a rating: `id`, `annotator` (position from `01`), `value` as text, `origin`."""
+    """From a list a row to one row a rating: `id`, `annotator` (position from `01`), `value` as text, `origin`."""
     rows: list[tuple[str, str, str | None, str]] = []
     bad: list[tuple[str, str, str | None, None]] = []
     for row_id, text, place in zip(ids, lists, origin, strict=True):
-        try:
-            values = json.loads(text or "null")
-        except (ValueError, RecursionError):
-            # No JSON, a whole number of more digits than Python reads, or brackets thousands deep.
-            values = None
-        if not isinstance(values, list) or any(isinstance(value, list | dict) for value in values):
-            bad.append((place, "ratings_not_a_list", text, None))
+        values = parse_list(text or "")
+        if values is None or any(isinstance(value, NESTED) for value in values):
+            bad.append((place, "ratings_not_a_list" if (text or "").strip() else "not_rated", text, None))
             continue
-        for position, value in enumerate(values, start=1):
-            shown = value if isinstance(value, str) or value is None else json.dumps(value)
-            rows.append((row_id, f"{position:02d}", shown, place))
+        rows += ((row_id, f"{position:02d}", as_text(value), place) for position, value in enumerate(values, start=1))
     return Filtered(pl.DataFrame(rows, ROWS_SCHEMA, orient="row"), pl.DataFrame(bad, REMOVED_SCHEMA, orient="row"))
 
 
 def bin_ratings(rating: pl.Expr, bins: Sequence[RatingBin]) -> pl.Expr:
     """Label of the first bin that a rating fits, null where it fits none."""
-    label = pl.lit(None, pl.String)
-    for one in reversed(bins):
-        fits = rating.is_not_null()
-        if one.at_least is not None:
-            fits &= rating >= one.at_least
-        if one.at_most is not None:
-            fits &= rating <= one.at_most
-        label = pl.when(fits).then(pl.lit(one.label)).otherwise(label)
-    return label
+    bounds = [(pl.lit(one.at_least).fill_null(-math.inf), pl.lit(one.at_most).fill_null(math.inf)) for one in bins]
+    fits = [rating.is_between(*bound) for bound in bounds]
+    return pl.coalesce(pl.when(fit).then(pl.lit(one.label)) for fit, one in zip(fits, bins, strict=True))
 
 
 def label_ratings(
@@ -133,8 +122,8 @@ def label_ratings(
         SHOWN,
     )
     advice = (
-        f"ratings cannot be used: correct `{key}.columns`, add what means that there is no rating to "
-        f"`{key}.not_rated`, correct `ingest.rating_bins` (null where a rating is itself a label)"
+        f"ratings cannot be used: correct `{key}.columns`, add what means that there is none to `{key}.not_rated`, "
+        "write decimals with a point, correct `ingest.rating_bins` (null where a rating is itself a label)"
     )
     check_limit(labelled.removed.filter(pl.col("rule") != "rated_twice"), rows.height, max_reject_fraction, advice)
     return labelled
@@ -183,7 +172,8 @@ def fill_labels(
 def read_ratings(ratings: Ratings, folder: Path, max_reject_fraction: float, key: str) -> Filtered:
     """The ratings file of a source: `id`, `annotator`, `value` and `origin` of each rating, as they stand there.
 
-    Raises `InputError`: as in `read_table`, `check_readable`, `column` and `check_limit`; no such slot to leave out.
+    Raises `InputError`: as in `read_table`, `check_readable`, `column`, `single_labels` and `check_limit`; no such slot
+    to leave out.
     """
     path, columns = folder / ratings.file, ratings.columns
     table = ratings.read(path)
@@ -194,7 +184,8 @@ def read_ratings(ratings: Ratings, folder: Path, max_reject_fraction: float, key
         lists = column(table, columns.ratings, path, f"{key}.columns.ratings")
         exploded = explode_rating_lists(ids, lists, places)
         advice = f"rows are no JSON list: correct `{key}.columns.ratings`"
-        check_limit(exploded.removed, len(ids), max_reject_fraction, advice)
+        no_list = exploded.removed.filter(rule="ratings_not_a_list")
+        check_limit(no_list, len(ids), max_reject_fraction, advice)
         rows, removed = exploded.kept, [*removed, exploded.removed]
     elif isinstance(columns, RaterColumns):
         parts = [(name, column(table, name, path, f"{key}.columns.raters").alias("value")) for name in columns.raters]
@@ -205,6 +196,7 @@ def read_ratings(ratings: Ratings, folder: Path, max_reject_fraction: float, key
         annotators = column(table, columns.annotator, path, f"{key}.columns.annotator").alias("annotator")
         values = column(table, columns.rating, path, f"{key}.columns.rating").alias("value")
         rows = pl.DataFrame([ids, annotators, values, places])
+    rows = rows.with_columns(single_labels(rows["value"], rows["origin"]))
     slots = rows["annotator"].drop_nulls().unique().sort().to_list()
     if unknown := sorted(set(ratings.exclude_slots) - set(slots)):
         raise InputError(f"{path}: no rater or slot {unknown[0]!r}; there are {slots}: correct `{key}.exclude_slots`")

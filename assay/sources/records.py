@@ -138,7 +138,8 @@ class Ingested:
         removed_ratings: ratings, or whole lines of the ratings file, that cannot be used.
         joined: forms of ids and raters that were rewritten, as in `join_forms`.
         ragged_rows, nested: as in `Table`.
-        unused_columns: columns of the file that no param names.
+        columns: those of the file, and the name or number by which the params use each; None: nothing uses it.
+        like_labels: those that nothing uses and that hold nothing but labels, as other raters' do.
     """
 
     rows_in: int
@@ -151,34 +152,38 @@ class Ingested:
     joined: pl.DataFrame
     ragged_rows: int
     nested: dict[str, int]
-    unused_columns: list[str]
+    columns: dict[str, ColumnName | None]
+    like_labels: list[str]
 
 
 def map_columns(table: Table, source: Source, sha256: str, path: Path, key: str) -> pl.DataFrame:
     """The columns of a table under their canonical names (null where there is none), and its provenance.
 
-    An empty label or response is none. Raises `InputError`: a column that `key` names is not there, or as in
-    `single_labels`.
+    A label or response that nobody can see is none. Raises `InputError`: a column that `key` names is not there, or as
+    in `single_labels`.
     """
-    mapped = []
+    mapped, places = [], origins(source.file, table.lines)
     for name, chosen in source.columns:
         if chosen is None:
             mapped.append(pl.Series(name, [None] * table.cells.height, dtype=pl.String))
             continue
         named = chosen if isinstance(chosen, list) else [chosen]
         parts = [column(table, one, path, f"{key}.columns.{name}") for one in named]
-        cells = parts[0] if len(parts) == 1 else _joined(parts)
+        cells = parts[0]
+        if len(parts) > 1:
+            lines = ("\n".join(cell for cell in row if cell and not cell.isspace()) for row in zip(*parts, strict=True))
+            cells = pl.Series(lines, dtype=pl.String)
         is_label = name in ("label", "reference_label")
-        mapped.append((single_labels(cells, table.lines, path) if is_label else cells).alias(name))
+        mapped.append((single_labels(cells, places) if is_label else cells).alias(name))
     carried = [carry_column(table, one, path, f"{key}.carry") for one in source.carry]
-    may_be_empty = pl.col("label", "reference_label", "response")
+    may_be_empty = ("label", "reference_label", "response")
     return (
         pl.DataFrame(mapped)
-        .with_columns(pl.when(may_be_empty.str.strip_chars() != "").then(may_be_empty))
+        .with_columns(pl.when(~is_missing(name)).then(name).alias(name) for name in may_be_empty)
         .with_columns(pl.col("response").str.strip_chars())
         .with_columns(
             source=pl.lit(source.name),
-            origin=origins(source.file, table.lines),
+            origin=places,
             source_url=pl.lit(source.url),
             licence=pl.lit(source.licence, pl.String),
             retrieved=pl.lit(source.retrieved, pl.String),
@@ -206,22 +211,15 @@ def carry_column(table: Table, chosen: Carried, path: Path, key: str) -> pl.Seri
     return found
 
 
-def _joined(parts: list[pl.Series]) -> pl.Series:
-    """The cells of each row below each other, blank ones passed over."""
-    filled = [pl.when(pl.col(str(at)).str.strip_chars() != "").then(str(at)) for at in range(len(parts))]
-    frame = pl.DataFrame([cells.alias(str(at)) for at, cells in enumerate(parts)])
-    return frame.select(pl.concat_str(filled, separator="\n", ignore_nulls=True).alias("text")).to_series()
-
-
-def unused_columns(table: Table, source: Source) -> list[str]:
-    """Columns of the file that neither the source names nor its ratings, where those are in the same file."""
+def used_columns(table: Table, source: Source) -> dict[str, ColumnName | None]:
+    """Columns of the file, as the source names each, or its ratings, where those are in the same file; else None."""
     ratings = source.ratings.columns if source.ratings and source.ratings.file == source.file else ()
     named: list[ColumnName] = [ANNOTATOR] if source.layout == "label_studio" else []
     named += [one.column if isinstance(one, Taken) else one for one in source.carry if not isinstance(one, Constant)]
     for _, chosen in (*source.columns, *ratings):
         named += chosen if isinstance(chosen, list) else [] if chosen is None else [chosen]
-    used = {column(table, name, Path(source.file), "").name for name in named}
-    return [name for name in table.cells.columns if name not in used]
+    used = {column(table, name, Path(source.file), "").name: name for name in named}
+    return {name: used.get(name) for name in table.cells.columns}
 
 
 def prefix_ids(rows: pl.DataFrame, source: str) -> pl.DataFrame:
@@ -232,14 +230,15 @@ def prefix_ids(rows: pl.DataFrame, source: str) -> pl.DataFrame:
 def gather_annotations(records: pl.DataFrame, annotators: pl.Series) -> tuple[pl.DataFrame, pl.DataFrame]:
     """A row a task of a row an annotation, and the annotations as ratings, as `label_ratings` takes them.
 
-    Where no task has two annotators there are no ratings, and the one annotation is the label.
+    Where no task has two annotations there are no ratings, and the one annotation is the label. Tasks of one number and
+    several texts stay.
     """
     rows = records.with_columns(annotators.alias("annotator"))
     given = rows.filter(pl.col("label").is_not_null())
     rated = given.select("id", "annotator", pl.col("label").alias("value"), "origin")
     labels = given.group_by("id", maintain_order=True).agg(pl.col("label").first())
-    tasks = records.filter(pl.col("id").is_first_distinct() | pl.col("id").is_null())
-    if not rated.select("id", "annotator").unique()["id"].is_duplicated().any():
+    tasks = records.filter(pl.struct("id", "text").is_first_distinct() | pl.col("id").is_null())
+    if not rated["id"].is_duplicated().any():
         rated = rated.clear()
     return tasks.drop("label").join(labels, on="id", how="left").select(records.columns), rated
 
@@ -264,6 +263,10 @@ def ingest_source(source: Source, position: int, params: IngestParams) -> Ingest
         rated = read_ratings(source.ratings, folder, limit, f"{key}.ratings")
     no_id = pl.when(is_missing("id"), pl.lit(source.columns.id is not None)).then(pl.lit("no_id"))
     filtered = remove_by_rule(mapped, pl.when(is_missing("text")).then(pl.lit("empty_text")).otherwise(no_id))
+    # A line for each rating: the text stands in all of those of its id.
+    is_long = (own := source.ratings) and own.file == source.file and isinstance(own.columns, RatingColumns)
+    if filtered.kept.height and not is_long:
+        check_limit(filtered.removed, mapped.height, limit, f"rows have no text or no id: correct `{key}.columns`")
     records, removed = filtered.kept, [unreadable_rows(read, source.file), filtered.removed]
     ratings, removed_ratings, rule = rated.kept, [skipped, rated.removed], params.forms.ids
     if source.columns.id is None:
@@ -271,20 +274,22 @@ def ingest_source(source: Source, position: int, params: IngestParams) -> Ingest
     (records, ratings), ids = join_forms([records, ratings], ["id"], rule, "ingest.forms.ids")
     (ratings,), names = join_forms([ratings], ["annotator"], rule, "ingest.forms.ids")
     records = prefix_ids(records, source.name)
-    if source.ratings and source.ratings.file == source.file and isinstance(source.ratings.columns, RatingColumns):
-        # A line for each rating: the text stands in all of those of its id.
+    if is_long:
         first = records.select(first=pl.struct(pl.exclude("origin")).is_first_distinct())["first"]
         removed.append(removed_rows(records.filter(~first).with_columns(id="origin"), "text_repeated"))
         records = records.filter(first)
     check_ids(records, path, key)
     if source.ratings or ratings.height:
         repeated = source.ratings.repeated if source.ratings else "first"
-        labelled = label_ratings(ratings, repeated, params.rating_bins, limit, f"{key}.ratings")
+        bound = limit if source.ratings else 1.0
+        labelled = label_ratings(ratings, repeated, params.rating_bins, bound, f"{key}.ratings")
         if not source.ratings:
-            advice = "annotations cannot be used: leave one of each person and task, and `ingest.rating_bins: null`"
+            advice = "annotations cannot be used: each needs a person, one of each task, and `ingest.rating_bins: null`"
             check_limit(labelled.removed, ratings.height, limit, advice)
         matched = match_rows(prefix_ids(labelled.kept, source.name), records, limit, f"{key}.ratings")
         ratings, removed_ratings = matched.kept, [*removed_ratings, labelled.removed, matched.removed]
+    columns, labels = used_columns(table, source), set(mapped["label"].drop_nulls())
+    unused = {name: set(table.cells[name].drop_nulls().unique()) - {""} for name, use in columns.items() if use is None}
     return Ingested(
         rows_in=mapped.height + read.unreadable.height,
         sha256=sha256,
@@ -296,7 +301,8 @@ def ingest_source(source: Source, position: int, params: IngestParams) -> Ingest
         joined=pl.concat([ids, names]),
         ragged_rows=read.ragged_rows,
         nested=table.nested,
-        unused_columns=unused_columns(table, source),
+        columns=columns,
+        like_labels=[name for name, values in unused.items() if values and values <= labels],
     )
 
 

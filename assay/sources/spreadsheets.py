@@ -1,7 +1,7 @@
 """The rows of an Excel sheet."""
 
+import warnings
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import datetime, time
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ def read_sheet(path: Path, sheet: str | None) -> Iterator[Record]:
     """Every row that is not empty, by its number, all of one length; an empty cell is None.
 
     Numbers and truth values are as in JSON, numbers with zeros in front as they are shown, dates in ISO 8601.
-    Raises `InputError`: not Excel, no such sheet, several of them and none named, or a formula without its value.
+    A row with the error of a formula (`#N/A`) cannot be read. Raises `InputError`: not Excel, no such sheet, several of
+    them and none named, merged cells, or a formula without its value.
     """
     rows = _rows(path, sheet, values=True)
-    width = max(map(len, rows), default=0)
     for number, (row, formulas) in enumerate(zip(rows, _rows(path, sheet, values=False), strict=True), start=1):
         for cell, formula in zip(row, formulas, strict=True):
             if formula.data_type == "f" and cell.value is None:
@@ -29,24 +29,31 @@ def read_sheet(path: Path, sheet: str | None) -> Iterator[Record]:
                     f"{path}: the formula in {formula.coordinate} has no value: open the file in Excel or LibreOffice "
                     "and save it"
                 )
+        if errors := [f"{cell.coordinate}: {cell.value}" for cell in row if cell.data_type == "e"]:
+            yield Record(number, [], "formula_error", ", ".join(errors))
+            continue
         cells = [_text(cell) for cell in row]
         if any(cell is not None for cell in cells):
-            yield Record(number, cells + [None] * (width - len(cells)))
+            yield Record(number, cells)
 
 
 def _rows(path: Path, sheet: str | None, values: bool) -> list[Any]:
     """The rows of a sheet, with the values of its formulas or with the formulas."""
     try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=values)
-    except (BadZipFile, KeyError, ValueError, OSError) as error:
-        raise InputError(f"{path}: not an Excel file of the kind .xlsx ({error}); correct its `format`") from None
-    with closing(book):
-        sheets = [one for one in book.worksheets if sheet in (None, one.title)]
-        if len(sheets) != 1:
-            raise InputError(f"{path}: has the sheets {book.sheetnames}; set its `sheet` to one of them")
-        # What a file says of its size is wrong in those of some programs, and then rows would be cut off.
-        sheets[0].reset_dimensions()
-        return list(sheets[0].iter_rows())
+        # Not `read_only`, which believes what a file says of its size, and sees no merged cells.
+        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
+            book = openpyxl.load_workbook(file, data_only=values)
+    except (BadZipFile, KeyError, ValueError, OSError, TypeError, AttributeError, SyntaxError) as error:
+        fix = "correct its `format`, or save it as .xlsx without a password"
+        raise InputError(f"{path}: not an Excel file of the kind .xlsx ({error}); {fix}") from None
+    sheets = [one for one in book.worksheets if sheet in (None, one.title)]
+    if len(sheets) != 1:
+        raise InputError(f"{path}: has the sheets {book.sheetnames}; set its `sheet` to one of them")
+    if merged := sheets[0].merged_cells.ranges:
+        raise InputError(
+            f"{path}: cells {min(map(str, merged))} are merged and have one value: unmerge, and fill in each"
+        )
+    return list(sheets[0].iter_rows())
 
 
 def _text(cell: Any) -> str | None:
@@ -57,5 +64,7 @@ def _text(cell: Any) -> str | None:
         return str(value).lower()
     if isinstance(value, int) and set(cell.number_format) == {"0"}:
         return str(value).zfill(len(cell.number_format))
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     # Excel writes a carriage return as `_x000D_`.
     return None if value is None else unescape(str(value))

@@ -29,6 +29,8 @@ UNREADABLE_SCHEMA = pl.Schema({"line": pl.Int64, "rule": pl.String, "before": pl
 GZIP_MARK = b"\x1f\x8b"
 UTF8_MARK = b"\xef\xbb\xbf"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+NO_TEXT = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"PAR1", b"BZh", b"\xfd7zXZ", b"(\xb5/\xfd", GZIP_MARK)
+"""First bytes of zip (xlsx, too), old Excel, Parquet, bzip2, xz, zstd, and of what gzip packed twice."""
 SEPARATOR_LINE = re.compile(rb'"?sep=(.)"?(?=\r|\n)')
 """The first line by which Excel is told the separator."""
 QUOTED_CELL = re.compile(rb'(?:^|\t)"[^"\t\n]*(?:""[^"\t\n]*)+"(?=[\t\r\n]|\Z)', re.MULTILINE)
@@ -41,6 +43,10 @@ FIXES = {
     "not_utf8": "set its `encoding`, such as cp1252, or convert it to UTF-8",
     "bad_quotes": "close the quote, double it inside a quoted cell, or set `quote` (none: a quote is a character)",
     "key_twice": "leave one of the two",
+    "not_json": "write one object a line, without commas between; if it is a list, set its `format` to json",
+    "not_an_object": "write one object a line; if it is a list, set its `format` to json",
+    "header_again": "delete these lines, which repeat the header",
+    "formula_error": "mend the formulas, or delete their columns",
 }
 """What the owner of a file can do about records that cannot be read."""
 
@@ -95,6 +101,7 @@ class Table:
         ragged_rows: records that have another number of cells than the header, or than most.
         nested: lists and objects in the cells of each column that has any.
         separated_by: the separator that the file seems to have, if it is not the one that it was read with.
+        usual_cells: how many cells nearly all records have, if they do.
     """
 
     cells: pl.DataFrame
@@ -103,6 +110,7 @@ class Table:
     ragged_rows: int
     nested: dict[str, int]
     separated_by: str | None = None
+    usual_cells: int | None = None
 
 
 def read_table(
@@ -117,12 +125,12 @@ def read_table(
 ) -> Table:
     """Read a whole file; the arguments are those of `Reading`.
 
-    In tsv and csv a byte-order mark and blank lines are passed over, lines end with LF, CRLF or CR, and a record with
-    another number of cells than its header, or without a header than most records, cannot be read; further cells that
-    are blank are no cells. JSON is one list of objects, JSONL an object a line. A file may be compressed by gzip.
+    In tsv and csv a byte-order mark and records of blank cells are passed over, lines end with LF, CRLF or CR, and a
+    record with another number of cells than its header, or without a header than most records, cannot be read; further
+    cells that are blank are no cells. JSON is one list of objects, JSONL an object a line. Text may be packed by gzip.
 
     Raises `InputError`: no such file, two columns of one name, more than `MAX_COLUMNS` of them, another encoding, no
-    JSON list, not Parquet or Excel, several sheets, or Parquet with text that is not UTF-8.
+    text, no JSON list, not Parquet or Excel, several sheets, merged cells, or Parquet with text that is not UTF-8.
     """
     if not path.is_file():
         there = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
@@ -168,6 +176,8 @@ def _as_utf8(path: Path, encoding: str | None) -> bytes:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{path}: cannot be unpacked by gzip ({error}); fetch or pack it again") from None
+    if content.startswith(NO_TEXT) and not content.isascii():
+        raise InputError(f"{path}: is packed, or Excel or Parquet, and no text; unpack it, or correct its `format`")
     if encoding is None:
         if content.startswith(UTF16_MARKS) or content[:400].count(0) > len(content[:400]) // 3:
             raise InputError(
@@ -176,6 +186,9 @@ def _as_utf8(path: Path, encoding: str | None) -> bytes:
         return content.removeprefix(UTF8_MARK)
     try:
         text = content.decode(encoding, "surrogateescape")
+        # An encoding of one byte a character reads UTF-8, too, as other characters.
+        if len(text) == len(content) and not content.isascii() and is_utf8(content.decode(errors="surrogateescape")):
+            raise InputError(f"{path}: is UTF-8 throughout, and its `encoding` is {encoding}; set that to null")
         return text.removeprefix("\ufeff").encode(errors="surrogateescape")
     except UnicodeError as error:
         raise InputError(f"{path}: is not {encoding} ({error}); correct its `encoding`") from None
@@ -183,12 +196,17 @@ def _as_utf8(path: Path, encoding: str | None) -> bytes:
 
 def column(table: Table, name: int | str, path: Path, key: str) -> pl.Series:
     """One column, by its name, or its number from 1. Raises `InputError`: `key` names one that is not there."""
-    if str(name) in table.cells.columns:
-        return table.cells[str(name)]
-    if isinstance(name, int) and name <= table.cells.width:
+    columns = table.cells.columns
+    if isinstance(name, int) and name <= len(columns):
+        if str(name) in columns and columns[name - 1] != str(name):
+            raise InputError(
+                f"{path}: `{key}`: {name} is the number of {columns[name - 1]!r} and a name: put it in quotes"
+            )
         return table.cells.to_series(name - 1)
+    if str(name) in columns:
+        return table.cells[str(name)]
     hint = f", or its `separator`: is it {table.separated_by!r}?" if table.separated_by else ""
-    raise InputError(f"{path}: no column {name!r}; it has {table.cells.columns}: correct `{key}`{hint}")
+    raise InputError(f"{path}: no column {name!r}; it has {columns}: correct `{key}`{hint}")
 
 
 def fix_of(table: Table, rule: str) -> str:
@@ -198,6 +216,8 @@ def fix_of(table: Table, rule: str) -> str:
         return "other records are UTF-8, so convert those that are not"
     if rule in ("too_few_cells", "too_many_cells"):
         wanted = f"is the `separator` {table.separated_by!r}?" if table.separated_by else "quote cells that hold one"
+        if not table.separated_by and table.usual_cells != (width := table.cells.width):
+            wanted += f", or begin with a header that names all (it has {width}, most records have {table.usual_cells})"
         return f"separators and cells do not match: {wanted}"
     return FIXES.get(rule, "mend the file")
 
@@ -232,20 +252,26 @@ def _from_records(path: Path, records: Iterable[Record], header: bool, separator
     good: list[Record] = []
     bad: list[Record] = []
     for record in records:
-        (bad if record.rule else good).append(record)
+        if record.rule or any(cell and not cell.isspace() for cell in record.cells):
+            (bad if record.rule else good).append(record)
     if header and bad and bad[0].line < min((record.line for record in good), default=bad[0].line + 1):
         shown = bad[0].before[:SHOWN_CHARACTERS]
         raise InputError(f"{path}:{bad[0].line}: the header cannot be read ({bad[0].rule}: {shown!r}); mend it")
     sample = [separator.join(cell or "" for cell in record.cells) for record in good[:100]]
-    names = _names(path, good.pop(0).cells) if header and good else []
+    first = good.pop(0).cells if header and good else []
+    names = _names(path, first)
+    if again := [one for one in good if one.cells == first]:
+        good = [one for one in good if one.cells != first]
+        bad += [one._replace(rule="header_again", before=separator.join(map(str, first))) for one in again]
     counts = Counter(len(record.cells) for record in good)
-    width = len(names) or (counts.most_common(1)[0][0] if counts else 0)
+    usual = counts.most_common(1)[0][0] if counts else 0
+    width = len(names) or usual
     if width > MAX_COLUMNS:
         raise InputError(f"{path}: has {width} columns, more than {MAX_COLUMNS}; is its `separator` set rightly?")
     if set(counts) - {width}:
         shaped = [_shaped(record, width, separator) for record in good]
         good = [record for record in shaped if not record.rule]
-        bad = sorted([*bad, *(record for record in shaped if record.rule)], key=lambda record: record.line)
+        bad += [record for record in shaped if record.rule]
     cells = pl.Series("cells", [record.cells for record in good], dtype=pl.List(pl.String))
     frame = pl.DataFrame({"cells": cells}).select(
         pl.col("cells").list.get(index).alias(name)
@@ -254,7 +280,9 @@ def _from_records(path: Path, records: Iterable[Record], header: bool, separator
     lines = pl.Series("line", [record.line for record in good], dtype=pl.Int64)
     ragged = sum(counts.values()) - counts[width]
     hint = _likely_separator(sample, separator) if ragged or width == 1 else None
-    return Table(frame, lines, _unreadable(bad), ragged, {}, hint)
+    bad.sort(key=lambda record: record.line)
+    all_have = usual if counts[usual] >= 0.9 * counts.total() else width
+    return Table(frame, lines, _unreadable(bad), ragged, {}, hint, all_have)
 
 
 def _names(path: Path, header: list[str | None]) -> list[str]:
@@ -343,7 +371,7 @@ def frame_of(rows: list[dict[str, str | None]]) -> pl.DataFrame:
 def _json_lines(path: Path, content: bytes) -> bytes:
     """The elements of a JSON list, one a line."""
     try:
-        values = json.loads(content.decode(), object_pairs_hook=_object)
+        values = json.loads(content.strip().decode() or "[]", object_pairs_hook=_object)
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not UTF-8; {FIXES['not_utf8']}") from None
     except (ValueError, KeyError, RecursionError) as error:
@@ -376,10 +404,11 @@ def _read_parquet(path: Path) -> Table:
     lines = pl.Series("line", range(1, frame.height + 1), dtype=pl.Int64)
     readable = ~lines.is_in(unreadable["line"].implode())
     frame, lines = frame.filter(readable), lines.filter(readable)
+    frame = frame.with_columns(cs.by_dtype(pl.Float16, pl.Float32).cast(pl.String).cast(pl.Float64))
     texts = [
-        # Through Python, so that a number reads here as it does in JSON: 3, 3.5, true.
+        # Through Python, so that a number reads here as it does in JSON: 3, 3.5 (of four bytes, too), true.
         pl.Series(cells.name, [as_text(value) for value in cells.to_list()], dtype=pl.String)
-        if cells.dtype.is_numeric() or cells.dtype == pl.Boolean or cells.dtype.is_nested()
+        if cells.dtype.is_numeric() or cells.dtype in (pl.Boolean, pl.Duration) or cells.dtype.is_nested()
         else cells.cast(pl.String, strict=False)
         for cells in frame
     ]
@@ -389,11 +418,9 @@ def _read_parquet(path: Path) -> Table:
 
 def _rows_of_bytes_that_are_no_text(frame: pl.DataFrame) -> pl.DataFrame:
     """The rows with a cell of bytes that are not UTF-8, as unreadable ones."""
-    bad: dict[int, Record] = {}
-    for name in frame.select(cs.binary()).columns:
-        for line, value in enumerate(frame[name], start=1):
-            try:
-                (value or b"").decode()
-            except UnicodeDecodeError:
-                bad.setdefault(line, not_utf8(line, value))
-    return _unreadable([bad[line] for line in sorted(bad)])
+    rows = enumerate(frame.select(cs.binary()).iter_rows(), start=1)
+    bad = (
+        (line, [cell for cell in cells if not is_utf8((cell or b"").decode(errors="surrogateescape"))])
+        for line, cells in rows
+    )
+    return _unreadable([not_utf8(line, cells[0]) for line, cells in bad if cells])

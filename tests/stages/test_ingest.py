@@ -279,7 +279,7 @@ def test_two_columns_and_no_ratings(raw: Path) -> None:
 def test_where_a_row_comes_from_goes_with_it(raw: Path) -> None:
     (raw / "rows.csv").write_text("text,category\none,x\n,y\n")
     write_rated(raw, {"1": [4]})
-    run(PLAIN, RATED, bins=BINS)
+    run(PLAIN, RATED, bins=BINS, max_reject_fraction=0.5)
     bank, tweets = sha256(raw / "rows.csv"), sha256(raw / "texts.txt")
     columns = ["origin", "source_url", "licence", "retrieved", "source_sha256", "authenticity"]
     assert records().select(columns).rows() == [
@@ -436,10 +436,14 @@ def test_annotations_of_label_studio_are_ratings(raw: Path) -> None:
         (task(1, "a") | {"data": None}, "rows.csv:1: no task of Label Studio's"),
         ({"id": 1, "text": "a", "topic": "x"}, "no export of Label Studio's: JSON has"),
         (task(1, "a", annotated(1, "billing", "post")), "1 rows have several labels"),
+        # Votes of nobody, of one person, and of two texts: none of them is the one that counts.
+        (task(1, "a", annotated(1, "x", by=None), annotated(2, "y", by=None)), "no_annotator: 'x'; 2 of 2 annotations"),
+        (task(1, "a", annotated(1, "x"), annotated(2, "y")), "rated_twice: '4 y'; 1 of 2 annotations cannot be used"),
+        ([task(1, "a", annotated(1, "x")), task(1, "b", annotated(2, "y", by=5))], "with other values in ['text']"),
     ],
 )
-def test_an_export_that_is_none_says_so(raw: Path, row: dict[str, Any], says: str) -> None:
-    (raw / "rows.csv").write_text(json.dumps([row]))
+def test_an_export_that_is_none_says_so(raw: Path, row: Any, says: str) -> None:
+    (raw / "rows.csv").write_text(json.dumps(row if isinstance(row, list) else [row]))
     write_params(LABEL_STUDIO)
     assert says in fails()
 
@@ -470,10 +474,11 @@ def test_one_annotation_a_task_is_its_label(raw: Path, table_format: str) -> Non
     ("cells", "label", "says"),
     [
         (
-            ['["bug"]', "[]", "[1.5]", "['other']", '{"choices": ["x"]}', "[sic"],
-            ["bug", None, "1.5", "other", "x", "[sic"],
+            ['["bug"]', "[]", "[1.5]", "['other']", '{"choices": ["x"]}', "[sic", "('y',)", "{'z'}", "(a)", "\u200b"],
+            ["bug", None, "1.5", "other", "x", "[sic", "y", "z", "(a)", None],
             "",
         ),
+        (["['a' 'b']", "{'a', 'b'}", "('a', 'b')", "a"], [], "3 rows have several labels"),
         (["bug", '["bug", "feature"]', "['a', 'b']"], [], "2 rows have several labels"),
         (['{"choices": ["a", "b"]}'], [], "1 rows have several labels"),
         (["[[0, 4, 'PER']]"], [], "a text has one label here"),
@@ -511,6 +516,29 @@ def test_what_was_seen_is_said_and_counted(raw: Path, capsys: pytest.CaptureFixt
     ]
 
 
+def test_what_may_be_wrong_with_labels_and_texts_is_said(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (raw / "rows.csv").write_text(
+        "text,category,bo,n\na b,x,y,\na  b,y,x,\nc,x,,\nc,x,x,\nd,nan,,1\ne,x;y,,\nf,y#z,,\n"
+    )
+    (raw / "more.csv").write_text("first,x\na b,z\ng,y\n")
+    more = source(PLAIN, name="more", file="more.csv", columns={"text": 1, "label": 2})
+    run(PLAIN, more)
+    advice = "if a line is one rater's judgement, name the columns in its `ratings`, so that every vote counts"
+    assert capsys.readouterr().out.splitlines()[:-1] == [
+        "ingest: texts in several sources with different labels: 1; if each file is one rater's, put them into "
+        "one with a column of raters, as `ratings`, so that every vote counts",
+        "ingest: bank: labels: 'x' 3, 'nan' 1, 'x;y' 1, 'y' 1, 'y#z' 1; rows without: 0",
+        "ingest: bank: columns that nothing uses: 'bo', 'n'",
+        f"ingest: bank: of these, columns that hold labels alone: 'bo'; {advice.replace('line', 'column')}",
+        "ingest: bank: labels that may mean that there is none: 'nan'; empty them, or name them in `not_rated`",
+        "ingest: bank: labels that look like several: 'x;y'; a text has one label here",
+        f"ingest: bank: texts in several rows with different labels: 1; {advice}",
+        f"ingest: bank: texts in several rows with one label: 1; {advice}",
+        "ingest: more: labels: 'y' 1, 'z' 1; rows without: 0",
+        "ingest: more: columns by number: 1 is 'first', 2 is 'x'",
+    ]
+
+
 def test_parquet_and_responses(raw: Path) -> None:
     pl.DataFrame({"text": ["a", "b"], "category": [0, None], "answer": ["x", ""]}).write_parquet(raw / "rows.parquet")
     run(source(PLAIN, file="rows.parquet", format="parquet", columns={"response": "answer"}))
@@ -536,7 +564,10 @@ def test_content_ids_are_those_of_blake2b() -> None:
 
 def test_rows_without_text_or_id_are_set_aside(raw: Path) -> None:
     (raw / "rows.csv").write_text('id,text,category\n1,a,x\n2,,x\n3,"  ",x\n,d,x\n')
-    run(source(PLAIN, columns={"id": "id"}))
+    base = source(PLAIN, columns={"id": "id"})
+    write_params(base)
+    assert "rows.csv:3: empty_text: ''; 3 of 4 rows have no text or no id: correct" in fails()
+    run(base, max_reject_fraction=0.75)
     assert records()["id"].to_list() == ["bank:1"]
     assert removed() == [
         ("rows.csv:3", "empty_text", "", None),

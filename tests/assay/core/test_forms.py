@@ -52,6 +52,7 @@ TWO = (
     "1.10=1.1|1_1=11|1=-1|10=1|a b=ab|A1=A01|1.5=1.50|10:05=10:5|r\u00e9sum\u00e9=resume|\u0431=b|card_fee=card fee|+=-"
 )
 ONE = "1=\uff11|+1=1.0|0=000|Ma\u00dfe=MASSE|\u2764\ufe0f=\u2764|-1=-01.|tweets:7=tweets:007|\u1112\u1161\u11ab=\ud55c"
+ONE += '|follow-up=follow\u2013up|a-b=a\u2011b|it\'s=it\u2019s|\u201ca\u201d="a"|-1=\u22121'
 
 
 @pytest.mark.parametrize(("pairs", "values"), [(TWO, 2), (ONE, 1), ("faq:1#unanswerable=FAQ:1.0#unanswerable", 1)])

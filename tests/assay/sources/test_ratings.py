@@ -1,12 +1,17 @@
 """Ratings as people have them: a line or a column for each rater, rated twice, and ids written in other ways."""
 
 import ast
+import json
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from assay.core.removed_rows import counts_by_rule
+from assay.sources.ratings import Ratings, read_ratings
 from tests.stages.test_ingest import BINS, PLAIN, fails, metrics, raw, records, removed, run, source, write_params
 
 __all__ = ["raw"]
@@ -85,11 +90,13 @@ def test_a_column_for_each_rater(raw: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_slots_are_left_out_by_name(raw: Path) -> None:
-    (raw / "rows.csv").write_text('id,text,votes\n1,a,"[1, 2, 3]"\n2,b,"[-1, null, 0]"\n')
+    # JSON's list and Python's; who rated nothing is no error.
+    (raw / "rows.csv").write_text('id,text,votes\n1,a,"[1, 2, 3]"\n2,b,"(-1, None, 0)"\n3,c,\n4,d,"[NaN]"\n')
     columns = {"id": "id", "ratings": "votes"}
     run(rated("rows.csv", columns, exclude_slots=["01", "02"]), bins=BINS)
     assert votes() == ["bank:1 03 positive", "bank:2 03 neutral"]
-    assert metrics()["removed_ratings"] == {"excluded_slot": 3, "not_rated": 1}
+    assert metrics()["removed_ratings"] == {"excluded_slot": 3, "not_rated": 3}
+    assert metrics()["sources"]["bank"]["rows_without_ratings"] == 2
 
 
 @pytest.mark.parametrize(("repeated", "kept", "other", "line"), [("first", "x", "y", 3), ("last", "y", "x", 2)])
@@ -108,6 +115,7 @@ FLOATS = "item,worker,answer\n1.0,w1,x\n3.0,w2,y\n"
 @pytest.mark.parametrize(
     ("votes", "changed", "ids", "expected"),
     [
+        (TWICE.replace("w1,y", 'w2,"[""x"", ""y""]"'), {}, "error", 'votes.csv:3: value: \'["x", "y"]\'; 2 rows have'),
         (TWICE, {}, "error", "'w1' rated '001' more than once: 'x' (votes.csv:2) and 'y' (votes.csv:3)|to `last`"),
         (FLOATS, {}, "error", "2 value(s) of id|'001' (1 times, first in rows.csv:2) and '1.0' (1 times|'003' (1"),
         (ZEROS, {}, "error", "'005' (1 times, first in rows.csv:5) and '5' (1 times|set `ingest.forms.ids` to `join`"),
@@ -167,3 +175,32 @@ def test_a_rater_who_writes_a_label_in_another_way_votes_for_it(raw: Path) -> No
     run(base, forms={"labels": "join", "ids": "error"})
     assert votes() == ["bank:1 w1 positive", "bank:1 w2 positive", "bank:1 w3 other", "bank:2 w1 negative"]
     assert records()["reference_label"].to_list() == ["positive", "negative"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from(["x", "y z", "4", "", "\u200b"]), min_size=3, max_size=3), min_size=1, max_size=5)
+)
+@pytest.mark.parametrize("shape", ["long", "wide", "list"])
+def test_every_vote_of_every_shape_is_read_or_removed(
+    tmp_path_factory: pytest.TempPathFactory, shape: str, votes: list[list[str]]
+) -> None:
+    folder, raters = tmp_path_factory.mktemp("votes"), ["01", "02", "03"]
+    ids = [f"r{number}" for number in range(len(votes))]
+    table = pl.DataFrame(votes, raters, orient="row").with_columns(id=pl.Series(ids))
+    columns: dict[str, Any] = {"id": "id", "raters": raters}
+    if shape == "long":
+        table = table.unpivot(raters, index="id", variable_name="annotator", value_name="rating")
+        columns = {"id": "id", "annotator": "annotator", "rating": "rating"}
+    elif shape == "list":
+        table = pl.DataFrame({"id": ids, "ratings": [json.dumps(row) for row in votes]})
+        columns = {"id": "id", "ratings": "ratings"}
+    table.write_csv(folder / "votes.csv")
+    reading = dict.fromkeys(("separator", "quote", "encoding", "sheet")) | {"file": "votes.csv", "columns": columns}
+    found = read_ratings(Ratings.model_validate(RATINGS | reading), folder, 0.0, "k")
+    given_votes = {
+        (row, *vote) for row, given in zip(ids, votes, strict=True) for vote in zip(raters, given, strict=True)
+    }
+    blank = {vote for vote in given_votes if vote[2] in ("", "\u200b")}
+    assert set(found.kept.select("id", "annotator", "value").rows()) == given_votes - blank
+    assert counts_by_rule(found.removed) == ({"not_rated": len(blank)} if blank else {})

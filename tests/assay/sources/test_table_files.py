@@ -75,6 +75,8 @@ def test_csv_quotes(tmp_path: Path) -> None:
         ("json", b'{"a": 1}\n{"a": 2}', "not JSON .*set its `format` to jsonl"),
         ("json", b'{"a": 1}', "holds no JSON list, but .*write a list of objects"),
         ("json", b'["\xff"]', "is not UTF-8"),
+        ("csv", b"PK\x03\x04\x00\xff", "is packed, or Excel or Parquet, and no text"),
+        ("tsv", gzip.compress(gzip.compress(b"a\tb")), "is packed, or Excel or Parquet, and no text"),
     ],
 )
 def test_a_file_that_cannot_be_read_says_why(
@@ -125,14 +127,14 @@ def test_jsonl_lines_that_are_no_objects_are_set_aside(tmp_path: Path) -> None:
 def test_parquet_values_become_text(tmp_path: Path) -> None:
     path = tmp_path / "table.parquet"
     frame = pl.DataFrame(
-        {"n": [3, None], "f": [0.5, float("nan")], "t": ["x", None], "l": [[1, 2], None], "b": [True, False]},
-        schema_overrides={"n": pl.Int16},
-    ).with_columns(c=pl.col("t").cast(pl.Categorical))
+        {"n": [3, None], "f": [0.1, float("nan")], "t": ["x", None], "l": [[1, 2], None], "b": [True, False]},
+        schema_overrides={"n": pl.Int16, "f": pl.Float32},
+    ).with_columns(c=pl.col("t").cast(pl.Categorical), d=pl.Series([datetime.timedelta(1), None]))
     frame.write_parquet(path)
     table = read_table(path, "parquet", header=True)
     assert cells(table) == (
-        {"n": ["3", None], "f": ["0.5", None], "t": ["x", None], "l": ["[1, 2]", None], "b": ["true", "false"]}
-        | {"c": ["x", None]}
+        {"n": ["3", None], "f": ["0.1", None], "t": ["x", None], "l": ["[1, 2]", None], "b": ["true", "false"]}
+        | {"c": ["x", None], "d": ["1 day, 0:00:00", None]}
     )
     assert table.lines.to_list() == [1, 2]
 
@@ -148,6 +150,7 @@ def test_no_such_file_lists_what_is_there(tmp_path: Path, table_format: TableFor
 def test_no_rows(tmp_path: Path, content: bytes) -> None:
     assert read(tmp_path, content, "csv").cells.height == 0
     assert read(tmp_path, content.replace(b"id,text", b""), "jsonl").cells.height == 0
+    assert read(tmp_path, content.replace(b"id,text", b""), "json").cells.height == 0
 
 
 def test_a_missing_column_lists_those_there(tmp_path: Path) -> None:
@@ -163,6 +166,11 @@ def test_a_column_by_number(tmp_path: Path) -> None:
     assert column(table, 2, Path("t"), "k").to_list() == ["a"]
     with pytest.raises(InputError, match=r"no column 3; it has \['1', '2'\]"):
         column(table, 3, Path("t"), "k")
+    of_pandas = read(tmp_path, b"0,1\na,x\n", "csv")
+    assert column(of_pandas, "1", Path("t"), "k").to_list() == ["x"]
+    assert column(of_pandas, 2, Path("t"), "k").to_list() == ["x"]
+    with pytest.raises(InputError, match="`k`: 1 is the number of '0' and a name"):
+        column(of_pandas, 1, Path("t"), "k")
 
 
 def test_a_json_list_is_read_as_lines_are(tmp_path: Path) -> None:
@@ -202,6 +210,7 @@ def test_a_json_list_is_read_as_lines_are(tmp_path: Path) -> None:
         ("tsv", 'text\tlabel\n"a ""b"""\tx\n', {"quote": "none"}, [('"a ""b"""', "x")]),
         ("tsv", "text\tlabel\ra\tx\rb\ty\r", {}, [("a", "x"), ("b", "y")]),
         ("csv", "text,label\ra,x\rb,y", {}, [("a", "x"), ("b", "y")]),
+        ("csv", "\n , \na,b\n,\n \n1,2\n", {}, [("1", "2")]),
         ("csv", ",v1,,\n0,ham,,\n1,spam,,\n", {}, [("0", "ham", "", ""), ("1", "spam", "", "")]),
     ],
 )
@@ -219,7 +228,8 @@ def test_cells_of_files_as_people_have_them(
         (
             "csv",
             "text,label\nMy lamp, the blue one, is dead,refund\nb,c\n",
-            "2: too_many_cells: '4 cells, 2 wanted: My",
+            "2: too_many_cells: '4 cells, 2 wanted: My lamp, the blue one, is dead,refund'; 1 of 2 records cannot be "
+            "read: separators and cells do not match: quote cells that hold one, or raise",
         ),
         ("csv", "text;label\na, b;x\nc;y\n", "is the `separator` ';'?"),
         ("csv", "Web;'a, b, c'\nSport;'d'\nWeb;'e, f, g'\n", "is the `separator` ';'?"),
@@ -228,6 +238,15 @@ def test_cells_of_files_as_people_have_them(
         ("tsv", 'text\tlabel\na\tx\n"My ""new"" lamp"\tx\n', "3: cells look quoted"),
         ("csv", "sep=;\na;b\n", "says sep=;, and its `separator` is '|'"),
         ("csv", ",1\na,b\n", "'1' more than once"),
+        (
+            "csv",
+            "text,label\na,x\n\ntext,label\nb,y\n",
+            "4: header_again: 'text,label'; 1 of 3 records cannot be read: delete",
+        ),
+        ("csv", "Export of May\ntext,label\na,x\n", "names all (it has 1, most records have 2)"),
+        ("csv", "text,label\n1,a,x\n2,b,y\n", "or begin with a header that names all (it has 2, most records have 3)"),
+        ("jsonl", '{"text": "a"},\n{"text": "b"}\n', "1 of 2 records cannot be read: write one object a line, without"),
+        ("jsonl", '[{"text": "a"}]', "write one object a line; if it is a list, set its `format` to json"),
     ],
 )
 def test_cells_that_do_not_fit_say_what_to_set(
@@ -300,6 +319,9 @@ def test_other_encodings_and_gzip(tmp_path: Path, table_format: TableFormat, enc
     if encoding != "utf-8":
         with pytest.raises(InputError, match=r"utf-16|such as cp1252"):
             check_readable(read(tmp_path, content, table_format), tmp_path, 0.01)
+    elif table_format != "json":
+        with pytest.raises(InputError, match="is UTF-8 throughout, and its `encoding` is cp1252"):
+            read(tmp_path, content, table_format, encoding="cp1252")
 
 
 def test_a_file_of_two_encodings_and_a_gzip_that_is_cut(tmp_path: Path) -> None:
@@ -320,20 +342,24 @@ def write_xlsx(path: Path, rows: list[list[Any]], *others: str) -> None:
     for row in rows:
         book.active.append(row)
     for name in others:
-        book.create_sheet(name).append(["text"])
+        if ":" in name:
+            book.active.merge_cells(name)
+        else:
+            book.create_sheet(name).append(["text"])
     book.save(path)
 
 
 def test_excel(tmp_path: Path) -> None:
     path = tmp_path / "table.xlsx"
     day = datetime.datetime(2026, 11, 22)
-    write_xlsx(path, [["id", "text", "on"], [], [5, "a\nb", day], [0.5, True, day.replace(hour=9)]])
+    write_xlsx(path, [["id", "text", "on"], [], [5, "a\nb", day], [0.5, True, day.replace(hour=9)], [1, "#N/A", 1e20]])
     book = openpyxl.load_workbook(path)
     book.active["A3"].number_format = "000"
     book.save(path)
     table = read_table(path, "xlsx", True)
     assert table.cells.rows() == [("005", "a\nb", "2026-11-22"), ("0.5", "true", "2026-11-22 09:00:00")]
     assert table.lines.to_list() == [3, 4]
+    assert table.unreadable.rows() == [(5, "formula_error", "B5: #N/A")]
 
 
 @pytest.mark.parametrize(
@@ -342,6 +368,7 @@ def test_excel(tmp_path: Path) -> None:
         ([["text"], ["a"]], ["More"], None, "has the sheets ['Sheet', 'More']; set its `sheet`"),
         ([["text"], ["a"]], ["More"], "Mehr", "has the sheets"),
         ([["n", "text"], [1, "=A2+1"]], [], None, "the formula in B2 has no value"),
+        ([["text", "label"], ["a", "x"], ["b", None]], ["B2:B3"], None, "cells B2:B3 are merged and have one value"),
     ],
 )
 def test_excel_that_cannot_be_read_says_why(
@@ -351,8 +378,10 @@ def test_excel_that_cannot_be_read_says_why(
     with pytest.raises(InputError) as caught:
         read_table(tmp_path / "table.xlsx", "xlsx", True, sheet=sheet)
     assert says in str(caught.value)
-    with pytest.raises(InputError, match=r"not an Excel file of the kind \.xlsx"):
-        read(tmp_path, b"text\na\n", "xlsx")
+    for name in ("table.xlsx", "table.xls"):
+        (tmp_path / name).write_bytes(b"text\na\n")
+        with pytest.raises(InputError, match=r"not an Excel file of the kind \.xlsx"):
+            read_table(tmp_path / name, "xlsx", True)
 
 
 def write_rows(
