@@ -49,7 +49,7 @@ with Path(__file__).with_name("bban_forms.csv").open(newline="") as _lines:
 """What follows the check digits of an IBAN, by country: n digits, a letters, c either (SWIFT, release 101)."""
 IBAN_COUNTRIES = tuple(_BBAN)
 _BBAN_CLASSES = {"n": "[0-9]", "a": "[A-Za-z]", "c": "[0-9A-Za-z]"}
-_GAP = "[ \u00a0\u202f-]?"
+_GAP = "[ \u00a0\u202f.-]?"
 
 
 def is_card(digits: str) -> bool:
