@@ -418,6 +418,8 @@ def test_every_card_of_another_source_is_found() -> None:
         (check_digits.NATIONAL_CHECKS["ind"], "234567890124", "234567890125"),
         (check_digits.NATIONAL_CHECKS["ch"], "7569217076985", "7569217076984"),  # Federal Social Insurance Office
         (check_digits.NATIONAL_CHECKS["br"], "11144477735", "11111111111"),
+        (check_digits.NATIONAL_CHECKS["cn"], "11010519491231002X", "110105194912310021"),  # Wikipedia
+        (check_digits.NATIONAL_CHECKS["cn"], "350299199002290018", "350299199013290017"),  # of no county of today
     ],
 )
 def test_check_digits(check: Callable[[str], bool], good: str, bad: str) -> None:
