@@ -28,7 +28,9 @@ _START = re.compile(
     r"(?:\(?\+|\(?(?=[0-9]{2})|(?=[0-9][^0-9A-Za-z]{1,3}[0-9]{3}))"
     r"(?=[^0-9A-Za-z]?[0-9](?:[^0-9A-Za-z]{0,4}[0-9]){6}|1-8)"
 )
-_END = re.compile(rf"(?![{LATIN}]|[{_DASH}.][0-9]|[{_SPACE}]?[€元圆円원₽]|[$£%°])(?!(?<![0-9]{{3}}):[0-9])")
+_END = re.compile(
+    rf"(?!(?![A-Z][a-z]{{2}})[{LATIN}]|[{_DASH}.][0-9]|[{_SPACE}]?[€元圆円원₽]|[$£%°])(?!(?<![0-9]{{3}}):[0-9])"
+)
 _EXTENSION = re.compile(
     rf"(?i)[{_SPACE},;]{{0,2}}(?:ext(?:ension|n)?|x|durchwahl|dw|poste|interno|ramal|anexo)"
     rf"[.:={_SPACE}]{{0,2}}[0-9]{{1,6}}(?![{LATIN}])"

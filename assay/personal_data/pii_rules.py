@@ -146,7 +146,7 @@ _CONTEXT_CHARACTERS = 60
 _PASSPORT_WORDS = context_words("passport")
 _PASSPORT = re.compile(
     rf"(?i)(?:{_PASSPORT_WORDS})(?:[\s:\uff1a#.号번호番号]|no\b|nr\b|number|nummer|is\b)*+"
-    rf"(?P<value>(?=[a-z]{{0,3}}[0-9])[0-9a-z]{{6,9}})(?![{LATIN}])"
+    rf"(?P<value>(?=[a-z]{{0,3}}[0-9])[0-9a-z]{{6,10}})(?![{LATIN}])"
 )
 _NATIONAL_GATE = (
     r"[0-9](?:[^0-9A-Za-z]?[0-9]){5}|[A-Za-z]{6}[0-9]{2}[A-Za-z][0-9]{2}"  # the second: Italy's are mostly letters
@@ -223,8 +223,8 @@ def redact_national_number(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     its dots), China, South Korea, Thailand, Sweden (identity numbers); after their names the Dutch
     BSN, the Polish PESEL, and passports.
     """
-    gate = f"{_NATIONAL_GATE}|(?i:{_PASSPORT_WORDS})"
-    return _redacted(text, "NATIONAL_NUMBER", [(gate,)], _national_numbers, numbered)
+    text = _redacted(text, "NATIONAL_NUMBER", [(f"(?i:{_PASSPORT_WORDS})",)], _passports, numbered)
+    return _redacted(text, "NATIONAL_NUMBER", [(_NATIONAL_GATE,)], _national_numbers, numbered)
 
 
 def redact_ip(text: pl.Expr, *, numbered: bool) -> pl.Expr:
@@ -355,10 +355,12 @@ def _card_from(text: str, at: int) -> _Found | None:
     return None
 
 
+def _passports(text: str) -> Iterator[_Found]:
+    for match in _PASSPORT.finditer(text):
+        yield *match.span("value"), match["value"].upper()
+
+
 def _national_numbers(text: str) -> Iterator[_Found]:
-    if passports := [(*match.span("value"), match["value"].upper()) for match in _PASSPORT.finditer(text)]:
-        yield from passports
-        return  # what else there is, is found once these are gone
     for match in _NATIONAL.finditer(text):
         form = next(name for name in check_digits.NATIONAL_CHECKS if name in match.groupdict() and match[name])
         written = match.group()
