@@ -29,8 +29,8 @@ QUOTE_SIGNS = (
 
 SIGNATURE_SIGNS = (
     r"(?i)(?:^|\n)[ \t]*(?:--[ \t\r]*(?:\n|$)|(?:all the )?best[ \t]*[,.!]?[ \t\r]*\n|diese nachricht wurde|von meine)|"
-    r"\b(?:sent|get outlook|gesendet|envoyé|enviado|inviato|verstuurd|verzonden|"
-    rf"{_ANY['closings']}|{_ANY['formulas']})\b"
+    r"\b(?:sent|get outlook|gesendet|envoyé|enviado|inviato|verstuurd|verzonden|wysłan[eo]|skickat|sendt|отправлено|"
+    rf"{_ANY['closings']}|{_ANY['formulas']})\b|から送信"
 )
 """The same for `without_signature`."""
 
@@ -59,10 +59,11 @@ _DEVICE = re.compile(
     # After the device come its names and numbers, but no sentence that goes on.
     rf"[ \t]*(?:sent (?:from|via|using|with) (?:my |the )?(?:(?-i:[A-Z])[\w&\-]{{1,15}} ){{0,3}}{_DEVICES}\b"
     r"(?:[ \-,]{1,2}+(?:(?-i:[A-Z0-9])[\w&.+\-]{0,15}+|for|on|by|from|via|with|my|app|phone|device|mobile|mail|"
-    r"smartphone)){0,8}+"
+    r"smartphone|secure|email)){0,8}+"
     rf"|get outlook for [\w ]{{2,20}}|(?:diese nachricht wurde )?von meine[mr] .{{0,30}}{_DEVICES}.{{0,30}}gesendet"
     rf"|(?:gesendet (?:von|mit|aus)|envoyé (?:de|depuis|à partir)|enviado (?:desde|do|a partir)|inviato (?:da|dal)|"
-    rf"(?:verstuurd|verzonden) (?:vanaf|vanuit|met))\b.{{0,25}}{_DEVICES}\b[\w \-]{{0,15}})[ \t.]*",
+    rf"(?:verstuurd|verzonden) (?:vanaf|vanuit|met)|wysłan[eo] ze?|skickat från|sendt fra|отправлено \w{{1,2}})\b"
+    rf".{{0,25}}{_DEVICES}\b[\w' \u2019\-]{{0,15}}|iphoneから送信)[ \t.]*",
     re.IGNORECASE,
 )
 _FORMULA = re.compile(
@@ -153,7 +154,9 @@ def _separator(lines: list[str], number: int) -> str | None:
     found = _SEPARATOR.fullmatch(_QUOTE_SIGN.sub("", lines[number]) if is_first else lines[number])
     words = _SEPARATING.search(found[1] or found[2]) if found else None
     if not found or not words or not words[1]:
-        return "reply" if found and words and found[1] else None
+        below = "\n".join(lines[number + 1 : number + 4]).strip().partition("\n")[0]
+        is_sure = "-----" in lines[number] or _HEADER.fullmatch(_QUOTE_SIGN.sub("", below))
+        return "reply" if found and words and found[1] and is_sure else None
     end = number + 1
     while end < len(lines) and (not lines[end].strip() or _QUOTED.match(lines[end])):
         end += 1

@@ -34,8 +34,10 @@ NEGATION = (
     r"\b(?:not?|nor|none|never|nobody|nothing|neither|cannot|without"
     r"|\p{L}*n't|(?:do|does|did|ca|wo|is|are|was|were|has|have|had|could|should|would)nt"
     r"|nichts?|nie|niemals|kein\p{L}*|ohne|ne|pas|jamais|sans|rien|nunca|jamás|sin|ni|nada|non|mai|senza|niente"
-    r"|não|nem|sem|niet|geen|nooit|inte|ingen|inget|aldrig|ikke|bez|не|нет|ни|никогда|без|değil|yok|नहीं|لا|ليس|لم)\b"
-    "|[不没沒無无未别非]|ない|なく|ません|않|없|안 "
+    r"|não|nem|sem|niet|geen|nooit|zonder|inte|ingen|inget|aldrig|utan|ikke|aldri|bez|не|нет|ни|никогда|нельзя|без|ні|нема"
+    r"|není|nejsou|nikdy|žádn\p{L}*|nu|nincs|ei|eivät|älä|không|chưa|chẳng|tidak|bukan|jangan|değil|yok|नहीं|मत"
+    r"|لا|ليس|ليست|لم|لن|غير|بدون|δεν|δε|μην?|όχι|χωρίς|ποτέ|לא|אין|בלי|אל|אינו|אינה)\b"
+    "|[不没沒無无未别非]|ない|なく|なかっ|ません|않|없|안 |못|ไม่"
 )
 """Words that negate, in some languages; of those written without spaces, the characters."""
 

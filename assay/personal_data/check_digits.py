@@ -41,6 +41,10 @@ _ISSUERS = re.compile(
     | 220[0-4][0-9]{12,15}  # Mir
     """
 )
+_CHINESE = re.compile(
+    "(?:1[1-5]|2[1-3]|3[1-7]|4[1-6]|5[0-4]|6[1-5]|71|8[1-3]|91)[0-9]{4}"
+    "(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])[0-9]{3}[0-9X]"
+)
 RARE_CARD_DIGITS = (12, 13, 17, 18, 19)
 """Lengths that few cards have, but barcodes, time stamps and tracking numbers do."""
 
@@ -49,7 +53,7 @@ with Path(__file__).with_name("bban_forms.csv").open(newline="") as _lines:
 """What follows the check digits of an IBAN, by country: n digits, a letters, c either (SWIFT, release 101)."""
 IBAN_COUNTRIES = tuple(_BBAN)
 _BBAN_CLASSES = {"n": "[0-9]", "a": "[A-Za-z]", "c": "[0-9A-Za-z]"}
-_GAP = "[ \u00a0\u202f-]?"
+_GAP = "[ \u00a0\u202f.-]?"
 
 
 def is_card(digits: str) -> bool:
@@ -79,6 +83,14 @@ def is_codice_fiscale(characters: str) -> bool:
     return len(upper) == 16 and codicefiscale.calc_check_digit(upper[:15]) == upper[15]
 
 
+def is_chinese_number(characters: str) -> bool:
+    """Whether province, month, day and check digit of a Chinese identity number (GB 11643) are right.
+
+    Not `ric.is_valid` of python-stdnum 2.2: of a county that it does not know, it raises `KeyError`.
+    """
+    return _CHINESE.fullmatch(characters) is not None and ric.calc_check_digit(characters) == characters[-1]
+
+
 NATIONAL_CHECKS: dict[str, Callable[[str], bool]] = {
     "us": ssn.is_valid,
     "us_bare": ssn.is_valid,
@@ -90,7 +102,7 @@ NATIONAL_CHECKS: dict[str, Callable[[str], bool]] = {
     "ind": aadhaar.is_valid,
     "ch": ahv.is_valid,
     "br": lambda digits: len(set(digits)) > 1 and cpf.is_valid(digits),
-    "cn": ric.is_valid,
+    "cn": is_chinese_number,
     "kr": rrn.is_valid,
     "th": pin.is_valid,
     "se": personnummer.is_valid,

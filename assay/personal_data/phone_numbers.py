@@ -28,7 +28,9 @@ _START = re.compile(
     r"(?:\(?\+|\(?(?=[0-9]{2})|(?=[0-9][^0-9A-Za-z]{1,3}[0-9]{3}))"
     r"(?=[^0-9A-Za-z]?[0-9](?:[^0-9A-Za-z]{0,4}[0-9]){6}|1-8)"
 )
-_END = re.compile(rf"(?![{LATIN}]|[{_DASH}.][0-9]|[{_SPACE}]?[€元圆円원₽]|[$£%°])(?!(?<![0-9]{{3}}):[0-9])")
+_END = re.compile(
+    rf"(?!(?![A-Z][a-z]{{2}})[{LATIN}]|[{_DASH}.][0-9]|[{_SPACE}]?[€元圆円원₽]|[$£%°])(?!(?<![0-9]{{3}}):[0-9])"
+)
 _EXTENSION = re.compile(
     rf"(?i)[{_SPACE},;]{{0,2}}(?:ext(?:ension|n)?|x|durchwahl|dw|poste|interno|ramal|anexo)"
     rf"[.:={_SPACE}]{{0,2}}[0-9]{{1,6}}(?![{LATIN}])"
@@ -43,6 +45,11 @@ _DECIMAL = re.compile(r"[0-9]{1,3}\.[0-9]{4,}")
 _FOURS = re.compile(rf"[0-9]{{4}}(?:[{_SPACE}{_DASH}][0-9]{{4}})+")
 _AFTER_FOUR = re.compile(rf"(?<![0-9])[0-9]{{4}}[{_SPACE}{_DASH}]\Z")
 _ZIP_CODE = re.compile(r"[0-9]{5}-[0-9]{4}(?![0-9])")
+_PAIRS = re.compile(
+    rf"0[0-9](?:[{_SPACE}][0-9]{{2}}){{5}}(?![0-9A-Za-z])"
+    rf"|(?<=(?<![0-9])[0-9]{{2}}[{_SPACE}])0[0-9](?:[{_SPACE}][0-9]{{2}}){{4}}(?![0-9])"
+)
+"""More than five, such as numbers that were drawn; French phone numbers have five."""
 
 _INTERNATIONAL = re.compile(
     rf"\((?:\+|00)[1-9][0-9]{{0,2}}\)"
@@ -64,7 +71,7 @@ _AMERICAN = re.compile(
       | (?: [2-9][0-9]{{2}} [{_SPACE}]?[{_DASH}][{_SPACE}]? [2-9][0-9]{{2}} | 123-456(?=-7890) )
         [{_SPACE}]?[{_DASH}{_SPACE}.][{_SPACE}]? [0-9]{{4}}
       | [2-9][0-9]{{2}} [{_DASH}] [2-9][0-9]{{6}}
-      | [2-9][0-9]{{2}} [./] [2-9][0-9]{{2}} [.{_DASH}] [0-9]{{4}}
+      | [2-9][0-9]{{2}} (?: \. [2-9][0-9]{{2}} \. | / [2-9][0-9]{{2}} [.{_DASH}] ) [0-9]{{4}}
       | {_NOT_AFTER_LIST} [2-9][0-9]{{2}} [{_SPACE}] [2-9][0-9]{{2}} [{_SPACE}{_DASH}] [0-9]{{4}}
     ) (?![0-9])
     | 1 [{_DASH}] 8(?:00|33|44|55|66|77|88) [{_DASH}] [A-Z0-9]{{3}} [{_DASH}]? [A-Z0-9]{{4}} \b   # 1-800-FLOWERS
@@ -79,16 +86,18 @@ _OTHER = re.compile(
     | {_NOT_AFTER_LIST} 1[3-9][0-9] ([{_SPACE}{_DASH}]) [0-9]{{4}} \2 [0-9]{{4}}                        # China
     | [78] [{_SPACE}{_DASH}]? (?: [3489][0-9]{{2}} | \([3489][0-9]{{2}}\) ) [{_SPACE}{_DASH}]? [0-9]{{3}}
         [{_SPACE}{_DASH}]? [0-9]{{2}} [{_SPACE}{_DASH}]? [0-9]{{2}}                                       # Russia
-    | {_NOT_AFTER_LIST} (?: 21 [{_SPACE}] [0-9]{{4}} | (?: 2[0-9]{{2}} | 69[0-9] ) [{_SPACE}] [0-9]{{3}} )
-        [{_SPACE}]? [0-9]{{4}}                                                                          # Greece
+    | {_NOT_AFTER_LIST} (?: (?: 21 | 33 | 5[56] | 81 ) [{_SPACE}] [0-9]{{4}}
+        | (?: 2[0-9]{{2}} | 3[2-9][0-9] | 69[0-9] ) (?: [{_SPACE}] [0-9]{{3}} | - [0-9]{{3}} (?=[0-9]) ) )
+        [{_SPACE}]? [0-9]{{4}}                                                            # Greece, Italy, Mexico
     | {_NOT_AFTER_LIST} (?: 400 | 800 ) ([{_DASH}]) [0-9]{{3}} \3 [0-9]{{4}}                              # China
     | {_NOT_AFTER_LIST} 0 ([{_SPACE}{_DASH}]) [2-9][0-9]{{3}} \4 [0-9]{{4}}                                   # Thailand
+    | 0[0-9]{{1,2}} \) [{_SPACE}]? [0-9]{{3,4}} - [0-9]{{4}}                                               # Korea
     | \( [1-9][0-9] \) {_SEPARATOR}? 9?[0-9]{{4}} [{_DASH}{_SPACE}] [0-9]{{4}}                          # Brazil
     | {_NOT_AFTER_LIST} (?!..[{_SPACE}]{_YEAR}-{_YEAR}) [1-9][0-9] [{_SPACE}] 9?[0-9]{{4}} [{_DASH}] [0-9]{{4}}
     ) (?![0-9])"""
 )
 _BARE = re.compile(
-    r"""(?x) (?<![/=?&#]) (?! ([0-9])\1{8} | 214748364[78] | 429496729[56] )
+    r"""(?x) (?<![/=?&#]) (?! ([0-9])\1{8} | 0123456789 | 214748364[78] | 429496729[56] )
     (?: [2-9][0-9]{9}                  # an area code and a number; not a time stamp, which begins with 1
       | 1[2-9][0-9]{2}[2-9][0-9]{6}    # the same with the country code
       | 1[3-9][0-9]{9}                 # China
@@ -108,7 +117,7 @@ _BETWEEN_GLUED = (
 _BETWEEN_NUMBER = rf"(?:[\s:=#_\"'(\[\-]|(?:{_WORDS_BETWEEN}|id|code|reference)\.?)*\Z"
 _BETWEEN_PHONE = (
     rf"(?:[\s:=.,_\"'(<\[\-]|{_WORDS_BETWEEN}|my|our|the|us|me|him|her|them|at|on|now|or|via|by|to|back|direct|toll|free|"
-    r"home|work|office|auf|unter|au|al|sie|mich)*\Z"
+    r"home|work|office|kom|auf|unter|au|al|sie|mich)*\Z"
 )
 
 
@@ -158,7 +167,7 @@ def _end_of_number(text: str, at: int) -> int | None:
     end = end or next(
         (end for pattern in _SHAPES if (match := pattern.match(text, at)) and (end := _whole(text, match.end()))), None
     )
-    if end is None and text[at] in "(0":
+    if end is None and text[at] in "(0" and not _PAIRS.match(text, at):
         end = _longest(text, at, _TRUNK, _is_national)
     before = text[max(0, at - _CONTEXT_CHARACTERS) : at]
     if before[-1:].isalpha() and before[-1:] < "\u02b0" and not _AFTER_PHONE.search(before):

@@ -37,7 +37,7 @@ _LETTERS = (
     "\U00020000-\U000e0fff"
 )
 """Letters, digits and marks of any script: all but ASCII's punctuation, and the blocks of punctuation and emoji."""
-_EMAIL_GATE = r"[^ @]@(?:[^ @]+\.[^ @]|\[)"
+_EMAIL_GATE = r"[^ @]@(?:\s?[\s>]*[^ @]+\.[^ @]|\[)"
 _TOP_LEVELS = "com|net|org|edu|gov|info|io|co|eu|de|fr|uk|nl|es|it|pl|ru|cn|jp|kr|tw|hk|th|in|il|gr|br|us"
 """Ends of addresses that count as such also where the next character would make them another."""
 
@@ -48,12 +48,13 @@ def _email_pattern(letters: str) -> re.Pattern[str]:
     return re.compile(
         rf"""(?xi) (?<![{local}]) [.%+'&\-]*+
         (?P<value>
-            [{letters}] [{local}]*+ @ (?: [ \t]*+ \r?\n [ \t>]*+ )?           # broken over a line end
+            [{letters}] [{local}]*+ @ (?: [ \t]*+ \r?\n [ \t>]*+        # broken over a line end
+              | [ ] (?= [a-z0-9\-]++ \. (?: {_TOP_LEVELS} ) (?! \.?[{letters}@] ) ) )?
             (?: (?! [0-9]x\.(?:png|jpe?g|gif|webp|svg|pdf) (?! [{LATIN}] ) )  # logo@2x.png
                 (?: [{letters}]++ (?: -++ [{letters}]++ )*+ (?: \. | [\u3002\uff61] (?= [a-z] ) )
                     (?: \r?\n [ \t>]*+ (?= (?-i:{_TOP_LEVELS}) (?! [{letters}.] ) ) )? )+
                 (?: xn--[a-z0-9\-]{{2,59}}
-                  | (?: {_TOP_LEVELS} ) (?= [0-9]{{5}} ) | (?-i: [a-z]{{2,6}} (?= [A-Z][a-z] ) )     # glued on
+                  | (?: {_TOP_LEVELS} ) (?= [0-9]{{4}} ) | (?-i: [a-z]{{2,6}} (?= [A-Z][a-z] ) )     # glued on
                   | (?: (?![0-9_]) [{LATIN}] ){{2,63}} (?! [{LATIN}] )
                   | (?: (?![0-9_]) [{letters}] ){{2,63}} (?! [{letters}] ) )
               | \[? [0-9]{{1,3}} (?: \.[0-9]{{1,3}} ){{3}} (?! [0-9] ) \]?
@@ -80,7 +81,7 @@ _FOREIGN = "\u0370-\u1dff\u1f00-\u1fff\u2c00-\u2dff\u3040-\ufdff\ufe70-\ufefc"
 _URL_LETTERS = rf"[/=_\-][\u0370-\u0dff\u10a0-\u167f\u1f00-\u1fff]+|=[{_FOREIGN}]+"
 """Letters of other scripts end an address, `https://x.org/a입니다`, unless a part of the path begins with them, in a
 script with spaces, or a value."""
-_URL_TAIL = rf"(?:{_URL_LETTERS}|[!#-;=?-~À-ɏ])*(?:{_URL_LETTERS}|[#-&(+\-/-9=@-Z\\^`-|~À-ɏ])"
+_URL_TAIL = rf"(?:{_URL_LETTERS}|[!#-;=?-_a-~À-ɏ])*(?:{_URL_LETTERS}|[#-&(+\-/-9=@-Z\\^a-|~À-ɏ])"
 _URL_HOST = rf"(?:[{_FOREIGN}][{_FOREIGN}\w\-]*(?:\.[{_FOREIGN}\w\-]+)*)".replace(r"\w", "0-9A-Za-z")
 _URL_SCHEME = r"(?i-u:https?|ftp)[:\uff1a]//"
 _URL = (
@@ -91,15 +92,15 @@ _URL = (
     rf"|{_URL_SCHEME}{_URL_HOST}"
 )
 _URL_SIGNS = ("/", "www.")
-_URL_CREDENTIALS = rf"(?-u:\b)[A-Za-z][A-Za-z0-9+.\-]*://[^\s/?#<>\"@:]*:[^\s/?#<>\"]+@{_URL_TAIL}"
+_URL_CREDENTIALS = rf"[A-Za-z][A-Za-z0-9+.\-]*://[^\s/?#<>\"@:]*:[^\s/?#<>\"]+@{_URL_TAIL}"
 _MARK = "\ufdd0"
 """A code point that Unicode keeps free for use inside a program; no text has it."""
 _IBAN_GATE = "[0-9]{3}"
 _IBAN_CANDIDATE = (
     f"(?:^|[^0-9A-Za-z])(?i-u:(?:iban)?(?:{'|'.join(check_digits.IBAN_COUNTRIES)}))"
-    "[ \u00a0\u202f-]?[0-9]{2}(?:[ \u00a0\u202f-]?[0-9A-Za-z]){11}"
+    "[ \u00a0\u202f-]?[0-9]{2}(?:[ \u00a0\u202f.-]?[0-9A-Za-z]){11}"
 )
-_IBAN_START = re.compile(r"(?i)(?<![0-9a-z])(?:iban)?(?=(?P<country>[a-z]{2})[ \u00a0-]?[0-9]{2}[ \u00a0-]?[0-9a-z])")
+_IBAN_START = re.compile(r"(?i)(?<![0-9a-z])(?:iban)?(?=(?P<country>[a-z]{2})[ \u00a0-]?[0-9]{2}[ \u00a0.-]?[0-9a-z])")
 _CARD_GATE = r"[0-9]{4}(?:[^0-9A-Za-z]?[0-9]){8}"
 _CARD_GAP = "[ \u00a0\u202f.\u2010-\u2013-]"
 _CARD_START = re.compile(
@@ -116,7 +117,7 @@ _IP_GATE = r"\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|:[0-9A-Fa-f]{0,4}:"
 """It begins with marks and not with digits, so that Rust can leap from mark to mark."""
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4 = re.compile(
-    rf"(?:(?<![{LATIN}.+])|(?<![A-Za-z]IP)(?<=IP))(?<![0-9][,:/-])(?<![$€£#§])(?<![a-z]-)(?P<value>{_OCTET}(?:\.{_OCTET}){{3}})"
+    rf"(?:(?<![{LATIN}.+])|(?<![A-Za-z]IP)(?<=IP))(?<![0-9][,:/-])(?<![$€£#§])(?<![a-z]-)(?P<value>(?!0\.(?!0\.0\.0)){_OCTET}(?:\.{_OCTET}){{3}})"
     rf"(?P<network>/(?:3[0-2]|[12]?[0-9])(?![0-9]|\.[0-9]))?(?![{LATIN}]|\.[0-9]|-[A-Za-z0-9]*[A-Za-z])"
 )
 _IPV6 = re.compile(
@@ -135,7 +136,7 @@ _AFTER_VERSION = re.compile(
         )
         (?: v?[0-9]+(?:\.[0-9]+)+ [^0-9\n.!?]{{1,8}} )*
       | (?: chrome|chromium|crios|edga?|edge|opr|version|safari|firefox|webkit|webview|browser ) /
-      | § [ \u00a0]?
+      | § [ \u00a0]? | [a-z\])] [ ]? [<>~]= [ ]? | (?<!ip) (?<!addr) (?<!host) (?<!src) (?<!dst) ==
       | (?: 版本 | バージョン | 버전 | เวอร์ชัน | إصدار | גרסה | верси[ияюей]+ | έκδοση | संस्करण ) [号は은\s:\uff1a]*
     ) \Z"""
 )
@@ -145,7 +146,7 @@ _CONTEXT_CHARACTERS = 60
 _PASSPORT_WORDS = context_words("passport")
 _PASSPORT = re.compile(
     rf"(?i)(?:{_PASSPORT_WORDS})(?:[\s:\uff1a#.号번호番号]|no\b|nr\b|number|nummer|is\b)*+"
-    rf"(?P<value>(?=[a-z]{{0,3}}[0-9])[0-9a-z]{{6,9}})(?![{LATIN}])"
+    rf"(?P<value>(?=[a-z]{{0,3}}[0-9])[0-9a-z]{{6,10}})(?![{LATIN}])"
 )
 _NATIONAL_GATE = (
     r"[0-9](?:[^0-9A-Za-z]?[0-9]){5}|[A-Za-z]{6}[0-9]{2}[A-Za-z][0-9]{2}"  # the second: Italy's are mostly letters
@@ -160,7 +161,7 @@ _NATIONAL = re.compile(
         [ ]? [0-9]{3} [ ]? [0-9]{3} [ ]? [0-9]{2} )
     | (?P<es> (?: [0-9]{8} | [xyz] [ -]? [0-9]{7} ) [ -]? [a-hj-np-tv-z] )
     | (?P<it> [a-z]{3} [ ]? [a-z]{3} [ ]? [0-9]{2} [a-ehlmprst] [0-9]{2} [ ]? [a-z][0-9]{3} [ ]? [a-z] )
-    | (?P<de> [0-9]{2} [ ]? [0-9]{3} [ ]? [0-9]{3} [ ]? [0-9]{3} )
+    | (?P<de> [0-9]{2} (?P<de_gap>[ ]?) [0-9]{3} (?P=de_gap) [0-9]{3} (?P=de_gap) [0-9]{3} )
     | (?P<ind> (?<![0-9]{4}[ -]) [2-9][0-9]{3} (?P<ind_gap>[ -]?) [0-9]{4} (?P=ind_gap) [0-9]{4} (?! [ -][0-9]{4} ) )
     | (?P<ch> 756 (?P<ch_gap>[. ]?) [0-9]{4} (?P=ch_gap) [0-9]{4} (?P=ch_gap) [0-9]{2} )
     | (?P<br> [0-9]{3} \. [0-9]{3} \. [0-9]{3} - [0-9]{2} )
@@ -222,8 +223,8 @@ def redact_national_number(text: pl.Expr, *, numbered: bool) -> pl.Expr:
     its dots), China, South Korea, Thailand, Sweden (identity numbers); after their names the Dutch
     BSN, the Polish PESEL, and passports.
     """
-    gate = f"{_NATIONAL_GATE}|(?i:{_PASSPORT_WORDS})"
-    return _redacted(text, "NATIONAL_NUMBER", [(gate,)], _national_numbers, numbered)
+    text = _redacted(text, "NATIONAL_NUMBER", [(f"(?i:{_PASSPORT_WORDS})",)], _passports, numbered)
+    return _redacted(text, "NATIONAL_NUMBER", [(_NATIONAL_GATE,)], _national_numbers, numbered)
 
 
 def redact_ip(text: pl.Expr, *, numbered: bool) -> pl.Expr:
@@ -354,10 +355,12 @@ def _card_from(text: str, at: int) -> _Found | None:
     return None
 
 
+def _passports(text: str) -> Iterator[_Found]:
+    for match in _PASSPORT.finditer(text):
+        yield *match.span("value"), match["value"].upper()
+
+
 def _national_numbers(text: str) -> Iterator[_Found]:
-    if passports := [(*match.span("value"), match["value"].upper()) for match in _PASSPORT.finditer(text)]:
-        yield from passports
-        return  # what else there is, is found once these are gone
     for match in _NATIONAL.finditer(text):
         form = next(name for name in check_digits.NATIONAL_CHECKS if name in match.groupdict() and match[name])
         written = match.group()

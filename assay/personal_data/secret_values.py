@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 from assay.personal_data.folding import context_words
 
-_NAMES, _ANY_PLACE = (context_words(kind) for kind in ("password", "password_any_place"))
+_NAMES, _ANY_PLACE = (context_words(kind).replace(" ", "[ ]") for kind in ("password", "password_any_place"))
 KEY_GATE = (
     r"AKIA|ASIA|gh[pousr]_|github_pat_|glpat-|xox[a-z]-|k_live_|k_test_|AIza|sk-|hf_|npm_|pypi-|SG\.|eyJ|PRIVATE KEY"
+    r"|ya29\.|GOCSPX-|shp[acps][ats]_|do[opr]_v1_|whsec_|dckr_pat_|hvs\.|AGE-SECRET|xapp-|ATATT|glptt-|dapi|[Bb]asic "
 )
 PASSWORD_GATE = f"(?i):AA|bearer|{_NAMES}|{_ANY_PLACE}|(?:key|token|secret)[\"']?\\s?[:=\uff1a]"
 """Rust's regular expressions of the texts that are worth a look; the second, if they have a digit."""
@@ -24,6 +25,9 @@ _KEY = re.compile(
     | AIza [\w\-]{35}                                             # Google
     | sk- (?= [\w\-]{0,60}? [0-9A-Z] ) [\w\-]{20,255}     # OpenAI, Anthropic
     | hf_ [0-9A-Za-z]{30,255} | npm_ [0-9A-Za-z]{36} | pypi- [\w\-]{50,400}
+    | (?: ya29\. | GOCSPX- | shp(?:at|ca|pa|ss)_ | do[opr]_v1_ | whsec_ | dckr_pat_ | hvs\. | AGE-SECRET-KEY- | xapp-
+        | ATATT | glptt- ) (?= [\w\-]{0,60}? [0-9] ) [\w\-]{20,255} | dapi [0-9a-f]{32}
+    | (?<= uthorization:\ ) [Bb]asic \s [\w+/]{8,1000} =*
     | SG\. [\w\-]{22} \. [\w\-]{43}                               # SendGrid
     | [0-9]{8,10} :AA [\w\-]{33}                                  # Telegram
     | (?<![\w\-]) eyJ [\w\-]{8,4000} \. eyJ [\w\-]{8,9000} \. [\w\-]{8,2000}  # JSON Web Token
@@ -33,17 +37,27 @@ _KEY = re.compile(
       (?: (?: [^\-] | - (?!----) )*+ -----END [ A-Z]{0,30} PRIVATE\ KEY (?:\ BLOCK)? -----
         | (?: (?: \s | \\n )*+ [0-9A-Za-z+/=]{16,} )++ )"""
 )
-_KEY_NAMES = r"(?:api|secret|access|auth|private)[_\- ]?(?:access[_\-])?(?:key|token|secret)|client_secret|token"
+_KEY_NAMES = (
+    r"(?:api|secret|access|account|auth|private|shared)[_\- ]?(?:access[_\-]?)?(?:key|token|secret)|token"
+    r"|client_secret|(?<!:)secret"
+)
+_BETWEEN = "שלי|שלך|הוא|היא|هو|هي|है|это|такой|был"
 _ASSIGNED = re.compile(
     rf"""(?xi) (?: (?<![0-9A-Za-z]) (?:[a-z0-9]{{1,30}}_)?
-        (?: {_NAMES.replace(" ", "[ ]")} | (?P<token> {_KEY_NAMES} ) ) ["'»]?
-        (?: \s? (?: [:=\uff1a] | => ) \s?
-          | \s (?: is | ist | est | es | é | è | это | jest | είναι | הוא | היא | هي | है ) \s )
-      | (?: {_ANY_PLACE} ) ["'»]?+ [\s:=\uff1aは是为은는이가คือ]{{0,5}}+ ) (?! <[A-Z_]+ (?:_[0-9]+)? > ) ["'«(\[<]?+
+        (?: {_NAMES} | (?P<token> {_KEY_NAMES} ) ) ["'»]?
+        (?: \s? (?: [:=\uff1a→] | [=-]> ) \s? | >
+          | \s (?: μου \s )? (?: is | was | to | ist | lautet | war | est | es | é | è | jest | είναι ) \s )
+      | (?: {_ANY_PLACE} ) ["'»]?+ (?: [\s:=\uff1a→>–\-は是为為은는이가คือ] | {_BETWEEN} ){{0,8}}+ )
+    (?! <[A-Z_]+ (?:_[0-9]+)? > ) ["'«„“「『(\[<]?+
     (?P<value> (?! [/<{{] | https?: | %\( | %[sd] (?![0-9a-z]) | \$\{{ | \$\( [a-z_]+ \) | \$[a-z_]++ (?![0-9a-z]) )
       (?: [!#-&(-+\-./0-:=?-~À-ɏ] | [,;] (?= [0-9A-Za-z] ) ){{4,128}} )"""
 )
-_CODE = re.compile(r"(?i)[a-z_.]{3,}[(\[{].*[)\]}]|(?:os|self|config|settings|process|env)\.|[*.x]+\Z")
+_CODE = re.compile(
+    r"(?i)[a-z_.]{3,}[(\[{].*[)\]}]|[a-z]\w*\.\w+\(|[0-9]+\.[0-9]+\Z|(?:os|self|config|settings|process|env)\.|[*.x]+\Z"
+)
+
+_NAME = re.compile(r"(?:[a-z]+[0-9]{0,2}[_.\-])+[a-z]+[0-9]{0,2}[a-z]*|(?:[A-Z][a-z]{2,}[0-9]?){2,}")
+"""What a program calls a thing, such as `s3_secret_key`."""
 
 
 def secret_values(text: str) -> Iterator[tuple[int, int, str]]:
@@ -65,7 +79,8 @@ def _assigned(text: str) -> Iterator[tuple[int, int, str]]:
             start, value = start - 1, text[start - 1] + value
         if match["token"]:
             value = re.sub(r"(?a)[^\w.~+/=\-].*", "", value)
+        value = re.sub(r"&\w+=.*", "", value)  # the next part of an address
         if len(value) < (8 if match["token"] else 4) or not re.search("[0-9]", value) or _CODE.match(value):
             continue
-        if not (match["token"] and re.fullmatch("[^0-9]*|[^A-Za-z]*", value)):
+        if not (match["token"] and (_NAME.fullmatch(value) or re.fullmatch("[^0-9]*|[^A-Za-z]*", value))):
             yield start, start + len(value), value

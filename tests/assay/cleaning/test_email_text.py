@@ -67,6 +67,11 @@ SIGNED = [
     ("spanish", "Tarjeta perdida.\n\nUn saludo,\nJuan Pérez", "Tarjeta perdida."),
     ("dutch", "Kaart kwijt.\n\nMet vriendelijke groet,\nJan", "Kaart kwijt."),
     ("french device", "d'accord\nEnvoyé de mon iPhone", "d'accord"),
+    ("portuguese", "Parou.\nAtenciosamente,\nAna", "Parou."),
+    ("russian", "Нет.\nС уважением,\nИван Петров\n", "Нет."),  # noqa: RUF001
+    ("polish device", "Nie.\nWysłano z iPhone\u2019a", "Nie."),
+    ("japanese device", "はい。\niPhoneから送信", "はい。"),
+    ("app of a kind", "Broken.\nSent with Proton Mail secure email.", "Broken."),
     ("link", "Broken.\n\nSent from Mail<https://go.x.org/fwlink/?LinkId=5> for Windows 10", "Broken."),
     (
         "long address",
@@ -108,6 +113,7 @@ LEFT_ALONE = [
     "Hello\n\nOn 2 March 2026 at 10:12 the courier rang:\nnobody was home",
     "I forwarded your message to my bank:\nthey know nothing of it",
     "First part\n-- original offer --\nI want the original offer back.",
+    "It is not the original.\n--- original part ---\nbut a copy",
     "Meet Pat Sample <pat@example.org>\nthe lamp of 3 March 2026 10:12 is broken",
     "hi\n>_< so cute\n>:( and angry\n>= 5 of them\nbye",
     "Cheers",

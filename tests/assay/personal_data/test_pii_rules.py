@@ -57,6 +57,7 @@ FIRES = [
     ("email", "ｊｏ．ｓａｍｐｌｅ＠ｅｘａｍｐｌｅ．ｃｏｍ或jo@example.com。谢谢", "<EMAIL>或<EMAIL>。谢谢"),
     ("email", "Mailjo@example.comPhone5550142 jo@example.com13812345678", "<EMAIL>Phone5550142 <EMAIL>13812345678"),
     ("email", "at jo.sample@\nexample.com thanks, or jo@example.\n> com", "at <EMAIL> thanks, or <EMAIL>"),
+    ("email", "> jo@\n> example.com", "> <EMAIL>"),
     ("url", "https：//example.com/a，谢谢 **https://x.yz/a** seehttp://x.yz/b", "<URL>，谢谢 **<URL>** see<URL>"),
     ("url", "see http://url_removed and https://a.b/c?d=e#f.", "see <URL> and <URL>."),
     ("url", "(www.example.com), HTTP://X.Y!", "(<URL>), <URL>!"),
@@ -103,6 +104,16 @@ FIRES_BETWEEN_LETTERS = [
     ("secret", 'password: ⟦abc123!⟧ DB_PASSWORD="x y" {"pwd": "⟦h7_k⟧"}'),
     ("secret", "我的密码是⟦abc12345⟧请保密 Пароль: ⟦qw3rty⟧, パスワードは⟦abc123⟧です"),
     ("secret", "mon mot de passe est ⟦a1b2c3⟧. (Passwort: ⟦geheim1⟧) סיסמה: ⟦abcd12⟧"),
+    ("secret", "Passwort lautet ⟦geheim1⟧; пароль – ⟦qw3rty⟧, パスワード「⟦abc123⟧」 <password>⟦abc123⟧</password>"),
+    (
+        "secret",
+        f"secret: ⟦{12 * 'x0'}⟧ AccountKey=⟦{40 * 'A1'}==⟧ Authorization: ⟦Basic {8 * 'dX1'}==⟧ {'whs' + 'ec_'}x",
+    ),
+    ("secret", f"⟦{'shp' + 'at_' + 16 * '0a'}⟧ ⟦{'ya' + '29.' + 12 * 'x0'}⟧ ?password=⟦abc123⟧&next=1 PW: ⟦Test12⟧"),
+    ("url_credentials", "_⟦https://jo:pa55@example.com/x⟧_ `⟦ftp://jo:pa55@example.com/y⟧`"),
+    ("url", "`⟦https://example.com/a⟧`, `⟦https://example.com/b⟧`"),
+    ("iban", "⟦DE89.3704.0044.0532.0130.00⟧."),
+    ("email", "⟦jo@ example.com⟧. ⟦jo@example.com⟧2024, see you@ amazon.comics"),
     ("email", "邮箱⟦jo@example.com⟧电话, メールは⟦jo@example.com⟧です。อีเมล⟦jo@example.com⟧โทร"),
     ("email", "이메일은⟦jo@example.com⟧이고 ב⟦jo@example.com⟧ Почта⟦jo@example.com⟧γα"),
     ("email", "_⟦jo@example.com⟧_ **⟦jo@example.com⟧** __⟦jo_a@example.com⟧__ ⟦jo_@example.com⟧"),
@@ -111,12 +122,16 @@ FIRES_BETWEEN_LETTERS = [
     ("url", "⟦www.example.com⟧입니다、⟦https://ru.wikipedia.org/wiki/Москва⟧ ⟦https://пример.рф⟧"),
     ("card", "卡号⟦4111111111111111⟧请 カードは⟦4111-1111-1111-1111⟧です ⟦٤١١١١١١١١١١١١١١١⟧ card⟦4111111111111111⟧"),
     ("national_number", "身份证⟦11010519491231002X⟧号 주민번호는⟦900101-1234568⟧입니다"),
-    ("national_number", "BSN ⟦111222333⟧; PESEL ⟦44051401359⟧; ⟦19900101-2385⟧; passport ⟦C01X00T47⟧"),
+    ("national_number", "BSN ⟦111222333⟧; PESEL ⟦44051401359⟧; ⟦19900101-2385⟧; паспорт ⟦4509123456⟧"),
     ("ip", "来自⟦203.0.113.9⟧的登录 地址⟦2001:db8::1⟧不通 时间10：00，⟦203．0．113．9⟧ IP⟦203.0.113.9⟧"),
     ("phone", "电话⟦13812345678⟧谢谢 お電話は⟦０９０－１２３４－５６７８⟧まで 携帯は⟦090ー1234ー5678⟧"),
     ("phone", "전화는⟦010-0000-0000⟧입니다 โทร⟦0800000000⟧ครับ ⟦๐๘๐-๐๐๐-๐๐๐๐⟧ هاتف⟦٠٥٠١٢٣٤٥٦٧⟧"),
     ("phone", "Звоните ⟦8 (912) 345-67-89⟧, тел. ⟦89123456789⟧; τηλ. ⟦210 1234567⟧ फोन ⟦९८७६५४३२१०⟧"),
-    ("phone", "Proszę dzwonić ⟦501 234 567⟧. Ring ⟦912 34 567⟧. <EMAIL>Phone⟦5550142⟧ tel⟦555-0142⟧"),
+    (
+        "phone",
+        "⟦348 123 4567⟧, ⟦55 1234 5678⟧; ⟦210-1234567⟧ ⟦010)1234-5678⟧ tlf ⟦91 23 45 67⟧ tel. kom. ⟦601-123-456⟧",
+    ),
+    ("phone", "Proszę dzwonić ⟦501 234 567⟧. Ring ⟦912 34 567⟧. <EMAIL>Phone⟦5550142⟧ tel⟦555-0142⟧Fax⟦555-0143⟧"),
 ]
 FIRES += [
     (kind, re.sub("[⟦⟧]", "", text), re.sub("⟦.*?⟧", f"<{kind.upper()}>", text)) for kind, text in FIRES_BETWEEN_LETTERS
@@ -136,6 +151,11 @@ LEAVES = [
         "secret",
         "AKIA1234 ghp_x eyJhbGciOiJ.x.y -----BEGIN PRIVATE KEY----- is the first line; Bearer of responsibility",
     ),
+    (
+        "secret",
+        "private_key = base64.b64decode(a1) secret_key = s3_server[0] token = Sam2Attention(x) 密码 13.2075 PASSWORD",
+    ),
+    ("secret", "arn:x:secret:rds-beta-east-1 hvs.some_long_attribute_of_it pw = Piecewise((0, x < 1))"),
     ("email", "see (at) 5 pm, wait [at] home, 50%40 off, look at polka dot com, 昨天@小明。谢谢 thanks\n@jo.sample"),
     ("email", "@anonymous hi me@home a@b 5 @ 3 dollars user@localhost RT @a.b"),
     ("email", "logo@2x.png me@home.Then pkg@1.2.3 a@.b @@ x@-y @b.com <EMAIL> <EMAIL_1>"),
@@ -146,10 +166,12 @@ LEAVES = [
     ("card", "1234567812345670 0000000000000000 x4111111111111111 $4111111111111111 4111 11 11 1111 1111"),
     ("national_number", "666-12-3456 000-12-3456 123-00-4567 123-45-0000 912-34-5678 123-456-789 12345678A"),
     ("national_number", "BG123456C 2345 6789 0123 5475 4004 8662 9151 order 234567890124"),
+    ("national_number", "07700 900461"),
     ("national_number", "AB-12-34 123456789 111.444.777-36"),
     ("ip", "v1.2.3.4 version 1.2.3.4, section 1.2.3.4; § 1.2.3.4, from version 2.4.1.7 to 2.4.2.0"),
     ("national_number", "BSN 123456789 PESEL 44051401358 44051401359 passport renewal 13812345678 4006381333931"),
     ("ip", "版本1.2.3.4 バージョン 1.2.3.4 версия 1.2.3.4 torch/bin/protoc-3.13.0.0,sha256=x"),
+    ("ip", "pycurl>=7.43.0.5 click==1.1.1.2 hal 0.5.7.1 polars[x] ~= 1.2.3.4"),
     ("ip", "256.1.1.1 1.2.3.4.5 1.2.3 01.02.03.04 Chrome/114.0.5.9 $1.2.3.4 12.12.2012 1.2.3.4-beta"),
     ("ip", "std::vector a::b :: 12:30:45 12::30 00:1A:2B:3C:4D:5E dead::beef 1:2:3:4:5:6:7"),
     ("phone", "ad-2500 and ad-2600, $1,299.99, 1999-2004, 2004-01-13, 01-02-2004, 12/31/1999"),
@@ -161,6 +183,7 @@ LEAVES = [
     ("phone", "order 4155550132, Bestellnummer: 4155550132, ISBN 0306406152, invoice no. 0161 4960066"),
     ("phone", "1609459200 2147483648 <3333333333 +100 000 000 +5,000 02134-1234 01.02.2004 10:30 114-5550132-1234567"),
     ("phone", "550e8400-e29b-41d4-a716-446655440000 37.774929,-122.419418 978-3-16-148410-0 9783161484100"),
+    ("phone", "drawn 03 11 19 27 36 42 and 33 04 08 15 16 23, clause 252.227-7013 0123456789"),
     ("phone", "call 1999-2004, phone 44.796888, 38.247599, phone 3650, tel 2004-01-13, call me 100 times"),
 ]
 
@@ -395,6 +418,8 @@ def test_every_card_of_another_source_is_found() -> None:
         (check_digits.NATIONAL_CHECKS["ind"], "234567890124", "234567890125"),
         (check_digits.NATIONAL_CHECKS["ch"], "7569217076985", "7569217076984"),  # Federal Social Insurance Office
         (check_digits.NATIONAL_CHECKS["br"], "11144477735", "11111111111"),
+        (check_digits.NATIONAL_CHECKS["cn"], "11010519491231002X", "110105194912310021"),  # Wikipedia
+        (check_digits.NATIONAL_CHECKS["cn"], "350299199002290018", "350299199013290017"),  # of no county of today
     ],
 )
 def test_check_digits(check: Callable[[str], bool], good: str, bad: str) -> None:
