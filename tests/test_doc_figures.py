@@ -197,15 +197,23 @@ def targets() -> str:
 
 def human_noise() -> str:
     grade = read_full("label_errors.json")["grade"]
-    keys = ("average_precision", "auroc", "precision_at_5pct", "recall_at_10pct")
+    keys = ("auroc", "precision_at_5pct", "recall_at_10pct")
+    others = ("per_source", "baselines", "differences")
+    scores = {f"`{name}`": of for name, of in grade.items() if isinstance(of, dict) and name not in others}
+    scores = {"`without_evidence`": scores["`without_evidence`"]} | scores
+    scores |= {f"baseline `{name}`": of for name, of in grade.get("baselines", {}).items()}
+    scores |= {f"`label_quality`, {name}": of for name, of in grade["per_source"].items()}
+    name = "average_precision"
     rows = [
-        [f"`{name}`", *(f"{values[key]:.3f}" for key in keys)]
-        for name, values in grade.items()
-        if isinstance(values, dict) and name != "per_source"
+        [
+            score,
+            interval(of, name) if f"{name}_ci95_low" in of else f"{of[name]:.3f}",
+            *(f"{of[key]:.3f}" for key in keys),
+        ]
+        for score, of in scores.items()
     ]
     rows += [
-        [f"`label_quality`, {name}", *(f"{values[key]:.3f}" for key in keys)]
-        for name, values in grade["per_source"].items()
+        [score.replace("_", " "), shown(of, name), "", "", ""] for score, of in grade.get("differences", {}).items()
     ]
     header = ["score", "average precision", "AUROC", "precision of the 5% trusted least", "recall of the 10%"]
     found = f"Noise: {grade['noise_rate']:.1%} of {grade['rows']:,} rows. Flagged: precision {grade['precision']:.3f},"
@@ -252,12 +260,20 @@ def label_effect() -> str:
         "uncorrected": "labels as given",
         "detector_off": "the action off",
         "detector_on": "the action on",
+        "flagged_dropped": "flagged rows dropped",
+        "oracle": "oracle: the reference labels",
         "detector_off_minus_uncorrected": "difference by corrections",
         "detector_on_minus_detector_off": "difference by the action",
+        "flagged_dropped_minus_detector_off": "difference by dropping flagged rows",
+        "oracle_minus_detector_off": "difference by right labels",
     }
-
+    before = (
+        "before [protocol.md](protocol.md), over five draws of the train rows; a run since then scores on validation"
+    )
+    on = f"{metrics['rows_test']:,} test rows, {before}" if "rows_test" in metrics else None
+    on = on or f"{metrics['rows_validation']:,} validation rows, over groups of which the intervals are"
     rows = [[name, interval(metrics[key], "macro_f1", ".4f")] for key, name in names.items() if key in metrics]
-    return markdown_table(["train rows", "macro-F1 [95% interval]"], rows)
+    return f"Scored on {on}:\n\n{markdown_table(['train rows', 'macro-F1 [95% interval]'], rows)}"
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
