@@ -206,12 +206,14 @@ def label_errors(tables: Tables, stages: Mapping[str, Values]) -> Values:
 
 def effect_sentence(effect: Values) -> str:
     """Whether the detector's action, and right labels for all rows, help, as far as the intervals say."""
-    whats = {
-        "detector_on": "The detector's action",
-        "oracle": "Right labels for all train rows, the most it could bring,",
-    }
-    sentences = [] if "detector_on" in effect else ["The detector's action changes no label and no weight."]
-    for name, what in whats.items():
+    action = "The detector's action"
+    sentences = (
+        [] if "detector_on" in effect.get("rows_train", effect) else [f"{action} changes no label and no weight."]
+    )
+    for name, what in (
+        ("detector_on", action),
+        ("oracle", "Right labels for all train rows, the most it could bring,"),
+    ):
         if found := effect.get(f"{name}_minus_detector_off"):
             low, high = found.get("macro_f1" + LOW, 0.0), found.get("macro_f1" + HIGH, 0.0)
             if low <= 0 <= high:

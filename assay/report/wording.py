@@ -65,51 +65,33 @@ AGREEMENT = {
 }
 GRADES = {
     "grade.noise_rate": ("Label noise", "Share of the train rows whose given label is not the reference label."),
-    "grade.without_evidence.average_precision": (
-        "Average precision, by the texts alone",
-        "Quality of the order in which rows would be reviewed, from 0 to 1.",
-    ),
-    "grade.baselines.random.average_precision": ("… of a random order", "What no knowledge at all gives."),
-    "grade.baselines.label_error_rate.average_precision": (
-        "… by the error rate of the label",
-        "Rows whose label is wrong most often on validation come first: no text is read.",
-    ),
-    "grade.differences.without_evidence_minus_label_error_rate.average_precision": (
-        "Texts alone, less the label's error rate",
-        "What reading the texts brings, paired.",
-    ),
+    "grade.without_evidence.average_precision": ("Average precision, texts alone", "Of the order of review, 0 to 1."),
+    "grade.baselines.random.average_precision": ("… of a random order", "Nothing is known."),
+    "grade.baselines.label_error_rate.average_precision": ("… by the label's error rate", "That of validation rows."),
+    "grade.differences.without_evidence_minus_label_error_rate.average_precision": ("What the texts bring", "Paired."),
     "grade.label_quality.average_precision": (
         "Average precision of the detector",
         "As it is used: with what `label_errors.evidence` names, such as the rating that the label was made of.",
     ),
-    "grade.baselines.evidence_magnitude.average_precision": (
-        "… by the evidence without its sign",
-        "A rating near 0 comes first: what |rating| alone gives.",
-    ),
-    "grade.baselines.evidence_error_rate.average_precision": (
-        "… by the error rate of the evidence",
-        "Rows with the rating that is wrong most often on validation come first: no text is read.",
-    ),
+    "grade.baselines.evidence_magnitude.average_precision": ("… by |rating|", "Or what the evidence is; 0 first."),
+    "grade.baselines.evidence_error_rate.average_precision": ("… by the rating's error rate", "No text is read."),
     "grade.differences.label_quality_minus_evidence_error_rate.average_precision": (
-        "Detector, less the evidence's error rate",
-        "What the texts bring where the rating is known, paired.",
+        "What texts bring to it",
+        "Paired.",
     ),
-    "grade.differences.label_quality_minus_label_error_rate.average_precision": (
-        "Detector, less the label's error rate",
-        "What reading the texts brings, paired.",
-    ),
+    "grade.differences.label_quality_minus_label_error_rate.average_precision": ("What the texts bring", "Paired."),
     "grade.label_quality.auroc": ("AUROC", "Chance that a wrong row comes before a right one; 0.5 is random."),
     "grade.label_quality.precision_at_5pct": (
         "Precision of the 5% trusted least",
-        "What a person who reviews so many rows finds wrong.",
+        "What a reviewer of them finds wrong.",
     ),
     "grade.label_quality.recall_at_5pct": ("Recall of the 5% trusted least", "How much of what is wrong they find."),
     "grade.precision": ("Precision", "Of the rows flagged, the share whose label is indeed wrong."),
     "grade.recall": ("Recall", "Of the rows whose label is wrong, the share flagged."),
     "noise_rate_of_kept_rows": ("Label noise of the rows kept", "The first of these again, after this stage."),
     "out_of_fold_text_accuracy": (
-        "Given label predicted from the text alone",
-        "Out of fold; against given labels, of which the share above is wrong.",
+        "Given label named from the text alone",
+        "Out of fold; given labels have that noise.",
     ),
 }
 EFFECTS = {

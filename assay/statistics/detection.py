@@ -1,6 +1,6 @@
 """How well a score finds the rows that are known to be wrong."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -82,21 +82,21 @@ def estimate_average_precision(
         for counts in (np.ones((len(is_wrong), 1)), *drawn)
     ]
     found = {name: np.concatenate([part[name] for part in parts]) for name in qualities}
-    differences = {f"{one}_minus_{other}": found[one] - found[other] for one, other in pairs}
-    return {name: _normal_estimate(one, logit, expit) for name, one in found.items()} | {
-        name: _normal_estimate(one, lambda x: x, lambda x: x) for name, one in differences.items()
-    }
+    estimates = {name: _normal_estimate(one, is_share=True) for name, one in found.items()}
+    for one, other in pairs:
+        estimates[f"{one}_minus_{other}"] = _normal_estimate(found[one] - found[other], is_share=False)
+    return estimates
 
 
-def _normal_estimate(samples: Floats, to: Callable[[Floats], Floats], back: Callable[[Floats], Floats]) -> Estimate:
-    """A figure and its values in bootstrap samples, shape `(1 + b,)`, with the interval that is normal on a scale."""
+def _normal_estimate(samples: Floats, *, is_share: bool) -> Estimate:
+    """A figure with its values in bootstrap samples, `(1 + b,)`; an interval if they differ and none is 0 or 1."""
     with np.errstate(invalid="ignore"):
-        scaled = to(samples)
+        scaled = logit(samples) if is_share else samples
         spread = scaled[1:].std(ddof=1) if len(samples) > 2 else 0.0
     if not 1e-12 < spread < np.inf:
         return Estimate(float(samples[0]), None, None)
-    low, high = back(scaled[0] + Z * spread * np.array([-1.0, 1.0]))
-    return Estimate(float(samples[0]), float(low), float(high))
+    ends = scaled[0] + Z * spread * np.array([-1.0, 1.0])
+    return Estimate(float(samples[0]), *(expit(ends) if is_share else ends).tolist())
 
 
 def precision_recall_points(is_wrong: NDArray[np.bool_], quality: NDArray[np.float64]) -> pl.DataFrame:
