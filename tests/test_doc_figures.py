@@ -234,26 +234,6 @@ def injected_noise() -> str:
     return markdown_table(["noise", *(share.replace("pct", "%") for share in shares)], rows)
 
 
-def detector_on_banking77() -> str:
-    figures = read_json(DOCS / "label_errors_banking77.json")
-    rows = [
-        [
-            kind.replace("_", ", "),
-            f"{values['label_quality']['average_precision']:.3f} / {values['label_quality']['auroc']:.3f}",
-            f"{values['precision']:.3f} / {values['recall']:.3f}",
-            f"{values['accuracy_noisy']:.4f}",
-            f"{values['accuracy_after_drop']:.4f}",
-            f"{values['accuracy_after_weight']:.4f}",
-            f"{values['accuracy_exactly_the_wrong_rows_removed']:.4f}",
-        ]
-        for kind, values in figures.items()
-        if isinstance(values, dict)
-    ]
-    header = ["noise", "average precision / AUROC", "flagged: precision / recall"]
-    probe = ["noisy", "after `drop`", "after `weight`", "exactly the wrong rows removed"]
-    return markdown_table([*header, *probe], rows)
-
-
 def label_effect() -> str:
     metrics = read_full("optional/label_effect.json")
     names = {
@@ -280,8 +260,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "augmentation": {"labels": labels_of_examples, "robustness": robustness},
     "generation": {"targets": targets, "sft": sft, "reward": reward_model, "models": language_models}
     | {"pairs": pairs_of_models, "policies": policies},
-    "label_errors": {"human": human_noise, "injected": injected_noise, "banking77": detector_on_banking77}
-    | {"effect": label_effect},
+    "label_errors": {"human": human_noise, "injected": injected_noise, "effect": label_effect},
 }
 """What makes the text of each pair of markers of a document, by their name."""
 
