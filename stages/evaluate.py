@@ -1,4 +1,4 @@
-"""Score the models of one approach, one for each seed, on the test split: the only stage that reads its labels.
+"""Score the models of one approach, one for each seed, on the test split.
 
 `python -m stages.evaluate <approach>`. The label of a test row is its `reference_label` (the consensus of many raters)
 where there is one, and the given label otherwise.

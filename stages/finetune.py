@@ -19,7 +19,7 @@ import hashlib
 import os
 import shutil
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ import polars as pl
 from assay.classifiers.baselines import fit_baseline
 from assay.classifiers.fits import Data, Fit, average_seeds, model_seed, read_rows, summarise_cost, summarise_fit
 from assay.classifiers.predict import SEEDS_FILE
-from assay.compute.cost import folder_mib
+from assay.compute.cost import folder_mib, reset_peak_memory
 from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import file_sha256, folder_sha256, output_folder, write_json, write_text
@@ -101,7 +101,10 @@ def fit_seeds(
         checkpoint = Checkpoint(scratch[-1] / f"process_{process}.pt", compute.checkpoint_seconds)
         own_folder = None if folder is None else folder / f"seed_{value}" if number else folder
         own_seed = derived_seed(model_seed(seed, value), "finetune", approach)
-        fits[value] = fit_seed(params, data, device, own_seed, own_folder, checkpoint, accelerator)
+        # Of a process that has fitted before, the system may only tell the peak of the largest fit so far.
+        is_own_peak = reset_peak_memory(device.device) or not number
+        fit = fit_seed(params, data, device, own_seed, own_folder, checkpoint, accelerator)
+        fits[value] = fit if is_own_peak else replace(fit, peak_memory_mib=None)
     if accelerator is not None:
         # A process that is still writing its last checkpoint needs the folder.
         accelerator.wait_for_everyone()

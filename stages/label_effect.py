@@ -1,77 +1,62 @@
-"""What people's corrections and the detector's action are worth: the test scores of a probe with and without them.
+"""What better labels of the train rows are worth to a probe: people's corrections, the detector's findings, an oracle.
 
-Decides: nothing. A logistic regression on the frozen embeddings is fitted on the train rows as they were given, as
-people corrected them, and as `label_errors` left them, and scored on the reference labels of the test rows (the given
-label where there is none), which this stage, `evaluate` and `report` alone may see.
+Decides: nothing. A logistic regression on the frozen embeddings is fitted on all train rows, once for each variant of
+their labels, and scored on the reference labels of the validation rows (the given label where there is none). Not of
+test rows: what is read here is what `label_errors.action` is chosen by (docs/protocol.md). Variants:
 
-The fit has no randomness of its own, so each seed draws the train rows anew, with replacement, the same rows for every
-variant. The intervals are 95% percentile bootstrap intervals over test rows and seeds together, and paired: every
-variant is scored on the same draws. If the interval of a difference holds 0, the data do not say that it helped.
+- `uncorrected`: as they were given; `detector_off`: as people corrected them;
+- `detector_on`: as `label_errors` left them; `flagged_dropped`: without the rows that it flagged, whatever its action;
+- `oracle`: the reference labels, which is the most that any detector could bring.
 
-Reads `data/split/`, `data/clean/records.parquet` (labels before corrections), `data/label_errors/train.parquet` and
-`data/embeddings/embeddings.parquet`; writes `metrics/optional/label_effect.json`.
+One that is like `detector_off`, or like another, is skipped. Differences are paired, with 95% bootstrap intervals over
+groups of validation rows; the train rows stay as they are. If an interval holds 0, these rows do not say that it helps.
+
+Reads `data/split/{train,validation}.parquet`, `data/clean/records.parquet` (labels before corrections),
+`data/label_errors/` and `data/embeddings/embeddings.parquet`; writes `metrics/optional/label_effect.json`.
 """
 
-from itertools import pairwise
+import sys
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
-from pydantic import Field
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from assay.core.errors import run_stage
-from assay.core.params import Params, load_params
-from assay.core.progress import progress
+from assay.core.params import load_params
 from assay.core.results import write_metrics
 from assay.core.seeds import generator
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
-from assay.probes import weighted_probe
-from assay.statistics.bootstrap import draw_counts, estimate_models
-from assay.statistics.classification import weighted_scores
-from assay.statistics.metrics_dict import interval_metrics
+from assay.probes import number_values, weighted_probe
+from assay.statistics.variants import LabelEffectParams, score_variants
 
-SPLIT = Path("data/split")
+TRAIN = Path("data/split/train.parquet")
+VALIDATION = Path("data/split/validation.parquet")
 UNCORRECTED = Path("data/clean/records.parquet")
-ACTED_ON = Path("data/label_errors/train.parquet")
+DETECTED = Path("data/label_errors")
 METRICS = Path("metrics/optional/label_effect.json")
-
-CALIBRATION_BINS = 15
-
-
-class LabelEffectParams(Params):
-    """The `label_effect` section of `params.yaml`."""
-
-    seeds: int = Field(ge=2, le=1000)
-    C: float = Field(gt=0)
-    bootstrap_samples: int = Field(ge=100, le=1_000_000)
 
 
 def label_variants(
-    split_train: pl.DataFrame, acted_on: pl.DataFrame, uncorrected: pl.DataFrame
+    train: pl.DataFrame, acted_on: pl.DataFrame, flagged: pl.Series, uncorrected: pl.DataFrame
 ) -> dict[str, pl.DataFrame]:
-    """The train rows as given, as people corrected them, and after the detector's action: `id`, `label`, `weight`.
+    """The variants of the train rows, each `id`, `label` and `weight`; `flagged` is of the train rows, in their order.
 
-    Corrections are skipped where they changed no train row's label.
+    `detector_off` is always there; of the others, those that differ from those before.
     """
-    given = split_train.select("id", "label", weight=pl.lit(1.0))
-    joined = given.join(uncorrected.select("id", given="label"), on="id", how="left", maintain_order="left")
-    before = joined.select("id", pl.coalesce("given", "label").alias("label"), "weight")
-    found = {"detector_off": given, "detector_on": acted_on.select("id", "label", weight="label_weight")}
-    return found if before.equals(given) else {"uncorrected": before, **found}
-
-
-def summarise_scores(scores: dict[str, NDArray[np.float64]], seeds: NDArray[np.int64]) -> dict[str, object]:
-    """Mean over the seeds with its interval, for each variant and each step to the next (see `estimate_models`)."""
-    found: dict[str, object] = {
-        name: interval_metrics("macro_f1", estimate_models(of_one, seeds))
-        | {"macro_f1_sd_of_seeds": float(of_one[:, 0].std(ddof=1))}
-        for name, of_one in scores.items()
+    given = train.select("id", "label", weight=pl.lit(1.0))
+    before = given.join(uncorrected.select("id", before="label"), on="id", how="left", maintain_order="left")
+    all_variants = {
+        "detector_off": given,
+        "uncorrected": before.select("id", pl.coalesce("before", "label").alias("label"), "weight"),
+        "detector_on": acted_on.select("id", "label", weight="label_weight"),
+        "flagged_dropped": given.filter(~flagged),
+        "oracle": train.select("id", pl.coalesce("reference_label", "label").alias("label"), weight=pl.lit(1.0)),
     }
-    for before, after in pairwise(scores):
-        difference = estimate_models(scores[after], seeds, scores[before])
-        found[f"{after}_minus_{before}"] = interval_metrics("macro_f1", difference)
+    found: dict[str, pl.DataFrame] = {}
+    for name, table in all_variants.items():
+        if not any(table.equals(other) for other in found.values()):
+            found[name] = table
     return found
 
 
@@ -79,39 +64,40 @@ def main() -> None:
     """Score the probe on every variant of the train rows."""
     params = load_params("label_effect", LabelEffectParams)
     seed = load_params("seed", int)
-    train = pl.read_parquet(SPLIT / "train.parquet")
-    test = pl.read_parquet(SPLIT / "test.parquet").with_columns(target=pl.coalesce("reference_label", "label"))
-    embeddings = pl.read_parquet(EMBEDDINGS)
-    compared = label_variants(train, pl.read_parquet(ACTED_ON), pl.read_parquet(UNCORRECTED, columns=["id", "label"]))
-    features = embeddings_of(train["id"], embeddings, SPLIT / "train.parquet")
-    test_features = embeddings_of(test["id"], embeddings, SPLIT / "test.parquet")
-    classes = sorted({*train["label"], *test["target"], *next(iter(compared.values()))["label"]})
-    truth = np.array([classes.index(label) for label in test["target"]])
+    train = pl.read_parquet(TRAIN)
+    validation = pl.read_parquet(VALIDATION).with_columns(target=pl.coalesce("reference_label", "label"))
+    acted_on = pl.read_parquet(DETECTED / "train.parquet")
+    flagged = pl.read_parquet(DETECTED / "scores.parquet")["is_label_error"]
+    compared = label_variants(train, acted_on, flagged, pl.read_parquet(UNCORRECTED, columns=["id", "label"]))
+    metrics: dict[str, object] = {
+        "rows_train": {name: table.height for name, table in compared.items()},
+        "rows_validation": validation.height,
+        "rows_with_reference_label": validation["reference_label"].count(),
+    }
+    if validation.is_empty():
+        print(f"label_effect: {VALIDATION} has no rows, so there is nothing to score labels on", file=sys.stderr)
+        write_metrics(METRICS, metrics, "rows_validation")
+        return
 
-    random = generator(seed, "label_effect", "bootstrap")
-    counts = draw_counts(test.height, params.bootstrap_samples, random)
-    scores = {name: np.empty((params.seeds, counts.shape[1])) for name in compared}
+    embeddings = pl.read_parquet(EMBEDDINGS)
+    features = embeddings_of(train["id"], embeddings, TRAIN)
+    scored = embeddings_of(validation["id"], embeddings, VALIDATION)
+    classes = sorted({*validation["target"], *(label for table in compared.values() for label in table["label"])})
+    truth = np.array([classes.index(label) for label in validation["target"]])
     place = {id_: row for row, id_ in enumerate(train["id"])}
+    predicted = {}
     # Several threads add up in another order, and the last bits of the scores would depend on the machine.
     with threadpool_limits(limits=1, user_api="blas"):
-        for number in progress(range(params.seeds), "label effect", total=params.seeds, unit="seed"):
-            drawn = generator(seed, "label_effect", str(number)).multinomial(
-                train.height, np.full(train.height, 1 / train.height)
-            )
-            for name, table in compared.items():
-                rows = np.array([place[id_] for id_ in table["id"]])
-                labels, weights = table["label"].to_numpy(), table["weight"].to_numpy() * drawn[rows]
-                probabilities = weighted_probe(features[rows], labels, weights, test_features, classes, params.C)
-                scores[name][number] = weighted_scores(truth, probabilities, counts, CALIBRATION_BINS)["macro_f1"]
-    seeds = random.integers(0, params.seeds, size=(params.bootstrap_samples, params.seeds))
-    rows_train = {name: table.height for name, table in compared.items()}
-    metrics = {"rows_train": rows_train, "rows_test": test.height, "seeds": params.seeds}
-    write_metrics(
-        METRICS,
-        metrics | summarise_scores(scores, seeds),
-        "detector_off.macro_f1",
-        "detector_on_minus_detector_off.macro_f1",
-    )
+        for name, table in compared.items():
+            rows = np.array([place[id_] for id_ in table["id"]])
+            labels, weights = table["label"].to_numpy(), table["weight"].to_numpy()
+            said = weighted_probe(features[rows], labels, weights, scored, classes, params.C)
+            predicted[name] = said.argmax(axis=1)
+    pairs = [(name, "detector_off") for name in compared if name not in ("detector_off", "uncorrected")]
+    pairs += [("detector_off", "uncorrected")] if "uncorrected" in compared else []
+    groups, random = number_values(validation["split_group"]), generator(seed, "label_effect", "bootstrap")
+    scores = score_variants(truth, predicted, pairs, groups, params.bootstrap_samples, random)
+    write_metrics(METRICS, metrics | scores, "detector_off.macro_f1", "oracle_minus_detector_off.macro_f1")
 
 
 if __name__ == "__main__":

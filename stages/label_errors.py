@@ -1,9 +1,9 @@
 """Which train rows have a label that the rest of the train rows speak against, and what is done about them.
 
 Decides: what happens to those rows (`action`). Uses train rows only; the reference labels grade the detector and
-nothing else.
+nothing else. So do those of validation rows: by them baselines know how often a label is wrong.
 
-Reads `data/split/train.parquet` and `data/embeddings/`; writes to `data/label_errors/`:
+Reads `data/split/{train,validation}.parquet` and `data/embeddings/`; writes to `data/label_errors/`:
 
 - `train.parquet`: the rows kept, with `label_quality` and `label_weight` (how much a row counts in training);
 - `scores.parquet`: every train row with `label`, `suggested_label`, `label_quality`, `is_label_error`, `reviewed`,
@@ -33,6 +33,7 @@ from assay.core.outputs import output_folder, write_parquet, write_text
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.results import write_metrics
+from assay.core.seeds import generator
 from assay.embeddings.table import EMBEDDINGS, LAYERS, embeddings_of
 from assay.label_errors.actions import (
     Acted,
@@ -43,11 +44,13 @@ from assay.label_errors.actions import (
     grade_scores,
     trace_curves,
 )
+from assay.label_errors.baselines import score_baselines
 from assay.label_errors.data_issues import find_data_issues
-from assay.label_errors.detector import Detection, Detector, Rows, detect
+from assay.label_errors.detector import WITHOUT_EVIDENCE, Detection, Detector, Rows, detect
 from assay.probes import number_values
 
 TRAIN = Path("data/split/train.parquet")
+VALIDATION = Path("data/split/validation.parquet")
 OUTPUT = Path("data/label_errors")
 METRICS = Path("metrics/label_errors.json")
 CURVES = Path("metrics/plots/label_errors/precision_recall.csv")
@@ -97,9 +100,13 @@ def summarise(
         "data_issues": data_issues,
     }
     if known.any():
-        shares = detection.probabilities[known]
-        metrics["out_of_fold_accuracy"] = float((shares.argmax(axis=1) == labels[known]).mean())
-        metrics["out_of_fold_log_loss"] = float(log_loss(labels[known], shares, labels=np.arange(shares.shape[1])))
+        # Against the given labels, so by the texts alone: evidence may be what a label was made of.
+        shares = detection.text_probabilities[known]
+        accuracy, loss = (
+            (shares.argmax(axis=1) == labels[known]).mean(),
+            log_loss(labels[known], shares, labels=range(shares.shape[1])),
+        )
+        metrics |= {"out_of_fold_text_accuracy": float(accuracy), "out_of_fold_text_log_loss": float(loss)}
         metrics["temperature"] = detection.temperature
     return metrics
 
@@ -133,10 +140,16 @@ def main() -> None:
     acted = apply_action(train, scores, params.action, params.min_relabel_probability)
 
     metrics = summarise(train, rows.labels, detection, scores, acted, issues.counts)
-    graded_scores = ["label_quality", *detection.scores]
-    gradable = gradable_rows(train, scores)
-    if grade := grade_scores(gradable, graded_scores):
+    graded_scores = sorted(["label_quality", *detection.scores], key=lambda name: name != WITHOUT_EVIDENCE)
+    evidence = params.evidence if params.evidence in train.columns else None
+    baselines = score_baselines(train, pl.read_parquet(VALIDATION), evidence)
+    gradable = gradable_rows(train, scores, baselines)
+    random = generator(seed, "label_errors", "grade")
+    if grade := grade_scores(gradable, graded_scores, list(baselines), random):
         metrics["grade"] = grade
+        if "label_error_rate" not in baselines:
+            problem = f"{VALIDATION} has no reference label: no baseline by how often a label is wrong"
+            print(f"label_errors: {problem}", file=sys.stderr)
     reference = acted.train.filter(pl.col("reference_label").is_not_null())
     if reference.height:
         metrics["noise_rate_of_kept_rows"] = (reference["label"] != reference["reference_label"]).mean()

@@ -94,7 +94,7 @@ def smoke_params(params: dict[str, Any]) -> dict[str, Any]:
     params["label_errors"]["models"]["finetuned"] |= {"epochs": 1, "max_length_tokens": 64}
     params["label_errors"] |= {"folds": 2}
     params["injected_noise"] |= {"kinds": ["uniform"], "shares": [0.1]}
-    params["label_effect"] |= {"seeds": 2, "bootstrap_samples": 100}
+    params["label_effect"]["bootstrap_samples"] = 100
     params["semantic_duplicates"]["min_cosine"] = 0.995  # to random weights, all texts are alike
     for block in params["finetune"].values():
         if "max_epochs" in block:

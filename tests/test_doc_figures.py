@@ -197,15 +197,23 @@ def targets() -> str:
 
 def human_noise() -> str:
     grade = read_full("label_errors.json")["grade"]
-    keys = ("average_precision", "auroc", "precision_at_5pct", "recall_at_10pct")
+    keys = ("auroc", "precision_at_5pct", "recall_at_10pct")
+    others = ("per_source", "baselines", "differences")
+    scores = {f"`{name}`": of for name, of in grade.items() if isinstance(of, dict) and name not in others}
+    scores = {"`without_evidence`": scores["`without_evidence`"]} | scores
+    scores |= {f"baseline `{name}`": of for name, of in grade.get("baselines", {}).items()}
+    scores |= {f"`label_quality`, {name}": of for name, of in grade["per_source"].items()}
+    name = "average_precision"
     rows = [
-        [f"`{name}`", *(f"{values[key]:.3f}" for key in keys)]
-        for name, values in grade.items()
-        if isinstance(values, dict) and name != "per_source"
+        [
+            score,
+            interval(of, name) if f"{name}_ci95_low" in of else f"{of[name]:.3f}",
+            *(f"{of[key]:.3f}" for key in keys),
+        ]
+        for score, of in scores.items()
     ]
     rows += [
-        [f"`label_quality`, {name}", *(f"{values[key]:.3f}" for key in keys)]
-        for name, values in grade["per_source"].items()
+        [score.replace("_", " "), shown(of, name), "", "", ""] for score, of in grade.get("differences", {}).items()
     ]
     header = ["score", "average precision", "AUROC", "precision of the 5% trusted least", "recall of the 10%"]
     found = f"Noise: {grade['noise_rate']:.1%} of {grade['rows']:,} rows. Flagged: precision {grade['precision']:.3f},"
@@ -226,46 +234,33 @@ def injected_noise() -> str:
     return markdown_table(["noise", *(share.replace("pct", "%") for share in shares)], rows)
 
 
-def detector_on_banking77() -> str:
-    figures = read_json(DOCS / "label_errors_banking77.json")
-    rows = [
-        [
-            kind.replace("_", ", "),
-            f"{values['label_quality']['average_precision']:.3f} / {values['label_quality']['auroc']:.3f}",
-            f"{values['precision']:.3f} / {values['recall']:.3f}",
-            f"{values['accuracy_noisy']:.4f}",
-            f"{values['accuracy_after_drop']:.4f}",
-            f"{values['accuracy_after_weight']:.4f}",
-            f"{values['accuracy_exactly_the_wrong_rows_removed']:.4f}",
-        ]
-        for kind, values in figures.items()
-        if isinstance(values, dict)
-    ]
-    header = ["noise", "average precision / AUROC", "flagged: precision / recall"]
-    probe = ["noisy", "after `drop`", "after `weight`", "exactly the wrong rows removed"]
-    return markdown_table([*header, *probe], rows)
-
-
 def label_effect() -> str:
     metrics = read_full("optional/label_effect.json")
     names = {
         "uncorrected": "labels as given",
         "detector_off": "the action off",
         "detector_on": "the action on",
+        "flagged_dropped": "flagged rows dropped",
+        "oracle": "oracle: the reference labels",
         "detector_off_minus_uncorrected": "difference by corrections",
         "detector_on_minus_detector_off": "difference by the action",
+        "flagged_dropped_minus_detector_off": "difference by dropping flagged rows",
+        "oracle_minus_detector_off": "difference by right labels",
     }
-
+    before = (
+        "before [protocol.md](protocol.md), over five draws of the train rows; a run since then scores on validation"
+    )
+    on = f"{metrics['rows_test']:,} test rows, {before}" if "rows_test" in metrics else None
+    on = on or f"{metrics['rows_validation']:,} validation rows, over groups of which the intervals are"
     rows = [[name, interval(metrics[key], "macro_f1", ".4f")] for key, name in names.items() if key in metrics]
-    return markdown_table(["train rows", "macro-F1 [95% interval]"], rows)
+    return f"Scored on {on}:\n\n{markdown_table(['train rows', 'macro-F1 [95% interval]'], rows)}"
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "augmentation": {"labels": labels_of_examples, "robustness": robustness},
     "generation": {"targets": targets, "sft": sft, "reward": reward_model, "models": language_models}
     | {"pairs": pairs_of_models, "policies": policies},
-    "label_errors": {"human": human_noise, "injected": injected_noise, "banking77": detector_on_banking77}
-    | {"effect": label_effect},
+    "label_errors": {"human": human_noise, "injected": injected_noise, "effect": label_effect},
 }
 """What makes the text of each pair of markers of a document, by their name."""
 

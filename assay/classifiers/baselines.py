@@ -3,7 +3,6 @@
 Of the majority class the label shares are the probabilities.
 """
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from assay.classifiers.fits import Data, Fit, History, Step, score_validation
-from assay.compute.cost import peak_memory_mib
+from assay.compute.cost import Spent, peak_memory_mib
 from assay.fine_tuning.params import Majority, Tfidf
 
 MODEL_FILE = "baseline.joblib"
@@ -55,13 +54,13 @@ def baseline_probabilities(
 def fit_baseline(params: Majority | Tfidf, data: Data, folder: Path | None) -> Fit:
     """Fit a baseline and save it in `folder`, if there is one; its history is one step and one epoch."""
     model: Any = DummyClassifier(strategy="prior") if isinstance(params, Majority) else tfidf(params)
-    started = time.perf_counter()
+    began = Spent.now()
     # Of a pipeline, the weights are for its last step.
     argument = f"{model.steps[-1][0]}__sample_weight" if isinstance(model, Pipeline) else "sample_weight"
     # The bytes of the solution would depend on the number of threads that the environment gives BLAS.
     with threadpool_limits(limits=1, user_api="blas"):
         model.fit(data.train.texts, data.train.labels, **{argument: data.train.weights})
-    seconds = time.perf_counter() - started
+    spent = Spent.now().since(began)
     fitted = baseline_probabilities(model, data.train.texts, data.classes)
     loss = log_loss(data.train.targets, fitted, labels=range(len(data.classes)))
     probabilities = baseline_probabilities(model, data.validation.texts, data.classes)
@@ -72,5 +71,5 @@ def fit_baseline(params: Majority | Tfidf, data: Data, folder: Path | None) -> F
     parameters = sum(int(part.size) for part in chosen)
     if folder is not None:
         save_baseline(model, folder)
-    history = History([Step(1, float(loss), 0.0)], [scores], scores, 1, 0)
-    return Fit(history, parameters, parameters, seconds, 0, peak_memory_mib(None))
+    history = History([Step(1, float(loss), 0.0)], [scores], scores, 1, 0, spent)
+    return Fit(history, parameters, parameters, 0, peak_memory_mib(None))

@@ -9,7 +9,6 @@ Deviations from the usual recipe:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from assay.classifiers.checkpoint import new_classifier, predict_logits, save_classifier, training_logits
 from assay.classifiers.fits import Data, Fit, score_validation
 from assay.classifiers.training_loop import Checkpoint, Logits, TrainingRows, train
-from assay.compute.cost import peak_memory_mib
+from assay.compute.cost import Spent, peak_memory_mib
 from assay.compute.device import Device
 from assay.compute.model_limits import require_positions
 from assay.compute.token_batches import TokenRows, tokenise
@@ -152,7 +151,7 @@ def fit_classifier(
     """Train the trainable parameters of `model`, which `adapted` returned, in place, on the device."""
     tokens = tokenise(tokenizer, data.train.texts, params.max_length_tokens)
     validation = tokenise(tokenizer, data.validation.texts, params.max_length_tokens)
-    started = time.perf_counter()
+    began = Spent.now()
     if isinstance(params, LinearProbe) and isinstance(model, PreTrainedModel):
         trained = _on_frozen_features(model, tokens, validation, params.batch_size, device)
     else:
@@ -170,13 +169,13 @@ def fit_classifier(
         paged=isinstance(params, Qlora),
         checkpoint=checkpoint,
         accelerator=trained.accelerator,
+        began=began,
     )
     trained.finish()
     return Fit(
         history,
         sum(p.numel() for p in model.parameters() if p.requires_grad),
         sum(p.numel() for p in model.parameters()),
-        time.perf_counter() - started,
         int(tokens.lengths.sum()),
         peak_memory_mib(device.device),
     )
@@ -192,8 +191,6 @@ def fit_seed(
     accelerator: Accelerator | None = None,
 ) -> Fit:
     """Load the base model, fit the approach on it and save the result in the folder, if there is one."""
-    if device.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device.device)
     # Before the head and the adapters draw their first values.
     torch.manual_seed(seed)
     quantised = params.double_quantisation if isinstance(params, Qlora) else None

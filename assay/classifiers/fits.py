@@ -8,6 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from assay.compute.cost import Spent
 from assay.core.errors import InputError
 from assay.core.seeds import derived_seed
 from assay.statistics.classification import macro_f1
@@ -60,6 +61,7 @@ class History:
         best: the epoch whose parameters the model now has.
         parts: how many parts a batch was computed in, at the end.
         resumed_at_step: the step after which an interrupted run resumed; 0 where there was no interruption.
+        spent: by all its stretches, validation included; what came after the last checkpoint of one is lost.
     """
 
     steps: list[Step]
@@ -67,6 +69,7 @@ class History:
     best: Epoch | None
     parts: int
     resumed_at_step: int
+    spent: Spent
 
 
 @dataclass(frozen=True)
@@ -74,16 +77,15 @@ class Fit:
     """What fitting a model took.
 
     Attributes:
-        seconds: of training, validation included.
         tokens: that one pass over the train rows has; 0 where the model has none.
+        peak_memory_mib: None where the system cannot tell it from that of another fit before.
     """
 
     history: History
     trainable_parameters: int
     total_parameters: int
-    seconds: float
     tokens: int
-    peak_memory_mib: float
+    peak_memory_mib: float | None
 
 
 def read_rows(table: pl.DataFrame, classes: list[str], path: Path) -> Rows:
@@ -128,19 +130,20 @@ def summarise_fit(fit: Fit) -> dict[str, float]:
 
 def summarise_cost(fit: Fit, rows: int) -> dict[str, float]:
     """What fitting one model on so many rows took: what differs from run to run."""
-    passes = len(fit.history.epochs)
+    passes, spent = len(fit.history.epochs), fit.history.spent
     return {
-        "train_seconds": fit.seconds,
-        "samples_per_second": rows * passes / fit.seconds,
-        "tokens_per_second": fit.tokens * passes / fit.seconds,
-        "peak_memory_mib": fit.peak_memory_mib,
+        "train_seconds": spent.seconds,
+        "train_cpu_seconds": spent.cpu_seconds,
+        "samples_per_second": rows * passes / spent.seconds,
+        "tokens_per_second": fit.tokens * passes / spent.seconds,
+        **({} if fit.peak_memory_mib is None else {"peak_memory_mib": fit.peak_memory_mib}),
         "resumed_at_step": fit.history.resumed_at_step,
     }
 
 
 def average_seeds(of_seeds: list[dict[str, float]]) -> dict[str, float]:
-    """Quantities in the mean over the seeds, counts as the first has them."""
+    """Quantities in the mean over the seeds that have them, counts as the first has them."""
     return {
-        name: value if isinstance(value, int) else float(np.mean([one[name] for one in of_seeds]))
+        name: value if isinstance(value, int) else float(np.mean([one[name] for one in of_seeds if name in one]))
         for name, value in of_seeds[0].items()
     }

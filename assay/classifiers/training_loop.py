@@ -30,6 +30,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from assay.classifiers.fits import Epoch, History, Step
+from assay.compute.cost import Spent
 from assay.compute.token_batches import shuffled_batches
 from assay.core.errors import InputError
 from assay.core.progress import progress
@@ -60,6 +61,7 @@ class _Run:
         epoch: from 1, the one under way.
         done: steps of it that are done; those of all epochs are `steps`.
         best_parameters: the trainable ones after the best epoch.
+        spent: by earlier stretches of an interrupted run, up to the checkpoint that it resumed from.
     """
 
     order: Mapping[str, Any]
@@ -70,6 +72,7 @@ class _Run:
     epochs: list[Epoch] = field(default_factory=list)
     best: Epoch | None = None
     best_parameters: list[torch.Tensor] = field(default_factory=list)
+    spent: Spent = field(default_factory=Spent)
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ class _Loop:
     schedule: LambdaLR
     checkpoint: Checkpoint | None
     accelerator: Accelerator | None
+    began: Spent
 
     @cached_property
     def device(self) -> torch.device:
@@ -158,6 +162,7 @@ def train(
     paged: bool = False,
     checkpoint: Checkpoint | None = None,
     accelerator: Accelerator | None = None,
+    began: Spent | None = None,
 ) -> History:
     """Train the trainable parameters of `module`, and leave it with those of the best epoch.
 
@@ -168,6 +173,7 @@ def train(
         head: parameters that learn at `head_learning_rate`, if that is given.
         paged: on CUDA the optimizer's state moves to main memory where the device has none left (Dettmers et al. 2023).
         accelerator: of `accelerate launch`, where several processes train together; each does its share of a batch.
+        began: the clocks when this stretch began, if there was work before the call that is to count; None: now.
 
     Raises:
         InputError: the loss is not finite, or memory does not suffice for a single row.
@@ -177,7 +183,8 @@ def train(
     total_steps = -(-len(rows.targets) // params.batch_size) * params.max_epochs
     warmup_steps = max(1, round(params.warmup_fraction * total_steps))
     schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(step, warmup_steps, total_steps))
-    loop = _Loop(module, train_logits, rows, params, random, optimizer, schedule, checkpoint, accelerator)
+    began = began or Spent.now()
+    loop = _Loop(module, train_logits, rows, params, random, optimizer, schedule, checkpoint, accelerator, began)
     run = _begin(loop)
     resumed_at_step = len(run.steps)
     written = time.monotonic()
@@ -191,7 +198,8 @@ def train(
     if run.best_parameters:
         _set_parameters(loop.trainable, run.best_parameters)
     module.eval()
-    return History(run.steps, run.epochs, run.best, run.parts, resumed_at_step)
+    spent = run.spent.plus(Spent.now().since(began))
+    return History(run.steps, run.epochs, run.best, run.parts, resumed_at_step, spent)
 
 
 def _new_optimizer(groups: list[dict[str, object]], *, paged: bool) -> torch.optim.Optimizer:
@@ -341,8 +349,9 @@ def _read_losses(
 def _write(path: Path, loop: _Loop, run: _Run) -> None:
     """Replace the checkpoint, so that there is a whole one at every moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    spent = asdict(run.spent.plus(Spent.now().since(loop.began)))
     state = {
-        "run": {**asdict(run), "best_parameters": run.best_parameters},
+        "run": {**asdict(run), "best_parameters": run.best_parameters, "spent": spent},
         "parameters": [parameter.detach() for parameter in loop.trainable],
         "optimizer": loop.optimizer.state_dict(),
         "schedule": loop.schedule.state_dict(),
@@ -370,6 +379,7 @@ def _restore(path: Path, loop: _Loop) -> _Run:
             "steps": [Step(**step) for step in run["steps"]],
             "epochs": [Epoch(**epoch) for epoch in run["epochs"]],
             "best": None if run["best"] is None else Epoch(**run["best"]),
+            "spent": Spent(**run["spent"]),
             "best_parameters": [value.to(loop.device) for value in run["best_parameters"]],
         }
     )

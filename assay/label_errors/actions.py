@@ -1,5 +1,6 @@
 """What is done about label errors, the table of their scores, and how well the scores find known errors."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,8 +8,15 @@ import numpy as np
 import polars as pl
 
 from assay.core.removed_rows import REMOVED_SCHEMA, none_removed, remove
-from assay.label_errors.detector import Detection
-from assay.statistics.detection import grade_score, precision_recall_points
+from assay.label_errors.detector import WITHOUT_EVIDENCE, Detection, Floats
+from assay.probes import number_values
+from assay.statistics.detection import (
+    estimate_average_precision,
+    grade_random,
+    grade_score,
+    precision_recall_points,
+)
+from assay.statistics.metrics_dict import interval_metrics
 
 ROWS_KEPT_PER_LABEL = 3
 """Removing rows stops at this many of a label (all, where there are fewer), so that no label dies out."""
@@ -85,15 +93,23 @@ def _with_room(scores: pl.DataFrame, chosen: pl.Expr) -> pl.Series:
     return marked["id"].is_in(worst["id"].implode())
 
 
-def gradable_rows(train: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
-    """The scores of the rows that have some and a reference label, with `source` and `is_wrong`."""
-    return scores.with_columns(train["source"], is_wrong=train["label"] != train["reference_label"]).filter(
-        pl.col("is_wrong").is_not_null() & pl.col("label_quality").is_not_null()
-    )
+def gradable_rows(train: pl.DataFrame, scores: pl.DataFrame, baselines: Mapping[str, Floats]) -> pl.DataFrame:
+    """The scores of the rows that have some and a reference label, with baselines, `source`, `group`, `is_wrong`."""
+    return scores.with_columns(
+        train["source"],
+        pl.Series("group", number_values(train["split_group"])),
+        *(pl.Series(name, values) for name, values in baselines.items()),
+        is_wrong=train["label"] != train["reference_label"],
+    ).filter(pl.col("is_wrong").is_not_null() & pl.col("label_quality").is_not_null())
 
 
-def grade_scores(rows: pl.DataFrame, names: list[str]) -> dict[str, object]:
-    """How well each score finds the wrong ones of `gradable_rows`; nothing where there is none."""
+def grade_scores(
+    rows: pl.DataFrame, names: list[str], baselines: Sequence[str], random: np.random.Generator
+) -> dict[str, object]:
+    """How well each score finds the wrong ones of `gradable_rows`; nothing where there is none.
+
+    The score of the detector by texts alone, and with evidence, is set against the baseline that knows as much.
+    """
     if rows.is_empty():
         return {}
     is_wrong, flagged = rows["is_wrong"].to_numpy(), rows["is_label_error"].to_numpy()
@@ -102,7 +118,19 @@ def grade_scores(rows: pl.DataFrame, names: list[str]) -> dict[str, object]:
         found["precision"] = float(is_wrong[flagged].mean())
     if is_wrong.any():
         found["recall"] = float(flagged[is_wrong].mean())
-    found |= {name: grade_score(is_wrong, rows[name].to_numpy()) for name in names}
+    grades = {name: grade_score(is_wrong, rows[name].to_numpy()) for name in (*names, *baselines)}
+    text_only = WITHOUT_EVIDENCE if WITHOUT_EVIDENCE in names else "label_quality"
+    pairs = [(text_only, "label_error_rate"), ("label_quality", "evidence_error_rate")]
+    pairs = [(one, other) for one, other in pairs if other in baselines]
+    compared = {name: rows[name].to_numpy() for name in dict.fromkeys((text_only, "label_quality", *baselines))}
+    estimates = estimate_average_precision(is_wrong, compared, pairs, rows["group"].to_numpy(), random)
+    intervals = {name: interval_metrics("average_precision", one) for name, one in estimates.items()}
+    if is_wrong.any():
+        found |= {name: grades[name] | intervals.get(name, {}) for name in names}
+        found["baselines"] = {"random": grade_random(is_wrong)} | {
+            name: grades[name] | intervals[name] for name in baselines
+        }
+        found["differences"] = {f"{one}_minus_{other}": intervals[f"{one}_minus_{other}"] for one, other in pairs}
     per_source: dict[str, object] = {}
     for (source,), part in sorted(rows.partition_by("source", as_dict=True).items()):
         is_wrong = part["is_wrong"].to_numpy()

@@ -37,6 +37,8 @@ RANKED = ("self_confidence", "pairwise_confidence", "finetuned_area_under_margin
 """What the rank average is over, as far as it is there: scores of models that did not see the row in training, and how
 late models that did see it fitted it."""
 
+WITHOUT_EVIDENCE = "without_evidence"
+"""The name of `label_quality` by the texts alone."""
 Score = Literal["self_confidence", "normalized_margin", "pairwise_confidence", "rank_average"]
 InverseStrengths = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
 """Values of scikit-learn's `C`: the one with the lowest cross-validated log loss is used."""
@@ -120,6 +122,7 @@ class Detection:
 
     Attributes:
         probabilities: of every label given text and evidence, out of fold, shape `(n, k)`.
+        text_probabilities: the same given the text alone. Evidence may be what the label was made of, such as a rating.
         quality: the chosen score; low speaks for an error, from 0 to 1, shape `(n,)`.
         scores: every score by name, shape `(n,)` each.
         is_label_error: shape `(n,)`.
@@ -127,6 +130,7 @@ class Detection:
     """
 
     probabilities: Floats
+    text_probabilities: Floats
     quality: Floats
     scores: dict[str, Floats]
     is_label_error: NDArray[np.bool_]
@@ -160,12 +164,12 @@ def detect(rows: Rows, params: Detector, device: Device, seed: SeedKey) -> Detec
     scores = dict(found.scores)
     # What each part brings: `label_quality` without it.
     if (rows.evidence >= 0).any():
-        scores["without_evidence"] = score_labels(rows.labels, joint, params, by_itself).quality
+        scores[WITHOUT_EVIDENCE] = score_labels(rows.labels, joint, params, by_itself).quality
     if area_under_margin is not None and len(members) > 1:
         frozen, _ = scale_temperature(combine_probabilities(list(members.values())[:-1], weights[:-1]), rows.labels)
         updated = update_by_evidence(frozen, rows.evidence)
         scores["without_finetuned"] = score_labels(rows.labels, updated, params, {}).quality
-    return Detection(found.probabilities, found.quality, scores, found.is_label_error, len(folds), temperature)
+    return Detection(found.probabilities, joint, found.quality, scores, found.is_label_error, len(folds), temperature)
 
 
 def score_labels(
@@ -180,7 +184,7 @@ def score_labels(
     scores["rank_average"] = average_ranks([scores[name] for name in RANKED if name in scores])
     quality = scores[params.score]
     is_error = flag_label_issues(labels, probabilities, params.filter_by) & (quality <= params.max_label_quality)
-    return Detection(probabilities, quality, scores, is_error, 0, 1.0)
+    return Detection(probabilities, probabilities, quality, scores, is_error, 0, 1.0)
 
 
 def _build_models(rows: Rows, params: Models, seed: int) -> list[tuple[str, float, Model]]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from assay.compute.cost import peak_memory_mib
+from assay.compute.cost import Spent, peak_memory_mib
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.progress import library_warnings_off
@@ -66,7 +65,7 @@ class Fit:
         steps: `step`, `loss` (mean over the answer tokens of its batch, in nats), `learning_rate`, `gradient_norm`.
         validation_losses: by the step that the evaluation followed.
         tokens: that the model learnt from or read before an answer, padding not counted.
-        seconds: of training, evaluations included.
+        spent: by all stretches of the training, evaluations included; what came after a last checkpoint is lost.
         step_seconds: of the steps alone.
         resumed_at_step: where a run that was killed resumed; 0: it was not.
     """
@@ -74,7 +73,7 @@ class Fit:
     steps: pl.DataFrame
     validation_losses: dict[int, float]
     tokens: int
-    seconds: float
+    spent: Spent
     step_seconds: float
     resumed_at_step: int
 
@@ -101,7 +100,6 @@ def train_sft(
 
     from assay.language_models import trl_trainer
 
-    started = time.perf_counter()
     every = -(-params.max_steps // params.num_evaluations)
     arguments = trl_trainer.trainer_arguments(params, scratch, device, seed, params.weight_decay)
     if params.packing and device.device.type == "cpu":
@@ -131,8 +129,7 @@ def train_sft(
     if trainer.is_world_process_zero():
         best.restore(model)
     model.eval()
-    tokens = max((int(entry.get("num_tokens", 0)) for entry in trainer.state.log_history), default=0)
-    return Fit(steps, best.losses, tokens, time.perf_counter() - started, lines.step_seconds, resumed)
+    return Fit(steps, best.losses, lines.tokens, lines.spent, lines.step_seconds, resumed)
 
 
 def loss_curve(done: Fit) -> pl.DataFrame:
@@ -162,7 +159,8 @@ def fit_metrics(done: Fit, model: CausalLM) -> dict[str, float]:
 def fit_cost(done: Fit, device: Device) -> dict[str, float]:
     """What a training took, for `metrics/cost`."""
     return {
-        "train_seconds": done.seconds,
+        "train_seconds": done.spent.seconds,
+        "train_cpu_seconds": done.spent.cpu_seconds,
         "tokens_per_second": done.tokens / done.step_seconds if done.step_seconds else 0.0,
         "peak_memory_mib": peak_memory_mib(device.device),
     }

@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import polars as pl
 import torch
 from transformers import TrainerCallback, TrainerState
 
+from assay.compute.cost import Spent
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.outputs import read_json, write_json
@@ -27,6 +29,7 @@ from assay.language_models.checkpoint import CausalLM, answer_likelihood
 VALIDATION_BATCH = 8
 """Chats in a forward pass of an evaluation."""
 
+SPENT_FILE = "spent.json"
 TRL_REFERENCE = "ref"
 """Under this name TRL's trainers keep a copy of an adapter that is trained further."""
 
@@ -70,15 +73,36 @@ def trainer_arguments(
 
 
 class StepLines(TrainerCallback):
-    """Says how far a trainer is, a line every few seconds, and adds up the seconds of its steps (`step_seconds`).
+    """Says how far a trainer is, a line every few seconds, and adds up what was spent and the tokens TRL counted.
 
-    `shown` is what of the trainer's log is shown, with the name that it gets in the line.
+    `shown` is what of the trainer's log is shown, with the name that it gets in the line. A run that is killed and
+    resumes goes on from the sums of its checkpoint, which stand beside it; TRL would begin at 0.
     """
 
     def __init__(self, what: str, shown: Mapping[str, str]) -> None:
         self.what, self.shown = what, shown
-        self.started = self.last = time.monotonic()
-        self.step_seconds, self.step_began = 0.0, self.started
+        self.began, self.earlier = Spent.now(), Spent()
+        self.last = self.step_began = time.monotonic()
+        self.step_seconds, self.tokens, self.earlier_tokens = 0.0, 0, 0
+
+    @property
+    def spent(self) -> Spent:
+        """By all stretches of the run."""
+        return self.earlier.plus(Spent.now().since(self.began))
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **rest: Any) -> None:
+        """Take up what a run that was killed had spent."""
+        file = Path(args.output_dir) / SPENT_FILE
+        if state.global_step and file.is_file():
+            known = read_json(file)
+            self.step_seconds, self.earlier_tokens = known.pop("step_seconds"), known.pop("tokens")
+            self.earlier = Spent(**known)
+
+    def on_save(self, args: Any, state: TrainerState, control: Any, **rest: Any) -> None:
+        """Write down what was spent, beside the checkpoint."""
+        if state.is_world_process_zero:
+            sums = {"step_seconds": self.step_seconds, "tokens": self.tokens}
+            write_json(Path(args.output_dir) / SPENT_FILE, {**asdict(self.spent), **sums})
 
     def on_step_begin(self, *_: Any, **rest: Any) -> None:
         """Start the clock of the step."""
@@ -89,12 +113,13 @@ class StepLines(TrainerCallback):
         self.step_seconds += time.monotonic() - self.step_began
 
     def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **rest: Any) -> None:
-        """Print a line, if it is time."""
+        """Count tokens, and print a line, if it is time."""
+        self.tokens = self.earlier_tokens + int((logs or {}).get("num_tokens", self.tokens - self.earlier_tokens))
         now = time.monotonic()
         if not state.is_world_process_zero or logs is None or now - self.last < SECONDS_BETWEEN_LINES:
             return
         self.last = now
-        left = (now - self.started) / max(state.global_step, 1) * (state.max_steps - state.global_step)
+        left = self.spent.seconds / max(state.global_step, 1) * (state.max_steps - state.global_step)
         values = ", ".join(f"{name} {float(logs[key]):.3f}" for key, name in self.shown.items() if key in logs)
         line = f"{self.what}: {state.global_step}/{state.max_steps} step ({values}; {left:.0f} s left)"
         print(line, file=sys.stderr, flush=True)

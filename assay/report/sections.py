@@ -205,24 +205,41 @@ def label_errors(tables: Tables, stages: Mapping[str, Values]) -> Values:
 
 
 def effect_sentence(effect: Values) -> str:
-    """Whether the detector's action helped, as far as the interval says."""
-    found = effect["detector_on_minus_detector_off"]
-    low, high = found["macro_f1" + LOW], found["macro_f1" + HIGH]
-    if low > 0:
-        return "The detector's action helped the probe: the whole interval of the difference is above 0."
-    if high < 0:
-        return "The detector's action harmed the probe: the whole interval of the difference is below 0."
-    return "Whether the detector's action helps the probe cannot be told from these rows: the interval holds 0."
+    """Whether the detector's action, and right labels for all rows, help, as far as the intervals say."""
+    action = "The detector's action"
+    sentences = (
+        [] if "detector_on" in effect.get("rows_train", effect) else [f"{action} changes no label and no weight."]
+    )
+    for name, what in (
+        ("detector_on", action),
+        ("oracle", "Right labels for all train rows, the most it could bring,"),
+    ):
+        if found := effect.get(f"{name}_minus_detector_off"):
+            low, high = found.get("macro_f1" + LOW, 0.0), found.get("macro_f1" + HIGH, 0.0)
+            if low <= 0 <= high:
+                sentences.append(f"{what} cannot be told from no change on these validation rows.")
+            else:
+                word = "better" if low > 0 else "worse"
+                sentences.append(f"{what} made the probe {word}: the interval of the difference is without 0.")
+    return " ".join(sentences)
 
 
 def injected_rows(injected: Values) -> list[dict[str, Any]]:
-    """Grades on injected noise: `kind`, `share` and the metrics, a row for each."""
+    """Grades on injected noise: `kind`, `share`, the metrics and their `effects`, a row for each."""
     return [
-        {"kind": kind.replace("_", " "), "share": share.replace("pct", "%")} | grades
+        {"kind": kind.replace("_", " "), "share": share.replace("pct", "%"), "effects": injected_effects(grades)}
+        | grades
         for kind, shares in injected.items()
         if isinstance(shares, dict)
         for share, grades in shares.items()
     ]
+
+
+def injected_effects(grades: Values) -> list[str]:
+    """Differences of macro-F1 by dropping what was flagged, and by right labels, with their intervals."""
+    names = {f"{name}_minus_noisy.macro_f1": (name, "") for name in ("flagged_dropped", "oracle")}
+    found = {name: value for name, value, _ in explain(grades.get("effect", {}), names)}
+    return [found.get(name, "–") for name, _ in names.values()]
 
 
 def flagged_rows(scores: pl.DataFrame, records: pl.DataFrame, at_most: int) -> list[dict[str, Any]]:

@@ -65,24 +65,46 @@ AGREEMENT = {
 }
 GRADES = {
     "grade.noise_rate": ("Label noise", "Share of the train rows whose given label is not the reference label."),
-    "grade.precision": ("Precision", "Of the rows flagged, the share whose label is indeed wrong."),
-    "grade.recall": ("Recall", "Of the rows whose label is wrong, the share flagged."),
+    "grade.without_evidence.average_precision": ("Average precision, texts alone", "Of the order of review, 0 to 1."),
+    "grade.baselines.random.average_precision": ("… of a random order", "Nothing is known."),
+    "grade.baselines.label_error_rate.average_precision": ("… by the label's error rate", "That of validation rows."),
+    "grade.differences.without_evidence_minus_label_error_rate.average_precision": ("What the texts bring", "Paired."),
     "grade.label_quality.average_precision": (
-        "Average precision",
-        "Quality of the order in which rows would be reviewed; random order gives the label noise above.",
+        "Average precision of the detector",
+        "As it is used: with what `label_errors.evidence` names, such as the rating that the label was made of.",
     ),
+    "grade.baselines.evidence_magnitude.average_precision": ("… by |rating|", "Or what the evidence is; 0 first."),
+    "grade.baselines.evidence_error_rate.average_precision": ("… by the rating's error rate", "No text is read."),
+    "grade.differences.label_quality_minus_evidence_error_rate.average_precision": (
+        "What texts bring to it",
+        "Paired.",
+    ),
+    "grade.differences.label_quality_minus_label_error_rate.average_precision": ("What the texts bring", "Paired."),
     "grade.label_quality.auroc": ("AUROC", "Chance that a wrong row comes before a right one; 0.5 is random."),
     "grade.label_quality.precision_at_5pct": (
         "Precision of the 5% trusted least",
-        "What a person who reviews so many rows finds wrong.",
+        "What a reviewer of them finds wrong.",
     ),
     "grade.label_quality.recall_at_5pct": ("Recall of the 5% trusted least", "How much of what is wrong they find."),
+    "grade.precision": ("Precision", "Of the rows flagged, the share whose label is indeed wrong."),
+    "grade.recall": ("Recall", "Of the rows whose label is wrong, the share flagged."),
     "noise_rate_of_kept_rows": ("Label noise of the rows kept", "The first of these again, after this stage."),
+    "out_of_fold_text_accuracy": (
+        "Given label named from the text alone",
+        "Out of fold; given labels have that noise.",
+    ),
 }
 EFFECTS = {
-    "uncorrected.macro_f1": ("Labels as they were given", "Macro-F1 of a linear probe on the test rows."),
+    "uncorrected.macro_f1": ("Labels as they were given", "Macro-F1 of a linear probe on the validation rows."),
     "detector_off.macro_f1": ("The detector's action off", "The same probe, on the labels after people's corrections."),
     "detector_on.macro_f1": ("The detector's action on", "The same, after label_errors."),
-    "detector_off_minus_uncorrected.macro_f1": ("What corrections bring", "The difference, paired on rows and seeds."),
-    "detector_on_minus_detector_off.macro_f1": ("What the action brings", "The difference, paired on rows and seeds."),
+    "flagged_dropped.macro_f1": ("Flagged rows dropped", "The same, without them, whatever the action is."),
+    "oracle.macro_f1": (
+        "Oracle",
+        "The same, on the reference labels of the train rows: the most that a detector could bring.",
+    ),
+    "detector_off_minus_uncorrected.macro_f1": ("What corrections bring", "The difference, paired on rows."),
+    "detector_on_minus_detector_off.macro_f1": ("What the action brings", "The difference, paired on rows."),
+    "flagged_dropped_minus_detector_off.macro_f1": ("What dropping them brings", "The difference, paired on rows."),
+    "oracle_minus_detector_off.macro_f1": ("What right labels would bring", "The difference, paired on rows."),
 }

@@ -86,7 +86,8 @@ METHODS = ("linear_probe", "prompt_tuning", "prefix_tuning", "ia3", "lora", "qlo
 for _method in METHODS:
     BLOCKS[f"{_method}_decoder"] = BLOCKS[_method] | {"pooling": "last"}
 FINE_TUNED = [name for name, block in BLOCKS.items() if "max_epochs" in block]
-CLOCK = {"train_seconds", "samples_per_second", "tokens_per_second", "peak_memory_mib", "resumed_at_step"}
+CLOCK = {"train_seconds", "train_cpu_seconds", "samples_per_second", "tokens_per_second"}
+CLOCK |= {"peak_memory_mib", "resumed_at_step"}
 TEXTS = {
     "negative": ["awful bank", "hate the slow app", "broken card again"],
     "positive": ["great card", "love my app"],

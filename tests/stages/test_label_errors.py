@@ -63,6 +63,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(train: pl.DataFrame, embeddings: pl.DataFrame) -> tuple[dict[str, pl.DataFrame], dict[str, Any]]:
     train.write_parquet("data/split/train.parquet", mkdir=True)
+    train.head(0).write_parquet("data/split/validation.parquet")
     embeddings.write_parquet("data/embeddings/embeddings.parquet", mkdir=True)
     embeddings.write_parquet("data/embeddings/layers.parquet")
     label_errors.main()
@@ -105,6 +106,9 @@ def test_planted_label_errors_are_found_dropped_and_graded() -> None:
     }  # fmt: skip
     for name in ("label_quality", "self_confidence", "normalized_margin", "pairwise_confidence", "rank_average"):
         assert grade[name] == perfect
+    # The text is all there is, and tells the clusters apart; each of the four wrong labels contradicts it.
+    assert metrics["out_of_fold_text_accuracy"] == pytest.approx(116 / 120, abs=1e-6)
+    assert (list(grade["baselines"]), grade["differences"]) == (["random"], {})
     assert grade["per_source"]["s"] == {"rows": 120, "noise_rate": 0.033333} | perfect
     curve = pl.read_csv("metrics/plots/label_errors/precision_recall.csv")
     assert curve.filter(pl.col("score") == "label_quality").sort("recall").row(-1)[1] == 1.0
@@ -192,6 +196,34 @@ def test_a_label_in_one_fold_is_not_judged(capsys: pytest.CaptureFixture[str]) -
     assert not not_judged["is_label_error"].any()
     assert out["train"].height == train.height
     assert "5 row(s) have no scores" in capsys.readouterr().err
+
+
+def test_the_detector_stands_beside_baselines_that_know_as_much() -> None:
+    """Of rows with a rating, all of 1 are wrong; without the rating, those of label `a` are wrong more often."""
+    wrong = {f"a{row}": "b" for row in range(60)} | {f"b{row}": "a" for row in range(40)}
+    train, embeddings = clusters({"a": 200, "b": 200, "c": 50}, wrong)
+    train = train.with_columns(given_rating=pl.when(pl.col("id").is_in(list(wrong))).then(1.0).otherwise(-3.0))
+    train.write_parquet("data/split/train.parquet", mkdir=True)
+    train.write_parquet("data/split/validation.parquet")
+    embeddings.write_parquet("data/embeddings/embeddings.parquet", mkdir=True)
+    embeddings.write_parquet("data/embeddings/layers.parquet")
+    label_errors.main()
+    grade = json.loads(Path("metrics/label_errors.json").read_text(encoding="utf-8"))["grade"]
+    of_baselines = {name: graded["average_precision"] for name, graded in grade["baselines"].items()}
+    # A tie counts as one threshold. Of labels a, b and c, 40 of 180, 60 of 220 and none of 50 are wrong.
+    expected = 60 / 100 * 60 / 220 + 40 / 100 * 100 / 400
+    assert of_baselines["label_error_rate"] == pytest.approx(expected, abs=1e-6)
+    assert of_baselines["evidence_error_rate"] == of_baselines["evidence_magnitude"] == 1.0
+    assert of_baselines["random"] == pytest.approx(100 / 450, abs=0.02)
+    assert list(grade["differences"]) == [
+        "without_evidence_minus_label_error_rate",
+        "label_quality_minus_evidence_error_rate",
+    ]
+    difference = grade["differences"]["without_evidence_minus_label_error_rate"]
+    found = grade["without_evidence"]["average_precision"] - of_baselines["label_error_rate"]
+    assert difference["average_precision"] == pytest.approx(found, abs=2e-6)
+    assert 0 < difference["average_precision_ci95_low"] < found < difference["average_precision_ci95_high"]
+    assert "average_precision_ci95_low" not in grade["baselines"]["evidence_error_rate"]
 
 
 def test_evidence_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str]) -> None:

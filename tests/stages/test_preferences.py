@@ -44,7 +44,9 @@ def project(folder: Path, model: Path) -> dict[str, Any]:
         chats += [chat(start + 60 + place, word, "label", word) for place, word in enumerate(["good", "bad", "good"])]
         types = {"messages": MESSAGES, "context": pl.List(pl.String), "context_ids": pl.List(pl.String)}
         table = pl.DataFrame(chats, schema_overrides=types)
-        table.write_parquet(folder / f"data/instruct/{split}.parquet")
+        # Of test rows, nothing but the ids may be read (docs/protocol.md).
+        seen = table.select("id") if split == "test" else table
+        seen.write_parquet(folder / f"data/instruct/{split}.parquet")
     lines = [f"faq:{number},Better.,Worse.,a,Ann,2026-11-23,m,n" for number in (0, 100, 200, 999)]
     # Of two judgements on one question, one came before it was reworded.
     lines += [f"faq:1,One.,Two.,a,Ann,2026-11-23,m,n,{hash_question(text)}" for text in ("How long,  1?", "How far?")]

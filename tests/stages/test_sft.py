@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from assay.compute.device import Device
 from assay.core.errors import InputError
-from assay.core.outputs import folder_sha256, read_json
+from assay.core.outputs import folder_sha256, read_json, write_json
 from assay.core.skipped import LEFT_OUT_FILE
 from assay.fine_tuning.sft_params import Approach
 from assay.language_models.chat_template import IGNORED, MESSAGES, TokenisedChat, tokenise_chats
@@ -115,7 +115,8 @@ def test_the_same_seed_gives_the_same_bytes(start: Start) -> None:
     for name in ("first", "second"):
         measured = start("lora", name, dropout=0.1)
         written.append((measured, folder_sha256(sft.OUTPUT / "lora")))
-        assert set(read_json(sft.COSTS / "lora.json")) == {"train_seconds", "tokens_per_second", "peak_memory_mib"}
+        costs = {"train_seconds", "train_cpu_seconds", "tokens_per_second", "peak_memory_mib"}
+        assert set(read_json(sft.COSTS / "lora.json")) == costs
     assert written[0] == written[1]
 
 
@@ -216,9 +217,14 @@ def test_a_killed_run_resumes_and_ends_the_same(start: Start, monkeypatch: pytes
     with pytest.raises(KeyboardInterrupt):
         start("lora", "killed")
     monkeypatch.setattr(trl_trainer, "mean_loss", evaluate)
+    (file,) = Path(sft.SCRATCH).glob(f"*/{trl_trainer.SPENT_FILE}")
+    write_json(file, read_json(file) | {"seconds": 1000.0})
     again = rerun(monkeypatch, tmp_path / "killed", "lora")
     assert again["resumed_at_step"] == 3
     assert again["validation_loss"] == whole["validation_loss"]
+    # Tokens and seconds are those of both stretches; what the first one had spent is read from beside its checkpoint.
+    assert again["tokens"] == whole["tokens"]
+    assert read_json(sft.COSTS / "lora.json")["train_seconds"] > 1000
     digests = [folder_sha256(tmp_path / name / sft.OUTPUT / "lora") for name in ("whole", "killed")]
     assert digests[0] == digests[1]
 

@@ -20,7 +20,7 @@ import torch
 
 from assay.classifiers.fit import fit_seed
 from assay.classifiers.fits import Data, Rows, summarise_cost
-from assay.compute.cost import peak_memory_mib
+from assay.compute.cost import peak_memory_mib, reset_peak_memory
 from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import InputError, run_stage
 from assay.core.params import load_params
@@ -48,6 +48,7 @@ def run_classifier(approach: str, device: Device) -> str:
     targets = np.arange(count) % 2
     labels = [("no", "yes")[target] for target in targets]
     rows = Rows([str(row) for row in range(count)], [TEXT] * count, labels, targets, np.ones(count))
+    reset_peak_memory(device.device)
     cost = summarise_cost(
         fit_seed(params.model_copy(update={"max_epochs": 1}), Data(rows, rows, ["no", "yes"]), device, 0, None), count
     )
@@ -58,8 +59,7 @@ def run_sft(approach: str, device: Device) -> str:
     """Train the language model for some steps by one approach; returns what that took."""
     params: Any = load_params(f"sft.{approach}", sft_params.Approach)  # type: ignore[arg-type]
     params = params.model_copy(update={"max_steps": STEPS, "num_evaluations": 1})
-    if device.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device.device)
+    reset_peak_memory(device.device)
     quantised = params.double_quantisation if isinstance(params, sft_params.Qlora) else None
     arguments = load_params("template_arguments", TemplateArguments)
     base, tokenizer = load_base(load_params("language_model", str), device.device, quantised, arguments)

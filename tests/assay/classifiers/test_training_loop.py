@@ -16,6 +16,7 @@ from assay.classifiers.training_loop import (
     parameter_groups,
     train,
 )
+from assay.compute.cost import Spent
 from assay.core.errors import InputError
 from assay.fine_tuning.params import Optimization
 
@@ -191,6 +192,29 @@ def test_a_run_that_was_killed_resumes_and_ends_the_same(
     for one, other in zip(parameters(resumed), parameters(uninterrupted), strict=True):
         assert np.array_equal(one, other)
     assert f"training resumes after step {last}" in capsys.readouterr().err
+
+
+def test_what_was_spent_adds_up_over_the_stretches_of_a_killed_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By clocks that only steps move: 10 s each, half of it CPU. The step that the checkpoint lacks is lost."""
+    steps, model = 0, network()
+    monkeypatch.setattr(Spent, "now", lambda: Spent(10.0 * steps, 5.0 * steps))
+
+    def logits(rows: NDArray[np.int64]) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        if steps in (4, 9):
+            raise KilledError
+        return logits_of(model, rows)
+
+    checkpoint = Checkpoint(tmp_path / "checkpoint.pt", 0.0)
+    for _ in range(2):
+        with pytest.raises(KilledError):
+            fitted(model, logits, checkpoint=checkpoint)
+    history = fitted(model, logits, checkpoint=checkpoint)
+    assert (history.resumed_at_step, len(history.steps)) == (7, 18)
+    assert history.spent == Spent(180.0, 90.0)
 
 
 @pytest.mark.parametrize(("patience", "epochs", "kept"), [(1, 2, 0), (None, 4, 3)])
