@@ -33,7 +33,7 @@ from assay.core.seeds import derived_seed, generator, keyed_uniform
 from assay.core.skipped import leave_out, why_left_out
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from assay.generation_metrics.answers import cosines, find_refusal, score_texts
-from assay.generation_metrics.tasks import MODES, perplexity, score_modes
+from assay.generation_metrics.tasks import COPY_NEAREST, MODES, baseline_answers, perplexity, score_modes
 from assay.language_models.base_template import TemplateArguments
 from assay.language_models.chat_template import IGNORED, TokenisedChat, add_answers
 from assay.language_models.checkpoint import CausalLM, Decoding, answer_likelihood, load_causal_lm
@@ -50,8 +50,9 @@ OUTPUT = Path("data/generations")
 METRICS = Path("metrics/evaluate_generation")
 PREDICTIONS = Path("metrics/predictions/generation")
 COSTS = Path("metrics/cost/evaluate_generation")
-BY_QUESTION = ("row", "group", "mode", "chrf", "refused", "label_right")
-"""Columns of `PREDICTIONS`: keyed hashes of id and group, and scores, null where there are none."""
+BY_QUESTION = ("row", "group", "mode", "chrf", "chrf_copied", "refused", "label_right")
+"""Columns of `PREDICTIONS`: keyed hashes of id and group, and scores, null where there are none; `chrf_copied` is that
+of the shown passage nearest to the question."""
 
 
 class Rows(Params):
@@ -193,12 +194,10 @@ def score_meaning(
 
 def format_by_question(answers: pl.DataFrame, run_id: str | None) -> str:
     """The text of a file of `PREDICTIONS`: JSON, with a row a line."""
-    lines = [
-        json.dumps([hash_name(id_), hash_name(group), mode, chrf and round(chrf, 4), refused, right])
-        for id_, group, mode, chrf, refused, right in answers.select(
-            "id", "group", "mode", "chrf", "refused", "exact_match"
-        ).iter_rows()
-    ]
+    copied = baseline_answers(answers)[COPY_NEAREST]["chrf"]
+    columns = ("id", "group", "mode", "chrf", "chrf_copied", "refused", "exact_match")
+    rows = answers.with_columns(chrf_copied=copied).select(columns).with_columns(pl.col("^chrf.*$").round(4))
+    lines = [json.dumps([hash_name(id_), hash_name(group), *scores]) for id_, group, *scores in rows.iter_rows()]
     head = f'{{"run_id": {json.dumps(run_id)},\n"columns": {json.dumps(BY_QUESTION)},\n"rows": [\n'
     return head + ",\n".join(sorted(lines)) + "\n]}\n"
 

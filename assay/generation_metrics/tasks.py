@@ -18,6 +18,7 @@ from assay.generation_metrics.answers import find_refusal, score_texts
 from assay.statistics.bootstrap import Floats, Measure, bootstrap_figures, item_counts
 from assay.statistics.intervals import wilson_estimate
 from assay.statistics.metrics_dict import Estimate, metrics_of
+from assay.statistics.predictions import hash_name
 from assay.statistics.verdicts import LEVEL, Difference, holm, paired_difference
 
 SHARES = ("refused", "uses_context", "ended", "exact_match")
@@ -146,7 +147,7 @@ def task_differences(
 
 
 def baseline_answers(answers: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """What needs no model says to the same rows, scored as answers are; null where it has nothing to say.
+    """What needs no model says to the same rows, in their order, scored as answers are; null where it says nothing.
 
     Copying the shown passage nearest to the question by the frozen encoder, or the first; refusing always, where there
     are refusals; and the label that most train rows have.
@@ -163,11 +164,10 @@ def baseline_answers(answers: pl.DataFrame) -> dict[str, pl.DataFrame]:
         "majority_label": pl.when(pl.col("mode") == "label").then(pl.col("labels").list.first()),
     }
     nothing = pl.lit(None, pl.Float64)
-    tables = {
+    return {
         name: score_texts(rows.with_columns(answer=answer, negative_log_likelihood=nothing), refusal)
         for name, answer in said.items()
     }
-    return {name: table for name, table in tables.items() if table["answer"].is_not_null().any()}
 
 
 def beside_copying(
@@ -181,7 +181,8 @@ def beside_copying(
     for mode, (name, table) in ((mode, one) for mode in COPIED for one in models.items()):
         pairs = _pair(table, copied, mode).filter(pl.col("chrf").is_not_null() & pl.col("chrf_other").is_not_null())
         if pairs.height >= MIN_ROWS:
-            names, of_row = np.unique(pairs["group"].to_numpy(), return_inverse=True)
+            # By hash, as the scores by question in git have the groups: they give the same samples.
+            names, of_row = np.unique([hash_name(group) for group in pairs["group"]], return_inverse=True)
             parts = [np.ones((len(names), 1)), *item_counts(len(names), samples, random(mode))]
             counts = np.concatenate(parts, axis=1)[of_row]
             one, other = (mean(counts, column(pairs, of)) for of in ("chrf", "chrf_other"))

@@ -1,9 +1,11 @@
+import itertools
 import json
 import math
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -11,12 +13,16 @@ import yaml
 
 from assay.core.errors import InputError
 from assay.core.outputs import read_json, write_json, write_text
+from assay.core.seeds import generator
 from assay.fine_tuning.quantization import QUANTISATION_FILE, four_bit_settings, why_no_4_bit
+from assay.generation_metrics import tasks
 from assay.generation_metrics.tasks import MODES
 from assay.human_review.preference_judgements import HEADER, hash_question
 from assay.language_models.chat_template import MESSAGES, add_answers
 from assay.language_models.checkpoint import EXACT_MODULES, load_causal_lm
+from assay.statistics.bootstrap import item_counts
 from assay.statistics.predictions import hash_name
+from assay.statistics.verdicts import holm, paired_difference
 from stages import compare_generation, evaluate_generation
 from tests.own_process import run_main, run_python
 from tests.policy_workspace import COMPUTE, GREEDY, bytes_below, change, chat, write_models
@@ -57,7 +63,13 @@ def write_prompts(path: Path) -> None:
         answer = {"answer": f"It takes {number} weeks.", "unanswerable": REFUSAL, "label": LABELS[number // 4 % 3]}[
             task
         ]
-        row = {"id": f"faq:{number}", "group": f"faq:{number}", "task": task, "category": "permits", "answer": answer}
+        row: dict[str, Any] = {
+            "id": f"faq:{number}",
+            "group": f"faq:{number}",
+            "task": task,
+            "category": "permits",
+            "answer": answer,
+        }
         row |= {"question": f"How long? {number}", "messages": add_answers([chat(number)], [answer])[0]}
         for mode in ("open", "retrieved", "closed") if task == "answer" else (task,):
             passages = {"open": ["Nobody knows.", answer], "retrieved": ["It takes ages.", "Nobody knows."]}.get(
@@ -120,14 +132,41 @@ def test_scores_by_question_stand_in_git_without_ids(workspace: Path) -> None:
     evaluate("base")
     kept = read_json(evaluate_generation.PREDICTIONS / "base.json")
     answers = pl.read_parquet("data/generations/base/answers.parquet")
-    assert kept["columns"] == ["row", "group", "mode", "chrf", "refused", "label_right"]
+    assert kept["columns"] == ["row", "group", "mode", "chrf", "chrf_copied", "refused", "label_right"]
     assert {tuple(row[:3:2]) for row in kept["rows"]} == {
         (hash_name(id_), mode) for id_, mode in answers.select("id", "mode").iter_rows()
     }
     assert "faq:" not in json.dumps(kept)
     by_row = {(row[0], row[2]): row[3:] for row in kept["rows"]}
     first = answers.filter(mode="open").row(0, named=True)
-    assert by_row[hash_name(first["id"]), "open"] == [pytest.approx(first["chrf"], abs=1e-4), first["refused"], None]
+    chrf = pytest.approx(first["chrf"], abs=1e-4)
+    assert by_row[hash_name(first["id"]), "open"] == [chrf, 1.0, first["refused"], None]
+
+
+def test_words_beside_copying_follow_from_what_is_in_git(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "MIN_ROWS", 3)
+    for name in PARAMS["generation_models"]:
+        evaluate(name)
+    compare_generation.main()
+    found = read_json(compare_generation.METRICS)["beside_copying"]
+    assert {mode: list(of_mode) for mode, of_mode in found.items()} == {
+        mode: ["base", "sft-lora"] for mode in tasks.COPIED
+    }
+    p = {}
+    for mode, name in itertools.product(found, ("base", "sft-lora")):
+        rows = [
+            row[1:5] for row in read_json(evaluate_generation.PREDICTIONS / f"{name}.json")["rows"] if row[2] == mode
+        ]
+        groups, of_row = np.unique([row[0] for row in rows], return_inverse=True)
+        random = generator(PARAMS["seed"], "compare_generation", mode)
+        counts = np.concatenate([np.ones((len(groups), 1)), *item_counts(len(groups), 100, random)], axis=1)[of_row]
+        one, copied = (np.array([row[place] for row in rows]) @ counts / counts.sum(axis=0) for place in (2, 3))
+        p[mode, name] = paired_difference(one, copied).p
+        assert found[mode][name]["chrf_difference"] == pytest.approx(one[0] - copied[0], abs=2e-4)
+    for (mode, name), adjusted in zip(p, holm([*p.values()]), strict=True):
+        sign = "better" if found[mode][name]["chrf_difference"] > 0 else "worse"
+        assert found[mode][name]["word"] == (sign if adjusted < 0.05 else "not decided")
+        assert found[mode][name]["adjusted_p"] == pytest.approx(adjusted, rel=1e-5)
 
 
 def test_weights_in_4_bits_that_are_written_out_say_the_same(workspace: Path) -> None:
