@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -111,7 +112,7 @@ def test_words_beside_copying_come_from_the_paired_interval() -> None:
 
 
 def test_baselines_say_what_needs_no_model() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "task": "answer",
             "mode": "open",
