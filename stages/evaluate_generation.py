@@ -50,8 +50,8 @@ OUTPUT = Path("data/generations")
 METRICS = Path("metrics/evaluate_generation")
 PREDICTIONS = Path("metrics/predictions/generation")
 COSTS = Path("metrics/cost/evaluate_generation")
-BY_QUESTION = ("row", "group", "mode", "chrf", "chrf_copied", "refused", "label_right")
-"""Columns of `PREDICTIONS`: keyed hashes of id and group, and scores, null where there are none; `chrf_copied` is that
+BY_QUESTION = ("row", "group", "mode", "chrf", "refused", "label_right")
+"""Columns of `PREDICTIONS`: keyed hashes of id and group, and scores, null where there are none. Its `copied` are those
 of the shown passage nearest to the question."""
 
 
@@ -194,12 +194,12 @@ def score_meaning(
 
 def format_by_question(answers: pl.DataFrame, run_id: str | None) -> str:
     """The text of a file of `PREDICTIONS`: JSON, with a row a line."""
-    copied = baseline_answers(answers)[COPY_NEAREST]["chrf"]
-    columns = ("id", "group", "mode", "chrf", "chrf_copied", "refused", "exact_match")
-    rows = answers.with_columns(chrf_copied=copied).select(columns).with_columns(pl.col("^chrf.*$").round(4))
-    lines = [json.dumps([hash_name(id_), hash_name(group), *scores]) for id_, group, *scores in rows.iter_rows()]
-    head = f'{{"run_id": {json.dumps(run_id)},\n"columns": {json.dumps(BY_QUESTION)},\n"rows": [\n'
-    return head + ",\n".join(sorted(lines)) + "\n]}\n"
+    parts = []
+    for name, table in (("rows", answers), ("copied", baseline_answers(answers)[COPY_NEAREST])):
+        rows = table.select("id", "group", "mode", pl.col("chrf").round(4), "refused", "exact_match").iter_rows()
+        lines = sorted(json.dumps([hash_name(id_), hash_name(group), *scores]) for id_, group, *scores in rows)
+        parts.append(f'"{name}": [\n' + ",\n".join(lines) + "\n]")
+    return ",\n".join([f'{{"run_id": {json.dumps(run_id)}', f'"columns": {json.dumps(BY_QUESTION)}', *parts]) + "}\n"
 
 
 def main() -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from assay.core.outputs import read_json, write_text
-from tools.changes.readme_results import markdown_table, show_estimate
+from assay.report.summary import show_interval
+from tools.changes.readme_results import markdown_table
 
 pytestmark = pytest.mark.figures
 
@@ -108,7 +109,7 @@ def judge() -> str:
     rows = [
         [
             f"`{name.removesuffix('_against_base')}`",
-            *(show_estimate(of["open"], f"reward_{key}") for key in ("difference", "win_rate")),
+            *(show_interval(of["open"], f"reward_{key}") for key in ("difference", "win_rate")),
         ]
         for name, of in pairs.items()
         if name.endswith("_against_base")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from assay.generation_metrics.answers import find_refusal, score_texts
 from assay.statistics.bootstrap import Floats, Measure, bootstrap_figures, item_counts
-from assay.statistics.intervals import wilson_estimate
+from assay.statistics.intervals import MIN_SHARE_ROWS, share_estimate
 from assay.statistics.metrics_dict import Estimate, metrics_of
 from assay.statistics.predictions import hash_name
 from assay.statistics.verdicts import LEVEL, Difference, holm, paired_difference
@@ -38,7 +38,7 @@ MODES = tuple(MEANS)
 COPIED = ("open", "retrieved")
 """Modes in which passages that may hold the answer are shown, so that one can be copied."""
 COPY_NEAREST = "copy_nearest"
-MIN_ROWS = 30
+MIN_ROWS = MIN_SHARE_ROWS
 Random = Callable[[str], np.random.Generator]
 """The generator of a mode."""
 
@@ -64,10 +64,8 @@ def column(table: pl.DataFrame, name: str) -> NDArray[np.float64]:
 
 
 def told(estimate: Estimate, rows: int) -> Estimate:
-    """A figure of so many rows, without its interval where they are too few, or all samples give the same."""
-    low, high = estimate.low, estimate.high
-    has_width = low is not None and high is not None and high - low > 1e-12
-    return estimate if has_width and rows >= MIN_ROWS else Estimate(estimate.value, None, None)
+    """A figure of so many rows, without its interval where they are too few."""
+    return estimate if rows >= MIN_ROWS else Estimate(estimate.value, None, None)
 
 
 def _figures(
@@ -84,7 +82,7 @@ def task_scores(answers: pl.DataFrame, mode: str, samples: int, random: np.rando
 
     Answers have `mode`, `group`, `negative_log_likelihood`, `reference_tokens`, `answer_in_context`, and a column for
     each score. With a generator in the same state for every model, all see the same resampled rows. Beside a share
-    stands `<score>_count`; its interval is Wilson's of as many trials as there are groups, which is wider than of rows.
+    stands `<score>_count`; its interval is Wilson's.
     """
     rows = answers.filter(pl.col("mode") == mode)
     losses, tokens = column(rows, "negative_log_likelihood"), column(rows, "reference_tokens")
@@ -100,7 +98,8 @@ def task_scores(answers: pl.DataFrame, mode: str, samples: int, random: np.rando
     shares: dict[str, Any] = {}
     for name in (name for name in values if name in SHARES and of_score[name]):
         has = rows.filter(pl.col(name).is_not_null())
-        share = wilson_estimate(float(has[name].to_numpy().mean()) * has["group"].n_unique(), has["group"].n_unique())
+        groups = np.unique(has["group"].to_numpy(), return_inverse=True)[1].astype(np.int64)
+        share = share_estimate(column(has, name), groups)
         shares[f"{name}_count"], shares[f"{name}_rows"] = int(has[name].sum()), has.height
         shares |= metrics_of({name: told(share, has.height)})
     held = {"held": int(rows["answer_in_context"].sum())} if mode == "retrieved" else {}

@@ -132,7 +132,7 @@ def test_scores_by_question_stand_in_git_without_ids(workspace: Path) -> None:
     evaluate("base")
     kept = read_json(evaluate_generation.PREDICTIONS / "base.json")
     answers = pl.read_parquet("data/generations/base/answers.parquet")
-    assert kept["columns"] == ["row", "group", "mode", "chrf", "chrf_copied", "refused", "label_right"]
+    assert kept["columns"] == ["row", "group", "mode", "chrf", "refused", "label_right"]
     assert {tuple(row[:3:2]) for row in kept["rows"]} == {
         (hash_name(id_), mode) for id_, mode in answers.select("id", "mode").iter_rows()
     }
@@ -140,7 +140,7 @@ def test_scores_by_question_stand_in_git_without_ids(workspace: Path) -> None:
     by_row = {(row[0], row[2]): row[3:] for row in kept["rows"]}
     first = answers.filter(mode="open").row(0, named=True)
     chrf = pytest.approx(first["chrf"], abs=1e-4)
-    assert by_row[hash_name(first["id"]), "open"] == [chrf, 1.0, first["refused"], None]
+    assert by_row[hash_name(first["id"]), "open"] == [chrf, first["refused"], None]
 
 
 def test_words_beside_copying_follow_from_what_is_in_git(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,13 +154,13 @@ def test_words_beside_copying_follow_from_what_is_in_git(workspace: Path, monkey
     }
     p = {}
     for mode, name in itertools.product(found, ("base", "sft-lora")):
-        rows = [
-            row[1:5] for row in read_json(evaluate_generation.PREDICTIONS / f"{name}.json")["rows"] if row[2] == mode
-        ]
-        groups, of_row = np.unique([row[0] for row in rows], return_inverse=True)
+        kept = read_json(evaluate_generation.PREDICTIONS / f"{name}.json")
+        rows, others = ([row for row in kept[key] if row[2] == mode] for key in ("rows", "copied"))
+        assert [row[:2] for row in rows] == [row[:2] for row in others]
+        groups, of_row = np.unique([row[1] for row in rows], return_inverse=True)
         random = generator(PARAMS["seed"], "compare_generation", mode)
         counts = np.concatenate([np.ones((len(groups), 1)), *item_counts(len(groups), 100, random)], axis=1)[of_row]
-        one, copied = (np.array([row[place] for row in rows]) @ counts / counts.sum(axis=0) for place in (2, 3))
+        one, copied = (np.array([row[3] for row in of]) @ counts / counts.sum(axis=0) for of in (rows, others))
         p[mode, name] = paired_difference(one, copied).p
         assert found[mode][name]["chrf_difference"] == pytest.approx(one[0] - copied[0], abs=2e-4)
     for (mode, name), adjusted in zip(p, holm([*p.values()]), strict=True):
