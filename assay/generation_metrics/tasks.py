@@ -21,14 +21,14 @@ from assay.statistics.metrics_dict import Estimate, metrics_of
 from assay.statistics.predictions import hash_name
 from assay.statistics.verdicts import LEVEL, Difference, holm, paired_difference
 
-SHARES = ("refused", "uses_context", "ended", "exact_match")
+SHARES = ("refused", "ended", "exact_match")
 """Scores that are true or false of a row: counted, with Wilson's interval."""
-ANSWERED = ("chrf", "cosine", "uses_context", "refused", "repetition", "tokens", "ended", "reward")
+ANSWERED = ("chrf", "refused", "tokens", "ended", "reward")
 MEANS: Mapping[str, tuple[str, ...]] = {
     "open": ANSWERED,
     "retrieved": ANSWERED,
     "closed": ANSWERED,
-    "unanswerable": ("refused", "repetition", "tokens", "ended", "reward"),
+    "unanswerable": ANSWERED[1:],
     "label": ("exact_match",),
 }
 """The scores of each mode that are means over rows; a row where a score is null does not count for it. Without a reward
