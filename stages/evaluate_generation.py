@@ -32,7 +32,7 @@ from assay.core.results import run_id_now, write_metrics
 from assay.core.seeds import derived_seed, generator, keyed_uniform
 from assay.core.skipped import leave_out, why_left_out
 from assay.generation_metrics.answers import find_refusal, score_texts
-from assay.generation_metrics.tasks import COPY_NEAREST, MODES, baseline_answers, perplexity, score_modes
+from assay.generation_metrics.tasks import COPY_NEAREST, MODES, baseline_answers, perplexity, score_modes, told
 from assay.language_models.base_template import TemplateArguments
 from assay.language_models.chat_template import IGNORED, TokenisedChat, add_answers
 from assay.language_models.checkpoint import CausalLM, Decoding, answer_likelihood, load_causal_lm
@@ -153,7 +153,8 @@ def score_general_text(
         return {"perplexity": perplexity(counts, losses, tokens)}
 
     random = generator(seed, "evaluate_generation", "general_text")
-    return {"texts": len(texts), **metrics_of(bootstrap_figures(measure, len(texts), samples, random))}
+    found = bootstrap_figures(measure, len(texts), samples, random)
+    return {"texts": len(texts), **metrics_of({name: told(one, len(texts)) for name, one in found.items()})}
 
 
 def add_rewards(

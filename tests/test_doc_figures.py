@@ -94,8 +94,12 @@ def sft() -> str:
 def reward_model() -> str:
     of = read_full("optional/reward.json")
     parts = {"all": of} | {f"`{name}`": part for name, part in of["by_source"].items()}
-    rows = [[name, f"{part['pairs']}", shown(part, "accuracy", ".1%")] for name, part in parts.items()]
-    return markdown_table(["pairs", "number", "right [95% interval]"], rows)
+    counts = [(name, part["pairs"], round(part["accuracy"] * part["pairs"])) for name, part in parts.items()]
+    rows = [
+        [name, f"{right} of {pairs}", shown(parts[name], "accuracy", ".1%") if pairs >= 30 else "–"]
+        for name, pairs, right in counts
+    ]
+    return markdown_table(["pairs", "right", "share [95% interval]"], rows)
 
 
 LATER = "Measured with the next run of the preset `full`."
