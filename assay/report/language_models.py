@@ -155,19 +155,20 @@ def reward_plots(reward: Mapping[str, Any]) -> dict[str, Markup]:
     return {caption: dot_and_interval(right, caption, as_given=True)} if right else {}
 
 
+def show_score(scores: Mapping[str, Any], key: str) -> str:
+    """A score of a mode with its interval, as far as it has one, and a share as a count; `–` where there is none."""
+    one, count = estimate_of(scores, key), f"{key}_count"
+    if one is None and count not in scores:
+        return "–"
+    text = f"{scores[count]} of {scores[f'{key}_rows']}" if count in scores else number(one.value if one else 0.0)
+    return text + (
+        f" [{number(one.low)}, {number(one.high)}]" if one and one.low is not None and one.high is not None else ""
+    )
+
+
 def show_scores(modes: Mapping[str, Any]) -> list[str]:
-    """The scores of a model or a baseline as text, in the columns of `SCORES`; shares with their counts."""
-    shown = []
-    for mode, key, *_ in SCORES:
-        scores = modes.get(mode, {})
-        one = estimate_of(scores, key)
-        text = "–" if one is None else number(one.value)
-        if f"{key}_count" in scores:
-            text = f"{scores[f'{key}_count']} of {scores[f'{key}_rows']}"
-        if one and one.low is not None and one.high is not None:
-            text += f" [{number(one.low)}, {number(one.high)}]"
-        shown.append(text)
-    return shown
+    """The scores of a model or a baseline in the columns of `SCORES`."""
+    return [show_score(modes.get(mode, {}), key) for mode, key, *_ in SCORES]
 
 
 def questions(answers: Mapping[str, pl.DataFrame]) -> list[Question]:

@@ -16,10 +16,10 @@ from assay.core.outputs import read_json, write_text
 from assay.core.params import load_params
 from assay.core.results import NOT_RUN, metrics_files, read_own
 from assay.report.comparison import say_verdict
+from assay.report.language_models import show_score
 from assay.report.numbers import number
 from assay.report.sections import comparison_rows
 from assay.report.summary import COSTS, REPORT, SUMMARY, ranked, show_interval
-from assay.statistics.metrics_dict import LOW
 
 GENERATION_SUMMARY = Path("metrics/optional/generation_summary.json")
 HEADER = (
@@ -57,31 +57,21 @@ def model_header(generation: dict[str, Any]) -> list[str]:
 def model_rows(generation: dict[str, Any]) -> list[list[str]]:
     """One row per language model, in the order of `generation_models`, then per baseline, in the header's columns."""
     scored = (("open", "perplexity"), ("closed", "perplexity"), ("open", "chrf"), ("retrieved", "chrf"))
+    counted = (("open", "refused"), ("unanswerable", "refused"), ("label", "exact_match"))
     rows = []
     for name, modes in (generation["models"] | generation["baselines"]).items():
         is_baseline = name in generation["baselines"]
         beside = [generation["beside_copying"].get(mode, {}).get(name, {}) for mode in ("open", "retrieved")]
         row = [
             f"{name.replace('_', ' ')} (baseline)" if is_baseline else name,
-            *(show_interval(modes.get(mode, {}), key) for mode, key in scored),
+            *(show_score(modes.get(mode, {}), key) for mode, key in scored),
             *(f"{show_interval(one, 'chrf_difference')}, {one['word']}" if one else "–" for one in beside),
-            *(show_count(modes.get(mode, {}), "refused") for mode in ("open", "unanswerable")),
-            show_share(modes.get("label", {}), "exact_match"),
+            *(show_score(modes.get(mode, {}), key) for mode, key in counted),
         ]
         if PEOPLE in model_header(generation):
             row.append(show_interval(generation["pairs"].get(f"{name}_against_base", {}), "people_win_rate"))
         rows.append(row)
     return rows
-
-
-def show_share(scores: dict[str, Any], name: str) -> str:
-    """A share of rows with its interval, or as a count where it has none."""
-    return show_interval(scores, name) if f"{name}{LOW}" in scores else show_count(scores, name)
-
-
-def show_count(scores: dict[str, Any], name: str) -> str:
-    """A share of rows as a count, `2 of 6`; `–` where there is none."""
-    return f"{scores[f'{name}_count']} of {scores[f'{name}_rows']}" if f"{name}_count" in scores else "–"
 
 
 def say_beside_copying(generation: dict[str, Any]) -> str:

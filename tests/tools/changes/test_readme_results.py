@@ -85,7 +85,7 @@ def test_costs_are_those_of_the_approaches_that_ran_here(tmp_path: Path) -> None
 def test_language_models_stand_beside_baselines() -> None:
     model, copied = readme_results.model_rows(GENERATION)
     worse = "-0.100 [-0.150, -0.050], worse"
-    assert model == ["base", "2.610 [2.400, 2.800]", "–", "–", "–", worse, worse, "0 of 98", "–", "2 of 6"]
+    assert model == ["base", "2.61 [2.40, 2.80]", "–", "–", "–", worse, worse, "0 of 98", "–", "2 of 6"]
     assert copied == ["copy nearest (baseline)", "–", "–", "0.544", "0.200", *["–"] * 5]
     assert readme_results.say_beside_copying(GENERATION).startswith(
         "With the true passage among those shown, beside copying the nearest passage (chrF 0.544): worse: base. Asked "
