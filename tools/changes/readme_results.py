@@ -15,18 +15,22 @@ from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json, write_text
 from assay.core.params import load_params
 from assay.core.results import NOT_RUN, metrics_files, read_own
+from assay.report.comparison import say_verdict
+from assay.report.language_models import show_score
 from assay.report.numbers import number
-from assay.report.summary import COSTS, REPORT, SUMMARY, ranked, show_interval, verdict
+from assay.report.sections import comparison_rows
+from assay.report.summary import COSTS, REPORT, SUMMARY, ranked, show_interval
 
 GENERATION_SUMMARY = Path("metrics/optional/generation_summary.json")
 HEADER = (
     *("approach", "macro-F1 [95% interval]", "accuracy [95% interval]"),
-    *("train, s", "peak MiB", "trainable parameters"),
+    *("difference to the best [paired 95% interval]", "p (Holm)", "verdict", "train, s", "peak MiB"),
 )
 MODELS_HEADER = (
-    *("language model", "answer perplexity [95% interval]", "chrF [95% interval]"),
-    *("label right [95% interval]", "mean reward [95% interval]"),
+    *("language model", "perplexity, open book [95% interval]", "closed book", "chrF, open book", "retrieved"),
+    *("chrF less copying, open book", "retrieved", "refuses wrongly", "rightly", "label right"),
 )
+PEOPLE = "preferred to base by people"
 
 
 def read_costs(summary: dict[str, Any], folder: Path = COSTS / "finetune") -> dict[str, dict[str, Any]]:
@@ -36,26 +40,62 @@ def read_costs(summary: dict[str, Any], folder: Path = COSTS / "finetune") -> di
 
 
 def result_rows(summary: dict[str, Any], costs: dict[str, dict[str, Any]]) -> list[list[str]]:
-    """One row per approach and baseline, best first, in the columns of HEADER."""
+    """One row per approach and baseline, best first, then the raters, in the columns of HEADER."""
+    spent = [costs[name] for name, _ in ranked(summary)] + [{} for _ in summary["raters"]]
     return [
-        [
-            f"{name} (baseline)" if name in summary["baselines"] else name,
-            show_interval(scores, "macro_f1"),
-            show_interval(scores, "accuracy"),
-            *(number(costs[name][key]) if key in costs[name] else "–" for key in ("train_seconds", "peak_memory_mib")),
-            number(scores["trainable_parameters"]),
-        ]
-        for name, scores in ranked(summary)
+        [*cells, *(number(of_it[key]) if key in of_it else "–" for key in ("train_seconds", "peak_memory_mib"))]
+        for cells, of_it in zip(comparison_rows(summary), spent, strict=True)
     ]
+
+
+def model_header(generation: dict[str, Any]) -> list[str]:
+    """MODELS_HEADER, and a column for what people judged, once they have."""
+    judged = any("people_win_rate" in pair for pair in generation["pairs"].values())
+    return [*MODELS_HEADER, *([PEOPLE] if judged else [])]
 
 
 def model_rows(generation: dict[str, Any]) -> list[list[str]]:
-    """One row per language model, in the order of `generation_models`, in the columns of MODELS_HEADER."""
-    columns = (("answer", "perplexity"), ("answer", "chrf"), ("label", "exact_match"), ("answer", "reward"))
-    return [
-        [name, *(show_interval(tasks.get(task, {}), key) for task, key in columns)]
-        for name, tasks in generation["models"].items()
-    ]
+    """One row per language model, in the order of `generation_models`, then per baseline, in the header's columns."""
+    scored = (("open", "perplexity"), ("closed", "perplexity"), ("open", "chrf"), ("retrieved", "chrf"))
+    counted = (("open", "refused"), ("unanswerable", "refused"), ("label", "exact_match"))
+    rows = []
+    for name, modes in (generation["models"] | generation["baselines"]).items():
+        is_baseline = name in generation["baselines"]
+        beside = [generation["beside_copying"].get(mode, {}).get(name, {}) for mode in ("open", "retrieved")]
+        row = [
+            f"{name.replace('_', ' ')} (baseline)" if is_baseline else name,
+            *(show_score(modes.get(mode, {}), key) for mode, key in scored),
+            *(f"{show_interval(one, 'chrf_difference')}, {one['word']}" if one else "–" for one in beside),
+            *(show_score(modes.get(mode, {}), key) for mode, key in counted),
+        ]
+        if PEOPLE in model_header(generation):
+            row.append(show_interval(generation["pairs"].get(f"{name}_against_base", {}), "people_win_rate"))
+        rows.append(row)
+    return rows
+
+
+def say_beside_copying(generation: dict[str, Any]) -> str:
+    """How the language models stand beside copying the passage nearest to the question: a sentence for each mode."""
+    shown = {"open": "With the true passage among those shown", "retrieved": "Asked as `make ask` asks"}
+    sentences = []
+    for mode, where in shown.items():
+        verdicts = {name: one["word"] for name, one in generation["beside_copying"].get(mode, {}).items()}
+        by_word = {
+            word: [name for name, one in verdicts.items() if one == word] for word in ("better", "worse", "not decided")
+        }
+        said = "; ".join(f"{word}: {', '.join(names)}" for word, names in by_word.items() if names)
+        copied = generation["baselines"].get("copy_nearest", {}).get(mode, {})
+        if said:
+            found = (
+                ""
+                if "held" not in copied
+                else f" (the search finds the true answer to {copied['held']} of {copied['rows']} questions)"
+            )
+            beside = f"beside copying the nearest passage (chrF {copied['chrf']:.3f})"
+            sentences.append(f"{where}{found}, {beside}: {said}.")
+    if not sentences:
+        return "Too few test questions to tell the language models from copying a passage."
+    return f"{' '.join(sentences)} By paired 95% tests over questions, with Holm's correction."
 
 
 def name_skipped(summary: dict[str, Any]) -> list[str]:
@@ -128,10 +168,15 @@ def markdown_parts(
     Of the generative track there is nothing where it is switched off.
     """
     table = markdown_table(HEADER, result_rows(summary, costs))
-    results = [about[0], table, verdict(summary).sentence, *name_skipped(summary)]
+    results = [about[0], table, say_verdict(summary), *name_skipped(summary)]
     models: list[str] = []
     if generation:
-        models = [about[1], markdown_table(MODELS_HEADER, model_rows(generation)), *name_skipped(generation)]
+        models = [
+            about[1],
+            say_beside_copying(generation),
+            markdown_table(model_header(generation), model_rows(generation)),
+            *name_skipped(generation),
+        ]
     return {"results": "\n\n".join(results), "generation": "\n\n".join(models)}
 
 
@@ -165,9 +210,10 @@ def print_results() -> None:
     files = metrics_files()
     about = [re.sub(r"\[(.*?)\]\(.*?\)", r"\1", text) for text in describe_tracks(summary, generation)]
     print(f"\n{about[0]}\n\n{terminal_table(HEADER, result_rows(summary, read_costs(summary)))}\n")
-    print("\n".join([verdict(summary).sentence, *name_skipped(summary)]))
+    print("\n".join([say_verdict(summary), *name_skipped(summary)]))
     if generation:
-        print(f"\n{about[1]}\n\n{terminal_table(MODELS_HEADER, model_rows(generation))}\n")
+        print(f"\n{about[1]}\n\n{terminal_table(model_header(generation), model_rows(generation))}\n")
+        print(say_beside_copying(generation))
         print("\n".join(name_skipped(generation)))
     for stage in [stage for stage, file in files.items() if read_own(file) is None]:
         print(f"left out: {stage}: {NOT_RUN}")
