@@ -121,9 +121,10 @@ def main() -> None:
     metrics = score_models(predicted, targets, group_numbers(test), params, random)
     if few := metrics["few_test_rows"]:
         shown = ", ".join(f"{label!r} {rows}" for label, rows in list(few.items())[:3])
+        decides = "; macro-F1 has no interval, and accuracy decides" if "macro_f1_without_ci95" in metrics else ""
         print(
             f"evaluate@{approach}: warning: {len(few)} of {len(first.labels)} labels have under {MIN_LABEL_ROWS} test"
-            f" rows ({shown}); macro-F1 has no interval, and accuracy decides; raise `split.test_fraction` or add data",
+            f" rows ({shown}){decides}; raise `split.test_fraction` or add data",
             file=sys.stderr,
         )
     with output_folder(OUTPUT / approach) as folder:

@@ -12,6 +12,7 @@ import pytest
 
 from assay.core.outputs import read_json, write_text
 from assay.report.summary import show_interval
+from assay.statistics.metrics_dict import leaves
 from tools.changes.readme_results import markdown_table
 
 pytestmark = pytest.mark.figures
@@ -243,6 +244,13 @@ def test_the_figures_are_those_of_their_files(doc: str, name: str) -> None:
 def test_recipes_that_are_on_keep_their_labels() -> None:
     for of in read_full("optional/augment_quality.json")["per_recipe"].values():
         assert of["label_kept"] >= 0.9
+
+
+def test_no_committed_interval_has_zero_width() -> None:
+    files = [file for file in (REPOSITORY / "metrics").rglob("*.json") if "predictions" not in file.parts]
+    ends = dict(leaves({str(file): read_json(file) for file in files}))
+    lows = [path for path, end in ends.items() if path.endswith("_ci95_low") and end is not None]
+    assert [path for path in lows if not ends[path] < ends[path.removesuffix("low") + "high"]] == []
 
 
 if __name__ == "__main__":

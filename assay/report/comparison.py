@@ -97,10 +97,10 @@ def say_verdict(summary: dict[str, Any]) -> str:
         parts.append(f"This test set finds a true difference of {score(least)} in four of five cases.")
     if few := summary["few_test_rows"]:
         named = ", ".join(f"{label} ({number(rows)})" for label, rows in list(few.items())[:3])
-        parts.append(
-            f"{number(len(few))} of {number(summary['labels'])} labels have under {MIN_LABEL_ROWS} test rows ({named}"
-            f"{', …' if len(few) > 3 else ''}): macro-F1 has no interval, and accuracy decides."
-        )
+        decides = ": macro-F1 has no interval, and accuracy decides" if found["decided_on"] == "accuracy" else ""
+        more = ", …" if len(few) > 3 else ""
+        labels = f"{number(len(few))} of {number(summary['labels'])} labels"
+        parts.append(f"{labels} have under {MIN_LABEL_ROWS} test rows ({named}{more}){decides}.")
     single = [name for name, one in summary["approaches"].items() if one["seeds"] == 1]
     if single:
         parts.append(f"Settings by hand, one seed: {', '.join(single)}; another seed may change the order.")

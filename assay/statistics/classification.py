@@ -6,7 +6,6 @@ Legend: `n` rows, `k` classes, `s` seeds.
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from assay.core.params import Params
 from assay.statistics.intervals import logit_estimate, loss_estimate, share_estimate
@@ -84,11 +83,16 @@ def compare_scores(
 
 def macro_f1(truth: Integers, predicted: Integers) -> float:
     """Unweighted mean of F1 over the classes that occur in the truth or among the predictions, shape `(n,)` each."""
+    # Imported here, and below: it takes a second, which `report` does not need.
+    from sklearn.metrics import f1_score
+
     return float(f1_score(truth, predicted, average="macro"))
 
 
 def score_classes(truth: Integers, predicted: Integers, labels: list[str]) -> dict[str, dict[str, float]]:
     """Precision, recall, F1 and rows of each class by its label; 0 where a class was never predicted or has no rows."""
+    from sklearn.metrics import precision_recall_fscore_support
+
     scores = precision_recall_fscore_support(truth, predicted, labels=range(len(labels)), zero_division=0)
     return {
         label: {"precision": float(precision), "recall": float(recall), "f1": float(f1), "support": int(support)}

@@ -85,7 +85,10 @@ def test_equal_scores_are_ranked_by_name() -> None:
 
 
 def test_few_rows_of_a_label_are_said() -> None:
-    sentence = say_verdict(summary_of(full=0.5) | {"few_test_rows": {"c": 4}})
+    summary = summary_of(full=0.5) | {"few_test_rows": {"c": 4}}
+    assert "(c (4))." in say_verdict(summary)
+    summary["verdicts"]["decided_on"] = "accuracy"
+    sentence = say_verdict(summary)
     assert "1 of 3 labels have under 20 test rows (c (4)): macro-F1 has no interval, and accuracy decides." in sentence
 
 
