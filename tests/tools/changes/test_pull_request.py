@@ -1,4 +1,4 @@
-"""A reviewer sees what changed with its intervals, whatever state the two revisions are in."""
+"""A reviewer sees the verdicts first and then what changed, whatever state the two revisions are in."""
 
 import hashlib
 import json
@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import yaml
 
@@ -14,9 +15,9 @@ from assay.core.errors import InputError
 from assay.core.outputs import write_text
 from tests.own_process import commit_all, git, run_main
 from tests.own_results import stamp_run_ids
-from tools.changes import pull_request
-from tools.changes.pull_request import MISSING, Change
+from tools.changes import pull_request, sections
 from tools.changes.revisions import commit_of
+from tools.changes.sides import MISSING, flatten
 
 PARAMS: dict[str, Any] = {
     "seed": 1,
@@ -80,14 +81,23 @@ def row(text: str, start: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split(" | ")]
 
 
+def first_lines(text: str) -> list[str]:
+    """What stands above the tables that fold away."""
+    return [line for line in text.partition("<details>")[0].splitlines() if line]
+
+
 def test_nothing_changed(repository: Path) -> None:
-    text = written()
-    assert text.startswith("<!-- assay -->\n")
-    assert "No param differs." in text
-    assert "No data or model version differs." in text
-    assert "0 of 10 differ, 10 are the same." in text
-    assert row(text, "`lora` | macro-F1") == ["`lora`", "macro-F1", "0.700 [0.680, 0.720]", "same", ""]
-    assert "not of this code" not in text
+    commit = commit_of("main")[:10]
+    assert first_lines(written()) == [
+        "<!-- assay -->",
+        "### No score can be compared with `main`",
+        "- **No paired test**: the base has no `metrics/predictions/`, which `make repro` writes",
+        "- **No paired test**: this branch has no `metrics/predictions/`, which `make repro` writes",
+        "- **Cost**: not measured on both sides",
+        "- **Rows**: no counts",
+        f"Against `main` ({commit}); docs/pull_requests.md says how to read this.",
+    ]
+    assert re.findall("<summary>(.*)</summary>", written()) == ["Rows by stage (1)"]
 
 
 def test_a_folder_of_a_larger_repository(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,17 +109,18 @@ def test_a_folder_of_a_larger_repository(repository: Path, monkeypatch: pytest.M
     git("commit", "--quiet", "-m", "moved")
     monkeypatch.chdir(folder)
     # But for the commit that it names.
-    assert written().splitlines()[3:] == alone.splitlines()[3:]
+    assert re.sub(r"\(\w{10}\)", "", written()) == re.sub(r"\(\w{10}\)", "", alone)
 
 
-def test_scores_come_with_intervals_and_whether_they_overlap(repository: Path) -> None:
-    better = LORA | {"macro_f1": 0.75, "macro_f1_ci95_low": 0.73, "macro_f1_ci95_high": 0.77, "accuracy": 0.72}
-    write_metrics(repository, evaluate__lora=better)
+def test_metrics_stand_with_their_intervals_and_without_a_difference_where_the_test_rows_are_unknown(
+    repository: Path,
+) -> None:
+    better = LORA | {"macro_f1": 0.75, "macro_f1_ci95_low": 0.73, "macro_f1_ci95_high": 0.77}
+    write_metrics(repository, evaluate__lora=better, split={"rows": {"train": 90}})
     text = written()
-    headline = row(text, "`lora` | macro-F1")
-    assert headline[2:] == ["0.700 [0.680, 0.720] → 0.750 [0.730, 0.770]", "+0.050", "no"]
-    assert row(text, "`lora` | accuracy")[2:] == ["0.710 [0.690, 0.730] → 0.720 [0.690, 0.730]", "+0.010", "yes"]
-    assert row(text, "`evaluate/lora` `macro_f1`")[1:] == ["0.700 [0.680, 0.720]", "0.750 [0.730, 0.770]", "+0.050"]
+    cells = ["0.7000 [0.6800, 0.7200]", "0.7500 [0.7300, 0.7700]", "not comparable"]
+    assert row(text, "`evaluate/lora` `macro_f1`")[1:] == cells
+    assert row(text, "`split` `rows.train`")[1:] == ["–", "90", "new"]
     assert "ci95" not in text
 
 
@@ -128,65 +139,58 @@ def test_params_rows_and_versions(repository: Path) -> None:
     assert row(text, "`finetune.lora.alpha`") == ["`finetune.lora.alpha`", "–", "32"]
     assert row(text, "`approaches`") == ["`approaches`", '`["tfidf", "lora"]`', '`["lora"]`']
     assert row(text, "`ingest.sources.tweets.format`") == ["`ingest.sources.tweets.format`", "`tsv`", "`csv`"]
-    cells = ["`clean`", "7,908", "7,800 → 7,700", "`exact_duplicate` 108, `near_duplicate` 100 (new)"]
+    cells = ["`clean`", "7,908", "7,800 → 7,700", "`exact_duplicate` 108, `near_duplicate` – → 100"]
     assert row(text, "`clean` | 7,908") == cells
     assert row(text, "`data/clean`") == ["`data/clean`", "`aaaa`", "`bbbb`"]
 
 
-def test_the_profile_of_the_data_has_a_column_for_each_source(repository: Path) -> None:
-    tweets = {"rows": 100, "words": {"q50": 13.0}, "outlier_share": 0.01}
-    before = {"rows": 100, "words": {"q50": 13.0}, "outlier_share": 0.01, "per_source": {"tweets": tweets}}
-    write_metrics(repository, profile=before | {"per_label": {"good": {"rows": 60}}, "profile_seconds": 1.0})
+def test_rows_that_a_rule_removes_are_shown_where_the_data_lies(repository: Path) -> None:
+    write_metrics(repository, clean=CLEAN | {"rows_out": 7799, "removed": {"too_short": 1, "exact_duplicate": 108}})
+    (repository / "data/clean").mkdir(parents=True)
+    removed = {"id": ["m:1", "m:2"], "rule": ["too_short", "exact_duplicate"], "before": ["a | b", "same"]}
+    pl.DataFrame(removed).write_parquet(repository / "data/clean/removed.parquet")
+    text = written()
+    assert "- `too_short` `m:1` <code>a &#124; b</code>\n" in text
+    assert "m:2" not in text
+
+
+def test_the_profile_of_the_data_has_a_table(repository: Path) -> None:
+    before = {"rows": 100, "per_source": {"tweets": {"words": 13.0}}, "per_label": {"good": {"rows": 60}}}
+    write_metrics(repository, profile=before | {"profile_seconds": 1.0})
     commit_all()
-    assert "The profile of the data is the same." in written()
-
-    mail = {"rows": 50, "words": {"q50": 80.0}, "outlier_share": 0.2}
-    after = {"rows": 150, "words": {"q50": 20.0}, "outlier_share": 0.01, "per_source": {"tweets": tweets, "mail": mail}}
-    write_metrics(repository, profile=after | {"per_label": {"good": {"rows": 70}}, "profile_seconds": 2.0})
+    assert "Profile" not in written()
+    write_metrics(repository, profile=before | {"rows": 150, "per_source": {"tweets": {"words": 20.0}}})
     text = written()
-    assert row(text, "figure") == ["figure", "all", "`tweets`", "`mail`"]
-    assert row(text, "`rows` |") == ["`rows`", "100 → 150", "100", "– → 50"]
-    assert row(text, "`words.q50`") == ["`words.q50`", "13 → 20", "13", "– → 80"]
-    assert row(text, "`outlier_share`") == ["`outlier_share`", "0.01000", "0.01000", "– → 0.2000"]
-    # By label it stands with the other metrics, and no figure stands twice.
-    assert row(text, "`profile` `per_label.good.rows`")[1:] == ["60", "70", "+10"]
-    assert "`profile` `rows`" not in text
-
-
-def test_a_profile_that_is_new_or_not_there(repository: Path) -> None:
-    assert "There is no profile of the data on either side." in written()
-    sources = {f"s{number}": {"rows": 1} for number in range(9)}
-    write_metrics(repository, profile={"rows": 9, "per_source": sources})
-    text = written()
-    assert row(text, "`rows` |") == ["`rows`", "– → 9", *["– → 1"] * 6]
-    assert "3 more sources are in `metrics/profile.json`." in text
+    assert "<summary>Profile of the data (2)</summary>" in text
+    assert row(text, "`profile` `rows`")[1:] == ["100", "150", "+50"]
+    assert row(text, "`profile` `per_source.tweets.words`")[1:] == ["13", "20", "+7"]
 
 
 def test_an_approach_that_no_longer_runs_has_no_score(repository: Path) -> None:
     (repository / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"approaches": ["tfidf"]}), encoding="utf-8")
     assert (repository / "metrics/evaluate/lora.json").is_file()
-    headline = row(written(), "`lora` | macro-F1")
-    assert headline[2:4] == ["0.700 [0.680, 0.720] → –", "gone"]
+    cells = row(written(), "`evaluate/lora` `macro_f1`")[1:]
+    assert cells == ["0.7000 [0.6800, 0.7200]", "–", "gone"]
 
 
 def test_wall_clock_is_apart(repository: Path) -> None:
     write_metrics(repository, evaluate__lora=LORA | {"inference_ms_per_row": 2.6})
     text = written()
-    assert "Time and memory, which differ from run to run: 1 differ" in text
-    assert "Scores and counts" not in text
+    assert "<summary>Time and memory (1)</summary>" in text
+    assert "Scores of models" not in text
 
 
 def test_wall_clock_keys_and_those_that_are_the_same_in_every_run() -> None:
     measured = ["train_seconds", "peak_memory_mib", "samples_per_second", "inference_ms_per_row"]
     keys = [*measured, "artefact_mib", "macro_f1", "rows_out", "epochs", "unpacked_mib"]
-    assert [key for key in keys if pull_request.WALL_CLOCK.search(key)] == measured
+    assert [key for key in keys if sections.WALL_CLOCK.search(key)] == measured
 
 
 def test_labels_do_not_break_the_tables(repository: Path) -> None:
     worse = LORA | {"per_class": {"a|b": {"f1": 0.4, "support": 3}, "`<img>`": {"f1": 1.0}}}
     write_metrics(repository, evaluate__lora=worse)
     text = written()
-    assert "<code>per_class.a&#124;b.f1</code> | 0.5000 | 0.4000 | −0.100" in text
+    assert "<code>per_class.a&#124;b.f1</code> | 0.5000 | 0.4000 | not comparable" in text
     assert "<img>" not in text
 
 
@@ -196,8 +200,8 @@ def test_metric_that_is_new_and_one_that_is_gone(repository: Path) -> None:
     write_metrics(repository, evaluate__full=LORA)
     (repository / "metrics/evaluate/lora.json").unlink()
     text = written()
-    assert row(text, "`full` | macro-F1")[2:] == ["– → 0.700 [0.680, 0.720]", "new", ""]
-    assert row(text, "`lora` | macro-F1")[2:] == ["0.700 [0.680, 0.720] → –", "gone", ""]
+    assert row(text, "`evaluate/full` `macro_f1`")[1:] == ["–", "0.7000 [0.6800, 0.7200]", "new"]
+    assert row(text, "`evaluate/lora` `macro_f1`")[1:] == ["0.7000 [0.6800, 0.7200]", "–", "gone"]
 
 
 def test_values_that_are_no_numbers(repository: Path) -> None:
@@ -212,17 +216,17 @@ def test_base_without_metrics_params_or_lock(repository: Path) -> None:
     git("rm", "--quiet", "--cached", "-r", "metrics", "dvc.lock", "params.yaml")
     git("commit", "--quiet", "-m", "nothing yet")
     text = written()
-    assert "`main` has no metrics: every figure counts as new." in text
-    assert "`main` has no `dvc.lock`: everything counts as new." in text
-    assert row(text, "`lora` | macro-F1")[3] == "new"
+    assert "- `main` has no metrics: every figure counts as new" in text
+    assert row(text, "`data/clean`") == ["`data/clean`", "–", "`aaaa`"]
+    assert row(text, "`evaluate/lora` `macro_f1`")[3] == "new"
 
 
 def test_lock_and_metrics_that_are_missing(repository: Path) -> None:
     for path in (repository / "dvc.lock", *(repository / "metrics").rglob("*.json")):
         path.unlink()
     text = written()
-    assert "There is no `dvc.lock` in the working tree" in text
-    assert row(text, "`lora` | macro-F1")[3] == "gone"
+    assert "There is no `dvc.lock` here: run `make repro` and commit it" in text
+    assert row(text, "`evaluate/lora` `macro_f1`")[3] == "gone"
 
 
 def test_files_that_cannot_be_parsed(repository: Path) -> None:
@@ -237,8 +241,9 @@ def test_files_that_cannot_be_parsed(repository: Path) -> None:
 )
 def test_metrics_of_older_code_or_params_are_called_out(repository: Path, file: str, text: str) -> None:
     (repository / file).write_text(text, encoding="utf-8")
-    expected = "**The metrics are not of this code.** Params or code changed since these stages ran: `clean`."
+    expected = "- **The metrics are not of this code and data**: `clean` did not run after an input changed. Run"
     assert expected in written()
+    assert row(written(), "`clean` | `")[1] == f"`{file}`"
 
 
 def test_a_change_in_a_room_of_the_library_is_one_of_the_code(repository: Path) -> None:
@@ -250,7 +255,7 @@ def test_a_change_in_a_room_of_the_library_is_one_of_the_code(repository: Path) 
     # What DVC 3.67 writes for this folder.
     lock["stages"]["clean"]["deps"].append({"path": "assay/cleaning", "md5": "ef49e9f6e43be74e6b2d43e8239b1f3b.dir"})
     (repository / "dvc.lock").write_text(yaml.safe_dump(lock), encoding="utf-8")
-    assert "The metrics are not of this code" not in written()
+    assert "not of this code" not in written()
     (room / "nested/a.py").write_text("# changed\n", encoding="utf-8")
     assert "The metrics are not of this code" in written()
 
@@ -270,24 +275,33 @@ def test_folder_without_git_is_an_error(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_many_rows_are_cut() -> None:
-    text = pull_request.table(["metric", "old"], [[str(index), "1"] for index in range(250)], "main")
+    text = sections.section("Metrics", ["metric", "old"], [[str(index), "1"] for index in range(250)])
+    assert "<summary>Metrics (250)</summary>" in text
     assert "| 99 | 1 |" in text
     assert "| 100 | 1 |" not in text
-    assert "and 150 more" in text
+    assert "… and 150 more." in text
 
 
-def test_an_interval_without_its_value_is_a_metric_of_its_own() -> None:
-    (change,) = pull_request.changes({}, {("a", "x_ci95_low"): 0.1})
-    assert change == Change(("a", "x_ci95_low"), MISSING, 0.1, None, None)
+def test_a_comment_is_never_longer_than_github_takes() -> None:
+    tables = [sections.section("a" * 90, ["x"], [["y" * 300]] * 100) for _ in range(5)]
+    text = pull_request.fit("first", tables, "main")
+    assert 60_000 < len(text) <= 65_536
+    assert text.endswith(
+        "\n\n3 longer tables do not fit in a comment: `git diff main -- metrics params.yaml dvc.lock`\n"
+    )
+    assert pull_request.fit("first", tables[:1], "main") == f"first\n\n{tables[0]}\n"
 
 
-def test_not_a_number_equals_itself() -> None:
-    assert not pull_request.differs(Change(("a",), math.nan, float("nan"), None, None))
-    assert pull_request.differs(Change(("a",), math.nan, 1.0, None, None))
+def test_what_is_not_a_number_equals_itself_and_nothing_else() -> None:
+    assert sections.changes({("a",): math.nan}, {("a",): float("nan")}) == []
+    assert sections.changes({("a",): math.nan}, {("a",): 1.0, ("b",): None}) == [
+        (("a",), pytest.approx(math.nan, nan_ok=True), 1.0),
+        (("b",), MISSING, None),
+    ]
 
 
 def test_list_of_dicts_with_one_name_twice_keeps_both() -> None:
-    flat = pull_request.flatten({"a": [{"name": "x", "v": 1}, {"name": "x", "v": 2}]})
+    flat = flatten({"a": [{"name": "x", "v": 1}, {"name": "x", "v": 2}]})
     assert flat[("a", "0", "v")] == 1
     assert flat[("a", "1", "v")] == 2
 
@@ -300,8 +314,8 @@ def test_metrics_of_other_data_or_params_are_left_out_and_named(repository: Path
     write_metrics(repository, evaluate__lora=LORA | {"run_id": "0" * 12}, cost__evaluate__lora={"ms": 2.0})
     write_metrics(repository, optional__dpo={"margin": 0.5, "run_id": "0" * 12})
     text = written()
-    assert "> Not run on the data and params of their side, and left out: `evaluate@lora`\n" in text
-    assert row(text, "`lora` | macro-F1")[3] == "gone"
+    assert "- Not run on the data and params of their side, and left out: `evaluate@lora`\n" in text
+    assert row(text, "`evaluate/lora` `macro_f1`")[3] == "gone"
     assert "margin" not in text  # switched off: no result, and no news
     assert "`ms`" not in text
 
@@ -311,10 +325,10 @@ def test_of_a_base_with_other_data_nothing_is_shown(repository: Path) -> None:
     (repository / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"ingest": own, "seed": 2}), encoding="utf-8")
     write_lock(repository, "bbbb", {"seed": 2})
     text = written()
-    assert "`main` is of other data: it has no source in common" in text
+    assert "`main` is of other data: without a source in common, none of its results is compared" in text
     assert "tweets" not in text
     assert "tsv" not in text
     assert row(text, "`seed`") == ["`seed`", "–", "2"]
     assert row(text, "`ingest.sources.mails.name`")[1:] == ["–", "`mails`"]
     assert row(text, "`data/clean`") == ["`data/clean`", "–", "`bbbb`"]
-    assert row(text, "`lora` | macro-F1")[3] == "new"
+    assert row(text, "`evaluate/lora` `macro_f1`")[3] == "new"

@@ -1,0 +1,56 @@
+"""A repository whose base and branch hold predictions of small models that were really trained, on one test set."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from sklearn.linear_model import SGDClassifier
+
+from assay.core.outputs import write_json, write_text
+from assay.statistics.predictions import format_predictions
+from tests.template_params import read_template_params
+
+Array = NDArray[Any]
+LABELS = ["bad", "fine", "good"]
+TRAIN, TEST = 1200, 1500
+CENTRES = np.array([[1.2, 0.0], [-0.4, 1.2], [-0.8, -1.1]])
+
+
+def make_rows(rows: int, seed: int) -> tuple[Array, Array]:
+    """Features `(n, 2)` and labels `(n,)` of three overlapping classes."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 3, rows)
+    return CENTRES[labels] + random.normal(size=(rows, 2)), labels
+
+
+def train_and_predict(seed: int = 0, exchanged: float = 0.0) -> Array:
+    """Predicted labels of the test rows; two labels are exchanged on a share of their train rows."""
+    features, labels = make_rows(TRAIN, 1)
+    random = np.random.default_rng(2)
+    hit = (labels < 2) & (random.random(TRAIN) < exchanged)
+    model = SGDClassifier(loss="log_loss", alpha=0.01, random_state=seed).fit(
+        features, np.where(hit, 1 - labels, labels)
+    )
+    return np.asarray(model.predict(make_rows(TEST, 3)[0]))
+
+
+def predictions_text(predicted: Array, truth: Array, rows: range) -> str:
+    """The file of predictions of one model, of the rows that a test set has."""
+    names, chosen = [f"mails:{row}" for row in rows], np.array(rows)
+    return format_predictions(names, names, ["mails"] * len(rows), LABELS, truth[chosen], predicted[None, chosen], {})
+
+
+def write_side(root: Path, predicted: dict[str, Array], truth: Array | None = None, rows: range = range(TEST)) -> None:
+    """Write the metrics and predictions of a side, of the rows that its test set has, beside the template's params."""
+    params = read_template_params() | {"approaches": list(predicted)}
+    truth = make_rows(TEST, 3)[1] if truth is None else truth
+    write_text(root / "params.yaml", yaml.safe_dump(params, sort_keys=False))
+    write_json(root / "metrics/split.json", {"rows": {"train": TRAIN, "validation": 150, "test": len(rows)}})
+    for name, of_rows in predicted.items():
+        write_text(root / f"metrics/predictions/{name}.json", predictions_text(of_rows, truth, rows))
+        accuracy = float((of_rows == truth)[np.array(rows)].mean())
+        write_json(root / f"metrics/evaluate/{name}.json", {"rows": len(rows), "accuracy": accuracy})
+        write_json(root / f"metrics/finetune/{name}.json", {"validation_macro_f1": accuracy})
+        write_json(root / f"metrics/cost/finetune/{name}.json", {"train_seconds": 60.0, "peak_memory_mib": 900.0})
