@@ -107,9 +107,12 @@ def note_lines(old: Side, new: Side, base: str, stale: dict[str, str]) -> list[s
     """What the reader has to know about the figures themselves."""
     not_run = list(dict.fromkeys([*new.not_run, *old.not_run]))
     unreadable = [*old.unreadable, *new.unreadable]
+    surely = [name for name, path in stale.items() if not path.endswith("?")]
+    perhaps = [name for name in stale if name not in surely]
     notes = {
-        f"**The metrics are not of this code and data**: {listed(list(stale))} did not run after an input changed. Run"
-        " `make repro`, and commit `metrics/` and `dvc.lock`": bool(stale),
+        f"**The metrics are not of this code and data**: {listed(surely)} did not run after an input changed. Run"
+        " `make repro`, and commit `metrics/` and `dvc.lock`": bool(surely),
+        f"Perhaps of older data: {listed(perhaps)}; where `data/` lies, `dvc status` tells": bool(perhaps),
         f"Not readable, and left out: {listed(unreadable)}": bool(unreadable),
         f"Not run on the data and params of their side, and left out: {listed(not_run)}": bool(not_run),
         f"`{base}` is of other data: without a source in common, none of its results is compared": old.is_other_data,
@@ -147,7 +150,6 @@ def report(old: Side, new: Side, base: str, commit: str, root: Path, gate: GateP
         sections.stale(stale),
         sections.params(old.params, new.params),
         sections.rows_by_rule(old.metrics, new.metrics, root),
-        "`profile` has not run since its data changed." if "profile" in stale else "",
         *sections.metrics(old.metrics, new.metrics, is_comparable=rows is not None and not rows.differ),
         sections.versions(old, new),
     ]
