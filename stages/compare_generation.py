@@ -1,10 +1,11 @@
 """Which language model answers better, and whether that can be told: models side by side on the same test questions.
 
-Compares the answers that `evaluate_generation` wrote, pair by pair as `compare_generation.pairs` says, and adds what
-people judged of them (`data/preferences.csv`, lines on test prompts). Writes
-`metrics/optional/generation_summary.json`: the scores of each model, and for each pair the differences with paired 95%
-bootstrap intervals, the ratio of perplexities, and win rates by the reward model, if there is one, and by people. A
-pair with a model that is not in `generation_models` is skipped and named.
+Compares the answers that `evaluate_generation` wrote, pair by pair as `compare_generation.pairs` says and each model
+with `base`, and adds what people judged of them (`data/preferences.csv`, lines on test prompts). Writes
+`metrics/optional/generation_summary.json`: the scores of each model and of baselines that need none, by mode; how each
+model's chrF stands beside copying the nearest passage; and for each pair the differences with paired 95% bootstrap
+intervals, the ratio of perplexities, and win rates by the reward model, if there is one, and by people. A pair with a
+model that is not in `generation_models` is skipped and named.
 """
 
 import re
@@ -13,6 +14,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import polars as pl
 from pydantic import Field
 
@@ -20,11 +22,21 @@ from assay.core.errors import InputError, run_stage
 from assay.core.params import Params, load_params
 from assay.core.results import NOT_RUN, read_own, write_metrics
 from assay.core.seeds import generator
-from assay.generation_metrics.tasks import for_each_task, task_differences
+from assay.generation_metrics.tasks import (
+    COPY_NEAREST,
+    MODES,
+    baseline_answers,
+    beside_copying,
+    for_each_mode,
+    score_modes,
+    task_differences,
+    told,
+)
 from assay.human_review.preference_judgements import Preference, check_prompt_ids, read_preferences
 from assay.statistics.bootstrap import cluster_means
 from assay.statistics.metrics_dict import metrics_of
 
+BASE = "base"
 ANSWERS = Path("data/generations")
 SCORES = Path("metrics/evaluate_generation")
 JUDGEMENTS = Path("data/preferences.csv")
@@ -75,13 +87,15 @@ def read_judgements(preferences: list[Preference], pair: Pair, prompts: Collecti
 
 
 def people_win_rate(judgements: pl.DataFrame, samples: int, seed: int) -> dict[str, float]:
-    """Share of judgements that the one model won, ties as half, its interval over prompts; empty without judgements."""
+    """Share of judgements that the one model won, ties as half, and its interval over prompts, if there are enough.
+
+    Empty without judgements.
+    """
     if judgements.is_empty():
         return {}
-    random = generator(seed, "compare_generation", "people")
-    won = {"people_win_rate": judgements["won"].to_numpy()}
-    figures = metrics_of(cluster_means(won, judgements["prompt_id"].to_list(), samples, random))
-    return {"people_judgements": judgements.height, **figures}
+    random, prompts = generator(seed, "compare_generation", "people"), judgements["prompt_id"].to_list()
+    (found,) = cluster_means({"won": judgements["won"].to_numpy()}, prompts, samples, random).values()
+    return {"people_judgements": judgements.height, **metrics_of({"people_win_rate": told(found, len({*prompts}))})}
 
 
 def main() -> None:
@@ -101,29 +115,44 @@ def main() -> None:
     if changed := len(judged) - len(preferences):
         print(f"compare_generation: {changed} judgements left out, whose questions have changed", file=sys.stderr)
 
+    def random(mode: str) -> np.random.Generator:
+        return generator(seed, "compare_generation", mode)
+
+    baselines = baseline_answers(next(iter(answers.values()))) if answers else {}
+    baseline_scores = {
+        name: score_modes(table.filter(pl.col("answer").is_not_null()), params.bootstrap_samples, random)
+        for name, table in baselines.items()
+    }
+    copying = (
+        beside_copying(answers, baselines[COPY_NEAREST], params.bootstrap_samples, random)
+        if COPY_NEAREST in baselines
+        else {}
+    )
+    with_base = [Pair(model=name, against=BASE) for name in answers if name != BASE and BASE in answers]
     compared: dict[str, Any] = {}
-    for pair in params.pairs:
+    for pair in [*params.pairs, *(pair for pair in with_base if pair not in params.pairs)]:
         if not {pair.model, pair.against} <= answers.keys():
             continue
         one, other = answers[pair.model], answers[pair.against]
 
-        def differences(task: str, one: pl.DataFrame = one, other: pl.DataFrame = other) -> dict[str, float]:
-            random = generator(seed, "compare_generation", task)
-            return task_differences(one, other, task, params.bootstrap_samples, random)
+        def differences(mode: str, one: pl.DataFrame = one, other: pl.DataFrame = other) -> dict[str, Any]:
+            return task_differences(one, other, mode, params.bootstrap_samples, random(mode))
 
         check_prompt_ids(preferences, one["id"], JUDGEMENTS)
         found = read_judgements(preferences, pair, set(one["id"]))
-        by_task = for_each_task(differences, set(one["task"]))
-        compared[pair.name] = by_task | people_win_rate(found, params.bootstrap_samples, seed)
-    kept = ("answer", "unanswerable", "label", "general_text")
+        by_mode = for_each_mode(differences, set(one["mode"]))
+        compared[pair.name] = by_mode | people_win_rate(found, params.bootstrap_samples, seed)
+    kept = (*MODES, "general_text")
     summary = {
-        "models": {name: {task: scores[name][task] for task in kept if task in scores[name]} for name in answers},
+        "models": {name: {mode: scores[name][mode] for mode in kept if mode in scores[name]} for name in answers},
+        "baselines": baseline_scores,
+        "beside_copying": copying,
         "left_out": left_out,
         "pairs": compared,
         "pairs_skipped": skipped,
         "judgements_prompt_changed": changed,
     }
-    write_metrics(METRICS, summary, "pairs.*.answer.perplexity_ratio")
+    write_metrics(METRICS, summary, "pairs.*.open.perplexity_ratio")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,22 @@
 """Let one language model answer the test questions, and score it: `python -m stages.evaluate_generation <model>`.
 
 Models are named in `generation_models`, each with its folder; `base` is `language_model`. Reads that folder,
-`data/instruct/test.parquet`, the reward model if there is one, and the frozen encoder; writes
-`data/generations/<model>/answers.parquet` (every answer with its scores), `metrics/evaluate_generation/<model>.json`
-and its cost. It is the only stage of the generative track that reads the test split. All models get the same rows, and
-intervals are over the same resampled rows for every model; docs/generation.md says what the scores are.
+`data/instruct/prompts.parquet` (the test questions in every mode), the reward model if there is one, and the frozen
+encoder; writes `data/generations/<model>/answers.parquet` (every row with its scores), `metrics/evaluate_generation/`
+and `metrics/predictions/generation/<model>.json` (the second: scores by question, for paired tests from git alone) and
+its cost. All models get the same rows, and intervals are over the same resampled rows for every model;
+docs/generation.md says what the modes and scores are.
+
+In every mode the likelihood of the reference answers is taken; the model answers itself in those of `answered`. A label
+is the one of the task's labels that the model finds likeliest after the prompt, each with the token that ends it.
 """
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -20,54 +25,60 @@ from pydantic import Field
 from assay.compute.cost import peak_memory_mib
 from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import output_folder, write_json, write_parquet
+from assay.core.outputs import output_folder, write_json, write_parquet, write_text
 from assay.core.params import Params, load_params
 from assay.core.progress import quiet_libraries
-from assay.core.results import write_metrics
+from assay.core.results import run_id_now, write_metrics
 from assay.core.seeds import derived_seed, generator, keyed_uniform
 from assay.core.skipped import leave_out, why_left_out
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from assay.generation_metrics.answers import cosines, find_refusal, score_texts
-from assay.generation_metrics.tasks import for_each_task, perplexity, task_scores
+from assay.generation_metrics.tasks import MODES, perplexity, score_modes
 from assay.language_models.base_template import TemplateArguments
-from assay.language_models.chat_template import IGNORED, TokenisedChat, add_answers, tokenise_chats
-from assay.language_models.checkpoint import CausalLM, Decoding, answer_likelihood, generate_answers, load_causal_lm
+from assay.language_models.chat_template import IGNORED, TokenisedChat, add_answers
+from assay.language_models.checkpoint import CausalLM, Decoding, answer_likelihood, load_causal_lm
+from assay.language_models.continuations import ask, tokenise_asked
 from assay.language_models.named_models import load_generation_models
 from assay.reward.model import load_reward_model, score_answers
 from assay.statistics.bootstrap import Floats, bootstrap_figures
 from assay.statistics.metrics_dict import metrics_of
+from assay.statistics.predictions import hash_name
 
-TEST = Path("data/instruct/test.parquet")
+PROMPTS = Path("data/instruct/prompts.parquet")
 REWARD_MODEL = Path("models/reward/model")
 OUTPUT = Path("data/generations")
 METRICS = Path("metrics/evaluate_generation")
+PREDICTIONS = Path("metrics/predictions/generation")
 COSTS = Path("metrics/cost/evaluate_generation")
+BY_QUESTION = ("row", "group", "mode", "chrf", "refused", "label_right")
+"""Columns of `PREDICTIONS`: keyed hashes of id and group, and scores, null where there are none."""
 
 
 class Rows(Params):
-    """Block `evaluate_generation.rows`: rows of each task at most."""
+    """Block `evaluate_generation.rows`: rows of each task at most; None: all."""
 
-    answer: int = Field(ge=1)
-    unanswerable: int = Field(ge=1)
-    label: int = Field(ge=1)
+    answer: int | None = Field(ge=1)
+    unanswerable: int | None = Field(ge=1)
+    label: int | None = Field(ge=1)
 
 
 class EvaluateGenerationParams(Params):
     """Section `evaluate_generation`."""
 
     rows: Rows
+    answered: list[Literal["open", "retrieved", "closed", "unanswerable"]]
     general_texts: int = Field(ge=2)
     batch_size: int = Field(ge=1, le=4096)
     bootstrap_samples: int = Field(ge=100, le=1_000_000)
 
 
-def sample_rows(test: pl.DataFrame, rows: Rows, seed: int) -> pl.DataFrame:
-    """So many rows of each task, sampled by a hash of their ids, in the order of the table."""
-    drawn = test.with_columns(draw=keyed_uniform(test["id"], seed, "evaluate_generation"), place=pl.int_range(pl.len()))
-    parts = [
-        drawn.filter(pl.col("task") == task).sort("draw", "id").head(count) for task, count in rows.model_dump().items()
-    ]
-    return pl.concat(parts).sort("place").drop("draw", "place")
+def sample_rows(prompts: pl.DataFrame, rows: Rows, seed: int) -> pl.DataFrame:
+    """So many questions of each task, sampled by a hash of their ids, in all modes; in the order of the table."""
+    draw = keyed_uniform(prompts["id"], seed, "evaluate_generation")
+    place = pl.struct("draw", "id").rank("dense").over("task")
+    drawn = prompts.with_columns(draw=draw).with_columns(place=place)
+    limits = {task: count or prompts.height for task, count in rows.model_dump().items()}
+    return drawn.filter(pl.col("place") <= pl.col("task").replace_strict(limits)).drop("draw", "place")
 
 
 def sample_glosses(wordnet: Path, count: int, seed: int) -> list[str]:
@@ -94,20 +105,44 @@ def in_rows(values: Floats, where: pl.Series) -> pl.Series:
 
 
 def answer_rows(
-    model: CausalLM, tokenizer: Any, rows: pl.DataFrame, decoding: Decoding, batch_size: int, device: Device, seed: int
+    model: CausalLM,
+    tokenizer: Any,
+    rows: pl.DataFrame,
+    answered: list[str],
+    decoding: Decoding,
+    device: Device,
+    seed: int,
 ) -> pl.DataFrame:
-    """The model's answer to each row, and how likely it finds the reference answer (nats)."""
-    chats = rows["messages"].to_list()
-    said = generate_answers(model, tokenizer, [chat[:-1] for chat in chats], decoding, device, seed, "answers")
-    tokenised = tokenise_chats(tokenizer, chats, rows["without_loss"].to_list())
-    likelihood = answer_likelihood(model, tokenised, tokenizer.pad_token_id, batch_size, device, "reference answers")
-    return rows.select("id", "task", "category", "question", "context", reference="answer").with_columns(
-        answer=pl.Series([one.text for one in said], dtype=pl.String),
-        tokens=pl.Series([one.tokens for one in said], dtype=pl.Int64),
-        ended=pl.Series([one.ended for one in said], dtype=pl.Boolean),
-        reference_tokens=pl.Series(likelihood.tokens),
-        negative_log_likelihood=pl.Series(-likelihood.log_probabilities),
-    )
+    """How likely the model finds the reference answer to each row (nats), and its own answer in the modes `answered`.
+
+    Rows are of `PROMPT_SCHEMA`; of a label task the answer is the likeliest label.
+    """
+    parts = []
+    for mode in (mode for mode in MODES if mode in rows["mode"]):
+        part = rows.filter(pl.col("mode") == mode)
+        is_label, references = mode == "label", part["answer"].to_list()
+        choices = part["labels"].to_list() if is_label else [[reference] for reference in references]
+        asked = tokenise_asked(tokenizer, [chat[:-1] for chat in part["messages"].to_list()], choices)
+        heard = ask(model, tokenizer, asked, mode in answered, decoding, device, seed, mode)
+        right = [of_row.index(reference) for of_row, reference in zip(choices, references, strict=True)]
+        said: list[Any] = [(None, None)] * part.height if heard.answers is None else heard.answers
+        texts = [ids and tokenizer.decode(ids, skip_special_tokens=True).strip() for ids, _ in said]
+        if is_label:
+            best = heard.log_probabilities.argmax(axis=1).tolist()
+            texts = [of_row[place] for of_row, place in zip(choices, best, strict=True)]
+        columns = ("id", "group", "mode", "task", "category", "question", "context", "nearest", "labels")
+        parts.append(
+            part.select(*columns, "answer_in_context", reference="answer").with_columns(
+                answer=pl.Series(texts, dtype=pl.String),
+                tokens=pl.Series([ids and len(ids) - ended for ids, ended in said], dtype=pl.Int64),
+                ended=pl.Series([ended for _, ended in said], dtype=pl.Boolean),
+                reference_tokens=pl.Series(
+                    [len(one.continuations[place]) for one, place in zip(asked, right, strict=True)], dtype=pl.Int64
+                ),
+                negative_log_likelihood=pl.Series(-heard.log_probabilities[range(part.height), right]),
+            )
+        )
+    return pl.concat(parts)
 
 
 def score_general_text(
@@ -132,10 +167,10 @@ def score_meaning(
 ) -> pl.DataFrame:
     """Answers with their `cosine` to the reference by the frozen encoder, and `reward`, if there is a reward model.
 
-    `messages` are the chats, each with the reference answer at its end.
+    `messages` are the chats, each with the reference answer at its end. Rewards are of the modes of the table of chats.
     """
     # Labels get neither: an answer to them is right or wrong.
-    free = answers["task"] == "answer"
+    free = (answers["task"] == "answer") & answers["answer"].is_not_null()
     said, meant = (answers[column].filter(free).to_list() for column in ("answer", "reference"))
     embedded, _ = embedded_texts([*said, *meant], embed, device)
     answers = answers.with_columns(cosine=in_rows(cosines(*np.split(embedded.embeddings, 2)), free))
@@ -143,10 +178,22 @@ def score_meaning(
         print(f"evaluate_generation: no reward model in {REWARD_MODEL}: answers get no reward", file=sys.stderr)
         return answers
     model, tokenizer = load_reward_model(REWARD_MODEL, device.device)
-    has_reward = answers["task"] != "label"
+    has_reward = answers["mode"].is_in(["open", "unanswerable"]) & answers["answer"].is_not_null()
     chats = add_answers((chat[:-1] for chat in messages.filter(has_reward)), answers["answer"].filter(has_reward))
     reward = score_answers(model, tokenizer, chats, batch_size, device, "rewards")
     return answers.with_columns(reward=in_rows(reward, has_reward))
+
+
+def format_by_question(answers: pl.DataFrame, run_id: str | None) -> str:
+    """The text of a file of `PREDICTIONS`: JSON, with a row a line."""
+    lines = [
+        json.dumps([hash_name(id_), hash_name(group), mode, chrf and round(chrf, 4), refused, right])
+        for id_, group, mode, chrf, refused, right in answers.select(
+            "id", "group", "mode", "chrf", "refused", "exact_match"
+        ).iter_rows()
+    ]
+    head = f'{{"run_id": {json.dumps(run_id)},\n"columns": {json.dumps(BY_QUESTION)},\n"rows": [\n'
+    return head + ",\n".join(sorted(lines)) + "\n]}\n"
 
 
 def main() -> None:
@@ -168,34 +215,34 @@ def main() -> None:
     if reason := why_left_out(folder):
         metrics, cost = (folder / f"{name}.json" for folder in (METRICS, COSTS))
         leave_out(f"evaluate_generation@{name}", reason, OUTPUT / name, metrics, {}, cost)
+        write_json(PREDICTIONS / f"{name}.json", {"run_id": run_id_now(metrics), "left_out": reason})
         return
     texts = sample_glosses(wordnet, params.general_texts, seed)
     device = prepare_device(load_params("compute", Compute))
     quiet_libraries()
 
     started = time.perf_counter()
-    test = pl.read_parquet(TEST)
-    rows = sample_rows(test, params.rows, seed)
+    # Modes one after the other, as the answers come.
+    rows = sample_rows(pl.read_parquet(PROMPTS), params.rows, seed)
+    rows = pl.concat([rows.filter(pl.col("mode") == mode) for mode in MODES])
     # On CPU 4 bits would be unpacked at every pass; a GPU has less memory, and 4 bits are there to save it.
     model, tokenizer = load_causal_lm(folder, device.device, arguments, dequantised=device.device.type == "cpu")
     # The same draws for every model, where answers are sampled.
     own_seed = derived_seed(seed, "evaluate_generation") % 2**63
     loaded = time.perf_counter()
-    answers = answer_rows(model, tokenizer, rows, decoding, params.batch_size, device, own_seed)
+    answers = answer_rows(model, tokenizer, rows, [*params.answered], decoding, device, own_seed)
     answer_seconds = time.perf_counter() - loaded
     general = score_general_text(model, tokenizer, texts, params.batch_size, params.bootstrap_samples, device, seed)
     del model
 
-    answers = score_texts(answers, find_refusal(test))
+    answers = score_texts(answers, find_refusal(answers))
     answers = score_meaning(answers, rows["messages"], embed, params.batch_size, device)
-    scores = for_each_task(
-        lambda task: task_scores(answers, task, params.bootstrap_samples, generator(seed, "evaluate_generation", task)),
-        set(answers["task"]),
-    )
+    scores = score_modes(answers, params.bootstrap_samples, lambda mode: generator(seed, "evaluate_generation", mode))
     with output_folder(OUTPUT / name) as out:
         write_parquet(answers, out / "answers.parquet")
     measured = {"rows": answers.height, **scores, "general_text": general, **device.names()}
-    write_metrics(METRICS / f"{name}.json", measured, "rows", "answer.perplexity", "answer.chrf", "label.exact_match")
+    write_metrics(METRICS / f"{name}.json", measured, "rows", "open.perplexity", "open.chrf", "label.exact_match")
+    write_text(PREDICTIONS / f"{name}.json", format_by_question(answers, run_id_now(METRICS / f"{name}.json")))
     costs = {
         "tokens_per_second": float(answers["tokens"].sum()) / answer_seconds,
         "answer_seconds": answer_seconds,

@@ -2,8 +2,9 @@
 
 Decides: which chats can be learnt from, which split each is in, and the context beside its question; docs/generation.md
 says by what rules. Reads the files named in `instruct_data.sources`, below `instruct_data.path`, and for the label task
-the splits of the classification track; writes `data/instruct/{train,validation,test}.parquet` (`CHAT_SCHEMA`), and
-beside them `removed.parquet` and `changed.parquet` (which says in `field` what changed), metrics and costs.
+the splits of the classification track; writes `data/instruct/{train,validation,test}.parquet` (`CHAT_SCHEMA`),
+`prompts.parquet` (the test questions in every mode that models are scored in, `PROMPT_SCHEMA`), and beside them
+`removed.parquet` and `changed.parquet` (which says in `field` what changed), metrics and costs.
 
 All draws are keyed by the row, so a row keeps its own when others come and go; its distractors may change with the
 knowledge base. System messages do not count when chats are compared.
@@ -28,13 +29,15 @@ from assay.core.progress import quiet_libraries
 from assay.core.removed_rows import counts_by_rule
 from assay.core.results import write_metrics
 from assay.duplicates.near_duplicates import IDENTICAL
-from assay.embeddings.encoder import EmbedParams
+from assay.embeddings.encoder import EmbedParams, embedded_texts
 from assay.instruction_data import groups
 from assay.instruction_data.cleaning import clean_chats
 from assay.instruction_data.context import add_context, add_given_context
+from assay.instruction_data.distractors import TextVectors
 from assay.instruction_data.formats import FIXES
 from assay.instruction_data.label_task import make_label_chats
 from assay.instruction_data.params import InstructDataParams
+from assay.instruction_data.prompt_modes import make_prompts, texts_compared
 from assay.instruction_data.read import Read, read_source
 from assay.instruction_data.table import PROVENANCE, TokenLimit, remove_long_chats, summarise_chats
 from assay.language_models.base_template import TemplateArguments, load_tokenizer
@@ -150,7 +153,25 @@ def make_chats(
         "retrieval": shown.recall,
     }
     tables = {name: chats.filter(pl.col("split") == name).drop("split") for name in SPLITS}
+    tables["prompts"] = ask_in_every_mode(chats, classified, sections, device)
+    retrieved = tables["prompts"].filter(mode="retrieved")
+    metrics["retrieval"] |= {"test_rows": retrieved.height, "test_rows_held": int(retrieved["answer_in_context"].sum())}
     return tables | {"removed": removed, "changed": cleaned.changed}, metrics
+
+
+def ask_in_every_mode(
+    chats: pl.DataFrame, classified: dict[str, pl.DataFrame], sections: Sections, device: Device
+) -> pl.DataFrame:
+    """The test rows in every mode; questions are embedded as `make ask` does, instructions of their source too."""
+    vectors, context = None, sections.instruct.context
+    if context and (texts := texts_compared(chats)):
+        embeddings = embedded_texts(texts, sections.embed, device)[0].embeddings
+        vectors = TextVectors({text: row for row, text in enumerate(texts)}, embeddings)
+    labels: list[str] = []
+    if sections.instruct.label_task:
+        counts = classified["train"]["label"].value_counts().sort("count", "label", descending=[True, False])
+        labels = counts["label"].to_list()
+    return make_prompts(chats, context, vectors, labels)
 
 
 def require_unique_ids(chats: pl.DataFrame) -> None:

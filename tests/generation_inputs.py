@@ -31,17 +31,22 @@ def write_generation_inputs(root: Path) -> None:
         figures = {"perplexity": perplexity, "chrf": 0.3, "cosine": 0.6, "uses_context": 0.5}
         figures |= {"refused": 0.1, "repetition": 0.0, "tokens": 31.5, "ended": 0.9, "reward": reward}
         measured[name] = {
-            "answer": scores(0.1, **figures),
-            "unanswerable": scores(0.1, refused=0.75),
+            "open": scores(0.1, **figures),
+            "retrieved": scores(0.1, chrf=0.2) | {"held": 0},
+            "closed": scores(0.1, perplexity=20.0),
+            "unanswerable": {"rows": 4, "refused": 0.75, "refused_count": 3, "refused_rows": 4},
             "label": scores(0.1, exact_match=0.5),
             "general_text": {"texts": 4, **scores(0.1, perplexity=30.0)},
         }
+    baselines = {"copy_nearest": {"open": scores(0.1, chrf=0.7)}, "majority_label": {"label": {"rows": 1}}}
+    word = {"rows": 40, "word": "worse", **scores(0.1, chrf_difference=-0.4)}
     differences = {"perplexity_ratio": 0.66, "chrf_difference": -0.01, "reward_difference": 0.7, "reward_win_rate": 0.8}
-    pairs = {"sft-lora_against_base": {"answer": scores(0.05, **differences)}, "ppo_against_sft-lora": {}}
+    pairs = {"sft-lora_against_base": {"open": scores(0.05, **differences)}, "ppo_against_sft-lora": {}}
     left_out = {"sft-qlora": "no 4-bit arithmetic here"}
     accuracy = scores(0.05, accuracy=0.83) | {"pairs": 201}
     files: dict[str, Any] = {
-        "metrics/optional/generation_summary.json": {"models": measured, "left_out": left_out, "pairs": pairs},
+        "metrics/optional/generation_summary.json": {"models": measured, "baselines": baselines}
+        | {"beside_copying": {"open": {"base": word}}, "left_out": left_out, "pairs": pairs},
         "metrics/optional/reward.json": accuracy
         | {"by_source": {"altered_answer": accuracy, "base_answer": {"pairs": 0}}},
         **{f"metrics/optional/{name}.json": {} for name in ("dpo", "rloo", "ppo")},
@@ -61,7 +66,7 @@ def write_generation_inputs(root: Path) -> None:
     for name in measured:
         rows = {
             "id": ["faq:1", "faq:1#unanswerable", "t1"],
-            "task": ["answer", "unanswerable", "label"],
+            "mode": ["open", "unanswerable", "label"],
             "question": ["Who <pays>?", "Who pays?", "What is the sentiment of this text?"],
             "context": [["The <owner> pays."], ["It rains."], []],
             "reference": ["The owner.", "I do not know.", "negative"],

@@ -25,10 +25,9 @@ from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.skipped import why_left_out
 from assay.embeddings.encoder import EmbedParams, embedded_texts
-from assay.instruction_data.distractors import Exchange, read_exchanges, take_fitting
+from assay.instruction_data.distractors import Exchange, read_exchanges
 from assay.instruction_data.params import InstructDataParams
-from assay.instruction_data.prompt_template import place_passages_in
-from assay.instruction_data.retrieval import search_passages
+from assay.instruction_data.prompt_modes import ask_beside, retrieve
 from assay.language_models.base_template import TemplateArguments
 from assay.language_models.chat_template import tokenise_prompts
 from assay.language_models.checkpoint import CausalLM, Decoding, generate_batch, load_causal_lm
@@ -68,8 +67,7 @@ def passage_search(params: InstructDataParams, embed: EmbedParams, device: Devic
 
     def search(question: str) -> list[Exchange]:
         asked = embedded_texts([question], embed, device)[0].embeddings
-        best = [base[row] for row in search_passages(asked, embeddings, context.passages)[0].tolist() if row >= 0]
-        return take_fitting(best, context.passages, context.max_characters)
+        return retrieve(asked, embeddings, base, context)[0]
 
     return search
 
@@ -133,13 +131,12 @@ def main() -> None:
     quiet_libraries()
     embed = load_params("embed", EmbedParams)
     search = None if arguments.no_context else passage_search(params, embed, device)
-    prompt = params.context.prompt if params.context else ""
     model, tokenizer = load_causal_lm(folder, device.device, load_params("template_arguments", TemplateArguments))
 
     def respond(question: str, history: list[dict[str, str]]) -> list[dict[str, str]]:
         found = search(question) if search is not None else []
-        asked = {"role": "user", "content": place_passages_in(prompt, question, [one.answer for one in found])}
-        said = streamed(model, tokenizer, [*history, asked], decoding, device)
+        chat = ask_beside(history, question, [one.answer for one in found], params.context)
+        said = streamed(model, tokenizer, chat, decoding, device)
         if found:
             print(f"(passages shown: {', '.join(one.id for one in found)})", file=sys.stderr)
         # Questions stay bare there: passages found for an earlier one would crowd the later out.

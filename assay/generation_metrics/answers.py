@@ -41,11 +41,11 @@ def is_refusal(answer: str, refusal: str) -> bool:
     return any(phrase in plain for phrase in REFUSALS) or chrf(answer, refusal) >= MIN_CHRF_TO_REFUSAL
 
 
-def find_refusal(test: pl.DataFrame) -> str:
+def find_refusal(rows: pl.DataFrame) -> str:
     """What unanswerable questions are to be answered with; empty where the data has none."""
-    answers = test.filter(pl.col("task") == "unanswerable")["answer"]
-    said = answers.value_counts().sort("count", "answer", descending=True)
-    return str(said["answer"][0]) if said.height else ""
+    references = rows.filter(pl.col("task") == "unanswerable")["reference"]
+    said = references.value_counts().sort("count", "reference", descending=True)
+    return str(said["reference"][0]) if said.height else ""
 
 
 def content_words(text: str) -> set[str]:
@@ -79,10 +79,16 @@ def cosines(embeddings: NDArray[np.float32], others: NDArray[np.float32]) -> NDA
 
 
 def score_texts(rows: pl.DataFrame, refusal: str) -> pl.DataFrame:
-    """Rows with the scores of each answer that its text alone decides; null where a score does not go with the task."""
-    found = []
+    """Rows with the scores of each answer that its text alone decides.
+
+    Null where a score does not go with the task, or there is no answer.
+    """
+    found: list[dict[str, object]] = []
     for row in rows.iter_rows(named=True):
         answer, reference, task = row["answer"], row["reference"], row["task"]
+        if answer is None:
+            found.append({})
+            continue
         is_free = task == "answer"
         has_context = is_free and bool(row["context"])
         found.append(

@@ -2,26 +2,44 @@
 
 Legend: `n` test rows, `b` bootstrap samples. Scores are means over the rows that have them, but perplexity:
 that is exp of the mean negative log-likelihood of a token of the reference answers, so that long answers count more.
+Each mode in which questions are asked (`assay/instruction_data/prompt_modes.py`) is scored by itself. Rows of one group
+(questions that mean the same) are drawn together. Fewer than `MIN_ROWS` rows have no interval, and no interval has zero
+width: samples that all give the same figure say nothing of other rows.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from assay.statistics.bootstrap import Floats, bootstrap_figures
-from assay.statistics.metrics_dict import metrics_of
+from assay.generation_metrics.answers import find_refusal, score_texts
+from assay.statistics.bootstrap import Floats, Measure, bootstrap_figures, item_counts
+from assay.statistics.intervals import wilson_estimate
+from assay.statistics.metrics_dict import Estimate, metrics_of
+from assay.statistics.verdicts import LEVEL, Difference, holm, paired_difference
 
+SHARES = ("refused", "uses_context", "ended", "exact_match")
+"""Scores that are true or false of a row: counted, with Wilson's interval."""
+ANSWERED = ("chrf", "cosine", "uses_context", "refused", "repetition", "tokens", "ended", "reward")
 MEANS: Mapping[str, tuple[str, ...]] = {
-    "answer": ("chrf", "cosine", "uses_context", "refused", "repetition", "tokens", "ended", "reward"),
+    "open": ANSWERED,
+    "retrieved": ANSWERED,
+    "closed": ANSWERED,
     "unanswerable": ("refused", "repetition", "tokens", "ended", "reward"),
-    "label": ("exact_match", "tokens", "ended"),
+    "label": ("exact_match",),
 }
-"""The scores of each task that are means over rows; a row where a score is null does not count for it. Without a reward
-model there is no column `reward`."""
+"""The scores of each mode that are means over rows; a row where a score is null does not count for it. Without a reward
+model there is no column `reward`, and where a model does not answer itself there is perplexity alone."""
 
-TASKS = tuple(MEANS)
+MODES = tuple(MEANS)
+COPIED = ("open", "retrieved")
+"""Modes in which passages that may hold the answer are shown, so that one can be copied."""
+COPY_NEAREST = "copy_nearest"
+MIN_ROWS = 30
+Random = Callable[[str], np.random.Generator]
+"""The generator of a mode."""
 
 
 def perplexity(counts: Floats, negative_log_likelihood: Floats, tokens: Floats) -> Floats:
@@ -44,56 +62,147 @@ def column(table: pl.DataFrame, name: str) -> NDArray[np.float64]:
     return table[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 
-def task_scores(answers: pl.DataFrame, task: str, samples: int, random: np.random.Generator) -> dict[str, float]:
-    """Scores of one task with their 95% intervals, from `samples` bootstrap samples.
+def told(estimate: Estimate, rows: int) -> Estimate:
+    """A figure of so many rows, without its interval where they are too few, or all samples give the same."""
+    low, high = estimate.low, estimate.high
+    has_width = low is not None and high is not None and high - low > 1e-12
+    return estimate if has_width and rows >= MIN_ROWS else Estimate(estimate.value, None, None)
 
-    Answers have `task`, `negative_log_likelihood`, `reference_tokens`, and a column for each score. With a generator in
-    the same state for every model, all see the same resampled rows.
+
+def _figures(
+    measure: Measure, groups: Sequence[str], rows: Mapping[str, int], samples: int, random: np.random.Generator
+) -> dict[str, Estimate]:
+    """`bootstrap_figures` over groups, with intervals where they can be told; `rows` that each figure is of."""
+    names, of_row = np.unique(np.array(groups), return_inverse=True)
+    found = bootstrap_figures(lambda counts: measure(counts[of_row]), len(names), samples, random)
+    return {name: told(one, rows[name]) for name, one in found.items()}
+
+
+def task_scores(answers: pl.DataFrame, mode: str, samples: int, random: np.random.Generator) -> dict[str, Any]:
+    """Scores of one mode with their 95% intervals, from `samples` bootstrap samples.
+
+    Answers have `mode`, `group`, `negative_log_likelihood`, `reference_tokens`, `answer_in_context`, and a column for
+    each score. With a generator in the same state for every model, all see the same resampled rows. Beside a share
+    stands `<score>_count`; its interval is Wilson's of as many trials as there are groups, which is wider than of rows.
     """
-    rows = answers.filter(pl.col("task") == task)
+    rows = answers.filter(pl.col("mode") == mode)
     losses, tokens = column(rows, "negative_log_likelihood"), column(rows, "reference_tokens")
-    means = {name: column(rows, name) for name in MEANS[task] if name in rows.columns}
+    values = {name: column(rows, name) for name in MEANS[mode] if name in rows.columns}
+    of_score = {name: int((~np.isnan(one)).sum()) for name, one in values.items()} | {"perplexity": rows.height}
 
     def measure(counts: Floats) -> dict[str, Floats]:
         return {"perplexity": perplexity(counts, losses, tokens)} | {
-            name: mean(counts, values) for name, values in means.items()
+            name: mean(counts, one) for name, one in values.items() if name not in SHARES
         }
 
-    return {"rows": rows.height, **metrics_of(bootstrap_figures(measure, rows.height, samples, random))}
+    found = metrics_of(_figures(measure, rows["group"].to_list(), of_score, samples, random))
+    shares: dict[str, Any] = {}
+    for name in (name for name in values if name in SHARES and of_score[name]):
+        has = rows.filter(pl.col(name).is_not_null())
+        share = wilson_estimate(float(has[name].to_numpy().mean()) * has["group"].n_unique(), has["group"].n_unique())
+        shares[f"{name}_count"], shares[f"{name}_rows"] = int(has[name].sum()), has.height
+        shares |= metrics_of({name: told(share, has.height)})
+    held = {"held": int(rows["answer_in_context"].sum())} if mode == "retrieved" else {}
+    return {"rows": rows.height, "answered": int(rows["answer"].is_not_null().sum()), **held, **found, **shares}
+
+
+def _pair(answers: pl.DataFrame, others: pl.DataFrame, mode: str) -> pl.DataFrame:
+    """The rows of two models in a mode side by side, the other's columns with `_other`."""
+    of_mode = answers.filter(pl.col("mode") == mode)
+    return of_mode.join(others, on=["id", "mode"], suffix="_other", maintain_order="left")
 
 
 def task_differences(
-    answers: pl.DataFrame, others: pl.DataFrame, task: str, samples: int, random: np.random.Generator
-) -> dict[str, float]:
-    """What one model's scores are above another's on the same rows of a task, with paired 95% intervals.
+    answers: pl.DataFrame, others: pl.DataFrame, mode: str, samples: int, random: np.random.Generator
+) -> dict[str, Any]:
+    """What one model's scores are above another's on the same rows of a mode, with paired 95% intervals.
 
     `<score>_difference`, and `perplexity_ratio` (below 1: the one is less surprised); `reward_win_rate`: the share of
     rows on which the reward model prefers the one; ties count as half, the same answer from both among them. Arguments
     as of `task_scores`; both tables have `id` and `answer` too.
     """
-    names = [name for name in MEANS[task] if name in answers.columns and name in others.columns]
-    pairs = answers.filter(pl.col("task") == task).join(others, on="id", suffix="_other", maintain_order="left")
+    names = [name for name in MEANS[mode] if name in answers.columns and name in others.columns]
+    pairs = _pair(answers, others, mode)
     losses, tokens = column(pairs, "negative_log_likelihood"), column(pairs, "reference_tokens")
     other_losses = column(pairs, "negative_log_likelihood_other")
-    values = {name: column(pairs, name) for name in names}
-    other_values = {name: column(pairs, f"{name}_other") for name in names}
-    wins = {}
+    differences = {f"{name}_difference": column(pairs, name) - column(pairs, f"{name}_other") for name in names}
     if "reward" in names:
         # In a batch with other rows the same answer gets a reward that differs in its last digits.
-        same = (pairs["answer"] == pairs["answer_other"]).to_numpy()
-        wins["reward_win_rate"] = np.where(same, 0.5, (np.sign(values["reward"] - other_values["reward"]) + 1) / 2)
+        same = (pairs["answer"] == pairs["answer_other"]).fill_null(False).to_numpy()
+        above = (np.sign(differences["reward_difference"]) + 1) / 2
+        differences["reward_win_rate"] = np.where(same & ~np.isnan(above), 0.5, above)
+    of_score = {name: int((~np.isnan(one)).sum()) for name, one in differences.items()}
+    of_score |= dict.fromkeys(("perplexity_ratio", "perplexity_difference"), pairs.height)
 
     def measure(counts: Floats) -> dict[str, Floats]:
         one, other = perplexity(counts, losses, tokens), perplexity(counts, other_losses, tokens)
-        differences = {
-            f"{name}_difference": mean(counts, values[name]) - mean(counts, other_values[name]) for name in names
+        means = {name: mean(counts, of_row) for name, of_row in differences.items()}
+        return {"perplexity_ratio": one / other, "perplexity_difference": one - other} | means
+
+    return {
+        "rows": pairs.height,
+        **metrics_of(_figures(measure, pairs["group"].to_list(), of_score, samples, random)),
+    }
+
+
+def baseline_answers(answers: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """What needs no model says to the same rows, scored as answers are; null where it has nothing to say.
+
+    Copying the shown passage nearest to the question by the frozen encoder, or the first; refusing always, where there
+    are refusals; and the label that most train rows have.
+    """
+    rows, refusal = (
+        answers.select(pl.exclude("answer", "^.*_log_likelihood$", *SHARES, *ANSWERED)),
+        find_refusal(answers),
+    )
+    passages = pl.col("context").list.get(pl.col("nearest"), null_on_oob=True)
+    said = {
+        COPY_NEAREST: pl.when(pl.col("mode").is_in(MODES[:4])).then(passages),
+        "copy_first": pl.when(pl.col("mode").is_in(MODES[:4])).then(pl.col("context").list.first()),
+        "always_refuse": pl.when(pl.col("mode") != "label").then(pl.lit(refusal or None, pl.String)),
+        "majority_label": pl.when(pl.col("mode") == "label").then(pl.col("labels").list.first()),
+    }
+    nothing = pl.lit(None, pl.Float64)
+    tables = {
+        name: score_texts(rows.with_columns(answer=answer, negative_log_likelihood=nothing), refusal)
+        for name, answer in said.items()
+    }
+    return {name: table for name, table in tables.items() if table["answer"].is_not_null().any()}
+
+
+def beside_copying(
+    models: Mapping[str, pl.DataFrame], copied: pl.DataFrame, samples: int, random: Random
+) -> dict[str, dict[str, Any]]:
+    """By mode and model, how far its chrF is above that of copying the nearest passage, and the word for it.
+
+    Paired, over groups; p has Holm's correction over all models and modes. Fewer than `MIN_ROWS` rows decide nothing.
+    """
+    found: dict[tuple[str, str], tuple[int, Difference]] = {}
+    for mode, (name, table) in ((mode, one) for mode in COPIED for one in models.items()):
+        pairs = _pair(table, copied, mode).filter(pl.col("chrf").is_not_null() & pl.col("chrf_other").is_not_null())
+        if pairs.height >= MIN_ROWS:
+            names, of_row = np.unique(pairs["group"].to_numpy(), return_inverse=True)
+            parts = [np.ones((len(names), 1)), *item_counts(len(names), samples, random(mode))]
+            counts = np.concatenate(parts, axis=1)[of_row]
+            one, other = (mean(counts, column(pairs, of)) for of in ("chrf", "chrf_other"))
+            found[mode, name] = pairs.height, paired_difference(one, other)
+    adjusted = holm([one.p for _, one in found.values()])
+    out: dict[str, dict[str, Any]] = {}
+    for ((mode, name), (rows, difference)), p in zip(found.items(), adjusted, strict=True):
+        figures = metrics_of({"chrf_difference": Estimate(difference.value, difference.low, difference.high)})
+        decided = "better" if difference.value > 0 else "worse"
+        out.setdefault(mode, {})[name] = {"rows": rows, **figures, "p": difference.p, "adjusted_p": p} | {
+            "minimum_detectable": difference.minimum_detectable,
+            "word": decided if p < LEVEL else "not decided",
         }
-        won = {name: mean(counts, of_row) for name, of_row in wins.items()}
-        return {"perplexity_ratio": one / other, "perplexity_difference": one - other} | differences | won
-
-    return {"rows": pairs.height, **metrics_of(bootstrap_figures(measure, pairs.height, samples, random))}
+    return out
 
 
-def for_each_task(scores: Callable[[str], dict[str, float]], present: set[str]) -> dict[str, dict[str, float]]:
-    """Scores by task, of the tasks that the rows have."""
-    return {task: scores(task) for task in TASKS if task in present}
+def for_each_mode(scores: Callable[[str], dict[str, Any]], present: set[str]) -> dict[str, dict[str, Any]]:
+    """Scores by mode, of the modes that the rows have."""
+    return {mode: scores(mode) for mode in MODES if mode in present}
+
+
+def score_modes(answers: pl.DataFrame, samples: int, random: Random) -> dict[str, dict[str, Any]]:
+    """`task_scores` by mode; the generator of each is given by its name."""
+    return for_each_mode(lambda mode: task_scores(answers, mode, samples, random(mode)), set(answers["mode"]))

@@ -194,8 +194,12 @@ def generate_batch(
     decoding: Decoding,
     device: Device,
     streamer: TextStreamer | None = None,
+    cache: Any = None,
 ) -> list[tuple[list[int], bool]]:
-    """Answers of a model in evaluation mode to one batch: tokens with the one that ends each, and if there is one."""
+    """Answers of a model in evaluation mode to one batch: tokens with the one that ends each, and if there is one.
+
+    A cache of the prompts but their last tokens spares reading them again; it is used up.
+    """
     ends = end_tokens(model, tokenizer)
     batch = tokenizer.pad({"input_ids": list(prompts)}, return_tensors="pt").to(device.device)
     # Unless told otherwise, transformers draws from the likeliest 50 tokens alone.
@@ -212,6 +216,7 @@ def generate_batch(
             eos_token_id=ends,
             pad_token_id=tokenizer.pad_token_id,
             streamer=streamer,
+            past_key_values=cache,
             **(drawn if decoding.temperature else {}),
         )
     return [cut_at_end(row, ends) for row in tokens[:, batch["input_ids"].shape[1] :].tolist()]

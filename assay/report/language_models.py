@@ -13,45 +13,61 @@ from markupsafe import Markup
 
 from assay.core.results import read_own
 from assay.report.examples import cut
+from assay.report.numbers import number
 from assay.report.plots import Curve, Interval, curves, dot_and_interval
 from assay.statistics.metrics_dict import Estimate, estimate_of
 
 METRICS = Path("metrics")
 ANSWERS = Path("data/generations")
 
+NAMES: Mapping[str, str] = {"open": "open book", "retrieved": "retrieved", "closed": "closed book"}
+ROWS: Mapping[str, str] = {**NAMES, "unanswerable": "without an answer", "label": "labels"}
+"""Modes in which a question is asked: beside its true passage and others; as `make ask` asks it; without passages."""
 SCORES: Sequence[tuple[str, str, str, str]] = (
-    ("answer", "perplexity", "perplexity", "of the reference answers; lower is better"),
-    ("answer", "chrf", "chrF", "overlap of letters with the reference answer, 0 to 1 (Popović 2015)"),
-    ("answer", "cosine", "cosine", "similarity in meaning to the reference answer, by the frozen encoder"),
-    ("answer", "uses_context", "uses context", "share of answers that take up what the context says"),
-    ("answer", "refused", "refuses wrongly", "share of answerable questions that are refused; lower is better"),
+    *(
+        (mode, "perplexity", f"perplexity, {name}", "of the reference answers; lower is better")
+        for mode, name in NAMES.items()
+    ),
+    *(
+        (mode, "chrf", f"chrF, {name}", "overlap of letters with the reference answer (Popović 2015)")
+        for mode, name in NAMES.items()
+    ),
+    ("open", "cosine", "cosine", "open book, similarity in meaning to the reference answer, by the frozen encoder"),
+    ("open", "uses_context", "uses context", "open book, share of answers that take up what the passages say"),
+    (
+        "open",
+        "refused",
+        "refuses wrongly",
+        "open book, share of answerable questions that are refused; lower is better",
+    ),
     ("unanswerable", "refused", "refuses rightly", "share of unanswerable questions that are refused"),
-    ("label", "exact_match", "label right", "exact match on the label task"),
-    ("answer", "reward", "reward", "mean by the reward model, which is no neutral judge of what was trained on it"),
-    ("answer", "repetition", "repetition", "share of repeated four-word runs; lower is better"),
-    ("answer", "tokens", "tokens", "mean length of an answer"),
-    ("answer", "ended", "ends", "share of answers that end by themselves"),
+    ("label", "exact_match", "label right", "the likeliest of the labels is the right one"),
+    ("open", "repetition", "repetition", "open book, share of repeated four-word runs; lower is better"),
+    ("open", "tokens", "tokens", "open book, mean length of an answer"),
+    ("open", "ended", "ends", "open book, share of answers that end by themselves"),
     ("general_text", "perplexity", "general perplexity", "of text that has nothing to do with the task: forgetting"),
 )
-"""Task, key, name and meaning of each column."""
+"""Mode, key, name and meaning of each column."""
 
 DIFFERENCES: Sequence[tuple[str, str, str]] = (
-    ("answer", "perplexity_ratio", "ratio of perplexities"),
-    ("answer", "chrf_difference", "chrF"),
+    ("open", "perplexity_ratio", "ratio of perplexities, open book"),
+    ("closed", "perplexity_ratio", "closed book"),
+    ("open", "chrf_difference", "chrF, open book"),
+    ("retrieved", "chrf_difference", "retrieved"),
     ("label", "exact_match_difference", "label right"),
-    ("answer", "reward_difference", "reward"),
-    ("answer", "reward_win_rate", "wins by the reward model"),
+    ("open", "reward_difference", "judge: reward"),
+    ("open", "reward_win_rate", "judge: wins"),
 )
-"""Task, key and name of what is said of a pair of models."""
-QUESTIONS_SHOWN: Mapping[str, int] = {"answer": 12, "unanswerable": 4, "label": 4}
+"""Mode, key and name of what is said of a pair of models."""
+QUESTIONS_SHOWN: Mapping[str, int] = {"open": 8, "retrieved": 4, "unanswerable": 4, "label": 4}
 
 
 @dataclass(frozen=True)
 class Question:
-    """A test question with the answer of every model; `answers` by model."""
+    """A test question, as asked in a mode, with the answer of every model; `answers` by model."""
 
     id: str
-    task: str
+    mode: str
     question: str
     passages: list[str]
     reference: str
@@ -62,13 +78,16 @@ class Question:
 class Generation:
     """What the section shows; all of it is empty for what is switched off.
 
-    Of `models`, in the order of `generation_models`, the scores stand by column, None where there are none. Of `pairs`,
+    Of `models`, in the order of `generation_models`, and of `baselines`, scores stand by column, as text. Of `pairs`,
     `(one, against, differences)`, the differences are those of `DIFFERENCES`, and last the wins by people. `people`
     counts their judgements. `left_out` has the reason why this machine could not make a model. Plots are by caption.
     """
 
-    rows: int
-    models: list[tuple[str, list[Estimate | None]]]
+    rows: dict[str, int]
+    held: int | None
+    models: list[tuple[str, list[str]]]
+    baselines: list[tuple[str, list[str]]]
+    beside_copying: dict[str, Any]
     columns: list[tuple[str, str]]
     pairs: list[tuple[str, str, list[Estimate | None]]]
     people: int
@@ -90,10 +109,11 @@ def score_plots(models: Mapping[str, Mapping[str, Any]]) -> dict[str, Markup]:
     """Scores of the models with their intervals, by caption; a score that no model has is not drawn."""
     first = next(iter(models), "")
     drawn = {
-        "Perplexity of the reference answers (lower is better)": ("answer", "perplexity", (0.0, math.inf)),
-        "chrF with the reference answers": ("answer", "chrf", (0.0, 1.0)),
+        "Perplexity of the reference answers, open book (lower is better)": ("open", "perplexity", (0.0, math.inf)),
+        "chrF with the reference answers, open book": ("open", "chrf", (0.0, 1.0)),
+        "chrF with the reference answers, retrieved": ("retrieved", "chrf", (0.0, 1.0)),
         "Labels that are right": ("label", "exact_match", (0.0, 1.0)),
-        "Mean reward": ("answer", "reward", (-math.inf, math.inf)),
+        "Judge: mean reward by a model of rule-made pairs, no person": ("open", "reward", (-math.inf, math.inf)),
     }
     plots = {}
     for caption, (task, key, bounds) in drawn.items():
@@ -148,24 +168,42 @@ def reward_plots(reward: Mapping[str, Any]) -> dict[str, Markup]:
     return {caption: dot_and_interval(right, caption, as_given=True)} if right else {}
 
 
+def show_scores(modes: Mapping[str, Any]) -> list[str]:
+    """The scores of a model or a baseline as text, in the columns of `SCORES`; shares with their counts."""
+    shown = []
+    for mode, key, *_ in SCORES:
+        scores = modes.get(mode, {})
+        one = estimate_of(scores, key)
+        text = "–" if one is None else number(one.value)
+        if f"{key}_count" in scores:
+            text = f"{scores[f'{key}_count']} of {scores[f'{key}_rows']}"
+        if one and one.low is not None and one.high is not None:
+            text += f" [{number(one.low)}, {number(one.high)}]"
+        shown.append(text)
+    return shown
+
+
 def questions(answers: Mapping[str, pl.DataFrame]) -> list[Question]:
-    """Some test questions of each task, the first of the drawn ones, with every model's answer.
+    """Some test questions of each mode, the first of the drawn ones, with every model's answer.
 
     The tables of the models have the same rows.
     """
     if not answers:
         return []
-    said = {name: dict(table.select("id", "answer").iter_rows()) for name, table in answers.items()}
+    said = {
+        name: {row[:2]: row[2] for row in table.select("id", "mode", "answer").iter_rows()}
+        for name, table in answers.items()
+    }
     rows = next(iter(answers.values()))
-    shown = pl.concat([rows.filter(pl.col("task") == task).head(count) for task, count in QUESTIONS_SHOWN.items()])
+    shown = pl.concat([rows.filter(pl.col("mode") == mode).head(count) for mode, count in QUESTIONS_SHOWN.items()])
     return [
         Question(
             row["id"],
-            row["task"],
+            row["mode"],
             cut(row["question"]),
             [cut(passage) for passage in row["context"] or []],
             cut(row["reference"]),
-            {name: cut(texts[row["id"]]) for name, texts in said.items()},
+            {name: cut(texts[row["id"], row["mode"]] or "") for name, texts in said.items()},
         )
         for row in shown.iter_rows(named=True)
     ]
@@ -194,10 +232,11 @@ def read_generation(models: Collection[str], approaches: Sequence[str], stages: 
     answered: dict[str, Any] = next(iter(scores.values()), {})
     files = {name: ANSWERS / name / "answers.parquet" for name in scores}
     return Generation(
-        rows=sum(int(answered[task]["rows"]) for task in QUESTIONS_SHOWN if task in answered),
-        models=[
-            (name, [estimate_of(one.get(task, {}), key) for task, key, _, _ in SCORES]) for name, one in scores.items()
-        ],
+        rows={name: int(answered[mode]["rows"]) for mode, name in ROWS.items() if mode in answered},
+        held=answered.get("retrieved", {}).get("held"),
+        models=[(name, show_scores(one)) for name, one in scores.items()],
+        baselines=[(name.replace("_", " "), show_scores(one)) for name, one in summary.get("baselines", {}).items()],
+        beside_copying=summary.get("beside_copying", {}),
         columns=[(name, means) for _, _, name, means in SCORES],
         pairs=[
             (

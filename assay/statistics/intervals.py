@@ -20,7 +20,7 @@ def percentile_estimate(value: float, drawn: NDArray[np.float64]) -> Estimate:
     return Estimate(value, float(low), float(high))
 
 
-def wilson_estimate(successes: int, trials: int) -> Estimate:
+def wilson_estimate(successes: float, trials: float) -> Estimate:
     """A proportion of at least one trial with Wilson's interval (1927); SciPy takes a second to import."""
     share, z = successes / trials, NormalDist().inv_cdf(0.975)
     centre = share + z**2 / (2 * trials)

@@ -12,9 +12,11 @@ import yaml
 from assay.core.errors import InputError
 from assay.core.outputs import read_json, write_json, write_text
 from assay.fine_tuning.quantization import QUANTISATION_FILE, four_bit_settings, why_no_4_bit
+from assay.generation_metrics.tasks import MODES
 from assay.human_review.preference_judgements import HEADER, hash_question
 from assay.language_models.chat_template import MESSAGES, add_answers
 from assay.language_models.checkpoint import EXACT_MODULES, load_causal_lm
+from assay.statistics.predictions import hash_name
 from stages import compare_generation, evaluate_generation
 from tests.own_process import run_main, run_python
 from tests.policy_workspace import COMPUTE, GREEDY, bytes_below, change, chat, write_models
@@ -29,8 +31,8 @@ PARAMS: dict[str, Any] = {
     "language_model": "models/sft/full",
     "template_arguments": {},
     "generation_models": {"base": "models/base", "sft-lora": "models/sft/lora", "sft-qlora": "models/sft/qlora"},
-    "evaluate_generation": {"rows": {"answer": 8, "unanswerable": 4, "label": 4}, "general_texts": 4}
-    | {"batch_size": 4, "bootstrap_samples": 100},
+    "evaluate_generation": {"rows": {"answer": 8, "unanswerable": None, "label": 4}, "general_texts": 4}
+    | {"answered": ["open", "retrieved", "unanswerable"], "batch_size": 4, "bootstrap_samples": 100},
     "compare_generation": {"pairs": [{"model": f"sft-{name}", "against": "base"} for name in ("lora", "qlora")]}
     | {"bootstrap_samples": 100},
 }
@@ -43,23 +45,33 @@ GLOSSES = """  1 This is the licence.
 """
 
 
-def write_test(path: Path) -> None:
+LABELS = ["positive", "negative", "neutral"]
+
+
+def write_prompts(path: Path) -> None:
+    """Ten questions in three modes, five unanswerable ones, five of the label task."""
     rows = []
-    for number in range(24):
+    for number in range(20):
         task = ("answer", "answer", "unanswerable", "label")[number % 4]
-        answer = {"answer": f"It takes {number} weeks.", "unanswerable": REFUSAL, "label": "positive"}[task]
-        row = {"id": f"faq:{number}", "task": task, "category": "permits", "question": f"How long? {number}"}
-        passages = [f"It takes {number} weeks."] if number % 8 == 0 else []
-        messages = add_answers([chat(number)], [answer])[0]
-        rows.append(row | {"context": passages, "answer": answer, "messages": messages, "without_loss": []})
-    types = {"messages": MESSAGES, "context": pl.List(pl.String), "without_loss": pl.List(pl.Int64)}
+        answer = {"answer": f"It takes {number} weeks.", "unanswerable": REFUSAL, "label": LABELS[number // 4 % 3]}[
+            task
+        ]
+        row = {"id": f"faq:{number}", "group": f"faq:{number}", "task": task, "category": "permits", "answer": answer}
+        row |= {"question": f"How long? {number}", "messages": add_answers([chat(number)], [answer])[0]}
+        for mode in ("open", "retrieved", "closed") if task == "answer" else (task,):
+            passages = {"open": ["Nobody knows.", answer], "retrieved": ["It takes ages.", "Nobody knows."]}.get(
+                mode, []
+            )
+            more = {"context": passages, "answer_in_context": mode == "open", "nearest": 1 if passages else None}
+            rows.append(row | more | {"mode": mode, "labels": LABELS if task == "label" else []})
+    types = {"messages": MESSAGES, "context": pl.List(pl.String), "labels": pl.List(pl.String)}
     pl.DataFrame(rows, schema_overrides=types).write_parquet(path, mkdir=True)
 
 
 @pytest.fixture
 def workspace(tmp_path: Path, tiny_chat_model: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    write_test(evaluate_generation.TEST)
+    write_prompts(evaluate_generation.PROMPTS)
     write_models(tiny_chat_model)
     write_text("wordnet/data.noun", GLOSSES)
     Path("data/preferences.csv").write_text(HEADER + "\n")
@@ -74,17 +86,17 @@ def evaluate(model: str) -> dict[str, Any]:
     return metrics
 
 
-def test_every_task_has_its_scores_with_intervals(workspace: Path) -> None:
+def test_every_mode_has_its_scores(workspace: Path) -> None:
     measured = evaluate("sft-lora")
-    assert (measured["rows"], measured["answer"]["rows"], measured["label"]["rows"]) == (16, 8, 4)
-    for task, names in {
-        "answer": ("perplexity", "chrf", "cosine", "refused", "repetition", "tokens", "reward"),
-        "unanswerable": ("perplexity", "refused"),
-        "label": ("perplexity", "exact_match"),
-    }.items():
-        for name in names:
-            low, high = measured[task][f"{name}_ci95_low"], measured[task][f"{name}_ci95_high"]
-            assert low <= measured[task][name] <= high, (task, name)
+    assert {mode: measured[mode]["rows"] for mode in MODES} == dict(zip(MODES, (8, 8, 8, 5, 4), strict=True))
+    assert {mode: measured[mode]["answered"] for mode in MODES} == dict(zip(MODES, (8, 8, 0, 5, 4), strict=True))
+    assert {"chrf", "cosine", "refused_count", "repetition", "tokens", "reward"} <= set(measured["open"])
+    # Where the model does not answer, and in which modes a judge does.
+    assert set(measured["closed"]) == {"rows", "answered", "perplexity"}
+    assert ("reward" in measured["retrieved"], measured["retrieved"]["held"]) == (False, 0)
+    # So few rows are counted, and have no interval.
+    assert measured["label"]["exact_match_rows"] == 4
+    assert "ci95" not in json.dumps({mode: measured[mode] for mode in MODES})
     assert (measured["device"], measured["precision"]) == ("cpu", "float32")
     costs = {"tokens_per_second", "answer_seconds", "seconds", "peak_memory_mib"}
     assert set(read_json(evaluate_generation.COSTS / "sft-lora.json")) == costs
@@ -93,12 +105,28 @@ def test_every_task_has_its_scores_with_intervals(workspace: Path) -> None:
 
     answers = pl.read_parquet(evaluate_generation.OUTPUT / "sft-lora/answers.parquet")
     assert answers["tokens"].max() <= 12  # type: ignore[operator]
-    of_answers = answers.filter(pl.col("task") == "answer")
-    expected = float(of_answers["negative_log_likelihood"].sum()) / float(of_answers["reference_tokens"].sum())
-    assert measured["answer"]["perplexity"] == pytest.approx(math.exp(expected), rel=1e-4)
-    assert answers.filter(pl.col("task") == "label")["reward"].null_count() == 4
+    for mode in MODES:
+        of_mode = answers.filter(mode=mode)
+        expected = float(of_mode["negative_log_likelihood"].sum()) / float(of_mode["reference_tokens"].sum())
+        assert measured[mode]["perplexity"] == pytest.approx(math.exp(expected), rel=1e-4), mode
+    assert answers.filter(pl.col("reward").is_not_null())["mode"].unique().sort().to_list() == ["open", "unanswerable"]
+    assert set(answers.filter(mode="label")["answer"]) <= set(LABELS)
     # Without passages nobody can use them.
     assert answers.filter(pl.col("context").list.len() == 0)["uses_context"].is_null().all()
+
+
+def test_scores_by_question_stand_in_git_without_ids(workspace: Path) -> None:
+    evaluate("base")
+    kept = read_json(evaluate_generation.PREDICTIONS / "base.json")
+    answers = pl.read_parquet("data/generations/base/answers.parquet")
+    assert kept["columns"] == ["row", "group", "mode", "chrf", "refused", "label_right"]
+    assert {tuple(row[:3:2]) for row in kept["rows"]} == {
+        (hash_name(id_), mode) for id_, mode in answers.select("id", "mode").iter_rows()
+    }
+    assert "faq:" not in json.dumps(kept)
+    by_row = {(row[0], row[2]): row[3:] for row in kept["rows"]}
+    first = answers.filter(mode="open").row(0, named=True)
+    assert by_row[hash_name(first["id"]), "open"] == [pytest.approx(first["chrf"], abs=1e-4), first["refused"], None]
 
 
 def test_weights_in_4_bits_that_are_written_out_say_the_same(workspace: Path) -> None:
@@ -149,7 +177,7 @@ def test_without_a_reward_model_there_are_no_rewards(workspace: Path, capfd: pyt
     assert answers["cosine"].null_count() < answers.height
     compare_generation.main()
     summary = read_json(compare_generation.METRICS)
-    assert "chrf_difference" in summary["pairs"]["sft-lora_against_base"]["answer"]
+    assert "chrf_difference" in summary["pairs"]["sft-lora_against_base"]["open"]
     assert "reward" not in json.dumps(summary)
 
 
@@ -186,9 +214,16 @@ def test_models_are_compared_pair_by_pair(workspace: Path) -> None:
     assert list(summary["pairs"]) == ["sft-lora_against_base"]
     found = summary["pairs"]["sft-lora_against_base"]
     scores = summary["models"]
-    ratio = scores["sft-lora"]["answer"]["perplexity"] / scores["base"]["answer"]["perplexity"]
-    assert found["answer"]["perplexity_ratio"] == pytest.approx(ratio, rel=1e-4)
-    assert 0 <= found["answer"]["reward_win_rate"] <= 1
+    ratio = scores["sft-lora"]["open"]["perplexity"] / scores["base"]["open"]["perplexity"]
+    assert found["open"]["perplexity_ratio"] == pytest.approx(ratio, rel=1e-4)
+    assert 0 <= found["open"]["reward_win_rate"] <= 1
+    # Copying the nearest passage says all of the true answer where it is shown; the labels' first is the majority's.
+    assert summary["baselines"]["copy_nearest"]["open"]["chrf"] == pytest.approx(1.0)
+    assert summary["baselines"]["copy_nearest"]["retrieved"]["chrf"] < 0.5
+    assert "closed" not in summary["baselines"]["copy_nearest"]
+    assert summary["baselines"]["always_refuse"]["unanswerable"]["refused_count"] == 5
+    assert summary["baselines"]["majority_label"]["label"]["exact_match"] in (0.25, 0.5)
+    assert summary["beside_copying"] == {}  # too few questions
     # Two prompts: one won; of the other's two judgements one lost and one tied.
     assert (found["people_judgements"], summary["judgements_prompt_changed"]) == (3, 1)
     assert found["people_win_rate"] == pytest.approx((1.0 + 0.0 + 0.5) / 3, rel=1e-4)

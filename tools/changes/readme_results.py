@@ -15,8 +15,9 @@ from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json, write_text
 from assay.core.params import load_params
 from assay.core.results import NOT_RUN, metrics_files, read_own
-from assay.report.numbers import number
+from assay.report.numbers import number, score
 from assay.report.summary import COSTS, REPORT, SUMMARY, ranked, show_interval, verdict
+from assay.statistics.metrics_dict import LOW, estimate_of
 
 GENERATION_SUMMARY = Path("metrics/optional/generation_summary.json")
 HEADER = (
@@ -24,9 +25,10 @@ HEADER = (
     *("train, s", "peak MiB", "trainable parameters"),
 )
 MODELS_HEADER = (
-    *("language model", "answer perplexity [95% interval]", "chrF [95% interval]"),
-    *("label right [95% interval]", "mean reward [95% interval]"),
+    *("language model", "perplexity, open book [95% interval]", "closed book", "chrF, open book", "retrieved"),
+    *("chrF less copying, open book", "retrieved", "refuses wrongly", "rightly", "label right"),
 )
+PEOPLE = "preferred to base by people"
 
 
 def read_costs(summary: dict[str, Any], folder: Path = COSTS / "finetune") -> dict[str, dict[str, Any]]:
@@ -49,13 +51,70 @@ def result_rows(summary: dict[str, Any], costs: dict[str, dict[str, Any]]) -> li
     ]
 
 
+def model_header(generation: dict[str, Any]) -> list[str]:
+    """MODELS_HEADER, and a column for what people judged, once they have."""
+    judged = any("people_win_rate" in pair for pair in generation["pairs"].values())
+    return [*MODELS_HEADER, *([PEOPLE] if judged else [])]
+
+
 def model_rows(generation: dict[str, Any]) -> list[list[str]]:
-    """One row per language model, in the order of `generation_models`, in the columns of MODELS_HEADER."""
-    columns = (("answer", "perplexity"), ("answer", "chrf"), ("label", "exact_match"), ("answer", "reward"))
-    return [
-        [name, *(show_interval(tasks.get(task, {}), key) for task, key in columns)]
-        for name, tasks in generation["models"].items()
-    ]
+    """One row per language model, in the order of `generation_models`, then per baseline, in the header's columns."""
+    scored = (("open", "perplexity"), ("closed", "perplexity"), ("open", "chrf"), ("retrieved", "chrf"))
+    rows = []
+    for name, modes in (generation["models"] | generation["baselines"]).items():
+        is_baseline = name in generation["baselines"]
+        beside = [generation["beside_copying"].get(mode, {}).get(name, {}) for mode in ("open", "retrieved")]
+        row = [
+            f"{name.replace('_', ' ')} (baseline)" if is_baseline else name,
+            *(show_estimate(modes.get(mode, {}), key) for mode, key in scored),
+            *(f"{show_estimate(one, 'chrf_difference')}, {one['word']}" if one else "–" for one in beside),
+            *(show_count(modes.get(mode, {}), "refused") for mode in ("open", "unanswerable")),
+            show_share(modes.get("label", {}), "exact_match"),
+        ]
+        if PEOPLE in model_header(generation):
+            row.append(show_estimate(generation["pairs"].get(f"{name}_against_base", {}), "people_win_rate"))
+        rows.append(row)
+    return rows
+
+
+def show_estimate(scores: dict[str, Any], name: str) -> str:
+    """A score with its interval, where it has one; `–` where there is no such score."""
+    one = estimate_of(scores, name)
+    return "–" if one is None else score(one.value) if one.low is None else show_interval(scores, name)
+
+
+def show_share(scores: dict[str, Any], name: str) -> str:
+    """A share of rows with its interval, or as a count where it has none."""
+    return show_interval(scores, name) if f"{name}{LOW}" in scores else show_count(scores, name)
+
+
+def show_count(scores: dict[str, Any], name: str) -> str:
+    """A share of rows as a count, `2 of 6`; `–` where there is none."""
+    return f"{scores[f'{name}_count']} of {scores[f'{name}_rows']}" if f"{name}_count" in scores else "–"
+
+
+def say_beside_copying(generation: dict[str, Any]) -> str:
+    """How the language models stand beside copying the passage nearest to the question: a sentence for each mode."""
+    shown = {"open": "With the true passage among those shown", "retrieved": "Asked as `make ask` asks"}
+    sentences = []
+    for mode, where in shown.items():
+        verdicts = {name: one["word"] for name, one in generation["beside_copying"].get(mode, {}).items()}
+        by_word = {
+            word: [name for name, one in verdicts.items() if one == word] for word in ("better", "worse", "not decided")
+        }
+        said = "; ".join(f"{word}: {', '.join(names)}" for word, names in by_word.items() if names)
+        copied = generation["baselines"].get("copy_nearest", {}).get(mode, {})
+        if said:
+            found = (
+                ""
+                if "held" not in copied
+                else f" (the search finds the true answer to {copied['held']} of {copied['rows']} questions)"
+            )
+            beside = f"beside copying the nearest passage (chrF {copied['chrf']:.3f})"
+            sentences.append(f"{where}{found}, {beside}: {said}.")
+    if not sentences:
+        return "Too few test questions to tell the language models from copying a passage."
+    return f"{' '.join(sentences)} By paired 95% tests over questions, with Holm's correction."
 
 
 def name_skipped(summary: dict[str, Any]) -> list[str]:
@@ -131,7 +190,12 @@ def markdown_parts(
     results = [about[0], table, verdict(summary).sentence, *name_skipped(summary)]
     models: list[str] = []
     if generation:
-        models = [about[1], markdown_table(MODELS_HEADER, model_rows(generation)), *name_skipped(generation)]
+        models = [
+            about[1],
+            say_beside_copying(generation),
+            markdown_table(model_header(generation), model_rows(generation)),
+            *name_skipped(generation),
+        ]
     return {"results": "\n\n".join(results), "generation": "\n\n".join(models)}
 
 
@@ -167,7 +231,8 @@ def print_results() -> None:
     print(f"\n{about[0]}\n\n{terminal_table(HEADER, result_rows(summary, read_costs(summary)))}\n")
     print("\n".join([verdict(summary).sentence, *name_skipped(summary)]))
     if generation:
-        print(f"\n{about[1]}\n\n{terminal_table(MODELS_HEADER, model_rows(generation))}\n")
+        print(f"\n{about[1]}\n\n{terminal_table(model_header(generation), model_rows(generation))}\n")
+        print(say_beside_copying(generation))
         print("\n".join(name_skipped(generation)))
     for stage in [stage for stage, file in files.items() if read_own(file) is None]:
         print(f"left out: {stage}: {NOT_RUN}")

@@ -68,7 +68,9 @@ def read_answers(models: list[str]) -> dict[str, dict[str, str]]:
             known = sorted(folder.parent.name for folder in GENERATIONS.glob("*/answers.parquet"))
             there = f"there are {', '.join(known)}" if known else "there are none"
             raise InputError(f"{path}: no such file; {there}. `dvc repro evaluate_generation@{model}` makes it")
-        table = pl.read_parquet(path, columns=["id", "answer"])
+        # One answer to a prompt: of the modes, those in which it stands in the table of chats.
+        table = pl.read_parquet(path, columns=["id", "mode", "answer"])
+        table = table.filter(pl.col("mode").is_in(["open", "unanswerable", "label"]))
         # As they are written and read again.
         clean = pl.col("answer").fill_null("").str.replace_all("\r\n", "\n").str.replace_all("\r", "\n")
         answers[model] = dict(table.select("id", clean.str.strip_chars()).iter_rows())

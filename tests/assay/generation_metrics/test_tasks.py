@@ -4,19 +4,41 @@ import numpy as np
 import polars as pl
 import pytest
 
-from assay.generation_metrics.tasks import MEANS, for_each_task, mean, perplexity, task_differences, task_scores
+from assay.generation_metrics.tasks import (
+    MEANS,
+    MIN_ROWS,
+    baseline_answers,
+    beside_copying,
+    for_each_mode,
+    mean,
+    perplexity,
+    task_differences,
+    task_scores,
+)
 
 
 def answers(rewards: list[float], losses: list[float], chrf: list[float | None], prefix: str = "It is") -> pl.DataFrame:
     rows = len(rewards)
-    nothing = {name: [None] * rows for name in MEANS["answer"]}
+    nothing = {name: [None] * rows for name in MEANS["open"]}
     numbers = pl.int_range(rows)
     return pl.DataFrame(nothing | {"reward": rewards, "chrf": chrf, "negative_log_likelihood": losses}).with_columns(
         id=pl.format("q{}", numbers),
-        task=pl.lit("answer"),
+        group=pl.format("q{}", numbers),
+        mode=pl.lit("open"),
         answer=pl.format(prefix + " {}", numbers),
-        reference_tokens=numbers + 1,
+        answer_in_context=pl.lit(True),
+        reference_tokens=numbers % 5 + 1,
     )
+
+
+def many(rows: int, seed: int = 1) -> pl.DataFrame:
+    """So many rows whose figures differ."""
+    one, two, three = np.random.default_rng(seed).random((3, rows))
+    return answers(one.tolist(), (two + 1).tolist(), three.tolist())
+
+
+def random(mode: str) -> np.random.Generator:
+    return np.random.default_rng(len(mode))
 
 
 def test_perplexity_weighs_tokens() -> None:
@@ -30,44 +52,97 @@ def test_means_leave_rows_without_a_value_out() -> None:
     assert mean(counts, np.array([1.0, np.nan, 4.0])).tolist() == pytest.approx([2.5, 2.0])
 
 
-def test_scores_have_intervals_around_them() -> None:
+def test_scores_of_few_rows_have_no_interval() -> None:
     table = answers([1.0, 2.0, 3.0], [1.0, 4.0, 9.0], [0.2, None, 0.4])
-    scores = task_scores(table, "answer", 500, np.random.default_rng(1))
-    assert scores["rows"] == 3
+    scores = task_scores(table.with_columns(refused=pl.Series([True, False, None])), "open", 500, random("open"))
     assert scores["perplexity"] == pytest.approx(math.exp(14 / 6))
     assert scores["chrf"] == pytest.approx(0.3)
-    assert scores["chrf_ci95_low"] <= 0.3 <= scores["chrf_ci95_high"]
-    assert scores["reward"] == pytest.approx(2.0)
+    assert (scores["refused_count"], scores["refused_rows"], scores["refused"]) == (1, 2, 0.5)
     assert "repetition" not in scores  # no row has one
+    assert not [name for name in scores if "ci95" in name]
+
+
+def test_intervals_have_a_width_and_are_of_groups() -> None:
+    table = many(MIN_ROWS * 2).with_columns(refused=pl.lit(False), tokens=pl.lit(5))
+    scores = task_scores(table, "open", 500, random("open"))
+    assert scores["chrf_ci95_low"] < scores["chrf"] < scores["chrf_ci95_high"]
+    # Wilson's of none in 60; and no interval of what is the same in every row.
+    assert (scores["refused_ci95_low"], scores["refused_ci95_high"]) == (0.0, pytest.approx(0.0602, abs=1e-4))
+    assert "tokens_ci95_low" not in scores
+    # Each question three times tells no more than once, and its interval is no narrower.
+    thrice = pl.concat([table] * 3)
+    of_groups = task_scores(thrice, "open", 500, random("open"))
+    names = [f"{score}_ci95_{end}" for score in ("chrf", "perplexity", "refused") for end in ("low", "high")]
+    assert [of_groups[name] for name in names] == pytest.approx([scores[name] for name in names])
 
 
 def test_a_model_beside_itself_differs_by_nothing() -> None:
-    table = answers([1.0, 2.0, 3.0], [1.0, 4.0, 9.0], [0.2, 0.3, 0.4])
-    found = task_differences(table, table, "answer", 200, np.random.default_rng(1))
-    assert found["perplexity_ratio"] == found["perplexity_ratio_ci95_low"] == found["perplexity_ratio_ci95_high"] == 1.0
-    assert found["chrf_difference"] == 0.0
-    assert found["reward_win_rate"] == 0.5
+    table = many(MIN_ROWS)
+    found = task_differences(table, table, "open", 200, random("open"))
+    assert (found["perplexity_ratio"], found["chrf_difference"], found["reward_win_rate"]) == (1.0, 0.0, 0.5)
+    assert not [name for name in found if "ci95" in name]
 
 
 def test_differences_are_paired() -> None:
-    one = answers([2.0, 3.0, 4.0], [1.0, 2.0, 3.0], [0.3, 0.6, 0.9])
-    # Each row is 0.1 worse, and each token twice as surprising: the interval has no width.
-    other = answers([1.0, 2.0, 5.0], [2.0, 4.0, 6.0], [0.2, 0.5, 0.8], prefix="No, it is")
-    found = task_differences(one, other.reverse(), "answer", 200, np.random.default_rng(1))
-    assert found["chrf_difference"] == pytest.approx(0.1)
-    assert found["chrf_difference_ci95_low"] == pytest.approx(0.1)
-    assert found["chrf_difference_ci95_high"] == pytest.approx(0.1)
-    assert found["perplexity_ratio"] == pytest.approx(math.exp(-1))
-    assert found["perplexity_ratio_ci95_high"] == pytest.approx(math.exp(-1))
-    assert found["reward_win_rate"] == pytest.approx(2 / 3)
+    one = many(MIN_ROWS)
+    # Each token is twice as surprising, and each row 0.1 worse or a little more: far less than rows differ.
+    more = pl.Series(np.linspace(0.1, 0.11, MIN_ROWS))
+    other = one.with_columns(pl.col("chrf") - more, pl.col("negative_log_likelihood") * 2, answer=pl.lit("No"))
+    found = task_differences(one, other.reverse(), "open", 200, random("open"))
+    assert found["chrf_difference"] == pytest.approx(0.105)
+    assert 0.1 < found["chrf_difference_ci95_low"] < found["chrf_difference_ci95_high"] < 0.11
+    scores = task_scores(one, "open", 200, random("open"))
+    assert found["perplexity_ratio"] == pytest.approx(1 / scores["perplexity"])
+    assert found["reward_win_rate"] == 0.5
+
+
+def test_words_beside_copying_come_from_the_paired_interval() -> None:
+    copied = many(MIN_ROWS)
+    models = {
+        "better": copied.with_columns(pl.col("chrf") + pl.Series(np.linspace(0.1, 0.2, MIN_ROWS))),
+        "worse": copied.with_columns(pl.col("chrf") - pl.Series(np.linspace(0.1, 0.2, MIN_ROWS))),
+        "not decided": copied.with_columns(pl.col("chrf") + pl.Series(np.linspace(-0.1, 0.1, MIN_ROWS))),
+        "few": copied.head(MIN_ROWS - 1),
+    }
+    found = beside_copying(models, copied, 500, random)
+    assert {name: one["word"] for name, one in found["open"].items()} == {word: word for word in [*models][:3]}
+    assert found["open"]["better"]["adjusted_p"] == pytest.approx(3 * found["open"]["better"]["p"])
+    assert list(found) == ["open"]
+
+
+def test_baselines_say_what_needs_no_model() -> None:
+    rows = [
+        {
+            "task": "answer",
+            "mode": "open",
+            "context": ["In May.", "Ten weeks."],
+            "nearest": 1,
+            "reference": "Ten weeks.",
+        },
+        {"task": "answer", "mode": "closed", "context": [], "nearest": None, "reference": "Ten weeks."},
+        {"task": "unanswerable", "mode": "unanswerable", "context": ["In May."], "nearest": 0, "reference": "No idea."},
+        {"task": "label", "mode": "label", "context": [], "nearest": None, "reference": "good"},
+    ]
+    table = pl.DataFrame([{"id": "q", "question": "How long?", "answer": "x", "chrf": 0.1} | row for row in rows])
+    labels = pl.Series("labels", [[], [], [], ["bad", "good"]], dtype=pl.List(pl.String))
+    found = baseline_answers(table.with_columns(labels))
+    assert {name: one["answer"].to_list() for name, one in found.items()} == {
+        "copy_nearest": ["Ten weeks.", None, "In May.", None],
+        "copy_first": ["In May.", None, "In May.", None],
+        "always_refuse": ["No idea.", "No idea.", "No idea.", None],
+        "majority_label": [None, None, None, "bad"],
+    }
+    assert found["copy_nearest"]["chrf"].to_list() == [pytest.approx(1.0), None, None, None]
+    assert found["always_refuse"]["refused"].to_list() == [True, True, True, None]
+    assert found["majority_label"]["exact_match"].to_list() == [None, None, None, False]
 
 
 def test_the_same_answer_is_a_tie_whatever_its_rewards_were_rounded_to() -> None:
     one = answers([2.0, 3.0], [1.0, 2.0], [0.3, 0.6])
     other = answers([1.99, 2.99], [1.0, 2.0], [0.3, 0.6])
-    assert task_differences(one, other, "answer", 200, np.random.default_rng(1))["reward_win_rate"] == 0.5
+    assert task_differences(one, other, "open", 200, random("open"))["reward_win_rate"] == 0.5
 
 
-def test_tasks_that_are_not_there_have_no_scores() -> None:
-    scores = for_each_task(lambda task: {"rows": len(task)}, {"label", "answer"})
-    assert scores == {"answer": {"rows": 6}, "label": {"rows": 5}}
+def test_modes_that_are_not_there_have_no_scores() -> None:
+    scores = for_each_mode(lambda mode: {"rows": len(mode)}, {"label", "open"})
+    assert scores == {"open": {"rows": 4}, "label": {"rows": 5}}

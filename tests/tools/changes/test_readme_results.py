@@ -50,7 +50,16 @@ PARAMS = {
 COSTS: dict[str, dict[str, Any]] = {"lora": {"train_seconds": 41.037, "peak_memory_mib": 812.2}, "tfidf": {}}
 ROWS = readme_results.result_rows(SUMMARY, COSTS)
 PERPLEXITY = {"perplexity": 2.61, "perplexity_ci95_low": 2.4, "perplexity_ci95_high": 2.8}
-GENERATION = {"models": {"base": {"answer": PERPLEXITY}}, "left_out": {"sft-qlora": "no 4-bit arithmetic"}}
+REFUSED = {"refused": 0.0, "refused_count": 0, "refused_rows": 98}
+COPIED = {"open": {"rows": 98, "chrf": 0.544}, "retrieved": {"rows": 98, "chrf": 0.2, "held": 3}}
+WORSE = {"chrf_difference": -0.1, "chrf_difference_ci95_low": -0.15, "chrf_difference_ci95_high": -0.05}
+GENERATION: dict[str, Any] = {
+    "models": {"base": {"open": PERPLEXITY | REFUSED, "label": {"exact_match_count": 2, "exact_match_rows": 6}}},
+    "baselines": {"copy_nearest": COPIED},
+    "beside_copying": {mode: {"base": WORSE | {"word": "worse"}} for mode in ("open", "retrieved")},
+    "pairs": {},
+    "left_out": {"sft-qlora": "no 4-bit arithmetic"},
+}
 MARKED = "# A\n<!-- generation: `make readme` writes them from metrics/ -->\nold\n<!-- /generation -->\nB\n"
 
 
@@ -68,15 +77,28 @@ def test_costs_are_those_of_the_approaches_that_ran_here(tmp_path: Path) -> None
     assert readme_results.read_costs(SUMMARY, tmp_path) == COSTS
 
 
-def test_what_a_language_model_was_not_asked_is_a_dash() -> None:
-    assert readme_results.model_rows(GENERATION) == [["base", "2.610 [2.400, 2.800]", "–", "–", "–"]]
+def test_language_models_stand_beside_baselines() -> None:
+    model, copied = readme_results.model_rows(GENERATION)
+    worse = "-0.100 [-0.150, -0.050], worse"
+    assert model == ["base", "2.610 [2.400, 2.800]", "–", "–", "–", worse, worse, "0 of 98", "–", "2 of 6"]
+    assert copied == ["copy nearest (baseline)", "–", "–", "0.544", "0.200", *["–"] * 5]
+    assert readme_results.say_beside_copying(GENERATION).startswith(
+        "With the true passage among those shown, beside copying the nearest passage (chrF 0.544): worse: base. Asked "
+        "as `make ask` asks (the search finds the true answer to 3 of 98 questions), beside copying"
+    )
+
+
+def test_what_people_judged_gets_a_column_once_there_is_something() -> None:
+    judged = GENERATION | {"pairs": {"base_against_base": {"people_win_rate": 0.5}}}
+    assert readme_results.model_header(GENERATION) == [*readme_results.MODELS_HEADER]
+    assert [row[-1] for row in readme_results.model_rows(judged)] == ["0.500", "–"]
 
 
 def test_markdown_goes_between_the_markers_and_nowhere_else() -> None:
     content = readme_results.markdown_parts(SUMMARY, COSTS, GENERATION, ABOUT)["generation"]
     once = readme_results.between_markers(MARKED, "generation", content, Path("README.md"))
     assert once.startswith("# A\n<!-- generation")
-    assert "\nLanguage models.\n\n| language model |" in once
+    assert "\n\n| language model |" in once
     assert once.endswith("no 4-bit arithmetic\n<!-- /generation -->\nB\n")
     assert "old" not in once
     assert readme_results.between_markers(once, "generation", content, Path("README.md")) == once

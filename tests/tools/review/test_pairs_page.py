@@ -49,7 +49,7 @@ def write_chats(folder: Path, **ids: list[str]) -> None:
 
 def write_answers(folder: Path, model: str, answers: dict[str, str | None]) -> None:
     (folder / "data/generations" / model).mkdir(parents=True)
-    table = pl.DataFrame({"id": list(answers), "answer": list(answers.values()), "tokens": [1] * len(answers)})
+    table = pl.DataFrame({"id": list(answers), "answer": list(answers.values()), "mode": ["open"] * len(answers)})
     table.write_parquet(folder / "data/generations" / model / "answers.parquet")
 
 
