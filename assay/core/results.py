@@ -47,7 +47,7 @@ def find_stage(file: Path | str, pipeline: dict[str, Any]) -> tuple[str, str | N
     """
     for stage, entry in pipeline["stages"].items():
         for metrics in entry.get("do", entry).get("metrics", []):
-            pattern = re.sub(r"\\\$\\\{[^}]*\\\}", "(.+)", re.escape(next(iter(metrics))))
+            pattern = re.sub(r"\\\$\\\{[^}]*\\\}", "([^/]+)", re.escape(next(iter(metrics))))
             if found := re.fullmatch(pattern, Path(file).as_posix()):
                 return stage, found.group(1) if found.groups() else None
     return None

@@ -48,12 +48,6 @@ class Rule:
     allowed: str
 
 
-def guarded_approach(params: GateParams, old: Side, paired: list[Paired]) -> str | None:
-    """The approach named, or of those on both sides the base's best on validation rows; None: there is none."""
-    on_validation = {one.name: old.metrics.get((f"finetune/{one.name}", "validation_macro_f1"), 0) for one in paired}
-    return params.approach or max(on_validation, key=lambda name: on_validation[name], default=None)
-
-
 def judge_drop(one: Paired, params: GateParams) -> tuple[str, str]:
     """The outcome for one score, and what was seen. See the table in docs/pull_requests.md."""
     low, high, detectable = one.difference.low, one.difference.high, one.difference.minimum_detectable
@@ -70,23 +64,28 @@ def judge_drop(one: Paired, params: GateParams) -> tuple[str, str]:
 
 
 def score_rules(params: GateParams, old: Side, paired: list[Paired]) -> list[Rule]:
-    """No score drops, and the guarded approach is shown to keep its own."""
-    judged = {one.name: judge_drop(one, params) for one in paired}
-    dropped = [seen for outcome, seen in judged.values() if outcome == BLOCKED]
+    """No score drops, and the guarded approach (without a name, the base's best on validation) is shown to keep its."""
+    judged = [(one, *judge_drop(one, params)) for one in paired]
+    dropped = [seen for _, outcome, seen in judged if outcome == BLOCKED]
+    names = [name for name in old.predictions if "/" not in name]
+    validation = {name: old.metrics.get((f"finetune/{name}", "validation_macro_f1"), 0) for name in names}
+    guarded = params.approach or max(names, key=lambda name: validation[name], default="an approach")
+    none = (INCONCLUSIVE, "no predictions for the same rows on both sides")
+    outcome, seen = next(
+        ((said, seen) for one, said, seen in judged if one.name == guarded and one.is_classifier), none
+    )
     allowed = f"a drop of less than {score(params.largest_drop)}"
-    name = guarded_approach(params, old, paired) or "an approach"
-    outcome, seen = judged.get(name, (INCONCLUSIVE, "no predictions for the same rows on both sides"))
     return [
         Rule("scores that drop", BLOCKED if dropped else PASS, "; ".join(dropped) or "none", allowed),
-        Rule(f"score of {name}", outcome, seen, f"{allowed}, found in {params.power:.0%} of test sets"),
+        Rule(f"score of {guarded}", outcome, seen, f"{allowed}, found in {params.power:.0%} of test sets"),
     ]
 
 
 def data_rules(params: GateParams, rows: SharedRows, old: Flat, new: Flat) -> list[Rule]:
-    """How much of the data is another: test rows one by one, train rows by the counts of the stages."""
+    """How much of the data is another: test rows one by one, train rows by the counts that both sides have."""
 
     def step(*key: str) -> float:
-        return float(new.get(key, 0)) - float(old.get(key, 0))
+        return float(new[key] - old[key]) if key in old and key in new else 0.0
 
     train, test = max(1, old.get(("label_errors", "rows_out"), 0)), max(1, rows.old)
     common, enough = len(rows.common) / test, params.smallest_share_in_common
@@ -103,14 +102,20 @@ def data_rules(params: GateParams, rows: SharedRows, old: Flat, new: Flat) -> li
     return rules
 
 
-def training_cost(old: Flat, new: Flat) -> tuple[str, float, float] | None:
-    """Unit and sums of what training takes, over what both sides have measured; None: nothing."""
-    for measure in ("cpu_seconds", "train_seconds"):
+def training_cost(old: Flat, new: Flat) -> tuple[str, float] | None:
+    """What training takes, of what both sides have measured, and how many times as much; None: nothing."""
+
+    def both(measure: str) -> list[list[float]]:
         keys = [key for key in new if key[0].startswith("cost/") and key[1:] == (measure,) and old.get(key)]
-        if keys:
-            before, after = (float(sum(side[key] for key in keys)) for side in (old, new))
-            return measure.replace("_", " "), before, after
-    return None
+        return [[float(side[key]) for key in keys] for side in (old, new)]
+
+    unit = "cpu_seconds" if both("cpu_seconds")[0] else "train_seconds"
+    before, after = map(sum, both(unit))
+    peaks = [max(of_side, default=0) for of_side in both("peak_memory_mib")]
+    sides = ((before, after), peaks)
+    text, memory = (" → ".join(dict.fromkeys(number(round(one)) for one in of_sides)) for of_sides in sides)
+    ratio = after / before if before else 0
+    return (f"{text} {unit.replace('_', ' ')} ({ratio:.2f} times), at most {memory} MiB", ratio) if before else None
 
 
 def apply_rules(
@@ -123,11 +128,10 @@ def apply_rules(
     rules += score_rules(params, old, paired)
     if rows is not None:
         rules += data_rules(params, rows, old.metrics, new.metrics)
-    if measured := training_cost(old.metrics, new.metrics):
-        unit, before, after = measured
-        outcome = BLOCKED if after > params.largest_cost_ratio * before else PASS
+    if cost := training_cost(old.metrics, new.metrics):
+        seen, ratio = cost
         allowed = f"at most {number(params.largest_cost_ratio)} times as much"
-        rules.append(Rule("cost of training", outcome, f"{number(before)} → {number(after)} {unit}", allowed))
+        rules.append(Rule("cost of training", BLOCKED if ratio > params.largest_cost_ratio else PASS, seen, allowed))
     return rules
 
 

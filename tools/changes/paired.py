@@ -4,6 +4,7 @@ A test row counts as common where both sides have it with the same label; scores
 these rows alone. Holm's correction is over all that is compared (`assay/statistics/verdicts.py`).
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -11,11 +12,17 @@ import numpy as np
 
 from assay.core.seeds import generator
 from assay.report.numbers import score
+from assay.statistics import verdicts
+from assay.statistics.bootstrap import item_counts
 from assay.statistics.predictions import Integers, Predictions, read_predictions
-from assay.statistics.verdicts import LEVEL, SAMPLES, Difference, compare, holm, score_decided_on, score_samples
+from assay.statistics.verdicts import LEVEL, SAMPLES, Difference, compare, holm, paired_difference, score_samples
 
 SCORES = {"macro_f1": "macro-F1", "accuracy": "accuracy"}
 SAME = "same predictions"
+MODEL_SCORES = (("chrF, retrieved", "chrF, open", "chrF, closed"), ("labels right",))
+"""Of a language model: the first of each that both sides have is compared."""
+MIN_QUESTIONS = 30
+"""In common; of fewer nothing is said."""
 NO_DIFFERENCE = Difference(0.0, None, None, 1.0, None)
 """Of predictions that are the same, which need no test."""
 
@@ -55,6 +62,11 @@ class Paired:
     word: str = SAME
     adjusted_p: float = 1.0
 
+    @property
+    def is_classifier(self) -> bool:
+        """Whether this is a score of an approach, and not of a language model."""
+        return self.score in SCORES.values()
+
     def show(self) -> str:
         """The score on both sides, and the difference with its interval, as far as it has one."""
         one = self.difference
@@ -89,15 +101,12 @@ def compare_approach(old: Predictions, new: Predictions, name: str, samples: int
     labels = sorted({*old.labels, *new.labels})
 
     def on_rows(one: Predictions) -> tuple[Integers, Integers, Integers]:
-        place, number = (
-            dict(zip(one.rows, range(len(one.rows)), strict=True)),
-            np.array(list(map(labels.index, one.labels))),
-        )
-        chosen = np.array([place[row] for row in rows])
+        place = {row: number for number, row in enumerate(one.rows)}
+        chosen, number = np.array([place[row] for row in rows]), np.array([labels.index(name) for name in one.labels])
         return number[one.label[chosen]], number[one.predicted[:, chosen]], one.clusters()[chosen]
 
     (truth, before, _), (_, after, groups) = on_rows(old), on_rows(new)
-    difference, decided_on = NO_DIFFERENCE, score_decided_on(truth)
+    difference, decided_on = NO_DIFFERENCE, verdicts.score_decided_on(truth)
     if not np.array_equal(before, after):
         difference = compare(truth, after, before, groups, samples, generator(0, "changes", "paired")).decisive()
     at = list(SCORES).index(decided_on)
@@ -110,16 +119,45 @@ def compare_approach(old: Predictions, new: Predictions, name: str, samples: int
     return Paired(name, SCORES[decided_on], len(rows), one, other, difference, min(len(before), len(after)), flips)
 
 
+def read_questions(text: str) -> dict[str, dict[str, tuple[str, float]]]:
+    """Of the file of a language model: score, as in MODEL_SCORES, → question → its group and score."""
+    found: dict[str, dict[str, tuple[str, float]]] = {}
+    for row, group, mode, chrf, _, right in json.loads(text).get("rows", []):
+        for name, value in ((f"chrF, {mode}", chrf), ("labels right", right)):
+            if value is not None:
+                found.setdefault(name, {})[row] = group, float(value)
+    return found
+
+
+def compare_model(old: str, new: str, name: str, samples: int) -> list[Paired]:
+    """The scores of one language model on both sides, from the text of its files, before Holm's correction."""
+    before, after = read_questions(old), read_questions(new)
+    found = []
+    for names in MODEL_SCORES:
+        kind = next((one for one in names if one in before and one in after), names[0])
+        rows = sorted(before.get(kind, {}).keys() & after.get(kind, {}).keys())
+        if len(rows) < MIN_QUESTIONS:
+            continue
+        values = np.array([[side[kind][row][1] for row in rows] for side in (after, before)])
+        difference = NO_DIFFERENCE
+        if not np.array_equal(*values):
+            groups = np.unique([after[kind][row][0] for row in rows], return_inverse=True)[1]
+            sums, sizes = np.stack([np.bincount(groups, of_side) for of_side in values]), np.bincount(groups)
+            drawn = item_counts(len(sizes), samples, generator(0, "changes", "paired"))
+            parts = [sums @ counts / (sizes @ counts) for counts in (np.ones((len(sizes), 1)), *drawn)]
+            difference = paired_difference(*np.concatenate(parts, axis=1))
+        one, other = (float(of_side.mean()) for of_side in values)
+        found.append(Paired(name, kind, len(rows), other, one, difference, 1, []))
+    return found
+
+
 def decide(found: list[Paired]) -> list[Paired]:
     """With the words, after Holm's correction over all that is not the same on both sides."""
     tested = [one for one in found if one.difference is not NO_DIFFERENCE]
-    adjusted = iter(holm([one.difference.p for one in tested]))
-
-    def decided(one: Paired, p: float) -> Paired:
+    for one, p in zip(tested, holm([one.difference.p for one in tested]), strict=True):
         word = "not decided" if p >= LEVEL else "better" if one.difference.value > 0 else "worse"
-        return replace(one, adjusted_p=p, word=word)
-
-    return [one if one.difference is NO_DIFFERENCE else decided(one, next(adjusted)) for one in found]
+        found[found.index(one)] = replace(one, adjusted_p=p, word=word)
+    return found
 
 
 def compare_sides(
@@ -127,12 +165,13 @@ def compare_sides(
 ) -> tuple[SharedRows | None, list[Paired]]:
     """The test rows of two sides, None where one has no predictions, and what is to be said of each that both have.
 
-    `old` and `new` have the text of the file of predictions of each approach by its name.
+    `old` and `new` have the text of the file of each approach by its name, of a language model `generation/<name>`.
     """
-    read = [{name: read_predictions(text) for name, text in side.items()} for side in (old, new)]
+    models = [name for name in new if "/" in name and name in old]
+    found = [one for name in models for one in compare_model(old[name], new[name], name.rpartition("/")[2], samples)]
+    read = [{name: read_predictions(text) for name, text in side.items() if "/" not in name} for side in (old, new)]
     before, after = ({name: one for name, one in side.items() if one is not None} for side in read)
-    if not before or not after:
-        return None, []
-    found = [compare_approach(before[name], after[name], name, samples) for name in after if name in before]
-    rows = compare_rows(next(iter(before.values())), next(iter(after.values())))
-    return rows, decide([one for one in found if one is not None])
+    classifiers = [compare_approach(before[name], after[name], name, samples) for name in after if name in before]
+    found = [*(one for one in classifiers if one is not None), *found]
+    sides = [next(iter(side.values()), None) for side in (before, after)]
+    return None if sides[0] is None or sides[1] is None else compare_rows(sides[0], sides[1]), decide(found)

@@ -28,20 +28,17 @@ MAX_CHARACTERS = 65_536
 """GitHub takes no longer comment."""
 MOST_NAMED = 4
 """Scores named in a line."""
-ADVICE = {
-    PASS: "nothing measured speaks against merging",
-    BLOCKED: "do not merge this as it is",
-    INCONCLUSIVE: "the figures cannot tell, a person decides",
-}
+ADVICE = {PASS: "nothing measured speaks against merging", BLOCKED: "do not merge this as it is"}
+ADVICE[INCONCLUSIVE] = "the figures cannot tell, a person decides"
 
 
 def title(rows: SharedRows | None, paired: list[Paired], base: str) -> str:
     """The verdict over all."""
     words = {word: [one.name for one in paired if one.word == word] for word in ("worse", "better")}
     found = "; ".join(f"{word} than on `{base}`: {listed(names)}" for word, names in words.items() if names)
-    if rows is None:
+    if rows is None and not paired:
         return f"No score can be compared with `{base}`"
-    if rows.differ:
+    if rows is not None and rows.differ:
         common = f"; on the {len(rows.common):,} common rows {found or 'nothing is decided'}" if rows.common else ""
         return f"Not comparable: `{base}` has another test set{common}"
     same = all(one.word == SAME for one in paired)
@@ -55,8 +52,8 @@ def score_lines(old: Side, new: Side, paired: list[Paired]) -> list[str]:
     for word in ("worse", "better", "not decided"):
         found = sorted((one for one in paired if one.word == word), key=lambda one: -abs(one.difference.value))
         more = f"; and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
-        if found and word == "not decided":
-            detectable = max(one.difference.minimum_detectable or 0 for one in found)
+        detectable = max((one.difference.minimum_detectable or 0 for one in found), default=0)
+        if detectable and word == "not decided":
             more += f". A true difference of {score(detectable)} would be found by 4 of 5 such test sets"
         elif min((one.seeds for one in found), default=2) == 1:
             more += ". Of one training run a side: another seed moves scores, too"
@@ -73,18 +70,6 @@ def score_lines(old: Side, new: Side, paired: list[Paired]) -> list[str]:
         if not side.predictions:
             lines.append(f"**No paired test**: {name} has no `metrics/predictions/`, which `make repro` writes")
     return lines
-
-
-def cost_line(old: Side, new: Side) -> str:
-    """What training took, where both sides have measured it."""
-    measured = training_cost(old.metrics, new.metrics)
-    if measured is None:
-        return "**Cost**: not measured on both sides"
-    unit, before, after = measured
-    keys = [key for key in new.metrics if key[1:] == ("peak_memory_mib",) and old.metrics.get(key)]
-    peaks = [round(max(side.metrics[key] for key in keys)) for side in (old, new)] if keys else [0, 0]
-    memory = f", at most {arrow(*peaks)} MiB" if keys else ""
-    return f"**Cost** of training: {arrow(round(before), round(after))} {unit} ({after / before:.2f} times){memory}"
 
 
 def rows_line(old: Side, new: Side, rows: SharedRows | None) -> str:
@@ -105,16 +90,14 @@ def rows_line(old: Side, new: Side, rows: SharedRows | None) -> str:
 
 def note_lines(old: Side, new: Side, base: str, stale: dict[str, str]) -> list[str]:
     """What the reader has to know about the figures themselves."""
-    not_run = list(dict.fromkeys([*new.not_run, *old.not_run]))
-    unreadable = [*old.unreadable, *new.unreadable]
-    surely = [name for name, path in stale.items() if not path.endswith("?")]
+    left_out = list(dict.fromkeys([*new.left_out, *old.left_out]))
+    surely = [name for name, path in stale.items() if path[-1] != "?"]
     perhaps = [name for name in stale if name not in surely]
     notes = {
         f"**The metrics are not of this code and data**: {listed(surely)} did not run after an input changed. Run"
-        " `make repro`, and commit `metrics/` and `dvc.lock`": bool(surely),
-        f"Perhaps of older data: {listed(perhaps)}; where `data/` lies, `dvc status` tells": bool(perhaps),
-        f"Not readable, and left out: {listed(unreadable)}": bool(unreadable),
-        f"Not run on the data and params of their side, and left out: {listed(not_run)}": bool(not_run),
+        " `make repro`, and commit `metrics/` and `dvc.lock`": surely,
+        f"Perhaps of older data: {listed(perhaps)}; where `data/` lies, `dvc status` tells": perhaps,
+        f"Left out, as unreadable or not run on the data and params of its side: {listed(left_out)}": left_out,
         f"`{base}` is of other data: without a source in common, none of its results is compared": old.is_other_data,
         f"`{base}` has no metrics: every figure counts as new": not old.metrics and not old.is_other_data,
         "There is no `dvc.lock` here: run `make repro` and commit it": new.lock is None,
@@ -136,13 +119,19 @@ def report(old: Side, new: Side, base: str, commit: str, root: Path, gate: GateP
     """The whole report as Markdown."""
     rows, paired = compare_sides(old.predictions, new.predictions)
     stale, texts = stale_stages(new.lock, old.lock, new.params, root), sections.read_texts(root)
-    lines = [*score_lines(old, new, paired), cost_line(old, new), rows_line(old, new, rows)]
+    cost = training_cost(old.metrics, new.metrics)
+    lines = [
+        *score_lines(old, new, paired),
+        f"**Cost** of training: {cost[0] if cost else 'not measured on both sides'}",
+    ]
+    lines.append(rows_line(old, new, rows))
     if gate is not None:
         rules = apply_rules(gate, old, new, rows, paired, stale)
         outcome = outcome_of(rules)
         why = "; ".join(f"{rule.name}, allowed: {rule.allowed}" for rule in rules if rule.outcome == outcome != PASS)
         lines.insert(0, f"**Gate: {outcome}**, {ADVICE[outcome]}{f' ({why})' if why else ''}")
-    lines += note_lines(old, new, base, stale)
+    if notes := note_lines(old, new, base, stale):
+        lines.append(". ".join(notes))
     tables = [
         sections.scores(paired),
         sections.flips(paired, texts),

@@ -9,8 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from assay.report.numbers import number, score
-from assay.statistics.metrics_dict import HIGH, LOW
+from assay.report.numbers import number
 from assay.statistics.predictions import hash_name
 from tools.changes.paired import Paired, SharedRows
 from tools.changes.readme_results import markdown_table
@@ -30,8 +29,6 @@ WALL_CLOCK = re.compile(r"(seconds|per_second|_ms|_ms_per_row|memory_mib)$")
 
 Texts = dict[str, tuple[str, str]]
 """Hash of a row → its split and its text."""
-Change = tuple[Key, Any, Any]
-"""A value on both sides, MISSING where a side does not have it."""
 
 
 def is_number(value: Any) -> bool:
@@ -39,8 +36,8 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def changes(old: Flat, new: Flat) -> list[Change]:
-    """Leaves that differ, in the order of the new side and then of the old; NaN is the same as NaN."""
+def changes(old: Flat, new: Flat) -> list[tuple[Key, Any, Any]]:
+    """Leaves that differ, MISSING where a side has none, in the order of the new side; NaN is the same as NaN."""
     sides = [(key, old.get(key, MISSING), new.get(key, MISSING)) for key in dict.fromkeys([*new, *old])]
     return [one for one in sides if one[1] != one[2] and repr(one[1]) != repr(one[2])]
 
@@ -92,7 +89,13 @@ def scores(paired: list[Paired]) -> str:
     """Every score that was compared."""
     header = ["score on common rows: base → branch, difference [95%]", "rows", "p", "verdict", "detectable"]
     rows = [
-        [one.show(), number(one.rows), f"{one.adjusted_p:.3f}", one.word, score(one.difference.minimum_detectable or 0)]
+        [
+            one.show(),
+            number(one.rows),
+            f"{one.adjusted_p:.3f}",
+            one.word,
+            shown(one.difference.minimum_detectable or MISSING),
+        ]
         for one in paired
     ]
     note = "Paired bootstrap; p after Holm's correction. Detectable: a true difference that 4 of 5 such tests find."
@@ -148,8 +151,7 @@ def rows_by_rule(old: Flat, new: Flat, root: Path) -> str:
 def stale(stages: dict[str, str]) -> str:
     """Stages whose metrics are of something else, with the first input that has changed."""
     rows = [
-        [code(name), f"perhaps: {code(path[:-1])} is a part of what changed" if path.endswith("?") else code(path)]
-        for name, path in stages.items()
+        [code(name), f"perhaps {code(path[:-1])}" if path[-1] == "?" else code(path)] for name, path in stages.items()
     ]
     return section("Stages that have not run since an input changed", ["stage", "input"], rows)
 
@@ -168,36 +170,22 @@ def versions(old: Side, new: Side) -> str:
 def metrics(old: Flat, new: Flat, is_comparable: bool) -> list[str]:
     """All metrics that differ; scores of test sets that are not the same (`is_comparable`) have no difference."""
 
-    def cell(flat: Flat, key: Key, value: Any) -> str:
-        ends = [flat.get((*key[:-1], key[-1] + end)) for end in (LOW, HIGH)]
-        return f"{shown(value)} [{', '.join(map(shown, ends))}]" if all(map(is_number, ends)) else shown(value)
-
     def step(key: Key, before: Any, after: Any) -> str:
-        if before is MISSING or after is MISSING:
+        if MISSING in (before, after):
             return "new" if before is MISSING else "gone"
         if key[0].startswith(SCORED) and not is_comparable:
             return "not comparable"
         both = is_number(before) and is_number(after)
         return ("+" if after > before else "−") + number(abs(after - before)) if both else ""
 
-    def table(title: str, rows: list[Change]) -> str:
-        # New, gone or no number first, then by how far it moved: a long table is cut at its end.
-        rows = sorted(
-            rows, key=lambda one: -abs(one[2] - one[1]) if is_number(one[1]) and is_number(one[2]) else -math.inf
-        )
-        cells = [
-            [f"{code(key[0])} {code('.'.join(key[1:]))}", cell(old, key, a), cell(new, key, b), step(key, a, b)]
-            for key, a, b in rows
-        ]
-        return section(title, ["metric", "base", "branch", "difference"], cells)
-
+    # A long table is cut at its end: so, models first, and what is by label or source last.
     titles = ("Scores of models", "Profile of the data", "Other metrics", "By label or source", "Time and memory")
-    kinds: dict[str, list[Change]] = {title: [] for title in titles}
-    for change in changes(old, new):
-        file, *path = change[0]
-        clock = file.startswith("cost/") or WALL_CLOCK.search(path[-1])
-        part = any(name.startswith("per_") for name in path)
-        kind = 4 if clock else 1 if file == "profile" else 3 if part else 0 if "/" in file else 2
-        if not path[-1].endswith((LOW, HIGH)):
-            kinds[titles[kind]].append(change)
-    return [table(title, rows) for title, rows in kinds.items()]
+    rows: dict[str, list[list[str]]] = {title: [] for title in titles}
+    for key, before, after in changes(old, new):
+        file, *path = key
+        is_clock = file.startswith("cost/") or WALL_CLOCK.search(path[-1])
+        is_part = any(name.startswith("per_") for name in path)
+        kind = 4 if is_clock else 1 if file == "profile" else 3 if is_part else 0 if "/" in file else 2
+        name = f"{code(file)} {code('.'.join(path))}"
+        rows[titles[kind]].append([name, shown(before), shown(after), step(key, before, after)])
+    return [section(title, ["metric", "base", "branch", "difference"], cells) for title, cells in rows.items()]

@@ -29,15 +29,14 @@ Flat = dict[Key, Any]
 class Side:
     """What is compared, of one side. `lock` is None where there is no `dvc.lock`.
 
-    `unreadable` are files that could not be parsed; `not_run` stages that are on, and whose metrics are of other data
-    or params; `predictions` the text of the file of each approach.
+    `left_out` are files that could not be parsed, and stages that are on and whose metrics are of other data or params;
+    `predictions` the text of the file of each approach, of a language model as `generation/<model>`.
     """
 
     params: Any
     metrics: Flat
     lock: dict[str, Any] | None
-    unreadable: list[str]
-    not_run: list[str]
+    left_out: list[str]
     predictions: dict[str, str] = field(default_factory=dict)
     is_other_data: bool = False
 
@@ -88,20 +87,17 @@ def parsed(files: dict[str, str | None]) -> Side:
     measured = {path: value for path, value in values.items() if path.endswith(".json") and path != SUMMARY}
     own, not_run = own_files(measured, values.get("dvc.yaml") or read_pipeline(), params)
     names = {path: path.removeprefix("metrics/").removesuffix(".json") for path in own}
+    tables = {path for path in own if path.startswith(PREDICTIONS)}
     metrics = {
         (name, *key): leaf
         for path, name in names.items()
-        if not path.startswith(PREDICTIONS)
+        if path not in tables
         for key, leaf in flatten(measured[path]).items()
         # An empty dict is a leaf of `flatten`, and no metric.
         if leaf != {} and key != (RUN_ID,)
     }
-    predictions = {
-        name.removeprefix("predictions/"): files[path] or ""
-        for path, name in names.items()
-        if path.startswith(PREDICTIONS)
-    }
-    return Side(params, metrics, lock if isinstance(lock, dict) else None, unreadable, not_run, predictions)
+    kept = {name.removeprefix("predictions/"): files[path] or "" for path, name in names.items() if path in tables}
+    return Side(params, metrics, lock if isinstance(lock, dict) else None, [*unreadable, *not_run], kept)
 
 
 def without_other_data(old: Side, new: Side) -> Side:
@@ -114,7 +110,7 @@ def without_other_data(old: Side, new: Side) -> Side:
     before, after = sources(old.params), sources(new.params)
     if not before or not after or before & after:
         return old
-    return Side(shared(old.params, new.params), {}, {"stages": {}}, old.unreadable, [], is_other_data=True)
+    return Side(shared(old.params, new.params), {}, {"stages": {}}, old.left_out, is_other_data=True)
 
 
 def shared(old: Any, new: Any) -> Any:

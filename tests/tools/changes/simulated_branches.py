@@ -10,7 +10,7 @@ from sklearn.linear_model import SGDClassifier
 
 from assay.core.outputs import write_json, write_text
 from assay.statistics.predictions import format_predictions
-from tests.template_params import read_template_params
+from tests.template_params import FILE
 
 Array = NDArray[Any]
 LABELS = ["bad", "fine", "good"]
@@ -42,9 +42,17 @@ def predictions_text(predicted: Array, truth: Array, rows: range) -> str:
     return format_predictions(names, names, ["mails"] * len(rows), LABELS, truth[chosen], predicted[None, chosen], {})
 
 
+def write_questions(root: Path, chrf: Array) -> None:
+    """Write the scores of a language model by question: as `make ask` asks it, and labels that it got right."""
+    rows = [[f"q{row}", f"q{row}", "retrieved", float(value), False, None] for row, value in enumerate(chrf)]
+    rows += [[f"l{row}", f"l{row}", "label", None, None, float(row % 3 > 0)] for row in range(40)]
+    write_json(root / "metrics/predictions/generation/base.json", {"rows": rows})
+    write_json(root / "metrics/evaluate_generation/base.json", {"retrieved": {"chrf": float(chrf.mean())}})
+
+
 def write_side(root: Path, predicted: dict[str, Array], truth: Array | None = None, rows: range = range(TEST)) -> None:
     """Write the metrics and predictions of a side, of the rows that its test set has, beside the template's params."""
-    params = read_template_params() | {"approaches": list(predicted)}
+    params = {**yaml.safe_load(FILE.read_text(encoding="utf-8")), "approaches": list(predicted)}
     truth = make_rows(TEST, 3)[1] if truth is None else truth
     write_text(root / "params.yaml", yaml.safe_dump(params, sort_keys=False))
     write_json(root / "metrics/split.json", {"rows": {"train": TRAIN, "validation": 150, "test": len(rows)}})

@@ -18,12 +18,12 @@ from tests.tools.changes.simulated_branches import (
     make_rows,
     predictions_text,
     train_and_predict,
+    write_questions,
     write_side,
 )
 from tools.changes import gate, pull_request
 from tools.changes.gate import BLOCKED, INCONCLUSIVE, PASS, GateParams, judge_drop
 from tools.changes.paired import NO_DIFFERENCE, SAME, Paired, compare_sides
-from tools.changes.sides import Flat, Side
 
 PARAMS = load_params("gate", GateParams, FILE)
 
@@ -110,6 +110,7 @@ def test_another_test_set_is_not_comparable_but_on_the_common_rows(
 
 def test_what_changed_in_the_data_and_the_cost(branch: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_json(branch / "metrics/label_errors.json", {"rows_out": 1000, "relabelled": 0})
+    write_json(branch / "metrics/correct.json", {"relabelled": 0})
     commit_all()
     write_json(branch / "metrics/label_errors.json", {"rows_out": 900, "relabelled": 40})
     write_json(branch / "metrics/correct.json", {"relabelled": 20})
@@ -119,12 +120,13 @@ def test_what_changed_in_the_data_and_the_cost(branch: Path, capsys: pytest.Capt
     assert printed.splitlines()[-4:] == [
         "blocked       rows removed: 0.0% of test, 10.0% of train; allowed: at most 5.0%",
         "blocked       labels changed: 0.0% of test, 6.0% of train; allowed: at most 5.0%",
-        "blocked       cost of training: 120 → 210 train seconds; allowed: at most 1.50 times as much",
+        "blocked       cost of training: 120 → 210 train seconds (1.75 times), at most 900 → 950 MiB; allowed: at most"
+        " 1.50 times as much",
         "gate: blocked, against main",
     ]
     lines = comment()
     assert "- **Cost** of training: 120 → 210 train seconds (1.75 times), at most 900 → 950 MiB" in lines
-    assert any("labels corrected – → 20; changed by the detector 0 → 40" in line for line in lines)
+    assert any("labels corrected 0 → 20; changed by the detector 0 → 40" in line for line in lines)
 
 
 def test_without_predictions_or_a_base_the_gate_cannot_tell(branch: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,7 +135,7 @@ def test_without_predictions_or_a_base_the_gate_cannot_tell(branch: Path, capsys
         file.unlink()
     status, printed = run_gate(capsys)
     assert status == 2
-    assert "inconclusive  score of an approach: no predictions for the same rows on both sides" in printed
+    assert "inconclusive  score of lora: no predictions for the same rows on both sides" in printed
 
 
 def score_of(value: float, low: float, high: float, word: str, detectable: float = 0.04) -> Paired:
@@ -168,12 +170,30 @@ def test_more_power_asks_for_more_rows() -> None:
     assert seen.endswith("not decided; finds a drop of 0.036")  # 0.028 · (1.960 + 1.645) / (1.960 + 0.842)
 
 
-def test_the_guarded_approach_is_chosen_on_validation_rows() -> None:
-    paired = [replace(score_of(0, 0, 0, SAME), name=name, new=new) for name, new in (("a", 0.9), ("b", 0.7))]
-    validation: Flat = {(f"finetune/{name}", "validation_macro_f1"): value for name, value in (("a", 0.6), ("b", 0.8))}
-    old = Side({}, validation, None, [], [])
-    assert gate.guarded_approach(PARAMS, old, paired) == "b"
-    assert gate.guarded_approach(PARAMS.model_copy(update={"approach": "a"}), old, paired) == "a"
+def test_the_guarded_approach_is_chosen_on_validation_rows(branch: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_json(branch / "metrics/finetune/tfidf.json", {"validation_macro_f1": 0.9})
+    commit_all()
+    assert "score of tfidf: `tfidf` macro-F1 0.521 → 0.521, ±0.000, same predictions" in run_gate(capsys)[1]
+    write_side(branch, {"lora": train_and_predict()})
+    status, printed = run_gate(capsys)
+    assert "inconclusive  score of tfidf: no predictions for the same rows on both sides" in printed
+    assert status == 2
+
+
+def test_language_models_are_compared_by_question(branch: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chrf, noise = np.random.default_rng(0).random((2, 98))
+    write_questions(branch, chrf)
+    commit_all()
+    write_questions(branch, chrf - 0.2 * noise)
+    lines = comment()
+    assert lines[1] == "### Worse than on `main`: `base`"
+    assert re.match(r"- \*\*Worse\*\*: `base` chrF, retrieved 0\.542 → 0\.\d+, −0\.\d+ \[−0\.\d+, −0\.\d+\]", lines[3])
+    assert lines[4] == "- **Others**: same predictions: `lora`, `tfidf`, `base`"
+    write_questions(branch, chrf + 0.4 * (noise - noise.mean()))
+    assert "- **Not decided**: `base` chrF, retrieved 0.542 → 0.542, " in "\n".join(comment())
+    assert run_gate(capsys)[0] == 0
+    write_questions(branch, chrf[:20])  # too few in common
+    assert comment()[1] == "### Every prediction is as on `main`"
 
 
 @pytest.mark.slow

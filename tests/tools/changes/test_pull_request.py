@@ -17,7 +17,7 @@ from tests.own_process import commit_all, git, run_main
 from tests.own_results import stamp_run_ids
 from tools.changes import pull_request, sections
 from tools.changes.revisions import commit_of
-from tools.changes.sides import MISSING, flatten
+from tools.changes.sides import flatten
 
 PARAMS: dict[str, Any] = {
     "seed": 1,
@@ -25,23 +25,18 @@ PARAMS: dict[str, Any] = {
     "finetune": {"lora": {"method": "lora", "rank": 8, "learning_rate": 0.001}},
     "ingest": {"sources": [{"name": "tweets", "format": "tsv"}]},
 }
-LORA: dict[str, Any] = {
-    "rows": 1500,
-    "accuracy": 0.71,
-    "accuracy_ci95_low": 0.69,
-    "accuracy_ci95_high": 0.73,
-    "macro_f1": 0.70,
-    "macro_f1_ci95_low": 0.68,
-    "macro_f1_ci95_high": 0.72,
-    "inference_ms_per_row": 2.0,
-    "per_class": {"a|b": {"f1": 0.5, "support": 3}},
-}
+LORA = {"macro_f1": 0.70, "inference_ms_per_row": 2.0, "per_class": {"a|b": {"f1": 0.5, "support": 3}}}
+LEFT_OUT = "Left out, as unreadable or not run on the data and params of its side:"
 CLEAN: dict[str, Any] = {"rows_in": 7908, "rows_out": 7800, "removed": {"too_short": 0, "exact_duplicate": 108}}
 
 
 def write_metrics(root: Path, **files: Any) -> None:
     for name, value in files.items():
         write_text(root / "metrics" / f"{name.replace('__', '/')}.json", json.dumps(value))
+
+
+def write_params(root: Path, **changed: Any) -> None:
+    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS | changed), encoding="utf-8")
 
 
 def write_lock(root: Path, data_md5: str, params: Any) -> None:
@@ -63,7 +58,7 @@ def write_lock(root: Path, data_md5: str, params: Any) -> None:
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with one commit that has params, metrics and a lock."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS), encoding="utf-8")
+    write_params(tmp_path)
     write_metrics(tmp_path, evaluate__lora=LORA, clean=CLEAN, summary={"approaches": {}})
     write_lock(tmp_path, "aaaa", {"seed": 1})
     commit_all()
@@ -81,47 +76,30 @@ def row(text: str, start: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split(" | ")]
 
 
-def first_lines(text: str) -> list[str]:
-    """What stands above the tables that fold away."""
-    return [line for line in text.partition("<details>")[0].splitlines() if line]
-
-
-def test_nothing_changed(repository: Path) -> None:
-    commit = commit_of("main")[:10]
-    assert first_lines(written()) == [
+def test_nothing_changed_and_a_folder_of_a_larger_repository(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, _, tables = written().partition("\n\n<details>")
+    assert first.splitlines() == [
         "<!-- assay -->",
+        "",
         "### No score can be compared with `main`",
+        "",
         "- **No paired test**: the base has no `metrics/predictions/`, which `make repro` writes",
         "- **No paired test**: this branch has no `metrics/predictions/`, which `make repro` writes",
-        "- **Cost**: not measured on both sides",
+        "- **Cost** of training: not measured on both sides",
         "- **Rows**: no counts",
-        f"Against `main` ({commit}); docs/pull_requests.md says how to read this.",
+        "",
+        f"Against `main` ({commit_of('main')[:10]}); docs/pull_requests.md says how to read this.",
     ]
-    assert re.findall("<summary>(.*)</summary>", written()) == ["Rows by stage (1)"]
-
-
-def test_a_folder_of_a_larger_repository(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = written()
+    assert re.findall("<summary>(.*)</summary>", tables) == ["Rows by stage (1)"]
     folder = repository / "ml/assay"
     folder.mkdir(parents=True)
     for name in ("params.yaml", "metrics", "dvc.lock", "stages"):
         git("mv", name, f"ml/assay/{name}")
     git("commit", "--quiet", "-m", "moved")
     monkeypatch.chdir(folder)
-    # But for the commit that it names.
-    assert re.sub(r"\(\w{10}\)", "", written()) == re.sub(r"\(\w{10}\)", "", alone)
-
-
-def test_metrics_stand_with_their_intervals_and_without_a_difference_where_the_test_rows_are_unknown(
-    repository: Path,
-) -> None:
-    better = LORA | {"macro_f1": 0.75, "macro_f1_ci95_low": 0.73, "macro_f1_ci95_high": 0.77}
-    write_metrics(repository, evaluate__lora=better, split={"rows": {"train": 90}})
-    text = written()
-    cells = ["0.7000 [0.6800, 0.7200]", "0.7500 [0.7300, 0.7700]", "not comparable"]
-    assert row(text, "`evaluate/lora` `macro_f1`")[1:] == cells
-    assert row(text, "`split` `rows.train`")[1:] == ["–", "90", "new"]
-    assert "ci95" not in text
+    there, _, tables_there = written().partition("\n\n<details>")
+    assert there.splitlines()[:-1] == first.splitlines()[:-1]
+    assert tables_there == tables
 
 
 def test_params_rows_and_versions(repository: Path) -> None:
@@ -130,10 +108,13 @@ def test_params_rows_and_versions(repository: Path) -> None:
     changed["finetune"]["lora"]["alpha"] = 32
     changed["approaches"] = ["lora"]
     changed["ingest"]["sources"][0]["format"] = "csv"
-    (repository / "params.yaml").write_text(yaml.safe_dump(changed), encoding="utf-8")
+    write_params(repository, **changed)
     removed = {"exact_duplicate": 108, "near_duplicate": 100}
     write_metrics(repository, clean={"rows_in": 7908, "rows_out": 7700, "removed": removed})
     write_lock(repository, "bbbb", {"seed": 1})
+    write_text(repository / "data/clean/removed.parquet", "")
+    table = {"id": ["m:1", "m:2"], "rule": ["near_duplicate", "exact_duplicate"], "before": ["a | b", "same"]}
+    pl.DataFrame(table).write_parquet(repository / "data/clean/removed.parquet")
     text = written()
     assert row(text, "`finetune.lora.rank`") == ["`finetune.lora.rank`", "8", "16"]
     assert row(text, "`finetune.lora.alpha`") == ["`finetune.lora.alpha`", "–", "32"]
@@ -142,21 +123,14 @@ def test_params_rows_and_versions(repository: Path) -> None:
     cells = ["`clean`", "7,908", "7,800 → 7,700", "`exact_duplicate` 108, `near_duplicate` – → 100"]
     assert row(text, "`clean` | 7,908") == cells
     assert row(text, "`data/clean`") == ["`data/clean`", "`aaaa`", "`bbbb`"]
-
-
-def test_rows_that_a_rule_removes_are_shown_where_the_data_lies(repository: Path) -> None:
-    write_metrics(repository, clean=CLEAN | {"rows_out": 7799, "removed": {"too_short": 1, "exact_duplicate": 108}})
-    (repository / "data/clean").mkdir(parents=True)
-    removed = {"id": ["m:1", "m:2"], "rule": ["too_short", "exact_duplicate"], "before": ["a | b", "same"]}
-    pl.DataFrame(removed).write_parquet(repository / "data/clean/removed.parquet")
-    text = written()
-    assert "- `too_short` `m:1` <code>a &#124; b</code>\n" in text
+    # Where the data lies, with examples of the rule whose count is another.
+    assert "- `near_duplicate` `m:1` <code>a &#124; b</code>\n" in text
     assert "m:2" not in text
 
 
 def test_the_profile_of_the_data_has_a_table(repository: Path) -> None:
-    before = {"rows": 100, "per_source": {"tweets": {"words": 13.0}}, "per_label": {"good": {"rows": 60}}}
-    write_metrics(repository, profile=before | {"profile_seconds": 1.0})
+    before = {"rows": 100, "per_source": {"tweets": {"words": 13.0}}, "profile_seconds": 1.0}
+    write_metrics(repository, profile=before)
     commit_all()
     assert "Profile" not in written()
     write_metrics(repository, profile=before | {"rows": 150, "per_source": {"tweets": {"words": 20.0}}})
@@ -166,11 +140,16 @@ def test_the_profile_of_the_data_has_a_table(repository: Path) -> None:
     assert row(text, "`profile` `per_source.tweets.words`")[1:] == ["13", "20", "+7"]
 
 
-def test_an_approach_that_no_longer_runs_has_no_score(repository: Path) -> None:
-    (repository / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"approaches": ["tfidf"]}), encoding="utf-8")
+def test_metrics_of_an_approach_that_is_new_of_one_that_is_off_and_of_unknown_test_rows(repository: Path) -> None:
+    write_metrics(repository, evaluate__lora=LORA | {"macro_f1": 0.75, "macro_f1_ci95_low": 0.73})
+    assert row(written(), "`evaluate/lora` `macro_f1`")[1:] == ["0.7000", "0.7500", "not comparable"]
+    write_params(repository, approaches=["tfidf", "full"])
+    write_metrics(repository, evaluate__full=LORA)
     assert (repository / "metrics/evaluate/lora.json").is_file()
-    cells = row(written(), "`evaluate/lora` `macro_f1`")[1:]
-    assert cells == ["0.7000 [0.6800, 0.7200]", "–", "gone"]
+    text = written()
+    assert row(text, "`evaluate/full` `macro_f1`")[1:] == ["–", "0.7000", "new"]
+    assert row(text, "`evaluate/lora` `macro_f1`")[1:] == ["0.7000", "–", "gone"]
+    assert "ci95" not in text
 
 
 def test_wall_clock_is_apart(repository: Path) -> None:
@@ -178,62 +157,39 @@ def test_wall_clock_is_apart(repository: Path) -> None:
     text = written()
     assert "<summary>Time and memory (1)</summary>" in text
     assert "Scores of models" not in text
-
-
-def test_wall_clock_keys_and_those_that_are_the_same_in_every_run() -> None:
     measured = ["train_seconds", "peak_memory_mib", "samples_per_second", "inference_ms_per_row"]
     keys = [*measured, "artefact_mib", "macro_f1", "rows_out", "epochs", "unpacked_mib"]
     assert [key for key in keys if sections.WALL_CLOCK.search(key)] == measured
 
 
-def test_labels_do_not_break_the_tables(repository: Path) -> None:
+def test_labels_and_values_that_are_no_numbers_do_not_break_the_tables(repository: Path) -> None:
     worse = LORA | {"per_class": {"a|b": {"f1": 0.4, "support": 3}, "`<img>`": {"f1": 1.0}}}
-    write_metrics(repository, evaluate__lora=worse)
+    odd = {"note": "text", "nothing": None, "odd": math.nan, "many": [1, 2]}
+    write_metrics(repository, evaluate__lora=worse, clean=CLEAN | odd)
     text = written()
     assert "<code>per_class.a&#124;b.f1</code> | 0.5000 | 0.4000 | not comparable" in text
     assert "<img>" not in text
-
-
-def test_metric_that_is_new_and_one_that_is_gone(repository: Path) -> None:
-    approaches = [*PARAMS["approaches"], "full"]
-    (repository / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"approaches": approaches}), encoding="utf-8")
-    write_metrics(repository, evaluate__full=LORA)
-    (repository / "metrics/evaluate/lora.json").unlink()
-    text = written()
-    assert row(text, "`evaluate/full` `macro_f1`")[1:] == ["–", "0.7000 [0.6800, 0.7200]", "new"]
-    assert row(text, "`evaluate/lora` `macro_f1`")[1:] == ["0.7000 [0.6800, 0.7200]", "–", "gone"]
-
-
-def test_values_that_are_no_numbers(repository: Path) -> None:
-    write_metrics(repository, clean=CLEAN | {"note": "text", "nothing": None, "odd": math.nan, "many": [1, 2]})
-    text = written()
     assert row(text, "`clean` `note`") == ["`clean` `note`", "–", "`text`", "new"]
     assert row(text, "`clean` `odd`") == ["`clean` `odd`", "–", "`NaN`", "new"]
     assert row(text, "`clean` `many`") == ["`clean` `many`", "–", "`[1, 2]`", "new"]
 
 
-def test_base_without_metrics_params_or_lock(repository: Path) -> None:
+def test_base_without_metrics_params_or_lock_and_then_neither_side(repository: Path) -> None:
     git("rm", "--quiet", "--cached", "-r", "metrics", "dvc.lock", "params.yaml")
     git("commit", "--quiet", "-m", "nothing yet")
     text = written()
-    assert "- `main` has no metrics: every figure counts as new" in text
+    assert "- `main` has no metrics: every figure counts as new\n" in text
     assert row(text, "`data/clean`") == ["`data/clean`", "–", "`aaaa`"]
     assert row(text, "`evaluate/lora` `macro_f1`")[3] == "new"
-
-
-def test_lock_and_metrics_that_are_missing(repository: Path) -> None:
     for path in (repository / "dvc.lock", *(repository / "metrics").rglob("*.json")):
         path.unlink()
-    text = written()
-    assert "There is no `dvc.lock` here: run `make repro` and commit it" in text
-    assert row(text, "`evaluate/lora` `macro_f1`")[3] == "gone"
+    assert "There is no `dvc.lock` here: run `make repro` and commit it" in written()
 
 
 def test_files_that_cannot_be_parsed(repository: Path) -> None:
     (repository / "metrics/clean.json").write_text("{", encoding="utf-8")
     (repository / "params.yaml").write_text("a: [", encoding="utf-8")
-    text = written()
-    assert "Not readable, and left out: `params.yaml`, `metrics/clean.json`" in text
+    assert f"{LEFT_OUT} `params.yaml`, `metrics/clean.json`\n" in written()
 
 
 @pytest.mark.parametrize(
@@ -257,7 +213,7 @@ def test_a_change_in_a_room_of_the_library_is_one_of_the_code(repository: Path) 
     (repository / "dvc.lock").write_text(yaml.safe_dump(lock), encoding="utf-8")
     assert "not of this code" not in written()
     (room / "nested/a.py").write_text("# changed\n", encoding="utf-8")
-    assert "The metrics are not of this code" in written()
+    assert "not of this code" in written()
 
 
 @pytest.mark.parametrize("base", ["no-such-branch", "--help", "main:params.yaml"])
@@ -274,55 +230,41 @@ def test_folder_without_git_is_an_error(tmp_path: Path, monkeypatch: pytest.Monk
         commit_of("main")
 
 
-def test_many_rows_are_cut() -> None:
+def test_many_rows_are_cut_and_a_comment_is_never_longer_than_github_takes() -> None:
     text = sections.section("Metrics", ["metric", "old"], [[str(index), "1"] for index in range(250)])
-    assert "<summary>Metrics (250)</summary>" in text
     assert "| 99 | 1 |" in text
     assert "| 100 | 1 |" not in text
     assert "… and 150 more." in text
-
-
-def test_a_comment_is_never_longer_than_github_takes() -> None:
     tables = [sections.section("a" * 90, ["x"], [["y" * 300]] * 100) for _ in range(5)]
     text = pull_request.fit("first", tables, "main")
     assert 60_000 < len(text) <= 65_536
-    assert text.endswith(
-        "\n\n3 longer tables do not fit in a comment: `git diff main -- metrics params.yaml dvc.lock`\n"
-    )
+    assert text.endswith("3 longer tables do not fit in a comment: `git diff main -- metrics params.yaml dvc.lock`\n")
     assert pull_request.fit("first", tables[:1], "main") == f"first\n\n{tables[0]}\n"
 
 
-def test_what_is_not_a_number_equals_itself_and_nothing_else() -> None:
+def test_not_a_number_equals_itself_and_a_list_of_dicts_with_one_name_twice_keeps_both() -> None:
     assert sections.changes({("a",): math.nan}, {("a",): float("nan")}) == []
-    assert sections.changes({("a",): math.nan}, {("a",): 1.0, ("b",): None}) == [
-        (("a",), pytest.approx(math.nan, nan_ok=True), 1.0),
-        (("b",), MISSING, None),
-    ]
-
-
-def test_list_of_dicts_with_one_name_twice_keeps_both() -> None:
+    assert len(sections.changes({("a",): math.nan}, {("a",): 1.0, ("b",): None})) == 2
     flat = flatten({"a": [{"name": "x", "v": 1}, {"name": "x", "v": 2}]})
-    assert flat[("a", "0", "v")] == 1
-    assert flat[("a", "1", "v")] == 2
+    assert flat == {("a", "0", "name"): "x", ("a", "0", "v"): 1, ("a", "1", "name"): "x", ("a", "1", "v"): 2}
 
 
 def test_metrics_of_other_data_or_params_are_left_out_and_named(repository: Path) -> None:
     stamp_run_ids(repository)
     commit_all()
-    assert "left out" not in written()
+    assert "Left out" not in written()
     assert "run_id" not in written()
     write_metrics(repository, evaluate__lora=LORA | {"run_id": "0" * 12}, cost__evaluate__lora={"ms": 2.0})
     write_metrics(repository, optional__dpo={"margin": 0.5, "run_id": "0" * 12})
     text = written()
-    assert "- Not run on the data and params of their side, and left out: `evaluate@lora`\n" in text
+    assert f"{LEFT_OUT} `evaluate@lora`\n" in text
     assert row(text, "`evaluate/lora` `macro_f1`")[3] == "gone"
     assert "margin" not in text  # switched off: no result, and no news
     assert "`ms`" not in text
 
 
 def test_of_a_base_with_other_data_nothing_is_shown(repository: Path) -> None:
-    own = {"sources": [{"name": "mails", "format": "csv"}]}
-    (repository / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"ingest": own, "seed": 2}), encoding="utf-8")
+    write_params(repository, ingest={"sources": [{"name": "mails", "format": "csv"}]}, seed=2)
     write_lock(repository, "bbbb", {"seed": 2})
     text = written()
     assert "`main` is of other data: without a source in common, none of its results is compared" in text
