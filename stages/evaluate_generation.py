@@ -67,6 +67,7 @@ class EvaluateGenerationParams(Params):
 
     rows: Rows
     answered: list[Literal["open", "retrieved", "closed", "unanswerable"]]
+    rewarded: list[Literal["open", "retrieved", "closed", "unanswerable"]]
     general_texts: int = Field(ge=2)
     batch_size: int = Field(ge=1, le=4096)
     bootstrap_samples: int = Field(ge=100, le=1_000_000)
@@ -163,24 +164,30 @@ def score_general_text(
 
 
 def score_meaning(
-    answers: pl.DataFrame, messages: pl.Series, embed: EmbedParams, batch_size: int, device: Device
+    answers: pl.DataFrame,
+    messages: pl.Series,
+    embed: EmbedParams,
+    params: EvaluateGenerationParams,
+    device: Device,
 ) -> pl.DataFrame:
-    """Answers with their `cosine` to the reference by the frozen encoder, and `reward`, if there is a reward model.
+    """Answers with their `cosine` to the reference by the frozen encoder, and `reward` in the modes that get one.
 
-    `messages` are the chats, each with the reference answer at its end. Rewards are of the modes of the table of chats.
+    `messages` are the chats, each with the reference answer at its end. Without a reward model there is no reward.
     """
     # Labels get neither: an answer to them is right or wrong.
     free = (answers["task"] == "answer") & answers["answer"].is_not_null()
     said, meant = (answers[column].filter(free).to_list() for column in ("answer", "reference"))
     embedded, _ = embedded_texts([*said, *meant], embed, device)
     answers = answers.with_columns(cosine=in_rows(cosines(*np.split(embedded.embeddings, 2)), free))
+    has_reward = answers["mode"].is_in(params.rewarded) & answers["answer"].is_not_null()
+    if not has_reward.any():
+        return answers
     if not REWARD_MODEL.is_dir():
         print(f"evaluate_generation: no reward model in {REWARD_MODEL}: answers get no reward", file=sys.stderr)
         return answers
     model, tokenizer = load_reward_model(REWARD_MODEL, device.device)
-    has_reward = answers["mode"].is_in(["open", "unanswerable"]) & answers["answer"].is_not_null()
     chats = add_answers((chat[:-1] for chat in messages.filter(has_reward)), answers["answer"].filter(has_reward))
-    reward = score_answers(model, tokenizer, chats, batch_size, device, "rewards")
+    reward = score_answers(model, tokenizer, chats, params.batch_size, device, "rewards")
     return answers.with_columns(reward=in_rows(reward, has_reward))
 
 
@@ -236,7 +243,7 @@ def main() -> None:
     del model
 
     answers = score_texts(answers, find_refusal(answers))
-    answers = score_meaning(answers, rows["messages"], embed, params.batch_size, device)
+    answers = score_meaning(answers, rows["messages"], embed, params, device)
     scores = score_modes(answers, params.bootstrap_samples, lambda mode: generator(seed, "evaluate_generation", mode))
     with output_folder(OUTPUT / name) as out:
         write_parquet(answers, out / "answers.parquet")

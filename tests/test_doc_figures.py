@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from assay.core.outputs import read_json, write_text
-from tools.changes.readme_results import markdown_table
+from tools.changes.readme_results import markdown_table, show_estimate
 
 pytestmark = pytest.mark.figures
 
@@ -93,56 +93,27 @@ def sft() -> str:
 def reward_model() -> str:
     of = read_full("optional/reward.json")
     parts = {"all": of} | {f"`{name}`": part for name, part in of["by_source"].items()}
-    parts |= {f"… `{name}`": part for name, part in of["by_kind"].items()}
     rows = [[name, f"{part['pairs']}", shown(part, "accuracy", ".1%")] for name, part in parts.items()]
-    length = of["length_bias"]
-    note = (
-        f"Expected calibration error {of['expected_calibration_error']:.3f}. The longer answer wins "
-        f"{length['longer_wins']:.0%} of the pairs of unequal length and should win {length['longer_should_win']:.0%}; "
-        f"right are {length['accuracy_chosen_longer']:.0%} where the better answer is the longer one, "
-        f"{length['accuracy_chosen_shorter']:.0%} where it is the shorter."
-    )
-    return f"{markdown_table(['pairs', 'number', 'right [95% interval]'], rows)}\n\n{note}"
+    return markdown_table(["pairs", "number", "right [95% interval]"], rows)
 
 
-def language_models() -> str:
-    summary = read_full("optional/generation_summary.json")
+LATER = "Measured with the next run of the preset `full`."
+"""Said where the run of `full` is from before models were scored by mode."""
+
+
+def judge() -> str:
+    pairs = read_full("optional/generation_summary.json")["pairs"]
+    if not all("open" in of for of in pairs.values()):
+        return LATER
     rows = [
         [
-            f"`{name}`",
-            shown(of["answer"], "perplexity", ".2f"),
-            shown(of["answer"], "chrf"),
-            shown(of["answer"], "uses_context"),
-            shown(of["unanswerable"], "refused"),
-            shown(of["answer"], "refused"),
-            shown(of["label"], "exact_match"),
-            f"{of['answer']['tokens']:.0f}",
-            shown(of["general_text"], "perplexity", ".1f"),
+            f"`{name.removesuffix('_against_base')}`",
+            *(show_estimate(of["open"], f"reward_{key}") for key in ("difference", "win_rate")),
         ]
-        for name, of in summary["models"].items()
+        for name, of in pairs.items()
+        if name.endswith("_against_base")
     ]
-    rows += [[f"`{name}`", reason, *[""] * 7] for name, reason in summary["left_out"].items()]
-    header = ["model", "perplexity", "chrF", "uses passages", "refuses rightly", "refuses wrongly", "label right"]
-    return markdown_table([*header, "tokens", "general perplexity"], rows)
-
-
-def pairs_of_models() -> str:
-    rows = []
-    for name, of in read_full("optional/generation_summary.json")["pairs"].items():
-        one, against = name.split("_against_")
-        answer = of["answer"]
-        rows.append(
-            [
-                f"`{one}` against `{against}`",
-                shown(answer, "perplexity_ratio"),
-                shown(answer, "chrf_difference"),
-                shown(of["label"], "exact_match_difference"),
-                shown(answer, "reward_difference"),
-                shown(answer, "reward_win_rate"),
-            ]
-        )
-    header = ["pair", "ratio of perplexities", "chrF", "label right", "mean reward", "wins by the reward model"]
-    return markdown_table(header, rows)
+    return markdown_table(["model against `base`, open book", "mean reward, difference [95% interval]", "wins"], rows)
 
 
 def policies() -> str:
@@ -162,37 +133,6 @@ def policies() -> str:
         )
     header = ["stage", "mean reward", "difference", "divergence, nats an answer", "tokens", "answers that end"]
     return markdown_table([*header, "seconds"], rows)
-
-
-def targets() -> str:
-    """What training should bring on the default data, and whether it did."""
-    pairs = read_full("optional/generation_summary.json")["pairs"]
-    judge, ppo = read_full("optional/reward.json"), read_full("optional/ppo.json")
-    answers = {name: of["answer"] for name, of in pairs.items()}
-
-    rows: list[list[str]] = []
-
-    def add(what: str, found: str, holds: bool) -> None:
-        rows.append([what, found, "yes" if holds else "**no**"])
-
-    for name, of in answers.items():
-        if name.endswith("_against_base"):
-            what = f"`{name.removesuffix('_against_base')}` lowers the base's answer perplexity (ratio below 1)"
-            add(what, shown(of, "perplexity_ratio"), of["perplexity_ratio_ci95_high"] < 1)
-    lora, dpo = answers["sft-lora_against_sft-full"], answers["dpo_against_sft-lora"]
-    what = "LoRA's perplexity is within 5% of full fine-tuning's (ratio)"
-    add(what, shown(lora, "perplexity_ratio"), lora["perplexity_ratio"] <= 1.05)
-    what = "the reward model is right on 80% of held-out pairs"
-    add(what, shown(judge, "accuracy", ".1%"), judge["accuracy"] >= 0.8)
-    for name, of in judge["by_source"].items():
-        add(f"… and on 65% of those of `{name}`", shown(of, "accuracy", ".1%"), of["accuracy"] >= 0.65)
-    what = "DPO wins over its start by the reward model (rate above 0.5)"
-    add(what, shown(dpo, "reward_win_rate"), dpo["reward_win_rate"] > 0.5)
-    divergence = ppo["kl_to_reference"]
-    what = f"PPO raises the mean reward at a divergence below {ppo['target_kl']:g} nats"
-    found = f"{shown(ppo, 'reward_difference', '+.2f')} at {divergence:.2f}"
-    add(what, found, ppo["reward_difference"] > 0 and divergence < ppo["target_kl"])
-    return markdown_table(["what should hold on the default data", "measured [95% interval]", "holds"], rows)
 
 
 def human_noise() -> str:
@@ -262,8 +202,7 @@ def label_effect() -> str:
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "augmentation": {"labels": labels_of_examples, "robustness": robustness},
-    "generation": {"targets": targets, "sft": sft, "reward": reward_model, "models": language_models}
-    | {"pairs": pairs_of_models, "policies": policies},
+    "generation": {"sft": sft, "reward": reward_model} | {"judge": judge, "policies": policies},
     "label_errors": {"human": human_noise, "injected": injected_noise, "banking77": detector_on_banking77}
     | {"effect": label_effect},
 }

@@ -32,7 +32,8 @@ PARAMS: dict[str, Any] = {
     "template_arguments": {},
     "generation_models": {"base": "models/base", "sft-lora": "models/sft/lora", "sft-qlora": "models/sft/qlora"},
     "evaluate_generation": {"rows": {"answer": 8, "unanswerable": None, "label": 4}, "general_texts": 4}
-    | {"answered": ["open", "retrieved", "unanswerable"], "batch_size": 4, "bootstrap_samples": 100},
+    | {"answered": ["open", "retrieved", "unanswerable"], "rewarded": ["open", "unanswerable"]}
+    | {"batch_size": 4, "bootstrap_samples": 100},
     "compare_generation": {"pairs": [{"model": f"sft-{name}", "against": "base"} for name in ("lora", "qlora")]}
     | {"bootstrap_samples": 100},
 }
