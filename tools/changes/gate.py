@@ -115,7 +115,8 @@ def training_cost(old: Flat, new: Flat) -> tuple[str, float] | None:
     sides = ((before, after), peaks)
     text, memory = (" → ".join(dict.fromkeys(number(round(one)) for one in of_sides)) for of_sides in sides)
     ratio = after / before if before else 0
-    return (f"{text} {unit.replace('_', ' ')} ({ratio:.2f} times), at most {memory} MiB", ratio) if before else None
+    times = "the same" if ratio == 1 else f"{ratio:.2f} times"
+    return (f"{text} {unit.replace('_', ' ')} ({times}), at most {memory} MiB", ratio) if before else None
 
 
 def apply_rules(

@@ -56,7 +56,7 @@ def score_lines(old: Side, new: Side, paired: list[Paired]) -> list[str]:
         if detectable and word == "not decided":
             more += f". A true difference of {score(detectable)} would be found by 4 of 5 such test sets"
         elif min((one.seeds for one in found), default=2) == 1:
-            more += ". Of one training run a side: another seed moves scores, too"
+            more += ". One training run a side: another seed moves scores, too"
         if found:
             lines.append(f"**{word.capitalize()}**: {'; '.join(one.show() for one in found[:MOST_NAMED])}{more}")
     alone = {
@@ -128,8 +128,9 @@ def report(old: Side, new: Side, base: str, commit: str, root: Path, gate: GateP
     if gate is not None:
         rules = apply_rules(gate, old, new, rows, paired, stale)
         outcome = outcome_of(rules)
-        why = "; ".join(f"{rule.name}, allowed: {rule.allowed}" for rule in rules if rule.outcome == outcome != PASS)
-        lines.insert(0, f"**Gate: {outcome}**, {ADVICE[outcome]}{f' ({why})' if why else ''}")
+        why = [f"{rule.name}, allowed is {rule.allowed}" for rule in rules if rule.outcome == outcome != PASS]
+        more = f"; and {len(why) - 1} more by `make gate`" if len(why) > 1 else ""
+        lines.insert(0, f"**Gate: {outcome}**, {ADVICE[outcome]}{f' ({why[0]}{more})' if why else ''}")
     if notes := note_lines(old, new, base, stale):
         lines.append(". ".join(notes))
     tables = [

@@ -36,6 +36,11 @@ def train_and_predict(seed: int = 0, exchanged: float = 0.0) -> Array:
     return np.asarray(model.predict(make_rows(TEST, 3)[0]))
 
 
+def true_labels() -> Array:
+    """True labels of the test rows."""
+    return make_rows(TEST, 3)[1]
+
+
 def predictions_text(predicted: Array, truth: Array, rows: range) -> str:
     """The file of predictions of one model, of the rows that a test set has."""
     names, chosen = [f"mails:{row}" for row in rows], np.array(rows)
@@ -53,7 +58,7 @@ def write_questions(root: Path, chrf: Array) -> None:
 def write_side(root: Path, predicted: dict[str, Array], truth: Array | None = None, rows: range = range(TEST)) -> None:
     """Write the metrics and predictions of a side, of the rows that its test set has, beside the template's params."""
     params = {**yaml.safe_load(FILE.read_text(encoding="utf-8")), "approaches": list(predicted)}
-    truth = make_rows(TEST, 3)[1] if truth is None else truth
+    truth = true_labels() if truth is None else truth
     write_text(root / "params.yaml", yaml.safe_dump(params, sort_keys=False))
     write_json(root / "metrics/split.json", {"rows": {"train": TRAIN, "validation": 150, "test": len(rows)}})
     for name, of_rows in predicted.items():
