@@ -1,17 +1,20 @@
-"""Score the models of one approach, one for each seed, on the test split: the only stage that reads its labels.
+"""Score the models of one approach, one for each seed, on the test split.
 
 `python -m stages.evaluate <approach>`. The label of a test row is its `reference_label` (the consensus of many raters)
 where there is one, and the given label otherwise.
 
-Scores are means over the seeds, and their intervals cover rows and seeds; `per_seed` has those of each. What is listed
-row by row is the first seed's. An approach that was skipped has no scores: the reason is written instead.
+Scores are means over the seeds; their intervals are over other test rows for these trained models, and `per_seed` has
+the scores of each. A score without an interval has the reason as `<score>_without_ci95`. Tables of rows and classes are
+the first seed's. An approach that was skipped has no scores: the reason is written instead.
 
-Reads `models/finetuned/<approach>/` and `data/split/test.parquet`; writes the scores with their 95% intervals,
+Reads `models/finetuned/<approach>/` and `data/split/test.parquet`; writes the scores with their 95% intervals, the
+predicted labels of all seeds for git (`assay/statistics/predictions.py`),
 `data/predictions/<approach>/predictions.parquet` (`id`, `text`, `label`, `reference_label`, `target_label`,
 `predicted_label`, `confidence`, one `probability_<label>` each) and the confusion matrix as plot data.
 """
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +22,21 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from assay.classifiers.predict import (
-    Predicted,
-    is_baseline,
-    mean_inference_ms_per_row,
-    predict,
-    score_seed,
-    seed_folders,
-)
+from assay.classifiers.predict import Predicted, is_baseline, mean_inference_ms_per_row, predict, seed_folders
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet, write_text
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
-from assay.core.results import write_metrics
+from assay.core.results import RUN_ID, run_id_now, write_metrics
 from assay.core.seeds import generator
 from assay.core.skipped import leave_out, why_left_out
-from assay.splitting.target_labels import read_test_rows, target_numbers
-from assay.statistics.classification import EvaluateParams, bootstrap_scores, score_classes
-from assay.statistics.metrics_dict import interval_metrics
+from assay.splitting.target_labels import group_numbers, read_test_rows, target_numbers
+from assay.statistics.calibration import calibration_metrics
+from assay.statistics.classification import EvaluateParams, score_classes, score_predictions, score_probabilities
+from assay.statistics.metrics_dict import metrics_of
+from assay.statistics.predictions import format_predictions, predictions_file
+from assay.statistics.verdicts import MIN_LABEL_ROWS
 
 MODELS = Path("models/finetuned")
 OUTPUT = Path("data/predictions")
@@ -55,24 +54,40 @@ def list_predictions(test: pl.DataFrame, predicted: Predicted) -> pl.DataFrame:
     )
 
 
+def count_few(targets: NDArray[np.int64], labels: list[str]) -> dict[str, int]:
+    """Test rows of the labels that have under `MIN_LABEL_ROWS`, the fewest first."""
+    counts = np.bincount(targets, minlength=len(labels)).tolist()
+    few = {label: count for label, count in zip(labels, counts, strict=True) if count < MIN_LABEL_ROWS}
+    return dict(sorted(few.items(), key=lambda item: (item[1], item[0])))
+
+
 def score_models(
-    predicted: dict[str, Predicted], targets: NDArray[np.int64], params: EvaluateParams, seed: int
+    predicted: dict[str, Predicted],
+    targets: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    params: EvaluateParams,
+    random: np.random.Generator,
 ) -> dict[str, Any]:
     """The scores of an approach, the first seed's model class by class."""
-    # Not keyed by approach: every approach is scored on the same resampled rows.
-    random = generator(seed, "evaluate", "bootstrap")
-    of_all = np.stack([of_seed.probabilities for of_seed in predicted.values()])
-    headline = bootstrap_scores(targets, of_all, params.bootstrap_samples, params.calibration_bins, random)
-    per_seed = {name: score_seed(targets, one, params.calibration_bins) for name, one in predicted.items()}
-    metrics: dict[str, Any] = {}
-    for name, estimate in headline.items():
-        metrics |= interval_metrics(name, estimate)
-        if len(predicted) > 1:
-            metrics[f"{name}_sd_of_seeds"] = float(np.std([of_seed[name] for of_seed in per_seed.values()], ddof=1))
-    metrics["seeds"] = len(predicted)
-    metrics["per_seed"] = per_seed
+    probabilities = np.stack([of_seed.probabilities for of_seed in predicted.values()])
+    classes = probabilities.argmax(axis=2)
     first = next(iter(predicted.values()))
-    metrics["per_class"] = score_classes(targets, first.probabilities.argmax(axis=1), first.labels)
+    scores = score_predictions(targets, classes, groups) | score_probabilities(targets, probabilities, groups)
+    few = count_few(targets, first.labels)
+    metrics: dict[str, Any] = metrics_of(scores)
+    for name, estimate in scores.items():
+        if estimate.low is None:
+            is_few = name == "macro_f1" and few
+            reason = f"labels with under {MIN_LABEL_ROWS} test rows: {len(few)}" if is_few else "no row differs"
+            metrics[f"{name}_without_ci95"] = reason
+    confidence, right = probabilities.max(axis=2), (classes == targets).astype(np.float64)
+    metrics |= calibration_metrics(confidence, right, params.calibration_bins, params.simulations, random)
+    metrics |= {"few_test_rows": few, "seeds": len(predicted)}
+    metrics["per_seed"] = {
+        name: {score: one.value for score, one in score_predictions(targets, of_seed[None], groups).items()}
+        for name, of_seed in zip(predicted, classes, strict=True)
+    }
+    metrics["per_class"] = score_classes(targets, classes[0], first.labels)
     return metrics
 
 
@@ -87,6 +102,8 @@ def main() -> None:
     if reason := why_left_out(MODELS / approach):
         plots = {CONFUSION / f"{approach}.csv": "actual,predicted"}
         leave_out(f"evaluate@{approach}", reason, OUTPUT / approach, METRICS / name, plots, COSTS / name)
+        file = predictions_file(approach)
+        write_json(file, {RUN_ID: run_id_now(file), "left_out": reason})
         return
     compute = load_params("compute", Compute)
     device = None if is_baseline(MODELS / approach) else prepare_device(compute)
@@ -99,11 +116,29 @@ def main() -> None:
         for model, folder in seed_folders(MODELS / approach).items()
     }
     first = next(iter(predicted.values()))
-    metrics = score_models(predicted, target_numbers(test, first.labels), params, seed)
+    targets = target_numbers(test, first.labels)
+    random = generator(seed, "evaluate", "calibration")
+    metrics = score_models(predicted, targets, group_numbers(test), params, random)
+    if few := metrics["few_test_rows"]:
+        shown = ", ".join(f"{label!r} {rows}" for label, rows in list(few.items())[:3])
+        print(
+            f"evaluate@{approach}: warning: {len(few)} of {len(first.labels)} labels have under {MIN_LABEL_ROWS} test"
+            f" rows ({shown}); macro-F1 has no interval, and accuracy decides; raise `split.test_fraction` or add data",
+            file=sys.stderr,
+        )
     with output_folder(OUTPUT / approach) as folder:
         write_parquet(list_predictions(test, first), folder / "predictions.parquet")
     confusion = pl.DataFrame({"actual": test["target_label"], "predicted": first.predicted_labels()})
     write_text(CONFUSION / f"{approach}.csv", confusion.write_csv())
+    file = predictions_file(approach)
+    text = format_predictions(
+        test,
+        first.labels,
+        targets,
+        np.stack([of_seed.probabilities.argmax(axis=1) for of_seed in predicted.values()]),
+        {RUN_ID: run_id_now(file)},
+    )
+    write_text(file, text)
     write_metrics(METRICS / name, {"rows": test.height, **metrics}, "rows", "macro_f1", "accuracy")
     write_json(COSTS / name, {"inference_ms_per_row": mean_inference_ms_per_row(predicted.values())})
 

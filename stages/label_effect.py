@@ -29,15 +29,13 @@ from assay.core.seeds import generator
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
 from assay.probes import weighted_probe
 from assay.statistics.bootstrap import draw_counts, estimate_models
-from assay.statistics.classification import weighted_scores
 from assay.statistics.metrics_dict import interval_metrics
+from assay.statistics.verdicts import score_samples
 
 SPLIT = Path("data/split")
 UNCORRECTED = Path("data/clean/records.parquet")
 ACTED_ON = Path("data/label_errors/train.parquet")
 METRICS = Path("metrics/optional/label_effect.json")
-
-CALIBRATION_BINS = 15
 
 
 class LabelEffectParams(Params):
@@ -102,7 +100,7 @@ def main() -> None:
                 rows = np.array([place[id_] for id_ in table["id"]])
                 labels, weights = table["label"].to_numpy(), table["weight"].to_numpy() * drawn[rows]
                 probabilities = weighted_probe(features[rows], labels, weights, test_features, classes, params.C)
-                scores[name][number] = weighted_scores(truth, probabilities, counts, CALIBRATION_BINS)["macro_f1"]
+                scores[name][number] = score_samples(truth, probabilities.argmax(axis=1)[None], counts)[0]
     seeds = random.integers(0, params.seeds, size=(params.bootstrap_samples, params.seeds))
     rows_train = {name: table.height for name, table in compared.items()}
     metrics = {"rows_train": rows_train, "rows_test": test.height, "seeds": params.seeds}

@@ -1,11 +1,13 @@
 """Which way of fine-tuning won, by how much, at what cost, and what happened to the data on the way.
 
-Reads the metrics of every stage, `metrics/plots/confusion/<approach>.csv` and the tables of the data stages; writes
-`metrics/summary.json` (every approach and baseline with its scores and sizes, rows in and out by stage) and
+Reads the metrics of every stage, the predictions in `metrics/predictions/`, the test rows with their ratings, and the
+tables of the data stages; writes `metrics/summary.json` (every approach and baseline with its scores and sizes, the
+verdicts, what raters score on the same rows, rows in and out by stage) and
 `report/index.html`, one page without scripts that needs no network and is the same, byte for byte, for the same inputs.
 
-Approaches are ranked by macro-F1 on the test split. That two 95% intervals overlap, or do not, is no test of the
-difference, since all approaches are scored on the same rows. What is switched off is not shown; what did not run on
+Approaches are ranked by macro-F1 on the test split, or by accuracy where a label has too few test rows, and compared by
+paired tests (`assay/statistics/verdicts.py`). That two 95% intervals overlap, or do not, is no test of the difference,
+since all approaches are scored on the same rows. What is switched off is not shown; what did not run on
 these data and params (`assay/core/results.py`) is left out, and named.
 """
 
@@ -21,11 +23,16 @@ from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json, write_text
 from assay.core.params import Params, load_params
 from assay.core.results import NOT_RUN, metrics_files, read_own, write_metrics
+from assay.core.seeds import generator
 from assay.report import sections
+from assay.report.comparison import compare_approaches, say_verdict, score_sources
 from assay.report.examples import show_invisible
 from assay.report.language_models import DIFFERENCES, read_generation
 from assay.report.numbers import number, score
-from assay.report.summary import COSTS, METRICS, REPORT, ROW_STAGES, SUMMARY, Measured, summarise, verdict
+from assay.report.raters import score_raters
+from assay.report.summary import COSTS, METRICS, REPORT, ROW_STAGES, SUMMARY, Measured, summarise
+from assay.splitting.target_labels import group_numbers, read_test_rows
+from assay.statistics.predictions import Predictions, predictions_file, read_predictions
 
 TEMPLATE = Path(__file__).parents[1] / "assay/report/template.html"
 TABLES = {
@@ -100,6 +107,17 @@ def read_measured(approaches: list[str], optional: dict[str, list[str]], assets:
     )
 
 
+def read_all_predictions(approaches: Iterable[str]) -> dict[str, Predictions]:
+    """The predicted labels of the test rows by approach, skipped ones aside. Raises `InputError`: a file is missing."""
+    found = {}
+    for name in approaches:
+        file = predictions_file(name)
+        if not file.is_file():
+            raise InputError(f"{file} is missing; run `.venv/bin/dvc repro --force --single-item evaluate@{name}`")
+        found[name] = read_predictions(file.read_text(encoding="utf-8"))
+    return {name: one for name, one in found.items() if one is not None}
+
+
 def read_attacks(approaches: Iterable[str]) -> dict[str, pl.DataFrame]:
     """How the attacks on each approach ended, where that lies there."""
     files = {name: Path("data/robustness") / name / "attacks.parquet" for name in approaches}
@@ -146,18 +164,29 @@ def main() -> None:
         raise InputError(f"params.yaml: `approaches` = {approaches} leaves nothing to compare; name at least one")
 
     summary = summarise(measured, {name: load_params(f"finetune.{name}.method", str) for name in measured.evaluate})
-    winner = verdict(summary)
+    predictions = read_all_predictions(summary["approaches"] | summary["baselines"])
+    test, ratings = read_test_rows(), pl.read_parquet("data/clean/ratings.parquet", columns=["id", "label"])
+    summary["verdicts"] = compare_approaches(predictions, generator(seed, "report", "verdicts"))
+    summary["raters"] = score_raters(test, ratings, group_numbers(test), generator(seed, "report", "raters"))
+    summary["per_source"] = score_sources(predictions)
+    best = summary["verdicts"]["best"]
     tables = {name: pl.read_parquet(f"data/{path}.parquet") for name, path in TABLES.items()}
     tables["augmented_pairs"] = pl.read_csv("data/augmented/pairs.csv", infer_schema=False)
-    predictions = pl.read_csv(METRICS / f"plots/confusion/{winner.best}.csv", infer_schema=False)
+    confusion = pl.read_csv(METRICS / f"plots/confusion/{best}.csv", infer_schema=False)
     generation = read_generation(
         load_params("generation_models", dict[str, str]), load_params("sft_approaches", list[str]), switched_on
     )
     page = render(
-        {"title": params.title, "verdict": winner, "summary": summary, "stages": measured.stages}
+        {
+            "title": params.title,
+            "verdict": say_verdict(summary),
+            "best": best,
+            "summary": summary,
+            "stages": measured.stages,
+        }
         | {"not_run": measured.not_run}
         | sections.comparison(summary, measured.cost, measured.evaluate)
-        | sections.errors(winner, measured.evaluate[winner.best], predictions)
+        | sections.errors(best, measured.evaluate[best], confusion)
         | sections.collection(tables, measured.stages["profile"])
         | sections.cleaning(tables, summary, measured.stages["clean"], params.examples_per_rule)
         | sections.agreement(tables, measured.stages["annotation_qa"])
@@ -169,7 +198,7 @@ def main() -> None:
         | sections.all_metrics(measured)
     )
     write_text(REPORT, page)
-    write_metrics(SUMMARY, summary, f"approaches.{winner.best}.macro_f1", f"baselines.{winner.best}.macro_f1")
+    write_metrics(SUMMARY, summary, f"approaches.{best}.macro_f1", f"baselines.{best}.macro_f1")
 
 
 if __name__ == "__main__":

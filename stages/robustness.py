@@ -37,7 +37,7 @@ from assay.core.progress import progress, quiet_libraries
 from assay.core.results import write_metrics
 from assay.core.seeds import derived_seed, generator, keyed_uniform
 from assay.core.skipped import leave_out, why_left_out
-from assay.splitting.target_labels import read_test_rows, target_numbers
+from assay.splitting.target_labels import group_numbers, read_test_rows, target_numbers
 from assay.statistics.classification import compare_scores
 from assay.statistics.intervals import wilson_estimate
 from assay.statistics.metrics_dict import interval_metrics
@@ -80,7 +80,7 @@ def perturb(
     device: Device,
 ) -> dict[str, dict[str, float]]:
     """Scores before and after each recipe, by its name."""
-    targets, texts = target_numbers(test, labels), test["text"].to_list()
+    targets, texts, groups = target_numbers(test, labels), test["text"].to_list(), group_numbers(test)
     before = predictor(texts, params.batch_size, "as they are")
     perturbations = {}
     for recipe in params.recipes:
@@ -93,7 +93,9 @@ def perturb(
         random = generator(seed, "robustness", "bootstrap")
         perturbations[recipe.name] = {
             "rows_changed_share": len(changed) / test.height,
-            **compare_scores(targets, before, after, params.bootstrap_samples, random),
+            **compare_scores(
+                targets, before.argmax(axis=1), after.argmax(axis=1), groups, params.bootstrap_samples, random
+            ),
         }
     return perturbations
 

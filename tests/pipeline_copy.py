@@ -18,7 +18,16 @@ from tests.template_params import read_template_params
 KEPT_FOLDERS = (
     *(
         f"metrics/{name}"
-        for name in ("cost", "optional", "finetune", "evaluate", "robustness", "sft", "evaluate_generation")
+        for name in (
+            "cost",
+            "optional",
+            "finetune",
+            "evaluate",
+            "predictions",
+            "robustness",
+            "sft",
+            "evaluate_generation",
+        )
     ),
     *(f"metrics/plots/{name}" for name in ("confusion", "sft_loss", "dpo", "rloo", "ppo")),
     *("data/robustness", "data/generations", "models/reward"),
@@ -87,7 +96,7 @@ def smoke_params(params: dict[str, Any]) -> dict[str, Any]:
     params["ingest"]["sources"][1]["ratings"]["exclude_slots"] = ["10"]  # ten people rate
     params["optional"]["robustness"] = ["tfidf", "lora", "full"]
     params["augment"]["workers"] = 1
-    params["evaluate"]["bootstrap_samples"] = 100
+    params["evaluate"]["simulations"] = 100
     params["robustness"] |= {"attacked_rows": 6, "bootstrap_samples": 100}
     params["annotation_qa"] |= {"min_common_items": 10, "min_krippendorff_alpha": None}
     params["embed"]["max_length_tokens"] = 64

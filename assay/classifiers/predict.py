@@ -12,7 +12,6 @@ from scipy.special import softmax
 from assay.classifiers.baselines import MODEL_FILE, baseline_probabilities, load_baseline
 from assay.compute.device import Device
 from assay.core.outputs import read_json
-from assay.statistics.classification import weighted_scores
 
 SEEDS_FILE = "seeds.json"
 Predictor = Callable[[list[str], int, str | None], NDArray[np.float64]]
@@ -79,12 +78,6 @@ def predict(folder: Path, texts: list[str], batch_size: int, device: Device | No
     started = time.perf_counter()
     probabilities = predictor(texts, batch_size, what)
     return Predicted(probabilities, labels, time.perf_counter() - started)
-
-
-def score_seed(targets: NDArray[np.int64], predicted: Predicted, calibration_bins: int) -> dict[str, float]:
-    """The headline scores of one model, without intervals."""
-    scores = weighted_scores(targets, predicted.probabilities, np.ones((len(targets), 1)), calibration_bins)
-    return {name: float(values[0]) for name, values in scores.items()}
 
 
 def mean_inference_ms_per_row(predicted: Iterable[Predicted]) -> float:

@@ -54,9 +54,9 @@ def list_changes(robustness: Mapping[str, Mapping[str, Any]]) -> dict[str, list[
     low, high = "accuracy_difference" + LOW, "accuracy_difference" + HIGH
     return {
         name: [
-            Change(approach, found["accuracy_before"], found["accuracy_after"], found[low], found[high])
+            Change(approach, found["accuracy_before"], found["accuracy_after"], found.get(low), found.get(high))
             for approach, measured in robustness.items()
-            if (found := measured["perturbations"].get(name)) and low in found
+            if (found := measured["perturbations"].get(name))
         ]
         for name in names
     }

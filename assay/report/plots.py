@@ -44,24 +44,24 @@ Paint = Callable[[Axes], object]
 
 @dataclass(frozen=True)
 class Interval:
-    """A named score with the ends of its interval; `muted` rows are drawn as what the others are measured against."""
+    """A named score and its interval, if it has one; `muted` rows are drawn as what the others are measured against."""
 
     name: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     muted: bool
 
 
 @dataclass(frozen=True)
 class Change:
-    """A named score before and after something was done; `low` and `high` are the ends of the difference's interval."""
+    """A named score before and after something was done, and the ends of the difference's interval, if it has one."""
 
     name: str
     before: float
     after: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,11 @@ class Flow:
     kept: int
     made: int
     removed: int
+
+
+def ends(row: Interval, form: str) -> str:
+    """The 95% interval of a score in a form with two places, if it has one."""
+    return "" if row.low is None or row.high is None else form.format(score(row.low), score(row.high))
 
 
 def shortened(text: str, characters: int) -> str:
@@ -119,9 +124,12 @@ def _rows(names: Sequence[str], texts: Sequence[str], axes: Axes) -> None:
         axes.annotate(said, (1.02, y), xycoords=("axes fraction", "data"), va="center", color=SOFT)
 
 
-def _interval(axes: Axes, y: int, low: float, high: float, marks: Sequence[tuple[float, bool]], muted: bool) -> None:
+def _interval(
+    axes: Axes, y: int, low: float | None, high: float | None, marks: Sequence[tuple[float, bool]], muted: bool
+) -> None:
     """A bar between the ends of an interval and its marks `(value, muted)`: a dot, or a hollow square if muted."""
-    axes.plot([low, high], [y, y], color=MUTED if muted else ACCENT, marker="|", linewidth=2)
+    if low is not None and high is not None:
+        axes.plot([low, high], [y, y], color=MUTED if muted else ACCENT, marker="|", linewidth=2)
     for value, is_muted in marks:
         shape, face, edge = ("s", BACKGROUND, MUTED) if is_muted else ("o", ACCENT, ACCENT)
         axes.plot(value, y, shape, markerfacecolor=face, markeredgecolor=edge, markersize=8, markeredgewidth=2)
@@ -143,13 +151,12 @@ def dot_and_interval(
     def paint(axes: Axes) -> None:
         for y, row in enumerate(ordered):
             _interval(axes, y, row.low, row.high, [(row.value, row.muted)], row.muted)
-        texts = [f"{score(row.value)} [{score(row.low)}, {score(row.high)}]" for row in ordered]
+        texts = [f"{score(row.value)}{ends(row, ' [{}, {}]')}" for row in ordered]
         _rows([row.name for row in ordered], texts, axes)
         _within(axes, bounds)
 
-    description = "; ".join(
-        f"{row.name} {score(row.value)}, 95% interval {score(row.low)} to {score(row.high)}" for row in ordered
-    )
+    said = ", 95% interval {} to {}"
+    description = "; ".join(f"{row.name} {score(row.value)}{ends(row, said)}" for row in ordered)
     return draw(460, 40 + 26 * len(ordered), title, description, paint)
 
 
@@ -159,8 +166,13 @@ def before_and_after(rows: Sequence[Change], title: str) -> Markup:
     def paint(axes: Axes) -> None:
         for y, row in enumerate(rows):
             marks = [(row.before, True), (row.after, False)]
-            _interval(axes, y, row.before + row.low, row.before + row.high, marks, muted=False)
-        texts = [f"{row.after - row.before:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in rows]
+            low, high = (None if end is None else row.before + end for end in (row.low, row.high))
+            _interval(axes, y, low, high, marks, muted=False)
+        texts = [
+            f"{row.after - row.before:+.3f}"
+            + ("" if row.low is None or row.high is None else f" [{row.low:+.3f}, {row.high:+.3f}]")
+            for row in rows
+        ]
         _rows([row.name for row in rows], texts, axes)
         _within(axes, (0.0, 1.0))
 
@@ -179,7 +191,8 @@ def log_scatter(points: Sequence[tuple[float, Interval]], x_label: str, y_label:
         for index, (x, one) in enumerate(points):
             colour = MUTED if one.muted else ACCENT
             at = max(x, 1e-3)
-            axes.plot([at, at], [one.low, one.high], color=colour)
+            if one.low is not None and one.high is not None:
+                axes.plot([at, at], [one.low, one.high], color=colour)
             label = f"{index + 1} {shortened(one.name, 28)}"
             shape, face = ("s", BACKGROUND) if one.muted else ("o", ACCENT)
             axes.plot(at, one.value, shape, markerfacecolor=face, markeredgecolor=colour, markersize=8, label=label)

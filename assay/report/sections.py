@@ -16,9 +16,10 @@ from assay.report import plots
 from assay.report.augmentation import count_recipes, list_attacks, list_changes, show_attacks, show_augmented
 from assay.report.examples import cut, drop_redacted, examples_by_rule
 from assay.report.numbers import number, score
-from assay.report.summary import Measured, Verdict, flows, ranked
-from assay.report.wording import AGREEMENT, EFFECTS, GRADES, PROFILED
-from assay.statistics.metrics_dict import HIGH, LOW, estimate_of, leaves
+from assay.report.summary import Measured, flows, ranked, show_interval
+from assay.report.wording import AGREEMENT, EFFECTS, GRADES, PROFILED, RATERS
+from assay.statistics.intervals import MIN_SHARE_ROWS, wilson_estimate
+from assay.statistics.metrics_dict import HIGH, LOW, estimate_of, interval_metrics, leaves
 
 LIBRARIES = (
     *("accelerate", "bitsandbytes", "cleanlab", "dvc", "nltk", "numpy", "peft", "polars", "scikit-learn"),
@@ -46,7 +47,11 @@ def comparison(summary: dict[str, Any], costs: Mapping[str, Values], evaluated: 
     def intervals(name: str) -> list[plots.Interval]:
         return [
             plots.Interval(
-                approach, scores[name], scores[name + LOW], scores[name + HIGH], approach in summary["baselines"]
+                approach,
+                scores[name],
+                scores.get(name + LOW),
+                scores.get(name + HIGH),
+                approach in summary["baselines"],
             )
             for approach, scores in rows
         ]
@@ -59,6 +64,11 @@ def comparison(summary: dict[str, Any], costs: Mapping[str, Values], evaluated: 
     x_label = "training time, seconds (logarithmic)"
     return {
         "ranked": rows,
+        "compared": comparison_rows(summary),
+        "losses": [
+            (name, *(show_interval(scores, key) for key in ("brier_score", "log_loss"))) for name, scores in rows
+        ],
+        "per_source": source_rows(summary),
         "costs": {name: evaluated[name] | costs.get(name, {}) for name, _ in rows},
         "score_plots": {
             "Macro-F1": plots.dot_and_interval(intervals("macro_f1"), "Macro-F1 with 95% intervals"),
@@ -70,14 +80,72 @@ def comparison(summary: dict[str, Any], costs: Mapping[str, Values], evaluated: 
     }
 
 
-def errors(winner: Verdict, evaluated: Values, predictions: pl.DataFrame) -> Values:
+def comparison_rows(summary: dict[str, Any]) -> list[list[str]]:
+    """One row per approach and baseline, best first, then the raters: name, macro-F1 and accuracy with their intervals,
+    the difference to the best with its paired interval, Holm's p, and the verdict."""
+    found, rows = summary["verdicts"], []
+    for name, scores in ranked(summary):
+        shown = f"{name} (baseline)" if name in summary["baselines"] else name
+        cells = [shown, *(show_interval(scores, key) for key in ("macro_f1", "accuracy"))]
+        if (to_best := found["to_best"].get(name)) is None:
+            rows.append([*cells, "–", "–", "best"])
+            continue
+        rows.append([*cells, show_interval(to_best, "difference"), show_p(to_best["p_holm"]), to_best["verdict"]])
+    for name, scores in summary["raters"].items():
+        intervals = [show_interval(scores, key) for key in ("macro_f1", "accuracy")]
+        rows.append([RATERS[name], *intervals, "–", "–", "–"])
+    return rows
+
+
+def show_p(p: float) -> str:
+    """A p to be read."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def source_rows(summary: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Accuracy by source: the sources with their test rows, and a row per approach; a count where rows are few."""
+    sources = summary["per_source"]
+    header = [f"{name} ({number(one['rows'])} rows)" for name, one in sources.items()]
+    body = []
+    for name, _ in ranked(summary):
+        cells = []
+        for one in sources.values():
+            found, rows = one["approaches"][name], one["rows"]
+            few = "accuracy" + LOW not in found
+            cells.append(f"{found['accuracy'] * rows:g} of {rows}" if few else show_interval(found, "accuracy"))
+        body.append([name, *cells])
+    return header, body
+
+
+def errors(best: str, evaluated: Values, predictions: pl.DataFrame) -> Values:
     """Where the best approach is wrong, from its metrics of `evaluate` and its `actual` and `predicted` labels."""
     labels, counts = count_confusions(predictions)
     return {
-        "heat_map": plots.confusion_heat_map(labels, counts, f"Confusion matrix of {winner.best}"),
+        "heat_map": plots.confusion_heat_map(labels, counts, f"Confusion matrix of {best}"),
         "confused": confused_pairs(labels, counts, MAX_PAIRS),
-        "per_class": sorted(evaluated["per_class"].items(), key=lambda item: (item[1]["f1"], item[0])),
+        "per_class": [
+            (label, score(scores["f1"]), *show_shares(label, labels, counts), number(scores["support"]))
+            for label, scores in sorted(evaluated["per_class"].items(), key=lambda item: (item[1]["f1"], item[0]))
+        ],
     }
+
+
+def show_shares(label: str, labels: list[str], counts: list[list[int]]) -> tuple[str, str]:
+    """Precision and recall of a label by the confusion matrix, with Wilson's intervals; a count where rows are few."""
+    if label not in labels:
+        return "0 of 0", "0 of 0"
+    place = labels.index(label)
+    shown = []
+    for rows in (sum(row[place] for row in counts), sum(counts[place])):
+        right = counts[place][place]
+        few = rows < MIN_SHARE_ROWS
+        estimate = (
+            f"{right} of {rows}"
+            if few
+            else show_interval(interval_metrics("share", wilson_estimate(right, rows)), "share")
+        )
+        shown.append(estimate)
+    return shown[0], shown[1]
 
 
 def count_confusions(rows: pl.DataFrame) -> tuple[list[str], list[list[int]]]:

@@ -1,4 +1,4 @@
-"""The comparison of the approaches, and the rows through the data stages: what `metrics/summary.json` holds."""
+"""The scores of the approaches, and the rows through the data stages: what `metrics/summary.json` holds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.errors import InputError
-from assay.report.numbers import number, score
+from assay.report.numbers import score
 from assay.report.plots import Flow
-from assay.statistics.metrics_dict import HIGH, LOW
+from assay.statistics.metrics_dict import HIGH, LOW, estimate_of
 
 METRICS = Path("metrics")
 SUMMARY = METRICS / "summary.json"
 COSTS = METRICS / "cost"
 REPORT = Path("report/index.html")
 BASELINE_METHODS = ("majority", "tfidf")
-SCORES = ("accuracy", "macro_f1", "expected_calibration_error")
+SCORES = ("macro_f1", "accuracy", "brier_score", "log_loss")
+CALIBRATION = tuple(f"calibration_error{end}" for end in ("", "_if_calibrated", "_if_calibrated_95pct"))
+ENDS = tuple(name + end for name in SCORES for end in (LOW, HIGH, "_without_ci95"))
 SIZES = ("trainable_parameters", "total_parameters", "artefact_mib")
 ROW_STAGES = (
     *("ingest", "clean", "embed", "correct", "semantic_duplicates"),
@@ -45,14 +47,6 @@ class Measured:
     not_run: list[str]
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """The approach with the highest macro-F1, and what can be said of it beside the next one."""
-
-    best: str
-    sentence: str
-
-
 def summarise(measured: Measured, methods: Mapping[str, str]) -> dict[str, Any]:
     """What `metrics/summary.json` holds: nothing that a clock measured, so that it is the same again.
 
@@ -60,9 +54,13 @@ def summarise(measured: Measured, methods: Mapping[str, str]) -> dict[str, Any]:
 
     Raises `InputError`: a metric that the comparison needs is missing.
     """
-    kept = ["rows", "seeds", *(name + end for name in SCORES for end in ("", LOW, HIGH))]
     compared = {
-        name: {key: _metric(measured.evaluate[name], key, f"evaluate/{name}") for key in kept}
+        name: {
+            key: _metric(measured.evaluate[name], key, f"evaluate/{name}")
+            for key in ("rows", "seeds", *SCORES, *CALIBRATION)
+        }
+        | {key: found for key in ENDS if (found := measured.evaluate[name].get(key)) is not None}
+        | seed_range(_metric(measured.evaluate[name], "per_seed", f"evaluate/{name}"))
         | {key: _metric(measured.finetune[name], key, f"finetune/{name}") for key in SIZES}
         for name in methods
         if "left_out" not in measured.evaluate[name]
@@ -74,11 +72,22 @@ def summarise(measured: Measured, methods: Mapping[str, str]) -> dict[str, Any]:
         "baselines": {name: one for name, one in compared.items() if methods[name] in BASELINE_METHODS},
         "left_out": {name: one["left_out"] for name, one in measured.evaluate.items() if "left_out" in one},
         "labels": len(_metric(measured.evaluate[(first := next(iter(compared)))], "per_class", f"evaluate/{first}")),
+        "few_test_rows": _metric(measured.evaluate[first], "few_test_rows", f"evaluate/{first}"),
         "ratings": _metric(measured.stages["annotation_qa"], "ratings", "annotation_qa"),
         "data": {
             stage: {key: _metric(measured.stages[stage], key, stage) for key in ("rows_in", "rows_out", "removed")}
             for stage in ROW_STAGES
         },
+    }
+
+
+def seed_range(per_seed: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The least and the greatest macro-F1 and accuracy of several seeds: a spread, no interval; of one seed nothing."""
+    ends = (("_seed_min", min), ("_seed_max", max)) if len(per_seed) > 1 else ()
+    return {
+        f"{name}{end}": of(one[name] for one in per_seed.values())
+        for name in ("macro_f1", "accuracy")
+        for end, of in ends
     }
 
 
@@ -90,33 +99,17 @@ def _metric(values: dict[str, Any], key: str, file: str) -> Any:
 
 
 def ranked(summary: dict[str, Any]) -> list[tuple[str, Scores]]:
-    """Approaches and baselines by macro-F1, highest first; the same score by name."""
-    everything = [*summary["approaches"].items(), *summary["baselines"].items()]
-    return sorted(everything, key=lambda item: (-item[1]["macro_f1"], item[0]))
+    """Approaches and baselines by the score that decides, highest first; the same score by name."""
+    everything = summary["approaches"] | summary["baselines"]
+    return [(name, everything[name]) for name in (summary["verdicts"]["best"], *summary["verdicts"]["to_best"])]
 
 
 def show_interval(scores: Mapping[str, Any], name: str) -> str:
-    """A score and its 95% interval, `–` where there is no such score."""
-    if scores.get(name) is None:
+    """A score and its 95% interval as far as it has one, `–` where there is no such score."""
+    if (found := estimate_of(scores, name)) is None:
         return "–"
-    return f"{score(scores[name])} [{score(scores[name + LOW])}, {score(scores[name + HIGH])}]"
-
-
-def verdict(summary: dict[str, Any]) -> Verdict:
-    """Which approach won, by how much over the next, and whether their 95% intervals overlap."""
-    (best, first), *others = ranked(summary)
-    macro_f1, rows = show_interval(first, "macro_f1"), number(first["rows"])
-    opening = f"{best} has the highest macro-F1, {macro_f1} on {rows} test rows"
-    if best in summary["baselines"] and summary["approaches"]:
-        opening = f"No way of fine-tuning beats the baselines: {opening}"
-    if not others:
-        return Verdict(best, f"{opening}. There is nothing to compare it with.")
-    runner_up, second = others[0]
-    difference = score(first["macro_f1"] - second["macro_f1"])
-    sure = "The two 95% intervals do not overlap."
-    if second["macro_f1" + HIGH] >= first["macro_f1" + LOW]:
-        sure = "The two 95% intervals overlap, so this test split alone does not settle which of the two is better."
-    return Verdict(best, f"{opening}: {difference} above {runner_up}, {show_interval(second, 'macro_f1')}. {sure}")
+    ends = "" if found.low is None or found.high is None else f" [{score(found.low)}, {score(found.high)}]"
+    return score(found.value) + ends
 
 
 def flows(summary: dict[str, Any]) -> list[Flow]:

@@ -63,6 +63,10 @@ AGREEMENT = {
         "Share of rows on which CROWDLAB, which weighs raters and a model, gives the most frequent label.",
     ),
 }
+RATERS = {
+    "one_rater": "one rater, against the label",
+    "half_of_raters": "half of the raters, against the other half",
+}
 GRADES = {
     "grade.noise_rate": ("Label noise", "Share of the train rows whose given label is not the reference label."),
     "grade.precision": ("Precision", "Of the rows flagged, the share whose label is indeed wrong."),

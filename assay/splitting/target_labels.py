@@ -20,6 +20,11 @@ def read_test_rows() -> pl.DataFrame:
     return pl.read_parquet(TEST).with_columns(target_label=pl.coalesce("reference_label", "label"))
 
 
+def group_numbers(test: pl.DataFrame) -> NDArray[np.int64]:
+    """The split group of each test row as a number, shape `(rows,)`: rows of one are not independent."""
+    return test["split_group"].rank("dense").cast(pl.Int64).to_numpy() - 1
+
+
 def target_numbers(test: pl.DataFrame, labels: list[str]) -> NDArray[np.int64]:
     """The class of each test row, shape `(rows,)`.
 

@@ -1,6 +1,6 @@
-"""Scores of a classifier, and their bootstrap intervals.
+"""Scores of a classifier with their intervals over test rows: those of these trained models, not of other trainings.
 
-Legend: `n` rows, `k` classes, `b` bootstrap samples, `s` seeds.
+Legend: `n` rows, `k` classes, `s` seeds.
 """
 
 import numpy as np
@@ -9,88 +9,76 @@ from pydantic import Field
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from assay.core.params import Params
-from assay.statistics.bootstrap import bootstrap_figures, estimate_models, item_counts
-from assay.statistics.calibration import calibration_errors
+from assay.statistics.intervals import logit_estimate, loss_estimate, share_estimate
 from assay.statistics.metrics_dict import Estimate, interval_metrics
+from assay.statistics.verdicts import MIN_LABEL_ROWS, compare, rarest_label
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
 class EvaluateParams(Params):
-    """The `evaluate` section of `params.yaml`."""
+    """The `evaluate` section of `params.yaml`; `simulations` of a calibrated model's calibration error."""
 
     batch_size: int = Field(ge=1, le=4096)
-    bootstrap_samples: int = Field(ge=100, le=1_000_000)
+    simulations: int = Field(ge=100, le=1_000_000)
     calibration_bins: int = Field(ge=2, le=1000)
 
 
-def weighted_scores(truth: Integers, probabilities: Floats, counts: Floats, calibration_bins: int) -> dict[str, Floats]:
-    """Accuracy, macro-F1 and expected calibration error under each of `b` sets of counts, shape `(b,)` each.
+def f1_influence(truth: Integers, predicted: Integers) -> tuple[float, Floats]:
+    """Macro-F1 and how much each row moves it (its influence function), both predictions and truth of shape `(n,)`.
 
-    Macro-F1 is the unweighted mean of F1 over the classes that occur in the truth or among the predictions. The truth
-    is of shape `(n,)`, probabilities `(n, k)`, and how often each row counts `(n, b)`.
+    F1 of a class is 2·P(hit) / (P(true) + P(predicted)), so the delta method (Takahashi et al. 2022) gives a row
+    2·hit − F1 for its true class, where it is one, and −F1 for its predicted class, over that sum and the classes.
+    Classes that are neither true nor predicted do not count.
     """
-    classes = probabilities.shape[1]
-    predicted = probabilities.argmax(axis=1)
-    correct = (predicted == truth).astype(np.float64)
-    truth_of, predicted_of = np.eye(classes)[truth], np.eye(classes)[predicted]
-    hits = counts.T @ (truth_of * predicted_of)
-    occurrences = counts.T @ (truth_of + predicted_of)
-    f1 = 2 * hits / np.maximum(occurrences, 1)
+    n, k = len(truth), int(max(truth.max(), predicted.max())) + 1
+    occurrences = (np.bincount(truth, minlength=k) + np.bincount(predicted, minlength=k)) / n
+    hits = np.bincount(truth[truth == predicted], minlength=k) / n
+    weight = np.divide(1, occurrences, out=np.zeros(k), where=occurrences > 0) / np.count_nonzero(occurrences)
+    f1 = 2 * hits / np.maximum(occurrences, 1 / n)
+    influence = (2 * (truth == predicted) - f1[truth]) * weight[truth] - f1[predicted] * weight[predicted]
+    return float((f1 * occurrences * weight).sum()), influence
+
+
+def score_predictions(truth: Integers, predicted: Integers, groups: Integers) -> dict[str, Estimate]:
+    """`macro_f1` and `accuracy`, means over the seeds, with 95% intervals.
+
+    Macro-F1 has one where each label that occurs has `MIN_LABEL_ROWS` test rows. The truth is of shape `(n,)`, or
+    `(s, n)` where it differs, predicted classes `(s, n)`, and groups `(n,)`.
+    """
+    truths = np.broadcast_to(truth, predicted.shape)
+    scores, influences = zip(*(f1_influence(*pair) for pair in zip(truths, predicted, strict=True)), strict=True)
+    macro_f1 = logit_estimate(float(np.mean(scores)), np.mean(influences, axis=0), groups)
+    if rarest_label(truths, predicted) < MIN_LABEL_ROWS:
+        macro_f1 = Estimate(macro_f1.value, None, None)
+    return {"macro_f1": macro_f1, "accuracy": share_estimate((truths == predicted).mean(axis=0), groups)}
+
+
+def score_probabilities(truth: Integers, probabilities: Floats, groups: Integers) -> dict[str, Estimate]:
+    """`brier_score` (Brier 1950: summed over the classes, 0 to 2) and `log_loss` in nats, means over seeds and rows.
+
+    The truth is of shape `(n,)`, probabilities `(s, n, k)`, groups `(n,)`. A probability below 1e-15 counts as that.
+    """
+    of_truth = np.take_along_axis(probabilities, np.broadcast_to(truth, probabilities.shape[:2])[..., None], axis=2)
+    brier = (probabilities**2).sum(axis=2) - 2 * of_truth[..., 0] + 1
+    loss = -np.log(np.maximum(of_truth[..., 0], 1e-15))
     return {
-        "accuracy": (counts.T @ correct) / counts.sum(axis=0),
-        "macro_f1": f1.sum(axis=1) / (occurrences > 0).sum(axis=1),
-        "expected_calibration_error": calibration_errors(probabilities.max(axis=1), correct, counts, calibration_bins),
+        "brier_score": loss_estimate(brier.mean(axis=0), groups),
+        "log_loss": loss_estimate(loss.mean(axis=0), groups),
     }
 
 
-def bootstrap_scores(
-    truth: Integers, probabilities: Floats, samples: int, calibration_bins: int, random: np.random.Generator
-) -> dict[str, Estimate]:
-    """`accuracy`, `macro_f1` and `expected_calibration_error` with 95% percentile bootstrap intervals.
-
-    A score is the mean over the models of several seeds, and each bootstrap sample draws rows and models: the interval
-    covers both other test rows and other seeds. The truth is of shape `(n,)`, probabilities `(s, n, k)`; with the same
-    `random` for every approach, all see the same resampled rows.
-    """
-    models, rows, _ = probabilities.shape
-    parts = [
-        [weighted_scores(truth, of_seed, counts, calibration_bins) for of_seed in probabilities]
-        for counts in (np.ones((rows, 1)), *item_counts(rows, samples, random))
-    ]
-    # Drawn last, so that the rows are the same for any number of seeds.
-    drawn_models = random.integers(0, models, size=(samples, models))
-    estimates = {}
-    for name in parts[0][0]:
-        scores = np.stack([np.concatenate([part[model][name] for part in parts]) for model in range(models)])
-        estimates[name] = estimate_models(scores, drawn_models)
-    return estimates
-
-
 def compare_scores(
-    truth: Integers, before: Floats, after: Floats, samples: int, random: np.random.Generator
+    truth: Integers, before: Integers, after: Integers, groups: Integers, samples: int, random: np.random.Generator
 ) -> dict[str, float]:
-    """Accuracy and macro-F1 of two predictions for the same rows, and the differences (after - before), as metrics.
-
-    The differences are paired, row by row, with 95% bootstrap intervals over the rows. `truth` is the class of each
-    row, shape `(n,)`, the predictions are probabilities, shape `(n, k)` each.
-    """
-    names = ("accuracy", "macro_f1")
-
-    def score(counts: Floats) -> list[dict[str, Floats]]:
-        return [weighted_scores(truth, one, counts, 1) for one in (before, after)]
-
-    def measure(counts: Floats) -> dict[str, Floats]:
-        old, new = score(counts)
-        return {name: new[name] - old[name] for name in names}
-
-    old, new = score(np.ones((len(truth), 1)))
-    differences = bootstrap_figures(measure, len(truth), samples, random)
+    """Accuracy and macro-F1 of two predictions for the same rows, shape `(n,)` each, and after - before, as metrics."""
+    found = compare(truth, after[None], before[None], groups, samples, random)
+    old, new = (score_predictions(truth, one[None], groups) for one in (before, after))
     metrics: dict[str, float] = {}
-    for name in names:
-        metrics |= {f"{name}_before": float(old[name][0]), f"{name}_after": float(new[name][0])}
-        metrics |= interval_metrics(f"{name}_difference", differences[name])
+    for name, one in (("accuracy", found.accuracy), ("macro_f1", found.macro_f1)):
+        metrics |= {f"{name}_before": old[name].value, f"{name}_after": new[name].value}
+        metrics |= interval_metrics(f"{name}_difference", Estimate(one.value, one.low, one.high))
     return metrics
 
 

@@ -12,7 +12,7 @@ Legend: `n` rows, `s` seeds, `b` bootstrap samples.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import NormalDist
 
@@ -56,7 +56,10 @@ class McNemar:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` finds: differences are the first's score less the second's. `mcnemar` is None of several seeds."""
+    """What `compare` finds: differences are the first's score less the second's.
+
+    Macro-F1 has no interval where it is not decided on, `mcnemar` is None of several seeds.
+    """
 
     rows: int
     macro_f1: Difference
@@ -78,14 +81,16 @@ class Verdict:
     word: str
 
 
-def rarest_label(truth: Integers) -> int:
-    """Rows of the label with the fewest, of those that occur."""
-    return int(np.unique(truth, return_counts=True)[1].min())
+def rarest_label(truth: Integers, *predicted: Integers) -> int:
+    """Rows of the label with the fewest, of those that are true or predicted; truth of shape `(n,)` or `(s, n)`."""
+    truths = np.atleast_2d(truth)
+    occur = np.unique(np.concatenate([truths.ravel(), *(one.ravel() for one in predicted)]))
+    return min(int(np.bincount(one, minlength=int(occur.max()) + 1)[occur].min()) for one in truths)
 
 
-def score_decided_on(truth: Integers) -> str:
-    """`macro_f1` where each label that occurs has rows enough for its interval, `accuracy` otherwise."""
-    return "macro_f1" if rarest_label(truth) >= MIN_LABEL_ROWS else "accuracy"
+def score_decided_on(truth: Integers, *predicted: Integers) -> str:
+    """`macro_f1` where each label that is true or predicted has `MIN_LABEL_ROWS` rows, else `accuracy`."""
+    return "macro_f1" if rarest_label(truth, *predicted) >= MIN_LABEL_ROWS else "accuracy"
 
 
 def sum_by_class(classes: Integers, k: int, counts: Floats) -> Floats:
@@ -191,9 +196,11 @@ def compare_all(
     one with the highest score, which others are set against, is chosen by the same rows.
     """
     scores = resample_scores(truth, predicted, groups, samples, random)
-    decided_on, found = score_decided_on(truth), {}
+    decided_on, found = score_decided_on(truth, *predicted.values()), {}
     for one, other in combinations(predicted, 2):
         macro_f1, accuracy = (paired_difference(scores[one][i], scores[other][i]) for i in (0, 1))
+        if decided_on != "macro_f1":
+            macro_f1 = replace(macro_f1, low=None, high=None, minimum_detectable=None)
         single = len(predicted[one]) == len(predicted[other]) == 1
         mcnemar = exact_mcnemar(truth, predicted[one][0], predicted[other][0]) if single else None
         found[one, other] = Comparison(len(truth), macro_f1, accuracy, mcnemar, decided_on)

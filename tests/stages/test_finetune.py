@@ -21,6 +21,7 @@ from assay.classifiers import fit
 from assay.classifiers.checkpoint import load_classifier, save_classifier
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
+from assay.statistics.predictions import predictions_file, read_predictions
 from stages import evaluate, finetune
 from tests.own_params import COMPUTE as COMPUTE
 from tests.own_params import change
@@ -100,7 +101,8 @@ def table(count: int, prefix: str) -> pl.DataFrame:
         label = ("negative", "positive")[index % 2]
         text = f"{random.choice(TEXTS[label])} {random.choice(['today', 'now', 'account', 'money'])}"
         rows.append((f"{prefix}{index}", text, label, label if index % 3 else None))
-    return pl.DataFrame(rows, schema=["id", "text", "label", "reference_label"], orient="row")
+    made = pl.DataFrame(rows, schema=["id", "text", "label", "reference_label"], orient="row")
+    return made.with_columns(split_group="id", source=pl.lit("tweets"))
 
 
 @pytest.fixture
@@ -112,7 +114,7 @@ def workspace(tmp_path: Path, tiny_encoder: Path, tiny_decoder: Path, monkeypatc
         | ({"model": str(tiny_decoder if name.endswith("decoder") else tiny_encoder)} if "max_epochs" in block else {})
         for name, block in BLOCKS.items()
     }
-    scoring = {"batch_size": 8, "bootstrap_samples": 100, "calibration_bins": 10}
+    scoring = {"batch_size": 8, "simulations": 100, "calibration_bins": 10}
     params = {"seed": 3, "compute": COMPUTE, "finetune": blocks, "evaluate": scoring}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     table(96, "a").drop("reference_label").write_parquet("data/augmented/train.parquet", mkdir=True)
@@ -156,9 +158,13 @@ def test_an_approach_trains_and_is_scored(workspace: Path, approach: str) -> Non
 
     run_main(evaluate, approach)
     scores = read_json(f"metrics/evaluate/{approach}.json")
-    for name in ("accuracy", "macro_f1", "expected_calibration_error"):
-        assert 0 <= scores[f"{name}_ci95_low"] <= scores[f"{name}_ci95_high"] <= 1
-    assert scores["macro_f1_ci95_low"] <= scores["macro_f1"] <= scores["macro_f1_ci95_high"]
+    assert 0 <= scores["accuracy_ci95_low"] < scores["accuracy_ci95_high"] <= 1
+    # Of 15 rows a label macro-F1 has no interval, and says why.
+    assert scores["macro_f1_without_ci95"] == "labels with under 20 test rows: 2"
+    assert scores["few_test_rows"] == {"negative": 15, "positive": 15}
+    of_git = read_predictions(predictions_file(approach).read_text())
+    assert of_git is not None
+    assert float((of_git.predicted == of_git.label).mean()) == pytest.approx(scores["accuracy"])
     assert (scores["accuracy"] > 0.8) == (approach != "majority")
     predictions = pl.read_parquet(f"data/predictions/{approach}/predictions.parquet")
     assert predictions["id"].to_list() == [f"t{index}" for index in range(30)]

@@ -16,6 +16,7 @@ from assay.core.outputs import read_json, write_json
 from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.report.plots import Flow
 from assay.report.summary import flows
+from assay.statistics.predictions import format_predictions, predictions_file
 from stages import report
 from tests.generation_inputs import APPROACHES, MODELS, write_generation_inputs
 from tests.own_params import change
@@ -26,6 +27,8 @@ RECALL = ("recall", "recall_ci95_low", "recall_ci95_high")
 ASSETS = {"feedback": "data/raw/feedback", "minilm": "models/base/minilm", "smollm2": "models/base/smollm2"}
 QUALITY = {"majority": 0.33, "tfidf": 0.61, "linear_probe": 0.66, "lora": 0.70, "full": 0.72}
 SECONDS = {"majority": 0.004, "tfidf": 0.61, "linear_probe": 21.4, "lora": 210.9, "full": 402.3}
+CALIBRATION = {"calibration_error": 0.06, "calibration_error_if_calibrated": 0.02}
+CALIBRATION |= {"calibration_error_if_calibrated_95pct": 0.05}
 OPTIONAL = ("injected_noise", "label_effect", "augment_quality")
 TRACK = ("reward", "dpo", "rloo", "ppo", "compare_generation")
 PARAMETERS = {"majority": 3, "tfidf": 30_153, "linear_probe": 1_155, "lora": 669_699, "full": 22_714_371}
@@ -134,6 +137,16 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         write_json(metrics / ("optional" if stage in OPTIONAL else "") / f"{stage}.json", values)
 
     test_rows = 1558
+    target, luck = random.integers(0, len(labels), test_rows), random.random(test_rows)
+    ids = [f"row {number}" for number in range(test_rows)]
+    test = pl.DataFrame({"id": ids, "split_group": ids, "source": ["s<1>"] * 29 + ["s2"] * (test_rows - 29)})
+    given = test.with_columns(label=pl.Series([labels[number] for number in target]))
+    given = given.with_columns(reference_label=pl.lit(None, dtype=pl.String))
+    given.write_parquet(root / "data/split/test.parquet", mkdir=True)
+    # Of three raters the third is wrong.
+    wrong = given.with_columns(label=pl.lit(labels[0]))
+    ratings = pl.concat([given, given, wrong] if rated else [given.clear()]).select("id", "label")
+    ratings.write_parquet(root / "data/clean/ratings.parquet", mkdir=True)
     for name, quality in QUALITY.items():
         write_json(
             metrics / "finetune" / f"{name}.json",
@@ -149,7 +162,8 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         scores = with_ends("accuracy", quality + 0.05) | with_ends("macro_f1", quality)
         grades = {"precision": 0.7, "recall": 0.7, "support": 20}
         per_class = {label: grades | {"f1": 0.7 - index / 1000} for index, label in enumerate(labels)}
-        scores |= with_ends("expected_calibration_error", 0.06)
+        scores |= with_ends("brier_score", 0.5) | with_ends("log_loss", 0.9) | CALIBRATION
+        scores |= {"few_test_rows": {}, "per_seed": {"0": {"macro_f1": quality, "accuracy": quality + 0.05}}}
         write_json(metrics / f"evaluate/{name}.json", {"rows": test_rows, "seeds": 1, "per_class": per_class} | scores)
         perturbed = {"accuracy_before": quality, "accuracy_after": quality - 0.05}
         attack = {"attacked": 20, "succeeded": 13, **with_ends("success_rate", 0.65)}
@@ -160,8 +174,11 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         tries = [("t1", "bugs", "fish & chips", "fsh & chips", "succeeded")]
         tries += [("t2", "bugs", "not this one", "not tihs one", "failed")]
         table("id attack before after result", *tries).write_parquet(ended, mkdir=True)
-        actual = random.choice(labels, test_rows)
-        predicted = np.where(random.random(test_rows) < quality, actual, random.choice(labels, test_rows))
+        of_row = np.where(luck < quality, target, (target + 1) % len(labels))
+        file = root / predictions_file(name)
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(format_predictions(test, labels, target, of_row[None], {}))
+        actual, predicted = (np.array(labels)[each] for each in (target, of_row))
         path = metrics / "plots/confusion" / f"{name}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         pl.DataFrame({"actual": actual, "predicted": predicted}).write_csv(path)
@@ -287,8 +304,10 @@ def test_summary_holds_scores_sizes_and_rows_and_nothing_of_a_clock(inputs: Path
     assert summary["approaches"]["full"] == (
         {"rows": 1558, "seeds": 1, "accuracy": 0.77, "accuracy_ci95_low": 0.75, "accuracy_ci95_high": 0.79}
         | {"macro_f1": 0.72, "macro_f1_ci95_low": 0.7, "macro_f1_ci95_high": 0.74}
-        | {"expected_calibration_error": 0.06, "expected_calibration_error_ci95_low": 0.04}
-        | {"expected_calibration_error_ci95_high": 0.08, "trainable_parameters": 22714371}
+        | with_ends("brier_score", 0.5)
+        | with_ends("log_loss", 0.9)
+        | CALIBRATION
+        | {"trainable_parameters": 22714371}
         | {"total_parameters": 22714371, "artefact_mib": 87.1}
     )
     assert summary["data"]["label_errors"] == {"rows_in": 5453, "rows_out": 4871, "removed": {"label_error": 582}}
@@ -324,7 +343,21 @@ def test_page_is_the_same_for_the_same_inputs(inputs: Path) -> None:
 @pytest.mark.parametrize(
     ("shown", "hidden"),
     [
-        (["full has the highest macro-F1, 0.720 [0.700, 0.740] on 1,558 test rows"], []),
+        (["full has the highest macro-F1, 0.720 on 1,558 test rows. It is better than each of the others."], []),
+        # The paired test, the human scale, and a source of few rows.
+        (
+            [
+                "<td>0.002</td><td>worse</td>",
+                "one rater, against the label",
+                "s&lt;1&gt; (29 rows)",
+                " of 29</td>",
+            ],
+            [],
+        ),
+        (
+            ["Settings by hand, one seed: linear_probe, lora, full", "<td>0.060</td><td>0.020, 0.050</td>"],
+            ["intervals overlap"],
+        ),
         (["<td>402</td><td>812</td><td>22,714,371</td>", "<td>2.30</td>"], []),
         # Text of the data is escaped.
         (["&lt;script&gt;alert(1)&lt;/script&gt;"], ["<script"]),
@@ -451,6 +484,7 @@ def test_names_of_approaches_are_escaped(inputs: Path) -> None:
     change("", approaches=["<b>"], finetune={"<b>": {"method": "full"}}, optional={"robustness": ["<b>"]})
     for folder in ("finetune", "evaluate", "robustness"):
         (inputs / f"metrics/{folder}/full.json").rename(inputs / f"metrics/{folder}/<b>.json")
+    (inputs / "metrics/predictions/full.json").rename(inputs / "metrics/predictions/<b>.json")
     (inputs / "data/robustness/full").rename(inputs / "data/robustness/<b>")
     (inputs / "metrics/plots/confusion/full.csv").rename(inputs / "metrics/plots/confusion/<b>.csv")
     text = written(inputs)
@@ -474,9 +508,9 @@ def test_many_labels_hide_the_numbers_and_fold_the_table(tmp_path: Path, monkeyp
 def test_missing_metric_names_the_file(inputs: Path) -> None:
     path = inputs / "metrics/evaluate/lora.json"
     values = read_json(path)
-    del values["macro_f1_ci95_low"]
+    del values["macro_f1"]
     write_json(path, values)
-    with pytest.raises(InputError, match=r"metrics/evaluate/lora\.json: `macro_f1_ci95_low` is missing"):
+    with pytest.raises(InputError, match=r"metrics/evaluate/lora\.json: `macro_f1` is missing"):
         written(inputs)
     assert not (inputs / "metrics/summary.json").exists()
 

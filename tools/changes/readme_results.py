@@ -15,14 +15,16 @@ from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json, write_text
 from assay.core.params import load_params
 from assay.core.results import NOT_RUN, metrics_files, read_own
+from assay.report.comparison import say_verdict
 from assay.report.numbers import number, score
-from assay.report.summary import COSTS, REPORT, SUMMARY, ranked, show_interval, verdict
+from assay.report.sections import comparison_rows
+from assay.report.summary import COSTS, REPORT, SUMMARY, ranked, show_interval
 from assay.statistics.metrics_dict import LOW, estimate_of
 
 GENERATION_SUMMARY = Path("metrics/optional/generation_summary.json")
 HEADER = (
     *("approach", "macro-F1 [95% interval]", "accuracy [95% interval]"),
-    *("train, s", "peak MiB", "trainable parameters"),
+    *("difference to the best [paired 95% interval]", "p (Holm)", "verdict", "train, s", "peak MiB"),
 )
 MODELS_HEADER = (
     *("language model", "perplexity, open book [95% interval]", "closed book", "chrF, open book", "retrieved"),
@@ -38,16 +40,11 @@ def read_costs(summary: dict[str, Any], folder: Path = COSTS / "finetune") -> di
 
 
 def result_rows(summary: dict[str, Any], costs: dict[str, dict[str, Any]]) -> list[list[str]]:
-    """One row per approach and baseline, best first, in the columns of HEADER."""
+    """One row per approach and baseline, best first, then the raters, in the columns of HEADER."""
+    spent = [costs[name] for name, _ in ranked(summary)] + [{} for _ in summary["raters"]]
     return [
-        [
-            f"{name} (baseline)" if name in summary["baselines"] else name,
-            show_interval(scores, "macro_f1"),
-            show_interval(scores, "accuracy"),
-            *(number(costs[name][key]) if key in costs[name] else "–" for key in ("train_seconds", "peak_memory_mib")),
-            number(scores["trainable_parameters"]),
-        ]
-        for name, scores in ranked(summary)
+        [*cells, *(number(of_it[key]) if key in of_it else "–" for key in ("train_seconds", "peak_memory_mib"))]
+        for cells, of_it in zip(comparison_rows(summary), spent, strict=True)
     ]
 
 
@@ -187,7 +184,7 @@ def markdown_parts(
     Of the generative track there is nothing where it is switched off.
     """
     table = markdown_table(HEADER, result_rows(summary, costs))
-    results = [about[0], table, verdict(summary).sentence, *name_skipped(summary)]
+    results = [about[0], table, say_verdict(summary), *name_skipped(summary)]
     models: list[str] = []
     if generation:
         models = [
@@ -229,7 +226,7 @@ def print_results() -> None:
     files = metrics_files()
     about = [re.sub(r"\[(.*?)\]\(.*?\)", r"\1", text) for text in describe_tracks(summary, generation)]
     print(f"\n{about[0]}\n\n{terminal_table(HEADER, result_rows(summary, read_costs(summary)))}\n")
-    print("\n".join([verdict(summary).sentence, *name_skipped(summary)]))
+    print("\n".join([say_verdict(summary), *name_skipped(summary)]))
     if generation:
         print(f"\n{about[1]}\n\n{terminal_table(model_header(generation), model_rows(generation))}\n")
         print(say_beside_copying(generation))

@@ -56,5 +56,6 @@ def test_undefined_samples_do_not_count_and_an_undefined_figure_is_left_out() ->
 
     figures = bootstrap_figures(measure, 9, 200, np.random.default_rng(1))
     assert set(figures) == {"without_the_first", "only_as_it_is"}
-    assert (figures["without_the_first"].low, figures["without_the_first"].high) == (5.0, 5.0)
+    # All samples are the same: no interval of no width.
+    assert (figures["without_the_first"].value, figures["without_the_first"].low) == (7.0, None)
     assert figures["only_as_it_is"].low is None

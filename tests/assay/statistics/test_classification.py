@@ -3,9 +3,18 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, log_loss
 
-from assay.statistics.classification import bootstrap_scores, compare_scores, macro_f1, score_classes, weighted_scores
+from assay.statistics.calibration import calibration_metrics, debiased_errors
+from assay.statistics.classification import (
+    compare_scores,
+    f1_influence,
+    macro_f1,
+    score_classes,
+    score_predictions,
+    score_probabilities,
+)
+from assay.statistics.intervals import wilson_estimate
 
 Case = tuple[NDArray[np.int64], NDArray[np.float64]]
 
@@ -29,74 +38,84 @@ def test_scores_of_classes_with_and_without_rows() -> None:
     assert macro_f1(np.array([0, 0, 1]), np.array([0, 1, 1])) == pytest.approx(2 / 3)
 
 
-def test_counts_are_repetitions(case: Case) -> None:
+def test_scores_are_those_of_scikit_learn_and_influences_their_derivatives(case: Case) -> None:
     truth, probabilities = case
-    counts = np.random.default_rng(0).integers(0, 3, (300, 2)).astype(np.float64)
-    scores = weighted_scores(truth, probabilities, counts, 10)
-    for sample in range(2):
-        repeat = np.repeat(np.arange(300), counts[:, sample].astype(int))
-        predicted = probabilities[repeat].argmax(axis=1)
-        assert scores["accuracy"][sample] == pytest.approx(accuracy_score(truth[repeat], predicted))
-        assert scores["macro_f1"][sample] == pytest.approx(f1_score(truth[repeat], predicted, average="macro"))
+    predicted = probabilities.argmax(axis=1)
+    groups = np.arange(300)
+    scores = score_predictions(truth, np.stack([predicted, truth]), groups)
+    f1 = f1_score(truth, predicted, average="macro")
+    assert scores["accuracy"].value == pytest.approx((accuracy_score(truth, predicted) + 1) / 2)
+    assert scores["macro_f1"].value == pytest.approx((f1 + 1) / 2)
+    value, influence = f1_influence(truth, predicted)
+    assert value == pytest.approx(f1)
+    # A row that counts a little more moves the score by its influence.
+    for row in (0, 7):
+        weights = np.ones(300)
+        weights[row] += 1e-5
+        moved = f1_score(truth, predicted, average="macro", sample_weight=weights)
+        assert (moved - f1) * 1e5 * 300 == pytest.approx(influence[row], rel=1e-3)
+
+
+def test_losses_are_those_of_scikit_learn(case: Case) -> None:
+    truth, probabilities = case
+    scores = score_probabilities(truth, probabilities[None], np.arange(300))
+    assert scores["log_loss"].value == pytest.approx(log_loss(truth, probabilities, labels=range(5)))
+    expected = brier_score_loss(truth, probabilities, labels=range(5), scale_by_half=False)
+    assert scores["brier_score"].value == pytest.approx(expected)
+
+
+def test_accuracy_has_wilsons_interval_and_groups_widen_it(case: Case) -> None:
+    truth, probabilities = case
+    predicted = probabilities.argmax(axis=1)[None]
+    alone = score_predictions(truth, predicted, np.arange(300))["accuracy"]
+    assert asdict(alone) == pytest.approx(asdict(wilson_estimate(int((predicted == truth).sum()), 300)))
+    # Each row ten times is no more than each once.
+    tenfold = score_predictions(np.repeat(truth, 10), np.repeat(predicted, 10, axis=1), np.repeat(np.arange(300), 10))
+    assert asdict(tenfold["accuracy"]) == pytest.approx(asdict(alone))
+    assert score_predictions(truth, truth[None], np.arange(300))["accuracy"].low == pytest.approx(0.98736, abs=1e-5)
+
+
+def test_macro_f1_has_an_interval_where_each_label_has_rows_enough() -> None:
+    truth = np.repeat([0, 1], [20, 80])
+    predicted = np.where(np.arange(100) % 7 == 0, 1 - truth, truth)[None]
+    assert score_predictions(truth, predicted, np.arange(100))["macro_f1"].low is not None
+    few = np.repeat([0, 1], [19, 81])
+    assert score_predictions(few, predicted, np.arange(100))["macro_f1"].low is None
+    # A label that is only predicted has no row.
+    assert score_predictions(truth, np.append(predicted[0, :-1], 2)[None], np.arange(100))["macro_f1"].low is None
+    # Where all is right nothing varies.
+    assert score_predictions(truth, truth[None], np.arange(100))["macro_f1"].low is None
 
 
 def test_calibration_error_of_a_hand_worked_case() -> None:
-    # Two bins: [0.5, 1) holds all. Confidences 0.9, 0.8, 0.7, 0.6 (mean 0.75), two of four correct (0.5): gap 0.25.
-    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
-    scores = weighted_scores(np.array([0, 0, 1, 1]), probabilities, np.ones((4, 1)), 2)
-    assert scores["expected_calibration_error"][0] == pytest.approx(0.25)
-    # Five bins split them: 0.9 and 0.8 (right, gaps 0.1 and 0.2), 0.7 and 0.6 (wrong, gaps 0.7 and 0.6).
-    scores = weighted_scores(np.array([0, 0, 1, 1]), probabilities, np.ones((4, 1)), 5)
-    assert scores["expected_calibration_error"][0] == pytest.approx((0.3 + 1.3) / 4)
+    # Bins of two rows: (0.9, 0.8), one right: gap 0.35, by chance 0.25; (0.7, 0.5), both right: gap 0.4, by chance 0.
+    confidence, right = np.array([0.9, 0.8, 0.7, 0.5]), np.array([[1.0], [0.0], [1.0], [1.0]])
+    squares = 0.5 * (0.35**2 - 0.25) + 0.5 * 0.4**2
+    assert debiased_errors(confidence, right, 2) == pytest.approx(np.sqrt(squares))
 
 
-def test_a_sure_and_right_model_has_no_calibration_error() -> None:
-    scores = weighted_scores(np.array([0, 1]), np.eye(2), np.ones((2, 1)), 15)
-    assert scores["expected_calibration_error"][0] == 0
-
-
-def test_the_interval_of_accuracy_is_the_binomial_one(case: Case) -> None:
-    truth, probabilities = case
-    interval = bootstrap_scores(truth, probabilities[None], 4000, 10, np.random.default_rng(0))["accuracy"]
-    half_width = 1.96 * (interval.value * (1 - interval.value) / 300) ** 0.5
-    assert interval.low == pytest.approx(interval.value - half_width, abs=0.008)
-    assert interval.high == pytest.approx(interval.value + half_width, abs=0.008)
-
-
-def test_chunks_do_not_change_the_interval(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    truth, probabilities = case
-    models = np.stack([probabilities, probabilities[::-1]])
-    whole = bootstrap_scores(truth, models, 100, 10, np.random.default_rng(0))
-    monkeypatch.setattr("assay.statistics.bootstrap.CHUNK_CELLS", 300 * 7)
-    assert bootstrap_scores(truth, models, 100, 10, np.random.default_rng(0)) == whole
-
-
-def test_seeds_that_agree_change_nothing_and_those_that_do_not_widen_the_interval(case: Case) -> None:
-    truth, probabilities = case
-    alone = bootstrap_scores(truth, probabilities[None], 400, 10, np.random.default_rng(0))
-    same = bootstrap_scores(truth, np.stack([probabilities] * 3), 400, 10, np.random.default_rng(0))
-    assert [asdict(same[name]) for name in alone] == [pytest.approx(asdict(alone[name])) for name in alone]
-    worse = np.full_like(probabilities, 1 / 5)
-    apart = bootstrap_scores(truth, np.stack([probabilities, worse]), 400, 10, np.random.default_rng(0))["accuracy"]
-    accuracies = [float((each.argmax(axis=1) == truth).mean()) for each in (probabilities, worse)]
-    assert apart.value == pytest.approx(np.mean(accuracies))
-    # Both models of a sample are the same one in half of the samples.
-    assert apart.low is not None
-    assert apart.high is not None
-    assert apart.low < accuracies[1] + 0.02
-    assert apart.high > accuracies[0] - 0.02
+def test_a_calibrated_model_is_like_one() -> None:
+    random, below = np.random.default_rng(4), 0
+    for _ in range(100):
+        confidence = random.uniform(0.4, 1, (1, 400))
+        right = (random.random((1, 400)) < confidence) * 1.0
+        found = calibration_metrics(confidence, right, 15, 100, random)
+        below += found["calibration_error"] <= found["calibration_error_if_calibrated_95pct"]
+    assert 88 <= below <= 100
+    assert calibration_metrics(confidence, 1 - right, 15, 100, random)["calibration_error"] > 0.4
 
 
 def test_differences_are_paired() -> None:
     targets = np.arange(200) % 2
-    before = np.where(np.arange(200)[:, None] % 4 < 2, np.eye(2)[targets], 0.5 + 0.1 * np.eye(2)[1 - targets])
-    same = compare_scores(targets, before, before, 200, np.random.default_rng(1))
-    # The rows differ much; what was done to them makes no difference.
-    assert same["accuracy_difference_ci95_low"] == same["accuracy_difference_ci95_high"] == 0.0
+    before = np.where(np.arange(200) % 4 < 2, targets, 1 - targets)
+    same = compare_scores(targets, before, before, np.arange(200), 200, np.random.default_rng(1))
+    # The rows differ much; what was done to them makes no difference, and that has no interval.
+    assert same["accuracy_difference"] == same["macro_f1_difference"] == 0.0
+    assert "accuracy_difference_ci95_low" not in same
     after = before.copy()
-    after[:8] = after[:8, ::-1]
+    after[:8] = 1 - after[:8]
     # Of the first eight rows, four were right and now are wrong, and four the other way round.
-    moved = compare_scores(targets, before, after, 200, np.random.default_rng(1))
+    moved = compare_scores(targets, before, after, np.arange(200), 200, np.random.default_rng(1))
     assert moved["accuracy_difference"] == pytest.approx(0)
     assert moved["accuracy_difference_ci95_low"] == pytest.approx(-2 * np.sqrt(8) / 200, abs=0.012)
     assert moved["accuracy_difference_ci95_high"] == pytest.approx(2 * np.sqrt(8) / 200, abs=0.012)

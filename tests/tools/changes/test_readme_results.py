@@ -13,7 +13,7 @@ from tests.own_results import stamp_run_ids
 from tools.changes import readme_results
 
 
-def scores(macro_f1: float, parameters: int) -> dict[str, Any]:
+def scores(macro_f1: float) -> dict[str, Any]:
     return {
         "rows": 1500,
         **{
@@ -21,15 +21,19 @@ def scores(macro_f1: float, parameters: int) -> dict[str, Any]:
             for name in ("macro_f1", "accuracy")
             for end, step in (("", 0.0), ("_ci95_low", -0.02), ("_ci95_high", 0.02))
         },
-        "trainable_parameters": parameters,
+        "seeds": 1,
     }
 
 
 SUMMARY: dict[str, Any] = {
-    "approaches": {"lora": scores(0.7, 669_699)},
-    "baselines": {"tfidf": scores(0.6, 30_153)},
+    "approaches": {"lora": scores(0.7)},
+    "baselines": {"tfidf": scores(0.6)},
     "left_out": {},
 }
+TO_BEST = {"difference": -0.1, "difference_ci95_low": -0.13, "difference_ci95_high": -0.07, "p_holm": 0.0002}
+SUMMARY["verdicts"] = {"decided_on": "macro_f1", "pairs": 1, "best": "lora", "best_group": ["lora"]}
+SUMMARY["verdicts"] |= {"minimum_detectable_difference": 0.04, "to_best": {"tfidf": TO_BEST | {"verdict": "worse"}}}
+SUMMARY |= {"raters": {"one_rater": scores(0.8)}, "few_test_rows": {}}
 SUMMARY |= {"labels": 3, "ratings": 0, "data": {"ingest": {"rows_in": 1800}}}
 ABOUT = ["1,800 rows.", "Language models."]
 PARAMS = {
@@ -64,12 +68,13 @@ MARKED = "# A\n<!-- generation: `make readme` writes them from metrics/ -->\nold
 
 
 def test_terminal_table_is_aligned_and_ranked() -> None:
-    header, rule, first, second = readme_results.terminal_table(readme_results.HEADER, ROWS).splitlines()
-    assert len(header) == len(rule) == len(first) == len(second)
+    header, rule, first, second, rater = readme_results.terminal_table(readme_results.HEADER, ROWS).splitlines()
+    assert len({len(line) for line in (header, rule, first, second, rater)}) == 1
     interval = ["0.700", "[0.680,", "0.720]"]
-    assert first.split() == ["lora", *interval, *interval, "41.0", "812", "669,699"]
+    assert first.split() == ["lora", *interval, *interval, "–", "–", "best", "41.0", "812"]
     assert second.startswith("tfidf (baseline)")
-    assert second.split()[-3:] == ["–", "–", "30,153"]
+    assert second.split()[-8:] == ["-0.100", "[-0.130,", "-0.070]", "<", "0.001", "worse", "–", "–"]
+    assert rater.startswith("one rater, against the label")
 
 
 def test_costs_are_those_of_the_approaches_that_ran_here(tmp_path: Path) -> None:

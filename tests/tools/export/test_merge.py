@@ -35,7 +35,7 @@ def save_changed(model: Any, tokenizer: Any, folder: Path) -> None:
 def models(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Adapters that change something, a plain model, and a test split."""
     monkeypatch.chdir(tmp_path)
-    evaluation = {"batch_size": 2, "bootstrap_samples": 100, "calibration_bins": 10}
+    evaluation = {"batch_size": 2, "simulations": 100, "calibration_bins": 10}
     params = {"compute": COMPUTE, "evaluate": evaluation}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     Path("data/split").mkdir(parents=True)
