@@ -106,7 +106,7 @@ def compare_approach(old: Predictions, new: Predictions, name: str, samples: int
         return number[one.label[chosen]], number[one.predicted[:, chosen]], one.clusters()[chosen]
 
     (truth, before, _), (_, after, groups) = on_rows(old), on_rows(new)
-    difference, decided_on = NO_DIFFERENCE, verdicts.score_decided_on(truth)
+    difference, decided_on = NO_DIFFERENCE, verdicts.score_decided_on(truth, before, after)
     if not np.array_equal(before, after):
         difference = compare(truth, after, before, groups, samples, generator(0, "changes", "paired")).decisive()
     at = list(SCORES).index(decided_on)

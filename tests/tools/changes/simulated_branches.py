@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import yaml
 from numpy.typing import NDArray
 from sklearn.linear_model import SGDClassifier
@@ -44,7 +45,8 @@ def true_labels() -> Array:
 def predictions_text(predicted: Array, truth: Array, rows: range) -> str:
     """The file of predictions of one model, of the rows that a test set has."""
     names, chosen = [f"mails:{row}" for row in rows], np.array(rows)
-    return format_predictions(names, names, ["mails"] * len(rows), LABELS, truth[chosen], predicted[None, chosen], {})
+    test = pl.DataFrame({"id": names, "split_group": names, "source": "mails"})
+    return format_predictions(test, LABELS, truth[chosen], predicted[None, chosen], {})
 
 
 def write_questions(root: Path, chrf: Array) -> None:
