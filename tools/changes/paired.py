@@ -15,12 +15,14 @@ from assay.report.numbers import score
 from assay.statistics import verdicts
 from assay.statistics.bootstrap import item_counts
 from assay.statistics.predictions import Integers, Predictions, read_predictions
-from assay.statistics.verdicts import LEVEL, SAMPLES, Difference, compare, holm, paired_difference, score_samples
+from assay.statistics.verdicts import LEVEL, Difference, compare, holm, paired_difference, score_samples
 
 SCORES = {"macro_f1": "macro-F1", "accuracy": "accuracy"}
 SAME = "same predictions"
 MODEL_SCORES = (("chrF, retrieved", "chrF, open", "chrF, closed"), ("labels right",))
 """Of a language model: the first of each that both sides have is compared."""
+SAMPLES = 4_000
+"""Of the bootstrap; p is at least 2 / (samples + 1), and Holm multiplies it by the number of scores."""
 MIN_QUESTIONS = 30
 """In common; of fewer nothing is said."""
 NO_DIFFERENCE = Difference(0.0, None, None, 1.0, None)
@@ -47,7 +49,7 @@ class SharedRows:
 class Paired:
     """One score on both sides, on the rows in common, and `flips`: `(row, label, old, new)` where one side is right.
 
-    Flips are of the first seed, those that the change broke first. `word` is `better`, `worse`, `not decided`, or SAME
+    Flips are of the first seed. `word` is `better`, `worse`, `not decided`, or SAME
     where no test is needed; `adjusted_p` is Holm's.
     """
 
@@ -112,10 +114,7 @@ def compare_approach(old: Predictions, new: Predictions, name: str, samples: int
     at = list(SCORES).index(decided_on)
     one, other = (float(score_samples(truth, side, np.ones((len(rows), 1)))[at][0]) for side in (before, after))
     flipped = np.flatnonzero((before[0] == truth) != (after[0] == truth))
-    flips = [
-        (rows[i], labels[truth[i]], labels[before[0, i]], labels[after[0, i]])
-        for i in sorted(flipped, key=lambda i: bool(after[0, i] == truth[i]))
-    ]
+    flips = [(rows[i], labels[truth[i]], labels[before[0, i]], labels[after[0, i]]) for i in flipped]
     return Paired(name, SCORES[decided_on], len(rows), one, other, difference, min(len(before), len(after)), flips)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from assay.report.numbers import number
+from assay.report.numbers import number, score
 from assay.statistics.predictions import hash_name
 from tools.changes.paired import Paired, SharedRows
 from tools.changes.readme_results import markdown_table
@@ -88,28 +88,31 @@ def read_texts(root: Path) -> Texts:
 def scores(paired: list[Paired]) -> str:
     """Every score that was compared."""
     header = ["score on common rows: base → branch, difference [95%]", "rows", "p", "verdict", "detectable"]
-    rows = [
-        [
-            one.show(),
-            number(one.rows),
-            f"{one.adjusted_p:.3f}",
-            one.word,
-            shown(one.difference.minimum_detectable or MISSING),
-        ]
-        for one in paired
-    ]
+    rows = []
+    for one in paired:
+        found = one.difference.minimum_detectable
+        detectable = ABSENT if found is None else score(found)
+        rows.append([one.show(), number(one.rows), f"{one.adjusted_p:.3f}", one.word, detectable])
     note = "Paired bootstrap; p after Holm's correction. Detectable: a true difference that 4 of 5 such tests find."
     return section("Scores", header, rows, note)
 
 
 def flips(paired: list[Paired], texts: Texts) -> str:
-    """Test rows that one side alone predicts rightly, broken ones first."""
-    flipped = [(one.name, *flip) for one in paired for flip in one.flips]
-    rows = [[code(text) for text in (*flip, texts.get(flip[1], ("", ""))[1])] for flip in flipped]
-    broken = sum(label == old for _, _, label, old, _ in flipped)
-    note = f"First seed: {broken:,} became wrong, {len(flipped) - broken:,} right."
+    """Test rows that one side alone predicts rightly, those of the most approaches first."""
+    found: dict[str, list[str]] = {}
+    for one in paired:
+        for row, label, old, new in one.flips:
+            found.setdefault(row, [code(label)]).append(f"{code(one.name)}: {code(old)} → {code(new)}")
+    rows = [
+        [code(row), label, ", ".join(changed), code(texts.get(row, ("", ""))[1])]
+        for row, (label, *changed) in sorted(found.items(), key=lambda item: -len(item[1]))
+    ]
+    broken = sum(label == old for one in paired for _, label, old, _ in one.flips)
+    note = f"By the first seeds: {broken:,} became wrong, {sum(len(one.flips) for one in paired) - broken:,} right."
     note += "" if texts else " Texts are shown where `data/` lies, by `make diff`."
-    return section("Predictions that changed", ["approach", "row", "label", "base", "branch", "text"], rows, note)
+    return section(
+        "Test rows whose prediction became wrong or right", ["row", "label", "predicted", "text"], rows, note
+    )
 
 
 def test_rows(rows: SharedRows | None, texts: Texts) -> str:
