@@ -77,7 +77,7 @@ def score_rules(params: GateParams, old: Side, paired: list[Paired]) -> list[Rul
     allowed = f"a drop of less than {score(params.largest_drop)}"
     return [
         Rule("scores that drop", BLOCKED if dropped else PASS, "; ".join(dropped) or "none", allowed),
-        Rule(f"score of {guarded}", outcome, seen, f"{allowed}, found in {params.power:.0%} of test sets"),
+        Rule(f"score of {guarded}", outcome, seen, f"{allowed}, which {params.power:.0%} of test sets would find"),
     ]
 
 
@@ -106,7 +106,9 @@ def training_cost(old: Flat, new: Flat) -> tuple[str, float] | None:
     """What training takes, of what both sides have measured, and how many times as much; None: nothing."""
 
     def both(measure: str) -> list[list[float]]:
-        keys = [key for key in new if key[0].startswith("cost/") and key[1:] == (measure,) and old.get(key)]
+        keys = [
+            key for key in new if key[0].startswith("cost/") and key[1:] == (measure,) and new[key] and old.get(key)
+        ]
         return [[float(side[key]) for key in keys] for side in (old, new)]
 
     unit = "cpu_seconds" if both("cpu_seconds")[0] else "train_seconds"
