@@ -72,7 +72,9 @@ def test_another_seed_is_not_decided_and_passes_and_so_do_the_same_predictions(b
     _, title, verdict, undecided, *_ = comment()
     assert title == "### No score is decidedly better or worse than on `main`"
     assert verdict == "- **Gate: pass**, nothing measured speaks against merging"
-    assert undecided.startswith("- **Not decided**: `lora` macro-F1 0.771 → 0.773, +0.002 [−0.001, +0.005]. A true")
+    assert re.match(
+        r"- \*\*Not decided\*\*: `lora` macro-F1 0\.771 → 0\.773, \+0\.002 \[−0\.00\d, \+0\.00\d\]\. A", undecided
+    )
     assert run_gate()[0] == 0
 
 
