@@ -31,13 +31,13 @@ NO_DIFFERENCE = Difference(0.0, None, None, 1.0, None)
 
 @dataclass(frozen=True)
 class SharedRows:
-    """Hashes of the test rows of two sides. `common` have the same label on both, `relabelled` another one."""
+    """Hashes of the test rows of two sides; `common` have the same label on both, `relabelled` two, which it says."""
 
     old: int
     common: list[str]
     added: list[str]
     removed: list[str]
-    relabelled: list[str]
+    relabelled: dict[str, str]
 
     @property
     def differ(self) -> bool:
@@ -91,7 +91,7 @@ def compare_rows(old: Predictions, new: Predictions) -> SharedRows:
         common=[row for row in before if after.get(row) == before[row]],
         added=[row for row in after if row not in before],
         removed=[row for row in before if row not in after],
-        relabelled=[row for row in before if row in after and after[row] != before[row]],
+        relabelled={row: f"{label} → {after[row]}" for row, label in before.items() if after.get(row, label) != label},
     )
 
 

@@ -82,7 +82,7 @@ def rows_line(old: Side, new: Side, rows: SharedRows | None) -> str:
     }
     parts = [f"{what} {arrow(*both)}" for what, both in values.items()]
     if rows is not None:
-        others = {"added": rows.added, "removed": rows.removed, "with another label": rows.relabelled}
+        others = {"added": rows.added, "removed": rows.removed, "with another label": list(rows.relabelled)}
         named = [f"{len(names):,} {what} ({listed(names, 2)})" for what, names in others.items() if names]
         parts.append(f"**test rows {', '.join(named)}**" if named else "the same test rows with the same labels")
     return "**Rows**: " + ("; ".join(parts) or "no counts")

@@ -117,12 +117,14 @@ def flips(paired: list[Paired], texts: Texts) -> str:
 
 def test_rows(rows: SharedRows | None, texts: Texts) -> str:
     """Test rows that one side alone has, or that have another label."""
-    kinds = {} if rows is None else {"another label": rows.relabelled, "removed": rows.removed, "added": rows.added}
-    cells = []
+    if rows is None:
+        return ""
+    kinds, cells = {"relabelled": list(rows.relabelled), "removed": rows.removed, "added": rows.added}, []
     for kind, names in kinds.items():
         for name in names:
             split, text = texts.get(name, ("", ""))
-            cells.append([code(name), f"moved to {split}" if kind == "removed" and split else kind, code(text)])
+            moved = f"moved to {split}" if kind == "removed" and split else kind
+            cells.append([code(name), code(rows.relabelled.get(name, moved)), code(text)])
     return section("Test rows that are others", ["row", "what", "text"], cells)
 
 

@@ -90,6 +90,7 @@ def test_another_test_set_is_not_comparable_but_on_the_common_rows(branch: Path)
     text = Path("report/pull_request.md").read_text(encoding="utf-8")
     assert re.search(r"`evaluate/lora` `accuracy` \| 0\.\d+ \| 0\.\d+ \| not comparable", text)
     assert "<summary>Test rows that are others (50)</summary>" in text
+    assert re.search(r"\| `\w{12}` \| `?bad → fine`? \|", text)
     assert run_gate()[0] == 1
     write_side(branch, {"lora": train_and_predict(seed=1)}, truth, range(1000, 1460))
     status, printed = run_gate()
