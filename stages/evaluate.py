@@ -132,7 +132,9 @@ def main() -> None:
     write_text(CONFUSION / f"{approach}.csv", confusion.write_csv())
     file = predictions_file(approach)
     text = format_predictions(
-        test,
+        test["id"].to_list(),
+        test["split_group"].to_list(),
+        test["source"].to_list(),
         first.labels,
         targets,
         np.stack([of_seed.probabilities.argmax(axis=1) for of_seed in predicted.values()]),

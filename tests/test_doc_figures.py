@@ -200,11 +200,29 @@ def label_effect() -> str:
     return markdown_table(["train rows", "macro-F1 [95% interval]"], rows)
 
 
+def coverage() -> str:
+    found = read_json(DOCS / "statistics_coverage.json")["cases"]
+    covered = {"macro_f1": "macro-F1", "accuracy": "accuracy", "brier_score": "Brier", "log_loss": "log loss"}
+    covered |= {"macro_f1_difference": "difference, macro-F1", "accuracy_difference": "difference, accuracy"}
+    tests = {"decided": "bootstrap finds", "mcnemar": "McNemar finds", "holm_family": "Holm finds"}
+
+    def percent(case: str, key: str) -> str:
+        # Where one model is better there is something to find.
+        is_shown = key in found[case] and not ("gain" in case and key.endswith("found"))
+        return f"{100 * found[case][key]:.1f}" if is_shown else "–"
+
+    keys = {f"{key}_covered": name for key, name in covered.items()} | {f"{key}_found": of for key, of in tests.items()}
+    return markdown_table(
+        ["test sets", *keys.values()], [[case, *(percent(case, key) for key in keys)] for case in found]
+    )
+
+
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "augmentation": {"labels": labels_of_examples, "robustness": robustness},
     "generation": {"sft": sft, "reward": reward_model} | {"judge": judge, "policies": policies},
     "label_errors": {"human": human_noise, "injected": injected_noise, "banking77": detector_on_banking77}
     | {"effect": label_effect},
+    "statistics": {"coverage": coverage},
 }
 """What makes the text of each pair of markers of a document, by their name."""
 

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from assay.report.summary import ROW_STAGES
+from assay.statistics.metrics_dict import leaves
 from tests.pipeline_copy import write_params, write_pipeline_copy
 from tests.test_pipeline import resolved_stages
 from tests.tiny_models import WORDS
@@ -84,6 +85,17 @@ def test_classification_from_raw_files_to_a_report(run_folder: Path) -> None:
     assert set(summary["baselines"]) == {"tfidf"}
     assert summary["baselines"]["tfidf"]["accuracy_ci95_low"] > 1 / 3  # chance
     assert "lora" in (run_folder / "report/index.html").read_text()
+
+
+def test_no_interval_has_zero_width(run_folder: Path) -> None:
+    # The language models' are not looked at here.
+    files = [file for name in ("evaluate", "robustness") for file in (run_folder / "metrics" / name).glob("*.json")]
+    ends = dict(
+        leaves({file.name: json.loads(file.read_text()) for file in (*files, run_folder / "metrics/summary.json")})
+    )
+    lows = [path for path in ends if path.endswith("_ci95_low")]
+    assert lows
+    assert [path for path in lows if not ends[path] < ends[path.removesuffix("low") + "high"]] == []
 
 
 def test_language_models_from_chats_to_policies_side_by_side(run_folder: Path) -> None:

@@ -275,12 +275,12 @@ def label_errors(tables: Tables, stages: Mapping[str, Values]) -> Values:
 def effect_sentence(effect: Values) -> str:
     """Whether the detector's action helped, as far as the interval says."""
     found = effect["detector_on_minus_detector_off"]
-    low, high = found["macro_f1" + LOW], found["macro_f1" + HIGH]
+    low, high = found.get("macro_f1" + LOW, 0.0), found.get("macro_f1" + HIGH, 0.0)
     if low > 0:
         return "The detector's action helped the probe: the whole interval of the difference is above 0."
     if high < 0:
         return "The detector's action harmed the probe: the whole interval of the difference is below 0."
-    return "Whether the detector's action helps the probe cannot be told from these rows: the interval holds 0."
+    return "Whether the detector's action helps the probe cannot be told from these rows."
 
 
 def injected_rows(injected: Values) -> list[dict[str, Any]]:

@@ -44,8 +44,8 @@ def wilson_estimate(successes: float, trials: float) -> Estimate:
 
 def sum_groups(values: Floats, groups: Integers) -> Floats:
     """Sum over each group of what deviates from the mean, `(n,)` each to `(groups,)`."""
-    deviations: Floats = np.bincount(groups, weights=values - values.mean())
-    return deviations[np.unique(groups)]
+    sums: Floats = np.bincount(groups, weights=values - values.mean()).astype(np.float64)
+    return sums[np.unique(groups)]
 
 
 def share_estimate(values: Floats, groups: Integers) -> Estimate:

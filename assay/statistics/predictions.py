@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 Integers = NDArray[np.int64]
@@ -61,18 +60,24 @@ def hash_name(name: str) -> str:
 
 
 def format_predictions(
-    test: pl.DataFrame, labels: Sequence[str], label: Integers, predicted: Integers, extra: dict[str, Any]
+    ids: Sequence[str],
+    groups: Sequence[str],
+    sources: Sequence[str],
+    labels: Sequence[str],
+    label: Integers,
+    predicted: Integers,
+    extra: dict[str, Any],
 ) -> str:
-    """The text of the file, from the test rows (`id`, `split_group`, `source`), and their label and predicted labels as
-    numbers, shape `(n,)` and `(s, n)`. `extra` are keys that stand before the others, such as the run id."""
-    names = test["source"].unique().sort().to_list()
+    """The text of the file: ids, groups and sources by row, `label` `(n,)` and `predicted` `(s, n)` as numbers.
+
+    `extra` are keys that stand before the others, such as the run id.
+    """
+    names = sorted(set(sources))
     head = extra | {"labels": list(labels), "sources": names}
     head |= {"columns": [*COLUMNS, *(f"seed_{seed}" for seed in range(len(predicted)))]}
     rows = [
         [hash_name(id_), hash_name(group), names.index(source), int(target), *map(int, of_row)]
-        for (id_, group, source), target, of_row in zip(
-            test.select("id", "split_group", "source").iter_rows(), label, predicted.T, strict=True
-        )
+        for id_, group, source, target, of_row in zip(ids, groups, sources, label, predicted.T, strict=True)
     ]
     lines = [json.dumps(row, separators=(",", ":")) for row in sorted(rows)]
     fields = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()]

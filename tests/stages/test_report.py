@@ -163,8 +163,9 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         grades = {"precision": 0.7, "recall": 0.7, "support": 20}
         per_class = {label: grades | {"f1": 0.7 - index / 1000} for index, label in enumerate(labels)}
         scores |= with_ends("brier_score", 0.5) | with_ends("log_loss", 0.9) | CALIBRATION
-        scores |= {"few_test_rows": {}, "per_seed": {"0": {"macro_f1": quality, "accuracy": quality + 0.05}}}
-        write_json(metrics / f"evaluate/{name}.json", {"rows": test_rows, "seeds": 1, "per_class": per_class} | scores)
+        rest = {"rows": test_rows, "seeds": 1, "per_class": per_class, "few_test_rows": {}}
+        rest |= {"per_seed": {"0": {"macro_f1": quality, "accuracy": quality + 0.05}}}
+        write_json(metrics / f"evaluate/{name}.json", rest | scores)
         perturbed = {"accuracy_before": quality, "accuracy_after": quality - 0.05}
         attack = {"attacked": 20, "succeeded": 13, **with_ends("success_rate", 0.65)}
         perturbed |= with_ends("accuracy_difference", -0.05)
@@ -177,7 +178,7 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         of_row = np.where(luck < quality, target, (target + 1) % len(labels))
         file = root / predictions_file(name)
         file.parent.mkdir(exist_ok=True)
-        file.write_text(format_predictions(test, labels, target, of_row[None], {}))
+        file.write_text(format_predictions(ids, ids, test["source"].to_list(), labels, target, of_row[None], {}))
         actual, predicted = (np.array(labels)[each] for each in (target, of_row))
         path = metrics / "plots/confusion" / f"{name}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from assay.statistics.predictions import Predictions, format_predictions, predic
 
 ROWS = 300
 NAMES = [f"r{number}" for number in range(ROWS)]
-TEST = pl.DataFrame({"id": NAMES, "split_group": NAMES, "source": ["few"] * 10 + ["many"] * (ROWS - 10)})
+SOURCES = ["few"] * 10 + ["many"] * (ROWS - 10)
 LABEL = np.arange(ROWS) % 3
 QUALITY = {"full": 0.85, "lora": 0.845, "tfidf": 0.6}
 
@@ -28,7 +28,7 @@ QUALITY = {"full": 0.85, "lora": 0.845, "tfidf": 0.6}
 def text_of(quality: float, seed: int, label: np.ndarray = LABEL) -> str:
     random = np.random.default_rng(seed)
     predicted = np.where(random.random(ROWS) < quality, label, (label + 1) % 3)
-    return format_predictions(TEST, ["a", "b", "c"], label, predicted[None], {})
+    return format_predictions(NAMES, NAMES, SOURCES, ["a", "b", "c"], label, predicted[None], {})
 
 
 def read(**qualities: float) -> dict[str, Predictions]:
@@ -111,7 +111,7 @@ def test_the_spread_of_seeds_is_of_several() -> None:
 
 
 def test_raters_are_scored_on_rows_that_several_rated() -> None:
-    test = TEST.with_columns(target_label=pl.Series(np.array(["a", "b", "c"])[LABEL]))
+    test = pl.DataFrame({"id": NAMES, "target_label": np.array(["a", "b", "c"])[LABEL]})
     right = test.select("id", label="target_label")
     # Of four ratings one is wrong: a rater is right on three quarters, and every half says what the label is.
     wrong = right.with_columns(label=pl.col("label").replace({"a": "b", "b": "c", "c": "a"}))

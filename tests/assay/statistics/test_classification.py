@@ -98,7 +98,7 @@ def test_a_calibrated_model_is_like_one() -> None:
     random, below = np.random.default_rng(4), 0
     for _ in range(100):
         confidence = random.uniform(0.4, 1, (1, 400))
-        right = (random.random((1, 400)) < confidence) * 1.0
+        right = (random.random((1, 400)) < confidence).astype(np.float64)
         found = calibration_metrics(confidence, right, 15, 100, random)
         below += found["calibration_error"] <= found["calibration_error_if_calibrated_95pct"]
     assert 88 <= below <= 100
