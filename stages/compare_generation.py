@@ -120,14 +120,12 @@ def main() -> None:
 
     baselines = baseline_answers(next(iter(answers.values()))) if answers else {}
     baseline_scores = {
-        name: score_modes(table.filter(pl.col("answer").is_not_null()), params.bootstrap_samples, random)
+        name: score_modes(said, params.bootstrap_samples, random)
         for name, table in baselines.items()
+        if (said := table.filter(pl.col("answer").is_not_null())).height
     }
-    copying = (
-        beside_copying(answers, baselines[COPY_NEAREST], params.bootstrap_samples, random)
-        if COPY_NEAREST in baselines
-        else {}
-    )
+    copied = baselines.get(COPY_NEAREST)
+    copying = {} if copied is None else beside_copying(answers, copied, params.bootstrap_samples, random)
     with_base = [Pair(model=name, against=BASE) for name in answers if name != BASE and BASE in answers]
     compared: dict[str, Any] = {}
     for pair in [*params.pairs, *(pair for pair in with_base if pair not in params.pairs)]:

@@ -1,11 +1,11 @@
 """Let one language model answer the test questions, and score it: `python -m stages.evaluate_generation <model>`.
 
 Models are named in `generation_models`, each with its folder; `base` is `language_model`. Reads that folder,
-`data/instruct/prompts.parquet` (the test questions in every mode), the reward model if there is one, and the frozen
-encoder; writes `data/generations/<model>/answers.parquet` (every row with its scores), `metrics/evaluate_generation/`
-and `metrics/predictions/generation/<model>.json` (the second: scores by question, for paired tests from git alone) and
-its cost. All models get the same rows, and intervals are over the same resampled rows for every model;
-docs/generation.md says what the modes and scores are.
+`data/instruct/prompts.parquet` (the test questions in every mode) and the reward model if there is one; writes
+`data/generations/<model>/answers.parquet` (every row with its scores), `metrics/evaluate_generation/<model>.json`,
+`metrics/predictions/generation/<model>.json` (scores by question, for paired tests from git alone) and its cost. All
+models get the same rows, and intervals are over the same resampled rows for every model; docs/generation.md says what
+the modes and scores are.
 
 In every mode the likelihood of the reference answers is taken; the model answers itself in those of `answered`. A label
 is the one of the task's labels that the model finds likeliest after the prompt, each with the token that ends it.
@@ -31,9 +31,8 @@ from assay.core.progress import quiet_libraries
 from assay.core.results import run_id_now, write_metrics
 from assay.core.seeds import derived_seed, generator, keyed_uniform
 from assay.core.skipped import leave_out, why_left_out
-from assay.embeddings.encoder import EmbedParams, embedded_texts
-from assay.generation_metrics.answers import cosines, find_refusal, score_texts
-from assay.generation_metrics.tasks import MODES, perplexity, score_modes
+from assay.generation_metrics.answers import find_refusal, score_texts
+from assay.generation_metrics.tasks import COPY_NEAREST, MODES, baseline_answers, perplexity, score_modes, told
 from assay.language_models.base_template import TemplateArguments
 from assay.language_models.chat_template import IGNORED, TokenisedChat, add_answers
 from assay.language_models.checkpoint import CausalLM, Decoding, answer_likelihood, load_causal_lm
@@ -51,7 +50,8 @@ METRICS = Path("metrics/evaluate_generation")
 PREDICTIONS = Path("metrics/predictions/generation")
 COSTS = Path("metrics/cost/evaluate_generation")
 BY_QUESTION = ("row", "group", "mode", "chrf", "refused", "label_right")
-"""Columns of `PREDICTIONS`: keyed hashes of id and group, and scores, null where there are none."""
+"""Columns of `PREDICTIONS`: keyed hashes of id and group, and scores, null where there are none. Its `copied` are those
+of the shown passage nearest to the question."""
 
 
 class Rows(Params):
@@ -98,13 +98,6 @@ def sample_glosses(wordnet: Path, count: int, seed: int) -> list[str]:
     return entries.with_columns(draw=draws).sort("draw", "entry")["text"].head(count).to_list()
 
 
-def in_rows(values: Floats, where: pl.Series) -> pl.Series:
-    """Values as a column, in the rows where a mask is true; null in the others."""
-    column = np.full(len(where), np.nan)
-    column[where.to_numpy()] = values
-    return pl.Series(column, nan_to_null=True)
-
-
 def answer_rows(
     model: CausalLM,
     tokenizer: Any,
@@ -124,12 +117,12 @@ def answer_rows(
         is_label, references = mode == "label", part["answer"].to_list()
         choices = part["labels"].to_list() if is_label else [[reference] for reference in references]
         asked = tokenise_asked(tokenizer, [chat[:-1] for chat in part["messages"].to_list()], choices)
-        heard = ask(model, tokenizer, asked, mode in answered, decoding, device, seed, mode)
+        log_probabilities, generated = ask(model, tokenizer, asked, mode in answered, decoding, device, seed, mode)
         right = [of_row.index(reference) for of_row, reference in zip(choices, references, strict=True)]
-        said: list[Any] = [(None, None)] * part.height if heard.answers is None else heard.answers
+        said: list[Any] = [(None, None)] * part.height if generated is None else generated
         texts = [ids and tokenizer.decode(ids, skip_special_tokens=True).strip() for ids, _ in said]
         if is_label:
-            best = heard.log_probabilities.argmax(axis=1).tolist()
+            best = log_probabilities.argmax(axis=1).tolist()
             texts = [of_row[place] for of_row, place in zip(choices, best, strict=True)]
         columns = ("id", "group", "mode", "task", "category", "question", "context", "nearest", "labels")
         parts.append(
@@ -140,7 +133,7 @@ def answer_rows(
                 reference_tokens=pl.Series(
                     [len(one.continuations[place]) for one, place in zip(asked, right, strict=True)], dtype=pl.Int64
                 ),
-                negative_log_likelihood=pl.Series(-heard.log_probabilities[range(part.height), right]),
+                negative_log_likelihood=pl.Series(-log_probabilities[range(part.height), right]),
             )
         )
     return pl.concat(parts)
@@ -160,26 +153,18 @@ def score_general_text(
         return {"perplexity": perplexity(counts, losses, tokens)}
 
     random = generator(seed, "evaluate_generation", "general_text")
-    return {"texts": len(texts), **metrics_of(bootstrap_figures(measure, len(texts), samples, random))}
+    found = bootstrap_figures(measure, len(texts), samples, random)
+    return {"texts": len(texts), **metrics_of({name: told(one, len(texts)) for name, one in found.items()})}
 
 
-def score_meaning(
-    answers: pl.DataFrame,
-    messages: pl.Series,
-    embed: EmbedParams,
-    params: EvaluateGenerationParams,
-    device: Device,
+def add_rewards(
+    answers: pl.DataFrame, messages: pl.Series, modes: list[str], batch_size: int, device: Device
 ) -> pl.DataFrame:
-    """Answers with their `cosine` to the reference by the frozen encoder, and `reward` in the modes that get one.
+    """Answers with their `reward` in the modes that get one, if there is a reward model.
 
-    `messages` are the chats, each with the reference answer at its end. Without a reward model there is no reward.
+    `messages` are the chats, each with the reference answer at its end.
     """
-    # Labels get neither: an answer to them is right or wrong.
-    free = (answers["task"] == "answer") & answers["answer"].is_not_null()
-    said, meant = (answers[column].filter(free).to_list() for column in ("answer", "reference"))
-    embedded, _ = embedded_texts([*said, *meant], embed, device)
-    answers = answers.with_columns(cosine=in_rows(cosines(*np.split(embedded.embeddings, 2)), free))
-    has_reward = answers["mode"].is_in(params.rewarded) & answers["answer"].is_not_null()
+    has_reward = answers["mode"].is_in(modes) & answers["answer"].is_not_null()
     if not has_reward.any():
         return answers
     if not REWARD_MODEL.is_dir():
@@ -187,20 +172,20 @@ def score_meaning(
         return answers
     model, tokenizer = load_reward_model(REWARD_MODEL, device.device)
     chats = add_answers((chat[:-1] for chat in messages.filter(has_reward)), answers["answer"].filter(has_reward))
-    reward = score_answers(model, tokenizer, chats, params.batch_size, device, "rewards")
-    return answers.with_columns(reward=in_rows(reward, has_reward))
+    reward = score_answers(model, tokenizer, chats, batch_size, device, "rewards")
+    column = np.full(answers.height, np.nan)
+    column[has_reward.to_numpy()] = reward
+    return answers.with_columns(reward=pl.Series(column, nan_to_null=True))
 
 
 def format_by_question(answers: pl.DataFrame, run_id: str | None) -> str:
     """The text of a file of `PREDICTIONS`: JSON, with a row a line."""
-    lines = [
-        json.dumps([hash_name(id_), hash_name(group), mode, chrf and round(chrf, 4), refused, right])
-        for id_, group, mode, chrf, refused, right in answers.select(
-            "id", "group", "mode", "chrf", "refused", "exact_match"
-        ).iter_rows()
-    ]
-    head = f'{{"run_id": {json.dumps(run_id)},\n"columns": {json.dumps(BY_QUESTION)},\n"rows": [\n'
-    return head + ",\n".join(sorted(lines)) + "\n]}\n"
+    parts = []
+    for name, table in (("rows", answers), ("copied", baseline_answers(answers)[COPY_NEAREST])):
+        rows = table.select("id", "group", "mode", pl.col("chrf").round(4), "refused", "exact_match").iter_rows()
+        lines = sorted(json.dumps([hash_name(id_), hash_name(group), *scores]) for id_, group, *scores in rows)
+        parts.append(f'"{name}": [\n' + ",\n".join(lines) + "\n]")
+    return ",\n".join([f'{{"run_id": {json.dumps(run_id)}', f'"columns": {json.dumps(BY_QUESTION)}', *parts]) + "}\n"
 
 
 def main() -> None:
@@ -215,7 +200,6 @@ def main() -> None:
     folder = Path(models[name])
     params = load_params("evaluate_generation", EvaluateGenerationParams)
     decoding = load_params("decoding", Decoding)
-    embed = load_params("embed", EmbedParams)
     wordnet = Path(load_params("augment.wordnet", str))
     arguments = load_params("template_arguments", TemplateArguments)
     seed = load_params("seed", int)
@@ -243,7 +227,7 @@ def main() -> None:
     del model
 
     answers = score_texts(answers, find_refusal(answers))
-    answers = score_meaning(answers, rows["messages"], embed, params, device)
+    answers = add_rewards(answers, rows["messages"], [*params.rewarded], params.batch_size, device)
     scores = score_modes(answers, params.bootstrap_samples, lambda mode: generator(seed, "evaluate_generation", mode))
     with output_folder(OUTPUT / name) as out:
         write_parquet(answers, out / "answers.parquet")

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from assay.core.outputs import read_json, write_text
-from tools.changes.readme_results import markdown_table, show_estimate
+from assay.report.summary import show_interval
+from tools.changes.readme_results import markdown_table
 
 pytestmark = pytest.mark.figures
 
@@ -93,8 +94,12 @@ def sft() -> str:
 def reward_model() -> str:
     of = read_full("optional/reward.json")
     parts = {"all": of} | {f"`{name}`": part for name, part in of["by_source"].items()}
-    rows = [[name, f"{part['pairs']}", shown(part, "accuracy", ".1%")] for name, part in parts.items()]
-    return markdown_table(["pairs", "number", "right [95% interval]"], rows)
+    counts = [(name, part["pairs"], round(part["accuracy"] * part["pairs"])) for name, part in parts.items()]
+    rows = [
+        [name, f"{right} of {pairs}", shown(parts[name], "accuracy", ".1%") if pairs >= 30 else "–"]
+        for name, pairs, right in counts
+    ]
+    return markdown_table(["pairs", "right", "share [95% interval]"], rows)
 
 
 LATER = "Measured with the next run of the preset `full`."
@@ -108,7 +113,7 @@ def judge() -> str:
     rows = [
         [
             f"`{name.removesuffix('_against_base')}`",
-            *(show_estimate(of["open"], f"reward_{key}") for key in ("difference", "win_rate")),
+            *(show_interval(of["open"], f"reward_{key}") for key in ("difference", "win_rate")),
         ]
         for name, of in pairs.items()
         if name.endswith("_against_base")

@@ -1,11 +1,6 @@
 """How good one generated answer is, as far as programs can tell."""
 
-import re
-from collections.abc import Sequence
-
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 REFUSALS = (
     *("do not know", "don't know", "does not answer", "do not answer", "cannot answer", "can't answer"),
@@ -15,11 +10,6 @@ REFUSALS = (
 
 MIN_CHRF_TO_REFUSAL = 0.6
 """chrF to the refusal that was taught, from which on an answer is one."""
-
-MIN_SUPPORT = 0.5
-MIN_SUPPORTED_WORDS = 3
-REPEATED_WORDS = 4
-_WORD = re.compile(r"[^\W\d_]{4,}|\d+")
 
 
 def chrf(answer: str, reference: str) -> float:
@@ -48,58 +38,18 @@ def find_refusal(rows: pl.DataFrame) -> str:
     return str(said["reference"][0]) if said.height else ""
 
 
-def content_words(text: str) -> set[str]:
-    """Numbers, and words of four letters or more, in lower case."""
-    return set(_WORD.findall(text.casefold()))
-
-
-def uses_context(answer: str, question: str, passages: Sequence[str]) -> bool:
-    """Whether an answer says what its passages say: of its content words that the question does not have, half or more
-    are in the passages, and at least three.
-
-    A right answer from memory counts too, where it uses the same words; with the same questions asked of several
-    models, that is the same for all.
-    """
-    said = content_words(answer) - content_words(question)
-    supported = said & set().union(*map(content_words, passages))
-    return len(supported) >= MIN_SUPPORTED_WORDS and len(supported) >= MIN_SUPPORT * len(said)
-
-
-def repetition(answer: str) -> float:
-    """Share of the runs of four words that occurred before in the same answer; 0 of shorter answers."""
-    words = answer.split()
-    runs = [tuple(words[start : start + REPEATED_WORDS]) for start in range(len(words) - REPEATED_WORDS + 1)]
-    return 1 - len(set(runs)) / len(runs) if runs else 0.0
-
-
-def cosines(embeddings: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Cosine of each pair of vectors of length 1, shape `(n, d)` each; shape `(n,)`."""
-    products: NDArray[np.float64] = np.einsum("nd,nd->n", embeddings, others, dtype=np.float64)
-    return products
-
-
 def score_texts(rows: pl.DataFrame, refusal: str) -> pl.DataFrame:
     """Rows with the scores of each answer that its text alone decides.
 
     Null where a score does not go with the task, or there is no answer.
     """
-    found: list[dict[str, object]] = []
-    for row in rows.iter_rows(named=True):
-        answer, reference, task = row["answer"], row["reference"], row["task"]
-        if answer is None:
-            found.append({})
-            continue
-        is_free = task == "answer"
-        has_context = is_free and bool(row["context"])
-        found.append(
-            {
-                "chrf": chrf(answer, reference) if is_free else None,
-                "exact_match": same_label(answer, reference) if task == "label" else None,
-                "refused": None if task == "label" else is_refusal(answer, refusal),
-                "uses_context": uses_context(answer, row["question"], row["context"]) if has_context else None,
-                "repetition": repetition(answer),
-            }
-        )
+    found = [
+        {
+            "chrf": chrf(answer, reference) if task == "answer" and answer is not None else None,
+            "exact_match": same_label(answer, reference) if task == "label" and answer is not None else None,
+            "refused": is_refusal(answer, refusal) if task != "label" and answer is not None else None,
+        }
+        for answer, reference, task in rows.select("answer", "reference", "task").iter_rows()
+    ]
     schema = {"chrf": pl.Float64, "exact_match": pl.Boolean, "refused": pl.Boolean}
-    schema |= {"uses_context": pl.Boolean, "repetition": pl.Float64}
     return rows.hstack(pl.DataFrame(found, schema=schema))

@@ -16,18 +16,19 @@ from numpy.typing import NDArray
 
 from assay.generation_metrics.answers import find_refusal, score_texts
 from assay.statistics.bootstrap import Floats, Measure, bootstrap_figures, item_counts
-from assay.statistics.intervals import wilson_estimate
+from assay.statistics.intervals import MIN_SHARE_ROWS, share_estimate
 from assay.statistics.metrics_dict import Estimate, metrics_of
+from assay.statistics.predictions import hash_name
 from assay.statistics.verdicts import LEVEL, Difference, holm, paired_difference
 
-SHARES = ("refused", "uses_context", "ended", "exact_match")
+SHARES = ("refused", "ended", "exact_match")
 """Scores that are true or false of a row: counted, with Wilson's interval."""
-ANSWERED = ("chrf", "cosine", "uses_context", "refused", "repetition", "tokens", "ended", "reward")
+ANSWERED = ("chrf", "refused", "tokens", "ended", "reward")
 MEANS: Mapping[str, tuple[str, ...]] = {
     "open": ANSWERED,
     "retrieved": ANSWERED,
     "closed": ANSWERED,
-    "unanswerable": ("refused", "repetition", "tokens", "ended", "reward"),
+    "unanswerable": ANSWERED[1:],
     "label": ("exact_match",),
 }
 """The scores of each mode that are means over rows; a row where a score is null does not count for it. Without a reward
@@ -37,7 +38,7 @@ MODES = tuple(MEANS)
 COPIED = ("open", "retrieved")
 """Modes in which passages that may hold the answer are shown, so that one can be copied."""
 COPY_NEAREST = "copy_nearest"
-MIN_ROWS = 30
+MIN_ROWS = MIN_SHARE_ROWS
 Random = Callable[[str], np.random.Generator]
 """The generator of a mode."""
 
@@ -63,10 +64,8 @@ def column(table: pl.DataFrame, name: str) -> NDArray[np.float64]:
 
 
 def told(estimate: Estimate, rows: int) -> Estimate:
-    """A figure of so many rows, without its interval where they are too few, or all samples give the same."""
-    low, high = estimate.low, estimate.high
-    has_width = low is not None and high is not None and high - low > 1e-12
-    return estimate if has_width and rows >= MIN_ROWS else Estimate(estimate.value, None, None)
+    """A figure of so many rows, without its interval where they are too few."""
+    return estimate if rows >= MIN_ROWS else Estimate(estimate.value, None, None)
 
 
 def _figures(
@@ -83,7 +82,7 @@ def task_scores(answers: pl.DataFrame, mode: str, samples: int, random: np.rando
 
     Answers have `mode`, `group`, `negative_log_likelihood`, `reference_tokens`, `answer_in_context`, and a column for
     each score. With a generator in the same state for every model, all see the same resampled rows. Beside a share
-    stands `<score>_count`; its interval is Wilson's of as many trials as there are groups, which is wider than of rows.
+    stands `<score>_count`; its interval is Wilson's.
     """
     rows = answers.filter(pl.col("mode") == mode)
     losses, tokens = column(rows, "negative_log_likelihood"), column(rows, "reference_tokens")
@@ -99,7 +98,8 @@ def task_scores(answers: pl.DataFrame, mode: str, samples: int, random: np.rando
     shares: dict[str, Any] = {}
     for name in (name for name in values if name in SHARES and of_score[name]):
         has = rows.filter(pl.col(name).is_not_null())
-        share = wilson_estimate(float(has[name].to_numpy().mean()) * has["group"].n_unique(), has["group"].n_unique())
+        groups = np.unique(has["group"].to_numpy(), return_inverse=True)[1].astype(np.int64)
+        share = share_estimate(column(has, name), groups)
         shares[f"{name}_count"], shares[f"{name}_rows"] = int(has[name].sum()), has.height
         shares |= metrics_of({name: told(share, has.height)})
     held = {"held": int(rows["answer_in_context"].sum())} if mode == "retrieved" else {}
@@ -146,7 +146,7 @@ def task_differences(
 
 
 def baseline_answers(answers: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """What needs no model says to the same rows, scored as answers are; null where it has nothing to say.
+    """What needs no model says to the same rows, in their order, scored as answers are; null where it says nothing.
 
     Copying the shown passage nearest to the question by the frozen encoder, or the first; refusing always, where there
     are refusals; and the label that most train rows have.
@@ -163,11 +163,10 @@ def baseline_answers(answers: pl.DataFrame) -> dict[str, pl.DataFrame]:
         "majority_label": pl.when(pl.col("mode") == "label").then(pl.col("labels").list.first()),
     }
     nothing = pl.lit(None, pl.Float64)
-    tables = {
+    return {
         name: score_texts(rows.with_columns(answer=answer, negative_log_likelihood=nothing), refusal)
         for name, answer in said.items()
     }
-    return {name: table for name, table in tables.items() if table["answer"].is_not_null().any()}
 
 
 def beside_copying(
@@ -181,7 +180,8 @@ def beside_copying(
     for mode, (name, table) in ((mode, one) for mode in COPIED for one in models.items()):
         pairs = _pair(table, copied, mode).filter(pl.col("chrf").is_not_null() & pl.col("chrf_other").is_not_null())
         if pairs.height >= MIN_ROWS:
-            names, of_row = np.unique(pairs["group"].to_numpy(), return_inverse=True)
+            # By hash, as the scores by question in git have the groups: they give the same samples.
+            names, of_row = np.unique([hash_name(group) for group in pairs["group"]], return_inverse=True)
             parts = [np.ones((len(names), 1)), *item_counts(len(names), samples, random(mode))]
             counts = np.concatenate(parts, axis=1)[of_row]
             one, other = (mean(counts, column(pairs, of)) for of in ("chrf", "chrf_other"))

@@ -43,19 +43,6 @@ class Asked:
     continuations: list[Tokens]
 
 
-@dataclass(frozen=True)
-class Heard:
-    """What a model makes of `n` prompts with `k` continuations each.
-
-    Attributes:
-        log_probabilities: natural logarithm of the probability of each continuation, shape `(n, k)`.
-        answers: its own answers as `generate_batch` gives them, shape `(n,)`; None where it was not to answer.
-    """
-
-    log_probabilities: NDArray[np.float64]
-    answers: list[tuple[Tokens, bool]] | None
-
-
 def tokenise_asked(
     tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]], answers: Sequence[Sequence[str]]
 ) -> list[Asked]:
@@ -81,11 +68,12 @@ def ask(
     device: Device,
     seed: int,
     what: str,
-) -> Heard:
-    """What a model in evaluation mode makes of prompts, in batches of `decoding.batch_size` of similar length.
+) -> tuple[NDArray[np.float64], list[tuple[Tokens, bool]] | None]:
+    """Log probability of each of `k` continuations of `n` prompts, `(n, k)`, and answers of `generate_batch`, `(n,)`.
 
-    A prompt is read once, and its keys and values serve all that follows, its own answer too if it is `answered`. A
-    model with a soft prompt reads it anew each time, since peft puts the soft prompt before whatever it is given.
+    There are no answers unless `answered`. The model is in evaluation mode; a batch has `decoding.batch_size` prompts
+    of similar length. A prompt is read once, and its keys and values serve all that follows. A model with a soft prompt
+    reads it anew each time, since peft puts the soft prompt before whatever it is given.
     """
     prompts = [one.prompt for one in asked]
     if hasattr(model, "peft_config") and model.active_peft_config.is_prompt_learning:
@@ -96,7 +84,7 @@ def ask(
         ]
         likelihood = answer_likelihood(model, chats, tokenizer.pad_token_id, CHATS_AT_ONCE, device, what)
         answers = generate_tokens(model, tokenizer, prompts, decoding, device, seed, what) if answered else None
-        return Heard(likelihood.log_probabilities.reshape(len(asked), -1), answers)
+        return likelihood.log_probabilities.reshape(len(asked), -1), answers
     log_probabilities = np.zeros((len(asked), len(asked[0].continuations) if asked else 0))
     said: dict[int, tuple[Tokens, bool]] = {}
     batches = prompt_batches(model, prompts, decoding.batch_size)
@@ -119,7 +107,7 @@ def ask(
         if answered:
             found = generate_batch(model, tokenizer, [prompts[row] for row in rows], decoding, device, cache=cache)
             said.update(zip(rows.tolist(), found, strict=True))
-    return Heard(log_probabilities, [said[row] for row in range(len(asked))] if answered else None)
+    return log_probabilities, [said[row] for row in range(len(asked))] if answered else None
 
 
 def _score(

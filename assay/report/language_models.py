@@ -23,28 +23,15 @@ ANSWERS = Path("data/generations")
 NAMES: Mapping[str, str] = {"open": "open book", "retrieved": "retrieved", "closed": "closed book"}
 ROWS: Mapping[str, str] = {**NAMES, "unanswerable": "without an answer", "label": "labels"}
 """Modes in which a question is asked: beside its true passage and others; as `make ask` asks it; without passages."""
+LOWER, LETTERS = "of reference answers; lower is better", "overlap of letters with the reference answer (Popović 2015)"
 SCORES: Sequence[tuple[str, str, str, str]] = (
-    *(
-        (mode, "perplexity", f"perplexity, {name}", "of the reference answers; lower is better")
-        for mode, name in NAMES.items()
-    ),
-    *(
-        (mode, "chrf", f"chrF, {name}", "overlap of letters with the reference answer (Popović 2015)")
-        for mode, name in NAMES.items()
-    ),
-    ("open", "cosine", "cosine", "open book, similarity in meaning to the reference answer, by the frozen encoder"),
-    ("open", "uses_context", "uses context", "open book, share of answers that take up what the passages say"),
-    (
-        "open",
-        "refused",
-        "refuses wrongly",
-        "open book, share of answerable questions that are refused; lower is better",
-    ),
-    ("unanswerable", "refused", "refuses rightly", "share of unanswerable questions that are refused"),
+    *((mode, "perplexity", f"perplexity, {name}", LOWER) for mode, name in NAMES.items()),
+    *((mode, "chrf", f"chrF, {name}", LETTERS) for mode, name in NAMES.items()),
+    ("open", "refused", "refuses wrongly", "open book, answerable questions that are refused"),
+    ("unanswerable", "refused", "refuses rightly", "unanswerable questions that are refused"),
     ("label", "exact_match", "label right", "the likeliest of the labels is the right one"),
-    ("open", "repetition", "repetition", "open book, share of repeated four-word runs; lower is better"),
     ("open", "tokens", "tokens", "open book, mean length of an answer"),
-    ("open", "ended", "ends", "open book, share of answers that end by themselves"),
+    ("open", "ended", "ends", "open book, answers that end by themselves"),
     ("general_text", "perplexity", "general perplexity", "of text that has nothing to do with the task: forgetting"),
 )
 """Mode, key, name and meaning of each column."""

@@ -1,9 +1,11 @@
+import itertools
 import json
 import math
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -11,12 +13,16 @@ import yaml
 
 from assay.core.errors import InputError
 from assay.core.outputs import read_json, write_json, write_text
+from assay.core.seeds import generator
 from assay.fine_tuning.quantization import QUANTISATION_FILE, four_bit_settings, why_no_4_bit
+from assay.generation_metrics import tasks
 from assay.generation_metrics.tasks import MODES
 from assay.human_review.preference_judgements import HEADER, hash_question
 from assay.language_models.chat_template import MESSAGES, add_answers
 from assay.language_models.checkpoint import EXACT_MODULES, load_causal_lm
+from assay.statistics.bootstrap import item_counts
 from assay.statistics.predictions import hash_name
+from assay.statistics.verdicts import holm, paired_difference
 from stages import compare_generation, evaluate_generation
 from tests.own_process import run_main, run_python
 from tests.policy_workspace import COMPUTE, GREEDY, bytes_below, change, chat, write_models
@@ -25,7 +31,6 @@ REFUSAL = "I do not know."
 PARAMS: dict[str, Any] = {
     "seed": 3,
     "compute": COMPUTE,
-    "embed": {"max_length_tokens": 64, "batch_size": 8, "last_layers": 1},
     "augment": {"wordnet": "wordnet"},
     "decoding": GREEDY | {"max_new_tokens": 12},
     "language_model": "models/sft/full",
@@ -57,7 +62,13 @@ def write_prompts(path: Path) -> None:
         answer = {"answer": f"It takes {number} weeks.", "unanswerable": REFUSAL, "label": LABELS[number // 4 % 3]}[
             task
         ]
-        row = {"id": f"faq:{number}", "group": f"faq:{number}", "task": task, "category": "permits", "answer": answer}
+        row: dict[str, Any] = {
+            "id": f"faq:{number}",
+            "group": f"faq:{number}",
+            "task": task,
+            "category": "permits",
+            "answer": answer,
+        }
         row |= {"question": f"How long? {number}", "messages": add_answers([chat(number)], [answer])[0]}
         for mode in ("open", "retrieved", "closed") if task == "answer" else (task,):
             passages = {"open": ["Nobody knows.", answer], "retrieved": ["It takes ages.", "Nobody knows."]}.get(
@@ -70,14 +81,13 @@ def write_prompts(path: Path) -> None:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, tiny_chat_model: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(tmp_path: Path, tiny_chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_prompts(evaluate_generation.PROMPTS)
     write_models(tiny_chat_model)
     write_text("wordnet/data.noun", GLOSSES)
     Path("data/preferences.csv").write_text(HEADER + "\n")
-    params = PARAMS | {"embed": PARAMS["embed"] | {"model": str(tiny_encoder)}}
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
     return tmp_path
 
 
@@ -91,7 +101,7 @@ def test_every_mode_has_its_scores(workspace: Path) -> None:
     measured = evaluate("sft-lora")
     assert {mode: measured[mode]["rows"] for mode in MODES} == dict(zip(MODES, (8, 8, 8, 5, 4), strict=True))
     assert {mode: measured[mode]["answered"] for mode in MODES} == dict(zip(MODES, (8, 8, 0, 5, 4), strict=True))
-    assert {"chrf", "cosine", "refused_count", "repetition", "tokens", "reward"} <= set(measured["open"])
+    assert {"chrf", "refused_count", "tokens", "reward"} <= set(measured["open"])
     # Where the model does not answer, and in which modes a judge does.
     assert set(measured["closed"]) == {"rows", "answered", "perplexity"}
     assert ("reward" in measured["retrieved"], measured["retrieved"]["held"]) == (False, 0)
@@ -112,8 +122,6 @@ def test_every_mode_has_its_scores(workspace: Path) -> None:
         assert measured[mode]["perplexity"] == pytest.approx(math.exp(expected), rel=1e-4), mode
     assert answers.filter(pl.col("reward").is_not_null())["mode"].unique().sort().to_list() == ["open", "unanswerable"]
     assert set(answers.filter(mode="label")["answer"]) <= set(LABELS)
-    # Without passages nobody can use them.
-    assert answers.filter(pl.col("context").list.len() == 0)["uses_context"].is_null().all()
 
 
 def test_scores_by_question_stand_in_git_without_ids(workspace: Path) -> None:
@@ -127,7 +135,34 @@ def test_scores_by_question_stand_in_git_without_ids(workspace: Path) -> None:
     assert "faq:" not in json.dumps(kept)
     by_row = {(row[0], row[2]): row[3:] for row in kept["rows"]}
     first = answers.filter(mode="open").row(0, named=True)
-    assert by_row[hash_name(first["id"]), "open"] == [pytest.approx(first["chrf"], abs=1e-4), first["refused"], None]
+    chrf = pytest.approx(first["chrf"], abs=1e-4)
+    assert by_row[hash_name(first["id"]), "open"] == [chrf, first["refused"], None]
+
+
+def test_words_beside_copying_follow_from_what_is_in_git(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "MIN_ROWS", 3)
+    for name in PARAMS["generation_models"]:
+        evaluate(name)
+    compare_generation.main()
+    found = read_json(compare_generation.METRICS)["beside_copying"]
+    assert {mode: list(of_mode) for mode, of_mode in found.items()} == {
+        mode: ["base", "sft-lora"] for mode in tasks.COPIED
+    }
+    p = {}
+    for mode, name in itertools.product(found, ("base", "sft-lora")):
+        kept = read_json(evaluate_generation.PREDICTIONS / f"{name}.json")
+        rows, others = ([row for row in kept[key] if row[2] == mode] for key in ("rows", "copied"))
+        assert [row[:2] for row in rows] == [row[:2] for row in others]
+        groups, of_row = np.unique([row[1] for row in rows], return_inverse=True)
+        random = generator(PARAMS["seed"], "compare_generation", mode)
+        counts = np.concatenate([np.ones((len(groups), 1)), *item_counts(len(groups), 100, random)], axis=1)[of_row]
+        one, copied = (np.array([row[3] for row in of]) @ counts / counts.sum(axis=0) for of in (rows, others))
+        p[mode, name] = paired_difference(one, copied).p
+        assert found[mode][name]["chrf_difference"] == pytest.approx(one[0] - copied[0], abs=2e-4)
+    for (mode, name), adjusted in zip(p, holm([*p.values()]), strict=True):
+        sign = "better" if found[mode][name]["chrf_difference"] > 0 else "worse"
+        assert found[mode][name]["word"] == (sign if adjusted < 0.05 else "not decided")
+        assert found[mode][name]["adjusted_p"] == pytest.approx(adjusted, rel=1e-5)
 
 
 def test_weights_in_4_bits_that_are_written_out_say_the_same(workspace: Path) -> None:
@@ -175,7 +210,6 @@ def test_without_a_reward_model_there_are_no_rewards(workspace: Path, capfd: pyt
     assert "no reward model in models/reward/model: answers get no reward" in capfd.readouterr().err
     answers = pl.read_parquet("data/generations/base/answers.parquet")
     assert "reward" not in answers.columns
-    assert answers["cosine"].null_count() < answers.height
     compare_generation.main()
     summary = read_json(compare_generation.METRICS)
     assert "chrf_difference" in summary["pairs"]["sft-lora_against_base"]["open"]

@@ -19,7 +19,7 @@ from assay.report.comparison import say_verdict
 from assay.report.numbers import number, score
 from assay.report.sections import comparison_rows
 from assay.report.summary import COSTS, REPORT, SUMMARY, ranked, show_interval
-from assay.statistics.metrics_dict import LOW, estimate_of
+from assay.statistics.metrics_dict import LOW
 
 GENERATION_SUMMARY = Path("metrics/optional/generation_summary.json")
 HEADER = (
@@ -63,21 +63,15 @@ def model_rows(generation: dict[str, Any]) -> list[list[str]]:
         beside = [generation["beside_copying"].get(mode, {}).get(name, {}) for mode in ("open", "retrieved")]
         row = [
             f"{name.replace('_', ' ')} (baseline)" if is_baseline else name,
-            *(show_estimate(modes.get(mode, {}), key) for mode, key in scored),
-            *(f"{show_estimate(one, 'chrf_difference')}, {one['word']}" if one else "–" for one in beside),
+            *(show_interval(modes.get(mode, {}), key) for mode, key in scored),
+            *(f"{show_interval(one, 'chrf_difference')}, {one['word']}" if one else "–" for one in beside),
             *(show_count(modes.get(mode, {}), "refused") for mode in ("open", "unanswerable")),
             show_share(modes.get("label", {}), "exact_match"),
         ]
         if PEOPLE in model_header(generation):
-            row.append(show_estimate(generation["pairs"].get(f"{name}_against_base", {}), "people_win_rate"))
+            row.append(show_interval(generation["pairs"].get(f"{name}_against_base", {}), "people_win_rate"))
         rows.append(row)
     return rows
-
-
-def show_estimate(scores: dict[str, Any], name: str) -> str:
-    """A score with its interval, where it has one; `–` where there is no such score."""
-    one = estimate_of(scores, name)
-    return "–" if one is None else score(one.value) if one.low is None else show_interval(scores, name)
 
 
 def show_share(scores: dict[str, Any], name: str) -> str:

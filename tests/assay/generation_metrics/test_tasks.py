@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -58,7 +59,7 @@ def test_scores_of_few_rows_have_no_interval() -> None:
     assert scores["perplexity"] == pytest.approx(math.exp(14 / 6))
     assert scores["chrf"] == pytest.approx(0.3)
     assert (scores["refused_count"], scores["refused_rows"], scores["refused"]) == (1, 2, 0.5)
-    assert "repetition" not in scores  # no row has one
+    assert "tokens" not in scores  # no row has one
     assert not [name for name in scores if "ci95" in name]
 
 
@@ -111,7 +112,7 @@ def test_words_beside_copying_come_from_the_paired_interval() -> None:
 
 
 def test_baselines_say_what_needs_no_model() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "task": "answer",
             "mode": "open",

@@ -18,7 +18,8 @@ SYSTEM = {"role": "system", "content": "Be short."}
 
 def row(id_: str, split: str, question: str, answer: str, **more: Any) -> dict[str, Any]:
     messages = add_answers([[SYSTEM, {"role": "user", "content": f"table: {question}"}]], [answer])[0]
-    of_row = dict.fromkeys(CHAT_SCHEMA, "") | {"id": id_, "group": id_, "split": split, "task": "answer"}
+    of_row: dict[str, Any] = dict.fromkeys(CHAT_SCHEMA, "")
+    of_row |= {"id": id_, "group": id_, "split": split, "task": "answer"}
     of_row |= {"question": question, "answer": answer, "messages": messages, "without_loss": []}
     return of_row | {"context": [], "context_ids": [], "answer_in_context": False} | more
 

@@ -17,15 +17,15 @@ def test_a_prompt_read_once_gives_what_reading_it_each_time_gives(name: str, tin
     asked = tokenise_asked(tokenizer, CHATS, [ANSWERS] * len(CHATS))
     assert max(len(follows) for one in asked for follows in one.continuations) > 2 * CHUNK_TOKENS
     assert [one.prompt for one in asked] == tokenise_prompts(tokenizer, CHATS)
-    heard = ask(model, tokenizer, asked, True, GREEDY, DEVICE, 0, "test")
+    log_probabilities, answers = ask(model, tokenizer, asked, True, GREEDY, DEVICE, 0, "test")
     for place, answer in enumerate(ANSWERS):
         chats = tokenise_chats(tokenizer, add_answers(CHATS, [answer] * len(CHATS)))
         whole = answer_likelihood(model, chats, tokenizer.pad_token_id, 1, DEVICE, "test")
-        np.testing.assert_allclose(heard.log_probabilities[:, place], whole.log_probabilities, rtol=1e-5)
+        np.testing.assert_allclose(log_probabilities[:, place], whole.log_probabilities, rtol=1e-5)
         assert [len(one.continuations[place]) for one in asked] == whole.tokens.tolist()
     prompts = [one.prompt for one in asked]
-    assert heard.answers == generate_tokens(model, tokenizer, prompts, GREEDY, DEVICE, 0, "test")
-    assert ask(model, tokenizer, asked, False, GREEDY, DEVICE, 0, "test").answers is None
+    assert answers == generate_tokens(model, tokenizer, prompts, GREEDY, DEVICE, 0, "test")
+    assert ask(model, tokenizer, asked, False, GREEDY, DEVICE, 0, "test")[1] is None
 
 
 def test_of_several_turns_the_last_answer_is_asked_for(tiny_chat_model: Path) -> None:
