@@ -16,7 +16,7 @@ from assay.core.outputs import read_json, write_text
 from assay.core.params import load_params
 from assay.core.results import NOT_RUN, metrics_files, read_own
 from assay.report.comparison import say_verdict
-from assay.report.numbers import number, score
+from assay.report.numbers import number
 from assay.report.sections import comparison_rows
 from assay.report.summary import COSTS, REPORT, SUMMARY, ranked, show_interval
 from assay.statistics.metrics_dict import LOW

@@ -1,16 +1,16 @@
 """A repository whose base and branch hold predictions of small models that were really trained, on one test set."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import yaml
 from numpy.typing import NDArray
 from sklearn.linear_model import SGDClassifier
 
 from assay.core.outputs import write_json, write_text
-from assay.statistics.predictions import format_predictions
+from assay.statistics.predictions import hash_name
 from tests.template_params import FILE
 
 Array = NDArray[Any]
@@ -44,9 +44,10 @@ def true_labels() -> Array:
 
 def predictions_text(predicted: Array, truth: Array, rows: range) -> str:
     """The file of predictions of one model, of the rows that a test set has."""
-    names, chosen = [f"mails:{row}" for row in rows], np.array(rows)
-    test = pl.DataFrame({"id": names, "split_group": names, "source": "mails"})
-    return format_predictions(test, LABELS, truth[chosen], predicted[None, chosen], {})
+    cells = zip(map(hash_name, map(str, rows)), truth[rows], predicted[rows], strict=True)
+    lines = [[row, row, 0, int(label), int(guess)] for row, label, guess in cells]
+    columns = ["row", "group", "source", "label", "seed_0"]
+    return json.dumps({"labels": LABELS, "sources": ["mails"], "columns": columns, "rows": lines})
 
 
 def write_questions(root: Path, chrf: Array) -> None:
