@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test test-slow figures bench lint format review diff unchanged tune calibrate preset quick gpu-check ask export merge onnx why readme doctor lock clean
+.PHONY: help setup repro test test-slow figures bench lint format review diff gate unchanged tune calibrate preset quick gpu-check ask export merge onnx why readme doctor lock clean
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -68,6 +68,9 @@ review: $(INSTALLED)  ## Look at the rows most worth it, in the browser: make re
 
 diff: $(INSTALLED)  ## Compare params, metrics and rows with a revision: make diff BASE=main
 	@$(BIN)/python -m tools.changes.pull_request "$(BASE)"
+
+gate: $(INSTALLED)  ## May this be merged, by the rules of `gate` in params.yaml? make gate BASE=main
+	@$(BIN)/python -m tools.changes.gate "$(BASE)"
 
 unchanged: $(INSTALLED)  ## Does this code make the same bytes as another commit's, on a small fixture? make unchanged BASE=main
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.changes.unchanged "$(BASE)" $(ARGS)

@@ -49,6 +49,7 @@ SECTIONS: dict[str, Any] = {
     "robustness": "stages.robustness.RobustnessParams",
     "review_queue": "stages.review_queue.ReviewQueueParams",
     "report": "stages.report.ReportParams",
+    "gate": "tools.changes.gate.GateParams",
     "language_model": str,
     "template_arguments": "assay.language_models.base_template.TemplateArguments",
     "instruct_data": "assay.instruction_data.params.InstructDataParams",
@@ -119,6 +120,9 @@ def find_problems(path: Path) -> list[str]:
             problems.append(
                 f"`split.group_column` = {named!r}: the sources of `ingest` carry {sorted(carried)}; or null"
             )
+        guarded = params["gate"]["approach"]
+        if guarded is not None and guarded not in params["approaches"]:
+            problems.append(f"`gate.approach` = {guarded!r} is not in `approaches`; name one of them, or null")
         try:
             require_consistent_lists(params)
         except InputError as error:

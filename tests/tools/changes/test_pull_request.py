@@ -1,4 +1,4 @@
-"""A reviewer sees what changed with its intervals, whatever state the two revisions are in."""
+"""A reviewer sees the verdicts first and then what changed, whatever state the two revisions are in."""
 
 import hashlib
 import json
@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import yaml
 
@@ -14,9 +15,9 @@ from assay.core.errors import InputError
 from assay.core.outputs import write_text
 from tests.own_process import commit_all, git, run_main
 from tests.own_results import stamp_run_ids
-from tools.changes import pull_request
-from tools.changes.pull_request import MISSING, Change
+from tools.changes import pull_request, sections
 from tools.changes.revisions import commit_of
+from tools.changes.sides import flatten
 
 PARAMS: dict[str, Any] = {
     "seed": 1,
@@ -24,23 +25,18 @@ PARAMS: dict[str, Any] = {
     "finetune": {"lora": {"method": "lora", "rank": 8, "learning_rate": 0.001}},
     "ingest": {"sources": [{"name": "tweets", "format": "tsv"}]},
 }
-LORA: dict[str, Any] = {
-    "rows": 1500,
-    "accuracy": 0.71,
-    "accuracy_ci95_low": 0.69,
-    "accuracy_ci95_high": 0.73,
-    "macro_f1": 0.70,
-    "macro_f1_ci95_low": 0.68,
-    "macro_f1_ci95_high": 0.72,
-    "inference_ms_per_row": 2.0,
-    "per_class": {"a|b": {"f1": 0.5, "support": 3}},
-}
+LORA = {"macro_f1": 0.70, "inference_ms_per_row": 2.0, "per_class": {"a|b": {"f1": 0.5, "support": 3}}}
+LEFT_OUT = "Left out, as unreadable or not run on the data and params of its side:"
 CLEAN: dict[str, Any] = {"rows_in": 7908, "rows_out": 7800, "removed": {"too_short": 0, "exact_duplicate": 108}}
 
 
 def write_metrics(root: Path, **files: Any) -> None:
     for name, value in files.items():
         write_text(root / "metrics" / f"{name.replace('__', '/')}.json", json.dumps(value))
+
+
+def write_params(root: Path, **changed: Any) -> None:
+    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS | changed), encoding="utf-8")
 
 
 def write_lock(root: Path, data_md5: str, params: Any) -> None:
@@ -62,7 +58,7 @@ def write_lock(root: Path, data_md5: str, params: Any) -> None:
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with one commit that has params, metrics and a lock."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS), encoding="utf-8")
+    write_params(tmp_path)
     write_metrics(tmp_path, evaluate__lora=LORA, clean=CLEAN, summary={"approaches": {}})
     write_lock(tmp_path, "aaaa", {"seed": 1})
     commit_all()
@@ -80,37 +76,30 @@ def row(text: str, start: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split(" | ")]
 
 
-def test_nothing_changed(repository: Path) -> None:
-    text = written()
-    assert text.startswith("<!-- assay -->\n")
-    assert "No param differs." in text
-    assert "No data or model version differs." in text
-    assert "0 of 10 differ, 10 are the same." in text
-    assert row(text, "`lora` | macro-F1") == ["`lora`", "macro-F1", "0.700 [0.680, 0.720]", "same", ""]
-    assert "not of this code" not in text
-
-
-def test_a_folder_of_a_larger_repository(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = written()
+def test_nothing_changed_and_a_folder_of_a_larger_repository(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, _, tables = written().partition("\n\n<details>")
+    assert first.splitlines() == [
+        "<!-- assay -->",
+        "",
+        "### No score can be compared with `main`",
+        "",
+        "- **No paired test**: the base has no `metrics/predictions/`, which `make repro` writes",
+        "- **No paired test**: this branch has no `metrics/predictions/`, which `make repro` writes",
+        "- **Cost** of training: not measured on both sides",
+        "- **Rows**: no counts",
+        "",
+        f"Against `main` ({commit_of('main')[:10]}); docs/pull_requests.md says how to read this.",
+    ]
+    assert re.findall("<summary>(.*)</summary>", tables) == ["Rows by stage (1)"]
     folder = repository / "ml/assay"
     folder.mkdir(parents=True)
     for name in ("params.yaml", "metrics", "dvc.lock", "stages"):
         git("mv", name, f"ml/assay/{name}")
     git("commit", "--quiet", "-m", "moved")
     monkeypatch.chdir(folder)
-    # But for the commit that it names.
-    assert written().splitlines()[3:] == alone.splitlines()[3:]
-
-
-def test_scores_come_with_intervals_and_whether_they_overlap(repository: Path) -> None:
-    better = LORA | {"macro_f1": 0.75, "macro_f1_ci95_low": 0.73, "macro_f1_ci95_high": 0.77, "accuracy": 0.72}
-    write_metrics(repository, evaluate__lora=better)
-    text = written()
-    headline = row(text, "`lora` | macro-F1")
-    assert headline[2:] == ["0.700 [0.680, 0.720] → 0.750 [0.730, 0.770]", "+0.050", "no"]
-    assert row(text, "`lora` | accuracy")[2:] == ["0.710 [0.690, 0.730] → 0.720 [0.690, 0.730]", "+0.010", "yes"]
-    assert row(text, "`evaluate/lora` `macro_f1`")[1:] == ["0.700 [0.680, 0.720]", "0.750 [0.730, 0.770]", "+0.050"]
-    assert "ci95" not in text
+    there, _, tables_there = written().partition("\n\n<details>")
+    assert there.splitlines()[:-1] == first.splitlines()[:-1]
+    assert tables_there == tables
 
 
 def test_params_rows_and_versions(repository: Path) -> None:
@@ -119,117 +108,88 @@ def test_params_rows_and_versions(repository: Path) -> None:
     changed["finetune"]["lora"]["alpha"] = 32
     changed["approaches"] = ["lora"]
     changed["ingest"]["sources"][0]["format"] = "csv"
-    (repository / "params.yaml").write_text(yaml.safe_dump(changed), encoding="utf-8")
+    write_params(repository, **changed)
     removed = {"exact_duplicate": 108, "near_duplicate": 100}
     write_metrics(repository, clean={"rows_in": 7908, "rows_out": 7700, "removed": removed})
     write_lock(repository, "bbbb", {"seed": 1})
+    write_text(repository / "data/clean/removed.parquet", "")
+    table = {"id": ["m:1", "m:2"], "rule": ["near_duplicate", "exact_duplicate"], "before": ["a | b", "same"]}
+    pl.DataFrame(table).write_parquet(repository / "data/clean/removed.parquet")
     text = written()
     assert row(text, "`finetune.lora.rank`") == ["`finetune.lora.rank`", "8", "16"]
     assert row(text, "`finetune.lora.alpha`") == ["`finetune.lora.alpha`", "–", "32"]
     assert row(text, "`approaches`") == ["`approaches`", '`["tfidf", "lora"]`', '`["lora"]`']
     assert row(text, "`ingest.sources.tweets.format`") == ["`ingest.sources.tweets.format`", "`tsv`", "`csv`"]
-    cells = ["`clean`", "7,908", "7,800 → 7,700", "`exact_duplicate` 108, `near_duplicate` 100 (new)"]
+    cells = ["`clean`", "7,908", "7,800 → 7,700", "`exact_duplicate` 108, `near_duplicate` – → 100"]
     assert row(text, "`clean` | 7,908") == cells
     assert row(text, "`data/clean`") == ["`data/clean`", "`aaaa`", "`bbbb`"]
+    # Where the data lies, with examples of the rule whose count is another.
+    assert "- `near_duplicate` `m:1` <code>a &#124; b</code>\n" in text
+    assert "m:2" not in text
 
 
-def test_the_profile_of_the_data_has_a_column_for_each_source(repository: Path) -> None:
-    tweets = {"rows": 100, "words": {"q50": 13.0}, "outlier_share": 0.01}
-    before = {"rows": 100, "words": {"q50": 13.0}, "outlier_share": 0.01, "per_source": {"tweets": tweets}}
-    write_metrics(repository, profile=before | {"per_label": {"good": {"rows": 60}}, "profile_seconds": 1.0})
+def test_the_profile_of_the_data_has_a_table(repository: Path) -> None:
+    before = {"rows": 100, "per_source": {"tweets": {"words": 13.0}}, "profile_seconds": 1.0}
+    write_metrics(repository, profile=before)
     commit_all()
-    assert "The profile of the data is the same." in written()
-
-    mail = {"rows": 50, "words": {"q50": 80.0}, "outlier_share": 0.2}
-    after = {"rows": 150, "words": {"q50": 20.0}, "outlier_share": 0.01, "per_source": {"tweets": tweets, "mail": mail}}
-    write_metrics(repository, profile=after | {"per_label": {"good": {"rows": 70}}, "profile_seconds": 2.0})
+    assert "Profile" not in written()
+    write_metrics(repository, profile=before | {"rows": 150, "per_source": {"tweets": {"words": 20.0}}})
     text = written()
-    assert row(text, "figure") == ["figure", "all", "`tweets`", "`mail`"]
-    assert row(text, "`rows` |") == ["`rows`", "100 → 150", "100", "– → 50"]
-    assert row(text, "`words.q50`") == ["`words.q50`", "13 → 20", "13", "– → 80"]
-    assert row(text, "`outlier_share`") == ["`outlier_share`", "0.01000", "0.01000", "– → 0.2000"]
-    # By label it stands with the other metrics, and no figure stands twice.
-    assert row(text, "`profile` `per_label.good.rows`")[1:] == ["60", "70", "+10"]
-    assert "`profile` `rows`" not in text
+    assert "<summary>Profile of the data (2)</summary>" in text
+    assert row(text, "`profile` `rows`")[1:] == ["100", "150", "+50"]
+    assert row(text, "`profile` `per_source.tweets.words`")[1:] == ["13", "20", "+7"]
 
 
-def test_a_profile_that_is_new_or_not_there(repository: Path) -> None:
-    assert "There is no profile of the data on either side." in written()
-    sources = {f"s{number}": {"rows": 1} for number in range(9)}
-    write_metrics(repository, profile={"rows": 9, "per_source": sources})
-    text = written()
-    assert row(text, "`rows` |") == ["`rows`", "– → 9", *["– → 1"] * 6]
-    assert "3 more sources are in `metrics/profile.json`." in text
-
-
-def test_an_approach_that_no_longer_runs_has_no_score(repository: Path) -> None:
-    (repository / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"approaches": ["tfidf"]}), encoding="utf-8")
+def test_metrics_of_an_approach_that_is_new_of_one_that_is_off_and_of_unknown_test_rows(repository: Path) -> None:
+    write_metrics(repository, evaluate__lora=LORA | {"macro_f1": 0.75, "macro_f1_ci95_low": 0.73})
+    assert row(written(), "`evaluate/lora` `macro_f1`")[1:] == ["0.7000", "0.7500", "not comparable"]
+    write_params(repository, approaches=["tfidf", "full"])
+    write_metrics(repository, evaluate__full=LORA)
     assert (repository / "metrics/evaluate/lora.json").is_file()
-    headline = row(written(), "`lora` | macro-F1")
-    assert headline[2:4] == ["0.700 [0.680, 0.720] → –", "gone"]
+    text = written()
+    assert row(text, "`evaluate/full` `macro_f1`")[1:] == ["–", "0.7000", "new"]
+    assert row(text, "`evaluate/lora` `macro_f1`")[1:] == ["0.7000", "–", "gone"]
+    assert "ci95" not in text
 
 
 def test_wall_clock_is_apart(repository: Path) -> None:
     write_metrics(repository, evaluate__lora=LORA | {"inference_ms_per_row": 2.6})
     text = written()
-    assert "Time and memory, which differ from run to run: 1 differ" in text
-    assert "Scores and counts" not in text
-
-
-def test_wall_clock_keys_and_those_that_are_the_same_in_every_run() -> None:
+    assert "<summary>Time and memory (1)</summary>" in text
+    assert "Scores of models" not in text
     measured = ["train_seconds", "peak_memory_mib", "samples_per_second", "inference_ms_per_row"]
     keys = [*measured, "artefact_mib", "macro_f1", "rows_out", "epochs", "unpacked_mib"]
-    assert [key for key in keys if pull_request.WALL_CLOCK.search(key)] == measured
+    assert [key for key in keys if sections.WALL_CLOCK.search(key)] == measured
 
 
-def test_labels_do_not_break_the_tables(repository: Path) -> None:
+def test_labels_and_values_that_are_no_numbers_do_not_break_the_tables(repository: Path) -> None:
     worse = LORA | {"per_class": {"a|b": {"f1": 0.4, "support": 3}, "`<img>`": {"f1": 1.0}}}
-    write_metrics(repository, evaluate__lora=worse)
+    odd = {"note": "text", "nothing": None, "odd": math.nan, "many": [1, 2]}
+    write_metrics(repository, evaluate__lora=worse, clean=CLEAN | odd)
     text = written()
-    assert "<code>per_class.a&#124;b.f1</code> | 0.5000 | 0.4000 | −0.100" in text
+    assert "<code>per_class.a&#124;b.f1</code> | 0.5000 | 0.4000 | not comparable" in text
     assert "<img>" not in text
-
-
-def test_metric_that_is_new_and_one_that_is_gone(repository: Path) -> None:
-    approaches = [*PARAMS["approaches"], "full"]
-    (repository / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"approaches": approaches}), encoding="utf-8")
-    write_metrics(repository, evaluate__full=LORA)
-    (repository / "metrics/evaluate/lora.json").unlink()
-    text = written()
-    assert row(text, "`full` | macro-F1")[2:] == ["– → 0.700 [0.680, 0.720]", "new", ""]
-    assert row(text, "`lora` | macro-F1")[2:] == ["0.700 [0.680, 0.720] → –", "gone", ""]
-
-
-def test_values_that_are_no_numbers(repository: Path) -> None:
-    write_metrics(repository, clean=CLEAN | {"note": "text", "nothing": None, "odd": math.nan, "many": [1, 2]})
-    text = written()
     assert row(text, "`clean` `note`") == ["`clean` `note`", "–", "`text`", "new"]
     assert row(text, "`clean` `odd`") == ["`clean` `odd`", "–", "`NaN`", "new"]
     assert row(text, "`clean` `many`") == ["`clean` `many`", "–", "`[1, 2]`", "new"]
 
 
-def test_base_without_metrics_params_or_lock(repository: Path) -> None:
+def test_base_without_metrics_params_or_lock_and_then_neither_side(repository: Path) -> None:
     git("rm", "--quiet", "--cached", "-r", "metrics", "dvc.lock", "params.yaml")
     git("commit", "--quiet", "-m", "nothing yet")
     text = written()
-    assert "`main` has no metrics: every figure counts as new." in text
-    assert "`main` has no `dvc.lock`: everything counts as new." in text
-    assert row(text, "`lora` | macro-F1")[3] == "new"
-
-
-def test_lock_and_metrics_that_are_missing(repository: Path) -> None:
+    assert "- `main` has no metrics: every figure counts as new\n" in text
+    assert row(text, "`data/clean`") == ["`data/clean`", "–", "`aaaa`"]
+    assert row(text, "`evaluate/lora` `macro_f1`")[3] == "new"
     for path in (repository / "dvc.lock", *(repository / "metrics").rglob("*.json")):
         path.unlink()
-    text = written()
-    assert "There is no `dvc.lock` in the working tree" in text
-    assert row(text, "`lora` | macro-F1")[3] == "gone"
+    assert "There is no `dvc.lock` here: run `make repro` and commit it" in written()
 
 
 def test_files_that_cannot_be_parsed(repository: Path) -> None:
     (repository / "metrics/clean.json").write_text("{", encoding="utf-8")
     (repository / "params.yaml").write_text("a: [", encoding="utf-8")
-    text = written()
-    assert "Not readable, and left out: `params.yaml`, `metrics/clean.json`" in text
+    assert f"{LEFT_OUT} `params.yaml`, `metrics/clean.json`\n" in written()
 
 
 @pytest.mark.parametrize(
@@ -237,8 +197,9 @@ def test_files_that_cannot_be_parsed(repository: Path) -> None:
 )
 def test_metrics_of_older_code_or_params_are_called_out(repository: Path, file: str, text: str) -> None:
     (repository / file).write_text(text, encoding="utf-8")
-    expected = "**The metrics are not of this code.** Params or code changed since these stages ran: `clean`."
+    expected = "- **The metrics are not of this code and data**: `clean` did not run after an input changed. Run"
     assert expected in written()
+    assert row(written(), "`clean` | `")[1] == f"`{file}`"
 
 
 def test_a_change_in_a_room_of_the_library_is_one_of_the_code(repository: Path) -> None:
@@ -250,9 +211,9 @@ def test_a_change_in_a_room_of_the_library_is_one_of_the_code(repository: Path) 
     # What DVC 3.67 writes for this folder.
     lock["stages"]["clean"]["deps"].append({"path": "assay/cleaning", "md5": "ef49e9f6e43be74e6b2d43e8239b1f3b.dir"})
     (repository / "dvc.lock").write_text(yaml.safe_dump(lock), encoding="utf-8")
-    assert "The metrics are not of this code" not in written()
+    assert "not of this code" not in written()
     (room / "nested/a.py").write_text("# changed\n", encoding="utf-8")
-    assert "The metrics are not of this code" in written()
+    assert "not of this code" in written()
 
 
 @pytest.mark.parametrize("base", ["no-such-branch", "--help", "main:params.yaml"])
@@ -269,52 +230,47 @@ def test_folder_without_git_is_an_error(tmp_path: Path, monkeypatch: pytest.Monk
         commit_of("main")
 
 
-def test_many_rows_are_cut() -> None:
-    text = pull_request.table(["metric", "old"], [[str(index), "1"] for index in range(250)], "main")
+def test_many_rows_are_cut_and_a_comment_is_never_longer_than_github_takes() -> None:
+    text = sections.section("Metrics", ["metric", "old"], [[str(index), "1"] for index in range(250)])
     assert "| 99 | 1 |" in text
     assert "| 100 | 1 |" not in text
-    assert "and 150 more" in text
+    assert "… and 150 more." in text
+    tables = [sections.section("a" * 90, ["x"], [["y" * 300]] * 100) for _ in range(5)]
+    text = pull_request.fit("first", tables, "main")
+    assert 60_000 < len(text) <= 65_536
+    assert text.endswith("3 longer tables do not fit in a comment: `git diff main -- metrics params.yaml dvc.lock`\n")
+    assert pull_request.fit("first", tables[:1], "main") == f"first\n\n{tables[0]}\n"
 
 
-def test_an_interval_without_its_value_is_a_metric_of_its_own() -> None:
-    (change,) = pull_request.changes({}, {("a", "x_ci95_low"): 0.1})
-    assert change == Change(("a", "x_ci95_low"), MISSING, 0.1, None, None)
-
-
-def test_not_a_number_equals_itself() -> None:
-    assert not pull_request.differs(Change(("a",), math.nan, float("nan"), None, None))
-    assert pull_request.differs(Change(("a",), math.nan, 1.0, None, None))
-
-
-def test_list_of_dicts_with_one_name_twice_keeps_both() -> None:
-    flat = pull_request.flatten({"a": [{"name": "x", "v": 1}, {"name": "x", "v": 2}]})
-    assert flat[("a", "0", "v")] == 1
-    assert flat[("a", "1", "v")] == 2
+def test_not_a_number_equals_itself_and_a_list_of_dicts_with_one_name_twice_keeps_both() -> None:
+    assert sections.changes({("a",): math.nan}, {("a",): float("nan")}) == []
+    assert len(sections.changes({("a",): math.nan}, {("a",): 1.0, ("b",): None})) == 2
+    flat = flatten({"a": [{"name": "x", "v": 1}, {"name": "x", "v": 2}]})
+    assert flat == {("a", "0", "name"): "x", ("a", "0", "v"): 1, ("a", "1", "name"): "x", ("a", "1", "v"): 2}
 
 
 def test_metrics_of_other_data_or_params_are_left_out_and_named(repository: Path) -> None:
     stamp_run_ids(repository)
     commit_all()
-    assert "left out" not in written()
+    assert "Left out" not in written()
     assert "run_id" not in written()
     write_metrics(repository, evaluate__lora=LORA | {"run_id": "0" * 12}, cost__evaluate__lora={"ms": 2.0})
     write_metrics(repository, optional__dpo={"margin": 0.5, "run_id": "0" * 12})
     text = written()
-    assert "> Not run on the data and params of their side, and left out: `evaluate@lora`\n" in text
-    assert row(text, "`lora` | macro-F1")[3] == "gone"
+    assert f"{LEFT_OUT} `evaluate@lora`\n" in text
+    assert row(text, "`evaluate/lora` `macro_f1`")[3] == "gone"
     assert "margin" not in text  # switched off: no result, and no news
     assert "`ms`" not in text
 
 
 def test_of_a_base_with_other_data_nothing_is_shown(repository: Path) -> None:
-    own = {"sources": [{"name": "mails", "format": "csv"}]}
-    (repository / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"ingest": own, "seed": 2}), encoding="utf-8")
+    write_params(repository, ingest={"sources": [{"name": "mails", "format": "csv"}]}, seed=2)
     write_lock(repository, "bbbb", {"seed": 2})
     text = written()
-    assert "`main` is of other data: it has no source in common" in text
+    assert "`main` is of other data: without a source in common, none of its results is compared" in text
     assert "tweets" not in text
     assert "tsv" not in text
     assert row(text, "`seed`") == ["`seed`", "–", "2"]
     assert row(text, "`ingest.sources.mails.name`")[1:] == ["–", "`mails`"]
     assert row(text, "`data/clean`") == ["`data/clean`", "–", "`bbbb`"]
-    assert row(text, "`lora` | macro-F1")[3] == "new"
+    assert row(text, "`evaluate/lora` `macro_f1`")[3] == "new"

@@ -89,6 +89,10 @@ def test_lists_that_need_each_other_are_checked_too(params: dict[str, Any]) -> N
     write(params)
     with pytest.raises(InputError, match=r"`optional\.reward` needs `optional\.preferences: \[default\]`"):
         check.check_params()
+    params["gate"]["approach"] = "xlora"
+    write(params)
+    with pytest.raises(InputError, match=r"2 problem.*\n.*`gate\.approach` = 'xlora' is not in `approaches`"):
+        check.check_params()
 
 
 def test_the_doctor_names_them(params: dict[str, Any]) -> None:

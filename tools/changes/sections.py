@@ -1,0 +1,196 @@
+"""What folds away in the pull-request report: a table each of what differs, and nothing where nothing does."""
+
+import html
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from assay.report.numbers import number, score
+from assay.statistics.predictions import hash_name
+from tools.changes.paired import Paired, SharedRows
+from tools.changes.readme_results import markdown_table
+from tools.changes.sides import MISSING, Flat, Key, Side, flatten
+from tools.changes.staleness import hashes, stages_of
+
+MAX_TABLE_ROWS = 100
+MAX_CHARACTERS = 200
+"""Of a text that is shown."""
+MAX_EXAMPLES = 3
+"""Removed rows shown of a rule."""
+ABSENT = "–"
+SCORED = ("evaluate/", "robustness/")
+"""Metrics of test rows."""
+WALL_CLOCK = re.compile(r"(seconds|per_second|_ms|_ms_per_row|memory_mib)$")
+"""Last part of the key of a measurement that differs from run to run on one and the same input."""
+
+Texts = dict[str, tuple[str, str]]
+"""Hash of a row → its split and its text."""
+
+
+def is_number(value: Any) -> bool:
+    """True for a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def changes(old: Flat, new: Flat) -> list[tuple[Key, Any, Any]]:
+    """Leaves that differ, MISSING where a side has none, in the order of the new side; NaN is the same as NaN."""
+    sides = [(key, old.get(key, MISSING), new.get(key, MISSING)) for key in dict.fromkeys([*new, *old])]
+    return [one for one in sides if one[1] != one[2] and repr(one[1]) != repr(one[2])]
+
+
+def code(text: str) -> str:
+    """The beginning of a text from params or data as a code span that neither breaks a table nor becomes markup."""
+    flat = " ".join(text.split())
+    flat = flat if len(flat) <= MAX_CHARACTERS else f"{flat[:MAX_CHARACTERS]} …"
+    if flat and not re.search(r"[`|\\]", flat):
+        return f"`{flat}`"
+    return f"<code>{html.escape(flat).replace('|', '&#124;').replace('`', '&#96;')}</code>" if flat else ""
+
+
+def listed(names: list[str], most: int = 4) -> str:
+    """The first names as code, and how many more there are."""
+    return ", ".join(map(code, names[:most])) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def shown(value: Any) -> str:
+    """A value of one side: a number, or any other value as JSON."""
+    if value is MISSING:
+        return ABSENT
+    if is_number(value):
+        return number(value, 4)
+    return code(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
+
+
+def arrow(old: Any, new: Any) -> str:
+    """A value of both sides in one cell."""
+    return shown(new) if repr(old) == repr(new) else f"{shown(old)} → {shown(new)}"
+
+
+def section(title: str, header: list[str], rows: list[list[str]], note: str = "") -> str:
+    """A table that folds away, cut at MAX_TABLE_ROWS; nothing where it has no row."""
+    more = f"… and {len(rows) - MAX_TABLE_ROWS:,} more." if len(rows) > MAX_TABLE_ROWS else ""
+    opening = f"<details>\n<summary>{title} ({len(rows):,})</summary>"
+    parts = [opening, note, markdown_table(header, rows[:MAX_TABLE_ROWS]), more, "</details>"]
+    return "\n\n".join(part for part in parts if part) if rows else ""
+
+
+def read_texts(root: Path) -> Texts:
+    """The rows of the working tree's splits; none of those that do not lie there, as on a build machine."""
+    files = {name: root / f"data/split/{name}.parquet" for name in ("train", "validation", "test")}
+    tables = {name: pl.read_parquet(file, columns=["id", "text"]) for name, file in files.items() if file.is_file()}
+    return {hash_name(row_id): (name, text) for name, table in tables.items() for row_id, text in table.iter_rows()}
+
+
+def scores(paired: list[Paired]) -> str:
+    """Every score that was compared."""
+    header = ["score on common rows: base → branch, difference [95%]", "rows", "p", "verdict", "detectable"]
+    rows = []
+    for one in paired:
+        found = one.difference.minimum_detectable
+        detectable = ABSENT if found is None else score(found)
+        rows.append([one.show(), number(one.rows), f"{one.adjusted_p:.3f}", one.word, detectable])
+    note = "Paired bootstrap; p after Holm's correction. Detectable: a true difference that 4 of 5 such tests find."
+    return section("Scores", header, rows, note)
+
+
+def flips(paired: list[Paired], texts: Texts) -> str:
+    """Test rows that one side alone predicts rightly, those of the most approaches first."""
+    found: dict[str, list[str]] = {}
+    for one in paired:
+        for row, label, old, new in one.flips:
+            found.setdefault(row, [code(label)]).append(f"{code(one.name)}: {code(old)} → {code(new)}")
+    rows = [
+        [code(row), label, ", ".join(changed), code(texts.get(row, ("", ""))[1])]
+        for row, (label, *changed) in sorted(found.items(), key=lambda item: -len(item[1]))
+    ]
+    broken = sum(label == old for one in paired for _, label, old, _ in one.flips)
+    note = f"By the first seeds: {broken:,} became wrong, {sum(len(one.flips) for one in paired) - broken:,} right."
+    note += "" if texts else " Texts are shown where `data/` lies, by `make diff`."
+    return section(
+        "Test rows whose prediction became wrong or right", ["row", "label", "predicted", "text"], rows, note
+    )
+
+
+def test_rows(rows: SharedRows | None, texts: Texts) -> str:
+    """Test rows that one side alone has, or that have another label."""
+    if rows is None:
+        return ""
+    kinds, cells = {"relabelled": list(rows.relabelled), "removed": rows.removed, "added": rows.added}, []
+    for kind, names in kinds.items():
+        for name in names:
+            split, text = texts.get(name, ("", ""))
+            moved = f"moved to {split}" if kind == "removed" and split else kind
+            cells.append([code(name), code(rows.relabelled.get(name, moved)), code(text)])
+    return section("Test rows that are others", ["row", "what", "text"], cells)
+
+
+def params(old: Any, new: Any) -> str:
+    """Params that differ."""
+    rows = [[code(".".join(key)), *map(shown, sides)] for key, *sides in changes(flatten(old), flatten(new))]
+    return section("Params", ["param", "base", "branch"], rows)
+
+
+def rows_by_rule(old: Flat, new: Flat, root: Path) -> str:
+    """Rows in and out of each stage, and removed by rule, with examples of the rules whose count is another."""
+    folders = {"ingest": "ingested", "correct": "corrected", "augment": "augmented"}
+    rows, examples = [], list[str]()
+    for file in sorted({key[0] for key in [*old, *new] if key[1:] == ("rows_in",)}):
+        keys = [key for key in dict.fromkeys([*new, *old]) if key[:2] == (file, "removed") and len(key) == 3]
+        values = {key: (old.get(key, MISSING), new.get(key, MISSING)) for key in keys}
+        removed = [f"{code(key[2])} {arrow(*both)}" for key, both in values.items() if set(both) - {0, MISSING}]
+        ends = [arrow(*(side.get((file, end), MISSING) for side in (old, new))) for end in ("rows_in", "rows_out")]
+        rows.append([code(file), *ends, ", ".join(removed) or "0"])
+        table = root / "data" / folders.get(file, file) / "removed.parquet"
+        for rule in [key[2] for key, both in values.items() if both[0] != both[1] and table.is_file()]:
+            found = pl.scan_parquet(table).filter(pl.col("rule") == rule).select("id", "before").head(MAX_EXAMPLES)
+            examples += [
+                f"- {code(rule)} {code(name)} {code(text or '')}" for name, text in found.collect().iter_rows()
+            ]
+    return section("Rows by stage", ["stage", "in", "out", "removed by rule"], rows, "\n".join(examples))
+
+
+def stale(stages: dict[str, str]) -> str:
+    """Stages whose metrics are of something else, with the first input that has changed."""
+    rows = [
+        [code(name), f"perhaps {code(path[:-1])}" if path[-1] == "?" else code(path)] for name, path in stages.items()
+    ]
+    return section("Stages that have not run since an input changed", ["stage", "input"], rows)
+
+
+def versions(old: Side, new: Side) -> str:
+    """Data and models whose hash differs."""
+
+    def made(side: Side) -> Flat:
+        outs = hashes(*stages_of(side.lock).values()).items()
+        return {(path,): md5[:12] for path, md5 in outs if not path.startswith(("metrics/", "report/"))}
+
+    rows = [[code(key[0]), *map(shown, sides)] for key, *sides in changes(made(old), made(new))]
+    return section("Data and model versions", ["output", "base", "branch"], rows)
+
+
+def metrics(old: Flat, new: Flat, is_comparable: bool) -> list[str]:
+    """All metrics that differ; scores of test sets that are not the same (`is_comparable`) have no difference."""
+
+    def step(key: Key, before: Any, after: Any) -> str:
+        if MISSING in (before, after):
+            return "new" if before is MISSING else "gone"
+        if key[0].startswith(SCORED) and not is_comparable:
+            return "not comparable"
+        both = is_number(before) and is_number(after)
+        return ("+" if after > before else "−") + number(abs(after - before)) if both else ""
+
+    # A long table is cut at its end: so, models first, and what is by label or source last.
+    titles = ("Scores of models", "Profile of the data", "Other metrics", "By label or source", "Time and memory")
+    rows: dict[str, list[list[str]]] = {title: [] for title in titles}
+    for key, before, after in changes(old, new):
+        file, *path = key
+        is_clock = file.startswith("cost/") or WALL_CLOCK.search(path[-1])
+        is_part = any(name.startswith("per_") for name in path)
+        kind = 4 if is_clock else 1 if file == "profile" else 3 if is_part else 0 if "/" in file else 2
+        name = f"{code(file)} {code('.'.join(path))}"
+        rows[titles[kind]].append([name, shown(before), shown(after), step(key, before, after)])
+    return [section(title, ["metric", "base", "branch", "difference"], cells) for title, cells in rows.items()]
