@@ -7,8 +7,7 @@ Reads `data/ingested/`. Writes `data/clean/`:
 - `changed.parquet`: a line for each row and each rule that changed it, with the value before and after;
 - `removed.parquet`: the rows removed, with the rule and, for duplicates, `kept_id`, the row that stands for them;
 - `duplicate_groups.parquet`: every row of a group of more than one, whether it stays, and whether rows of the group
-  that say the same have other labels (`labels_differ`); the label is `reference_label` where there is one;
-- `boilerplate.parquet`: the lines that `remove_boilerplate` took for such, with the share of documents that have them.
+  that say the same have other labels (`labels_differ`); the label is `reference_label` where there is one.
 
 docs/cleaning.md has the order and its reasons. The rules see `text` alone. Rows are worked through in batches by
 several processes, from Parquet to Parquet: memory holds a few batches, and for the duplicates the texts.
@@ -43,8 +42,8 @@ GROUP_COLUMNS = ("near_duplicate_group", "id", "is_kept", "source", "label", "te
 
 
 def remove_duplicates(params: CleanParams, parts: Path, seed: int) -> None:
-    """From the parts of `records-2`: those of `records` (rows that stay), `removed` and `groups`."""
-    table = joined_parts(parts / "records-2")
+    """From the parts of `cleaned`: those of `records` (rows that stay), `removed` and `groups`."""
+    table = joined_parts(parts / "cleaned")
     held_out = is_held_out(table.collect_schema().names(), RECORDS)
     rows = table.select("id", "text", label=KNOWN_LABEL, held_out=held_out).collect()
     found = find_duplicates(rows, params.near_duplicates, params.on_conflict, (seed, "clean"))
@@ -58,7 +57,7 @@ def remove_duplicates(params: CleanParams, parts: Path, seed: int) -> None:
         removed = removed_rows(gone, pl.col("rule")).with_columns(kept_id=gone["kept_id"])
         kept = batch.with_columns(marked["near_duplicate_group"]).filter(marked["is_kept"])
         write_part(kept, parts / "records", 0, number)
-        write_part(removed, parts / "removed", 3, number)
+        write_part(removed, parts / "removed", 1, number)
         write_part(marked.filter(pl.col("group").is_not_null()).select(GROUP_COLUMNS), parts / "groups", 0, number)
         start += batch.height
 
@@ -87,7 +86,6 @@ def measure(params: CleanParams, folder: Path) -> dict[str, Any]:
         # By hash, so that the ids of a million rows need not be held.
         "rows_changed": pl.scan_parquet(changed).select(pl.col("id").hash().n_unique()).collect().item(),
         "sources": {name: {"rows_in": rows, "rows_out": stayed.get(name, 0)} for name, rows in came.items()},
-        "boilerplate_lines": pl.read_parquet(folder / "boilerplate.parquet", columns=["line"]).height,
         "near_duplicate_groups": count_groups(pl.scan_parquet(groups)),
         # Of the rows of these groups, those that stay beside the first: they differ in label, marks or wording.
         "near_duplicates_kept": pl.scan_parquet(groups).filter("is_kept").select(pl.len()).collect().item()
@@ -103,8 +101,8 @@ def main() -> None:
     seed = load_params("seed", int)
     with output_folder("data/clean") as folder:
         parts = folder / "parts"
-        lines = clean_texts(RECORDS, params, parts)
-        if not joined_parts(parts / "records-2").select(pl.len()).collect().item():
+        clean_texts(RECORDS, params, parts)
+        if not joined_parts(parts / "cleaned").select(pl.len()).collect().item():
             reasons = dict(joined_parts(parts / "removed").group_by("rule").len().sort("rule").collect().rows())
             raise InputError(f"{RECORDS}: no row is left ({reasons}); correct section `clean` of params.yaml")
         remove_duplicates(params, parts, seed)
@@ -121,7 +119,6 @@ def main() -> None:
         write_parquet(
             groups.sort("near_duplicate_group", maintain_order=True).collect(), folder / "duplicate_groups.parquet"
         )
-        write_parquet(lines, folder / "boilerplate.parquet")
         shutil.rmtree(parts)
         texts = pl.read_parquet(folder / "records.parquet", columns=["text"])["text"]
         random, values = generator(seed, "clean", "planted_rows"), derived_seed(seed, "clean", "planted")

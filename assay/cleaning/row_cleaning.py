@@ -5,7 +5,6 @@ table and writing what comes out as parts of three tables. Threads would not do:
 Python functions, on the rows that need one.
 """
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,14 +12,13 @@ from pathlib import Path
 import polars as pl
 from joblib import Parallel, delayed
 
-from assay.cleaning.boilerplate import BOILERPLATE_SCHEMA, frequent_lines
 from assay.cleaning.column_checks import Batch, CheckParams, check_records, fill_missing, record_schema
 from assay.cleaning.rule_chain import ScopedRule, apply_rules
-from assay.cleaning.rules import BOILERPLATE, CleanParams, Constant, Policy, chosen_rules, with_boilerplate
+from assay.cleaning.rules import CleanParams, Constant, Policy, chosen_rules
 from assay.core.errors import InputError
 from assay.core.progress import progress
 from assay.core.removed_rows import is_missing, none_removed, removed_rows
-from assay.core.row_batches import parts_of, slices, write_part
+from assay.core.row_batches import slices, write_part
 from assay.text.language import is_foreign
 from assay.text.token_lengths import longer_than
 
@@ -41,9 +39,9 @@ def prepare_rows(
     return Batch(filled.records, filled.changed, pl.concat([checked.removed, filled.removed]))
 
 
-def clean_rows(records: pl.DataFrame, rules: Sequence[ScopedRule], settled: int = 0) -> Batch:
+def clean_rows(records: pl.DataFrame, rules: Sequence[ScopedRule]) -> Batch:
     """Rows with clean texts, by `apply_rules`; those that the rules never leave alone are removed as `unsettled`."""
-    done = apply_rules(records, rules, settled)
+    done = apply_rules(records, rules)
     is_unsettled = pl.Series(range(records.height), dtype=pl.UInt32).is_in(done.unsettled.implode())
     after = records.with_columns(text=done.texts)
     return Batch(after.filter(~is_unsettled), done.changed, removed_rows(after.filter(is_unsettled), "unsettled"))
@@ -78,26 +76,26 @@ def run_steps(records: pl.DataFrame, steps: Sequence[Step]) -> Batch:
     return done
 
 
-def write_cleaned(batches: Sequence[pl.LazyFrame], steps: Sequence[Step], parts: Path, run: int) -> None:
+def write_cleaned(batches: Sequence[pl.LazyFrame], steps: Sequence[Step], parts: Path) -> None:
     """Put batches of rows through the steps, and write what comes out as parts; see `joined_parts`.
 
     The batches are of scanned files, so that each process reads its rows itself; the parts are of the tables
-    `records-<run>`, `changed` and `removed`.
+    `cleaned`, `changed` and `removed`.
     """
     processes = pl.thread_pool_size() if len(batches) > SEQUENTIAL_BATCHES else 1
     done = Parallel(n_jobs=processes, return_as="generator_unordered")(
-        delayed(write_batch)(batch, number, steps, parts, run) for number, batch in enumerate(batches)
+        delayed(write_batch)(batch, number, steps, parts) for number, batch in enumerate(batches)
     )
-    for _ in progress(done, f"clean, run {run}", len(batches), "batch"):
+    for _ in progress(done, "clean", len(batches), "batch"):
         pass
 
 
-def write_batch(rows: pl.LazyFrame, number: int, steps: Sequence[Step], parts: Path, run: int) -> None:
+def write_batch(rows: pl.LazyFrame, number: int, steps: Sequence[Step], parts: Path) -> None:
     """`write_cleaned` of one batch; its parts are ordered by `number`."""
     batch = run_steps(rows.collect(), steps)
-    write_part(batch.records, parts / f"records-{run}", 0, number)
-    write_part(batch.changed, parts / "changed", run, number)
-    write_part(batch.removed.with_columns(kept_id=pl.lit(None, pl.String)), parts / "removed", run, number)
+    write_part(batch.records, parts / "cleaned", 0, number)
+    write_part(batch.changed, parts / "changed", 0, number)
+    write_part(batch.removed.with_columns(kept_id=pl.lit(None, pl.String)), parts / "removed", 0, number)
 
 
 def check_columns(columns: Sequence[str], params: CleanParams, path: Path) -> None:
@@ -130,29 +128,15 @@ def missing_values(
     return values, removals
 
 
-def clean_texts(path: Path, params: CleanParams, parts: Path) -> pl.DataFrame:
-    """Write the rows that can be used, clean, as parts of `records-2`, and what was changed and removed beside them.
-
-    Gives the lines that were taken for boilerplate (`BOILERPLATE_SCHEMA`); none where its rule is off.
-    """
+def clean_texts(path: Path, params: CleanParams, parts: Path) -> None:
+    """Write the rows that can be used, clean, as parts of `cleaned`, and what was changed and removed beside them."""
     table = pl.scan_parquet(path)
     rules = chosen_rules(params, table.select("source").unique().collect().to_series().sort().to_list())
     check_columns(table.collect_schema().names(), params, path)
     values, removals = missing_values(table, params.missing, path)
-    prepare = partial(prepare_rows, checks=params.checks, values=values, removals=removals)
-    finish = partial(keep_usable, params=params)
-    names = [rule.name for rule in rules]
-    if BOILERPLATE not in names:
-        write_cleaned(slices(table, BATCH_ROWS), [prepare, partial(clean_rows, rules=rules), finish], parts, 2)
-        return pl.DataFrame(schema=BOILERPLATE_SCHEMA)
-    # A line is only seen once markup is gone; so the rules before run first, on all rows.
-    at = names.index(BOILERPLATE)
-    write_cleaned(slices(table, BATCH_ROWS), [prepare, partial(clean_rows, rules=rules[:at])], parts, 1)
-    first = parts_of(parts / "records-1")
-    scope = rules[at].sources
-    is_in_scope = pl.lit(True) if scope is None else pl.col("source").is_in(sorted(scope))
-    in_scope = [part.filter(is_in_scope).select("source", "text") for part in first]
-    lines = frequent_lines(lambda: (part.collect() for part in in_scope), **params.boilerplate.model_dump())
-    write_cleaned(first, [partial(clean_rows, rules=with_boilerplate(rules, lines), settled=at), finish], parts, 2)
-    shutil.rmtree(parts / "records-1")
-    return lines
+    steps = [
+        partial(prepare_rows, checks=params.checks, values=values, removals=removals),
+        partial(clean_rows, rules=rules),
+        partial(keep_usable, params=params),
+    ]
+    write_cleaned(slices(table, BATCH_ROWS), steps, parts)

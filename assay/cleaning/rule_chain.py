@@ -68,18 +68,15 @@ def with_settings(function: Any, settings: Mapping[str, Any]) -> Rule:
     return partial(function, **given) if given else function
 
 
-def apply_rules(records: pl.DataFrame, rules: Sequence[ScopedRule], settled: int = 0) -> Settled:
-    """Apply rules to `text` of `id`, `source`, `text` until no row changes.
-
-    The texts are at rest already under the `settled` first rules, which the first pass skips.
-    """
+def apply_rules(records: pl.DataFrame, rules: Sequence[ScopedRule]) -> Settled:
+    """Apply rules to `text` of `id`, `source`, `text` until no row changes."""
     texts = records["text"].rechunk()  # Polars calls a function of rows once a chunk
     part = records.select("id", "source", changed=pl.lit(-1))
     lines = [pl.DataFrame(schema=REMOVED_SCHEMA)]
     rows = pl.Series(range(len(texts)), dtype=pl.UInt32)
     for number in range(MAX_PASSES):
         before = texts.gather(rows)
-        after, part = _one_pass(part, before, rules, number, 0 if number else settled, lines)
+        after, part = _one_pass(part, before, rules, number, lines)
         moved = _moved(before, after)
         rows, part = rows.gather(moved), part[moved]
         if not len(rows):
@@ -93,7 +90,6 @@ def _one_pass(
     texts: pl.Series,
     rules: Sequence[ScopedRule],
     number: int,
-    settled: int,
     lines: list[pl.DataFrame],
 ) -> tuple[pl.Series, pl.DataFrame]:
     """Texts after each rule has run once, and `part` as the next pass needs it; `lines` get what changed.
@@ -103,8 +99,7 @@ def _one_pass(
     """
     changed = part["changed"]
     has_digit = None  # what gets one in this pass is seen in the next
-    for place in range(settled, len(rules)):
-        rule, time = rules[place], number * len(rules) + place
+    for time, rule in enumerate(rules, number * len(rules)):
         if rule.once and number:
             continue
         if rule.needs_digit and has_digit is None:

@@ -1,30 +1,25 @@
 """The cleaning rules and their params: what section `clean` turns on, in its order, for all stages that clean texts."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Annotated, Literal
 
 import polars as pl
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from assay.cleaning import noise_rules, normalisation_rules
-from assay.cleaning.boilerplate import remove_boilerplate
 from assay.cleaning.column_checks import CheckParams
 from assay.cleaning.rule_chain import ScopedRule, public_functions, with_settings
 from assay.core.errors import InputError
 from assay.core.params import Params, Pattern
 from assay.duplicates.near_duplicates import NearDuplicateParams
 from assay.personal_data import pii_rules
-from assay.personal_data.person_names import name_redactor, redact_names
-from assay.text.prefilter import Rule
 
 RULES = public_functions(noise_rules, normalisation_rules, pii_rules)
-"""Every plain rule by name. To add one is to write it in one of the three modules, and to name it in params.yaml."""
+"""Every rule by name. To add one is to write it in one of the three modules, and to name it in params.yaml."""
 DECODERS = frozenset(["html_to_text"])
 """Rules that run once on a text, since what they give looks like what they take."""
 NEED_DIGIT = frozenset(f"redact_{kind}" for kind in ("iban", "card", "national_number", "ip", "phone"))
 """Rules that leave a text without digits, of any script, alone."""
-BOILERPLATE, NAMES = "remove_boilerplate", "redact_names"
 Policy = Literal["drop", "keep", "review", "mode", "unknown"]
 
 
@@ -46,20 +41,6 @@ class RuleSettings(Params):
 
     numbered: bool
     patterns: list[Annotated[Pattern, AfterValidator(_matches_something)]]
-
-
-class BoilerplateParams(Params):
-    """Block `clean.boilerplate`."""
-
-    max_document_share: Annotated[float, Field(gt=0, lt=1)]
-    min_documents: Annotated[int, Field(ge=2)]
-
-
-class NamesParams(Params):
-    """Block `clean.names`: the model that finds names and places."""
-
-    model: Annotated[str, Field(min_length=1)]
-    language: Annotated[str, Field(pattern="^[a-z]{2}$")]
 
 
 class TokenParams(Params):
@@ -84,8 +65,6 @@ class CleanParams(Params):
     missing: dict[str, Policy | Constant]
     rules: dict[str, bool | list[str]]
     rule_settings: RuleSettings
-    boilerplate: BoilerplateParams
-    names: NamesParams | None
     min_characters: Annotated[int, Field(ge=1)]
     max_characters: Annotated[int, Field(ge=1)]
     max_tokens: TokenParams
@@ -97,9 +76,8 @@ class CleanParams(Params):
     @field_validator("rules")
     @classmethod
     def _known(cls, rules: dict[str, bool | list[str]]) -> dict[str, bool | list[str]]:
-        known = [*RULES, BOILERPLATE, NAMES]
-        if unknown := [rule for rule in rules if rule not in known]:
-            raise ValueError(f"no rule {unknown[0]!r}; there are {known}")
+        if unknown := [rule for rule in rules if rule not in RULES]:
+            raise ValueError(f"no rule {unknown[0]!r}; there are {list(RULES)}")
         return rules
 
     @model_validator(mode="after")
@@ -108,17 +86,15 @@ class CleanParams(Params):
             raise ValueError(f"min_characters {self.min_characters} is more than max_characters {self.max_characters}")
         if self.missing.get("label", "keep") == "keep":
             raise ValueError("`missing.label` must say what becomes of rows without a label, and not keep them")
-        if self.rules.get(NAMES) and self.names is None:
-            raise ValueError("the rule redact_names needs `names`: {model: …, language: en}")
         return self
 
 
 def chosen_rules(params: CleanParams, sources: Sequence[str]) -> list[ScopedRule]:
-    """The rules that are on, in the order of the params; `remove_boilerplate` does not know its lines yet.
+    """The rules that are on, in the order of the params.
 
     Raises `InputError`: a rule is for a source that is not there.
     """
-    settings, numbered = params.rule_settings.model_dump(), params.rule_settings.numbered
+    settings = params.rule_settings.model_dump()
     chosen = []
     for name, where in params.rules.items():
         if not where:
@@ -128,23 +104,7 @@ def chosen_rules(params: CleanParams, sources: Sequence[str]) -> list[ScopedRule
                 f"params.yaml: `clean.rules.{name}` = {where!r}: no source {unknown[0]!r}; there are {list(sources)}"
             )
         scope = None if where is True else frozenset(where)
-        rule: Rule
-        if name == NAMES and params.names:
-            name_redactor(params.names.model, params.names.language, numbered)  # says now what is wrong with the model
-            rule = partial(redact_names, model=params.names.model, language=params.names.language, numbered=numbered)
-        elif name == BOILERPLATE:
-            rule = partial(remove_boilerplate, lines=())
-        else:
-            rule = with_settings(RULES[name], settings)
-        chosen.append(ScopedRule(name, rule, scope, name in DECODERS, name in NEED_DIGIT))
+        chosen.append(
+            ScopedRule(name, with_settings(RULES[name], settings), scope, name in DECODERS, name in NEED_DIGIT)
+        )
     return chosen
-
-
-def with_boilerplate(rules: Sequence[ScopedRule], lines: pl.DataFrame) -> list[ScopedRule]:
-    """The rules, with one `remove_boilerplate` for each source that has such lines, at its place."""
-    fitted = [
-        ScopedRule(BOILERPLATE, partial(remove_boilerplate, lines=part["line"].to_list()), frozenset(source))
-        for source, part in lines.group_by("source", maintain_order=True)
-    ]
-    at = [rule.name for rule in rules].index(BOILERPLATE)
-    return [*rules[:at], *fitted, *rules[at + 1 :]]

@@ -55,11 +55,6 @@ def write_part(frame: pl.DataFrame, folder: Path, run: int, number: int) -> None
     write_parquet(frame, folder / f"{run}-{number:012d}.parquet", compression="uncompressed")
 
 
-def parts_of(folder: Path) -> list[pl.LazyFrame]:
-    """The parts in a folder, in order."""
-    return [pl.scan_parquet(path) for path in sorted(folder.glob("*.parquet"))]
-
-
 def joined_parts(folder: Path) -> pl.LazyFrame:
     """The rows of all parts in a folder, in order."""
     return pl.scan_parquet(sorted(folder.glob("*.parquet")))

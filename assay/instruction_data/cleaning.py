@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from assay.cleaning.boilerplate import frequent_lines
 from assay.cleaning.rule_chain import Settled, apply_rules
-from assay.cleaning.rules import BOILERPLATE, CleanParams, chosen_rules, with_boilerplate
+from assay.cleaning.rules import CleanParams, chosen_rules
 from assay.core.removed_rows import REMOVED_SCHEMA, removed_rows
 from assay.text.language import is_foreign
 
@@ -85,16 +84,4 @@ def apply_clean_rules(cells: pl.DataFrame, params: CleanParams) -> Settled:
     # The stage `clean` checks that the sources of its rules exist; here they may be those of the other track.
     named = [source for where in params.rules.values() if not isinstance(where, bool) for source in where]
     rules = chosen_rules(params, sorted({*cells["source"].unique(), *named}))
-    names = [rule.name for rule in rules]
-    if BOILERPLATE not in names:
-        return apply_rules(cells, rules)
-    # As there: a line is only seen once markup is gone, so the rules before run first.
-    at = names.index(BOILERPLATE)
-    first = apply_rules(cells, rules[:at])
-    after = cells.with_columns(text=first.texts)
-    scope = rules[at].sources
-    in_scope = after if scope is None else after.filter(pl.col("source").is_in(sorted(scope)))
-    lines = frequent_lines(lambda: [in_scope.select("source", "text")], **params.boilerplate.model_dump())
-    second = apply_rules(after, with_boilerplate(rules, lines), at)
-    unsettled = pl.concat([first.unsettled, second.unsettled]).unique().sort()
-    return Settled(second.texts, pl.concat([first.changed, second.changed]), unsettled)
+    return apply_rules(cells, rules)

@@ -35,7 +35,6 @@ MAX_PAIRS = 10
 MAX_ROWS = 10
 """Rows shown of a table; and groups of near-duplicates with differing labels."""
 MAX_ROWS_OF_A_GROUP = 5
-MAX_BOILERPLATE_LINES = 20
 Tables = Mapping[str, pl.DataFrame]
 Values = dict[str, Any]
 
@@ -211,7 +210,6 @@ def cleaning(tables: Tables, summary: dict[str, Any], clean: Values, examples_pe
         "changed": examples_by_rule(changed, drop_redacted(changed), examples_per_rule),
         "removed": examples_by_rule(removed, may_be_shown, examples_per_rule),
         "conflicts": conflicts(tables["duplicate_groups"], MAX_ROWS),
-        "boilerplate": tables["boilerplate"].head(MAX_BOILERPLATE_LINES).to_dicts(),
     }
 
 

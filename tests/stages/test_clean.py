@@ -33,8 +33,6 @@ SECTION: dict[str, Any] = {
     "missing": {"label": "drop"},
     "rules": dict.fromkeys(RULES, True),
     "rule_settings": {"numbered": False, "patterns": []},
-    "boilerplate": {"max_document_share": 0.2, "min_documents": 3},
-    "names": None,
     "min_characters": 2,
     "max_characters": 60,
     "max_tokens": {"tokenizer": "tokenizer.json", "tokens": 1000},
@@ -239,16 +237,6 @@ def test_a_rule_can_be_off_or_for_some_sources_alone(workplace: Path) -> None:
     assert read("records")["text"].to_list() == ["two  spaces", "two  tags"]
 
 
-def test_boilerplate_is_found_once_markup_is_gone_and_kept_on_record(workplace: Path) -> None:
-    bodies = ["my card is lost", "where is the app", "the fee is wrong", "please close it", "a refund is due"]
-    rows: Rows = [(f"r{number}", f"{body}<br>Sent <b>with</b> care", "x") for number, body in enumerate(bodies)]
-    metrics = run(rows, rules={"html_to_text": True, "remove_boilerplate": True, "collapse_white_space": True})
-    assert read("records")["text"].to_list() == bodies
-    assert read("boilerplate").rows() == [("s", "Sent with care", 5, 1.0)]
-    assert metrics["boilerplate_lines"] == 1
-    assert metrics["changed"] == {"html_to_text": 5, "remove_boilerplate": 5, "collapse_white_space": 0}
-
-
 def test_texts_of_too_many_tokens_and_in_other_languages_are_removed_on_request(workplace: Path) -> None:
     few = {"tokenizer": "tokenizer.json", "tokens": 8}
     metrics = run([("a", "? " * 29 + "!", "x"), ("b", "good phone", "x")], max_tokens=few)
@@ -294,7 +282,7 @@ def test_batches_do_not_show_in_the_result(workplace: Path, monkeypatch: pytest.
         (f"r{number}", f"row {number % 40} of many &amp; more www.x{number % 7}.y", "xyz"[number % 3])
         for number in range(100)
     ]
-    rules = dict.fromkeys(("html_to_text", "remove_boilerplate", "redact_url"), True)
+    rules = dict.fromkeys(("html_to_text", "redact_url"), True)
     whole = run(rows, rules=rules)
     tables = {name: read(name) for name in ("records", "removed", "duplicate_groups", "ratings")}
     monkeypatch.setattr(row_batches, "BATCH_ROWS", 7)
@@ -327,7 +315,6 @@ def fails() -> str:
         ({"rules": {"html_to_txt": True}}, "'html_to_text'"),
         ({"rules": {"redact_url": "tweets"}}, "`clean.rules.redact_url"),
         ({"rules": {"redact_url": ["tweets"]}}, "no source 'tweets'; there are ['s']"),
-        ({"rules": {"redact_names": True}}, "the rule redact_names needs `names`"),
         ({"rule_settings": SECTION["rule_settings"] | {"patterns": ["(?=x)y"]}}, "(?=x)y"),
         ({"rule_settings": SECTION["rule_settings"] | {"patterns": ["a*"]}}, "matches the empty text"),
         ({"missing": {"label": "keep"}}, "must say what becomes of rows without a label"),
@@ -382,7 +369,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(workplace: Path, repository: Pat
     without_cache = environment(repository, PYTHONDONTWRITEBYTECODE="1")
     done = subprocess.run([sys.executable, "-c", code], env=without_cache, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: data/.clean.partial/parts/records-2/0-000000000000.parquet: File too large")
+    assert done.stderr.startswith("error: data/.clean.partial/parts/cleaned/0-000000000000.parquet: File too large")
     assert "Traceback" not in done.stderr
     assert [path.name for path in Path("data").iterdir()] == ["ingested"]
     assert not Path("metrics").exists()
@@ -432,7 +419,7 @@ def test_hostile_cells_are_rejected_or_cleaned_and_never_hang(workplace: Path) -
         "noncharacters": "half \ufffd of it \ufdd0\uffff\U0010ffff is odd",
     }
     checks = {"text": {"allowed": None, "pattern": None, "max_characters": 1_000_000}}
-    rules = dict.fromkeys([*cleaning_rules.RULES, cleaning_rules.BOILERPLATE], True)
+    rules = dict.fromkeys(cleaning_rules.RULES, True)
     metrics = run([(name, text, "x") for name, text in hostile.items()], rules=rules, checks=checks)
     assert metrics["removed"]["text_max_characters"] == 1
     texts = dict(read("records").select("id", "text").rows())
@@ -445,7 +432,7 @@ def test_every_rule_stands_in_the_params_and_in_the_docs_in_the_same_order(repos
     in_params = list(yaml.safe_load((repository / "params.yaml").read_text())["clean"]["rules"])
     documented = re.findall(r"^\| `(\w+)` \|", (repository / "docs/cleaning.md").read_text(), re.MULTILINE)
     assert documented == in_params
-    assert set(in_params) == {*cleaning_rules.RULES, cleaning_rules.BOILERPLATE, cleaning_rules.NAMES}
+    assert set(in_params) == set(cleaning_rules.RULES)
 
 
 ALPHABET = (

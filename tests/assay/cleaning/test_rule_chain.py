@@ -56,12 +56,6 @@ def test_a_rule_that_decodes_sees_each_row_once() -> None:
     chain = [ScopedRule("halve", halve, None, once=True), *rules(drop_ab)]
     settled = apply_rules(records("aaaab", "aab"), chain)
     assert settled.texts.to_list() == ["a", ""]
-    assert apply_rules(records("aaaa"), chain, settled=1).texts.to_list() == ["aaaa"]
-
-
-def test_rules_under_which_texts_are_at_rest_are_left_out_until_something_changes() -> None:
-    settled = apply_rules(records("AB", "ab"), rules(drop_ab, lower), settled=1)
-    assert settled.texts.to_list() == ["", "ab"]
 
 
 def test_a_rule_looks_again_at_rows_that_have_changed_since_and_at_no_others() -> None:

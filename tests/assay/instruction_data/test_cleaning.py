@@ -99,12 +99,3 @@ def test_rules_for_sources_of_the_other_track_do_nothing() -> None:
     rows = chats(("a", turns("WHY NOT?", "So."), []))
     rules = {"lower_case": ["tweets"], "collapse_white_space": ["faq"]}
     assert said(clean_chats(rows, params(rules=rules))) == {"a": turns("WHY NOT?", "So.")}
-
-
-def test_a_line_that_stands_in_many_messages_is_boilerplate() -> None:
-    rows = chats(*((str(n), turns(f"Question {n}?", f"Answer {n}.\nKind regards from us"), []) for n in range(10)))
-    rules = {"straighten_quotes_and_dashes": True, "remove_boilerplate": True, "collapse_white_space": True}
-    boilerplate = {"max_document_share": 0.3, "min_documents": 5}
-    cleaned = clean_chats(rows, params(rules=rules, boilerplate=boilerplate))
-    assert said(cleaned) == {str(n): turns(f"Question {n}?", f"Answer {n}.") for n in range(10)}
-    assert set(cleaned.changed["rule"]) == {"remove_boilerplate"}
