@@ -3,36 +3,29 @@
 Decides: the consensus label of each row, and whether the annotators agree enough to go on (`min_krippendorff_alpha`).
 Changes no label and removes no row.
 
-Reads `data/semantic_duplicates/records.parquet`, `data/clean/ratings.parquet` and the embeddings; writes
-`data/annotation_qa/`:
+Reads `data/semantic_duplicates/records.parquet` and `data/clean/ratings.parquet`; writes `data/annotation_qa/`:
 
 - `records.parquet`: the same rows and columns + `consensus_label`, `annotator_agreement`, `ratings`;
 - `annotators.parquet`: `annotator`, `ratings`, `ratings_with_others` (of rows that others rated, too), `accuracy` (the
-  share of those that give the label most of the others give), `crowdlab_quality`; null where undefined;
+  share of those that give the label most of the others give; null where undefined);
 - `disagreement.parquet`: the rows with several ratings, the most disputed first, with their texts: what the guidelines
   do not settle. `disagreement.csv` is its top for people; a cell that a spreadsheet would run as a formula starts with
-  an apostrophe there;
-- `crowdlab.parquet`: `id`, `crowdlab_label`, `crowdlab_quality` of the rated rows. For information: no later stage may
-  read it, since the model behind it saw labels of rows that will be in the test split.
+  an apostrophe there.
 
 How to read the metrics:
 
 1. Metrics of agreement are over the rows with several ratings (`rows_with_several_ratings`); one that is undefined
    has no key. Their intervals resample these rows, and say nothing of what other annotators would have done.
 2. Fleiss' kappa gives each row the same weight, Krippendorff's alpha each rating. Where `label_order` is given, the
-   quadratic kappa and the ordinal alpha count neighbouring labels as less far apart; the interval alpha is over the
-   ratings as numbers, where they are numbers.
+   ordinal alpha counts neighbouring labels as less far apart; the interval alpha is over the ratings as numbers, where
+   they are numbers.
 3. The consensus label is the label most of a row's ratings give. A tie goes to the label that is more frequent in all
    ratings, then to the first in alphabetical order. The reference label has no say: it grades. It may be made
    otherwise (in the default data from the mean of the ratings), so their agreement is reported.
 4. An annotator is compared with the majority of a row's other annotators, never with a majority they are part of.
 5. In the default data an annotator is a position in a row's list of ratings: a slot, in which different people sit from
-   row to row. Mean pairwise Cohen's kappa then says how far two raters drawn at random agree, as Fleiss' kappa does,
-   and nothing of any one person; so do the figures in `annotators.parquet`. Each pair of slots has the same weight, and
-   most have only those rows in common that more than 20 people rated.
+   row to row. The figures in `annotators.parquet` then say nothing of any one person.
 6. `like_the_others` (`assay/annotation/like_the_others.py`): slots that agree with the others too well to be somebody.
-7. CROWDLAB (`assay/annotation/crowdlab.py`) weighs the ratings against a logistic regression on the frozen embeddings,
-   that is fitted on the majority labels of other folds; rows of a split group are in one fold.
 
 When the annotators agree less than the gate allows, everything is written first, so that there is something to look at,
 and then the stage fails. (DVC leaves the files of a failed stage, and takes them away when it runs the stage again.)
@@ -50,8 +43,7 @@ from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_parquet
 from assay.core.params import load_params
 from assay.core.results import write_metrics
-from assay.core.seeds import derived_seed, generator
-from assay.embeddings.table import EMBEDDINGS, embeddings_of
+from assay.core.seeds import generator
 
 RECORDS = Path("data/semantic_duplicates/records.parquet")
 RATINGS = Path("data/clean/ratings.parquet")
@@ -146,23 +138,13 @@ def main() -> None:
     ratings = pl.read_parquet(RATINGS).filter(pl.col("label").is_not_null()).join(given, on="id", how="semi")
     ratings = ratings.sort("id", "annotator")
     check_ratings(ratings, params.label_order)
-    found = measure_quality(
-        given,
-        ratings,
-        params,
-        partial(generator, seed, "annotation_qa"),
-        partial(embeddings_of, embeddings=pl.read_parquet(EMBEDDINGS), rows=RECORDS),
-        derived_seed(seed, "annotation_qa", "crowdlab"),
-    )
+    found = measure_quality(given, ratings, params, partial(generator, seed, "annotation_qa"))
     report_gaps(found.records, found.annotators, found.metrics.get("like_the_others", {}))
-    for message in found.crowd.messages:
-        say(message)
 
     with output_folder(OUTPUT) as folder:
         write_parquet(found.records, folder / "records.parquet")
         write_parquet(found.annotators, folder / "annotators.parquet")
         write_parquet(found.disputed, folder / "disagreement.parquet")
-        write_parquet(found.crowd.rows, folder / "crowdlab.parquet")
         top = found.disputed.head(params.disputed_rows)
         # No cell is a formula to a spreadsheet.
         top.with_columns(pl.col(pl.String).str.replace(FORMULA_START, "'${1}")).write_csv(

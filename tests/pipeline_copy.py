@@ -98,7 +98,7 @@ def smoke_params(params: dict[str, Any]) -> dict[str, Any]:
     params["augment"]["workers"] = 1
     params["evaluate"]["simulations"] = 100
     params["robustness"] |= {"attacked_rows": 6, "bootstrap_samples": 100}
-    params["annotation_qa"] |= {"min_common_items": 10, "min_krippendorff_alpha": None}
+    params["annotation_qa"]["min_krippendorff_alpha"] = None
     params["embed"]["max_length_tokens"] = 64
     params["label_errors"]["models"]["finetuned"] |= {"epochs": 1, "max_length_tokens": 64}
     params["label_errors"] |= {"folds": 2}

@@ -45,7 +45,7 @@ def test_what_is_decided_in_the_browser_is_trained_on(
     params["augment"]["recipes"] = []
     params["optional"]["review_queue"] = ["tfidf"]
     params["review_queue"] |= {"rows": 40, "min_confidence": 0.0}
-    params["annotation_qa"] |= {"crowdlab": None, "bootstrap_samples": 100}
+    params["annotation_qa"]["bootstrap_samples"] = 100
     write_params(folder, params)
     project = Project(folder, "")
     project.dvc("init", "--no-scm", "-q")

@@ -13,9 +13,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from assay.annotation import consensus
 from assay.annotation.agreement import krippendorff_alpha_interval, label_agreement, label_counts, number_sums
-from assay.annotation.crowdlab import CrowdlabParams, CrowdOpinion, FeaturesOf, crowd_opinion
 from assay.annotation.like_the_others import LikeTheOthersParams, find_like_the_others
-from assay.annotation.pairwise_kappa import annotator_pairs, mean_pairwise_kappas, pair_kappas
 from assay.core.params import Params
 from assay.statistics.bootstrap import bootstrap_figures
 from assay.statistics.metrics_dict import Estimate, metrics_of
@@ -33,10 +31,7 @@ class AnnotationQaParams(Params):
     min_krippendorff_alpha: float | None = Field(ge=-1, le=1)
     bootstrap_samples: int = Field(ge=100, le=100_000)
     disputed_rows: int = Field(ge=1)
-    min_common_items: int = Field(ge=2)
-    max_annotator_pairs: int = Field(ge=1)
     like_the_others: LikeTheOthersParams | None
-    crowdlab: CrowdlabParams | None
 
     @field_validator("label_order")
     @classmethod
@@ -54,7 +49,6 @@ class Quality:
     records: pl.DataFrame
     annotators: pl.DataFrame
     disputed: pl.DataFrame
-    crowd: CrowdOpinion
     overall: dict[str, Estimate]
     per_source: dict[str, dict[str, Estimate]]
     metrics: Metrics
@@ -124,7 +118,7 @@ def compare_labels(records: pl.DataFrame) -> Metrics:
     )
 
 
-def tabulate_annotators(ratings: pl.DataFrame, crowd: pl.DataFrame) -> pl.DataFrame:
+def tabulate_annotators(ratings: pl.DataFrame) -> pl.DataFrame:
     """The table of `annotators.parquet`, sorted by annotator, from ratings as `join_rows` gives them."""
     return (
         ratings.group_by("annotator")
@@ -133,7 +127,6 @@ def tabulate_annotators(ratings: pl.DataFrame, crowd: pl.DataFrame) -> pl.DataFr
             pl.col("agrees_with_others").count().cast(pl.Int64).alias("ratings_with_others"),
             pl.col("agrees_with_others").mean().alias("accuracy"),
         )
-        .join(crowd, on="annotator", how="left")
         .sort("annotator")
     )
 
@@ -157,48 +150,27 @@ def count_ratings(records: pl.DataFrame, ratings: pl.DataFrame, votes: pl.DataFr
 
 
 def measure_quality(
-    given: pl.DataFrame,
-    ratings: pl.DataFrame,
-    params: AnnotationQaParams,
-    random: Generators,
-    features_of: FeaturesOf,
-    crowdlab_seed: int,
+    given: pl.DataFrame, ratings: pl.DataFrame, params: AnnotationQaParams, random: Generators
 ) -> Quality:
     """Consensus, agreement and the quality of annotators.
 
-    `given` are all rows (`id`, `text`, `label`, `reference_label`, `source`, `split_group`), `ratings` theirs (`id`,
-    `annotator`, `label`, `rating`), sorted by `id` and `annotator`.
+    `given` are all rows (`id`, `text`, `label`, `reference_label`, `source`), `ratings` theirs (`id`, `annotator`,
+    `label`, `rating`), sorted by `id` and `annotator`.
     """
     votes = consensus.count_votes(ratings)
     records = add_consensus(given, votes)
     ratings = join_rows(ratings, records, votes)
     several = ratings.filter(pl.len().over("id") > 1)
     by_source = {str(source): part for (source,), part in several.partition_by("source", as_dict=True).items()}
-    # Several threads add up in another order, and last bits, and with them labels, would depend on the machine.
+    # Several threads add up in another order, and last bits would depend on the machine.
     with threadpool_limits(limits=1):
-        pairs = annotator_pairs(
-            consensus.number_values(several["id"]),
-            consensus.number_values(several["annotator"]),
-            number_labels(several, params.label_order),
-            params.min_common_items,
-            params.max_annotator_pairs,
-        )
         overall = estimate_agreement(several, params, random)
         per_source = {source: estimate_agreement(part, params, random) for source, part in sorted(by_source.items())}
-        rows = pairs.tables.shape[1]
-        of_pairs = partial(mean_pairwise_kappas, pairs, ordered=params.label_order is not None)
-        kappas = bootstrap_figures(of_pairs, rows, params.bootstrap_samples, random("pairs"))
-        by_chance = np.isnan(pair_kappas(pairs, np.ones((rows, 1)), ordered=False)["plain"])
-        crowd = CrowdOpinion.nothing()
-        if params.crowdlab and several.height:
-            crowd = crowd_opinion(records, ratings, features_of, params.crowdlab, crowdlab_seed)
 
     metrics: Metrics = {"rows_in": given.height, "rows_out": records.height, "removed": {}, "ratings": ratings.height}
     metrics |= count_ratings(records, ratings, votes)
     if several.height:
-        metrics |= metrics_of(overall) | metrics_of(kappas)
-        metrics["cohen_kappa_pairs"] = len(pairs.first)
-        metrics["cohen_kappa_undefined_pairs"] = int(by_chance.sum())
+        metrics |= metrics_of(overall)
         metrics["per_source"] = {
             source: {"ratings": part.height, "rows_with_several_ratings": part["id"].n_unique()}
             | metrics_of(per_source[source])
@@ -207,7 +179,5 @@ def measure_quality(
         }
     if params.like_the_others and several.height:
         metrics["like_the_others"] = find_like_the_others(several, params.like_the_others)
-    if crowd.metrics:
-        metrics["crowdlab"] = crowd.metrics
-    annotators = tabulate_annotators(ratings, crowd.annotators)
-    return Quality(records, annotators, consensus.disputed_rows(records, votes), crowd, overall, per_source, metrics)
+    annotators = tabulate_annotators(ratings)
+    return Quality(records, annotators, consensus.disputed_rows(records, votes), overall, per_source, metrics)

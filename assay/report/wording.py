@@ -34,14 +34,6 @@ AGREEMENT = {
         "Krippendorff's alpha, labels in order",
         "As for labels, but neighbouring labels are less far apart.",
     ),
-    "mean_pairwise_cohen_kappa": (
-        "Mean pairwise Cohen's kappa",
-        "Agreement beyond chance of two raters, averaged over pairs of raters.",
-    ),
-    "mean_pairwise_cohen_kappa_quadratic": (
-        "Mean pairwise Cohen's kappa, quadratic weights",
-        "As above, two labels apart counting four times one.",
-    ),
     "single_rater_accuracy": (
         "Single rater against the others",
         "How often one rater gives the label that most of the row's other raters give.",
@@ -57,10 +49,6 @@ AGREEMENT = {
     "consensus_agrees_with_reference": (
         "Consensus against the reference",
         "Share of rows on which the most frequent label is the reference label.",
-    ),
-    "crowdlab.agrees_with_consensus": (
-        "CROWDLAB against the consensus",
-        "Share of rows on which CROWDLAB, which weighs raters and a model, gives the most frequent label.",
     ),
 }
 RATERS = {
