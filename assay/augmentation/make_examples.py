@@ -209,9 +209,7 @@ def connect_workers(compute: Compute) -> AbstractContextManager[object]:
     return context
 
 
-def run_recipes(
-    train: pl.DataFrame, params: AugmentParams, compute: Compute, device: Device, seed: SeedKey
-) -> pl.DataFrame:
+def run_recipes(train: pl.DataFrame, params: AugmentParams, compute: Compute, seed: SeedKey) -> pl.DataFrame:
     """The examples of all recipes with their altered texts, in the form of `EXAMPLES_SCHEMA`."""
     recipes = [recipe for recipe in params.recipes if recipe.share_of_rows > 0]
     all_shares = sum(recipe.share_of_rows for recipe in recipes)
@@ -224,7 +222,7 @@ def run_recipes(
             counts = examples_per_row(train["label"], recipe.share_of_rows, all_shares, params.balance)
             planned = plan_examples(train, recipe.name, counts, seed)
             texts = [hide_tokens(text, params.own_tokens) for text in planned["text"]]
-            altered = augment_texts(texts, planned["seed"].to_list(), recipe, Path(scratch), params.workers, device)
+            altered = augment_texts(texts, planned["seed"].to_list(), recipe, Path(scratch), params.workers)
             made = [show_tokens(text, params.own_tokens) for text in altered]
             parts.append(planned.with_columns(pl.Series("text", made, dtype=pl.String)))
     return pl.concat([EXAMPLES_SCHEMA.to_frame(), *parts])
@@ -305,7 +303,7 @@ def make_examples(inputs: Inputs, params: AugmentParams, around: Around, seed: S
     # By numbers in full precision, so that the same examples are kept on any machine.
     device = prepare_device(around.compute, exact=True)
     started = time.perf_counter()
-    examples = run_recipes(train, params, around.compute, device, seed)
+    examples = run_recipes(train, params, around.compute, seed)
     seconds = time.perf_counter() - started
 
     lowest = near.model_copy(update={"min_jaccard": min(params.max_jaccard_to_held_out, near.min_jaccard)})
