@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from assay.augmentation.apply import augment_texts, hide_tokens, show_tokens
-from assay.augmentation.checks import ProbeParams, list_placeholders, probe_examples, rank_of_label
+from assay.augmentation.checks import LabelPreservation, list_placeholders, probe_examples, rank_of_label
 from assay.augmentation.recipes import Recipes
 from assay.augmentation.textattack_import import write_textattack_data
 from assay.compute.device import Compute, Device, prepare_device
@@ -52,12 +52,6 @@ MAX_EXAMPLES_PER_ROW = 20
 EXAMPLES_SCHEMA = pl.Schema(
     dict.fromkeys(("id", "text", "label", "parent_id", "recipe"), pl.String) | {"seed": pl.UInt64}
 )
-
-
-class LabelPreservation(ProbeParams):
-    """What an example must keep of its source."""
-
-    min_cosine_to_parent: float = Field(ge=-1, le=1)
 
 
 class AugmentParams(Params):
