@@ -25,7 +25,6 @@ from assay.augmentation.make_examples import (
     read_inputs,
     read_train_rows,
 )
-from assay.augmentation.recipes import require_models
 from assay.core.errors import run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet, write_text
 from assay.core.params import load_params
@@ -62,7 +61,6 @@ def count_outcomes(recipe: str, examples: pl.DataFrame, kept: pl.DataFrame, remo
 def main() -> None:
     """Augment the train rows."""
     params = load_params("augment", AugmentParams)
-    require_models(params.recipes)
     around = load_around()
     seed = load_params("seed", int)
     quiet_libraries()

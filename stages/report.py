@@ -43,8 +43,8 @@ TABLES = {
     "label_scores": "label_errors/scores",
 }
 """Tables that are shown, below `data/`."""
-OPTIONAL_STAGES = ("injected_noise", "label_effect", "augment_quality")
-"""Optional stages about labels and augmented examples, which leave the rows as they are."""
+OPTIONAL_STAGES = ("injected_noise", "label_effect")
+"""Optional stages about labels, which leave the rows as they are."""
 
 
 class ReportParams(Params):

@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from assay.augmentation.apply import augment_texts, hide_tokens, show_tokens
-from assay.augmentation.recipes import AnyRecipe, Recipes, require_models
+from assay.augmentation.recipes import AnyRecipe, Recipes
 from assay.augmentation.textattack_import import import_textattack, readable_wordnet, write_textattack_data
 from assay.classifiers.predict import SEEDS_FILE, Predictor, load_predictor
-from assay.compute.device import Compute, Device, prepare_device
+from assay.compute.device import Compute, prepare_device
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_parquet
 from assay.core.params import Params, load_params
@@ -64,10 +64,10 @@ class RobustnessParams(Params):
     bootstrap_samples: int = Field(ge=100, le=1_000_000)
 
 
-def alter_texts(rows: pl.DataFrame, recipe: AnyRecipe, seed: int, scratch: Path, device: Device) -> list[str]:
+def alter_texts(rows: pl.DataFrame, recipe: AnyRecipe, seed: int, scratch: Path) -> list[str]:
     """The text of each row as a recipe alters it, whatever the other rows are and whatever its share of rows."""
     seeds = [derived_seed(seed, "robustness", recipe.name, id_) for id_ in rows["id"]]
-    return augment_texts(rows["text"].to_list(), seeds, recipe, scratch, 1, device)
+    return augment_texts(rows["text"].to_list(), seeds, recipe, scratch, 1)
 
 
 def perturb(
@@ -77,14 +77,13 @@ def perturb(
     params: RobustnessParams,
     seed: int,
     scratch: Path,
-    device: Device,
 ) -> dict[str, dict[str, float]]:
     """Scores before and after each recipe, by its name."""
     targets, texts, groups = target_numbers(test, labels), test["text"].to_list(), group_numbers(test)
     before = predictor(texts, params.batch_size, "as they are")
     perturbations = {}
     for recipe in params.recipes:
-        altered = alter_texts(test, recipe, seed, scratch, device)
+        altered = alter_texts(test, recipe, seed, scratch)
         changed = [index for index, (old, new) in enumerate(zip(texts, altered, strict=True)) if old != new]
         after = before.copy()
         if changed:
@@ -173,7 +172,6 @@ def main() -> None:
         leave_out(f"robustness@{approach}", reason, OUTPUT / approach, METRICS / f"{approach}.json", {})
         return
     require_model(approach)
-    require_models(params.recipes)
     device = prepare_device(load_params("compute", Compute))
     quiet_libraries()
 
@@ -187,7 +185,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory(prefix="assay-robustness-") as scratch:
         write_textattack_data(Path(wordnet), Path(scratch))
-        perturbations = perturb(test, labels, predictor, params, seed, Path(scratch), device)
+        perturbations = perturb(test, labels, predictor, params, seed, Path(scratch))
         sampled = sample_rows(test, params.attacked_rows, seed)
         ended = attack_rows(sampled, target_numbers(sampled, labels), predictor, params, seed, Path(scratch))
 

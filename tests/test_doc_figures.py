@@ -43,21 +43,6 @@ def shown(of: Mapping[str, Any], name: str, form: str = ".3f") -> str:
     return "–" if of.get(name) is None else interval(of, name, form).replace("-", "−")
 
 
-def labels_of_examples() -> str:
-    figures = read_full("optional/augment_quality.json")["per_recipe"]
-    made = read_full("augment.json")["per_recipe"]
-    rows = [
-        [
-            f"`{name}`", f"{made[name]['made']:,}", f"{made[name]['identical_to_parent']:,}",
-            f"{made[name]['meaning_changed']:,}", f"{made[name]['label_lost']:,}", f"{made[name]['let_in']:,}",
-            interval(of, "label_kept"), interval(of, "label_right"),
-        ]
-        for name, of in figures.items()
-    ]  # fmt: skip
-    header = ["recipe", "made", "nothing to alter", "meaning changed", "label lost", "let in"]
-    return markdown_table([*header, "gets its parent's label", "the right one, where the parent does"], rows)
-
-
 def robustness() -> str:
     rows = []
     figures = full_below("robustness")
@@ -220,7 +205,7 @@ def coverage() -> str:
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
-    "augmentation": {"labels": labels_of_examples, "robustness": robustness},
+    "augmentation": {"robustness": robustness},
     "generation": {"sft": sft, "reward": reward_model} | {"judge": judge, "policies": policies},
     "label_errors": {"human": human_noise, "injected": injected_noise, "effect": label_effect},
     "statistics": {"coverage": coverage},
@@ -239,11 +224,6 @@ def split_at_markers(doc: str, name: str) -> tuple[str, str, str]:
 @pytest.mark.parametrize(("doc", "name"), [(doc, name) for doc, parts in PARTS.items() for name in parts])
 def test_the_figures_are_those_of_their_files(doc: str, name: str) -> None:
     assert split_at_markers(doc, name)[1] == PARTS[doc][name]()
-
-
-def test_recipes_that_are_on_keep_their_labels() -> None:
-    for of in read_full("optional/augment_quality.json")["per_recipe"].values():
-        assert of["label_kept"] >= 0.9
 
 
 def test_no_committed_interval_has_zero_width() -> None:

@@ -11,20 +11,8 @@ from typing import Any
 import joblib
 from joblib.parallel import get_active_backend
 
-from assay.augmentation.recipes import (
-    AnyRecipe,
-    BackTranslation,
-    ByModel,
-    CharacterNoise,
-    Eda,
-    Paraphrase,
-    Synonym,
-    TextAttackClass,
-    WholeText,
-    WordRecipe,
-)
+from assay.augmentation.recipes import AnyRecipe, CharacterNoise, Eda, Synonym, TextAttackClass, WholeText, WordRecipe
 from assay.augmentation.textattack_import import import_textattack, readable_wordnet
-from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.progress import progress
 
@@ -51,7 +39,7 @@ def show_tokens(text: str, tokens: Sequence[str]) -> str:
 
 
 def augment_texts(
-    texts: Sequence[str], seeds: Sequence[int], recipe: AnyRecipe, scratch: Path, workers: int, device: Device
+    texts: Sequence[str], seeds: Sequence[int], recipe: AnyRecipe, scratch: Path, workers: int
 ) -> list[str]:
     """One altered copy of each text, a function of the text, its seed (of 64 bits) and the recipe alone.
 
@@ -59,10 +47,8 @@ def augment_texts(
 
     Args:
         scratch: the folder that `write_textattack_data` has laid out.
-        workers: processes, for recipes that take one text at a time. With joblib's backend of Ray: tasks at a time.
+        workers: processes; with joblib's backend of Ray, tasks at a time.
     """
-    if isinstance(recipe, ByModel):
-        return _by_model(texts, seeds, recipe, scratch, device)
     size = SLOW_ROWS_PER_CHUNK if isinstance(recipe, TextAttackClass) else ROWS_PER_CHUNK
     starts = range(0, len(texts), size)
     # Ray's backend gives all at the end.
@@ -76,7 +62,7 @@ def augment_texts(
 
 
 def augment_in_process(texts: Sequence[str], seeds: Sequence[int], recipe: AnyRecipe, scratch: Path) -> list[str]:
-    """As `augment_texts`, in this process, for recipes that take one text at a time."""
+    """As `augment_texts`, in this process."""
     augmenter = _augmenter(recipe.model_dump_json(), type(recipe), scratch)
     return [str(augmenter.copy(text, seed)) for text, seed in zip(texts, seeds, strict=True)]
 
@@ -125,24 +111,3 @@ def _named_class(recipe: TextAttackClass) -> Any:
         return kind(**recipe.arguments)
     except Exception as error:  # whatever it needs and has not
         raise InputError(f"{where} cannot be made with {recipe.arguments}: {error}") from error
-
-
-def _by_model(texts: Sequence[str], seeds: Sequence[int], recipe: ByModel, scratch: Path, device: Device) -> list[str]:
-    """As `augment_texts`, for a recipe with a model."""
-    import_textattack(scratch)
-    from transformers import AutoModel, AutoTokenizer
-
-    from assay.augmentation import embedding_neighbours, rewriting
-    from assay.augmentation.augmenter import KeyedAugmenter
-    from assay.augmentation.words import find_plain_words
-
-    if isinstance(recipe, Paraphrase | BackTranslation):
-        return rewriting.rewrite_texts(texts, recipe, device)
-
-    tokenizer = AutoTokenizer.from_pretrained(recipe.model, local_files_only=True)
-    encoder: Any = AutoModel.from_pretrained(recipe.model, local_files_only=True).to(device.device).eval()
-    words = {text[start:end].lower() for text in texts for start, end in find_plain_words(text)}
-    wordnet = readable_wordnet(scratch)
-    neighbours = embedding_neighbours.find_neighbours(words, encoder, tokenizer, recipe, wordnet, device)
-    augmenter = KeyedAugmenter(embedding_neighbours.NeighbourSwap(neighbours), recipe.share_of_words)
-    return [augmenter.copy(text, seed) for text, seed in zip(texts, seeds, strict=True)]

@@ -17,9 +17,10 @@ Integers = NDArray[np.int64]
 PLACEHOLDERS = re.compile(PLACEHOLDER)
 
 
-class ProbeParams(Params):
-    """The classifier that checks labels: its folds, and its inverse strength of the L2 penalty."""
+class LabelPreservation(Params):
+    """What an example must keep of its source; a probe checks labels, with `probe_C` its inverse L2 penalty."""
 
+    min_cosine_to_parent: float = Field(ge=-1, le=1)
     probe_folds: int = Field(ge=2, le=100)
     probe_C: float = Field(gt=0)
 
@@ -35,7 +36,7 @@ def probe_examples(
     parents: Integers,
     labels: Integers,
     groups: pl.Series,
-    params: ProbeParams,
+    params: LabelPreservation,
     seed: int,
 ) -> tuple[Floats, Floats]:
     """Predict source and augmented examples by a logistic regression that saw neither the source nor its group.

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from assay.augmentation.apply import augment_texts, hide_tokens, show_tokens
-from assay.augmentation.checks import ProbeParams, list_placeholders, probe_examples, rank_of_label
+from assay.augmentation.checks import LabelPreservation, list_placeholders, probe_examples, rank_of_label
 from assay.augmentation.recipes import Recipes
 from assay.augmentation.textattack_import import write_textattack_data
 from assay.compute.device import Compute, Device, prepare_device
@@ -52,12 +52,6 @@ MAX_EXAMPLES_PER_ROW = 20
 EXAMPLES_SCHEMA = pl.Schema(
     dict.fromkeys(("id", "text", "label", "parent_id", "recipe"), pl.String) | {"seed": pl.UInt64}
 )
-
-
-class LabelPreservation(ProbeParams):
-    """What an example must keep of its source."""
-
-    min_cosine_to_parent: float = Field(ge=-1, le=1)
 
 
 class AugmentParams(Params):
@@ -209,9 +203,7 @@ def connect_workers(compute: Compute) -> AbstractContextManager[object]:
     return context
 
 
-def run_recipes(
-    train: pl.DataFrame, params: AugmentParams, compute: Compute, device: Device, seed: SeedKey
-) -> pl.DataFrame:
+def run_recipes(train: pl.DataFrame, params: AugmentParams, compute: Compute, seed: SeedKey) -> pl.DataFrame:
     """The examples of all recipes with their altered texts, in the form of `EXAMPLES_SCHEMA`."""
     recipes = [recipe for recipe in params.recipes if recipe.share_of_rows > 0]
     all_shares = sum(recipe.share_of_rows for recipe in recipes)
@@ -224,7 +216,7 @@ def run_recipes(
             counts = examples_per_row(train["label"], recipe.share_of_rows, all_shares, params.balance)
             planned = plan_examples(train, recipe.name, counts, seed)
             texts = [hide_tokens(text, params.own_tokens) for text in planned["text"]]
-            altered = augment_texts(texts, planned["seed"].to_list(), recipe, Path(scratch), params.workers, device)
+            altered = augment_texts(texts, planned["seed"].to_list(), recipe, Path(scratch), params.workers)
             made = [show_tokens(text, params.own_tokens) for text in altered]
             parts.append(planned.with_columns(pl.Series("text", made, dtype=pl.String)))
     return pl.concat([EXAMPLES_SCHEMA.to_frame(), *parts])
@@ -305,7 +297,7 @@ def make_examples(inputs: Inputs, params: AugmentParams, around: Around, seed: S
     # By numbers in full precision, so that the same examples are kept on any machine.
     device = prepare_device(around.compute, exact=True)
     started = time.perf_counter()
-    examples = run_recipes(train, params, around.compute, device, seed)
+    examples = run_recipes(train, params, around.compute, seed)
     seconds = time.perf_counter() - started
 
     lowest = near.model_copy(update={"min_jaccard": min(params.max_jaccard_to_held_out, near.min_jaccard)})

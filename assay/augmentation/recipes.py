@@ -1,11 +1,9 @@
 """The recipes of `augment.recipes`: ways to alter a text. `apply` builds what they stand for."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from assay.core.errors import InputError
 from assay.core.params import Params
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -51,39 +49,6 @@ class WholeText(Recipe):
     name: Literal["contraction", "reorder"]
 
 
-class Embedding(WordRecipe):
-    """Neighbours of words in the space of the encoder in the folder `model`."""
-
-    name: Literal["embedding"]
-    model: str
-    neighbours: int = Field(ge=1, le=100)
-    min_cosine: float = Field(gt=0, lt=1)
-    batch_size: int = Field(ge=1, le=4096)
-
-
-class Paraphrase(Recipe):
-    """Paraphrases by an instruction-tuned model: in a folder, or by name on a server with OpenAI's interface.
-
-    `endpoint` goes up to the version, such as `http://localhost:8000/v1`; its key is in the environment variable
-    `key_variable`.
-    """
-
-    name: Literal["paraphrase"]
-    model: str
-    endpoint: str | None
-    key_variable: str
-    batch_size: int = Field(ge=1, le=4096)
-
-
-class BackTranslation(Recipe):
-    """Translation from the project's language (`forward`) and back by two sequence-to-sequence models in folders."""
-
-    name: Literal["back_translation"]
-    forward: str
-    backward: str
-    batch_size: int = Field(ge=1, le=4096)
-
-
 class TextAttackClass(WordRecipe):
     """Any transformation of TextAttack's, or of one's own, by the path of its class."""
 
@@ -98,16 +63,7 @@ class TextAttackClass(WordRecipe):
         return self
 
 
-BUILT_IN = (
-    "synonym",
-    "character_noise",
-    "eda",
-    "contraction",
-    "reorder",
-    "embedding",
-    "paraphrase",
-    "back_translation",
-)
+BUILT_IN = ("synonym", "character_noise", "eda", "contraction", "reorder")
 
 
 def _kind(block: Any) -> str:
@@ -122,9 +78,6 @@ AnyRecipe = Annotated[
     | Annotated[Eda, Tag("eda")]
     | Annotated[WholeText, Tag("contraction")]
     | Annotated[WholeText, Tag("reorder")]
-    | Annotated[Embedding, Tag("embedding")]
-    | Annotated[Paraphrase, Tag("paraphrase")]
-    | Annotated[BackTranslation, Tag("back_translation")]
     | Annotated[TextAttackClass, Tag("transformation")],
     Discriminator(
         _kind,
@@ -143,22 +96,3 @@ def _named_once(recipes: list[Any]) -> list[Any]:
 
 Recipes = Annotated[list[AnyRecipe], AfterValidator(_named_once)]
 """Recipes, each with a name of its own."""
-
-ByModel = Embedding | Paraphrase | BackTranslation
-"""Recipes that pass all rows through a model on the device, and not one row at a time through workers."""
-
-
-def require_models(recipes: list[AnyRecipe]) -> None:
-    """Raise an `InputError`, before anything is done, if the model of a recipe is not there."""
-    for recipe in recipes:
-        folders: list[str] = []
-        if isinstance(recipe, Embedding) or (isinstance(recipe, Paraphrase) and recipe.endpoint is None):
-            folders = [recipe.model]
-        elif isinstance(recipe, BackTranslation):
-            folders = [recipe.forward, recipe.backward]
-        for folder in folders:
-            if recipe.share_of_rows and not (Path(folder) / "config.json").is_file():
-                raise InputError(
-                    f"params.yaml: `augment.recipes`: {recipe.name} needs a model in {folder}, and there is none"
-                    " (config.json is missing); add it under `fetch.assets` with that `path`, or take the recipe out"
-                )

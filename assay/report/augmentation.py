@@ -15,18 +15,14 @@ ATTACKS_SHOWN = 1
 """Attacks that succeeded, of each kind on each approach."""
 
 
-def count_recipes(augment: Mapping[str, Any], quality: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What became of the examples of each recipe: `made`, `removed` by reason, `let_in` (among the train rows).
-
-    `quality` is that of a sample of them, as `augment_quality` measured; empty where there was none.
-    """
+def count_recipes(augment: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What became of the examples of each recipe: `made`, `removed` by reason, `let_in` (among the train rows)."""
     return [
         {
             "recipe": recipe,
             "made": counts["made"],
             "removed": {reason: rows for reason, rows in counts.items() if reason not in ("made", "let_in") and rows},
             "let_in": counts["let_in"],
-            "quality": quality["per_recipe"].get(recipe, {}),
         }
         for recipe, counts in augment["per_recipe"].items()
     ]

@@ -321,9 +321,9 @@ def flagged_rows(scores: pl.DataFrame, records: pl.DataFrame, at_most: int) -> l
 
 
 def augmentation(tables: Tables, stages: Mapping[str, Values]) -> Values:
-    """Augmented examples by recipe; `augment_quality` may be off."""
+    """Augmented examples by recipe."""
     return {
-        "recipes": count_recipes(stages["augment"], stages.get("augment_quality", {"per_recipe": {}})),
+        "recipes": count_recipes(stages["augment"]),
         "augmented_examples": show_augmented(tables["augmented_pairs"]),
     }
 

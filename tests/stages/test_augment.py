@@ -254,11 +254,6 @@ def test_ids_that_examples_would_repeat_are_refused() -> None:
             "{name: synonym, transformation: textattack.transformations.WordDeletion, arguments: {}, ",
             "`synonym` is the name of a built-in recipe",
         ),
-        (
-            "name: synonym",
-            "name: embedding, model: models/base/bert, neighbours: 5, batch_size: 8, min_cosine: 0.5",
-            r"embedding needs a model in models/base/bert, and there is none .*fetch\.assets",
-        ),
         ("backend: processes", "backend: spark", r"compute\.backend` = 'spark'"),
         ("share_of_rows: 0.5", "share_of_rows: 1.5", r"share_of_rows` = 1\.5"),
         ("workers: 1", "workers: 0", r"augment\.workers` = 0"),

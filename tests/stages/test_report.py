@@ -29,7 +29,7 @@ QUALITY = {"majority": 0.33, "tfidf": 0.61, "linear_probe": 0.66, "lora": 0.70, 
 SECONDS = {"majority": 0.004, "tfidf": 0.61, "linear_probe": 21.4, "lora": 210.9, "full": 402.3}
 CALIBRATION = {"calibration_error": 0.06, "calibration_error_if_calibrated": 0.02}
 CALIBRATION |= {"calibration_error_if_calibrated_95pct": 0.05}
-OPTIONAL = ("injected_noise", "label_effect", "augment_quality")
+OPTIONAL = ("injected_noise", "label_effect")
 TRACK = ("reward", "dpo", "rloo", "ppo", "compare_generation")
 PARAMETERS = {"majority": 3, "tfidf": 30_153, "linear_probe": 1_155, "lora": 669_699, "full": 22_714_371}
 
@@ -123,7 +123,6 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
                 "synonym": {"made": 131, "let_in": 90, "unchanged": 30, "near_held_out": 11, "duplicate": 0}
             },
         },
-        "augment_quality": {"pairs": 50, "per_recipe": {"synonym": {"pairs": 50, **with_ends("label_kept", 0.96)}}},
     }
     if rated:
         rows["annotation_qa"] |= {"ratings": 158_000, "rows_with_ratings": 7790, "fleiss_kappa": 0.4312}
@@ -367,7 +366,7 @@ def test_page_is_the_same_for_the_same_inputs(inputs: Path) -> None:
         # How well redaction works.
         (["0.988", "email, in han texts"], []),
         # Augmented examples stand beside their source examples.
-        (["90 augmented examples were added to 6,200 train rows", "0.960", "&lt;<ins>lar</ins>"], []),
+        (["90 augmented examples were added to 6,200 train rows", "&lt;<ins>lar</ins>"], []),
         (["<code>unchanged</code> 30, <code>near_held_out</code> 11</td>"], []),
         (["reviews, rater or slot 20: gives what most others of the row give in 0.970 of its 3,685 ratings"], []),
         # What a model bears.
@@ -423,7 +422,7 @@ def test_what_is_switched_off_is_not_named(inputs: Path) -> None:
         *("lora", "qlora", "ppo", "rloo", "majority", "smollm2", "language model", "reward", "robust"),
         *("attack", "sft", "dpo"),
     ]
-    others = ["injected", "put in on purpose", "detector", "label still holds"]
+    others = ["injected", "put in on purpose", "detector"]
     assert [name for name in [*names, *others] if re.search(rf"(?<!\w){name}", words)] == []
     assert ">full<" not in page
     assert "minilm" in words
@@ -544,6 +543,5 @@ def test_a_skipped_approach_is_named_with_the_reason(inputs: Path) -> None:
 def test_without_recipes_the_page_says_so(inputs: Path) -> None:
     augment = read_json(inputs / "metrics/augment.json") | {"per_recipe": {}, "new_rows": 0}
     write_json(inputs / "metrics/augment.json", augment)
-    write_json(inputs / "metrics/optional/augment_quality.json", {"pairs": 0, "per_recipe": {}})
     (inputs / "data/augmented/pairs.csv").write_text("recipe,label,parent_id,before,after,cosine\n")
     assert "No recipe is on, so there are no augmented examples." in written(inputs)

@@ -215,12 +215,11 @@ def test_rows_are_sampled_by_their_ids() -> None:
 def test_a_row_is_altered_whatever_the_others_are(workspace: Path, tmp_path: Path) -> None:
     write_textattack_data(Path("wordnet"), tmp_path / "scratch")
     rows = table(60, "t")
-    device = prepare_device(Compute.model_validate(COMPUTE))
     for block in ROBUSTNESS["recipes"]:
         recipe = TypeAdapter(AnyRecipe).validate_python(block)
-        altered = robustness.alter_texts(rows, recipe, 3, tmp_path / "scratch", device)
-        assert robustness.alter_texts(rows.reverse(), recipe, 3, tmp_path / "scratch", device) == altered[::-1]
-        assert robustness.alter_texts(rows, recipe, 4, tmp_path / "scratch", device) != altered
+        altered = robustness.alter_texts(rows, recipe, 3, tmp_path / "scratch")
+        assert robustness.alter_texts(rows.reverse(), recipe, 3, tmp_path / "scratch") == altered[::-1]
+        assert robustness.alter_texts(rows, recipe, 4, tmp_path / "scratch") != altered
         for before, after in zip(rows["text"], altered, strict=True):
             assert re.findall(r"<\w+>", after) == re.findall(r"<\w+>", before)
 

@@ -42,7 +42,6 @@ SECTIONS: dict[str, Any] = {
     "injected_noise": "stages.injected_noise.InjectedNoiseParams",
     "label_effect": "assay.statistics.variants.LabelEffectParams",
     "augment": "assay.augmentation.make_examples.AugmentParams",
-    "augment_quality": "stages.augment_quality.AugmentQualityParams",
     "profile": "assay.corpus_profile.ProfileParams",
     "finetune": "assay.fine_tuning.params.Approach",
     "evaluate": "assay.statistics.classification.EvaluateParams",

@@ -2,7 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from assay.augmentation.checks import ProbeParams, list_placeholders, probe_examples, rank_of_label
+from assay.augmentation.checks import LabelPreservation, list_placeholders, probe_examples, rank_of_label
 
 
 def test_placeholders_are_listed_with_repeats() -> None:
@@ -24,7 +24,7 @@ def test_the_probe_sees_neither_a_source_nor_its_group() -> None:
     labels[:2] = 1
     vectors[:2, 0] = -3
     groups = pl.Series([f"g{max(row, 1)}" for row in range(120)])
-    params = ProbeParams(probe_folds=4, probe_C=1.0)
+    params = LabelPreservation(min_cosine_to_parent=0.7, probe_folds=4, probe_C=1.0)
     originals, examples = probe_examples(vectors, vectors[[0, 5]], np.array([0, 5]), labels, groups, params, 1)
     assert originals.shape == (120, 2)
     np.testing.assert_allclose(examples, originals[[0, 5]])

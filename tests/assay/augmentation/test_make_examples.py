@@ -3,7 +3,8 @@ import polars as pl
 import pytest
 
 from assay.augmentation import make_examples
-from assay.augmentation.make_examples import AugmentParams, LabelPreservation
+from assay.augmentation.checks import LabelPreservation
+from assay.augmentation.make_examples import AugmentParams
 
 SEED = (7, "test")
 PARAMS = AugmentParams(
