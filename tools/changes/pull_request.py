@@ -108,12 +108,12 @@ def notes(old: Side, new: Side, base: str, stale: dict[str, str]) -> str:
     return ". ".join(note for note, is_so in found.items() if is_so)
 
 
-def fit(first: str, tables: list[str], base: str, most: int = MAX_CHARACTERS) -> str:
+def fit(first: str, tables: list[str], base: str) -> str:
     """The report with the tables that fit, and a line that says how many did not."""
     end = "{} longer tables do not fit in a comment: `git diff {} -- metrics params.yaml dvc.lock`"
     text, left_out = first, 0
     for table in filter(None, tables):
-        fits = len(text) + len(table) + len(end) + len(base) + 9 <= most
+        fits = len(text) + len(table) + len(end) + len(base) + 9 <= MAX_CHARACTERS
         text, left_out = (f"{text}\n\n{table}", left_out) if fits else (text, left_out + 1)
     return text + (f"\n\n{end.format(left_out, base)}" if left_out else "") + "\n"
 

@@ -8,28 +8,18 @@ import yaml
 
 from assay.core.errors import InputError
 from assay.core.outputs import write_json
+from assay.statistics.metrics_dict import Estimate, metrics_of
 from tests.own_process import run_main
 from tests.own_results import stamp_run_ids
 from tools.changes import readme_results
 
 
 def scores(macro_f1: float) -> dict[str, Any]:
-    return {
-        "rows": 1500,
-        **{
-            name + end: macro_f1 + step
-            for name in ("macro_f1", "accuracy")
-            for end, step in (("", 0.0), ("_ci95_low", -0.02), ("_ci95_high", 0.02))
-        },
-        "seeds": 1,
-    }
+    estimate = Estimate(macro_f1, macro_f1 - 0.02, macro_f1 + 0.02)
+    return {"rows": 1500, "seeds": 1} | metrics_of({"macro_f1": estimate, "accuracy": estimate})
 
 
-SUMMARY: dict[str, Any] = {
-    "approaches": {"lora": scores(0.7)},
-    "baselines": {"tfidf": scores(0.6)},
-    "left_out": {},
-}
+SUMMARY: dict[str, Any] = {"approaches": {"lora": scores(0.7)}, "baselines": {"tfidf": scores(0.6)}, "left_out": {}}
 TO_BEST = {"difference": -0.1, "difference_ci95_low": -0.13, "difference_ci95_high": -0.07, "p_holm": 0.0002}
 SUMMARY["verdicts"] = {"decided_on": "macro_f1", "pairs": 1, "best": "lora", "best_group": ["lora"]}
 SUMMARY["verdicts"] |= {"minimum_detectable_difference": 0.04, "to_best": {"tfidf": TO_BEST | {"verdict": "worse"}}}
