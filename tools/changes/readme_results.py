@@ -167,15 +167,6 @@ def between_markers(text: str, name: str, content: str, path: Path) -> str:
     return f"{before}{begin}\n{content}\n{end}{after}"
 
 
-def write_results(path: Path) -> None:
-    """Put the results between the markers of a Markdown file. Raises `InputError`: there are none, or no markers."""
-    texts, text = track_texts(*read_results()), path.read_text(encoding="utf-8")
-    for name, content in texts.items():
-        text = between_markers(text, name, content, path)
-    write_text(path, text)
-    print(f"{path}: results of {SUMMARY} and {GENERATION_SUMMARY} written")
-
-
 def print_results() -> None:
     """Print the results, what was left out, and what to do next. Raises `InputError`: there are none."""
     for text in filter(None, track_texts(*read_results(), terminal_table).values()):
@@ -198,8 +189,12 @@ def main() -> None:
     path = parser.parse_args().write
     if path is None:
         print_results()
-    else:
-        write_results(path)
+        return
+    texts, text = track_texts(*read_results()), path.read_text(encoding="utf-8")
+    for name, content in texts.items():
+        text = between_markers(text, name, content, path)
+    write_text(path, text)
+    print(f"{path}: results of {SUMMARY} and {GENERATION_SUMMARY} written")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def dvc_hash(path: Path) -> str:
     """MD5 of a file, or of a folder's listing, as DVC writes them in `dvc.lock`; compiled modules do not count."""
     if path.is_file():
         return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    files = sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    files = [file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
     listing = [{"md5": dvc_hash(file), "relpath": file.relative_to(path).as_posix()} for file in files]
     listing.sort(key=lambda entry: entry["relpath"])
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
