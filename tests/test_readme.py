@@ -26,9 +26,7 @@ def test_results_are_those_of_the_metrics(
     repository: Path, readme: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(repository)
-    summary, generation = readme_results.read_results()
-    about = readme_results.describe_tracks(summary, generation)
-    content = readme_results.markdown_parts(summary, readme_results.read_costs(summary), generation, about)[name]
+    content = readme_results.track_texts(*readme_results.read_results())[name]
     assert readme_results.between_markers(readme, name, content, Path("README.md")) == readme, "run `make readme`"
 
 

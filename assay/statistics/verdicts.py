@@ -27,6 +27,7 @@ MIN_LABEL_ROWS = 20
 SAMPLES = 10_000
 """Bootstrap samples of a verdict: p is at least 2 / (samples + 1), and Holm multiplies it by the number of pairs."""
 LEVEL = 0.05
+WORDS = ("better", "worse", "not decided")
 DETECTABLE = NormalDist().inv_cdf(1 - LEVEL / 2) + NormalDist().inv_cdf(0.8)
 """Standard errors that a true difference has to measure to be found in 80% of test sets (Cohen 1988, chapter 1)."""
 
@@ -180,11 +181,12 @@ def holm(p: Sequence[float]) -> list[float]:
     return [float(one) for one in adjusted]
 
 
-def word(comparison: Comparison, adjusted_p: float) -> str:
-    """Whether the first of the two is `better` or `worse` than the second, or that is `not decided`."""
+def word(difference: Difference, adjusted_p: float) -> str:
+    """Which of `WORDS` says what the first of the two is beside the second."""
+    better, worse, undecided = WORDS
     if adjusted_p >= LEVEL:
-        return "not decided"
-    return "better" if comparison.decisive().value > 0 else "worse"
+        return undecided
+    return better if difference.value > 0 else worse
 
 
 def compare_all(
@@ -206,7 +208,7 @@ def compare_all(
         found[one, other] = Comparison(len(truth), macro_f1, accuracy, mcnemar, decided_on)
     adjusted = holm([comparison.decisive().p for comparison in found.values()])
     return {
-        pair: Verdict(comparison, p, word(comparison, p))
+        pair: Verdict(comparison, p, word(comparison.decisive(), p))
         for (pair, comparison), p in zip(found.items(), adjusted, strict=True)
     }
 

@@ -15,10 +15,12 @@ from pydantic import Field
 
 from assay.core.errors import InputError, run_stage
 from assay.core.params import Params, load_params
+from assay.report.comparison import SCORE_NAMES
 from assay.report.numbers import number, score
 from assay.statistics.verdicts import DETECTABLE, LEVEL
 from tools.changes.paired import SAME, Paired, SharedRows, compare_sides
 from tools.changes.revisions import commit_of
+from tools.changes.sections import arrow, listed
 from tools.changes.sides import Flat, Side, read_sides
 from tools.changes.staleness import stale_stages
 
@@ -65,19 +67,18 @@ def judge_drop(one: Paired, params: GateParams) -> tuple[str, str]:
 
 def score_rules(params: GateParams, old: Side, paired: list[Paired]) -> list[Rule]:
     """No score drops, and the guarded approach (without a name, the base's best on validation) is shown to keep its."""
-    judged = [(one, *judge_drop(one, params)) for one in paired]
-    dropped = [seen for _, outcome, seen in judged if outcome == BLOCKED]
+    judged = {(one.name, one.score): judge_drop(one, params) for one in paired}
+    dropped = [seen for outcome, seen in judged.values() if outcome == BLOCKED]
     names = [name for name in old.predictions if "/" not in name]
     validation = {name: old.metrics.get((f"finetune/{name}", "validation_macro_f1"), 0) for name in names}
     guarded = params.approach or max(names, key=lambda name: validation[name], default="an approach")
     none = (INCONCLUSIVE, "no predictions for the same rows on both sides")
-    outcome, seen = next(
-        ((said, seen) for one, said, seen in judged if one.name == guarded and one.is_classifier), none
-    )
+    outcome, seen = next((judged[guarded, kind] for kind in SCORE_NAMES.values() if (guarded, kind) in judged), none)
     allowed = f"a drop of less than {score(params.largest_drop)}"
+    would_find = f"{allowed}, which {params.power:.0%} of test sets would find"
     return [
         Rule("scores that drop", BLOCKED if dropped else PASS, "; ".join(dropped) or "none", allowed),
-        Rule(f"score of {guarded}", outcome, seen, f"{allowed}, which {params.power:.0%} of test sets would find"),
+        Rule(f"score of {guarded}", outcome, seen, would_find),
     ]
 
 
@@ -106,35 +107,32 @@ def training_cost(old: Flat, new: Flat) -> tuple[str, float] | None:
     """What training takes, of what both sides have measured, and how many times as much; None: nothing."""
 
     def both(measure: str) -> list[list[float]]:
-        keys = [
-            key for key in new if key[0].startswith("cost/") and key[1:] == (measure,) and new[key] and old.get(key)
-        ]
-        return [[float(side[key]) for key in keys] for side in (old, new)]
+        keys = [key for key in new if key[0].startswith("cost/") and key[1:] == (measure,)]
+        return [[float(side[key]) for key in keys if new[key] and old.get(key)] for side in (old, new)]
 
-    unit = "cpu_seconds" if both("cpu_seconds")[0] else "train_seconds"
+    unit = "train_cpu_seconds" if both("train_cpu_seconds")[0] else "train_seconds"
     before, after = map(sum, both(unit))
-    peaks = [max(of_side, default=0) for of_side in both("peak_memory_mib")]
-    sides = ((before, after), peaks)
-    text, memory = (" → ".join(dict.fromkeys(number(round(one)) for one in of_sides)) for of_sides in sides)
-    ratio = after / before if before else 0
-    times = "the same" if ratio == 1 else f"{ratio:.2f} times"
-    return (f"{text} {unit.replace('_', ' ')} ({times}), at most {memory} MiB", ratio) if before else None
+    if not before:
+        return None
+    memory = arrow(*(round(max(of_side, default=0)) for of_side in both("peak_memory_mib")))
+    times = "the same" if after == before else f"{after / before:.2f} times"
+    seconds = f"{arrow(round(before), round(after))} {unit.replace('_', ' ').replace('cpu', 'CPU')}"
+    return f"{seconds} ({times}), at most {memory} MiB", after / before
 
 
 def apply_rules(
     params: GateParams, old: Side, new: Side, rows: SharedRows | None, paired: list[Paired], stale: dict[str, str]
 ) -> list[Rule]:
     """Every rule, in the order of docs/pull_requests.md."""
-    surely = [name for name, path in stale.items() if not path.endswith("?")]
-    seen = ", ".join(surely[:4]) + (f" and {len(surely) - 4} more" if len(surely) > 4 else "")
-    rules = [Rule("stages out of date", INCONCLUSIVE if seen else PASS, seen or "none", "none")]
+    surely = [name for name, path in stale.items() if path[-1] != "?"]
+    rules = [Rule("stages out of date", INCONCLUSIVE if surely else PASS, listed(surely) or "none", "none")]
     rules += score_rules(params, old, paired)
     if rows is not None:
         rules += data_rules(params, rows, old.metrics, new.metrics)
     if cost := training_cost(old.metrics, new.metrics):
-        seen, ratio = cost
         allowed = f"at most {number(params.largest_cost_ratio)} times as much"
-        rules.append(Rule("cost of training", BLOCKED if ratio > params.largest_cost_ratio else PASS, seen, allowed))
+        outcome = BLOCKED if cost[1] > params.largest_cost_ratio else PASS
+        rules.append(Rule("cost of training", outcome, cost[0], allowed))
     return rules
 
 
@@ -150,7 +148,7 @@ def main() -> None:
     base = parser.parse_args().base
     try:
         params = load_params("gate", GateParams)
-        old, new = read_sides(commit_of(base), Path())
+        old, new = read_sides(commit_of(base))
     except InputError as error:
         # Exit status 1 is for what was measured.
         print(f"error: {error}", file=sys.stderr)

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from assay.core.seeds import generator
+from assay.report.comparison import SCORE_NAMES
 from assay.report.numbers import score
 from assay.statistics import verdicts
 from assay.statistics.bootstrap import item_counts
 from assay.statistics.predictions import Integers, Predictions, read_predictions
-from assay.statistics.verdicts import LEVEL, Difference, compare, holm, paired_difference, score_samples
+from assay.statistics.verdicts import Difference
 
-SCORES = {"macro_f1": "macro-F1", "accuracy": "accuracy"}
 SAME = "same predictions"
 MODEL_SCORES = (("chrF, retrieved", "chrF, open", "chrF, closed"), ("labels right",))
 """Of a language model: the first of each that both sides have is compared."""
@@ -64,11 +64,6 @@ class Paired:
     word: str = SAME
     adjusted_p: float = 1.0
 
-    @property
-    def is_classifier(self) -> bool:
-        """Whether this is a score of an approach, and not of a language model."""
-        return self.score in SCORES.values()
-
     def show(self) -> str:
         """The score on both sides, and the difference with its interval, as far as it has one."""
         one = self.difference
@@ -95,11 +90,11 @@ def compare_rows(old: Predictions, new: Predictions) -> SharedRows:
     )
 
 
-def compare_approach(old: Predictions, new: Predictions, name: str, samples: int) -> Paired | None:
-    """One approach on both sides, before Holm's correction; None where no row is in common."""
+def compare_approach(old: Predictions, new: Predictions, name: str, samples: int) -> list[Paired]:
+    """The score of one approach on both sides, before Holm's correction; none where no row is in common."""
     rows = compare_rows(old, new).common
     if not rows:
-        return None
+        return []
     labels = sorted({*old.labels, *new.labels})
 
     def on_rows(one: Predictions) -> tuple[Integers, Integers, Integers]:
@@ -110,12 +105,14 @@ def compare_approach(old: Predictions, new: Predictions, name: str, samples: int
     (truth, before, _), (_, after, groups) = on_rows(old), on_rows(new)
     difference, decided_on = NO_DIFFERENCE, verdicts.score_decided_on(truth, before, after)
     if not np.array_equal(before, after):
-        difference = compare(truth, after, before, groups, samples, generator(0, "changes", "paired")).decisive()
-    at = list(SCORES).index(decided_on)
-    one, other = (float(score_samples(truth, side, np.ones((len(rows), 1)))[at][0]) for side in (before, after))
+        random = generator(0, "changes", "paired")
+        difference = verdicts.compare(truth, after, before, groups, samples, random).decisive()
+    once, at = np.ones((len(rows), 1)), list(SCORE_NAMES).index(decided_on)
+    one, other = (float(verdicts.score_samples(truth, side, once)[at][0]) for side in (before, after))
     flipped = np.flatnonzero((before[0] == truth) != (after[0] == truth))
     flips = [(rows[i], labels[truth[i]], labels[before[0, i]], labels[after[0, i]]) for i in flipped]
-    return Paired(name, SCORES[decided_on], len(rows), one, other, difference, min(len(before), len(after)), flips)
+    seeds = min(len(before), len(after))
+    return [Paired(name, SCORE_NAMES[decided_on], len(rows), one, other, difference, seeds, flips)]
 
 
 def read_questions(text: str) -> dict[str, dict[str, tuple[str, float]]]:
@@ -137,25 +134,16 @@ def compare_model(old: str, new: str, name: str, samples: int) -> list[Paired]:
         rows = sorted(before.get(kind, {}).keys() & after.get(kind, {}).keys())
         if len(rows) < MIN_QUESTIONS:
             continue
-        values = np.array([[side[kind][row][1] for row in rows] for side in (after, before)])
+        values = np.array([[side[kind][row][1] for row in rows] for side in (before, after)])
         difference = NO_DIFFERENCE
         if not np.array_equal(*values):
             groups = np.unique([after[kind][row][0] for row in rows], return_inverse=True)[1]
             sums, sizes = np.stack([np.bincount(groups, of_side) for of_side in values]), np.bincount(groups)
             drawn = item_counts(len(sizes), samples, generator(0, "changes", "paired"))
             parts = [sums @ counts / (sizes @ counts) for counts in (np.ones((len(sizes), 1)), *drawn)]
-            difference = paired_difference(*np.concatenate(parts, axis=1))
-        one, other = (float(of_side.mean()) for of_side in values)
-        found.append(Paired(name, kind, len(rows), other, one, difference, 1, []))
-    return found
-
-
-def decide(found: list[Paired]) -> list[Paired]:
-    """With the words, after Holm's correction over all that is not the same on both sides."""
-    tested = [one for one in found if one.difference is not NO_DIFFERENCE]
-    for one, p in zip(tested, holm([one.difference.p for one in tested]), strict=True):
-        word = "not decided" if p >= LEVEL else "better" if one.difference.value > 0 else "worse"
-        found[found.index(one)] = replace(one, adjusted_p=p, word=word)
+            difference = verdicts.paired_difference(*np.concatenate(parts, axis=1)[::-1])
+        one, other = map(float, values.mean(axis=1))
+        found.append(Paired(name, kind, len(rows), one, other, difference, 1, []))
     return found
 
 
@@ -166,11 +154,16 @@ def compare_sides(
 
     `old` and `new` have the text of the file of each approach by its name, of a language model `generation/<name>`.
     """
-    models = [name for name in new if "/" in name and name in old]
-    found = [one for name in models for one in compare_model(old[name], new[name], name.rpartition("/")[2], samples)]
-    read = [{name: read_predictions(text) for name, text in side.items() if "/" not in name} for side in (old, new)]
-    before, after = ({name: one for name, one in side.items() if one is not None} for side in read)
-    classifiers = [compare_approach(before[name], after[name], name, samples) for name in after if name in before]
-    found = [*(one for one in classifiers if one is not None), *found]
-    sides = [next(iter(side.values()), None) for side in (before, after)]
-    return None if sides[0] is None or sides[1] is None else compare_rows(sides[0], sides[1]), decide(found)
+    before, after = (
+        {name: one for name, text in side.items() if "/" not in name and (one := read_predictions(text))}
+        for side in (old, new)
+    )
+    both = [name for name in after if name in before]
+    found = [one for name in both for one in compare_approach(before[name], after[name], name, samples)]
+    for name in (name for name in new if "/" in name and name in old):
+        found += compare_model(old[name], new[name], name.rpartition("/")[2], samples)
+    tested = [one for one in found if one.difference is not NO_DIFFERENCE]
+    adjusted = zip(tested, verdicts.holm([one.difference.p for one in tested]), strict=True)
+    decided = [replace(one, adjusted_p=p, word=verdicts.word(one.difference, p)) for one, p in adjusted]
+    rows = compare_rows(next(iter(before.values())), next(iter(after.values()))) if before and after else None
+    return rows, decided + [one for one in found if one.difference is NO_DIFFERENCE]

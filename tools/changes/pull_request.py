@@ -41,9 +41,11 @@ def title(rows: SharedRows | None, paired: list[Paired], base: str) -> str:
     if rows is not None and rows.differ:
         common = f"; on the {len(rows.common):,} common rows {found or 'nothing is decided'}" if rows.common else ""
         return f"Not comparable: `{base}` has another test set{common}"
-    same = all(one.word == SAME for one in paired)
-    none = f"every prediction is as on `{base}`" if same else f"no score is decidedly better or worse than on `{base}`"
-    return (found or none)[0].upper() + (found or none)[1:]
+    if found:
+        return found[0].upper() + found[1:]
+    if all(one.word == SAME for one in paired):
+        return f"Every prediction is as on `{base}`"
+    return f"No score is decidedly better or worse than on `{base}`"
 
 
 def score_lines(old: Side, new: Side, paired: list[Paired]) -> list[str]:
@@ -51,36 +53,37 @@ def score_lines(old: Side, new: Side, paired: list[Paired]) -> list[str]:
     lines = []
     for word in ("worse", "better", "not decided"):
         found = sorted((one for one in paired if one.word == word), key=lambda one: -abs(one.difference.value))
+        if not found:
+            continue
         more = f"; and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
-        detectable = max((one.difference.minimum_detectable or 0 for one in found), default=0)
+        detectable = max(one.difference.minimum_detectable or 0 for one in found)
         if detectable and word == "not decided":
             more += f". A true difference of {score(detectable)} would be found by 4 of 5 such test sets"
-        elif min((one.seeds for one in found), default=2) == 1:
+        elif min(one.seeds for one in found) == 1:
             more += ". One training run a side: another seed moves scores, too"
-        if found:
-            lines.append(f"**{word.capitalize()}**: {'; '.join(one.show() for one in found[:MOST_NAMED])}{more}")
-    alone = {
+        lines.append(f"**{word.capitalize()}**: {'; '.join(one.show() for one in found[:MOST_NAMED])}{more}")
+    others = {
         SAME: [one.name for one in paired if one.word == SAME],
         "new": [name for name in new.predictions if name not in old.predictions and old.predictions],
         "no longer evaluated": [name for name in old.predictions if name not in new.predictions],
     }
-    if any(alone.values()):
-        lines.append("**Others**: " + "; ".join(f"{what}: {listed(names)}" for what, names in alone.items() if names))
-    for name, side in (("the base", old), ("this branch", new)):
-        if not side.predictions:
-            lines.append(f"**No paired test**: {name} has no `metrics/predictions/`, which `make repro` writes")
+    if named := [f"{what}: {listed(names)}" for what, names in others.items() if names]:
+        lines.append(f"**Others**: {'; '.join(named)}")
+    without = [name for name, side in (("the base", old), ("this branch", new)) if not side.predictions]
+    if without:
+        lines.append(f"**No paired test**: no `metrics/predictions/` on {' or '.join(without)}; `make repro` writes it")
     return lines
 
 
 def rows_line(old: Side, new: Side, rows: SharedRows | None) -> str:
     """Rows of the splits and labels that were changed, and which test rows are others."""
-    counts = {split: ("split", "rows", split) for split in ("train", "validation", "test")}
+    splits = {split: ("split", "rows", split) for split in ("train", "validation", "test")}
     labels = {"labels corrected": ("correct", "relabelled"), "changed by the detector": ("label_errors", "relabelled")}
-    values = {what: [side.metrics.get(key, MISSING) for side in (old, new)] for what, key in (counts | labels).items()}
-    values = {
-        what: both for what, both in values.items() if both[0] != both[1] or (what in counts and both[1] is not MISSING)
-    }
-    parts = [f"{what} {arrow(*both)}" for what, both in values.items()]
+    parts = []
+    for what, key in (splits | labels).items():
+        before, after = (side.metrics.get(key, MISSING) for side in (old, new))
+        if before != after or (what in splits and after is not MISSING):
+            parts.append(f"{what} {arrow(before, after)}")
     if rows is not None:
         others = {"added": rows.added, "removed": rows.removed, "with another label": list(rows.relabelled)}
         named = [f"{len(names):,} {what} ({listed(names, 2)})" for what, names in others.items() if names]
@@ -88,12 +91,12 @@ def rows_line(old: Side, new: Side, rows: SharedRows | None) -> str:
     return "**Rows**: " + ("; ".join(parts) or "no counts")
 
 
-def note_lines(old: Side, new: Side, base: str, stale: dict[str, str]) -> list[str]:
+def notes(old: Side, new: Side, base: str, stale: dict[str, str]) -> str:
     """What the reader has to know about the figures themselves."""
     left_out = list(dict.fromkeys([*new.left_out, *old.left_out]))
     surely = [name for name, path in stale.items() if path[-1] != "?"]
     perhaps = [name for name in stale if name not in surely]
-    notes = {
+    found = {
         f"**The metrics are not of this code and data**: {listed(surely)} did not run after an input changed. Run"
         " `make repro`, and commit `metrics/` and `dvc.lock`": surely,
         f"Perhaps of older data: {listed(perhaps)}; where `data/` lies, `dvc status` tells": perhaps,
@@ -102,48 +105,42 @@ def note_lines(old: Side, new: Side, base: str, stale: dict[str, str]) -> list[s
         f"`{base}` has no metrics: every figure counts as new": not old.metrics and not old.is_other_data,
         "There is no `dvc.lock` here: run `make repro` and commit it": new.lock is None,
     }
-    return [note for note, is_so in notes.items() if is_so]
+    return ". ".join(note for note, is_so in found.items() if is_so)
 
 
-def fit(first: str, tables: list[str], base: str, most: int = MAX_CHARACTERS) -> str:
+def fit(first: str, tables: list[str], base: str) -> str:
     """The report with the tables that fit, and a line that says how many did not."""
     end = "{} longer tables do not fit in a comment: `git diff {} -- metrics params.yaml dvc.lock`"
     text, left_out = first, 0
     for table in filter(None, tables):
-        fits = len(text) + len(table) + len(end) + len(base) + 9 <= most
+        fits = len(text) + len(table) + len(end) + len(base) + 9 <= MAX_CHARACTERS
         text, left_out = (f"{text}\n\n{table}", left_out) if fits else (text, left_out + 1)
     return text + (f"\n\n{end.format(left_out, base)}" if left_out else "") + "\n"
 
 
-def report(old: Side, new: Side, base: str, commit: str, root: Path, gate: GateParams | None) -> str:
+def report(old: Side, new: Side, base: str, commit: str, gate: GateParams | None) -> str:
     """The whole report as Markdown."""
     rows, paired = compare_sides(old.predictions, new.predictions)
-    stale, texts = stale_stages(new.lock, old.lock, new.params, root), sections.read_texts(root)
-    cost = training_cost(old.metrics, new.metrics)
-    lines = [
-        *score_lines(old, new, paired),
-        f"**Cost** of training: {cost[0] if cost else 'not measured on both sides'}",
-    ]
-    lines.append(rows_line(old, new, rows))
+    stale, texts = stale_stages(new.lock, old.lock, new.params, Path()), sections.read_texts()
+    cost, _ = training_cost(old.metrics, new.metrics) or ("not measured on both sides", 0)
+    lines = [*score_lines(old, new, paired), f"**Cost** of training: {cost}", rows_line(old, new, rows)]
+    lines.append(notes(old, new, base, stale))
     if gate is not None:
         rules = apply_rules(gate, old, new, rows, paired, stale)
         outcome = outcome_of(rules)
         why = [f"{rule.name}, allowed is {rule.allowed}" for rule in rules if rule.outcome == outcome != PASS]
         more = f"; and {len(why) - 1} more by `make gate`" if len(why) > 1 else ""
         lines.insert(0, f"**Gate: {outcome}**, {ADVICE[outcome]}{f' ({why[0]}{more})' if why else ''}")
-    if notes := note_lines(old, new, base, stale):
-        lines.append(". ".join(notes))
     tables = [
         sections.scores(paired),
         sections.flips(paired, texts),
         sections.test_rows(rows, texts),
         sections.stale(stale),
         sections.params(old.params, new.params),
-        sections.rows_by_rule(old.metrics, new.metrics, root),
+        sections.rows_by_rule(old.metrics, new.metrics),
         *sections.metrics(old.metrics, new.metrics, is_comparable=rows is not None and not rows.differ),
-        sections.versions(old, new),
     ]
-    first = [MARKER, f"### {title(rows, paired, base)}", "\n".join(f"- {line}" for line in lines)]
+    first = [MARKER, f"### {title(rows, paired, base)}", "\n".join(f"- {line}" for line in lines if line)]
     compared = f"Against `{base}` ({commit[:10]}); docs/pull_requests.md says how to read this."
     return fit("\n\n".join([*first, compared]), tables, base)
 
@@ -154,11 +151,11 @@ def main() -> None:
         prog="python -m tools.changes.pull_request", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("base", help="branch, tag or commit to compare the working tree with")
-    base, root = parser.parse_args().base, Path()
+    base = parser.parse_args().base
     commit = commit_of(base)
-    old, new = read_sides(commit, root)
+    old, new = read_sides(commit)
     has_gate = isinstance(new.params, dict) and "gate" in new.params
-    text = report(old, new, base, commit, root, load_params("gate", GateParams) if has_gate else None)
+    text = report(old, new, base, commit, load_params("gate", GateParams) if has_gate else None)
     write_text(REPORT, text)
     print(text)
     print(f"written to {REPORT}", file=sys.stderr)

@@ -7,7 +7,7 @@ models, by params.
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from assay.report.language_models import show_score
 from assay.report.numbers import number
 from assay.report.sections import comparison_rows
 from assay.report.summary import COSTS, REPORT, SUMMARY, ranked, show_interval
+from assay.statistics.verdicts import WORDS
 
 GENERATION_SUMMARY = Path("metrics/optional/generation_summary.json")
 HEADER = (
@@ -31,47 +32,42 @@ MODELS_HEADER = (
     *("chrF less copying, open book", "retrieved", "refuses wrongly", "rightly", "label right"),
 )
 PEOPLE = "preferred to base by people"
+Table = Callable[[Sequence[str], list[list[str]]], str]
 
 
-def read_costs(summary: dict[str, Any], folder: Path = COSTS / "finetune") -> dict[str, dict[str, Any]]:
-    """Seconds and memory of `finetune` by approach; empty where the approach did not run on this machine."""
-    files = {name: folder / f"{name}.json" for name, _ in ranked(summary)}
-    return {name: read_json(file) if file.is_file() else {} for name, file in files.items()}
+def result_rows(summary: dict[str, Any], costs: Path = COSTS / "finetune") -> list[list[str]]:
+    """One row per approach and baseline, best first, then the raters, in the columns of HEADER.
 
-
-def result_rows(summary: dict[str, Any], costs: dict[str, dict[str, Any]]) -> list[list[str]]:
-    """One row per approach and baseline, best first, then the raters, in the columns of HEADER."""
-    spent = [costs[name] for name, _ in ranked(summary)] + [{} for _ in summary["raters"]]
+    Without seconds and memory where an approach did not run on this machine.
+    """
+    files = [costs / f"{name}.json" for name, _ in ranked(summary)]
+    spent = [read_json(file) if file.is_file() else {} for file in files] + [{} for _ in summary["raters"]]
     return [
         [*cells, *(number(of_it[key]) if key in of_it else "–" for key in ("train_seconds", "peak_memory_mib"))]
         for cells, of_it in zip(comparison_rows(summary), spent, strict=True)
     ]
 
 
-def model_header(generation: dict[str, Any]) -> list[str]:
-    """MODELS_HEADER, and a column for what people judged, once they have."""
-    judged = any("people_win_rate" in pair for pair in generation["pairs"].values())
-    return [*MODELS_HEADER, *([PEOPLE] if judged else [])]
-
-
-def model_rows(generation: dict[str, Any]) -> list[list[str]]:
-    """One row per language model, in the order of `generation_models`, then per baseline, in the header's columns."""
+def model_table(generation: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """MODELS_HEADER, with a column for what people judged, once they have; and a row per language model, in the order
+    of `generation_models`, then per baseline."""
     scored = (("open", "perplexity"), ("closed", "perplexity"), ("open", "chrf"), ("retrieved", "chrf"))
     counted = (("open", "refused"), ("unanswerable", "refused"), ("label", "exact_match"))
-    rows = []
+    pairs, rows = generation["pairs"], []
+    people = [PEOPLE] if any("people_win_rate" in pair for pair in pairs.values()) else []
     for name, modes in (generation["models"] | generation["baselines"]).items():
         is_baseline = name in generation["baselines"]
         beside = [generation["beside_copying"].get(mode, {}).get(name, {}) for mode in ("open", "retrieved")]
-        row = [
-            f"{name.replace('_', ' ')} (baseline)" if is_baseline else name,
-            *(show_score(modes.get(mode, {}), key) for mode, key in scored),
-            *(f"{show_interval(one, 'chrf_difference')}, {one['word']}" if one else "–" for one in beside),
-            *(show_score(modes.get(mode, {}), key) for mode, key in counted),
-        ]
-        if PEOPLE in model_header(generation):
-            row.append(show_interval(generation["pairs"].get(f"{name}_against_base", {}), "people_win_rate"))
-        rows.append(row)
-    return rows
+        rows.append(
+            [
+                f"{name.replace('_', ' ')} (baseline)" if is_baseline else name,
+                *(show_score(modes.get(mode, {}), key) for mode, key in scored),
+                *(f"{show_interval(one, 'chrf_difference')}, {one['word']}" if one else "–" for one in beside),
+                *(show_score(modes.get(mode, {}), key) for mode, key in counted),
+                *(show_interval(pairs.get(f"{name}_against_base", {}), "people_win_rate") for _ in people),
+            ]
+        )
+    return [*MODELS_HEADER, *people], rows
 
 
 def say_beside_copying(generation: dict[str, Any]) -> str:
@@ -79,41 +75,24 @@ def say_beside_copying(generation: dict[str, Any]) -> str:
     shown = {"open": "With the true passage among those shown", "retrieved": "Asked as `make ask` asks"}
     sentences = []
     for mode, where in shown.items():
-        verdicts = {name: one["word"] for name, one in generation["beside_copying"].get(mode, {}).items()}
-        by_word = {
-            word: [name for name, one in verdicts.items() if one == word] for word in ("better", "worse", "not decided")
-        }
+        verdicts = generation["beside_copying"].get(mode, {})
+        by_word = {word: [name for name, one in verdicts.items() if one["word"] == word] for word in WORDS}
         said = "; ".join(f"{word}: {', '.join(names)}" for word, names in by_word.items() if names)
         copied = generation["baselines"].get("copy_nearest", {}).get(mode, {})
+        if "held" in copied:
+            where += f" (the search finds the true answer to {copied['held']} of {copied['rows']} questions)"
         if said:
-            found = (
-                ""
-                if "held" not in copied
-                else f" (the search finds the true answer to {copied['held']} of {copied['rows']} questions)"
-            )
-            beside = f"beside copying the nearest passage (chrF {copied['chrf']:.3f})"
-            sentences.append(f"{where}{found}, {beside}: {said}.")
+            sentences.append(f"{where}, beside copying the nearest passage (chrF {copied['chrf']:.3f}): {said}.")
     if not sentences:
         return "Too few test questions to tell the language models from copying a passage."
     return f"{' '.join(sentences)} By paired 95% tests over questions, with Holm's correction."
 
 
-def name_skipped(summary: dict[str, Any]) -> list[str]:
-    """A sentence for each approach that this machine does not support."""
-    return [f"{name} is not in the comparison: {reason}" for name, reason in summary["left_out"].items()]
-
-
 def terminal_table(header: Sequence[str], body: list[list[str]]) -> str:
     """Results in columns; names at the left, numbers at the right."""
     rows = [list(header), *body]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
     return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])
 
 
@@ -160,24 +139,19 @@ def read_results() -> tuple[dict[str, Any], dict[str, Any]]:
     return summary, read_own(GENERATION_SUMMARY) or {}
 
 
-def markdown_parts(
-    summary: dict[str, Any], costs: dict[str, dict[str, Any]], generation: dict[str, Any], about: Sequence[str]
-) -> dict[str, str]:
-    """What stands between the markers of each name: what a track is `about`, its table, and what is to be said of it.
+def track_texts(summary: dict[str, Any], generation: dict[str, Any], table: Table = markdown_table) -> dict[str, str]:
+    """What is said of each track, by the name of its markers: what it is of, its table, and what comes of it.
 
     Of the generative track there is nothing where it is switched off.
     """
-    table = markdown_table(HEADER, result_rows(summary, costs))
-    results = [about[0], table, say_verdict(summary), *name_skipped(summary)]
-    models: list[str] = []
-    if generation:
-        models = [
-            about[1],
-            say_beside_copying(generation),
-            markdown_table(model_header(generation), model_rows(generation)),
-            *name_skipped(generation),
-        ]
-    return {"results": "\n\n".join(results), "generation": "\n\n".join(models)}
+    about = describe_tracks(summary, generation)
+    skipped = [
+        [f"{name} is not in the comparison: {reason}" for name, reason in track.get("left_out", {}).items()]
+        for track in (summary, generation)
+    ]
+    results = [about[0], table(HEADER, result_rows(summary)), say_verdict(summary), *skipped[0]]
+    models = [say_beside_copying(generation), table(*model_table(generation)), *skipped[1]] if generation else []
+    return {"results": "\n\n".join(results), "generation": "\n\n".join([*about[1:], *models])}
 
 
 def between_markers(text: str, name: str, content: str, path: Path) -> str:
@@ -193,30 +167,14 @@ def between_markers(text: str, name: str, content: str, path: Path) -> str:
     return f"{before}{begin}\n{content}\n{end}{after}"
 
 
-def write_results(path: Path) -> None:
-    """Put the results between the markers of a Markdown file. Raises `InputError`: there are none, or no markers."""
-    summary, generation = read_results()
-    text = path.read_text(encoding="utf-8")
-    about = describe_tracks(summary, generation)
-    for name, content in markdown_parts(summary, read_costs(summary), generation, about).items():
-        text = between_markers(text, name, content, path)
-    write_text(path, text)
-    print(f"{path}: results of {SUMMARY} and {GENERATION_SUMMARY} written")
-
-
 def print_results() -> None:
     """Print the results, what was left out, and what to do next. Raises `InputError`: there are none."""
-    summary, generation = read_results()
+    for text in filter(None, track_texts(*read_results(), terminal_table).values()):
+        print("\n" + re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text))
     files = metrics_files()
-    about = [re.sub(r"\[(.*?)\]\(.*?\)", r"\1", text) for text in describe_tracks(summary, generation)]
-    print(f"\n{about[0]}\n\n{terminal_table(HEADER, result_rows(summary, read_costs(summary)))}\n")
-    print("\n".join([say_verdict(summary), *name_skipped(summary)]))
-    if generation:
-        print(f"\n{about[1]}\n\n{terminal_table(model_header(generation), model_rows(generation))}\n")
-        print(say_beside_copying(generation))
-        print("\n".join(name_skipped(generation)))
-    for stage in [stage for stage, file in files.items() if read_own(file) is None]:
-        print(f"left out: {stage}: {NOT_RUN}")
+    for stage, file in files.items():
+        if read_own(file) is None:
+            print(f"left out: {stage}: {NOT_RUN}")
     queue = "review_queue" in {name.partition("@")[0] for name in files}
     review = "`make review` shows rows worth a look; " if queue else ""
     print(f"\nNext: open {REPORT}; {review}`make diff BASE=main` says what changed; `make readme` writes README.md")
@@ -231,8 +189,12 @@ def main() -> None:
     path = parser.parse_args().write
     if path is None:
         print_results()
-    else:
-        write_results(path)
+        return
+    texts, text = track_texts(*read_results()), path.read_text(encoding="utf-8")
+    for name, content in texts.items():
+        text = between_markers(text, name, content, path)
+    write_text(path, text)
+    print(f"{path}: results of {SUMMARY} and {GENERATION_SUMMARY} written")
 
 
 if __name__ == "__main__":

@@ -13,14 +13,11 @@ from assay.report.numbers import number, score
 from assay.statistics.predictions import hash_name
 from tools.changes.paired import Paired, SharedRows
 from tools.changes.readme_results import markdown_table
-from tools.changes.sides import MISSING, Flat, Key, Side, flatten
-from tools.changes.staleness import hashes, stages_of
+from tools.changes.sides import MISSING, Flat, Key, flatten
 
 MAX_TABLE_ROWS = 100
 MAX_CHARACTERS = 200
 """Of a text that is shown."""
-MAX_EXAMPLES = 3
-"""Removed rows shown of a rule."""
 ABSENT = "–"
 SCORED = ("evaluate/", "robustness/")
 """Metrics of test rows."""
@@ -78,9 +75,9 @@ def section(title: str, header: list[str], rows: list[list[str]], note: str = ""
     return "\n\n".join(part for part in parts if part) if rows else ""
 
 
-def read_texts(root: Path) -> Texts:
+def read_texts() -> Texts:
     """The rows of the working tree's splits; none of those that do not lie there, as on a build machine."""
-    files = {name: root / f"data/split/{name}.parquet" for name in ("train", "validation", "test")}
+    files = {name: Path(f"data/split/{name}.parquet") for name in ("train", "validation", "test")}
     tables = {name: pl.read_parquet(file, columns=["id", "text"]) for name, file in files.items() if file.is_file()}
     return {hash_name(row_id): (name, text) for name, table in tables.items() for row_id, text in table.iter_rows()}
 
@@ -88,11 +85,11 @@ def read_texts(root: Path) -> Texts:
 def scores(paired: list[Paired]) -> str:
     """Every score that was compared."""
     header = ["score on common rows: base → branch, difference [95%]", "rows", "p", "verdict", "detectable"]
-    rows = []
-    for one in paired:
-        found = one.difference.minimum_detectable
-        detectable = ABSENT if found is None else score(found)
-        rows.append([one.show(), number(one.rows), f"{one.adjusted_p:.3f}", one.word, detectable])
+    found = [(one, one.difference.minimum_detectable) for one in paired]
+    rows = [
+        [one.show(), number(one.rows), f"{one.adjusted_p:.3f}", one.word, ABSENT if least is None else score(least)]
+        for one, least in found
+    ]
     note = "Paired bootstrap; p after Holm's correction. Detectable: a true difference that 4 of 5 such tests find."
     return section("Scores", header, rows, note)
 
@@ -134,22 +131,22 @@ def params(old: Any, new: Any) -> str:
     return section("Params", ["param", "base", "branch"], rows)
 
 
-def rows_by_rule(old: Flat, new: Flat, root: Path) -> str:
-    """Rows in and out of each stage, and removed by rule, with examples of the rules whose count is another."""
+def rows_by_rule(old: Flat, new: Flat) -> str:
+    """Rows in and out of each stage, and removed by rule, with an example of the rules whose count is another."""
     folders = {"ingest": "ingested", "correct": "corrected", "augment": "augmented"}
     rows, examples = [], list[str]()
     for file in sorted({key[0] for key in [*old, *new] if key[1:] == ("rows_in",)}):
-        keys = [key for key in dict.fromkeys([*new, *old]) if key[:2] == (file, "removed") and len(key) == 3]
-        values = {key: (old.get(key, MISSING), new.get(key, MISSING)) for key in keys}
-        removed = [f"{code(key[2])} {arrow(*both)}" for key, both in values.items() if set(both) - {0, MISSING}]
-        ends = [arrow(*(side.get((file, end), MISSING) for side in (old, new))) for end in ("rows_in", "rows_out")]
+        counts = {key: [side.get(key, MISSING) for side in (old, new)] for key in {**new, **old} if key[0] == file}
+        by_rule = {key[2]: both for key, both in counts.items() if key[1] == "removed" and len(key) == 3}
+        removed = [f"{code(rule)} {arrow(*both)}" for rule, both in by_rule.items() if {*both} - {0, MISSING}]
+        ends = [arrow(*counts.get((file, end), (MISSING, MISSING))) for end in ("rows_in", "rows_out")]
         rows.append([code(file), *ends, ", ".join(removed) or "0"])
-        table = root / "data" / folders.get(file, file) / "removed.parquet"
-        for rule in [key[2] for key, both in values.items() if both[0] != both[1] and table.is_file()]:
-            found = pl.scan_parquet(table).filter(pl.col("rule") == rule).select("id", "before").head(MAX_EXAMPLES)
-            examples += [
-                f"- {code(rule)} {code(name)} {code(text or '')}" for name, text in found.collect().iter_rows()
-            ]
+        table = Path("data", folders.get(file, file), "removed.parquet")
+        if table.is_file():
+            others = [rule for rule, both in by_rule.items() if both[0] != both[1]]
+            found = pl.scan_parquet(table).filter(pl.col("rule").is_in(others)).select("rule", "id", "before")
+            firsts = found.fill_null("").unique("rule", keep="first", maintain_order=True).collect().rows()
+            examples += [f"- {' '.join(map(code, row))}" for row in firsts]
     return section("Rows by stage", ["stage", "in", "out", "removed by rule"], rows, "\n".join(examples))
 
 
@@ -161,36 +158,22 @@ def stale(stages: dict[str, str]) -> str:
     return section("Stages that have not run since an input changed", ["stage", "input"], rows)
 
 
-def versions(old: Side, new: Side) -> str:
-    """Data and models whose hash differs."""
-
-    def made(side: Side) -> Flat:
-        outs = hashes(*stages_of(side.lock).values()).items()
-        return {(path,): md5[:12] for path, md5 in outs if not path.startswith(("metrics/", "report/"))}
-
-    rows = [[code(key[0]), *map(shown, sides)] for key, *sides in changes(made(old), made(new))]
-    return section("Data and model versions", ["output", "base", "branch"], rows)
-
-
 def metrics(old: Flat, new: Flat, is_comparable: bool) -> list[str]:
     """All metrics that differ; scores of test sets that are not the same (`is_comparable`) have no difference."""
-
-    def step(key: Key, before: Any, after: Any) -> str:
-        if MISSING in (before, after):
-            return "new" if before is MISSING else "gone"
-        if key[0].startswith(SCORED) and not is_comparable:
-            return "not comparable"
-        both = is_number(before) and is_number(after)
-        return ("+" if after > before else "−") + number(abs(after - before)) if both else ""
-
     # A long table is cut at its end: so, models first, and what is by label or source last.
-    titles = ("Scores of models", "Profile of the data", "Other metrics", "By label or source", "Time and memory")
+    titles = ("Scores of models", "Other metrics", "By label or source", "Time and memory")
     rows: dict[str, list[list[str]]] = {title: [] for title in titles}
     for key, before, after in changes(old, new):
         file, *path = key
         is_clock = file.startswith("cost/") or WALL_CLOCK.search(path[-1])
         is_part = any(name.startswith("per_") for name in path)
-        kind = 4 if is_clock else 1 if file == "profile" else 3 if is_part else 0 if "/" in file else 2
-        name = f"{code(file)} {code('.'.join(path))}"
-        rows[titles[kind]].append([name, shown(before), shown(after), step(key, before, after)])
+        kind = 3 if is_clock else 2 if is_part else 0 if "/" in file else 1
+        step = ""
+        if MISSING in (before, after):
+            step = "new" if before is MISSING else "gone"
+        elif file.startswith(SCORED) and not is_comparable:
+            step = "not comparable"
+        elif is_number(before) and is_number(after):
+            step = ("+" if after > before else "−") + number(abs(after - before))
+        rows[titles[kind]].append([f"{code(file)} {code('.'.join(path))}", shown(before), shown(after), step])
     return [section(title, ["metric", "base", "branch", "difference"], cells) for title, cells in rows.items()]

@@ -60,25 +60,24 @@ def own_files(files: dict[str, Any], pipeline: dict[str, Any], params: Any) -> t
     """
     if not isinstance(params, dict) or not params:
         return list(files), []
-    named = {path: find_stage(path, pipeline) for path in files}
     has_ids = any(isinstance(value, dict) and RUN_ID in value for value in files.values())
+    named = {path: find_stage(path, pipeline) for path in files if is_on(path, pipeline, params)}
     foreign = {
-        named[path]
-        for path, value in files.items()
-        if has_ids and not path.startswith(COST) and flatten(value).get((RUN_ID,)) != run_id(path, pipeline, params)
+        found
+        for path, found in named.items()
+        if found
+        and has_ids
+        and not path.startswith(COST)
+        and flatten(files[path]).get((RUN_ID,)) != run_id(path, pipeline, params)
     }
-    on = [path for path in files if is_on(path, pipeline, params)]
-    left_out = sorted({stage_name(*found) for path in on if (found := named[path]) and found in foreign})
-    return [path for path in on if named[path] not in foreign], left_out
+    return [path for path in named if named[path] not in foreign], sorted(stage_name(*found) for found in foreign)
 
 
-def parsed(files: dict[str, str | None]) -> Side:
-    """One side, from the text of its files; None stands for a file that is not there."""
+def parsed(files: dict[str, str]) -> Side:
+    """One side, from the text of its files."""
     unreadable = []
     values: dict[str, Any] = {}
     for path, text in files.items():
-        if text is None:
-            continue
         try:
             values[path] = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
         except (json.JSONDecodeError, yaml.YAMLError):
@@ -86,47 +85,38 @@ def parsed(files: dict[str, str | None]) -> Side:
     params, lock = values.get("params.yaml") or {}, values.get("dvc.lock")
     measured = {path: value for path, value in values.items() if path.endswith(".json") and path != SUMMARY}
     own, not_run = own_files(measured, values.get("dvc.yaml") or read_pipeline(), params)
-    names = {path: path.removeprefix("metrics/").removesuffix(".json") for path in own}
-    tables = {path for path in own if path.startswith(PREDICTIONS)}
+    predictions = {
+        path.removeprefix(PREDICTIONS).removesuffix(".json"): files[path]
+        for path in own
+        if path.startswith(PREDICTIONS)
+    }
     metrics = {
-        (name, *key): leaf
-        for path, name in names.items()
-        if path not in tables
+        (path.removeprefix("metrics/").removesuffix(".json"), *key): leaf
+        for path in own
+        if not path.startswith(PREDICTIONS)
         for key, leaf in flatten(measured[path]).items()
         # An empty dict is a leaf of `flatten`, and no metric.
         if leaf != {} and key != (RUN_ID,)
     }
-    kept = {name.removeprefix("predictions/"): files[path] or "" for path, name in names.items() if path in tables}
-    return Side(params, metrics, lock if isinstance(lock, dict) else None, [*unreadable, *not_run], kept)
+    return Side(params, metrics, lock if isinstance(lock, dict) else None, [*unreadable, *not_run], predictions)
 
 
-def without_other_data(old: Side, new: Side) -> Side:
-    """The base as it is compared: without a source in common, of its params what is the same, and no more."""
-
-    def sources(params: Any) -> set[str]:
-        sections = {"ingest", *(["instruct_data"] if lookup(params, "optional.instruct_data") else [])}
-        return {key[2] for key in flatten(params) if len(key) > 3 and key[0] in sections and key[1] == "sources"}
-
-    before, after = sources(old.params), sources(new.params)
-    if not before or not after or before & after:
-        return old
-    return Side(shared(old.params, new.params), {}, {"stages": {}}, old.left_out, is_other_data=True)
+def sources_of(params: Any) -> set[str]:
+    """Names of the sources of both tracks, as far as they are on."""
+    tracks = ["ingest", *(["instruct_data"] if lookup(params, "optional.instruct_data") else [])]
+    return {key[2] for key in flatten(params) if len(key) > 3 and key[0] in tracks and key[1] == "sources"}
 
 
-def shared(old: Any, new: Any) -> Any:
-    """What two trees of params have in common, in the order of the second."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        both = {key: shared(old[key], new[key]) for key in new if key in old}
-        return {key: value for key, value in both.items() if value is not MISSING and (value != {} or new[key] == {})}
-    return new if old == new else MISSING
-
-
-def read_sides(commit: str, root: Path) -> tuple[Side, Side]:
-    """The base revision as it is compared, and the working tree, committed or not."""
+def read_sides(commit: str) -> tuple[Side, Side]:
+    """The base revision and the working tree, committed or not; of a base without a source in common nothing."""
     always = ("params.yaml", "dvc.yaml", "dvc.lock")
     listed = (git("ls-tree", "-r", "-z", "--name-only", commit, "--", "metrics/") or "").split("\0")
-    found = [path.relative_to(root).as_posix() for path in (root / "metrics").rglob("*.json")]
-    files = [path for path in (*always, *sorted(found)) if (root / path).is_file()]
-    new = parsed({path: (root / path).read_text(encoding="utf-8") for path in files})
     kept = sorted(path for path in listed if path.endswith(".json"))
-    return without_other_data(parsed({path: git("show", f"{commit}:./{path}") for path in (*always, *kept)}), new), new
+    texts = {path: git("show", f"{commit}:./{path}") for path in (*always, *kept)}
+    old = parsed({path: text for path, text in texts.items() if text is not None})
+    files = [*map(Path, always), *sorted(Path("metrics").rglob("*.json"))]
+    new = parsed({path.as_posix(): path.read_text(encoding="utf-8") for path in files if path.is_file()})
+    before, after = sources_of(old.params), sources_of(new.params)
+    if before and after and not before & after:
+        old = Side(new.params, {}, {}, old.left_out, is_other_data=True)
+    return old, new

@@ -17,11 +17,6 @@ CLOCK = "metrics/cost"
 Lock = dict[str, Any] | None
 
 
-def stages_of(lock: Lock) -> dict[str, Any]:
-    """The stages of a lock, none where it is None."""
-    return (lock or {}).get("stages") or {}
-
-
 def hashes(*entries: dict[str, Any], kind: str = "outs") -> dict[str, str]:
     """Path of each output (or of `deps`) of entries of a lock → its hash."""
     found = [one for entry in entries for one in entry.get(kind, [])]
@@ -32,7 +27,7 @@ def dvc_hash(path: Path) -> str:
     """MD5 of a file, or of a folder's listing, as DVC writes them in `dvc.lock`; compiled modules do not count."""
     if path.is_file():
         return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    files = sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    files = [file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
     listing = [{"md5": dvc_hash(file), "relpath": file.relative_to(path).as_posix()} for file in files]
     listing.sort(key=lambda entry: entry["relpath"])
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
@@ -45,7 +40,8 @@ def stale_stages(lock: Lock, old_lock: Lock, params: Any, root: Path) -> dict[st
     an output, the lock has no hash: it counts as changed if it lies there and is another; if not, the stage is named
     with a question mark where the output is another than the base's, and the stage has not run since.
     """
-    outs, old_outs = hashes(*stages_of(lock).values()), hashes(*stages_of(old_lock).values())
+    stages, old_stages = ((one or {}).get("stages") or {} for one in (lock, old_lock))
+    outs, old_outs = hashes(*stages.values()), hashes(*old_stages.values())
 
     def state(path: str, read: str, read_before: str | None) -> str:
         if path in outs:
@@ -60,9 +56,9 @@ def stale_stages(lock: Lock, old_lock: Lock, params: Any, root: Path) -> dict[st
         return path if parts[0].startswith(path) else f"{path}?"
 
     stale = {}
-    for name, stage in stages_of(lock).items():
+    for name, stage in stages.items():
         recorded = (stage.get("params") or {}).get("params.yaml") or {}
-        before = hashes(stages_of(old_lock).get(name, {}), kind="deps")
+        before = hashes(old_stages.get(name, {}), kind="deps")
         read = {path: md5 for path, md5 in hashes(stage, kind="deps").items() if path != CLOCK}
         changed = [found for path, md5 in read.items() if (found := state(path, md5, before.get(path)))]
         if recorded != {key: lookup(params, key) for key in recorded}:

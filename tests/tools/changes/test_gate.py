@@ -22,8 +22,9 @@ from tests.tools.changes.simulated_branches import (
     write_side,
 )
 from tools.changes import gate, pull_request
-from tools.changes.gate import BLOCKED, INCONCLUSIVE, PASS, GateParams, judge_drop
+from tools.changes.gate import BLOCKED, INCONCLUSIVE, PASS, GateParams, judge_drop, training_cost
 from tools.changes.paired import NO_DIFFERENCE, SAME, Paired, compare_sides
+from tools.changes.sides import Key
 
 PARAMS = load_params("gate", GateParams, FILE)
 
@@ -119,6 +120,14 @@ def test_what_changed_in_the_data_and_the_cost(branch: Path) -> None:
     lines = comment()
     assert "- **Cost** of training: 120 → 210 train seconds (1.75 times), at most 900 → 950 MiB" in lines
     assert any("labels corrected 0 → 20; changed by the detector 0 → 40" in line for line in lines)
+
+
+def test_cpu_seconds_are_compared_where_both_sides_have_them() -> None:
+    keys: list[Key] = [
+        ("cost/sft/lora", measure) for measure in ("train_cpu_seconds", "train_seconds", "peak_memory_mib")
+    ]
+    old, new = (dict(zip(keys, values, strict=True)) for values in ((100.0, 90.0, 900.0), (150.0, 80.0, 900.0)))
+    assert training_cost(old, new) == ("100 → 150 train CPU seconds (1.50 times), at most 900 MiB", 1.5)
 
 
 def test_without_predictions_or_a_base_the_gate_cannot_tell(branch: Path) -> None:

@@ -8,34 +8,23 @@ import yaml
 
 from assay.core.errors import InputError
 from assay.core.outputs import write_json
+from assay.statistics.metrics_dict import Estimate, metrics_of
 from tests.own_process import run_main
 from tests.own_results import stamp_run_ids
 from tools.changes import readme_results
 
 
 def scores(macro_f1: float) -> dict[str, Any]:
-    return {
-        "rows": 1500,
-        **{
-            name + end: macro_f1 + step
-            for name in ("macro_f1", "accuracy")
-            for end, step in (("", 0.0), ("_ci95_low", -0.02), ("_ci95_high", 0.02))
-        },
-        "seeds": 1,
-    }
+    estimate = Estimate(macro_f1, macro_f1 - 0.02, macro_f1 + 0.02)
+    return {"rows": 1500, "seeds": 1} | metrics_of({"macro_f1": estimate, "accuracy": estimate})
 
 
-SUMMARY: dict[str, Any] = {
-    "approaches": {"lora": scores(0.7)},
-    "baselines": {"tfidf": scores(0.6)},
-    "left_out": {},
-}
+SUMMARY: dict[str, Any] = {"approaches": {"lora": scores(0.7)}, "baselines": {"tfidf": scores(0.6)}, "left_out": {}}
 TO_BEST = {"difference": -0.1, "difference_ci95_low": -0.13, "difference_ci95_high": -0.07, "p_holm": 0.0002}
 SUMMARY["verdicts"] = {"decided_on": "macro_f1", "pairs": 1, "best": "lora", "best_group": ["lora"]}
 SUMMARY["verdicts"] |= {"minimum_detectable_difference": 0.04, "to_best": {"tfidf": TO_BEST | {"verdict": "worse"}}}
 SUMMARY |= {"raters": {"one_rater": scores(0.8)}, "few_test_rows": {}}
 SUMMARY |= {"labels": 3, "ratings": 0, "data": {"ingest": {"rows_in": 1800}}}
-ABOUT = ["1,800 rows.", "Language models."]
 PARAMS = {
     "approaches": ["lora", "tfidf"],
     "optional": {"compare_generation": ["default"]},
@@ -49,10 +38,6 @@ PARAMS = {
         "label_task": None,
     },
 }
-
-
-COSTS: dict[str, dict[str, Any]] = {"lora": {"train_seconds": 41.037, "peak_memory_mib": 812.2}, "tfidf": {}}
-ROWS = readme_results.result_rows(SUMMARY, COSTS)
 PERPLEXITY = {"perplexity": 2.61, "perplexity_ci95_low": 2.4, "perplexity_ci95_high": 2.8}
 REFUSED = {"refused": 0.0, "refused_count": 0, "refused_rows": 98}
 COPIED = {"open": {"rows": 98, "chrf": 0.544}, "retrieved": {"rows": 98, "chrf": 0.2, "held": 3}}
@@ -67,59 +52,6 @@ GENERATION: dict[str, Any] = {
 MARKED = "# A\n<!-- generation: `make readme` writes them from metrics/ -->\nold\n<!-- /generation -->\nB\n"
 
 
-def test_terminal_table_is_aligned_and_ranked() -> None:
-    header, rule, first, second, rater = readme_results.terminal_table(readme_results.HEADER, ROWS).splitlines()
-    assert len({len(line) for line in (header, rule, first, second, rater)}) == 1
-    interval = ["0.700", "[0.680,", "0.720]"]
-    assert first.split() == ["lora", *interval, *interval, "–", "–", "best", "41.0", "812"]
-    assert second.startswith("tfidf (baseline)")
-    assert second.split()[-8:] == ["-0.100", "[-0.130,", "-0.070]", "<", "0.001", "worse", "–", "–"]
-    assert rater.startswith("one rater, against the label")
-
-
-def test_costs_are_those_of_the_approaches_that_ran_here(tmp_path: Path) -> None:
-    (tmp_path / "lora.json").write_text('{"train_seconds": 41.037, "peak_memory_mib": 812.2}')
-    assert readme_results.read_costs(SUMMARY, tmp_path) == COSTS
-
-
-def test_language_models_stand_beside_baselines() -> None:
-    model, copied = readme_results.model_rows(GENERATION)
-    worse = "-0.100 [-0.150, -0.050], worse"
-    assert model == ["base", "2.61 [2.40, 2.80]", "–", "–", "–", worse, worse, "0 of 98", "–", "2 of 6"]
-    assert copied == ["copy nearest (baseline)", "–", "–", "0.544", "0.200", *["–"] * 5]
-    assert readme_results.say_beside_copying(GENERATION).startswith(
-        "With the true passage among those shown, beside copying the nearest passage (chrF 0.544): worse: base. Asked "
-        "as `make ask` asks (the search finds the true answer to 3 of 98 questions), beside copying"
-    )
-
-
-def test_what_people_judged_gets_a_column_once_there_is_something() -> None:
-    judged = GENERATION | {"pairs": {"base_against_base": {"people_win_rate": 0.5}}}
-    assert readme_results.model_header(GENERATION) == [*readme_results.MODELS_HEADER]
-    assert [row[-1] for row in readme_results.model_rows(judged)] == ["0.500", "–"]
-
-
-def test_markdown_goes_between_the_markers_and_nowhere_else() -> None:
-    content = readme_results.markdown_parts(SUMMARY, COSTS, GENERATION, ABOUT)["generation"]
-    once = readme_results.between_markers(MARKED, "generation", content, Path("README.md"))
-    assert once.startswith("# A\n<!-- generation")
-    assert "\n\n| language model |" in once
-    assert once.endswith("no 4-bit arithmetic\n<!-- /generation -->\nB\n")
-    assert "old" not in once
-    assert readme_results.between_markers(once, "generation", content, Path("README.md")) == once
-
-
-def test_missing_marker_is_an_error() -> None:
-    with pytest.raises(InputError, match=r"README\.md: needs one line `<!-- results"):
-        readme_results.between_markers(MARKED, "results", "x", Path("README.md"))
-
-
-def test_what_was_skipped_is_named() -> None:
-    reason = "bitsandbytes cannot compute in 4 bits on this cpu: no kernel"
-    text = readme_results.markdown_parts(SUMMARY | {"left_out": {"qlora": reason}}, COSTS, GENERATION, ABOUT)["results"]
-    assert text.endswith(f"\n\nqlora is not in the comparison: {reason}")
-
-
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -129,6 +61,49 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_json("metrics/summary.json", SUMMARY)
     write_json("metrics/optional/generation_summary.json", GENERATION)
     return tmp_path
+
+
+def test_terminal_table_is_aligned_and_ranked_with_costs_of_the_approaches_that_ran_here(tmp_path: Path) -> None:
+    (tmp_path / "lora.json").write_text('{"train_seconds": 41.037, "peak_memory_mib": 812.2}')
+    rows = readme_results.result_rows(SUMMARY, tmp_path)
+    header, rule, first, second, rater = readme_results.terminal_table(readme_results.HEADER, rows).splitlines()
+    assert len({len(line) for line in (header, rule, first, second, rater)}) == 1
+    interval = ["0.700", "[0.680,", "0.720]"]
+    assert first.split() == ["lora", *interval, *interval, "–", "–", "best", "41.0", "812"]
+    assert second.startswith("tfidf (baseline)")
+    assert second.split()[-8:] == ["-0.100", "[-0.130,", "-0.070]", "<", "0.001", "worse", "–", "–"]
+    assert rater.startswith("one rater, against the label")
+
+
+def test_language_models_stand_beside_baselines() -> None:
+    header, (model, copied) = readme_results.model_table(GENERATION)
+    assert header == [*readme_results.MODELS_HEADER]
+    worse = "-0.100 [-0.150, -0.050], worse"
+    assert model == ["base", "2.61 [2.40, 2.80]", "–", "–", "–", worse, worse, "0 of 98", "–", "2 of 6"]
+    assert copied == ["copy nearest (baseline)", "–", "–", "0.544", "0.200", *["–"] * 5]
+    assert readme_results.say_beside_copying(GENERATION).startswith(
+        "With the true passage among those shown, beside copying the nearest passage (chrF 0.544): worse: base. Asked "
+        "as `make ask` asks (the search finds the true answer to 3 of 98 questions), beside copying"
+    )
+    # What people judged gets a column once there is something.
+    judged = GENERATION | {"pairs": {"base_against_base": {"people_win_rate": 0.5}}}
+    header, rows = readme_results.model_table(judged)
+    assert [row[-1] for row in (header, *rows)] == [readme_results.PEOPLE, "0.500", "–"]
+
+
+@pytest.mark.usefixtures("project")
+def test_markdown_goes_between_the_markers_and_nowhere_else() -> None:
+    reason = "bitsandbytes cannot compute in 4 bits on this cpu: no kernel"
+    texts = readme_results.track_texts(SUMMARY | {"left_out": {"qlora": reason}}, GENERATION)
+    assert texts["results"].endswith(f"\n\nqlora is not in the comparison: {reason}")
+    once = readme_results.between_markers(MARKED, "generation", texts["generation"], Path("README.md"))
+    assert once.startswith("# A\n<!-- generation")
+    assert "\n\n| language model |" in once
+    assert once.endswith("no 4-bit arithmetic\n<!-- /generation -->\nB\n")
+    assert "old" not in once
+    assert readme_results.between_markers(once, "generation", texts["generation"], Path("README.md")) == once
+    with pytest.raises(InputError, match=r"README\.md: needs one line `<!-- results"):
+        readme_results.between_markers(MARKED, "results", "x", Path("README.md"))
 
 
 def test_the_readme_speaks_of_the_sources_in_params(project: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from assay.core.outputs import write_text
 from tools.changes.staleness import dvc_hash, stale_stages
 
 
@@ -67,3 +68,13 @@ def test_params_files_in_git_and_data_under_dvc(tmp_path: Path) -> None:
     (tmp_path / "corrections.csv").write_text("id\nx\n")
     assert stale_stages(now, None, {"correct": {"a": None}, "seed": 1}, tmp_path) == {"correct": "corrections.csv"}
     assert stale_stages(None, None, {}, tmp_path) == {}
+
+
+def test_a_change_in_a_room_of_the_library_is_one_of_the_code(tmp_path: Path) -> None:
+    for file in ("rules.py", "__pycache__/rules.pyc", "nested/a.py"):
+        write_text(tmp_path / "assay/cleaning" / file, f"# {file}\n")
+    # What DVC 3.67 writes for this folder.
+    now = {"stages": {"clean": entry({"assay/cleaning": "ef49e9f6e43be74e6b2d43e8239b1f3b.dir"}, {})}}
+    assert stale_stages(now, None, {}, tmp_path) == {}
+    write_text(tmp_path / "assay/cleaning/nested/a.py", "# changed\n")
+    assert stale_stages(now, None, {}, tmp_path) == {"clean": "assay/cleaning"}

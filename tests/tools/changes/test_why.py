@@ -7,41 +7,25 @@ from assay.core.errors import InputError
 from tests.own_process import run_main
 from tools.changes import why
 
+SOURCE = {"source_url": "https://example.org/a", "licence": "MIT", "retrieved": "2026-11-22", "authenticity": "real"}
+SOURCE["source_sha256"] = "5d7c"
+
 
 def write(path: Path, **columns: object) -> None:
     pl.DataFrame({name: [value] for name, value in columns.items()}).write_parquet(path, mkdir=True)
 
 
 def test_a_row_is_followed_through_the_stages(tmp_path: Path) -> None:
-    write(
-        tmp_path / "ingested/records.parquet",
-        id="a:1",
-        text="Good &amp; bad",
-        label="x",
-        reference_label="y",
-        origin="a.csv:2",
-        source_url="https://example.org/a",
-        licence="MIT",
-        retrieved="2026-11-22",
-        authenticity="real",
-        source_sha256="5d7c",
-    )
-    write(
-        tmp_path / "clean/changed.parquet", id="a:1", rule="html_to_text", before="Good &amp; bad", after="Good & bad"
-    )
+    row = {"id": "a:1", "text": "Good &amp; bad", "label": "x", "reference_label": "y", "origin": "a.csv:2"}
+    write(tmp_path / "ingested/records.parquet", **row, **SOURCE)
+    change = {"before": "Good &amp; bad", "after": "Good & bad"}
+    write(tmp_path / "clean/changed.parquet", id="a:1", rule="html_to_text", **change)
     write(tmp_path / "split/train.parquet", id="a:1")
-    write(
-        tmp_path / "label_errors/scores.parquet", id="a:1", is_label_error=True, label_quality=0.02, suggested_label="y"
-    )
+    found = {"is_label_error": True, "label_quality": 0.02, "suggested_label": "y"}
+    write(tmp_path / "label_errors/scores.parquet", id="a:1", **found)
     write(tmp_path / "label_errors/removed.parquet", id="a:1", rule="label_error", before="Good & bad", after=None)
-    write(
-        tmp_path / "augmented/train.parquet",
-        id="b:1~synonym",
-        text="Great",
-        label="x",
-        parent_id="b:1",
-        recipe="synonym",
-    )
+    example = {"text": "Great", "label": "x", "parent_id": "b:1", "recipe": "synonym"}
+    write(tmp_path / "augmented/train.parquet", id="b:1~synonym", **example)
     assert list(why.history("a:1", tmp_path)) == [
         "ingest: read from a.csv:2, label 'x', reference 'y'",
         "  'Good &amp; bad'",
@@ -57,24 +41,16 @@ def test_a_row_is_followed_through_the_stages(tmp_path: Path) -> None:
 
 
 def test_what_is_not_stated_of_a_source_says_so() -> None:
-    row = {"source_url": "an export", "licence": None, "retrieved": None, "authenticity": "generated"}
-    shown = why.provenance(row | {"source_sha256": "5d7c"})
-    assert shown == "from an export, no licence stated, generated, SHA-256 5d7c"
+    shown = why.provenance(SOURCE | {"licence": None, "retrieved": None, "authenticity": "generated"})
+    assert shown == "from https://example.org/a, no licence stated, generated, SHA-256 5d7c"
 
 
 def write_group(folder: Path, kept: list[str]) -> None:
     records = {"id": kept, "semantic_group": ["a:1" if one.startswith("a") else one for one in kept]}
     pl.DataFrame(records).write_parquet(folder / "records.parquet", mkdir=True)
-    pl.DataFrame(
-        {
-            "semantic_group": ["a:1", "a:1"],
-            "cosine": [0.9876, 0.95],
-            "id": ["a:2", "a:1"],
-            "text": ["Great", "Good"],
-            "other_id": ["a:3", "a:2"],
-            "other_text": ["So great", "Great"],
-        }
-    ).write_parquet(folder / "pairs.parquet")
+    pairs = {"semantic_group": ["a:1", "a:1"], "cosine": [0.9876, 0.95], "id": ["a:2", "a:1"]}
+    texts = {"text": ["Great", "Good"], "other_id": ["a:3", "a:2"], "other_text": ["So great", "Great"]}
+    pl.DataFrame(pairs | texts).write_parquet(folder / "pairs.parquet")
 
 
 def test_rows_that_say_the_same_are_named_with_the_closest_of_them(tmp_path: Path) -> None:
