@@ -28,7 +28,7 @@ from assay.core.results import write_metrics
 from assay.core.seeds import generator
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
 from assay.probes import number_values, weighted_probe
-from assay.statistics.variants import LabelEffectParams, score_variants
+from assay.statistics.classification import LabelEffectParams, score_variants
 
 TRAIN = Path("data/split/train.parquet")
 VALIDATION = Path("data/split/validation.parquet")

@@ -56,8 +56,7 @@ def compare_approaches(predictions: Mapping[str, Predictions], random: np.random
 
 def _verdict_metrics(verdict: Verdict) -> dict[str, Any]:
     found = verdict.comparison.decisive()
-    difference = interval_metrics("difference", Estimate(found.value, found.low, found.high))
-    return difference | {"p": found.p, "p_holm": verdict.adjusted_p, "verdict": verdict.word}
+    return interval_metrics("difference", found) | {"p": found.p, "p_holm": verdict.adjusted_p, "verdict": verdict.word}
 
 
 def score_sources(predictions: Mapping[str, Predictions]) -> dict[str, dict[str, Any]]:

@@ -50,10 +50,8 @@ def test_a_worked_example_of_mcnemar() -> None:
     truth = np.zeros(20, dtype=np.int64)
     one, other = (np.arange(20) >= 1).astype(int) * 0, np.zeros(20, dtype=np.int64)
     one[0], other[1:7] = 1, 1
-    found = exact_mcnemar(truth, one, other)
-    assert (found.only_one, found.only_other) == (6, 1)
-    assert found.p == pytest.approx(0.125)
-    assert exact_mcnemar(truth, one, one).p == 1.0
+    assert exact_mcnemar(truth, one, other) == (6, 1, pytest.approx(0.125))
+    assert exact_mcnemar(truth, one, one) == (0, 0, 1.0)
 
 
 def test_a_much_worse_approach_is_worse_and_the_same_is_not_decided() -> None:
