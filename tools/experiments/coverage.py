@@ -103,22 +103,21 @@ def compare_models(truth: Integers, predicted: Integers, groups: Integers, rando
         drawn = random.multinomial(len(truth), rows / len(truth), size=SAMPLES)
         counts = np.concatenate([rows[:, None], drawn.T], axis=1).astype(np.float64)
         first, second = (verdicts.score_samples(kind // k**2, one[None], counts) for one in (kind // k % k, kind % k))
-    return Comparison(*map(verdicts.paired_difference, first, second), decided_on=decided_on)
+    macro_f1, accuracy = map(verdicts.paired_difference, first, second)
+    return Comparison(macro_f1, accuracy, decided_on)
 
 
 def true_scores(case: Case, random: np.random.Generator) -> dict[str, float]:
     """The first model's scores on many rows, and its macro-F1 and accuracy less the second's."""
-    alone = replace(case, grouped=False)
-    parts: list[list[dict[str, Estimate]]] = []
+    parts = []
     for _ in range(TRUE_PARTS):
-        truth, logits, groups = draw_rows(alone, TRUE_ROWS, random)
-        parts.append([score_model(truth, one, groups) for one in logits])
-    first, second = (
-        {name: np.mean([part[model][name].value for part in parts]) for name in SCORES} for model in (0, 1)
-    )
+        truth, logits, groups = draw_rows(replace(case, grouped=False), TRUE_ROWS, random)
+        parts.append([[one.value for one in score_model(truth, of_model, groups).values()] for of_model in logits])
+    first, second = np.mean(parts, axis=0)
     # Of equal models the difference is 0, and not what many rows give.
-    differences = {f"{name}_difference": (first[name] - second[name]) * (case.gain > 0) for name in SCORES[:2]}
-    return {name: float(value) for name, value in (first | differences).items()}
+    differences = (first - second)[:2] * (case.gain > 0)
+    names = (*SCORES, *(f"{name}_difference" for name in SCORES[:2]))
+    return dict(zip(names, [*first.tolist(), *differences.tolist()], strict=True))
 
 
 def simulate(case: Case, simulations: int, random: np.random.Generator) -> dict[str, float]:
