@@ -75,11 +75,9 @@ def score_models(
     scores = score_predictions(targets, classes, groups) | score_probabilities(targets, probabilities, groups)
     few = count_few(targets, first.labels)
     metrics: dict[str, Any] = metrics_of(scores)
-    for name, estimate in scores.items():
-        if estimate.low is None:
-            is_few = name == "macro_f1" and few
-            reason = f"labels with under {MIN_LABEL_ROWS} test rows: {len(few)}" if is_few else "no row differs"
-            metrics[f"{name}_without_ci95"] = reason
+    reasons = {"macro_f1": f"labels with under {MIN_LABEL_ROWS} test rows: {len(few)}"} if few else {}
+    for name in (name for name, estimate in scores.items() if estimate.low is None):
+        metrics[f"{name}_without_ci95"] = reasons.get(name, "no row differs")
     confidence, right = probabilities.max(axis=2), (classes == targets).astype(np.float64)
     metrics |= calibration_metrics(confidence, right, params.calibration_bins, params.simulations, random)
     metrics |= {"few_test_rows": few, "seeds": len(predicted)}
@@ -132,16 +130,11 @@ def main() -> None:
     confusion = pl.DataFrame({"actual": test["target_label"], "predicted": first.predicted_labels()})
     write_text(CONFUSION / f"{approach}.csv", confusion.write_csv())
     file = predictions_file(approach)
-    text = format_predictions(
-        test["id"].to_list(),
-        test["split_group"].to_list(),
-        test["source"].to_list(),
-        first.labels,
-        targets,
-        np.stack([of_seed.probabilities.argmax(axis=1) for of_seed in predicted.values()]),
-        {RUN_ID: run_id_now(file)},
+    ids, groups, sources = (test[name].to_list() for name in ("id", "split_group", "source"))
+    classes = np.stack([of_seed.probabilities.argmax(axis=1) for of_seed in predicted.values()])
+    write_text(
+        file, format_predictions(ids, groups, sources, first.labels, targets, classes, {RUN_ID: run_id_now(file)})
     )
-    write_text(file, text)
     write_metrics(METRICS / name, {"rows": test.height, **metrics}, "rows", "macro_f1", "accuracy")
     write_json(COSTS / name, {"inference_ms_per_row": mean_inference_ms_per_row(predicted.values())})
 

@@ -35,8 +35,8 @@ from assay.embeddings.table import EMBEDDINGS, LAYERS, embeddings_of
 from assay.label_errors.detector import Detector, DetectorOfLabelErrors, Rows, detect
 from assay.label_errors.noise import NOISE
 from assay.probes import grouped_folds, number_values, out_of_fold_probabilities, weighted_probe, words_model
+from assay.statistics.classification import LabelEffectParams, score_variants
 from assay.statistics.detection import grade_score, precision_recall_points
-from assay.statistics.variants import LabelEffectParams, score_variants
 
 TRAIN = Path("data/split/train.parquet")
 VALIDATION = Path("data/split/validation.parquet")

@@ -28,7 +28,7 @@ from assay.core.results import write_metrics
 from assay.core.seeds import generator
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
 from assay.probes import number_values, weighted_probe
-from assay.statistics.variants import LabelEffectParams, score_variants
+from assay.statistics.classification import LabelEffectParams, score_variants
 
 TRAIN = Path("data/split/train.parquet")
 VALIDATION = Path("data/split/validation.parquet")
@@ -80,18 +80,16 @@ def main() -> None:
         return
 
     embeddings = pl.read_parquet(EMBEDDINGS)
-    features = embeddings_of(train["id"], embeddings, TRAIN)
     scored = embeddings_of(validation["id"], embeddings, VALIDATION)
     classes = sorted({*validation["target"], *(label for table in compared.values() for label in table["label"])})
     truth = np.array([classes.index(label) for label in validation["target"]])
-    place = {id_: row for row, id_ in enumerate(train["id"])}
     predicted = {}
     # Several threads add up in another order, and the last bits of the scores would depend on the machine.
     with threadpool_limits(limits=1, user_api="blas"):
         for name, table in compared.items():
-            rows = np.array([place[id_] for id_ in table["id"]])
+            features = embeddings_of(table["id"], embeddings, TRAIN)
             labels, weights = table["label"].to_numpy(), table["weight"].to_numpy()
-            said = weighted_probe(features[rows], labels, weights, scored, classes, params.C)
+            said = weighted_probe(features, labels, weights, scored, classes, params.C)
             predicted[name] = said.argmax(axis=1)
     pairs = [(name, "detector_off") for name in compared if name not in ("detector_off", "uncorrected")]
     pairs += [("detector_off", "uncorrected")] if "uncorrected" in compared else []

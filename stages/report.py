@@ -25,11 +25,10 @@ from assay.core.params import Params, load_params
 from assay.core.results import NOT_RUN, metrics_files, read_own, write_metrics
 from assay.core.seeds import generator
 from assay.report import sections
-from assay.report.comparison import compare_approaches, say_verdict, score_sources
+from assay.report.comparison import compare_approaches, say_verdict, score_raters, score_sources
 from assay.report.examples import show_invisible
 from assay.report.language_models import DIFFERENCES, read_generation
 from assay.report.numbers import number, score
-from assay.report.raters import score_raters
 from assay.report.summary import COSTS, METRICS, REPORT, ROW_STAGES, SUMMARY, Measured, summarise
 from assay.splitting.target_labels import group_numbers, read_test_rows
 from assay.statistics.predictions import Predictions, predictions_file, read_predictions

@@ -1,19 +1,29 @@
-"""Which approaches are best on the test rows, from their predictions in git: `verdicts` of `metrics/summary.json`."""
+"""Which approaches are best on the test rows, from their predictions in git, and what people score on the same rows.
+
+They are `verdicts`, `per_source` and `raters` of `metrics/summary.json`. Raters are the human scale: one against the
+target label, and half of a row's raters against the other half. The target of the default data is made of the same
+ratings, one rater's among them, which flatters the first a little.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 
 from assay.core.errors import InputError
 from assay.report.numbers import number, score
 from assay.statistics.classification import score_predictions
 from assay.statistics.intervals import MIN_SHARE_ROWS, share_estimate
-from assay.statistics.metrics_dict import Estimate, interval_metrics
+from assay.statistics.metrics_dict import Estimate, interval_metrics, metrics_of
 from assay.statistics.predictions import Predictions, predictions_file
 from assay.statistics.verdicts import MIN_LABEL_ROWS, SAMPLES, Verdict, best_group, compare_all, score_decided_on
 
+Integers = NDArray[np.int64]
 SCORE_NAMES = {"macro_f1": "macro-F1", "accuracy": "accuracy"}
+DRAWS = 20
+"""Raters drawn for each row, and divisions into halves; the scores are their means."""
 
 
 def compare_approaches(predictions: Mapping[str, Predictions], random: np.random.Generator) -> dict[str, Any]:
@@ -56,8 +66,7 @@ def compare_approaches(predictions: Mapping[str, Predictions], random: np.random
 
 def _verdict_metrics(verdict: Verdict) -> dict[str, Any]:
     found = verdict.comparison.decisive()
-    difference = interval_metrics("difference", Estimate(found.value, found.low, found.high))
-    return difference | {"p": found.p, "p_holm": verdict.adjusted_p, "verdict": verdict.word}
+    return interval_metrics("difference", found) | {"p": found.p, "p_holm": verdict.adjusted_p, "verdict": verdict.word}
 
 
 def score_sources(predictions: Mapping[str, Predictions]) -> dict[str, dict[str, Any]]:
@@ -77,6 +86,49 @@ def score_sources(predictions: Mapping[str, Predictions]) -> dict[str, dict[str,
     return found
 
 
+def score_raters(
+    test: pl.DataFrame, ratings: pl.DataFrame, groups: Integers, random: np.random.Generator
+) -> dict[str, dict[str, float]]:
+    """Macro-F1 and accuracy with intervals of `one_rater` and `half_of_raters`; empty without rows of two ratings.
+
+    `test` has `id` and `target_label`, `ratings` `id` and `label`, a row for each; groups are those of the test rows. A
+    half has as many ratings as the other, and says what most of them say; at a tie the label that more of all ratings
+    give.
+    """
+    rated = ratings.filter(pl.col("label").is_not_null()).join(
+        test.with_row_index("row").select("id", "row", "target_label"), on="id", maintain_order="left"
+    )
+    rated = rated.filter(pl.len().over("row") > 1)
+    if rated.is_empty():
+        return {}
+    names = sorted({*rated["label"], *rated["target_label"]})
+    kept, row = np.unique(rated["row"].to_numpy(), return_inverse=True)
+    label = rated["label"].replace_strict(names, range(len(names)), return_dtype=pl.Int64).to_numpy()
+    target = test["target_label"].gather(kept).replace_strict(names, range(len(names)), return_dtype=pl.Int64)
+    tie_break = np.bincount(label, minlength=len(names)) / (len(label) + 1)
+    half = np.bincount(row) // 2
+
+    def vote(chosen: NDArray[np.bool_]) -> Integers:
+        votes = np.zeros((len(kept), len(names)))
+        np.add.at(votes, (row[chosen], label[chosen]), 1)
+        return np.asarray((votes + tie_break).argmax(axis=1))
+
+    drawn = []
+    for _ in range(DRAWS):
+        # The place of each rating among those of its row, in a random order.
+        order = np.lexsort((random.random(len(row)), row))
+        place = np.empty(len(row), dtype=np.int64)
+        place[order] = np.arange(len(row)) - np.searchsorted(row[order], row[order])
+        ends = half[row]
+        drawn.append((vote(place == 0), vote(place < ends), vote((place >= ends) & (place < 2 * ends))))
+    one, first, second = (np.stack(each) for each in zip(*drawn, strict=True))
+    scores = {
+        "one_rater": score_predictions(target.to_numpy(), one, groups[kept]),
+        "half_of_raters": score_predictions(first, second, groups[kept]),
+    }
+    return {name: {"rows": len(kept)} | metrics_of(found) for name, found in scores.items()}
+
+
 def say_verdict(summary: dict[str, Any]) -> str:
     """Which approaches are best, what is not decided, how finely these test rows tell, and what the scores are of."""
     found, everything = summary["verdicts"], summary["approaches"] | summary["baselines"]
@@ -85,14 +137,13 @@ def say_verdict(summary: dict[str, Any]) -> str:
     opening = f"{best} has the highest {shown}, {score(everything[best][found['decided_on']])} on {rows} test rows"
     if best in summary["baselines"] and summary["approaches"]:
         opening = f"No way of fine-tuning is above the baselines: {opening}"
-    parts = [f"{opening}."]
     if len(everything) == 1:
         parts = [f"{opening}; there is nothing to compare it with."]
     elif len(group) == 1:
-        parts.append("It is better than each of the others.")
+        parts = [f"{opening}. It is better than each of the others."]
     else:
         others = ", ".join(name for name in group if name != best)
-        parts.append(f"Not decided against it, and so as good as far as these rows tell: {others}.")
+        parts = [f"{opening}. Not decided against it, and so as good as far as these rows tell: {others}."]
     if (least := found["minimum_detectable_difference"]) is not None:
         parts.append(f"This test set finds a true difference of {score(least)} in four of five cases.")
     if few := summary["few_test_rows"]:

@@ -44,15 +44,9 @@ def comparison(summary: dict[str, Any], costs: Mapping[str, Values], evaluated: 
     rows = ranked(summary)
 
     def intervals(name: str) -> list[plots.Interval]:
+        found = ((approach, estimate_of(scores, name)) for approach, scores in rows)
         return [
-            plots.Interval(
-                approach,
-                scores[name],
-                scores.get(name + LOW),
-                scores.get(name + HIGH),
-                approach in summary["baselines"],
-            )
-            for approach, scores in rows
+            plots.Interval(of, one.value, one.low, one.high, of in summary["baselines"]) for of, one in found if one
         ]
 
     points = [
@@ -85,15 +79,12 @@ def comparison_rows(summary: dict[str, Any]) -> list[list[str]]:
     found, rows = summary["verdicts"], []
     for name, scores in ranked(summary):
         shown = f"{name} (baseline)" if name in summary["baselines"] else name
-        cells = [shown, *(show_interval(scores, key) for key in ("macro_f1", "accuracy"))]
-        if (to_best := found["to_best"].get(name)) is None:
-            rows.append([*cells, "–", "–", "best"])
-            continue
-        rows.append([*cells, show_interval(to_best, "difference"), show_p(to_best["p_holm"]), to_best["verdict"]])
-    for name, scores in summary["raters"].items():
-        intervals = [show_interval(scores, key) for key in ("macro_f1", "accuracy")]
-        rows.append([RATERS[name], *intervals, "–", "–", "–"])
-    return rows
+        beside = ["–", "–", "best"]
+        if to_best := found["to_best"].get(name):
+            beside = [show_interval(to_best, "difference"), show_p(to_best["p_holm"]), to_best["verdict"]]
+        rows.append((shown, scores, beside))
+    rows += [(RATERS[name], scores, ["–"] * 3) for name, scores in summary["raters"].items()]
+    return [[name, *(show_interval(of, key) for key in ("macro_f1", "accuracy")), *beside] for name, of, beside in rows]
 
 
 def show_p(p: float) -> str:
@@ -134,17 +125,14 @@ def show_shares(label: str, labels: list[str], counts: list[list[int]]) -> tuple
     if label not in labels:
         return "0 of 0", "0 of 0"
     place = labels.index(label)
-    shown = []
-    for rows in (sum(row[place] for row in counts), sum(counts[place])):
-        right = counts[place][place]
-        few = rows < MIN_SHARE_ROWS
-        estimate = (
-            f"{right} of {rows}"
-            if few
-            else show_interval(interval_metrics("share", wilson_estimate(right, rows)), "share")
-        )
-        shown.append(estimate)
-    return shown[0], shown[1]
+    right = counts[place][place]
+
+    def show(rows: int) -> str:
+        if rows < MIN_SHARE_ROWS:
+            return f"{right} of {rows}"
+        return show_interval(interval_metrics("share", wilson_estimate(right, rows)), "share")
+
+    return show(sum(row[place] for row in counts)), show(sum(counts[place]))
 
 
 def count_confusions(rows: pl.DataFrame) -> tuple[list[str], list[list[int]]]:
@@ -250,11 +238,8 @@ def explain(values: Values, explanations: Mapping[str, tuple[str, str]]) -> list
     for key, (name, means) in explanations.items():
         parent, _, last = key.rpartition(".")
         found = lookup(values, parent) if parent else values
-        estimate = estimate_of(found, last) if isinstance(found, dict) else None
-        if estimate is not None:
-            ends = [score(end) for end in (estimate.low, estimate.high) if end is not None]
-            interval = f" [{', '.join(ends)}]" if ends else ""
-            rows.append((name, score(estimate.value) + interval, means))
+        if isinstance(found, dict) and found.get(last) is not None:
+            rows.append((name, show_interval(found, last), means))
     return rows
 
 
@@ -291,21 +276,17 @@ def effect_sentence(effect: Values) -> str:
 
 
 def injected_rows(injected: Values) -> list[dict[str, Any]]:
-    """Grades on injected noise: `kind`, `share`, the metrics and their `effects`, a row for each."""
+    """Grades on injected noise, a row for each: `kind`, `share`, the metrics, and as `effects` the differences of
+    macro-F1 by dropping what was flagged, and by right labels."""
+    pairs = ("flagged_dropped_minus_noisy", "oracle_minus_noisy")
     return [
-        {"kind": kind.replace("_", " "), "share": share.replace("pct", "%"), "effects": injected_effects(grades)}
+        {"kind": kind.replace("_", " "), "share": share.replace("pct", "%")}
+        | {"effects": [show_interval(grades.get("effect", {}).get(pair, {}), "macro_f1") for pair in pairs]}
         | grades
         for kind, shares in injected.items()
         if isinstance(shares, dict)
         for share, grades in shares.items()
     ]
-
-
-def injected_effects(grades: Values) -> list[str]:
-    """Differences of macro-F1 by dropping what was flagged, and by right labels, with their intervals."""
-    names = {f"{name}_minus_noisy.macro_f1": (name, "") for name in ("flagged_dropped", "oracle")}
-    found = {name: value for name, value, _ in explain(grades.get("effect", {}), names)}
-    return [found.get(name, "–") for name, _ in names.values()]
 
 
 def flagged_rows(scores: pl.DataFrame, records: pl.DataFrame, at_most: int) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from assay.compute.device import Device
 from assay.language_models.chat_template import Message, add_answers
 from assay.reward.model import RewardModel, score_answers
 from assay.statistics.bootstrap import cluster_means
-from assay.statistics.calibration import calibration_errors, reliability_table
+from assay.statistics.calibration import reliability_table
 from assay.statistics.intervals import wilson_estimate
 from assay.statistics.metrics_dict import Estimate, interval_metrics
 
@@ -76,13 +76,14 @@ def estimate_accuracy(
 def calibrate(margin: NDArray[np.float64], bins: int) -> tuple[float, pl.DataFrame]:
     """How far sigmoid(|margin|), with margins of shape `(n,)`, is from the share of pairs that are right.
 
-    Returns the expected calibration error, and of each bin with pairs `confidence`, `accuracy` and `pairs`; the bins
-    are of equal width over the confidence, which is between 0.5 and 1.
+    Returns the expected calibration error (Guo et al. 2017, equation 3), and of each bin with pairs `confidence`,
+    `accuracy` and `pairs`; the bins are of equal width over the confidence, which is between 0.5 and 1.
     """
     confidence = 1 / (1 + np.exp(-np.abs(margin)))
     right = (np.sign(margin) + 1) / 2
-    error = calibration_errors(confidence, right, np.ones((len(margin), 1)), bins, lowest=0.5)
-    return float(error[0]), reliability_table(confidence, right, bins, lowest=0.5).rename({"rows": "pairs"})
+    table = reliability_table(confidence, right, bins, lowest=0.5).rename({"rows": "pairs"})
+    gap = (pl.col("confidence") - pl.col("accuracy")).abs() * pl.col("pairs")
+    return float(table.select(gap.sum()).item() / len(margin)), table
 
 
 def measure_length_bias(

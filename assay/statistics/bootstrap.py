@@ -67,29 +67,3 @@ def cluster_means(
         return dict(zip(values, sums @ counts / (sizes @ counts), strict=True))
 
     return bootstrap_figures(means, len(names), samples, random)
-
-
-def draw_counts(items: int, samples: int, random: np.random.Generator) -> Floats:
-    """The items as they are, then multinomial counts, drawn at once, shape `(n, 1 + b)`."""
-    drawn = random.multinomial(items, np.full(items, 1 / items), size=samples)
-    return np.concatenate([np.ones((1, items)), drawn.astype(np.float64)]).T
-
-
-def estimate_models(scores: Floats, models: NDArray[np.int64], others: Floats | None = None) -> Estimate:
-    """Mean score over several models with an interval that covers items and models; less that of `others`, paired.
-
-    Args:
-        scores: of each model on the items as they are, and on those of each sample, shape `(models, 1 + b)`.
-        models: drawn for each sample, shape `(b, drawn)`.
-        others: as `scores`, of the models that these are compared with.
-    """
-    value, drawn = float(scores[:, 0].mean()), _average_drawn(scores[:, 1:], models)
-    if others is not None:
-        value, drawn = value - float(others[:, 0].mean()), drawn - _average_drawn(others[:, 1:], models)
-    return percentile_estimate(value, drawn)
-
-
-def _average_drawn(scores: Floats, models: NDArray[np.int64]) -> Floats:
-    """Mean of `(models, b)` over the models drawn for each sample, shape `(b,)`."""
-    means: Floats = scores[models, np.arange(len(models))[:, None]].mean(axis=1)
-    return means

@@ -1,7 +1,6 @@
 """How well a score finds the rows that are known to be wrong."""
 
 from collections.abc import Mapping, Sequence
-from statistics import NormalDist
 
 import numpy as np
 import polars as pl
@@ -10,6 +9,7 @@ from scipy.special import expit, logit
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from assay.statistics.bootstrap import Floats, item_counts
+from assay.statistics.intervals import Z
 from assay.statistics.metrics_dict import Estimate
 
 TOP_SHARES = {"1pct": 0.01, "5pct": 0.05, "10pct": 0.1}
@@ -19,7 +19,6 @@ CURVE_POINTS = 200
 MIN_WRONG_ROWS = 100
 """Average precision has no interval with fewer: with 10 and 36 in 200 rows, one of 95% covers 92% to 99%."""
 SAMPLES = 1000
-Z = NormalDist().inv_cdf(0.975)
 
 
 def grade_score(is_wrong: NDArray[np.bool_], quality: NDArray[np.float64]) -> dict[str, float]:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.statistics.bootstrap import Floats, item_counts
+from assay.statistics.metrics_dict import Estimate
 
 Integers = NDArray[np.int64]
 MIN_LABEL_ROWS = 20
@@ -33,39 +34,22 @@ DETECTABLE = NormalDist().inv_cdf(1 - LEVEL / 2) + NormalDist().inv_cdf(0.8)
 
 
 @dataclass(frozen=True)
-class Difference:
+class Difference(Estimate):
     """A difference of scores, its paired 95% interval, the two-sided p, and the least one that 80% of tests find.
 
     Where all samples give the same difference there is no interval (`None`), and p is 1.
     """
 
-    value: float
-    low: float | None
-    high: float | None
     p: float
     minimum_detectable: float | None
 
 
 @dataclass(frozen=True)
-class McNemar:
-    """Rows that one of two models alone gets right, and the exact two-sided p (McNemar 1947) of independent rows."""
-
-    only_one: int
-    only_other: int
-    p: float
-
-
-@dataclass(frozen=True)
 class Comparison:
-    """What `compare` finds: differences are the first's score less the second's.
+    """What `compare` finds: the first's score less the second's; macro-F1 has no interval if it is not decided on."""
 
-    Macro-F1 has no interval where it is not decided on, `mcnemar` is None of several seeds.
-    """
-
-    rows: int
     macro_f1: Difference
     accuracy: Difference
-    mcnemar: McNemar | None
     decided_on: str
 
     def decisive(self) -> Difference:
@@ -104,28 +88,28 @@ def sum_by_class(classes: Integers, k: int, counts: Floats) -> Floats:
     return np.asarray(member @ counts)
 
 
-def score_samples(truth: Integers, predicted: Integers, counts: Floats) -> tuple[Floats, Floats]:
-    """Macro-F1 and accuracy, mean over the seeds, under each of `b` sets of counts: shape `(b,)` each.
+def score_samples(truth: Integers, predicted: Integers, counts: Floats) -> Floats:
+    """Macro-F1 and accuracy, mean over the seeds, under each of `b` sets of counts: shape `(2, b)`.
 
     Macro-F1 is the unweighted mean of F1 over the classes that occur in the truth or among the predictions. The truth
     is of shape `(n,)`, predicted classes `(s, n)`, and how often each row counts `(n, b)`.
     """
     k = int(max(truth.max(), predicted.max())) + 1
     true_of = sum_by_class(truth, k, counts)
-    f1, accuracy = np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
+    scores = np.zeros((2, counts.shape[1]))
     for of_seed in predicted:
         # Rows that are wrong fall into a class of their own, which is not looked at.
         hits = sum_by_class(np.where(of_seed == truth, truth, k), k + 1, counts)[:k]
         occurrences = true_of + sum_by_class(of_seed, k, counts)
-        f1 += (2 * hits / np.maximum(occurrences, 1)).sum(axis=0) / (occurrences > 0).sum(axis=0)
-        accuracy += hits.sum(axis=0) / true_of.sum(axis=0)
-    return f1 / len(predicted), accuracy / len(predicted)
+        scores[0] += (2 * hits / np.maximum(occurrences, 1)).sum(axis=0) / (occurrences > 0).sum(axis=0)
+        scores[1] += hits.sum(axis=0) / true_of.sum(axis=0)
+    return scores / len(predicted)
 
 
 def resample_scores(
     truth: Integers, predicted: Mapping[str, Integers], groups: Integers, samples: int, random: np.random.Generator
-) -> dict[str, tuple[Floats, Floats]]:
-    """Macro-F1 and accuracy of each on the rows as they are, then on each sample, all on the same: `(1 + b,)` each.
+) -> dict[str, Floats]:
+    """Macro-F1 and accuracy of each on the rows as they are, then on each sample, all on the same: `(2, 1 + b)`.
 
     Groups, `(n,)`, are drawn whole.
     """
@@ -135,13 +119,7 @@ def resample_scores(
         {name: score_samples(truth, one, counts) for name, one in predicted.items()}
         for counts in (np.ones((len(truth), 1)), *drawn)
     ]
-    return {
-        name: (
-            np.concatenate([part[name][0] for part in parts]),
-            np.concatenate([part[name][1] for part in parts]),
-        )
-        for name in predicted
-    }
+    return {name: np.concatenate([part[name] for part in parts], axis=1) for name in predicted}
 
 
 def paired_difference(one: Floats, other: Floats) -> Difference:
@@ -161,15 +139,18 @@ def paired_difference(one: Floats, other: Floats) -> Difference:
     return Difference(value, float(low), float(high), p, DETECTABLE * deviation)
 
 
-def exact_mcnemar(truth: Integers, one: Integers, other: Integers) -> McNemar:
-    """The exact test of whether two models, shape `(n,)` each, are right equally often; rows count as independent."""
+def exact_mcnemar(truth: Integers, one: Integers, other: Integers) -> tuple[int, int, float]:
+    """Rows that one of two models alone gets right, and the exact two-sided p (McNemar 1947) of independent rows.
+
+    Truth and predicted classes are of shape `(n,)`.
+    """
     # Imported here: it takes a second.
     from scipy.stats import binomtest
 
     only_one = int(((one == truth) & (other != truth)).sum())
     only_other = int(((other == truth) & (one != truth)).sum())
     discordant = only_one + only_other
-    return McNemar(only_one, only_other, float(binomtest(only_one, discordant).pvalue) if discordant else 1.0)
+    return only_one, only_other, float(binomtest(only_one, discordant).pvalue) if discordant else 1.0
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -200,12 +181,10 @@ def compare_all(
     scores = resample_scores(truth, predicted, groups, samples, random)
     decided_on, found = score_decided_on(truth, *predicted.values()), {}
     for one, other in combinations(predicted, 2):
-        macro_f1, accuracy = (paired_difference(scores[one][i], scores[other][i]) for i in (0, 1))
+        macro_f1, accuracy = map(paired_difference, scores[one], scores[other])
         if decided_on != "macro_f1":
             macro_f1 = replace(macro_f1, low=None, high=None, minimum_detectable=None)
-        single = len(predicted[one]) == len(predicted[other]) == 1
-        mcnemar = exact_mcnemar(truth, predicted[one][0], predicted[other][0]) if single else None
-        found[one, other] = Comparison(len(truth), macro_f1, accuracy, mcnemar, decided_on)
+        found[one, other] = Comparison(macro_f1, accuracy, decided_on)
     adjusted = holm([comparison.decisive().p for comparison in found.values()])
     return {
         pair: Verdict(comparison, p, word(comparison.decisive(), p))

@@ -21,20 +21,11 @@ from scipy.special import softmax
 from assay.core.errors import run_stage
 from assay.core.outputs import write_json
 from assay.core.progress import progress
+from assay.statistics import verdicts
 from assay.statistics.calibration import calibration_metrics
 from assay.statistics.classification import score_predictions, score_probabilities
 from assay.statistics.metrics_dict import Estimate
-from assay.statistics.verdicts import (
-    LEVEL,
-    Comparison,
-    Difference,
-    exact_mcnemar,
-    holm,
-    paired_difference,
-    resample_scores,
-    score_decided_on,
-    score_samples,
-)
+from assay.statistics.verdicts import LEVEL, Comparison, exact_mcnemar, holm, score_decided_on
 
 RESULTS = Path("docs/statistics_coverage.json")
 SAMPLES = 400
@@ -99,36 +90,34 @@ def score_model(truth: Integers, logits: Floats, groups: Integers) -> dict[str, 
 
 def compare_models(truth: Integers, predicted: Integers, groups: Integers, random: np.random.Generator) -> Comparison:
     """As `verdicts.compare` of both models, `(2, n)`; faster, as rows of one kind are drawn at once, groups aside."""
-    mcnemar, decided_on = exact_mcnemar(truth, *predicted), score_decided_on(truth, predicted)
+    decided_on = score_decided_on(truth, predicted)
     if decided_on == "accuracy":
         # Which label it is no longer matters: 0 is right, 1 is wrong.
         truth, predicted = np.zeros_like(truth), (predicted != truth).astype(np.int64)
     if len(np.unique(groups)) < len(groups):
-        found = resample_scores(truth, {"one": predicted[:1], "other": predicted[1:]}, groups, SAMPLES, random)
-        first, second = found["one"], found["other"]
+        both = {"one": predicted[:1], "other": predicted[1:]}
+        first, second = verdicts.resample_scores(truth, both, groups, SAMPLES, random).values()
     else:
         k = int(max(truth.max(), predicted.max())) + 1
         kind, rows = np.unique(truth * k * k + predicted[0] * k + predicted[1], return_counts=True)
         drawn = random.multinomial(len(truth), rows / len(truth), size=SAMPLES)
         counts = np.concatenate([rows[:, None], drawn.T], axis=1).astype(np.float64)
-        first, second = (score_samples(kind // k**2, one[None], counts) for one in (kind // k % k, kind % k))
-    macro_f1, accuracy = (paired_difference(*pair) for pair in zip(first, second, strict=True))
-    return Comparison(len(truth), macro_f1, accuracy, mcnemar, decided_on)
+        first, second = (verdicts.score_samples(kind // k**2, one[None], counts) for one in (kind // k % k, kind % k))
+    macro_f1, accuracy = map(verdicts.paired_difference, first, second)
+    return Comparison(macro_f1, accuracy, decided_on)
 
 
 def true_scores(case: Case, random: np.random.Generator) -> dict[str, float]:
     """The first model's scores on many rows, and its macro-F1 and accuracy less the second's."""
-    alone = replace(case, grouped=False)
-    parts: list[list[dict[str, Estimate]]] = []
+    parts = []
     for _ in range(TRUE_PARTS):
-        truth, logits, groups = draw_rows(alone, TRUE_ROWS, random)
-        parts.append([score_model(truth, one, groups) for one in logits])
-    first, second = (
-        {name: np.mean([part[model][name].value for part in parts]) for name in SCORES} for model in (0, 1)
-    )
+        truth, logits, groups = draw_rows(replace(case, grouped=False), TRUE_ROWS, random)
+        parts.append([[one.value for one in score_model(truth, of_model, groups).values()] for of_model in logits])
+    first, second = np.mean(parts, axis=0)
     # Of equal models the difference is 0, and not what many rows give.
-    differences = {f"{name}_difference": (first[name] - second[name]) * (case.gain > 0) for name in SCORES[:2]}
-    return {name: float(value) for name, value in (first | differences).items()}
+    differences = (first - second)[:2] * (case.gain > 0)
+    names = (*SCORES, *(f"{name}_difference" for name in SCORES[:2]))
+    return dict(zip(names, [*first.tolist(), *differences.tolist()], strict=True))
 
 
 def simulate(case: Case, simulations: int, random: np.random.Generator) -> dict[str, float]:
@@ -138,17 +127,18 @@ def simulate(case: Case, simulations: int, random: np.random.Generator) -> dict[
     p: dict[str, list[float]] = defaultdict(list)
     for _ in progress(range(simulations), case.name(), total=simulations, unit="test set"):
         truth, logits, groups = draw_rows(case, case.rows, random)
-        found = compare_models(truth, logits.argmax(axis=2), groups, random)
-        estimates = score_model(truth, logits[0], groups)
-        estimates |= {"accuracy_difference": _estimate(found.accuracy)}
+        predicted = logits.argmax(axis=2)
+        found = compare_models(truth, predicted, groups, random)
+        estimates = score_model(truth, logits[0], groups) | {"accuracy_difference": found.accuracy}
         if found.decided_on == "macro_f1":
-            estimates["macro_f1_difference"] = _estimate(found.macro_f1)
+            estimates["macro_f1_difference"] = found.macro_f1
         for name, one in estimates.items():
             if one.low is not None and one.high is not None:
                 seen[f"{name}_covered"].append(one.low <= true[name] <= one.high)
         seen["macro_f1_printed"].append(estimates["macro_f1"].low is not None)
-        for name, of in (("decided", found.decisive()), ("accuracy", found.accuracy), ("mcnemar", found.mcnemar)):
-            p[name].append(1.0 if of is None else of.p)
+        p["decided"].append(found.decisive().p)
+        p["accuracy"].append(found.accuracy.p)
+        p["mcnemar"].append(exact_mcnemar(truth, *predicted)[2])
         confidence = softmax(TEMPERATURE * logits[0], axis=1).max(axis=1)
         right = (random.random(len(truth)) < confidence).astype(np.float64)
         calibration = calibration_metrics(confidence[None], right[None], 15, 200, random)
@@ -160,10 +150,6 @@ def simulate(case: Case, simulations: int, random: np.random.Generator) -> dict[
     families = np.array(p["mcnemar"])[: simulations // FAMILY * FAMILY].reshape(-1, FAMILY)
     shares["holm_family_found"] = float(np.mean([min(holm(family)) < LEVEL for family in families.tolist()]))
     return shares
-
-
-def _estimate(difference: Difference) -> Estimate:
-    return Estimate(difference.value, difference.low, difference.high)
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ SECTIONS: dict[str, Any] = {
     "split": "assay.splitting.assignment.SplitParams",
     "label_errors": "stages.label_errors.LabelErrorsParams",
     "injected_noise": "stages.injected_noise.InjectedNoiseParams",
-    "label_effect": "assay.statistics.variants.LabelEffectParams",
+    "label_effect": "assay.statistics.classification.LabelEffectParams",
     "augment": "assay.augmentation.make_examples.AugmentParams",
     "profile": "assay.corpus_profile.ProfileParams",
     "finetune": "assay.fine_tuning.params.Approach",

@@ -12,8 +12,7 @@ import pytest
 
 from assay.core.errors import InputError
 from assay.core.outputs import write_json
-from assay.report.comparison import compare_approaches, say_verdict, score_sources
-from assay.report.raters import score_raters
+from assay.report.comparison import compare_approaches, say_verdict, score_raters, score_sources
 from assay.report.sections import comparison_rows
 from assay.report.summary import BASELINE_METHODS, ranked, seed_range
 from assay.statistics.predictions import Predictions, format_predictions, predictions_file, read_predictions
@@ -65,13 +64,10 @@ def test_the_tied_are_named_and_the_rest_are_worse() -> None:
     assert [row[-1] for row in comparison_rows(summary)] == ["best", "not decided", "worse"]
 
 
-def test_verdict_says_when_a_baseline_wins() -> None:
+def test_verdict_says_when_a_baseline_wins_or_is_alone() -> None:
     won = say_verdict(summary_of(full=0.5, tfidf=0.8))
     assert won.startswith("No way of fine-tuning is above the baselines: tfidf has the highest macro-F1")
     assert "It is better than each of the others." in won
-
-
-def test_verdict_of_one_approach() -> None:
     assert "there is nothing to compare it with" in say_verdict(summary_of(full=0.5))
 
 
