@@ -140,9 +140,8 @@ def main() -> None:
         found = read_judgements(preferences, pair, set(one["id"]))
         by_mode = for_each_mode(differences, set(one["mode"]))
         compared[pair.name] = by_mode | people_win_rate(found, params.bootstrap_samples, seed)
-    kept = (*MODES, "general_text")
     summary = {
-        "models": {name: {mode: scores[name][mode] for mode in kept if mode in scores[name]} for name in answers},
+        "models": {name: {mode: scores[name][mode] for mode in MODES if mode in scores[name]} for name in answers},
         "baselines": baseline_scores,
         "beside_copying": copying,
         "left_out": left_out,

@@ -32,7 +32,6 @@ SCORES: Sequence[tuple[str, str, str, str]] = (
     ("label", "exact_match", "label right", "the likeliest of the labels is the right one"),
     ("open", "tokens", "tokens", "open book, mean length of an answer"),
     ("open", "ended", "ends", "open book, answers that end by themselves"),
-    ("general_text", "perplexity", "general perplexity", "of text that has nothing to do with the task: forgetting"),
 )
 """Mode, key, name and meaning of each column."""
 

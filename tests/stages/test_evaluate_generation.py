@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from assay.core.errors import InputError
-from assay.core.outputs import read_json, write_json, write_text
+from assay.core.outputs import read_json, write_json
 from assay.core.seeds import generator
 from assay.fine_tuning.quantization import QUANTISATION_FILE, four_bit_settings, why_no_4_bit
 from assay.generation_metrics import tasks
@@ -31,26 +31,16 @@ REFUSAL = "I do not know."
 PARAMS: dict[str, Any] = {
     "seed": 3,
     "compute": COMPUTE,
-    "augment": {"wordnet": "wordnet"},
     "decoding": GREEDY | {"max_new_tokens": 12},
     "language_model": "models/sft/full",
     "template_arguments": {},
     "generation_models": {"base": "models/base", "sft-lora": "models/sft/lora", "sft-qlora": "models/sft/qlora"},
-    "evaluate_generation": {"rows": {"answer": 8, "unanswerable": None, "label": 4}, "general_texts": 4}
+    "evaluate_generation": {"rows": {"answer": 8, "unanswerable": None, "label": 4}}
     | {"answered": ["open", "retrieved", "unanswerable"], "rewarded": ["open", "unanswerable"]}
     | {"batch_size": 4, "bootstrap_samples": 100},
     "compare_generation": {"pairs": [{"model": f"sft-{name}", "against": "base"} for name in ("lora", "qlora")]}
     | {"bootstrap_samples": 100},
 }
-GLOSSES = """  1 This is the licence.
-00001740 03 n 01 entity 0 000 | that which is perceived to have its own distinct existence
-00001930 03 n 01 physical_entity 0 000 | an entity that has physical existence
-00002137 03 n 01 abstraction 0 000 | a general concept formed by extracting common features
-00002452 03 n 01 thing 0 000 | a separate and self-contained entity
-00002684 03 n 01 object 0 000 | a tangible and visible entity
-"""
-
-
 LABELS = ["positive", "negative", "neutral"]
 
 
@@ -85,7 +75,6 @@ def workspace(tmp_path: Path, tiny_chat_model: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     write_prompts(evaluate_generation.PROMPTS)
     write_models(tiny_chat_model)
-    write_text("wordnet/data.noun", GLOSSES)
     Path("data/preferences.csv").write_text(HEADER + "\n")
     Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
     return tmp_path
@@ -111,8 +100,6 @@ def test_every_mode_has_its_scores(workspace: Path) -> None:
     assert (measured["device"], measured["precision"]) == ("cpu", "float32")
     costs = {"tokens_per_second", "answer_seconds", "seconds", "peak_memory_mib"}
     assert set(read_json(evaluate_generation.COSTS / "sft-lora.json")) == costs
-    assert measured["general_text"]["texts"] == 4
-    assert measured["general_text"]["perplexity"] > 1
 
     answers = pl.read_parquet(evaluate_generation.OUTPUT / "sft-lora/answers.parquet")
     assert answers["tokens"].max() <= 12  # type: ignore[operator]
@@ -178,14 +165,11 @@ def test_weights_in_4_bits_that_are_written_out_say_the_same(workspace: Path) ->
         torch.testing.assert_close(written_out(**batch).logits, packed(**batch).logits, rtol=1e-4, atol=1e-4)
 
 
-def test_all_models_get_the_same_rows_and_texts(workspace: Path) -> None:
+def test_all_models_get_the_same_rows(workspace: Path) -> None:
     evaluate("base")
     evaluate("sft-lora")
     ids = [pl.read_parquet(f"data/generations/{name}/answers.parquet")["id"].to_list() for name in ("base", "sft-lora")]
     assert ids[0] == ids[1]
-    few, all_five = (evaluate_generation.sample_glosses(Path("wordnet"), count, 3) for count in (3, 5))
-    assert few == all_five[:3]
-    assert "physical entity: an entity that has physical existence" in all_five
 
 
 @pytest.mark.slow
@@ -216,17 +200,9 @@ def test_without_a_reward_model_there_are_no_rewards(workspace: Path, capfd: pyt
     assert "reward" not in json.dumps(summary)
 
 
-@pytest.mark.parametrize(
-    ("prepare", "message"),
-    [
-        (lambda: None, "`generation_models` has no 'sft-ful'; there are base, sft-lora, sft-qlora"),
-        (lambda: Path("wordnet/data.noun").unlink(), "wordnet/data.noun: no such file; `augment.wordnet` must be"),
-    ],
-)
-def test_bad_input(prepare: Any, message: str, workspace: Path) -> None:
-    prepare()
-    with pytest.raises(InputError, match=message):
-        evaluate("sft-ful" if "sft-ful" in message else "base")
+def test_a_model_that_is_not_listed_is_an_error(workspace: Path) -> None:
+    with pytest.raises(InputError, match="`generation_models` has no 'sft-ful'; there are base, sft-lora, sft-qlora"):
+        evaluate("sft-ful")
 
 
 def test_models_are_compared_pair_by_pair(workspace: Path) -> None:
