@@ -15,6 +15,7 @@ import argparse
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,16 +96,15 @@ def answer_rows(
     parts = []
     for mode in (mode for mode in MODES if mode in rows["mode"]):
         part = rows.filter(pl.col("mode") == mode)
-        is_label, references = mode == "label", part["answer"].to_list()
-        choices = part["labels"].to_list() if is_label else [[reference] for reference in references]
+        references = part["answer"].to_list()
+        choices = part["labels"].to_list() if mode == "label" else [[reference] for reference in references]
         asked = tokenise_asked(tokenizer, [chat[:-1] for chat in part["messages"].to_list()], choices)
         log_probabilities, generated = ask(model, tokenizer, asked, mode in answered, decoding, device, seed, mode)
         right = [of_row.index(reference) for of_row, reference in zip(choices, references, strict=True)]
-        said: list[Any] = [(None, None)] * part.height if generated is None else generated
+        said: list[Any] = generated or [(None, None)] * part.height
         texts = [ids and tokenizer.decode(ids, skip_special_tokens=True).strip() for ids, _ in said]
-        if is_label:
-            best = log_probabilities.argmax(axis=1).tolist()
-            texts = [of_row[place] for of_row, place in zip(choices, best, strict=True)]
+        if mode == "label":
+            texts = [of_row[best] for of_row, best in zip(choices, log_probabilities.argmax(axis=1), strict=True)]
         columns = ("id", "group", "mode", "task", "category", "question", "context", "nearest", "labels")
         parts.append(
             part.select(*columns, "answer_in_context", reference="answer").with_columns(
@@ -112,7 +112,7 @@ def answer_rows(
                 tokens=pl.Series([ids and len(ids) - ended for ids, ended in said], dtype=pl.Int64),
                 ended=pl.Series([ended for _, ended in said], dtype=pl.Boolean),
                 reference_tokens=pl.Series(
-                    [len(one.continuations[place]) for one, place in zip(asked, right, strict=True)], dtype=pl.Int64
+                    [len(one.continuations[place]) for one, place in zip(asked, right, strict=True)]
                 ),
                 negative_log_likelihood=pl.Series(-log_probabilities[range(part.height), right]),
             )
@@ -135,9 +135,8 @@ def add_rewards(
         return answers
     model, tokenizer = load_reward_model(REWARD_MODEL, device.device)
     chats = add_answers((chat[:-1] for chat in messages.filter(has_reward)), answers["answer"].filter(has_reward))
-    reward = score_answers(model, tokenizer, chats, batch_size, device, "rewards")
     column = np.full(answers.height, np.nan)
-    column[has_reward.to_numpy()] = reward
+    column[has_reward.to_numpy()] = score_answers(model, tokenizer, chats, batch_size, device, "rewards")
     return answers.with_columns(reward=pl.Series(column, nan_to_null=True))
 
 
@@ -188,7 +187,7 @@ def main() -> None:
 
     answers = score_texts(answers, find_refusal(answers))
     answers = add_rewards(answers, rows["messages"], [*params.rewarded], params.batch_size, device)
-    scores = score_modes(answers, params.bootstrap_samples, lambda mode: generator(seed, "evaluate_generation", mode))
+    scores = score_modes(answers, params.bootstrap_samples, partial(generator, seed, "evaluate_generation"))
     with output_folder(OUTPUT / name) as out:
         write_parquet(answers, out / "answers.parquet")
     measured = {"rows": answers.height, **scores, **device.names()}

@@ -20,9 +20,8 @@ from assay.instruction_data.retrieval import search_passages
 from assay.instruction_data.table import CHAT_SCHEMA
 from assay.language_models.chat_template import ANSWERING, MESSAGES
 
-PROMPT_SCHEMA = pl.Schema(
-    {**CHAT_SCHEMA, "mode": pl.String(), "nearest": pl.Int64(), "labels": pl.List(pl.String())},
-)
+TEXTS = pl.List(pl.String())
+PROMPT_SCHEMA = pl.Schema({**CHAT_SCHEMA, "mode": pl.String(), "nearest": pl.Int64(), "labels": TEXTS})
 """A question in a mode a row. `answer_in_context`: a passage holds the reference answer word for word; `nearest`: the
 place, from 0, of the passage nearest to the question by the frozen encoder, null without passages; `labels`: of a label
 task, the label that most train rows have first."""
@@ -53,11 +52,8 @@ def ask_beside(
 def texts_compared(chats: pl.DataFrame) -> list[str]:
     """What `make_prompts` needs the embeddings of: train answers, test questions, and passages beside these."""
     test, answers = chats.filter(split="test"), chats.filter(split="train", task="answer")["answer"]
-    return (
-        pl.concat([answers, test["question"], test["context"].explode().drop_nulls()])
-        .unique(maintain_order=True)
-        .to_list()
-    )
+    texts = pl.concat([answers, test["question"], test["context"].explode().drop_nulls()])
+    return texts.unique(maintain_order=True).to_list()
 
 
 def make_prompts(
@@ -84,9 +80,7 @@ def make_prompts(
         int((vectors.of(context) @ vectors.of([question])[0]).argmax()) if context and vectors else None
         for question, context in rows.select("question", "context").iter_rows()
     ]
-    of_task = (
-        pl.when(task="label").then(pl.lit(list(labels), pl.List(pl.String))).otherwise(pl.lit([], pl.List(pl.String)))
-    )
+    of_task = pl.when(task="label").then(pl.lit(list(labels), TEXTS)).otherwise(pl.lit([], TEXTS))
     return rows.with_columns(pl.Series("nearest", nearest, dtype=pl.Int64), labels=of_task)
 
 
@@ -98,17 +92,17 @@ def _with_passages(
     roles: tuple[str, ...],
 ) -> pl.DataFrame:
     """Rows with other passages beside their questions; of earlier messages those of some roles stay."""
+    rows = rows.with_columns(
+        pl.Series("context", [[one.answer for one in of_row] for of_row in found], dtype=TEXTS),
+        pl.Series("context_ids", [[one.id for one in of_row] for of_row in found], dtype=TEXTS),
+    )
     messages, held = [], []
-    for (chat, question, answer), of_row in zip(
-        rows.select("messages", "question", "answer").iter_rows(), found, strict=True
-    ):
+    for chat, question, answer, passages in rows.select("messages", "question", "answer", "context").iter_rows():
         history = [message for message in chat[:-2] if message["role"] in roles]
-        messages.append([*ask_beside(history, question, [one.answer for one in of_row], params), dict(chat[-1])])
-        held.append(any(answer.strip() in one.answer for one in of_row))
+        messages.append([*ask_beside(history, question, passages, params), dict(chat[-1])])
+        held.append(any(answer.strip() in passage for passage in passages))
     return rows.with_columns(
         pl.Series("messages", messages, dtype=MESSAGES),
-        pl.Series("context", [[one.answer for one in of_row] for of_row in found], dtype=pl.List(pl.String)),
-        pl.Series("context_ids", [[one.id for one in of_row] for of_row in found], dtype=pl.List(pl.String)),
         pl.Series("answer_in_context", held, dtype=pl.Boolean),
         mode=pl.lit(mode),
     )

@@ -21,7 +21,7 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def read_all() -> Generation:
-    found = read_generation(MODELS, APPROACHES, STAGES)
+    found = read_generation(MODELS, APPROACHES)
     assert found is not None
     return found
 
