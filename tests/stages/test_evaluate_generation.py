@@ -46,26 +46,18 @@ LABELS = ["positive", "negative", "neutral"]
 
 def write_prompts(path: Path) -> None:
     """Ten questions in three modes, five unanswerable ones, five of the label task."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number in range(20):
         task = ("answer", "answer", "unanswerable", "label")[number % 4]
-        answer = {"answer": f"It takes {number} weeks.", "unanswerable": REFUSAL, "label": LABELS[number // 4 % 3]}[
-            task
-        ]
-        row: dict[str, Any] = {
-            "id": f"faq:{number}",
-            "group": f"faq:{number}",
-            "task": task,
-            "category": "permits",
-            "answer": answer,
-        }
-        row |= {"question": f"How long? {number}", "messages": add_answers([chat(number)], [answer])[0]}
-        for mode in ("open", "retrieved", "closed") if task == "answer" else (task,):
-            passages = {"open": ["Nobody knows.", answer], "retrieved": ["It takes ages.", "Nobody knows."]}.get(
-                mode, []
-            )
-            more = {"context": passages, "answer_in_context": mode == "open", "nearest": 1 if passages else None}
-            rows.append(row | more | {"mode": mode, "labels": LABELS if task == "label" else []})
+        known = f"It takes {number} weeks."
+        answer = {"answer": known, "unanswerable": REFUSAL, "label": LABELS[number // 4 % 3]}[task]
+        asked = {"id": f"faq:{number}", "group": f"faq:{number}", "task": task, "category": "permits"}
+        asked |= {"question": f"How long? {number}", "answer": answer, "labels": LABELS if task == "label" else []}
+        asked |= {"messages": add_answers([chat(number)], [answer])[0]}
+        shown = {"open": ["Nobody knows.", known], "retrieved": ["It takes ages.", "Nobody knows."], "closed": []}
+        for mode, context in shown.items() if task == "answer" else [(task, [])]:
+            nearest = {"context": context, "answer_in_context": known in context, "nearest": 1 if context else None}
+            rows.append(asked | {"mode": mode} | nearest)
     types = {"messages": MESSAGES, "context": pl.List(pl.String), "labels": pl.List(pl.String)}
     pl.DataFrame(rows, schema_overrides=types).write_parquet(path, mkdir=True)
 
@@ -165,13 +157,6 @@ def test_weights_in_4_bits_that_are_written_out_say_the_same(workspace: Path) ->
         torch.testing.assert_close(written_out(**batch).logits, packed(**batch).logits, rtol=1e-4, atol=1e-4)
 
 
-def test_all_models_get_the_same_rows(workspace: Path) -> None:
-    evaluate("base")
-    evaluate("sft-lora")
-    ids = [pl.read_parquet(f"data/generations/{name}/answers.parquet")["id"].to_list() for name in ("base", "sft-lora")]
-    assert ids[0] == ids[1]
-
-
 @pytest.mark.slow
 def test_the_same_bytes_for_any_hash_seed(workspace: Path) -> None:
     written = []
@@ -205,10 +190,12 @@ def test_a_model_that_is_not_listed_is_an_error(workspace: Path) -> None:
         evaluate("sft-ful")
 
 
-def test_models_are_compared_pair_by_pair(workspace: Path) -> None:
+def test_models_are_compared_pair_by_pair(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in PARAMS["generation_models"]:
         evaluate(name)
-    first, second, third = pl.read_parquet("data/generations/base/answers.parquet")["id"].head(3)
+    base, tuned = (pl.read_parquet(f"data/generations/{name}/answers.parquet")["id"] for name in ("base", "sft-lora"))
+    assert base.to_list() == tuned.to_list()
+    first, second, third = base.head(3)
     lines = [
         f"{first},one,two,a,ann,2026-11-23,sft-lora,base",
         f"{second},one,two,a,ann,2026-11-23,base,sft-lora",
@@ -218,8 +205,11 @@ def test_models_are_compared_pair_by_pair(workspace: Path) -> None:
         f"{third},one,two,a,ann,2026-11-23,sft-lora,base,{hash_question('What was asked before?')}",
     ]
     Path("data/preferences.csv").write_text("\n".join([HEADER, *lines]) + "\n")
+    change("compare_generation", pairs=[*PARAMS["compare_generation"]["pairs"], {"model": "dpo", "against": "base"}])
     compare_generation.main()
-    summary = json.loads(compare_generation.METRICS.read_text())
+    summary = read_json(compare_generation.METRICS)
+    assert summary["pairs_skipped"] == {"dpo_against_base": "dpo not in generation_models"}
+    assert "dpo_against_base skipped: dpo not in generation_models" in capsys.readouterr().err
     assert list(summary["models"]) == ["base", "sft-lora"]
     assert summary["left_out"] == {"sft-qlora": "no 4-bit arithmetic here"}
     assert list(summary["pairs"]) == ["sft-lora_against_base"]
@@ -240,26 +230,14 @@ def test_models_are_compared_pair_by_pair(workspace: Path) -> None:
     assert found["people_win_rate"] == pytest.approx((1.0 + 0.0 + 0.5) / 3, rel=1e-4)
 
 
-def test_a_pair_with_a_model_that_is_not_evaluated_is_skipped_and_named(
-    workspace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in PARAMS["generation_models"]:
-        evaluate(name)
-    change("compare_generation", pairs=[*PARAMS["compare_generation"]["pairs"], {"model": "dpo", "against": "base"}])
-    compare_generation.main()
-    summary = read_json(compare_generation.METRICS)
-    assert list(summary["pairs"]) == ["sft-lora_against_base"]
-    assert summary["pairs_skipped"] == {"dpo_against_base": "dpo not in generation_models"}
-    assert "dpo_against_base skipped: dpo not in generation_models" in capsys.readouterr().err
-
-
-def test_a_model_that_nothing_knows_is_an_error(workspace: Path) -> None:
-    change("compare_generation", pairs=[{"model": "dop", "against": "base"}])
-    with pytest.raises(InputError, match=r"pairs.0` names 'dop'; `generation_models` has base, "):
-        compare_generation.main()
-
-
-def test_a_model_beside_itself_is_an_error(workspace: Path) -> None:
-    change("compare_generation", pairs=[{"model": "base", "against": "base"}])
-    with pytest.raises(InputError, match=r"pairs.0` compares 'base' with itself"):
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("dop", r"pairs.0` names 'dop'; `generation_models` has base, "),
+        ("base", r"pairs.0` compares 'base' with itself"),
+    ],
+)
+def test_a_pair_of_what_nothing_knows_or_of_one_model_is_an_error(workspace: Path, model: str, message: str) -> None:
+    change("compare_generation", pairs=[{"model": model, "against": "base"}])
+    with pytest.raises(InputError, match=message):
         compare_generation.main()
