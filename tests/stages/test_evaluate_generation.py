@@ -8,18 +8,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import torch
 import yaml
 
 from assay.core.errors import InputError
-from assay.core.outputs import read_json, write_json
+from assay.core.outputs import read_json
 from assay.core.seeds import generator
-from assay.fine_tuning.quantization import QUANTISATION_FILE, four_bit_settings, why_no_4_bit
 from assay.generation_metrics import tasks
 from assay.generation_metrics.tasks import MODES
 from assay.human_review.preference_judgements import HEADER, hash_question
 from assay.language_models.chat_template import MESSAGES, add_answers
-from assay.language_models.checkpoint import EXACT_MODULES, load_causal_lm
 from assay.statistics.bootstrap import item_counts
 from assay.statistics.predictions import hash_name
 from assay.statistics.verdicts import holm, paired_difference
@@ -142,19 +139,6 @@ def test_words_beside_copying_follow_from_what_is_in_git(workspace: Path, monkey
         sign = "better" if found[mode][name]["chrf_difference"] > 0 else "worse"
         assert found[mode][name]["word"] == (sign if adjusted < 0.05 else "not decided")
         assert found[mode][name]["adjusted_p"] == pytest.approx(adjusted, rel=1e-5)
-
-
-def test_weights_in_4_bits_that_are_written_out_say_the_same(workspace: Path) -> None:
-    if reason := why_no_4_bit(torch.device("cpu")):
-        pytest.skip(reason)
-    folder = Path("models/sft/lora_on_4_bits")
-    shutil.copytree("models/sft/lora", folder)
-    write_json(folder / QUANTISATION_FILE, four_bit_settings(True, None, EXACT_MODULES))
-    packed, tokenizer = load_causal_lm(folder, torch.device("cpu"))
-    written_out, _ = load_causal_lm(folder, torch.device("cpu"), dequantised=True)
-    batch = tokenizer("How long does it take?", return_tensors="pt")
-    with torch.inference_mode():
-        torch.testing.assert_close(written_out(**batch).logits, packed(**batch).logits, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow
