@@ -43,12 +43,12 @@ LABELS = ["positive", "negative", "neutral"]
 
 def write_prompts(path: Path) -> None:
     """Ten questions in three modes, five unanswerable ones, five of the label task."""
-    rows: list[dict[str, Any]] = []
+    rows = []
     for number in range(20):
         task = ("answer", "answer", "unanswerable", "label")[number % 4]
         known = f"It takes {number} weeks."
         answer = {"answer": known, "unanswerable": REFUSAL, "label": LABELS[number // 4 % 3]}[task]
-        asked = {"id": f"faq:{number}", "group": f"faq:{number}", "task": task, "category": "permits"}
+        asked: Any = {"id": f"faq:{number}", "group": f"faq:{number}", "task": task, "category": "permits"}
         asked |= {"question": f"How long? {number}", "answer": answer, "labels": LABELS if task == "label" else []}
         asked |= {"messages": add_answers([chat(number)], [answer])[0]}
         shown = {"open": ["Nobody knows.", known], "retrieved": ["It takes ages.", "Nobody knows."], "closed": []}

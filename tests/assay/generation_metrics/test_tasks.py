@@ -117,9 +117,10 @@ def test_words_beside_copying_come_from_the_paired_interval() -> None:
 
 
 def test_baselines_say_what_needs_no_model() -> None:
-    passages, nothing = {"context": ["In May.", "Ten weeks."], "nearest": 1}, {"context": [], "nearest": None}
-    rows: list[dict[str, Any]] = [
-        {"task": "answer", "mode": "open", "reference": "Ten weeks."} | passages,
+    nothing: dict[str, Any] = {"context": [], "nearest": None}
+    shown = {"context": ["In May.", "Ten weeks."], "nearest": 1}
+    rows = [
+        {"task": "answer", "mode": "open", "reference": "Ten weeks."} | shown,
         {"task": "answer", "mode": "closed", "reference": "Ten weeks."} | nothing,
         {"task": "unanswerable", "mode": "unanswerable", "reference": "No idea.", "context": ["In May."], "nearest": 0},
         {"task": "label", "mode": "label", "reference": "good"} | nothing,
