@@ -11,6 +11,7 @@ model that is not in `generation_models` is skipped and named.
 import re
 import sys
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,14 +28,13 @@ from assay.generation_metrics.tasks import (
     MODES,
     baseline_answers,
     beside_copying,
-    for_each_mode,
     score_modes,
     task_differences,
     told,
 )
 from assay.human_review.preference_judgements import Preference, check_prompt_ids, read_preferences
 from assay.statistics.bootstrap import cluster_means
-from assay.statistics.metrics_dict import metrics_of
+from assay.statistics.metrics_dict import interval_metrics
 
 BASE = "base"
 ANSWERS = Path("data/generations")
@@ -65,37 +65,33 @@ class CompareGenerationParams(Params):
 def find_skipped(pairs: list[Pair], models: list[str]) -> dict[str, str]:
     """Pairs with a model that is off, with the reason; an `InputError` for an unknown model, or one against itself."""
     for number, pair in enumerate(pairs):
+        place = f"params.yaml: `compare_generation.pairs.{number}`"
         if pair.model == pair.against:
-            raise InputError(f"params.yaml: `compare_generation.pairs.{number}` compares {pair.model!r} with itself")
+            raise InputError(f"{place} compares {pair.model!r} with itself")
         for name in (pair.model, pair.against):
             # One that a stage makes and that is not evaluated was switched off, and is no mistake.
             if name not in models and not re.fullmatch(r"base|sft-\w+|dpo|rloo|ppo", name):
-                place = f"`compare_generation.pairs.{number}` names {name!r}"
-                raise InputError(f"params.yaml: {place}; `generation_models` has {', '.join(models)}")
+                raise InputError(f"{place} names {name!r}; `generation_models` has {', '.join(models)}")
     missing = {pair.name: [name for name in (pair.model, pair.against) if name not in models] for pair in pairs}
     return {name: f"{' and '.join(of_pair)} not in generation_models" for name, of_pair in missing.items() if of_pair}
 
 
-def read_judgements(preferences: list[Preference], pair: Pair, prompts: Collection[str]) -> pl.DataFrame:
-    """A row for each judgement of test prompts: `prompt_id`, and `won` (1: `pair.model` was preferred; 0.5: a tie)."""
-    rows = []
-    for line in preferences:
-        if line.prompt_id in prompts and {line.model_a, line.model_b} == {pair.model, pair.against}:
-            preferred = {"a": line.model_a, "b": line.model_b}.get(line.preferred)
-            rows.append((line.prompt_id, 0.5 if preferred is None else float(preferred == pair.model)))
-    return pl.DataFrame(rows, {"prompt_id": pl.String, "won": pl.Float64}, orient="row")
+def judge_pair(
+    preferences: list[Preference], pair: Pair, prompts: Collection[str], samples: int, random: np.random.Generator
+) -> dict[str, float]:
+    """Share of the judgements of test prompts that `pair.model` won, ties as half, and how many there are.
 
-
-def people_win_rate(judgements: pl.DataFrame, samples: int, seed: int) -> dict[str, float]:
-    """Share of judgements that the one model won, ties as half, and its interval over prompts, if there are enough.
-
-    Empty without judgements.
+    Its interval is over prompts, if there are enough. Empty without judgements.
     """
-    if judgements.is_empty():
+    models = {pair.model, pair.against}
+    lines = [line for line in preferences if line.prompt_id in prompts and {line.model_a, line.model_b} == models]
+    if not lines:
         return {}
-    random, prompts = generator(seed, "compare_generation", "people"), judgements["prompt_id"].to_list()
-    (found,) = cluster_means({"won": judgements["won"].to_numpy()}, prompts, samples, random).values()
-    return {"people_judgements": judgements.height, **metrics_of({"people_win_rate": told(found, len({*prompts}))})}
+    favourites = [{"a": line.model_a, "b": line.model_b}.get(line.preferred) for line in lines]
+    won = np.array([0.5 if name is None else float(name == pair.model) for name in favourites])
+    judged = [line.prompt_id for line in lines]
+    found = cluster_means({"people_win_rate": won}, judged, samples, random)["people_win_rate"]
+    return {"people_judgements": len(lines), **interval_metrics("people_win_rate", told(found, len({*judged})))}
 
 
 def main() -> None:
@@ -114,37 +110,22 @@ def main() -> None:
     preferences = [line for line in judged if line.prompt_id not in asked or line.is_of(asked[line.prompt_id])]
     if changed := len(judged) - len(preferences):
         print(f"compare_generation: {changed} judgements left out, whose questions have changed", file=sys.stderr)
-
-    def random(mode: str) -> np.random.Generator:
-        return generator(seed, "compare_generation", mode)
-
+    check_prompt_ids(preferences, asked, JUDGEMENTS)
+    samples, random = params.bootstrap_samples, partial(generator, seed, "compare_generation")
     baselines = baseline_answers(next(iter(answers.values()))) if answers else {}
-    baseline_scores = {
-        name: score_modes(said, params.bootstrap_samples, random)
-        for name, table in baselines.items()
-        if (said := table.filter(pl.col("answer").is_not_null())).height
-    }
-    copied = baselines.get(COPY_NEAREST)
-    copying = {} if copied is None else beside_copying(answers, copied, params.bootstrap_samples, random)
+    spoken = {name: table.drop_nulls("answer") for name, table in baselines.items()}
     with_base = [Pair(model=name, against=BASE) for name in answers if name != BASE and BASE in answers]
     compared: dict[str, Any] = {}
-    for pair in [*params.pairs, *(pair for pair in with_base if pair not in params.pairs)]:
-        if not {pair.model, pair.against} <= answers.keys():
-            continue
-        one, other = answers[pair.model], answers[pair.against]
-
-        def differences(mode: str, one: pl.DataFrame = one, other: pl.DataFrame = other) -> dict[str, Any]:
-            return task_differences(one, other, mode, params.bootstrap_samples, random(mode))
-
-        check_prompt_ids(preferences, one["id"], JUDGEMENTS)
-        found = read_judgements(preferences, pair, set(one["id"]))
-        by_mode = for_each_mode(differences, set(one["mode"]))
-        compared[pair.name] = by_mode | people_win_rate(found, params.bootstrap_samples, seed)
-    kept = (*MODES, "general_text")
+    for pair in dict.fromkeys([*params.pairs, *with_base]):
+        if {pair.model, pair.against} <= answers.keys():
+            one, other = answers[pair.model], answers[pair.against]
+            compared[pair.name] = {
+                mode: task_differences(one, other, mode, samples, random(mode)) for mode in MODES if mode in one["mode"]
+            } | judge_pair(preferences, pair, asked, samples, random("people"))
     summary = {
-        "models": {name: {mode: scores[name][mode] for mode in kept if mode in scores[name]} for name in answers},
-        "baselines": baseline_scores,
-        "beside_copying": copying,
+        "models": {name: {mode: scores[name][mode] for mode in MODES if mode in scores[name]} for name in answers},
+        "baselines": {name: score_modes(table, samples, random) for name, table in spoken.items() if table.height},
+        "beside_copying": beside_copying(answers, baselines[COPY_NEAREST], samples, random) if answers else {},
         "left_out": left_out,
         "pairs": compared,
         "pairs_skipped": skipped,

@@ -15,6 +15,7 @@ import argparse
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,15 +33,13 @@ from assay.core.results import run_id_now, write_metrics
 from assay.core.seeds import derived_seed, generator, keyed_uniform
 from assay.core.skipped import leave_out, why_left_out
 from assay.generation_metrics.answers import find_refusal, score_texts
-from assay.generation_metrics.tasks import COPY_NEAREST, MODES, baseline_answers, perplexity, score_modes, told
+from assay.generation_metrics.tasks import COPY_NEAREST, MODES, baseline_answers, score_modes
 from assay.language_models.base_template import TemplateArguments
-from assay.language_models.chat_template import IGNORED, TokenisedChat, add_answers
-from assay.language_models.checkpoint import CausalLM, Decoding, answer_likelihood, load_causal_lm
+from assay.language_models.chat_template import add_answers
+from assay.language_models.checkpoint import CausalLM, Decoding, load_causal_lm
 from assay.language_models.continuations import ask, tokenise_asked
 from assay.language_models.named_models import load_generation_models
 from assay.reward.model import load_reward_model, score_answers
-from assay.statistics.bootstrap import Floats, bootstrap_figures
-from assay.statistics.metrics_dict import metrics_of
 from assay.statistics.predictions import hash_name
 
 PROMPTS = Path("data/instruct/prompts.parquet")
@@ -68,7 +67,6 @@ class EvaluateGenerationParams(Params):
     rows: Rows
     answered: list[Literal["open", "retrieved", "closed", "unanswerable"]]
     rewarded: list[Literal["open", "retrieved", "closed", "unanswerable"]]
-    general_texts: int = Field(ge=2)
     batch_size: int = Field(ge=1, le=4096)
     bootstrap_samples: int = Field(ge=100, le=1_000_000)
 
@@ -80,22 +78,6 @@ def sample_rows(prompts: pl.DataFrame, rows: Rows, seed: int) -> pl.DataFrame:
     drawn = prompts.with_columns(draw=draw).with_columns(place=place)
     limits = {task: count or prompts.height for task, count in rows.model_dump().items()}
     return drawn.filter(pl.col("place") <= pl.col("task").replace_strict(limits)).drop("draw", "place")
-
-
-def sample_glosses(wordnet: Path, count: int, seed: int) -> list[str]:
-    """Definitions of nouns, sampled by a hash: text of no task; an `InputError` if the folder holds no WordNet."""
-    path = wordnet / "data.noun"
-    if not path.is_file():
-        raise InputError(
-            f"{path}: no such file; `augment.wordnet` must be a folder of WordNet: `dvc repro fetch@wordnet`"
-        )
-    # Lines that begin with blanks are the licence.
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("  ")]
-    word = pl.col("entry").str.split(" ").list.get(4).str.replace_all("_", " ")
-    gloss = pl.col("entry").str.split_exact("| ", 1).struct.field("field_1").str.strip_chars()
-    entries = pl.DataFrame({"entry": lines}).with_columns(text=pl.format("{}: {}", word, gloss))
-    draws = keyed_uniform(entries["entry"], seed, "evaluate_generation", "glosses")
-    return entries.with_columns(draw=draws).sort("draw", "entry")["text"].head(count).to_list()
 
 
 def answer_rows(
@@ -114,16 +96,15 @@ def answer_rows(
     parts = []
     for mode in (mode for mode in MODES if mode in rows["mode"]):
         part = rows.filter(pl.col("mode") == mode)
-        is_label, references = mode == "label", part["answer"].to_list()
-        choices = part["labels"].to_list() if is_label else [[reference] for reference in references]
+        references = part["answer"].to_list()
+        choices = part["labels"].to_list() if mode == "label" else [[reference] for reference in references]
         asked = tokenise_asked(tokenizer, [chat[:-1] for chat in part["messages"].to_list()], choices)
         log_probabilities, generated = ask(model, tokenizer, asked, mode in answered, decoding, device, seed, mode)
         right = [of_row.index(reference) for of_row, reference in zip(choices, references, strict=True)]
-        said: list[Any] = [(None, None)] * part.height if generated is None else generated
+        said: list[Any] = generated or [(None, None)] * part.height
         texts = [ids and tokenizer.decode(ids, skip_special_tokens=True).strip() for ids, _ in said]
-        if is_label:
-            best = log_probabilities.argmax(axis=1).tolist()
-            texts = [of_row[place] for of_row, place in zip(choices, best, strict=True)]
+        if mode == "label":
+            texts = [of_row[best] for of_row, best in zip(choices, log_probabilities.argmax(axis=1), strict=True)]
         columns = ("id", "group", "mode", "task", "category", "question", "context", "nearest", "labels")
         parts.append(
             part.select(*columns, "answer_in_context", reference="answer").with_columns(
@@ -131,30 +112,12 @@ def answer_rows(
                 tokens=pl.Series([ids and len(ids) - ended for ids, ended in said], dtype=pl.Int64),
                 ended=pl.Series([ended for _, ended in said], dtype=pl.Boolean),
                 reference_tokens=pl.Series(
-                    [len(one.continuations[place]) for one, place in zip(asked, right, strict=True)], dtype=pl.Int64
+                    [len(one.continuations[place]) for one, place in zip(asked, right, strict=True)]
                 ),
                 negative_log_likelihood=pl.Series(-log_probabilities[range(part.height), right]),
             )
         )
     return pl.concat(parts)
-
-
-def score_general_text(
-    model: CausalLM, tokenizer: Any, texts: list[str], batch_size: int, samples: int, device: Device, seed: int
-) -> dict[str, float]:
-    """Perplexity of the general text with its interval, and its texts."""
-    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    chats = [TokenisedChat([first, *ids], [IGNORED, *ids]) for ids in rows]
-    likelihood = answer_likelihood(model, chats, tokenizer.pad_token_id, batch_size, device, "general text")
-    losses, tokens = -likelihood.log_probabilities, likelihood.tokens.astype(np.float64)
-
-    def measure(counts: Floats) -> dict[str, Floats]:
-        return {"perplexity": perplexity(counts, losses, tokens)}
-
-    random = generator(seed, "evaluate_generation", "general_text")
-    found = bootstrap_figures(measure, len(texts), samples, random)
-    return {"texts": len(texts), **metrics_of({name: told(one, len(texts)) for name, one in found.items()})}
 
 
 def add_rewards(
@@ -172,9 +135,8 @@ def add_rewards(
         return answers
     model, tokenizer = load_reward_model(REWARD_MODEL, device.device)
     chats = add_answers((chat[:-1] for chat in messages.filter(has_reward)), answers["answer"].filter(has_reward))
-    reward = score_answers(model, tokenizer, chats, batch_size, device, "rewards")
     column = np.full(answers.height, np.nan)
-    column[has_reward.to_numpy()] = reward
+    column[has_reward.to_numpy()] = score_answers(model, tokenizer, chats, batch_size, device, "rewards")
     return answers.with_columns(reward=pl.Series(column, nan_to_null=True))
 
 
@@ -200,7 +162,6 @@ def main() -> None:
     folder = Path(models[name])
     params = load_params("evaluate_generation", EvaluateGenerationParams)
     decoding = load_params("decoding", Decoding)
-    wordnet = Path(load_params("augment.wordnet", str))
     arguments = load_params("template_arguments", TemplateArguments)
     seed = load_params("seed", int)
     if reason := why_left_out(folder):
@@ -208,7 +169,6 @@ def main() -> None:
         leave_out(f"evaluate_generation@{name}", reason, OUTPUT / name, metrics, {}, cost)
         write_json(PREDICTIONS / f"{name}.json", {"run_id": run_id_now(metrics), "left_out": reason})
         return
-    texts = sample_glosses(wordnet, params.general_texts, seed)
     device = prepare_device(load_params("compute", Compute))
     quiet_libraries()
 
@@ -223,15 +183,14 @@ def main() -> None:
     loaded = time.perf_counter()
     answers = answer_rows(model, tokenizer, rows, [*params.answered], decoding, device, own_seed)
     answer_seconds = time.perf_counter() - loaded
-    general = score_general_text(model, tokenizer, texts, params.batch_size, params.bootstrap_samples, device, seed)
     del model
 
     answers = score_texts(answers, find_refusal(answers))
     answers = add_rewards(answers, rows["messages"], [*params.rewarded], params.batch_size, device)
-    scores = score_modes(answers, params.bootstrap_samples, lambda mode: generator(seed, "evaluate_generation", mode))
+    scores = score_modes(answers, params.bootstrap_samples, partial(generator, seed, "evaluate_generation"))
     with output_folder(OUTPUT / name) as out:
         write_parquet(answers, out / "answers.parquet")
-    measured = {"rows": answers.height, **scores, "general_text": general, **device.names()}
+    measured = {"rows": answers.height, **scores, **device.names()}
     write_metrics(METRICS / f"{name}.json", measured, "rows", "open.perplexity", "open.chrf", "label.exact_match")
     write_text(PREDICTIONS / f"{name}.json", format_by_question(answers, run_id_now(METRICS / f"{name}.json")))
     costs = {

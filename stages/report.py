@@ -157,7 +157,6 @@ def main() -> None:
     optional = load_params("optional", dict[str, list[str]])
     assets = load_params("fetch.assets", dict[str, Asset])
     approaches = load_params("approaches", list[str])
-    switched_on = [stage for stage, runs in optional.items() if runs]
     measured = read_measured(approaches, optional, assets)
     if not approaches:
         raise InputError(f"params.yaml: `approaches` = {approaches} leaves nothing to compare; name at least one")
@@ -173,7 +172,7 @@ def main() -> None:
     tables["augmented_pairs"] = pl.read_csv("data/augmented/pairs.csv", infer_schema=False)
     confusion = pl.read_csv(METRICS / f"plots/confusion/{best}.csv", infer_schema=False)
     generation = read_generation(
-        load_params("generation_models", dict[str, str]), load_params("sft_approaches", list[str]), switched_on
+        load_params("generation_models", dict[str, str]), load_params("sft_approaches", list[str])
     )
     page = render(
         {

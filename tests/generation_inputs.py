@@ -36,7 +36,6 @@ def write_generation_inputs(root: Path) -> None:
             "closed": scores(0.1, perplexity=20.0),
             "unanswerable": {"rows": 4, "refused": 0.75, "refused_count": 3, "refused_rows": 4},
             "label": scores(0.1, exact_match=0.5),
-            "general_text": {"texts": 4, **scores(0.1, perplexity=30.0)},
         }
     baselines = {"copy_nearest": {"open": scores(0.1, chrf=0.7)}, "majority_label": {"label": {"rows": 1}}}
     word = {"rows": 40, "word": "worse", **scores(0.1, chrf_difference=-0.4)}

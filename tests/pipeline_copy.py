@@ -128,7 +128,7 @@ def smoke_params(params: dict[str, Any]) -> dict[str, Any]:
     params["decoding"] = few_tokens
     names = ("base", "sft-full", "sft-lora", "dpo", "rloo", "ppo")
     params["generation_models"] = {name: params["generation_models"][name] for name in names}
-    params["evaluate_generation"] |= {"general_texts": 4, "bootstrap_samples": 100}
+    params["evaluate_generation"] |= {"bootstrap_samples": 100}
     params["evaluate_generation"]["rows"] = {"answer": 4, "unanswerable": 2, "label": 2}
     pairs = [pair for pair in params["compare_generation"]["pairs"] if {*pair.values()} <= {*names}]
     params["compare_generation"] |= {"pairs": pairs, "bootstrap_samples": 100}

@@ -26,9 +26,10 @@ from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.skipped import why_left_out
 from assay.embeddings.encoder import EmbedParams, embedded_texts
+from assay.instruction_data.context import ask_beside
 from assay.instruction_data.distractors import Exchange, read_exchanges
 from assay.instruction_data.params import InstructDataParams
-from assay.instruction_data.prompt_modes import ask_beside, retrieve
+from assay.instruction_data.prompt_modes import retrieve
 from assay.language_models.base_template import TemplateArguments
 from assay.language_models.chat_template import tokenise_prompts
 from assay.language_models.checkpoint import CausalLM, Decoding, generate_batch, load_causal_lm
@@ -139,7 +140,8 @@ def main() -> None:
             shown = f"byte 0x{ord(odd[0]) & 0xFF:02x}"
             raise InputError(f"the question is not UTF-8 ({shown}); convert it: iconv -f LATIN1 -t UTF-8")
         found = search(question) if search is not None else []
-        chat = ask_beside(history, question, [one.answer for one in found], params.context)
+        prompt = params.context.prompt if params.context else ""
+        chat = ask_beside(history, question, [one.answer for one in found], prompt)
         said = streamed(model, tokenizer, chat, decoding, device)
         if found:
             print(f"(passages shown: {', '.join(one.id for one in found)})", file=sys.stderr)

@@ -20,11 +20,6 @@ def chrf(answer: str, reference: str) -> float:
     return float(CHRF().sentence_score(answer, [reference]).score) / 100
 
 
-def same_label(answer: str, label: str) -> bool:
-    """Whether an answer is the label and nothing else, but for case, punctuation and white space around it."""
-    return answer.casefold().strip(" \t\n.,:;!?\"'*`") == label.casefold()
-
-
 def is_refusal(answer: str, refusal: str) -> bool:
     """Whether an answer says that there is no answer; `refusal` is what the model was taught to say then."""
     plain = answer.casefold().replace("\u2019", "'")
@@ -33,9 +28,7 @@ def is_refusal(answer: str, refusal: str) -> bool:
 
 def find_refusal(rows: pl.DataFrame) -> str:
     """What unanswerable questions are to be answered with; empty where the data has none."""
-    references = rows.filter(pl.col("task") == "unanswerable")["reference"]
-    said = references.value_counts().sort("count", "reference", descending=True)
-    return str(said["reference"][0]) if said.height else ""
+    return str(rows.filter(task="unanswerable")["reference"].mode().max() or "")
 
 
 def score_texts(rows: pl.DataFrame, refusal: str) -> pl.DataFrame:
@@ -43,13 +36,12 @@ def score_texts(rows: pl.DataFrame, refusal: str) -> pl.DataFrame:
 
     Null where a score does not go with the task, or there is no answer.
     """
-    found = [
-        {
-            "chrf": chrf(answer, reference) if task == "answer" and answer is not None else None,
-            "exact_match": same_label(answer, reference) if task == "label" and answer is not None else None,
-            "refused": is_refusal(answer, refusal) if task != "label" and answer is not None else None,
-        }
-        for answer, reference, task in rows.select("answer", "reference", "task").iter_rows()
-    ]
-    schema = {"chrf": pl.Float64, "exact_match": pl.Boolean, "refused": pl.Boolean}
-    return rows.hstack(pl.DataFrame(found, schema=schema))
+    chrfs, refused = [], []
+    for answer, reference, task in rows.select("answer", "reference", "task").iter_rows():
+        chrfs.append(chrf(answer, reference) if task == "answer" and answer is not None else None)
+        refused.append(is_refusal(answer, refusal) if task != "label" and answer is not None else None)
+    return rows.with_columns(
+        pl.Series("chrf", chrfs, pl.Float64),
+        exact_match=pl.when(task="label").then(pl.col("answer") == pl.col("reference")),
+        refused=pl.Series(refused, dtype=pl.Boolean),
+    )

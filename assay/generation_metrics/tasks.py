@@ -7,7 +7,7 @@ Each mode in which questions are asked (`assay/instruction_data/prompt_modes.py`
 width: samples that all give the same figure say nothing of other rows.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from assay.generation_metrics.answers import find_refusal, score_texts
 from assay.statistics.bootstrap import Floats, Measure, bootstrap_figures, item_counts
 from assay.statistics.intervals import MIN_SHARE_ROWS, share_estimate
-from assay.statistics.metrics_dict import Estimate, metrics_of
+from assay.statistics.metrics_dict import Estimate, interval_metrics, metrics_of
 from assay.statistics.predictions import hash_name
 from assay.statistics.verdicts import LEVEL, Difference, holm, paired_difference
 
@@ -69,12 +69,18 @@ def told(estimate: Estimate, rows: int) -> Estimate:
 
 
 def _figures(
-    measure: Measure, groups: Sequence[str], rows: Mapping[str, int], samples: int, random: np.random.Generator
-) -> dict[str, Estimate]:
-    """`bootstrap_figures` over groups, with intervals where they can be told; `rows` that each figure is of."""
-    names, of_row = np.unique(np.array(groups), return_inverse=True)
-    found = bootstrap_figures(lambda counts: measure(counts[of_row]), len(names), samples, random)
-    return {name: told(one, rows[name]) for name, one in found.items()}
+    rows: pl.DataFrame, of_all: Measure, values: Mapping[str, Floats], samples: int, random: np.random.Generator
+) -> dict[str, float]:
+    """Figures of all rows and means of values, shape `(n,)` each, as metrics; groups of rows are drawn whole."""
+    names, of_row = np.unique(rows["group"].to_numpy(), return_inverse=True)
+
+    def measure(of_groups: Floats) -> dict[str, Floats]:
+        counts = of_groups[of_row]
+        return of_all(counts) | {name: mean(counts, one) for name, one in values.items()}
+
+    found = bootstrap_figures(measure, len(names), samples, random)
+    used = dict.fromkeys(found, rows.height) | {name: int((~np.isnan(one)).sum()) for name, one in values.items()}
+    return metrics_of({name: told(one, used[name]) for name, one in found.items()})
 
 
 def task_scores(answers: pl.DataFrame, mode: str, samples: int, random: np.random.Generator) -> dict[str, Any]:
@@ -86,24 +92,23 @@ def task_scores(answers: pl.DataFrame, mode: str, samples: int, random: np.rando
     """
     rows = answers.filter(pl.col("mode") == mode)
     losses, tokens = column(rows, "negative_log_likelihood"), column(rows, "reference_tokens")
-    values = {name: column(rows, name) for name in MEANS[mode] if name in rows.columns}
-    of_score = {name: int((~np.isnan(one)).sum()) for name, one in values.items()} | {"perplexity": rows.height}
-
-    def measure(counts: Floats) -> dict[str, Floats]:
-        return {"perplexity": perplexity(counts, losses, tokens)} | {
-            name: mean(counts, one) for name, one in values.items() if name not in SHARES
-        }
-
-    found = metrics_of(_figures(measure, rows["group"].to_list(), of_score, samples, random))
+    names = [name for name in MEANS[mode] if name in rows.columns]
+    means = {name: column(rows, name) for name in names if name not in SHARES}
+    found = _figures(rows, lambda counts: {"perplexity": perplexity(counts, losses, tokens)}, means, samples, random)
     shares: dict[str, Any] = {}
-    for name in (name for name in values if name in SHARES and of_score[name]):
-        has = rows.filter(pl.col(name).is_not_null())
-        groups = np.unique(has["group"].to_numpy(), return_inverse=True)[1].astype(np.int64)
-        share = share_estimate(column(has, name), groups)
-        shares[f"{name}_count"], shares[f"{name}_rows"] = int(has[name].sum()), has.height
-        shares |= metrics_of({name: told(share, has.height)})
+    for name in (name for name in names if name in SHARES):
+        has = rows.drop_nulls(name)
+        if has.height:
+            groups = np.unique(has["group"].to_numpy(), return_inverse=True)[1].astype(np.int64)
+            shares[f"{name}_count"], shares[f"{name}_rows"] = int(has[name].sum()), has.height
+            shares |= metrics_of({name: told(share_estimate(column(has, name), groups), has.height)})
     held = {"held": int(rows["answer_in_context"].sum())} if mode == "retrieved" else {}
-    return {"rows": rows.height, "answered": int(rows["answer"].is_not_null().sum()), **held, **found, **shares}
+    return {"rows": rows.height, "answered": rows["answer"].count(), **held, **found, **shares}
+
+
+def score_modes(answers: pl.DataFrame, samples: int, random: Random) -> dict[str, dict[str, Any]]:
+    """`task_scores` of each mode that the rows have."""
+    return {mode: task_scores(answers, mode, samples, random(mode)) for mode in MODES if mode in answers["mode"]}
 
 
 def _pair(answers: pl.DataFrame, others: pl.DataFrame, mode: str) -> pl.DataFrame:
@@ -131,18 +136,12 @@ def task_differences(
         same = (pairs["answer"] == pairs["answer_other"]).fill_null(False).to_numpy()
         above = (np.sign(differences["reward_difference"]) + 1) / 2
         differences["reward_win_rate"] = np.where(same & ~np.isnan(above), 0.5, above)
-    of_score = {name: int((~np.isnan(one)).sum()) for name, one in differences.items()}
-    of_score |= dict.fromkeys(("perplexity_ratio", "perplexity_difference"), pairs.height)
 
-    def measure(counts: Floats) -> dict[str, Floats]:
+    def perplexities(counts: Floats) -> dict[str, Floats]:
         one, other = perplexity(counts, losses, tokens), perplexity(counts, other_losses, tokens)
-        means = {name: mean(counts, of_row) for name, of_row in differences.items()}
-        return {"perplexity_ratio": one / other, "perplexity_difference": one - other} | means
+        return {"perplexity_ratio": one / other, "perplexity_difference": one - other}
 
-    return {
-        "rows": pairs.height,
-        **metrics_of(_figures(measure, pairs["group"].to_list(), of_score, samples, random)),
-    }
+    return {"rows": pairs.height, **_figures(pairs, perplexities, differences, samples, random)}
 
 
 def baseline_answers(answers: pl.DataFrame) -> dict[str, pl.DataFrame]:
@@ -151,9 +150,9 @@ def baseline_answers(answers: pl.DataFrame) -> dict[str, pl.DataFrame]:
     Copying the shown passage nearest to the question by the frozen encoder, or the first; refusing always, where there
     are refusals; and the label that most train rows have.
     """
-    rows, refusal = (
-        answers.select(pl.exclude("answer", "^.*_log_likelihood$", *SHARES, *ANSWERED)),
-        find_refusal(answers),
+    refusal = find_refusal(answers)
+    rows = answers.select(pl.exclude("answer", *SHARES, *ANSWERED)).with_columns(
+        negative_log_likelihood=pl.lit(None, pl.Float64)
     )
     passages = pl.col("context").list.get(pl.col("nearest"), null_on_oob=True)
     said = {
@@ -162,11 +161,7 @@ def baseline_answers(answers: pl.DataFrame) -> dict[str, pl.DataFrame]:
         "always_refuse": pl.when(pl.col("mode") != "label").then(pl.lit(refusal or None, pl.String)),
         "majority_label": pl.when(pl.col("mode") == "label").then(pl.col("labels").list.first()),
     }
-    nothing = pl.lit(None, pl.Float64)
-    return {
-        name: score_texts(rows.with_columns(answer=answer, negative_log_likelihood=nothing), refusal)
-        for name, answer in said.items()
-    }
+    return {name: score_texts(rows.with_columns(answer=answer), refusal) for name, answer in said.items()}
 
 
 def beside_copying(
@@ -178,7 +173,7 @@ def beside_copying(
     """
     found: dict[tuple[str, str], tuple[int, Difference]] = {}
     for mode, (name, table) in ((mode, one) for mode in COPIED for one in models.items()):
-        pairs = _pair(table, copied, mode).filter(pl.col("chrf").is_not_null() & pl.col("chrf_other").is_not_null())
+        pairs = _pair(table, copied, mode).drop_nulls(["chrf", "chrf_other"])
         if pairs.height >= MIN_ROWS:
             # By hash, as the scores by question in git have the groups: they give the same samples.
             names, of_row = np.unique([hash_name(group) for group in pairs["group"]], return_inverse=True)
@@ -189,20 +184,13 @@ def beside_copying(
     adjusted = holm([one.p for _, one in found.values()])
     out: dict[str, dict[str, Any]] = {}
     for ((mode, name), (rows, difference)), p in zip(found.items(), adjusted, strict=True):
-        figures = metrics_of({"chrf_difference": Estimate(difference.value, difference.low, difference.high)})
-        decided = "better" if difference.value > 0 else "worse"
-        out.setdefault(mode, {})[name] = {"rows": rows, **figures, "p": difference.p, "adjusted_p": p} | {
+        sign = "better" if difference.value > 0 else "worse"
+        out.setdefault(mode, {})[name] = {
+            "rows": rows,
+            **interval_metrics("chrf_difference", Estimate(difference.value, difference.low, difference.high)),
+            "p": difference.p,
+            "adjusted_p": p,
             "minimum_detectable": difference.minimum_detectable,
-            "word": decided if p < LEVEL else "not decided",
+            "word": sign if p < LEVEL else "not decided",
         }
     return out
-
-
-def for_each_mode(scores: Callable[[str], dict[str, Any]], present: set[str]) -> dict[str, dict[str, Any]]:
-    """Scores by mode, of the modes that the rows have."""
-    return {mode: scores(mode) for mode in MODES if mode in present}
-
-
-def score_modes(answers: pl.DataFrame, samples: int, random: Random) -> dict[str, dict[str, Any]]:
-    """`task_scores` by mode; the generator of each is given by its name."""
-    return for_each_mode(lambda mode: task_scores(answers, mode, samples, random(mode)), set(answers["mode"]))

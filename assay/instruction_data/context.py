@@ -65,7 +65,7 @@ def add_given_context(records: pl.DataFrame, prompt: str | None) -> pl.DataFrame
     The prompt is a template with the places `passages` and `question`, where there are contexts.
     """
     messages = [
-        place_passages(of_row, question, context, prompt) if context and prompt else of_row
+        [*ask_beside(of_row[:-2], question, context, prompt), of_row[-1]] if context and prompt else of_row
         for of_row, question, context in records.select("messages", "question", "context").iter_rows()
     ]
     has_context = pl.col("context").list.len() > 0
@@ -77,12 +77,11 @@ def add_given_context(records: pl.DataFrame, prompt: str | None) -> pl.DataFrame
     )
 
 
-def place_passages(
-    messages: Sequence[Mapping[str, str]], question: str, passages: Sequence[str], prompt: str
+def ask_beside(
+    history: Sequence[Mapping[str, str]], question: str, passages: Sequence[str], prompt: str
 ) -> list[dict[str, str]]:
-    """The messages of a chat with passages beside its last question."""
-    asked = {"role": "user", "content": place_passages_in(prompt, question, passages)}
-    return [*map(dict, messages[:-2]), asked, dict(messages[-1])]
+    """The messages that a question is asked with: what was said before, and passages beside it, if there are any."""
+    return [*map(dict, history), {"role": "user", "content": place_passages_in(prompt, question, passages)}]
 
 
 def add_context(
@@ -183,12 +182,11 @@ def show_passages(
     A chat for which none is chosen has the bare question.
     """
     passages = [[exchange.answer for exchange in of_row] for of_row in chosen]
-    messages = []
-    for (of_row, question, answer), shown in zip(
-        records.select("messages", "question", "answer").iter_rows(), passages, strict=True
-    ):
-        *before, last = place_passages(of_row, question, shown, prompt)
-        messages.append([*before, last | {"content": answer}])
+    rows = records.select("messages", "question", "answer").iter_rows()
+    messages = [
+        [*ask_beside(of_row[:-2], question, shown, prompt), {**of_row[-1], "content": answer}]
+        for (of_row, question, answer), shown in zip(rows, passages, strict=True)
+    ]
     return records.with_columns(
         pl.Series("messages", messages, dtype=MESSAGES),
         pl.Series("context", passages, dtype=pl.List(pl.String)),

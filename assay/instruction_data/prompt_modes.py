@@ -7,22 +7,20 @@
 - `label`: the label task.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from assay.instruction_data.context import ContextParams
+from assay.instruction_data.context import ContextParams, show_passages
 from assay.instruction_data.distractors import Exchange, TextVectors, read_exchanges, take_fitting
-from assay.instruction_data.prompt_template import place_passages_in
 from assay.instruction_data.retrieval import search_passages
 from assay.instruction_data.table import CHAT_SCHEMA
 from assay.language_models.chat_template import ANSWERING, MESSAGES
 
-PROMPT_SCHEMA = pl.Schema(
-    {**CHAT_SCHEMA, "mode": pl.String(), "nearest": pl.Int64(), "labels": pl.List(pl.String())},
-)
+TEXTS = pl.List(pl.String())
+PROMPT_SCHEMA = pl.Schema({**CHAT_SCHEMA, "mode": pl.String(), "nearest": pl.Int64(), "labels": TEXTS})
 """A question in a mode a row. `answer_in_context`: a passage holds the reference answer word for word; `nearest`: the
 place, from 0, of the passage nearest to the question by the frozen encoder, null without passages; `labels`: of a label
 task, the label that most train rows have first."""
@@ -42,22 +40,11 @@ def retrieve(
     ]
 
 
-def ask_beside(
-    history: Sequence[Mapping[str, str]], question: str, passages: Sequence[str], params: ContextParams | None
-) -> list[dict[str, str]]:
-    """The messages that a question is asked with: what was said before, and passages beside it, if there are any."""
-    content = place_passages_in(params.prompt, question, passages) if params else question
-    return [*map(dict, history), {"role": "user", "content": content}]
-
-
 def texts_compared(chats: pl.DataFrame) -> list[str]:
     """What `make_prompts` needs the embeddings of: train answers, test questions, and passages beside these."""
     test, answers = chats.filter(split="test"), chats.filter(split="train", task="answer")["answer"]
-    return (
-        pl.concat([answers, test["question"], test["context"].explode().drop_nulls()])
-        .unique(maintain_order=True)
-        .to_list()
-    )
+    texts = pl.concat([answers, test["question"], test["context"].explode().drop_nulls()])
+    return texts.unique(maintain_order=True).to_list()
 
 
 def make_prompts(
@@ -75,40 +62,26 @@ def make_prompts(
         of_base = vectors.of([one.answer for one in base])
         found = retrieve(vectors.of(answered["question"].to_list()), of_base, base, params)
         # `make ask` has no system message.
-        parts.append(_with_passages(answered, found, params, "retrieved", ("user", ANSWERING)))
+        parts.append(_with_passages(answered, found, params.prompt, "retrieved", ("user", ANSWERING)))
     nothing: list[list[Exchange]] = [[] for _ in range(answered.height)]
-    parts.append(_with_passages(answered, nothing, None, "closed", ("system", "user", ANSWERING)))
+    parts.append(_with_passages(answered, nothing, "", "closed", ("system", "user", ANSWERING)))
     parts += [test.filter(task=task).with_columns(mode="task") for task in ("unanswerable", "label")]
     rows = pl.concat([part.select(*CHAT_SCHEMA, "mode") for part in parts])
     nearest = [
         int((vectors.of(context) @ vectors.of([question])[0]).argmax()) if context and vectors else None
         for question, context in rows.select("question", "context").iter_rows()
     ]
-    of_task = (
-        pl.when(task="label").then(pl.lit(list(labels), pl.List(pl.String))).otherwise(pl.lit([], pl.List(pl.String)))
-    )
+    of_task = pl.when(task="label").then(pl.lit(list(labels), TEXTS)).otherwise(pl.lit([], TEXTS))
     return rows.with_columns(pl.Series("nearest", nearest, dtype=pl.Int64), labels=of_task)
 
 
 def _with_passages(
-    rows: pl.DataFrame,
-    found: Sequence[Sequence[Exchange]],
-    params: ContextParams | None,
-    mode: str,
-    roles: tuple[str, ...],
+    rows: pl.DataFrame, found: Sequence[Sequence[Exchange]], prompt: str, mode: str, roles: tuple[str, ...]
 ) -> pl.DataFrame:
     """Rows with other passages beside their questions; of earlier messages those of some roles stay."""
-    messages, held = [], []
-    for (chat, question, answer), of_row in zip(
-        rows.select("messages", "question", "answer").iter_rows(), found, strict=True
-    ):
-        history = [message for message in chat[:-2] if message["role"] in roles]
-        messages.append([*ask_beside(history, question, [one.answer for one in of_row], params), dict(chat[-1])])
-        held.append(any(answer.strip() in one.answer for one in of_row))
-    return rows.with_columns(
-        pl.Series("messages", messages, dtype=MESSAGES),
-        pl.Series("context", [[one.answer for one in of_row] for of_row in found], dtype=pl.List(pl.String)),
-        pl.Series("context_ids", [[one.id for one in of_row] for of_row in found], dtype=pl.List(pl.String)),
-        pl.Series("answer_in_context", held, dtype=pl.Boolean),
-        mode=pl.lit(mode),
-    )
+    kept = [[one for one in chat[:-2] if one["role"] in roles] + chat[-2:] for chat in rows["messages"].to_list()]
+    of_mode = rows.with_columns(pl.Series("messages", kept, dtype=MESSAGES), mode=pl.lit(mode))
+    shown = show_passages(of_mode, found, prompt, answer_in_context=True)
+    texts = shown.select("answer", "context").iter_rows()
+    held = [any(answer.strip() in passage for passage in passages) for answer, passages in texts]
+    return shown.with_columns(pl.Series("answer_in_context", held, dtype=pl.Boolean))

@@ -32,7 +32,6 @@ SCORES: Sequence[tuple[str, str, str, str]] = (
     ("label", "exact_match", "label right", "the likeliest of the labels is the right one"),
     ("open", "tokens", "tokens", "open book, mean length of an answer"),
     ("open", "ended", "ends", "open book, answers that end by themselves"),
-    ("general_text", "perplexity", "general perplexity", "of text that has nothing to do with the task: forgetting"),
 )
 """Mode, key, name and meaning of each column."""
 
@@ -85,16 +84,20 @@ class Generation:
     questions: list[Question]
 
 
-def _interval(name: str, one: Estimate | None, is_muted: bool) -> list[Interval]:
-    """A score for a plot; nothing where it has no interval."""
-    if one is None or one.low is None or one.high is None:
-        return []
-    return [Interval(name, one.value, one.low, one.high, is_muted)]
+def draw_scores(
+    caption: str, scores: Mapping[str, Estimate | None], muted: str, bounds: tuple[float, float] = (0.0, 1.0)
+) -> dict[str, Markup]:
+    """Scores with their intervals as a plot, by its caption; one without an interval is not drawn."""
+    rows = [
+        Interval(name, one.value, one.low, one.high, name == muted)
+        for name, one in scores.items()
+        if one is not None and one.low is not None and one.high is not None
+    ]
+    return {caption: dot_and_interval(rows, caption, bounds=bounds, as_given=True)} if rows else {}
 
 
 def score_plots(models: Mapping[str, Mapping[str, Any]]) -> dict[str, Markup]:
-    """Scores of the models with their intervals, by caption; a score that no model has is not drawn."""
-    first = next(iter(models), "")
+    """Scores of the models with their intervals, by caption."""
     drawn = {
         "Perplexity of the reference answers, open book (lower is better)": ("open", "perplexity", (0.0, math.inf)),
         "chrF with the reference answers, open book": ("open", "chrf", (0.0, 1.0)),
@@ -102,15 +105,10 @@ def score_plots(models: Mapping[str, Mapping[str, Any]]) -> dict[str, Markup]:
         "Labels that are right": ("label", "exact_match", (0.0, 1.0)),
         "Judge: mean reward by a model of rule-made pairs, no person": ("open", "reward", (-math.inf, math.inf)),
     }
-    plots = {}
-    for caption, (task, key, bounds) in drawn.items():
-        rows = [
-            row
-            for name, scores in models.items()
-            for row in _interval(name, estimate_of(scores.get(task, {}), key), name == first)
-        ]
-        if rows:
-            plots[caption] = dot_and_interval(rows, caption, bounds=bounds, as_given=True)
+    plots: dict[str, Markup] = {}
+    for caption, (mode, key, bounds) in drawn.items():
+        found = {name: estimate_of(scores.get(mode, {}), key) for name, scores in models.items()}
+        plots |= draw_scores(caption, found, next(iter(models), ""), bounds)
     return plots
 
 
@@ -122,14 +120,16 @@ def course(file: Path, y: str, name: str) -> Curve:
     return Curve(name, list(rows.filter(pl.col(y).is_finite()).iter_rows()))
 
 
-def training_plots(approaches: Sequence[str], stages: Collection[str]) -> dict[str, Markup]:
-    """The course of training of the `stages` that are on, by caption; of what never made a step there is none."""
+def training_plots(approaches: Sequence[str]) -> dict[str, Markup]:
+    """The course of the trainings that ran on these data and params, by caption; those without a step are not drawn."""
     plots = METRICS / "plots"
 
     def steps(y: str, *names: str) -> list[Curve]:
-        return [course(plots / name / "steps.csv", y, name) for name in names if name in stages]
+        ran = [name for name in names if read_own(METRICS / "optional" / f"{name}.json") is not None]
+        return [course(plots / name / "steps.csv", y, name) for name in ran]
 
-    sft = [course(plots / "sft_loss" / f"{name}.csv", "validation_loss", name) for name in approaches]
+    trained = [name for name in approaches if read_own(METRICS / "sft" / f"{name}.json") is not None]
+    sft = [course(plots / "sft_loss" / f"{name}.csv", "validation_loss", name) for name in trained]
     drawn = {
         "SFT: loss on validation answers": (sft, "validation loss, nats a token"),
         "DPO: margin of the better answers": (steps("margin", "dpo"), "margin"),
@@ -146,13 +146,8 @@ def training_plots(approaches: Sequence[str], stages: Collection[str]) -> dict[s
 def reward_plots(reward: Mapping[str, Any]) -> dict[str, Markup]:
     """How often the reward model is right on held-out pairs, by their source."""
     sources = {"all pairs": reward} | reward.get("by_source", {})
-    right = [
-        row
-        for name, one in sources.items()
-        for row in _interval(name, estimate_of(one, "accuracy"), name == "all pairs")
-    ]
-    caption = "Reward model: held-out pairs that are right"
-    return {caption: dot_and_interval(right, caption, as_given=True)} if right else {}
+    right = {name: estimate_of(one, "accuracy") for name, one in sources.items()}
+    return draw_scores("Reward model: held-out pairs that are right", right, "all pairs")
 
 
 def show_score(scores: Mapping[str, Any], key: str) -> str:
@@ -176,14 +171,13 @@ def questions(answers: Mapping[str, pl.DataFrame]) -> list[Question]:
 
     The tables of the models have the same rows.
     """
-    if not answers:
-        return []
     said = {
         name: {row[:2]: row[2] for row in table.select("id", "mode", "answer").iter_rows()}
         for name, table in answers.items()
     }
-    rows = next(iter(answers.values()))
-    shown = pl.concat([rows.filter(pl.col("mode") == mode).head(count) for mode, count in QUESTIONS_SHOWN.items()])
+    shown = [
+        table.filter(mode=mode).head(n) for table in [*answers.values()][:1] for mode, n in QUESTIONS_SHOWN.items()
+    ]
     return [
         Question(
             row["id"],
@@ -193,30 +187,20 @@ def questions(answers: Mapping[str, pl.DataFrame]) -> list[Question]:
             cut(row["reference"]),
             {name: cut(texts[row["id"], row["mode"]] or "") for name, texts in said.items()},
         )
-        for row in shown.iter_rows(named=True)
+        for table in shown
+        for row in table.iter_rows(named=True)
     ]
 
 
-def _read_optional(stage: str, file: str, stages: Collection[str]) -> dict[str, Any]:
-    """The metrics of an optional stage; empty where it is off or did not run on these data and params."""
-    return (read_own(METRICS / "optional" / file) or {}) if stage in stages else {}
-
-
-def read_generation(models: Collection[str], approaches: Sequence[str], stages: Collection[str]) -> Generation | None:
-    """Read what the generative track measured; None where nothing of it is there, or among the `stages` that are on."""
-    summary = _read_optional("compare_generation", "generation_summary.json", stages)
-    reward = _read_optional("reward", "reward.json", stages)
-    scores = {name: summary["models"][name] for name in models if name in summary.get("models", {})}
-    trained = [name for name in approaches if read_own(METRICS / "sft" / f"{name}.json") is not None]
-    trained_on = [stage for stage in stages if read_own(METRICS / "optional" / f"{stage}.json") is not None]
-    courses = training_plots(trained, trained_on) | reward_plots(reward)
+def read_generation(models: Collection[str], approaches: Sequence[str]) -> Generation | None:
+    """Read what the generative track measured on these data and params; None where nothing of it is there."""
+    summary, reward = (read_own(METRICS / f"optional/{name}.json") or {} for name in ("generation_summary", "reward"))
+    scores: dict[str, Any] = {name: one for name in models if (one := summary.get("models", {}).get(name)) is not None}
+    courses = training_plots(approaches) | reward_plots(reward)
     if not scores and not courses:
         return None
-    found = {
-        tuple(name.split("_against_")): one
-        for name, one in summary.get("pairs", {}).items()
-        if set(name.split("_against_")) <= set(models)
-    }
+    pairs = {tuple(name.split("_against_")): one for name, one in summary.get("pairs", {}).items()}
+    pairs = {names: one for names, one in pairs.items() if set(names) <= set(models)}
     answered: dict[str, Any] = next(iter(scores.values()), {})
     files = {name: ANSWERS / name / "answers.parquet" for name in scores}
     return Generation(
@@ -230,13 +214,13 @@ def read_generation(models: Collection[str], approaches: Sequence[str], stages: 
             (
                 *names,
                 [
-                    *(estimate_of(one.get(task, {}), key) for task, key, _ in DIFFERENCES),
+                    *(estimate_of(one.get(mode, {}), key) for mode, key, _ in DIFFERENCES),
                     estimate_of(one, "people_win_rate"),
                 ],
             )
-            for names, one in found.items()
+            for names, one in pairs.items()
         ],
-        people=sum(int(one.get("people_judgements", 0)) for one in found.values()),
+        people=sum(int(one.get("people_judgements", 0)) for one in pairs.values()),
         left_out={name: reason for name, reason in summary.get("left_out", {}).items() if name in models},
         plots=score_plots(scores),
         courses=courses,

@@ -8,18 +8,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import torch
 import yaml
 
 from assay.core.errors import InputError
-from assay.core.outputs import read_json, write_json, write_text
+from assay.core.outputs import read_json
 from assay.core.seeds import generator
-from assay.fine_tuning.quantization import QUANTISATION_FILE, four_bit_settings, why_no_4_bit
 from assay.generation_metrics import tasks
 from assay.generation_metrics.tasks import MODES
 from assay.human_review.preference_judgements import HEADER, hash_question
 from assay.language_models.chat_template import MESSAGES, add_answers
-from assay.language_models.checkpoint import EXACT_MODULES, load_causal_lm
 from assay.statistics.bootstrap import item_counts
 from assay.statistics.predictions import hash_name
 from assay.statistics.verdicts import holm, paired_difference
@@ -31,26 +28,16 @@ REFUSAL = "I do not know."
 PARAMS: dict[str, Any] = {
     "seed": 3,
     "compute": COMPUTE,
-    "augment": {"wordnet": "wordnet"},
     "decoding": GREEDY | {"max_new_tokens": 12},
     "language_model": "models/sft/full",
     "template_arguments": {},
     "generation_models": {"base": "models/base", "sft-lora": "models/sft/lora", "sft-qlora": "models/sft/qlora"},
-    "evaluate_generation": {"rows": {"answer": 8, "unanswerable": None, "label": 4}, "general_texts": 4}
+    "evaluate_generation": {"rows": {"answer": 8, "unanswerable": None, "label": 4}}
     | {"answered": ["open", "retrieved", "unanswerable"], "rewarded": ["open", "unanswerable"]}
     | {"batch_size": 4, "bootstrap_samples": 100},
     "compare_generation": {"pairs": [{"model": f"sft-{name}", "against": "base"} for name in ("lora", "qlora")]}
     | {"bootstrap_samples": 100},
 }
-GLOSSES = """  1 This is the licence.
-00001740 03 n 01 entity 0 000 | that which is perceived to have its own distinct existence
-00001930 03 n 01 physical_entity 0 000 | an entity that has physical existence
-00002137 03 n 01 abstraction 0 000 | a general concept formed by extracting common features
-00002452 03 n 01 thing 0 000 | a separate and self-contained entity
-00002684 03 n 01 object 0 000 | a tangible and visible entity
-"""
-
-
 LABELS = ["positive", "negative", "neutral"]
 
 
@@ -59,23 +46,15 @@ def write_prompts(path: Path) -> None:
     rows = []
     for number in range(20):
         task = ("answer", "answer", "unanswerable", "label")[number % 4]
-        answer = {"answer": f"It takes {number} weeks.", "unanswerable": REFUSAL, "label": LABELS[number // 4 % 3]}[
-            task
-        ]
-        row: dict[str, Any] = {
-            "id": f"faq:{number}",
-            "group": f"faq:{number}",
-            "task": task,
-            "category": "permits",
-            "answer": answer,
-        }
-        row |= {"question": f"How long? {number}", "messages": add_answers([chat(number)], [answer])[0]}
-        for mode in ("open", "retrieved", "closed") if task == "answer" else (task,):
-            passages = {"open": ["Nobody knows.", answer], "retrieved": ["It takes ages.", "Nobody knows."]}.get(
-                mode, []
-            )
-            more = {"context": passages, "answer_in_context": mode == "open", "nearest": 1 if passages else None}
-            rows.append(row | more | {"mode": mode, "labels": LABELS if task == "label" else []})
+        known = f"It takes {number} weeks."
+        answer = {"answer": known, "unanswerable": REFUSAL, "label": LABELS[number // 4 % 3]}[task]
+        asked: Any = {"id": f"faq:{number}", "group": f"faq:{number}", "task": task, "category": "permits"}
+        asked |= {"question": f"How long? {number}", "answer": answer, "labels": LABELS if task == "label" else []}
+        asked |= {"messages": add_answers([chat(number)], [answer])[0]}
+        shown = {"open": ["Nobody knows.", known], "retrieved": ["It takes ages.", "Nobody knows."], "closed": []}
+        for mode, context in shown.items() if task == "answer" else [(task, [])]:
+            nearest = {"context": context, "answer_in_context": known in context, "nearest": 1 if context else None}
+            rows.append(asked | {"mode": mode} | nearest)
     types = {"messages": MESSAGES, "context": pl.List(pl.String), "labels": pl.List(pl.String)}
     pl.DataFrame(rows, schema_overrides=types).write_parquet(path, mkdir=True)
 
@@ -85,7 +64,6 @@ def workspace(tmp_path: Path, tiny_chat_model: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     write_prompts(evaluate_generation.PROMPTS)
     write_models(tiny_chat_model)
-    write_text("wordnet/data.noun", GLOSSES)
     Path("data/preferences.csv").write_text(HEADER + "\n")
     Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
     return tmp_path
@@ -111,8 +89,6 @@ def test_every_mode_has_its_scores(workspace: Path) -> None:
     assert (measured["device"], measured["precision"]) == ("cpu", "float32")
     costs = {"tokens_per_second", "answer_seconds", "seconds", "peak_memory_mib"}
     assert set(read_json(evaluate_generation.COSTS / "sft-lora.json")) == costs
-    assert measured["general_text"]["texts"] == 4
-    assert measured["general_text"]["perplexity"] > 1
 
     answers = pl.read_parquet(evaluate_generation.OUTPUT / "sft-lora/answers.parquet")
     assert answers["tokens"].max() <= 12  # type: ignore[operator]
@@ -165,29 +141,6 @@ def test_words_beside_copying_follow_from_what_is_in_git(workspace: Path, monkey
         assert found[mode][name]["adjusted_p"] == pytest.approx(adjusted, rel=1e-5)
 
 
-def test_weights_in_4_bits_that_are_written_out_say_the_same(workspace: Path) -> None:
-    if reason := why_no_4_bit(torch.device("cpu")):
-        pytest.skip(reason)
-    folder = Path("models/sft/lora_on_4_bits")
-    shutil.copytree("models/sft/lora", folder)
-    write_json(folder / QUANTISATION_FILE, four_bit_settings(True, None, EXACT_MODULES))
-    packed, tokenizer = load_causal_lm(folder, torch.device("cpu"))
-    written_out, _ = load_causal_lm(folder, torch.device("cpu"), dequantised=True)
-    batch = tokenizer("How long does it take?", return_tensors="pt")
-    with torch.inference_mode():
-        torch.testing.assert_close(written_out(**batch).logits, packed(**batch).logits, rtol=1e-4, atol=1e-4)
-
-
-def test_all_models_get_the_same_rows_and_texts(workspace: Path) -> None:
-    evaluate("base")
-    evaluate("sft-lora")
-    ids = [pl.read_parquet(f"data/generations/{name}/answers.parquet")["id"].to_list() for name in ("base", "sft-lora")]
-    assert ids[0] == ids[1]
-    few, all_five = (evaluate_generation.sample_glosses(Path("wordnet"), count, 3) for count in (3, 5))
-    assert few == all_five[:3]
-    assert "physical entity: an entity that has physical existence" in all_five
-
-
 @pytest.mark.slow
 def test_the_same_bytes_for_any_hash_seed(workspace: Path) -> None:
     written = []
@@ -216,23 +169,17 @@ def test_without_a_reward_model_there_are_no_rewards(workspace: Path, capfd: pyt
     assert "reward" not in json.dumps(summary)
 
 
-@pytest.mark.parametrize(
-    ("prepare", "message"),
-    [
-        (lambda: None, "`generation_models` has no 'sft-ful'; there are base, sft-lora, sft-qlora"),
-        (lambda: Path("wordnet/data.noun").unlink(), "wordnet/data.noun: no such file; `augment.wordnet` must be"),
-    ],
-)
-def test_bad_input(prepare: Any, message: str, workspace: Path) -> None:
-    prepare()
-    with pytest.raises(InputError, match=message):
-        evaluate("sft-ful" if "sft-ful" in message else "base")
+def test_a_model_that_is_not_listed_is_an_error(workspace: Path) -> None:
+    with pytest.raises(InputError, match="`generation_models` has no 'sft-ful'; there are base, sft-lora, sft-qlora"):
+        evaluate("sft-ful")
 
 
-def test_models_are_compared_pair_by_pair(workspace: Path) -> None:
+def test_models_are_compared_pair_by_pair(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in PARAMS["generation_models"]:
         evaluate(name)
-    first, second, third = pl.read_parquet("data/generations/base/answers.parquet")["id"].head(3)
+    base, tuned = (pl.read_parquet(f"data/generations/{name}/answers.parquet")["id"] for name in ("base", "sft-lora"))
+    assert base.to_list() == tuned.to_list()
+    first, second, third = base.head(3)
     lines = [
         f"{first},one,two,a,ann,2026-11-23,sft-lora,base",
         f"{second},one,two,a,ann,2026-11-23,base,sft-lora",
@@ -242,8 +189,11 @@ def test_models_are_compared_pair_by_pair(workspace: Path) -> None:
         f"{third},one,two,a,ann,2026-11-23,sft-lora,base,{hash_question('What was asked before?')}",
     ]
     Path("data/preferences.csv").write_text("\n".join([HEADER, *lines]) + "\n")
+    change("compare_generation", pairs=[*PARAMS["compare_generation"]["pairs"], {"model": "dpo", "against": "base"}])
     compare_generation.main()
-    summary = json.loads(compare_generation.METRICS.read_text())
+    summary = read_json(compare_generation.METRICS)
+    assert summary["pairs_skipped"] == {"dpo_against_base": "dpo not in generation_models"}
+    assert "dpo_against_base skipped: dpo not in generation_models" in capsys.readouterr().err
     assert list(summary["models"]) == ["base", "sft-lora"]
     assert summary["left_out"] == {"sft-qlora": "no 4-bit arithmetic here"}
     assert list(summary["pairs"]) == ["sft-lora_against_base"]
@@ -264,26 +214,14 @@ def test_models_are_compared_pair_by_pair(workspace: Path) -> None:
     assert found["people_win_rate"] == pytest.approx((1.0 + 0.0 + 0.5) / 3, rel=1e-4)
 
 
-def test_a_pair_with_a_model_that_is_not_evaluated_is_skipped_and_named(
-    workspace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in PARAMS["generation_models"]:
-        evaluate(name)
-    change("compare_generation", pairs=[*PARAMS["compare_generation"]["pairs"], {"model": "dpo", "against": "base"}])
-    compare_generation.main()
-    summary = read_json(compare_generation.METRICS)
-    assert list(summary["pairs"]) == ["sft-lora_against_base"]
-    assert summary["pairs_skipped"] == {"dpo_against_base": "dpo not in generation_models"}
-    assert "dpo_against_base skipped: dpo not in generation_models" in capsys.readouterr().err
-
-
-def test_a_model_that_nothing_knows_is_an_error(workspace: Path) -> None:
-    change("compare_generation", pairs=[{"model": "dop", "against": "base"}])
-    with pytest.raises(InputError, match=r"pairs.0` names 'dop'; `generation_models` has base, "):
-        compare_generation.main()
-
-
-def test_a_model_beside_itself_is_an_error(workspace: Path) -> None:
-    change("compare_generation", pairs=[{"model": "base", "against": "base"}])
-    with pytest.raises(InputError, match=r"pairs.0` compares 'base' with itself"):
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("dop", r"pairs.0` names 'dop'; `generation_models` has base, "),
+        ("base", r"pairs.0` compares 'base' with itself"),
+    ],
+)
+def test_a_pair_of_what_nothing_knows_or_of_one_model_is_an_error(workspace: Path, model: str, message: str) -> None:
+    change("compare_generation", pairs=[{"model": model, "against": "base"}])
+    with pytest.raises(InputError, match=message):
         compare_generation.main()

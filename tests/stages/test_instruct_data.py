@@ -577,7 +577,7 @@ def test_the_same_bytes_again_with_another_hash_seed_and_more_threads() -> None:
 
     before = written()
     assert set(read_json(instruct_data.COST)) == {"instruct_data_seconds"}
-    assert set(before) == {f"{name}.parquet" for name in (*SPLITS, "removed", "changed")}
+    assert set(before) == {f"{name}.parquet" for name in (*SPLITS, "prompts", "removed", "changed")}
     more = {"PYTHONHASHSEED": "2", "POLARS_MAX_THREADS": "2", "RAYON_NUM_THREADS": "2"}
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-m", "stages.instruct_data"], env=environment | more, check=True)

@@ -1,6 +1,6 @@
 import pytest
 
-from assay.generation_metrics.answers import chrf, is_refusal, same_label
+from assay.generation_metrics.answers import chrf, is_refusal
 
 REFUSAL = "I do not know. The passages do not answer this question."
 
@@ -10,14 +10,6 @@ def test_chrf_by_hand() -> None:
     assert chrf("the roof", "the roof") == pytest.approx(1.0)
     assert chrf("abc", "abd") == pytest.approx((2 / 3 + 1 / 2 + 0) / 3, abs=1e-6)
     assert chrf("", "the roof") == 0.0
-
-
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [("positive", True), (" Positive.", True), ('"positive"', True), ("it is positive", False), ("", False)],
-)
-def test_a_label_and_nothing_else(answer: str, expected: bool) -> None:
-    assert same_label(answer, "positive") is expected
 
 
 @pytest.mark.parametrize(

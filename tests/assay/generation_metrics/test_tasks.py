@@ -10,9 +10,9 @@ from assay.generation_metrics.tasks import (
     MIN_ROWS,
     baseline_answers,
     beside_copying,
-    for_each_mode,
     mean,
     perplexity,
+    score_modes,
     task_differences,
     task_scores,
 )
@@ -55,7 +55,9 @@ def test_means_leave_rows_without_a_value_out() -> None:
 
 def test_scores_of_few_rows_have_no_interval() -> None:
     table = answers([1.0, 2.0, 3.0], [1.0, 4.0, 9.0], [0.2, None, 0.4])
-    scores = task_scores(table.with_columns(refused=pl.Series([True, False, None])), "open", 500, random("open"))
+    found = score_modes(table.with_columns(refused=pl.Series([True, False, None])), 500, random)
+    assert list(found) == ["open"]  # no row has another mode
+    scores = found["open"]
     assert scores["perplexity"] == pytest.approx(math.exp(14 / 6))
     assert scores["chrf"] == pytest.approx(0.3)
     assert (scores["refused_count"], scores["refused_rows"], scores["refused"]) == (1, 2, 0.5)
@@ -82,6 +84,9 @@ def test_a_model_beside_itself_differs_by_nothing() -> None:
     found = task_differences(table, table, "open", 200, random("open"))
     assert (found["perplexity_ratio"], found["chrf_difference"], found["reward_win_rate"]) == (1.0, 0.0, 0.5)
     assert not [name for name in found if "ci95" in name]
+    # The same answer is a tie whatever its reward was rounded to.
+    other = table.with_columns(pl.col("reward") - 0.01)
+    assert task_differences(other, table, "open", 200, random("open"))["reward_win_rate"] == 0.5
 
 
 def test_differences_are_paired() -> None:
@@ -112,17 +117,13 @@ def test_words_beside_copying_come_from_the_paired_interval() -> None:
 
 
 def test_baselines_say_what_needs_no_model() -> None:
-    rows: list[dict[str, Any]] = [
-        {
-            "task": "answer",
-            "mode": "open",
-            "context": ["In May.", "Ten weeks."],
-            "nearest": 1,
-            "reference": "Ten weeks.",
-        },
-        {"task": "answer", "mode": "closed", "context": [], "nearest": None, "reference": "Ten weeks."},
-        {"task": "unanswerable", "mode": "unanswerable", "context": ["In May."], "nearest": 0, "reference": "No idea."},
-        {"task": "label", "mode": "label", "context": [], "nearest": None, "reference": "good"},
+    nothing: dict[str, Any] = {"context": [], "nearest": None}
+    shown = {"context": ["In May.", "Ten weeks."], "nearest": 1}
+    rows = [
+        {"task": "answer", "mode": "open", "reference": "Ten weeks."} | shown,
+        {"task": "answer", "mode": "closed", "reference": "Ten weeks."} | nothing,
+        {"task": "unanswerable", "mode": "unanswerable", "reference": "No idea.", "context": ["In May."], "nearest": 0},
+        {"task": "label", "mode": "label", "reference": "good"} | nothing,
     ]
     table = pl.DataFrame([{"id": "q", "question": "How long?", "answer": "x", "chrf": 0.1} | row for row in rows])
     labels = pl.Series("labels", [[], [], [], ["bad", "good"]], dtype=pl.List(pl.String))
@@ -136,14 +137,3 @@ def test_baselines_say_what_needs_no_model() -> None:
     assert found["copy_nearest"]["chrf"].to_list() == [pytest.approx(1.0), None, None, None]
     assert found["always_refuse"]["refused"].to_list() == [True, True, True, None]
     assert found["majority_label"]["exact_match"].to_list() == [None, None, None, False]
-
-
-def test_the_same_answer_is_a_tie_whatever_its_rewards_were_rounded_to() -> None:
-    one = answers([2.0, 3.0], [1.0, 2.0], [0.3, 0.6])
-    other = answers([1.99, 2.99], [1.0, 2.0], [0.3, 0.6])
-    assert task_differences(one, other, "open", 200, random("open"))["reward_win_rate"] == 0.5
-
-
-def test_modes_that_are_not_there_have_no_scores() -> None:
-    scores = for_each_mode(lambda mode: {"rows": len(mode)}, {"label", "open"})
-    assert scores == {"open": {"rows": 4}, "label": {"rows": 5}}

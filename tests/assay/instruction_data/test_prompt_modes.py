@@ -3,9 +3,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from assay.instruction_data.context import ContextParams
+from assay.instruction_data.context import ContextParams, ask_beside
 from assay.instruction_data.distractors import TextVectors
-from assay.instruction_data.prompt_modes import PROMPT_SCHEMA, ask_beside, make_prompts, texts_compared
+from assay.instruction_data.prompt_modes import PROMPT_SCHEMA, make_prompts, texts_compared
 from assay.instruction_data.table import CHAT_SCHEMA
 from assay.language_models.chat_template import add_answers
 
@@ -67,7 +67,7 @@ def test_every_question_is_asked_in_every_mode() -> None:
     assert opened == chats().filter(id="t:1")["messages"][0].to_list()
     # As `make ask`: without a system message, and no passage that is too long.
     assert first[:-1] == [{"role": "user", "content": "Passages:\n[1] It rains.\nQuestion: When?"}]
-    assert second[:-1] == ask_beside([], "How long is it?", ["Ten weeks."], CONTEXT)
+    assert second[:-1] == ask_beside([], "How long is it?", ["Ten weeks."], CONTEXT.prompt)
     assert closed[:-1] == [SYSTEM, {"role": "user", "content": "When?"}]
     assert found["labels"].to_list()[-1] == ["bad", "good"]
     assert found["context_ids"].to_list()[:3] == [["a", "t:1"], ["a"], ["b"]]

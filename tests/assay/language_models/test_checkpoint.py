@@ -57,20 +57,22 @@ def trained(folder: Path, approach: dict[str, Any], double_quantisation: bool | 
     return model.eval(), tokenizer
 
 
+def logits_of(model: Any, tokenizer: Any) -> torch.Tensor:
+    """Of three chats with answers of different lengths."""
+    chats = tokenise_chats(tokenizer, add_answers(CHATS, ["A", "Bc", "Def"]))
+    ids, _, mask = pad_chats(chats, tokenizer.pad_token_id, CPU)
+    with torch.no_grad():
+        logits: torch.Tensor = model(input_ids=ids, attention_mask=mask).logits
+    return logits
+
+
 @pytest.mark.parametrize("name", APPROACHES)
 def test_what_is_loaded_again_says_the_same(name: str, tiny_chat_model: Path, tmp_path: Path) -> None:
     model, tokenizer = trained(tiny_chat_model, APPROACHES[name])
-    ids, _, mask = pad_chats(
-        tokenise_chats(tokenizer, add_answers(CHATS, ["A", "Bc", "Def"])), tokenizer.pad_token_id, CPU
-    )
-    with torch.no_grad():
-        expected = model(input_ids=ids, attention_mask=mask).logits
-    said = texts_of(model, tokenizer, CHATS, GREEDY)
-
+    expected, said = logits_of(model, tokenizer), texts_of(model, tokenizer, CHATS, GREEDY)
     save_causal_lm(model, tokenizer, tmp_path)
     again, again_tokenizer = load_causal_lm(tmp_path, CPU)
-    with torch.no_grad():
-        actual = again(input_ids=ids, attention_mask=mask).logits
+    actual = logits_of(again, again_tokenizer)
     # Of a projected prefix peft keeps what came out of the projection, computed for one row instead of a batch.
     torch.testing.assert_close(actual, expected, rtol=0.0, atol=1e-5 if name == "projected_prefix" else 0.0)
     assert said == texts_of(again, again_tokenizer, CHATS, GREEDY)
@@ -116,16 +118,12 @@ def test_weights_in_four_bits_come_back_with_their_adapter(tiny_chat_model: Path
     qlora = {key: value for key, value in LORA.items() if key != "initialisation"}
     qlora |= {"method": "qlora", "double_quantisation": True}
     model, tokenizer = trained(tiny_chat_model, qlora, double_quantisation=True)
-    ids, _, mask = pad_chats(
-        tokenise_chats(tokenizer, add_answers(CHATS, ["A", "Bc", "Def"])), tokenizer.pad_token_id, CPU
-    )
-    with torch.no_grad():
-        expected = model(input_ids=ids, attention_mask=mask).logits
-        save_causal_lm(model, tokenizer, tmp_path)
-        actual = load_causal_lm(tmp_path, CPU)[0](input_ids=ids, attention_mask=mask).logits
-        exact = load_causal_lm(tmp_path, CPU, quantised=False)[0](input_ids=ids, attention_mask=mask).logits
-    assert torch.equal(expected, actual)
-    assert not torch.equal(expected, exact)
+    save_causal_lm(model, tokenizer, tmp_path)
+    expected = logits_of(model, tokenizer)
+    assert torch.equal(logits_of(*load_causal_lm(tmp_path, CPU)), expected)
+    assert not torch.equal(logits_of(*load_causal_lm(tmp_path, CPU, quantised=False)), expected)
+    written_out = logits_of(*load_causal_lm(tmp_path, CPU, dequantised=True))
+    torch.testing.assert_close(written_out, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", APPROACHES)
