@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-TEST_ROWS = ("data/split/test.parquet", "data/instruct/test.parquet")
+TEST_ROWS = ("data/split/test.parquet", "data/instruct/test.parquet", "data/instruct/prompts.parquet")
 SCORING = ("evaluate", "robustness", "evaluate_generation", "compare_generation")
 """Stages whose outputs are scores on test rows, or predictions for them."""
 
