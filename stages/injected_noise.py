@@ -43,7 +43,7 @@ VALIDATION = Path("data/split/validation.parquet")
 METRICS = Path("metrics/optional/injected_noise.json")
 CURVES = Path("metrics/plots/injected_noise/precision_recall.csv")
 
-Kind = Literal["uniform", "class_dependent", "instance_dependent", "confusable"]
+Kind = Literal["uniform", "instance_dependent", "confusable"]
 
 
 class InjectedNoiseParams(Params):

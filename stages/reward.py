@@ -3,11 +3,11 @@
 The model gives the answer of a chat one number; the loss of a pair is -log sigmoid(r(chosen) - r(rejected)), the
 likelihood of Bradley & Terry (1952) as Ouyang et al. (2022) use it, equation 1. The trainer is TRL's; ours are the
 order of the pairs (each source by its weight, pairs of similar length together) and what is measured: accuracy by
-source, calibration and length bias (`assay/reward/evaluation.py`).
+source, and length bias (`assay/reward/evaluation.py`).
 
 Reads: data/preferences/{train,held_out}.parquet, the base model
 Writes: models/reward/model/, metrics/optional/reward.json, metrics/cost/reward.json,
-metrics/plots/reward/{calibration,steps}.csv
+metrics/plots/reward/steps.csv
 """
 
 import time
@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerBase
 
 from assay.classifiers.checkpoint import save_classifier
 from assay.compute.cost import folder_mib, peak_memory_mib
-from assay.compute.device import Compute, Device, prepare_device
+from assay.compute.device import Compute, prepare_device
 from assay.compute.model_limits import require_positions
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import file_sha256, folder_sha256, output_folder, write_json, write_text
@@ -34,7 +34,7 @@ from assay.core.results import write_metrics
 from assay.core.seeds import derived_seed, generator
 from assay.language_models.base_template import TemplateArguments
 from assay.reward.evaluation import score_sides, summarise_held_out
-from assay.reward.model import RewardModel, new_reward_model
+from assay.reward.model import new_reward_model
 from assay.reward.training import PairTokens, RewardParams, add_lora, order_pairs, tokenise_sides, train_reward
 
 TRAIN = Path("data/preferences/train.parquet")
@@ -77,21 +77,9 @@ def rows_metrics(sources: Sequence[str], fits: NDArray[np.int64], order: NDArray
     }
 
 
-def measure(
-    model: RewardModel,
-    tokenizer: PreTrainedTokenizerBase,
-    held_out: pl.DataFrame,
-    params: RewardParams,
-    device: Device,
-    random: np.random.Generator,
-) -> tuple[dict[str, Any], pl.DataFrame]:
-    """`summarise_held_out` of a reward model in evaluation mode."""
-    said = score_sides(model, tokenizer, held_out, params.evaluation_batch_size, device)
-    answer_tokens = {
-        side: np.array([len(ids) for ids in tokenizer(held_out[side].to_list(), add_special_tokens=False)["input_ids"]])
-        for side in ("chosen", "rejected")
-    }
-    return summarise_held_out(held_out, said, answer_tokens, params.calibration_bins, params.bootstrap_samples, random)
+def answer_lengths(tokenizer: PreTrainedTokenizerBase, answers: pl.Series) -> NDArray[np.int64]:
+    """Tokens of each answer, shape `(n,)`."""
+    return np.array([len(ids) for ids in tokenizer(answers.to_list(), add_special_tokens=False)["input_ids"]])
 
 
 def main() -> None:
@@ -120,13 +108,14 @@ def main() -> None:
     steps = train_reward(model, tokenizer, tokens, order, params, device, own_seed, SCRATCH)
     trained = time.perf_counter()
     random = generator(seed, "reward", "bootstrap")
-    figures, table = measure(model.eval(), tokenizer, held_out, params, device, random)
+    said = score_sides(model.eval(), tokenizer, held_out, params.evaluation_batch_size, device)
+    lengths = {side: answer_lengths(tokenizer, held_out[side]) for side in ("chosen", "rejected")}
+    figures = summarise_held_out(held_out, said, lengths, params.bootstrap_samples, random)
     evaluated = time.perf_counter()
 
     with output_folder(OUTPUT) as folder:
         save_classifier(model, tokenizer, params.max_length_tokens, folder)
         artefact_mib = folder_mib(folder)
-    write_text(PLOTS / "calibration.csv", table.write_csv(float_precision=6))
     write_text(PLOTS / "steps.csv", steps.write_csv(float_precision=6))
     tokens_seen = sum(len(tokens.chosen[row]) + len(tokens.rejected[row]) for row in order)
     cost = {

@@ -19,7 +19,7 @@ from assay.statistics.bootstrap import Floats, Measure, bootstrap_figures, item_
 from assay.statistics.intervals import MIN_SHARE_ROWS, share_estimate
 from assay.statistics.metrics_dict import Estimate, interval_metrics, metrics_of
 from assay.statistics.predictions import hash_name
-from assay.statistics.verdicts import LEVEL, Difference, holm, paired_difference
+from assay.statistics.verdicts import Difference, holm, paired_difference, word
 
 SHARES = ("refused", "ended", "exact_match")
 """Scores that are true or false of a row: counted, with Wilson's interval."""
@@ -139,7 +139,7 @@ def task_differences(
 
     def perplexities(counts: Floats) -> dict[str, Floats]:
         one, other = perplexity(counts, losses, tokens), perplexity(counts, other_losses, tokens)
-        return {"perplexity_ratio": one / other, "perplexity_difference": one - other}
+        return {"perplexity_ratio": one / other}
 
     return {"rows": pairs.height, **_figures(pairs, perplexities, differences, samples, random)}
 
@@ -184,13 +184,12 @@ def beside_copying(
     adjusted = holm([one.p for _, one in found.values()])
     out: dict[str, dict[str, Any]] = {}
     for ((mode, name), (rows, difference)), p in zip(found.items(), adjusted, strict=True):
-        sign = "better" if difference.value > 0 else "worse"
         out.setdefault(mode, {})[name] = {
             "rows": rows,
             **interval_metrics("chrf_difference", Estimate(difference.value, difference.low, difference.high)),
             "p": difference.p,
             "adjusted_p": p,
             "minimum_detectable": difference.minimum_detectable,
-            "word": sign if p < LEVEL else "not decided",
+            "word": word(difference, p),
         }
     return out

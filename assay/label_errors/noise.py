@@ -20,22 +20,6 @@ def add_uniform_noise(labels: Integers, confused: Floats, share: float, random: 
     return noisy
 
 
-def add_class_dependent_noise(
-    labels: Integers, confused: Floats, share: float, random: np.random.Generator
-) -> Integers:
-    """Any row is wrong with the same chance, and its label becomes the one that its class is confused with most.
-
-    Pair-flip noise (Han et al. 2018, Co-teaching, appendix A), with pairs that are hard to tell apart.
-    """
-    classes = confused.shape[1]
-    mean = np.stack([confused[labels == label].sum(axis=0) for label in range(classes)])
-    np.fill_diagonal(mean, -1)
-    noisy = labels.copy()
-    wrong = _draw_rows(np.ones(len(labels)), share, random)
-    noisy[wrong] = mean.argmax(axis=1)[labels[wrong]]
-    return noisy
-
-
 def add_confusable_noise(labels: Integers, confused: Floats, share: float, random: np.random.Generator) -> Integers:
     """Any row is wrong with the same chance, and its wrong label is drawn by how likely a model takes it to be."""
     return _draw_labels(labels, confused, _draw_rows(np.ones(len(labels)), share, random), random)
@@ -54,7 +38,6 @@ def add_instance_dependent_noise(
 
 NOISE = {
     "uniform": add_uniform_noise,
-    "class_dependent": add_class_dependent_noise,
     "instance_dependent": add_instance_dependent_noise,
     "confusable": add_confusable_noise,
 }

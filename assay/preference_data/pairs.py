@@ -21,7 +21,6 @@ from assay.language_models.chat_template import MESSAGES, add_answers
 from assay.language_models.checkpoint import Decoding
 from assay.preference_data.altered_answers import alter_answer
 
-PAIR_SOURCES = ("human", "sibling_answer", "base_answer", "altered_answer")
 PAIRS_SCHEMA = pl.Schema(
     {
         **dict.fromkeys(("id", "prompt_id", "category", "pair_source"), pl.String()),

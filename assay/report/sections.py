@@ -17,7 +17,7 @@ from assay.report.augmentation import count_recipes, list_attacks, list_changes,
 from assay.report.examples import cut, drop_redacted, examples_by_rule
 from assay.report.numbers import number, score
 from assay.report.summary import Measured, flows, ranked, show_interval
-from assay.report.wording import AGREEMENT, EFFECTS, GRADES, PROFILED, RATERS
+from assay.report.wording import AGREEMENT, EFFECTS, GRADES, PROFILED, RATERS, SHOWN_REMOVALS
 from assay.statistics.intervals import MIN_SHARE_ROWS, wilson_estimate
 from assay.statistics.metrics_dict import HIGH, LOW, estimate_of, interval_metrics, leaves
 
@@ -25,11 +25,6 @@ LIBRARIES = (
     *("accelerate", "bitsandbytes", "cleanlab", "dvc", "nltk", "numpy", "peft", "polars", "scikit-learn"),
     *("textattack", "torch", "transformers", "trl"),
 )
-SHOWN_REMOVALS = (
-    *("min_characters", "max_characters", "max_tokens", "language"),
-    *("conflicting_label", "exact_duplicate", "near_duplicate"),
-)
-"""Rules that remove rows once they are clean; what others removed may hold personal data, and is only counted."""
 MAX_PAIRS = 10
 """Pairs of labels shown that are confused most; and pairs of semantic duplicates."""
 MAX_ROWS = 10

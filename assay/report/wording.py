@@ -100,3 +100,8 @@ EFFECTS = {
     "flagged_dropped_minus_detector_off.macro_f1": ("What dropping them brings", "The difference, paired on rows."),
     "oracle_minus_detector_off.macro_f1": ("What right labels would bring", "The difference, paired on rows."),
 }
+SHOWN_REMOVALS = (
+    *("min_characters", "max_characters", "max_tokens", "language"),
+    *("conflicting_label", "exact_duplicate", "near_duplicate"),
+)
+"""Rules that remove rows once they are clean; what others removed may hold personal data, and is only counted."""

@@ -56,7 +56,6 @@ class RewardParams(TrainerParams):
     weight_decay: float = Field(ge=0, le=10)
     center_rewards_coefficient: float | None = Field(ge=0)
     evaluation_batch_size: int = Field(ge=1, le=65536)
-    calibration_bins: int = Field(ge=1, le=1000)
     bootstrap_samples: int = Field(ge=10, le=1_000_000)
 
 

@@ -1,22 +1,9 @@
 """How far a confidence is from the share of rows that are right. Legend: `n` rows, `b` sets of outcomes."""
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-
-
-def reliability_table(confidence: Floats, correct: Floats, bins: int, lowest: float) -> pl.DataFrame:
-    """Of each bin with rows `confidence`, `accuracy` (means) and `rows`, for a reliability diagram.
-
-    Bins are of equal width over the confidence, which lies between `lowest` and 1. `correct` is 1 where the row is
-    right, 0.5 at a tie; shape `(n,)` each.
-    """
-    bin_of = np.minimum(((confidence - lowest) / (1 - lowest) * bins).astype(np.int64), bins - 1)
-    table = pl.DataFrame({"bin": bin_of, "confidence": confidence, "accuracy": correct})
-    of_bins = table.group_by("bin").agg(pl.col("confidence").mean(), pl.col("accuracy").mean(), rows=pl.len())
-    return of_bins.sort("bin").drop("bin")
 
 
 def debiased_errors(confidence: Floats, correct: Floats, bins: int) -> Floats:

@@ -9,7 +9,7 @@ from tests.stages.test_label_errors import PARAMS, clusters
 
 NOISE = """
 injected_noise:
-  kinds: [uniform, class_dependent, instance_dependent, confusable]
+  kinds: [uniform, instance_dependent, confusable]
   shares: [0.1]
 label_effect: {C: 3.0, bootstrap_samples: 100}
 """
@@ -30,7 +30,7 @@ def test_every_kind_is_put_into_the_reference_labels_and_found(train: pl.DataFra
     train.write_parquet("data/split/train.parquet", mkdir=True)
     injected_noise.main()
     metrics = read_json("metrics/optional/injected_noise.json")
-    kinds = ["uniform", "class_dependent", "instance_dependent", "confusable"]
+    kinds = ["uniform", "instance_dependent", "confusable"]
     assert list(metrics) == ["run_id", "rows", "rows_validation", *kinds]
     for kind in kinds:
         # Clusters far apart: every wrong label is seen.

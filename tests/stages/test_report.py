@@ -126,7 +126,7 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         rows["annotation_qa"]["like_the_others"] = {"reviews": {"20": slot}}
         rows["label_errors"] |= {"grade": {"noise_rate": 0.161, "precision": 0.47, "recall": 0.31}}
         figures = dict.fromkeys(("average_precision", "auroc", "precision_at_5pct", "recall_at_10pct"), 0.77)
-        rows["injected_noise"] = {"rows": 9, "class_dependent": {"5pct": figures}}
+        rows["injected_noise"] = {"rows": 9, "confusable": {"5pct": figures}}
     for stage, values in rows.items():
         write_json(metrics / ("optional" if stage in OPTIONAL else "") / f"{stage}.json", values)
 

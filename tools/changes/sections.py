@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from assay.report.numbers import number, score
+from assay.report.wording import SHOWN_REMOVALS
 from assay.statistics.predictions import hash_name
 from tools.changes.paired import Paired, SharedRows
 from tools.changes.readme_results import markdown_table
@@ -144,7 +145,11 @@ def rows_by_rule(old: Flat, new: Flat) -> str:
         table = Path("data", folders.get(file, file), "removed.parquet")
         if table.is_file():
             others = [rule for rule, both in by_rule.items() if both[0] != both[1]]
-            found = pl.scan_parquet(table).filter(pl.col("rule").is_in(others)).select("rule", "id", "before")
+            found = (
+                pl.scan_parquet(table)
+                .filter(pl.col("rule").is_in(others))
+                .select("rule", "id", pl.when(pl.col("rule").is_in(SHOWN_REMOVALS)).then("before"))
+            )
             firsts = found.fill_null("").unique("rule", keep="first", maintain_order=True).collect().rows()
             examples += [f"- {' '.join(map(code, row))}" for row in firsts]
     return section("Rows by stage", ["stage", "in", "out", "removed by rule"], rows, "\n".join(examples))

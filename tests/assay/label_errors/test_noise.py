@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 
 from assay.label_errors.noise import (
     NOISE,
-    add_class_dependent_noise,
     add_confusable_noise,
     add_instance_dependent_noise,
     add_uniform_noise,
@@ -38,12 +37,6 @@ def test_uniform_noise_goes_to_every_other_label_alike() -> None:
     wrong = noisy != LABELS
     counts = np.bincount((noisy - LABELS)[wrong] % 4, minlength=4)[1:]
     assert counts / wrong.sum() == pytest.approx([1 / 3] * 3, abs=0.03)
-
-
-def test_class_dependent_noise_goes_to_the_label_that_a_class_is_confused_with() -> None:
-    noisy = add_class_dependent_noise(LABELS, confused(), 0.2, np.random.default_rng(0))
-    wrong = noisy != LABELS
-    assert (noisy[wrong] == (LABELS[wrong] ^ 1)).all()
 
 
 def test_confusable_noise_goes_to_likely_labels() -> None:
