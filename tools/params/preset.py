@@ -126,6 +126,9 @@ def find_edit(text: str, root: Any, dotted: str, new: str | None) -> tuple[int, 
         separator = ", " if root.flow_style else "\n" + " " * start.column
         return start.index, start.index, f"{last}:{head}{line_end}{below}{separator}"
     end, end_of_line = end_of(value), text.index("\n", start.index)
+    if new is None and root.flow_style:
+        following = [other.start_mark.index for other, _ in root.value if other.start_mark.index > start.index]
+        return start.index, min(following, default=end), ""
     if new is None:
         return start.index - start.column, text.index("\n", end) + 1, ""
     after_colon, is_inline = key.end_mark.index + 1, value.start_mark.line == start.line
