@@ -69,6 +69,9 @@ review: $(INSTALLED)  ## Look at the rows most worth it, in the browser: make re
 diff: $(INSTALLED)  ## Compare params, metrics and rows with a revision: make diff BASE=main
 	@$(BIN)/python -m tools.changes.pull_request "$(BASE)"
 
+sample: $(INSTALLED)  ## Renew docs/sample/: report, pull-request comment and pictures: make sample BASE=main
+	@$(BIN)/python -m tools.sample "$(BASE)"
+
 gate: $(INSTALLED)  ## May this be merged, by the rules of `gate` in params.yaml? make gate BASE=main
 	@$(BIN)/python -m tools.changes.gate "$(BASE)"
 

@@ -3,7 +3,8 @@
 Reads the metrics of every stage, the predictions in `metrics/predictions/`, the test rows with their ratings, and the
 tables of the data stages; writes `metrics/summary.json` (every approach and baseline with its scores and sizes, the
 verdicts, what raters score on the same rows, rows in and out by stage) and
-`report/index.html`, one page without scripts that needs no network and is the same, byte for byte, for the same inputs.
+`report/index.html`, one page without scripts that needs no network and is the same, byte for byte, for the same inputs
+at the same commit, which it names.
 
 Approaches are ranked by macro-F1 on the test split, or by accuracy where a label has too few test rows, and compared by
 paired tests (`assay/statistics/verdicts.py`). That two 95% intervals overlap, or do not, is no test of the difference,
@@ -11,6 +12,7 @@ since all approaches are scored on the same rows. What is switched off is not sh
 these data and params (`assay/core/results.py`) is left out, and named.
 """
 
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,8 @@ TABLES = {
     "label_scores": "label_errors/scores",
 }
 """Tables that are shown, below `data/`."""
+CODE = ("stages", "assay", "dvc.yaml", "params.yaml")
+"""What makes results, in git."""
 OPTIONAL_STAGES = ("injected_noise", "label_effect")
 """Optional stages about labels, which leave the rows as they are."""
 
@@ -132,6 +136,16 @@ def used_assets(assets: dict[str, Asset], has_language_models: bool) -> dict[str
     return {name: one for name, one in assets.items() if any(f"{path}/".startswith(f"{one.path}/") for path in paths)}
 
 
+def code_version() -> str:
+    """The commit that is checked out and its date, and whether files have changed since; for a page that is sent on."""
+    try:
+        shown = subprocess.run(["git", "log", "-1", "--format=%h of %cs"], capture_output=True, text=True, check=True)
+        changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *CODE], capture_output=True, check=False)
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return "no commit"
+    return f"commit {shown.stdout.strip()}{', and changes since' if changed.returncode else ''}"
+
+
 def _number_or_dash(value: float | None) -> str:
     return "–" if value is None else number(value)
 
@@ -181,6 +195,7 @@ def main() -> None:
             "best": best,
             "summary": summary,
             "stages": measured.stages,
+            "code_version": code_version(),
         }
         | {"not_run": measured.not_run}
         | sections.comparison(summary, measured.cost, measured.evaluate)
