@@ -195,10 +195,12 @@ def run_stages(
             if time.monotonic() - shown > STATUS_SECONDS:
                 shown = time.monotonic()
                 since = {name: shown - started[name] for name in running.values()}
-                undone = {name: seconds.get(name, 0) for name in plan if state.get(name, WAITS) in (WAITS, RUNS)}
-                left = sum(max(0, undone[name] - since.get(name, 0)) for name in undone) / jobs
-                runs = ", ".join(f"{name} {since[name]:.0f} s (last time {undone[name]:.0f} s)" for name in since)
-                print(f"{runs}; {len(undone) - len(since)} wait; by last times {left:.0f} s are left", flush=True)
+                undone = [name for name in plan if state.get(name, WAITS) in (WAITS, RUNS)]
+                runs = ", ".join(f"{name} {since[name]:.0f} of {seconds.get(name, '?')} s" for name in since)
+                left = sum(max(0, seconds.get(name, 0) - since.get(name, 0)) for name in undone) / jobs
+                new = sum(name not in seconds for name in undone)
+                waits = len(undone) - len(since)
+                print(f"{runs}; {waits} wait; by last times {left:.0f} s left, {new} never ran here", flush=True)
 
 
 def main() -> None:
