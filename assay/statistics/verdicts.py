@@ -122,13 +122,15 @@ def resample_scores(
     return {name: np.concatenate([part[name] for part in parts], axis=1) for name in predicted}
 
 
-def paired_difference(one: Floats, other: Floats) -> Difference:
+def paired_difference(one: Floats, other: Floats, noise: Floats | float = 0.0) -> Difference:
     """The difference of two scores by the paired bootstrap, from the scores of `resample_scores`.
+
+    `noise`, `(b,)`, is added to the differences of the samples: what training again would change.
 
     p is twice the share of samples on the far side of 0, those at 0 on both, with 1 added to both counts so that it is
     never 0 (Davison & Hinkley 1997, equation 4.11).
     """
-    value, drawn = float(one[0] - other[0]), one[1:] - other[1:]
+    value, drawn = float(one[0] - other[0]), one[1:] - other[1:] + noise
     deviation = float(drawn.std(ddof=1))
     if deviation < 1e-12:
         return Difference(value, None, None, 1.0, None)
@@ -171,17 +173,25 @@ def word(difference: Difference, adjusted_p: float) -> str:
 
 
 def compare_all(
-    truth: Integers, predicted: Mapping[str, Integers], groups: Integers, samples: int, random: np.random.Generator
+    truth: Integers,
+    predicted: Mapping[str, Integers],
+    groups: Integers,
+    samples: int,
+    random: np.random.Generator,
+    seed_deviation: float = 0.0,
 ) -> dict[tuple[str, str], Verdict]:
     """The verdict on each pair, with Holm's correction over all pairs: `(one, other)`, in the order of `predicted`.
 
     Truth and groups are of shape `(n,)`, predicted classes `(s, n)`; `s` may differ. All pairs are the family, as the
-    one with the highest score, which others are set against, is chosen by the same rows.
+    one with the highest score, which others are set against, is chosen by the same rows. `seed_deviation` is the
+    standard deviation of a score over training seeds; with 0, what is said is said of these trained models.
     """
     scores = resample_scores(truth, predicted, groups, samples, random)
     decided_on, found = score_decided_on(truth, *predicted.values()), {}
     for one, other in combinations(predicted, 2):
-        macro_f1, accuracy = map(paired_difference, scores[one], scores[other])
+        seeds = 1 / len(predicted[one]) + 1 / len(predicted[other])
+        noise = random.normal(0, seed_deviation * seeds**0.5, samples) if seed_deviation else 0.0
+        macro_f1, accuracy = (paired_difference(*pair, noise) for pair in zip(scores[one], scores[other], strict=True))
         if decided_on != "macro_f1":
             macro_f1 = replace(macro_f1, low=None, high=None, minimum_detectable=None)
         found[one, other] = Comparison(macro_f1, accuracy, decided_on)
@@ -193,10 +203,16 @@ def compare_all(
 
 
 def compare(
-    truth: Integers, one: Integers, other: Integers, groups: Integers, samples: int, random: np.random.Generator
+    truth: Integers,
+    one: Integers,
+    other: Integers,
+    groups: Integers,
+    samples: int,
+    random: np.random.Generator,
+    seed_deviation: float = 0.0,
 ) -> Comparison:
     """Two sets of predictions, shape `(s, n)` each, for the same rows, as `compare_all`: the first less the second."""
-    found = compare_all(truth, {"one": one, "other": other}, groups, samples, random)
+    found = compare_all(truth, {"one": one, "other": other}, groups, samples, random, seed_deviation)
     return found["one", "other"].comparison
 
 

@@ -18,7 +18,7 @@ from assay.core.params import Params, load_params
 from assay.report.comparison import SCORE_NAMES
 from assay.report.numbers import number, score
 from assay.statistics.verdicts import DETECTABLE, LEVEL
-from tools.changes.paired import SAME, Paired, SharedRows, compare_sides
+from tools.changes.paired import SAME, Paired, SharedRows, compare_sides, seed_deviations
 from tools.changes.revisions import commit_of
 from tools.changes.sections import arrow, listed
 from tools.changes.sides import Flat, Side, read_sides
@@ -34,6 +34,7 @@ class GateParams(Params):
     approach: str | None
     largest_drop: float = Field(gt=0, le=1)
     power: float = Field(ge=0.5, lt=1)
+    seed_deviation: float = Field(ge=0, le=1)
     smallest_share_in_common: float = Field(ge=0, le=1)
     largest_share_removed: float = Field(ge=0, le=1)
     largest_share_relabelled: float = Field(ge=0, le=1)
@@ -154,7 +155,8 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(STATUS[INCONCLUSIVE])
     stale = stale_stages(new.lock, old.lock, new.params, Path())
-    rules = apply_rules(params, old, new, *compare_sides(old.predictions, new.predictions), stale)
+    compared = compare_sides(old.predictions, new.predictions, seed_deviations(new.params))
+    rules = apply_rules(params, old, new, *compared, stale)
     for rule in rules:
         print(f"{rule.outcome:12}  {rule.name}: {rule.seen}; allowed: {rule.allowed}")
     print(f"gate: {outcome_of(rules)}, against {base}")

@@ -1,12 +1,14 @@
 """Scores of two sides on the test rows that both have: paired tests, from the predictions that git holds.
 
 A test row counts as common where both sides have it with the same label; scores of different test sets are compared on
-these rows alone. Holm's correction is over all that is compared (`assay/statistics/verdicts.py`).
+these rows alone. Holm's correction is over all that is compared (`assay/statistics/verdicts.py`). Where predictions
+differ, what another seed would change counts as well: `gate.seed_deviation`.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +23,8 @@ from assay.statistics.verdicts import Difference
 SAME = "same predictions"
 MODEL_SCORES = (("chrF, retrieved", "chrF, open", "chrF, closed"), ("labels right",))
 """Of a language model: the first of each that both sides have is compared."""
+BASELINES = ("majority", "tfidf")
+"""Methods that no seed changes."""
 SAMPLES = 4_000
 """Of the bootstrap; p is at least 2 / (samples + 1), and Holm multiplies it by the number of scores."""
 MIN_QUESTIONS = 30
@@ -49,8 +53,8 @@ class SharedRows:
 class Paired:
     """One score on both sides, on the rows in common, and `flips`: `(row, label, old, new)` where one side is right.
 
-    Flips are of the first seed. `word` is `better`, `worse`, `not decided`, or SAME
-    where no test is needed; `adjusted_p` is Holm's.
+    Flips are of the first seed. `counts_seeds`: what other seeds would change is in the interval. `word` is `better`,
+    `worse`, `not decided`, or SAME where no test is needed; `adjusted_p` is Holm's.
     """
 
     name: str
@@ -59,7 +63,7 @@ class Paired:
     old: float
     new: float
     difference: Difference
-    seeds: int
+    counts_seeds: bool
     flips: list[tuple[str, str, str, str]]
     word: str = SAME
     adjusted_p: float = 1.0
@@ -90,7 +94,17 @@ def compare_rows(old: Predictions, new: Predictions) -> SharedRows:
     )
 
 
-def compare_approach(old: Predictions, new: Predictions, name: str, samples: int) -> list[Paired]:
+def seed_deviations(params: Any) -> dict[str, float]:
+    """The standard deviation of the scores of each approach over training seeds, as params have it; 0 of baselines."""
+    if not isinstance(params, dict) or not params.get("gate"):
+        return {}
+    trained = [name for name, block in params["finetune"].items() if block.get("method") not in BASELINES]
+    return dict.fromkeys(trained, float(params["gate"].get("seed_deviation", 0)))
+
+
+def compare_approach(
+    old: Predictions, new: Predictions, name: str, samples: int, seed_deviation: float
+) -> list[Paired]:
     """The score of one approach on both sides, before Holm's correction; none where no row is in common."""
     rows = compare_rows(old, new).common
     if not rows:
@@ -106,13 +120,12 @@ def compare_approach(old: Predictions, new: Predictions, name: str, samples: int
     difference, decided_on = NO_DIFFERENCE, verdicts.score_decided_on(truth, before, after)
     if not np.array_equal(before, after):
         random = generator(0, "changes", "paired")
-        difference = verdicts.compare(truth, after, before, groups, samples, random).decisive()
+        difference = verdicts.compare(truth, after, before, groups, samples, random, seed_deviation).decisive()
     once, at = np.ones((len(rows), 1)), list(SCORE_NAMES).index(decided_on)
     one, other = (float(verdicts.score_samples(truth, side, once)[at][0]) for side in (before, after))
     flipped = np.flatnonzero((before[0] == truth) != (after[0] == truth))
     flips = [(rows[i], labels[truth[i]], labels[before[0, i]], labels[after[0, i]]) for i in flipped]
-    seeds = min(len(before), len(after))
-    return [Paired(name, SCORE_NAMES[decided_on], len(rows), one, other, difference, seeds, flips)]
+    return [Paired(name, SCORE_NAMES[decided_on], len(rows), one, other, difference, seed_deviation > 0, flips)]
 
 
 def read_questions(text: str) -> dict[str, dict[str, tuple[str, float]]]:
@@ -143,23 +156,28 @@ def compare_model(old: str, new: str, name: str, samples: int) -> list[Paired]:
             parts = [sums @ counts / (sizes @ counts) for counts in (np.ones((len(sizes), 1)), *drawn)]
             difference = verdicts.paired_difference(*np.concatenate(parts, axis=1)[::-1])
         one, other = map(float, values.mean(axis=1))
-        found.append(Paired(name, kind, len(rows), one, other, difference, 1, []))
+        found.append(Paired(name, kind, len(rows), one, other, difference, False, []))
     return found
 
 
 def compare_sides(
-    old: Mapping[str, str], new: Mapping[str, str], samples: int = SAMPLES
+    old: Mapping[str, str], new: Mapping[str, str], deviations: Mapping[str, float], samples: int = SAMPLES
 ) -> tuple[SharedRows | None, list[Paired]]:
     """The test rows of two sides, None where one has no predictions, and what is to be said of each that both have.
 
-    `old` and `new` have the text of the file of each approach by its name, of a language model `generation/<name>`.
+    `old` and `new` have the text of the file of each approach by its name, of a language model `generation/<name>`;
+    `deviations` are those of `seed_deviations`.
     """
     before, after = (
         {name: one for name, text in side.items() if "/" not in name and (one := read_predictions(text))}
         for side in (old, new)
     )
     both = [name for name in after if name in before]
-    found = [one for name in both for one in compare_approach(before[name], after[name], name, samples)]
+    found = [
+        one
+        for name in both
+        for one in compare_approach(before[name], after[name], name, samples, deviations.get(name, 0.0))
+    ]
     for name in (name for name in new if "/" in name and name in old):
         found += compare_model(old[name], new[name], name.rpartition("/")[2], samples)
     tested = [one for one in found if one.difference is not NO_DIFFERENCE]

@@ -15,7 +15,7 @@ from assay.core.params import load_params
 from assay.report.numbers import score
 from tools.changes import sections
 from tools.changes.gate import BLOCKED, INCONCLUSIVE, PASS, GateParams, apply_rules, outcome_of, training_cost
-from tools.changes.paired import SAME, Paired, SharedRows, compare_sides
+from tools.changes.paired import SAME, Paired, SharedRows, compare_sides, seed_deviations
 from tools.changes.revisions import commit_of
 from tools.changes.sections import arrow, listed
 from tools.changes.sides import MISSING, Side, read_sides
@@ -59,8 +59,8 @@ def score_lines(old: Side, new: Side, paired: list[Paired]) -> list[str]:
         detectable = max(one.difference.minimum_detectable or 0 for one in found)
         if detectable and word == "not decided":
             more += f". A true difference of {score(detectable)} would be found by 4 of 5 such test sets"
-        elif min(one.seeds for one in found) == 1:
-            more += ". One training run a side: another seed moves scores, too"
+        elif not all(one.counts_seeds for one in found):
+            more += ". Said of these trained models: another seed moves scores, too"
         lines.append(f"**{word.capitalize()}**: {'; '.join(one.show() for one in found[:MOST_NAMED])}{more}")
     others = {
         SAME: [one.name for one in paired if one.word == SAME],
@@ -120,7 +120,7 @@ def fit(first: str, tables: list[str], base: str) -> str:
 
 def report(old: Side, new: Side, base: str, commit: str, gate: GateParams | None) -> str:
     """The whole report as Markdown."""
-    rows, paired = compare_sides(old.predictions, new.predictions)
+    rows, paired = compare_sides(old.predictions, new.predictions, seed_deviations(new.params))
     stale, texts = stale_stages(new.lock, old.lock, new.params, Path()), sections.read_texts()
     cost, _ = training_cost(old.metrics, new.metrics) or ("not measured on both sides", 0)
     lines = [*score_lines(old, new, paired), f"**Cost** of training: {cost}", rows_line(old, new, rows)]
