@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from assay.core.results import RUN_ID, find_stage, is_on, lookup, read_pipeline, run_id, stage_name
 from tools.changes.revisions import git
@@ -79,8 +81,10 @@ def parsed(files: dict[str, str]) -> Side:
     values: dict[str, Any] = {}
     for path, text in files.items():
         try:
-            values[path] = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
-        except (json.JSONDecodeError, yaml.YAMLError):
+            # DVC writes 0.00001 as `1e-05`, which is a number in YAML 1.2 alone.
+            load = YAML(typ="safe").load if path == "dvc.lock" else yaml.safe_load
+            values[path] = json.loads(text) if path.endswith(".json") else load(text)
+        except (json.JSONDecodeError, yaml.YAMLError, YAMLError):
             unreadable.append(path)
     params, lock = values.get("params.yaml") or {}, values.get("dvc.lock")
     measured = {path: value for path, value in values.items() if path.endswith(".json") and path != SUMMARY}

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from assay.core.outputs import write_text
+from tools.changes.sides import parsed
 from tools.changes.staleness import dvc_hash, stale_stages
 
 
@@ -78,3 +79,10 @@ def test_a_change_in_a_room_of_the_library_is_one_of_the_code(tmp_path: Path) ->
     assert stale_stages(now, None, {}, tmp_path) == {}
     write_text(tmp_path / "assay/cleaning/nested/a.py", "# changed\n")
     assert stale_stages(now, None, {}, tmp_path) == {"clean": "assay/cleaning"}
+
+
+def test_a_small_number_of_the_lock_is_a_number(tmp_path: Path) -> None:
+    text = "stages:\n  full:\n    params:\n      params.yaml:\n        finetune.full: {learning_rate: 5e-06}\n"
+    side = parsed({"dvc.lock": text, "params.yaml": "finetune:\n  full: {learning_rate: 0.000005}\n"})
+    assert stale_stages(side.lock, None, side.params, tmp_path) == {}
+    assert parsed({"dvc.lock": "stages: {"}).left_out == ["dvc.lock"]
