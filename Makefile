@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test test-slow figures bench lint format review diff gate unchanged tune calibrate preset quick gpu-check ask export merge onnx why readme doctor lock clean
+.PHONY: help setup repro test test-slow figures bench lint format review diff sample gate unchanged tune calibrate preset quick gpu-check ask export merge onnx card why readme doctor lock clean
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -101,9 +101,12 @@ onnx: $(INSTALLED)  ## Export a model to ONNX and check that it says the same: m
 	@test -n "$(APPROACH)" || { echo "error: say which approach: make onnx APPROACH=full" >&2; exit 1; }
 	@$(BIN)/python -m tools.export.onnx "$(APPROACH)"
 
-why: $(INSTALLED)  ## Follow one row from the raw file to the training set: make why ID=tweets:42
-	@test -n "$(ID)" || { echo "error: say which row: make why ID=tweets:42" >&2; exit 1; }
-	@$(BIN)/python -m tools.changes.why "$(ID)"
+card: $(INSTALLED)  ## Write cards of the data and of the models that ran into cards/, or of one: make card MODEL=full
+	@$(BIN)/python -m tools.cards.make_cards $(MODEL)
+
+why: $(INSTALLED)  ## Follow one row from the raw file to the predictions: make why ID=tweets:42, make why TEXT="it came late"
+	@test -n "$${ID+$$ID}$${TEXT+$$TEXT}" || { echo "error: say which row: make why ID=tweets:42, or TEXT=\"it came late\"" >&2; exit 1; }
+	@$(BIN)/python -m tools.changes.why $${ID:+"$$ID"} $${TEXT:+--text="$$TEXT"}
 
 readme: $(INSTALLED)  ## Write the results on these data and params into README.md; nothing else does
 	@$(BIN)/python -m tools.changes.readme_results --write README.md

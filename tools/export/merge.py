@@ -28,6 +28,7 @@ from assay.core.skipped import why_left_out
 from assay.fine_tuning.quantization import ADAPTER_FILE, QUANTISATION_FILE
 from assay.splitting.target_labels import TEST, read_test_rows, target_numbers
 from assay.statistics.classification import EvaluateParams, macro_f1
+from tools.cards.make_cards import read_values, write_cards
 
 MODELS = Path("models/finetuned")
 MERGED = Path("models/merged")
@@ -115,6 +116,7 @@ def main() -> None:
                 f"{allowed:.2g}, and {found['predictions_changed']} predictions; the merged model is not kept"
             )
         write_json(out / "merge.json", found)
+        write_cards(read_values(), [approach], "merged", out)
     print(
         f"{MERGED / approach}: a plain model; largest difference of a logit {found['largest_logit_difference']:.2g}, "
         f"{found['predictions_changed']} of {test.height:,} predictions changed; macro-F1 "

@@ -26,6 +26,7 @@ from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.fine_tuning.quantization import ADAPTER_FILE
 from assay.splitting.target_labels import TEST
+from tools.cards.make_cards import read_values, write_cards
 from tools.export.merge import find_model, merged
 
 EXPORTED = Path("models/onnx")
@@ -108,6 +109,7 @@ def main() -> None:
                 f"{folder}: ONNX Runtime's logits differ by {difference:.2g} from those of PyTorch, more than "
                 f"{MAX_DIFFERENCE:.2g}; the export is not kept"
             )
+        write_cards(read_values(), [approach], "onnx", out)
     print(f"{EXPORTED / approach}/model.onnx: logits differ by {difference:.2g} at most on {len(texts):,} test texts")
 
 

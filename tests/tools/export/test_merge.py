@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 import torch
 import yaml
+from huggingface_hub import DatasetCard, ModelCard
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from assay.classifiers.checkpoint import new_classifier, save_classifier
@@ -68,6 +69,8 @@ def test_a_merged_model_is_plain_and_says_the_same(
     assert found["before"] == found["after"]
     assert "a plain model; largest difference of a logit" in capsys.readouterr().out
     assert not list(folder.glob("adapter*"))
+    assert ModelCard.load(folder / "MODEL_CARD.md").data.library_name == "transformers"
+    assert DatasetCard.load(folder / "DATA_CARD.md").data.license == "unknown"
     model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
     encoded = AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt")
     with torch.inference_mode():
