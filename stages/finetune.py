@@ -174,7 +174,7 @@ def main() -> None:
         if folder is None:
             return
         write_json(folder / SEEDS_FILE, {"seeds": list(fits)})
-        first, sources = next(iter(fits.values())), sorted(train_table["source"].drop_nulls().unique())
+        first, sources = next(iter(fits.values())), sorted(validation_table["source"].unique())
         write_inference(folder, first.validation_logits, data.validation.targets, cleaning, sources)
     about = {
         **({"device": "cpu", "precision": "float32"} if device is None else device.names()),

@@ -2,7 +2,7 @@
 
 `inference.json` has the `temperature` by which probabilities are calibrated (Guo et al. 2017), of the `validation` rows
 the calibrated probability of the predicted label and whether it is the given one, by which a threshold is chosen for a
-wanted precision, and the settings of `cleaning` with the `sources` of the rows that were trained on.
+wanted precision, and the settings of `cleaning`, with the `sources` of these rows.
 `cleaning_tokenizer.json` is the tokenizer that cleaning counts tokens by.
 """
 
@@ -33,7 +33,7 @@ def write_inference(
 
     Args:
         cleaning: the keys of section `clean` that are about one text.
-        sources: of the train rows.
+        sources: of the validation rows.
     """
     probabilities, temperature = scale_temperature(softmax(logits.astype(np.float64), axis=1), targets)
     shutil.copyfile(cleaning["max_tokens"]["tokenizer"], folder / TOKENIZER_FILE)

@@ -119,7 +119,7 @@ def workspace(tmp_path: Path, tiny_encoder: Path, tiny_decoder: Path, monkeypatc
     clean["max_tokens"]["tokenizer"] = str(tiny_encoder / "tokenizer.json")
     params = {"seed": 3, "compute": COMPUTE, "clean": clean, "finetune": blocks, "evaluate": scoring}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    table(96, "a").drop("reference_label").write_parquet("data/augmented/train.parquet", mkdir=True)
+    table(96, "a").drop("reference_label", "source").write_parquet("data/augmented/train.parquet", mkdir=True)
     table(24, "v").write_parquet("data/split/validation.parquet", mkdir=True)
     table(30, "t").write_parquet("data/split/test.parquet")
     return tmp_path
