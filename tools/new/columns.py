@@ -121,8 +121,8 @@ def find_roles(tables: Sequence[pl.DataFrame], given: dict[str, Any]) -> tuple[d
             fits = fits if text.distinct < 0.8 * len(text.cells) else []
         if not fits or (role == "reference_label" and not judged):
             continue
-        order = {"text": lambda one: -one.characters, "label": lambda one: one.distinct}.get(role, lambda one: 0)
-        best, *others = sorted(fits, key=lambda one: (one.rank(role), order(one)))
+        order = {one.name: -one.characters if role == "text" else one.distinct * (role == "label") for one in fits}
+        best, *others = sorted(fits, key=lambda one: (one.rank(role), order[one.name]))
         if role == "rater" and "id" not in found:
             ids = [one.name for one in free if one.rank("id") < NO_NAME and len(one.cells) == one.rows]
             found |= {"id": ids[0]} if ids else {}

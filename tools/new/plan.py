@@ -142,7 +142,7 @@ def plan_labels(
         data, given = add_ids(data, tables, roles, scratch, name), roles | {"id": "row_id"}
         return plan_labels(data, source, name, given, text, scratch, unsure)
     columns = {role: roles[role] for role in ("id", "text", "label", "reference_label") if role in roles}
-    ratings = {key: roles[key] for key in ("id", "raters", "ratings") if key in roles}
+    ratings: dict[str, Any] = {key: roles[key] for key in ("id", "raters", "ratings") if key in roles}
     if "rater" in roles:
         ratings |= {"annotator": roles["rater"], "rating": columns.pop("label")}
     group, column, splits = roles.get("group"), roles.get("split"), None

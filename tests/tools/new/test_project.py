@@ -3,8 +3,8 @@
 import gzip
 import json
 import re
+import shutil
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from tools.params.check import find_problems
 
 WORDS = {"good": "great happy fast cheap fine", "bad": "awful sad slow broken late", "so-so": "card bank app phone fee"}
 PLACES = ("Oslo", "Rome", "Lima", "Cairo", "Delhi", "Paris", "Quito", "Tokyo", "Accra", "Dover")
-Writer = Callable[[Path], Any]
+TRAIN = {"name": "given_split", "constant": "train"}
 
 
 def row(number: int) -> tuple[str, str]:
@@ -55,41 +55,24 @@ def new(source: str | Path, *arguments: str) -> dict[str, Any]:
 
 
 def write_csv(path: Path, rows: list[Any], *header: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
     pl.DataFrame(rows, list(header or ("text", "label")), orient="row").write_csv(path)
     return path
 
 
-def write_json(value: Any) -> Writer:
-    return lambda path: path.write_text(json.dumps(value))
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    return path
 
 
-def write_lines(rows: list[dict[str, Any]]) -> Writer:
-    return lambda path: path.write_text("".join(json.dumps(one) + "\n" for one in rows))
-
-
-def write_workbook(sheets: dict[str, list[Any]]) -> Writer:
-    def write(path: Path) -> None:
-        book = openpyxl.Workbook()
-        for title, rows in sheets.items():
-            sheet = book.create_sheet(title)
-            for cells in rows:
-                sheet.append(cells)
-        del book["Sheet"]
-        book.save(path)
-
-    return write
-
-
-def write_folders(path: Path) -> None:
-    for number, (text, label) in enumerate(ROWS):
-        (path / label).mkdir(parents=True, exist_ok=True)
-        (path / label / f"{number}.txt").write_bytes(f"{text}: déjà".encode("cp1252" if number == 7 else "utf-8"))
-
-
-def write_division(path: Path) -> None:
-    path.mkdir()
-    write_csv(path / "train.csv", ROWS[:40], "text", "category")
-    write_csv(path / "test.csv", ROWS[40:], "text", "category")
+def write_workbook(path: Path, sheets: dict[str, list[Any]]) -> None:
+    book = openpyxl.Workbook()
+    for title, rows in sheets.items():
+        sheet = book.create_sheet(title)
+        for cells in rows:
+            sheet.append(cells)
+    del book["Sheet"]
+    book.save(path)
 
 
 def task(number: int, text: str, label: str) -> dict[str, Any]:
@@ -99,109 +82,81 @@ def task(number: int, text: str, label: str) -> dict[str, Any]:
     return {"id": number, "data": {"body": text}, "annotations": given, "predictions": [], "meta": {}}
 
 
-PARTS = pl.Series(("train", "train", "dev", "test") * 15)
-TRAIN, SPLIT = {"name": "given_split", "constant": "train"}, {"name": "given_split", "pattern": None}
-VOTES = [(text, lab, lab if n % 4 else None, lab if n % 6 else "bad") for n, (text, lab) in enumerate(ROWS)]
-RATED: list[tuple[str, Writer, dict[str, Any]]] = [
-    (
-        "raters.xlsx",
-        write_workbook({"Read me": [["Ask Ann"]], "Votes": [("Comment", "Ann", "Bo", "Cy"), *VOTES]}),
-        {"format": "jsonl", "columns": {"id": "row_id", "text": "Comment"}},
-    ),
-    (
-        "studio.json",
-        write_json([task(number, *cells) for number, cells in enumerate(ROWS)]),
-        {"layout": "label_studio", "columns": {"id": "id", "text": "body", "label": "tone"}},
-    ),
-    (
-        "judgements.jsonl",
-        write_lines([{"sentence": text, "worker": who, "category": lab} for text, lab in ROWS for who in "abc"]),
-        {"columns": {"id": "row_id", "text": "sentence"}},
-    ),
-    (
-        "lists.jsonl",
-        write_lines(
-            [{"id": f"t{n}", "text": text, "votes": [n % 3, n % 3, n % 2]} for n, (text, _) in enumerate(ROWS)]
-        ),
-        {"columns": {"id": "id", "text": "text"}},
-    ),
-]
-DIVIDED: list[tuple[str, Writer, dict[str, Any]]] = [
-    (
-        "splits.json",
-        write_json({"version": 2, "train": ROWS[:40], "val": ROWS[40:50], "test": ROWS[50:]}),
-        {"columns": {"text": "column_1", "label": "column_2"}, "carry": [SPLIT | {"column": "given_split"}]},
-    ),
-    (
-        "sheets.xlsx",
-        write_workbook({"Test": [("text", "label"), *ROWS[40:]], "Train": [("text", "label"), *ROWS[:40]]}),
-        {"sheet": "Train", "carry": [TRAIN]},
-    ),
-    ("files", write_division, {"name": "train", "columns": {"text": "text", "label": "category"}, "carry": [TRAIN]}),
-    (
-        "threads.csv",
-        TABLE.select(
-            pl.all(), title="Desk " + IDS, thread="t" + (pl.int_range(60) // 4).cast(pl.String), part=PARTS
-        ).write_csv,
-        {"columns": {"text": ["title", "text"], "label": "label"}},
-    ),
-]
-PLAIN: list[tuple[str, Writer, dict[str, Any]]] = [
-    ("a.csv", TABLE.write_csv, {"format": "csv", "header": True, "columns": {"text": "text", "label": "label"}}),
-    ("a.csv.gz", lambda path: path.write_bytes(gzip.compress(TABLE.write_csv().encode())), {"file": "a.csv.gz"}),
-    (
-        "a.txt",
-        lambda path: path.write_bytes(
-            TABLE.select("label", pl.lit("Grüße: ") + pl.col("text").str.replace_all(",", ""))
-            .write_csv(separator=";", include_header=False)
-            .encode("cp1252")
-        ),
-        {"separator": ";", "header": False, "encoding": "cp1252", "columns": {"text": "2", "label": "1"}},
-    ),
-    (
-        "a.tsv",
-        lambda path: TABLE.select(ticket_id=IDS, Message=pl.col("text") + '\n"Bye"', Department="label").write_csv(
-            path, separator="\t"
-        ),
-        {"quote": '"', "columns": {"id": "ticket_id", "text": "Message", "label": "Department"}},
-    ),
-    ("a.json", TABLE.rename({"text": "utterance", "label": "intent"}).write_json, {"format": "json"}),
-    (
-        "a.parquet",
-        TABLE.select(review="text", stars=pl.col("label").str.len_chars()).write_parquet,
-        {"format": "parquet"},
-    ),
-    ("folders", write_folders, {"format": "jsonl", "columns": {"id": "id", "text": "text", "label": "label"}}),
-    (
-        "doccano.jsonl",
-        write_lines([{"id": n, "data": text, "label": [lab]} for n, (text, lab) in enumerate(ROWS)]),
-        {"layout": "doccano", "columns": {"id": "id", "text": "text", "label": "label"}},
-    ),
-]
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same rows in each of `FORMS`."""
+    top = tmp_path_factory.mktemp("forms")
+    TABLE.write_csv(top / "a.csv")
+    (top / "a.csv.gz").write_bytes(gzip.compress(TABLE.write_csv().encode()))
+    german = TABLE.select("label", "Grüße: " + pl.col("text").str.replace_all(",", ""))
+    (top / "a.txt").write_bytes(german.write_csv(separator=";", include_header=False).encode("cp1252"))
+    quoted = TABLE.select(ticket_id=IDS, Message=pl.col("text") + '\n"Bye"', Department="label")
+    quoted.write_csv(top / "a.tsv", separator="\t")
+    TABLE.select(utterance="text", intent="label").write_json(top / "a.json")
+    TABLE.select(review="text", stars=pl.col("label").str.len_chars()).write_parquet(top / "a.parquet")
+    for number, (text, label) in enumerate(ROWS):
+        (top / "folders" / label).mkdir(parents=True, exist_ok=True)
+        content = f"{text}: déjà".encode("cp1252" if number == 7 else "utf-8")
+        (top / "folders" / label / f"{number}.txt").write_bytes(content)
+    write_lines(top / "doccano.jsonl", [{"id": n, "data": t, "label": [lab]} for n, (t, lab) in enumerate(ROWS)])
+    votes = [(t, lab, lab if n % 4 else None, lab if n % 6 else "bad") for n, (t, lab) in enumerate(ROWS)]
+    sheets = {"Read me": [["Ask Ann"]], "Votes": [("Comment", "Ann", "Bo", "Cy"), *votes]}
+    write_workbook(top / "raters.xlsx", sheets)
+    (top / "studio.json").write_text(json.dumps([task(number, *cells) for number, cells in enumerate(ROWS)]))
+    judged = [{"sentence": text, "worker": who, "category": label} for text, label in ROWS for who in "abc"]
+    write_lines(top / "judged.jsonl", judged)
+    lists = [{"id": f"t{n}", "text": text, "votes": [n % 3, n % 3, n % 2]} for n, (text, _) in enumerate(ROWS)]
+    write_lines(top / "lists.jsonl", lists)
+    splits = {"version": 2, "train": ROWS[:40], "val": ROWS[40:50], "test": ROWS[50:]}
+    (top / "splits.json").write_text(json.dumps(splits))
+    sheets = {"Test": [("text", "label"), *ROWS[40:]], "Train": [("text", "label"), *ROWS[:40]]}
+    write_workbook(top / "sheets.xlsx", sheets)
+    write_csv(top / "files/train.csv", ROWS[:40], "text", "category")
+    write_csv(top / "files/test.csv", ROWS[40:], "text", "category")
+    threads = [(t, lab, f"Desk {n}", f"t{n // 4}", ("train", "dev", "test")[n % 3]) for n, (t, lab) in enumerate(ROWS)]
+    write_csv(top / "threads.csv", threads, "text", "label", "title", "thread", "part")
+    return top
 
 
-@pytest.mark.parametrize(("name", "write", "expected"), [*PLAIN, *RATED, *DIVIDED])
-def test_a_form_of_data_is_found_and_ingested(
-    name: str, write: Writer, expected: dict[str, Any], tmp_path: Path
-) -> None:
-    write(tmp_path / name)
-    params = new(tmp_path / name)
+RATED, DIVIDED = ("raters.xlsx", "studio.json", "judged.jsonl", "lists.jsonl"), ("splits", "sheets", "files", "threads")
+FORMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "a.csv": ({"text": "text", "label": "label"}, {"format": "csv", "header": True, "carry": []}),
+    "a.csv.gz": ({"text": "text", "label": "label"}, {"file": "a.csv.gz", "format": "csv"}),
+    "a.txt": ({"text": "2", "label": "1"}, {"separator": ";", "header": False, "encoding": "cp1252"}),
+    "a.tsv": ({"id": "ticket_id", "text": "Message", "label": "Department"}, {"format": "tsv", "quote": '"'}),
+    "a.json": ({"text": "utterance", "label": "intent"}, {"format": "json"}),
+    "a.parquet": ({"text": "review", "label": "stars"}, {"format": "parquet"}),
+    "folders": ({"id": "id", "text": "text", "label": "label"}, {"file": "folders.jsonl"}),
+    "doccano.jsonl": ({"id": "id", "text": "text", "label": "label"}, {"layout": "doccano"}),
+    "raters.xlsx": ({"id": "row_id", "text": "Comment"}, {"file": "raters.jsonl"}),
+    "studio.json": ({"id": "id", "text": "body", "label": "tone"}, {"layout": "label_studio", "format": "json"}),
+    "judged.jsonl": ({"id": "row_id", "text": "sentence"}, {"format": "jsonl"}),
+    "lists.jsonl": ({"id": "id", "text": "text"}, {"format": "jsonl"}),
+    "splits.json": ({"text": "column_1", "label": "column_2"}, {"file": "splits.jsonl"}),
+    "sheets.xlsx": ({"text": "text", "label": "label"}, {"sheet": "Train", "carry": [TRAIN]}),
+    "files": ({"text": "text", "label": "category"}, {"name": "train", "carry": [TRAIN]}),
+    "threads.csv": ({"text": ["title", "text"], "label": "label"}, {"format": "csv"}),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_form_of_data_is_found_and_ingested(name: str, forms: Path) -> None:
+    columns, expected = FORMS[name]
+    params = new(forms / name)
     source = params["ingest"]["source_defaults"] | params["ingest"]["sources"][0]
-    assert {key: source[key] for key in expected} == expected
+    assert {key: source[key] for key in ("columns", *expected)} == {"columns": columns, **expected}
     ingest.main()
     rows, ratings = (pl.read_parquet(f"data/ingested/{table}.parquet") for table in ("records", "ratings"))
     assert (rows.height, rows["label"].n_unique()) == (60, 3)
-    assert (ratings.height > 60) == ((name, write, expected) in RATED)
-    if (name, write, expected) in DIVIDED:
+    assert (ratings.height > 60) == (name in RATED)
+    if name.startswith(DIVIDED):
         assert {params["split"]["given_values"][value] for value in rows["given_split"]} >= {"train", "test"}
     else:
         assert params["split"]["given_column"] is None
 
 
-def test_what_is_written_is_right_in_every_section_and_keeps_the_comments(tmp_path: Path) -> None:
-    name, write, _ = DIVIDED[-1]
-    write(tmp_path / name)
-    params = new(tmp_path / name)
+def test_what_is_written_is_right_in_every_section_and_keeps_the_comments(forms: Path) -> None:
+    params = new(forms / "threads.csv")
     assert find_problems(Path("params.yaml")) == []
     assert list(params["fetch"]["assets"]) == ["wordnet", "minilm"]
     assert params["optional"]["instruct_data"] == params["optional"]["ppo"] == params["sft_approaches"] == []
@@ -211,20 +166,16 @@ def test_what_is_written_is_right_in_every_section_and_keeps_the_comments(tmp_pa
 
 
 def test_numbers_of_raters_have_an_order_and_little_agreement_takes_the_gate_away(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    forms: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name, write, _ = RATED[-1]
-    write(tmp_path / name)
-    params = new(tmp_path / name)
+    params = new(forms / "lists.jsonl")
     assert params["annotation_qa"]["label_order"] == ["0", "1", "2"]
     assert params["annotation_qa"]["min_krippendorff_alpha"] is None
     assert "the raters agree little: Krippendorff's alpha is 0." in capsys.readouterr().out
 
 
-def test_the_stages_to_the_split_run(tmp_path: Path, tiny_encoder: Path) -> None:
-    name, write, _ = RATED[0]
-    write(tmp_path / name)
-    new(tmp_path / name)
+def test_the_stages_to_the_split_run(forms: Path, tiny_encoder: Path) -> None:
+    new(forms / "raters.xlsx")
     change("clean.max_tokens", tokenizer=f"{tiny_encoder}/tokenizer.json")
     change("embed", model=str(tiny_encoder), last_layers=2)
     change("semantic_duplicates", min_cosine=0.9999)
@@ -234,62 +185,48 @@ def test_the_stages_to_the_split_run(tmp_path: Path, tiny_encoder: Path) -> None
     assert sum(pl.read_parquet(f"data/split/{part}.parquet").height for part in ("train", "validation", "test")) == 60
 
 
-WARNED: list[tuple[list[Any], str]] = [
-    (
-        [(text if n % 5 > 1 else "", label) for n, (text, label) in enumerate(ROWS)],
-        r"24 of 60 rows \(40%\) have no text",
-    ),
-    ([(text, label if n % 5 > 1 else "") for n, (text, label) in enumerate(ROWS)], r"24 rows \(40%\) have no label"),
-    ([*ROWS, ("A lonely one, here", "rare")], r"labels with under 10 rows: 'rare' \(1\)"),
-    ([*ROWS, ("A lonely one, here", "Good ")], r"look-alike labels: 'Good ' \(1 rows\) as 'good'"),
-    ([(text, f"x{max(n, 19)}") for n, (text, _) in enumerate(ROWS)], "41 labels in 60 rows: ids, or free text"),
-    ([*ROWS, *ROWS[:2], (ROWS[0][0], "bad")], "3 rows repeat a text.*\nwarning: 1 texts have several labels"),
-    ([(f"Jag är {n} år och bor hemma hos min mamma", ROWS[n][1]) for n in range(60)], "texts are in 'sv'"),
-    ([(text * 12, label) for text, label in ROWS], "60 texts are longer than some 128 tokens"),
-]
+WARNED: dict[str, list[Any]] = {
+    r"24 of 60 rows \(40%\) have no text": [(t if n % 5 > 1 else "", label) for n, (t, label) in enumerate(ROWS)],
+    r"24 rows \(40%\) have no label": [(text, label if n % 5 > 1 else "") for n, (text, label) in enumerate(ROWS)],
+    r"labels with under 10 rows: 'rare' \(1\)": [*ROWS, ("A lonely one, here", "rare")],
+    r"look-alike labels: 'Good ' \(1 rows\) as 'good'": [*ROWS, ("A lonely one, here", "Good ")],
+    "41 labels in 60 rows: ids, or free text": [(text, f"x{max(n, 19)}") for n, (text, _) in enumerate(ROWS)],
+    "3 rows repeat a text.*\nwarning: 1 texts have several labels": [*ROWS, *ROWS[:2], (ROWS[0][0], "bad")],
+    "texts are in 'sv'": [(f"Jag är {n} år och bor hemma hos min mamma", ROWS[n][1]) for n in range(60)],
+    "60 texts are longer than some 128 tokens": [(text * 12, label) for text, label in ROWS],
+}
 
 
-@pytest.mark.parametrize(("rows", "says"), WARNED)
+@pytest.mark.parametrize("says", WARNED)
 def test_what_will_not_go_well_is_said_and_ingest_runs(
-    rows: list[Any], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    new(write_csv(tmp_path / "a.csv", rows))
+    new(write_csv(tmp_path / "a.csv", WARNED[says]))
     assert re.search(f"warning: .*{says}", capsys.readouterr().out)
     ingest.main()
 
 
-MISTAKES: list[tuple[str, str, list[str], str]] = [
-    ("a.csv", "", [], r"a.csv: is empty \(0 bytes\): export or fetch it again"),
-    ("a.csv", "%PDF-1.7", [], "a.csv: is a PDF: copy its table into a spreadsheet"),
-    ("a.csv", "version https://git-lfs.github.com/spec/v1", [], "a.csv: is a pointer of Git LFS: run `git lfs pull`"),
-    ("a.csv", "<!DOCTYPE html>", [], "a.csv: is a web page: give the address of the file itself"),
-    ("a.xls", "\xd0\xcf\x11\xe0\xa1", [], "a.xls: is of old Excel or Word: save it as .xlsx or CSV"),
-    ("a.csv", "text,label\na b,x\nc d,y\n" * 9, ["--label", "lable"], "no column 'lable'; .* did you mean 'label'"),
-    (
-        "a.csv",
-        "text,label\na b,x\nc d,y\n",
-        [],
-        "each of 2 rows has a label of its own in 'label', such as 'x'; --label",
-    ),
-    (
-        "a.csv",
-        "text,label\na b,x\nc d,x\n",
-        [],
-        "all 2 rows have the label 'x' in 'label', and a classifier needs two",
-    ),
-    ("a.csv", "text,label\n ,x\n ,y\n", [], "column 'text' is empty in all rows; --text names another column"),
-    ("a.csv", "note\na b c\nd e f\n", [], r"no column holds labels: note \(2 values in 2 rows\); name one by --label"),
-    ("a.json", '{"rows": 3}', [], r"a.json: no key of \['rows'\] holds a list of rows: write a list of objects"),
-]
+MISTAKES = {
+    r"is empty \(0 bytes\): export or fetch it again": "",
+    "is a PDF: copy its table into a spreadsheet": "%PDF-1.7",
+    "is a pointer of Git LFS: run `git lfs pull`": "version https://git-lfs.github.com/spec/v1",
+    "is a web page: give the address of the file itself": "<!DOCTYPE html>",
+    "is of old Excel or Word: save it as .xlsx or CSV": "\xd0\xcf\x11\xe0\xa1",
+    r"no column 'lable'; there are \['text', 'labels'\]: did you mean 'labels'": "text,labels\na b,x\nc d,y\n",
+    "each of 2 rows has a label of its own in 'label', such as 'x'; --label names": "text,label\na b,x\nc d,y\n",
+    "all 2 rows have the label 'x' in 'label', and a classifier needs two": "text,label\na b,x\nc d,x\n",
+    "column 'text' is empty in all rows; --text names another column": "text,label\n ,x\n ,y\n",
+    r"no column holds labels: note \(2 values in 2 rows\); name one by --label": "note\na b c\nd e f\n",
+    r"no key of \['rows'\] holds a list of rows: write a list of objects": '{"rows": 3}',
+}
 
 
-@pytest.mark.parametrize(("name", "content", "arguments", "says"), MISTAKES)
-def test_a_mistake_ends_in_one_sentence(
-    name: str, content: str, arguments: list[str], says: str, tmp_path: Path
-) -> None:
-    (tmp_path / name).write_text(content, encoding="latin-1")
+@pytest.mark.parametrize("says", MISTAKES)
+def test_a_mistake_ends_in_one_sentence(says: str, tmp_path: Path) -> None:
+    path = tmp_path / ("a.json" if "rows" in MISTAKES[says] else "a.csv")
+    path.write_text(MISTAKES[says], encoding="latin-1")
     with pytest.raises(InputError, match=says):
-        new(tmp_path / name, *arguments)
+        new(path, *(["--label", "lable"] if "lable" in says else []))
     assert not git("status", "--porcelain")
 
 
@@ -297,11 +234,12 @@ def test_a_wrong_path_a_zip_of_tables_and_a_hub_repository_without_commit(tmp_pa
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("one.csv", "text,label\n")
         archive.writestr("two.csv", "text,label\n")
-    for source, says in {
+    sources: dict[str | Path, str] = {
         tmp_path / "rows.csv": r"rows.csv: no such file or folder; .* holds \['a.zip', 'fork'\]: correct DATA",
         tmp_path / "a.zip": r"a.zip: is a zip: unpack it, .*; in it are \['one.csv', 'two.csv'\]",
         "hf:owner/name": "hf:owner/name: name the commit, hf:owner/name@ and its 40 hexadecimal digits",
-    }.items():
+    }
+    for source, says in sources.items():
         with pytest.raises(InputError, match=says):
             new(source)
 
@@ -317,14 +255,15 @@ def test_nothing_is_written_over_uncommitted_params_or_without_a_yes(tmp_path: P
 
 
 def test_what_is_fetched_becomes_an_asset_and_own_data_stay_where_they_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    forms: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    address = f"file://{write_csv(tmp_path / 'a.csv', ROWS)}"
+    address = f"file://{forms}/a.csv"
     params = new(address, "--name", "desk")
     asset = params["fetch"]["assets"]["desk"]
     assert (asset["source"], asset["path"], params["ingest"]["path"]) == (address, "data/own/desk", "data/own/desk")
     commit_all()
-    monkeypatch.setattr(files, "download_snapshot", lambda _, folder, __: write_division(folder / "data"))
+    copy = lambda _, folder, __: shutil.copytree(forms / "files", folder / "data")  # noqa: E731
+    monkeypatch.setattr(files, "download_snapshot", copy)
     params = new(f"hf:owner/bank@{'0' * 40}")
     assert params["fetch"]["assets"]["bank"]["source"] == f"hf:datasets/owner/bank@{'0' * 40}"
     assert [source["file"] for source in params["ingest"]["sources"]] == ["data/train.csv", "data/test.csv"]
@@ -333,44 +272,22 @@ def test_what_is_fetched_becomes_an_asset_and_own_data_stay_where_they_are(
     assert not Path("data/own/a").exists()
 
 
-SWEDISH = [
-    {"Fråga": f"Hur lång tid tar hus nummer {n}?", "Svar": f"Det tar {n} år, om allt går bra."} for n in range(40)
-]
 SAID = [{"from": "human", "value": "Say it."}, {"from": "gpt", "value": "It is said."}]
-ANSWERS = {"text": ["one"], "answer_start": [6]}
-CHATS: list[tuple[list[Any], str, dict[str, Any], str]] = [
-    (SWEDISH, "search", {"kind": "columns", "question": "Fråga", "answer": "Svar"}, "answer"),
-    (
-        [{"instruction": f"Say {n}.", "input": "", "output": f"It is {n}."} for n in range(40)],
-        "none",
-        {"kind": "alpaca"},
-        "answer",
-    ),
-    ([{"conversations": SAID}] * 40, "none", {"kind": "sharegpt", "chat": "conversations"}, "answer"),
-    (
-        [{"q": f"What is {n}?", "a": f"It is the number {n}.", "topic": "ab"[n % 2]} for n in range(40)],
-        "search",
-        {"category": "topic"},
-        "b",
-    ),
-    (
-        [{"question": f"{n}?", "context": f"It is {n}.", "answers": ANSWERS} for n in range(40)],
-        "given",
-        {"kind": "squad"},
-        "answer",
-    ),
-]
+CHATS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "columns": ({"q": "What is {}?", "a": "It is the number {}.", "topic": "%"}, "search", "1"),
+    "alpaca": ({"instruction": "Say {}.", "input": "", "output": "It is {}."}, "none", "answer"),
+    "sharegpt": ({"conversations": SAID}, "none", "answer"),
+    "squad": ({"question": "{}?", "context": "It is {}.", "answers": {"text": ["{}"]}}, "given", "answer"),
+}
 
 
-@pytest.mark.parametrize(("rows", "passages", "layout", "label"), CHATS)
-def test_chats_are_for_the_language_model_and_their_texts_for_baselines(
-    rows: list[Any], passages: str, layout: dict[str, Any], label: str, tmp_path: Path
-) -> None:
-    write_lines(rows)(tmp_path / "a.jsonl")
-    params = new(tmp_path / "a.jsonl")
+@pytest.mark.parametrize("kind", CHATS)
+def test_chats_are_for_the_language_model_and_their_texts_for_baselines(kind: str, tmp_path: Path) -> None:
+    row, passages, label = CHATS[kind]
+    rows = [json.loads(json.dumps(row).replace("{}", str(n)).replace("%", str(n % 2))) for n in range(40)]
+    params = new(write_lines(tmp_path / "a.jsonl", rows))
     (source,) = params["instruct_data"]["sources"]
-    assert {key: source["layout"][key] for key in layout} == layout
-    assert source["passages"] == passages
+    assert (source["layout"]["kind"], source["passages"]) == (kind, passages)
     assert list(params["fetch"]["assets"]) == ["wordnet", "minilm", "smollm2"]
     assert find_problems(Path("params.yaml")) == []
     ingest.main()
@@ -380,8 +297,10 @@ def test_chats_are_for_the_language_model_and_their_texts_for_baselines(
 def test_swedish_questions_become_chats_and_the_encoder_is_warned_of(
     tmp_path: Path, tiny_encoder: Path, tiny_chat_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_lines(SWEDISH)(tmp_path / "a.jsonl")
-    new(tmp_path / "a.jsonl")
+    rows = [
+        {"Fråga": f"Hur lång tid tar hus nummer {n}?", "Svar": f"Det tar {n} år, om det går bra."} for n in range(40)
+    ]
+    new(write_lines(tmp_path / "a.jsonl", rows))
     assert "texts are in 'sv', and the encoder models/base/minilm speaks ['en']" in capsys.readouterr().out
     change("embed", model=str(tiny_encoder))
     change("", language_model=str(tiny_chat_model))
