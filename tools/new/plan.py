@@ -43,20 +43,21 @@ class Plan:
     texts: pl.DataFrame | None = None
 
 
-def load_section(text: str, section: str, model: Any, data: Data) -> Any:
-    """A section of a text of `params.yaml`, for the files where they lie now."""
+def read_sources(
+    text: str, section: str, model: Any, data: Data, read_one: Callable[..., Any]
+) -> tuple[Any, list[Any]]:
+    """A section of a text of `params.yaml`, and what its sources read, from where the files lie now.
+
+    Its `max_reject_fraction` is the first of `LIMITS` that will do. Raises as `read_one` does.
+    """
     with TemporaryDirectory() as folder:
         file = Path(folder) / "params.yaml"
         file.write_text(text, encoding="utf-8")
-        return load_params(section, model, file).model_copy(update={"path": str(data.folder)})
-
-
-def read_sources(params: Any, read_one: Callable[..., Any]) -> tuple[float, list[Any]]:
-    """The sources of a section, and the first of `LIMITS` with which they can be read. Raises as `read_one` does."""
+        params = load_params(section, model, file)
     for limit in LIMITS:
-        bearing = params.model_copy(update={"max_reject_fraction": limit})
+        bearing = params.model_copy(update={"path": str(data.folder), "max_reject_fraction": limit})
         try:
-            return limit, [read_one(one, position, bearing) for position, one in enumerate(params.sources)]
+            return bearing, [read_one(one, position, bearing) for position, one in enumerate(bearing.sources)]
         except InputError as error:
             if limit == LIMITS[-1] or "max_reject_fraction" not in str(error):
                 raise
@@ -167,8 +168,8 @@ def plan_labels(
     values |= {"split.group_column": carried, "split.given_column": "given_split" if splits else None}
     values |= {"split.given_values": splits} if splits else {}
     joining = values | {"ingest.forms": {"labels": "join", "ids": "error"}}
-    ingest = load_section(edit_values(text, joining), "ingest", IngestParams, data)
-    values["ingest.max_reject_fraction"], read = read_sources(ingest, ingest_source)
+    ingest, read = read_sources(edit_values(text, joining), "ingest", IngestParams, data, ingest_source)
+    values["ingest.max_reject_fraction"] = ingest.max_reject_fraction
     seed: int = params["seed"]
     sources, joined = label_sources(read, ingest, lambda ids: keyed_uniform(ids, seed, "ingest", "given_label"))
     records = pl.concat([one.records for one in sources.values()], how="diagonal")
@@ -203,8 +204,8 @@ def plan_chats(data: Data, layout: dict[str, Any], source: str, name: str, text:
     own |= {key: entries[0][key] for key in ("url", "licence", "retrieved", "authenticity")} | {"carry": ["chat"]}
     reading = {f"instruct_data.source_defaults.{key}": value for key, value in data.files[0].reading.items()}
     values = FIXED["both"] | FIXED["chats"] | reading | {"instruct_data.sources": entries, "ingest.sources": [own]}
-    instruct = load_section(edit_values(text, values), "instruct_data", InstructDataParams, data)
-    values["instruct_data.max_reject_fraction"], read = read_sources(instruct, read_source)
+    instruct, read = read_sources(edit_values(text, values), "instruct_data", InstructDataParams, data, read_source)
+    values["instruct_data.max_reject_fraction"] = instruct.max_reject_fraction
     records, rows_in = pl.concat([one.records for one in read]), sum(one.rows_in for one in read)
     message = pl.col("messages").struct
     turns = records.select("category", "messages", chat="id").explode("messages")

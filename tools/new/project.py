@@ -77,8 +77,8 @@ def unused_assets(before: dict[str, Any], after: dict[str, Any]) -> dict[str, st
 def place_data(plan: Plan, source: str, name: str, scratch: Path) -> dict[str, Any]:
     """Put into `scratch` what is to lie in a folder below data/own, and give the values of the paths.
 
-    Files that lie below data/own already stay there, unless they are converted. What is fetched and not converted is an
-    asset, too.
+    Files that lie below data/own already stay there, unless they are converted. A fetched table that is not converted
+    is an asset, too.
     """
     data, target = plan.data, OWN / name
     folder = data.folder.resolve()
@@ -91,7 +91,7 @@ def place_data(plan: Plan, source: str, name: str, scratch: Path) -> dict[str, A
     if plan.texts is not None:
         plan.texts.write_ndjson(scratch / "texts.jsonl")
         values = {"ingest.path": str(target), "instruct_data.path": path}
-    if not is_local(source) and data.rule is None:
+    if not is_local(source) and data.rule is None and plan.texts is None:
         sha256 = None if source.startswith("hf:") else file_sha256(data.folder / data.files[0].file)
         asset = {"source": pin_hub(source), "sha256": sha256, "unpack": None, "convert": None, "path": path}
         values[f"fetch.assets.{name}"] = asset | {"licence": "not stated", "cite": source}
@@ -109,9 +109,8 @@ def main() -> None:
     require_committed(PARAMS)
     text, source = PARAMS.read_text(encoding="utf-8"), options.data
     params = yaml.safe_load(text)
-    name = (
-        re.sub(r"[^A-Za-z0-9_-]+", "_", options.name or Path(source.partition("@")[0]).name.partition(".")[0]) or "data"
-    )
+    stem = Path(source.partition("@")[0]).name.partition(".")[0]
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", options.name or stem) or "data"
     with TemporaryDirectory() as made:
         scratch = Path(made)
         data = find_data(source, scratch, reading, params["fetch"]["timeout_seconds"])
