@@ -109,7 +109,7 @@ def find_roles(tables: Sequence[pl.DataFrame], given: dict[str, Any]) -> tuple[d
     columns, found, doubts = describe(tables), dict(given), dict[str, str]()
     for role in (one for one in ROLES if one not in given):
         free = [one for one in columns.values() if one.name not in names_in(found.values())]
-        judged = found.keys() & {"raters", "rater", "ratings"}
+        judged = {one for one in ("raters", "rater", "ratings") if found.get(one)}
         if role == "raters":
             found |= {role: raters} if (raters := find_raters(free)) else {}
             continue
@@ -132,7 +132,7 @@ def find_roles(tables: Sequence[pl.DataFrame], given: dict[str, Any]) -> tuple[d
             named = [one.name for one in others if one.rank(role) < NO_NAME or best.rank(role) == NO_NAME]
             doubt = "by what it holds, not by its name" * (best.rank(role) == NO_NAME)
             doubts |= {role: doubt or f"or {', '.join(named)}?"} if named or doubt else {}
-    if not found.get("text") or not (found.get("label") or found.keys() & {"raters", "ratings"}):
+    if not found.get("text") or not (found.get("label") or found.get("raters") or found.get("ratings")):
         missing = "label" if found.get("text") else "text"
         shown = ", ".join(f"{one.name} ({one.distinct} values in {len(one.cells)} rows)" for one in columns.values())
         raise InputError(f"no column holds {missing}s: {shown}; name one by --{missing}, or the task by --task chats")

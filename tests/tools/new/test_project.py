@@ -100,7 +100,7 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (top / "folders" / label / f"{number}.txt").write_bytes(content)
     write_lines(top / "doccano.jsonl", [{"id": n, "data": t, "label": [lab]} for n, (t, lab) in enumerate(ROWS)])
     votes = [(t, lab, lab if n % 4 else None, lab if n % 6 else "bad") for n, (t, lab) in enumerate(ROWS)]
-    sheets = {"Read me": [["Ask Ann"]], "Votes": [("Comment", "Ann", "Bo", "Cy"), *votes]}
+    sheets: dict[str, list[Any]] = {"Read me": [["Ask Ann"]], "Votes": [("Comment", "Ann", "Bo", "Cy"), *votes]}
     write_workbook(top / "raters.xlsx", sheets)
     (top / "studio.json").write_text(json.dumps([task(number, *cells) for number, cells in enumerate(ROWS)]))
     judged = [{"sentence": text, "worker": who, "category": label} for text, label in ROWS for who in "abc"]
