@@ -19,6 +19,8 @@ NO_NAME = 9
 """The rank of a name that does not say what its column is."""
 YES_NO = {"yes", "no", "true", "false", "0", "1", "y", "n", "x"}
 """Values that columns share which are no raters' labels, but properties of a text."""
+MAX_PARTS = 20
+"""Different values of a column that may name splits."""
 SAMPLE = 50
 """Cells of a column that are looked at for lists."""
 
@@ -41,10 +43,6 @@ class Column:
     repeats: bool
     lists: list[Any]
 
-    def rank(self, use: str) -> int:
-        """How surely its name says that it has a use, 0 first."""
-        return rank(self.name, use)
-
 
 def rank(name: str, use: str) -> int:
     """How surely a name has a use, 0 first."""
@@ -61,6 +59,12 @@ def part_of(text: str) -> str | None:
     """The split that the name of a file, a sheet or a value says: train, validation or test."""
     words = re.split(r"[\W_\d]+", text.casefold())
     return next((part for part, form in WORDS["splits"].items() if any(re.fullmatch(form, one) for one in words)), None)
+
+
+def parts_in(values: pl.Series) -> set[str | None]:
+    """The splits that a few different values say; None: one says none, or they are many."""
+    unique = values.unique()
+    return {part_of(value) for value in unique} if len(unique) <= MAX_PARTS else {None}
 
 
 def describe(tables: Sequence[pl.DataFrame]) -> dict[str, Column]:
@@ -80,21 +84,17 @@ def describe(tables: Sequence[pl.DataFrame]) -> dict[str, Column]:
     return found
 
 
-def is_split(one: Column) -> bool:
-    """Whether each row has the name of a split."""
-    parts = [part_of(cell) for cell in one.cells.unique()]
-    return len(one.cells) == one.rows and "train" in parts and None not in parts
-
-
 FITS: dict[str, Callable[[Column], bool]] = {
-    "split": is_split,
+    "split": lambda one: len(one.cells) == one.rows and parts_in(one.cells) & {"train", None} == {"train"},
     "id": lambda one: one.is_unique,
     "text": lambda one: True,
-    "rater": lambda one: one.rank("rater") < NO_NAME and 1 < one.distinct <= one.rows / 2,
+    "rater": lambda one: rank(one.name, "rater") < NO_NAME and 1 < one.distinct <= one.rows / 2,
     "ratings": lambda one: bool(one.lists) and all(len(x) > 1 and not isinstance(x[0], NESTED) for x in one.lists),
-    "reference_label": lambda one: one.rank("reference_label") < NO_NAME and one.repeats,
-    "label": lambda one: one.rank("label") < NO_NAME or (one.repeats and one.distinct > 1),
-    "group": lambda one: one.rank("group") < NO_NAME and 10 <= one.distinct < 0.95 * len(one.cells) and one.words < 4,
+    "reference_label": lambda one: rank(one.name, "reference_label") < NO_NAME and one.repeats,
+    "label": lambda one: rank(one.name, "label") < NO_NAME or (one.repeats and one.distinct > 1),
+    "group": lambda one: (
+        rank(one.name, "group") < NO_NAME and 10 <= one.distinct < 0.95 * len(one.cells) and one.words < 4
+    ),
 }
 """What a column has to be like for a role."""
 ROLES = ("split", "raters", "id", "text", "rater", "ratings", "reference_label", "label", "group")
@@ -115,22 +115,22 @@ def find_roles(tables: Sequence[pl.DataFrame], given: dict[str, Any]) -> tuple[d
             continue
         fits = [one for one in free if FITS[role](one)]
         if role == "label" and judged - {"rater"}:
-            fits = [one for one in fits if one.rank(role) < NO_NAME]
+            fits = [one for one in fits if rank(one.name, role) < NO_NAME]
         if role == "rater" and found.get("text"):
             text = columns[names_in([found["text"]])[-1]]
             fits = fits if text.distinct < 0.8 * len(text.cells) else []
         if not fits or (role == "reference_label" and not judged):
             continue
         order = {one.name: -one.characters if role == "text" else one.distinct * (role == "label") for one in fits}
-        best, *others = sorted(fits, key=lambda one: (one.rank(role), order[one.name]))
+        best, *others = sorted(fits, key=lambda one: (rank(one.name, role), order[one.name]))
         if role == "rater" and "id" not in found:
-            ids = [one.name for one in free if one.rank("id") < NO_NAME and len(one.cells) == one.rows]
+            ids = [one.name for one in free if rank(one.name, "id") < NO_NAME and len(one.cells) == one.rows]
             found |= {"id": ids[0]} if ids else {}
-        titles = [one.name for one in others if role == "text" and one.rank("title") < NO_NAME and one.words > 1]
+        titles = [one.name for one in others if role == "text" and rank(one.name, "title") < NO_NAME and one.words > 1]
         found[role] = [*titles, best.name] if titles else best.name
         if role in ("text", "label"):
-            named = [one.name for one in others if one.rank(role) < NO_NAME or best.rank(role) == NO_NAME]
-            doubt = "by what it holds, not by its name" * (best.rank(role) == NO_NAME)
+            named = [one.name for one in others if rank(one.name, role) < NO_NAME or rank(best.name, role) == NO_NAME]
+            doubt = "by what it holds, not by its name" * (rank(best.name, role) == NO_NAME)
             doubts |= {role: doubt or f"or {', '.join(named)}?"} if named or doubt else {}
     if not found.get("text") or not (found.get("label") or found.get("raters") or found.get("ratings")):
         missing = "label" if found.get("text") else "text"
@@ -148,13 +148,13 @@ def names_in(values: Any) -> list[Any]:
 
 def find_raters(free: Sequence[Column]) -> list[str]:
     """Columns of one rater's judgements each: of such names, or three and more with the same few values."""
-    votes = [one for one in free if one.repeats and one.distinct > 1 and one.rank("reference_label") == NO_NAME]
+    votes = [one for one in free if one.repeats and one.distinct > 1 and rank(one.name, "reference_label") == NO_NAME]
     values, groups = {one.name: set(one.cells.str.to_lowercase()) for one in votes}, []
     for own in values.values():
         group = [one for one in votes if 2 * len(own & values[one.name]) >= len(own | values[one.name])]
-        has_label = any(one.rank("label") < NO_NAME and one not in group for one in votes)
-        named = [one.name for one in group if one.rank("raters") < NO_NAME]
-        others = [one.name for one in group if one.rank("label") == NO_NAME]
+        has_label = any(rank(one.name, "label") < NO_NAME and one not in group for one in votes)
+        named = [one.name for one in group if rank(one.name, "raters") < NO_NAME]
+        others = [one.name for one in group if rank(one.name, "label") == NO_NAME]
         alike = len(others) > 2 and not has_label and not own <= YES_NO
         groups.append(named if len(named) > 1 else others if alike else [])
     return max(groups, key=len, default=[])
@@ -173,14 +173,14 @@ def find_chats(table: pl.DataFrame, given: dict[str, Any]) -> dict[str, Any] | N
             return {"kind": kind, **beside}
     found, roles = dict(given), ("question", "answer", "context")
     for role in roles:
-        free = [one for one in columns.values() if one.name not in found.values() and one.rank(role) < NO_NAME]
-        found |= {role: min(free, key=lambda one: one.rank(role)).name} if free and role not in found else {}
+        free = [one for one in columns.values() if one.name not in found.values() and rank(one.name, role) < NO_NAME]
+        found |= {role: min(free, key=lambda one: rank(one.name, role)).name} if free and role not in found else {}
     prose = [one.name for one in columns.values() if one.words > 2 and not one.repeats]
     if not found.keys() >= {"question", "answer"} and len(columns) == len(prose) == 2:
         found |= dict(zip(roles, prose, strict=False))
     if not (asked := found.get("question")) or not (told := found.get("answer")):
         return None
-    labels = [one.name for one in columns.values() if one.rank("label") < NO_NAME and one.repeats]
+    labels = [one.name for one in columns.values() if rank(one.name, "label") < NO_NAME and one.repeats]
     beside["category"] = beside["category"] or next((name for name in labels if name not in (asked, told)), None)
     if "answer" not in given and columns[told].repeats:
         return None

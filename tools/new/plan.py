@@ -114,17 +114,17 @@ def require_learnable(records: pl.DataFrame, source: str, roles: dict[str, Any])
     """Raise `InputError`: no row has a text, all have one label, or each has another."""
     labels = records["label"].drop_nulls()
     label, distinct = roles.get("label", "the ratings"), labels.n_unique()
-    problem = (
-        f"column {roles['text']!r} is empty in all rows; --text names another column"
-        if not records.height
-        else f"all {len(labels)} rows have the label {labels.first()!r} in {label!r}, and a classifier needs two"
-        if distinct < 2
-        else f"each of {distinct} rows has a label of its own in {label!r}, such as {labels[0]!r}"
-        if distinct == len(labels)
-        else None
-    )
-    if problem:
-        raise InputError(f"{source}: {problem}" + "; --label names another column" * bool(records.height))
+    first, another = labels.first(), "--label names another column"
+    for holds, problem in (
+        (not records.height, f"column {roles['text']!r} is empty in all rows; --text names another column"),
+        (distinct < 2, f"all {len(labels)} rows have the label {first!r} in {label!r}, and two are needed; {another}"),
+        (
+            distinct == len(labels),
+            f"each of {distinct} rows has its own label in {label!r}, such as {first!r}; {another}",
+        ),
+    ):
+        if holds:
+            raise InputError(f"{source}: {problem}")
 
 
 def plan_labels(
@@ -153,7 +153,9 @@ def plan_labels(
         splits = {part: part for part in WORDS["splits"]}
     elif column:
         carry.append({"name": "given_split", "column": column, "pattern": None})
-        splits = {value: part_of(value) for table in tables for value in table[column].unique().sort()}
+        splits = {value: part_of(value or "") for table in tables for value in table[column].unique().sort()}
+        if None in splits.values():
+            raise InputError(f"{source}: --split {column}: of its values {list(splits)[:9]} some name no split")
     entries = list_sources(data, source, name)
     for one, entry in zip(data.files, entries, strict=True):
         own = [{"name": "given_split", "constant": one.part}] if one.part else []

@@ -8,6 +8,7 @@ rules: docs/your_data.md.
 import argparse
 import difflib
 import json
+import os
 import re
 import shutil
 import sys
@@ -81,12 +82,11 @@ def place_data(plan: Plan, source: str, name: str, scratch: Path) -> dict[str, A
     is an asset, too.
     """
     data, target = plan.data, OWN / name
-    folder = data.folder.resolve()
-    stays = data.folder != scratch and folder.is_relative_to(OWN.resolve())
+    stays = data.folder != scratch and data.folder.resolve().is_relative_to(OWN.resolve())
     for one in [] if stays or data.folder == scratch else data.files:
         (scratch / one.file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(data.folder / one.file, scratch / one.file)
-    path = str(folder.relative_to(Path.cwd()) if stays else target)
+    path = os.path.relpath(data.folder) if stays else str(target)
     values: dict[str, Any] = {"ingest.path": path}
     if plan.texts is not None:
         plan.texts.write_ndjson(scratch / "texts.jsonl")
