@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test test-slow figures bench lint format review diff gate unchanged tune calibrate preset quick gpu-check ask export merge onnx why readme doctor lock clean
+.PHONY: help setup repro test test-slow figures bench lint format review diff gate unchanged tune calibrate preset quick gpu-check ask export merge onnx serve why readme doctor lock clean
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -97,6 +97,10 @@ merge: $(INSTALLED)  ## Merge an adapter into its base, and say what that change
 onnx: $(INSTALLED)  ## Export a model to ONNX and check that it says the same: make onnx APPROACH=full
 	@test -n "$(APPROACH)" || { echo "error: say which approach: make onnx APPROACH=full" >&2; exit 1; }
 	@$(BIN)/python -m tools.export.onnx "$(APPROACH)"
+
+serve: $(INSTALLED)  ## Serve a classifier over HTTP, on 127.0.0.1:8780: make serve MODEL=full
+	@test -n "$(MODEL)" || { echo "error: say which model: make serve MODEL=full" >&2; exit 1; }
+	@$(BIN)/python -m tools.serve "$(MODEL)" $(ARGS)
 
 why: $(INSTALLED)  ## Follow one row from the raw file to the training set: make why ID=tweets:42
 	@test -n "$(ID)" || { echo "error: say which row: make why ID=tweets:42" >&2; exit 1; }

@@ -171,7 +171,7 @@ def test_every_param_is_claimed_by_a_stage(stages: list[Stage], repository: Path
     claims |= {f"{section}.{name}" for section in ("finetune", "sft") for name in params[section]}
     # What a matrix runs over, and what a tool reads: no stage may depend on the latter.
     assert "gate" not in claims
-    claims |= {"sft_approaches", "optional", "gate"}
+    claims |= {"sft_approaches", "optional", "gate", "serve"}
     paths = [path for path, _ in leaves(params)]
     assert [path for path in paths if not any(f"{path}.".startswith(f"{claim}.") for claim in claims)] == []
 

@@ -49,6 +49,7 @@ SECTIONS: dict[str, Any] = {
     "review_queue": "stages.review_queue.ReviewQueueParams",
     "report": "stages.report.ReportParams",
     "gate": "tools.changes.gate.GateParams",
+    "serve": "assay.inference.serve_params.ServeParams",
     "language_model": str,
     "template_arguments": "assay.language_models.base_template.TemplateArguments",
     "instruct_data": "assay.instruction_data.params.InstructDataParams",
