@@ -14,8 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -46,7 +45,6 @@ DISCARDED_BODIES = 4
 CLIENT_LEFT = 499
 """In the log, as nginx has it."""
 Rows = list[dict[str, Any]]
-Waiting = tuple[list[str], asyncio.Future[Rows]]
 
 Name = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]*$")
@@ -80,54 +78,50 @@ class Correction(BaseModel, extra="forbid", strict=True):
 
 @dataclass
 class Batches:
-    """Texts that wait for the model; a place whose answer is done is of a client that left."""
+    """Texts that wait for the model, by the answer that will be theirs, first come, first served."""
 
     predict: Callable[[list[str]], pl.DataFrame]
     params: ServeParams
-    waiting: deque[Waiting] = field(default_factory=deque)
+    waiting: dict[asyncio.Future[Rows], list[str]] = field(default_factory=dict)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def count(self) -> int:
-        """How many texts wait."""
-        return sum(len(texts) for texts, answer in self.waiting if not answer.done())
 
     async def ask(self, texts: list[str]) -> Rows:
         """A row for each text, with `COLUMNS`. Raises `HTTPException`: too many wait."""
-        waiting = self.count()
-        if waiting and waiting + len(texts) > self.params.max_waiting_texts:
-            raise HTTPException(429, f"{waiting} texts wait for the model already; come again", {"Retry-After": "1"})
+        count = sum(map(len, self.waiting.values()))
+        if count and count + len(texts) > self.params.max_waiting_texts:
+            raise HTTPException(429, f"{count} texts wait for the model already; come again", {"Retry-After": "1"})
         answer: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
-        self.waiting.append((texts, answer))
+        self.waiting[answer] = texts
         self.arrived.set()
-        # Where this is cancelled, so is the answer, and the place is free.
-        return await answer
+        try:
+            return await answer
+        finally:
+            # A client that leaves frees its place.
+            self.waiting.pop(answer, None)
 
     async def run(self) -> None:
-        """Answer, first come, first served, for ever."""
+        """Answer for ever, the texts of several requests at a time."""
         with ThreadPoolExecutor(1) as worker:
             while await self.arrived.wait():
-                self.arrived.clear()
                 await asyncio.sleep(self.params.window_milliseconds / 1000)
-                while batch := self._take():
-                    texts = [texts for texts, _ in batch]
-                    answers = await asyncio.get_running_loop().run_in_executor(worker, self._answers, texts)
-                    for (_, answer), rows in zip(batch, answers, strict=True):
-                        if not answer.done() and isinstance(rows, Exception):
-                            answer.set_exception(rows)
-                        elif not answer.done():
-                            answer.set_result(rows)
+                batch = dict[asyncio.Future[Rows], list[str]]()
+                while self.waiting and sum(map(len, batch.values())) < self.params.batch_texts:
+                    first = next(iter(self.waiting))
+                    batch[first] = self.waiting.pop(first)
+                if not self.waiting:
+                    self.arrived.clear()
+                texts = list(batch.values())
+                answers = await asyncio.get_running_loop().run_in_executor(worker, self._answers, texts)
+                for answer, rows in zip(batch, answers, strict=True):
+                    if not answer.done() and isinstance(rows, Exception):
+                        answer.set_exception(rows)
+                    elif not answer.done():
+                        answer.set_result(rows)
 
-    def _take(self) -> list[Waiting]:
-        batch, count = list[Waiting](), 0
-        while self.waiting and count < self.params.batch_texts:
-            texts, answer = self.waiting.popleft()
-            if not answer.done():
-                batch.append((texts, answer))
-                count += len(texts)
-        return batch
-
-    def _answers(self, requests: list[list[str]]) -> Sequence[Rows | Exception]:
+    def _answers(self, requests: list[list[str]]) -> list[Rows | Exception]:
         """The rows of each request; one that fails takes no other with it."""
+        if not requests:
+            return []
         try:
             found = self.predict([text for texts in requests for text in texts]).select(COLUMNS).to_dicts()
             rows = iter(found)
@@ -235,7 +229,7 @@ def make_app(
 
     async def show_health(_: Request) -> Response:
         is_ready = not running[0].done()
-        state = {"is_ready": is_ready, "labels": labels, "waiting_texts": batches.count()}
+        state = {"is_ready": is_ready, "labels": labels, "waiting_texts": sum(map(len, batches.waiting.values()))}
         return JSONResponse(state | model, 200 if is_ready else 503)
 
     async def describe(_: Request) -> Response:

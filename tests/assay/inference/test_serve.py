@@ -1,7 +1,6 @@
 import asyncio
 import json
 import re
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,17 +76,14 @@ CORRECTION = {"id": "tweets:1", "label": "good", "reviewer": "Ann"}
         (request({"texts": "broken"}), 500, "the server failed; its log names the kind of error"),
         (request(CORRECTION | {"text": "a"}, "/corrections"), 422, "give the id of a row, or a text"),
         (request(CORRECTION | {"label": "else"}, "/corrections"), 422, "label: it is none of bad, good"),
-        (
-            request(CORRECTION | {"reviewer": " "}, "/corrections"),
-            422,
-            "reviewer: String should have at least 1 character",
-        ),
+        (request(CORRECTION | {"label": 3}, "/corrections"), 422, "label: Input should be a valid string"),
     ],
 )
 def test_what_is_refused_is_said_in_a_sentence(port: int, sent: bytes, status: int, sentence: str) -> None:
     assert ask(port, sent) == (status, {"error": sentence})
 
 
+@pytest.mark.slow  # ten seconds of waiting
 def test_a_body_that_comes_slowly_and_headers_that_never_end_are_cut_off(tmp_path: Path) -> None:
     with serving([*FAKE, json.dumps(LIMITS | {"answer_seconds": 0.5})], tmp_path) as (port, _):
         sent = request({"texts": "a"})
@@ -139,11 +135,13 @@ def test_more_requests_than_may_be_served_at_a_time(tmp_path: Path) -> None:
 
 
 def test_no_text_is_in_the_log(port: int, folder: Path) -> None:
-    for body in ({"texts": "Zebra"}, {"texts": ["Zebra", 3]}, {"texts": "Zebra" * 300}):
+    for body in ({"texts": "Zebra"}, {"texts": "broken"}, {"texts": ["Zebra", 3]}, {"texts": "Zebra" * 300}):
         ask(port, request(body, "/predict?of=Zebra"))
     ask(port, request("", "/Zebra"))
     log = (folder / "log").read_text()
     assert "Zebra" not in log
+    assert "broken" not in log
+    assert re.search(r" 500 /predict 1 rows \d+ ms ValueError$", log, re.M)
     assert re.search(r"^20[-0-9]+T[:0-9]+Z 200 /predict 1 rows \d+ ms$", log, re.M)
     assert " 404 elsewhere 0 rows" in log
 
@@ -154,13 +152,3 @@ def test_a_token_where_there_is_one(tmp_path: Path) -> None:
         assert ask(port, request("", "/health", "", "GET")) == wanted
         assert ask(port, request("", "/health", f"{BEARER}x\r\n", "GET")) == wanted
         assert ask(port, request("", "/health", f"{BEARER}\r\n", "GET"))[0] == 200
-
-
-def test_sigterm_finishes_what_is_running(tmp_path: Path) -> None:
-    with serving([*FAKE, "{}"], tmp_path) as (port, process):
-        killer = threading.Timer(0.4, process.terminate)
-        killer.start()
-        assert ask(port, request({"texts": ["slow", "a"]}))[0] == 200
-        assert process.wait(10) == 0
-        with pytest.raises(ConnectionRefusedError):
-            ask(port, request({"texts": "a"}))
