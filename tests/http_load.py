@@ -45,9 +45,9 @@ def predict(texts: Sequence[str]) -> pl.DataFrame:
 
 
 @contextmanager
-def serving(command: list[str], folder: Path, cwd: Path | None = None, **environment: str) -> Iterator[Served]:
+def serving(command: list[str], folder: Path, cwd: Path | None = None) -> Iterator[Served]:
     """A server in a process, and its port; its log is `log` in the folder."""
-    known = os.environ | {"PYTHONPATH": str(REPOSITORY)} | environment
+    known = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, *command], cwd=cwd or folder, env=known, stdout=subprocess.PIPE, stderr=log, text=True
@@ -95,10 +95,10 @@ def ask(port: int, *parts: bytes, pause: float = 0.0) -> Answer:
 
 def main() -> None:
     params = ServeParams.model_validate(read_template_params()["serve"] | json.loads(sys.argv[2]))
-    taken, token = listening(int(sys.argv[1])), os.environ.get("ASSAY_TOKEN")
+    taken = listening(int(sys.argv[1]))
     app = serve.make_app(predict, ["bad", "good"], MODEL, params, lambda posted: add_posted(posted.model_dump()))
     print(f"fake at :{taken.getsockname()[1]}; ", flush=True)
-    serve.serve(serve.guard(app, params, "127.0.0.1", token), taken, params)
+    serve.serve(serve.guard(app, params, "127.0.0.1", None), taken, params)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ ASSAY_TOKEN has to be set. Needs the extra `serve`. docs/serving.md has the requ
 import argparse
 import os
 import re
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from assay.compute.device import Compute, prepare_device
 from assay.core.errors import InputError, run_stage
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
@@ -46,11 +48,14 @@ def main() -> None:
     require_token(host, token)
     taken = listening(arguments.port, host, f"make serve MODEL={arguments.model}")
     # Imported here: it takes seconds, and what is wrong above is said at once.
+    from assay.classifiers.predict import is_baseline
     from assay.inference import load, serve
 
     quiet_libraries()
     folder = MODELS / arguments.model if (MODELS / arguments.model).is_dir() else Path(arguments.model)
-    classifier = load(folder, wanted_precision=arguments.precision)
+    device = None if is_baseline(folder) else prepare_device(load_params("compute", Compute))
+    classifier = load(folder, wanted_precision=arguments.precision, device=device)
+    print(f"serve: {classifier.threshold}", file=sys.stderr)
     classifier.predict(["Does it answer?"])
     about = {"model": arguments.model, "model_md5": dvc_hash(folder)}
     app = serve.make_app(classifier.predict, classifier.labels, about, params, lambda one: add_posted(one.model_dump()))

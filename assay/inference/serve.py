@@ -113,9 +113,11 @@ class Batches:
                 texts = list(batch.values())
                 answers = await asyncio.get_running_loop().run_in_executor(worker, self._answers, texts)
                 for answer, rows in zip(batch, answers, strict=True):
-                    if not answer.done() and isinstance(rows, Exception):
+                    if answer.done():
+                        continue
+                    if isinstance(rows, Exception):
                         answer.set_exception(rows)
-                    elif not answer.done():
+                    else:
                         answer.set_result(rows)
 
     def _answers(self, requests: list[list[str]]) -> list[Rows | Exception]:

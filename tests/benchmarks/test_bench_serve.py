@@ -60,7 +60,7 @@ def test_throughput(
                 seconds.setdefault(f"serve, {size} at a time", []).append(time.perf_counter() - started)
 
     with serving(["-m", "tools.serve", MODEL, "--port", "0"], tmp_path, repository) as (port, _):
-        benchmark.pedantic(measure, (port,), rounds=1)
+        benchmark.pedantic(measure, (port,), rounds=1)  # type: ignore[no-untyped-call]
     medians = {name: statistics.median(of) for name, of in seconds.items()}
     for name, median in medians.items():
         ratio = medians["predict"] / median

@@ -66,7 +66,7 @@ def add_first(queue: list[dict[str, Any]], posted: Sequence[Feedback]) -> tuple[
     for one in posted:
         by_id.setdefault(one["id"], []).append(one)
     texts = {one["id"]: one["text"] for one in posted if one["text"]}
-    new = {"split": NEW, "source": "feedback", "label": None, "neighbours": []}
+    new: dict[str, Any] = {"split": NEW, "source": "feedback", "label": None, "neighbours": []}
     rows = {row_id: new | {"id": row_id, "text": text} for row_id, text in texts.items()}
     rows |= {row["id"]: row for row in [*_rows_of(list(by_id)), *queue]}
     shown = {}
@@ -77,7 +77,8 @@ def add_first(queue: list[dict[str, Any]], posted: Sequence[Feedback]) -> tuple[
         ]
         if row := rows.get(row_id):
             # The page has a line for what stands between semicolons.
-            reasons = "; ".join([*(one.replace(";", ",") for one in said), *filter(None, [row.get("reasons")])])
+            said = [one.replace(";", ",") for one in said]
+            reasons = "; ".join(said + ([more] if (more := row.get("reasons")) else []))
             suggested = labels.pop() if len(labels) == 1 else None
             shown[row_id] = row | {"rank": "feedback", "suggested_label": suggested, "reasons": reasons}
     return [*shown.values(), *(row for row in queue if row["id"] not in shown)], len(by_id) - len(shown)

@@ -147,7 +147,7 @@ def listening(port: int, host: str = HOST, command: str = "make review") -> sock
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as problem:
         raise InputError(
-            f"{host}:{port}: {getattr(problem, 'strerror', problem)}; is it open already? else take another: "
+            f"{host}:{port}: {getattr(problem, 'strerror', problem)}; is it open already? Else take another: "
             f'{command} ARGS="--port {port + 1}"'
         ) from None
 

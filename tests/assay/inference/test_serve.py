@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
+from starlette.datastructures import Headers
 
-from assay.inference.serve import OPENAPI
+from assay.inference.serve import OPENAPI, find_refusal
 from tests.http_load import JSON, MODEL, Answer, ask, label, read_answer, request, serving
 
 FAKE = ["-m", "tests.http_load", "0"]
 LIMITS = {"max_body_kib": 8, "max_texts": 5, "max_characters": 1000, "max_waiting_texts": 6, "batch_texts": 2}
-LIMITS |= {"max_requests": 8, "read_seconds": 0.4, "answer_seconds": 4.0}
-BEARER = "Authorization: Bearer 0123456789abcdef"
+LIMITS |= {"max_requests": 8, "answer_seconds": 4, "read_seconds": 1}
+BEARER = "Bearer 0123456789abcdef"
 
 
 @pytest.fixture(scope="module")
@@ -33,23 +33,20 @@ def row(text: str) -> dict[str, Any]:
     return {"label": label(text), "probability": 0.5, "is_sure": True, "reason": None}
 
 
-def check_schema(name: str, value: Any) -> None:
-    schema = json.loads(OPENAPI.read_text())
-    jsonschema.validate(value, schema | {"$ref": f"#/components/schemas/{name}"})
+SCHEMAS = json.loads(OPENAPI.read_text())["components"]["schemas"]
 
 
 @pytest.mark.parametrize("texts", ["one", ["one"], ["b", "a", "b\nö"]])
 def test_each_text_has_its_prediction(port: int, texts: str | list[str]) -> None:
-    check_schema("Question", {"texts": texts})
     status, said = ask(port, request({"texts": texts}))
     assert (status, said["predictions"]) == (200, [row(text) for text in ([texts] if texts == "one" else texts)])
-    check_schema("Predictions", said)
+    assert set(said) == set(SCHEMAS["Predictions"]["required"])
 
 
 def test_health_and_openapi(port: int) -> None:
     state = {"is_ready": True, "labels": ["bad", "good"], "waiting_texts": 0} | MODEL
     assert ask(port, request("", "/health", "", "GET")) == (200, state)
-    check_schema("Health", state)
+    assert set(state) == set(SCHEMAS["Health"]["required"])
     assert ask(port, request("", "/openapi.json", "", "GET")) == (200, json.loads(OPENAPI.read_text()))
 
 
@@ -78,6 +75,7 @@ CORRECTION = {"id": "tweets:1", "label": "good", "reviewer": "Ann"}
         (request(CORRECTION | {"label": "else"}, "/corrections"), 422, "label: it is none of bad, good"),
         (request(CORRECTION | {"label": 3}, "/corrections"), 422, "label: Input should be a valid string"),
     ],
+    ids=lambda value: str(value)[:40],
 )
 def test_what_is_refused_is_said_in_a_sentence(port: int, sent: bytes, status: int, sentence: str) -> None:
     assert ask(port, sent) == (status, {"error": sentence})
@@ -87,26 +85,26 @@ def test_what_is_refused_is_said_in_a_sentence(port: int, sent: bytes, status: i
 def test_a_body_that_comes_slowly_and_headers_that_never_end_are_cut_off(tmp_path: Path) -> None:
     with serving([*FAKE, json.dumps(LIMITS | {"answer_seconds": 0.5})], tmp_path) as (port, _):
         sent = request({"texts": "a"})
-        assert ask(port, sent[:-3], b"", pause=0.5) == (408, {"error": "the body came too slowly"})
+        assert ask(port, sent[:-3], b"", pause=1.1) == (408, {"error": "the body came too slowly"})
         assert ask(port, sent[:-3], sent[-3:], pause=0.1)[0] == 200
         assert ask(port, request({"texts": "slow"})) == (503, {"error": "the model took too long; send fewer texts"})
         started = time.monotonic()
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             ask(port, *[sent[:1], *[b"X-A: a\r\n"] * 30], pause=0.5)
-        assert 8 < time.monotonic() - started < 20
+        assert 8 < time.monotonic() - started < 30
 
 
-def ask_at_once(port: int, *sent: bytes, leaving: int = -1) -> list[Answer | None]:
-    """The answers to requests on connections of their own, a tenth of a second apart; one client leaves unanswered."""
+def ask_at_once(port: int, *sent: bytes, leaving: int = -1, pause: float = 0.1) -> list[Answer | None]:
+    """The answers to requests on connections of their own, a pause after each; one client leaves unanswered."""
 
     async def talk() -> list[Answer | None]:
         connections = [await asyncio.open_connection("127.0.0.1", port) for _ in sent]
         for number, (_, writer) in enumerate(connections):
             writer.write(sent[number])
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(pause)
             if number == leaving:
                 writer.close()
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(pause)
         return [None if place == leaving else await read_answer(one) for place, (one, _) in enumerate(connections)]
 
     return asyncio.run(talk())
@@ -126,12 +124,10 @@ def test_a_text_that_fails_takes_no_other_with_it(port: int) -> None:
     assert [answer and answer[0] for answer in answers] == [200, 200, 500, 200]
 
 
-def test_more_requests_than_may_be_served_at_a_time(tmp_path: Path) -> None:
-    with serving([*FAKE, json.dumps(LIMITS | {"max_requests": 2})], tmp_path) as (port, _):
-        sent = request({"texts": "slow"})
-        busy = 503, {"error": "2 requests are served already; come again"}
-        assert ask_at_once(port, sent, sent, sent)[2] == busy
-        assert ask(port, sent)[0] == 200
+def test_more_requests_than_may_be_served_at_a_time(port: int) -> None:
+    answers = ask_at_once(port, *[request(A)[:-1]] * 8, request(A), pause=0.02)
+    assert answers[:8] == [(408, {"error": "the body came too slowly"})] * 8
+    assert answers[8] == (503, {"error": "8 requests are served already; come again"})
 
 
 def test_no_text_is_in_the_log(port: int, folder: Path) -> None:
@@ -146,9 +142,7 @@ def test_no_text_is_in_the_log(port: int, folder: Path) -> None:
     assert " 404 elsewhere 0 rows" in log
 
 
-def test_a_token_where_there_is_one(tmp_path: Path) -> None:
-    with serving([*FAKE, "{}"], tmp_path, ASSAY_TOKEN=BEARER.split()[-1]) as (port, _):
-        wanted = 401, {"error": "send the token: Authorization: Bearer …"}
-        assert ask(port, request("", "/health", "", "GET")) == wanted
-        assert ask(port, request("", "/health", f"{BEARER}x\r\n", "GET")) == wanted
-        assert ask(port, request("", "/health", f"{BEARER}\r\n", "GET"))[0] == 200
+def test_a_token_where_there_is_one() -> None:
+    for given, refused in (("", True), (f"{BEARER}x", True), (BEARER, False)):
+        found = find_refusal(Headers({"authorization": given}), "192.0.2.1", BEARER.split()[1])
+        assert (found is not None and found.status_code == 401) == refused

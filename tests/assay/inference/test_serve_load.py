@@ -11,7 +11,7 @@ from tests.http_load import Answer, label, read_answer, request, serving
 from tools.review.feedback import read_feedback
 
 pytestmark = pytest.mark.slow
-FAKE = ["-m", "tests.http_load", "0", '{"read_seconds": 0.5, "max_body_kib": 16}']
+FAKE = ["-m", "tests.http_load", "0", '{"read_seconds": 2, "max_body_kib": 16}']
 CLIENTS, REQUESTS = 64, 10_000
 BAD = {b"nonsense\r\n\r\n": 400, request("[" * 200): 422, request("a" * 20_000): 413, request("", "/none"): 404}
 GROWTH_MIB = 16
@@ -50,7 +50,7 @@ async def ask_often(port: int, client: int, done: list[str]) -> None:
             status, said = await send(port, sent[:-5], sent[-5:])  # type: ignore[misc]
             assert (status, [row["label"] for row in said["predictions"]]) == (200, list(map(label, texts)))
         elif kind == "late":
-            assert await send(port, *[sent[:-5], b"", b"", b""]) == (408, {"error": "the body came too slowly"})
+            assert await send(port, *[sent[:-5], *[b""] * 12]) == (408, {"error": "the body came too slowly"})
         elif kind == "bad":
             wrong, status = chosen.choice(list(BAD.items()))
             assert await send(port, wrong) == status
