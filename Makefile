@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test test-slow figures bench lint format review diff gate unchanged tune calibrate preset quick gpu-check ask export merge onnx serve why readme doctor lock clean
+.PHONY: help setup repro test test-slow figures bench lint format review diff gate unchanged tune calibrate preset quick gpu-check ask export merge onnx predict serve why readme doctor lock clean
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -97,6 +97,10 @@ merge: $(INSTALLED)  ## Merge an adapter into its base, and say what that change
 onnx: $(INSTALLED)  ## Export a model to ONNX and check that it says the same: make onnx APPROACH=full
 	@test -n "$(APPROACH)" || { echo "error: say which approach: make onnx APPROACH=full" >&2; exit 1; }
 	@$(BIN)/python -m tools.export.onnx "$(APPROACH)"
+
+predict: $(INSTALLED)  ## Predict labels of a table: make predict MODEL=full INPUT=texts.csv OUTPUT=labels.csv; COLUMN, PRECISION, BATCH
+	@test -n "$(MODEL)" -a -n "$(INPUT)" -a -n "$(OUTPUT)" || { echo "error: make predict MODEL=full INPUT=texts.csv OUTPUT=labels.csv; more: .venv/bin/python -m tools.predict --help" >&2; exit 1; }
+	@$(BIN)/python -m tools.predict "$(MODEL)" "$(INPUT)" "$(OUTPUT)" $(if $(COLUMN),--column "$(COLUMN)") $(if $(PRECISION),--precision "$(PRECISION)") $(if $(BATCH),--batch-size "$(BATCH)") $(ARGS)
 
 serve: $(INSTALLED)  ## Serve a classifier over HTTP, on 127.0.0.1:8780: make serve MODEL=full
 	@test -n "$(MODEL)" || { echo "error: say which model: make serve MODEL=full" >&2; exit 1; }

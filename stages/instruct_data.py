@@ -196,7 +196,7 @@ def main() -> None:
     quiet_libraries()
     base = load_params("language_model", str)
     tokenizer = load_tokenizer(base, base, load_params("template_arguments", TemplateArguments))
-    config = AutoConfig.from_pretrained(base, local_files_only=True)
+    config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     require_positions(config, params, "instruct_data")
     require_vocabulary(tokenizer, config, base)
     classified = read_label_rows() if params.label_task else {}

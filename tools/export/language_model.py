@@ -168,9 +168,14 @@ def export(name: str, folder: Path, weights: WeightType, gguf: bool, device: Dev
         if gguf:
             check_tokenizer(draft / GGUF_FILE, tokenizer, chats)
             # What transformers makes of the file's own configuration leaves the width of heads out (of Qwen3).
-            config = AutoConfig.from_pretrained(draft, local_files_only=True)
+            config = AutoConfig.from_pretrained(draft, local_files_only=True, trust_remote_code=False)
             in_file: CausalLM = AutoModelForCausalLM.from_pretrained(
-                draft, config=config, gguf_file=GGUF_FILE, local_files_only=True, dtype=torch.float32
+                draft,
+                config=config,
+                gguf_file=GGUF_FILE,
+                local_files_only=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
             )
             in_file = in_file.to(device.device).eval()
             difference, same = compare(replies(in_file, tokenizer, chats, device, GGUF_FILE), after)

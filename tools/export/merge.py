@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from assay.classifiers.checkpoint import load_classifier, predict_logits, save_classifier
+from assay.classifiers.inference_file import copy_inference
 from assay.compute.device import Compute, Device, prepare_device
 from assay.compute.token_batches import tokenise
 from assay.core.errors import InputError, run_stage
@@ -115,6 +116,7 @@ def main() -> None:
                 f"{allowed:.2g}, and {found['predictions_changed']} predictions; the merged model is not kept"
             )
         write_json(out / "merge.json", found)
+        copy_inference(folder, out)
     print(
         f"{MERGED / approach}: a plain model; largest difference of a logit {found['largest_logit_difference']:.2g}, "
         f"{found['predictions_changed']} of {test.height:,} predictions changed; macro-F1 "

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from assay.classifiers.checkpoint import load_classifier, predict_logits
+from assay.classifiers.inference_file import copy_inference
 from assay.compute.device import Compute, Device, prepare_device
 from assay.compute.token_batches import sorted_batches, tokenise
 from assay.core.errors import InputError, run_stage
@@ -100,6 +101,7 @@ def main() -> None:
         export(model, tokenizer, out / "model.onnx")
         tokenizer.save_pretrained(out)
         write_json(out / "labels.json", labels)
+        copy_inference(folder, out)
         rows = tokenise(tokenizer, texts, tokenizer.model_max_length)
         expected = predict_logits(model, rows, len(labels), BATCH_SIZE, device, "before")
         difference = float(np.abs(onnx_logits(out / "model.onnx", tokenizer, texts, len(labels)) - expected).max())

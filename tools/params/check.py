@@ -49,6 +49,7 @@ SECTIONS: dict[str, Any] = {
     "review_queue": "stages.review_queue.ReviewQueueParams",
     "report": "stages.report.ReportParams",
     "gate": "tools.changes.gate.GateParams",
+    "inference": "assay.inference.thresholds.InferenceParams",
     "serve": "assay.inference.serve_params.ServeParams",
     "language_model": str,
     "template_arguments": "assay.language_models.base_template.TemplateArguments",
