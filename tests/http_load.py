@@ -35,7 +35,7 @@ def label(text: str) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:8]
 
 
-def predict(texts: Sequence[str]) -> pl.DataFrame:
+def predict(texts: Sequence[str], _: int) -> pl.DataFrame:
     """A millisecond a text, a second for `slow`, an error for `broken`."""
     time.sleep(0.0002 * len(texts) + ("slow" in texts))
     if "broken" in texts:

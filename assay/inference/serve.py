@@ -40,6 +40,7 @@ from assay.inference.serve_params import LOCAL, ServeParams
 OPENAPI = Path(__file__).with_name("openapi.json")
 COLUMNS = ("label", "probability", "is_sure", "reason")
 KEEP_ALIVE_SECONDS = 5
+WINDOWS = 10
 DISCARDED_BODIES = 4
 """So many times the largest body is read and thrown away before 413: who still sends may never see an answer."""
 CLIENT_LEFT = 499
@@ -80,7 +81,7 @@ class Correction(BaseModel, extra="forbid", strict=True):
 class Batches:
     """Texts that wait for the model, by the answer that will be theirs, first come, first served."""
 
-    predict: Callable[[list[str]], pl.DataFrame]
+    predict: Callable[[list[str], int], pl.DataFrame]
     params: ServeParams
     waiting: dict[asyncio.Future[Rows], list[str]] = field(default_factory=dict)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -103,7 +104,7 @@ class Batches:
         """Answer for ever, the texts of several requests at a time."""
         with ThreadPoolExecutor(1) as worker:
             while await self.arrived.wait():
-                await asyncio.sleep(self.params.window_milliseconds / 1000)
+                await self._gather()
                 batch = dict[asyncio.Future[Rows], list[str]]()
                 while self.waiting and sum(map(len, batch.values())) < self.params.batch_texts:
                     first = next(iter(self.waiting))
@@ -120,16 +121,26 @@ class Batches:
                     else:
                         answer.set_result(rows)
 
+    async def _gather(self) -> None:
+        """Wait until the texts are a batch, or none came within the window, `WINDOWS` of them at most."""
+        for _ in range(WINDOWS):
+            before = len(self.waiting)
+            await asyncio.sleep(self.params.window_milliseconds / 1000)
+            if len(self.waiting) <= before or sum(map(len, self.waiting.values())) >= self.params.batch_texts:
+                break
+
     def _answers(self, requests: list[list[str]]) -> list[Rows | Exception]:
         """The rows of each request; one that fails takes no other with it."""
         if not requests:
             return []
         try:
-            found = self.predict([text for texts in requests for text in texts]).select(COLUMNS).to_dicts()
+            texts = [text for one in requests for text in one]
+            # Few texts, sorted by length, have less padding in smaller batches.
+            found = self.predict(texts, max(8, min(32, len(texts) // 8))).select(COLUMNS).to_dicts()
             rows = iter(found)
-            if len(found) != sum(map(len, requests)):
-                raise RuntimeError(f"{len(found)} predictions of other texts")
-            return [[next(rows) for _ in texts] for texts in requests]
+            if len(found) != len(texts):
+                raise RuntimeError(f"{len(found)} predictions of {len(texts)} texts")
+            return [[next(rows) for _ in one] for one in requests]
         except Exception as problem:
             half = len(requests) // 2
             return [*self._answers(requests[:half]), *self._answers(requests[half:])] if half else [problem]
@@ -184,7 +195,7 @@ async def in_words(_: Request | None, problem: Exception) -> Response:
 
 
 def make_app(
-    predict: Callable[[list[str]], pl.DataFrame],
+    predict: Callable[[list[str], int], pl.DataFrame],
     labels: list[str],
     model: dict[str, str],
     params: ServeParams,
@@ -192,8 +203,8 @@ def make_app(
 ) -> Starlette:
     """The application, without its guard.
 
-    `model` says which it is (`/health`). `note` writes a correction down, and returns the id by which it waits for a
-    person; it may raise `InputError` and `OSError`.
+    `predict` takes texts and how many to run at a time; `model` says which it is (`/health`). `note` writes a
+    correction down, and returns the id by which it waits for a person; it may raise `InputError` and `OSError`.
     """
     batches = Batches(predict, params)
     running: list[asyncio.Task[None]] = []
