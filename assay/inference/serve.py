@@ -41,6 +41,7 @@ OPENAPI = Path(__file__).with_name("openapi.json")
 COLUMNS = ("label", "probability", "is_sure", "reason")
 KEEP_ALIVE_SECONDS = 5
 WINDOWS = 10
+"""So many at most, while texts of other requests come in each: 64 clients with a text each are then one batch."""
 DISCARDED_BODIES = 4
 """So many times the largest body is read and thrown away before 413: who still sends may never see an answer."""
 CLIENT_LEFT = 499
