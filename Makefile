@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test test-slow figures bench lint format review diff sample gate unchanged tune calibrate preset quick gpu-check ask export merge onnx card predict new why readme doctor lock clean
+.PHONY: help setup repro test test-slow figures bench lint format review diff sample gate unchanged tune calibrate preset quick gpu-check ask export merge onnx card predict new serve why readme doctor lock clean
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -108,6 +108,10 @@ onnx: $(INSTALLED)  ## Export a model to ONNX and check that it says the same: m
 predict: $(INSTALLED)  ## Predict labels of a table: make predict MODEL=full INPUT=texts.csv OUTPUT=labels.csv; COLUMN, PRECISION, BATCH
 	@test -n "$(MODEL)" -a -n "$(INPUT)" -a -n "$(OUTPUT)" || { echo "error: make predict MODEL=full INPUT=texts.csv OUTPUT=labels.csv; more: .venv/bin/python -m tools.predict --help" >&2; exit 1; }
 	@$(BIN)/python -m tools.predict "$(MODEL)" "$(INPUT)" "$(OUTPUT)" $(if $(COLUMN),--column "$(COLUMN)") $(if $(PRECISION),--precision "$(PRECISION)") $(if $(BATCH),--batch-size "$(BATCH)") $(ARGS)
+
+serve: $(INSTALLED)  ## Serve a classifier over HTTP, on 127.0.0.1:8780: make serve MODEL=full
+	@test -n "$(MODEL)" || { echo "error: say which model: make serve MODEL=full" >&2; exit 1; }
+	@exec $(BIN)/python -m tools.serve "$(MODEL)" $(ARGS)
 
 card: $(INSTALLED)  ## Write cards of the data and of the models that ran into cards/, or of one: make card MODEL=full
 	@$(BIN)/python -m tools.cards.make_cards $(MODEL)

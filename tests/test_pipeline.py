@@ -172,8 +172,8 @@ def test_every_param_is_claimed_by_a_stage(stages: list[Stage], repository: Path
     # Blocks of approaches that are not in `approaches` wait there unused.
     claims |= {f"{section}.{name}" for section in ("finetune", "sft") for name in params[section]}
     # What a matrix runs over, and what a tool reads: no stage may depend on the latter.
-    assert not {"gate", "inference"} & claims
-    claims |= {"sft_approaches", "optional", "gate", "inference"}
+    assert not {"gate", "inference", "serve"} & claims
+    claims |= {"sft_approaches", "optional", "gate", "inference", "serve"}
     paths = [path for path, _ in leaves(params)]
     assert [path for path in paths if not any(f"{path}.".startswith(f"{claim}.") for claim in claims)] == []
 

@@ -50,6 +50,7 @@ SECTIONS: dict[str, Any] = {
     "report": "stages.report.ReportParams",
     "gate": "tools.changes.gate.GateParams",
     "inference": "assay.inference.thresholds.InferenceParams",
+    "serve": "assay.inference.serve_params.ServeParams",
     "language_model": str,
     "template_arguments": "assay.language_models.base_template.TemplateArguments",
     "instruct_data": "assay.instruction_data.params.InstructDataParams",

@@ -1,8 +1,9 @@
 """The page on which a person goes through the review queue: `make review`.
 
-Shows `data/review/queue.csv` at 127.0.0.1, and adds what is decided to `data/corrections.csv`, one line a decision. It
-never rewrites a line: only this session's own last one can be taken back, while it is the last of the file. With
-`--pairs` it is the page of `tools/review/pairs_page.py` in its place.
+Shows `data/review/queue.csv` at 127.0.0.1, and before it what came in by `make serve` (`tools/review/feedback.py`), and
+adds what is decided to `data/corrections.csv`, one line a decision. It never rewrites a line: only this session's own
+last one can be taken back, while it is the last of the file. With `--pairs` it is the page of
+`tools/review/pairs_page.py` in its place.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import io
 import json
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from assay.core.params import load_params
 from assay.human_review.append_only_csv import AlreadyDecidedError
 from assay.human_review.apply_corrections import CorrectParams
 from assay.human_review.corrections import HEADER, Correction, correction_line, parse_corrections, read_corrections
+from tools.review import feedback
 from tools.review.pairs_page import review_pairs
 from tools.review.server import PORT, Added, Content, Page, git_user, review_app, serve
 
@@ -87,6 +90,12 @@ def decided_by(corrections: list[Correction]) -> dict[str, Correction]:
     return {one.id: one for one in corrections if one.field in DECIDING_FIELDS}
 
 
+def decided_ids(file: Path) -> set[str]:
+    """The ids of rows, and of texts of `make serve`, that were decided."""
+    corrected = decided_by(read_corrections(file)) if file.is_file() else {}
+    return {*corrected, *(one["id"] for one in feedback.read_feedback(feedback.CONFIRMED))}
+
+
 def decision(row: dict[str, Any], action: str, label: str | None) -> tuple[str, str, str]:
     """Field, old and new value of a decision about a row of the queue; what is none is refused."""
     given = row["label"] or ""
@@ -107,7 +116,7 @@ def make_app(session: Session) -> Flask:
     by_id = {row["id"]: row for row in session.queue}
 
     def show() -> Content:
-        decided = decided_by(read_corrections(file)) if file.is_file() else {}
+        decided = decided_ids(file)
         rows = [row | {"decided": row["id"] in decided} for row in session.queue]
         return {"reviewer": session.reviewer, "labels": session.labels, "file": str(file), "rows": rows}
 
@@ -121,6 +130,11 @@ def make_app(session: Session) -> Flask:
         name, old, new = decision(row, body.get("action") or "", label)
         what = {"id": row_id, "field": name, "old": old, "new": new}
         who = {"reason": body.get("reason") or "", "reviewer": session.reviewer, "date": date.today().isoformat()}
+        if row["split"] == feedback.NEW:
+            label = new if name == "label" else ""
+            line = feedback.feedback_line(row_id, row["text"], label, who["reason"], session.reviewer)
+            check = partial(feedback.refuse_twice, row_id)
+            return what | {"line": session.added.add(feedback.HEADER, row_id, line, check, feedback.CONFIRMED)}
 
         def refuse(content: bytes) -> None:
             there = decided_by(parse_corrections(content, file)).get(row_id)
@@ -153,11 +167,16 @@ def main() -> None:
 def review_queue(reviewer: str) -> tuple[Flask, Added, str]:
     """The page of the queue, what it adds to, and how far the queue is."""
     params = load_params("correct", CorrectParams)
-    queue = read_queue(QUEUE)
+    posted = feedback.read_feedback(feedback.POSTED)
+    # Without the stage `review_queue`, what was posted is all there is.
+    queue, others = feedback.add_first([] if posted and not QUEUE.is_file() else read_queue(QUEUE), posted)
     added = Added(Path(params.path), "decision")
-    decided = decided_by(read_corrections(added.file)) if added.file.is_file() else {}
+    decided = decided_ids(added.file)
     session = Session(queue, known_labels(RECORDS, params.new_labels), reviewer, added)
-    return make_app(session), added, f"{len(queue)} rows, {sum(row['id'] in decided for row in queue)} decided"
+    summary = f"{len(queue)} rows, {sum(row['id'] in decided for row in queue)} decided"
+    if others:
+        summary += f"; {others} ids of {feedback.POSTED} are of test rows, or of none, and not shown"
+    return make_app(session), added, summary
 
 
 if __name__ == "__main__":
