@@ -22,7 +22,7 @@ from tools.params.preset import PARAMS, write_preset
 from tools.run.quick import QUICK, prepare
 
 SCRATCH, TOKENIZER = Path(".dvc/tmp/sizes"), Path("models/base/minilm/tokenizer.json")
-SOURCE = {"name": "made", "file": "rows.csv", "format": "csv", "header": True, "url": None, "licence": None}
+SOURCE = {"name": "made", "file": "rows.csv", "format": "csv", "header": True, "url": "made", "licence": None}
 SOURCE |= {"retrieved": None, "authenticity": "generated", "columns": {"text": "text", "label": "label"}}
 LINES = {"ingest.path": "data/own", "ingest.sources": [SOURCE], "ingest.rating_bins": None, "max_rows": None}
 LINES |= {"annotation_qa.label_order": None, "label_errors.evidence": None, "split.group_column": None}
