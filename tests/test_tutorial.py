@@ -22,6 +22,7 @@ CUT = {
     "finetune.defaults.max_epochs": 1,
     "evaluate.simulations": 100,
 }
+TEMPLATE_WORDS = ("tweets", "amazon", "vader", "faq", "smollm2", "injected", "robustness")
 MAKE = """#!/bin/sh
 # No set-up; and few rows decide nothing.
 [ "$1" = gate ] || exec /usr/bin/make -o .venv/.installed "$@"
@@ -49,7 +50,7 @@ def test_commands_lead_from_a_file_to_a_served_prediction(
     params.write_text(write_preset(params.read_text(encoding="utf-8"), cut)[0], encoding="utf-8")
     Path(".venv").symlink_to(repository / ".venv")
     Path(".git/info").mkdir(parents=True)
-    Path(".git/info/exclude").write_text(".venv\n")
+    Path(".git/info/exclude").write_text(".venv\nassets\n")  # `make quick` takes what git does not have, too
     commit_all()
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/make").write_text(MAKE)
@@ -66,7 +67,8 @@ def test_commands_lead_from_a_file_to_a_served_prediction(
             assert "quick look: 600 of 700 rows; its scores are no results" in said[-1]
             assert git("status", "--porcelain") == ""
             report = Path("report/quick.html").read_text(encoding="utf-8").lower()
-            assert not [word for word in ("tweets", "amazon", "vader", "faq", "smollm2") if word in report]
+            assert "a quick look at a cut of the rows" in report
+            assert not [word for word in TEMPLATE_WORDS if word in report]
     assert "max_word_ngram" in Path("report/pull_request.md").read_text(encoding="utf-8")
     answers = pl.read_csv(tmp_path / "answers.csv")
     assert (answers.height, set(answers["label"].drop_nulls()) <= set(kinds.values())) == (20, True)

@@ -11,6 +11,7 @@ import yaml
 from assay.core.errors import InputError
 from tests.own_process import REPOSITORY, commit_all, git, read_blocks, run_main, run_shell
 from tools.new import start
+from tools.run.lock_guard import EMPTY
 
 MARKED = "<!-- {0}: `make readme` writes them from metrics/ -->\n{1}\n<!-- /{0} -->\n"
 RUN = """
@@ -77,7 +78,7 @@ def test_results_go_and_code_params_and_downloads_stay() -> None:
     gone = ["docs/results_full.json", "metrics/one.json", "metrics/plots/1.csv"]
     expected = [*(f"M\t{name}" for name in changed), *(f"D\t{name}" for name in gone)]
     assert sorted(git("diff", "--name-status").splitlines()) == sorted(expected)
-    assert (read("README.md"), read("dvc.lock")) == (f"{marked(start.NO_RESULTS)}Text 1\n", start.EMPTY)
+    assert (read("README.md"), read("dvc.lock")) == (f"{marked(start.NO_RESULTS)}Text 1\n", EMPTY)
     assert {path: read(path).strip() for path in start.DECISIONS} == start.DECISIONS
     assert f"{start.STARTED} {commit}. What changed in it before: `git show {commit[:10]}:" in read("CHANGELOG.md")
     assert (Path("data/raw/a").exists(), Path("data/one").exists()) == (True, False)
