@@ -37,7 +37,7 @@ def make_rows(vocabulary: list[str], rows: int, labels: int) -> pl.DataFrame:
 
 
 def main() -> None:
-    """Run one size, and print what it took. For `python -m dvc` of the environment that is activated."""
+    """Run one size with the Python that is first on PATH (`. .venv/bin/activate`), and print what it took."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for name in ("rows", "labels"):
         parser.add_argument(name, type=int)
@@ -58,7 +58,7 @@ def main() -> None:
     files = [path for name in ("data", "models") for path in (SCRATCH / name).rglob("*") if path.is_file()]
     took = [(time.monotonic() - started) / 60, (used.ru_utime + used.ru_stime) / 60, used.ru_maxrss / 2**20]
     took.append(sum(path.stat().st_size for path in files) / 2**30)
-    print(f"| {sizes.rows:,} | {sizes.labels} | " + " | ".join(f"{value:.1f}" for value in took) + " |")
+    print(f"| {sizes.rows:,} | {sizes.labels} | " + " | ".join(f"{value:.2f}" for value in took) + " |")
 
 
 if __name__ == "__main__":
