@@ -39,8 +39,8 @@ def make_rows(vocabulary: list[str], rows: int, labels: int) -> pl.DataFrame:
 def main() -> None:
     """Run one size with the Python that is first on PATH (`. .venv/bin/activate`), and print what it took."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    for name in ("rows", "labels"):
-        parser.add_argument(name, type=int)
+    parser.add_argument("rows", type=int)
+    parser.add_argument("labels", type=int)
     sizes, started = parser.parse_args(), time.monotonic()
     prepare(SCRATCH)
     known = json.loads(TOKENIZER.read_text(encoding="utf-8"))["model"]["vocab"]
@@ -55,9 +55,9 @@ def main() -> None:
     params.write_text(write_preset(params.read_text(encoding="utf-8"), preset)[0], encoding="utf-8")
     subprocess.run([sys.executable, "-m", "dvc", "repro", "report"], cwd=SCRATCH, check=True)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    files = [path for name in ("data", "models") for path in (SCRATCH / name).rglob("*") if path.is_file()]
-    took = [(time.monotonic() - started) / 60, (used.ru_utime + used.ru_stime) / 60, used.ru_maxrss / 2**20]
-    took.append(sum(path.stat().st_size for path in files) / 2**30)
+    stored = sum(path.stat().st_size for name in ("data", "models") for path in (SCRATCH / name).rglob("*"))
+    minutes = [(time.monotonic() - started) / 60, (used.ru_utime + used.ru_stime) / 60]
+    took = [*minutes, used.ru_maxrss / 2**20, stored / 2**30]
     print(f"| {sizes.rows:,} | {sizes.labels} | " + " | ".join(f"{value:.2f}" for value in took) + " |")
 
 

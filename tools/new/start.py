@@ -36,12 +36,6 @@ The form is that of [Keep a Changelog](https://keepachangelog.com/en/1.1.0/).
 """
 
 
-def tracked_results() -> list[Path]:
-    """The files of results in git; not those that only keep a folder, which stages depend on."""
-    names = (git("ls-files", "-z", "--", str(METRICS), str(RESULTS)) or "").split("\0")
-    return [Path(name) for name in names if name and not name.endswith(".gitkeep")]
-
-
 def made_here() -> list[Path]:
     """Data and models on this machine that stages made, by `dvc.lock`; downloads are not among them.
 
@@ -61,7 +55,10 @@ def main() -> None:
         raise InputError(f"{CHANGELOG}: this project was started before, and its results are yours: nothing is removed")
     commit = commit_of("HEAD")
     require_committed(Path())
-    tracked, made, readme = tracked_results(), made_here(), README.read_text(encoding="utf-8")
+    # Stages depend on the folders that a .gitkeep keeps.
+    names = git("ls-files", "-z", "--", str(METRICS), str(RESULTS), ":!*.gitkeep") or ""
+    tracked, made = [Path(name) for name in names.split("\0") if name], made_here()
+    readme = README.read_text(encoding="utf-8")
     for name in ("results", "generation"):
         readme = between_markers(readme, name, NO_RESULTS, README)
 
