@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test test-slow figures bench lint format review diff sample gate unchanged tune calibrate preset quick gpu-check ask export merge onnx card predict new serve why readme doctor lock clean
+.PHONY: help setup repro test test-slow figures bench lint format review diff sample gate unchanged tune calibrate preset quick gpu-check ask export merge onnx card predict new serve start why readme doctor lock clean
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +27,9 @@ repro: $(INSTALLED)  ## The main job: raw data to a measured comparison; only wh
 
 quick: $(INSTALLED)  ## The main job on a cut of 600 rows, in some three minutes, in a scratch copy: report/quick.html
 	@$(BIN)/python -m tools.run.quick $(ARGS)
+
+start: $(INSTALLED)  ## Make a clone of the template a project of its own: its results go, the code stays; asks first
+	@$(BIN)/python -m tools.new.start $(ARGS)
 
 new: $(INSTALLED)  ## Point params.yaml at your own data, with checks: make new DATA=path-or-url ARGS="--label intent --yes"
 	@test -n "$(DATA)" || { echo "error: say which data: make new DATA=my_rows.csv" >&2; exit 1; }

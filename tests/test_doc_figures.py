@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from assay.core.outputs import read_json, write_text
+from assay.report.numbers import number
 from assay.report.summary import show_interval
 from assay.statistics.metrics_dict import leaves
 from tools.changes.readme_results import markdown_table
@@ -41,6 +42,17 @@ def interval(of: Mapping[str, Any], name: str, form: str = ".3f") -> str:
 def shown(of: Mapping[str, Any], name: str, form: str = ".3f") -> str:
     """A score with its interval, minus signs as they are printed; `–` where there is none."""
     return "–" if of.get(name) is None else interval(of, name, form).replace("-", "−")
+
+
+def approaches() -> str:
+    rows = []
+    for name, of in sorted(full_below("evaluate").items(), key=lambda item: -item[1]["macro_f1"]):
+        trained, cost = (read_full(f"{folder}/{name}.json") for folder in ("finetune", "cost/finetune"))
+        spent = [cost["train_seconds"], cost["peak_memory_mib"], trained["trainable_parameters"]]
+        spent += [trained["artefact_mib"], read_full(f"cost/evaluate/{name}.json")["inference_ms_per_row"]]
+        rows.append([f"`{name}`", interval(of, "macro_f1"), *map(number, spent)])
+    header = ["approach", "macro-F1 [95% interval]", "training, s", "peak, MiB", "parameters trained", "MiB on disk"]
+    return markdown_table([*header, "ms a row"], rows)
 
 
 def robustness() -> str:
@@ -205,6 +217,7 @@ def coverage() -> str:
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
+    "approaches": {"approaches": approaches},
     "augmentation": {"robustness": robustness},
     "generation": {"sft": sft, "reward": reward_model} | {"judge": judge, "policies": policies},
     "label_errors": {"human": human_noise, "injected": injected_noise, "effect": label_effect},
