@@ -23,7 +23,6 @@ from assay.augmentation.make_examples import (
     load_around,
     make_examples,
     read_inputs,
-    read_train_rows,
 )
 from assay.core.errors import run_stage
 from assay.core.outputs import output_folder, write_json, write_parquet, write_text
@@ -64,8 +63,9 @@ def main() -> None:
     around = load_around()
     seed = load_params("seed", int)
     quiet_libraries()
-    train = read_train_rows()
-    made = make_examples(read_inputs(train), params, around, (seed, "augment"))
+    inputs = read_inputs()
+    train = inputs.train
+    made = make_examples(inputs, params, around, (seed, "augment"))
     kept, removed = made.filtered.kept, made.filtered.removed
     out = append_examples(train, kept)
     with output_folder(OUTPUT) as folder:

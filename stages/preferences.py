@@ -84,7 +84,7 @@ def make_pairs(
         candidates = [
             *pairs.make_judged_pairs(lines, split_of, split, params.path, questions_of),
             *pairs.make_sibling_pairs(chats, params.sibling_answer, key),
-            *pairs.make_base_pairs(prompts, [one.text for one in said], params.base_answer),
+            *pairs.make_base_pairs(prompts, said, params.base_answer),
             *pairs.make_altered_pairs(chats, params.altered_answer, key),
         ]
         checked = pairs.check_pairs(candidates, {chat["id"]: chat for chat in chats}, too_long)

@@ -128,14 +128,13 @@ def load_around() -> Around:
     )
 
 
-def read_train_rows() -> pl.DataFrame:
-    """Read what augmentation goes by of the train rows: no reference label."""
+def read_inputs() -> Inputs:
+    """The train rows (no reference label) and the held-out ones, and what `embed` wrote of both.
+
+    An `InputError` where it has no row.
+    """
     columns = ["id", "text", "label", "authenticity", "label_weight", "split_group"]
-    return pl.read_parquet(TRAIN, columns=columns)
-
-
-def read_inputs(train: pl.DataFrame) -> Inputs:
-    """The train rows with the held-out rows, and what `embed` wrote of both; an `InputError` where it has no row."""
+    train = pl.read_parquet(TRAIN, columns=columns)
     held_out = pl.concat(pl.read_parquet(path, columns=["id", "text"]) for path in HELD_OUT)
     table = pl.read_parquet(EMBEDDINGS)
     return Inputs(

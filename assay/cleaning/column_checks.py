@@ -1,6 +1,6 @@
 """Checks of the values of each column, by dataframely, and what happens to values that are missing."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -13,8 +13,6 @@ from assay.core.removed_rows import Filtered, is_missing, none_removed, removed_
 
 POSITION = "row position"
 """Ties what dataframely reports to the rows; the white space keeps the name apart from those of the data."""
-CHECK_NAMES = {"regex": "pattern", "max_length": "max_characters", "check__allowed": "allowed"}
-"""From dataframely's names of the checks to ours."""
 
 
 class CheckParams(Params):
@@ -38,8 +36,7 @@ def record_schema(checks: Mapping[str, CheckParams]) -> type[dy.Schema]:
     """The dataframely schema of the checked columns, by name."""
     columns: dict[str, Any] = {POSITION: dy.UInt32(nullable=False)}
     for name, check in checks.items():
-        allowed = None if check.allowed is None else {"allowed": _one_of(check.allowed)}
-        columns[name] = dy.String(nullable=True, regex=check.pattern, max_length=check.max_characters, check=allowed)
+        columns[name] = dy.String(nullable=True, check=_rules(check))
     return type("Record", (dy.Schema,), columns)
 
 
@@ -53,7 +50,7 @@ def check_records(records: pl.DataFrame, schema: type[dy.Schema]) -> Filtered:
     failed = []
     for verdict in failure.counts():
         column, _, check = verdict.rpartition("|")
-        rule = pl.lit(f"{column}_{CHECK_NAMES[check]}")
+        rule = pl.lit(f"{column}_{check.removeprefix('check__')}")
         failed.append(details.filter(pl.col(verdict) == "invalid").select(POSITION, rule=rule, before=column))
     first = pl.concat(failed).unique(POSITION, keep="first", maintain_order=True).sort(POSITION)
     failing = numbered.select(POSITION, "id").join(first, on=POSITION, maintain_order="left")
@@ -80,6 +77,11 @@ def fill_missing(records: pl.DataFrame, values: Mapping[str, str], removals: Map
     return Batch(records, pl.concat(changed), pl.concat(removed))
 
 
-def _one_of(allowed: Sequence[str]) -> Callable[[pl.Expr], pl.Expr]:
-    # A function of its own: a lambda in a loop would see the last column's values.
-    return lambda value: value.is_in(list(allowed))
+def _rules(check: CheckParams) -> dict[str, Callable[[pl.Expr], pl.Expr]]:
+    """The checks that are on, by name. Not dataframely's `max_length`, which counts bytes."""
+    rules: dict[str, Callable[[pl.Expr], pl.Expr]] = {
+        "allowed": lambda value: value.is_in(check.allowed or []),
+        "max_characters": lambda value: value.str.len_chars() <= (check.max_characters or 0),
+        "pattern": lambda value: value.str.contains(check.pattern or ""),
+    }
+    return {name: rules[name] for name in rules if name in check.model_dump(exclude_none=True)}

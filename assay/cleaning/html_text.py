@@ -13,30 +13,18 @@ import html
 import re
 from collections.abc import Mapping
 from html.entities import html5
+from pathlib import Path
 
+import yaml
 from selectolax.lexbor import LexborHTMLParser
 
 MAX_HIDDEN = 10_000
 """Elements that are not shown. The parser's time grows with the square of their depth; of more, the text is shown."""
-_HIDDEN = "script|style|template|noscript|iframe|noembed|noframes|svg"
-_CELLS = "td|th"
-_BLOCKS = (
-    "address|article|aside|blockquote|body|br|caption|center|dd|div|dl|dt|fieldset|figcaption|figure|footer|form|"
-    "h[1-6]|head|header|hr|html|legend|li|main|marquee|nav|ol|optgroup|option|p|pre|section|select|summary|table|tbody|"
-    "textarea|tfoot|thead|title|tr|ul"
-)
-_INLINE = (
-    "a|abbr|acronym|audio|b|base|bdi|bdo|big|blink|button|canvas|cite|code|col|colgroup|data|datalist|del|details|dfn|"
-    "dialog|em|embed|font|frame|frameset|i|img|input|ins|kbd|label|link|map|mark|meta|meter|nobr|object|output|param|"
-    "picture|progress|q|rp|rt|ruby|s|samp|small|source|span|strike|strong|sub|sup|time|track|tt|u|var|video|wbr"
-)
+_NAMES = yaml.safe_load(Path(__file__).with_name("html_elements.yaml").read_text(encoding="utf-8"))
+_HIDDEN, _CELLS, _BLOCKS, _INLINE, _BARE = map("|".join, _NAMES.values())
 _OFFICE = "(?:o|v|w|m|st1):[a-z]+"
 """What Outlook and Word write among the elements of HTML."""
 
-_BARE = (
-    "allowfullscreen|async|autofocus|autoplay|checked|controls|default|defer|disabled|hidden|loop|multiple|muted|"
-    "noshade|nowrap|open|readonly|required|reversed|selected"
-)
 # Possessive throughout: what an attribute has taken is not given back, so a failed match costs no second try.
 _ATTRIBUTES = (
     r"(?:\s++(?:[A-Za-z_:@][\w:.\-]*+\s*+=\s*+(?:\"[^\"]*+\"|'[^']*+'|[^\s\"'<>=`]++)|(?:" + _BARE + r")\b))*+\s*+/?+"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import polars as pl
+import yaml
 from pydantic import Field
 
 from assay.core.errors import InputError
@@ -25,43 +26,17 @@ from assay.language_models.chat_template import ANSWERING, MESSAGES, ROLES
 from assay.sources.provenance import ColumnName
 from assay.sources.table_files import UNREADABLE_SCHEMA, Table, column
 
-NAMES_OF_ROLES = {
-    **dict.fromkeys(("system", "developer"), "system"),
-    **dict.fromkeys(("user", "human"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bing", "bard", "model"), ANSWERING),
-}
+_TABLES: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("chat_names.yaml").read_text(encoding="utf-8"))
+NAMES_OF_ROLES: dict[str, str] = {name: role for role, names in _TABLES["roles"].items() for name in names}
 """What the messages of files call the roles, and what they are."""
-TOOLS = ("tool", "tool_call", "tool_calls", "tool_call_id", "tool_response", "function", "function_call", "observation")
-UNUSABLE = {
-    **dict.fromkeys((*TOOLS, "ipython"), "tool_use"),
-    **dict.fromkeys(("reasoning_content", "reasoning", "thinking"), "reasoning"),
-    "name": "named_speaker",
-}
+UNUSABLE: dict[str, str] = {name: reason for reason, names in _TABLES["unusable"].items() for name in names}
 """Roles, and keys of a message that the model would have to see or to say, with the reason to reject the chat."""
 LOSS_KEYS = ("weight", "train")
 LISTS = ("chat", "history", "answers")
 """Columns that hold lists; in others a list of one text is that text."""
 NOTHING: tuple[Any, ...] = (None, "", [], {})
 
-FIXES = {
-    "not_a_chat": "write a JSON list of messages there, each with the keys that the layout names, and text in them",
-    "not_text": "write text there, no list or object, and no pictures, sound or files; or take the chat out",
-    "tool_use": "take out the chats that call tools: they cannot be learnt here",
-    "reasoning": "take the key out of the messages, or write the thoughts into the text as the model's template does",
-    "named_speaker": "take the key `name` out of the messages; where it matters who speaks, write it into the text",
-    "bad_weight": "write 0 (no loss on the message) or 1; other weights there are none",
-    "bad_history": "write a JSON list of [question, answer] there, or nothing",
-    "unknown_role": f"call it one of {sorted(NAMES_OF_ROLES)}, or take the message out",
-    "two_system_messages": "join them into one",
-    "system_not_first": "put the system message first",
-    "no_answer_at_end": "take out what follows the last answer, or add the answer",
-    "roles_out_of_order": "let user and assistant take turns, the user first; join messages of one role that follow",
-    "empty_question": "write the question, or take the row out",
-    "empty_answer": "write the answer, or take the row out",
-    "no_loss_on_answer": "end the chat with the last answer that is to be learnt: its weight must not be 0",
-    "no_refusal": "say in `instruct_data.context.unanswerable.refusal` how to answer questions without an answer",
-    "no_id": "give the row an id, or set the id column to null",
-}
+FIXES: dict[str, str] = {rule: fix.format(roles=sorted(NAMES_OF_ROLES)) for rule, fix in _TABLES["fixes"].items()}
 """Why a record cannot be used, and what its owner can do."""
 
 CHATS_SCHEMA = pl.Schema(

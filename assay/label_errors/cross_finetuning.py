@@ -29,9 +29,6 @@ class CrossFinetuning(OptimizerSteps):
     pooling: Pooling
     max_length_tokens: int = Field(ge=4, le=8192)
     epochs: int = Field(ge=1, le=1000)
-    batch_size: int = Field(ge=1, le=4096)
-    learning_rate: float = Field(gt=0, lt=1)
-    weight_decay: float = Field(ge=0, lt=1)
     weight: float = Field(gt=0)
 
 

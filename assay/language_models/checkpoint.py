@@ -58,15 +58,6 @@ class AnswerLikelihood:
     tokens: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a model said: the text, its tokens but the one that ends it, and whether it ended by itself or was cut."""
-
-    text: str
-    tokens: int
-    ended: bool
-
-
 def load_base(
     base: str, device: torch.device, double_quantisation: bool | None = None, arguments: TemplateArguments | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -251,11 +242,10 @@ def generate_answers(
     device: Device,
     seed: int,
     what: str,
-) -> list[Answer]:
-    """The model's answer to each chat, none of which ends with one, shape `(n,)`; else as `generate_tokens`."""
+) -> list[str]:
+    """The text of the answer to each chat, none of which ends with one, shape `(n,)`; else as `generate_tokens`."""
     found = generate_tokens(model, tokenizer, tokenise_prompts(tokenizer, chats), decoding, device, seed, what)
-    texts = tokenizer.batch_decode([ids for ids, _ in found], skip_special_tokens=True)
-    return [Answer(text.strip(), len(ids) - ended, ended) for text, (ids, ended) in zip(texts, found, strict=True)]
+    return [text.strip() for text in tokenizer.batch_decode([ids for ids, _ in found], skip_special_tokens=True)]
 
 
 @torch.inference_mode()

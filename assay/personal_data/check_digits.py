@@ -4,43 +4,20 @@ Each function takes what was written and says whether it is one; spaces and hyph
 is that of python-stdnum; the forms of cards and IBANs are ours, as they have to be found in running text.
 """
 
-import csv
 import re
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
+from importlib import import_module
 
 from stdnum import luhn
 from stdnum.br import cpf
-from stdnum.ch import ssn as ahv
 from stdnum.cn import ric
-from stdnum.de import idnr
-from stdnum.es import nif
-from stdnum.fr import nir
-from stdnum.in_ import aadhaar
 from stdnum.iso7064 import mod_97_10
 from stdnum.it import codicefiscale
-from stdnum.kr import rrn
-from stdnum.nl import bsn
-from stdnum.pl import pesel
-from stdnum.se import personnummer
-from stdnum.th import pin
-from stdnum.us import ssn
 
-_ISSUERS = re.compile(
-    r"""(?x)
-      4 (?: [0-9]{12} | [0-9]{15} | [0-9]{18} )  # Visa
-    | (?: 5[1-5][0-9]{2} | 222[1-9] | 22[3-9][0-9] | 2[3-6][0-9]{2} | 27[01][0-9] | 2720 ) [0-9]{12}  # Mastercard
-    | 3[47][0-9]{13}  # American Express
-    | (?: 30[0-5] | 309 | 36[0-9] | 3[89][0-9] ) [0-9]{11}  # Diners Club
-    | (?: 6011 | 64[4-9][0-9] | 65[0-9]{2} ) (?: [0-9]{12} | [0-9]{15} )  # Discover
-    | (?: 2131 | 1800 ) [0-9]{11} | 35[0-9]{14}  # JCB
-    | (?: 62[0-9]{2} | 81[0-7][0-9] ) [0-9]{12,15}  # UnionPay
-    | (?: 60[0-9]{2} | 65[0-9]{2} | 8[12][0-9]{2} | 508[0-9] ) [0-9]{12}  # RuPay
-    | (?: 5018 | 5020 | 5038 | 5[678][0-9]{2} | 6304 | 6390 | 67[0-9]{2} | 0604 ) [0-9]{8,15}  # Maestro
-    | 220[0-4][0-9]{12,15}  # Mir
-    """
-)
+from assay.personal_data.folding import read_rows
+
+_ISSUERS = re.compile("|".join(row["form"] for row in read_rows("card_issuers.csv")), re.VERBOSE)
 _CHINESE = re.compile(
     "(?:1[1-5]|2[1-3]|3[1-7]|4[1-6]|5[0-4]|6[1-5]|71|8[1-3]|91)[0-9]{4}"
     "(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])[0-9]{3}[0-9X]"
@@ -48,8 +25,7 @@ _CHINESE = re.compile(
 RARE_CARD_DIGITS = (12, 13, 17, 18, 19)
 """Lengths that few cards have, but barcodes, time stamps and tracking numbers do."""
 
-with Path(__file__).with_name("bban_forms.csv").open(newline="") as _lines:
-    _BBAN = {line["country"]: line["form"] for line in csv.DictReader(_lines)}
+_BBAN = {row["country"]: row["form"] for row in read_rows("bban_forms.csv")}
 """What follows the check digits of an IBAN, by country: n digits, a letters, c either (SWIFT, release 101)."""
 IBAN_COUNTRIES = tuple(_BBAN)
 _BBAN_CLASSES = {"n": "[0-9]", "a": "[A-Za-z]", "c": "[0-9A-Za-z]"}
@@ -91,22 +67,16 @@ def is_chinese_number(characters: str) -> bool:
     return _CHINESE.fullmatch(characters) is not None and ric.calc_check_digit(characters) == characters[-1]
 
 
-NATIONAL_CHECKS: dict[str, Callable[[str], bool]] = {
-    "us": ssn.is_valid,
-    "us_bare": ssn.is_valid,
-    "gb": lambda characters: True,
-    "fr": nir.is_valid,  # also 2A and 2B, Corsica's departments
-    "es": nif.is_valid,
-    "it": is_codice_fiscale,
-    "de": idnr.is_valid,
-    "ind": aadhaar.is_valid,
-    "ch": ahv.is_valid,
-    "br": lambda digits: len(set(digits)) > 1 and cpf.is_valid(digits),
-    "cn": is_chinese_number,
-    "kr": rrn.is_valid,
-    "th": pin.is_valid,
-    "se": personnummer.is_valid,
-    "nl": bsn.is_valid,
-    "pl": pesel.is_valid,
-}
-"""Whether a national number is one, by the name of its form in `pii_rules`."""
+def _national_numbers() -> tuple[str, dict[str, Callable[[str], bool]]]:
+    """The forms of `national_numbers.csv` as named alternatives of a verbose pattern, and the checks by name."""
+    rows = read_rows("national_numbers.csv")
+    of_library = {row["name"]: f"stdnum.{row['check']}" for row in rows if row["check"]}
+    checks = {name: import_module(module).is_valid for name, module in of_library.items()}
+    # Those that python-stdnum has not, or not for every number that people write.
+    checks |= {"gb": lambda characters: True, "it": is_codice_fiscale, "cn": is_chinese_number}
+    checks["br"] = lambda digits: len(set(digits)) > 1 and cpf.is_valid(digits)
+    return " | ".join(f"(?P<{row['name']}> {row['form']} )" for row in rows if row["form"]), checks
+
+
+NATIONAL_FORMS, NATIONAL_CHECKS = _national_numbers()
+"""How national numbers are written, and whether one is one: by country, in the order in which they are tried."""

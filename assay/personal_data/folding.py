@@ -40,7 +40,12 @@ def folded(text: str) -> str:
     return _MARKDOWN.sub(lambda match: "*" * len(match[0]), view) if "_" in view else view
 
 
+def read_rows(file: str) -> list[dict[str, str]]:
+    """The rows of a CSV file that stands beside this module, by column."""
+    with Path(__file__).with_name(file).open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
 def context_words(kind: str) -> str:
     """The words of a kind in all languages of `context_words.csv`, as alternatives of a regular expression."""
-    with Path(__file__).with_name("context_words.csv").open(encoding="utf-8", newline="") as lines:
-        return "|".join(line["words"] for line in csv.DictReader(lines) if line["kind"] == kind)
+    return "|".join(row["words"] for row in read_rows("context_words.csv") if row["kind"] == kind)

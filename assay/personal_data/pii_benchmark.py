@@ -16,10 +16,12 @@ import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import polars as pl
+import yaml
 
 from assay.core.placeholders import PLACEHOLDER
 from assay.statistics.intervals import wilson_estimate
@@ -31,20 +33,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Fakers = dict[str, "Faker"]
 """A generator of values for each locale."""
-PHONE_LOCALES = ("en_US", "en_GB", "de_DE", "fr_FR", "en_IN")
-IBAN_LOCALES = ("en_GB", "de_DE", "fr_FR", "es_ES", "it_IT", "nl_NL")
-LOCALES = ("en_US", "en_GB", "de_DE", "fr_FR", "en_IN", "es_ES", "it_IT", "nl_NL", "pt_BR", "de_CH")
-CARD_TYPES = (
-    *("visa16", "mastercard", "amex", "visa16", "mastercard", "discover"),
-    *("jcb16", "diners", "maestro", "visa13", "visa19"),
-)
 DECOY = "decoy"
-DECOY_FORMS = (
-    *("Order no. #########", "tracking number ############", "v1%.%.1##.%", "version %.1%.1##.2##", "199%-0%-1%"),
-    *("1%.0%.20##", "%/1%/20## 1%:3%", "1%:2%:4%", "$%##,###.##", "%##.###,## €", "??-####-###", "??##", "%,###,###"),
-    *("5%.######, -12%.######", "7##.1##.1##.1##", "199%-20##", "1%########"),
-)
-"""`#` and `%` stand for a digit, the second not 0, `?` for a letter."""
+_TABLES: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("planted.yaml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -58,25 +48,14 @@ class Script:
     """
 
     letters: str
-    regions: tuple[str, ...]
+    regions: list[str]
     order: str
     zero: str = "0"
 
 
-SCRIPTS = {
-    "latin": Script(r"\p{Latin}", (), "order "),
-    "han": Script(r"\p{Han}", ("CN", "TW"), "订单号", "\uff10"),
-    "kana": Script(r"[\p{Hiragana}\p{Katakana}]", ("JP",), "注文番号", "\uff10"),
-    "hangul": Script(r"\p{Hangul}", ("KR",), "주문번호 ", "\uff10"),
-    "thai": Script(r"\p{Thai}", ("TH",), "คำสั่งซื้อ", "\u0e50"),
-    "arabic": Script(r"\p{Arabic}", ("SA", "EG", "AE"), " رقم الطلب ", "\u0660"),
-    "hebrew": Script(r"\p{Hebrew}", ("IL",), " הזמנה "),
-    "cyrillic": Script(r"\p{Cyrillic}", ("RU", "UA"), " заказ № "),
-    "greek": Script(r"\p{Greek}", ("GR",), " παραγγελία "),
-    "devanagari": Script(r"\p{Devanagari}", ("IN",), " ऑर्डर ", "\u0966"),
-}
+SCRIPTS = {name: Script(**script) for name, script in _TABLES["scripts"].items()}
 _OTHERS = f"[\\p{{L}}--[{''.join(one.letters for one in SCRIPTS.values())}]]"
-SCRIPTS |= {"other": Script(_OTHERS, ("IN", "ET", "GE"), "order ")}
+SCRIPTS |= {"other": Script(_OTHERS, ["IN", "ET", "GE"], "order ")}
 MIN_SHARE = 0.005
 """Nothing is planted in a script that fewer of the texts are in."""
 OWN_DIGITS = ("email", "iban", "card", "national_number", "ip", "phone")
@@ -84,27 +63,8 @@ OWN_DIGITS_SHARE = 0.25
 
 _NO_QUOTES = str.maketrans("@/#?&<>\"'", "_" * 9)
 
-LEADS = {
-    "email": ("", "mail me at ", "e-mail: ", "mailto:", "from ", "Contact "),
-    "url": ("", "see ", "link: ", "at "),
-    "secret": ("", "key ", "here it is: ", "Authorization: "),
-    "url_credentials": ("", "clone ", "DATABASE_URL=", "log in at "),
-    "iban": ("", "IBAN ", "IBAN: ", "please refund to ", "account "),
-    "card": ("", "card ", "my card is ", "Visa: ", "pay with ", "cc="),
-    "national_number": ("", "my number is ", "ID ", "SSN: "),
-    "ip": ("", "from ", "IP: ", "host=", "ping "),
-    "phone": ("", "call ", "call me at ", "Tel: ", "phone=", "my number is ", "WhatsApp ", "oder "),
-}
-PASSWORD_LEADS = (
-    *("password: ", "Passwort: ", "pwd=", "mot de passe : ", "contraseña: ", "пароль: ", "密码\uff1a", "パスワードは"),
-    *("비밀번호는 ", "รหัสผ่าน", "كلمة المرور: ", "סיסמה: ", "κωδικός: ", "पासवर्ड: ", "my password is "),
-)
 PASSWORD_EVERY = 3
 """So many secrets are keys, but for one."""
-AROUND = (
-    *(("", ""), ("", ""), ("", "."), ("", ","), ("(", ")")),
-    *(('"', '"'), ("<", ">"), ("'", "'"), ("", "!"), ("[", "]")),
-)
 
 
 @dataclass(frozen=True)
@@ -157,8 +117,8 @@ def _plant_one(
 ) -> tuple[str, int, int]:
     """A text with a value in it, and where that is; see the docstring of the module."""
     is_password = kind == "secret" and number % PASSWORD_EVERY == 0
-    lead = "" if kind == DECOY else _one_of(PASSWORD_LEADS if is_password else LEADS[kind], draws)
-    opening, closing = ("", "") if kind == DECOY else _one_of(AROUND, draws)
+    lead = "" if kind == DECOY else _one_of(_TABLES["leads"]["password" if is_password else kind], draws)
+    opening, closing = ("", "") if kind == DECOY else _one_of(_TABLES["around"], draws)
     is_latin = script is SCRIPTS["latin"]
     if not is_latin and kind in OWN_DIGITS and draws.random() < OWN_DIGITS_SHARE:
         value = _in_own_digits(value, script.zero)
@@ -245,7 +205,7 @@ def _fakers(seed: int) -> dict[str, "Faker"]:
     """A generator of values for each locale, with its own seed."""
     from faker import Faker  # half a second to import
 
-    fakers = {locale: Faker(locale) for locale in LOCALES}
+    fakers = {locale: Faker(locale) for locale in _TABLES["locales"]["any"]}
     for number, faker in enumerate(fakers.values()):
         faker.seed_instance(seed + number)
     return fakers
@@ -260,7 +220,8 @@ def _makers(fakers: Fakers, draws: np.random.Generator, script: Script) -> dict[
     return made | {"phone": partial(_phone, fakers, draws, script), DECOY: partial(_decoy, fakers, draws, script)}
 
 
-def _locale(fakers: Fakers, number: int, names: Sequence[str] = LOCALES) -> "Faker":
+def _locale(fakers: Fakers, number: int, kind: str = "any") -> "Faker":
+    names = _TABLES["locales"][kind]
     return fakers[names[number % len(names)]]
 
 
@@ -286,13 +247,14 @@ def _url_credentials(fakers: Fakers, draws: np.random.Generator, number: int) ->
 
 
 def _iban(fakers: Fakers, draws: np.random.Generator, number: int) -> str:
-    value = _locale(fakers, number, IBAN_LOCALES).iban()
+    value = _locale(fakers, number, "iban").iban()
     spaced, dashed = _in_groups(value, " "), _in_groups(value, "-")
     return _one_of((value, value, spaced, spaced, dashed, value.lower()), draws)
 
 
 def _card(fakers: Fakers, draws: np.random.Generator, number: int) -> str:
-    value = fakers["en_US"].credit_card_number(CARD_TYPES[number % len(CARD_TYPES)])
+    types = _TABLES["card_types"]
+    value = fakers["en_US"].credit_card_number(types[number % len(types)])
     return _one_of((value, _card_in_groups(value, " "), _card_in_groups(value, "-")), draws)
 
 
@@ -322,7 +284,7 @@ def _ip(fakers: Fakers, _: np.random.Generator, number: int) -> str:
 def _phone(fakers: Fakers, draws: np.random.Generator, script: Script, number: int) -> str:
     if script.regions:
         return _phone_of_region(script.regions[number % len(script.regions)], number, draws)
-    value = _locale(fakers, number, PHONE_LOCALES).phone_number()
+    value = _locale(fakers, number, "phone").phone_number()
     return value.replace("-", " ") if draws.random() < 0.1 and "(" not in value else value
 
 
@@ -365,7 +327,10 @@ def _decoy(fakers: Fakers, draws: np.random.Generator, script: Script, number: i
         return f"{value[:2]}{(int(value[2:4]) + int(draws.integers(1, 97))) % 97:02}{value[4:]}"
 
     makers: tuple[Callable[[], str], ...] = (
-        *(partial(faker.bothify, form, string.ascii_uppercase) for form in (script.order + "#" * 10, *DECOY_FORMS)),
+        *(
+            partial(faker.bothify, form, string.ascii_uppercase)
+            for form in (script.order + "#" * 10, *_TABLES["decoys"])
+        ),
         lambda: wrong_last_digit(faker.credit_card_number("visa16")),
         lambda: _card_in_groups(wrong_last_digit(faker.credit_card_number("mastercard")), " "),
         with_wrong_check_digits,

@@ -7,35 +7,20 @@ if a digit in it tells it from a word: `password: str`, `Passwort: vergessen` st
 import re
 from collections.abc import Iterator
 
-from assay.personal_data.folding import context_words
+from assay.personal_data.folding import context_words, read_rows
 
 _NAMES, _ANY_PLACE = (context_words(kind).replace(" ", "[ ]") for kind in ("password", "password_any_place"))
-KEY_GATE = (
-    r"AKIA|ASIA|gh[pousr]_|github_pat_|glpat-|xox[a-z]-|k_live_|k_test_|AIza|sk-|hf_|npm_|pypi-|SG\.|eyJ|PRIVATE KEY"
-    r"|ya29\.|GOCSPX-|shp[acps][ats]_|do[opr]_v1_|whsec_|dckr_pat_|hvs\.|AGE-SECRET|xapp-|ATATT|glptt-|dapi|[Bb]asic "
-)
+_FORMS = read_rows("secret_keys.csv")
+KEY_GATE = "|".join(["PRIVATE KEY", *(row["gate"] for row in _FORMS if row["gate"])])
 PASSWORD_GATE = f"(?i):AA|bearer|{_NAMES}|{_ANY_PLACE}|(?:key|token|secret)[\"']?\\s?[:=\uff1a]"
-"""Rust's regular expressions of the texts that are worth a look; the second, if they have a digit."""
+"""Rust's regular expressions of the texts that are worth a look; the second, if they have a digit.
+
+Of what `secret_keys.csv` gives no gate, the second has it."""
 _KEY = re.compile(
-    r"""(?ax) (?<![0-9A-Za-z]) (?:
-      (?: AKIA | ASIA ) [0-9A-Z]{16}                              # Amazon Web Services
-    | gh[pousr]_ [0-9A-Za-z]{36,255} | github_pat_ [0-9A-Za-z_]{22,255} | glpat- [\w\-]{20,255}
-    | xox[abeoprs]- [0-9A-Za-z\-]{10,255}                         # Slack
-    | [sr]k_ (?:live|test) _ [0-9A-Za-z]{10,255}                  # Stripe
-    | AIza [\w\-]{35}                                             # Google
-    | sk- (?= [\w\-]{0,60}? [0-9A-Z] ) [\w\-]{20,255}     # OpenAI, Anthropic
-    | hf_ [0-9A-Za-z]{30,255} | npm_ [0-9A-Za-z]{36} | pypi- [\w\-]{50,400}
-    | (?: ya29\. | GOCSPX- | shp(?:at|ca|pa|ss)_ | do[opr]_v1_ | whsec_ | dckr_pat_ | hvs\. | AGE-SECRET-KEY- | xapp-
-        | ATATT | glptt- ) (?= [\w\-]{0,60}? [0-9] ) [\w\-]{20,255} | dapi [0-9a-f]{32}
-    | (?<= uthorization:\ ) [Bb]asic \s [\w+/]{8,1000} =*
-    | SG\. [\w\-]{22} \. [\w\-]{43}                               # SendGrid
-    | [0-9]{8,10} :AA [\w\-]{33}                                  # Telegram
-    | (?<![\w\-]) eyJ [\w\-]{8,4000} \. eyJ [\w\-]{8,9000} \. [\w\-]{8,2000}  # JSON Web Token
-    | [Bb]earer \s (?= [\w.~+/\-]{0,60}? [0-9] ) [\w.~+/\-]{20,1000} =*
-    ) (?! [0-9A-Za-z] )
-    | -----BEGIN [ A-Z]{0,30} PRIVATE\ KEY (?:\ BLOCK)? -----
-      (?: (?: [^\-] | - (?!----) )*+ -----END [ A-Z]{0,30} PRIVATE\ KEY (?:\ BLOCK)? -----
-        | (?: (?: \s | \\n )*+ [0-9A-Za-z+/=]{16,} )++ )"""
+    rf"""(?ax) (?<![0-9A-Za-z]) (?: {" | ".join(row["form"] for row in _FORMS)} ) (?! [0-9A-Za-z] )
+    | -----BEGIN [ A-Z]{{0,30}} PRIVATE\ KEY (?:\ BLOCK)? -----
+      (?: (?: [^\-] | - (?!----) )*+ -----END [ A-Z]{{0,30}} PRIVATE\ KEY (?:\ BLOCK)? -----
+        | (?: (?: \s | \\n )*+ [0-9A-Za-z+/=]{{16,}} )++ )"""
 )
 _KEY_NAMES = (
     r"(?:api|secret|access|account|auth|private|shared)[_\- ]?(?:access[_\-]?)?(?:key|token|secret)|token"

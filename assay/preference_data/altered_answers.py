@@ -10,43 +10,35 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+import yaml
 
 Kind = Literal["number", "date", "negation"]
 
 SHARE_OF_NEW_NEGATIONS = 0.25
+_TABLES: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("altered_words.yaml").read_text(encoding="utf-8"))
+_ANY = {kind: "|".join(words) for kind, words in _TABLES.items()}
 
 # Quantities
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?)"
-_UNITS = (
-    "%|‰|°|percent|per cent|SEK|EUR|USD|GBP|NOK|DKK|kr|kronor|euros?|dollars?|pounds?|€|\\$|£|[kM]SEK|[kM]EUR|"
-    "thousand|million|billion|years?|months?|weeks?|days?|hours?|minutes?|seconds?|metres?|meters?|kilometres?|"
-    "km|cm|mm|m|m²|m2|m³|m3|sqm|hectares?|litres?|kg|g|tonnes?|kWh|kW|MW|W|V|mA|K|dBA?|l|GB|MB|people|persons?|employees"
-)
 QUANTITY = re.compile(
     rf"(?<![\w.,:/§\u00d7-])(?<!\d[–-])(?P<low>{_NUMBER})(?:(?P<joint>\s?[-–]\s?|\sto\s|\sand\s)(?P<high>{_NUMBER}))?"
-    rf"(?![\d:]|[.,]\d)(?=(?P<gap>[\s-]?)(?:(?P<unit>{_UNITS})(?![A-Za-zÅÄÖåäö])|(?P<noun>(?:[a-z]+[ -])?[a-z]+s)\b))"
+    rf"(?![\d:]|[.,]\d)(?=(?P<gap>[\s-]?)(?:(?P<unit>{_ANY['units']})(?![A-Za-zÅÄÖåäö])"
+    r"|(?P<noun>(?:[a-z]+[ -])?[a-z]+s)\b))"
 )
 """A number or a range with a unit, or before a plural."""
 AFTER_CURRENCY = re.compile(
     rf"(?<=[€$£])(?P<low>{_NUMBER})(?:(?P<joint>\s?[-–]\s?)(?P<high>{_NUMBER}))?(?![\w:]|[.,]\d)"
 )
-REFERENCE = re.compile(
-    r"(?:§+|\b(?:kap\.?|[Cc]hapters?|[Cc]h\.|[Cc]lauses?|[Ss]ections?|[Aa]rticles?|[Pp]arts?|[Pp]aragraphs?|p\.|[Ss]teps?|"
-    r"[Cc]lass|[Bb]ox|[Nn]o\.|[Nn]r|[Tt]ype|[Ff]orm|Act|Lag|\w+(?:lagen|balken|ordningen))|\b[A-ZÅÄÖ]{2,}\S*)\s*\(?$"
-)
+REFERENCE = re.compile(rf"(?:§+|\b(?:{_ANY['references']})|\b[A-ZÅÄÖ]{{2,}}\S*)\s*\(?$")
 """What a number after it is part of the name of, as in `AB 04`."""
-NOT_NOUNS = frozenset(
-    ("is", "was", "has", "does", "this", "thus", "always", "requires", "regulates", "sets", "applies", "means", "needs")
-)
+NOT_NOUNS = frozenset(_TABLES["not_nouns"])
 FACTORS = (0.3, 0.4, 0.5, 2.0, 2.5, 3.0, 4.0)
 LEAST_RATIO = 1.5
-WORDS = {
-    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12,
-    "fifteen": 15, "twenty": 20, "thirty": 30,
-}  # fmt: skip
+WORDS: dict[str, int] = _TABLES["numbers"]
 WORD_QUANTITY = re.compile(
     rf"\b(?P<word>{'|'.join(WORDS)})\b(?=[ -](?P<noun>[a-z]+s|year|month|week|day|people)\b)", re.I
 )
@@ -57,27 +49,14 @@ YEAR = re.compile(
     r"(?<=\bof )|(?<=[a-z] \()|(?<=(?:uary|arch|pril|June|July|gust|mber|ober) ))(?P<year>(?:19|20)\d\d)"
     r"(?![\w:%–-]|[.,]\d| (?:SEK|kr|m|%))"
 )
-MONTHS = (
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
-    "December",
-)  # fmt: skip
-LONG_MONTHS = ("January", "March", "July", "August", "October", "December")
-"""Any day of another month is one of theirs. May, which is a verb too, is not taken."""
-MONTH = re.compile(rf"\b(?:(?:{'|'.join(name for name in MONTHS if name != 'May')})\b|(?<=\d )May\b|May(?= \d))")
-WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-WEEKDAY = re.compile(rf"\b(?P<day>{'|'.join(WEEKDAYS)})(?=s?\b)")
+MONTH = re.compile(rf"\b(?:(?:{_ANY['months'].replace('|May', '')})\b|(?<=\d )May\b|May(?= \d))")
+WEEKDAY = re.compile(rf"\b(?P<day>{_ANY['weekdays']})(?=s?\b)")
 
 # Negations
-CONDITION = re.compile(
-    r"\b(?:if|when|unless|whether|where|while|until|once|provided|before|after|that|who|which|whose|as|how)\b", re.I
-)
+CONDITION = re.compile(rf"\b(?:{_ANY['conditions']})\b", re.I)
 SENTENCE_END = re.compile(r"[.;:!?()—]")
-ADVERBS = (
-    r"(?:not|no|only|also|never|neither|none|nothing|seldom|either|always|often|"
-    r"(?!(?:apply|comply|imply|rely|reply|supply)\b)\w+ly)\b"
-)
-"""Words after a verb in whose place a negation would read badly, or say nothing."""
-VERBS = {"requires": "require", "applies": "apply", "qualifies": "qualify", "includes": "include", "covers": "cover"}
+ADVERBS = rf"(?:{_ANY['adverbs']}|(?!(?:apply|comply|imply|rely|reply|supply)\b)\w+ly)\b"
+VERBS: dict[str, str] = _TABLES["verbs"]
 
 
 @dataclass(frozen=True)
@@ -188,7 +167,7 @@ def _dates(answer: str, random: np.random.Generator) -> Iterator[Change]:
             continue
         shift = int(random.integers(3, 16)) * (1 if random.integers(2) else -1)
         yield match.start(), match.end(), str(int(match["year"]) + shift)
-    for others, pattern in ((LONG_MONTHS, MONTH), (WEEKDAYS, WEEKDAY)):
+    for others, pattern in ((_TABLES["long_months"], MONTH), (_TABLES["weekdays"], WEEKDAY)):
         for match in pattern.finditer(answer):
             left = [name for name in others if name != match.group()]
             yield match.start(), match.end(), left[int(random.integers(len(left)))]

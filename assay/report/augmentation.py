@@ -58,11 +58,6 @@ def list_changes(robustness: Mapping[str, Mapping[str, Any]]) -> dict[str, list[
     }
 
 
-def list_attacks(robustness: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The attacks tried, in the order of the metrics."""
-    return list(dict.fromkeys(name for measured in robustness.values() for name in measured["attacks"]))
-
-
 def show_attacks(ended: Mapping[str, pl.DataFrame], names: Sequence[str]) -> list[RuleExamples]:
     """Attacks that succeeded, by attack, from the `attacks.parquet` of each approach: the shortest of each approach."""
     found = []

@@ -13,7 +13,7 @@ import polars as pl
 
 from assay.core.results import lookup
 from assay.report import plots
-from assay.report.augmentation import count_recipes, list_attacks, list_changes, show_attacks, show_augmented
+from assay.report.augmentation import count_recipes, list_changes, show_attacks, show_augmented
 from assay.report.examples import cut, drop_redacted, examples_by_rule
 from assay.report.numbers import number, score
 from assay.report.summary import Measured, flows, ranked, show_interval
@@ -308,7 +308,7 @@ def robustness(found: Mapping[str, Values], attacks: Tables, summary: dict[str, 
     """What typing errors, other words and attacks do to each approach, by its metrics and how its attacks ended."""
     measured = {name: found[name] for name, _ in ranked(summary) if name in found}
     attacks = {name: attacks[name] for name in measured if name in attacks}
-    names = list_attacks(measured)
+    names = list(dict.fromkeys(name for one in measured.values() for name in one["attacks"]))
     return {
         "perturbed": {
             name: plots.before_and_after(rows, f"Accuracy before and after {name}")

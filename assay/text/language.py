@@ -29,16 +29,7 @@ READ_CHARACTERS = 4 * JUDGED_CHARACTERS
 """What is searched for that beginning, since addresses and digits in it do not count."""
 BYTES_PER_FUNCTION_WORD = 40
 
-ENGLISH = (
-    "the|and|you|your|with|this|that|have|what|why|when|where|which|who|would|could|should|"
-    "there|they|them|from|because|been|just|very|really|need|then|want|does|did|their|into|those|"
-    "these|before|after|than|some|will|had|were|like|not|get|it's|i'm|i've|don't|can't|didn't|"
-    "doesn't|won't|isn't|wasn't|we're|you're|that's|what's|i'll|i'd|out|please|its|our|his|him|"
-    "she|being|only|more|most|much|many|such|other|another|every|again|know|think|make|made|take|"
-    "good|great|still|never|always|someone|something|anything|everything|nothing|going|love|today|"
-    "time|thing|things|work|works|working|used|using|people|since|while|though|through|between|"
-    "without|down|too|also|even|well"
-)
+ENGLISH = "|".join(Path(__file__).with_name("english_words.txt").read_text(encoding="utf-8").split())
 FUNCTION_WORD = rf"(?i-u:\b(?:{ENGLISH})\b)"
 NO_LANGUAGE = r"</?[A-Za-z][A-Za-z0-9_]*>|(?i:\bhttps?://|\bwww\.)\S+|\S*@\S*|[^\p{L}\p{M}\s'\u2019.,!?]+"
 """Placeholders and tags, addresses, mentions, digits and symbols."""

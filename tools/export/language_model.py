@@ -86,7 +86,7 @@ def replies(
         model(input_ids=torch.tensor([ids], device=device.device)).logits[0, -1].float().cpu().numpy()
         for ids in tokenise_prompts(tokenizer, chats)
     ]
-    return Reply(np.stack(logits), [one.text for one in answers])
+    return Reply(np.stack(logits), answers)
 
 
 def compare(one: Reply, other: Reply) -> tuple[float, int]:

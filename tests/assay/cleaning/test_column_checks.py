@@ -22,9 +22,10 @@ def test_each_check_sets_its_rows_aside_with_the_value_that_failed() -> None:
         ("3", "fine", "ugly"),
         ("4", "123", "bad"),
         ("5", "also fine", "bad"),
+        ("6", "é" * 9 + "e", "bad"),
     )
     checked = check_records(records, record_schema(checks))
-    assert checked.kept.equals(records[[0, 4]])
+    assert checked.kept.equals(records[[0, 4, 5]])
     assert checked.removed.schema == REMOVED_SCHEMA
     assert checked.removed.rows() == [
         ("2", "text_max_characters", "far too long a text", None),

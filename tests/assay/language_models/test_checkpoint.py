@@ -44,7 +44,7 @@ CHATS = [[{"role": "user", "content": question}] for question in QUESTIONS]
 
 
 def texts_of(model: Any, tokenizer: Any, chats: Any, decoding: Decoding, seed: int = 0) -> list[str]:
-    return [one.text for one in generate_answers(model, tokenizer, chats, decoding, DEVICE, seed, "test")]
+    return generate_answers(model, tokenizer, chats, decoding, DEVICE, seed, "test")
 
 
 def trained(folder: Path, approach: dict[str, Any], double_quantisation: bool | None = None) -> tuple[Any, Any]:

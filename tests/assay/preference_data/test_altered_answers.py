@@ -1,9 +1,13 @@
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from assay.preference_data.altered_answers import LEAST_RATIO, RULES, alter_answer, find_alterations
+
+CASES = yaml.safe_load(Path(__file__).with_name("altered.yaml").read_text(encoding="utf-8"))
 
 
 def changed(answer: str, seed: int = 0) -> set[tuple[str, str, str]]:
@@ -14,25 +18,7 @@ def befores(answer: str) -> set[tuple[str, str]]:
     return {(kind, before) for kind, before, _ in changed(answer)}
 
 
-@pytest.mark.parametrize(
-    ("answer", "before"),
-    [
-        ("The fee: 25,000-50,000 SEK per house.", "25,000-50,000 SEK"),
-        ("Costs 600–1,400 SEK/m² in Skåne.", "600–1,400 SEK/m²"),
-        ("At least 0.9 m high.", "0.9 m"),
-        ("A reduction of 30% on labour.", "30%"),
-        ("The statutory time: 10 weeks.", "10 weeks."),
-        ("Within 3 to 6 months.", "3 to 6 months."),
-        ("Between 15 and 20 years.", "15 and 20 years."),
-        ("A 10-year warranty.", "10-year"),
-        ("For more than 20 people.", "20 people."),
-        ("Drawings of all 4 facades.", "4 facades."),
-        ("ROT 50,000 SEK per year.", "50,000 SEK"),
-        ("It costs €500 a day.", "500 a"),
-        ("A slope of 22–45° works.", "22–45°"),
-        ("Valid for five years.", "five years."),
-    ],
-)
+@pytest.mark.parametrize(("answer", "before"), CASES["quantities"])
 def test_a_quantity_becomes_another_by_much(answer: str, before: str) -> None:
     for seed in range(20):
         found = [one for one in find_alterations(answer, np.random.default_rng(seed)) if one.kind == "number"]
@@ -58,86 +44,24 @@ def test_a_number_keeps_how_it_is_written() -> None:
     assert all(after.split(" ")[0].partition(".")[2].isdigit() for after in decimals)
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "Per PBL 9 kap. 27 §.",
-        "See AB 04 chapter 7 § 3.",
-        "AFS 2006:1 and AFS 1999:3.",
-        "Under the Work Environment Act 5 kap.",
-        "Drawn 1:400 or 1:100.",
-        "ID06, EI60, B2B, CO2 and class P3.",
-        "By ABS 18 clause 2.",
-        "BBR 29 (BFS 2011:6).",
-        "Miljöbalken 32 kap. 1 §, and ISO 9001.",
-        "A friendly word for everybody.",
-        "",
-    ],
-)
+@pytest.mark.parametrize("answer", CASES["references"])
 def test_what_points_to_a_text_is_left_alone(answer: str) -> None:
     assert changed(answer) == set()
 
 
-@pytest.mark.parametrize(
-    ("answer", "before"),
-    [
-        ("Allowed since 2020 here.", "2020 here."),
-        ("Up to 580,000 SEK in 2026.", "2026."),
-        ("From 1 October to spring.", "October to"),
-        ("By 3 May.", "May."),
-        ("Open on Mondays.", "Mondays."),
-        ("The rules of July 2024.", "2024."),
-    ],
-)
+@pytest.mark.parametrize(("answer", "before"), CASES["dates"])
 def test_a_date_becomes_another(answer: str, before: str) -> None:
     assert ("date", before) in befores(answer)
     for seed in range(10):
         assert all(before != after for _, before, after in changed(answer, seed))
 
 
-@pytest.mark.parametrize(
-    ("answer", "text"),
-    [
-        ("Yes, for a shed.", "No, for a shed."),
-        ("No, it costs more.", "Yes, it costs more."),
-        ("The builder must register.", "The builder need not register."),
-        ("Work must not begin.", "Work may begin."),
-        ("A shed may not be used.", "A shed may be used."),
-        ("A neighbour cannot stop it.", "A neighbour can stop it."),
-        ("They can appeal.", "They cannot appeal."),
-        ("The fee is not included.", "The fee is included."),
-        ("Materials aren't covered.", "Materials are covered."),
-        ("A permit is required.", "A permit is not required."),
-        ("ROT does not apply.", "ROT applies."),
-        ("It doesn't carry a load.", "It carries a load."),
-        ("It does not have one.", "It has one."),
-        ("They do not need it.", "They need it."),
-        ("A deck requires no permit.", "A deck requires a permit."),
-        ("It has no effect.", "It has an effect."),
-        ("It is always free.", "It is never free."),
-        ("A wall may never be taller.", "A wall may always be taller."),
-        ("A deck without a roof.", "A deck with a roof."),
-        ("Always check the card.", "Never check the card."),
-        ("Do not start before.", "Start before."),
-        ("ROT applies to homes.", "ROT does not apply to homes."),
-    ],
-)
+@pytest.mark.parametrize(("answer", "text"), CASES["negations"])
 def test_a_negation_is_turned(answer: str, text: str) -> None:
     assert text in {one.text for one in find_alterations(answer, np.random.default_rng(0))}
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "If the wall is high.",
-        "A person who is insured.",
-        "It is not only that.",
-        "You can also call.",
-        "They can only wait.",
-        "In May they rest. It may rain.",
-        "ROT also applies there.",
-    ],
-)
+@pytest.mark.parametrize("answer", CASES["no_negation"])
 def test_where_a_negation_would_change_nothing_or_read_badly_it_stays(answer: str) -> None:
     assert befores(answer) <= {("date", "May they")}
 
