@@ -16,9 +16,8 @@ WIDTH = 6
 
 
 @pytest.fixture
-def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pl.DataFrame:
+def rows() -> pl.DataFrame:
     """150 train rows of three labels, half of those of the first one wrong, and 90 for validation; overlapping."""
-    monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(PARAMS, encoding="utf-8")
     random = np.random.default_rng(3)
     truth = np.arange(240) % 3

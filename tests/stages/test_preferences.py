@@ -57,8 +57,7 @@ def project(folder: Path, model: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def values(tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.chdir(tmp_path)
+def values(tiny_chat_model: Path, tmp_path: Path) -> dict[str, Any]:
     return project(tmp_path, tiny_chat_model)
 
 
