@@ -63,13 +63,11 @@ def write_params(**changes: Any) -> None:
 @pytest.fixture(autouse=True)
 def repository() -> None:
     write_params()
-    for folder in ("clean", "semantic_duplicates"):
-        Path("data", folder).mkdir(parents=True)
 
 
 def run(record_table: pl.DataFrame, rating_table: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any]]:
-    record_table.write_parquet("data/semantic_duplicates/records.parquet")
-    rating_table.write_parquet("data/clean/ratings.parquet")
+    record_table.write_parquet("data/semantic_duplicates/records.parquet", mkdir=True)
+    rating_table.write_parquet("data/clean/ratings.parquet", mkdir=True)
     annotation_qa.main()
     tables, metrics = read_outputs("data/annotation_qa", "annotation_qa")
     return tables["records"], metrics

@@ -25,13 +25,12 @@ ROWS: list[tuple[str, str | None, str | None]] = [
 @pytest.fixture(autouse=True)
 def workspace() -> None:
     Path("params.yaml").write_text(PARAMS, encoding="utf-8")
-    Path("data/clean").mkdir(parents=True)
     records = pl.DataFrame(
         [(row_id, f"text {row_id}", *labels, "s") for row_id, *labels in ROWS],
         schema=dict.fromkeys(("id", "text", "label", "reference_label", "source"), pl.String),
         orient="row",
     )
-    records.write_parquet("data/clean/records.parquet")
+    records.write_parquet("data/clean/records.parquet", mkdir=True)
     removed = {"id": "e", "rule": "near_duplicate", "before": "text", "after": None, "kept_id": "a"}
     pl.DataFrame([removed], schema=dict.fromkeys(removed, pl.String)).write_parquet("data/clean/removed.parquet")
 

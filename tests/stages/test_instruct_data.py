@@ -69,8 +69,7 @@ def workplace(tiny_encoder: Path, tiny_chat_model: Path) -> None:
     shutil.copytree(tiny_encoder, "encoder")
     shutil.copytree(tiny_chat_model, "chat_model")
     for folder, split, count in (("label_errors", "train", 40), ("split", "validation", 20), ("split", "test", 20)):
-        Path("data", folder).mkdir(parents=True, exist_ok=True)
-        label_rows(split, count).write_parquet(f"data/{folder}/{split}.parquet")
+        label_rows(split, count).write_parquet(f"data/{folder}/{split}.parquet", mkdir=True)
 
 
 def params(**changed: Any) -> dict[str, Any]:

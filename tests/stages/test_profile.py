@@ -23,8 +23,6 @@ def workspace(tiny_encoder: Path) -> None:
     few = {"min_rows_per_label": 3, "sample_words": 10, "neighbours": 2, "reference_rows": 6}
     params = sections(seed=1, compute={}, profile=few | {"tokenizer": str(tiny_encoder / "tokenizer.json")})
     Path("params.yaml").write_text(yaml.safe_dump(params))
-    for folder in ("ingested", "corrected", "embeddings", "augmented"):
-        Path("data", folder).mkdir(parents=True)
     write_inputs()
 
 
@@ -39,18 +37,19 @@ def write_inputs(texts: dict[str, list[str]] = TEXTS, labels: dict[str, list[str
             "authenticity": ["real" if name == "mail" else "generated" for name in names],
         }
     )
-    rows.write_parquet("data/corrected/records.parquet")
+    rows.write_parquet("data/corrected/records.parquet", mkdir=True)
     vectors = np.random.default_rng(1).normal(size=(rows.height, 4))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     embedding = pl.Series("embedding", vectors.astype(np.float32), dtype=pl.Array(pl.Float32, 4))
-    pl.DataFrame({"id": rows["id"], "embedding": embedding}).write_parquet("data/embeddings/embeddings.parquet")
+    vectors_of = pl.DataFrame({"id": rows["id"], "embedding": embedding})
+    vectors_of.write_parquet("data/embeddings/embeddings.parquet", mkdir=True)
     pl.DataFrame(
         {
             "id": ["mail:0", "mail:0~synonym", "mail:0~character_noise"],
             "parent_id": [None, "mail:0", "mail:0"],
             "authenticity": ["real", "augmented", "augmented"],
         }
-    ).write_parquet("data/augmented/train.parquet")
+    ).write_parquet("data/augmented/train.parquet", mkdir=True)
     pl.DataFrame(
         {
             "name": ["mail", "shop", "empty"],
@@ -60,7 +59,7 @@ def write_inputs(texts: dict[str, list[str]] = TEXTS, labels: dict[str, list[str
             "rows_in": [5, 3, 1],
             "rows_out": [4, 3, 0],
         }
-    ).write_parquet("data/ingested/sources.parquet")
+    ).write_parquet("data/ingested/sources.parquet", mkdir=True)
 
 
 def run() -> tuple[dict[str, pl.DataFrame], dict[str, Any]]:

@@ -26,8 +26,9 @@ LORA = {"rank": 4, "alpha": 8, "dropout": 0.0, "target_modules": ["q_proj", "v_p
 
 def params(model: Path, **changed: Any) -> dict[str, Any]:
     weights = dict.fromkeys(("human", "sibling_answer", "base_answer", "altered_answer"), 1.0)
-    small = {"layers": None, "lora": LORA, "max_steps": 40, "batch_size": 8, "learning_rate": 0.01, "weight_decay": 0.0}
-    small |= {"source_weights": weights, "max_length_tokens": 200, "evaluation_batch_size": 8, "bootstrap_samples": 200}
+    small: dict[str, Any] = {"layers": None, "lora": LORA, "max_steps": 40, "batch_size": 8, "learning_rate": 0.01}
+    small |= {"source_weights": weights, "max_length_tokens": 200, "weight_decay": 0.0, "evaluation_batch_size": 8}
+    small |= {"bootstrap_samples": 200}
     return sections(seed=1, compute={}, language_model=str(model), reward=small | changed, template_arguments={})
 
 
@@ -44,8 +45,7 @@ def pairs(count: int, start: int = 0) -> pl.DataFrame:
 
 
 def project(values: dict[str, Any], train: pl.DataFrame, held_out: pl.DataFrame) -> None:
-    Path("data/preferences").mkdir(parents=True)
-    train.write_parquet("data/preferences/train.parquet")
+    train.write_parquet("data/preferences/train.parquet", mkdir=True)
     held_out.write_parquet("data/preferences/held_out.parquet")
     Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
 

@@ -32,8 +32,6 @@ ROWS: list[tuple[str, str, str | None, float]] = [
 @pytest.fixture(autouse=True)
 def workspace() -> None:
     Path("params.yaml").write_text(PARAMS, encoding="utf-8")
-    Path("data/corrected").mkdir(parents=True)
-    Path("data/embeddings").mkdir()
 
 
 def run(rows: Sequence[tuple[str, str, str | None, float]] = ROWS) -> tuple[dict[str, pl.DataFrame], dict[str, Any]]:
@@ -46,12 +44,12 @@ def run(rows: Sequence[tuple[str, str, str | None, float]] = ROWS) -> tuple[dict
         near_duplicate_group="id",
         reference_label=pl.lit(None, pl.String),
         thread=pl.when(pl.col("id").is_in(["b", "e"])).then(pl.lit("7")).otherwise(pl.lit(" ")),
-    ).write_parquet("data/corrected/records.parquet")
+    ).write_parquet("data/corrected/records.parquet", mkdir=True)
     embedding = pl.Series("embedding", vectors, dtype=pl.Array(pl.Float32, 2))
     # In another order, with a row that is no longer there.
     table = pl.DataFrame({"id": ids, "embedding": embedding})
     pl.concat([table, table.head(1).with_columns(id=pl.lit("gone"))]).reverse().write_parquet(
-        "data/embeddings/embeddings.parquet"
+        "data/embeddings/embeddings.parquet", mkdir=True
     )
     semantic_duplicates.main()
     return read_outputs("data/semantic_duplicates", "semantic_duplicates")

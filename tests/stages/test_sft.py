@@ -57,8 +57,7 @@ def chats(count: int) -> pl.DataFrame:
 
 
 def project(folder: Path, model: Path, approach: str, **changes: Any) -> None:
-    (folder / "data/instruct").mkdir(parents=True, exist_ok=True)
-    chats(40).write_parquet(folder / sft.TRAIN)
+    chats(40).write_parquet(folder / sft.TRAIN, mkdir=True)
     chats(12).write_parquet(folder / sft.VALIDATION)
     block = APPROACHES[approach] | changes
     params = {"seed": 3, "compute": COMPUTE, "language_model": str(model), "template_arguments": {}}

@@ -49,11 +49,10 @@ def assigned(table: pl.DataFrame, seed: int = SEED, **params: Any) -> tuple[dict
 @pytest.fixture(autouse=True)
 def repository() -> None:
     Path("params.yaml").write_text(yaml.safe_dump(PARAMS), encoding="utf-8")
-    Path("data/annotation_qa").mkdir(parents=True)
 
 
 def run(rows: list[Row], **columns: pl.Expr) -> tuple[dict[str, pl.DataFrame], dict[str, Any]]:
-    records(rows).with_columns(**columns).write_parquet("data/annotation_qa/records.parquet")
+    records(rows).with_columns(**columns).write_parquet("data/annotation_qa/records.parquet", mkdir=True)
     split.main()
     return read_outputs("data/split", "split")
 
