@@ -1,14 +1,11 @@
 import csv
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.own_process import commit_all, git
+from tests.own_process import commit_all, git, run_python
 from tests.pipeline_copy import write_params, write_pipeline_copy
 from tests.template_params import FILE, read_template_params
 from tools.run.quick import unused_assets, write_quick_params
@@ -32,7 +29,10 @@ def test_assets_of_the_language_models_alone_are_not_fetched() -> None:
     assert unused_assets(params) == []
 
 
-def test_quick_params_keep_the_data_of_a_fork_and_what_is_not_about_budgets(tmp_path: Path) -> None:
+def test_quick_params_keep_the_data_of_a_fork_and_what_is_not_about_budgets(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
     before = read_template_params()
     path = tmp_path / "params.yaml"
     path.write_text(FILE.read_text())
@@ -71,10 +71,7 @@ def test_a_two_column_file_becomes_a_report_and_nothing_of_the_tree_changes(
     write_params(folder, params)
     commit_all(folder)
 
-    environment = os.environ | {"PYTHONPATH": str(repository)}
-    command = [sys.executable, "-m", "tools.run.quick"]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    done = run_python("-m", "tools.run.quick", cwd=folder)
     assert "quick look: 600 of 700 rows; its scores are no results" in done.stdout
     assert all(f"  {name} " in done.stdout for name in ("lora", "linear_probe", "tfidf"))
     assert git("status", "--porcelain", cwd=folder) == ""
