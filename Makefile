@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test test-slow figures bench lint format review diff gate unchanged tune calibrate preset quick gpu-check ask export merge onnx why readme doctor lock clean
+.PHONY: help setup repro test test-slow figures bench lint format review diff sample gate unchanged tune calibrate preset quick gpu-check ask export merge onnx why readme doctor lock clean
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
