@@ -8,11 +8,16 @@ import yaml
 COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0, "backend": "processes"}
 
 
+def block_at(params: Any, path: str) -> Any:
+    """The block at a dotted path of keys and places; an empty path is the top."""
+    for key in filter(None, path.split(".")):
+        params = params[int(key) if isinstance(params, list) else key]
+    return params
+
+
 def change(section: str, **settings: Any) -> None:
-    """Put other settings into a section of `params.yaml`, a dotted path; an empty one is the top."""
+    """Put other settings into a section of `params.yaml`, a dotted path."""
     params = yaml.safe_load(Path("params.yaml").read_text())
-    block = params
-    for key in filter(None, section.split(".")):
-        block = block[key]
+    block = block_at(params, section)
     block |= settings
     Path("params.yaml").write_text(yaml.safe_dump(params))

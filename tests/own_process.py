@@ -27,8 +27,10 @@ def git(*arguments: str, cwd: Path | None = None) -> str:
 
 
 def commit_all(folder: Path | None = None) -> None:
-    """Make a folder a repository, if it is none, and commit all that is in it."""
-    for command in (["init", "--quiet", "--initial-branch=main"], ["add", "--all"], ["commit", "--quiet", "-m", "all"]):
+    """Make a folder a repository with an author, if it is none, and commit all that is in it."""
+    author = (["config", "user.name", "t"], ["config", "user.email", "t@example.org"])
+    commands = (["init", "--quiet", "--initial-branch=main"], *author, ["add", "--all"], ["commit", "-qm", "all"])
+    for command in commands:
         git(*command, cwd=folder)
 
 
@@ -48,16 +50,26 @@ def run_shell(commands: str, before: str = "") -> str:
     return done.stdout
 
 
-def run_python(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run Python with the modules of the repository; the environment comes on top of this one's."""
+def run_python(
+    *arguments: str, cwd: Path | None = None, status: int = 0, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Python with the modules of the repository, to this exit status; the environment is added to this one's."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
     command = [sys.executable, *arguments]
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == status, f"{done.stdout}\n{done.stderr}"
     return done
+
+
+def peak_mib() -> float:
+    """The most memory that this process had. Not `ru_maxrss`: one that a large one starts takes over its peak."""
+    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def measure(*arguments: str, cwd: Path | None = None, **environment: str) -> dict[str, Any]:
     """What Python printed last, as JSON."""
-    measured: dict[str, Any] = json.loads(run_python(*arguments, cwd=cwd, **environment).stdout.splitlines()[-1])
+    measured: dict[str, Any] = json.loads(
+        run_python(*arguments, cwd=cwd, status=0, **environment).stdout.splitlines()[-1]
+    )
     return measured

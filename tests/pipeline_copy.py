@@ -2,7 +2,11 @@
 
 import hashlib
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ import yaml
 from assay.human_review.corrections import HEADER
 from assay.human_review.preference_judgements import HEADER as PREFERENCES_HEADER
 from tests.mini_wordnet import write_mini_wordnet
+from tests.own_params import block_at
 from tests.template_params import read_template_params
 
 KEPT_FOLDERS = (
@@ -32,6 +37,7 @@ KEPT_FOLDERS = (
     *(f"metrics/plots/{name}" for name in ("confusion", "sft_loss", "dpo", "rloo", "ppo")),
     *("data/robustness", "data/generations", "models/reward"),
 )
+SMOKE = Path(__file__).with_name("smoke.yaml")
 GOOD = ["good", "great", "love", "happy", "fast", "works", "cheap"]
 BAD = ["bad", "awful", "hate", "sad", "slow", "broken", "late"]
 QUESTIONS = 60
@@ -90,48 +96,16 @@ def write_questions(folder: Path, count: int) -> None:
 
 def smoke_params(params: dict[str, Any]) -> dict[str, Any]:
     """Params of the preset `full`, with some of the approaches, one pass over the rows and few bootstrap samples."""
-    params["compute"] |= {"threads": 1, "precision": "float32"}
-    # The others differ in the model alone, which tests/stages/test_finetune.py looks at.
-    params["approaches"] = ["tfidf", "lora", "full"]
-    params["ingest"]["sources"][1]["ratings"]["exclude_slots"] = ["10"]  # ten people rate
-    params["optional"]["robustness"] = ["tfidf", "lora", "full"]
-    params["augment"]["workers"] = 1
-    params["evaluate"]["simulations"] = 100
-    params["robustness"] |= {"attacked_rows": 6, "bootstrap_samples": 100}
-    params["annotation_qa"]["min_krippendorff_alpha"] = None
-    params["embed"]["max_length_tokens"] = 64
-    params["label_errors"]["models"]["finetuned"] |= {"epochs": 1, "max_length_tokens": 64}
-    params["label_errors"] |= {"folds": 2}
-    params["injected_noise"] |= {"kinds": ["uniform"], "shares": [0.1]}
-    params["label_effect"]["bootstrap_samples"] = 100
-    params["semantic_duplicates"]["min_cosine"] = 0.995  # to random weights, all texts are alike
+    for path, settings in yaml.safe_load(SMOKE.read_text(encoding="utf-8")).items():
+        block = block_at(params, path)
+        block |= settings
     for block in params["finetune"].values():
         if "max_epochs" in block:
             block["max_epochs"] = 1
-    params["finetune"]["defaults"]["max_length_tokens"] = 64
-    # The tiny language model reads bytes, so chats are long; its random weights find all questions alike.
-    params["instruct_data"] |= {"min_question_cosine": None, "max_length_tokens": 1000}
-    params["instruct_data"]["context"]["unanswerable"] |= {"max_cosine": None, "max_jaccard": 0.9}
-    params["instruct_data"]["label_task"] |= {"train_rows": 12, "validation_rows": 6, "test_rows": 6}
-    params["sft_approaches"] = ["full", "lora"]
-    steps = {"max_steps": 2, "num_evaluations": 1, "validation_rows": 4, "max_length_tokens": 1000}
-    params["sft"]["defaults"] |= steps
-    params["preferences"] |= {"max_length_tokens": 1000}
-    few_tokens = {"max_new_tokens": 8, "temperature": 0.0, "top_p": 1.0, "repetition_penalty": 1.0, "batch_size": 8}
-    params["preferences"]["base_answer"] |= {"train_prompts": 6, "held_out_prompts": 4, "decoding": few_tokens}
-    params["reward"] |= {"layers": None, "max_steps": 2, "max_length_tokens": 1000, "bootstrap_samples": 100}
-    params["reward"]["lora"]["last_layers"] = None
-    params["dpo"] |= {"max_steps": 1, "max_length_tokens": 1000, "held_out_pairs": 4, "bootstrap_samples": 100}
-    answering = {"max_prompt_tokens": 1000, "max_new_tokens": 8, "held_out_prompts": 4, "bootstrap_samples": 100}
-    params["rloo"] |= answering | {"max_steps": 1, "min_reward_accuracy": 0.0}
-    params["ppo"] |= answering | {"steps": 1, "prompts_per_step": 8, "min_reward_accuracy": 0.0, "max_kl": 1e6}
-    params["decoding"] = few_tokens
     names = ("base", "sft-full", "sft-lora", "dpo", "rloo", "ppo")
     params["generation_models"] = {name: params["generation_models"][name] for name in names}
-    params["evaluate_generation"] |= {"bootstrap_samples": 100}
-    params["evaluate_generation"]["rows"] = {"answer": 4, "unanswerable": 2, "label": 2}
     pairs = [pair for pair in params["compare_generation"]["pairs"] if {*pair.values()} <= {*names}]
-    params["compare_generation"] |= {"pairs": pairs, "bootstrap_samples": 100}
+    params["compare_generation"]["pairs"] = pairs
     return params
 
 
@@ -165,6 +139,37 @@ def write_pipeline_copy(
         shutil.rmtree(assets / name)
     write_params(target, params)
     return params
+
+
+IN_FORKS = """
+import importlib, json, os, sys
+from assay.core.errors import run_stage
+jobs = json.loads(sys.argv[1])
+modules = {module: importlib.import_module(module) for _, module, *_ in jobs}
+for folder, module, *arguments in jobs:
+    child = os.fork()
+    if child == 0:
+        os.chdir(folder)
+        sys.argv = [module, *arguments]
+        run_stage(modules[module].main)
+        sys.stdout.flush()
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Imports take most of the time of a stage that fails, or has small data: one import serves for all."""
+
+
+def run_in_forks(jobs: list[list[str]], code: Path, imports: str = "") -> tuple[list[int], str]:
+    """Run stages, each given as its folder, its module and arguments, with the code of a folder; nothing else is there.
+
+    Returns the exit codes, and all that was said.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", imports + IN_FORKS, json.dumps(jobs)]
+    done = subprocess.run(command, cwd=code, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    codes = [int(line) for line in done.stdout.splitlines() if re.fullmatch(r"-?\d+", line)]
+    return codes, f"{done.stdout}\n{done.stderr}"
 
 
 def write_params(target: Path, params: dict[str, Any]) -> None:

@@ -17,45 +17,9 @@ from tests.own_params import COMPUTE as COMPUTE
 from tests.own_params import change as change
 
 CPU = torch.device("cpu")
-GREEDY: dict[str, Any] = {
-    "max_new_tokens": 8,
-    "temperature": 0.0,
-    "top_p": 1.0,
-    "repetition_penalty": 1.0,
-    "batch_size": 4,
-}
-"""A section `decoding`."""
-TRAINER: dict[str, Any] = {
-    "batch_size": 8,
-    "gradient_accumulation_steps": 2,
-    "learning_rate": 0.01,
-    "warmup_fraction": 0.1,
-}
-TRAINER |= {"max_grad_norm": 1.0, "gradient_checkpointing": False}
-POLICY: dict[str, Any] = {"init": "lora", "min_reward_accuracy": 0.8, "max_prompt_tokens": 100, "held_out_prompts": 7}
-POLICY |= {"max_new_tokens": 6, "temperature": 1.0, "bootstrap_samples": 100}
-PPO_LOOP: dict[str, Any] = {
-    "learning_rate": 0.01,
-    "value_learning_rate": 0.01,
-    "max_grad_norm": 1.0,
-    "epochs_per_step": 2,
-}
-PPO_LOOP |= {"clip_range": 0.2, "gamma": 1.0, "gae_lambda": 0.95, "entropy_coefficient": 0.0}
-PPO_LOOP |= {"initial_kl_coefficient": 0.05, "kl_gain": 0.1, "max_kl": 20.0}
-SETTINGS: dict[str, dict[str, Any]] = {
-    "dpo": TRAINER
-    | {"init": "lora", "loss_type": "sigmoid", "beta": 0.1, "label_smoothing": 0.0, "max_steps": 12}
-    | {"max_length_tokens": 200, "held_out_pairs": 16, "bootstrap_samples": 100},
-    "rloo": TRAINER
-    | POLICY
-    | {"max_steps": 3, "answers_per_prompt": 4, "updates_per_batch": 1, "beta": 0.05, "clip_range": 0.2}
-    | {"normalise_advantages": True, "missing_eos_penalty": 1.0},
-    "ppo": POLICY
-    | PPO_LOOP
-    | {"steps": 2, "prompts_per_step": 6, "minibatch_size": 3, "batch_size": 4, "value_clip_range": 0.2}
-    | {"missing_eos_penalty": 1.0, "target_kl": 4.0},
-}
+SETTINGS: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("policy_params.yaml").read_text("utf-8"))
 """Sections of the stages, small."""
+GREEDY, TRAINER, PPO_LOOP = SETTINGS["decoding"], SETTINGS["trainer"], SETTINGS["ppo_loop"]
 QUESTIONS = ("How long does it take?", "Who pays?", "What is a permit, and who gives it?", "Why?", "Is it dear?")
 
 

@@ -26,6 +26,15 @@ def browser() -> Iterator[Browser]:
         yield opened
 
 
+def require_that_it_fits(opened: Browser, address: str, width: int) -> None:
+    """On a screen of this width, a page is no wider."""
+    with opened.new_context(viewport={"width": width, "height": 800}) as context:
+        page = context.new_page()
+        page.goto(address)
+        expect(page.locator("#card")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 @contextmanager
 def review_server(folder: Path, repository: Path, reviewer: str, *arguments: str) -> Iterator[str]:
     """`make review` in a folder, with more arguments; yields the address of its page."""

@@ -5,6 +5,8 @@ They are a copy, `tests/template_params.yaml`, of the template's params with the
 added are taken from its own.
 """
 
+import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,22 @@ OWN = Path(__file__).parents[1] / "params.yaml"
 FULL = Path(__file__).parents[1] / "presets/full.yaml"
 
 
+@cache
+def parse(path: Path) -> dict[str, Any]:
+    params: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return params
+
+
 def read_template_params() -> dict[str, Any]:
     """All sections, in the order of the file; new objects at each call."""
-    own, template = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (OWN, FILE))
+    own, template = copy.deepcopy((parse(OWN), parse(FILE)))
     return {**own, **template, "optional": {**own["optional"], **template["optional"]}}
+
+
+def sections(**changed: Any) -> dict[str, Any]:
+    """Sections by name, each with other values in it; what is no block, such as `seed`, is given whole."""
+    template = read_template_params()
+    return {name: template[name] | value if isinstance(value, dict) else value for name, value in changed.items()}
 
 
 def full_params() -> str:

@@ -1,8 +1,6 @@
 """`dvc exp run -S …` of the committed pipeline: each override changes exactly the stages that it says."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from assay.core.params import load_params
 from assay.fine_tuning import params as finetune
 from assay.fine_tuning import sft_params
 from assay.language_models.named_models import load_generation_models
+from tests.own_process import commit_all, git, run_python
 from tests.template_params import FILE
 from tests.test_pipeline import claimed_params, resolved_stages
 
@@ -29,27 +28,17 @@ def project(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("dvc.yaml", ".dvcignore"):
         shutil.copy(repository / name, folder)
     shutil.copy(FILE, folder / "params.yaml")
-    for command in (
-        ["git", "init", "-q", "-b", "main"],
-        ["git", "config", "user.name", "tester"],
-        ["git", "config", "user.email", "tester@example.com"],
-        [sys.executable, "-m", "dvc", "init", "-q"],
-        [sys.executable, "-m", "dvc", "config", "core.analytics", "false"],
-        ["git", "add", "-A"],
-        ["git", "commit", "-qm", "start"],
-    ):
-        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    commit_all(folder)
+    run_python("-m", "dvc", "init", "-q", cwd=folder)
+    run_python("-m", "dvc", "config", "core.analytics", "false", cwd=folder)
+    commit_all(folder)
     return folder
 
 
 def overridden(project: Path, override: str, target: Path) -> Path:
     """The params file of an experiment with the override, as DVC would run it."""
-    subprocess.run(
-        [sys.executable, "-m", "dvc", "exp", "run", "--queue", "-S", override],
-        cwd=project, check=True, capture_output=True,
-    )  # fmt: skip
-    queued = ["git", "show", "refs/exps/celery/stash:params.yaml"]
-    target.write_bytes(subprocess.run(queued, cwd=project, check=True, capture_output=True).stdout)
+    run_python("-m", "dvc", "exp", "run", "--queue", "-S", override, cwd=project)
+    target.write_text(git("show", "refs/exps/celery/stash:params.yaml", cwd=project))
     return target
 
 

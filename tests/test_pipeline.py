@@ -3,11 +3,7 @@
 import ast
 import copy
 import json
-import os
-import re
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +14,7 @@ import yaml
 from assay.core.results import run_id
 from assay.report.summary import ROW_STAGES
 from assay.statistics.metrics_dict import leaves
-from tests.pipeline_copy import KEPT_FOLDERS, write_params, write_pipeline_copy
+from tests.pipeline_copy import KEPT_FOLDERS, run_in_forks, write_params, write_pipeline_copy
 from tests.template_params import read_template_params
 
 # The whole DAG runs in a fixture: two to five minutes, more on a busy machine.
@@ -178,24 +174,6 @@ def test_every_param_is_claimed_by_a_stage(stages: list[Stage], repository: Path
     assert [path for path in paths if not any(f"{path}.".startswith(f"{claim}.") for claim in claims)] == []
 
 
-def test_every_approach_has_its_block(repository: Path) -> None:
-    params = yaml.safe_load((repository / "params.yaml").read_text())
-    assert set(params["approaches"]) <= set(params["finetune"]) - {"defaults"}
-    assert set(params["sft_approaches"]) <= set(params["sft"]) - {"defaults"}
-
-
-def run(stage: Stage, folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    return subprocess.run(
-        [sys.executable, *stage.command[1:]],
-        cwd=folder,
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-
-
 def copy_path(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
@@ -282,8 +260,8 @@ def hermetic_run(
         folder = tmp_path_factory.mktemp("hermetic") / stage.name.replace("@", "_")
         isolated(stage, store, params, folder)
         before = files_below(folder)
-        done = run(stage, folder)
-        assert done.returncode == 0, f"{stage.name} fails on its declared inputs alone:\n{done.stdout}\n{done.stderr}"
+        codes, said = run_in_forks([[str(folder), *stage.command[2:]]], folder)
+        assert codes == [0], f"{stage.name} fails on its declared inputs alone:\n{said}"
         made = files_below(folder) - before
         for out in stage.outs:
             assert (folder / out).exists(), f"{stage.name} did not write {out}"
@@ -305,38 +283,6 @@ def test_no_row_disappears(hermetic_run: Run) -> None:
         assert metrics["rows_in"] == metrics["rows_out"] + sum(metrics["removed"].values()), name
 
 
-IN_EACH_FOLDER = """
-import importlib, os, sys
-from assay.core.errors import run_stage
-module = importlib.import_module(sys.argv[1])
-folders, sys.argv = sys.argv[sys.argv.index("--") + 1 :], sys.argv[1 : sys.argv.index("--")]
-for folder in folders:
-    child = os.fork()
-    if child == 0:
-        os.chdir(folder)
-        run_stage(module.main)
-        sys.stdout.flush()
-        os._exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-"""Imports take most of the time of a stage that fails: one import serves for all folders."""
-
-
-def exit_codes(stage: Stage, folders: list[Path]) -> list[int]:
-    """How the stage ends in each folder."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-c", IN_EACH_FOLDER, *stage.command[2:], "--", *map(str, folders)],
-        cwd=folders[0],
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=600,
-    )
-    return [int(line) for line in done.stdout.splitlines() if re.fullmatch(r"-?\d+", line)]
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_stage_fails_without_any_one_of_its_declared_inputs(hermetic_run: Run, tmp_path: Path) -> None:
@@ -356,7 +302,7 @@ def test_a_stage_fails_without_any_one_of_its_declared_inputs(hermetic_run: Run,
                 shutil.rmtree(folder / claim)
             else:
                 (folder / claim).unlink()
-        codes = exit_codes(stage, folders)
+        codes, _ = run_in_forks([[str(folder), *stage.command[2:]] for folder in folders], folders[0])
         assert len(codes) == len(claims), stage.name
         needless += [(stage.name, claim) for claim, code in zip(claims, codes, strict=True) if code == 0]
     assert needless == []

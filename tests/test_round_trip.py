@@ -8,9 +8,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from assay.human_review.corrections import HEADER
-from tests.pipeline_copy import write_params, write_pipeline_copy
+from tests.pipeline_copy import write_pipeline_copy
 from tests.review_browser import browser, review_server
-from tests.test_smoke import Project
+from tests.test_smoke import start_project
 
 LABELS = ["negative", "neutral", "positive"]
 BEFORE_LABELS = ["ingest", "clean", "embed"]
@@ -46,11 +46,7 @@ def test_what_is_decided_in_the_browser_is_trained_on(
     params["optional"]["review_queue"] = ["tfidf"]
     params["review_queue"] |= {"rows": 40, "min_confidence": 0.0}
     params["annotation_qa"]["bootstrap_samples"] = 100
-    write_params(folder, params)
-    project = Project(folder, "")
-    project.dvc("init", "--no-scm", "-q")
-    (folder / ".dvc/config").write_text((repository / ".dvc/config").read_text())
-    (folder / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
+    project = start_project(folder, repository, params)
     first = ran(project.dvc("repro", "review_queue"))
     assert {stage for stage in first if "fetch" not in stage} == {*BEFORE_LABELS, *AFTER_LABELS}
 

@@ -15,7 +15,8 @@ import yaml
 
 from assay.report.summary import ROW_STAGES
 from assay.statistics.metrics_dict import leaves
-from tests.pipeline_copy import write_params, write_pipeline_copy
+from tests.own_process import run_python
+from tests.pipeline_copy import run_in_forks, write_params, write_pipeline_copy
 from tests.test_pipeline import resolved_stages
 from tests.tiny_models import WORDS
 
@@ -42,24 +43,10 @@ def write_two_columns(path: Path) -> None:
 # The whole DAG runs in a fixture: two to five minutes, more on a busy machine.
 pytestmark = pytest.mark.timeout(1800)
 
-EACH_STAGE = """
-import importlib, json, os, sys
+IMPORTS = """
 import datasets, peft, trl
-from assay.core.errors import run_stage
 trl.SFTTrainer, trl.RewardTrainer, trl.DPOTrainer, trl.RLOOTrainer  # imported where they are first named
-commands = json.loads(sys.argv[1])
-modules = {module: importlib.import_module(module) for module, *_ in commands}
-for module, *arguments in commands:
-    child = os.fork()
-    if child == 0:
-        sys.argv = [module, *arguments]
-        run_stage(modules[module].main)
-        sys.stdout.flush()
-        os._exit(0)
-    if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
-        sys.exit(f"{module} {' '.join(arguments)} ends with {code}")
 """
-"""Imports take most of the time of a stage on small data: one import serves for all."""
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +57,8 @@ def run_folder(
     folder = tmp_path_factory.mktemp("smoke") / "run"
     params = write_pipeline_copy(repository, folder, tiny_encoder, tiny_chat_model, feedback_rows=120)
     stages = resolved_stages(yaml.safe_load((folder / "dvc.yaml").read_text()), params)
-    commands = json.dumps([stage.command[2:] for stage in stages])
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-c", EACH_STAGE, commands], cwd=folder, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    codes, said = run_in_forks([[str(folder), *stage.command[2:]] for stage in stages], folder, IMPORTS)
+    assert dict(zip((stage.name for stage in stages), codes, strict=True)) == {stage.name: 0 for stage in stages}, said
     return folder
 
 
@@ -133,6 +116,16 @@ class Project:
         return {out["path"]: out["md5"] for out in outs}
 
 
+def start_project(folder: Path, repository: Path, params: dict[str, Any]) -> Project:
+    """A copy of the pipeline with these params under DVC, without git; nothing has run."""
+    write_params(folder, params)
+    project = Project(folder, "")
+    project.dvc("init", "--no-scm", "-q")
+    (folder / ".dvc/config").write_text((repository / ".dvc/config").read_text())
+    (folder / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
+    return project
+
+
 def set_up(folder: Path, repository: Path, params: dict[str, Any]) -> Project:
     """Somebody's two-column file in a copy of the pipeline, by the params that README tells a forker to change."""
     write_two_columns(folder / "data/mine/questions.csv")
@@ -140,12 +133,7 @@ def set_up(folder: Path, repository: Path, params: dict[str, Any]) -> Project:
     source |= {"url": "https://example.org/questions", "licence": None, "retrieved": None, "authenticity": "real"}
     source["columns"] = {"text": "text", "label": "category"}
     params["ingest"] |= {"path": "data/mine", "sources": [source], "rating_bins": None}
-    write_params(folder, params)
-    project = Project(folder, "")
-    project.dvc("init", "--no-scm", "-q")
-    (folder / ".dvc/config").write_text((repository / ".dvc/config").read_text())
-    (folder / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
-    return project
+    return start_project(folder, repository, params)
 
 
 @pytest.fixture(scope="module")
@@ -189,18 +177,15 @@ def test_of_two_test_rows_a_label_macro_f1_has_no_interval_and_accuracy_decides(
         assert scores["accuracy_ci95_low"] < scores["accuracy"] < scores["accuracy_ci95_high"]
 
 
-def test_report_and_tables_name_nothing_of_the_templates_data(project: Project, repository: Path) -> None:
+def test_report_and_tables_name_nothing_of_the_templates_data(project: Project) -> None:
     (project.folder / "README.md").write_text(
         "".join(f"<!-- {name}: `make readme` writes them from metrics/ -->\n<!-- /{name} -->\n" for name in TRACKS)
     )
     said = [(project.folder / "report/index.html").read_text(encoding="utf-8")]
-    for arguments in ([], ["--write", "README.md"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "tools.changes.readme_results", *arguments],
-            cwd=project.folder, env=os.environ | {"PYTHONPATH": str(repository)}, capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        said.append(done.stdout)
+    said += [
+        run_python("-m", "tools.changes.readme_results", *arguments, cwd=project.folder).stdout
+        for arguments in ([], ["--write", "README.md"])
+    ]
     said.append((project.folder / "README.md").read_text(encoding="utf-8"))
     words = ("vader", "tweets", "amazon", "hutto", "feedback")
     assert [word for text in said for word in words if word in text.lower()] == []

@@ -43,12 +43,11 @@ class Truth:
 
     Attributes:
         pairs: `original`, `copy` (positions among the rows), `edit`.
-        dirt: `row` (position), `kind` (of `DIRT`; for personal data that of the value, such as `iban`), `value` (the
-            personal data, else null).
+        dirty: positions of the rows with something of `DIRT`.
     """
 
     pairs: pl.DataFrame
-    dirt: pl.DataFrame
+    dirty: list[int]
 
 
 def write_million_rows(path: Path, rows: int, seed: int, base: pl.Series) -> Truth:
@@ -66,7 +65,7 @@ def write_million_rows(path: Path, rows: int, seed: int, base: pl.Series) -> Tru
             records.write_parquet(Path(folder) / f"{number:06d}.parquet")
             truths.append(truth)
         write_parquet(pl.scan_parquet(sorted(Path(folder).glob("*.parquet"))), path)
-    return Truth(pl.concat(truth.pairs for truth in truths), pl.concat(truth.dirt for truth in truths))
+    return Truth(pl.concat(truth.pairs for truth in truths), [row for truth in truths for row in truth.dirty])
 
 
 def row_chunks(rows: int, seed: int, base: pl.Series) -> Iterator[tuple[pl.DataFrame, Truth]]:
@@ -92,22 +91,16 @@ def fragments(base: pl.Series) -> pl.Series:
     return pl.Series("fragment", runs, dtype=pl.String).unique(maintain_order=True)
 
 
-def personal_data(seed: int) -> dict[str, list[str]]:
+def personal_data(seed: int) -> list[list[str]]:
     """Values of each kind of personal data."""
     fake = Faker("en_US")
     fake.seed_instance(seed)
-    makers: dict[str, Callable[[], str]] = {
-        "email": fake.email,
-        "phone": lambda: fake.numerify("+1 ###-###-####"),
-        "card": fake.credit_card_number,
-        "iban": fake.iban,
-        "ip": fake.ipv4_public,
-    }
-    return {kind: [make() for _ in range(VALUES_PER_KIND)] for kind, make in makers.items()}
+    makers: list[Callable[[], str]] = [fake.email, lambda: fake.numerify("+1 ###-###-####"), fake.credit_card_number]
+    return [[make() for _ in range(VALUES_PER_KIND)] for make in (*makers, fake.iban, fake.ipv4_public)]
 
 
 def _chunk(
-    start: int, rows: int, pieces: pl.Series, values: dict[str, list[str]], draw: np.random.Generator
+    start: int, rows: int, pieces: pl.Series, values: list[list[str]], draw: np.random.Generator
 ) -> tuple[pl.DataFrame, Truth]:
     """Rows from position `start` on."""
     texts = _recombined(rows, pieces, draw).to_list()
@@ -126,19 +119,15 @@ def _chunk(
     for row, original, edit in zip(copies, whose, edits, strict=False):
         texts[row] = EDITS[edit](texts[original], texts[row], draw)
 
-    planted: list[tuple[int, str, str | None]] = []
+    dirty = list[int]()
     for kind, share in DIRT.items():
         for row in taken(share):
             other = texts[int(draw.integers(rows))]
             if kind == "personal_data":
-                of_kind = list(values)[int(draw.integers(len(values)))]
-                value = values[of_kind][int(draw.integers(VALUES_PER_KIND))]
-                texts[row] = _inserted(texts[row], value, draw)
-                planted.append((start + row, of_kind, value))
-            else:
-                texts[row] = SOILERS[kind](texts[row], other, draw)
-                planted.append((start + row, kind, None))
-                sources[row] = {"markup": "web", "e_mail": "mail"}.get(kind, "tickets")
+                other = values[int(draw.integers(len(values)))][int(draw.integers(VALUES_PER_KIND))]
+            texts[row] = SOILERS[kind](texts[row], other, draw)
+            sources[row] = {"markup": "web", "e_mail": "mail"}.get(kind, "tickets")
+            dirty.append(start + row)
 
     at = pl.int_range(start, start + rows, eager=True)
     records = pl.DataFrame(
@@ -153,8 +142,7 @@ def _chunk(
         {"original": whose, "copy": copies[: len(whose)], "edit": edits[: len(whose)]},
         schema={"original": pl.Int64, "copy": pl.Int64, "edit": pl.String},
     ).with_columns(pl.col("original") + shift, pl.col("copy") + shift)
-    dirt = pl.DataFrame(planted, schema={"row": pl.Int64, "kind": pl.String, "value": pl.String}, orient="row")
-    return records.match_to_schema(RECORDS_SCHEMA, missing_columns="insert"), Truth(pairs, dirt)
+    return records.match_to_schema(RECORDS_SCHEMA, missing_columns="insert"), Truth(pairs, dirty)
 
 
 def _recombined(rows: int, pieces: pl.Series, draw: np.random.Generator) -> pl.Series:
@@ -274,3 +262,4 @@ def _e_mail(text: str, other: str, draw: np.random.Generator) -> str:
 
 
 SOILERS: dict[str, Edit] = {"markup": _markup, "mojibake": _mojibake, "invisible": _invisible, "e_mail": _e_mail}
+SOILERS["personal_data"] = _inserted

@@ -9,7 +9,6 @@ What is printed with the benchmark (`extra_info`) is the measurement; times are 
 
 import json
 import os
-import re
 import statistics
 import sys
 import tempfile
@@ -40,7 +39,7 @@ from assay.compute.token_batches import tokenise
 from assay.core.progress import quiet_libraries
 from assay.fine_tuning.params import Full
 from tests.own_params import COMPUTE
-from tests.own_process import measure
+from tests.own_process import measure, peak_mib
 from tests.stages.test_finetune import BLOCKS
 
 ROUNDS = 7
@@ -49,7 +48,6 @@ BATCH_SIZE, LEARNING_RATE, MAX_LENGTH_TOKENS = 32, 5e-4, 128
 MODEL = "models/base/minilm"
 CLASSES = ["negative", "neutral", "positive"]
 MODULE = "tests.benchmarks.test_bench_training"
-PEAK = re.compile(r"VmHWM:\s+(\d+)")
 
 Run = tuple[float, float, NDArray[np.int64]]
 """Seconds of training and of inference, and the predictions."""
@@ -119,12 +117,11 @@ def one_round(side: str, train: Path, held_out: Path) -> dict[str, Any]:
     quiet_libraries()
     rows, others = rows_of(train, ROWS), rows_of(held_out, HELD_OUT)
     train_seconds, inference_seconds, predicted = SIDES[side](rows, others)
-    peak = PEAK.search(Path("/proc/self/status").read_text())
     return {
         "train": train_seconds,
         "inference": inference_seconds,
         "accuracy": float((predicted == others.targets).mean()),
-        "peak_mib": int(peak.group(1)) / 1024 if peak else 0.0,
+        "peak_mib": peak_mib(),
     }
 
 

@@ -1,5 +1,4 @@
 import hashlib
-import json
 import os
 import re
 import sys
@@ -9,6 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+import yaml
 
 from assay.augmentation.make_examples import REASONS
 from assay.compute.device import Device
@@ -18,29 +18,25 @@ from assay.core.params import load_params
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 from stages import augment
 from tests.mini_wordnet import write_mini_wordnet
+from tests.own_params import change
 from tests.own_process import run_python
+from tests.own_results import read_outputs
+from tests.template_params import sections
 
-PARAMS = """
-seed: 7
-compute: {device: cpu, precision: float32, threads: 1, checkpoint_seconds: 600.0, backend: processes}
-clean:
-  near_duplicates: {shingle_unit: character, shingle_size: 5, permutations: 128, min_jaccard: 0.8}
-semantic_duplicates: {min_cosine: 0.99999}
-split: {given_column: null}
-embed: {model: encoder, max_length_tokens: 32, batch_size: 8, last_layers: 2}
-augment:
-  wordnet: wordnet
-  own_tokens: []
-  recipes:
-    - {name: synonym, share_of_rows: 0.5, share_of_words: 0.2}
-    - {name: character_noise, share_of_rows: 0.4, share_of_words: 0.1, kinds: [swap, delete, insert, keyboard]}
-  balance: 0.0
-  preserve: {min_cosine_to_parent: -1.0, probe_folds: 2, probe_C: 1.0}
-  max_jaccard_to_held_out: 0.8
-  max_cosine_to_held_out: 1.0
-  workers: 1
-"""
-SYNONYM = "{name: synonym, share_of_rows: 0.5, share_of_words: 0.2}"
+SYNONYM, NOISE = (
+    recipe | {"share_of_rows": rows, "share_of_words": words}
+    for recipe, rows, words in zip(sections(augment={})["augment"]["recipes"], (0.5, 0.4), (0.2, 0.1), strict=True)
+)
+PARAMS = sections(
+    seed=7,
+    compute={},
+    clean={},
+    semantic_duplicates={"min_cosine": 0.99999},
+    split={},
+    embed={"model": "encoder", "max_length_tokens": 32, "batch_size": 8, "last_layers": 2},
+    augment={"wordnet": "wordnet", "recipes": [SYNONYM, NOISE], "max_cosine_to_held_out": 1.0, "workers": 1}
+    | {"preserve": {"min_cosine_to_parent": -1.0, "probe_folds": 2, "probe_C": 1.0}},
+)
 SUBJECTS = ["movie", "phone", "price", "problem", "screen", "battery", "account", "transfer"]
 VERBS = ["hate", "love", "recommend", "need"]
 JUDGEMENTS = ["great", "awful", "cheap", "happy", "useless", "broken"]
@@ -71,12 +67,10 @@ def rows(start: int, count: int) -> pl.DataFrame:
 
 
 @pytest.fixture(autouse=True)
-def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def workspace(tiny_encoder: Path) -> None:
     Path("encoder").symlink_to(tiny_encoder)
-    Path("params.yaml").write_text(PARAMS, encoding="utf-8")
+    Path("params.yaml").write_text(yaml.safe_dump(PARAMS), encoding="utf-8")
     write_mini_wordnet(Path("wordnet"))
-    return tmp_path
 
 
 def write_inputs(train: pl.DataFrame, validation: pl.DataFrame, test: pl.DataFrame) -> None:
@@ -97,17 +91,8 @@ def run(
 ) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
     write_inputs(train, validation, test)
     augment.main()
-    return (
-        pl.read_parquet("data/augmented/train.parquet"),
-        pl.read_parquet("data/augmented/removed.parquet"),
-        json.loads(Path("metrics/augment.json").read_text(encoding="utf-8")),
-    )
-
-
-def change_params(old: str, new: str) -> None:
-    text = Path("params.yaml").read_text(encoding="utf-8")
-    assert old in text
-    Path("params.yaml").write_text(text.replace(old, new), encoding="utf-8")
+    tables, metrics = read_outputs("data/augmented", "augment")
+    return tables["train"], tables["removed"], metrics
 
 
 def test_stage_adds_examples_of_train_rows_only() -> None:
@@ -156,7 +141,7 @@ def test_stage_adds_examples_of_train_rows_only() -> None:
 
 
 def test_balance_raises_the_rare_label() -> None:
-    change_params("balance: 0.0", "balance: 1.0")
+    change("augment", balance=1.0)
     train = rows(0, 60).with_columns(label=pl.when(pl.int_range(60) < 8).then(pl.lit("good")).otherwise(pl.lit("bad")))
     out, _, metrics = run(train, rows(100, 10), rows(200, 10))
     per_label = metrics["rows_per_label"]
@@ -165,7 +150,7 @@ def test_balance_raises_the_rare_label() -> None:
 
 
 def test_examples_that_stray_from_their_source_are_removed_and_counted() -> None:
-    change_params("min_cosine_to_parent: -1.0", "min_cosine_to_parent: 0.999")
+    change("augment.preserve", min_cosine_to_parent=0.999)
     _, removed, metrics = run(rows(0, 60), rows(100, 10), rows(200, 10))
     recipes = metrics["per_recipe"].values()
     assert sum(of_recipe["meaning_changed"] for of_recipe in recipes) > 0
@@ -180,8 +165,8 @@ def test_a_train_row_that_says_what_a_held_out_row_says_is_an_error() -> None:
     said = "aaa bbb ccc ddd eee fff ggg hhh"
     leaked = rows(0, 20).with_columns(text=pl.when(pl.col("id") == "r4").then(pl.lit(said)).otherwise(pl.col("text")))
     test = test.with_columns(text=pl.when(pl.col("id") == "r202").then(pl.lit(said[::-1])).otherwise(pl.col("text")))
-    change_params("semantic_duplicates: {min_cosine: 0.99999}", "semantic_duplicates: {min_cosine: 0.5}")
-    change_params("max_cosine_to_held_out: 1.0", "max_cosine_to_held_out: 0.5")
+    change("semantic_duplicates", min_cosine=0.5)
+    change("augment", max_cosine_to_held_out=0.5)
     with pytest.raises(InputError, match=r"near-duplicates of .* test rows; .*have a cosine of embeddings of"):
         run(leaked, rows(100, 5), test)
     assert not Path("data/augmented").exists()
@@ -195,8 +180,7 @@ def test_examples_near_a_held_out_row_are_removed() -> None:
     test = rows(200, 5).with_columns(
         text=pl.when(pl.col("id") == "r200").then(pl.lit("dreadful awful awful awful awful phone")).otherwise("text")
     )
-    change_params("share_of_rows: 0.5, share_of_words: 0.2", "share_of_rows: 1.0, share_of_words: 0.2")
-    change_params("max_jaccard_to_held_out: 0.8", "max_jaccard_to_held_out: 0.5")
+    change("augment", recipes=[SYNONYM | {"share_of_rows": 1.0}, NOISE], max_jaccard_to_held_out=0.5)
     out, removed, metrics = run(train, rows(100, 5), test)
     assert metrics["removed"]["near_held_out"] > 0
     assert set(removed.filter(pl.col("rule") == "near_held_out")["id"]).isdisjoint(out["id"])
@@ -213,56 +197,33 @@ def test_a_train_row_near_a_held_out_row_is_an_error(capsys: pytest.CaptureFixtu
         run(leaked, rows(100, 5), test)
     assert not Path("data/augmented").exists()
     # The data brings the division: it is taken as it is, and said.
-    change_params("given_column: null", "given_column: part")
+    change("split", given_column="part")
     assert run(leaked, rows(100, 5), test)[2]["original_rows"] == 20
     said = capsys.readouterr().err
     assert "1 train row(s) are near-duplicates of validation or test rows" in said
     assert "the division is that of the data" in said
-    change_params("{shingle_unit: character, shingle_size: 5, permutations: 128, min_jaccard: 0.8}", "null")
-    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("min_cosine: 0.99999", "min_cosine: 1.5"))
+    change("clean", near_duplicates=None)
+    change("semantic_duplicates", min_cosine=1.5)
     assert run(leaked, rows(100, 5), test)[2]["original_rows"] == 20
 
 
 def test_no_recipe_leaves_the_rows_as_they_are() -> None:
-    recipes = PARAMS[PARAMS.index("  recipes:") : PARAMS.index("  balance")]
-    change_params(recipes, "  recipes: []\n")
+    change("augment", recipes=[])
     out, removed, metrics = run(rows(0, 12), rows(100, 5), rows(200, 5))
     assert (out.height, removed.height) == (12, 0)
     assert (metrics["rows_in"], metrics["rows_out"], metrics["per_recipe"]) == (12, 12, {})
 
 
 def test_ids_that_examples_would_repeat_are_refused() -> None:
-    change_params("share_of_rows: 0.4", "share_of_rows: 1.0")
+    change("augment", recipes=[SYNONYM, NOISE | {"share_of_rows": 1.0}])
     train = rows(0, 12)
     with pytest.raises(InputError, match="no longer unique"):
         run(train.with_columns(id=pl.col("id").replace("r1", "r0~character_noise")), rows(100, 5), rows(200, 5))
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        (
-            "name: synonym",
-            "name: translate",
-            r"augment\.recipes\.0` = .*'translate'.*no such recipe; there are synonym",
-        ),
-        (SYNONYM, SYNONYM.replace("synonym", "character_noise, kinds: [swap]"), "a recipe is named twice"),
-        ("kinds: [swap, delete", "kinds: [swap, erase", r"recipes\.1\.kinds\.1` = 'erase'"),
-        ("name: synonym", "name: reorder", r"share_of_words` = 0\.2 is not a known key"),
-        (
-            "{name: synonym, ",
-            "{name: synonym, transformation: textattack.transformations.WordDeletion, arguments: {}, ",
-            "`synonym` is the name of a built-in recipe",
-        ),
-        ("backend: processes", "backend: spark", r"compute\.backend` = 'spark'"),
-        ("share_of_rows: 0.5", "share_of_rows: 1.5", r"share_of_rows` = 1\.5"),
-        ("workers: 1", "workers: 0", r"augment\.workers` = 0"),
-        ("wordnet: wordnet", "wordnet: elsewhere", r"elsewhere/data\.noun: no such file"),
-    ],
-)
-def test_bad_params(old: str, new: str, message: str) -> None:
-    change_params(old, new)
-    with pytest.raises(InputError, match=message):
+def test_a_wordnet_that_is_not_there_is_an_error() -> None:
+    change("augment", wordnet="elsewhere")
+    with pytest.raises(InputError, match=r"elsewhere/data\.noun: no such file"):
         run(rows(0, 12), rows(100, 5), rows(200, 5))
     assert not Path("data/augmented").exists()
 
@@ -273,12 +234,11 @@ def test_same_bytes_for_any_hash_seed_and_number_of_workers() -> None:
         return digest(b"".join(file.read_bytes() for file in sorted(Path("data/augmented").iterdir())))
 
     # Two chunks of the slow recipe, with a chunk size of 50; this process has a hash seed of its own.
-    slow = "{name: deleted, share_of_rows: 0.5, share_of_words: 0.2, transformation: XX, arguments: {}}"
-    slow = slow.replace("XX", "textattack.transformations.WordSwapWordNet")
-    change_params("  balance: 0.0", f"    - {slow}\n  balance: 0.0")
+    slow = SYNONYM | {"name": "deleted", "transformation": "textattack.transformations.WordSwapWordNet"}
+    change("augment", recipes=[SYNONYM, NOISE, slow | {"arguments": {}}])
     run(rows(0, 200), rows(300, 10), rows(400, 10))
     one_worker = bytes_written()
-    change_params("workers: 1", "workers: 2")
+    change("augment", workers=2)
     run_python("-m", "stages.augment", PYTHONHASHSEED="1")
     assert bytes_written() == one_worker
 
@@ -287,12 +247,11 @@ def test_same_bytes_for_any_hash_seed_and_number_of_workers() -> None:
 def test_same_bytes_on_a_ray_cluster(repository: Path) -> None:
     pytest.importorskip("ray", reason="needs the extra `ray`")
     train, validation, test = rows(0, 120), rows(300, 10), rows(400, 10)
-    recipe = "{name: mistyped, share_of_rows: 1.0, share_of_words: 0.2, transformation: XX, arguments: {}}"
-    recipe = recipe.replace("XX", "textattack.transformations.WordSwapQWERTY")
-    change_params("  balance: 0.0", f"    - {recipe}\n  balance: 0.0")
+    mistyped = SYNONYM | {"name": "mistyped", "transformation": "textattack.transformations.WordSwapQWERTY"}
+    change("augment", recipes=[SYNONYM, NOISE, mistyped | {"share_of_rows": 1.0, "arguments": {}}])
     out, _, _ = run(train, validation, test)
-    change_params("backend: processes", "backend: ray")
-    change_params("workers: 1", "workers: 2")
+    change("compute", backend="ray")
+    change("augment", workers=2)
     # In a process of its own, since the cluster ends with it.
     python_path = os.pathsep.join([str(repository), os.environ.get("PYTHONPATH", "")])
     run_python("-m", "stages.augment", PYTHONPATH=python_path, RAY_USAGE_STATS_ENABLED="0")
@@ -302,6 +261,6 @@ def test_same_bytes_on_a_ray_cluster(repository: Path) -> None:
 
 def test_ray_that_is_not_installed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    change_params("backend: processes", "backend: ray")
+    change("compute", backend="ray")
     with pytest.raises(InputError, match=r"`compute\.backend` = 'ray', but there is no package ray.*\[ray\]"):
         run(rows(0, 12), rows(100, 5), rows(200, 5))

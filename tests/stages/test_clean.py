@@ -23,34 +23,25 @@ from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from assay.core.removed_rows import REMOVED_SCHEMA
 from stages import clean
+from tests.own_process import run_python
+from tests.template_params import sections
 
 RULES = (
     *("repair_unicode", "html_to_text", "remove_control_characters", "redact_email", "redact_url"),
     *("redact_phone", "collapse_white_space"),
 )
-SECTION: dict[str, Any] = {
-    "checks": {},
-    "missing": {"label": "drop"},
-    "rules": dict.fromkeys(RULES, True),
-    "rule_settings": {"numbered": False, "patterns": []},
-    "min_characters": 2,
-    "max_characters": 60,
-    "max_tokens": {"tokenizer": "tokenizer.json", "tokens": 1000},
-    "languages": None,
-    "near_duplicates": {"shingle_unit": "character", "shingle_size": 5, "permutations": 128, "min_jaccard": 0.8},
-    "on_conflict": "keep",
-    "planted_rows_per_kind": 10,
-}
+SECTION: dict[str, Any] = sections(
+    clean={"checks": {}, "rules": dict.fromkeys(RULES, True), "max_characters": 60, "planted_rows_per_kind": 10}
+    | {"max_tokens": {"tokenizer": "tokenizer.json", "tokens": 1000}},
+)["clean"]
 
 
 Rows = list[tuple[str, str, str | None]]
 
 
-@pytest.fixture
-def workplace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def workplace(tmp_path: Path, tiny_encoder: Path) -> None:
     shutil.copy(tiny_encoder / "tokenizer.json", tmp_path)
-    return tmp_path
 
 
 def write_params(given_column: str | None = None, **changed: Any) -> None:
@@ -89,7 +80,7 @@ def read(name: str) -> pl.DataFrame:
     return pl.read_parquet(f"data/clean/{name}.parquet")
 
 
-def test_rows_and_their_ratings_come_out(workplace: Path) -> None:
+def test_rows_and_their_ratings_come_out() -> None:
     metrics = run([("a", "the phone is good", "x"), ("b", "a", "x"), ("c", "bad battery", "y")])
     assert read("records").columns == [
         *("id", "text", "label", "reference_label", "response", "source", "origin", "near_duplicate_group")
@@ -103,7 +94,7 @@ def test_rows_and_their_ratings_come_out(workplace: Path) -> None:
     assert metrics["changed"] == dict.fromkeys(RULES, 0)
 
 
-def test_each_change_of_each_row_is_written_down(workplace: Path) -> None:
+def test_each_change_of_each_row_is_written_down() -> None:
     metrics = run([("a", " me &amp; you\n", "x"), ("b", "nothing to do", "x"), ("c", "see www.x.y, you", "x")])
     assert read("changed").schema == REMOVED_SCHEMA
     assert read("changed").rows() == [
@@ -117,7 +108,7 @@ def test_each_change_of_each_row_is_written_down(workplace: Path) -> None:
     assert metrics["rows_changed"] == 2
 
 
-def test_rules_run_in_the_order_of_the_params(workplace: Path) -> None:
+def test_rules_run_in_the_order_of_the_params() -> None:
     rows: Rows = [("a", "mail a@b.cd&lt;br&gt;now", "x")]
     run(rows, rules={"html_to_text": True, "redact_email": True})
     assert read("records")["text"].to_list() == ["mail <EMAIL><br>now"]
@@ -129,7 +120,7 @@ def test_rules_run_in_the_order_of_the_params(workplace: Path) -> None:
     assert read("changed").rows() == []
 
 
-def test_rows_that_cannot_be_used_are_removed(workplace: Path) -> None:
+def test_rows_that_cannot_be_used_are_removed() -> None:
     metrics = run(
         [
             ("empty", " \n", "x"),
@@ -151,7 +142,7 @@ def test_rows_that_cannot_be_used_are_removed(workplace: Path) -> None:
     assert counts == dict.fromkeys(("missing_label", "empty_text", "min_characters", "max_characters"), 1)
 
 
-def test_one_row_of_each_group_and_label_stays_and_all_are_listed(workplace: Path) -> None:
+def test_one_row_of_each_group_and_label_stays_and_all_are_listed() -> None:
     metrics = run(
         [
             ("a", "the battery of this phone is great", "good"),
@@ -183,7 +174,7 @@ def test_one_row_of_each_group_and_label_stays_and_all_are_listed(workplace: Pat
     assert metrics["near_duplicate_groups_with_conflicting_labels"] == 1
 
 
-def test_labels_are_compared_by_the_reference_where_there_is_one(workplace: Path) -> None:
+def test_labels_are_compared_by_the_reference_where_there_is_one() -> None:
     write_params()
     write_input([("a", "good phone", "x"), ("b", "good phone", "y"), ("c", "bad phone", "x"), ("d", "bad phone", "x")])
     path = Path("data/ingested/records.parquet")
@@ -193,13 +184,13 @@ def test_labels_are_compared_by_the_reference_where_there_is_one(workplace: Path
     assert read("removed")["id"].is_in(["a", "b"]).to_list() == [True]
 
 
-def test_a_division_that_the_data_does_not_have(workplace: Path) -> None:
+def test_a_division_that_the_data_does_not_have() -> None:
     write_params(given_column="part")
     write_input([("a", "good phone", "x")])
     assert "no column 'part' (`split.given_column`)" in fails()
 
 
-def test_missing_labels_can_be_filled_in(workplace: Path) -> None:
+def test_missing_labels_can_be_filled_in() -> None:
     rows: Rows = [
         ("a", "one text", "x"),
         ("b", "another thing", "x"),
@@ -216,7 +207,7 @@ def test_missing_labels_can_be_filled_in(workplace: Path) -> None:
     assert read("removed").rows() == [("d", "review_missing_label", "nobody labelled me", None, None)]
 
 
-def test_values_are_checked_before_anything_is_done_to_them(workplace: Path) -> None:
+def test_values_are_checked_before_anything_is_done_to_them() -> None:
     metrics = run(
         [("a", "<b>" * 400, "x"), ("b", "good text", "z"), ("c", "more good text", "x")],
         checks={
@@ -229,7 +220,7 @@ def test_values_are_checked_before_anything_is_done_to_them(workplace: Path) -> 
     assert read("records")["id"].to_list() == ["c"]
 
 
-def test_a_rule_can_be_off_or_for_some_sources_alone(workplace: Path) -> None:
+def test_a_rule_can_be_off_or_for_some_sources_alone() -> None:
     rows: Rows = [("a", "two  spaces", "x"), ("b", "<b>two</b>  tags", "x")]
     run(rows, rules={"html_to_text": False, "collapse_white_space": ["s"]})
     assert read("records")["text"].to_list() == ["two spaces", "<b>two</b> tags"]
@@ -237,7 +228,7 @@ def test_a_rule_can_be_off_or_for_some_sources_alone(workplace: Path) -> None:
     assert read("records")["text"].to_list() == ["two  spaces", "two  tags"]
 
 
-def test_texts_of_too_many_tokens_and_in_other_languages_are_removed_on_request(workplace: Path) -> None:
+def test_texts_of_too_many_tokens_and_in_other_languages_are_removed_on_request() -> None:
     few = {"tokenizer": "tokenizer.json", "tokens": 8}
     metrics = run([("a", "? " * 29 + "!", "x"), ("b", "good phone", "x")], max_tokens=few)
     assert metrics["removed"]["max_tokens"] == 1
@@ -254,7 +245,7 @@ def test_texts_of_too_many_tokens_and_in_other_languages_are_removed_on_request(
     assert read("records")["id"].to_list() == ["en"]
 
 
-def test_redaction_is_scored_on_planted_values(workplace: Path) -> None:
+def test_redaction_is_scored_on_planted_values() -> None:
     rows: Rows = [
         (f"r{number}", f"the {word} of my phone is very good", "x")
         for number, word in enumerate(["battery", "screen", "case", "sound", "price", "camera", "colour", "size"])
@@ -265,7 +256,7 @@ def test_redaction_is_scored_on_planted_values(workplace: Path) -> None:
     assert run(rows, rules={"collapse_white_space": True})["planted"] == {}
 
 
-def test_a_rule_for_a_source_of_which_no_row_is_left_is_scored_all_the_same(workplace: Path) -> None:
+def test_a_rule_for_a_source_of_which_no_row_is_left_is_scored_all_the_same() -> None:
     write_params(rules={"redact_email": ["gone"]})
     write_input([("a", "the phone is good", "x"), ("b", "a bad battery", "y"), ("c", "no label", None)])
     path = Path("data/ingested/records.parquet")
@@ -277,7 +268,7 @@ def test_a_rule_for_a_source_of_which_no_row_is_left_is_scored_all_the_same(work
     assert read_json("metrics/clean.json")["planted"]["email"]["recall"] > 0.9
 
 
-def test_batches_do_not_show_in_the_result(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_do_not_show_in_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     rows: Rows = [
         (f"r{number}", f"row {number % 40} of many &amp; more www.x{number % 7}.y", "xyz"[number % 3])
         for number in range(100)
@@ -292,7 +283,7 @@ def test_batches_do_not_show_in_the_result(workplace: Path, monkeypatch: pytest.
         assert read(name).equals(table), name
 
 
-def test_no_rule_makes_rows_or_cells_out_of_nothing(workplace: Path) -> None:
+def test_no_rule_makes_rows_or_cells_out_of_nothing() -> None:
     metrics = run([("a", "kept as it is", "x"), ("b", " ", "x")], rules=dict.fromkeys(cleaning_rules.RULES, True))
     assert read("records").select("id", "text", "label").rows() == [("a", "kept as it is", "x")]
     assert metrics["rows_changed"] == 1
@@ -309,56 +300,37 @@ def fails() -> str:
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        # An unknown rule lists the known ones.
-        ({"rules": {"html_to_txt": True}}, "`clean.rules`"),
-        ({"rules": {"html_to_txt": True}}, "no rule 'html_to_txt'; there are ['"),
-        ({"rules": {"html_to_txt": True}}, "'html_to_text'"),
-        ({"rules": {"redact_url": "tweets"}}, "`clean.rules.redact_url"),
         ({"rules": {"redact_url": ["tweets"]}}, "no source 'tweets'; there are ['s']"),
-        ({"rule_settings": SECTION["rule_settings"] | {"patterns": ["(?=x)y"]}}, "(?=x)y"),
-        ({"rule_settings": SECTION["rule_settings"] | {"patterns": ["a*"]}}, "matches the empty text"),
-        ({"missing": {"label": "keep"}}, "must say what becomes of rows without a label"),
         ({"missing": {"label": "drop", "colour": "mode"}}, "`clean.missing.colour`"),
         ({"checks": {"colour": {"allowed": ["a"], "pattern": None, "max_characters": None}}}, "`clean.checks.colour`"),
-        ({"checks": {"text": {"allowed": None, "pattern": "(?=x)", "max_characters": None}}}, "(?=x)"),
-        ({"min_characters": 0}, "`clean.min_characters` = 0"),
-        ({"min_characters": 61}, "min_characters 61 is more than max_characters 60"),
         ({"max_tokens": {"tokenizer": "none.json", "tokens": 3}}, "none.json"),
-        ({"near_duplicates": SECTION["near_duplicates"] | {"min_jaccard": 1.2}}, "min_jaccard` = 1.2"),
-        ({"near_duplicates": SECTION["near_duplicates"] | {"min_jaccard": 0.0}}, "min_jaccard` = 0.0"),
-        ({"near_duplicate": {}}, "`clean.near_duplicate` = {} is not a known key; did you mean `near_duplicates`?"),
     ],
 )
-def test_wrong_params(workplace: Path, changed: dict[str, Any], expected: str) -> None:
+def test_wrong_params(changed: dict[str, Any], expected: str) -> None:
     write_params(**changed)
     write_input([("a", "some text", "x")])
     assert expected in fails()
 
 
-def test_no_row_is_left(workplace: Path) -> None:
+def test_no_row_is_left() -> None:
     write_params()
     write_input([("a", "!", "x"), ("b", "good", None)])
     assert "no row is left ({'min_characters': 1, 'missing_label': 1})" in fails()
 
 
-def environment(repository: Path, **more: str) -> dict[str, str]:
-    return {"PYTHONPATH": str(repository), "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **more}
-
-
 @pytest.mark.slow
-def test_the_same_bytes_again_with_another_hash_seed_and_more_threads(workplace: Path, repository: Path) -> None:
+def test_the_same_bytes_again_with_another_hash_seed_and_more_threads() -> None:
     write_params()
     write_input([(str(n), f"row {n % 40} of many &amp; more www.x{n % 7}.y", "xyz"[n % 3]) for n in range(200)])
     found = []
     for number in ("1", "2"):
-        more = {"PYTHONHASHSEED": number, "POLARS_MAX_THREADS": number, "RAYON_NUM_THREADS": number}
-        command = [sys.executable, "-m", "stages.clean"]
-        subprocess.run(command, env=environment(repository, **more), check=True)
+        more = dict.fromkeys(("PYTHONHASHSEED", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS"), number)
+        run_python("-m", "stages.clean", cwd=None, status=0, **more)
         found.append({path.name: path.read_bytes() for path in Path("data/clean").iterdir()})
     assert found[0] == found[1]
 
 
-def test_a_full_disk_leaves_nothing_and_says_so(workplace: Path, repository: Path) -> None:
+def test_a_full_disk_leaves_nothing_and_says_so() -> None:
     write_params()
     write_input([(str(n), f"row {n * 7919 % 10007} is not like {n * 104729 % 7919}", "x") for n in range(500)])
     code = (
@@ -366,9 +338,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(workplace: Path, repository: Pat
         "runpy.run_module('stages.clean', run_name='__main__')"
     )
     # Compiled modules would be cut off at the limit, too, and fail to load ever after.
-    without_cache = environment(repository, PYTHONDONTWRITEBYTECODE="1")
-    done = subprocess.run([sys.executable, "-c", code], env=without_cache, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    done = run_python("-c", code, status=1, PYTHONDONTWRITEBYTECODE="1")
     assert done.stderr.startswith("error: data/.clean.partial/parts/cleaned/0-000000000000.parquet: File too large")
     assert "Traceback" not in done.stderr
     assert [path.name for path in Path("data").iterdir()] == ["ingested"]
@@ -376,7 +346,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(workplace: Path, repository: Pat
 
 
 @pytest.mark.slow
-def test_a_kill_in_the_middle_leaves_no_output(workplace: Path, repository: Path) -> None:
+def test_a_kill_in_the_middle_leaves_no_output(repository: Path) -> None:
     write_params()
     write_input([("a", "some text", "x")])
     # Stops between the files of the output, as long as it takes to be killed.
@@ -389,7 +359,7 @@ def test_a_kill_in_the_middle_leaves_no_output(workplace: Path, repository: Path
         "clean.write_parquet = slow\n"
         "clean.main()\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], env=environment(repository))
+    process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(repository)})
     partial = Path("data/.clean.partial/records.parquet")
     deadline = time.monotonic() + 120
     while not partial.exists() and time.monotonic() < deadline:
@@ -406,7 +376,7 @@ def test_a_kill_in_the_middle_leaves_no_output(workplace: Path, repository: Path
 
 
 @pytest.mark.timeout(200)  # seconds; quadratic would be hours
-def test_hostile_cells_are_rejected_or_cleaned_and_never_hang(workplace: Path) -> None:
+def test_hostile_cells_are_rejected_or_cleaned_and_never_hang() -> None:
     hostile = {
         "too_long": "x" * 10_000_000,
         "nested": "<div>" * 10_000 + "nested deep inside" + "</div>" * 10_000,

@@ -1,4 +1,3 @@
-import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -7,8 +6,12 @@ import polars as pl
 import pytest
 
 from assay.core.errors import InputError
+from assay.core.outputs import read_json
 from assay.human_review.corrections import HEADER
 from stages import correct
+from tests.own_params import change
+from tests.own_process import commit_all, git
+from tests.own_results import read_outputs
 
 PARAMS = "correct: {path: data/corrections.csv, new_labels: []}\n"
 ROWS: list[tuple[str, str | None, str | None]] = [
@@ -20,19 +23,16 @@ ROWS: list[tuple[str, str | None, str | None]] = [
 
 
 @pytest.fixture(autouse=True)
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def workspace() -> None:
     Path("params.yaml").write_text(PARAMS, encoding="utf-8")
-    Path("data/clean").mkdir(parents=True)
     records = pl.DataFrame(
         [(row_id, f"text {row_id}", *labels, "s") for row_id, *labels in ROWS],
         schema=dict.fromkeys(("id", "text", "label", "reference_label", "source"), pl.String),
         orient="row",
     )
-    records.write_parquet("data/clean/records.parquet")
+    records.write_parquet("data/clean/records.parquet", mkdir=True)
     removed = {"id": "e", "rule": "near_duplicate", "before": "text", "after": None, "kept_id": "a"}
     pl.DataFrame([removed], schema=dict.fromkeys(removed, pl.String)).write_parquet("data/clean/removed.parquet")
-    return tmp_path
 
 
 def write(*lines: str) -> None:
@@ -42,10 +42,7 @@ def write(*lines: str) -> None:
 def run(*lines: str) -> tuple[dict[str, pl.DataFrame], dict[str, Any]]:
     write(*lines)
     correct.main()
-    return (
-        {name: pl.read_parquet(f"data/corrected/{name}.parquet") for name in ("records", "changed", "removed")},
-        json.loads(Path("metrics/correct.json").read_text(encoding="utf-8")),
-    )
+    return read_outputs("data/corrected", "correct")
 
 
 def refused(*lines: str) -> str:
@@ -159,7 +156,7 @@ def test_all_that_is_wrong_is_said_at_once_in_the_order_of_the_lines() -> None:
 
 
 def test_a_new_label_may_be_allowed() -> None:
-    Path("params.yaml").write_text(PARAMS.replace("[]", "[great]"), encoding="utf-8")
+    change("correct", new_labels=["great"])
     out, _ = run("b,label,bad,great,,Ann,2026-11-23")
     assert out["records"]["label"].to_list() == ["good", "great", "good", None]
 
@@ -182,26 +179,16 @@ def test_taking_out_every_row_is_refused() -> None:
 
 
 @pytest.fixture
-def git(workspace: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def base(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A git repository with the committed attributes and a file with one line."""
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.delenv(name, raising=False)
-
-    def call(*arguments: str) -> str:
-        identity = ["-c", "user.name=Ann", "-c", "user.email=ann@example.org", "-c", "core.autocrlf=false"]
-        done = subprocess.run(["git", *identity, *arguments], cwd=workspace, capture_output=True, text=True)
-        assert done.returncode == 0, f"{arguments}\n{done.stdout}{done.stderr}"
-        return done.stdout
-
-    call("init", "--quiet", "--initial-branch=main")
-    (workspace / ".gitattributes").write_bytes((repository / ".gitattributes").read_bytes())
+    Path(".gitattributes").write_bytes((repository / ".gitattributes").read_bytes())
     write("a,label,good,good,,Ann,2026-11-23")
-    call("add", ".gitattributes", "data/corrections.csv")
-    call("commit", "--quiet", "--message", "base")
-    return call
+    commit_all()
 
 
-def commit_on(git: Any, branch: str, *lines: str) -> None:
+def commit_on(branch: str, *lines: str) -> None:
     """Add lines on a new branch from main."""
     git("checkout", "--quiet", "-b", branch, "main")
     with Path("data/corrections.csv").open("a", encoding="utf-8", newline="") as file:
@@ -209,21 +196,21 @@ def commit_on(git: Any, branch: str, *lines: str) -> None:
     git("commit", "--quiet", "--all", "--message", branch)
 
 
-def test_what_two_people_added_on_their_branches_merges_in_git(git: Any) -> None:
-    commit_on(git, "ann", "b,label,bad,good,,Ann,2026-11-23", "d,label,,bad,,Ann,2026-11-23")
-    commit_on(git, "bo", "c,label,good,bad,,Bo,2026-11-23", "d,label,,bad,,Bo,2026-11-23")
+def test_what_two_people_added_on_their_branches_merges_in_git(base: None) -> None:
+    commit_on("ann", "b,label,bad,good,,Ann,2026-11-23", "d,label,,bad,,Ann,2026-11-23")
+    commit_on("bo", "c,label,good,bad,,Bo,2026-11-23", "d,label,,bad,,Bo,2026-11-23")
     git("merge", "--quiet", "--no-edit", "ann")
     text = Path("data/corrections.csv").read_text(encoding="utf-8")
     assert text.count("\n") == 6
     assert "<<<" not in text
     correct.main()
-    metrics = json.loads(Path("metrics/correct.json").read_text(encoding="utf-8"))
+    metrics = read_json("metrics/correct.json")
     assert (metrics["corrections"], metrics["relabelled"], metrics["confirmed"], metrics["agreements"]) == (5, 3, 1, 1)
 
 
-def test_what_two_people_decided_otherwise_merges_and_is_named_with_both(git: Any) -> None:
-    commit_on(git, "ann", "b,label,bad,good,,Ann,2026-11-23")
-    commit_on(git, "bo", "b,label,bad,bad,,Bo,2026-11-23")
+def test_what_two_people_decided_otherwise_merges_and_is_named_with_both(base: None) -> None:
+    commit_on("ann", "b,label,bad,good,,Ann,2026-11-23")
+    commit_on("bo", "b,label,bad,bad,,Bo,2026-11-23")
     git("merge", "--quiet", "--no-edit", "ann")
     with pytest.raises(InputError) as caught:
         correct.main()
@@ -235,10 +222,8 @@ def test_what_two_people_decided_otherwise_merges_and_is_named_with_both(git: An
 
 
 def test_git_keeps_the_file_and_its_line_ends(repository: Path) -> None:
-    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["git", *arguments], cwd=repository, capture_output=True, text=True)
-
-    attributes = git("check-attr", "merge", "eol", "--", "data/corrections.csv").stdout
+    attributes = git("check-attr", "merge", "eol", "--", "data/corrections.csv", cwd=repository)
     assert "merge: union" in attributes
     assert "eol: lf" in attributes
-    assert git("check-ignore", "--quiet", "data/corrections.csv").returncode == 1
+    ignored = subprocess.run(["git", "check-ignore", "--quiet", "data/corrections.csv"], cwd=repository)
+    assert ignored.returncode == 1

@@ -16,16 +16,13 @@ from tests.policy_workspace import CPU, change, write_workspace
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 
-@pytest.fixture
-def workspace(tmp_path: Path, tiny_chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def workspace(tiny_chat_model: Path) -> None:
     write_workspace("dpo", tiny_chat_model)
 
 
 @pytest.mark.parametrize("init", ["lora", "full"])
-def test_a_policy_learns_to_prefer_and_stays_of_its_kind(
-    workspace: None, init: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_policy_learns_to_prefer_and_stays_of_its_kind(init: str, capfd: pytest.CaptureFixture[str]) -> None:
     change("dpo", init=init, learning_rate={"lora": 0.01, "full": 0.001}[init])
     dpo.main()
     metrics = read_json("metrics/optional/dpo.json")
@@ -52,7 +49,7 @@ def test_a_policy_learns_to_prefer_and_stays_of_its_kind(
     assert Path("models/dpo/adapter_config.json").is_file() == (init == "lora")
 
 
-def test_what_is_saved_is_what_was_measured(workspace: None) -> None:
+def test_what_is_saved_is_what_was_measured() -> None:
     dpo.main()
     metrics = read_json("metrics/optional/dpo.json")
     sides = {}
@@ -67,13 +64,13 @@ def test_what_is_saved_is_what_was_measured(workspace: None) -> None:
 
 
 @pytest.mark.parametrize("loss_type", ["sigmoid_norm", "ipo", "robust", "apo_zero"])
-def test_other_losses_run(workspace: None, loss_type: str) -> None:
+def test_other_losses_run(loss_type: str) -> None:
     change("dpo", loss_type=loss_type, max_steps=2, label_smoothing=0.1)
     dpo.main()
     assert read_json("metrics/optional/dpo.json")["steps"] == 2
 
 
-def test_pairs_that_are_too_long_are_skipped_and_counted(workspace: None) -> None:
+def test_pairs_that_are_too_long_are_skipped_and_counted() -> None:
     change("dpo", max_length_tokens=80, max_steps=1)
     pairs = pl.read_parquet(dpo.TRAIN)
     one = pl.when(pl.int_range(pl.len()) == 2).then(pl.lit("<|im_end|>")).otherwise("chosen")
@@ -88,7 +85,7 @@ def test_pairs_that_are_too_long_are_skipped_and_counted(workspace: None) -> Non
         dpo.main()
 
 
-def test_too_few_pairs_for_a_batch_are_an_error(workspace: None) -> None:
+def test_too_few_pairs_for_a_batch_are_an_error() -> None:
     change("dpo", batch_size=64)
     with pytest.raises(InputError, match=r"40 pairs fit, fewer than `dpo\.batch_size` = 64"):
         dpo.main()

@@ -15,16 +15,14 @@ from tests.own_params import COMPUTE
 TEXTS = ["good card", "the bank is awful today", "x", "money " * 40, "card"]
 
 
-@pytest.fixture
-def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def workspace(tmp_path: Path, tiny_encoder: Path) -> None:
     params = {
         "compute": COMPUTE,
         "embed": {"model": str(tiny_encoder), "max_length_tokens": 16, "batch_size": 2, "last_layers": 5},
     }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     pl.DataFrame({"id": list("edcba"), "text": TEXTS}).write_parquet("data/clean/records.parquet", mkdir=True)
-    return tmp_path
 
 
 def test_padding_does_not_count_in_the_mean() -> None:
@@ -32,7 +30,7 @@ def test_padding_does_not_count_in_the_mean() -> None:
     assert mean_pooled(hidden, torch.tensor([[1, 1, 0]])).tolist() == [[2.0, 3.0]]
 
 
-def test_embeddings_are_those_of_each_text_alone(workspace: Path, tiny_encoder: Path) -> None:
+def test_embeddings_are_those_of_each_text_alone(tiny_encoder: Path) -> None:
     embed.main()
     table = pl.read_parquet("data/embeddings/embeddings.parquet")
     assert table["id"].to_list() == list("edcba")

@@ -59,14 +59,12 @@ def write_prompts(path: Path) -> None:
     pl.DataFrame(rows, schema_overrides=types).write_parquet(path, mkdir=True)
 
 
-@pytest.fixture
-def workspace(tmp_path: Path, tiny_chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def workspace(tiny_chat_model: Path) -> None:
     write_prompts(evaluate_generation.PROMPTS)
     write_models(tiny_chat_model)
     Path("data/preferences.csv").write_text(HEADER + "\n")
     Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
-    return tmp_path
 
 
 def evaluate(model: str) -> dict[str, Any]:
@@ -75,7 +73,7 @@ def evaluate(model: str) -> dict[str, Any]:
     return metrics
 
 
-def test_every_mode_has_its_scores(workspace: Path) -> None:
+def test_every_mode_has_its_scores() -> None:
     measured = evaluate("sft-lora")
     assert {mode: measured[mode]["rows"] for mode in MODES} == dict(zip(MODES, (8, 8, 8, 5, 4), strict=True))
     assert {mode: measured[mode]["answered"] for mode in MODES} == dict(zip(MODES, (8, 8, 0, 5, 4), strict=True))
@@ -100,7 +98,7 @@ def test_every_mode_has_its_scores(workspace: Path) -> None:
     assert set(answers.filter(mode="label")["answer"]) <= set(LABELS)
 
 
-def test_scores_by_question_stand_in_git_without_ids(workspace: Path) -> None:
+def test_scores_by_question_stand_in_git_without_ids() -> None:
     evaluate("base")
     kept = read_json(evaluate_generation.PREDICTIONS / "base.json")
     answers = pl.read_parquet("data/generations/base/answers.parquet")
@@ -115,7 +113,7 @@ def test_scores_by_question_stand_in_git_without_ids(workspace: Path) -> None:
     assert by_row[hash_name(first["id"]), "open"] == [chrf, first["refused"], None]
 
 
-def test_words_beside_copying_follow_from_what_is_in_git(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_beside_copying_follow_from_what_is_in_git(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "MIN_ROWS", 3)
     for name in PARAMS["generation_models"]:
         evaluate(name)
@@ -142,7 +140,7 @@ def test_words_beside_copying_follow_from_what_is_in_git(workspace: Path, monkey
 
 
 @pytest.mark.slow
-def test_the_same_bytes_for_any_hash_seed(workspace: Path) -> None:
+def test_the_same_bytes_for_any_hash_seed() -> None:
     written = []
     for hash_seed in ("0", "1"):
         run_python("-m", "stages.evaluate_generation", "sft-lora", PYTHONHASHSEED=hash_seed)
@@ -150,12 +148,12 @@ def test_the_same_bytes_for_any_hash_seed(workspace: Path) -> None:
     assert written[0] == written[1]
 
 
-def test_a_skipped_model_stays_so(workspace: Path) -> None:
+def test_a_skipped_model_stays_so() -> None:
     assert evaluate("sft-qlora")["left_out"] == "no 4-bit arithmetic here"
     assert read_json(evaluate_generation.COSTS / "sft-qlora.json") == {"left_out": "no 4-bit arithmetic here"}
 
 
-def test_without_a_reward_model_there_are_no_rewards(workspace: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_without_a_reward_model_there_are_no_rewards(capfd: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(evaluate_generation.REWARD_MODEL)
     for name in PARAMS["generation_models"]:
         measured = evaluate(name)
@@ -169,12 +167,12 @@ def test_without_a_reward_model_there_are_no_rewards(workspace: Path, capfd: pyt
     assert "reward" not in json.dumps(summary)
 
 
-def test_a_model_that_is_not_listed_is_an_error(workspace: Path) -> None:
+def test_a_model_that_is_not_listed_is_an_error() -> None:
     with pytest.raises(InputError, match="`generation_models` has no 'sft-ful'; there are base, sft-lora, sft-qlora"):
         evaluate("sft-ful")
 
 
-def test_models_are_compared_pair_by_pair(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_are_compared_pair_by_pair(capsys: pytest.CaptureFixture[str]) -> None:
     for name in PARAMS["generation_models"]:
         evaluate(name)
     base, tuned = (pl.read_parquet(f"data/generations/{name}/answers.parquet")["id"] for name in ("base", "sft-lora"))
@@ -221,7 +219,7 @@ def test_models_are_compared_pair_by_pair(workspace: Path, capsys: pytest.Captur
         ("base", r"pairs.0` compares 'base' with itself"),
     ],
 )
-def test_a_pair_of_what_nothing_knows_or_of_one_model_is_an_error(workspace: Path, model: str, message: str) -> None:
+def test_a_pair_of_what_nothing_knows_or_of_one_model_is_an_error(model: str, message: str) -> None:
     change("compare_generation", pairs=[{"model": model, "against": "base"}])
     with pytest.raises(InputError, match=message):
         compare_generation.main()

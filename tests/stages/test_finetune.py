@@ -21,8 +21,7 @@ from assay.core.outputs import read_json
 from assay.report.summary import seed_range
 from assay.statistics.predictions import predictions_file, read_predictions
 from stages import evaluate, finetune
-from tests.own_params import COMPUTE as COMPUTE
-from tests.own_params import change
+from tests.own_params import COMPUTE, change
 from tests.own_process import run_main, run_python
 from tests.template_params import read_template_params
 
@@ -123,11 +122,6 @@ def workspace(tmp_path: Path, tiny_encoder: Path, tiny_decoder: Path, monkeypatc
     table(24, "v").write_parquet("data/split/validation.parquet", mkdir=True)
     table(30, "t").write_parquet("data/split/test.parquet")
     return tmp_path
-
-
-def run(_: pytest.MonkeyPatch, stage: Any, *arguments: str) -> None:
-    """As `run_main`; for the tests of exports."""
-    run_main(stage, *arguments)
 
 
 def tree_hash(folder: Path) -> dict[str, str]:

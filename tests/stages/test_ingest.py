@@ -1,12 +1,8 @@
 import copy
-import datetime
 import gzip
-import hashlib
 import json
 import re
 import struct
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +13,12 @@ import pytest
 import yaml
 
 from assay.core.errors import InputError
-from assay.core.outputs import read_json
+from assay.core.outputs import file_sha256, read_json
 from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.sources.provenance import content_ids
 from assay.sources.ratings import RatingBin, bin_ratings
 from stages import ingest
+from tests.own_process import run_python
 
 BINS = [
     {"label": "negative", "at_least": None, "at_most": -0.5},
@@ -93,10 +90,6 @@ def ratings() -> pl.DataFrame:
     return pl.read_parquet("data/ingested/ratings.parquet")
 
 
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def removed(name: str = "removed") -> list[tuple[Any, ...]]:
     frame = pl.read_parquet(f"data/ingested/{name}.parquet")
     assert frame.schema == REMOVED_SCHEMA
@@ -148,7 +141,7 @@ def test_texts_and_ratings_in_two_files(raw: Path) -> None:
     ]
     assert removed() == removed("removed_ratings") == []
     assert metrics()["sources"]["tweets"] == (
-        {"rows_in": 3, "rows_out": 3, "sha256": sha256(raw / "texts.txt"), "ragged_rows": 0, "ratings": 10}
+        {"rows_in": 3, "rows_out": 3, "sha256": file_sha256(raw / "texts.txt"), "ragged_rows": 0, "ratings": 10}
         | {"labels": {"negative": 1, "neutral": 1, "positive": 1}, "rows_without_label": 0}
         | {"nested_cells": {}, "unused_columns": 1, "rows_without_ratings": 0}
     )
@@ -280,13 +273,13 @@ def test_where_a_row_comes_from_goes_with_it(raw: Path) -> None:
     (raw / "rows.csv").write_text("text,category\none,x\n,y\n")
     write_rated(raw, {"1": [4]})
     run(PLAIN, RATED, bins=BINS, max_reject_fraction=0.5)
-    bank, tweets = sha256(raw / "rows.csv"), sha256(raw / "texts.txt")
+    bank, tweets = file_sha256(raw / "rows.csv"), file_sha256(raw / "texts.txt")
     columns = ["origin", "source_url", "licence", "retrieved", "source_sha256", "authenticity"]
     assert records().select(columns).rows() == [
         ("rows.csv:2", "https://example.org/bank", None, None, bank, "generated"),
         ("texts.txt:1", "https://example.org/tweets", "MIT", "2026-11-22", tweets, "real"),
     ]
-    rated = sha256(raw / "ratings.txt")
+    rated = file_sha256(raw / "ratings.txt")
     assert pl.read_parquet("data/ingested/sources.parquet").rows() == [
         ("bank", "rows.csv", "https://example.org/bank", None, None, "generated", bank, None, None, 2, 1),
         (
@@ -626,40 +619,6 @@ def test_rows_without_any_text(raw: Path) -> None:
     assert "no row with a text" in fails()
 
 
-@pytest.mark.parametrize(
-    ("sources", "changed", "expected"),
-    [
-        ([source(PLAIN, format="xls")], {}, "`ingest.sources.0.format` = 'xls'"),
-        ([source(PLAIN, encoding="utf-99")], {}, "`ingest.sources.0.encoding` = 'utf-99': Value error, no encoding"),
-        ([source(PLAIN, separator="; ")], {}, "`ingest.sources.0.separator` = '; '"),
-        ([PLAIN], {"source_defaults": {**DEFAULTS, "carry": 1}}, "`ingest.source_defaults.carry` = 1"),
-        ([source(RATED, layout="label_studio")], {}, "annotations are the ratings, so `ratings` must be null"),
-        ([PLAIN, PLAIN], {}, "each needs a name of its own"),
-        ([source(RATED, columns={"id": None})], {}, "ratings are joined by id"),
-        ([source(PLAIN, columns={"text": None})], {}, "`ingest.sources.0.columns.text"),
-        ([source(PLAIN, columns={"labels": "x"})], {}, "`ingest.sources.0.columns.labels` = 'x' is not a known key"),
-        ([PLAIN], {"max_reject_fraction": 1.5}, "`ingest.max_reject_fraction` = 1.5"),
-        ([], {}, "`ingest.sources` = []"),
-        ([source(PLAIN, authenticity="scraped")], {}, "`ingest.sources.0.authenticity` = 'scraped'"),
-        ([source(PLAIN, licence="")], {}, "`ingest.sources.0.licence` = ''"),
-        ([source(PLAIN, retrieved="22.11.2026")], {}, "must be a date such as '2026-11-22', or null"),
-        ([source(PLAIN, retrieved=datetime.date(2026, 11, 22))], {}, "put the date in quotes"),
-        ([source(PLAIN, carry=["label"])], {}, "'label' is the name of a column of the pipeline"),
-        ([source(PLAIN, carry=["semantic_group"])], {}, "'semantic_group' is the name of a column of the pipeline"),
-        ([source(PLAIN, carry=["a", {"name": "a", "constant": "b"}])], {}, "a column is named twice"),
-        (
-            [source(PLAIN, carry=[{"name": "split", "constant": "b"}])],
-            {},
-            "{name: my_split, column: split, pattern: null}",
-        ),
-        ([PLAIN], {"rating_bins": []}, "`ingest.rating_bins` = []"),
-    ],
-)
-def test_wrong_params(raw: Path, sources: list[dict[str, Any]], changed: dict[str, Any], expected: str) -> None:
-    write_params(*sources, **changed)
-    assert expected in fails()
-
-
 def test_the_first_bin_that_fits_wins() -> None:
     bins = [
         RatingBin(label="low", at_least=None, at_most=-0.5),
@@ -672,13 +631,12 @@ def test_the_first_bin_that_fits_wins() -> None:
 
 
 @pytest.mark.slow
-def test_the_same_bytes_again_with_another_hash_seed(raw: Path, repository: Path) -> None:
+def test_the_same_bytes_again_with_another_hash_seed(raw: Path) -> None:
     write_rated(raw, {str(key): [4, -4, 0, key % 5] for key in range(60)})
     write_params(RATED, bins=BINS)
     found = []
     for hash_seed, threads in (("1", "1"), ("2", "2")):
-        environment = {"PYTHONPATH": str(repository), "PYTHONHASHSEED": hash_seed, "POLARS_MAX_THREADS": threads}
-        subprocess.run([sys.executable, "-m", "stages.ingest"], env=environment, check=True)
+        run_python("-m", "stages.ingest", PYTHONHASHSEED=hash_seed, POLARS_MAX_THREADS=threads)
         found.append({path.name: path.read_bytes() for path in Path("data/ingested").iterdir()})
     assert found[0] == found[1]
 

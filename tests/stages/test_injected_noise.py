@@ -2,23 +2,20 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 
 from assay.core.outputs import read_json
 from stages import injected_noise
 from tests.stages.test_label_errors import PARAMS, clusters
+from tests.template_params import sections
 
-NOISE = """
-injected_noise:
-  kinds: [uniform, instance_dependent, confusable]
-  shares: [0.1]
-label_effect: {C: 3.0, bootstrap_samples: 100}
-"""
+NOISE = {"kinds": ["uniform", "instance_dependent", "confusable"], "shares": [0.1]}
 
 
 @pytest.fixture
-def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pl.DataFrame:
-    monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(PARAMS + NOISE, encoding="utf-8")
+def train() -> pl.DataFrame:
+    params = PARAMS | sections(injected_noise=NOISE, label_effect={"bootstrap_samples": 100})
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     rows, embeddings = clusters({"a": 40, "b": 40, "c": 40}, {"a0": "b"})
     embeddings.write_parquet("data/embeddings/layers.parquet", mkdir=True)
     embeddings.write_parquet("data/embeddings/embeddings.parquet")

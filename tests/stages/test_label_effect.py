@@ -16,9 +16,8 @@ WIDTH = 6
 
 
 @pytest.fixture
-def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pl.DataFrame:
+def rows() -> pl.DataFrame:
     """150 train rows of three labels, half of those of the first one wrong, and 90 for validation; overlapping."""
-    monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(PARAMS, encoding="utf-8")
     random = np.random.default_rng(3)
     truth = np.arange(240) % 3
@@ -32,13 +31,11 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pl.DataFrame:
             "split_group": [f"g{row}" for row in range(240)],
         }
     )
-    for folder in ("split", "clean", "label_errors", "embeddings"):
-        Path("data", folder).mkdir(parents=True)
-    table.head(150).write_parquet("data/split/train.parquet")
+    table.head(150).write_parquet("data/split/train.parquet", mkdir=True)
     table.tail(90).write_parquet("data/split/validation.parquet")
-    table.write_parquet("data/clean/records.parquet")
+    table.write_parquet("data/clean/records.parquet", mkdir=True)
     column = pl.Series("embedding", vectors, dtype=pl.Array(pl.Float32, WIDTH))
-    table.select("id", column).reverse().write_parquet("data/embeddings/embeddings.parquet")
+    table.select("id", column).reverse().write_parquet("data/embeddings/embeddings.parquet", mkdir=True)
     return table.head(150)
 
 
@@ -46,7 +43,7 @@ def run(acted_on: pl.DataFrame, *, flagged: bool = False) -> dict[str, Any]:
     """The metrics; as if the wrong rows were `flagged`, or none."""
     train = pl.read_parquet("data/split/train.parquet")
     wrong = (pl.col("label") != pl.col("reference_label")) & flagged
-    train.select("id", is_label_error=wrong).write_parquet("data/label_errors/scores.parquet")
+    train.select("id", is_label_error=wrong).write_parquet("data/label_errors/scores.parquet", mkdir=True)
     acted_on.write_parquet("data/label_errors/train.parquet")
     label_effect.main()
     metrics: dict[str, Any] = read_json("metrics/optional/label_effect.json")

@@ -18,8 +18,7 @@ by_reward = pytest.mark.parametrize("stage", ["rloo", "ppo"])
 
 
 @pytest.fixture(autouse=True)
-def workspace(stage: str, tmp_path: Path, tiny_chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def workspace(stage: str, tiny_chat_model: Path) -> None:
     write_workspace(stage, tiny_chat_model)
 
 

@@ -36,7 +36,6 @@ def params(model: Path) -> dict[str, Any]:
 
 def project(folder: Path, model: Path) -> dict[str, Any]:
     """Chats of three splits, a judgement on each, and params; returns the params."""
-    (folder / "data/instruct").mkdir(parents=True)
     for split, start in (("train", 0), ("validation", 100), ("test", 200)):
         numbers = range(start, start + (12 if split == "train" else 6))
         chats = [chat(number, "roof" if number % 2 else "wall", passages=1) for number in numbers]
@@ -46,7 +45,7 @@ def project(folder: Path, model: Path) -> dict[str, Any]:
         table = pl.DataFrame(chats, schema_overrides=types)
         # Of test rows, nothing but the ids may be read (docs/protocol.md).
         seen = table.select("id") if split == "test" else table
-        seen.write_parquet(folder / f"data/instruct/{split}.parquet")
+        seen.write_parquet(folder / f"data/instruct/{split}.parquet", mkdir=True)
     lines = [f"faq:{number},Better.,Worse.,a,Ann,2026-11-23,m,n" for number in (0, 100, 200, 999)]
     # Of two judgements on one question, one came before it was reworded.
     lines += [f"faq:1,One.,Two.,a,Ann,2026-11-23,m,n,{hash_question(text)}" for text in ("How long,  1?", "How far?")]
@@ -57,8 +56,7 @@ def project(folder: Path, model: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def values(tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.chdir(tmp_path)
+def values(tiny_chat_model: Path, tmp_path: Path) -> dict[str, Any]:
     return project(tmp_path, tiny_chat_model)
 
 

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,36 +8,22 @@ import yaml
 
 from assay.core.errors import InputError
 from stages import profile
-from tests.own_params import COMPUTE
+from tests.own_results import read_outputs
+from tests.template_params import sections
 
 TEXTS = {
     "mail": ["Where is my card, please?", "My card was stolen yesterday", "The card does not work today"],
     "shop": ["Der Versand dauert leider viel zu lange", "I would like to have my money back", "so so so so"],
 }
 LABELS: dict[str, list[str | None]] = {"mail": ["card", "card", "card"], "shop": ["refund", "refund", None]}
-pytestmark = pytest.mark.usefixtures("workspace")
 
 
-@pytest.fixture
-def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    params = {
-        "seed": 1,
-        "compute": COMPUTE,
-        "profile": {
-            "min_rows_per_label": 3,
-            "sample_words": 10,
-            "neighbours": 2,
-            "reference_rows": 6,
-            "min_language_probability": 0.5,
-            "encoder_languages": ["en"],
-            "tokenizer": str(tiny_encoder / "tokenizer.json"),
-        },
-    }
+@pytest.fixture(autouse=True)
+def workspace(tiny_encoder: Path) -> None:
+    few = {"min_rows_per_label": 3, "sample_words": 10, "neighbours": 2, "reference_rows": 6}
+    params = sections(seed=1, compute={}, profile=few | {"tokenizer": str(tiny_encoder / "tokenizer.json")})
     Path("params.yaml").write_text(yaml.safe_dump(params))
-    for folder in ("ingested", "corrected", "embeddings", "augmented"):
-        Path("data", folder).mkdir(parents=True)
-    return tmp_path
+    write_inputs()
 
 
 def write_inputs(texts: dict[str, list[str]] = TEXTS, labels: dict[str, list[str | None]] = LABELS) -> None:
@@ -52,18 +37,19 @@ def write_inputs(texts: dict[str, list[str]] = TEXTS, labels: dict[str, list[str
             "authenticity": ["real" if name == "mail" else "generated" for name in names],
         }
     )
-    rows.write_parquet("data/corrected/records.parquet")
+    rows.write_parquet("data/corrected/records.parquet", mkdir=True)
     vectors = np.random.default_rng(1).normal(size=(rows.height, 4))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     embedding = pl.Series("embedding", vectors.astype(np.float32), dtype=pl.Array(pl.Float32, 4))
-    pl.DataFrame({"id": rows["id"], "embedding": embedding}).write_parquet("data/embeddings/embeddings.parquet")
+    vectors_of = pl.DataFrame({"id": rows["id"], "embedding": embedding})
+    vectors_of.write_parquet("data/embeddings/embeddings.parquet", mkdir=True)
     pl.DataFrame(
         {
             "id": ["mail:0", "mail:0~synonym", "mail:0~character_noise"],
             "parent_id": [None, "mail:0", "mail:0"],
             "authenticity": ["real", "augmented", "augmented"],
         }
-    ).write_parquet("data/augmented/train.parquet")
+    ).write_parquet("data/augmented/train.parquet", mkdir=True)
     pl.DataFrame(
         {
             "name": ["mail", "shop", "empty"],
@@ -73,20 +59,15 @@ def write_inputs(texts: dict[str, list[str]] = TEXTS, labels: dict[str, list[str
             "rows_in": [5, 3, 1],
             "rows_out": [4, 3, 0],
         }
-    ).write_parquet("data/ingested/sources.parquet")
+    ).write_parquet("data/ingested/sources.parquet", mkdir=True)
 
 
 def run() -> tuple[dict[str, pl.DataFrame], dict[str, Any]]:
     profile.main()
-    names = ("sources", "labels", "languages", "least_alike")
-    return (
-        {name: pl.read_parquet(f"data/profile/{name}.parquet") for name in names},
-        json.loads(Path("metrics/profile.json").read_text(encoding="utf-8")),
-    )
+    return read_outputs("data/profile", "profile")
 
 
 def test_each_source_and_all_of_them_are_profiled() -> None:
-    write_inputs()
     _, metrics = run()
     mail, shop = metrics["per_source"]["mail"], metrics["per_source"]["shop"]
     assert set(mail) - {"rows_in", "centroid_cosine"} == set(metrics) - {
@@ -108,7 +89,6 @@ def test_each_source_and_all_of_them_are_profiled() -> None:
 
 
 def test_volume_and_balance_of_the_labels() -> None:
-    write_inputs()
     out, metrics = run()
     assert out["labels"].rows() == [
         (None, "card", 3, False),
@@ -125,7 +105,6 @@ def test_volume_and_balance_of_the_labels() -> None:
 
 
 def test_terms_that_are_not_stated_say_so() -> None:
-    write_inputs()
     out, metrics = run()
     columns = ["name", "licence", "retrieved", "rows_in", "rows_ingested", "rows_clean"]
     assert out["sources"].select(columns).rows() == [
@@ -137,7 +116,6 @@ def test_terms_that_are_not_stated_say_so() -> None:
 
 
 def test_tables() -> None:
-    write_inputs()
     out, _ = run()
     mail = out["languages"].filter(pl.col("source") == "mail")
     assert mail.rows() == [("mail", "en", 3, 1.0)]
@@ -157,7 +135,6 @@ def test_one_row_of_one_source() -> None:
 
 
 def test_a_row_without_an_embedding_is_named() -> None:
-    write_inputs()
     table = pl.read_parquet("data/embeddings/embeddings.parquet")
     table.tail(5).write_parquet("data/embeddings/embeddings.parquet")
     with pytest.raises(InputError, match=r"no embedding for 1 row.*'mail:0'"):

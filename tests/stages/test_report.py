@@ -23,7 +23,7 @@ from tests.own_params import change
 from tests.own_results import stamp_run_ids
 
 METHODS = {"majority": "majority", "tfidf": "tfidf", "linear_probe": "linear_probe", "lora": "lora", "full": "full"}
-RECALL = ("recall", "recall_ci95_low", "recall_ci95_high")
+METRICS = Path(__file__).with_name("report_metrics.yaml")
 ASSETS = {"feedback": "data/raw/feedback", "minilm": "models/base/minilm", "smollm2": "models/base/smollm2"}
 QUALITY = {"majority": 0.33, "tfidf": 0.61, "linear_probe": 0.66, "lora": 0.70, "full": 0.72}
 SECONDS = {"majority": 0.004, "tfidf": 0.61, "linear_probe": 21.4, "lora": 210.9, "full": 402.3}
@@ -68,58 +68,7 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
     metrics = root / "metrics"
     for name in ASSETS:
         write_json(metrics / f"fetch/{name}.json", {"files": 9, "unpacked_mib": 7.4, "download_mib": 2.4})
-    rows: dict[str, dict[str, Any]] = {
-        "ingest": {"rows_in": 7908, "rows_out": 7900, "removed": {"column_count": 8}},
-        "clean": {
-            "rows_in": 7900,
-            "rows_out": 7790,
-            "removed": {"too_short": 0, "exact_duplicate": 61, "near_duplicate": 49},
-            "changed": {"html_to_text": 2, "redact_email": 1, "collapse_white_space": 2},
-            "near_duplicate_groups_with_conflicting_labels": 1,
-            "planted": {
-                "email": {"planted": 200}
-                | dict.fromkeys(RECALL, 0.9876)
-                | dict.fromkeys(("precision", "precision_ci95_low", "precision_ci95_high"), 0.9765)
-                | {"scripts": dict.fromkeys(("latin", "han"), {"planted": 100} | dict.fromkeys(RECALL, 0.975))}
-            },
-        },
-        "annotation_qa": {"rows_in": 7790, "rows_out": 7790, "removed": {}, "ratings": 0},
-        "split": {"rows_in": 7790, "rows_out": 7790, "removed": {"no_label": 0, "rare_label": 0}}
-        | {"per_label": {"n<g": {"rows": 150, "train_share": 0.4, "validation_share": 0.007, "test_share": 0.593}}}
-        | {"forced_labels": {"n<g": 2}, "large_groups": {"thread=<17>": {"share": 0.54}}}
-        | {"leaks": {"near_duplicate": {"shared": 7, "train_rows": 8, "validation_rows": 0, "test_rows": 9}}},
-        "semantic_duplicates": {"rows_in": 7790, "rows_out": 7790, "removed": {"semantic_duplicate": 0}}
-        | {"groups": 1, "rows_in_groups": 2},
-        "profile": {
-            "rows": 7790,
-            "labels": 3,
-            "labels_below_minimum": 1,
-            "characters": {"q05": 21.0, "q50": 76.0, "q95": 158.0},
-            "vocabulary": {"types": 11847, "distinct_1": 0.2071},
-            "authenticity": {"real": 7790, "generated": 0, "augmented": 1419},
-            "per_source": {"tweets": {"rows": 7790, "centroid_cosine": 0.862}, "empty": {"rows_in": 3, "rows": 0}},
-        },
-        "embed": {"rows_in": 7790, "rows_out": 7790, "removed": {}, "dimensions": 384},
-        "correct": {"rows_in": 7790, "rows_out": 7790, "removed": {"correction": 0}, "relabelled": 3, "confirmed": 2},
-        "label_errors": {"rows_in": 5453, "rows_out": 4871, "removed": {"label_error": 582}}
-        | {"relabelled": 0, "label_errors": 582},
-        "injected_noise": {"rows": 0},
-        "label_effect": {
-            "detector_off": with_ends("macro_f1", 0.61),
-            "detector_on": with_ends("macro_f1", 0.615),
-            "detector_on_minus_detector_off": with_ends("macro_f1", 0.005),
-        },
-        "augment": {
-            "rows_in": 6331,
-            "rows_out": 6290,
-            "removed": {"unchanged": 30, "near_held_out": 11},
-            "original_rows": 6200,
-            "new_rows": 90,
-            "per_recipe": {
-                "synonym": {"made": 131, "let_in": 90, "unchanged": 30, "near_held_out": 11, "duplicate": 0}
-            },
-        },
-    }
+    rows: dict[str, dict[str, Any]] = yaml.safe_load(METRICS.read_text(encoding="utf-8"))
     if rated:
         rows["annotation_qa"] |= {"ratings": 158_000, "rows_with_ratings": 7790, "fleiss_kappa": 0.4312}
         slot = {"ratings": 3685, "share": 0.97, "rest_median": 0.577}
@@ -225,9 +174,8 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
 
 
 @pytest.fixture
-def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def inputs(tmp_path: Path) -> Path:
     write_inputs(tmp_path, ["negative", "neutral", "positive"])
-    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
@@ -445,10 +393,9 @@ def test_names_of_approaches_are_escaped(inputs: Path) -> None:
     assert re.search(r"<b>(?!\+|−)", text) is None
 
 
-def test_many_labels_hide_the_numbers_and_fold_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_labels_hide_the_numbers_and_fold_the_table(tmp_path: Path) -> None:
     labels = [f"intent_number_{index:02}" for index in range(77)]
     write_inputs(tmp_path, labels, rated=False)
-    monkeypatch.chdir(tmp_path)
     text = written(tmp_path)
     assert Page(text).open == []
     assert "Every label, lowest F1 first (77)" in text

@@ -9,6 +9,7 @@ import pytest
 
 from assay.classifiers.baselines import save_baseline, tfidf
 from assay.core.errors import InputError
+from assay.core.outputs import read_json
 from assay.core.skipped import LEFT_OUT_FILE
 from assay.duplicates.kept_rows import meaning_marks
 from assay.fine_tuning.params import Tfidf
@@ -43,8 +44,7 @@ def frame(rows: list[Row]) -> pl.DataFrame:
 
 
 @pytest.fixture(autouse=True)
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def workspace() -> None:
     Path("params.yaml").write_text(PARAMS, encoding="utf-8")
     for folder in ("split", "label_errors", "annotation_qa", "clean", "embeddings"):
         Path("data", folder).mkdir(parents=True)
@@ -64,7 +64,6 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     embedding = pl.Series("embedding", vectors.astype(np.float32), dtype=pl.Array(pl.Float32, 2))
     pl.DataFrame({"id": every, "embedding": embedding}).write_parquet("data/embeddings/embeddings.parquet")
     write_findings(scores=[("g0", "good", "bad", 0.03, True, 0.91), ("seen", "bad", "good", 0.01, True, 0.01)])
-    return tmp_path
 
 
 def write_findings(
@@ -99,7 +98,7 @@ def run() -> tuple[list[dict[str, str]], dict[str, Any]]:
     run_main(review_queue, "tfidf")
     with Path("data/review/queue.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    return rows, json.loads(Path("metrics/optional/review_queue.json").read_text(encoding="utf-8"))
+    return rows, read_json("metrics/optional/review_queue.json")
 
 
 def test_each_row_says_why_it_is_there() -> None:

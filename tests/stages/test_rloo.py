@@ -6,7 +6,6 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
-from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from assay.language_models.chat_template import Message
 from assay.reinforcement import held_out
@@ -17,8 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, tiny_chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def workspace(tiny_chat_model: Path) -> None:
     write_workspace("rloo", tiny_chat_model)
 
 
@@ -73,9 +71,3 @@ def test_the_reward_function_is_the_models_less_the_penalty() -> None:
     actual = function(prompts=prompts, completions=completions, completion_ids=[[5, 2], [5, 6]], trainer_state=None)
     assert actual == [2.0, 2.5]
     assert seen == [(prompts, ["b", "c"])]
-
-
-def test_groups_must_be_whole(workspace: None) -> None:
-    change("rloo", batch_size=6)
-    with pytest.raises(InputError, match="`batch_size` 6 must be a multiple of `answers_per_prompt` 4"):
-        rloo.main()

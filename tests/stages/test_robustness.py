@@ -19,21 +19,16 @@ from tests.mini_wordnet import write_mini_wordnet
 from tests.own_params import COMPUTE, change
 from tests.own_process import run_main, run_python
 from tests.stages.test_finetune import TRAINING
+from tests.template_params import sections
 
 # TextAttack's, of its own logging.
 pytestmark = pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated")
 
 FULL = {"method": "full", **TRAINING, "seeds": [0, 5], "max_epochs": 3, "patience_epochs": 3}
-ROBUSTNESS: dict[str, Any] = {
-    "recipes": [
-        {"name": "synonym", "share_of_rows": 1.0, "share_of_words": 0.2},
-        {"name": "character_noise", "share_of_rows": 1.0, "share_of_words": 0.2, "kinds": ["swap", "keyboard"]},
-    ],
-    "attacked_rows": 8,
-    "query_budget": 30,
-    "batch_size": 8,
-    "bootstrap_samples": 100,
-}
+FEW = {"attacked_rows": 8, "query_budget": 30, "batch_size": 8, "bootstrap_samples": 100}
+ROBUSTNESS: dict[str, Any] = sections(robustness=FEW)["robustness"]
+for _recipe in ROBUSTNESS["recipes"]:
+    _recipe["share_of_words"] = 0.2
 TEXTS = {
     "negative": ["an awful movie", "hate the slow phone", "a broken card"],
     "positive": ["a great movie", "love my cheap phone", "really happy, card works"],
@@ -54,10 +49,9 @@ def table(count: int, prefix: str) -> pl.DataFrame:
     return made.with_columns(split_group="id", source=pl.lit("tweets"))
 
 
-@pytest.fixture
-def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(autouse=True)
+def workspace(tiny_encoder: Path) -> None:
     """Data, params, WordNet and the tiny encoder, laid out as the pipeline does; the current folder."""
-    monkeypatch.chdir(tmp_path)
     params = {
         "seed": 3,
         "compute": COMPUTE,
@@ -75,7 +69,6 @@ def workspace(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatc
     table(96, "a").drop("reference_label").write_parquet("data/augmented/train.parquet", mkdir=True)
     table(24, "v").write_parquet("data/split/validation.parquet", mkdir=True)
     table(40, "t").write_parquet("data/split/test.parquet")
-    return tmp_path
 
 
 def written(approach: str) -> bytes:
@@ -84,7 +77,7 @@ def written(approach: str) -> bytes:
 
 
 @pytest.mark.parametrize("approach", ["tfidf", "full"])
-def test_a_model_is_perturbed_and_attacked(workspace: Path, approach: str) -> None:
+def test_a_model_is_perturbed_and_attacked(approach: str) -> None:
     run_main(finetune, approach)
     run_main(evaluate, approach)
     run_main(robustness, approach)
@@ -140,7 +133,7 @@ def test_a_model_is_perturbed_and_attacked(workspace: Path, approach: str) -> No
     assert all(answer != label for answer, label in zip(said.predicted_labels(), misled["label"], strict=True))
 
 
-def test_own_tokens_are_altered_by_no_recipe_and_no_attack(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_tokens_are_altered_by_no_recipe_and_no_attack(monkeypatch: pytest.MonkeyPatch) -> None:
     change("augment", own_tokens=["[movie]", "awful great"])
     test = pl.read_parquet("data/split/test.parquet")
     test.with_columns(text=pl.format("[movie] awful great {}", "text")).write_parquet("data/split/test.parquet")
@@ -164,7 +157,7 @@ def test_own_tokens_are_altered_by_no_recipe_and_no_attack(workspace: Path, monk
     assert ended.select(pl.col("before", "after").str.starts_with("[movie] awful great ").all()).row(0) == (True, True)
 
 
-def test_a_predictor_predicts_what_predict_does(workspace: Path) -> None:
+def test_a_predictor_predicts_what_predict_does() -> None:
     run_main(finetune, "full")
     texts = table(20, "t")["text"].to_list()
     device = prepare_device(Compute.model_validate(COMPUTE))
@@ -176,7 +169,7 @@ def test_a_predictor_predicts_what_predict_does(workspace: Path) -> None:
     np.testing.assert_allclose(one_by_one, said.probabilities, atol=1e-6)
 
 
-def test_the_majority_class_cannot_be_misled(workspace: Path) -> None:
+def test_the_majority_class_cannot_be_misled() -> None:
     run_main(finetune, "majority")
     run_main(robustness, "majority")
     metrics = read_json("metrics/robustness/majority.json")
@@ -186,7 +179,7 @@ def test_the_majority_class_cannot_be_misled(workspace: Path) -> None:
     assert {figures["changed_words_share"] for figures in metrics["attacks"].values()} == {None}
 
 
-def test_rows_that_are_all_wrong_leave_nothing_to_attack(workspace: Path) -> None:
+def test_rows_that_are_all_wrong_leave_nothing_to_attack() -> None:
     run_main(finetune, "tfidf")
     turned = {"negative": "positive", "positive": "negative"}
     test = table(40, "t").with_columns(
@@ -212,7 +205,7 @@ def test_rows_are_sampled_by_their_ids() -> None:
     assert robustness.sample_rows(rows, 100, 3).equals(rows)
 
 
-def test_a_row_is_altered_whatever_the_others_are(workspace: Path, tmp_path: Path) -> None:
+def test_a_row_is_altered_whatever_the_others_are(tmp_path: Path) -> None:
     write_textattack_data(Path("wordnet"), tmp_path / "scratch")
     rows = table(60, "t")
     for block in ROBUSTNESS["recipes"]:
@@ -225,7 +218,7 @@ def test_a_row_is_altered_whatever_the_others_are(workspace: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_same_bytes_for_any_hash_seed(workspace: Path) -> None:
+def test_same_bytes_for_any_hash_seed() -> None:
     run_main(finetune, "tfidf")
     # This process has a hash seed of its own, and has drawn before.
     run_main(robustness, "tfidf")
@@ -236,7 +229,7 @@ def test_same_bytes_for_any_hash_seed(workspace: Path) -> None:
     assert re.sub(r"(augment|attack) \w+: .+\n", "", done.stderr) == ""
 
 
-def test_what_was_skipped_is_not_attacked(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_skipped_is_not_attacked(capsys: pytest.CaptureFixture[str]) -> None:
     write_text("models/finetuned/qlora/left_out.txt", "no 4-bit arithmetic here\n")
     run_main(robustness, "qlora")
     assert read_json("metrics/robustness/qlora.json")["left_out"] == "no 4-bit arithmetic here"
@@ -244,26 +237,10 @@ def test_what_was_skipped_is_not_attacked(workspace: Path, capsys: pytest.Captur
     assert capsys.readouterr().err == "robustness@qlora: left out of the comparison: no 4-bit arithmetic here\n"
 
 
-def test_an_unknown_approach_lists_those_there(workspace: Path) -> None:
+def test_an_unknown_approach_lists_those_there() -> None:
     with pytest.raises(InputError, match="models/finetuned/adapter: no model there; there are none"):
         run_main(robustness, "adapter")
     run_main(finetune, "tfidf")
     with pytest.raises(InputError, match=r"there are tfidf\. Name one .*dvc repro finetune@adapter"):
         run_main(robustness, "adapter")
-    assert not Path("data/robustness").exists()
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"recipes": [{"name": "translate"}]}, r"robustness\.recipes\.0` = .*'translate'.*no such recipe"),
-        ({"attacked_rows": 0}, r"robustness\.attacked_rows` = 0"),
-        ({"query_budget": 1}, r"robustness\.query_budget` = 1"),
-        ({"budget": 5}, r"robustness\.budget` = 5 is not a known key"),
-    ],
-)
-def test_bad_params(workspace: Path, settings: dict[str, Any], message: str) -> None:
-    change("robustness", **settings)
-    with pytest.raises(InputError, match=message):
-        run_main(robustness, "tfidf")
     assert not Path("data/robustness").exists()

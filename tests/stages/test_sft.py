@@ -1,17 +1,15 @@
 import json
 import math
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 import pytest
 import torch
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from assay.compute.device import Device
 from assay.core.errors import InputError
@@ -22,6 +20,7 @@ from assay.language_models.chat_template import IGNORED, MESSAGES, TokenisedChat
 from assay.language_models.checkpoint import load_base, load_causal_lm
 from assay.language_models.sft import make_dataset, train_sft
 from stages import sft
+from tests.own_process import run_main, run_python
 from tests.policy_workspace import COMPUTE, TRAINER
 
 DEVICE = Device(torch.device("cpu"), torch.float32)
@@ -58,8 +57,7 @@ def chats(count: int) -> pl.DataFrame:
 
 
 def project(folder: Path, model: Path, approach: str, **changes: Any) -> None:
-    (folder / "data/instruct").mkdir(parents=True, exist_ok=True)
-    chats(40).write_parquet(folder / sft.TRAIN)
+    chats(40).write_parquet(folder / sft.TRAIN, mkdir=True)
     chats(12).write_parquet(folder / sft.VALIDATION)
     block = APPROACHES[approach] | changes
     params = {"seed": 3, "compute": COMPUTE, "language_model": str(model), "template_arguments": {}}
@@ -67,10 +65,8 @@ def project(folder: Path, model: Path, approach: str, **changes: Any) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
 
-class Start(Protocol):
-    """Writes a project into a folder below the test's own, runs the stage there, and returns its metrics."""
-
-    def __call__(self, approach: str, folder: str = ".", **changes: Any) -> dict[str, Any]: ...
+Start = Callable[..., dict[str, Any]]
+"""Writes a project into a folder below the test's own, runs the stage there, and returns its metrics."""
 
 
 @pytest.fixture
@@ -84,8 +80,7 @@ def start(tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def rerun(monkeypatch: pytest.MonkeyPatch, folder: Path, approach: str) -> dict[str, Any]:
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", ["sft", approach])
-    sft.main()
+    run_main(sft, approach)
     measured: dict[str, Any] = read_json(sft.METRICS / f"{approach}.json")
     return measured
 
@@ -185,13 +180,7 @@ def test_two_processes_have_the_loss_curve_of_one(
         # Without `--multi_gpu` accelerate starts a single process on processors; port 0 is a free one.
         several = ["--multi_gpu", "--num_processes", str(processes), "--main_process_port", "0"]
         launch = ["-m", "accelerate.commands.launch", *several] if processes > 1 else []
-        subprocess.run(
-            [sys.executable, *launch, "-m", "stages.sft", approach],
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(Path(sft.__file__).parents[1]), "OMP_NUM_THREADS": "1"},
-            check=True,
-            timeout=240,
-        )
+        run_python(*launch, "-m", "stages.sft", approach, cwd=folder, OMP_NUM_THREADS="1")
         assert read_json(folder / sft.METRICS / f"{approach}.json")["processes"] == processes
         curves.append(pl.read_csv(folder / sft.PLOTS / f"{approach}.csv")["loss"].drop_nulls().to_list())
     assert len(curves[0]) == 5
@@ -257,12 +246,6 @@ def test_chats_that_are_too_long_are_counted(start: Start) -> None:
 def test_bad_params(approach: str, changes: dict[str, Any], message: str, start: Start) -> None:
     with pytest.raises(InputError, match=message):
         start(approach, **changes)
-
-
-def test_a_learnt_prompt_is_not_packed() -> None:
-    block = APPROACHES["prompt_tuning"] | {"packing": True}
-    with pytest.raises(ValidationError, match="`packing` must be false: what is learnt stands before a row"):
-        TypeAdapter(Approach).validate_python(block)
 
 
 def test_a_chat_without_an_answer_is_an_error(

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,15 @@ from assay.core.removed_rows import remove
 from assay.duplicates.components import split_groups
 from assay.splitting import assignment
 from stages import split
+from tests.own_params import change
+from tests.own_results import read_outputs
+from tests.template_params import sections
 
 SEED = 7
 COLUMNS = ("id", "text", "label", "near_duplicate_group", "semantic_group", "split_group", "thread", "part")
-PARAMS = """
-seed: 7
-split:
-  {train_fraction: 0.7, validation_fraction: 0.1, test_fraction: 0.2, rare_labels: error, group_column: null,
-   large_group_share: 0.5, given_column: null, given_values: {trn: train, dev: validation, tst: test}}
-"""
-SPLIT = yaml.safe_load(PARAMS)["split"]
+GIVEN = {"trn": "train", "dev": "validation", "tst": "test"}
+PARAMS = sections(seed=7, split={"group_column": None, "large_group_share": 0.5, "given_values": GIVEN})
+SPLIT = PARAMS["split"]
 
 Row = tuple[str, str | None, str]
 
@@ -48,26 +46,15 @@ def assigned(table: pl.DataFrame, seed: int = SEED, **params: Any) -> tuple[dict
     return dict(assigned_groups.rows.select("id", "split").iter_rows()), assigned_groups
 
 
-@pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(PARAMS, encoding="utf-8")
-    Path("data/annotation_qa").mkdir(parents=True)
-    return tmp_path
+@pytest.fixture(autouse=True)
+def repository() -> None:
+    Path("params.yaml").write_text(yaml.safe_dump(PARAMS), encoding="utf-8")
 
 
 def run(rows: list[Row], **columns: pl.Expr) -> tuple[dict[str, pl.DataFrame], dict[str, Any]]:
-    records(rows).with_columns(**columns).write_parquet("data/annotation_qa/records.parquet")
+    records(rows).with_columns(**columns).write_parquet("data/annotation_qa/records.parquet", mkdir=True)
     split.main()
-    names = ("train", "validation", "test", "removed", "leaks")
-    return (
-        {name: pl.read_parquet(f"data/split/{name}.parquet") for name in names},
-        json.loads(Path("metrics/split.json").read_text(encoding="utf-8")),
-    )
-
-
-def change_params(old: str, new: str) -> None:
-    Path("params.yaml").write_text(PARAMS.replace(old, new), encoding="utf-8")
+    return read_outputs("data/split", "split")
 
 
 def test_the_shares_hold_in_every_label() -> None:
@@ -209,7 +196,6 @@ def test_no_group_is_in_two_splits_and_no_row_is_lost(drawn: list[tuple[int, str
         assert found == 3 or part.height < 3, label
 
 
-@pytest.mark.usefixtures("repository")
 def test_stage_writes_every_row_once_in_order() -> None:
     rows = singles(a=40, b=30, c=20)
     out, metrics = run(rows)
@@ -235,23 +221,20 @@ def test_stage_writes_every_row_once_in_order() -> None:
     assert metrics["largest_deviation_of_a_label"] == pytest.approx(max(deviations), abs=1e-6)
 
 
-@pytest.mark.usefixtures("repository")
 def test_a_label_with_one_row_is_an_error_that_names_it() -> None:
     with pytest.raises(InputError, match=r"(?s)label 'postive': 1 row.*postive0.*rare_labels: remove"):
         run(singles(a=10, b=10, postive=1))
     assert not Path("data/split").exists()
 
 
-@pytest.mark.usefixtures("repository")
 def test_rows_that_say_the_same_are_one_group() -> None:
     rows = [*singles(a=10, b=10), ("c0", "c", "c0"), ("c1", "c", "c0"), ("c2", "c", "c0")]
     with pytest.raises(InputError, match=r"label 'c': 3 row"):
         run(rows)
 
 
-@pytest.mark.usefixtures("repository")
 def test_rare_labels_are_removed_on_request(capsys: pytest.CaptureFixture[str]) -> None:
-    change_params("rare_labels: error", "rare_labels: remove")
+    change("split", rare_labels="remove")
     out, metrics = run([*singles(a=10, b=10, c=2), ("n", None, "n")])
     assert out["removed"].rows() == [
         ("n", "no_label", "text n", None),
@@ -263,39 +246,26 @@ def test_rare_labels_are_removed_on_request(capsys: pytest.CaptureFixture[str]) 
     assert "2 row(s) removed: rare_label" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("repository")
 def test_small_labels_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     _, metrics = run(singles(a=200, b=200, small=3))
     assert metrics["forced_labels"] == {"small": 2}
     assert "label 'small' is small" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("repository")
 @pytest.mark.parametrize("rows", [[], singles(a=20), [("n", None, "n")]])
 def test_fewer_than_two_labels_are_an_error(rows: list[Row]) -> None:
     with pytest.raises(InputError, match="at least two labels"):
         run(rows)
 
 
-@pytest.mark.usefixtures("repository")
-def test_fractions_must_sum_to_one() -> None:
-    change_params("train_fraction: 0.7", "train_fraction: 0.8")
-    with pytest.raises(InputError, match=r"`split`.*sum to 1, and sum to 1\.1"):
-        run(singles(a=10, b=10))
-
-
-@pytest.mark.usefixtures("repository")
 def test_a_missing_input_leaves_no_output() -> None:
     with pytest.raises(FileNotFoundError):
         split.main()
     assert not Path("data/split").exists()
 
 
-@pytest.mark.usefixtures("repository")
 def test_the_division_of_the_data_is_taken_and_what_leaks_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("params.yaml").write_text(PARAMS.replace("given_column: null", "given_column: part"))
-    params = Path("params.yaml").read_text().replace("group_column: null", "group_column: thread")
-    Path("params.yaml").write_text(params)
+    change("split", given_column="part", group_column="thread")
     out, metrics = run(
         [*singles(a=60, b=60), ("t0", "a", "a0"), ("t1", "b", "t1")],
         part=pl.when(pl.col("id").is_in(["t0", "t1"])).then(pl.lit("tst")).otherwise("part"),
@@ -316,7 +286,6 @@ def test_the_division_of_the_data_is_taken_and_what_leaks_is_reported(capsys: py
     assert "leak by group: 1 shared, " in said
 
 
-@pytest.mark.usefixtures("repository")
 @pytest.mark.parametrize(
     ("part", "label", "expected"),
     [
@@ -330,7 +299,7 @@ def test_the_division_of_the_data_is_taken_and_what_leaks_is_reported(capsys: py
     ],
 )
 def test_what_a_division_must_be(part: str | None, label: str, expected: str) -> None:
-    change_params("given_column: null", "given_column: part")
+    change("split", given_column="part")
     with pytest.raises(InputError) as caught:
         run(
             [*singles(a=4, b=4), ("x", label, "x")],

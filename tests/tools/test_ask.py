@@ -9,6 +9,7 @@ import yaml
 
 from assay.core.errors import InputError
 from assay.language_models.chat_template import MESSAGES
+from tests.own_process import run_main
 from tests.policy_workspace import COMPUTE, write_models
 from tests.template_params import read_template_params
 from tools import ask
@@ -16,11 +17,8 @@ from tools import ask
 ANSWERS = ["The roof takes ten days.", "The permit takes ten weeks.", "The invoice comes in May."]
 
 
-@pytest.fixture
-def workspace(
-    tmp_path: Path, repository: Path, tiny_chat_model: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def workspace(repository: Path, tiny_chat_model: Path, tiny_encoder: Path) -> None:
     write_models(tiny_chat_model)
     rows = [
         {"id": f"faq:{number}", "group": f"faq:{number}", "task": "answer", "question": f"What of it, {number}?"}
@@ -41,42 +39,35 @@ def workspace(
     }
     params["instruct_data"]["context"]["passages"] = 1
     Path("params.yaml").write_text(yaml.safe_dump(params))
-    return tmp_path
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, typed: str = "") -> None:
-    monkeypatch.setattr(sys, "argv", ["ask", *arguments])
-    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
-    ask.main()
+def run(*arguments: str, typed: bytes = b"") -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed), encoding="utf-8"))
+        run_main(ask, *arguments)
 
 
-def test_one_question_is_answered_from_the_best_passage(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(monkeypatch, "sft@lora", "--question", ANSWERS[1])
+def test_one_question_is_answered_from_the_best_passage(capsys: pytest.CaptureFixture[str]) -> None:
+    run("sft@lora", "--question", ANSWERS[1])
     captured = capsys.readouterr()
     assert len(captured.out) > 1  # more than the end of the line: the tiny model says little but white space
     assert "(passages shown: faq:1)" in captured.err
 
 
-def test_an_answer_that_is_cut_says_so(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(monkeypatch, "base", "--question", "Why?", "--max-new-tokens", "2")
+def test_an_answer_that_is_cut_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    run("base", "--question", "Why?", "--max-new-tokens", "2")
     assert '(cut at 2 tokens; ARGS="--max-new-tokens 8" lets it go on)' in capsys.readouterr().err
 
 
-def test_no_passages_where_none_are_wanted(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_passages_where_none_are_wanted(capsys: pytest.CaptureFixture[str]) -> None:
     ask.TRAIN.unlink()
-    run(monkeypatch, "base", "--no-context", "--question", "How long does the permit take?")
+    run("base", "--no-context", "--question", "How long does the permit take?")
     captured = capsys.readouterr()
     assert len(captured.out) > 1  # more than the end of the line: the tiny model says little but white space
     assert "passages" not in captured.err
 
 
-def test_a_conversation_keeps_what_was_said_until_a_new_one(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conversation_keeps_what_was_said_until_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
 
     def answer(model: Any, tokenizer: Any, messages: Any, decoding: Any, device: Any) -> str:
@@ -84,26 +75,22 @@ def test_a_conversation_keeps_what_was_said_until_a_new_one(workspace: Path, mon
         return f"answer {len(seen)}"
 
     monkeypatch.setattr(ask, "streamed", answer)
-    run(monkeypatch, "base", typed="What of the roof?\n\nAnd the permit?\n/new\nThe invoice?\n/quit\nnever\n")
+    run("base", typed=b"What of the roof?\n\nAnd the permit?\n/new\nThe invoice?\n/quit\nnever\n")
     assert seen == [["What of the roof?"], ["What of the roof?", "answer 1", "And the permit?"], ["The invoice?"]]
 
 
-def test_what_is_typed_and_not_utf8_is_one_line(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["ask", "base"])
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("Où?\n".encode("latin-1")), encoding="utf-8"))
+def test_what_is_typed_and_not_utf8_is_one_line() -> None:
     with pytest.raises(InputError, match=r"^standard input is not UTF-8 \(byte 0xf9\); convert it"):
-        ask.main()
+        run("base", typed="Où?\n".encode("latin-1"))
     # In the locale C, and on the command line, Python takes such a byte for half of a letter.
     with pytest.raises(InputError, match=r"^the question is not UTF-8 \(byte 0xf9\); convert it"):
-        run(monkeypatch, "base", "--question", "O\udcf9?")
+        run("base", "--question", "O\udcf9?")
 
 
-def test_the_same_answer_in_a_conversation(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(monkeypatch, "sft@lora", "--question", "Why?")
+def test_the_same_answer_in_a_conversation(capsys: pytest.CaptureFixture[str]) -> None:
+    run("sft@lora", "--question", "Why?")
     said = capsys.readouterr().out
-    run(monkeypatch, "sft@lora", typed="Why?\n")
+    run("sft@lora", typed=b"Why?\n")
     assert capsys.readouterr().out == said
     assert len(said) > 1
 
@@ -119,12 +106,12 @@ def test_the_same_answer_in_a_conversation(
         (["base", "--max-new-tokens", "0"], "--max-new-tokens is 0; it must be at least 1"),
     ],
 )
-def test_bad_input(arguments: list[str], message: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_input(arguments: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        run(monkeypatch, *arguments)
+        run(*arguments)
 
 
-def test_train_rows_that_are_not_there(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_rows_that_are_not_there() -> None:
     ask.TRAIN.unlink()
     with pytest.raises(InputError, match=r"data/instruct/train.parquet: no such file; run `dvc repro instruct_data`"):
-        run(monkeypatch, "base", "--question", "Why?")
+        run("base", "--question", "Why?")

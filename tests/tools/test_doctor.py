@@ -1,23 +1,19 @@
 """The doctor works where nothing is installed, and says what is missing."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from assay.core.outputs import write_json
+from tests.own_process import run_python
 from tools import doctor
 
 
 def test_runs_without_any_package(repository: Path) -> None:
     # -S: no site-packages; -I: no environment, no current folder.
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "tools/doctor.py"], cwd=repository, capture_output=True, text=True, check=False
-    )
+    done = run_python("-I", "-S", "tools/doctor.py", cwd=repository, status=1)
     assert done.stderr == ""
-    assert done.returncode == 1
     assert "PyTorch cannot be imported" in done.stdout
     assert "not installed" in done.stdout
     assert "make setup` installs them" in done.stdout
@@ -80,8 +76,7 @@ def test_machine_problems() -> None:
     assert memory[0] is False
 
 
-def test_a_lock_that_was_cut_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_lock_that_was_cut_is_named() -> None:
     entry = "  {}:\n    cmd: go\n    outs:\n    - path: {}\n      hash: md5\n      md5: 0\n      size: 1\n"
     whole = f"schema: '2.0'\nstages:\n{entry.format('a', 'a')}{entry.format('b', 'b')}"
     Path("dvc.yaml").write_text("stages:\n  a:\n    cmd: go\n  b:\n    cmd: go\n")

@@ -32,22 +32,17 @@ LAY_OUT = f"""
 import sys
 from pathlib import Path
 from tests.pipeline_copy import write_params, write_pipeline_copy
+from tests.tiny_models import write_tiny_chat_model, write_tiny_encoder
 target, encoder, language_model = map(Path, sys.argv[1:])
+if not encoder.exists():
+    write_tiny_encoder(encoder)
+    write_tiny_chat_model(language_model)
 params = write_pipeline_copy(Path.cwd(), target, encoder, language_model, {FEEDBACK_ROWS})
 params["approaches"] = {list(APPROACHES)}
 params["optional"] = {{name: [] for name in params.get("optional", {{}})}}
 write_params(target, params)
 """
-"""Run at the top of a checkout, whose own fixture code and params it uses."""
-
-TINY_MODELS = """
-import sys
-from pathlib import Path
-from tests.tiny_models import write_tiny_chat_model, write_tiny_encoder
-encoder, language_model = map(Path, sys.argv[1:])
-write_tiny_encoder(encoder)
-write_tiny_chat_model(language_model)
-"""
+"""Run at the top of a checkout, whose own fixture code and params it uses; the models are those of the first one."""
 
 
 def run(command: list[str], folder: Path) -> str:
@@ -105,7 +100,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="unchanged") as scratch_name:
         scratch = Path(scratch_name)
         models = (scratch / "encoder", scratch / "language_model")
-        run([sys.executable, "-c", TINY_MODELS, *map(str, models)], here)
         with checked_out(commit, scratch / "base") as base:
             print(f"unchanged: running {len(STAGES)} stages on the fixture at {commit[:10]} …", flush=True)
             old = hashes_of(base, scratch / "old", models)

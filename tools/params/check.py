@@ -20,6 +20,7 @@ from assay.sources.records import RECORDS_SCHEMA, IngestParams, carried_name
 from tools.run.stale_outputs import require_consistent_lists
 
 CODE = tuple(Path(__file__).parents[2] / name for name in ("assay", "stages", "tools"))
+STAGES = sorted(path.stem for path in CODE[1].glob("[a-z]*.py"))
 FOUND_RIGHT = Path(".dvc/tmp/params_found_right")
 """The digest of what was checked last and was right; not in git."""
 
@@ -30,42 +31,20 @@ SECTIONS: dict[str, Any] = {
     "optional": dict[str, list[str]],
     "max_rows": "stages.ingest.MaxRows",
     "compute": "assay.compute.device.Compute",
-    "fetch": "stages.fetch.FetchParams",
-    "ingest": "assay.sources.records.IngestParams",
-    "clean": "assay.cleaning.rules.CleanParams",
-    "embed": "assay.embeddings.encoder.EmbedParams",
-    "correct": "assay.human_review.apply_corrections.CorrectParams",
-    "semantic_duplicates": "stages.semantic_duplicates.SemanticDuplicatesParams",
-    "annotation_qa": "assay.annotation.quality.AnnotationQaParams",
-    "split": "assay.splitting.assignment.SplitParams",
-    "label_errors": "stages.label_errors.LabelErrorsParams",
-    "injected_noise": "stages.injected_noise.InjectedNoiseParams",
-    "label_effect": "assay.statistics.classification.LabelEffectParams",
-    "augment": "assay.augmentation.make_examples.AugmentParams",
-    "profile": "assay.corpus_profile.ProfileParams",
-    "finetune": "assay.fine_tuning.params.Approach",
-    "evaluate": "assay.statistics.classification.EvaluateParams",
-    "robustness": "stages.robustness.RobustnessParams",
-    "review_queue": "stages.review_queue.ReviewQueueParams",
-    "report": "stages.report.ReportParams",
     "gate": "tools.changes.gate.GateParams",
     "inference": "assay.inference.thresholds.InferenceParams",
     "serve": "assay.inference.serve_params.ServeParams",
     "language_model": str,
     "template_arguments": "assay.language_models.base_template.TemplateArguments",
-    "instruct_data": "assay.instruction_data.params.InstructDataParams",
-    "sft": "assay.fine_tuning.sft_params.Approach",
-    "preferences": "stages.preferences.PreferencesParams",
-    "reward": "assay.reward.training.RewardParams",
-    "dpo": "stages.dpo.DpoParams",
-    "rloo": "stages.rloo.RlooParams",
-    "ppo": "stages.ppo.PpoParams",
     "decoding": "assay.language_models.checkpoint.Decoding",
     "generation_models": dict[str, str],
-    "evaluate_generation": "stages.evaluate_generation.EvaluateGenerationParams",
-    "compare_generation": "stages.compare_generation.CompareGenerationParams",
+    **{name: f"stages.{name}.{name.title().replace('_', '')}Params" for name in STAGES},
+    "profile": "assay.corpus_profile.ProfileParams",
+    "finetune": "assay.fine_tuning.params.Approach",
+    "sft": "assay.fine_tuning.sft_params.Approach",
 }
-"""What each section is read as, a class by its path; `finetune` and `sft` hold blocks, each of the type given."""
+"""What each section is read as, a class by its path: that of a stage is in its module, and named after it. `finetune`
+and `sft` hold blocks, each of the type given."""
 
 
 def resolve(model: Any) -> Any:

@@ -30,9 +30,8 @@ PARAMS = load_params("gate", GateParams, FILE)
 
 
 @pytest.fixture
-def branch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def branch(tmp_path: Path) -> Path:
     """A repository whose base has predictions of two models; the working tree is the branch."""
-    monkeypatch.chdir(tmp_path)
     write_side(tmp_path, {"lora": train_and_predict(), "tfidf": train_and_predict(exchanged=0.47)})
     commit_all()
     return tmp_path

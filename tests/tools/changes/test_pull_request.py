@@ -40,9 +40,8 @@ def write_params(root: Path, **changed: Any) -> None:
 
 
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def repository(tmp_path: Path) -> Path:
     """A repository with one commit that has params, metrics and a lock."""
-    monkeypatch.chdir(tmp_path)
     write_params(tmp_path)
     write_metrics(tmp_path, evaluate__lora=LORA, clean=CLEAN, summary={"approaches": {}})
     write_text(tmp_path / "stages/clean.py", "# clean\n")
@@ -183,7 +182,6 @@ def test_unknown_base_is_an_error(repository: Path, base: str) -> None:
 
 
 def test_folder_without_git_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(InputError, match="no git repository"):
         commit_of("main")

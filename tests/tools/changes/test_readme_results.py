@@ -53,8 +53,7 @@ MARKED = "# A\n<!-- generation: `make readme` writes them from metrics/ -->\nold
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def project(tmp_path: Path) -> Path:
     results = "# A\n<!-- results: `make readme` writes them from metrics/ -->\nold\n<!-- /results -->\n"
     (tmp_path / "README.md").write_text(results + MARKED)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,42 +9,14 @@ import pytest
 import yaml
 
 from assay.core.errors import InputError
-from tests.own_process import run_main
+from tests.own_process import commit_all, git, run_main, run_python
+from tests.template_params import FILE
 from tools.experiments import tune
 
-BLOCK = """\
-seed: 3   # of everything
-finetune:
-  defaults:     # of all but baselines
-    model: models/base/minilm
-    pooling: mean
-    seeds: [0]
-    max_length_tokens: 128
-    max_epochs: 3
-    patience_epochs: null
-    batch_size: 32
-    gradient_accumulation_steps: 1
-    head_learning_rate: null
-    weight_decay: 0.01
-    warmup_fraction: 0.1
-    max_grad_norm: 1.0
-    label_smoothing: 0.0
-    class_weights: none
-    gradient_checkpointing: false
-    compile: false
-  majority: {method: majority}
-  lora:
-    method: lora
-    rank: 8
-    alpha: 16   # twice the rank
-    dropout: 0.1
-    target_modules: all-linear
-    rank_stabilised: false
-    dora: false
-    initialisation: default
-    learning_rate: 0.5
-  full: {method: full, learning_rate: 0.5}   # on one line
-"""
+FINETUNE = FILE.read_text(encoding="utf-8").partition("\nfinetune:")[2].partition("\nevaluate:")[0].rstrip()
+BLOCK = f"seed: 3   # of everything\nfinetune:{FINETUNE}   # on one line\n".replace(
+    "learning_rate: 0.001\n  qlora:", "learning_rate: 0.5\n  qlora:"
+)
 PIPELINE = """\
 stages:
   finetune:
@@ -68,10 +39,6 @@ open("metrics/finetune/lora.json", "w").write(json.dumps({"validation_macro_f1":
 """Best at a learning rate of 0.001."""
 
 
-def run(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository after its first run, committed."""
@@ -81,14 +48,10 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
-        run("git", "init", "-q", "-b", "main")
-        run("git", "config", "user.name", "tester")
-        run("git", "config", "user.email", "tester@example.com")
-        run(sys.executable, "-m", "dvc", "init", "-q")
-        run(sys.executable, "-m", "dvc", "config", "core.analytics", "false")
-        run(sys.executable, "-m", "dvc", "repro", "-q")
-        run("git", "add", "-A")
-        run("git", "commit", "-qm", "start")
+        commit_all()
+        for command in ("init -q", "config core.analytics false", "repro -q"):
+            run_python("-m", "dvc", *command.split())
+        commit_all()
     return folder
 
 
@@ -115,7 +78,7 @@ def test_the_best_trial_goes_into_the_params_and_nothing_else_changes(
     scores = {line.split(":")[0]: float(line.split()[2]) for line in lines}
     assert list(scores) == ["tune-lora-1", "tune-lora-2", "tune-lora-3"]
     best = max(scores, key=lambda name: scores[name])
-    assert set(scores) <= set(run(sys.executable, "-m", "dvc", "exp", "list", "--name-only").split())
+    assert set(scores) <= set(run_python("-m", "dvc", "exp", "list", "--name-only").stdout.split())
 
     text = Path("params.yaml").read_text()
     block = yaml.safe_load(text)["finetune"]["lora"]
@@ -127,7 +90,7 @@ def test_the_best_trial_goes_into_the_params_and_nothing_else_changes(
     assert all(f"# {best}: validation macro-F1 0.9" in line and "best of 3 trials" in line for line in new)
     assert [line for line in BLOCK.splitlines() if line not in text.splitlines()] == ["    learning_rate: 0.5"]
     # The working tree is not touched but for that: not by trials, and nothing is committed.
-    assert run("git", "status", "--short", "--untracked-files=no").split() == ["M", "params.yaml"]
+    assert git("status", "--short", "--untracked-files=no").split() == ["M", "params.yaml"]
 
 
 def test_a_block_on_one_line_is_spread_for_the_comments() -> None:
@@ -156,9 +119,8 @@ def test_a_trial_that_fails_says_why(project: Path) -> None:
 
 
 def test_the_search_goes_on_after_a_trial_that_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(BLOCK)
     Path("metrics/finetune").mkdir(parents=True)
     Path("metrics/finetune/lora.json").write_text('{"validation_macro_f1": 0.5}')
@@ -190,10 +152,7 @@ def test_the_search_goes_on_after_a_trial_that_fails(
         ("majority", "lora: {rank: {choices: [4]}}", r"`finetune\.majority` is a baseline"),
     ],
 )
-def test_a_space_that_makes_no_sense_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, approach: str, spaces: str, message: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_space_that_makes_no_sense_is_an_error(approach: str, spaces: str, message: str) -> None:
     Path("params.yaml").write_text(BLOCK)
     with pytest.raises(InputError, match=message):
         tuned(spaces, approach=approach)

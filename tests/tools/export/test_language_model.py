@@ -1,4 +1,3 @@
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from assay.language_models.chat_template import MESSAGES
 from assay.language_models.checkpoint import load_causal_lm, save_causal_lm
+from tests.own_process import run_main
 from tests.policy_workspace import COMPUTE, CPU, GREEDY, move_trainable
 from tools.export import language_model
 from tools.export.gguf import in_pairs, pre_tokenizer_name
@@ -91,9 +91,8 @@ def new_model(kind: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(tmp_path: Path) -> Path:
     """Params, test questions, and models under `models/sft`: whole ones, an adapter and a learnt prompt."""
-    monkeypatch.chdir(tmp_path)
     models = {"language_model": "models/sft/llama", "generation_models": {"sft-lora": "models/sft/lora"}}
     params = {"compute": COMPUTE, "decoding": GREEDY, "template_arguments": {}, **models}
     Path("params.yaml").write_text(yaml.safe_dump(params))
@@ -117,15 +116,12 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["export_model", *arguments])
-    language_model.main()
+def run(*arguments: str) -> None:
+    run_main(language_model, *arguments)
 
 
-def test_an_adapter_is_merged_and_both_files_say_the_same(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(monkeypatch, "sft@lora", "--type", "float32")
+def test_an_adapter_is_merged_and_both_files_say_the_same(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("sft@lora", "--type", "float32")
 
     out = Path("models/export/sft-lora")
     found = read_json(out / "export.json")
@@ -144,10 +140,8 @@ def test_an_adapter_is_merged_and_both_files_say_the_same(
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("weights", ["float32", "float16", "bfloat16"])
-def test_every_known_kind_and_type_is_read_back_as_it_was(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, kind: str, weights: str
-) -> None:
-    run(monkeypatch, f"sft@{kind}", "--type", weights)
+def test_every_known_kind_and_type_is_read_back_as_it_was(workspace: Path, kind: str, weights: str) -> None:
+    run(f"sft@{kind}", "--type", weights)
 
     out = Path(f"models/export/sft-{kind}")
     assert read_json(out / "export.json")["gguf_logit_difference"] < 1e-5
@@ -155,10 +149,10 @@ def test_every_known_kind_and_type_is_read_back_as_it_was(
     assert {str(tensor.dtype) for tensor in tensors.values()} == {f"torch.{weights}"}
 
 
-def test_the_file_has_the_tokenizer_and_the_chat_template(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_has_the_tokenizer_and_the_chat_template(workspace: Path) -> None:
     from gguf import GGUFReader
 
-    run(monkeypatch, "sft@llama")
+    run("sft@llama")
 
     file = Path("models/export/sft-llama/model.gguf")
     fields = {name: field.contents() for name, field in GGUFReader(file).fields.items()}
@@ -171,21 +165,21 @@ def test_the_file_has_the_tokenizer_and_the_chat_template(workspace: Path, monke
         assert read(text)["input_ids"] == own(text)["input_ids"]
 
 
-def test_another_kind_of_model_is_exported_without_gguf(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_kind_of_model_is_exported_without_gguf(workspace: Path) -> None:
     with pytest.raises(InputError, match="a gpt2 model: known are llama, qwen2, qwen3; export with --no-gguf"):
-        run(monkeypatch, "sft@gpt2")
-    run(monkeypatch, "sft@gpt2", "--no-gguf")
+        run("sft@gpt2")
+    run("sft@gpt2", "--no-gguf")
     assert not list(Path("models/export/sft-gpt2").glob("*.gguf"))
     assert "gguf_logit_difference" not in read_json("models/export/sft-gpt2/export.json")
 
 
 def test_a_file_that_says_something_else_is_not_kept(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(monkeypatch, "sft@llama")
+    run("sft@llama")
     monkeypatch.setattr("tools.export.gguf.in_pairs", lambda rows, heads: rows)
     before = Path("models/export/sft-llama/model.gguf").read_bytes()
 
     with pytest.raises(InputError, match=r"model\.gguf does not say what the safetensors say: a logit differs by"):
-        run(monkeypatch, "sft@llama")
+        run("sft@llama")
     assert Path("models/export/sft-llama/model.gguf").read_bytes() == before
 
 
@@ -205,20 +199,20 @@ def test_a_file_with_another_tokenizer_or_template_is_not_kept(
     monkeypatch.setattr(GGUFWriter, name, lambda self, value: add(self, change(value)))
     message = "has another chat template than the model" if wrong == "template" else r"cuts .* into other tokens: \["
     with pytest.raises(InputError, match=message):
-        run(monkeypatch, "sft@llama")
+        run("sft@llama")
     assert not Path("models/export/sft-llama").exists()
 
 
-def test_infinite_weights_are_named(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_infinite_weights_are_named(workspace: Path) -> None:
     model, tokenizer = load_causal_lm(Path("models/sft/llama"), CPU)
     with torch.no_grad():
         model.model.norm.weight[3] = 1e6
     save_causal_lm(model, tokenizer, Path("models/sft/large"))
 
     with pytest.raises(InputError, match=r"model\.norm\.weight: a weight is infinite .* take --type bfloat16"):
-        run(monkeypatch, "sft@large")
+        run("sft@large")
     with pytest.raises(InputError, match=r"a logit of the export differs by nan from .* --type float32"):
-        run(monkeypatch, "sft@large", "--no-gguf")
+        run("sft@large", "--no-gguf")
     assert not Path("models/export/sft-large").exists()
 
 
@@ -230,11 +224,11 @@ def test_infinite_weights_are_named(workspace: Path, monkeypatch: pytest.MonkeyP
         ("sft@lora", "dvc repro instruct_data"),
     ],
 )
-def test_what_cannot_be_exported(model: str, message: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_exported(model: str, message: str, workspace: Path) -> None:
     if model == "sft@lora":
         Path("data/instruct/test.parquet").unlink()
     with pytest.raises(InputError, match=message):
-        run(monkeypatch, model)
+        run(model)
     assert not Path("models/export").exists() or not list(Path("models/export").iterdir())
 
 

@@ -12,7 +12,9 @@ from assay.classifiers.checkpoint import load_classifier, new_classifier, save_c
 from assay.core.errors import InputError
 from assay.fine_tuning import adapters
 from assay.fine_tuning.params import Ia3Adapter, LearntPrompt, LowRankAdapter
-from tests.stages.test_finetune import COMPUTE, run
+from tests.own_params import COMPUTE
+from tests.own_process import run_main
+from tests.policy_workspace import move_trainable
 from tools.export import merge
 
 LOW_RANK = LowRankAdapter(rank=4, alpha=8, dropout=0.0, target_modules="all-linear", rank_stabilised=False, dora=False)
@@ -24,17 +26,13 @@ TEXTS = ["good card", "the bank is awful today", "x", "love my app"]
 
 def save_changed(model: Any, tokenizer: Any, folder: Path) -> None:
     """Save an adapter that changes something."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.1 * torch.randn_like(parameter))
+    move_trainable(model, 0.1)
     save_classifier(model, tokenizer, 32, folder)
 
 
 @pytest.fixture
-def models(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def models(tmp_path: Path, tiny_encoder: Path) -> Path:
     """Adapters that change something, a plain model, and a test split."""
-    monkeypatch.chdir(tmp_path)
     evaluation = {"batch_size": 2, "simulations": 100, "calibration_bins": 10}
     params = {"compute": COMPUTE, "evaluate": evaluation}
     Path("params.yaml").write_text(yaml.safe_dump(params))
@@ -58,9 +56,9 @@ def models(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("approach", ["lora", "ia3"])
 def test_a_merged_model_is_plain_and_says_the_same(
-    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], approach: str
+    models: Path, capsys: pytest.CaptureFixture[str], approach: str
 ) -> None:
-    run(monkeypatch, merge, approach)
+    run_main(merge, approach)
     folder = models / "models/merged" / approach
     found = json.loads((folder / "merge.json").read_text())
     assert found["largest_logit_difference"] < 1e-5
@@ -78,10 +76,8 @@ def test_a_merged_model_is_plain_and_says_the_same(
     assert logits.shape == (4, 2)
 
 
-def test_qlora_is_merged_into_full_precision_and_the_difference_is_told(
-    models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run(monkeypatch, merge, "qlora")
+def test_qlora_is_merged_into_full_precision_and_the_difference_is_told(models: Path) -> None:
+    run_main(merge, "qlora")
     folder = models / "models/merged/qlora"
     assert 1e-5 < json.loads((folder / "merge.json").read_text())["largest_logit_difference"] < 1
     assert "quantization_config" not in json.loads((folder / "config.json").read_text())["classifier"]
@@ -102,7 +98,7 @@ def test_a_merged_model_that_says_something_else_is_not_kept(
 
     monkeypatch.setattr(merge, "merged", merged_wrongly)
     with pytest.raises(InputError, match=rf"differs by .*, more than {allowed}, .*the merged model is not kept"):
-        run(monkeypatch, merge, approach)
+        run_main(merge, approach)
     assert not list((models / "models/merged").glob("*"))
 
 
@@ -114,9 +110,7 @@ def test_a_merged_model_that_says_something_else_is_not_kept(
         ("absent", "no such model of transformers; there are full, ia3, lora, prompt_tuning, qlora"),
     ],
 )
-def test_what_cannot_be_merged_says_why(
-    models: Path, monkeypatch: pytest.MonkeyPatch, approach: str, message: str
-) -> None:
+def test_what_cannot_be_merged_says_why(models: Path, approach: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        run(monkeypatch, merge, approach)
+        run_main(merge, approach)
     assert not (models / "models/merged").exists()

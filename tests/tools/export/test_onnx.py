@@ -8,7 +8,8 @@ import yaml
 from assay.classifiers.checkpoint import new_classifier
 from assay.core.errors import InputError
 from assay.fine_tuning import adapters
-from tests.stages.test_finetune import COMPUTE, run
+from tests.own_params import COMPUTE
+from tests.own_process import run_main
 from tests.tools.export.test_merge import LOW_RANK, save_changed
 from tools.export import onnx
 
@@ -17,8 +18,7 @@ pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
 
 
 @pytest.fixture
-def models(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def models(tmp_path: Path, tiny_encoder: Path) -> Path:
     Path("params.yaml").write_text(yaml.safe_dump({"compute": COMPUTE}))
     Path("data/split").mkdir(parents=True)
     texts = ["good card", "the bank is awful today, and the app is slow", "x", "love my app"]
@@ -30,10 +30,8 @@ def models(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.slow
-def test_an_exported_model_says_the_same(
-    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(monkeypatch, onnx, "lora")
+def test_an_exported_model_says_the_same(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_main(onnx, "lora")
     assert (models / "models/onnx/lora/model.onnx").is_file()
     assert "at most on 4 test texts" in capsys.readouterr().out
 
@@ -41,10 +39,10 @@ def test_an_exported_model_says_the_same(
 def test_one_that_says_something_else_is_not_kept(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx, "MAX_DIFFERENCE", -1.0)
     with pytest.raises(InputError, match=r"logits differ by .* the export is not kept"):
-        run(monkeypatch, onnx, "lora")
+        run_main(onnx, "lora")
     assert not (models / "models/onnx/lora").exists()
 
 
-def test_a_model_that_is_not_there_is_an_error(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_is_not_there_is_an_error(models: Path) -> None:
     with pytest.raises(InputError, match="no such model of transformers; there are lora"):
-        run(monkeypatch, onnx, "full")
+        run_main(onnx, "full")

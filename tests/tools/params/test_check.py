@@ -7,14 +7,15 @@ import pytest
 import yaml
 
 from assay.core.errors import InputError
+from assay.core.params import load_params
+from tests.own_params import change
 from tests.template_params import read_template_params
 from tools import doctor
 from tools.params import check
 
 
 @pytest.fixture
-def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.chdir(tmp_path)
+def params() -> dict[str, Any]:
     return read_template_params()
 
 
@@ -33,6 +34,21 @@ def test_the_committed_params_are_right_and_not_checked_twice(
     write(params | {"seed": 1})
     with pytest.raises(InputError, match=r"1 problem\(s\)"):
         check.check_params()
+
+
+REFUSED = yaml.safe_load(Path(__file__).with_name("refused.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("block", "settings", "expected"), REFUSED)
+def test_what_a_section_does_not_take_is_named(
+    params: dict[str, Any], block: str, settings: dict[str, Any], expected: str
+) -> None:
+    top = block.partition(".")[0]
+    write({top: params[top]})
+    change(block, **settings)
+    with pytest.raises(InputError) as error:
+        load_params(block if top == "sft" else top, check.resolve(check.SECTIONS[top]))
+    assert expected in str(error.value)
 
 
 def test_every_section_of_the_params_is_checked(params: dict[str, Any]) -> None:

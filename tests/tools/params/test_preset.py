@@ -90,12 +90,9 @@ def test_presets_have_the_same_paths_and_none_of_the_data() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_preset_is_valid_and_the_pipeline_resolves_with_it(
-    name: str, default: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_preset_is_valid_and_the_pipeline_resolves_with_it(name: str, default: str) -> None:
     from dvc.repo import Repo
 
-    monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(written(default, name))
     Path("dvc.yaml").write_text((REPOSITORY / "dvc.yaml").read_text())
     params = yaml.safe_load(Path("params.yaml").read_text())
@@ -148,13 +145,12 @@ def test_a_preset_that_cannot_be_read_is_named(text: str, says: str, default: st
 
 
 def test_a_preset_is_written_into_committed_params_alone(
-    default: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    default: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(*arguments: str) -> str:
         run_main(preset, *arguments)
         return capsys.readouterr().out
 
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(preset, "PRESETS", REPOSITORY / "presets")
     Path("params.yaml").write_text(default)
     with pytest.raises(InputError, match="git cannot tell"):

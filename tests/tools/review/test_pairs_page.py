@@ -5,16 +5,15 @@ from typing import Any
 import polars as pl
 import pytest
 from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
 
 from assay.core.errors import InputError
 from assay.human_review.preference_judgements import HEADER, read_preferences
 from assay.language_models.chat_template import MESSAGES
+from tests.tools.review.test_queue_page import get, post
 from tools.review import pairs_page, queue_page
 from tools.review.pairs_page import comparisons, read_answers, read_prompts
 from tools.review.server import Added
 
-OWN = {"Origin": "http://127.0.0.1:8765", "Host": "127.0.0.1:8765"}
 MODELS = ("secretname-one", "secretname-two")
 
 
@@ -54,8 +53,7 @@ def write_answers(folder: Path, model: str, answers: dict[str, str | None]) -> N
 
 
 @pytest.fixture
-def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def file(tmp_path: Path) -> Path:
     write_chats(tmp_path, train=["t:1"], validation=["v:1"], test=["x:1", "x:2"])
     write_answers(tmp_path, MODELS[0], {"t:1": "One.\nTwo.", "v:1": "Same. ", "x:1": "Yes, so.", "x:2": None})
     write_answers(tmp_path, MODELS[1], {"t:1": "Other.", "v:1": "Same.", "x:1": "No.", "x:2": "Well.", "x:3": "?"})
@@ -75,14 +73,6 @@ def session(file: Path) -> pairs_page.PairSession:
 @pytest.fixture
 def client(session: pairs_page.PairSession) -> FlaskClient:
     return pairs_page.make_app(session).test_client()
-
-
-def post(client: FlaskClient, address: str, headers: dict[str, str] = OWN, **body: Any) -> TestResponse:
-    return client.post(address, json=body, headers=headers)
-
-
-def get(client: FlaskClient, address: str) -> TestResponse:
-    return client.get(address, headers={"Host": "127.0.0.1:8765"})
 
 
 def keys(client: FlaskClient) -> dict[str, str]:
@@ -132,8 +122,7 @@ def test_each_judgement_is_a_line_with_its_models(client: FlaskClient, file: Pat
     assert all(pair["decided"] for pair in get(client, "/api/rows").get_json()["rows"])
 
 
-def test_sides_are_drawn_by_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_sides_are_drawn_by_key(tmp_path: Path) -> None:
     ids = [f"p:{number}" for number in range(200)]
     for model in "abc":
         write_answers(tmp_path, model, {row: f"{model} says {row}" for row in ids})
@@ -161,14 +150,6 @@ def test_another_reviewer_judges_for_themselves(session: pairs_page.PairSession,
     assert again.get_json()["decided"] is True
     assert "line 3: Bo judged these answers to" in again.get_json()["error"]
     assert len(read_preferences(session.added.file)) == 2
-
-
-def test_undo_takes_back_the_lines_of_this_session(client: FlaskClient, file: Path) -> None:
-    post(client, "/api/decide", id="0", preferred="left")
-    post(client, "/api/decide", id="1", preferred="tie")
-    assert [post(client, "/api/undo").get_json() for _ in range(2)] == [{"id": "1"}, {"id": "0"}]
-    assert post(client, "/api/undo").get_json()["error"] == "this session added no judgement that could be undone"
-    assert file.read_text(encoding="utf-8") == f"{HEADER}\n"
 
 
 @pytest.mark.parametrize(

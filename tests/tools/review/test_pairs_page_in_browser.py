@@ -1,33 +1,18 @@
 """The page of two answers side by side in a real browser, by its keys."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from assay.human_review.preference_judgements import HEADER, read_preferences
-from tests.review_browser import browser as system_browser
-from tests.review_browser import review_server
+from tests.review_browser import require_that_it_fits, review_server
 from tests.tools.review.test_pairs_page import write_answers, write_chats
 
 pytestmark = pytest.mark.slow
 
 HOSTILE = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>{{7*7}} ]]> </p>"
 PAIRS = ("--pairs", "secretname-one", "secretname-two")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with system_browser() as opened:
-        yield opened
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    with browser.new_context(viewport={"width": 1280, "height": 800}) as context:
-        context.set_default_timeout(30_000)
-        yield context.new_page()
 
 
 def write_project(folder: Path, answers: list[str]) -> Path:
@@ -131,11 +116,5 @@ def test_hostile_answers_are_shown_and_not_run(page: Page, tmp_path: Path, repos
 @pytest.mark.parametrize("width", [390, 1280])
 def test_it_fits_the_width_of_the_screen(browser: Browser, tmp_path: Path, repository: Path, width: int) -> None:
     write_project(tmp_path, ["word " * 200 + "w" * 300])
-    with (
-        review_server(tmp_path, repository, "Ann", *PAIRS) as address,
-        browser.new_context(viewport={"width": width, "height": 800}) as context,
-    ):
-        page = context.new_page()
-        page.goto(address)
-        expect(page.locator("#card")).to_be_visible()
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    with review_server(tmp_path, repository, "Ann", *PAIRS) as address:
+        require_that_it_fits(browser, address, width)

@@ -39,8 +39,7 @@ def write_queue(folder: Path, labels: dict[str, str]) -> None:
 
 
 @pytest.fixture
-def corrections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def corrections(tmp_path: Path) -> Path:
     write_queue(tmp_path, {"a": "bad", 'b,"': "bad", "c": "fair", "none": ""})
     path = Path("data/corrections.csv")
     path.write_text(f"{HEADER}\n", encoding="utf-8")
@@ -62,12 +61,16 @@ def post(client: FlaskClient, address: str, headers: dict[str, str] = OWN, **bod
     return client.post(address, json=body, headers=headers)
 
 
+def get(client: FlaskClient, address: str) -> TestResponse:
+    return client.get(address, headers={"Host": "127.0.0.1:8765"})
+
+
 def lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").removeprefix(f"{HEADER}\n").splitlines()
 
 
 def test_the_queue_is_shown_with_its_labels_and_neighbours(client: FlaskClient) -> None:
-    shown = client.get("/api/rows", headers={"Host": "127.0.0.1:8765"}).get_json()
+    shown = get(client, "/api/rows").get_json()
     assert (shown["labels"], shown["reviewer"]) == (["bad", "fair", "good", "new"], "Ann")
     assert [(row["id"], row["label"], row["decided"]) for row in shown["rows"]] == [
         ("a", "bad", False),
@@ -229,7 +232,7 @@ def test_reading_from_another_origin_is_refused(client: FlaskClient) -> None:
 
 
 def test_the_page_runs_no_script_but_its_own(client: FlaskClient) -> None:
-    answer = client.get("/", headers={"Host": "127.0.0.1:8765"})
+    answer = get(client, "/")
     policy = answer.headers["Content-Security-Policy"]
     assert "default-src 'none'; script-src 'self'" in policy
     assert "unsafe" not in policy

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from collections.abc import Iterator
 from datetime import date
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -13,8 +12,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from assay.human_review.corrections import HEADER
-from tests.review_browser import browser as system_browser
-from tests.review_browser import review_server
+from tests.review_browser import require_that_it_fits, review_server
+from tests.tools.review.test_queue_page import lines
 from tools.review.queue_page import COLUMNS
 
 pytestmark = pytest.mark.slow
@@ -40,23 +39,6 @@ def write_project(folder: Path, labels: list[str], texts: list[str], suggested: 
     path = folder / "data/corrections.csv"
     path.write_text(f"{HEADER}\n", encoding="utf-8")
     return path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with system_browser() as opened:
-        yield opened
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    with browser.new_context(viewport={"width": 1280, "height": 800}) as context:
-        context.set_default_timeout(30_000)
-        yield context.new_page()
-
-
-def lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").removeprefix(f"{HEADER}\n").splitlines()
 
 
 def press(page: Page, key: str, place: str) -> None:
@@ -261,11 +243,5 @@ def test_another_page_in_the_browser_can_neither_read_nor_write(page: Page, tmp_
 @pytest.mark.parametrize("width", [390, 1280])
 def test_it_fits_the_width_of_the_screen(browser: Browser, tmp_path: Path, repository: Path, width: int) -> None:
     write_project(tmp_path, ["bad" * 30, *LABELS], ["word " * 100 + "w" * 300, "next"])
-    with (
-        review_server(tmp_path, repository, "Ann") as address,
-        browser.new_context(viewport={"width": width, "height": 800}) as context,
-    ):
-        page = context.new_page()
-        page.goto(address)
-        expect(page.locator("#card")).to_be_visible()
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    with review_server(tmp_path, repository, "Ann") as address:
+        require_that_it_fits(browser, address, width)

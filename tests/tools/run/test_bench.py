@@ -1,15 +1,12 @@
 """Benchmarks of two commits side by side, in a small repository of its own."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from assay.core.outputs import write_text
-from tests.own_process import commit_all, git
+from tests.own_process import commit_all, git, run_python
 from tools.run.bench import lend, render_table
 
 
@@ -19,23 +16,14 @@ def commit_benchmarks(repository: Path, file: str, *names: str) -> None:
     commit_all(repository)
 
 
-def bench(folder: Path, repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(repository)}
-    command = [sys.executable, "-m", "tools.run.bench", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-
-
 @pytest.mark.slow
-def test_benchmarks_that_are_new_gone_or_moved(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_benchmarks_that_are_new_gone_or_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # pytest-benchmark would take the processes of the benchmarks for workers of this run, and measure nothing.
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     commit_benchmarks(tmp_path, "test_old.py", "kept", "gone")
     (tmp_path / "tests/benchmarks/test_old.py").unlink()
     commit_benchmarks(tmp_path, "test_moved.py", "kept", "new")
-    done = bench(tmp_path, repository, "HEAD~1", "-k", "kept or gone or new")
-    assert done.returncode == 0, done.stderr
+    done = run_python("-m", "tools.run.bench", "HEAD~1", "-k", "kept or gone or new")
     rows = [line.split(" | ") for line in done.stdout.splitlines()[2:]]
     assert [(row[0], row[3] if row[0] != "| `test_kept`" else "ratio") for row in rows] == [
         ("| `test_gone`", "gone |"),
@@ -45,10 +33,9 @@ def test_benchmarks_that_are_new_gone_or_moved(
     assert git("worktree", "list", cwd=tmp_path).count("\n") == 1
 
 
-def test_a_commit_that_is_not_there(repository: Path, tmp_path: Path) -> None:
+def test_a_commit_that_is_not_there(tmp_path: Path) -> None:
     commit_benchmarks(tmp_path, "test_old.py", "kept")
-    done = bench(tmp_path, repository, "no-such")
-    assert done.returncode == 1
+    done = run_python("-m", "tools.run.bench", "no-such", status=1)
     assert "'no-such' is no revision of this repository" in done.stderr
 
 

@@ -31,9 +31,8 @@ WHOLE = lock_guard.join_entries(ENTRIES)
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def project() -> None:
     """A repository without a commit, with a copy of its lock."""
-    monkeypatch.chdir(tmp_path)
     git("init", "-q")
     Path("dvc.yaml").write_text("stages:\n" + "".join(f"  {name}:\n    cmd: echo\n" for name in "acbd"))
     LOCK.write_text(WHOLE)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.template_params import FILE, read_template_params
@@ -25,7 +26,10 @@ def test_assets_of_the_language_models_alone_are_not_fetched() -> None:
     assert unused_assets(params) == []
 
 
-def test_quick_params_keep_the_data_of_a_fork_and_what_is_not_about_budgets(tmp_path: Path) -> None:
+def test_quick_params_keep_the_data_of_a_fork_and_what_is_not_about_budgets(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
     before = read_template_params()
     path = tmp_path / "params.yaml"
     path.write_text(FILE.read_text())

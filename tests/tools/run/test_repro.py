@@ -186,7 +186,8 @@ def test_nothing_is_left_running_after_ctrl_c_or_a_second_one(tmp_path: Path, tr
         process.send_signal(signal.SIGINT)
     assert "Stopped; `make repro` goes on from here" in process.communicate()[0]
     assert process.returncode == 130
-    assert [one for one in psutil.process_iter(["cwd"]) if one.info["cwd"] == str(folder)] == []
+    there = [one.pid for one in psutil.process_iter(["cwd"]) if one.info["cwd"] == str(folder)]
+    assert there == [os.getpid()]  # that of the test
 
 
 def test_what_a_kill_has_left_running_is_ended_by_the_next_run(tmp_path: Path) -> None:

@@ -10,10 +10,7 @@ from tests.template_params import read_template_params
 from tools.run import stale_outputs
 
 
-def test_outputs_of_a_stage_that_is_off_are_deleted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_outputs_of_a_stage_that_is_off_are_deleted(capsys: pytest.CaptureFixture[str]) -> None:
     files = ("metrics/evaluate/lora.json", "data/predictions/lora/a.csv", "metrics/evaluate/full.json", "moved.json")
     for file in files:
         Path(file).parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,1 @@
+from tests.stages.conftest import own_folder as own_folder
