@@ -96,7 +96,7 @@ ask: $(INSTALLED)  ## Talk to a language model, or ask it once: make ask MODEL=s
 	@test -n "$(MODEL)" || { echo "error: say which model: make ask MODEL=sft@lora" >&2; exit 1; }
 	@$(BIN)/python -m tools.ask "$(MODEL)" $${QUESTION+--question "$$QUESTION"} $(ARGS)
 
-export: $(INSTALLED)  ## Export a language model as safetensors and GGUF, and check both: make export MODEL=sft@lora
+export: $(INSTALLED)  ## Export a language model, its adapter merged, as safetensors, and check it: make export MODEL=sft@lora
 	@test -n "$(MODEL)" || { echo "error: say which model: make export MODEL=sft@lora" >&2; exit 1; }
 	@$(BIN)/python -m tools.export.language_model "$(MODEL)" $(ARGS)
 
