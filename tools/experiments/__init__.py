@@ -1,1 +1,1 @@
-"""Experiments beside the pipeline: benchmarks on other data, tuning."""
+"""Experiments beside the pipeline: what intervals cover, what sizes of data take."""
