@@ -1,7 +1,7 @@
 """Make a clone of the template a project of its own: `make start`.
 
 What is said of the template's data goes: metrics and plots, `dvc.lock`, the results in README.md, what people decided
-about rows and answers, docs/results_full.json, and what stages made on this machine. Code, params, tests, docs and
+about rows and answers, and what stages made on this machine. Code, params, tests, docs and
 downloads stay. CHANGELOG.md begins anew and names the template's commit, from which later versions of the template are
 merged (docs/template.md). Nothing is committed: `git diff` shows it all.
 """
@@ -16,11 +16,11 @@ import yaml
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import write_text
 from assay.human_review import corrections, preference_judgements
-from tools.changes.full_results import METRICS, RESULTS
 from tools.changes.readme_results import between_markers
 from tools.changes.revisions import commit_of, git, require_committed
 from tools.run.lock_guard import EMPTY, LOCK, read_text
 
+METRICS = Path("metrics")
 README, CHANGELOG = Path("README.md"), Path("CHANGELOG.md")
 NO_RESULTS = "None yet: `make repro`, then `make readme`."
 DECISIONS = {"data/corrections.csv": corrections.HEADER, "data/preferences.csv": preference_judgements.HEADER}
@@ -56,14 +56,14 @@ def main() -> None:
     commit = commit_of("HEAD")
     require_committed(Path())
     # Stages depend on the folders that a .gitkeep keeps.
-    names = git("ls-files", "-z", "--", str(METRICS), str(RESULTS), ":!*.gitkeep") or ""
+    names = git("ls-files", "-z", "--", str(METRICS), ":!*.gitkeep") or ""
     tracked, made = [Path(name) for name in names.split("\0") if name], made_here()
     readme = README.read_text(encoding="utf-8")
     for name in ("results", "generation"):
         readme = between_markers(readme, name, NO_RESULTS, README)
 
     print(f"This makes the clone of the template, at commit {commit[:10]}, a project of its own. Removed are:")
-    print(f"  {len(tracked)} files, of {METRICS}/ and {RESULTS}; the entries of {LOCK} and {CHANGELOG}; the results in")
+    print(f"  {len(tracked)} files of {METRICS}/; the entries of {LOCK} and {CHANGELOG}; the results in")
     decided = [f"{len(read_text(Path(path)).splitlines()) - 1} in {path}" for path in DECISIONS]
     print(f"  {README}; decisions of people: {', '.join(decided)}")
     print(f"  what stages made on this machine: {', '.join(map(str, made)) or 'nothing'}")

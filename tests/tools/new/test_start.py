@@ -45,7 +45,7 @@ def write_version(number: int, params: str) -> None:
         "params.yaml": params,
     }
     texts |= {path: f"{header}\nof template {number}\n" for path, header in start.DECISIONS.items()}
-    texts |= {"docs/results_full.json": f"{number}", f"metrics/plots/{number}.csv": "1", "metrics/.gitkeep": ""}
+    texts |= {f"metrics/plots/{number}.csv": "1", "metrics/.gitkeep": ""}
     texts |= {"run.py": RUN.replace("NUMBER", str(number)), ".gitignore": "data/*\n!data/*.csv\n", "data/raw/a": ""}
     for name, text in texts.items():
         Path(name).parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def test_results_go_and_code_params_and_downloads_stay() -> None:
     assert git("status", "--porcelain") == ""
     run_main(start, "--yes")
     changed = ["CHANGELOG.md", "README.md", *start.DECISIONS, "dvc.lock"]
-    gone = ["docs/results_full.json", "metrics/one.json", "metrics/plots/1.csv"]
+    gone = ["metrics/one.json", "metrics/plots/1.csv"]
     expected = [*(f"M\t{name}" for name in changed), *(f"D\t{name}" for name in gone)]
     assert sorted(git("diff", "--name-status").splitlines()) == sorted(expected)
     assert (read("README.md"), read("dvc.lock")) == (f"{marked(start.NO_RESULTS)}Text 1\n", EMPTY)
