@@ -53,12 +53,8 @@ test-slow: $(INSTALLED)  ## Run all other tests: hermetic runs, crashes, browser
 figures: $(INSTALLED)  ## Do docs and README say what metrics/ says? Of the template's own data; not part of make test
 	$(BIN)/python -m pytest -m figures $(ARGS)
 
-bench: $(INSTALLED)  ## Run the benchmarks; beside another commit's, as a table for a pull request: make bench BASE=main
-ifeq ($(origin BASE),file)
+bench: $(INSTALLED)  ## Run the benchmarks; CONTRIBUTING.md compares those of two commits
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only $(ARGS)
-else
-	@$(BIN)/python -m tools.run.bench "$(BASE)" $(ARGS)
-endif
 
 lint: $(INSTALLED)  ## Check format, lint, types and the order of the rooms
 	$(BIN)/ruff format --check .
