@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from assay.augmentation.apply import augment_in_process, hide_tokens, show_tokens
-from assay.augmentation.recipes import CharacterNoise, Eda, Synonym, TextAttackClass, WholeText
+from assay.augmentation.recipes import CharacterNoise, Eda, Synonym, WholeText
 from assay.augmentation.textattack_import import readable_wordnet
 from assay.augmentation.words import find_plain_words
-from assay.core.errors import InputError
 
 
 def synonym(share_of_words: float) -> Synonym:
@@ -31,12 +30,7 @@ def whole(name: Any) -> WholeText:
     return WholeText(name=name, share_of_rows=1.0)
 
 
-def textattack_class(path: str, **arguments: Any) -> TextAttackClass:
-    return TextAttackClass(name="own", share_of_rows=1.0, share_of_words=0.5, transformation=path, arguments=arguments)
-
-
-DELETION = textattack_class("textattack.transformations.WordDeletion")
-RECIPES: list[Any] = [synonym(1.0), noise(), eda(), DELETION, whole("contraction"), whole("reorder")]
+RECIPES: list[Any] = [synonym(1.0), noise(), eda(), whole("contraction"), whole("reorder")]
 
 
 def name_of(recipe: Any) -> str:
@@ -131,7 +125,7 @@ def test_plain_words(text: str, words: list[str]) -> None:
     assert [text[start:end] for start, end in find_plain_words(text)] == words
 
 
-@pytest.mark.parametrize("recipe", [synonym(1.0), noise(), eda(share_of_words=1.0), DELETION], ids=name_of)
+@pytest.mark.parametrize("recipe", [synonym(1.0), noise(), eda(share_of_words=1.0)], ids=name_of)
 def test_placeholders_and_mentions_survive(scratch: Path, recipe: Any) -> None:
     text = "<EMAIL> hate @movie <URL> phone #great (<PHONE>) never movie"
     for seed in range(20):
@@ -262,16 +256,6 @@ def test_own_tokens_stay(recipe: Any, scratch: Path) -> None:
         assert sorted(re.findall(r"Ann \[VAL\]|\[COL\]|\[VAL\]|it's", copy)) == sorted(
             ["[COL]", "[VAL]", "[COL]", "Ann [VAL]", "it's"]
         )
-
-
-def test_any_class_of_textattack(scratch: Path) -> None:
-    text = "the awful movie of today"
-    recipe = textattack_class("textattack.transformations.WordSwapRandomCharacterDeletion", random_one=True)
-    assert one(text, recipe, scratch) != text
-    with pytest.raises(InputError, match=r"own: textattack\.transformations\.Nothing: no such class"):
-        one(text, textattack_class("textattack.transformations.Nothing"), scratch)
-    with pytest.raises(InputError, match=r"own: .*WordDeletion cannot be made with \{'letters': 1\}"):
-        one(text, textattack_class("textattack.transformations.WordDeletion", letters=1), scratch)
 
 
 def test_our_classes_work_in_textattacks_own_augmenter(scratch: Path) -> None:
