@@ -5,7 +5,9 @@ BASE ?= main
 TEST_WORKERS ?= 2
 ARGS ?=
 JOBS ?=
+CHROMIUM ?= chromium
 
+PICTURE = $(CHROMIUM) --headless --no-sandbox --hide-scrollbars --virtual-time-budget=5000
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -72,8 +74,15 @@ review: $(INSTALLED)  ## Look at the rows most worth it, in the browser: make re
 diff: $(INSTALLED)  ## Compare params, metrics and rows with a revision: make diff BASE=main
 	@$(BIN)/python -m tools.changes.pull_request "$(BASE)"
 
-sample: $(INSTALLED)  ## Renew docs/sample/: report, pull-request comment and pictures: make sample BASE=main
-	@$(BIN)/python -m tools.sample "$(BASE)"
+sample: $(INSTALLED)  ## Renew docs/sample/: report, pull-request comment and pictures, by CHROMIUM: make sample BASE=main
+	@test -f report/index.html || { echo "error: report/index.html: no such file; run \`make repro\` first" >&2; exit 1; }
+	@command -v $(CHROMIUM) >/dev/null || { echo "error: no $(CHROMIUM) on PATH for the pictures; say which: make sample CHROMIUM=google-chrome" >&2; exit 1; }
+	@mkdir -p docs/sample
+	@$(BIN)/python -m tools.changes.pull_request "$(BASE)" >/dev/null
+	@cp report/pull_request.md docs/sample/ && cp report/index.html docs/sample/report.html
+	@$(PICTURE) --window-size=1200,1500 --screenshot=docs/sample/report.png "file://$(CURDIR)/report/index.html"
+	@$(BIN)/python -m tools.review.queue_page --port 8798 --reviewer "A. Reviewer" & page=$$!; trap "kill $$page" EXIT; sleep 10; kill -0 $$page && \
+		$(PICTURE) --window-size=1200,900 --screenshot=docs/sample/review.png http://127.0.0.1:8798/
 
 gate: $(INSTALLED)  ## May this be merged, by the rules of `gate` in params.yaml? make gate BASE=main
 	@$(BIN)/python -m tools.changes.gate "$(BASE)"
