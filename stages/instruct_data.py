@@ -23,7 +23,7 @@ from assay.cleaning.rules import CleanParams
 from assay.compute.device import Compute, Device, prepare_device
 from assay.compute.model_limits import require_positions, require_vocabulary
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import output_folder, write_json, write_parquet
+from assay.core.outputs import write_json, write_tables
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.removed_rows import counts_by_rule
@@ -206,9 +206,7 @@ def main() -> None:
         shown = ", ".join(f"{what} {value}" for what, value in seen.items() if value)
         print(f"instruct_data: {name}: {shown}", file=sys.stderr)
     tables, metrics = make_chats(sources, classified, sections, tokenizer, device)
-    with output_folder(OUTPUT) as folder:
-        for name, table in tables.items():
-            write_parquet(table, folder / f"{name}.parquet")
+    write_tables(OUTPUT, tables)
     write_metrics(METRICS, metrics, "rows.*.answer")
     write_json(COST, {"instruct_data_seconds": time.perf_counter() - started})
 

@@ -21,7 +21,7 @@ from pydantic import Field
 from assay.compute.device import Compute, Device, prepare_device
 from assay.compute.model_limits import require_positions
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import output_folder, write_json, write_parquet
+from assay.core.outputs import write_json, write_tables
 from assay.core.params import Params, load_params
 from assay.core.progress import quiet_libraries
 from assay.core.removed_rows import Filtered, counts_by_rule
@@ -132,10 +132,7 @@ def main() -> None:
     seconds = time.perf_counter() - started
 
     removed = pl.concat([one.removed for one in made.values()])
-    with output_folder(OUTPUT) as folder:
-        for split, name in SPLITS.items():
-            write_parquet(made[split].kept, folder / f"{name}.parquet")
-        write_parquet(removed, folder / "removed.parquet")
+    write_tables(OUTPUT, {name: made[split].kept for split, name in SPLITS.items()} | {"removed": removed})
     if lines:
         changed = f"questions changed: {counts_by_rule(removed).get('prompt_changed', 0)}, unknown: {without_hash}"
         print(f"preferences: {params.path}: {len(lines)} judgements; {changed}", file=sys.stderr)

@@ -37,7 +37,7 @@ import polars as pl
 from assay import corpus_profile
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import run_stage
-from assay.core.outputs import output_folder, write_json, write_parquet
+from assay.core.outputs import write_json, write_tables
 from assay.core.params import load_params
 from assay.core.results import write_metrics
 from assay.core.seeds import keyed_uniform
@@ -93,9 +93,7 @@ def main() -> None:
         "languages": corpus_profile.tabulate_languages(rows),
         "least_alike": corpus_profile.find_least_similar(rows),
     }
-    with output_folder(OUTPUT) as folder:
-        for name, table in tables.items():
-            write_parquet(table, folder / f"{name}.parquet")
+    write_tables(OUTPUT, tables)
     if params.encoder_languages is not None:
         shares: dict[str, float] = metrics["language_share"]
         others = {name: one for name, one in shares.items() if name not in (*params.encoder_languages, UNDETERMINED)}

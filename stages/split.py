@@ -20,7 +20,7 @@ from pathlib import Path
 import polars as pl
 
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import output_folder, write_parquet
+from assay.core.outputs import write_tables
 from assay.core.params import load_params
 from assay.core.removed_rows import counts_by_rule, remove
 from assay.core.results import write_metrics
@@ -91,11 +91,7 @@ def main() -> None:
     ):
         print(f"split: {message}", file=sys.stderr)
 
-    with output_folder(OUTPUT) as folder:
-        for name, part in parts.items():
-            write_parquet(part, folder / f"{name}.parquet")
-        write_parquet(leaks, folder / "leaks.parquet")
-        write_parquet(removed, folder / "removed.parquet")
+    write_tables(OUTPUT, {**parts, "leaks": leaks, "removed": removed})
     write_metrics(
         METRICS,
         {
