@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import argparse
 import gc
+import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -45,14 +45,6 @@ MAX_ROUNDED = 1.0
 """The most by which merging and rounding may change a logit; after QLoRA, whose base was in 4 bits, any number."""
 
 
-@dataclass(frozen=True)
-class Reply:
-    """What a model says to `n` questions: logits of the first token, shape `(n, v)`, and the greedy answers."""
-
-    logits: NDArray[np.float32]
-    answers: list[str]
-
-
 def plain_model(
     folder: Path, weights: str, arguments: TemplateArguments
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -71,21 +63,18 @@ def plain_model(
 @torch.inference_mode()
 def replies(
     model: CausalLM, tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]], device: Device, what: str
-) -> Reply:
-    """What a model says to each chat; one at a time, so that padding has no part in it."""
+) -> tuple[NDArray[np.float32], list[str]]:
+    """What a model says to `n` chats: logits of the first token, shape `(n, v)`, and the greedy answers.
+
+    One chat at a time, so that padding has no part in it.
+    """
     decoding = Decoding(max_new_tokens=64, temperature=0.0, top_p=1.0, repetition_penalty=1.0, batch_size=1)
     answers = generate_answers(model, tokenizer, chats, decoding, device, 0, what)
     logits = [
         model(input_ids=torch.tensor([ids], device=device.device)).logits[0, -1].float().cpu().numpy()
         for ids in tokenise_prompts(tokenizer, chats)
     ]
-    return Reply(np.stack(logits), answers)
-
-
-def compare(one: Reply, other: Reply) -> tuple[float, int]:
-    """The largest difference of a logit, and the number of questions to which both say the same."""
-    same = sum(a == b for a, b in zip(one.answers, other.answers, strict=True))
-    return float(np.abs(one.logits - other.logits).max()), same
+    return np.stack(logits), answers
 
 
 def test_questions() -> list[list[Message]]:
@@ -105,7 +94,7 @@ def export(folder: Path, weights: str, device: Device, out: Path) -> dict[str, A
     chats = test_questions()
     arguments = load_params("template_arguments", TemplateArguments)
     trained, tokenizer = load_causal_lm(folder, device.device, arguments)
-    before = replies(trained, tokenizer, chats, device, "the model")
+    logits, answers = replies(trained, tokenizer, chats, device, "the model")
     del trained
     gc.collect()
     with output_folder(out) as draft:
@@ -114,17 +103,21 @@ def export(folder: Path, weights: str, device: Device, out: Path) -> dict[str, A
         del model
         gc.collect()
         plain, tokenizer = load_causal_lm(draft, device.device)
-        after = replies(plain, tokenizer, chats, device, "safetensors")
-        del plain
-        gc.collect()
-        found: dict[str, Any] = {"model": str(folder), "type": weights, "questions": len(chats)}
-        found["logit_difference_from_trained"], found["answers_as_trained"] = difference, _ = compare(after, before)
+        new_logits, new_answers = replies(plain, tokenizer, chats, device, "safetensors")
+        difference = float(np.abs(new_logits - logits).max())
         allowed = inf if (folder / QUANTISATION_FILE).is_file() else MAX_ROUNDED
         if not difference < allowed:  # a difference that is no number is none to keep
             raise InputError(
                 f"{folder}: a logit of the export differs by {difference:.2g} from the model as trained, and {allowed} "
                 "is the most that is kept; export with --type float32"
             )
+        found = {
+            "model": str(folder),
+            "type": weights,
+            "questions": len(chats),
+            "logit_difference_from_trained": difference,
+            "answers_as_trained": sum(map(operator.eq, new_answers, answers)),
+        }
         write_json(draft / "export.json", found)
     return found
 
