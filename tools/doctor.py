@@ -1,6 +1,6 @@
 """What this machine has, what is missing, and how to get it. Exit status 1 where something necessary is missing.
 
-`make doctor`. Needs nothing but Python's standard library, of Python 3.7 or newer, so that it works where nothing is
+`make doctor`. Needs nothing but Python's standard library, of Python 3.8 or newer, so that it works where nothing is
 installed.
 """
 
@@ -16,37 +16,12 @@ import sys
 from pathlib import Path
 
 LOCK = Path("requirements.lock")
-MAIN_LIBRARIES = (
-    *("accelerate", "bitsandbytes", "cleanlab", "dvc", "nltk", "peft", "polars", "pydantic"),
-    *("scikit-learn", "textattack", "torch", "transformers"),
-)
+UV = Path(sys.executable).with_name("uv")
+MAIN_LIBRARIES = ("torch", "transformers", "peft", "trl", "textattack", "cleanlab", "polars", "scikit-learn", "dvc")
 MIN_PYTHON = (3, 11)
 MIN_FREE_DISK_GIB = 10
 """The packages take 3 GiB with a CPU build of PyTorch and 8 GiB with a CUDA build; data and models take 1 GiB."""
 GIB = 2**30
-
-
-def locked_versions(text: str) -> dict[str, list[str]]:
-    """Package → versions that the lock allows; more than one where they depend on the Python version."""
-    versions: dict[str, list[str]] = {}
-    for name, version in re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\n]+)", text, flags=re.MULTILINE):
-        versions.setdefault(name.lower().replace("_", "-"), []).append(version)
-    return versions
-
-
-def library_problem(installed: str | None, locked: list[str] | None) -> str | None:
-    """What is wrong with one library, None where nothing is. A local part, such as +cpu, is the same release."""
-    if installed is None:
-        return "not installed"
-    return f"the lock has {' or '.join(locked)}" if locked and installed.split("+")[0] not in locked else None
-
-
-def installed_version(name: str) -> str | None:
-    """Version of an installed package, or None."""
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def cores() -> int | None:
@@ -94,6 +69,21 @@ def checkout_problems(python: tuple[int, ...], git: str | None, free_gib: float)
     return [(is_necessary, sentence) for is_so, is_necessary, sentence in problems if is_so]
 
 
+def library_problems() -> list[tuple[bool, str]]:
+    """What is installed beside what the lock has, as (necessary, sentence). uv tells, from this machine alone."""
+    if not UV.is_file():
+        return [(True, "libraries are not installed: `make setup`")]
+    command = [str(UV), "pip", "install", "--dry-run", "--offline", "--no-deps", "--python", sys.executable]
+    done = subprocess.run([*command, "-r", str(LOCK)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    said = done.stdout.decode("utf-8", "replace")
+    # Without the network uv may not find what it would install; then it says what that is in a sentence.
+    wrong = re.findall(r"^ \+ (.+)", said, re.MULTILINE)
+    if done.returncode:
+        wrong = [said.rpartition("cause:")[2].split("\n\n")[0].strip()]
+    sentence = "missing or not as locked: {}; `rm -f .venv/.installed; make setup` installs them"
+    return [(True, sentence.format(", ".join(wrong)))] if wrong else []
+
+
 def params_problems() -> list[tuple[bool, str]]:
     """What is wrong with `params.yaml`, as (necessary, sentence)."""
     try:
@@ -121,25 +111,16 @@ def pipeline_lock_problems() -> list[tuple[bool, str]]:
 def main() -> None:
     """Print what is there, then what is missing."""
     free_gib = shutil.disk_usage(".").free / GIB
-    uv = str(Path(sys.executable).with_name("uv"))
-    tools = {name: first_line(path, "--version") for name, path in (("git", "git"), ("make", "make"), ("uv", uv))}
+    tools = {name: first_line(path, "--version") for name, path in (("git", "git"), ("make", "make"), ("uv", str(UV)))}
+    installed = {str(one.metadata["Name"]).lower(): one.version for one in importlib.metadata.distributions()}
 
     print(f"Python: {platform.python_version()} ({sys.executable})")
     print(f"system: {platform.platform()}, cores: {cores()}, free disk: {free_gib:.0f} GiB")
-    versions = [version or f"{name} is missing" for name, version in tools.items()]
-    print(*versions, *device_lines(), "libraries:", sep="\n")
-    locked = locked_versions(LOCK.read_text(encoding="utf-8")) if LOCK.is_file() else {}
-    installed = {name: installed_version(name) for name in MAIN_LIBRARIES}
-    wrong = {name: library_problem(version, locked.get(name)) for name, version in installed.items()}
-    for name, version in installed.items():
-        print("  {:<14} {}{}".format(name, version or "–", f"  ← {wrong[name]}" if wrong[name] else ""))
-
+    print(*(version or f"{name} is missing" for name, version in tools.items()), *device_lines(), sep="\n")
+    print("libraries:", ", ".join(f"{name} {installed.get(name, 'not installed')}" for name in MAIN_LIBRARIES))
     problems = checkout_problems(sys.version_info[:2], tools["git"], free_gib)
+    problems += library_problems() if LOCK.is_file() else []
     problems += params_problems() + pipeline_lock_problems()
-    if any(wrong.values()):
-        names = ", ".join(name for name, problem in wrong.items() if problem)
-        sentence = f"missing or not as locked: {names}; `rm -f .venv/.installed; make setup` installs them"
-        problems.append((True, sentence))
     print("\nMissing:" if problems else "\nNothing is missing.")
     for necessary, sentence in problems:
         print("  {} {}".format("✗" if necessary else "!", sentence))
