@@ -63,7 +63,6 @@ def test_a_merged_model_is_plain_and_says_the_same(
     found = json.loads((folder / "merge.json").read_text())
     assert found["largest_logit_difference"] < 1e-5
     assert found["predictions_changed"] == 0
-    assert found["before"] == found["after"]
     assert "a plain model; largest difference of a logit" in capsys.readouterr().out
     assert not list(folder.glob("adapter*"))
     assert ModelCard.load(folder / "MODEL_CARD.md").data.library_name == "transformers"
