@@ -45,21 +45,6 @@ MAX_ROUNDED = 1.0
 """The most by which merging and rounding may change a logit; after QLoRA, whose base was in 4 bits, any number."""
 
 
-def plain_model(
-    folder: Path, weights: str, arguments: TemplateArguments
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model of a folder without adapter, in the type asked for, and its tokenizer.
-
-    An `InputError` if its adapter cannot be merged.
-    """
-    model, tokenizer = load_causal_lm(folder, torch.device("cpu"), arguments, quantised=False)
-    if not isinstance(model, PreTrainedModel):
-        model = merge_adapter(model, folder)
-    model = model.to(getattr(torch, weights)).eval()
-    model.config.dtype = getattr(torch, weights)
-    return model, tokenizer
-
-
 @torch.inference_mode()
 def replies(
     model: CausalLM, tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]], device: Device, what: str
@@ -98,8 +83,10 @@ def export(folder: Path, weights: str, device: Device, out: Path) -> dict[str, A
     del trained
     gc.collect()
     with output_folder(out) as draft:
-        model, tokenizer = plain_model(folder, weights, arguments)
-        save_causal_lm(model, tokenizer, draft)
+        model, tokenizer = load_causal_lm(folder, torch.device("cpu"), arguments, quantised=False)
+        model = model if isinstance(model, PreTrainedModel) else merge_adapter(model, folder)
+        model.config.dtype = getattr(torch, weights)
+        save_causal_lm(model.to(model.config.dtype).eval(), tokenizer, draft)
         del model
         gc.collect()
         plain, tokenizer = load_causal_lm(draft, device.device)
