@@ -12,7 +12,6 @@ import random
 from random import Random
 from typing import Any
 
-import numpy as np
 from textattack.augmentation import Augmenter
 from textattack.constraints import PreTransformationConstraint
 from textattack.constraints.pre_transformation import MinWordLength, RepeatModification
@@ -20,13 +19,6 @@ from textattack.shared import AttackedText
 from textattack.transformations import Transformation, WordSwap
 
 from assay.augmentation.words import MIN_CHARACTERS, count_words_to_alter, find_plain_words, replace_words
-from assay.core.seeds import seed_32
-
-
-def seed_textattack(seed: int) -> None:
-    """Seed, with 64 bits, both of the global generators: TextAttack takes none, and draws from them."""
-    random.seed(seed)
-    np.random.seed([seed_32(seed), seed // 2**32])
 
 
 class PlainWords(PreTransformationConstraint):  # type: ignore[misc]
