@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field
+from pydantic import AfterValidator, Field
 
 from assay.core.params import Params
 
@@ -49,17 +49,7 @@ class WholeText(Recipe):
     name: Literal["contraction", "reorder"]
 
 
-BUILT_IN = ("synonym", "character_noise", "eda", "contraction", "reorder")
-
-
-AnyRecipe = Annotated[
-    Synonym | CharacterNoise | Eda | WholeText,
-    Discriminator(
-        "name",
-        custom_error_type="recipe",
-        custom_error_message=f"no such recipe; there are {', '.join(BUILT_IN)}",
-    ),
-]
+AnyRecipe = Annotated[Synonym | CharacterNoise | Eda | WholeText, Field(discriminator="name")]
 
 
 def _named_once(recipes: list[Any]) -> list[Any]:
