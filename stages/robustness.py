@@ -81,7 +81,7 @@ def perturb(
     """Scores before and after each recipe, by its name."""
     targets, texts, groups = target_numbers(test, labels), test["text"].to_list(), group_numbers(test)
     before = predictor(texts, params.batch_size, "as they are")
-    perturbations = {}
+    perturbations: dict[str, dict[str, float]] = {}
     for recipe in params.recipes:
         altered = alter_texts(test, recipe, seed, scratch)
         changed = [index for index, (old, new) in enumerate(zip(texts, altered, strict=True)) if old != new]

@@ -86,7 +86,7 @@ def export(folder: Path, weights: str, device: Device, out: Path) -> dict[str, A
         model, tokenizer = load_causal_lm(folder, torch.device("cpu"), arguments, quantised=False)
         model = model if isinstance(model, PreTrainedModel) else merge_adapter(model, folder)
         model.config.dtype = getattr(torch, weights)
-        save_causal_lm(model.to(model.config.dtype).eval(), tokenizer, draft)
+        save_causal_lm(model.to(getattr(torch, weights)).eval(), tokenizer, draft)
         del model
         gc.collect()
         plain, tokenizer = load_causal_lm(draft, device.device)
