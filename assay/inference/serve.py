@@ -116,9 +116,11 @@ class Batches:
                 requests = [texts for texts, _ in batch]
                 found = await asyncio.get_running_loop().run_in_executor(worker, self.answer, requests)
                 for (_, answer), rows in zip(batch, found, strict=True):
-                    if isinstance(rows, Exception) and not answer.done():
+                    if answer.done():
+                        continue
+                    if isinstance(rows, Exception):
                         answer.set_exception(rows)
-                    elif not answer.done():
+                    else:
                         answer.set_result(rows)
 
     def answer(self, requests: list[list[str]]) -> list[Rows | Exception]:
@@ -162,9 +164,9 @@ async def in_words(_: Request, problem: Exception) -> Response:
         first = problem.errors(include_url=False, include_input=False, include_context=False)[0]
         said = first["msg"].removeprefix("Value error, ")
         return JSONResponse({"error": ": ".join([*map(str, first["loc"]), said])}, 422)
-    if not isinstance(problem, HTTPException):
-        problem = HTTPException(503, "the request took too long: send it faster, or fewer texts", {"Retry-After": "1"})
-    return JSONResponse({"error": problem.detail}, problem.status_code, problem.headers)
+    late = HTTPException(503, "the request took too long: send it faster, or fewer texts", {"Retry-After": "1"})
+    found = problem if isinstance(problem, HTTPException) else late
+    return JSONResponse({"error": found.detail}, found.status_code, found.headers)
 
 
 def make_app(

@@ -36,33 +36,31 @@ class Data:
     rule: str | None = None
 
 
-def find_data(source: str, scratch: Path, given: dict[str, Any], timeout_seconds: int) -> Data:
-    """The table of a path, an address or a hub repository; what is fetched or converted is put into `scratch`.
+def find_data(source: str, name: str, scratch: Path, given: dict[str, Any], timeout_seconds: int) -> Data:
+    """The table of a path, an address or a hub repository; what is fetched, or converted by `name`, goes to `scratch`.
 
     `given` are settings of `Reading` that hold whatever the files look like. Raises `InputError`: nothing is there, or
     no table.
     """
-    path = Path(source) if is_local(source) else fetch(source, scratch, timeout_seconds)
+    path, names = Path(source) if is_local(source) else fetch(source, scratch, timeout_seconds), list[str]()
+    if path.is_dir():
+        names = sorted(one.relative_to(path).as_posix() for one in path.rglob("[!.]*") if one.is_file())
+        names = [one for one in names if "/." not in one]
+        # Beside other tables, JSON describes them.
+        tables = [one for one in names if format_of(one) not in (None, "json")] or [n for n in names if format_of(n)]
+        if len(tables) > 1:
+            return join_files([read_file(path, one, given) for one in tables], scratch, name)
+        texts = [one for one in names if "/" in one and PurePosixPath(one).suffix in ("", ".txt")]
+        if texts and not tables:
+            rows = [read_labelled_text(path, *one.split("/")) for one in texts]
+            return convert(rows, scratch, name, "a row for each .txt, its folder the label")
+        path = path / (tables[0] if tables else "no table, and no .txt in folders named by labels")
     if path.is_file():
         if rows := rows_of_splits(path):
-            return convert(rows, scratch, path.stem, "a row for each entry, its key the split")
+            return convert(rows, scratch, name, "a row for each entry, its key the split")
         return read_file(path.parent, path.name, given)
-    if not path.is_dir():
-        there = sorted(one.name for one in path.parent.iterdir())[:SHOWN] if path.parent.is_dir() else "nothing"
-        raise InputError(f"{source}: no such file or folder; {path.parent} holds {there}: correct DATA")
-    names = sorted(one.relative_to(path).as_posix() for one in path.rglob("[!.]*") if one.is_file())
-    names = [name for name in names if "/." not in f"/{name}"]
-    # Beside other tables, JSON describes them.
-    tables = [name for name in names if format_of(name) not in (None, "json")] or [n for n in names if format_of(n)]
-    if tables:
-        files = [read_file(path, name, given) for name in tables]
-        return files[0] if len(files) == 1 else join_files(files, scratch, path.name)
-    if texts := [name for name in names if "/" in name and PurePosixPath(name).suffix in ("", ".txt")]:
-        rows = [read_labelled_text(path, *name.split("/")) for name in texts]
-        return convert(rows, scratch, path.name, "a row for each .txt, its folder the label")
-    raise InputError(
-        f"{source}: no table, and no .txt in folders named by labels; it holds {names[:SHOWN]}: correct DATA"
-    )
+    there = names or (sorted(one.name for one in path.parent.iterdir()) if path.parent.is_dir() else "nothing")
+    raise InputError(f"{path}: no such file or folder; there is {there[:SHOWN]}: correct DATA")
 
 
 def format_of(name: str) -> str | None:

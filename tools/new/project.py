@@ -68,7 +68,6 @@ def place_data(plan: Plan, source: str, name: str, scratch: Path) -> dict[str, A
     data, target = plan.data, OWN / name
     stays = data.folder != scratch and data.folder.resolve().is_relative_to(OWN.resolve())
     if not stays and data.folder != scratch:
-        (scratch / data.file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(data.folder / data.file, scratch / data.file)
     if data.rule:
         note = {"source": source, "converted": data.rule}
@@ -103,7 +102,7 @@ def main() -> None:
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", options.name or stem) or "data"
     with TemporaryDirectory() as made:
         scratch = Path(made)
-        data = find_data(source, scratch, reading, params["fetch"]["timeout_seconds"])
+        data = find_data(source, name, scratch, reading, params["fetch"]["timeout_seconds"])
         cells = data.table.cells
         layout = None if options.task == "classification" or columns.get("label") else find_chats(cells, columns)
         if options.task == "chats" and layout is None:

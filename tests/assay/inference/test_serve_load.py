@@ -12,7 +12,7 @@ from tests.http_load import Answer, label, read_answer, request, serving
 from tools.review.feedback import COLUMNS
 
 pytestmark = pytest.mark.slow
-FAKE = ["-m", "tests.http_load", "0", '{"request_seconds": 4, "max_body_kib": 16}']
+FAKE = ["-m", "tests.http_load", "0", '{"request_seconds": 2, "max_body_kib": 16}']
 CLIENTS, REQUESTS = 64, 10_000
 BAD = {b"nonsense\r\n\r\n": 400, request("[" * 200): 422, request("a" * 20_000): 413, request("", "/none"): 404}
 GROWTH_MIB = 16
@@ -51,7 +51,7 @@ async def ask_often(port: int, client: int, done: list[str]) -> None:
             status, said = await send(port, sent[:-5], sent[-5:])  # type: ignore[misc]
             assert (status, [row["label"] for row in said["predictions"]]) == (200, list(map(label, texts)))
         elif kind == "late":
-            assert await send(port, *[sent[:-5], *[b""] * 22]) == (
+            assert await send(port, *[sent[:-5], *[b""] * 12]) == (
                 503,
                 {"error": "the request took too long: send it faster, or fewer texts"},
             )

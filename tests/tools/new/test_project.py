@@ -204,7 +204,7 @@ def test_a_wrong_path_several_sheets_and_a_hub_repository_without_commit(tmp_pat
     book.create_sheet("Votes")
     book.save(tmp_path / "a.xlsx")
     sources: dict[str | Path, str] = {
-        tmp_path / "rows.csv": r"rows.csv: no such file or folder; .* holds \['a.xlsx', 'fork'\]: correct DATA",
+        tmp_path / "rows.csv": r"rows.csv: no such file or folder; there is \['a.xlsx', 'fork'\]: correct DATA",
         tmp_path / "a.xlsx": r"a.xlsx: has the sheets \['Sheet', 'Votes'\]; set its `sheet` to one of them",
         "hf:owner/name": "hf:owner/name: name the commit, hf:owner/name@ and its 40 hexadecimal digits",
     }
