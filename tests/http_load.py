@@ -1,6 +1,7 @@
 """A server whose model is a function of the text, so that an answer shows its question, and clients that load it.
 
-`python -m tests.http_load PORT LIMITS` serves; `LIMITS` is JSON, over `serve` of tests/template_params.yaml.
+`python -m tests.http_load PORT LIMITS [TOKEN]` serves; `LIMITS` is JSON, over `serve` of tests/template_params.yaml.
+With a token it answers as on another address.
 """
 
 import asyncio
@@ -21,10 +22,10 @@ from assay.inference import serve
 from assay.inference.serve_params import ServeParams
 from tests.template_params import read_template_params
 from tools.review.feedback import add_posted
-from tools.review.server import listening
+from tools.review.server import HOST, listening
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-MODEL = {"model": "fake", "model_md5": "0"}
+MODEL, TOKEN = {"model": "fake", "model_md5": "0"}, "0123456789abcdef"
 Answer = tuple[int, dict[str, Any]]
 """Status and JSON."""
 Served = tuple[int, "subprocess.Popen[str]"]
@@ -36,8 +37,8 @@ def label(text: str) -> str:
 
 
 def predict(texts: Sequence[str], _: int) -> pl.DataFrame:
-    """A millisecond a text, a second for `slow`, an error for `broken`."""
-    time.sleep(0.0002 * len(texts) + ("slow" in texts))
+    """A fifth of a millisecond a text, a second for `slow`, three for `never`, an error for `broken`."""
+    time.sleep(0.0002 * len(texts) + ("slow" in texts) + 3 * ("never" in texts))
     if "broken" in texts:
         raise ValueError("broken")
     rows = {"label": list(map(label, texts)), "probability": 0.5, "is_sure": True, "reason": None}
@@ -96,9 +97,10 @@ def ask(port: int, *parts: bytes, pause: float = 0.0) -> Answer:
 def main() -> None:
     params = ServeParams.model_validate(read_template_params()["serve"] | json.loads(sys.argv[2]))
     taken = listening(int(sys.argv[1]))
-    app = serve.make_app(predict, ["bad", "good"], MODEL, params, lambda posted: add_posted(posted.model_dump()))
+    token = sys.argv[3] if len(sys.argv) > 3 else None
+    app = serve.make_app(predict, ["bad", "good"], MODEL, params, add_posted, "192.0.2.1" if token else HOST, token)
     print(f"fake at :{taken.getsockname()[1]}; ", flush=True)
-    serve.serve(serve.guard(app, params, "127.0.0.1", None), taken, params)
+    serve.serve(app, taken, params)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from assay.core.params import load_params
 from assay.core.progress import progress, quiet_libraries
 from assay.core.row_batches import write_part
 from assay.inference import load
-from assay.inference.classifier import BATCH_SIZE
+from assay.inference.classifier import BATCH_SIZE, Classifier
 from assay.inference.table_windows import format_of, read_windows
 from assay.sources.table_files import SEPARATORS, as_text
 
@@ -36,18 +36,16 @@ MARK = "assay: "
 EXCEL_ROWS, EXCEL_CHARACTERS = 1_048_575, 32_767
 
 
-def choose_column(columns: list[str], chosen: str | None, path: Path) -> str:
-    """The column with the texts: the one chosen, else `text`, else the only one. Raises `InputError`: there is none."""
-    column = chosen or (columns[0] if len(columns) == 1 else "text")
-    if column not in columns:
-        raise InputError(f"{path}: no column {column!r}; it has {columns}: name one by COLUMN=…")
-    return column
-
-
-def without_nesting(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows with lists, objects and bytes as text, as `ingest` reads them."""
-    nested = [one for one in rows if one.dtype.is_nested() or one.dtype == pl.Binary]
-    return rows.with_columns(pl.Series(one.name, map(as_text, one.to_list()), dtype=pl.String) for one in nested)
+def load_model(model: str, wanted_precision: float | None) -> tuple[Path, Classifier]:
+    """The folder of an approach, or the folder itself, and its model on the device of params; says how sure it is."""
+    folder = MODELS / model if (MODELS / model).is_dir() else Path(model)
+    device = None if is_baseline(folder) else prepare_device(load_params("compute", Compute))
+    quiet_libraries()
+    classifier = load(folder, wanted_precision=wanted_precision, device=device)
+    print(f"{model}: {classifier.threshold}", file=sys.stderr)
+    if rules := ", ".join(classifier.rules_not_applied):
+        print(f"{model}: cleaning rules for some sources alone are not applied: {rules}", file=sys.stderr)
+    return folder, classifier
 
 
 def write_table(parts: list[Path], names: list[str], path: Path) -> str:
@@ -60,19 +58,18 @@ def write_table(parts: list[Path], names: list[str], path: Path) -> str:
     kind, partial = format_of(path), path.with_name(f".{path.name}.partial")
     packing: Any = {"compression": "gzip" if path.suffix == ".gz" else "uncompressed", "check_extension": False}
     try:
-        match kind:
-            case "parquet":
-                table.sink_parquet(partial)
-            case "jsonl":
-                table.sink_ndjson(partial, **packing)
-            case "xlsx":
-                write_sheet(table.collect(), partial)
-            case _:
-                # As `ingest` reads it, a tsv has no quotes, unless a cell could not do without.
-                breaks = pl.any_horizontal(pl.lit(value=False), pl.col(pl.String).str.contains(r"[\t\r\n]")).any()
-                bare = kind == "tsv" and not table.select(breaks).collect().item()
-                style: Any = "never" if bare else "necessary"
-                table.sink_csv(partial, separator=SEPARATORS[kind], quote_style=style, **packing)
+        if kind == "parquet":
+            table.sink_parquet(partial)
+        elif kind == "jsonl":
+            table.sink_ndjson(partial, **packing)
+        elif kind == "xlsx":
+            write_sheet(table.collect(), partial)
+        else:
+            # As `ingest` reads it, a tsv has no quotes, unless a cell could not do without.
+            breaks = pl.any_horizontal(pl.lit(value=False), pl.col(pl.String).str.contains(r"[\t\r\n]")).any()
+            bare = kind == "tsv" and not table.select(breaks).collect().item()
+            style: Any = "never" if bare else "necessary"
+            table.sink_csv(partial, separator=SEPARATORS[kind], quote_style=style, **packing)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -88,14 +85,12 @@ def write_sheet(table: pl.DataFrame, path: Path) -> None:
     longest = max(length or 0 for length in table.select(pl.col(pl.String).str.len_chars().max()).row(0))
     if table.height > EXCEL_ROWS or longest > EXCEL_CHARACTERS:
         raise InputError(
-            f"{table.height:,} rows, and {longest:,} characters in a cell: Excel holds {EXCEL_ROWS:,} rows and "
-            f"{EXCEL_CHARACTERS:,} characters; write .csv or .parquet"
+            f"{path}: Excel holds {EXCEL_ROWS:,} rows, and {EXCEL_CHARACTERS:,} characters in a cell: write .csv"
         )
     book = Workbook(write_only=True)
     sheet = book.create_sheet()
     for row in (tuple(table.columns), *table.iter_rows()):
-        values = (ILLEGAL_CHARACTERS_RE.sub("", value) if isinstance(value, str) else value for value in row)
-        cells = [WriteOnlyCell(sheet, value) for value in values]
+        cells = [WriteOnlyCell(sheet, ILLEGAL_CHARACTERS_RE.sub("", v) if isinstance(v, str) else v) for v in row]
         for cell in cells:
             cell.data_type = "s" if cell.data_type == "f" else cell.data_type
         sheet.append(cells)
@@ -114,33 +109,30 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help=f"texts at a time; default: {BATCH_SIZE}")
     parser.add_argument("--separator", help="between the cells of the input; default: a comma in csv, a tab in tsv")
     chosen = parser.parse_args()
-    kind = format_of(chosen.output)
-    total, windows = read_windows(chosen.input, chosen.separator)
-    folder = MODELS / chosen.model if (MODELS / chosen.model).is_dir() else Path(chosen.model)
-    device = None if is_baseline(folder) else prepare_device(load_params("compute", Compute))
-    quiet_libraries()
-    classifier = load(folder, wanted_precision=chosen.precision, device=device)
-    print(f"predict: {classifier.threshold}", file=sys.stderr)
-    if classifier.rules_not_applied:
-        rules = ", ".join(classifier.rules_not_applied)
-        print(f"predict: cleaning rules for some sources alone are not applied: {rules}", file=sys.stderr)
-
-    column: str | None = None
-    names: dict[str, None] = {}
+    kind, _ = format_of(chosen.output), format_of(chosen.input)
+    _, classifier = load_model(chosen.model, chosen.precision)
+    column, names = chosen.column or "text", dict[str, None]()
     labels, reasons, unsure = Counter[str](), Counter[str](), 0
     chosen.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".predict-", dir=chosen.output.parent) as scratch:
-        for number, (rows, unreadable) in enumerate(progress(windows, "predict", total, "batch of rows")):
-            column = column or choose_column(rows.columns, chosen.column, chosen.input)
+        windows = progress(read_windows(chosen.input, chosen.separator), "predict", None, "batch of rows")
+        for number, (rows, unreadable) in enumerate(windows):
+            names |= dict.fromkeys(rows.columns)
+            if number == 0 and len(names) == 1:
+                column = chosen.column or next(iter(names))
+            if number == 0 and column not in names:
+                raise InputError(f"{chosen.input}: no column {column!r}; it has {list(names)}: name one by COLUMN=…")
             # In JSON lines a key may be in none of a window.
             texts = rows.get_column(column, default=pl.Series([None] * rows.height))
             found = classifier.predict([as_text(value) for value in texts], chosen.batch_size)
             found = found.with_columns(reason=pl.coalesce(unreadable, "reason"))
-            names |= dict.fromkeys(rows.columns)
             labels.update(found["label"].drop_nulls())
             reasons.update(found["reason"].drop_nulls().str.extract("^([^:]*)"))
             unsure += found.filter(~pl.col("is_sure"), pl.col("label").is_not_null()).height
-            rows = rows if kind in ("parquet", "jsonl") else without_nesting(rows)
+            if kind not in ("parquet", "jsonl"):
+                # As text, as `ingest` reads them.
+                nested = [one for one in rows if one.dtype.is_nested() or one.dtype == pl.Binary]
+                rows = rows.with_columns(pl.Series(x.name, map(as_text, x.to_list()), dtype=pl.String) for x in nested)
             write_part(rows.hstack(found.rename(MARK.__add__)), Path(scratch), 0, number)
         if not labels and not reasons:
             raise InputError(f"{chosen.input}: has no row")

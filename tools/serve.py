@@ -7,29 +7,24 @@ ASSAY_TOKEN has to be set. Needs the extra `serve`. docs/serving.md has the requ
 import argparse
 import os
 import re
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 
-from assay.compute.device import Compute, prepare_device
 from assay.core.errors import InputError, run_stage
 from assay.core.params import load_params
-from assay.core.progress import quiet_libraries
 from assay.inference.serve_params import LOCAL, ServeParams
 from tools.changes.staleness import dvc_hash
+from tools.predict import load_model
 from tools.review.feedback import POSTED, add_posted
 from tools.review.server import HOST, listening
 
-MODELS = Path("models/finetuned")
 PORT = 8780
-TOKEN = re.compile(r"[!-~]{16,}")
 
 
 def require_token(host: str, token: str | None) -> None:
     """Raise `InputError` where others reach an address without a token, or it is one that can be guessed."""
     if token is None and host not in LOCAL:
         raise InputError(f"--host {host}: others reach it, so set ASSAY_TOKEN, which requests have to send")
-    if token is not None and not TOKEN.fullmatch(token):
+    if token is not None and not re.fullmatch(r"[!-~]{16,}", token):
         raise InputError("ASSAY_TOKEN: at least 16 characters, ASCII without white space, are needed")
 
 
@@ -42,26 +37,21 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=PORT, help=f"default {PORT}; 0 takes a free one")
     parser.add_argument("--precision", type=float, help="wanted of what is sure; default: `inference` of params.yaml")
     arguments = parser.parse_args()
-    if missing := [name for name in ("starlette", "uvicorn") if find_spec(name) is None]:
-        raise InputError(f"no package {missing[0]}: `.venv/bin/pip install -e '.[serve]'`")
+    if find_spec("starlette") is None or find_spec("uvicorn") is None:
+        raise InputError("no package starlette or uvicorn: `.venv/bin/pip install -e '.[serve]'`")
     params, host, token = load_params("serve", ServeParams), arguments.host, os.environ.get("ASSAY_TOKEN")
     require_token(host, token)
     taken = listening(arguments.port, host, f"make serve MODEL={arguments.model}")
-    # Imported here: it takes seconds, and what is wrong above is said at once.
-    from assay.classifiers.predict import is_baseline
-    from assay.inference import load, serve
+    folder, classifier = load_model(arguments.model, arguments.precision)
+    # Imported here: not everybody has its packages.
+    from assay.inference import serve
 
-    quiet_libraries()
-    folder = MODELS / arguments.model if (MODELS / arguments.model).is_dir() else Path(arguments.model)
-    device = None if is_baseline(folder) else prepare_device(load_params("compute", Compute))
-    classifier = load(folder, wanted_precision=arguments.precision, device=device)
-    print(f"serve: {classifier.threshold}", file=sys.stderr)
     classifier.predict(["Does it answer?"])
     about = {"model": arguments.model, "model_md5": dvc_hash(folder)}
-    app = serve.make_app(classifier.predict, classifier.labels, about, params, lambda one: add_posted(one.model_dump()))
+    app = serve.make_app(classifier.predict, classifier.labels, about, params, add_posted, host, token)
     address = f"http://{f'[{host}]' if ':' in host else host}:{taken.getsockname()[1]}"
     print(f"serve: {arguments.model} at {address}; corrections go to {POSTED}; Ctrl-C ends", flush=True)
-    serve.serve(serve.guard(app, params, host, token), taken, params)
+    serve.serve(app, taken, params)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from assay.core.params import load_params
 from assay.core.skipped import why_left_out
 from assay.inference.thresholds import InferenceParams, Threshold, choose_threshold
 from assay.probes import apply_temperature
-from assay.sources.delimited import is_utf8
 
 if TYPE_CHECKING:
     from assay.compute.device import Device
@@ -54,11 +53,9 @@ class Classifier:
 
         Its columns are `label`, `probability` (calibrated), `is_sure` (the probability reaches the threshold) and
         `reason`: null, or why there is no label. That is the cleaning rule that removes such a text from training data
-        (`missing_text`, `empty_text`, `max_characters`, …), or `not_utf8` of a text with half a surrogate pair.
+        (`missing_text`, `empty_text`, `max_characters`, …).
         """
-        is_text = [text is None or is_utf8(text) for text in texts]
-        given = [text if good else None for text, good in zip(texts, is_text, strict=True)]
-        rows = pl.DataFrame({"text": pl.Series(given, dtype=pl.String)})
+        rows = pl.DataFrame({"text": pl.Series(texts, dtype=pl.String)})
         rows = rows.select(pl.int_range(pl.len()).cast(pl.String).alias("id"), "text", source=pl.lit(""))
         done = run_steps(rows, self.cleaning)
         distinct = done.records["text"].unique(maintain_order=True)
@@ -76,7 +73,7 @@ class Classifier:
             "label",
             "probability",
             is_sure=sure.fill_null(value=False),
-            reason=pl.when(pl.Series(is_text, dtype=pl.Boolean)).then("rule").otherwise(pl.lit("not_utf8")),
+            reason="rule",
         )
 
 

@@ -4,7 +4,7 @@ from pydantic import Field
 
 from assay.core.params import Params
 
-LOCAL = ("127.0.0.1", "::1", "localhost")
+LOCAL = ("127.0.0.1", "localhost", "::1", "[::1]")
 
 
 class ServeParams(Params):
@@ -14,9 +14,7 @@ class ServeParams(Params):
     max_texts: int = Field(ge=1)
     max_characters: int = Field(ge=1)
     max_waiting_texts: int = Field(ge=1)
-    max_requests: int = Field(ge=1)
     max_connections: int = Field(ge=1)
-    read_seconds: float = Field(gt=0)
-    answer_seconds: float = Field(gt=0)
+    request_seconds: float = Field(gt=0)
     window_milliseconds: float = Field(ge=0)
     batch_texts: int = Field(ge=1)

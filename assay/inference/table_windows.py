@@ -10,7 +10,7 @@ import polars as pl
 
 from assay.core.errors import InputError
 from assay.core.row_batches import slices
-from assay.sources.table_files import GZIP_MARK, SEPARATOR_LINE, Table, TableFormat, as_utf8, parse_table, read_table
+from assay.sources.table_files import GZIP_MARK, Table, TableFormat, as_utf8, parse_table, read_table
 
 WINDOW_ROWS = 4_096
 """So many that batches of similar length have little padding, so few that progress is seen on a slow machine."""
@@ -30,24 +30,31 @@ def format_of(path: Path) -> TableFormat:
     return cast(TableFormat, kind)
 
 
-def read_windows(path: Path, separator: str | None = None) -> tuple[int, Iterator[Window]]:
-    """How many windows a file has, and the windows; an Excel sheet is one. Raises `InputError`: as `read_table`."""
+def read_windows(path: Path, separator: str | None = None) -> Iterator[Window]:
+    """The windows of a file; an Excel sheet is one. Raises `InputError`: as `read_table`."""
     kind = format_of(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    if kind in IN_LINES:
-        return sum(1 for _ in _blocks(path, kind)), _parsed_blocks(path, kind, separator)
     if kind == "xlsx":
-        return 1, iter([_in_order(read_table(path, kind, header=True), 0)])
-    try:
-        parts = slices(pl.scan_parquet(path), WINDOW_ROWS)
-    except pl.exceptions.ComputeError as error:
-        raise InputError(f"{path}: not a Parquet file ({str(error).splitlines()[0]})") from None
-    return len(parts), ((rows := part.collect(), _nulls(rows.height)) for part in parts)
-
-
-def _nulls(count: int) -> pl.Series:
-    return pl.Series([None] * count, dtype=pl.String)
+        yield _in_order(read_table(path, kind, header=True), 0)
+    elif kind == "parquet":
+        try:
+            parts = slices(pl.scan_parquet(path), WINDOW_ROWS)
+        except pl.exceptions.ComputeError as error:
+            raise InputError(f"{path}: not a Parquet file ({str(error).splitlines()[0]})") from None
+        for part in parts:
+            yield (rows := part.collect()), pl.repeat(None, rows.height, dtype=pl.String, eager=True)
+    else:
+        # Each block is read as a file of its own, behind the header of the first.
+        header, before = b"", 0
+        for block in _blocks(path, kind):
+            content = header + block if before else as_utf8(path, block, None)
+            table = parse_table(path, content, kind, header=True, separator=separator, quote=None)
+            yield _in_order(table, before - header.count(b"\n"))
+            if not before and kind != "jsonl":
+                first = min([*table.lines.head(1), *table.unreadable["line"].head(1)], default=None)
+                header = b"".join(content.splitlines(keepends=True)[: first and first - 1])
+            before += block.count(b"\n")
 
 
 def _in_order(table: Table, lines_before: int) -> Window:
@@ -56,7 +63,7 @@ def _in_order(table: Table, lines_before: int) -> Window:
     order = pl.concat([table.lines, bad["line"]]).arg_sort()
     reasons = bad.select(pl.format("{}: line {}", "rule", pl.col("line") + lines_before)).to_series()
     rows = pl.concat([table.cells, table.cells.clear(bad.height)])
-    return rows[order], _nulls(table.cells.height).append(reasons).gather(order)
+    return rows[order], reasons.clear(table.cells.height).append(reasons).gather(order)
 
 
 def _blocks(path: Path, kind: TableFormat) -> Iterator[bytes]:
@@ -77,25 +84,3 @@ def _blocks(path: Path, kind: TableFormat) -> Iterator[bytes]:
             raise InputError(f"{path}: cannot be unpacked by gzip ({error}); fetch or pack it again") from None
     if block:
         yield b"".join(block)
-
-
-def _parsed_blocks(path: Path, kind: TableFormat, separator: str | None) -> Iterator[Window]:
-    """The windows of a text format: each block is read as a file of its own, behind the header of the first."""
-    header, lines_before = b"", 0
-    for number, block in enumerate(_blocks(path, kind)):
-        content = header + block if number else as_utf8(path, block, None)
-        table = parse_table(path, content, kind, header=True, separator=separator, quote=None)
-        yield _in_order(table, lines_before - header.count(b"\n"))
-        header = header or (b"" if kind == "jsonl" else _header(content, kind))
-        lines_before += block.count(b"\n")
-
-
-def _header(content: bytes, kind: TableFormat) -> bytes:
-    """The lines up to the record that names the columns, a first line such as `sep=;` among them."""
-    taken, quotes = b"", 0
-    for line in content.splitlines(keepends=True):
-        taken += line
-        quotes += line.count(b'"') if kind == "csv" else 0
-        if line.strip() and quotes % 2 == 0 and not SEPARATOR_LINE.match(line):
-            break
-    return taken

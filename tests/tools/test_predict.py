@@ -52,7 +52,7 @@ def test_every_format_comes_in_and_goes_out(words: Path, capsys: pytest.CaptureF
         f"predict: 9 rows in first.{end}: positive 4, negative 4; not sure 0; without a label 1 (missing_text 1)"
         in said.out
     )
-    assert "predict: sure from probability" in said.err
+    assert "tfidf: sure from probability" in said.err
 
 
 def test_records_that_cannot_be_read_are_rows_with_their_reason(words: Path) -> None:

@@ -11,7 +11,6 @@ from tests.own_process import run_main
 from tests.stages.test_finetune import workspace as workspace
 from tests.template_params import read_template_params
 from tools.changes.staleness import dvc_hash
-from tools.review.server import listening
 from tools.serve import require_token
 
 
@@ -28,13 +27,6 @@ def test_who_is_let_in_without_a_token_or_by_a_weak_one(host: str, token: str | 
         require_token(host, token)
     require_token("localhost", None)
     require_token("192.0.2.1", "0123456789abcdef")
-
-
-def test_an_address_of_another_machine_cannot_be_had() -> None:
-    with pytest.raises(
-        InputError, match=r'^192\.0\.2\.1:80: .*; is it open already\? Else take another: make serve ARGS="--port 81"$'
-    ):
-        listening(80, "192.0.2.1", "make serve")
 
 
 @pytest.mark.slow

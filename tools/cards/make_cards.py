@@ -9,7 +9,6 @@ Texts of params and data are escaped, so that none becomes markup. Nothing is se
 """
 
 import argparse
-import hashlib
 import html
 import re
 from pathlib import Path
@@ -31,8 +30,8 @@ from assay.report.summary import BASELINE_METHODS, COSTS, METRICS, ROW_STAGES, s
 from assay.statistics.metrics_dict import leaves
 
 CARDS = Path("cards")
-PART = re.compile(r"<!-- generated: (\w+)(?: ([0-9a-f]{12}))? -->\n(.*?)<!-- /generated: \1 -->\n", re.DOTALL)
-"""A generated part: its name, the digest of its content as it was made, and the content."""
+PART = re.compile(r"<!-- generated: (\w+).*? -->\n.*?<!-- /generated: \1 -->\n", re.DOTALL)
+"""A generated part, and its name."""
 MAX_CHARACTERS = 500
 """Of a text of params or data that is shown."""
 Values = dict[str, Any]
@@ -56,13 +55,8 @@ def link(address: str | None) -> Markup:
     return Markup(f"<{shown}>") if is_safe else escape_markdown(shown)
 
 
-def digest(text: str) -> str:
-    """12 hexadecimal digits that change with the text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
 def render(template: str, values: Values) -> str:
-    """A card; generated parts get the digests of their contents. A value that is missing is an error."""
+    """A card. A value that is missing is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -77,8 +71,7 @@ def render(template: str, values: Values) -> str:
     environment.globals |= {"sections": sections, "wording": wording, "row_stages": ROW_STAGES}
     environment.globals |= {"leaves": leaves, "say_verdict": say_verdict}
     text = re.sub(r"\n{3,}", "\n\n", environment.get_template(template).render(values))
-    marked = PART.sub(lambda part: part[0].replace(" -->", f" {digest(part[3])} -->", 1), text)
-    return str(RepoCard(marked).content)
+    return str(RepoCard(text).content)
 
 
 def is_in(path: str | None, asset: Values) -> bool:
@@ -122,8 +115,8 @@ def model_card(name: str, kind: str, values: Values) -> str:
     return render("model_card.md.jinja", values | of_model)
 
 
-def renew(old: str, new: str, path: Path) -> tuple[str, list[str]]:
-    """The card `new` with what people wrote into `old`, which lies at `path`; and what is to be said of it.
+def renew(old: str, new: str, path: Path) -> str:
+    """The card `new` with what people wrote into `old`, which lies at `path`, outside the generated parts.
 
     Of the header, keys that people added stay, and a licence that they gave.
 
@@ -134,39 +127,30 @@ def renew(old: str, new: str, path: Path) -> tuple[str, list[str]]:
         ours: Any = RepoCard(new)
     except (ValueError, yaml.YAMLError) as error:
         raise InputError(f"{path}: its header is no mapping in YAML ({error}); mend it, or delete the file") from None
-    parts = {part[1]: part for part in PART.finditer(theirs.text)}
-    if any(theirs.text.count(f"<!-- {end}generated: ") != len(parts) for end in ("", "/")):
+    there, fresh = ({part[1]: part[0] for part in PART.finditer(card.text)} for card in (theirs, ours))
+    if len(re.findall("<!-- /?generated: ", theirs.text)) != 2 * len(there):
         raise InputError(
-            f"{path}: a generated part needs one line `<!-- generated: NAME … -->` and below it one line "
+            f"{path}: a generated part needs one line `<!-- generated: NAME -->` and below it one line "
             "`<!-- /generated: NAME -->`; restore them, or delete the file"
         )
-    fresh = {part[1]: part[0] for part in PART.finditer(ours.text)}
     header, given = ours.data.to_dict(), theirs.data.to_dict()
     if "license" in given:
         header.pop("license_name", None)
     stays = {key: value for key, value in given.items() if key not in header or key.startswith("license")}
-    said = [f"{name} changed by hand, overwritten" for name, part in parts.items() if digest(part[3]) != part[2]]
-    said += [f"{name} was missing, at the end now" for name in fresh if name not in parts]
-    said += [f"header: {key} renewed" for key in header if key not in stays and header[key] != given.get(key)]
-    said += [f"header: {key} stays {stays[key]!r}" for key in stays if stays[key] != header.get(key, stays[key])]
     theirs.data = type(theirs.data)(**header | stays)
     text = PART.sub(lambda part: fresh.get(part[1], ""), theirs.text)
-    theirs.text = "\n".join([text, *(fresh[name] for name in fresh if name not in parts)])
-    return str(theirs.content), said
+    theirs.text = "\n".join([text, *(fresh[name] for name in fresh if name not in there)])
+    return str(theirs.content)
 
 
 def write_cards(values: Values, names: list[str], kind: str, folder: Path | None = None) -> None:
-    """Write the cards of the data and of models to `CARDS`, and say what was done to those that lay there.
-
-    With a folder they are written into that, with what people wrote into those in `CARDS`.
-    """
+    """Write the cards of the data and of models to `CARDS`, or to a folder, with what people wrote into the former."""
     cards = {CARDS / "DATA_CARD.md": render("data_card.md.jinja", values)}
     cards |= {CARDS / name / "MODEL_CARD.md": model_card(name, kind, values) for name in names}
     for file, new in cards.items():
-        text, said = renew(file.read_text(encoding="utf-8"), new, file) if file.is_file() else (new, [])
-        write_text(folder / file.name if folder else file, text)
-        if folder is None:
-            print("; ".join([f"{file}: written", *said]))
+        written = folder / file.name if folder else file
+        write_text(written, renew(file.read_text(encoding="utf-8"), new, file) if file.is_file() else new)
+        print(f"{written}: written")
 
 
 def main() -> None:

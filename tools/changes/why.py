@@ -6,7 +6,6 @@ to it is shown, by the shingles that near-duplicates are found by. What the clea
 """
 
 import argparse
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from assay.duplicates.near_duplicates import IDENTICAL
 from assay.duplicates.shingles import Documents, compute_jaccard, normalise_texts
 from assay.instruction_data.cleaning import apply_clean_rules
 from assay.splitting.assignment import SPLITS, SplitParams
-from assay.statistics.predictions import hash_name, predictions_file, read_predictions
 
 DATA = Path("data")
 REMOVALS = (
@@ -37,17 +35,8 @@ TEXTS = {"ingested/records": "text", "clean/records": "text"} | {f"instruct/{nam
 """Tables with the texts that a text is looked for among, and the column."""
 MEMBERS_SHOWN = 5
 """Other rows of its group that are named."""
-CANDIDATES = 1000
-"""Texts whose similarity to one that is looked for is computed."""
 PAIRS_SHOWN = 3
 """Rows closest to it that are shown."""
-
-
-def provenance(row: Mapping[str, Any]) -> str:
-    """Where the source of an ingested row comes from, and on what terms."""
-    licence = f"licence {row['licence']}" if row["licence"] else "no licence stated"
-    retrieved = f", retrieved {row['retrieved']}" if row["retrieved"] else ""
-    return f"from {row['source_url']}, {licence}{retrieved}, {row['authenticity']}, SHA-256 {row['source_sha256']}"
 
 
 def split_reason(row: Mapping[str, Any], split: str) -> str:
@@ -59,22 +48,6 @@ def split_reason(row: Mapping[str, Any], split: str) -> str:
     drawn = SPLITS[sum(draw >= end for end in np.cumsum([*params.fractions.values()])[:2])]
     moved = "" if drawn == split else f", moved to {split}: its label is small or its group large (metrics/split.json)"
     return f"the hash of its group {group!r} is {draw:.4f}, which is {drawn}{moved}"
-
-
-def probabilities(row: Mapping[str, Any]) -> str:
-    """The probability of each label by the models that did not see a row."""
-    of_labels = {name.removeprefix("probability_"): row[name] for name in row if name.startswith("probability_")}
-    return ", ".join(f"{label!r} {value:.3f}" for label, value in of_labels.items())
-
-
-def seed_predictions(row_id: str, approach: str) -> str:
-    """What the models of several seeds predict for a test row; nothing of one seed."""
-    file = predictions_file(approach)
-    found = read_predictions(file.read_text(encoding="utf-8")) if file.is_file() else None
-    if found is None or len(found.predicted) < 2 or hash_name(row_id) not in found.rows:
-        return ""
-    of_seeds = found.predicted[:, found.rows.index(hash_name(row_id))]
-    return f"; by seed {', '.join(repr(found.labels[label]) for label in of_seeds)}"
 
 
 def history(row_id: str, data: Path) -> list[str]:
@@ -94,9 +67,9 @@ def history(row_id: str, data: Path) -> list[str]:
 
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent))
     environment.filters["repr"] = repr
-    environment.globals |= {"rows": rows, "beside": beside, "tables": tables, "provenance": provenance}
-    environment.globals |= {"split_reason": split_reason, "probabilities": probabilities, "splits": SPLITS}
-    environment.globals |= {"seed_predictions": seed_predictions, "removals": REMOVALS, "most_pairs": PAIRS_SHOWN}
+    environment.tests["probability_of_label"] = lambda name: name.startswith("probability_")
+    environment.globals |= {"rows": rows, "beside": beside, "tables": tables, "split_reason": split_reason}
+    environment.globals |= {"splits": SPLITS, "removals": REMOVALS, "most_pairs": PAIRS_SHOWN}
     text = environment.get_template("why.jinja").render(unanswerable=unanswerable(answerable(row_id)))
     return [line for line in text.splitlines() if line.strip()]
 
@@ -122,11 +95,7 @@ def find_text(text: str, params: CleanParams, data: Path) -> tuple[str, list[str
     same = rows.filter(pl.col("text").is_in([text, cleaned])).unique("id", maintain_order=True).collect()["id"]
     if len(same):
         return same[0], [*said, f"found: {', '.join(same.head(MEMBERS_SHOWN))} ({len(same)} with this text)"]
-    # Candidates by what is cheap, so that a million texts take a second: characters in a row that they share.
-    pieces = [cleaned[start : start + 5] for start in range(max(1, len(cleaned) - 4))]
-    shared = pl.col("text").str.extract_many(pieces, ascii_case_insensitive=True, overlapping=True).list.n_unique()
-    similar = shared / (pl.col("text").str.len_chars() + len(cleaned) - shared)
-    found = rows.top_k(CANDIDATES, by=similar).collect()
+    found = rows.collect()
     texts = normalise_texts(pl.concat([settled.texts, found["text"]]))
     documents = Documents(texts, near.shingle_unit, near.shingle_size)
     jaccard = compute_jaccard(documents, np.zeros(found.height, np.int64), np.arange(1, found.height + 1))
@@ -138,15 +107,11 @@ def find_text(text: str, params: CleanParams, data: Path) -> tuple[str, list[str
     return found["id"][best], [*said, shown]
 
 
-def unknown_id(row_id: str, records: pl.Series) -> InputError:
-    """The error for an id that no stage knows, with the nearest ones that there are."""
-    # By prefix first: comparing with a million ids letter by letter would take minutes.
+def unknown_id(row_id: str, ids: pl.Series) -> InputError:
+    """The error for an id that no stage knows, with ids that begin alike."""
     prefixes = (row_id[:end] for end in range(max(1, len(row_id) - 2), -1, -1))
-    near = next(
-        (found for prefix in prefixes if len(found := records.filter(records.str.starts_with(prefix)))), records
-    )
-    close = difflib.get_close_matches(row_id, near.head(1000).to_list(), n=5, cutoff=0.0)
-    return InputError(f"{DATA}: no row has the id {row_id!r}; there are {', '.join(close)}, …")
+    near = next((found for one in prefixes if len(found := ids.filter(ids.str.starts_with(one)))), ids)
+    return InputError(f"{DATA}: no row has the id {row_id!r}; there are {', '.join(near.sort().head(5))}, …")
 
 
 def main() -> None:

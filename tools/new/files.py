@@ -1,26 +1,21 @@
 """The data of a fork as tables that `ingest` reads: fetched, told apart, converted where no reader has their form."""
 
-import gzip
 import json
 import re
-import zipfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, get_args
 
-import openpyxl
 import polars as pl
 
 from assay.core.errors import InputError
 from assay.sources.downloads import HUB_SOURCE, download_snapshot, is_local, read_address
 from assay.sources.package_index import save
-from assay.sources.table_files import GZIP_MARK, Reading, Table
-from tools.new.columns import WORDS, is_known_name, part_of
+from assay.sources.table_files import Reading, Table, TableFormat
+from tools.new.columns import WORDS, is_named, part_of
 
-FORMATS = {"tab": "tsv", "ndjson": "jsonl"} | {
-    name: name for name in ("csv", "tsv", "jsonl", "json", "parquet", "xlsx")
-}
+FORMATS = {"tab": "tsv", "ndjson": "jsonl"} | {name: name for name in get_args(TableFormat)}
 NAMED = ("json", "jsonl", "parquet")
 """Formats whose columns have names anyway."""
 UNSET = dict.fromkeys(("separator", "quote", "encoding", "sheet"))
@@ -28,55 +23,49 @@ SHOWN = 8
 
 
 @dataclass(frozen=True)
-class File:
-    """A table: its path below the folder of the data, how it is read, the split that its name says, what it holds."""
-
-    file: str
-    reading: dict[str, Any]
-    part: str | None
-    table: Table
-
-
-@dataclass(frozen=True)
 class Data:
-    """The folder of the data, the tables in it, and the rule by which they were converted (None: they were not)."""
+    """One table: the folder of the data, its path below that, how it is read, and what it holds.
+
+    `rule`: how it was converted; None: it was not.
+    """
 
     folder: Path
-    files: list[File]
+    file: str
+    reading: dict[str, Any]
+    table: Table
     rule: str | None = None
 
 
-def find_data(source: str, scratch: Path, given: dict[str, Any], timeout_seconds: int) -> Data:
-    """The tables of a path, an address or a hub repository; what is fetched or converted is put into `scratch`.
+def find_data(source: str, name: str, scratch: Path, given: dict[str, Any], timeout_seconds: int) -> Data:
+    """The table of a path, an address or a hub repository; what is fetched, or converted by `name`, goes to `scratch`.
 
     `given` are settings of `Reading` that hold whatever the files look like. Raises `InputError`: nothing is there, or
     no table.
     """
-    path = Path(source) if is_local(source) else fetch(source, scratch, timeout_seconds)
-    if path.is_file():
-        return read_files([path], path.parent, scratch, given)
-    if not path.is_dir():
-        there = sorted(one.name for one in path.parent.iterdir())[:SHOWN] if path.parent.is_dir() else "nothing"
-        raise InputError(f"{source}: no such file or folder; {path.parent} holds {there}: correct DATA")
-    every = sorted(one for one in path.rglob("*") if one.is_file() and "/." not in one.as_posix())
-    tables = {one: kind for one in every if (kind := format_of(one))}
-    if tables:
+    path, names = Path(source) if is_local(source) else fetch(source, scratch, timeout_seconds), list[str]()
+    if path.is_dir():
+        names = sorted(one.relative_to(path).as_posix() for one in path.rglob("[!.]*") if one.is_file())
+        names = [one for one in names if "/." not in one]
         # Beside other tables, JSON describes them.
-        return read_files([one for one in tables if tables[one] != "json"] or tables, path, scratch, given)
-    if texts := [one for one in every if one.suffix in ("", ".txt") and one.parent != path]:
-        return convert(read_text_folders(texts, path), scratch, path.name, "a row for each .txt, its folder the label")
-    names = [one.name for one in every][:SHOWN]
-    raise InputError(f"{source}: no table, and no .txt in folders named by labels; it holds {names}: correct DATA")
+        tables = [one for one in names if format_of(one) not in (None, "json")] or [n for n in names if format_of(n)]
+        if len(tables) > 1:
+            return join_files([read_file(path, one, given) for one in tables], scratch, name)
+        texts = [one for one in names if "/" in one and PurePosixPath(one).suffix in ("", ".txt")]
+        if texts and not tables:
+            rows = [read_labelled_text(path, *one.split("/")) for one in texts]
+            return convert(rows, scratch, name, "a row for each .txt, its folder the label")
+        path = path / (tables[0] if tables else "no table, and no .txt in folders named by labels")
+    if path.is_file():
+        if rows := rows_of_splits(path):
+            return convert(rows, scratch, name, "a row for each entry, its key the split")
+        return read_file(path.parent, path.name, given)
+    there = names or (sorted(one.name for one in path.parent.iterdir()) if path.parent.is_dir() else "nothing")
+    raise InputError(f"{path}: no such file or folder; there is {there[:SHOWN]}: correct DATA")
 
 
-def format_of(path: Path) -> str | None:
-    """The format that the ending of a file says."""
-    return FORMATS.get(path.name.removesuffix(".gz").rpartition(".")[2])
-
-
-def pin_hub(source: str) -> str:
-    """A source as `fetch.assets` has it: a hub repository is one of data sets."""
-    return re.sub("^hf:(?!datasets/)", "hf:datasets/", source)
+def format_of(name: str) -> str | None:
+    """The format that the ending of a file's name says."""
+    return FORMATS.get(name.removesuffix(".gz").rpartition(".")[2].lower())
 
 
 def fetch(source: str, scratch: Path, timeout_seconds: int) -> Path:
@@ -85,67 +74,24 @@ def fetch(source: str, scratch: Path, timeout_seconds: int) -> Path:
         file = scratch / (PurePosixPath(source.partition("?")[0]).name or "data")
         save(read_address(source, "new", timeout_seconds), file)
         return file
-    if not HUB_SOURCE.fullmatch(pin_hub(source)):
+    pinned = re.sub("^hf:(?!datasets/)", "hf:datasets/", source)
+    if not HUB_SOURCE.fullmatch(pinned):
         raise InputError(f"{source}: name the commit, hf:owner/name@ and its 40 hexadecimal digits")
-    download_snapshot(pin_hub(source), scratch, timeout_seconds)
+    download_snapshot(pinned, scratch, timeout_seconds)
     return scratch
 
 
-def require_table(path: Path) -> None:
-    """Raise `InputError` where a file is empty, or what people take for a table."""
-    with path.open("rb") as file:
-        start = file.read(100).removeprefix(b"\xef\xbb\xbf").decode("latin-1")
-    if not start:
-        raise InputError(f"{path}: is empty (0 bytes): export or fetch it again")
-    inside = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else []
-    what = next(
-        (what for mark, what in WORDS["no_tables"].items() if start.lstrip().lower().startswith(mark.lower())), None
-    )
-    if what and "[Content_Types].xml" not in inside:
-        raise InputError(f"{path}: is {what}" + (f"; in it are {inside[:SHOWN]}" if inside else ""))
-
-
-def read_files(paths: Iterable[Path], folder: Path, scratch: Path, given: dict[str, Any]) -> Data:
-    """Files below a folder; a JSON object of splits is converted. Raises as `require_table` and `read_table` do."""
-    files = []
-    for path in paths:
-        require_table(path)
-        try:
-            files += read_file(path, path.relative_to(folder).as_posix(), given)
-        except InputError as error:
-            if "holds no JSON list" not in str(error):
-                raise
-            content = path.read_bytes()
-            value = json.loads(gzip.decompress(content) if content.startswith(GZIP_MARK) else content)
-            if any("paragraphs" in one for one in value.get("data", []) if isinstance(one, dict)):
-                from assay.instruction_data.read import read_squad_release
-
-                reading = UNSET | {"format": "json", "header": True}
-                return Data(folder, [File(path.name, reading, None, read_squad_release(path))])
-            return convert(rows_of_splits(value, path), scratch, path.stem, "a row for each entry, its key the split")
-    order = (*WORDS["splits"], None)
-    return Data(folder, sorted(files, key=lambda one: order.index(one.part)))
-
-
-def read_file(path: Path, file: str, given: dict[str, Any]) -> list[File]:
-    """A file as it reads best; of a workbook the sheets that are splits, else the longest."""
-    is_workbook = zipfile.is_zipfile(path)
-    reading = UNSET | {"format": "xlsx" if is_workbook else format_of(path) or "csv", "header": True} | given
-    titles, found = [reading["sheet"]], []
-    if is_workbook and titles == [None]:
-        rows = {sheet.title: sheet.max_row or 0 for sheet in openpyxl.load_workbook(path, read_only=True).worksheets}
-        titles = list(rows) if all(map(part_of, rows)) else [max(rows, key=lambda title: rows[title])]
-    for sheet in titles:
-        used, table = read_with_corrections(path, reading | {"sheet": sheet})
-        if used["format"] not in NAMED and "header" not in given and used["header"] and not has_header(table.cells):
-            used["header"] = False
-            table = Reading(**used).read(path)
-        found.append(File(file, used, part_of(sheet or "") or part_of(file), table))
-    return found
-
-
-def read_with_corrections(path: Path, reading: dict[str, Any]) -> tuple[dict[str, Any], Table]:
-    """The settings that the reader itself proposes, and the table that it reads by them."""
+def read_file(folder: Path, file: str, given: dict[str, Any]) -> Data:
+    """A file by the settings that its reader proposes. Raises `InputError`: as `Reading.read`, or it is no table."""
+    path = folder / file
+    with path.open("rb") as content:
+        start = content.read(100).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if what := next(
+        (what for mark, what in WORDS["no_tables"].items() if start.startswith(mark.encode())),
+        None if start else "empty",
+    ):
+        raise InputError(f"{path}: is {what}")
+    reading: dict[str, Any] = UNSET | {"format": format_of(file) or "csv", "header": True} | given
     while True:
         change: dict[str, Any] = {}
         try:
@@ -155,68 +101,85 @@ def read_with_corrections(path: Path, reading: dict[str, Any]) -> tuple[dict[str
             if not change.items() - reading.items():
                 raise
         else:
-            broken = (table.unreadable["rule"] == "not_utf8").sum()
-            others = (table.cells[name].str.contains(r"[^\x00-\x7F]").any() for name in table.cells.columns)
-            if broken and (10 * broken > table.cells.height or not any(others)):
+            has_names = reading["format"] in NAMED or not reading["header"] or "header" in given
+            if (table.unreadable["rule"] == "not_utf8").any() and not has_accents(table.cells):
                 change = {"encoding": "cp1252"}
             elif reading["format"] == "jsonl" and not table.cells.height:
                 change = {"format": "json"}
             elif table.separated_by and reading["separator"] is None:
-                is_tab = table.separated_by == "\t"
-                change = {"format": "tsv"} if is_tab else {"format": "csv", "separator": table.separated_by}
+                change = {"separator": table.separated_by}
+            elif not has_names and not has_header(table.cells):
+                change = {"header": False}
             if not change.items() - reading.items():
-                return reading, table
+                return Data(folder, file, reading, table)
         reading = reading | change
+
+
+def has_accents(cells: pl.DataFrame) -> bool:
+    """Whether a cell that can be read has more than ASCII."""
+    return any(column.str.contains(r"[^\x00-\x7F]").any() for column in cells)
 
 
 def has_header(cells: pl.DataFrame) -> bool:
     """Whether the names of columns name them: one is a known name, or none is a number, long, or a value, too."""
-    values = [set(column) for column in cells]
-    if any(is_known_name(name) and name not in of for name, of in zip(cells.columns, values, strict=True)):
+    is_value = {column.name: column.name in set(column) for column in cells}
+    if any(is_named(name) and not of for name, of in is_value.items()):
         return True
-    plain = (len(name.split()) < 5 and not re.fullmatch(r"[-+\d.,:/]+", name) for name in cells.columns)
-    return all(plain) and not any(name in of for name, of in zip(cells.columns, values, strict=True))
+    plain = (len(name.split()) < 5 and not re.fullmatch(r"[-+\d.,:/]+", name) for name in is_value)
+    return all(plain) and not any(is_value.values())
 
 
-def rows_of_splits(value: dict[str, Any], path: Path) -> list[dict[str, Any]]:
-    """The rows of an object with a list of them for each split, their split in `given_split`.
+def rows_of_splits(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON object with a list of them for each split, their split in `given_split`; none of others.
 
-    Lists are rows, too, and an object of columns is a list of rows. Raises `InputError`: it has no such list.
+    Rows are objects or lists. Raises `InputError`: it is an object, and has no such list.
     """
-    columns = {key: one for key, one in value.items() if isinstance(one, dict) and one}
-    columns = {key: one for key, one in columns.items() if all(isinstance(cells, list) for cells in one.values())}
-    of_columns = {
-        key: [dict(zip(one, row, strict=True)) for row in zip(*one.values(), strict=False)]
-        for key, one in columns.items()
-    }
-    parts = {key: rows for key, rows in (value | of_columns).items() if isinstance(rows, list) and rows}
-    parts = {key: rows for key, rows in parts.items() if all(isinstance(row, list | dict) for row in rows)}
-    if not parts:
+    try:
+        value = json.loads(path.read_bytes()) if format_of(path.name) == "json" else None
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        return []
+    parts = {key: of for key, of in value.items() if isinstance(of, list) and of and isinstance(of[0], list | dict)}
+    rows = [(key, row) for key, of in parts.items() for row in of]
+    if not rows:
         raise InputError(f"{path}: no key of {list(value)[:SHOWN]} holds a list of rows: write a list of objects")
-    return [
-        ({f"column_{n}": cell for n, cell in enumerate(row, start=1)} if isinstance(row, list) else row)
-        | ({"given_split": key} if len(parts) > 1 else {})
-        for key, rows in parts.items()
-        for row in rows
+    named = [
+        (key, row if isinstance(row, dict) else {f"column_{n}": x for n, x in enumerate(row, 1)}) for key, row in rows
     ]
+    return [row | ({"given_split": key} if len(parts) > 1 else {}) for key, row in named]
 
 
-def read_text_folders(texts: Iterable[Path], top: Path) -> list[dict[str, Any]]:
-    """A row for each text file: its path as `id`, its folder as label, the top folder as split if it names one."""
-    rows = []
-    for path in texts:
-        *above, label, _ = path.relative_to(top).parts
-        try:
-            text = path.read_text("utf-8-sig")
-        except UnicodeDecodeError:
-            text = path.read_text("cp1252", errors="replace")
-        split = {"given_split": above[0]} if above and part_of(above[0]) else {}
-        rows.append({"id": path.relative_to(top).as_posix(), "text": text, "label": label} | split)
-    return rows
+def read_labelled_text(top: Path, *parts: str) -> dict[str, Any]:
+    """A row for a text file: its path as `id`, its folder as label, the top folder as split if it names one."""
+    content = top.joinpath(*parts).read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("cp1252", "replace")
+    split = {"given_split": parts[0]} if len(parts) > 2 and part_of(parts[0]) else {}
+    return {"id": "/".join(parts), "text": text, "label": parts[-2]} | split
+
+
+def join_files(files: list[Data], scratch: Path, name: str) -> Data:
+    """The files that have the columns of the longest as one, their splits in `given_split`, if one of them is train."""
+    columns = max((one.table.cells for one in files), key=lambda cells: cells.height).columns
+    parts = {one.file: part_of(one.file) for one in files if set(one.table.cells.columns) == set(columns)}
+    if len(set(parts.values())) == 1 or "train" not in parts.values():
+        parts = dict.fromkeys(parts)
+    kept = [one for one in files if one.file in parts and (parts[one.file] or not any(parts.values()))]
+    split = {one.file: {"given_split": part} if (part := parts[one.file]) else {} for one in kept}
+    rows = [row | split[one.file] for one in kept for row in one.table.cells.select(columns).to_dicts()]
+    rule = f"the rows of {', '.join(split)}"
+    if left := [one.file for one in files if one not in kept]:
+        rule += f"; left out, of other columns or no split: {', '.join(left)}"
+    if unreadable := sum(one.table.unreadable.height for one in kept):
+        rule += f"; {unreadable} records that cannot be read are left out"
+    return convert(rows, scratch, name, rule)
 
 
 def convert(rows: Iterable[dict[str, Any]], scratch: Path, name: str, rule: str) -> Data:
     """Rows as one file of JSON lines, by a rule that is said."""
     path = scratch / f"{name}.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return Data(scratch, read_file(path, path.name, {}), rule)
+    return replace(read_file(scratch, path.name, {}), rule=rule)

@@ -26,14 +26,7 @@ NO_RESULTS = "None yet: `make repro`, then `make readme`."
 DECISIONS = {"data/corrections.csv": corrections.HEADER, "data/preferences.csv": preference_judgements.HEADER}
 """Files of people's decisions, and the line that is left of them."""
 STARTED = "Started from the template's commit"
-NEW_CHANGELOG = f"""# Changelog
-
-The form is that of [Keep a Changelog](https://keepachangelog.com/en/1.1.0/).
-
-## [Unreleased]
-
-- {STARTED} {{0}}. What changed in it before: `git show {{0:.10}}:CHANGELOG.md`.
-"""
+TEXTS: dict[str, str] = yaml.safe_load(Path(__file__).with_name("start.yaml").read_text(encoding="utf-8"))
 
 
 def made_here() -> list[Path]:
@@ -62,27 +55,19 @@ def main() -> None:
     for name in ("results", "generation"):
         readme = between_markers(readme, name, NO_RESULTS, README)
 
-    print(f"This makes the clone of the template, at commit {commit[:10]}, a project of its own. Removed are:")
-    print(f"  {len(tracked)} files of {METRICS}/; the entries of {LOCK} and {CHANGELOG}; the results in")
-    decided = [f"{len(read_text(Path(path)).splitlines()) - 1} in {path}" for path in DECISIONS]
-    print(f"  {README}; decisions of people: {', '.join(decided)}")
-    print(f"  what stages made on this machine: {', '.join(map(str, made)) or 'nothing'}")
-    print("Kept are code, dvc.yaml, params.yaml, presets, tests, docs, findings, and what `fetch` downloaded.")
-    if not has_agreed and not sys.stdin.isatty():
-        raise InputError('nothing is removed without your word, and there is no terminal to ask at: ARGS="--yes"')
-    if not has_agreed and input("Go on? [y/N] ").strip().lower() not in ("y", "yes"):
-        print("Nothing was removed")
-        return
+    decided = ", ".join(f"{len(read_text(Path(path)).splitlines()) - 1} in {path}" for path in DECISIONS)
+    print(TEXTS["removed"].format(commit=commit, tracked=len(tracked), decided=decided, made=", ".join(map(str, made))))
+    if not has_agreed and not (sys.stdin.isatty() and input("Go on? [y/N] ").strip().lower() in ("y", "yes")):
+        raise InputError('nothing was removed; without a question: ARGS="--yes"')
     for path in [*tracked, *made]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
     texts = {path: f"{header}\n" for path, header in DECISIONS.items()} | {README: readme, LOCK: EMPTY}
-    for file, text in (texts | {CHANGELOG: NEW_CHANGELOG.format(commit)}).items():
+    for file, text in (texts | {CHANGELOG: TEXTS["changelog"].format(commit=commit)}).items():
         write_text(file, text)
-    print('\nLook at `git status`, then `git add --all && git commit --message "Start from the template"`')
-    print("Next: `make new DATA=…` puts your data into params.yaml; docs/template.md: later versions of the template")
+    print(TEXTS["next"])
 
 
 if __name__ == "__main__":

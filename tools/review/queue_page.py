@@ -12,7 +12,6 @@ import io
 import json
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +89,6 @@ def decided_by(corrections: list[Correction]) -> dict[str, Correction]:
     return {one.id: one for one in corrections if one.field in DECIDING_FIELDS}
 
 
-def decided_ids(file: Path) -> set[str]:
-    """The ids of rows, and of texts of `make serve`, that were decided."""
-    corrected = decided_by(read_corrections(file)) if file.is_file() else {}
-    return {*corrected, *(one["id"] for one in feedback.read_feedback(feedback.CONFIRMED))}
-
-
 def decision(row: dict[str, Any], action: str, label: str | None) -> tuple[str, str, str]:
     """Field, old and new value of a decision about a row of the queue; what is none is refused."""
     given = row["label"] or ""
@@ -116,7 +109,7 @@ def make_app(session: Session) -> Flask:
     by_id = {row["id"]: row for row in session.queue}
 
     def show() -> Content:
-        decided = decided_ids(file)
+        decided = decided_by(read_corrections(file)) if file.is_file() else {}
         rows = [row | {"decided": row["id"] in decided} for row in session.queue]
         return {"reviewer": session.reviewer, "labels": session.labels, "file": str(file), "rows": rows}
 
@@ -125,16 +118,13 @@ def make_app(session: Session) -> Flask:
         if row_id not in by_id:
             abort(400, f"the queue has no row {row_id!r}")
         row = by_id[row_id]
+        if row["split"] == feedback.NEW:
+            abort(400, "this text is in no data: docs/serving.md says how it comes in")
         if label and label not in session.labels and label != row["label"]:
             abort(400, f"there is no label {label!r}; add it to `correct.new_labels` of params.yaml, and start anew")
         name, old, new = decision(row, body.get("action") or "", label)
         what = {"id": row_id, "field": name, "old": old, "new": new}
         who = {"reason": body.get("reason") or "", "reviewer": session.reviewer, "date": date.today().isoformat()}
-        if row["split"] == feedback.NEW:
-            label = new if name == "label" else ""
-            line = feedback.feedback_line(row_id, row["text"], label, who["reason"], session.reviewer)
-            check = partial(feedback.refuse_twice, row_id)
-            return what | {"line": session.added.add(feedback.HEADER, row_id, line, check, feedback.CONFIRMED)}
 
         def refuse(content: bytes) -> None:
             there = decided_by(parse_corrections(content, file)).get(row_id)
@@ -167,11 +157,11 @@ def main() -> None:
 def review_queue(reviewer: str) -> tuple[Flask, Added, str]:
     """The page of the queue, what it adds to, and how far the queue is."""
     params = load_params("correct", CorrectParams)
-    posted = feedback.read_feedback(feedback.POSTED)
+    posted = feedback.read_posted()
     # Without the stage `review_queue`, what was posted is all there is.
     queue, others = feedback.add_first([] if posted and not QUEUE.is_file() else read_queue(QUEUE), posted)
     added = Added(Path(params.path), "decision")
-    decided = decided_ids(added.file)
+    decided = decided_by(read_corrections(added.file)) if added.file.is_file() else {}
     session = Session(queue, known_labels(RECORDS, params.new_labels), reviewer, added)
     summary = f"{len(queue)} rows, {sum(row['id'] in decided for row in queue)} decided"
     if others:

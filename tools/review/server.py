@@ -47,21 +47,21 @@ Content = dict[str, Any]
 
 @dataclass
 class Added:
-    """The lines that this session added, which `undo` takes back from the last on.
+    """The lines that this session added to a file, which `undo` takes back from the last on.
 
-    `file` is that of most of them, `noun` what a line is, such as `decision`.
+    `noun` is what a line is, such as `decision`.
     """
 
     file: Path
     noun: str
-    written: list[tuple[Path, Written]] = field(default_factory=list)
+    written: list[Written] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, header: str, row_id: str, line: str, check: Callable[[bytes], None], file: Path | None = None) -> int:
-        """Add one line, to another file where one is given, and return its number; arguments as of `append_line`."""
+    def add(self, header: str, row_id: str, line: str, check: Callable[[bytes], None]) -> int:
+        """Add one line, and return its number; arguments as of `append_line`."""
         with self.lock:
-            self.written.append((file or self.file, append_line(file or self.file, header, row_id, line, check)))
-            return self.written[-1][1].line
+            self.written.append(append_line(self.file, header, row_id, line, check))
+            return self.written[-1].line
 
 
 def error(message: str, status: int, **more: Any) -> ResponseReturnValue:
@@ -126,8 +126,8 @@ def review_app(page: Page, added: Added, show: Callable[[], Content], decide: Ca
         with added.lock:
             if not added.written:
                 abort(409, f"this session added no {added.noun} that could be undone")
-            take_back_line(*added.written[-1])
-            return jsonify(id=added.written.pop()[1].id)
+            take_back_line(added.file, added.written[-1])
+            return jsonify(id=added.written.pop().id)
 
     for address, (name, kind) in page.items():
         content = Path(__file__).with_name(name).read_text(encoding="utf-8")
@@ -169,6 +169,5 @@ def serve(app: Flask, port: int, summary: str, added: Added, *, is_opened: bool)
         # Ends on Ctrl-C by itself.
         server.serve_forever()
     count = len(added.written)
-    files = ", ".join(sorted({str(file) for file, _ in added.written} or {str(added.file)}))
     following = f"; next: `dvc repro`, then commit {added.file} with dvc.lock and metrics/" if count else ""
-    print(f"\nreview: {count} {added.noun}(s) added to {files}{following}", file=sys.stderr)
+    print(f"\nreview: {count} {added.noun}(s) added to {added.file}{following}", file=sys.stderr)

@@ -72,16 +72,13 @@ def test_headers_and_figures_are_those_of_the_metrics(project: Path) -> None:
     assert [str(path) for path in Path("cards").rglob("*.md") if KEY in path.read_text()] == []
 
 
-def test_what_people_wrote_stays(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_people_wrote_stays(project: Path) -> None:
     run_main(make_cards, "full")
     own = MODEL.read_text().replace("license: other\nlicense_name: cc-by-4.0-and-mit", "license: mit\nthumbnail: a.png")
     own = own.replace("Not yet written.\n", r"Not for \1 \g<0> of ours." + "\n")
     without_scores = make_cards.PART.sub(lambda part: part[0] if part[1] != "scores" else "", own)
     MODEL.write_text(without_scores.replace("| training, seconds | 402 |", "| training, seconds | 1 |"))
-    capsys.readouterr()
     run_main(make_cards, "full")
-    said = "costs changed by hand, overwritten; scores was missing, at the end now; header: license stays 'mit'"
-    assert capsys.readouterr().out == f"{DATA}: written\n{MODEL}: written; {said}\n"
     assert sorted(filter(None, MODEL.read_text().splitlines())) == sorted(filter(None, own.splitlines()))
     make_cards.write_cards(make_cards.read_values(), ["full"], "onnx", Path("exported"))
     exported = Path("exported/MODEL_CARD.md").read_text()
@@ -123,5 +120,5 @@ def test_texts_of_the_data_become_no_markup(project: Path) -> None:
     for text in (file.read_text().partition("\n---\n")[2] for file in (MODEL, DATA)):
         for markup in (" ](http", "<b>", "|_x", " `y`", "data --> ", "\n---\n", "\n# www", " www.b"):
             assert markup not in text
-        assert [part[0] for part in make_cards.PART.findall(text)].count("data") == 1
+        assert make_cards.PART.findall(text).count("data") == 1
     assert make_cards.escape_markdown("a_b  *c*\n|d| x](y) :// _e www.a") == r"a_b \*c\* \|d\| x\](y) \:// \_e www\.a"

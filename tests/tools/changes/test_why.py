@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 import yaml
@@ -9,9 +8,7 @@ from tokenizers.models import WordLevel
 
 from assay.cleaning.rules import CleanParams
 from assay.core.errors import InputError
-from assay.core.outputs import write_text
 from assay.core.params import load_params
-from assay.statistics.predictions import format_predictions, predictions_file
 from tests.own_process import run_main
 from tests.template_params import read_template_params
 from tools.changes import why
@@ -50,11 +47,6 @@ def test_a_row_is_followed_through_the_stages(tmp_path: Path) -> None:
     assert list(why.history("b:1~synonym", tmp_path)) == ["augment: trains, made of b:1 by synonym, with label 'x'"]
 
 
-def test_what_is_not_stated_of_a_source_says_so() -> None:
-    shown = why.provenance(SOURCE | {"licence": None, "retrieved": None, "authenticity": "generated"})
-    assert shown == "from https://example.org/a, no licence stated, generated, SHA-256 5d7c"
-
-
 def write_group(folder: Path, kept: list[str]) -> None:
     records = {"id": kept, "semantic_group": ["a:1" if one.startswith("a") else one for one in kept]}
     pl.DataFrame(records).write_parquet(folder / "records.parquet", mkdir=True)
@@ -71,22 +63,6 @@ def test_rows_that_say_the_same_are_named_with_the_closest_of_them(tmp_path: Pat
         "  cosine 0.950 to a:1 'Good'",
     ]
     assert list(why.history("b:1", tmp_path)) == []
-
-
-def test_a_row_that_stands_for_others_that_say_the_same(tmp_path: Path) -> None:
-    folder = tmp_path / "semantic_duplicates"
-    write_group(folder, ["a:1", "b:1"])
-    write(folder / "removed.parquet", id="a:2", rule="semantic_duplicate", before="Great", after=None, kept_id="a:1")
-    assert list(why.history("a:1", tmp_path)) == [
-        "semantic_duplicates: stands for its duplicates",
-        "  cosine 0.950 to a:2 'Great'",
-    ]
-    assert list(why.history("a:2", tmp_path)) == [
-        "semantic_duplicates: a duplicate of another row",
-        "  cosine 0.988 to a:3 'So great'",
-        "  cosine 0.950 to a:1 'Good'",
-        "semantic_duplicates: removed by semantic_duplicate; a:1 stands for it",
-    ]
 
 
 def test_what_a_person_decided_is_told(tmp_path: Path) -> None:
@@ -136,8 +112,6 @@ def test_groups_split_label_predictions_and_chats_are_told_with_their_reasons(pr
     said = {"id": "a:1", "confidence": 0.6, "target_label": "bad", "probability_bad": 0.4}
     for name, label in (("predictions", "good"), ("validation", "bad")):
         write(project / f"predictions/lora/{name}.parquet", **said, predicted_label=label)
-    of_seeds = format_predictions(["a:1"], ["g"], ["a"], ["bad", "good"], np.array([0]), np.array([[1], [0]]), {})
-    write_text(predictions_file("lora"), of_seeds)
     chat = {"task": "label", "category": "a", "question": "Which?", "answer": "bad", "context": ["one", "two"]}
     write(project / "instruct/train.parquet", id="a:1#unanswerable", **chat)
     write(project / "generations/base/answers.parquet", id="a:1", mode="label", answer="good")
@@ -148,7 +122,7 @@ def test_groups_split_label_predictions_and_chats_are_told_with_their_reasons(pr
         " large (metrics/split.json)",
         "label_errors: no label error (quality 0.900, suggested 'bad')",
         "  given 'bad'; probability out of fold: 'bad' 0.750, 'good' 0.250",
-        "evaluate@lora: 'good' with confidence 0.60, wrong; target 'bad' 0.40; by seed 'good', 'bad'",
+        "evaluate@lora: 'good' with confidence 0.60, wrong; target 'bad' 0.40",
         "evaluate@lora, validation: 'bad' with confidence 0.60, right; target 'bad' 0.40",
         "instruct_data: a:1#unanswerable in train, task label, category a, with 2 passages",
         *("  'Which?'", "  'bad'"),

@@ -4,7 +4,6 @@ import gzip
 import json
 import re
 import shutil
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 import yaml
 
 from assay.core.errors import InputError
-from stages import annotation_qa, clean, correct, embed, ingest, instruct_data, semantic_duplicates, split
+from stages import ingest, instruct_data
 from tests.own_params import change
 from tests.own_process import commit_all, git, run_main
 from tests.template_params import FILE
@@ -23,7 +22,6 @@ from tools.params.check import find_problems
 
 WORDS = {"good": "great happy fast cheap fine", "bad": "awful sad slow broken late", "so-so": "card bank app phone fee"}
 PLACES = ("Oslo", "Rome", "Lima", "Cairo", "Delhi", "Paris", "Quito", "Tokyo", "Accra", "Dover")
-TRAIN = {"name": "given_split", "constant": "train"}
 
 
 def row(number: int) -> tuple[str, str]:
@@ -65,16 +63,6 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def write_workbook(path: Path, sheets: dict[str, list[Any]]) -> None:
-    book = openpyxl.Workbook()
-    for title, rows in sheets.items():
-        sheet = book.create_sheet(title)
-        for cells in rows:
-            sheet.append(cells)
-    del book["Sheet"]
-    book.save(path)
-
-
 def task(number: int, text: str, label: str) -> dict[str, Any]:
     """A task of Label Studio's with two annotations."""
     result = [{"from_name": "tone", "type": "choices", "value": {"choices": [label]}}]
@@ -100,8 +88,10 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (top / "folders" / label / f"{number}.txt").write_bytes(content)
     write_lines(top / "doccano.jsonl", [{"id": n, "data": t, "label": [lab]} for n, (t, lab) in enumerate(ROWS)])
     votes = [(t, lab, lab if n % 4 else None, lab if n % 6 else "bad") for n, (t, lab) in enumerate(ROWS)]
-    sheets: dict[str, list[Any]] = {"Read me": [["Ask Ann"]], "Votes": [("Comment", "Ann", "Bo", "Cy"), *votes]}
-    write_workbook(top / "raters.xlsx", sheets)
+    book = openpyxl.Workbook()
+    for cells in [("Comment", "Ann", "Bo", "Cy"), *votes]:
+        book.worksheets[0].append(cells)
+    book.save(top / "raters.xlsx")
     (top / "studio.json").write_text(json.dumps([task(number, *cells) for number, cells in enumerate(ROWS)]))
     judged = [{"sentence": text, "worker": who, "category": label} for text, label in ROWS for who in "abc"]
     write_lines(top / "judged.jsonl", judged)
@@ -109,16 +99,14 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_lines(top / "lists.jsonl", lists)
     splits = {"version": 2, "train": ROWS[:40], "val": ROWS[40:50], "test": ROWS[50:]}
     (top / "splits.json").write_text(json.dumps(splits))
-    sheets = {"Test": [("text", "label"), *ROWS[40:]], "Train": [("text", "label"), *ROWS[:40]]}
-    write_workbook(top / "sheets.xlsx", sheets)
     write_csv(top / "files/train.csv", ROWS[:40], "text", "category")
     write_csv(top / "files/test.csv", ROWS[40:], "text", "category")
-    threads = [(t, lab, f"Desk {n}", f"t{n // 4}", ("train", "dev", "test")[n % 3]) for n, (t, lab) in enumerate(ROWS)]
-    write_csv(top / "threads.csv", threads, "text", "label", "title", "thread", "part")
+    threads = [(t, lab, f"t{n // 4}", ("train", "dev", "test")[n % 3]) for n, (t, lab) in enumerate(ROWS)]
+    write_csv(top / "threads.csv", threads, "text", "label", "thread", "part")
     return top
 
 
-RATED, DIVIDED = ("raters.xlsx", "studio.json", "judged.jsonl", "lists.jsonl"), ("splits", "sheets", "files", "threads")
+RATED, DIVIDED = ("raters.xlsx", "studio.json", "judged.jsonl", "lists.jsonl"), ("splits", "files", "threads")
 FORMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "a.csv": ({"text": "text", "label": "label"}, {"format": "csv", "header": True, "carry": []}),
     "a.csv.gz": ({"text": "text", "label": "label"}, {"file": "a.csv.gz", "format": "csv"}),
@@ -133,9 +121,8 @@ FORMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "judged.jsonl": ({"id": "row_id", "text": "sentence"}, {"format": "jsonl"}),
     "lists.jsonl": ({"id": "id", "text": "text"}, {"format": "jsonl"}),
     "splits.json": ({"text": "column_1", "label": "column_2"}, {"file": "splits.jsonl"}),
-    "sheets.xlsx": ({"text": "text", "label": "label"}, {"sheet": "Train", "carry": [TRAIN]}),
-    "files": ({"text": "text", "label": "category"}, {"name": "train", "carry": [TRAIN]}),
-    "threads.csv": ({"text": ["title", "text"], "label": "label"}, {"format": "csv"}),
+    "files": ({"text": "text", "label": "category"}, {"file": "files.jsonl"}),
+    "threads.csv": ({"text": "text", "label": "label"}, {"format": "csv"}),
 }
 
 
@@ -165,24 +152,8 @@ def test_what_is_written_is_right_in_every_section_and_keeps_the_comments(forms:
     assert set(comments) <= set(Path("params.yaml").read_text().splitlines())
 
 
-def test_numbers_of_raters_have_an_order_and_little_agreement_takes_the_gate_away(
-    forms: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    params = new(forms / "lists.jsonl")
-    assert params["annotation_qa"]["label_order"] == ["0", "1", "2"]
-    assert params["annotation_qa"]["min_krippendorff_alpha"] is None
-    assert "the raters agree little: Krippendorff's alpha is 0." in capsys.readouterr().out
-
-
-def test_the_stages_to_the_split_run(forms: Path, tiny_encoder: Path) -> None:
-    new(forms / "raters.xlsx")
-    change("clean.max_tokens", tokenizer=f"{tiny_encoder}/tokenizer.json")
-    change("embed", model=str(tiny_encoder), last_layers=2)
-    change("semantic_duplicates", min_cosine=0.9999)
-    Path("data/corrections.csv").write_text("id,field,old,new,reason,reviewer,date\n")
-    for stage in (ingest, clean, embed, correct, semantic_duplicates, annotation_qa, split):
-        stage.main()
-    assert sum(pl.read_parquet(f"data/split/{part}.parquet").height for part in ("train", "validation", "test")) == 60
+def test_numbers_of_raters_have_an_order(forms: Path) -> None:
+    assert new(forms / "lists.jsonl")["annotation_qa"]["label_order"] == ["0", "1", "2"]
 
 
 WARNED: dict[str, list[Any]] = {
@@ -191,9 +162,7 @@ WARNED: dict[str, list[Any]] = {
     r"labels with under 10 rows: 'rare' \(1\)": [*ROWS, ("A lonely one, here", "rare")],
     r"look-alike labels: 'Good ' \(1 rows\) as 'good'": [*ROWS, ("A lonely one, here", "Good ")],
     "41 labels in 60 rows: ids, or free text": [(text, f"x{max(n, 19)}") for n, (text, _) in enumerate(ROWS)],
-    "3 rows repeat a text.*\nwarning: 1 texts have several labels": [*ROWS, *ROWS[:2], (ROWS[0][0], "bad")],
     "texts are in 'sv'": [(f"Jag är {n} år och bor hemma hos min mamma", ROWS[n][1]) for n in range(60)],
-    "60 texts are longer than some 128 tokens": [(text * 12, label) for text, label in ROWS],
 }
 
 
@@ -207,14 +176,14 @@ def test_what_will_not_go_well_is_said_and_ingest_runs(
 
 
 MISTAKES = {
-    r"is empty \(0 bytes\): export or fetch it again": "",
+    "a.csv: is empty": "",
     "is a PDF: copy its table into a spreadsheet": "%PDF-1.7",
     "is a pointer of Git LFS: run `git lfs pull`": "version https://git-lfs.github.com/spec/v1",
     "is a web page: give the address of the file itself": "<!DOCTYPE html>",
-    "is of old Excel or Word: save it as .xlsx or CSV": "\xd0\xcf\x11\xe0\xa1",
+    "is packed, or Excel or Parquet, and no text; unpack it": "\xd0\xcf\x11\xe0\xa1",
     r"no column 'lable'; there are \['text', 'labels'\]: did you mean 'labels'": "text,labels\na b,x\nc d,y\n",
     "each of 2 rows has its own label in 'label', such as 'x'; --label names": "text,label\na b,x\nc d,y\n",
-    "all 2 rows have the label 'x' in 'label', and two are needed; --label names": "text,label\na b,x\nc d,x\n",
+    "all 2 rows have one label in 'label', such as 'x'; --label names": "text,label\na b,x\nc d,x\n",
     "column 'text' is empty in all rows; --text names another column": "text,label\n ,x\n ,y\n",
     r"no column holds labels: note \(2 values in 2 rows\); name one by --label": "note\na b c\nd e f\n",
     r"no key of \['rows'\] holds a list of rows: write a list of objects": '{"rows": 3}',
@@ -230,13 +199,13 @@ def test_a_mistake_ends_in_one_sentence(says: str, tmp_path: Path) -> None:
     assert not git("status", "--porcelain")
 
 
-def test_a_wrong_path_a_zip_of_tables_and_a_hub_repository_without_commit(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.writestr("one.csv", "text,label\n")
-        archive.writestr("two.csv", "text,label\n")
+def test_a_wrong_path_several_sheets_and_a_hub_repository_without_commit(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.create_sheet("Votes")
+    book.save(tmp_path / "a.xlsx")
     sources: dict[str | Path, str] = {
-        tmp_path / "rows.csv": r"rows.csv: no such file or folder; .* holds \['a.zip', 'fork'\]: correct DATA",
-        tmp_path / "a.zip": r"a.zip: is a zip: unpack it, .*; in it are \['one.csv', 'two.csv'\]",
+        tmp_path / "rows.csv": r"rows.csv: no such file or folder; there is \['a.xlsx', 'fork'\]: correct DATA",
+        tmp_path / "a.xlsx": r"a.xlsx: has the sheets \['Sheet', 'Votes'\]; set its `sheet` to one of them",
         "hf:owner/name": "hf:owner/name: name the commit, hf:owner/name@ and its 40 hexadecimal digits",
     }
     for source, says in sources.items():
@@ -254,29 +223,30 @@ def test_nothing_is_written_over_uncommitted_params_or_without_a_yes(tmp_path: P
         new(source)
 
 
-def test_what_is_fetched_becomes_an_asset_and_own_data_stay_where_they_are(
+def test_what_is_fetched_is_copied_and_own_data_stay_where_they_are(
     forms: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    address = f"file://{forms}/a.csv"
-    params = new(address, "--name", "desk")
-    asset = params["fetch"]["assets"]["desk"]
-    assert (asset["source"], asset["path"], params["ingest"]["path"]) == (address, "data/own/desk", "data/own/desk")
+    params = new(f"file://{forms}/a.csv", "--name", "desk")
+    assert (params["ingest"]["path"], Path("data/own/desk/a.csv").is_file()) == ("data/own/desk", True)
     commit_all()
-    copy = lambda _, folder, __: shutil.copytree(forms / "files", folder / "data")  # noqa: E731
+    asked = []
+
+    def copy(source: str, folder: Path, _: int) -> None:
+        asked.append(source)
+        shutil.copytree(forms / "files", folder / "data")
+
     monkeypatch.setattr(files, "download_snapshot", copy)
     params = new(f"hf:owner/bank@{'0' * 40}")
-    assert params["fetch"]["assets"]["bank"]["source"] == f"hf:datasets/owner/bank@{'0' * 40}"
-    assert [source["file"] for source in params["ingest"]["sources"]] == ["data/train.csv", "data/test.csv"]
+    assert asked == [f"hf:datasets/owner/bank@{'0' * 40}"]
+    assert [source["file"] for source in params["ingest"]["sources"]] == ["bank.jsonl"]
     commit_all()
     assert new(write_csv(Path("data/own/a.csv"), ROWS))["ingest"]["path"] == "data/own"
     assert not Path("data/own/a").exists()
 
 
-SAID = [{"from": "human", "value": "Say it."}, {"from": "gpt", "value": "It is said."}]
 CHATS: dict[str, tuple[dict[str, Any], str, str]] = {
     "columns": ({"q": "What is {}?", "a": "It is the number {}.", "topic": "%"}, "search", "1"),
     "alpaca": ({"instruction": "Say {}.", "input": "", "output": "It is {}."}, "none", "answer"),
-    "sharegpt": ({"conversations": SAID}, "none", "answer"),
     "squad": ({"question": "{}?", "context": "It is {}.", "answers": {"text": ["{}"]}}, "given", "answer"),
 }
 

@@ -66,7 +66,7 @@ def template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("template")
 def test_results_go_and_code_params_and_downloads_stay() -> None:
     commit = git("rev-parse", "HEAD").strip()
-    with pytest.raises(InputError, match="there is no terminal to ask at"):
+    with pytest.raises(InputError, match="nothing was removed; without a question"):
         run_main(start)
     Path("own.csv").write_text("text,label")
     with pytest.raises(InputError, match="has uncommitted changes"):

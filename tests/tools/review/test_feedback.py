@@ -41,41 +41,29 @@ def test_nothing_of_it_trains_before_a_person_confirms_it(folder: Path) -> None:
     assert send("bad", "Ann", id="t:1", reason="irony;\nreally") == "t:1"
     assert send("bad", "Bo", id="t:1") == "t:1"
     new = [send(label, "Ann", text='New,\r\n "text"') for label in ("good", "bad")]
-    spam = send("good", "Cy", text="spam")
     assert [send("bad", "Ann", id="t:9"), send("bad", "Ann", id="unknown")] == ["t:9", "unknown"]
     app, _, summary = queue_page.review_queue("Di")
-    assert summary == "3 rows, 0 decided; 2 ids of data/feedback.csv are of test rows, or of none, and not shown"
+    assert summary == "2 rows, 0 decided; 2 ids of data/feedback.csv are of test rows, or of none, and not shown"
     client = app.test_client()
     shown = client.get("/api/rows", headers={"Host": "localhost"}).get_json()["rows"]
     columns = ("id", "split", "text", "label", "suggested_label", "reasons")
     assert [tuple(row[name] for name in columns) for row in shown] == [
-        ("t:1", "train", "one", "good", "bad", 'Ann says "bad" (irony, really); Bo says "bad"'),
+        ("t:1", "train", "one", "good", "bad", 'Ann says "bad" irony, really; Bo says "bad"'),
         (new[0], "new text", 'New, "text"', None, None, 'Ann says "good"; Ann says "bad"'),
-        (spam, "new text", "spam", None, "good", 'Cy says "good"'),
     ]
     assert new[0] == new[1]
     assert not Path("data/corrections.csv").exists()
-    assert not feedback.CONFIRMED.exists()
     post(client, "/api/decide", id="t:1", action="relabel", label="bad")
-    assert post(client, "/api/decide", id=new[0], action="relabel", label="good", reason="so").get_json()["line"] == 2
-    post(client, "/api/decide", id=spam, action="remove")
-    again = post(client, "/api/decide", id=spam, action="relabel", label="bad")
-    assert (again.status_code, again.get_json()["error"]) == (
-        409,
-        f"data/own/feedback.csv: Di decided {spam} meanwhile",
-    )
+    refused = post(client, "/api/decide", id=new[0], action="relabel", label="good")
+    said = "this text is in no data: docs/serving.md says how it comes in"
+    assert (refused.status_code, refused.get_json()["error"]) == (400, said)
     assert Path("data/corrections.csv").read_text() == f"{HEADER}\nt:1,label,good,bad,,Di,{TODAY}\n"
-    confirmed = f'{feedback.HEADER}\n{new[0]},"New, ""text""",good,so,Di,{TODAY}\n'
-    assert feedback.CONFIRMED.read_text() == f"{confirmed}{spam},spam,,,Di,{TODAY}\n"
-    assert queue_page.review_queue("Di")[2].startswith("3 rows, 3 decided")
-    assert post(client, "/api/undo").get_json() == {"id": spam}
-    assert feedback.CONFIRMED.read_text() == confirmed
 
 
 def test_it_stands_before_the_queue_and_takes_its_place(folder: Path) -> None:
     queue = [{"id": one, "split": "train", "label": "bad", "reasons": "r", "neighbours": [1]} for one in ("t:1", "t:2")]
     send("good", "Ann", id="t:2")
-    rows, others = feedback.add_first(queue, feedback.read_feedback(feedback.POSTED))
+    rows, others = feedback.add_first(queue, feedback.read_posted())
     assert ([row["id"] for row in rows], others) == (["t:2", "t:1"], 0)
     assert (rows[0]["reasons"], rows[0]["neighbours"]) == ('Ann says "good"; r', [1])
 
@@ -89,14 +77,14 @@ def test_a_full_file_takes_no_more(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert feedback.POSTED.read_bytes() == before
 
 
-def test_confirmed_texts_are_read_as_the_docs_say(folder: Path, repository: Path) -> None:
-    lines = [("0f", 'a, "b"', "good", "", "Ann"), ("1f", "c", "", "", "Ann")]
-    feedback.CONFIRMED.parent.mkdir()
-    feedback.CONFIRMED.write_text(feedback.HEADER + "\n" + "".join(feedback.feedback_line(*line) for line in lines))
+def test_a_copied_line_is_read_as_the_docs_say(folder: Path, repository: Path) -> None:
+    row_id = send("good", "Ann", text='a, "b"')
+    Path("data/own").mkdir()
+    Path("data/own/feedback.csv").write_text(feedback.POSTED.read_text())
     entry = re.search(r"```yaml\n(.*?)```", (repository / "docs/serving.md").read_text(), re.DOTALL)
     assert entry
     changes = {"path": "data/own", "sources": yaml.safe_load(entry[1]), "rating_bins": None}
     Path("params.yaml").write_text(yaml.safe_dump({"ingest": read_template_params()["ingest"] | changes}))
     params = load_params("ingest", IngestParams)
     found = ingest_source(params.sources[0], 0, params).records
-    assert found.select("id", "text", "label").rows() == [("feedback:0f", 'a, "b"', "good"), ("feedback:1f", "c", None)]
+    assert found.select("id", "text", "label").rows() == [(f"feedback:{row_id}", 'a, "b"', "good")]
