@@ -107,7 +107,7 @@ def keep_far_from_answers(
     texts = list(dict.fromkeys(exchange.answer for exchange in [*ones, *others]))
     number = {text: index for index, text in enumerate(texts)}
     left, right = (np.array([number[one.answer] for one in side], dtype=np.int64) for side in (ones, others))
-    compared = Documents(normalise_texts(pl.Series(texts, dtype=pl.String)), near.shingle_unit, near.shingle_size)
+    compared = Documents(normalise_texts(pl.Series(texts, dtype=pl.String)), near.shingle_size)
     is_far = compute_jaccard(compared, left, right) <= params.max_jaccard
     if params.max_cosine is not None:
         answers = (vectors.of([one.answer for one in side]) for side in (ones, others))

@@ -128,7 +128,7 @@ def find_text(text: str, params: CleanParams, data: Path) -> tuple[str, list[str
     similar = shared / (pl.col("text").str.len_chars() + len(cleaned) - shared)
     found = rows.top_k(CANDIDATES, by=similar).collect()
     texts = normalise_texts(pl.concat([settled.texts, found["text"]]))
-    documents = Documents(texts, near.shingle_unit, near.shingle_size)
+    documents = Documents(texts, near.shingle_size)
     jaccard = compute_jaccard(documents, np.zeros(found.height, np.int64), np.arange(1, found.height + 1))
     if not jaccard.any():
         raise InputError(f"{data}: no text has anything in common with {text!r}; give an id, or another text")

@@ -52,7 +52,7 @@ def far(asked: Exchange, *candidates: Exchange, max_cosine: float | None = None)
         [asked],
         [candidates],
         UnanswerableParams(fraction=1.0, refusal="No.", max_jaccard=0.3, max_cosine=max_cosine),
-        NearDuplicateParams(shingle_unit="word", shingle_size=1, permutations=128, min_jaccard=0.8),
+        NearDuplicateParams(shingle_size=3, permutations=128, min_jaccard=0.8),
         TextVectors(numbers, vectors),
     )
     return [one.id for one in kept]
