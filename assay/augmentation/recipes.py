@@ -44,9 +44,9 @@ class Eda(WordRecipe):
 
 
 class WholeText(Recipe):
-    """A contraction, or another order of sentences or phrases."""
+    """A contraction in its long form, or two words contracted."""
 
-    name: Literal["contraction", "reorder"]
+    name: Literal["contraction"]
 
 
 class TextAttackClass(WordRecipe):
@@ -63,7 +63,7 @@ class TextAttackClass(WordRecipe):
         return self
 
 
-BUILT_IN = ("synonym", "character_noise", "eda", "contraction", "reorder")
+BUILT_IN = ("synonym", "character_noise", "eda", "contraction")
 
 
 def _kind(block: Any) -> str:
@@ -77,7 +77,6 @@ AnyRecipe = Annotated[
     | Annotated[CharacterNoise, Tag("character_noise")]
     | Annotated[Eda, Tag("eda")]
     | Annotated[WholeText, Tag("contraction")]
-    | Annotated[WholeText, Tag("reorder")]
     | Annotated[TextAttackClass, Tag("transformation")],
     Discriminator(
         _kind,
