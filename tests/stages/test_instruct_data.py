@@ -260,7 +260,6 @@ def test_no_held_out_answer_is_shown_to_another_row() -> None:
     # The own answer stands first about as often as anywhere else.
     places = [chat["context_ids"].index(chat["id"]) for chat in answering.iter_rows(named=True) if chat["context"]]
     assert len(set(places)) == 3
-    assert 0 < metrics["retrieval"]["recall_at_1"] <= metrics["retrieval"]["recall_at_10"] <= 1
 
 
 def test_a_question_that_cannot_be_answered_never_shows_its_answer() -> None:
