@@ -13,13 +13,13 @@ import polars as pl
 
 from assay.core.results import lookup
 from assay.report import plots
-from assay.report.augmentation import count_recipes, list_changes, show_attacks, show_augmented
+from assay.report.augmentation import count_recipes, show_attacks, show_augmented
 from assay.report.examples import cut, drop_redacted, examples_by_rule
 from assay.report.numbers import number, score
-from assay.report.summary import Measured, flows, ranked, show_interval
+from assay.report.summary import ranked, show_interval
 from assay.report.wording import AGREEMENT, EFFECTS, GRADES, PROFILED, RATERS, SHOWN_REMOVALS
 from assay.statistics.intervals import MIN_SHARE_ROWS, wilson_estimate
-from assay.statistics.metrics_dict import HIGH, LOW, estimate_of, interval_metrics, leaves
+from assay.statistics.metrics_dict import HIGH, LOW, estimate_of, interval_metrics
 
 LIBRARIES = (
     *("accelerate", "bitsandbytes", "cleanlab", "dvc", "nltk", "numpy", "peft", "polars", "scikit-learn"),
@@ -178,18 +178,13 @@ def _profiled(found: Any) -> str:
     return "–" if found is None else number(found)
 
 
-def cleaning(tables: Tables, summary: dict[str, Any], clean: Values, examples_per_rule: int) -> Values:
-    """What happened to the rows, and examples of each cleaning rule; `clean` are the metrics of that stage."""
+def cleaning(tables: Tables, examples_per_rule: int) -> Values:
+    """Examples of what each cleaning rule changed and removed, and near-duplicates whose labels differ."""
     changed = tables["changed"]
     kept = tables["records"].select(pl.col("id").alias("kept_id"), pl.col("text").alias("after"))
     removed = tables["removed"].drop("after").join(kept, on="kept_id", how="left")
     may_be_shown = removed.filter(pl.col("rule").is_in(SHOWN_REMOVALS))
-    removals = [(rule, rows) for rule, rows in clean["removed"].items() if rows]
-    changes = [(rule, rows) for rule, rows in clean.get("changed", {}).items() if rows]
     return {
-        "flow_plot": plots.row_flow(flows(summary), "Rows through the data stages"),
-        "removals_plot": plots.counted_bars(removals, "Rows that cleaning removed"),
-        "changes_plot": plots.counted_bars(changes, "Changes by cleaning rule"),
         "changed": examples_by_rule(changed, drop_redacted(changed), examples_per_rule),
         "removed": examples_by_rule(removed, may_be_shown, examples_per_rule),
         "conflicts": conflicts(tables["duplicate_groups"], MAX_ROWS),
@@ -308,12 +303,12 @@ def robustness(found: Mapping[str, Values], attacks: Tables, summary: dict[str, 
     """What typing errors, other words and attacks do to each approach, by its metrics and how its attacks ended."""
     measured = {name: found[name] for name, _ in ranked(summary) if name in found}
     attacks = {name: attacks[name] for name in measured if name in attacks}
-    names = list(dict.fromkeys(name for one in measured.values() for name in one["attacks"]))
+    recipes, names = (
+        list(dict.fromkeys(name for one in measured.values() for name in one[kind]))
+        for kind in ("perturbations", "attacks")
+    )
     return {
-        "perturbed": {
-            name: plots.before_and_after(rows, f"Accuracy before and after {name}")
-            for name, rows in list_changes(measured).items()
-        },
+        "perturbed": recipes,
         "robustness": measured,
         "attacks": names,
         "attack_examples": show_attacks(attacks, names),
@@ -329,20 +324,6 @@ def library_versions(names: Sequence[str]) -> list[tuple[str, str]]:
         except importlib.metadata.PackageNotFoundError:
             found.append((name, "not installed"))
     return found
-
-
-def all_metrics(measured: Measured) -> Values:
-    """Every metric of the data stages as (dotted path, value), by stage."""
-    return {
-        "metrics": {
-            stage: [
-                (path, number(value) if isinstance(value, int | float) else str(value))
-                for path, value in leaves(values)
-                if value != {}
-            ]
-            for stage, values in measured.stages.items()
-        }
-    }
 
 
 def versions(seed: int, assets: Mapping[str, Any], fetched: Mapping[str, Values]) -> Values:
