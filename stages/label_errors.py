@@ -23,7 +23,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
-from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from assay.compute.device import Compute, prepare_device
@@ -89,7 +88,6 @@ def summarise(
         "rows_not_judged": int((~known).sum()),
         "rows_reviewed": int(scores["reviewed"].sum()),
         "label_errors": flagged,
-        "label_errors_share": flagged / train.height,
         "per_label": {
             str(label): {"rows": part.height, "label_errors": int(part["is_label_error"].sum())}
             for (label,), part in sorted(scores.partition_by("label", as_dict=True).items())
@@ -98,11 +96,7 @@ def summarise(
     if known.any():
         # Against the given labels, so by the texts alone: evidence may be what a label was made of.
         shares = detection.text_probabilities[known]
-        accuracy, loss = (
-            (shares.argmax(axis=1) == labels[known]).mean(),
-            log_loss(labels[known], shares, labels=range(shares.shape[1])),
-        )
-        metrics |= {"out_of_fold_text_accuracy": float(accuracy), "out_of_fold_text_log_loss": float(loss)}
+        metrics["out_of_fold_text_accuracy"] = float((shares.argmax(axis=1) == labels[known]).mean())
         metrics["temperature"] = detection.temperature
     return metrics
 

@@ -19,7 +19,7 @@ from assay.report.numbers import number, score
 from assay.report.summary import ranked, show_interval
 from assay.report.wording import AGREEMENT, EFFECTS, GRADES, PROFILED, RATERS, SHOWN_REMOVALS
 from assay.statistics.intervals import MIN_SHARE_ROWS, wilson_estimate
-from assay.statistics.metrics_dict import HIGH, LOW, estimate_of, interval_metrics
+from assay.statistics.metrics_dict import LOW, estimate_of, interval_metrics
 
 LIBRARIES = (
     *("accelerate", "bitsandbytes", "cleanlab", "dvc", "nltk", "numpy", "peft", "polars", "scikit-learn"),
@@ -235,34 +235,12 @@ def explain(values: Values, explanations: Mapping[str, tuple[str, str]]) -> list
 
 def label_errors(tables: Tables, stages: Mapping[str, Values]) -> Values:
     """Label errors found, what acting on them was worth, and how well errors put in on purpose are found."""
-    effect = stages.get("label_effect", {})
     return {
         "grades": explain(stages["label_errors"], GRADES),
-        "effect": explain(effect, EFFECTS),
-        "effect_sentence": effect_sentence(effect) if effect else "",
+        "effect": explain(stages.get("label_effect", {}), EFFECTS),
         "injected": injected_rows(stages.get("injected_noise", {})),
         "flagged": flagged_rows(tables["label_scores"], tables["records"], MAX_ROWS),
     }
-
-
-def effect_sentence(effect: Values) -> str:
-    """Whether the detector's action, and right labels for all rows, help, as far as the intervals say."""
-    action = "The detector's action"
-    sentences = (
-        [] if "detector_on" in effect.get("rows_train", effect) else [f"{action} changes no label and no weight."]
-    )
-    for name, what in (
-        ("detector_on", action),
-        ("oracle", "Right labels for all train rows, the most it could bring,"),
-    ):
-        if found := effect.get(f"{name}_minus_detector_off"):
-            low, high = found.get("macro_f1" + LOW, 0.0), found.get("macro_f1" + HIGH, 0.0)
-            if low <= 0 <= high:
-                sentences.append(f"{what} cannot be told from no change on these validation rows.")
-            else:
-                word = "better" if low > 0 else "worse"
-                sentences.append(f"{what} made the probe {word}: the interval of the difference is without 0.")
-    return " ".join(sentences)
 
 
 def injected_rows(injected: Values) -> list[dict[str, Any]]:
