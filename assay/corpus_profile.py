@@ -25,7 +25,7 @@ LENGTHS = ("characters", "words", "tokens")
 QUANTILES = (0.05, 0.5, 0.95)
 LEAST_SIMILAR_SHOWN = 50
 MIN_LANGUAGE_SHARE = 0.01
-"""Languages of fewer of the rows are in the table and not in the metrics: most of them are short texts misread."""
+"""Languages of fewer of the rows are not in the metrics: most of them are short texts misread."""
 NOT_STATED = "not stated"
 Metrics = dict[str, Any]
 
@@ -81,32 +81,6 @@ def neighbour_cosines(
     place[reference] = np.arange(len(reference))
     means: NDArray[np.float32] = nearest_rows(embeddings, embeddings[reference], place, count, device).cosine.mean(1)
     return means
-
-
-def tabulate_labels(rows: pl.DataFrame, min_rows: int) -> pl.DataFrame:
-    """`source`, `label`, `rows` and `is_below_minimum`, by source and then by label; source null is all of them.
-
-    A label with too few rows in all is marked in each source: they may be got from any.
-    """
-    labelled = rows.filter(pl.col("label").is_not_null())
-    total = labelled.group_by("label").len("rows").with_columns(source=pl.lit(None, pl.String))
-    by_source = labelled.group_by("source", "label").len("rows")
-    few = total.filter(pl.col("rows") < min_rows)["label"]
-    return (
-        pl.concat([part.select("source", "label", pl.col("rows").cast(pl.Int64)) for part in (total, by_source)])
-        .with_columns(is_below_minimum=pl.col("label").is_in(few.implode()))
-        .sort("source", "label", nulls_last=False)
-    )
-
-
-def tabulate_languages(rows: pl.DataFrame) -> pl.DataFrame:
-    """`source`, `language`, `rows` and `share` of the source, the most frequent language of each source first."""
-    return (
-        rows.group_by("source", "language")
-        .agg(rows=pl.len().cast(pl.Int64))
-        .with_columns(share=pl.col("rows") / pl.col("rows").sum().over("source"))
-        .sort("source", pl.col("rows").neg(), "language")
-    )
 
 
 def tabulate_sources(sources: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:

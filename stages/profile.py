@@ -7,8 +7,6 @@ Reads `data/ingested/sources.parquet`, `data/corrected/records.parquet`, `data/e
 `data/augmented/train.parquet`. Writes `metrics/profile.json`, and to `data/profile/`:
 
 - `sources.parquet`: where each source comes from, and its rows on the way;
-- `labels.parquet`: rows by source and label, and whether the label has too few in all;
-- `languages.parquet`: rows by source and language;
 - `least_alike.parquet`: the rows that are least similar to any others.
 
 How to read the metrics:
@@ -64,24 +62,21 @@ def main() -> None:
     draws = keyed_uniform(records["id"], seed, "profile", "reference_rows")
     started = time.perf_counter()
     rows = corpus_profile.measure_rows(records, embeddings, params, device.device, draws)
-    label_rows = corpus_profile.tabulate_labels(rows, params.min_rows_per_label)
-    totals = label_rows.filter(pl.col("source").is_null())
-    found = corpus_profile.profile_sources(sources, rows, dict(by_source.iter_rows()), totals.height)
+    per_label = rows["label"].drop_nulls().value_counts().sort("label")
+    found = corpus_profile.profile_sources(sources, rows, dict(by_source.iter_rows()), per_label.height)
     per_source = found.pop("per_source")
     metrics = {
         **found,
         "sources": sources.height,
         "rows_without_label": rows["label"].null_count(),
-        "labels": totals.height,
-        "labels_below_minimum": totals["is_below_minimum"].sum(),
+        "labels": per_label.height,
+        "labels_below_minimum": int((per_label["count"] < params.min_rows_per_label).sum()),
         "per_source": per_source,
-        "per_label": {label: {"rows": count} for label, count in totals.select("label", "rows").iter_rows()},
+        "per_label": {label: {"rows": count} for label, count in per_label.iter_rows()},
     }
     seconds = time.perf_counter() - started
     tables = {
         "sources": corpus_profile.tabulate_sources(sources, rows),
-        "labels": label_rows,
-        "languages": corpus_profile.tabulate_languages(rows),
         "least_alike": corpus_profile.find_least_similar(rows),
     }
     with output_folder(OUTPUT) as folder:

@@ -38,7 +38,7 @@ from assay.statistics.predictions import Predictions, predictions_file, read_pre
 TEMPLATE = Path(__file__).parents[1] / "assay/report/template.html"
 TABLES = {
     **{name: f"clean/{name}" for name in ("changed", "removed", "records", "duplicate_groups")},
-    **{name: f"profile/{name}" for name in ("sources", "labels", "languages", "least_alike")},
+    **{name: f"profile/{name}" for name in ("sources", "least_alike")},
     "semantic_pairs": "semantic_duplicates/pairs",
     "disagreement": "annotation_qa/disagreement",
     "label_scores": "label_errors/scores",

@@ -154,8 +154,6 @@ def collection(tables: Tables, profile: Values) -> Values:
         "profile": profile,
         "profiled": profile_table(profile),
         "sources": tables["sources"].to_dicts(),
-        "languages": tables["languages"].to_dicts(),
-        "label_rows": tables["labels"].filter(pl.col("source").is_null()).to_dicts(),
         "least_similar": tables["least_alike"].head(MAX_ROWS).to_dicts(),
         "semantic_pairs": tables["semantic_pairs"].head(MAX_PAIRS).to_dicts(),
     }

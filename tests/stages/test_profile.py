@@ -86,13 +86,7 @@ def test_each_source_and_all_of_them_are_profiled() -> None:
 
 
 def test_volume_and_balance_of_the_labels() -> None:
-    out, metrics = run()
-    assert out["labels"].rows() == [
-        (None, "card", 3, False),
-        (None, "refund", 2, True),
-        ("mail", "card", 3, False),
-        ("shop", "refund", 2, True),
-    ]
+    _, metrics = run()
     assert metrics["per_label"] == {"card": {"rows": 3}, "refund": {"rows": 2}}
     assert (metrics["labels"], metrics["labels_below_minimum"]) == (2, 1)
     assert metrics["rows_without_label"] == 1
@@ -113,8 +107,6 @@ def test_terms_that_are_not_stated_say_so() -> None:
 
 def test_tables() -> None:
     out, _ = run()
-    mail = out["languages"].filter(pl.col("source") == "mail")
-    assert mail.rows() == [("mail", "en", 3, 1.0)]
     assert out["least_alike"].height == 6
     assert out["least_alike"]["neighbour_cosine"].is_sorted()
     assert out["least_alike"].columns == ["id", "source", "label", "neighbour_cosine", "text"]

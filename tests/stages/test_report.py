@@ -148,10 +148,6 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
             ("t1", "t9", False, "s", labels[0], "fish & chips!", False),
         ),
         "profile/sources": pl.DataFrame([source | {"rows_in": 7908, "rows_clean": 7790}]),
-        "profile/labels": table(
-            "source label rows is_below_minimum", (None, labels[0], 9, True), ("tweets", labels[0], 9, True)
-        ),
-        "profile/languages": table("source language rows share", ("tweets", "und", 9, 0.25)),
         "profile/least_alike": table("id label neighbour_cosine text", ("t1", labels[0], 0.2, "odd <one>")),
         "semantic_duplicates/pairs": table(
             "cosine text label other_text other_label", (0.97, "so good", labels[0], "<i>", labels[1])
