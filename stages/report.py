@@ -207,7 +207,7 @@ def main() -> None:
         | sections.augmentation(tables, measured.stages)
         | sections.robustness(measured.robustness, read_attacks(measured.robustness), summary)
         | {"generation": generation, "generation_differences": [name for _, _, name in DIFFERENCES]}
-        | sections.versions(seed, used_assets(assets, generation is not None), measured.fetch)
+        | {"seed": seed, "assets": used_assets(assets, generation is not None), "fetch": measured.fetch}
     )
     write_text(REPORT, page)
     write_metrics(SUMMARY, summary, f"approaches.{best}.macro_f1", f"baselines.{best}.macro_f1")

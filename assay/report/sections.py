@@ -3,10 +3,8 @@
 A function named after a section gives the values that the section needs; `shown` values are the first rows of tables.
 """
 
-import importlib.metadata
-import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -21,10 +19,6 @@ from assay.report.wording import AGREEMENT, EFFECTS, GRADES, PROFILED, RATERS, S
 from assay.statistics.intervals import MIN_SHARE_ROWS, wilson_estimate
 from assay.statistics.metrics_dict import LOW, estimate_of, interval_metrics
 
-LIBRARIES = (
-    *("accelerate", "bitsandbytes", "cleanlab", "dvc", "nltk", "numpy", "peft", "polars", "scikit-learn"),
-    *("textattack", "torch", "transformers", "trl"),
-)
 MAX_PAIRS = 10
 """Pairs of labels shown that are confused most; and pairs of semantic duplicates."""
 MAX_ROWS = 10
@@ -289,19 +283,3 @@ def robustness(found: Mapping[str, Values], attacks: Tables, summary: dict[str, 
         "attacks": names,
         "attack_examples": show_attacks(attacks, names),
     }
-
-
-def library_versions(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Python and the libraries installed now."""
-    found = [("Python", platform.python_version())]
-    for name in names:
-        try:
-            found.append((name, importlib.metadata.version(name)))
-        except importlib.metadata.PackageNotFoundError:
-            found.append((name, "not installed"))
-    return found
-
-
-def versions(seed: int, assets: Mapping[str, Any], fetched: Mapping[str, Values]) -> Values:
-    """The seed, the assets and the libraries."""
-    return {"seed": seed, "assets": assets, "fetch": fetched, "libraries": library_versions(LIBRARIES)}
