@@ -27,16 +27,13 @@ def eda(*operations: Any, share_of_words: float = 0.5) -> Eda:
     return Eda(name="eda", share_of_rows=1.0, share_of_words=share_of_words, operations=chosen)
 
 
-def whole(name: Any) -> WholeText:
-    return WholeText(name=name, share_of_rows=1.0)
-
-
 def textattack_class(path: str, **arguments: Any) -> TextAttackClass:
     return TextAttackClass(name="own", share_of_rows=1.0, share_of_words=0.5, transformation=path, arguments=arguments)
 
 
 DELETION = textattack_class("textattack.transformations.WordDeletion")
-RECIPES: list[Any] = [synonym(1.0), noise(), eda(), DELETION, whole("contraction")]
+CONTRACTION = WholeText(name="contraction", share_of_rows=1.0)
+RECIPES: list[Any] = [synonym(1.0), noise(), eda(), DELETION, CONTRACTION]
 
 
 def name_of(recipe: Any) -> str:
@@ -240,7 +237,7 @@ def test_operations_of_easy_data_augmentation(scratch: Path) -> None:
     ],
 )
 def test_contractions(scratch: Path, text: str, copy: str) -> None:
-    assert one(text, whole("contraction"), scratch) == copy
+    assert one(text, CONTRACTION, scratch) == copy
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=name_of)
