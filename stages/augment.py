@@ -78,11 +78,8 @@ def main() -> None:
         "removed": {rule: removed.filter(pl.col("rule") == rule).height for rule in REASONS},
         "original_rows": train.height,
         "new_rows": kept.height,
-        "new_rows_share": kept.height / max(1, out.height),
         "per_recipe": {one.name: count_outcomes(one.name, made.examples, kept, removed) for one in params.recipes},
         "rows_per_label": dict(sorted(out["label"].value_counts().rows())),
-        "largest_jaccard_to_held_out": made.largest_jaccard,
-        "largest_cosine_to_held_out": made.largest_cosine,
     }
     write_metrics(METRICS, metrics, "original_rows", "new_rows")
     write_json(COSTS, {"augment_seconds": made.seconds, "rows_per_second": made.examples.height / made.seconds})

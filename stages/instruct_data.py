@@ -150,12 +150,11 @@ def make_chats(
         "forced_categories": forced,
         **summarise_chats(chats, tokenizer),
         "rows_without_passages_for_length": shown.without_passages,
-        "retrieval": shown.recall,
     }
     tables = {name: chats.filter(pl.col("split") == name).drop("split") for name in SPLITS}
     tables["prompts"] = ask_in_every_mode(chats, classified, sections, device)
     retrieved = tables["prompts"].filter(mode="retrieved")
-    metrics["retrieval"] |= {"test_rows": retrieved.height, "test_rows_held": int(retrieved["answer_in_context"].sum())}
+    metrics["retrieval"] = {"test_rows": retrieved.height, "test_rows_held": int(retrieved["answer_in_context"].sum())}
     return tables | {"removed": removed, "changed": cleaned.changed}, metrics
 
 

@@ -100,13 +100,10 @@ def make_pairs(
 
 def summarise_kept(kept: pl.DataFrame) -> dict[str, Any]:
     """How many pairs of which kinds there are, by name in alphabetical order."""
-    altered = kept.filter(pl.col("pair_source") == "altered_answer")
-    alterations = altered["detail"].str.extract(r"^(\w+):")
     return {
         "pairs": kept.height,
         "prompts": kept["prompt_id"].n_unique(),
         "by_source": dict(kept["pair_source"].value_counts().sort("pair_source").iter_rows()),
-        "by_alteration": dict(alterations.value_counts().sort("detail").iter_rows()),
     }
 
 

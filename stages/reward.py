@@ -20,7 +20,6 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
 
 from assay.classifiers.checkpoint import save_classifier
 from assay.compute.cost import folder_mib, peak_memory_mib
@@ -77,11 +76,6 @@ def rows_metrics(sources: Sequence[str], fits: NDArray[np.int64], order: NDArray
     }
 
 
-def answer_lengths(tokenizer: PreTrainedTokenizerBase, answers: pl.Series) -> NDArray[np.int64]:
-    """Tokens of each answer, shape `(n,)`."""
-    return np.array([len(ids) for ids in tokenizer(answers.to_list(), add_special_tokens=False)["input_ids"]])
-
-
 def main() -> None:
     """Train and measure the reward model."""
     params = load_params("reward", RewardParams)
@@ -109,8 +103,7 @@ def main() -> None:
     trained = time.perf_counter()
     random = generator(seed, "reward", "bootstrap")
     said = score_sides(model.eval(), tokenizer, held_out, params.evaluation_batch_size, device)
-    lengths = {side: answer_lengths(tokenizer, held_out[side]) for side in ("chosen", "rejected")}
-    figures = summarise_held_out(held_out, said, lengths, params.bootstrap_samples, random)
+    figures = summarise_held_out(held_out, said, params.bootstrap_samples, random)
     evaluated = time.perf_counter()
 
     with output_folder(OUTPUT) as folder:

@@ -1,7 +1,7 @@
 """Whether what an approach learnt still holds for a test row in other words, or mistyped.
 
 `python -m stages.robustness <approach>`. Decides nothing. Perturbs all test rows by recipes, at least one word of each
-row, and compares the scores of the first seed's model, paired; then TextAttack searches for alterations of
+row, and compares the accuracy of the first seed's model, paired; then TextAttack searches for alterations of
 `attacked_rows` sampled rows that mislead it, with at most `query_budget` texts for the model each. Rows that it gets
 wrong as they are count as `skipped`. The texts and rows are the same for every approach (docs/augmentation.md). That an
 attack fails proves nothing: one with a larger budget, or of another kind, may succeed.
@@ -38,7 +38,7 @@ from assay.core.results import write_metrics
 from assay.core.seeds import derived_seed, generator, keyed_uniform
 from assay.core.skipped import leave_out, why_left_out
 from assay.splitting.target_labels import group_numbers, read_test_rows, target_numbers
-from assay.statistics.classification import compare_scores
+from assay.statistics.classification import compare_accuracy
 from assay.statistics.intervals import wilson_estimate
 from assay.statistics.metrics_dict import interval_metrics
 
@@ -78,7 +78,7 @@ def perturb(
     seed: int,
     scratch: Path,
 ) -> dict[str, dict[str, float]]:
-    """Scores before and after each recipe, by its name."""
+    """Accuracy before and after each recipe, by its name."""
     targets, texts, groups = target_numbers(test, labels), test["text"].to_list(), group_numbers(test)
     before = predictor(texts, params.batch_size, "as they are")
     perturbations: dict[str, dict[str, float]] = {}
@@ -92,7 +92,7 @@ def perturb(
         random = generator(seed, "robustness", "bootstrap")
         perturbations[recipe.name] = {
             "rows_changed_share": len(changed) / test.height,
-            **compare_scores(
+            **compare_accuracy(
                 targets, before.argmax(axis=1), after.argmax(axis=1), groups, params.bootstrap_samples, random
             ),
         }
@@ -144,9 +144,6 @@ def attack_scores(ended: pl.DataFrame) -> dict[str, Any]:
         "alterable": int(attacked["alterable"].sum()),
         "succeeded": succeeded.height,
         **rate,
-        "queries_per_attack": attacked["queries"].mean(),
-        "changed_words_share": succeeded["changed_words"].mean(),
-        "accuracy_under_attack": (attacked.height - succeeded.height) / ended.height,
     }
 
 

@@ -80,7 +80,7 @@ def _augmenter(block: str, kind: type[AnyRecipe], scratch: Path) -> Any:
         transformation = text_changes.Eda(_synonyms(scratch), tuple(recipe.operations))
     else:
         assert isinstance(recipe, WholeText)
-        transformation = text_changes.Contraction() if recipe.name == "contraction" else text_changes.Reorder()
+        transformation = text_changes.Contraction()
     return augmenter.KeyedAugmenter(transformation, share)
 
 

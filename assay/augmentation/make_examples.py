@@ -107,14 +107,11 @@ class Made:
     Attributes:
         examples: all of them, with what `filter_examples` goes by.
         seconds: that it took to make them, TextAttack's import included.
-        largest_jaccard: of a row that is trained on, original or example, to a held-out row; likewise `largest_cosine`.
     """
 
     examples: pl.DataFrame
     filtered: Filtered
     seconds: float
-    largest_jaccard: float
-    largest_cosine: float
 
 
 def load_around() -> Around:
@@ -311,10 +308,7 @@ def make_examples(inputs: Inputs, params: AugmentParams, around: Around, seed: S
 
     examples = examples.with_columns(jaccard_to_held_out=closest["jaccard"][train.height :])
     examples = measure_examples(examples, inputs, params.preserve, around.embed, device, seed)
-    filtered = filter_examples(examples, train, params)
-    largest_jaccard = float(max([*of_train, *filtered.kept["jaccard_to_held_out"]], default=0))
-    largest_cosine = float(max([*cosines, *filtered.kept["cosine_to_held_out"]], default=0))
-    return Made(examples, filtered, seconds, largest_jaccard, largest_cosine)
+    return Made(examples, filter_examples(examples, train, params), seconds)
 
 
 def measure_examples(

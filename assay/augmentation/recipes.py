@@ -44,9 +44,9 @@ class Eda(WordRecipe):
 
 
 class WholeText(Recipe):
-    """A contraction, or another order of sentences or phrases."""
+    """A contraction in its long form, or two words contracted."""
 
-    name: Literal["contraction", "reorder"]
+    name: Literal["contraction"]
 
 
 AnyRecipe = Annotated[Synonym | CharacterNoise | Eda | WholeText, Field(discriminator="name")]

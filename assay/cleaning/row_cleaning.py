@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 from joblib import Parallel, delayed
 
-from assay.cleaning.column_checks import Batch, CheckParams, check_records, fill_missing, record_schema
+from assay.cleaning.column_checks import Batch, CheckParams, check_records, fill_missing
 from assay.cleaning.rule_chain import ScopedRule, apply_rules
 from assay.cleaning.rules import CleanParams, Constant, Policy, TextCleaning, chosen_rules
 from assay.core.errors import InputError
@@ -34,7 +34,7 @@ def prepare_rows(
     records: pl.DataFrame, checks: Mapping[str, CheckParams], values: Mapping[str, str], removals: Mapping[str, str]
 ) -> Batch:
     """Rows whose values are in order and not missing; see `check_records` and `fill_missing`."""
-    checked = check_records(records, record_schema(checks))
+    checked = check_records(records, checks)
     filled = fill_missing(checked.kept, values, removals)
     return Batch(filled.records, filled.changed, pl.concat([checked.removed, filled.removed]))
 

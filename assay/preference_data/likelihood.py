@@ -35,12 +35,10 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Likelihoods:
-    """Natural logarithms of the probabilities of both answers of `n` pairs, and their tokens, shape `(n,)` each."""
+    """Natural logarithms of the probabilities of both answers of `n` pairs, shape `(n,)` each."""
 
     chosen: NDArray[np.float64]
     rejected: NDArray[np.float64]
-    chosen_tokens: NDArray[np.int64]
-    rejected_tokens: NDArray[np.int64]
 
 
 def tokenise_pairs(
@@ -79,8 +77,7 @@ def score_pairs(
 ) -> Likelihoods:
     """How likely a model in evaluation mode finds the answers of pairs; arguments as of `answer_likelihood`."""
     found = answer_likelihood(model, [*pairs.chosen, *pairs.rejected], padding_id, batch_size, device, what)
-    chosen, rejected = np.split(found.log_probabilities, 2)
-    return Likelihoods(chosen, rejected, *np.split(found.tokens, 2))
+    return Likelihoods(*np.split(found.log_probabilities, 2))
 
 
 def summarise_pairs(
@@ -91,28 +88,14 @@ def summarise_pairs(
     Likelihoods `before` are the reference's, `after` the policy's.
     """
     margins = beta * ((after.chosen - before.chosen) - (after.rejected - before.rejected))
-    likelier_before, likelier_after = (
-        (one.chosen / one.chosen_tokens > one.rejected / one.rejected_tokens).astype(np.float64)
-        for one in (before, after)
-    )
-    figures = {
-        "accuracy": (margins > 0).astype(np.float64),
-        "margin": margins,
-        "chosen_reward": beta * (after.chosen - before.chosen),
-        "rejected_reward": beta * (after.rejected - before.rejected),
-        "likelihood_accuracy_before": likelier_before,
-        "likelihood_accuracy_after": likelier_after,
-        "likelihood_accuracy_difference": likelier_after - likelier_before,
-    }
+    figures = {"accuracy": (margins > 0).astype(np.float64), "margin": margins}
     sources, prompts = table["pair_source"].to_numpy().astype(str), table["prompt_id"].to_numpy().astype(str)
 
-    def with_intervals(rows: NDArray[np.bool_], names: list[str]) -> dict[str, object]:
-        values = {name: figures[name][rows] for name in names}
+    def with_intervals(rows: NDArray[np.bool_]) -> dict[str, object]:
+        values = {name: figure[rows] for name, figure in figures.items()}
         return {"pairs": int(rows.sum()), **metrics_of(cluster_means(values, prompts[rows].tolist(), samples, random))}
 
     return {
-        **with_intervals(np.ones(len(sources), dtype=bool), list(figures)),
-        "by_source": {
-            str(source): with_intervals(sources == source, ["accuracy", "margin"]) for source in np.unique(sources)
-        },
+        **with_intervals(np.ones(len(sources), dtype=bool)),
+        "by_source": {str(source): with_intervals(sources == source) for source in np.unique(sources)},
     }

@@ -22,7 +22,7 @@ from assay.core.params import Params
 from assay.core.seeds import SeedKey, keyed_uniform
 from assay.language_models.chat_template import Message, add_answers, tokenise_prompts
 from assay.reinforcement.policy import Policy, has_moved
-from assay.reinforcement.ppo_equations import kl_k1, kl_k3
+from assay.reinforcement.ppo_equations import kl_k1
 from assay.reinforcement.rollouts import (
     Sampling,
     frozen_statistics,
@@ -71,7 +71,6 @@ class HeldOutScores:
 
     rewards: NDArray[np.float64]
     kl: NDArray[np.float64]
-    kl_k3: NDArray[np.float64]
     tokens: NDArray[np.float64]
     ended: NDArray[np.float64]
 
@@ -135,17 +134,15 @@ def measure_held_out(
     """Sample an answer to each held-out prompt and score it."""
     policy.model.eval()
     answers = sample_answers(policy, prompts.token_ids, sampling, device, seed, "held-out answers")
-    kl = np.zeros((2, len(answers)))
+    kl = np.zeros(len(answers))
     if has_moved(policy):
         now = frozen_statistics(policy, answers, sampling, device)
         reference = reference_log_probabilities(policy, answers, now, sampling, device)
-        for row, estimator in enumerate((kl_k1, kl_k3)):
-            of_tokens = estimator(now.log_probabilities, reference) * now.mask
-            kl[row] = of_tokens.sum(dim=1).double().cpu().numpy()
+        of_tokens = kl_k1(now.log_probabilities, reference) * now.mask
+        kl = of_tokens.sum(dim=1).double().cpu().numpy()
     return HeldOutScores(
         score(prompts.chats, [one.text for one in answers]),
-        kl[0],
-        kl[1],
+        kl,
         np.array([len(one.answer_ids) for one in answers], dtype=np.float64),
         np.array([one.ended for one in answers], dtype=np.float64),
     )
@@ -155,8 +152,8 @@ def compare_policies(
     before: HeldOutScores, after: HeldOutScores, samples: int, random: np.random.Generator
 ) -> dict[str, float]:
     """Metrics of a policy before and after training on the same prompts, with paired 95% bootstrap intervals."""
-    items = np.stack([before.rewards, after.rewards, after.rewards - before.rewards, after.kl, after.kl_k3])
-    names = ("reward_before", "reward_after", "reward_difference", "kl_to_reference", "kl_to_reference_k3")
+    items = np.stack([before.rewards, after.rewards, after.rewards - before.rewards, after.kl])
+    names = ("reward_before", "reward_after", "reward_difference", "kl_to_reference")
 
     def means(counts: Floats) -> dict[str, Floats]:
         return dict(zip(names, items @ counts / counts.sum(axis=0), strict=True))

@@ -1,8 +1,7 @@
 """How far a reward model can be trusted, on held-out pairs of a better and a worse answer.
 
-- Accuracy over all and by source, a tie as half, with a 95% interval: Wilson's where each prompt has one pair, else a
-  bootstrap of prompts, whose pairs are not independent.
-- Length bias: whether the longer answer wins more often than it should (Singhal et al. 2023).
+Accuracy over all and by source, a tie as half, with a 95% interval: Wilson's where each prompt has one pair, else a
+bootstrap of prompts, whose pairs are not independent.
 """
 
 from __future__ import annotations
@@ -68,34 +67,8 @@ def estimate_accuracy(
     return cluster_means({"accuracy": right}, prompts, samples, random)["accuracy"]
 
 
-def measure_length_bias(
-    said: Margins, chosen_tokens: NDArray[np.int64], rejected_tokens: NDArray[np.int64]
-) -> dict[str, float]:
-    """Of pairs of unequal length, how many, the share in which the longer answer is ahead, and in which it should be.
-
-    Tokens of the answers are of shape `(n,)`. Without such pairs the shares are missing.
-    """
-    longer, unequal = chosen_tokens > rejected_tokens, chosen_tokens != rejected_tokens
-    if not unequal.any():
-        return {"pairs_of_unequal_length": 0.0}
-    return {
-        "pairs_of_unequal_length": float(unequal.sum()),
-        "longer_wins": float(np.where(longer, said.right, 1 - said.right)[unequal].mean()),
-        "longer_should_win": float(longer[unequal].mean()),
-    }
-
-
-def summarise_held_out(
-    pairs: pl.DataFrame,
-    said: Margins,
-    answer_tokens: dict[str, NDArray[np.int64]],
-    samples: int,
-    random: np.random.Generator,
-) -> dict[str, Any]:
-    """Metrics of held-out pairs (`prompt_id`, `pair_source`).
-
-    `answer_tokens` are those of both sides, `chosen` and `rejected`, shape `(n,)` each.
-    """
+def summarise_held_out(pairs: pl.DataFrame, said: Margins, samples: int, random: np.random.Generator) -> dict[str, Any]:
+    """Metrics of held-out pairs (`prompt_id`, `pair_source`)."""
 
     def part(rows: NDArray[np.bool_]) -> dict[str, float]:
         prompts = pairs["prompt_id"].filter(pl.Series(rows)).to_list()
@@ -111,8 +84,5 @@ def summarise_held_out(
         "by_source": {
             name: part((pairs["pair_source"] == name).to_numpy()) for name in sorted(pairs["pair_source"].unique())
         },
-        "length_bias": measure_length_bias(said, answer_tokens["chosen"], answer_tokens["rejected"]),
-        "mean_reward_chosen": float(said.chosen.mean()),
-        "mean_reward_rejected": float(said.rejected.mean()),
         "ties": int((said.margin == 0).sum()),
     }

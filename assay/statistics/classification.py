@@ -77,17 +77,13 @@ def score_probabilities(truth: Integers, probabilities: Floats, groups: Integers
     }
 
 
-def compare_scores(
+def compare_accuracy(
     truth: Integers, before: Integers, after: Integers, groups: Integers, samples: int, random: np.random.Generator
 ) -> dict[str, float]:
-    """Accuracy and macro-F1 of two predictions for the same rows, shape `(n,)` each, and after - before, as metrics."""
-    found = compare(truth, after[None], before[None], groups, samples, random)
-    old, new = (score_predictions(truth, one[None], groups) for one in (before, after))
-    metrics: dict[str, float] = {}
-    for name, one in (("accuracy", found.accuracy), ("macro_f1", found.macro_f1)):
-        metrics |= {f"{name}_before": old[name].value, f"{name}_after": new[name].value}
-        metrics |= interval_metrics(f"{name}_difference", one)
-    return metrics
+    """Accuracy of two predictions for the same rows, shape `(n,)` each, and after - before, as metrics."""
+    difference = compare(truth, after[None], before[None], groups, samples, random).accuracy
+    accuracy = {"accuracy_before": float((before == truth).mean()), "accuracy_after": float((after == truth).mean())}
+    return accuracy | interval_metrics("accuracy_difference", difference)
 
 
 def score_variants(

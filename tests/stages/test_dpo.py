@@ -33,8 +33,6 @@ def test_a_policy_learns_to_prefer_and_stays_of_its_kind(init: str, capfd: pytes
     assert metrics["accuracy"] == 1
     assert metrics["margin"] > 0.5
     assert metrics["margin_ci95_low"] <= metrics["margin"] <= metrics["margin_ci95_high"]
-    assert metrics["margin"] == pytest.approx(metrics["chosen_reward"] - metrics["rejected_reward"], abs=2e-6)
-    assert metrics["likelihood_accuracy_after"] == 1
     assert sum(of_source["pairs"] for of_source in metrics["by_source"].values()) == 16
     steps = pl.read_csv("metrics/plots/dpo/steps.csv")
     assert steps.columns == ["step", *dpo.COLUMNS.values()]

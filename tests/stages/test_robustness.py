@@ -19,7 +19,7 @@ from tests.mini_wordnet import write_mini_wordnet
 from tests.own_params import COMPUTE, change
 from tests.own_process import run_main, run_python
 from tests.stages.test_finetune import TRAINING
-from tests.template_params import sections
+from tests.template_params import read_template_params, sections
 
 # TextAttack's, of its own logging.
 pytestmark = pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated")
@@ -52,8 +52,11 @@ def table(count: int, prefix: str) -> pl.DataFrame:
 @pytest.fixture(autouse=True)
 def workspace(tiny_encoder: Path) -> None:
     """Data, params, WordNet and the tiny encoder, laid out as the pipeline does; the current folder."""
+    clean = read_template_params()["clean"]
+    clean["max_tokens"]["tokenizer"] = str(tiny_encoder / "tokenizer.json")
     params = {
         "seed": 3,
+        "clean": clean,
         "compute": COMPUTE,
         "finetune": {
             "majority": {"method": "majority"},
@@ -89,13 +92,11 @@ def test_a_model_is_perturbed_and_attacked(approach: str) -> None:
     assert list(metrics["perturbations"]) == ["synonym", "character_noise"]
     for of_recipe in metrics["perturbations"].values():
         assert 0 < of_recipe["rows_changed_share"] <= 1
-        for name in ("accuracy", "macro_f1"):
-            before, after, difference = (of_recipe[f"{name}_{of}"] for of in ("before", "after", "difference"))
-            assert before == pytest.approx(scores[name], abs=1e-5)
-            assert difference == pytest.approx(after - before, abs=2e-6)
-            if f"{name}_difference_ci95_low" in of_recipe:
-                low, high = (of_recipe[f"{name}_difference_ci95_{end}"] for end in ("low", "high"))
-                assert low <= difference <= high
+        before, after, difference = (of_recipe[f"accuracy_{of}"] for of in ("before", "after", "difference"))
+        assert before == pytest.approx(scores["accuracy"], abs=1e-5)
+        assert difference == pytest.approx(after - before, abs=2e-6)
+        if "accuracy_difference_ci95_low" in of_recipe:
+            assert of_recipe["accuracy_difference_ci95_low"] <= difference <= of_recipe["accuracy_difference_ci95_high"]
 
     ended = pl.read_parquet(f"data/robustness/{approach}/attacks.parquet")
     assert ended.schema == robustness.ATTACKS_SCHEMA
@@ -122,9 +123,6 @@ def test_a_model_is_perturbed_and_attacked(approach: str) -> None:
         assert figures["success_rate"] == pytest.approx(count["succeeded"] / figures["attacked"], abs=1e-6)
         low, high = (figures[f"success_rate_ci95_{end}"] for end in ("low", "high"))
         assert 0 <= low <= figures["success_rate"] <= high <= 1
-        assert figures["accuracy_under_attack"] == pytest.approx(count["failed"] / 8)
-        assert (figures["changed_words_share"] is None) == (count["succeeded"] == 0)
-        assert 1 <= figures["queries_per_attack"] <= 30
     # Asked again, the model is misled as the attack says.
     misled = ended.filter(pl.col("result") == "succeeded")
     assert misled.height
@@ -174,9 +172,8 @@ def test_the_majority_class_cannot_be_misled() -> None:
     run_main(robustness, "majority")
     metrics = read_json("metrics/robustness/majority.json")
     for of_recipe in metrics["perturbations"].values():
-        assert [value for name, value in of_recipe.items() if "difference" in name] == [0.0] * 2
+        assert [value for name, value in of_recipe.items() if "difference" in name] == [0.0]
     assert {figures["succeeded"] for figures in metrics["attacks"].values()} == {0}
-    assert {figures["changed_words_share"] for figures in metrics["attacks"].values()} == {None}
 
 
 def test_rows_that_are_all_wrong_leave_nothing_to_attack() -> None:
@@ -191,8 +188,8 @@ def test_rows_that_are_all_wrong_leave_nothing_to_attack() -> None:
     metrics = read_json("metrics/robustness/tfidf.json")
     assert metrics["perturbations"] == {}
     for figures in metrics["attacks"].values():
-        assert (figures["rows"], figures["attacked"], figures["accuracy_under_attack"]) == (8, 0, 0.0)
-        assert figures["success_rate"] is None is figures["success_rate_ci95_low"] is figures["queries_per_attack"]
+        assert (figures["rows"], figures["attacked"]) == (8, 0)
+        assert figures["success_rate"] is None is figures["success_rate_ci95_low"]
 
 
 def test_rows_are_sampled_by_their_ids() -> None:

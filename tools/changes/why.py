@@ -97,7 +97,7 @@ def find_text(text: str, params: CleanParams, data: Path) -> tuple[str, list[str
         return same[0], [*said, f"found: {', '.join(same.head(MEMBERS_SHOWN))} ({len(same)} with this text)"]
     found = rows.collect()
     texts = normalise_texts(pl.concat([settled.texts, found["text"]]))
-    documents = Documents(texts, near.shingle_unit, near.shingle_size)
+    documents = Documents(texts, near.shingle_size)
     jaccard = compute_jaccard(documents, np.zeros(found.height, np.int64), np.arange(1, found.height + 1))
     if not jaccard.any():
         raise InputError(f"{data}: no text has anything in common with {text!r}; give an id, or another text")

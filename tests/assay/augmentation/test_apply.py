@@ -26,11 +26,8 @@ def eda(*operations: Any, share_of_words: float = 0.5) -> Eda:
     return Eda(name="eda", share_of_rows=1.0, share_of_words=share_of_words, operations=chosen)
 
 
-def whole(name: Any) -> WholeText:
-    return WholeText(name=name, share_of_rows=1.0)
-
-
-RECIPES: list[Any] = [synonym(1.0), noise(), eda(), whole("contraction"), whole("reorder")]
+CONTRACTION = WholeText(name="contraction", share_of_rows=1.0)
+RECIPES: list[Any] = [synonym(1.0), noise(), eda(), CONTRACTION]
 
 
 def name_of(recipe: Any) -> str:
@@ -212,37 +209,29 @@ def test_operations_of_easy_data_augmentation(scratch: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "copy"),
+    ("text", "copy"),
     [
-        ("contraction", "I can't go", "I cannot go"),
-        ("contraction", "i dont know, it is late", "i dont know, it's late"),
-        ("contraction", "DON'T go", "DO NOT go"),
-        ("contraction", "They are here", "They're here"),
-        ("contraction", "it\u2019s late", "it is late"),
-        ("contraction", "He's been there", "He has been there"),
-        ("contraction", "it\u2019s already gone", "it has already gone"),
-        ("contraction", "HE'D BEEN there", "HE HAD BEEN there"),
-        ("contraction", "I'd better leave", "I had better leave"),
-        ("contraction", "I'd gladly leave", "I would gladly leave"),
-        ("contraction", "what's she been told", "what has she been told"),
-        ("contraction", "They'd already left", "They had already left"),
-        ("contraction", "we'd ordered two", "we had ordered two"),
-        ("contraction", "we'd need two", "we would need two"),
-        ("contraction", "it's gotten worse", "it has gotten worse"),
-        ("contraction", "he's late, and gone", "he is late, and gone"),
-        ("contraction", "what @isnt and <IT_IS>", "what @isnt and <IT_IS>"),
-        ("reorder", "It broke. I am sad", "I am sad. It broke."),
-        ("reorder", "On Monday, it broke.", "It broke, on Monday."),
-        ("reorder", "Great! :)", "Great! :)"),
-        ("reorder", "no order at all", "no order at all"),
-        ("reorder", "Many older U.S. adults need help", "Many older U.S. adults need help"),
-        ("reorder", "Ask Mr. Smith or J. Doe of it", "Ask Mr. Smith or J. Doe of it"),
-        ("reorder", "Prof. Lee paid Acme Ltd. in Jan. 2020", "Prof. Lee paid Acme Ltd. in Jan. 2020"),
-        ("reorder", "It is in the U.S. adults pay. We do not.", "We do not. It is in the U.S. adults pay."),
+        ("I can't go", "I cannot go"),
+        ("i dont know, it is late", "i dont know, it's late"),
+        ("DON'T go", "DO NOT go"),
+        ("They are here", "They're here"),
+        ("it\u2019s late", "it is late"),
+        ("He's been there", "He has been there"),
+        ("it\u2019s already gone", "it has already gone"),
+        ("HE'D BEEN there", "HE HAD BEEN there"),
+        ("I'd better leave", "I had better leave"),
+        ("I'd gladly leave", "I would gladly leave"),
+        ("what's she been told", "what has she been told"),
+        ("They'd already left", "They had already left"),
+        ("we'd ordered two", "we had ordered two"),
+        ("we'd need two", "we would need two"),
+        ("it's gotten worse", "it has gotten worse"),
+        ("he's late, and gone", "he is late, and gone"),
+        ("what @isnt and <IT_IS>", "what @isnt and <IT_IS>"),
     ],
 )
-def test_contractions_and_order(scratch: Path, name: str, text: str, copy: str) -> None:
-    assert one(text, whole(name), scratch) == copy
+def test_contractions(scratch: Path, text: str, copy: str) -> None:
+    assert one(text, CONTRACTION, scratch) == copy
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=name_of)

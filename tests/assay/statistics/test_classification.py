@@ -7,7 +7,7 @@ from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, log_loss
 
 from assay.statistics.calibration import calibration_metrics, debiased_errors
 from assay.statistics.classification import (
-    compare_scores,
+    compare_accuracy,
     f1_influence,
     macro_f1,
     score_classes,
@@ -105,14 +105,14 @@ def test_a_calibrated_model_is_like_one() -> None:
 def test_differences_are_paired() -> None:
     targets = np.arange(200) % 2
     before = np.where(np.arange(200) % 4 < 2, targets, 1 - targets)
-    same = compare_scores(targets, before, before, np.arange(200), 200, np.random.default_rng(1))
+    same = compare_accuracy(targets, before, before, np.arange(200), 200, np.random.default_rng(1))
     # The rows differ much; what was done to them makes no difference, and that has no interval.
-    assert same["accuracy_difference"] == same["macro_f1_difference"] == 0.0
+    assert same["accuracy_difference"] == 0.0
     assert "accuracy_difference_ci95_low" not in same
     after = before.copy()
     after[:8] = 1 - after[:8]
     # Of the first eight rows, four were right and now are wrong, and four the other way round.
-    moved = compare_scores(targets, before, after, np.arange(200), 200, np.random.default_rng(1))
+    moved = compare_accuracy(targets, before, after, np.arange(200), 200, np.random.default_rng(1))
     assert moved["accuracy_difference"] == pytest.approx(0)
     assert moved["accuracy_difference_ci95_low"] == pytest.approx(-2 * np.sqrt(8) / 200, abs=0.012)
     assert moved["accuracy_difference_ci95_high"] == pytest.approx(2 * np.sqrt(8) / 200, abs=0.012)
