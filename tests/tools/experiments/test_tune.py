@@ -99,6 +99,7 @@ def test_a_block_on_one_line_is_spread_for_the_comments() -> None:
     assert text.startswith(start)
     assert [re.sub(" +#", " #", line) for line in text.removeprefix(start).splitlines()] == [
         "  full: # on one line",
+        "    seeds: [0, 1, 2]",
         "    method: full",
         "    learning_rate: 0.1 # tune-full-1: best",
         "    max_epochs: 5 # tune-full-1: best",
