@@ -7,6 +7,7 @@ and what is left out and named, is in docs/pull_requests.md.
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 
 from assay.core.errors import run_stage
@@ -28,7 +29,7 @@ MAX_CHARACTERS = 65_536
 """GitHub takes no longer comment."""
 MOST_NAMED = 4
 """Scores named in a line."""
-ADVICE = {PASS: "nothing measured speaks against merging", BLOCKED: "do not merge this as it is"}
+ADVICE = {PASS: "no rule of `gate` in params.yaml is broken", BLOCKED: "do not merge this as it is"}
 ADVICE[INCONCLUSIVE] = "the figures cannot tell, a person decides"
 
 
@@ -39,7 +40,8 @@ def title(rows: SharedRows | None, paired: list[Paired], base: str) -> str:
     if rows is None and not paired:
         return f"No score can be compared with `{base}`"
     if rows is not None and rows.differ:
-        common = f"; on the {len(rows.common):,} common rows {found or 'nothing is decided'}" if rows.common else ""
+        undecided = "every prediction is the same" if all(one.word == SAME for one in paired) else "nothing is decided"
+        common = f"; on the {len(rows.common):,} common rows {found or undecided}" if rows.common else ""
         return f"Not comparable: `{base}` has another test set{common}"
     if found:
         return found[0].upper() + found[1:]
@@ -87,6 +89,7 @@ def rows_line(old: Side, new: Side, rows: SharedRows | None) -> str:
     if rows is not None:
         others = {"added": rows.added, "removed": rows.removed, "with another label": list(rows.relabelled)}
         named = [f"{len(names):,} {what} ({listed(names, 2)})" for what, names in others.items() if names]
+        named += [f"{count:,} {change}" for change, count in Counter(rows.relabelled.values()).most_common(2)]
         parts.append(f"**test rows {', '.join(named)}**" if named else "the same test rows with the same labels")
     return "**Rows**: " + ("; ".join(parts) or "no counts")
 

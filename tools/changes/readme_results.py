@@ -80,12 +80,18 @@ def say_beside_copying(generation: dict[str, Any]) -> str:
         said = "; ".join(f"{word}: {', '.join(names)}" for word, names in by_word.items() if names)
         copied = generation["baselines"].get("copy_nearest", {}).get(mode, {})
         if "held" in copied:
-            where += f" (the search finds the true answer to {copied['held']} of {copied['rows']} questions)"
+            where += f", where the search finds the true answer to {copied['held']} of {copied['rows']} questions"
         if said:
             sentences.append(f"{where}, beside copying the nearest passage (chrF {copied['chrf']:.3f}): {said}.")
     if not sentences:
         return "Too few test questions to tell the language models from copying a passage."
-    return f"{' '.join(sentences)} By paired 95% tests over questions, with Holm's correction."
+    words = [one["word"] for verdicts in generation["beside_copying"].values() for one in verdicts.values()]
+    opening = (
+        ""
+        if WORDS[0] in words
+        else "No model is shown to answer better than copying the passage nearest to the question. "
+    )
+    return f"{opening}{' '.join(sentences)} By paired 95% tests over questions, with Holm's correction."
 
 
 def terminal_table(header: Sequence[str], body: list[list[str]]) -> str:
@@ -113,7 +119,7 @@ def describe_tracks(summary: dict[str, Any], generation: dict[str, Any]) -> list
     """What each track was trained and scored on: sources, rows, labels and who gave them; the models' base."""
     _, scores = ranked(summary)[0]
     rows, labels, ratings = (number(summary["data"]["ingest"]["rows_in"]), summary["labels"], summary["ratings"])
-    truth = f"the consensus of {number(ratings)} ratings" if ratings else "the given label"
+    truth = f"the consensus of their raters (all rows have {number(ratings)} ratings)" if ratings else "the given label"
     about = [
         f"{rows} rows of {describe_sources('ingest')}, {labels} labels. Scored on {number(scores['rows'])} test rows by"
         f" {truth}."

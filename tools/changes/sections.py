@@ -20,6 +20,8 @@ MAX_TABLE_ROWS = 100
 MAX_CHARACTERS = 200
 """Of a text that is shown."""
 ABSENT = "–"
+MODELS = ("evaluate_generation/", "optional/generation_summary")
+"""Have a part `label`, whose questions are test rows."""
 SCORED = ("evaluate/", "robustness/")
 """Metrics of test rows."""
 WALL_CLOCK = re.compile(r"(seconds|per_second|_ms|_ms_per_row|memory_mib)$")
@@ -123,7 +125,7 @@ def test_rows(rows: SharedRows | None, texts: Texts) -> str:
             split, text = texts.get(name, ("", ""))
             moved = f"moved to {split}" if kind == "removed" and split else kind
             cells.append([code(name), code(rows.relabelled.get(name, moved)), code(text)])
-    return section("Test rows that are others", ["row", "what", "text"], cells)
+    return section("Test rows that differ", ["row", "what", "text"], cells)
 
 
 def params(old: Any, new: Any) -> str:
@@ -176,7 +178,7 @@ def metrics(old: Flat, new: Flat, is_comparable: bool) -> list[str]:
         step = ""
         if MISSING in (before, after):
             step = "new" if before is MISSING else "gone"
-        elif file.startswith(SCORED) and not is_comparable:
+        elif not is_comparable and (file.startswith(SCORED) or (file.startswith(MODELS) and "label" in path)):
             step = "not comparable"
         elif is_number(before) and is_number(after):
             step = ("+" if after > before else "−") + number(abs(after - before))

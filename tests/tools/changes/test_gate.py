@@ -71,7 +71,7 @@ def test_another_seed_is_not_decided_and_passes_and_so_do_the_same_predictions(b
     write_side(branch, {"lora": train_and_predict(seed=1), "tfidf": train_and_predict(exchanged=0.47)})
     _, title, verdict, undecided, *_ = comment()
     assert title == "### No score is decidedly better or worse than on `main`"
-    assert verdict == "- **Gate: pass**, nothing measured speaks against merging"
+    assert verdict == "- **Gate: pass**, no rule of `gate` in params.yaml is broken"
     assert re.match(
         r"- \*\*Not decided\*\*: `lora` macro-F1 0\.771 → 0\.773, \+0\.002 \[−0\.00\d, \+0\.00\d\]\. A", undecided
     )
@@ -99,7 +99,7 @@ def test_another_test_set_is_not_comparable_but_on_the_common_rows(branch: Path)
     assert re.search(r"\*\*test rows 40 removed \(`\w{12}`, `\w{12}` and 38 more\), 10 with another label \(", rows)
     text = Path("report/pull_request.md").read_text(encoding="utf-8")
     assert re.search(r"`evaluate/lora` `accuracy` \| 0\.\d+ \| 0\.\d+ \| not comparable", text)
-    assert "<summary>Test rows that are others (50)</summary>" in text
+    assert "<summary>Test rows that differ (50)</summary>" in text
     assert re.search(r"\| `\w{12}` \| `?bad → fine`? \|", text)
     assert run_gate()[0] == 1
     write_side(branch, {"lora": train_and_predict(seed=1)}, truth, range(1000, 1460))

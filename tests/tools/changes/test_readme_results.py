@@ -81,8 +81,9 @@ def test_language_models_stand_beside_baselines() -> None:
     assert model == ["base", "2.61 [2.40, 2.80]", "–", "–", "–", worse, worse, "0 of 98", "–", "2 of 6"]
     assert copied == ["copy nearest (baseline)", "–", "–", "0.544", "0.200", *["–"] * 5]
     assert readme_results.say_beside_copying(GENERATION).startswith(
-        "With the true passage among those shown, beside copying the nearest passage (chrF 0.544): worse: base. Asked "
-        "as `make ask` asks (the search finds the true answer to 3 of 98 questions), beside copying"
+        "No model is shown to answer better than copying the passage nearest to the question. With the true passage "
+        "among those shown, beside copying the nearest passage (chrF 0.544): worse: base. Asked as `make ask` asks, "
+        "where the search finds the true answer to 3 of 98 questions, beside copying"
     )
     # What people judged gets a column once there is something.
     judged = GENERATION | {"pairs": {"base_against_base": {"people_win_rate": 0.5}}}
