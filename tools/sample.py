@@ -30,7 +30,8 @@ def find_browser() -> str:
 
 
 def take_picture(browser: str, address: str, file: Path, height: int) -> None:
-    """Save the top of a page as PNG, 1,200 pixels wide and `height` high."""
+    """Save the top of a page as PNG, 1,200 pixels wide and `height` high. Raises `InputError`: there is no picture."""
+    file.unlink(missing_ok=True)  # an older one would hide that
     options = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--virtual-time-budget={WAIT_MS}"]
     command = [browser, *options, f"--window-size=1200,{height}", f"--screenshot={file.absolute()}", address]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -47,14 +48,18 @@ def main() -> None:
         raise InputError(f"{REPORT}: no such file; run `make repro` first")
     SAMPLE.mkdir(parents=True, exist_ok=True)
     subprocess.run([sys.executable, "-m", "tools.changes.pull_request", arguments.base], check=True)
-    shutil.copy(COMMENT, SAMPLE / "pull_request.md")
-    shutil.copy(REPORT, SAMPLE / "report.html")
+    # Without the mode of an output of DVC, which is read-only.
+    shutil.copyfile(COMMENT, SAMPLE / "pull_request.md")
+    shutil.copyfile(REPORT, SAMPLE / "report.html")
     take_picture(browser, REPORT.absolute().as_uri(), SAMPLE / "report.png", 1500)
     page = [sys.executable, "-m", "tools.review.queue_page", "--port", "0", "--reviewer", REVIEWER]
     with subprocess.Popen(page, stdout=subprocess.PIPE, text=True) as server:
         try:
-            said = [server.stdout.readline() for _ in range(2)] if server.stdout else []
-            take_picture(browser, said[1].split()[1], SAMPLE / "review.png", 900)
+            said = "".join(server.stdout.readline() for _ in range(2)) if server.stdout else ""
+            address = next((word for word in said.split() if word.startswith("http://")), None)
+            if address is None:
+                raise InputError("the review page did not start, for the reason above")
+            take_picture(browser, address, SAMPLE / "review.png", 900)
         finally:
             server.terminate()
     for file in sorted(SAMPLE.iterdir()):

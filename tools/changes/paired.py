@@ -98,7 +98,7 @@ def seed_deviations(params: Any) -> dict[str, float]:
     """The standard deviation of the scores of each approach over training seeds, as params have it; 0 of baselines."""
     if not isinstance(params, dict) or not params.get("gate"):
         return {}
-    trained = [name for name, block in params["finetune"].items() if block.get("method") not in BASELINES]
+    trained = [name for name, block in (params.get("finetune") or {}).items() if block.get("method") not in BASELINES]
     return dict.fromkeys(trained, float(params["gate"].get("seed_deviation", 0)))
 
 
