@@ -5,7 +5,9 @@ BASE ?= main
 TEST_WORKERS ?= 2
 ARGS ?=
 JOBS ?=
+CHROMIUM ?= chromium
 
+PICTURE = $(CHROMIUM) --headless --no-sandbox --hide-scrollbars --virtual-time-budget=5000
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -16,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test test-slow figures bench lint format review diff sample gate unchanged tune calibrate preset quick gpu-check ask export merge onnx why readme doctor lock clean
+.PHONY: help setup repro test test-slow figures bench lint format review diff sample gate unchanged calibrate preset quick gpu-check ask export merge onnx card predict new serve start why readme doctor lock clean
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +29,13 @@ repro: $(INSTALLED)  ## The main job: raw data to a measured comparison; only wh
 
 quick: $(INSTALLED)  ## The main job on a cut of 600 rows, in some three minutes, in a scratch copy: report/quick.html
 	@$(BIN)/python -m tools.run.quick $(ARGS)
+
+start: $(INSTALLED)  ## Make a clone of the template a project of its own: its results go, the code stays; asks first
+	@$(BIN)/python -m tools.new.start $(ARGS)
+
+new: $(INSTALLED)  ## Point params.yaml at your own data, with checks: make new DATA=path-or-url ARGS="--label intent --yes"
+	@test -n "$(DATA)" || { echo "error: say which data: make new DATA=my_rows.csv" >&2; exit 1; }
+	@$(BIN)/python -m tools.new.project "$(DATA)" $(ARGS)
 
 preset: $(INSTALLED)  ## Write a set of approaches and budgets into params.yaml: make preset PRESET=full
 	@$(BIN)/python -m tools.params.preset $(PRESET) $(ARGS)
@@ -46,12 +55,8 @@ test-slow: $(INSTALLED)  ## Run all other tests: hermetic runs, crashes, browser
 figures: $(INSTALLED)  ## Do docs and README say what metrics/ says? Of the template's own data; not part of make test
 	$(BIN)/python -m pytest -m figures $(ARGS)
 
-bench: $(INSTALLED)  ## Run the benchmarks; beside another commit's, as a table for a pull request: make bench BASE=main
-ifeq ($(origin BASE),file)
+bench: $(INSTALLED)  ## Run the benchmarks; CONTRIBUTING.md compares those of two commits
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only $(ARGS)
-else
-	@$(BIN)/python -m tools.run.bench "$(BASE)" $(ARGS)
-endif
 
 lint: $(INSTALLED)  ## Check format, lint, types and the order of the rooms
 	$(BIN)/ruff format --check .
@@ -69,18 +74,21 @@ review: $(INSTALLED)  ## Look at the rows most worth it, in the browser: make re
 diff: $(INSTALLED)  ## Compare params, metrics and rows with a revision: make diff BASE=main
 	@$(BIN)/python -m tools.changes.pull_request "$(BASE)"
 
-sample: $(INSTALLED)  ## Renew docs/sample/: report, pull-request comment and pictures: make sample BASE=main
-	@$(BIN)/python -m tools.sample "$(BASE)"
+sample: $(INSTALLED)  ## Renew docs/sample/: report, pull-request comment and pictures, by CHROMIUM: make sample BASE=main
+	@test -f report/index.html || { echo "error: report/index.html: no such file; run \`make repro\` first" >&2; exit 1; }
+	@command -v $(CHROMIUM) >/dev/null || { echo "error: no $(CHROMIUM) on PATH for the pictures; say which: make sample CHROMIUM=google-chrome" >&2; exit 1; }
+	@mkdir -p docs/sample
+	@$(BIN)/python -m tools.changes.pull_request "$(BASE)" >/dev/null
+	@cp report/pull_request.md docs/sample/ && cp report/index.html docs/sample/report.html
+	@$(PICTURE) --window-size=1200,1500 --screenshot=docs/sample/report.png "file://$(CURDIR)/report/index.html"
+	@$(BIN)/python -m tools.review.queue_page --port 8798 --reviewer "A. Reviewer" & page=$$!; trap "kill $$page" EXIT; sleep 10; kill -0 $$page && \
+		$(PICTURE) --window-size=1200,900 --screenshot=docs/sample/review.png http://127.0.0.1:8798/
 
 gate: $(INSTALLED)  ## May this be merged, by the rules of `gate` in params.yaml? make gate BASE=main
 	@$(BIN)/python -m tools.changes.gate "$(BASE)"
 
 unchanged: $(INSTALLED)  ## Does this code make the same bytes as another commit's, on a small fixture? make unchanged BASE=main
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.changes.unchanged "$(BASE)" $(ARGS)
-
-tune: $(INSTALLED)  ## Search settings of an approach on validation: make tune APPROACH=lora ARGS="--trials 20"
-	@test -n "$(APPROACH)" || { echo "error: say which approach: make tune APPROACH=lora" >&2; exit 1; }
-	@$(BIN)/python -m tools.experiments.tune "$(APPROACH)" $(ARGS)
 
 calibrate: $(INSTALLED)  ## Measure which precision and threads are fastest here, and propose them in params.yaml
 	@$(BIN)/python -m tools.run.calibrate $(ARGS)
@@ -89,7 +97,7 @@ ask: $(INSTALLED)  ## Talk to a language model, or ask it once: make ask MODEL=s
 	@test -n "$(MODEL)" || { echo "error: say which model: make ask MODEL=sft@lora" >&2; exit 1; }
 	@$(BIN)/python -m tools.ask "$(MODEL)" $${QUESTION+--question "$$QUESTION"} $(ARGS)
 
-export: $(INSTALLED)  ## Export a language model as safetensors and GGUF, and check both: make export MODEL=sft@lora
+export: $(INSTALLED)  ## Export a language model, its adapter merged, as safetensors, and check it: make export MODEL=sft@lora
 	@test -n "$(MODEL)" || { echo "error: say which model: make export MODEL=sft@lora" >&2; exit 1; }
 	@$(BIN)/python -m tools.export.language_model "$(MODEL)" $(ARGS)
 
@@ -101,9 +109,20 @@ onnx: $(INSTALLED)  ## Export a model to ONNX and check that it says the same: m
 	@test -n "$(APPROACH)" || { echo "error: say which approach: make onnx APPROACH=full" >&2; exit 1; }
 	@$(BIN)/python -m tools.export.onnx "$(APPROACH)"
 
-why: $(INSTALLED)  ## Follow one row from the raw file to the training set: make why ID=tweets:42
-	@test -n "$(ID)" || { echo "error: say which row: make why ID=tweets:42" >&2; exit 1; }
-	@$(BIN)/python -m tools.changes.why "$(ID)"
+predict: $(INSTALLED)  ## Predict labels of a table: make predict MODEL=full INPUT=texts.csv OUTPUT=labels.csv; COLUMN, PRECISION, BATCH
+	@test -n "$(MODEL)" -a -n "$(INPUT)" -a -n "$(OUTPUT)" || { echo "error: make predict MODEL=full INPUT=texts.csv OUTPUT=labels.csv; more: .venv/bin/python -m tools.predict --help" >&2; exit 1; }
+	@$(BIN)/python -m tools.predict "$(MODEL)" "$(INPUT)" "$(OUTPUT)" $(if $(COLUMN),--column "$(COLUMN)") $(if $(PRECISION),--precision "$(PRECISION)") $(if $(BATCH),--batch-size "$(BATCH)") $(ARGS)
+
+serve: $(INSTALLED)  ## Serve a classifier over HTTP, on 127.0.0.1:8780: make serve MODEL=full
+	@test -n "$(MODEL)" || { echo "error: say which model: make serve MODEL=full" >&2; exit 1; }
+	@exec $(BIN)/python -m tools.serve "$(MODEL)" $(ARGS)
+
+card: $(INSTALLED)  ## Write cards of the data and of the models that ran into cards/, or of one: make card MODEL=full
+	@$(BIN)/python -m tools.cards.make_cards $(MODEL)
+
+why: $(INSTALLED)  ## Follow one row from the raw file to the predictions: make why ID=tweets:42, make why TEXT="it came late"
+	@test -n "$${ID+$$ID}$${TEXT+$$TEXT}" || { echo "error: say which row: make why ID=tweets:42, or TEXT=\"it came late\"" >&2; exit 1; }
+	@$(BIN)/python -m tools.changes.why $${ID:+"$$ID"} $${TEXT:+--text="$$TEXT"}
 
 readme: $(INSTALLED)  ## Write the results on these data and params into README.md; nothing else does
 	@$(BIN)/python -m tools.changes.readme_results --write README.md

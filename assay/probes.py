@@ -242,7 +242,12 @@ def scale_temperature(probabilities: Floats, labels: Integers) -> tuple[Floats, 
 
     found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
     temperature = float(np.exp(found.x))
-    return _normalised(logarithm / temperature), temperature
+    return apply_temperature(probabilities, temperature), temperature
+
+
+def apply_temperature(probabilities: Floats, temperature: float) -> Floats:
+    """Probabilities `(n, k)` at a temperature; above 1 they become more even."""
+    return _normalised(np.log(np.maximum(probabilities, SMALLEST_PROBABILITY)) / temperature)
 
 
 def _normalised(logarithm: Floats) -> Floats:

@@ -26,7 +26,7 @@ from typing import Any
 import polars as pl
 
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import output_folder, write_parquet
+from assay.core.outputs import write_tables
 from assay.core.params import load_params
 from assay.core.removed_rows import counts_by_rule
 from assay.core.results import write_metrics
@@ -71,10 +71,8 @@ def main() -> None:
     if corrected.records.is_empty():
         raise InputError(f"{path}: removes all {records.height} rows; delete lines of field `row`")
 
-    with output_folder(OUTPUT) as folder:
-        write_parquet(corrected.records, folder / "records.parquet")
-        write_parquet(corrected.changed, folder / "changed.parquet")
-        write_parquet(corrected.removed, folder / "removed.parquet")
+    tables = {"records": corrected.records, "changed": corrected.changed, "removed": corrected.removed}
+    write_tables(OUTPUT, tables)
     found = measure(records, corrected, done, lines)
     for one in done.not_applied:
         instead = f"; {one.kept_id} stands for it" if one.kept_id else ""

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from assay.classifiers.predict import Predicted, is_baseline, mean_inference_ms_per_row, predict, seed_folders
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import run_stage
-from assay.core.outputs import output_folder, write_json, write_parquet, write_text
+from assay.core.outputs import write_json, write_tables, write_text
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.results import RUN_ID, run_id_now, write_metrics
@@ -125,8 +125,7 @@ def main() -> None:
             f" rows ({shown}){decides}; raise `split.test_fraction` or add data",
             file=sys.stderr,
         )
-    with output_folder(OUTPUT / approach) as folder:
-        write_parquet(list_predictions(test, first), folder / "predictions.parquet")
+    write_tables(OUTPUT / approach, {"predictions": list_predictions(test, first)})
     confusion = pl.DataFrame({"actual": test["target_label"], "predicted": first.predicted_labels()})
     write_text(CONFUSION / f"{approach}.csv", confusion.write_csv())
     file = predictions_file(approach)

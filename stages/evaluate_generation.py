@@ -26,7 +26,7 @@ from pydantic import Field
 from assay.compute.cost import peak_memory_mib
 from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import output_folder, write_json, write_parquet, write_text
+from assay.core.outputs import write_json, write_tables, write_text
 from assay.core.params import Params, load_params
 from assay.core.progress import quiet_libraries
 from assay.core.results import run_id_now, write_metrics
@@ -188,8 +188,7 @@ def main() -> None:
     answers = score_texts(answers, find_refusal(answers))
     answers = add_rewards(answers, rows["messages"], [*params.rewarded], params.batch_size, device)
     scores = score_modes(answers, params.bootstrap_samples, partial(generator, seed, "evaluate_generation"))
-    with output_folder(OUTPUT / name) as out:
-        write_parquet(answers, out / "answers.parquet")
+    write_tables(OUTPUT / name, {"answers": answers})
     measured = {"rows": answers.height, **scores, **device.names()}
     write_metrics(METRICS / f"{name}.json", measured, "rows", "open.perplexity", "open.chrf", "label.exact_match")
     write_text(PREDICTIONS / f"{name}.json", format_by_question(answers, run_id_now(METRICS / f"{name}.json")))

@@ -4,10 +4,11 @@
 approach runs that one again. What it does is in `assay/classifiers/fit.py`.
 
 Reads `data/augmented/train.parquet` (given labels, and how much each row counts; no reference label is in it) and
-`data/split/validation.parquet` (given labels, for early stopping); writes `models/finetuned/<approach>/`, loaded by
-`transformers` and `peft` alone, the loss per step and the validation scores per epoch. The model of the first seed lies
-in that folder itself, those of others in `seed_<seed>/` there; plots are the first one's. A run that is killed resumes
-from its last checkpoint, in `scratch/` under the hash of all that the model depends on.
+`data/split/validation.parquet` (given labels, for early stopping and calibration); writes
+`models/finetuned/<approach>/`, the loss per step and the validation scores per epoch. The model of the first seed lies
+in that folder itself, with what inference needs (`assay/classifiers/inference_file.py`), those of others in
+`seed_<seed>/` there; plots are the first one's. A run that is killed resumes from its last checkpoint, in `scratch/`
+under the hash of all that the model depends on.
 
 QLoRA, where bitsandbytes has no 4-bit arithmetic, is left out: the reason stands in the place of model and metrics.
 """
@@ -28,6 +29,7 @@ import polars as pl
 
 from assay.classifiers.baselines import fit_baseline
 from assay.classifiers.fits import Data, Fit, average_seeds, model_seed, read_rows, summarise_cost, summarise_fit
+from assay.classifiers.inference_file import write_inference
 from assay.classifiers.predict import SEEDS_FILE
 from assay.compute.cost import folder_mib, reset_peak_memory
 from assay.compute.device import Compute, Device, prepare_device
@@ -54,6 +56,9 @@ SCRATCH = Path("scratch/finetune")
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "scikit-learn")
 """Their versions stand beside the metrics."""
+
+CLEANING = ("checks", "rules", "rule_settings", "min_characters", "max_characters", "max_tokens", "languages")
+"""Keys of section `clean` that are about one text, and travel with the model."""
 
 WHOLE_MODELS = ("MULTI_CPU", "MULTI_GPU")
 """Ways of several processes in which each of them holds the whole model."""
@@ -143,6 +148,7 @@ def main() -> None:
     seed = load_params("seed", int)
     params: Approach = load_params(f"finetune.{approach}", Approach)  # type: ignore[arg-type]
     compute = load_params("compute", Compute)
+    cleaning = {key: load_params(f"clean.{key}", object) for key in CLEANING}
     device = None if isinstance(params, Majority | Tfidf) else prepare_device(compute)
     if device is not None and isinstance(params, Qlora) and (reason := why_no_4_bit(device.device)):
         headers = {"loss": "step,loss,learning_rate", "validation": "epoch,loss,accuracy,macro_f1"}
@@ -168,6 +174,8 @@ def main() -> None:
         if folder is None:
             return
         write_json(folder / SEEDS_FILE, {"seeds": list(fits)})
+        first, sources = next(iter(fits.values())), sorted(validation_table["source"].unique())
+        write_inference(folder, first.validation_logits, data.validation.targets, cleaning, sources)
     about = {
         **({"device": "cpu", "precision": "float32"} if device is None else device.names()),
         "threads": compute.threads,

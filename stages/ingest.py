@@ -32,7 +32,7 @@ from pydantic import Field
 
 from assay.core.errors import InputError, run_stage
 from assay.core.forms import show_form
-from assay.core.outputs import output_folder, write_parquet
+from assay.core.outputs import write_tables
 from assay.core.params import load_params
 from assay.core.removed_rows import counts_by_rule, removed_rows
 from assay.core.results import write_metrics
@@ -209,9 +209,7 @@ def main() -> None:
         "removed": pl.concat([one.removed for one in sources.values()]),
         "removed_ratings": pl.concat([one.removed_ratings for one in sources.values()]),
     }
-    with output_folder("data/ingested") as folder:
-        for name, table in tables.items():
-            write_parquet(table, folder / f"{name}.parquet")
+    write_tables("data/ingested", tables)
     found: dict[str, Any] = metrics(sources, labels)
     if labels.height:
         print(f"ingest: forms joined by `ingest.forms.labels`: {describe_forms(labels)}")

@@ -23,7 +23,7 @@ from assay.cleaning.rules import CleanParams
 from assay.compute.device import Compute, Device, prepare_device
 from assay.compute.model_limits import require_positions, require_vocabulary
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import output_folder, write_json, write_parquet
+from assay.core.outputs import write_json, write_tables
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.removed_rows import counts_by_rule
@@ -150,12 +150,11 @@ def make_chats(
         "forced_categories": forced,
         **summarise_chats(chats, tokenizer),
         "rows_without_passages_for_length": shown.without_passages,
-        "retrieval": shown.recall,
     }
     tables = {name: chats.filter(pl.col("split") == name).drop("split") for name in SPLITS}
     tables["prompts"] = ask_in_every_mode(chats, classified, sections, device)
     retrieved = tables["prompts"].filter(mode="retrieved")
-    metrics["retrieval"] |= {"test_rows": retrieved.height, "test_rows_held": int(retrieved["answer_in_context"].sum())}
+    metrics["retrieval"] = {"test_rows": retrieved.height, "test_rows_held": int(retrieved["answer_in_context"].sum())}
     return tables | {"removed": removed, "changed": cleaned.changed}, metrics
 
 
@@ -196,7 +195,7 @@ def main() -> None:
     quiet_libraries()
     base = load_params("language_model", str)
     tokenizer = load_tokenizer(base, base, load_params("template_arguments", TemplateArguments))
-    config = AutoConfig.from_pretrained(base, local_files_only=True)
+    config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     require_positions(config, params, "instruct_data")
     require_vocabulary(tokenizer, config, base)
     classified = read_label_rows() if params.label_task else {}
@@ -206,9 +205,7 @@ def main() -> None:
         shown = ", ".join(f"{what} {value}" for what, value in seen.items() if value)
         print(f"instruct_data: {name}: {shown}", file=sys.stderr)
     tables, metrics = make_chats(sources, classified, sections, tokenizer, device)
-    with output_folder(OUTPUT) as folder:
-        for name, table in tables.items():
-            write_parquet(table, folder / f"{name}.parquet")
+    write_tables(OUTPUT, tables)
     write_metrics(METRICS, metrics, "rows.*.answer")
     write_json(COST, {"instruct_data_seconds": time.perf_counter() - started})
 

@@ -3,12 +3,11 @@
 Decides: what happens to those rows (`action`). Uses train rows only; the reference labels grade the detector and
 nothing else. So do those of validation rows: by them baselines know how often a label is wrong.
 
-Reads `data/split/{train,validation}.parquet` and `data/embeddings/`; writes to `data/label_errors/`:
+Reads `data/split/{train,validation}.parquet` and `data/embeddings/layers.parquet`; writes to `data/label_errors/`:
 
 - `train.parquet`: the rows kept, with `label_quality` and `label_weight` (how much a row counts in training);
 - `scores.parquet`: every train row with `label`, `suggested_label`, `label_quality`, `is_label_error`, `reviewed`,
   every score by name, and `probability_<label>` for each label;
-- `data_issues.parquet`: outliers, near-duplicates, imbalance and weak groups, as Cleanlab's Datalab sees them;
 - `removed.parquet` and `changed.parquet`.
 
 docs/label_errors.md says how it goes, and what each step is worth. A label whose rows are all in one fold is
@@ -24,7 +23,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
-from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from assay.compute.device import Compute, prepare_device
@@ -34,7 +32,7 @@ from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.results import write_metrics
 from assay.core.seeds import generator
-from assay.embeddings.table import EMBEDDINGS, LAYERS, embeddings_of
+from assay.embeddings.table import LAYERS, embeddings_of
 from assay.label_errors.actions import (
     Acted,
     Action,
@@ -45,7 +43,6 @@ from assay.label_errors.actions import (
     trace_curves,
 )
 from assay.label_errors.baselines import score_baselines
-from assay.label_errors.data_issues import find_data_issues
 from assay.label_errors.detector import WITHOUT_EVIDENCE, Detection, Detector, Rows, detect
 from assay.probes import number_values
 
@@ -78,7 +75,6 @@ def summarise(
     detection: Detection,
     scores: pl.DataFrame,
     acted: Acted,
-    data_issues: dict[str, int],
 ) -> dict[str, Any]:
     """What was found among the train rows, whose labels have these numbers, and what was done."""
     known = scores["label_quality"].is_not_null().to_numpy()
@@ -92,21 +88,15 @@ def summarise(
         "rows_not_judged": int((~known).sum()),
         "rows_reviewed": int(scores["reviewed"].sum()),
         "label_errors": flagged,
-        "label_errors_share": flagged / train.height,
         "per_label": {
             str(label): {"rows": part.height, "label_errors": int(part["is_label_error"].sum())}
             for (label,), part in sorted(scores.partition_by("label", as_dict=True).items())
         },
-        "data_issues": data_issues,
     }
     if known.any():
         # Against the given labels, so by the texts alone: evidence may be what a label was made of.
         shares = detection.text_probabilities[known]
-        accuracy, loss = (
-            (shares.argmax(axis=1) == labels[known]).mean(),
-            log_loss(labels[known], shares, labels=range(shares.shape[1])),
-        )
-        metrics |= {"out_of_fold_text_accuracy": float(accuracy), "out_of_fold_text_log_loss": float(loss)}
+        metrics["out_of_fold_text_accuracy"] = float((shares.argmax(axis=1) == labels[known]).mean())
         metrics["temperature"] = detection.temperature
     return metrics
 
@@ -131,15 +121,13 @@ def main() -> None:
         groups=number_values(train["split_group"]),
         evidence=number_evidence(train, params.evidence),
     )
-    embeddings = embeddings_of(train["id"], pl.read_parquet(EMBEDDINGS), TRAIN)
     # Several threads add up in another order, and the last bits of the scores would depend on the machine.
     with threadpool_limits(limits=1, user_api="blas"):
         detection = detect(rows, params, device, (seed, "label_errors"))
-        issues = find_data_issues(rows.labels, detection.probabilities, embeddings, device.device)
     scores = build_score_table(train, train["label"].unique().sort().to_list(), detection)
     acted = apply_action(train, scores, params.action, params.min_relabel_probability)
 
-    metrics = summarise(train, rows.labels, detection, scores, acted, issues.counts)
+    metrics = summarise(train, rows.labels, detection, scores, acted)
     graded_scores = sorted(["label_quality", *detection.scores], key=lambda name: name != WITHOUT_EVIDENCE)
     evidence = params.evidence if params.evidence in train.columns else None
     baselines = score_baselines(train, pl.read_parquet(VALIDATION), evidence)
@@ -159,7 +147,6 @@ def main() -> None:
     with output_folder(OUTPUT) as folder:
         write_parquet(acted.train, folder / "train.parquet")
         write_parquet(scores, folder / "scores.parquet")
-        write_parquet(pl.concat([train.select("id"), issues.table], how="horizontal"), folder / "data_issues.parquet")
         write_parquet(acted.removed, folder / "removed.parquet")
         write_parquet(acted.changed, folder / "changed.parquet")
     write_text(CURVES, trace_curves(gradable, graded_scores).write_csv())

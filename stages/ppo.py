@@ -6,7 +6,7 @@ an adapter is trained further, a whole model whole. The loop, and where it devia
 `assay/reinforcement/ppo_loop.py`; what training was worth is measured by `assay/reinforcement/held_out.py`.
 
 Reads `data/instruct/{train,validation}.parquet`, `models/reward/model/`, `metrics/optional/reward.json` and
-`models/sft/<init>/`; writes `models/ppo/` with the value head beside the model, `metrics/optional/ppo.json`,
+`models/sft/<init>/`; writes `models/ppo/`, `metrics/optional/ppo.json`,
 `metrics/cost/ppo.json`, and every step as plot data.
 """
 
@@ -30,7 +30,7 @@ from assay.core.seeds import derived_seed, generator, seed_32
 from assay.core.skipped import leave_out, why_left_out
 from assay.language_models.checkpoint import save_causal_lm
 from assay.reinforcement import held_out
-from assay.reinforcement.policy import load_policy, load_value_head, save_value_head
+from assay.reinforcement.policy import ValueHead, load_policy
 from assay.reinforcement.ppo_loop import PpoRun, PpoStep, PpoTraining, train_ppo
 
 TRAIN = Path("data/instruct/train.parquet")
@@ -73,7 +73,7 @@ def main() -> None:
 
     policy = load_policy(init, device.device)
     require_positions(policy.model.config, params, "ppo")
-    value_head, found = load_value_head(init, policy.model, device.device)
+    value_head = ValueHead(policy.model.config.get_text_config().hidden_size).to(device.device)
     prompts = held_out.read_prompts(TRAIN, policy.tokenizer, params.max_prompt_tokens, None, (seed,))
     validation = held_out.read_prompts(
         HELD_OUT, policy.tokenizer, params.max_prompt_tokens, params.held_out_prompts, (seed,)
@@ -84,15 +84,13 @@ def main() -> None:
     before = measure()
     started = time.perf_counter()
     with library_warnings_off():
-        random = generator(seed, "ppo")
-        run = train_ppo(policy, value_head, prompts, score, params, device, random, new_value_head=not found)
+        run = train_ppo(policy, value_head, prompts, score, params, device, generator(seed, "ppo"))
     seconds = time.perf_counter() - started
     after = measure()
     warn_if_stopped(run, params)
 
     with output_folder(OUTPUT) as folder:
         save_causal_lm(policy.model, policy.tokenizer, folder)
-        save_value_head(value_head, folder)
         size = folder_mib(folder)
     steps = pl.DataFrame([asdict(step) for step in run.steps], schema=list(PpoStep.__dataclass_fields__))
     write_text(PLOT, steps.write_csv(float_precision=6))

@@ -21,7 +21,7 @@ from pydantic import Field
 from assay.compute.device import Compute, Device, prepare_device
 from assay.compute.model_limits import require_positions
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import output_folder, write_json, write_parquet
+from assay.core.outputs import write_json, write_tables
 from assay.core.params import Params, load_params
 from assay.core.progress import quiet_libraries
 from assay.core.removed_rows import Filtered, counts_by_rule
@@ -100,13 +100,10 @@ def make_pairs(
 
 def summarise_kept(kept: pl.DataFrame) -> dict[str, Any]:
     """How many pairs of which kinds there are, by name in alphabetical order."""
-    altered = kept.filter(pl.col("pair_source") == "altered_answer")
-    alterations = altered["detail"].str.extract(r"^(\w+):")
     return {
         "pairs": kept.height,
         "prompts": kept["prompt_id"].n_unique(),
         "by_source": dict(kept["pair_source"].value_counts().sort("pair_source").iter_rows()),
-        "by_alteration": dict(alterations.value_counts().sort("detail").iter_rows()),
     }
 
 
@@ -132,10 +129,7 @@ def main() -> None:
     seconds = time.perf_counter() - started
 
     removed = pl.concat([one.removed for one in made.values()])
-    with output_folder(OUTPUT) as folder:
-        for split, name in SPLITS.items():
-            write_parquet(made[split].kept, folder / f"{name}.parquet")
-        write_parquet(removed, folder / "removed.parquet")
+    write_tables(OUTPUT, {name: made[split].kept for split, name in SPLITS.items()} | {"removed": removed})
     if lines:
         changed = f"questions changed: {counts_by_rule(removed).get('prompt_changed', 0)}, unknown: {without_hash}"
         print(f"preferences: {params.path}: {len(lines)} judgements; {changed}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What was collected: how much of it, how varied, how relevant, in which languages, real or made, and on what terms.
+"""What was collected: how much of it, how even and long, in which languages, real or made, and on what terms.
 
 Decides nothing. It is measured on the rows that are left after corrections, source by source and in total, so that a
 reviewer sees what a change of the data brings in: `make diff` compares the metrics with those of the base revision.
@@ -7,25 +7,19 @@ Reads `data/ingested/sources.parquet`, `data/corrected/records.parquet`, `data/e
 `data/augmented/train.parquet`. Writes `metrics/profile.json`, and to `data/profile/`:
 
 - `sources.parquet`: where each source comes from, and its rows on the way;
-- `labels.parquet`: rows by source and label, and whether the label has too few in all;
-- `languages.parquet`: rows by source and language;
-- `least_alike.parquet`: the rows that are least similar to any others, and whether they count as outliers.
+- `least_alike.parquet`: the rows that are least similar to any others.
 
 How to read the metrics:
 
 1. Class balance is the entropy of the given labels by that of equal shares: 1 where every label has as many rows.
-2. Words, distinct-1 and distinct-2 (Li et al. 2016) are of lower-cased text. Distinct-n is taken on a sample of one
-   size, `sample_words`; distinct-1 is its type-token ratio. A source with fewer words is measured on what it has
-   (`vocabulary.sample_words` says so), and looks more varied for that.
-3. Spread is over the embeddings: the mean of 1 minus the cosine of all pairs.
-4. Relevance is how far a source belongs to the rest: the cosine of its centroid with that of all rows, and the share of
-   its rows that are outliers. A row's similarity is its mean cosine to the `neighbours` rows closest to it among at
-   most `reference_rows` drawn by seed; an outlier is 2.5 robust standard deviations less similar than the median row.
-5. Languages are told from the text alone; of a text of a few words that is a guess. Where the model gives its best
+2. Words are of lower-cased text; the number of different ones (`types`) grows with the rows.
+3. A row's similarity is its mean cosine to the `neighbours` rows closest to it among at most `reference_rows` drawn by
+   seed.
+4. Languages are told from the text alone; of a text of a few words that is a guess. Where the model gives its best
    guess less than `min_language_probability`, the language counts as `und`, undetermined.
    `rows_in_other_languages_share` is of rows whose language is told, and is none of `encoder_languages`. More than half
    of all rows are said: an encoder that was trained on English alone gives texts in Swedish poor embeddings.
-6. Rows are real or generated as their source says, or augmented: those are made of train rows, and come on top.
+5. Rows are real or generated as their source says, or augmented: those are made of train rows, and come on top.
 """
 
 import sys
@@ -37,7 +31,7 @@ import polars as pl
 from assay import corpus_profile
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import run_stage
-from assay.core.outputs import output_folder, write_json, write_parquet
+from assay.core.outputs import write_json, write_tables
 from assay.core.params import load_params
 from assay.core.results import write_metrics
 from assay.core.seeds import keyed_uniform
@@ -68,34 +62,24 @@ def main() -> None:
     draws = keyed_uniform(records["id"], seed, "profile", "reference_rows")
     started = time.perf_counter()
     rows = corpus_profile.measure_rows(records, embeddings, params, device.device, draws)
-    label_rows = corpus_profile.tabulate_labels(rows, params.min_rows_per_label)
-    totals = label_rows.filter(pl.col("source").is_null())
-    found = corpus_profile.profile_sources(
-        sources, rows, embeddings, dict(by_source.iter_rows()), totals.height, params, seed
-    )
+    per_label = rows["label"].drop_nulls().value_counts().sort("label")
+    found = corpus_profile.profile_sources(sources, rows, dict(by_source.iter_rows()), per_label.height)
     per_source = found.pop("per_source")
-    unlicensed = sources.filter(pl.col("licence").is_null())["name"]
     metrics = {
         **found,
         "sources": sources.height,
-        "rows_without_stated_licence": rows.filter(pl.col("source").is_in(unlicensed.implode())).height,
         "rows_without_label": rows["label"].null_count(),
-        "labels": totals.height,
-        "labels_below_minimum": totals["is_below_minimum"].sum(),
-        "rows_of_smallest_label": totals["rows"].min() or 0,
+        "labels": per_label.height,
+        "labels_below_minimum": int((per_label["count"] < params.min_rows_per_label).sum()),
         "per_source": per_source,
-        "per_label": {label: {"rows": count} for label, count in totals.select("label", "rows").iter_rows()},
+        "per_label": {label: {"rows": count} for label, count in per_label.iter_rows()},
     }
     seconds = time.perf_counter() - started
     tables = {
         "sources": corpus_profile.tabulate_sources(sources, rows),
-        "labels": label_rows,
-        "languages": corpus_profile.tabulate_languages(rows),
         "least_alike": corpus_profile.find_least_similar(rows),
     }
-    with output_folder(OUTPUT) as folder:
-        for name, table in tables.items():
-            write_parquet(table, folder / f"{name}.parquet")
+    write_tables(OUTPUT, tables)
     if params.encoder_languages is not None:
         shares: dict[str, float] = metrics["language_share"]
         others = {name: one for name, one in shares.items() if name not in (*params.encoder_languages, UNDETERMINED)}

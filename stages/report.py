@@ -38,7 +38,7 @@ from assay.statistics.predictions import Predictions, predictions_file, read_pre
 TEMPLATE = Path(__file__).parents[1] / "assay/report/template.html"
 TABLES = {
     **{name: f"clean/{name}" for name in ("changed", "removed", "records", "duplicate_groups")},
-    **{name: f"profile/{name}" for name in ("sources", "labels", "languages", "least_alike")},
+    **{name: f"profile/{name}" for name in ("sources", "least_alike")},
     "semantic_pairs": "semantic_duplicates/pairs",
     "disagreement": "annotation_qa/disagreement",
     "label_scores": "label_errors/scores",
@@ -201,14 +201,13 @@ def main() -> None:
         | sections.comparison(summary, measured.cost, measured.evaluate)
         | sections.errors(best, measured.evaluate[best], confusion)
         | sections.collection(tables, measured.stages["profile"])
-        | sections.cleaning(tables, summary, measured.stages["clean"], params.examples_per_rule)
+        | sections.cleaning(tables, params.examples_per_rule)
         | sections.agreement(tables, measured.stages["annotation_qa"])
         | sections.label_errors(tables, measured.stages)
         | sections.augmentation(tables, measured.stages)
         | sections.robustness(measured.robustness, read_attacks(measured.robustness), summary)
         | {"generation": generation, "generation_differences": [name for _, _, name in DIFFERENCES]}
-        | sections.versions(seed, used_assets(assets, generation is not None), measured.fetch)
-        | sections.all_metrics(measured)
+        | {"seed": seed, "assets": used_assets(assets, generation is not None), "fetch": measured.fetch}
     )
     write_text(REPORT, page)
     write_metrics(SUMMARY, summary, f"approaches.{best}.macro_f1", f"baselines.{best}.macro_f1")

@@ -31,7 +31,7 @@ from assay.augmentation.textattack_import import import_textattack, readable_wor
 from assay.classifiers.predict import SEEDS_FILE, Predictor, load_predictor
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import output_folder, write_parquet
+from assay.core.outputs import write_tables
 from assay.core.params import Params, load_params
 from assay.core.progress import progress, quiet_libraries
 from assay.core.results import write_metrics
@@ -81,7 +81,7 @@ def perturb(
     """Scores before and after each recipe, by its name."""
     targets, texts, groups = target_numbers(test, labels), test["text"].to_list(), group_numbers(test)
     before = predictor(texts, params.batch_size, "as they are")
-    perturbations = {}
+    perturbations: dict[str, dict[str, float]] = {}
     for recipe in params.recipes:
         altered = alter_texts(test, recipe, seed, scratch)
         changed = [index for index, (old, new) in enumerate(zip(texts, altered, strict=True)) if old != new]
@@ -191,8 +191,7 @@ def main() -> None:
 
     shown = pl.col("before", "after").map_elements(lambda text: show_tokens(text, own_tokens), pl.String)
     ended = ended.with_columns(shown)
-    with output_folder(OUTPUT / approach) as folder:
-        write_parquet(ended, folder / "attacks.parquet")
+    write_tables(OUTPUT / approach, {"attacks": ended})
     attacks = {str(name): attack_scores(of_one) for (name,), of_one in ended.group_by("attack", maintain_order=True)}
     metrics = {"rows": test.height, "perturbations": perturbations, "attacks": attacks}
     write_metrics(

@@ -26,7 +26,7 @@ from pydantic import Field
 
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import run_stage
-from assay.core.outputs import output_folder, write_json, write_parquet
+from assay.core.outputs import write_json, write_tables
 from assay.core.params import Params, load_params
 from assay.core.removed_rows import REMOVED_WITH_KEPT_SCHEMA, Filtered, removed_rows
 from assay.core.results import write_metrics
@@ -132,12 +132,8 @@ def main() -> None:
     kept = filtered.kept.hstack([grouped["split_group"]])
     joined = kept.select("id", "text").hstack(grouped.drop("is_alone"))
     joined = joined.filter(pl.col("split_group") != pl.col("own_group"))
-    with output_folder(OUTPUT) as folder:
-        write_parquet(kept, folder / "records.parquet")
-        write_parquet(closest_pairs(records, groups), folder / "pairs.parquet")
-        write_parquet(in_conflict, folder / "conflicts.parquet")
-        write_parquet(joined, folder / "joined.parquet")
-        write_parquet(filtered.removed, folder / "removed.parquet")
+    tables = {"records": kept, "pairs": closest_pairs(records, groups), "conflicts": in_conflict}
+    write_tables(OUTPUT, tables | {"joined": joined, "removed": filtered.removed})
     write_metrics(
         METRICS,
         {

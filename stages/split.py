@@ -20,7 +20,7 @@ from pathlib import Path
 import polars as pl
 
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import output_folder, write_parquet
+from assay.core.outputs import write_tables
 from assay.core.params import load_params
 from assay.core.removed_rows import counts_by_rule, remove
 from assay.core.results import write_metrics
@@ -32,19 +32,15 @@ OUTPUT = Path("data/split")
 METRICS = Path("metrics/split.json")
 
 
-def split_metrics(rows: pl.DataFrame, fractions: dict[str, float]) -> dict[str, object]:
-    """Rows and shares of the splits, over all and by label, and the largest deviation of a share from its fraction."""
+def split_metrics(rows: pl.DataFrame) -> dict[str, object]:
+    """Rows and shares of the splits, over all and by label."""
     shares = [(pl.col("split") == name).mean().alias(f"{name}_share") for name in SPLITS]
     per_label = rows.group_by("label").agg(pl.len().alias("rows"), *shares).sort("label")
-    overall = {name: int((rows["split"] == name).sum()) / rows.height for name in SPLITS}
+    counts = {name: int((rows["split"] == name).sum()) for name in SPLITS}
     return {
-        "rows": {name: int((rows["split"] == name).sum()) for name in SPLITS},
-        "shares": overall,
+        "rows": counts,
+        "shares": {name: count / rows.height for name, count in counts.items()},
         "labels": per_label.height,
-        "largest_deviation": max(abs(overall[name] - fractions[name]) for name in SPLITS),
-        "largest_deviation_of_a_label": max(
-            abs(share - fractions[name]) for name in SPLITS for share in per_label[f"{name}_share"]
-        ),
         "per_label": {str(of_label.pop("label")): of_label for of_label in per_label.to_dicts()},
     }
 
@@ -91,18 +87,14 @@ def main() -> None:
     ):
         print(f"split: {message}", file=sys.stderr)
 
-    with output_folder(OUTPUT) as folder:
-        for name, part in parts.items():
-            write_parquet(part, folder / f"{name}.parquet")
-        write_parquet(leaks, folder / "leaks.parquet")
-        write_parquet(removed, folder / "removed.parquet")
+    write_tables(OUTPUT, {**parts, "leaks": leaks, "removed": removed})
     write_metrics(
         METRICS,
         {
             "rows_in": records.height,
             "rows_out": sum(part.height for part in parts.values()),
             "removed": {"no_label": labelled.removed.height, "rare_label": learnable.removed.height},
-            **split_metrics(assigned.rows, params.fractions),
+            **split_metrics(assigned.rows),
             "forced_labels": assigned.forced,
             "large_groups": {one["split_group"]: {"share": one["share"]} for one in assigned.large.to_dicts()},
             "leaks": counted,

@@ -34,6 +34,22 @@ def commit_all(folder: Path | None = None) -> None:
         git(*command, cwd=folder)
 
 
+def read_blocks(page: str, name: str) -> list[str]:
+    """The shell blocks of a page below docs/, between the markers of a name."""
+    marked = (REPOSITORY / "docs" / page).read_text(encoding="utf-8").split(f"<!-- {name}:")[1]
+    return re.findall(r"```sh\n(.*?)```", marked.split(f"<!-- /{name} -->")[0], flags=re.DOTALL)
+
+
+def run_shell(commands: str, before: str = "") -> str:
+    """What commands print in the current folder; the first that fails ends them. `before` may define functions."""
+    who = {f"GIT_{role}_{what}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = os.environ | who | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    script = ["bash", "-euo", "pipefail", "-c", before + commands]
+    done = subprocess.run(script, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{commands}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
 def run_python(
     *arguments: str, cwd: Path | None = None, status: int = 0, **environment: str
 ) -> subprocess.CompletedProcess[str]:

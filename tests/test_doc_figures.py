@@ -1,7 +1,4 @@
-"""The figures of docs/ are those of the files that they come from; `python -m tests.test_doc_figures` writes them.
-
-They stand between markers. Most are of the preset `full`, as docs/results_full.json has them.
-"""
+"""The figures of docs/ are those of metrics/; `python -m tests.test_doc_figures` writes them between their markers."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -11,7 +8,7 @@ from typing import Any
 import pytest
 
 from assay.core.outputs import read_json, write_text
-from assay.report.summary import show_interval
+from assay.report.numbers import number
 from assay.statistics.metrics_dict import leaves
 from tools.changes.readme_results import markdown_table
 
@@ -19,17 +16,12 @@ pytestmark = pytest.mark.figures
 
 REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
+METRICS = REPOSITORY / "metrics"
 
 
-def read_full(name: str) -> Any:
-    """A file of metrics as the preset `full` made it."""
-    return read_json(DOCS / "results_full.json")["metrics"][name]
-
-
-def full_below(folder: str) -> dict[str, Any]:
-    """The files of a folder of metrics as the preset `full` made them, by name."""
-    files = read_json(DOCS / "results_full.json")["metrics"]
-    return {Path(file).stem: of for file, of in files.items() if Path(file).parent == Path(folder)}
+def below(folder: str) -> dict[str, Any]:
+    """The files of a folder of metrics, by name."""
+    return {file.stem: read_json(file) for file in sorted((METRICS / folder).glob("*.json"))}
 
 
 def interval(of: Mapping[str, Any], name: str, form: str = ".3f") -> str:
@@ -43,9 +35,21 @@ def shown(of: Mapping[str, Any], name: str, form: str = ".3f") -> str:
     return "–" if of.get(name) is None else interval(of, name, form).replace("-", "−")
 
 
+def approaches() -> str:
+    rows = []
+    for name, of in sorted(below("evaluate").items(), key=lambda item: -item[1]["macro_f1"]):
+        trained, cost = (read_json(METRICS / folder / f"{name}.json") for folder in ("finetune", "cost/finetune"))
+        spent = [cost["train_seconds"], cost["peak_memory_mib"], trained["trainable_parameters"]]
+        inference = read_json(METRICS / "cost/evaluate" / f"{name}.json")
+        spent += [trained["artefact_mib"], inference["inference_ms_per_row"]]
+        rows.append([f"`{name}`", interval(of, "macro_f1"), *map(number, spent)])
+    header = ["approach", "macro-F1 [95% interval]", "training, s", "peak, MiB", "parameters trained", "MiB on disk"]
+    return markdown_table([*header, "ms a row"], rows)
+
+
 def robustness() -> str:
     rows = []
-    figures = full_below("robustness")
+    figures = below("robustness")
     for name, of in figures.items():
         if "left_out" in of:
             continue
@@ -64,13 +68,13 @@ def robustness() -> str:
 
 def sft() -> str:
     rows = []
-    for name, of in full_below("sft").items():
+    for name, of in below("sft").items():
         if "left_out" in of:
             rows.append([f"`{name}`", of["left_out"], "", "", "", "", ""])
             continue
         loss = f"{of['validation_loss_before']:.3f} → {of['validation_loss']:.3f}"
         trained = f"{of['trainable_parameters']:,}"
-        cost = read_full(f"cost/sft/{name}.json")
+        cost = read_json(METRICS / "cost/sft" / f"{name}.json")
         costs = [f"{cost[key]:,.0f}" for key in ("train_seconds", "tokens_per_second", "peak_memory_mib")]
         rows.append([f"`{name}`", loss, trained, *costs, f"{of['artefact_mib']:,.1f}"])
     header = ["approach", "validation loss, nats a token", "parameters trained", "seconds", "tokens/s", "peak, MiB"]
@@ -78,7 +82,7 @@ def sft() -> str:
 
 
 def reward_model() -> str:
-    of = read_full("optional/reward.json")
+    of = read_json(METRICS / "optional/reward.json")
     parts = {"all": of} | {f"`{name}`": part for name, part in of["by_source"].items()}
     counts = [(name, part["pairs"], round(part["accuracy"] * part["pairs"])) for name, part in parts.items()]
     rows = [
@@ -88,29 +92,10 @@ def reward_model() -> str:
     return markdown_table(["pairs", "right", "share [95% interval]"], rows)
 
 
-LATER = "Measured with the next run of the preset `full`."
-"""Said where the run of `full` is from before models were scored by mode."""
-
-
-def judge() -> str:
-    pairs = read_full("optional/generation_summary.json")["pairs"]
-    if not all("open" in of for of in pairs.values()):
-        return LATER
-    rows = [
-        [
-            f"`{name.removesuffix('_against_base')}`",
-            *(show_interval(of["open"], f"reward_{key}") for key in ("difference", "win_rate")),
-        ]
-        for name, of in pairs.items()
-        if name.endswith("_against_base")
-    ]
-    return markdown_table(["model against `base`, open book", "mean reward, difference [95% interval]", "wins"], rows)
-
-
 def policies() -> str:
     rows = []
-    for name in ("rloo", "ppo"):
-        of = read_full(f"optional/{name}.json") | read_full(f"cost/{name}.json")
+    for name in (name for name in ("rloo", "ppo") if (METRICS / f"optional/{name}.json").is_file()):
+        of = read_json(METRICS / f"optional/{name}.json") | read_json(METRICS / f"cost/{name}.json")
         rows.append(
             [
                 f"`{name}`",
@@ -127,12 +112,12 @@ def policies() -> str:
 
 
 def human_noise() -> str:
-    grade = read_full("label_errors.json")["grade"]
+    grade = read_json(METRICS / "label_errors.json")["grade"]
     keys = ("auroc", "precision_at_5pct", "recall_at_10pct")
     others = ("per_source", "baselines", "differences")
     scores = {f"`{name}`": of for name, of in grade.items() if isinstance(of, dict) and name not in others}
     scores = {"`without_evidence`": scores["`without_evidence`"]} | scores
-    scores |= {f"baseline `{name}`": of for name, of in grade.get("baselines", {}).items()}
+    scores |= {f"baseline `{name}`": of for name, of in grade["baselines"].items()}
     scores |= {f"`label_quality`, {name}": of for name, of in grade["per_source"].items()}
     name = "average_precision"
     rows = [
@@ -143,16 +128,14 @@ def human_noise() -> str:
         ]
         for score, of in scores.items()
     ]
-    rows += [
-        [score.replace("_", " "), shown(of, name), "", "", ""] for score, of in grade.get("differences", {}).items()
-    ]
+    rows += [[score.replace("_", " "), shown(of, name), "", "", ""] for score, of in grade["differences"].items()]
     header = ["score", "average precision", "AUROC", "precision of the 5% trusted least", "recall of the 10%"]
     found = f"Noise: {grade['noise_rate']:.1%} of {grade['rows']:,} rows. Flagged: precision {grade['precision']:.3f},"
     return f"{markdown_table(header, rows)}\n\n{found} recall {grade['recall']:.3f}."
 
 
 def injected_noise() -> str:
-    metrics = read_full("optional/injected_noise.json")
+    metrics = read_json(METRICS / "optional/injected_noise.json")
     kinds = {kind: shares for kind, shares in metrics.items() if isinstance(shares, dict)}
     shares = list(next(iter(kinds.values())))
     rows = [
@@ -166,7 +149,7 @@ def injected_noise() -> str:
 
 
 def label_effect() -> str:
-    metrics = read_full("optional/label_effect.json")
+    metrics = read_json(METRICS / "optional/label_effect.json")
     names = {
         "uncorrected": "labels as given",
         "detector_off": "the action off",
@@ -178,13 +161,9 @@ def label_effect() -> str:
         "flagged_dropped_minus_detector_off": "difference by dropping flagged rows",
         "oracle_minus_detector_off": "difference by right labels",
     }
-    before = (
-        "before [protocol.md](protocol.md), over five draws of the train rows; a run since then scores on validation"
-    )
-    on = f"{metrics['rows_test']:,} test rows, {before}" if "rows_test" in metrics else None
-    on = on or f"{metrics['rows_validation']:,} validation rows, over groups of which the intervals are"
     rows = [[name, interval(metrics[key], "macro_f1", ".4f")] for key, name in names.items() if key in metrics]
-    return f"Scored on {on}:\n\n{markdown_table(['train rows', 'macro-F1 [95% interval]'], rows)}"
+    table = markdown_table(["train rows", "macro-F1 [95% interval]"], rows)
+    return f"Scored on {metrics['rows_validation']:,} validation rows:\n\n{table}"
 
 
 def coverage() -> str:
@@ -205,8 +184,9 @@ def coverage() -> str:
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
+    "approaches": {"approaches": approaches},
     "augmentation": {"robustness": robustness},
-    "generation": {"sft": sft, "reward": reward_model} | {"judge": judge, "policies": policies},
+    "generation": {"sft": sft, "reward": reward_model, "policies": policies},
     "label_errors": {"human": human_noise, "injected": injected_noise, "effect": label_effect},
     "statistics": {"coverage": coverage},
 }
@@ -227,7 +207,7 @@ def test_the_figures_are_those_of_their_files(doc: str, name: str) -> None:
 
 
 def test_no_committed_interval_has_zero_width() -> None:
-    files = [file for file in (REPOSITORY / "metrics").rglob("*.json") if "predictions" not in file.parts]
+    files = [file for file in METRICS.rglob("*.json") if "predictions" not in file.parts]
     ends = dict(leaves({str(file): read_json(file) for file in files}))
     lows = [path for path, end in ends.items() if path.endswith("_ci95_low") and end is not None]
     assert [path for path in lows if not ends[path] < ends[path.removesuffix("low") + "high"]] == []

@@ -150,7 +150,9 @@ def test_declared_code_is_the_imported_code(repository: Path) -> None:
 def test_packages_define_nothing_but_say_what_is_in_them(repository: Path) -> None:
     """A package that re-exported would pull its whole room into every import of one module."""
     for path in [*(repository / "assay").rglob("__init__.py"), *(repository / "tools").rglob("__init__.py")]:
-        (only,) = ast.parse(path.read_text()).body
+        only, *imported = ast.parse(path.read_text()).body
+        # What people import who use a model, and read no code.
+        assert len(imported) == (path.parent.name == "inference"), path
         assert isinstance(only, ast.Expr), path
         assert isinstance(only.value, ast.Constant), path
     rooms = {path.parent for path in (repository / "assay").rglob("*.py")}
@@ -166,8 +168,8 @@ def test_every_param_is_claimed_by_a_stage(stages: list[Stage], repository: Path
     # Blocks of approaches that are not in `approaches` wait there unused.
     claims |= {f"{section}.{name}" for section in ("finetune", "sft") for name in params[section]}
     # What a matrix runs over, and what a tool reads: no stage may depend on the latter.
-    assert "gate" not in claims
-    claims |= {"sft_approaches", "optional", "gate"}
+    assert not {"gate", "inference", "serve"} & claims
+    claims |= {"sft_approaches", "optional", "gate", "inference", "serve"}
     paths = [path for path, _ in leaves(params)]
     assert [path for path in paths if not any(f"{path}.".startswith(f"{claim}.") for claim in claims)] == []
 

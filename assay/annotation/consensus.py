@@ -37,12 +37,6 @@ def find_majority(votes: pl.DataFrame) -> pl.DataFrame:
     return first.select("id", consensus_label="label", annotator_agreement=share, ratings="ratings")
 
 
-def count_ties(votes: pl.DataFrame) -> int:
-    """Number of rows in which two or more labels have the most votes."""
-    most = votes.filter(pl.col("votes") == pl.col("votes").max().over("id"))
-    return most.filter(pl.len().over("id") > 1)["id"].n_unique()
-
-
 def compare_with_others(votes: pl.DataFrame) -> pl.DataFrame:
     """Whether those who gave a row a label agree with the majority of its other annotators: `agrees_with_others`.
 

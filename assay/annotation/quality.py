@@ -108,11 +108,10 @@ def score_single_rater(ratings: pl.DataFrame) -> Metrics:
 
 
 def compare_labels(records: pl.DataFrame) -> Metrics:
-    """How far the given label, the consensus of most raters and the reference label agree, over rated rows."""
+    """How far the given label and the consensus of most raters are the reference label, over rated rows."""
     return _defined(
         records.filter(pl.col("consensus_label").is_not_null()).select(
             consensus_agrees_with_reference=(pl.col("consensus_label") == pl.col("reference_label")).mean(),
-            label_agrees_with_consensus=(pl.col("label") == pl.col("consensus_label")).mean(),
             label_agrees_with_reference=(pl.col("label") == pl.col("reference_label")).mean(),
         )
     )
@@ -131,19 +130,15 @@ def tabulate_annotators(ratings: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def count_ratings(records: pl.DataFrame, ratings: pl.DataFrame, votes: pl.DataFrame) -> Metrics:
+def count_ratings(records: pl.DataFrame, ratings: pl.DataFrame) -> Metrics:
     """Counts and shares over the rated rows; none where there are no ratings. These are as `join_rows` gives them."""
     if ratings.is_empty():
         return {}
     several = ratings.filter(pl.len().over("id") > 1)
-    per_row = records.filter(pl.col("ratings") > 0)["ratings"]
     return {
-        "rows_with_ratings": len(per_row),
+        "rows_with_ratings": records.filter(pl.col("ratings") > 0).height,
         "rows_with_several_ratings": several["id"].n_unique(),
         "annotators": ratings["annotator"].n_unique(),
-        "ratings_per_row_min": per_row.min(),
-        "ratings_per_row_max": per_row.max(),
-        "consensus_ties": consensus.count_ties(votes),
         **(score_single_rater(several) if several.height else {}),
         **compare_labels(records),
     }
@@ -168,7 +163,7 @@ def measure_quality(
         per_source = {source: estimate_agreement(part, params, random) for source, part in sorted(by_source.items())}
 
     metrics: Metrics = {"rows_in": given.height, "rows_out": records.height, "removed": {}, "ratings": ratings.height}
-    metrics |= count_ratings(records, ratings, votes)
+    metrics |= count_ratings(records, ratings)
     if several.height:
         metrics |= metrics_of(overall)
         metrics["per_source"] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -11,16 +10,12 @@ from typing import Any
 import joblib
 from joblib.parallel import get_active_backend
 
-from assay.augmentation.recipes import AnyRecipe, CharacterNoise, Eda, Synonym, TextAttackClass, WholeText, WordRecipe
+from assay.augmentation.recipes import AnyRecipe, CharacterNoise, Eda, Synonym, WholeText, WordRecipe
 from assay.augmentation.textattack_import import import_textattack, readable_wordnet
-from assay.core.errors import InputError
 from assay.core.progress import progress
 
 ROWS_PER_CHUNK = 2_000
 """Rows that a worker takes at a time. With fewer there are no workers: each takes seconds to import TextAttack."""
-
-SLOW_ROWS_PER_CHUNK = 50
-"""With TextAttack's own classes, which are a hundred times as slow."""
 
 
 def hide_tokens(text: str, tokens: Sequence[str]) -> str:
@@ -49,7 +44,7 @@ def augment_texts(
         scratch: the folder that `write_textattack_data` has laid out.
         workers: processes; with joblib's backend of Ray, tasks at a time.
     """
-    size = SLOW_ROWS_PER_CHUNK if isinstance(recipe, TextAttackClass) else ROWS_PER_CHUNK
+    size = ROWS_PER_CHUNK
     starts = range(0, len(texts), size)
     # Ray's backend gives all at the end.
     return_as = "generator" if get_active_backend()[0].supports_return_generator else "list"
@@ -76,8 +71,6 @@ def _augmenter(block: str, kind: type[AnyRecipe], scratch: Path) -> Any:
 
     recipe: Any = kind.model_validate_json(block)
     share = recipe.share_of_words if isinstance(recipe, WordRecipe) else 0.0
-    if isinstance(recipe, TextAttackClass):
-        return augmenter.SeededAugmenter(_named_class(recipe), share)
     transformation: Any
     if isinstance(recipe, Synonym):
         transformation = _synonyms(scratch)
@@ -87,7 +80,7 @@ def _augmenter(block: str, kind: type[AnyRecipe], scratch: Path) -> Any:
         transformation = text_changes.Eda(_synonyms(scratch), tuple(recipe.operations))
     else:
         assert isinstance(recipe, WholeText)
-        transformation = text_changes.Contraction() if recipe.name == "contraction" else text_changes.Reorder()
+        transformation = text_changes.Contraction()
     return augmenter.KeyedAugmenter(transformation, share)
 
 
@@ -97,17 +90,3 @@ def _synonyms(scratch: Path) -> Any:
     from assay.augmentation.wordnet import WordNetSynonymSwap
 
     return WordNetSynonymSwap(readable_wordnet(scratch))
-
-
-def _named_class(recipe: TextAttackClass) -> Any:
-    """The transformation of a recipe that names a class; an `InputError` if there is none, or it cannot be made."""
-    module, name = recipe.transformation.rsplit(".", 1)
-    where = f"params.yaml: `augment.recipes`: {recipe.name}: {recipe.transformation}"
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"{where}: no such class ({error})") from error
-    try:
-        return kind(**recipe.arguments)
-    except Exception as error:  # whatever it needs and has not
-        raise InputError(f"{where} cannot be made with {recipe.arguments}: {error}") from error

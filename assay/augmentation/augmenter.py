@@ -1,11 +1,9 @@
 """TextAttack's augmenter, one copy of a text at a time, each a function of the text and a seed alone.
 
 TextAttack's own `Augmenter` makes every possible change of a text to keep one of them at random, draws from the global
-generators, and orders what it draws from by Python's hash seed. Import it after `import_textattack`.
-
-- `KeyedAugmenter` takes word swaps whose candidates depend on the word alone (`DrawnSwap`), and changes of a whole text
-  (`TextChange`), and makes only the change that it keeps.
-- `SeededAugmenter` takes any transformation of TextAttack's, as slow as they are.
+generators, and orders what it draws from by Python's hash seed. `KeyedAugmenter` takes word swaps whose candidates
+depend on the word alone (`DrawnSwap`), and changes of a whole text (`TextChange`), and makes only the change that it
+keeps. Import it after `import_textattack`.
 
 TextAttack carries no types, hence the ignored subclasses.
 """
@@ -14,21 +12,13 @@ import random
 from random import Random
 from typing import Any
 
-import numpy as np
 from textattack.augmentation import Augmenter
 from textattack.constraints import PreTransformationConstraint
 from textattack.constraints.pre_transformation import MinWordLength, RepeatModification
 from textattack.shared import AttackedText
 from textattack.transformations import Transformation, WordSwap
 
-from assay.augmentation.words import MIN_CHARACTERS, count_words, count_words_to_alter, find_plain_words, replace_words
-from assay.core.seeds import seed_32
-
-
-def seed_textattack(seed: int) -> None:
-    """Seed, with 64 bits, both of the global generators: TextAttack takes none, and draws from them."""
-    random.seed(seed)
-    np.random.seed([seed_32(seed), seed // 2**32])
+from assay.augmentation.words import MIN_CHARACTERS, count_words_to_alter, find_plain_words, replace_words
 
 
 class PlainWords(PreTransformationConstraint):  # type: ignore[misc]
@@ -104,22 +94,3 @@ class KeyedAugmenter(Augmenter):  # type: ignore[misc]
     def augment(self, text: str) -> list[str]:
         """As TextAttack's: a list of one copy, drawn from Python's global generator."""
         return [self.copy(text, random.getrandbits(64))]
-
-
-class SeededAugmenter(Augmenter):  # type: ignore[misc]
-    """TextAttack's own augmenter for any of its transformations, seeded for each copy; arguments as there."""
-
-    def __init__(self, transformation: Any, share_of_words: float) -> None:
-        super().__init__(transformation, [RepeatModification(), PlainWords()], pct_words_to_swap=share_of_words)
-
-    def copy(self, text: str, seed: int) -> str:
-        """The altered text; the text itself where there is nothing to alter."""
-        seed_textattack(seed)
-        # It fails on a text without words.
-        found: list[str] = self.augment(text) if count_words(text) else [text]
-        return found[0] if found else text
-
-    def _filter_transformations(self, transformed_texts: Any, current_text: Any, original_text: Any) -> list[Any]:
-        """In the order of their texts, since some transformations give them in that of a set."""
-        kept = super()._filter_transformations(transformed_texts, current_text, original_text)
-        return sorted(kept, key=lambda transformed: str(transformed.text))

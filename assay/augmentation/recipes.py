@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Field
 
 from assay.core.params import Params
 
@@ -44,55 +44,20 @@ class Eda(WordRecipe):
 
 
 class WholeText(Recipe):
-    """A contraction, or another order of sentences or phrases."""
+    """A contraction in its long form, or two words contracted."""
 
-    name: Literal["contraction", "reorder"]
-
-
-class TextAttackClass(WordRecipe):
-    """Any transformation of TextAttack's, or of one's own, by the path of its class."""
-
-    name: str = Field(pattern="^[a-z][a-z0-9_]*$")
-    transformation: str = Field(pattern=r"^[A-Za-z_][\w.]*\.[A-Za-z_]\w*$")
-    arguments: dict[str, Any]
-
-    @model_validator(mode="after")
-    def _has_its_own_name(self) -> "TextAttackClass":
-        if self.name in BUILT_IN:
-            raise ValueError(f"`{self.name}` is the name of a built-in recipe; give this one another name")
-        return self
+    name: Literal["contraction"]
 
 
-BUILT_IN = ("synonym", "character_noise", "eda", "contraction", "reorder")
-
-
-def _kind(block: Any) -> str:
-    """Which class a block is of: by its name, unless it names a transformation."""
-    known = block if isinstance(block, dict) else vars(block)
-    return "transformation" if "transformation" in known else str(known.get("name"))
-
-
-AnyRecipe = Annotated[
-    Annotated[Synonym, Tag("synonym")]
-    | Annotated[CharacterNoise, Tag("character_noise")]
-    | Annotated[Eda, Tag("eda")]
-    | Annotated[WholeText, Tag("contraction")]
-    | Annotated[WholeText, Tag("reorder")]
-    | Annotated[TextAttackClass, Tag("transformation")],
-    Discriminator(
-        _kind,
-        custom_error_type="recipe",
-        custom_error_message=f"no such recipe; there are {', '.join(BUILT_IN)}, or any class by `transformation`",
-    ),
-]
+AnyRecipe = Annotated[Synonym | CharacterNoise | Eda | WholeText, Field(discriminator="name")]
 
 
 def _named_once(recipes: list[Any]) -> list[Any]:
     names = [recipe.name for recipe in recipes]
     if len(set(names)) < len(names):
-        raise ValueError("a recipe is named twice; give one of them another share, or a class another name")
+        raise ValueError("a recipe is named twice")
     return recipes
 
 
 Recipes = Annotated[list[AnyRecipe], AfterValidator(_named_once)]
-"""Recipes, each with a name of its own."""
+"""Recipes, each once."""

@@ -1,4 +1,4 @@
-"""Changes of a text as a whole: easy data augmentation, contractions, the order of sentences and phrases.
+"""Changes of a text as a whole: easy data augmentation and contractions.
 
 Import it after `import_textattack`.
 """
@@ -11,14 +11,6 @@ from textattack.shared.data import EXTENSION_MAP
 from assay.augmentation.augmenter import DrawnSwap, TextChange
 from assay.augmentation.recipes import EdaOperation
 from assay.augmentation.words import Span, count_words_to_alter, find_plain_words, replace_words
-
-SENTENCE_END = re.compile(
-    r"(?<=[.!?])(?<!\.[A-Za-z]\.)(?<!\b[A-Z]\.)(?<!\b(?:Mr|Ms|Dr|St|No|vs|Co)\.)(?<!\bProf\.)(?<!\bSept\.)"
-    r"(?<!\b(?:Mrs|Rev|Gen|Sen|Inc|Ltd|etc|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\.)\s+"
-)
-"""Not after `U.S.`, `e.g.`, an initial, a title, a firm or a month, which seldom end one."""
-A_WORD = re.compile(r"(?<![#@<\w:])[A-Za-z]{2,}")
-PHRASE_END = re.compile(r"(?<=[,;])\s+")
 
 
 class Eda(TextChange):
@@ -119,37 +111,3 @@ class Contraction(TextChange):
         elif match.group()[0].isupper():
             form = form[0].upper() + form[1:]
         return replace_words(text, {match.span(): form})
-
-
-class Reorder(TextChange):
-    """Another order of the sentences of a text or, where there is one sentence, of what commas part in it."""
-
-    def change(self, text: str, share_of_words: float, draws: Random) -> str:
-        """The text with two neighbouring parts in each other's place."""
-        for border in (SENTENCE_END, PHRASE_END):
-            parts = border.split(text.strip())
-            # A smiley or a tag by itself is no sentence.
-            if len(parts) < 2 or any(not A_WORD.search(part) for part in parts):
-                continue
-            if border is PHRASE_END:
-                return _phrases_exchanged(parts, draws)
-            place = draws.randrange(len(parts) - 1)
-            parts[place], parts[place + 1] = parts[place + 1], parts[place]
-            # The last sentence may have no mark at its end.
-            ended = [part if part[-1] in ".!?" else f"{part}." for part in parts[:-1]]
-            return " ".join([*ended, parts[-1]])
-        return text
-
-
-def _phrases_exchanged(parts: list[str], draws: Random) -> str:
-    """Two neighbouring phrases in each other's place; commas, and the mark at the end, stay where they are."""
-    last = parts[-1]
-    body = last.rstrip(".!?")
-    phrases = [*(part[:-1] for part in parts[:-1]), body]
-    marks = [*(part[-1] for part in parts[:-1]), last[len(body) :]]
-    place = draws.randrange(len(phrases) - 1)
-    first, second = phrases[place], phrases[place + 1]
-    if place == 0 and first[:1].isupper() and first[1:2].islower():
-        first, second = first[0].lower() + first[1:], second[:1].upper() + second[1:]
-    phrases[place], phrases[place + 1] = second, first
-    return " ".join(phrase + mark for phrase, mark in zip(phrases, marks, strict=True))

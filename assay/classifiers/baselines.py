@@ -1,14 +1,15 @@
 """What a fine-tuned model has to beat: the majority class, and TF-IDF with logistic regression.
 
-Of the majority class the label shares are the probabilities.
+Of the majority class the label shares are the probabilities. On disk a baseline is JSON and safetensors, which hold
+names and numbers and can run nothing.
 """
 
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -18,9 +19,11 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from assay.classifiers.fits import Data, Fit, History, Step, score_validation
 from assay.compute.cost import Spent, peak_memory_mib
+from assay.core.outputs import read_json, write_json
 from assay.fine_tuning.params import Majority, Tfidf
 
-MODEL_FILE = "baseline.joblib"
+MODEL_FILE = "baseline.json"
+WEIGHTS_FILE = "baseline.safetensors"
 
 
 def tfidf(params: Tfidf) -> Pipeline:
@@ -32,15 +35,36 @@ def tfidf(params: Tfidf) -> Pipeline:
 
 def save_baseline(model: DummyClassifier | Pipeline, folder: Path) -> None:
     """Save a fitted baseline; the same fit gives the same bytes."""
+    about: dict[str, Any] = {"classes": [str(label) for label in model.classes_]}
     if isinstance(model, Pipeline):
-        # A memory address, by which scikit-learn skips a check of stop words: without it, it checks once more.
-        vars(model[0]).pop("_stop_words_id", None)
-    joblib.dump(model, folder / MODEL_FILE)
+        words, regression = model[0], model[-1]
+        vocabulary = sorted(words.vocabulary_, key=words.vocabulary_.__getitem__)
+        about |= {"max_word_ngram": words.ngram_range[1], "vocabulary": vocabulary}
+        numbers = {"idf": words.idf_, "coefficients": regression.coef_, "intercepts": regression.intercept_}
+    else:
+        numbers = {"shares": model.class_prior_}
+    write_json(folder / MODEL_FILE, about)
+    save_file({name: np.ascontiguousarray(values) for name, values in numbers.items()}, folder / WEIGHTS_FILE)
 
 
 def load_baseline(folder: Path) -> DummyClassifier | Pipeline:
-    """Load what `save_baseline` saved. The file is a pickle: load only what your own pipeline made."""
-    return joblib.load(folder / MODEL_FILE)
+    """Load what `save_baseline` saved; it gives the same probabilities to the last bit."""
+    about, numbers = read_json(folder / MODEL_FILE), load_file(folder / WEIGHTS_FILE)
+    classes = np.array(about["classes"])
+    if "shares" in numbers:
+        majority = DummyClassifier(strategy="prior").fit(classes, classes)
+        majority.class_prior_ = numbers["shares"]
+        return majority
+    ngrams = (1, about["max_word_ngram"])
+    words = TfidfVectorizer(ngram_range=ngrams, vocabulary=about["vocabulary"], sublinear_tf=True)
+    words.idf_ = numbers["idf"]
+    regression = LogisticRegression()
+    regression.classes_, regression.coef_, regression.intercept_ = (
+        classes,
+        numbers["coefficients"],
+        numbers["intercepts"],
+    )
+    return make_pipeline(words, regression)
 
 
 def baseline_probabilities(
@@ -72,4 +96,4 @@ def fit_baseline(params: Majority | Tfidf, data: Data, folder: Path | None) -> F
     if folder is not None:
         save_baseline(model, folder)
     history = History([Step(1, float(loss), 0.0)], [scores], scores, 1, 0, spent)
-    return Fit(history, parameters, parameters, 0, peak_memory_mib(None))
+    return Fit(history, parameters, parameters, 0, peak_memory_mib(None), logits)

@@ -1,22 +1,15 @@
-"""A sequence classifier on disk: made from a base model, saved, loaded again by `transformers` and `peft` alone.
+"""A sequence classifier on disk: made from a base model, saved, loaded again.
 
-A model that goes by the mean of its token states brings its own code, `mean_pooled_classifier.py`, beside its weights:
-
-    model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
-
-An adapter's folder has the configuration of the classifier, labels included, and the path of its base model:
-
-    config = AutoConfig.from_pretrained(folder)
-    base = PeftConfig.from_pretrained(folder).base_model_name_or_path
-    kind = AutoModelForSequenceClassification  # or, where the folder has mean_pooled_classifier.py:
-    kind = get_class_from_dynamic_module("mean_pooled_classifier.MeanPooledForSequenceClassification", folder)
-    model = PeftModel.from_pretrained(kind.from_pretrained(base, config=config), folder)
-
-For QLoRA, `from_pretrained` takes `quantization_config=BitsAndBytesConfig(**…)` besides, of `quantisation.json`.
+A whole model with an architecture of transformers (`cls` and `last` pooling) is saved as one, and any of its loaders
+gives the same logits. An adapter, and a model on the mean of the token states, transformers alone would load as another
+one, its head or encoder at random: their `config.json` has a `model_type` that it does not know, so that it refuses,
+with the name of what loads it (`assay.inference.load`). The configuration that transformers knows stands there as
+`classifier`. No folder holds code or pickles, and none that does is loaded.
 """
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -33,15 +27,15 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.dynamic_module_utils import custom_object_save
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.utils import CONFIG_NAME
 
 from assay.classifiers.mean_pooled_classifier import MeanPooledForSequenceClassification
 from assay.compute.device import Device, keep_freed_memory
-from assay.compute.model_limits import require_vocabulary
+from assay.compute.model_limits import require_safetensors, require_vocabulary
 from assay.compute.token_batches import TokenRows, sorted_batches
 from assay.core.errors import InputError
-from assay.core.outputs import read_json, write_json
+from assay.core.outputs import read_json, write_json, write_text
 from assay.core.progress import progress
 from assay.fine_tuning.params import Pooling
 from assay.fine_tuning.quantization import ADAPTER_FILE, QUANTISATION_FILE, four_bit_settings, in_four_bits
@@ -51,6 +45,9 @@ if TYPE_CHECKING:
 
 HEADS = ["classifier", "score"]
 """What transformers calls the head; it stays in full precision."""
+
+REFUSED = "assay_classifier (load it by assay.inference.load)"
+"""A `model_type` that no architecture of transformers has; what it says of it is in the error of its loaders."""
 
 
 def new_classifier(
@@ -76,6 +73,7 @@ def new_classifier(
     config = AutoConfig.from_pretrained(
         base,
         local_files_only=True,
+        trust_remote_code=False,
         num_labels=len(labels),
         id2label=dict(enumerate(labels)),
         label2id={label: index for index, label in enumerate(labels)},
@@ -89,7 +87,7 @@ def new_classifier(
     # The last state of a decoder is then that of the last token, for embeddings too, where no token can be found.
     # Given here, it is saved with the tokenizer; set later, it is not.
     side = {"padding_side": "left"} if is_decoder else {}
-    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, **side)
+    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False, **side)
     require_vocabulary(tokenizer, config, base)
     if is_decoder:
         if tokenizer.pad_token is None:
@@ -106,7 +104,7 @@ def new_classifier(
 
 def require_model(folder: str) -> None:
     """Raise an `InputError` if there is no model in the folder."""
-    if not (Path(folder) / "config.json").is_file():
+    if not (Path(folder) / CONFIG_NAME).is_file():
         raise InputError(f"{folder}: no model there (config.json is missing); run `dvc repro fetch` or mend the path")
 
 
@@ -115,11 +113,14 @@ def _from_base(
 ) -> Any:
     """The classifier on a base model; its head is new."""
     require_model(base)
+    require_safetensors(base)
     keep_freed_memory()
     kind: Any = MeanPooledForSequenceClassification if is_mean else AutoModelForSequenceClassification
     if quantisation is not None:
         return in_four_bits(kind, base, quantisation, device, config=config)
-    return kind.from_pretrained(base, config=config, local_files_only=True)
+    return kind.from_pretrained(
+        base, config=config, local_files_only=True, trust_remote_code=False, use_safetensors=True
+    )
 
 
 def save_classifier(
@@ -127,23 +128,32 @@ def save_classifier(
 ) -> None:
     """Save weights (of an adapter: the adapter and the head), configuration with the labels, and tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not isinstance(model, PreTrainedModel):
-        # An adapter's folder has no configuration of its own, and the labels are in it.
-        base: Any = model.get_base_model()
-        config: Any = base.config
-        if isinstance(base, MeanPooledForSequenceClassification):
-            custom_object_save(base, folder, config=config)
-        values = config.to_diff_dict()
-        if quantisation := values.pop("quantization_config", None):
-            known = four_bit_settings(True, None, HEADS)
-            write_json(folder / QUANTISATION_FILE, {name: quantisation[name] for name in known})
-        type(config).from_dict(values).save_pretrained(folder)
+    base: Any = model if isinstance(model, PreTrainedModel) else model.get_base_model()
     # For a prompt, peft checks whether the vocabulary has grown, and queries the hub.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Could not find a config file")
         model.save_pretrained(str(folder))
+    is_mean = isinstance(base, MeanPooledForSequenceClassification)
+    if is_mean or base is not model:
+        # An adapter's folder has no configuration yet, and the labels are in it.
+        values = base.config.to_diff_dict()
+        if quantisation := values.pop("quantization_config", None):
+            known = four_bit_settings(True, None, HEADS)
+            write_json(folder / QUANTISATION_FILE, {name: quantisation[name] for name in known})
+        # A class that is named, such as BertForSequenceClassification, would take a block with its type in it; and
+        # without labels here, its head fits no weights.
+        values = {"classifier_type": values.pop("model_type"), "classifier": values, "id2label": {}}
+        _write_exactly(folder / CONFIG_NAME, {"model_type": REFUSED, "mean_pooling": is_mean, **values})
+        if base is not model and is_mean:
+            # Else peft would put the adapter on the head that transformers has for the base.
+            _write_exactly(folder / ADAPTER_FILE, read_json(folder / ADAPTER_FILE) | {"task_type": REFUSED})
     tokenizer.model_max_length = max_length_tokens
     tokenizer.save_pretrained(folder)
+
+
+def _write_exactly(path: Path, values: dict[str, Any]) -> None:
+    """Write JSON without rounding, as `write_json` would: an epsilon of 1e-12 is no 0."""
+    write_text(path, json.dumps(values, indent=2, sort_keys=True) + "\n")
 
 
 def load_classifier(
@@ -153,25 +163,40 @@ def load_classifier(
 
     A base that was in 4 bits is so again if `quantised`.
     """
-    # Its own code is ours, so the copy in the folder is not run.
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    is_mean = "mean_pooled_classifier" in str(getattr(config, "auto_map", ""))
+    config, is_mean = _saved_config(folder)
     if (folder / ADAPTER_FILE).is_file():
         # Imported here: it takes seconds, and only adapters need it.
         import peft
 
-        base = peft.PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+        require_safetensors(folder)
+        saved = read_json(folder / ADAPTER_FILE) | {"task_type": "SEQ_CLS"}
+        adapter = peft.PeftConfig.from_peft_type(**saved)  # type: ignore[no-untyped-call]
         file = folder / QUANTISATION_FILE
         quantisation = read_json(file) if quantised and file.is_file() else None
+        base = adapter.base_model_name_or_path
         model = _from_base(base, config, is_mean=is_mean, quantisation=quantisation, device=device)
-        model = peft.PeftModel.from_pretrained(model, str(folder))
+        model = peft.PeftModel.from_pretrained(model, str(folder), config=adapter)
     else:
         quantisation = None
         model = _from_base(str(folder), config, is_mean=is_mean, quantisation=None, device=None)
     if device is not None and quantisation is None:
         model = model.to(device)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, config=config, local_files_only=True, trust_remote_code=False)
     return model.eval(), tokenizer, [config.id2label[index] for index in range(config.num_labels)]
+
+
+def _saved_config(folder: Path) -> tuple[Any, bool]:
+    """The configuration of a saved classifier, and whether it pools by the mean. Raises `InputError`: it has code."""
+    require_model(str(folder))
+    values = read_json(folder / CONFIG_NAME)
+    if "auto_map" in values:
+        raise InputError(
+            f"{folder}/{CONFIG_NAME}: `auto_map` names code of its own, which is not run; if an earlier version of "
+            "this project made it, run `dvc repro` to fit it again"
+        )
+    if values.get("model_type") != REFUSED:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False), False
+    return CONFIG_MAPPING[values["classifier_type"]].from_dict(values["classifier"]), values["mean_pooling"]
 
 
 def training_logits(

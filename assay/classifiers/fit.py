@@ -171,6 +171,7 @@ def fit_classifier(
         accelerator=trained.accelerator,
         began=began,
     )
+    validation_logits = trained.validation_logits()
     trained.finish()
     return Fit(
         history,
@@ -178,6 +179,7 @@ def fit_classifier(
         sum(p.numel() for p in model.parameters()),
         int(tokens.lengths.sum()),
         peak_memory_mib(device.device),
+        validation_logits,
     )
 
 

@@ -79,6 +79,7 @@ class Fit:
     Attributes:
         tokens: that one pass over the train rows has; 0 where the model has none.
         peak_memory_mib: None where the system cannot tell it from that of another fit before.
+        validation_logits: of the finished model, shape `(validation rows, k)`.
     """
 
     history: History
@@ -86,6 +87,7 @@ class Fit:
     total_parameters: int
     tokens: int
     peak_memory_mib: float | None
+    validation_logits: NDArray[np.float32]
 
 
 def read_rows(table: pl.DataFrame, classes: list[str], path: Path) -> Rows:

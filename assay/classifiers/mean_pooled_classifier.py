@@ -1,8 +1,4 @@
-"""A classifier on the mean of an encoder's token states. This file is saved beside the weights and stands by itself.
-
-Load a folder that has it with `transformers` alone:
-`AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)`.
-"""
+"""A classifier on the mean of an encoder's token states, which transformers has for a few architectures alone."""
 
 from typing import Any
 
@@ -72,6 +68,3 @@ class MeanPooledForSequenceClassification(PreTrainedModel):  # type: ignore[no-u
         logits = self.classifier(self.dropout(mean))
         loss = None if labels is None else nn.functional.cross_entropy(logits.float(), labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)
-
-
-MeanPooledForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")  # type: ignore[no-untyped-call]

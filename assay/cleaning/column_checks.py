@@ -1,18 +1,14 @@
-"""Checks of the values of each column, by dataframely, and what happens to values that are missing."""
+"""Checks of the values of each column, and what happens to values that are missing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
-import dataframely as dy
 import polars as pl
 from pydantic import Field
 
 from assay.core.params import Params, Pattern
 from assay.core.removed_rows import Filtered, is_missing, none_removed, removed_rows
-
-POSITION = "row position"
-"""Ties what dataframely reports to the rows; the white space keeps the name apart from those of the data."""
 
 
 class CheckParams(Params):
@@ -32,32 +28,18 @@ class Batch:
     removed: pl.DataFrame
 
 
-def record_schema(checks: Mapping[str, CheckParams]) -> type[dy.Schema]:
-    """The dataframely schema of the checked columns, by name."""
-    columns: dict[str, Any] = {POSITION: dy.UInt32(nullable=False)}
-    for name, check in checks.items():
-        columns[name] = dy.String(nullable=True, check=_rules(check))
-    return type("Record", (dy.Schema,), columns)
-
-
-def check_records(records: pl.DataFrame, schema: type[dy.Schema]) -> Filtered:
+def check_records(records: pl.DataFrame, checks: Mapping[str, CheckParams]) -> Filtered:
     """Remove every row with a value that fails a check; the rule is `<column>_<check>`, the first that failed."""
-    numbered = records.with_row_index(POSITION)
-    failure = schema.filter(numbered.select(schema.column_names()), cast=False).failure
-    if not len(failure):
+    failed = [
+        pl.when(~passes).then(pl.struct(rule=pl.lit(f"{column}_{name}"), before=pl.col(column).cast(pl.String)))
+        for column, check in checks.items()
+        for name, passes in _rules(pl.col(column), check).items()
+    ]
+    if not failed:
         return Filtered(records, none_removed())
-    details = failure.details()
-    failed = []
-    for verdict in failure.counts():
-        column, _, check = verdict.rpartition("|")
-        rule = pl.lit(f"{column}_{check.removeprefix('check__')}")
-        failed.append(details.filter(pl.col(verdict) == "invalid").select(POSITION, rule=rule, before=column))
-    first = pl.concat(failed).unique(POSITION, keep="first", maintain_order=True).sort(POSITION)
-    failing = numbered.select(POSITION, "id").join(first, on=POSITION, maintain_order="left")
-    return Filtered(
-        numbered.join(first, on=POSITION, how="anti", maintain_order="left").drop(POSITION),
-        removed_rows(failing, pl.col("rule"), before="before"),
-    )
+    first = records.select(first=pl.coalesce(failed))["first"]
+    failing = pl.DataFrame({"id": records["id"], "first": first}).filter(first.is_not_null()).unnest("first")
+    return Filtered(records.filter(first.is_null()), removed_rows(failing, pl.col("rule"), before="before"))
 
 
 def fill_missing(records: pl.DataFrame, values: Mapping[str, str], removals: Mapping[str, str]) -> Batch:
@@ -77,11 +59,13 @@ def fill_missing(records: pl.DataFrame, values: Mapping[str, str], removals: Map
     return Batch(records, pl.concat(changed), pl.concat(removed))
 
 
-def _rules(check: CheckParams) -> dict[str, Callable[[pl.Expr], pl.Expr]]:
-    """The checks that are on, by name. Not dataframely's `max_length`, which counts bytes."""
-    rules: dict[str, Callable[[pl.Expr], pl.Expr]] = {
-        "allowed": lambda value: value.is_in(check.allowed or []),
-        "max_characters": lambda value: value.str.len_chars() <= (check.max_characters or 0),
-        "pattern": lambda value: value.str.contains(check.pattern or ""),
-    }
-    return {name: rules[name] for name in rules if name in check.model_dump(exclude_none=True)}
+def _rules(value: pl.Expr, check: CheckParams) -> dict[str, pl.Expr]:
+    """The checks that are on, by name: whether a value passes, null for one that is missing."""
+    rules = {}
+    if check.allowed is not None:
+        rules["allowed"] = value.is_in(check.allowed)
+    if check.max_characters is not None:
+        rules["max_characters"] = value.str.len_chars() <= check.max_characters
+    if check.pattern is not None:
+        rules["pattern"] = value.str.contains(check.pattern)
+    return rules

@@ -12,9 +12,9 @@ from pathlib import Path
 import polars as pl
 from joblib import Parallel, delayed
 
-from assay.cleaning.column_checks import Batch, CheckParams, check_records, fill_missing, record_schema
+from assay.cleaning.column_checks import Batch, CheckParams, check_records, fill_missing
 from assay.cleaning.rule_chain import ScopedRule, apply_rules
-from assay.cleaning.rules import CleanParams, Constant, Policy, chosen_rules
+from assay.cleaning.rules import CleanParams, Constant, Policy, TextCleaning, chosen_rules
 from assay.core.errors import InputError
 from assay.core.progress import progress
 from assay.core.removed_rows import is_missing, none_removed, removed_rows
@@ -34,7 +34,7 @@ def prepare_rows(
     records: pl.DataFrame, checks: Mapping[str, CheckParams], values: Mapping[str, str], removals: Mapping[str, str]
 ) -> Batch:
     """Rows whose values are in order and not missing; see `check_records` and `fill_missing`."""
-    checked = check_records(records, record_schema(checks))
+    checked = check_records(records, checks)
     filled = fill_missing(checked.kept, values, removals)
     return Batch(filled.records, filled.changed, pl.concat([checked.removed, filled.removed]))
 
@@ -47,7 +47,7 @@ def clean_rows(records: pl.DataFrame, rules: Sequence[ScopedRule]) -> Batch:
     return Batch(after.filter(~is_unsettled), done.changed, removed_rows(after.filter(is_unsettled), "unsettled"))
 
 
-def keep_usable(records: pl.DataFrame, params: CleanParams) -> Batch:
+def keep_usable(records: pl.DataFrame, params: TextCleaning) -> Batch:
     """Rows that are neither empty, nor too short or long, nor in another language; the first rule that fits counts."""
     length = pl.col("text").str.len_chars()
     rule = (

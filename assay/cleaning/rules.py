@@ -58,20 +58,16 @@ class LanguageParams(Params):
     min_characters: Annotated[int, Field(ge=1)]
 
 
-class CleanParams(Params):
-    """Section `clean`."""
+class TextCleaning(Params):
+    """The keys of section `clean` that are about one text: they travel with a model, for inference."""
 
     checks: dict[str, CheckParams]
-    missing: dict[str, Policy | Constant]
     rules: dict[str, bool | list[str]]
     rule_settings: RuleSettings
     min_characters: Annotated[int, Field(ge=1)]
     max_characters: Annotated[int, Field(ge=1)]
     max_tokens: TokenParams
     languages: LanguageParams | None
-    near_duplicates: NearDuplicateParams | None
-    on_conflict: Literal["keep", "majority"]
-    planted_rows_per_kind: Annotated[int, Field(ge=10, le=10_000)]
 
     @field_validator("rules")
     @classmethod
@@ -81,15 +77,28 @@ class CleanParams(Params):
         return rules
 
     @model_validator(mode="after")
-    def _consistent(self) -> "CleanParams":
+    def _lengths_in_order(self) -> "TextCleaning":
         if self.min_characters > self.max_characters:
             raise ValueError(f"min_characters {self.min_characters} is more than max_characters {self.max_characters}")
+        return self
+
+
+class CleanParams(TextCleaning):
+    """Section `clean`."""
+
+    missing: dict[str, Policy | Constant]
+    near_duplicates: NearDuplicateParams | None
+    on_conflict: Literal["keep", "majority"]
+    planted_rows_per_kind: Annotated[int, Field(ge=10, le=10_000)]
+
+    @model_validator(mode="after")
+    def _labels_are_there(self) -> "CleanParams":
         if self.missing.get("label", "keep") == "keep":
             raise ValueError("`missing.label` must say what becomes of rows without a label, and not keep them")
         return self
 
 
-def chosen_rules(params: CleanParams, sources: Sequence[str]) -> list[ScopedRule]:
+def chosen_rules(params: TextCleaning, sources: Sequence[str]) -> list[ScopedRule]:
     """The rules that are on, in the order of the params.
 
     Raises `InputError`: a rule is for a source that is not there.

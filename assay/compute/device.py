@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from assay.core.errors import InputError
 from assay.core.params import Params
@@ -26,16 +26,6 @@ class Compute(Params):
     threads: int = Field(ge=1, le=1024)
     checkpoint_seconds: float = Field(ge=0)
     backend: Literal["processes", "ray"]
-
-    @field_validator("device", "precision", mode="before")
-    @classmethod
-    def _is_said(cls, value: object) -> object:
-        """Of earlier versions: with `auto` the machine decided, and results with it."""
-        if value == "auto":
-            raise ValueError(
-                "the machine no longer decides; write cpu or cuda, float32 or bfloat16, or run `make calibrate`"
-            )
-        return value
 
 
 @dataclass(frozen=True)

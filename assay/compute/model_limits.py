@@ -1,5 +1,6 @@
-"""What a model can read: how many positions it has, and which tokens."""
+"""What a model can read (how many positions it has, and which tokens), and what it is read from."""
 
+from pathlib import Path
 from typing import Any
 
 from assay.core.errors import InputError
@@ -26,6 +27,16 @@ def require_positions(config: Any, params: Params, section: str, prompt_tokens: 
             f"params.yaml: {asked}{after} takes {wanted} positions, and {config.name_or_path} has {there} "
             "(`max_position_embeddings`): lower it"
         )
+
+
+def require_safetensors(folder: Path | str) -> None:
+    """Raise an `InputError` unless the weights in a folder are safetensors: to load a pickle can run any code."""
+    if not any(Path(folder).glob("*.safetensors")):
+        pickles = sorted(path.name for path in Path(folder).glob("*.bin"))
+        seen = (
+            f"its weights are pickled ({pickles[0]}), and may run code when loaded" if pickles else "no weights there"
+        )
+        raise InputError(f"{folder}: {seen}; put model.safetensors there: `model.save_pretrained(folder)` writes it")
 
 
 def require_vocabulary(tokenizer: Any, config: Any, model: str) -> None:

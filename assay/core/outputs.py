@@ -5,7 +5,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -69,6 +69,13 @@ def write_parquet(
             code = int(number.group(1))
             raise OSError(code, os.strerror(code), str(path)) from None
         raise
+
+
+def write_tables(folder: Path | str, tables: Mapping[str, pl.DataFrame]) -> None:
+    """Write tables as `<name>.parquet` to a folder that has nothing else, as `output_folder` does."""
+    with output_folder(folder) as out:
+        for name, table in tables.items():
+            write_parquet(table, out / f"{name}.parquet")
 
 
 def write_json(path: Path | str, value: Any) -> None:

@@ -128,7 +128,7 @@ def find_duplicates(
     exact = choose_kept(members, ("text", "stands"), lambda left, _: np.ones(len(left), dtype=np.bool_))
     near = number.copy()
     if params is not None:
-        texts = Documents(normalise_texts(members["text"]), params.shingle_unit, params.shingle_size)
+        texts = Documents(normalise_texts(members["text"]), params.shingle_size)
         limit, stay = params.min_jaccard, np.flatnonzero(exact == number)
         near[stay] = stay[
             choose_kept(

@@ -19,7 +19,7 @@ from assay.core.params import Params
 from assay.core.progress import progress
 from assay.core.row_batches import mapped_in_order
 from assay.duplicates.components import first_equal, join_groups
-from assay.duplicates.shingles import Documents, Hashes, Indices, ShingleUnit, compute_jaccard, normalise_texts
+from assay.duplicates.shingles import Documents, Hashes, Indices, compute_jaccard, normalise_texts
 from assay.duplicates.signatures import Signatures, may_be_close, share_a_band, sign_documents
 
 MAX_DISTANCE = 16
@@ -33,19 +33,17 @@ class NearDuplicateParams(Params):
     """The block `clean.near_duplicates` of `params.yaml`.
 
     Attributes:
-        shingle_unit: what a shingle is made of; words are what stands between white space.
-        shingle_size: characters or words of a shingle; a text shorter than that is one shingle.
+        shingle_size: characters of a shingle; a text shorter than that is one shingle.
         permutations: length of a MinHash signature.
         min_jaccard: similarity from which two texts are near-duplicates.
     """
 
-    shingle_unit: ShingleUnit
     shingle_size: int = Field(ge=1, le=100)
     permutations: int = Field(ge=16, le=4096)
     min_jaccard: float = Field(gt=0, le=1)
 
 
-IDENTICAL = NearDuplicateParams(shingle_unit="character", shingle_size=5, permutations=128, min_jaccard=1.0)
+IDENTICAL = NearDuplicateParams(shingle_size=5, permutations=128, min_jaccard=1.0)
 """How texts are compared where `clean.near_duplicates` is null and another stage has a threshold of its own."""
 
 
@@ -59,7 +57,7 @@ def near_duplicate_groups(texts: pl.Series, params: NearDuplicateParams | None) 
     first, number = _distinct(compared)
     if params is None:
         return first[number]
-    distinct = Documents(compared.gather(first), params.shingle_unit, params.shingle_size)
+    distinct = Documents(compared.gather(first), params.shingle_size)
     signed = sign_documents(distinct, params.permutations, params.min_jaccard)
     return first[_linked(distinct, signed, params.min_jaccard)][number]
 
@@ -75,7 +73,7 @@ def near_matches(queries: pl.Series, references: pl.Series, params: NearDuplicat
     query_at, query_number = _distinct(compared_queries)
     reference_at, _ = _distinct(compared_references)
     texts = pl.concat([compared_queries.gather(query_at), compared_references.gather(reference_at)])
-    distinct = Documents(texts, params.shingle_unit, params.shingle_size)
+    distinct = Documents(texts, params.shingle_size)
     signed = sign_documents(distinct, params.permutations, params.min_jaccard)
     keys = signed.keys
 

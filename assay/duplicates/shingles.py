@@ -1,4 +1,4 @@
-"""Texts as sets of character or word shingles (Broder 1997, "On the resemblance and containment of documents"), and the
+"""Texts as sets of character shingles (Broder 1997, "On the resemblance and containment of documents"), and the
 true Jaccard similarity of two of them.
 
 A text is compared without regard to case and to the punctuation of sentences: "Yay. Good phone!" and "YAY! good phone"
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -41,7 +41,6 @@ SENTENCE_PUNCTUATION = f"[[{_BETWEEN_WORDS}]--[ ]][{_BETWEEN_WORDS}]*| [{_BETWEE
 Not a single space, which is most of them: each match that need not be replaced saves a third of a microsecond.
 """
 
-ShingleUnit = Literal["character", "word"]
 Indices = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 T = TypeVar("T")
@@ -49,10 +48,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Documents:
-    """`n` texts without nulls, as they are compared, and how they are cut into shingles."""
+    """`n` texts without nulls, as they are compared, and the characters of a shingle."""
 
     texts: pl.Series
-    unit: ShingleUnit
     size: int
 
     @cached_property
@@ -96,15 +94,14 @@ def count_bytes(texts: pl.Series) -> Indices:
     return texts.str.len_bytes().to_numpy().astype(np.int64)
 
 
-def cut_shingles(texts: list[str], unit: ShingleUnit, size: int) -> Shingles:
+def cut_shingles(texts: list[str], size: int) -> Shingles:
     """Cut `texts`, as they are, into shingles.
 
-    A shingle is told from others by a multilinear hash of its characters or words; two different ones agree with a
+    A shingle is told from others by a multilinear hash of its characters; two different ones agree with a
     probability below 2 ** -42.
     """
-    codes = np.frombuffer("".join(texts).encode("utf-32-le"), dtype="<u4").astype(np.uint64)
+    tokens = np.frombuffer("".join(texts).encode("utf-32-le"), dtype="<u4").astype(np.uint64)
     ends = np.cumsum(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)))
-    tokens, ends = (codes, ends) if unit == "character" else _word_hashes(codes, ends)
     lengths = np.diff(ends, prepend=0)
     if (missing := np.maximum(size - lengths, 0)).any():
         tokens = np.insert(tokens, np.repeat(ends, missing), PADDING)
@@ -132,7 +129,7 @@ def compute_jaccard(of: Documents, left: Indices, right: Indices) -> NDArray[np.
 def _compared(of: Documents, left: Indices, right: Indices) -> NDArray[np.float64]:
     """`compute_jaccard` of at most `PAIRS_AT_A_TIME` pairs."""
     at, number = np.unique(np.concatenate([left, right]), return_inverse=True)
-    cut = cut_shingles(of.texts.gather(at).to_list(), of.unit, of.size)
+    cut = cut_shingles(of.texts.gather(at).to_list(), of.size)
     # Sorting puts the shingles of a text together, and equal ones side by side: faster than any table of hashes.
     keyed = _numbered(np.diff(cut.offsets)) | (cut.hashes >> (np.uint64(64) - HASH_BITS))
     keyed.sort()
@@ -174,25 +171,6 @@ def cut_spans(lengths: Indices, most: int | None = None) -> list[slice]:
 def map_spans(function: Callable[[slice], T], spans: Sequence[slice]) -> Iterable[T]:
     """What the function makes of each span, in order, on as many threads as Polars has where there is work for them."""
     return mapped_in_order(function, spans, pl.thread_pool_size()) if len(spans) > 1 else map(function, spans)
-
-
-def _word_hashes(codes: Hashes, ends: Indices) -> tuple[Hashes, Indices]:
-    """Hash each word of texts that are given as characters; likewise where the words of each text end."""
-    is_letter = codes > ord(" ")
-    is_start = is_letter.copy()
-    is_start[1:] &= ~is_letter[:-1]
-    begins = np.concatenate([[0], ends[:-1]])
-    begins = begins[begins < len(codes)]
-    is_start[begins] = is_letter[begins]
-    words = np.concatenate([[0], np.cumsum(is_start)])
-    if not words[-1]:
-        return np.zeros(0, dtype=np.uint64), words[ends]
-
-    letters = np.flatnonzero(is_letter)
-    starts = np.flatnonzero(is_start[letters])
-    place = np.arange(len(letters)) - np.repeat(starts, np.diff(starts, append=len(letters)))
-    hashes = np.add.reduceat(_mixed((place.astype(np.uint64) << np.uint64(32)) | codes[letters]), starts)
-    return hashes, words[ends]
 
 
 def _mixed(hashes: Hashes) -> Hashes:

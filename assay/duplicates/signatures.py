@@ -85,7 +85,7 @@ def sign_documents(of: Documents, permutations: int, min_jaccard: float) -> Sign
     bytes_ = np.empty((len(of.texts), bands * rows), dtype=np.uint8)
 
     def fill(span: slice) -> None:
-        cut = cut_shingles(of.texts[span].to_list(), of.unit, of.size)
+        cut = cut_shingles(of.texts[span].to_list(), of.size)
         hashes = (cut.hashes >> np.uint64(32)).astype(np.uint32)
         permuted = np.empty_like(hashes)
         least = np.empty((bands * rows, span.stop - span.start), dtype=np.uint32)

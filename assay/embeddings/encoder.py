@@ -11,7 +11,7 @@ from pydantic import Field
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from assay.compute.device import Device, keep_freed_memory
-from assay.compute.model_limits import require_positions, require_vocabulary
+from assay.compute.model_limits import require_positions, require_safetensors, require_vocabulary
 from assay.compute.token_batches import TokenRows, sorted_batches, tokenise
 from assay.core.params import Params
 from assay.core.progress import progress
@@ -48,8 +48,11 @@ class Embedded:
 def embedded_texts(texts: Sequence[str], params: EmbedParams, device: Device) -> tuple[Embedded, TokenRows]:
     """What the base encoder makes of texts, shape `(n,)`, and the tokens that it saw."""
     keep_freed_memory()
-    tokenizer = AutoTokenizer.from_pretrained(params.model, local_files_only=True)
-    model: Any = AutoModel.from_pretrained(params.model, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(params.model, local_files_only=True, trust_remote_code=False)
+    require_safetensors(params.model)
+    model: Any = AutoModel.from_pretrained(
+        params.model, local_files_only=True, trust_remote_code=False, use_safetensors=True
+    )
     require_positions(model.config, params, "embed")
     require_vocabulary(tokenizer, model.config, params.model)
     rows = tokenise(tokenizer, list(texts), params.max_length_tokens)

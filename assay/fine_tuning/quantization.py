@@ -33,6 +33,8 @@ def in_four_bits(kind: Any, base: str, settings: dict[str, Any], device: torch.d
     model = kind.from_pretrained(
         base,
         local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
         quantization_config=BitsAndBytesConfig(**settings),  # type: ignore[no-untyped-call]
         device_map={"": device or "cpu"},
         **arguments,

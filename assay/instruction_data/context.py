@@ -18,7 +18,6 @@ from assay.instruction_data.distractors import (
     UnanswerableParams,
     find_distractors,
     keep_far_from_answers,
-    measure_recall,
     read_exchanges,
     shuffle_for,
     take_fitting,
@@ -54,7 +53,6 @@ class Shown:
 
     rows: pl.DataFrame
     removed: pl.DataFrame
-    recall: dict[str, float]
     without_passages: dict[str, int]
     twins_not_made: int
 
@@ -101,7 +99,7 @@ def add_context(
     columns = [*CHAT_SCHEMA.names(), "split"]
     searched = records.filter(pl.col("passages") == "search")
     if params is None or vectors is None or not searched.height:
-        return Shown(records.select(columns), none_removed(), {}, {}, 0)
+        return Shown(records.select(columns), none_removed(), {}, 0)
     asked = read_exchanges(searched)
     base = read_exchanges(searched.filter(pl.col("split") == "train"))
     questions, answers = [row.question for row in asked], [row.answer for row in base]
@@ -124,7 +122,7 @@ def add_context(
     not_searched = records.filter(pl.col("passages") != "search").select(columns)
     answered = pl.concat([kept.select(columns), not_searched]).join(order, on="id", how="left").sort("row").drop("row")
     rows_shown = pl.concat([answered, twins.kept.select(columns)])
-    return Shown(rows_shown, twins.removed, measure_recall(asked, base, found), without, not_made)
+    return Shown(rows_shown, twins.removed, without, not_made)
 
 
 def _with_own_answers(

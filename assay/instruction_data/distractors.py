@@ -17,8 +17,6 @@ from assay.core.seeds import SeedKey, keyed_uniform
 from assay.duplicates.near_duplicates import NearDuplicateParams
 from assay.duplicates.shingles import Documents, compute_jaccard, normalise_texts
 
-RECALL_AT = (1, 2, 5, 10)
-
 NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 
 
@@ -107,7 +105,7 @@ def keep_far_from_answers(
     texts = list(dict.fromkeys(exchange.answer for exchange in [*ones, *others]))
     number = {text: index for index, text in enumerate(texts)}
     left, right = (np.array([number[one.answer] for one in side], dtype=np.int64) for side in (ones, others))
-    compared = Documents(normalise_texts(pl.Series(texts, dtype=pl.String)), near.shingle_unit, near.shingle_size)
+    compared = Documents(normalise_texts(pl.Series(texts, dtype=pl.String)), near.shingle_size)
     is_far = compute_jaccard(compared, left, right) <= params.max_jaccard
     if params.max_cosine is not None:
         answers = (vectors.of([one.answer for one in side]) for side in (ones, others))
@@ -118,12 +116,3 @@ def keep_far_from_answers(
     is_far &= [not numbers[row.answer] & numbers[other.answer] for row, other in pairs]
     verdicts = iter(is_far.tolist())
     return [[other for other in of_row if next(verdicts)] for of_row in candidates]
-
-
-def measure_recall(asked: Sequence[Exchange], base: Sequence[Exchange], found: NDArray[np.int64]) -> dict[str, float]:
-    """At several numbers of passages, the share of questions of the base whose own answer is among so many found."""
-    number = {exchange.id: place for place, exchange in enumerate(base)}
-    own = np.array([number.get(exchange.id, -2) for exchange in asked])
-    is_in_base = own >= 0
-    hits = (found == own[:, None])[is_in_base]
-    return {f"recall_at_{k}": float(hits[:, :k].any(axis=1).mean()) for k in RECALL_AT} if len(hits) else {}

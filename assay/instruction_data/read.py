@@ -62,18 +62,14 @@ def read_source(source: Source, position: int, params: InstructDataParams) -> Re
         records = records.with_columns(id=content_ids(turns["prompt"], turns["answer"]))
     records = records.select(
         pl.format("{}:{}", pl.lit(source.name), "id").alias("id"),
-        pl.lit(source.name).alias("source"),
         pl.col("category").fill_null(source.name),
         "messages",
         "without_loss",
         "context",
         "unanswerable",
         origins(source.file, records["line"]),
-        source_url=pl.lit(source.url),
-        licence=pl.lit(source.licence, pl.String),
-        retrieved=pl.lit(source.retrieved, pl.String),
-        authenticity=pl.lit(source.authenticity),
         passages=pl.lit(source.passages),
+        **source.as_columns(),
     )
     check_ids(records, path, f"{key}.layout")
     unused = chats.rejected.with_columns(id=origins(source.file, chats.rejected["line"]))

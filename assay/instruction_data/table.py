@@ -60,20 +60,12 @@ def remove_long_chats(chats: pl.DataFrame, limit: TokenLimit) -> Filtered:
 
 
 def summarise_chats(chats: pl.DataFrame, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """Rows by split and task, lengths in tokens, and how often the context has the answer."""
+    """Rows by split and task, categories, and lengths in tokens."""
     counts = {(split, task): rows for split, task, rows in chats.group_by("split", "task").len().iter_rows()}
-    answering = chats.filter(pl.col("task") == "answer")
     measured = pl.concat([chats.select("task"), chat_lengths(chats, tokenizer)], how="horizontal")
-    categories = answering["category"].value_counts().sort("category")
     return {
         "rows": {split: {task: counts.get((split, task), 0) for task in TASKS} for split in SPLITS},
-        "answer_in_context_share": {
-            split: float(part["answer_in_context"].to_numpy().mean())
-            for split in SPLITS
-            if (part := answering.filter(pl.col("split") == split)).height
-        },
-        "categories": categories.height,
-        "rows_per_category": dict(categories.rows()),
+        "categories": chats.filter(task="answer")["category"].n_unique(),
         "tokens": {
             task: {name: quantiles(part[name]) for name in ("tokens", "answer_tokens")}
             for task in TASKS

@@ -27,7 +27,9 @@ def load_tokenizer(folder: str, base: str, arguments: TemplateArguments | None) 
         if not (Path(place) / file).is_file():
             raise InputError(f"{place}: no {what} there ({file} is missing); run `dvc repro fetch` or mend the path")
     tokenizer: PreTrainedTokenizerBase
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
+    tokenizer = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False, padding_side="left"
+    )
     prepare_template(tokenizer, folder, arguments or {})
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

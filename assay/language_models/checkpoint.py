@@ -23,7 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from assay.compute.device import Device, keep_freed_memory
-from assay.compute.model_limits import require_positions, require_vocabulary
+from assay.compute.model_limits import require_positions, require_safetensors, require_vocabulary
 from assay.compute.token_batches import sorted_batches
 from assay.core.outputs import read_json, write_json
 from assay.core.params import Params
@@ -72,11 +72,14 @@ def load_base(
 
 
 def _loaded(base: str, device: torch.device, quantisation: dict[str, Any] | None, tokenizer: Any) -> Any:
+    require_safetensors(base)
     if device.type == "cpu":
         keep_freed_memory()
     model: Any
     if quantisation is None:
-        model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(
+            base, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+        )
         model.to(device)
     else:
         model = in_four_bits(AutoModelForCausalLM, base, quantisation, device)
@@ -132,6 +135,7 @@ def load_causal_lm(
         # Imported here: it takes seconds, and only adapters need it.
         import peft
 
+        require_safetensors(folder)
         base = str(peft.PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
         file = folder / QUANTISATION_FILE
         settings = read_json(file) if quantised and file.is_file() else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,8 +147,6 @@ def fit_metrics(done: Fit, model: CausalLM) -> dict[str, float]:
         "resumed_at_step": done.resumed_at_step,
         "validation_loss_before": losses[0],
         "validation_loss": losses[best_step],
-        "validation_perplexity_before": math.exp(losses[0]),
-        "validation_perplexity": math.exp(losses[best_step]),
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "total_parameters": sum(p.numel() for p in model.parameters()),
         "tokens": done.tokens,

@@ -13,13 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from assay.language_models.checkpoint import CausalLM, load_causal_lm
-
-VALUE_HEAD_FILE = "value_head.safetensors"
 
 
 @dataclass(frozen=True)
@@ -87,18 +84,3 @@ def as_reference(policy: Policy) -> Iterator[None]:
     finally:
         for parameter, value in zip(policy.trainable, present, strict=True):
             parameter.data = value
-
-
-def load_value_head(folder: Path, model: CausalLM, device: torch.device) -> tuple[ValueHead, bool]:
-    """The value head in the folder of a policy, and whether there was one; a new one where there was none."""
-    head = ValueHead(model.config.get_text_config().hidden_size)
-    file = folder / VALUE_HEAD_FILE
-    if found := file.is_file():
-        head.load_state_dict(load_file(file))
-    return head.to(device), found
-
-
-def save_value_head(head: ValueHead, folder: Path) -> None:
-    """Save the value head beside the policy, so that training can go on."""
-    state = {name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()}
-    save_file(state, folder / VALUE_HEAD_FILE)

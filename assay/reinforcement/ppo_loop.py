@@ -262,12 +262,10 @@ def train_ppo(
     params: PpoTraining,
     device: Device,
     random: np.random.Generator,
-    *,
-    new_value_head: bool,
 ) -> PpoRun:
-    """Train the policy and the value head in place; an `InputError` if a loss or a reward is not finite.
+    """Train the policy and a new value head in place; an `InputError` if a loss or a reward is not finite.
 
-    The bias of a new value head is set to the mean score of the first batch.
+    The bias of the value head is set to the mean score of the first batch.
     """
     learner = new_learner(policy, value_head, params)
     beta = params.initial_kl_coefficient
@@ -286,7 +284,7 @@ def train_ppo(
             return PpoRun(done, step, beta)
         within_bounds = copy_values(policy.trainable)
 
-        if step == 1 and new_value_head:
+        if step == 1:
             nn.init.constant_(value_head.linear.bias, float(rollout.scores.mean()))
         found = estimate_returns(value_head, rollout, beta, params)
         updates = update(learner, rollout, found, params, device, random, step)

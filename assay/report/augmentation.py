@@ -6,8 +6,6 @@ from typing import Any
 import polars as pl
 
 from assay.report.examples import Example, RuleExamples, mark_difference
-from assay.report.plots import Change
-from assay.statistics.metrics_dict import HIGH, LOW
 
 EXAMPLES_SHOWN = 6
 """Augmented examples of each recipe."""
@@ -42,20 +40,6 @@ def show_augmented(pairs: pl.DataFrame) -> list[RuleExamples]:
         )
         for (recipe,), part in pairs.group_by("recipe", maintain_order=True)
     ]
-
-
-def list_changes(robustness: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Change]]:
-    """What each perturbation does to the accuracy of each approach, by perturbation."""
-    names = dict.fromkeys(name for measured in robustness.values() for name in measured["perturbations"])
-    low, high = "accuracy_difference" + LOW, "accuracy_difference" + HIGH
-    return {
-        name: [
-            Change(approach, found["accuracy_before"], found["accuracy_after"], found.get(low), found.get(high))
-            for approach, measured in robustness.items()
-            if (found := measured["perturbations"].get(name))
-        ]
-        for name in names
-    }
 
 
 def show_attacks(ended: Mapping[str, pl.DataFrame], names: Sequence[str]) -> list[RuleExamples]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from markupsafe import Markup
 from assay.core.results import read_own
 from assay.report.examples import cut
 from assay.report.numbers import number
-from assay.report.plots import Curve, Interval, curves, dot_and_interval
+from assay.report.plots import Curve, curves
 from assay.statistics.metrics_dict import Estimate, estimate_of
 
 METRICS = Path("metrics")
@@ -78,38 +77,9 @@ class Generation:
     pairs: list[tuple[str, str, list[Estimate | None]]]
     people: int
     left_out: dict[str, str]
-    plots: dict[str, Markup]
     courses: dict[str, Markup]
     reward: dict[str, Any]
     questions: list[Question]
-
-
-def draw_scores(
-    caption: str, scores: Mapping[str, Estimate | None], muted: str, bounds: tuple[float, float] = (0.0, 1.0)
-) -> dict[str, Markup]:
-    """Scores with their intervals as a plot, by its caption; one without an interval is not drawn."""
-    rows = [
-        Interval(name, one.value, one.low, one.high, name == muted)
-        for name, one in scores.items()
-        if one is not None and one.low is not None and one.high is not None
-    ]
-    return {caption: dot_and_interval(rows, caption, bounds=bounds, as_given=True)} if rows else {}
-
-
-def score_plots(models: Mapping[str, Mapping[str, Any]]) -> dict[str, Markup]:
-    """Scores of the models with their intervals, by caption."""
-    drawn = {
-        "Perplexity of the reference answers, open book (lower is better)": ("open", "perplexity", (0.0, math.inf)),
-        "chrF with the reference answers, open book": ("open", "chrf", (0.0, 1.0)),
-        "chrF with the reference answers, retrieved": ("retrieved", "chrf", (0.0, 1.0)),
-        "Labels that are right": ("label", "exact_match", (0.0, 1.0)),
-        "Judge: mean reward by a model of rule-made pairs, no person": ("open", "reward", (-math.inf, math.inf)),
-    }
-    plots: dict[str, Markup] = {}
-    for caption, (mode, key, bounds) in drawn.items():
-        found = {name: estimate_of(scores.get(mode, {}), key) for name, scores in models.items()}
-        plots |= draw_scores(caption, found, next(iter(models), ""), bounds)
-    return plots
 
 
 def course(file: Path, y: str, name: str) -> Curve:
@@ -141,13 +111,6 @@ def training_plots(approaches: Sequence[str]) -> dict[str, Markup]:
         for caption, (lines, y_label) in drawn.items()
         if any(line.points for line in lines)
     }
-
-
-def reward_plots(reward: Mapping[str, Any]) -> dict[str, Markup]:
-    """How often the reward model is right on held-out pairs, by their source."""
-    sources = {"all pairs": reward} | reward.get("by_source", {})
-    right = {name: estimate_of(one, "accuracy") for name, one in sources.items()}
-    return draw_scores("Reward model: held-out pairs that are right", right, "all pairs")
 
 
 def show_score(scores: Mapping[str, Any], key: str) -> str:
@@ -196,8 +159,8 @@ def read_generation(models: Collection[str], approaches: Sequence[str]) -> Gener
     """Read what the generative track measured on these data and params; None where nothing of it is there."""
     summary, reward = (read_own(METRICS / f"optional/{name}.json") or {} for name in ("generation_summary", "reward"))
     scores: dict[str, Any] = {name: one for name in models if (one := summary.get("models", {}).get(name)) is not None}
-    courses = training_plots(approaches) | reward_plots(reward)
-    if not scores and not courses:
+    courses = training_plots(approaches)
+    if not scores and not courses and not reward:
         return None
     pairs = {tuple(name.split("_against_")): one for name, one in summary.get("pairs", {}).items()}
     pairs = {names: one for names, one in pairs.items() if set(names) <= set(models)}
@@ -222,7 +185,6 @@ def read_generation(models: Collection[str], approaches: Sequence[str]) -> Gener
         ],
         people=sum(int(one.get("people_judgements", 0)) for one in pairs.values()),
         left_out={name: reason for name, reason in summary.get("left_out", {}).items() if name in models},
-        plots=score_plots(scores),
         courses=courses,
         reward=reward,
         questions=questions({name: pl.read_parquet(file) for name, file in files.items() if file.is_file()}),

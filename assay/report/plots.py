@@ -30,7 +30,7 @@ VARIABLES = dict(
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 12,
     "text.color": TEXT, "axes.labelcolor": SOFT, "xtick.labelcolor": SOFT, "ytick.labelcolor": TEXT,
-    "xtick.color": GRID, "ytick.color": GRID, "axes.edgecolor": GRID, "grid.color": GRID, "hatch.color": OUT,
+    "xtick.color": GRID, "ytick.color": GRID, "axes.edgecolor": GRID, "grid.color": GRID,
     "text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False,
 }  # fmt: skip
 CURVES = [(ACCENT, "-"), (OUT, (0, (7, 3))), (MUTED, (0, (2, 3))), (MADE, "-."), (TEXT, (0, (4, 4))), (SOFT, ":")]
@@ -54,32 +54,11 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Change:
-    """A named score before and after something was done, and the ends of the difference's interval, if it has one."""
-
-    name: str
-    before: float
-    after: float
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
 class Curve:
     """A named course of a metric: points `(x, y)` in the order of x."""
 
     name: str
     points: list[tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class Flow:
-    """Rows of one stage: those that go on unchanged or changed, those made anew, those removed."""
-
-    name: str
-    kept: int
-    made: int
-    removed: int
 
 
 def ends(row: Interval, form: str) -> str:
@@ -114,70 +93,30 @@ def draw(width: float, height: float, title: str, description: str, paint: Paint
     return Markup(f"<svg {attributes} {opening}>{said}{body}")  # Matplotlib has escaped the texts
 
 
-def _rows(names: Sequence[str], texts: Sequence[str], axes: Axes) -> None:
-    """One row for each name, from the top, with a text at the right of the axes."""
-    axes.set_yticks(range(len(names)), [shortened(name, 28) for name in names])
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.tick_params("y", length=0)
-    for y, text in enumerate(texts):
-        said = text.replace("-", "−")
-        axes.annotate(said, (1.02, y), xycoords=("axes fraction", "data"), va="center", color=SOFT)
-
-
-def _interval(
-    axes: Axes, y: int, low: float | None, high: float | None, marks: Sequence[tuple[float, bool]], muted: bool
-) -> None:
-    """A bar between the ends of an interval and its marks `(value, muted)`: a dot, or a hollow square if muted."""
-    if low is not None and high is not None:
-        axes.plot([low, high], [y, y], color=MUTED if muted else ACCENT, marker="|", linewidth=2)
-    for value, is_muted in marks:
-        shape, face, edge = ("s", BACKGROUND, MUTED) if is_muted else ("o", ACCENT, ACCENT)
-        axes.plot(value, y, shape, markerfacecolor=face, markeredgecolor=edge, markersize=8, markeredgewidth=2)
-
-
-def _within(axes: Axes, bounds: tuple[float, float]) -> None:
-    low, high = axes.get_xlim()
-    axes.set_xlim(max(low, bounds[0] - 0.01), min(high, bounds[1] + 0.01))
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.grid(axis="x")
-
-
-def dot_and_interval(
-    rows: Sequence[Interval], title: str, *, bounds: tuple[float, float] = (0.0, 1.0), as_given: bool = False
-) -> Markup:
-    """Scores within `bounds` as dots with their intervals as bars, the highest first unless they stay `as_given`."""
-    ordered = list(rows) if as_given else sorted(rows, key=lambda row: (-row.value, row.name))
+def dot_and_interval(rows: Sequence[Interval], title: str) -> Markup:
+    """Scores from 0 to 1 with their intervals as bars, the highest first: dots, or hollow squares where muted."""
+    ordered = sorted(rows, key=lambda row: (-row.value, row.name))
 
     def paint(axes: Axes) -> None:
         for y, row in enumerate(ordered):
-            _interval(axes, y, row.low, row.high, [(row.value, row.muted)], row.muted)
-        texts = [f"{score(row.value)}{ends(row, ' [{}, {}]')}" for row in ordered]
-        _rows([row.name for row in ordered], texts, axes)
-        _within(axes, bounds)
+            shape, face, edge = ("s", BACKGROUND, MUTED) if row.muted else ("o", ACCENT, ACCENT)
+            if row.low is not None and row.high is not None:
+                axes.plot([row.low, row.high], [y, y], color=edge, marker="|", linewidth=2)
+            axes.plot(row.value, y, shape, markerfacecolor=face, markeredgecolor=edge, markersize=8, markeredgewidth=2)
+        axes.set_yticks(range(len(ordered)), [shortened(row.name, 28) for row in ordered])
+        axes.set_ylim(len(ordered) - 0.4, -0.6)
+        axes.tick_params("y", length=0)
+        for y, row in enumerate(ordered):
+            said = f"{score(row.value)}{ends(row, ' [{}, {}]')}"
+            axes.annotate(said, (1.02, y), xycoords=("axes fraction", "data"), va="center", color=SOFT)
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(low, -0.01), min(high, 1.01))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.grid(axis="x")
 
     said = ", 95% interval {} to {}"
     description = "; ".join(f"{row.name} {score(row.value)}{ends(row, said)}" for row in ordered)
     return draw(460, 40 + 26 * len(ordered), title, description, paint)
-
-
-def before_and_after(rows: Sequence[Change], title: str) -> Markup:
-    """Scores before (hollow) and after (dot, with the interval of the difference), in the order given."""
-
-    def paint(axes: Axes) -> None:
-        for y, row in enumerate(rows):
-            marks = [(row.before, True), (row.after, False)]
-            low, high = (None if end is None else row.before + end for end in (row.low, row.high))
-            _interval(axes, y, low, high, marks, muted=False)
-        texts = [
-            f"{row.after - row.before:+.3f}"
-            + ("" if row.low is None or row.high is None else f" [{row.low:+.3f}, {row.high:+.3f}]")
-            for row in rows
-        ]
-        _rows([row.name for row in rows], texts, axes)
-        _within(axes, (0.0, 1.0))
-
-    description = "; ".join(f"{row.name} {score(row.before)} before, {score(row.after)} after" for row in rows)
-    return draw(480, 40 + 26 * len(rows), title, description, paint)
 
 
 def log_scatter(points: Sequence[tuple[float, Interval]], x_label: str, y_label: str, title: str) -> Markup:
@@ -226,52 +165,6 @@ def curves(lines: Sequence[Curve], x_label: str, y_label: str, title: str) -> Ma
         f"{line.name} from {number(line.points[0][1])} to {number(line.points[-1][1])}" for line in drawn
     )
     return draw(460, 260, title, description, paint)
-
-
-def _bars(names: Sequence[str], texts: Sequence[tuple[float, str]], axes: Axes) -> None:
-    """The names of bars at the left, and the text of each at `(x, text)`."""
-    _rows(names, [], axes)
-    axes.xaxis.set_visible(False)
-    axes.spines[:].set_visible(False)
-    for y, (x, text) in enumerate(texts):
-        axes.annotate(text, (x, y), xytext=(6, 0), textcoords="offset points", va="center", color=SOFT)
-
-
-def row_flow(stages: Sequence[Flow], title: str) -> Markup:
-    """Rows of each stage as a bar: those that go on, those made anew, those removed (hatched)."""
-    texts = []
-    for stage in stages:
-        parts = [number(stage.kept + stage.made)]
-        parts += [f"+{number(stage.made)}"] if stage.made else []
-        parts += [f"−{number(stage.removed)}"] if stage.removed else []
-        texts.append((stage.kept + stage.made + stage.removed, "  ".join(parts)))
-
-    def paint(axes: Axes) -> None:
-        rows = range(len(stages))
-        made_from = [stage.kept for stage in stages]
-        removed_from = [stage.kept + stage.made for stage in stages]
-        axes.barh(rows, made_from, 0.55, color=ACCENT)
-        axes.barh(rows, [stage.made for stage in stages], 0.55, made_from, color=MADE)
-        removed = [stage.removed for stage in stages]
-        axes.barh(rows, removed, 0.55, removed_from, facecolor="none", edgecolor=OUT, hatch="////", linewidth=0)
-        _bars([stage.name for stage in stages], texts, axes)
-
-    description = "; ".join(
-        f"{stage.name}: {stage.kept + stage.made} rows out, {stage.made} made, {stage.removed} removed"
-        for stage in stages
-    )
-    return draw(620, 12 + 30 * len(stages), title, description, paint)
-
-
-def counted_bars(rows: Sequence[tuple[str, int]], title: str) -> Markup:
-    """A bar for each name, on one scale, with its count."""
-
-    def paint(axes: Axes) -> None:
-        axes.barh(range(len(rows)), [count for _, count in rows], 0.5, color=ACCENT)
-        _bars([name for name, _ in rows], [(count, number(count)) for _, count in rows], axes)
-
-    description = "; ".join(f"{name}: {number(count)}" for name, count in rows)
-    return draw(620, 12 + 24 * len(rows), title, description, paint)
 
 
 def confusion_heat_map(labels: Sequence[str], counts: Sequence[Sequence[int]], title: str) -> Markup:

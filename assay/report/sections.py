@@ -3,28 +3,22 @@
 A function named after a section gives the values that the section needs; `shown` values are the first rows of tables.
 """
 
-import importlib.metadata
-import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
 
 from assay.core.results import lookup
 from assay.report import plots
-from assay.report.augmentation import count_recipes, list_changes, show_attacks, show_augmented
+from assay.report.augmentation import count_recipes, show_attacks, show_augmented
 from assay.report.examples import cut, drop_redacted, examples_by_rule
 from assay.report.numbers import number, score
-from assay.report.summary import Measured, flows, ranked, show_interval
+from assay.report.summary import ranked, show_interval
 from assay.report.wording import AGREEMENT, EFFECTS, GRADES, PROFILED, RATERS, SHOWN_REMOVALS
 from assay.statistics.intervals import MIN_SHARE_ROWS, wilson_estimate
-from assay.statistics.metrics_dict import HIGH, LOW, estimate_of, interval_metrics, leaves
+from assay.statistics.metrics_dict import LOW, estimate_of, interval_metrics
 
-LIBRARIES = (
-    *("accelerate", "bitsandbytes", "cleanlab", "dvc", "nltk", "numpy", "peft", "polars", "scikit-learn"),
-    *("textattack", "torch", "transformers", "trl"),
-)
 MAX_PAIRS = 10
 """Pairs of labels shown that are confused most; and pairs of semantic duplicates."""
 MAX_ROWS = 10
@@ -154,8 +148,6 @@ def collection(tables: Tables, profile: Values) -> Values:
         "profile": profile,
         "profiled": profile_table(profile),
         "sources": tables["sources"].to_dicts(),
-        "languages": tables["languages"].to_dicts(),
-        "label_rows": tables["labels"].filter(pl.col("source").is_null()).to_dicts(),
         "least_similar": tables["least_alike"].head(MAX_ROWS).to_dicts(),
         "semantic_pairs": tables["semantic_pairs"].head(MAX_PAIRS).to_dicts(),
     }
@@ -178,18 +170,13 @@ def _profiled(found: Any) -> str:
     return "–" if found is None else number(found)
 
 
-def cleaning(tables: Tables, summary: dict[str, Any], clean: Values, examples_per_rule: int) -> Values:
-    """What happened to the rows, and examples of each cleaning rule; `clean` are the metrics of that stage."""
+def cleaning(tables: Tables, examples_per_rule: int) -> Values:
+    """Examples of what each cleaning rule changed and removed, and near-duplicates whose labels differ."""
     changed = tables["changed"]
     kept = tables["records"].select(pl.col("id").alias("kept_id"), pl.col("text").alias("after"))
     removed = tables["removed"].drop("after").join(kept, on="kept_id", how="left")
     may_be_shown = removed.filter(pl.col("rule").is_in(SHOWN_REMOVALS))
-    removals = [(rule, rows) for rule, rows in clean["removed"].items() if rows]
-    changes = [(rule, rows) for rule, rows in clean.get("changed", {}).items() if rows]
     return {
-        "flow_plot": plots.row_flow(flows(summary), "Rows through the data stages"),
-        "removals_plot": plots.counted_bars(removals, "Rows that cleaning removed"),
-        "changes_plot": plots.counted_bars(changes, "Changes by cleaning rule"),
         "changed": examples_by_rule(changed, drop_redacted(changed), examples_per_rule),
         "removed": examples_by_rule(removed, may_be_shown, examples_per_rule),
         "conflicts": conflicts(tables["duplicate_groups"], MAX_ROWS),
@@ -240,34 +227,12 @@ def explain(values: Values, explanations: Mapping[str, tuple[str, str]]) -> list
 
 def label_errors(tables: Tables, stages: Mapping[str, Values]) -> Values:
     """Label errors found, what acting on them was worth, and how well errors put in on purpose are found."""
-    effect = stages.get("label_effect", {})
     return {
         "grades": explain(stages["label_errors"], GRADES),
-        "effect": explain(effect, EFFECTS),
-        "effect_sentence": effect_sentence(effect) if effect else "",
+        "effect": explain(stages.get("label_effect", {}), EFFECTS),
         "injected": injected_rows(stages.get("injected_noise", {})),
         "flagged": flagged_rows(tables["label_scores"], tables["records"], MAX_ROWS),
     }
-
-
-def effect_sentence(effect: Values) -> str:
-    """Whether the detector's action, and right labels for all rows, help, as far as the intervals say."""
-    action = "The detector's action"
-    sentences = (
-        [] if "detector_on" in effect.get("rows_train", effect) else [f"{action} changes no label and no weight."]
-    )
-    for name, what in (
-        ("detector_on", action),
-        ("oracle", "Right labels for all train rows, the most it could bring,"),
-    ):
-        if found := effect.get(f"{name}_minus_detector_off"):
-            low, high = found.get("macro_f1" + LOW, 0.0), found.get("macro_f1" + HIGH, 0.0)
-            if low <= 0 <= high:
-                sentences.append(f"{what} cannot be told from no change on these validation rows.")
-            else:
-                word = "better" if low > 0 else "worse"
-                sentences.append(f"{what} made the probe {word}: the interval of the difference is without 0.")
-    return " ".join(sentences)
 
 
 def injected_rows(injected: Values) -> list[dict[str, Any]]:
@@ -308,43 +273,13 @@ def robustness(found: Mapping[str, Values], attacks: Tables, summary: dict[str, 
     """What typing errors, other words and attacks do to each approach, by its metrics and how its attacks ended."""
     measured = {name: found[name] for name, _ in ranked(summary) if name in found}
     attacks = {name: attacks[name] for name in measured if name in attacks}
-    names = list(dict.fromkeys(name for one in measured.values() for name in one["attacks"]))
+    recipes, names = (
+        list(dict.fromkeys(name for one in measured.values() for name in one[kind]))
+        for kind in ("perturbations", "attacks")
+    )
     return {
-        "perturbed": {
-            name: plots.before_and_after(rows, f"Accuracy before and after {name}")
-            for name, rows in list_changes(measured).items()
-        },
+        "perturbed": recipes,
         "robustness": measured,
         "attacks": names,
         "attack_examples": show_attacks(attacks, names),
     }
-
-
-def library_versions(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Python and the libraries installed now."""
-    found = [("Python", platform.python_version())]
-    for name in names:
-        try:
-            found.append((name, importlib.metadata.version(name)))
-        except importlib.metadata.PackageNotFoundError:
-            found.append((name, "not installed"))
-    return found
-
-
-def all_metrics(measured: Measured) -> Values:
-    """Every metric of the data stages as (dotted path, value), by stage."""
-    return {
-        "metrics": {
-            stage: [
-                (path, number(value) if isinstance(value, int | float) else str(value))
-                for path, value in leaves(values)
-                if value != {}
-            ]
-            for stage, values in measured.stages.items()
-        }
-    }
-
-
-def versions(seed: int, assets: Mapping[str, Any], fetched: Mapping[str, Values]) -> Values:
-    """The seed, the assets and the libraries."""
-    return {"seed": seed, "assets": assets, "fetch": fetched, "libraries": library_versions(LIBRARIES)}

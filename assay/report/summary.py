@@ -7,7 +7,6 @@ from typing import Any
 
 from assay.core.errors import InputError
 from assay.report.numbers import score
-from assay.report.plots import Flow
 from assay.statistics.metrics_dict import HIGH, LOW, estimate_of
 
 METRICS = Path("metrics")
@@ -24,8 +23,6 @@ ROW_STAGES = (
     *("annotation_qa", "split", "label_errors", "augment"),
 )
 """Data stages in the order of the DAG."""
-FLOW_STAGES = ("ingest", "clean", "correct", "semantic_duplicates", "split", "label_errors", "augment")
-"""Those that may change the number of rows."""
 Scores = dict[str, Any]
 
 
@@ -110,19 +107,3 @@ def show_interval(scores: Mapping[str, Any], name: str) -> str:
         return "–"
     ends = "" if found.low is None or found.high is None else f" [{score(found.low)}, {score(found.high)}]"
     return score(found.value) + ends
-
-
-def flows(summary: dict[str, Any]) -> list[Flow]:
-    """Rows through the data stages, from the raw files to the train rows."""
-    bars = [Flow("raw", summary["data"]["ingest"]["rows_in"], 0, 0)]
-    train_only = False
-    before = bars[0].kept
-    for stage in FLOW_STAGES:
-        rows = summary["data"][stage]
-        train_only = train_only or rows["rows_in"] < before
-        # Augmented examples count among the rows that `augment` takes in; it adds those that pass to the rows before.
-        made = max(0, rows["rows_out"] - before) if stage == "augment" else 0
-        before = rows["rows_out"]
-        name = f"{stage} (train)" if train_only else stage
-        bars.append(Flow(name, rows["rows_out"] - made, made, sum(rows["removed"].values())))
-    return bars

@@ -29,9 +29,11 @@ def gguf_to_safetensors(folder: Path) -> None:
     quiet_libraries()
     source, name = files[0].parent, files[0].name
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, gguf_file=name, local_files_only=True, trust_remote_code=False
+        )
         model: Any = AutoModelForCausalLM.from_pretrained(
-            source, gguf_file=name, local_files_only=True, dtype=torch.float32
+            source, gguf_file=name, local_files_only=True, trust_remote_code=False, dtype=torch.float32
         )
     except (ValueError, KeyError, NotImplementedError) as error:
         raise InputError(f"{name}: transformers cannot read this model ({error}); take another file") from None

@@ -38,6 +38,12 @@ class Provenance(Params):
                 raise ValueError("must be a date such as '2026-11-22', or null") from None
         return value
 
+    def as_columns(self) -> dict[str, pl.Expr]:
+        """The columns by which each row of the source says where it comes from."""
+        terms = {"licence": self.licence, "retrieved": self.retrieved, "authenticity": self.authenticity}
+        values = {"source": self.name, "source_url": self.url} | terms
+        return {name: pl.lit(value, pl.String) for name, value in values.items()}
+
 
 def content_ids(texts: pl.Series, responses: pl.Series) -> pl.Series:
     """16 hexadecimal digits of the BLAKE2b of each row's text and response; `-2`, `-3`, … for its exact repeats."""

@@ -181,15 +181,7 @@ def map_columns(table: Table, source: Source, sha256: str, path: Path, key: str)
         pl.DataFrame(mapped)
         .with_columns(pl.when(~is_missing(name)).then(name).alias(name) for name in may_be_empty)
         .with_columns(pl.col("response").str.strip_chars())
-        .with_columns(
-            source=pl.lit(source.name),
-            origin=places,
-            source_url=pl.lit(source.url),
-            licence=pl.lit(source.licence, pl.String),
-            retrieved=pl.lit(source.retrieved, pl.String),
-            source_sha256=pl.lit(sha256),
-            authenticity=pl.lit(source.authenticity),
-        )
+        .with_columns(origin=places, source_sha256=pl.lit(sha256), **source.as_columns())
         .select(RECORDS_SCHEMA.names())
         .with_columns(carried)
     )

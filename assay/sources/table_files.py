@@ -141,7 +141,19 @@ def read_table(
         from assay.sources.spreadsheets import read_sheet
 
         return _from_records(path, read_sheet(path, sheet), header, "\t")
-    content = _as_utf8(path, encoding)
+    content = path.read_bytes()
+    if content.startswith(GZIP_MARK):
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{path}: cannot be unpacked by gzip ({error}); fetch or pack it again") from None
+    return parse_table(path, as_utf8(path, content, encoding), table_format, header, separator, quote)
+
+
+def parse_table(
+    path: Path, content: bytes, table_format: TableFormat, header: bool, separator: str | None, quote: str | None
+) -> Table:
+    """`read_table` of the content of a text format in UTF-8, which is all of the file at the path or a part of it."""
     if table_format == "jsonl":
         return _read_jsonl(path, content)
     if table_format == "json":
@@ -168,14 +180,8 @@ def read_table(
     return table
 
 
-def _as_utf8(path: Path, encoding: str | None) -> bytes:
+def as_utf8(path: Path, content: bytes, encoding: str | None) -> bytes:
     """The text of a file in UTF-8, without byte-order mark; bytes that are no text of its encoding stay."""
-    content = path.read_bytes()
-    if content.startswith(GZIP_MARK):
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{path}: cannot be unpacked by gzip ({error}); fetch or pack it again") from None
     if content.startswith(NO_TEXT) and not content.isascii():
         raise InputError(f"{path}: is packed, or Excel or Parquet, and no text; unpack it, or correct its `format`")
     if encoding is None:

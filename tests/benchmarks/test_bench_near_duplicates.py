@@ -8,7 +8,7 @@ not counted in its time. It works on one core, and we on two.
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +21,14 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from assay.duplicates.near_duplicates import NearDuplicateParams, near_duplicate_groups
-from assay.duplicates.shingles import Indices, ShingleUnit, normalise_texts
+from assay.duplicates.shingles import Indices, normalise_texts
 from tests.benchmarks.million_rows import Truth, row_chunks
 from tests.own_process import measure
 
 Similarities = NDArray[np.float64]
 
-PERMUTATIONS, MIN_JACCARD = 128, 0.8
-PARAMS = NearDuplicateParams(
-    shingle_unit="character", shingle_size=5, permutations=PERMUTATIONS, min_jaccard=MIN_JACCARD
-)
+PERMUTATIONS, MIN_JACCARD, SIZE = 128, 0.8, 5
+PARAMS = NearDuplicateParams(shingle_size=SIZE, permutations=PERMUTATIONS, min_jaccard=MIN_JACCARD)
 SAMPLE = 20_000
 ROWS_SIDE_BY_SIDE = 50_000
 THREADS = 2
@@ -41,7 +39,7 @@ import polars as pl
 from assay.duplicates.near_duplicates import NearDuplicateParams, near_duplicate_groups
 from tests.own_process import peak_mib
 texts = pl.read_parquet(sys.argv[1], columns=["text"])["text"]
-params = NearDuplicateParams(shingle_unit="character", shingle_size=5, permutations=128, min_jaccard=0.8)
+params = NearDuplicateParams(shingle_size=5, permutations=128, min_jaccard=0.8)
 start = time.perf_counter()
 near_duplicate_groups(texts, params)
 seconds = time.perf_counter() - start
@@ -49,16 +47,15 @@ print(json.dumps({"seconds": seconds, "peak_mib": peak_mib()}))
 """
 
 
-def shingle_set(text: str, unit: ShingleUnit, size: int) -> set[tuple[str, ...]]:
-    tokens = list(text) if unit == "character" else text.split()
-    return {tuple(tokens[start : start + size]) for start in range(max(1, len(tokens) - size + 1))}
+def shingle_set(text: str) -> set[str]:
+    return {text[start : start + SIZE] for start in range(max(1, len(text) - SIZE + 1))}
 
 
-def exact_jaccard(texts: pl.Series, pairs: Iterable[tuple[int, int]], unit: ShingleUnit, size: int) -> Similarities:
+def exact_jaccard(texts: pl.Series, pairs: Iterable[tuple[int, int]]) -> Similarities:
     """Of the normalised texts, by Python's sets."""
     similarities = []
     for left, right in pairs:
-        a, b = shingle_set(texts[left], unit, size), shingle_set(texts[right], unit, size)
+        a, b = shingle_set(texts[left]), shingle_set(texts[right])
         similarities.append(len(a & b) / len(a | b))
     return np.array(similarities)
 
@@ -74,8 +71,7 @@ def confirmed(groups: Indices, texts: pl.Series, rows: Indices) -> float:
     members = pl.DataFrame({"group": groups}).with_row_index("row").group_by("group").agg("row")
     of_group = dict(members.filter(pl.col("row").list.len() > 1).iter_rows())
     found = [
-        exact_jaccard(texts, [(int(row), other) for other in of_group[groups[row]] if other != row], "character", 5)
-        for row in rows
+        exact_jaccard(texts, [(int(row), other) for other in of_group[groups[row]] if other != row]) for row in rows
     ]
     return float(np.mean([similarities.max() >= MIN_JACCARD for similarities in found]))
 
@@ -89,7 +85,7 @@ def test_a_million_rows(benchmark: BenchmarkFixture, million_rows: tuple[Path, T
     seconds = time.perf_counter() - start
     compared = normalise_texts(texts)
     pairs = truth.pairs.sample(SAMPLE, seed=1)
-    jaccard = exact_jaccard(compared, pairs.select("original", "copy").iter_rows(), "character", 5)
+    jaccard = exact_jaccard(compared, pairs.select("original", "copy").iter_rows())
     several = np.flatnonzero(np.bincount(groups, minlength=len(groups))[groups] > 1)
     sample = np.random.default_rng(1).choice(several, SAMPLE, replace=False)
     benchmark.extra_info |= {
@@ -126,15 +122,11 @@ def test_memory_grows_with_the_rows_at_most(
     assert many["peak_mib"] < 10 * few["peak_mib"]
 
 
-def by_datasketch(texts: list[str], unit: ShingleUnit, size: int) -> Indices:
-    def encoded() -> Iterator[list[bytes]]:
-        for text in texts:
-            yield [" ".join(shingle).encode() for shingle in shingle_set(text, unit, size)]
-
+def by_datasketch(texts: list[str]) -> Indices:
+    encoded = ([shingle.encode() for shingle in shingle_set(text)] for text in texts)
     index = MinHashLSH(threshold=MIN_JACCARD, num_perm=PERMUTATIONS)
-
     pairs = list[tuple[int, int]]()
-    for row, signature in enumerate(MinHash.bulk(encoded(), num_perm=PERMUTATIONS)):
+    for row, signature in enumerate(MinHash.bulk(encoded, num_perm=PERMUTATIONS)):
         pairs += [(row, other) for other in index.query(signature)]
         index.insert(row, signature)
     left, right = np.array(pairs).reshape(-1, 2).T
@@ -144,12 +136,11 @@ def by_datasketch(texts: list[str], unit: ShingleUnit, size: int) -> Indices:
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("unit", "size"), [("character", 5), ("word", 2)])
-def test_beside_datasketch(unit: ShingleUnit, size: int, benchmark: BenchmarkFixture, base_texts: pl.Series) -> None:
+def test_beside_datasketch(benchmark: BenchmarkFixture, base_texts: pl.Series) -> None:
     ((records, truth),) = row_chunks(ROWS_SIDE_BY_SIDE, 11, base_texts)
     compared = normalise_texts(records["text"])
     plain = compared.to_list()
-    jaccard = exact_jaccard(compared, truth.pairs.select("original", "copy").iter_rows(), unit, size)
+    jaccard = exact_jaccard(compared, truth.pairs.select("original", "copy").iter_rows())
 
     def timed(name: str, function: Callable[[], Indices]) -> float:
         start = time.perf_counter()
@@ -161,13 +152,12 @@ def test_beside_datasketch(unit: ShingleUnit, size: int, benchmark: BenchmarkFix
         return rate
 
     def ours() -> Indices:
-        params = PARAMS.model_copy(update={"shingle_unit": unit, "shingle_size": size})
-        return near_duplicate_groups(records["text"], params)
+        return near_duplicate_groups(records["text"], PARAMS)
 
     benchmark.pedantic(ours, rounds=3)  # type: ignore[no-untyped-call]
     rate = statistics.median(timed("ours", ours) for _ in range(3))
     benchmark.extra_info["ours_rows_per_second"] = round(rate)
-    peer = timed("datasketch", lambda: by_datasketch(plain, unit, size))
+    peer = timed("datasketch", lambda: by_datasketch(plain))
     benchmark.extra_info["times_datasketch"] = round(rate / peer, 1)
     print(f"\n{benchmark.extra_info}")
     assert rate >= 10 * peer

@@ -31,7 +31,7 @@ def test_rows_are_in_the_ingested_form_and_hold_what_is_planted() -> None:
 def test_pairs_are_alike_above_and_below_the_threshold() -> None:
     records, truth = rows_and_truth(2000)
     original, copy = (truth.pairs[name].to_numpy() for name in ("original", "copy"))
-    jaccard = pl.Series(compute_jaccard(Documents(normalise_texts(records["text"]), "character", 5), original, copy))
+    jaccard = pl.Series(compute_jaccard(Documents(normalise_texts(records["text"]), 5), original, copy))
     by_edit = truth.pairs.with_columns(jaccard=jaccard).group_by("edit").agg(pl.col("jaccard").mean())
     means = dict(by_edit.rows())
     assert means["case"] == 1.0

@@ -37,6 +37,13 @@ PARAMS = sections(
     augment={"wordnet": "wordnet", "recipes": [SYNONYM, NOISE], "max_cosine_to_held_out": 1.0, "workers": 1}
     | {"preserve": {"min_cosine_to_parent": -1.0, "probe_folds": 2, "probe_C": 1.0}},
 )
+IN_CHUNKS = """
+from assay.augmentation import apply
+from stages import augment
+apply.ROWS_PER_CHUNK = 50
+augment.main()
+"""
+"""The stage, with so few rows a chunk that workers have something to do."""
 SUBJECTS = ["movie", "phone", "price", "problem", "screen", "battery", "account", "transfer"]
 VERBS = ["hate", "love", "recommend", "need"]
 JUDGEMENTS = ["great", "awful", "cheap", "happy", "useless", "broken"]
@@ -233,13 +240,11 @@ def test_same_bytes_for_any_hash_seed_and_number_of_workers() -> None:
     def bytes_written() -> str:
         return digest(b"".join(file.read_bytes() for file in sorted(Path("data/augmented").iterdir())))
 
-    # Two chunks of the slow recipe, with a chunk size of 50; this process has a hash seed of its own.
-    slow = SYNONYM | {"name": "deleted", "transformation": "textattack.transformations.WordSwapWordNet"}
-    change("augment", recipes=[SYNONYM, NOISE, slow | {"arguments": {}}])
+    # This process has a hash seed of its own.
     run(rows(0, 200), rows(300, 10), rows(400, 10))
     one_worker = bytes_written()
     change("augment", workers=2)
-    run_python("-m", "stages.augment", PYTHONHASHSEED="1")
+    run_python("-c", IN_CHUNKS, PYTHONHASHSEED="1")
     assert bytes_written() == one_worker
 
 
@@ -247,16 +252,15 @@ def test_same_bytes_for_any_hash_seed_and_number_of_workers() -> None:
 def test_same_bytes_on_a_ray_cluster(repository: Path) -> None:
     pytest.importorskip("ray", reason="needs the extra `ray`")
     train, validation, test = rows(0, 120), rows(300, 10), rows(400, 10)
-    mistyped = SYNONYM | {"name": "mistyped", "transformation": "textattack.transformations.WordSwapQWERTY"}
-    change("augment", recipes=[SYNONYM, NOISE, mistyped | {"share_of_rows": 1.0, "arguments": {}}])
+    change("augment", recipes=[SYNONYM, NOISE | {"share_of_rows": 1.0}])
     out, _, _ = run(train, validation, test)
     change("compute", backend="ray")
     change("augment", workers=2)
     # In a process of its own, since the cluster ends with it.
     python_path = os.pathsep.join([str(repository), os.environ.get("PYTHONPATH", "")])
-    run_python("-m", "stages.augment", PYTHONPATH=python_path, RAY_USAGE_STATS_ENABLED="0")
+    run_python("-c", IN_CHUNKS, PYTHONPATH=python_path, RAY_USAGE_STATS_ENABLED="0")
     assert pl.read_parquet("data/augmented/train.parquet").equals(out)
-    assert out.filter(pl.col("recipe") == "mistyped").height > 100
+    assert out.filter(pl.col("recipe") == "character_noise").height > 100
 
 
 def test_ray_that_is_not_installed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,6 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +13,6 @@ import torch
 import yaml
 from accelerate import DistributedType
 from safetensors.torch import load_file
-from transformers import AutoConfig
 
 from assay.classifiers import fit
 from assay.classifiers.checkpoint import load_classifier, save_classifier
@@ -26,6 +23,7 @@ from assay.statistics.predictions import predictions_file, read_predictions
 from stages import evaluate, finetune
 from tests.own_params import COMPUTE, change
 from tests.own_process import run_main, run_python
+from tests.template_params import read_template_params
 
 TRAINING = {
     "pooling": "mean",
@@ -116,9 +114,11 @@ def workspace(tmp_path: Path, tiny_encoder: Path, tiny_decoder: Path, monkeypatc
         for name, block in BLOCKS.items()
     }
     scoring = {"batch_size": 8, "simulations": 100, "calibration_bins": 10}
-    params = {"seed": 3, "compute": COMPUTE, "finetune": blocks, "evaluate": scoring}
+    clean = read_template_params()["clean"]
+    clean["max_tokens"]["tokenizer"] = str(tiny_encoder / "tokenizer.json")
+    params = {"seed": 3, "compute": COMPUTE, "clean": clean, "finetune": blocks, "evaluate": scoring}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    table(96, "a").drop("reference_label").write_parquet("data/augmented/train.parquet", mkdir=True)
+    table(96, "a").drop("reference_label", "source").write_parquet("data/augmented/train.parquet", mkdir=True)
     table(24, "v").write_parquet("data/split/validation.parquet", mkdir=True)
     table(30, "t").write_parquet("data/split/test.parquet")
     return tmp_path
@@ -192,42 +192,6 @@ def pattern(approach: str) -> str:
     return TRAINABLE.get(name, TRAINABLE["full"]).replace("HEAD", HEAD)
 
 
-RELOAD = """
-import json, sys
-from pathlib import Path
-import peft, torch
-from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
-from transformers.dynamic_module_utils import get_class_from_dynamic_module
-torch.set_num_threads(1)
-texts = json.loads(sys.argv[1])
-logits = {}
-for folder in sorted(Path("models/finetuned").iterdir()):
-    if (folder / "adapter_config.json").exists():
-        kind, more = AutoModelForSequenceClassification, {}
-        if (folder / "mean_pooled_classifier.py").exists():
-            code = "mean_pooled_classifier.MeanPooledForSequenceClassification"
-            kind = get_class_from_dynamic_module(code, folder)
-        if (folder / "quantisation.json").exists():
-            more["quantization_config"] = BitsAndBytesConfig(**json.loads((folder / "quantisation.json").read_text()))
-        base = peft.PeftConfig.from_pretrained(folder).base_model_name_or_path
-        model = kind.from_pretrained(base, config=AutoConfig.from_pretrained(folder), **more)
-        for module in model.modules():
-            # Else bitsandbytes rounds to bfloat16 on processors that have it, but not while it trains.
-            module.support_avx512bf16_for_cpu = False
-        model = peft.PeftModel.from_pretrained(model, folder)
-    else:
-        model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    with torch.inference_mode():
-        encoded = tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False)
-        logits[folder.name] = model.eval()(**encoded).logits.float()
-save_file(logits, "logits.safetensors")
-assert "stages" not in sys.modules
-"""
-"""Every model by `transformers` and `peft` alone."""
-
-
 @pytest.mark.slow
 def test_saved_folders_give_identical_logits_and_train_what_the_method_says(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
@@ -257,9 +221,13 @@ def test_saved_folders_give_identical_logits_and_train_what_the_method_says(
     for approach in FINE_TUNED:
         change(f"finetune.{approach}", max_epochs=1)
         run_main(finetune, approach)
-        assert AutoConfig.from_pretrained(f"models/finetuned/{approach}").id2label == {0: "negative", 1: "positive"}
-    subprocess.run([sys.executable, "-c", RELOAD, json.dumps(texts)], check=True, cwd=workspace)
-    reloaded = load_file("logits.safetensors")
+    reloaded = {}
+    for approach in FINE_TUNED:
+        model, tokenizer, labels = load_classifier(workspace / "models/finetuned" / approach)
+        assert labels == ["negative", "positive"]
+        encoded = tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False)
+        with torch.inference_mode():
+            reloaded[approach] = model(**encoded).logits.float()
     # peft saves what the projection gives, which it computes for a batch while it trains, and for one row to save it.
     projected = reloaded.pop("prefix_tuning_projected")
     assert torch.allclose(projected, trained["prefix_tuning_projected"], atol=1e-5)

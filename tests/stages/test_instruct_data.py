@@ -169,7 +169,7 @@ def test_questions_and_answers_come_out_as_chats_with_where_they_come_from() -> 
     assert set(FIXES) < set(metrics["removed"])
     seen = {"chats": 72, "turns": 72, "answers_without_loss": 0, "unused_columns": {}, "unused_message_keys": {}}
     assert metrics["sources"] == {"faq": {"rows_in": 72, "rows_out": 72, **seen}}
-    assert metrics["rows_per_category"] == dict.fromkeys(CATEGORIES, 24)
+    assert metrics["categories"] == len(CATEGORIES)
     # A byte is a token of the small model; the template adds some.
     longest = max(len(row["a"]) for row in faq())
     assert metrics["tokens"]["answer"]["answer_tokens"]["max"] == longest + 1
@@ -238,7 +238,7 @@ def test_an_instruction_before_every_question_makes_none_like_another(capsys: py
 
 
 def test_no_held_out_answer_is_shown_to_another_row() -> None:
-    chats, metrics = run(faq(), context=context())
+    chats, _ = run(faq(), context=context())
     split, answers = splits_of(chats), dict(chats.select("id", "answer").iter_rows())
     answering = chats.filter(pl.col("task") == "answer")
     assert answering.filter(pl.col("split") == "train")["context_ids"].list.len().max() == 3
@@ -252,15 +252,11 @@ def test_no_held_out_answer_is_shown_to_another_row() -> None:
     held_out = set(answering.filter(pl.col("split") != "train")["answer"])
     shown = chats.filter(pl.col("split") == "train")["context"].explode()
     assert held_out & set(shown) == set()
-    for name, part in answering.group_by("split"):
-        share = part["answer_in_context"].to_numpy().mean()
-        assert metrics["answer_in_context_share"][name[0]] == pytest.approx(share, abs=1e-6)
     closed = answering.filter(pl.col("context").list.len() == 0)
     assert 8 <= closed.height <= 30
     # The own answer stands first about as often as anywhere else.
     places = [chat["context_ids"].index(chat["id"]) for chat in answering.iter_rows(named=True) if chat["context"]]
     assert len(set(places)) == 3
-    assert 0 < metrics["retrieval"]["recall_at_1"] <= metrics["retrieval"]["recall_at_10"] <= 1
 
 
 def test_a_question_that_cannot_be_answered_never_shows_its_answer() -> None:

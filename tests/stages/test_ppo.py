@@ -29,7 +29,6 @@ def test_a_policy_is_trained_and_stays_of_its_kind(init: str) -> None:
     assert steps["step"].to_list() == [1, 2]
     assert steps["beta"][0] == 0.05
 
-    assert Path("models/ppo/value_head.safetensors").is_file()
     require_trained("ppo", init)
 
 
@@ -38,8 +37,6 @@ def test_training_goes_on_from_what_was_trained() -> None:
     Path("models/ppo").rename("models/sft/ppo")
     change("ppo", init="ppo", steps=1)
     ppo.main()
-    # The value head is the one that was there.
-    assert pl.read_csv("metrics/plots/ppo/steps.csv")["explained_variance"].is_not_null().all()
     assert not Path("models/ppo/ref").exists()
 
 

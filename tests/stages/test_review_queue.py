@@ -124,8 +124,6 @@ def test_each_row_says_why_it_is_there() -> None:
     assert metrics == (
         {"rows": 3, "rows_with_suggested_label": 2}
         | {"rows_by_reason": {"label_error": 1, "confident_mistake": 1, "disagreement": 1, "conflict": 0}}
-        | {"candidates_by_reason": {"label_error": 1, "confident_mistake": 1, "disagreement": 1, "conflict": 0}}
-        | {"rows_by_split": {"train": 2, "validation": 1}, "rows_already_reviewed": 2}
     )
 
 

@@ -19,7 +19,7 @@ from tests.mini_wordnet import write_mini_wordnet
 from tests.own_params import COMPUTE, change
 from tests.own_process import run_main, run_python
 from tests.stages.test_finetune import TRAINING
-from tests.template_params import sections
+from tests.template_params import read_template_params, sections
 
 # TextAttack's, of its own logging.
 pytestmark = pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated")
@@ -52,8 +52,11 @@ def table(count: int, prefix: str) -> pl.DataFrame:
 @pytest.fixture(autouse=True)
 def workspace(tiny_encoder: Path) -> None:
     """Data, params, WordNet and the tiny encoder, laid out as the pipeline does; the current folder."""
+    clean = read_template_params()["clean"]
+    clean["max_tokens"]["tokenizer"] = str(tiny_encoder / "tokenizer.json")
     params = {
         "seed": 3,
+        "clean": clean,
         "compute": COMPUTE,
         "finetune": {
             "majority": {"method": "majority"},

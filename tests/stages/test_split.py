@@ -213,12 +213,6 @@ def test_stage_writes_every_row_once_in_order() -> None:
     assert per_label["b"]["test_share"] == pytest.approx(
         out["test"].filter(pl.col("label") == "b").height / 30, abs=1e-6
     )
-    deviations = [
-        abs(per_label[label][f"{name}_share"] - share)
-        for label in "abc"
-        for name, share in (("train", 0.7), ("validation", 0.1), ("test", 0.2))
-    ]
-    assert metrics["largest_deviation_of_a_label"] == pytest.approx(max(deviations), abs=1e-6)
 
 
 def test_a_label_with_one_row_is_an_error_that_names_it() -> None:

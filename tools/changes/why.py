@@ -1,138 +1,135 @@
-"""One row's way from the raw file to the training set: `make why ID=tweets:42`.
+"""One row's way from the raw file to the predictions: `make why ID=tweets:42`, `make why TEXT="the card came late"`.
 
-Reads what the stages wrote, in the order of the pipeline; a stage that has not run yet is passed over.
+Reads what the stages wrote, in the order of the pipeline; a stage that has not run yet is passed over. A text is looked
+for as it was read and as it was cleaned, and among the questions of the chats; if it is nowhere, the row most similar
+to it is shown, by the shingles that near-duplicates are found by. What the cleaning rules do with the text comes first.
 """
 
 import argparse
-import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import jinja2
+import numpy as np
 import polars as pl
 
+from assay.cleaning.row_cleaning import keep_usable
+from assay.cleaning.rules import CleanParams
 from assay.core.errors import InputError, run_stage
+from assay.core.params import load_params
+from assay.core.row_ids import answerable, unanswerable
+from assay.core.seeds import keyed_uniform
+from assay.duplicates.near_duplicates import IDENTICAL
+from assay.duplicates.shingles import Documents, compute_jaccard, normalise_texts
+from assay.instruction_data.cleaning import apply_clean_rules
+from assay.splitting.assignment import SPLITS, SplitParams
 
 DATA = Path("data")
-RECORDS = DATA / "ingested/records.parquet"
-REMOVALS = ("ingested", "clean", "corrected", "semantic_duplicates", "split", "label_errors", "augmented")
+REMOVALS = (
+    *("ingested", "clean", "corrected", "semantic_duplicates", "split", "label_errors", "augmented"),
+    "instruct",
+)
 """Folders with a `removed.parquet`, in the order of the pipeline."""
-SPLITS = ("train", "validation", "test")
+TEXTS = {"ingested/records": "text", "clean/records": "text"} | {f"instruct/{name}": "question" for name in SPLITS}
+"""Tables with the texts that a text is looked for among, and the column."""
 MEMBERS_SHOWN = 5
 """Other rows of its group that are named."""
 PAIRS_SHOWN = 3
 """Rows closest to it that are shown."""
 
 
-def rows_of(path: Path, row_id: str, column: str = "id") -> list[dict[str, object]]:
-    """The rows of a Parquet file whose `column` is `row_id`; none where the file is not there yet."""
-    if not path.is_file():
-        return []
-    return pl.scan_parquet(path).filter(pl.col(column) == row_id).collect().to_dicts()
+def split_reason(row: Mapping[str, Any], split: str) -> str:
+    """Why a row is in its split."""
+    params, group = load_params("split", SplitParams), row["split_group"]
+    if column := params.given_column:
+        return f"as the data say: {column} is {row[column]!r}"
+    draw = keyed_uniform(pl.Series([group]), load_params("seed", int), "split")[0]
+    drawn = SPLITS[sum(draw >= end for end in np.cumsum([*params.fractions.values()])[:2])]
+    moved = "" if drawn == split else f", moved to {split}: its label is small or its group large (metrics/split.json)"
+    return f"the hash of its group {group!r} is {draw:.4f}, which is {drawn}{moved}"
 
 
-def provenance(row: Mapping[str, object]) -> str:
-    """Where the source of an ingested row comes from, and on what terms."""
-    licence = f"licence {row['licence']}" if row["licence"] else "no licence stated"
-    retrieved = f", retrieved {row['retrieved']}" if row["retrieved"] else ""
-    return f"from {row['source_url']}, {licence}{retrieved}, {row['authenticity']}, SHA-256 {row['source_sha256']}"
-
-
-def semantic_history(row_id: str, folder: Path) -> Iterator[str]:
-    """The group of semantic duplicates, and the rows closest to this one."""
-    pairs = [
-        *((row["cosine"], row["other_id"], row["other_text"]) for row in rows_of(folder / "pairs.parquet", row_id)),
-        *((row["cosine"], row["id"], row["text"]) for row in rows_of(folder / "pairs.parquet", row_id, "other_id")),
-    ]
-    own = rows_of(folder / "records.parquet", row_id)
-    if pairs and not own:
-        yield "semantic_duplicates: a duplicate of another row"
-    for row in own:
-        group = str(row["semantic_group"])
-        members = [str(one["id"]) for one in rows_of(folder / "records.parquet", group, "semantic_group")]
-        if others := [member for member in members if member != row_id]:
-            more = f" and {len(others) - MEMBERS_SHOWN} more" if len(others) > MEMBERS_SHOWN else ""
-            yield f"semantic_duplicates: in group {group} with {', '.join(others[:MEMBERS_SHOWN])}{more}"
-        elif pairs:
-            yield "semantic_duplicates: stands for its duplicates"
-    for cosine, other, text in pairs[:PAIRS_SHOWN]:
-        yield f"  cosine {cosine:.3f} to {other} {text!r}"
-
-
-def decided(row: Mapping[str, object]) -> str:
-    """Who decided something about a row, when, in which line, and why where that is said."""
-    reason = f": {row['reason']}" if row["reason"] else ""
-    return f"by {row['reviewer']} on {row['date']}, line {row['line']}{reason}"
-
-
-def corrections(row_id: str, folder: Path) -> Iterator[str]:
-    """What people decided about the labels of a row."""
-    for row in rows_of(folder / "changed.parquet", row_id):
-        field = "reference label" if "reference" in str(row["rule"]) else "label"
-        change = "confirmed" if row["before"] == row["after"] else f"→ {row['after']!r}"
-        yield f"correct: {field} {row['before']!r} {change} {decided(row)}"
-
-
-def history(row_id: str, data: Path) -> Iterator[str]:
+def history(row_id: str, data: Path) -> list[str]:
     """What each stage did with a row, a line or two each, in the order of the pipeline."""
-    for row in rows_of(data / "ingested/records.parquet", row_id):
-        yield f"ingest: read from {row['origin']}, label {row['label']!r}, reference {row['reference_label']!r}"
-        yield f"  {row['text']!r}"
-        yield f"  {provenance(row)}"
-    for row in rows_of(data / "clean/changed.parquet", row_id):
-        yield f"clean: changed by {row['rule']}"
-        yield f"  {row['after']!r}"
-    yield from corrections(row_id, data / "corrected")
-    yield from semantic_history(row_id, data / "semantic_duplicates")
-    for row in rows_of(data / "annotation_qa/records.parquet", row_id):
-        if row["ratings"]:
-            yield (
-                f"annotation_qa: {row['ratings']} ratings, consensus {row['consensus_label']!r}, "
-                f"given by {row['annotator_agreement']:.0%} of them"
-            )
-    for name in SPLITS:
-        if rows_of(data / f"split/{name}.parquet", row_id):
-            yield f"split: {name}"
-    for row in rows_of(data / "label_errors/scores.parquet", row_id):
-        verdict = "a label error" if row["is_label_error"] else "no label error"
-        quality = row["label_quality"]
-        shown = "not scored" if quality is None else f"quality {quality:.3f}"
-        yield f"label_errors: {verdict} ({shown}, suggested {row['suggested_label']!r})"
-    for folder in REMOVALS:
-        for row in rows_of(data / folder / "removed.parquet", row_id):
-            kept = f"; {row['kept_id']} stands for it" if row.get("kept_id") else ""
-            who = f" {decided(row)}" if row.get("reviewer") else ""
-            yield f"{folder}: removed by {row['rule']}{kept}{who}"
-    for row in rows_of(data / "augmented/train.parquet", row_id):
-        copy = f", made of {row['parent_id']} by {row['recipe']}," if row["parent_id"] else ""
-        yield f"augment: trains{copy} with label {row['label']!r}"
-    for row in rows_of(data / "augmented/train.parquet", row_id, "parent_id"):
-        yield f"augment: augmented example {row['id']}"
-        yield f"  {row['text']!r}"
-    for path in sorted((data / "predictions").glob("*/predictions.parquet")):
-        for row in rows_of(path, row_id):
-            yield (
-                f"evaluate@{path.parent.name}: {row['predicted_label']!r} with confidence {row['confidence']:.2f}, "
-                f"target {row['target_label']!r}"
-            )
+
+    def rows(table: str, column: str = "id", value: str = row_id) -> list[dict[str, Any]]:
+        path = data / f"{table}.parquet"
+        return pl.scan_parquet(path).filter(pl.col(column) == value).collect().to_dicts() if path.is_file() else []
+
+    def beside(row: Mapping[str, Any], table: str, group: str) -> str:
+        ids = [str(one["id"]) for one in rows(table, group, row[group]) if one["id"] != row_id]
+        more = f" and {len(ids) - MEMBERS_SHOWN} more" if len(ids) > MEMBERS_SHOWN else ""
+        return ", ".join(ids[:MEMBERS_SHOWN]) + more
+
+    def tables(pattern: str) -> list[str]:
+        return sorted(file.relative_to(data).with_suffix("").as_posix() for file in data.glob(f"{pattern}.parquet"))
+
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent))
+    environment.filters["repr"] = repr
+    environment.tests["probability_of_label"] = lambda name: name.startswith("probability_")
+    environment.globals |= {"rows": rows, "beside": beside, "tables": tables, "split_reason": split_reason}
+    environment.globals |= {"splits": SPLITS, "removals": REMOVALS, "most_pairs": PAIRS_SHOWN}
+    text = environment.get_template("why.jinja").render(unanswerable=unanswerable(answerable(row_id)))
+    return [line for line in text.splitlines() if line.strip()]
 
 
-def unknown_id(row_id: str, records: pl.Series) -> InputError:
-    """The error for an id that no stage knows, with the nearest ones that there are."""
-    # By prefix first: comparing with a million ids letter by letter would take minutes.
-    near = records.filter(records.str.starts_with(row_id[: max(1, len(row_id) - 2)])).head(1000).to_list()
-    close = difflib.get_close_matches(row_id, near, n=5, cutoff=0.0) or records.head(5).to_list()
-    return InputError(f"{RECORDS}: no row has the id {row_id!r}; there are {', '.join(close)}, …")
+def read_texts(data: Path) -> pl.LazyFrame:
+    """`id` and `text` of the rows of the tables of `TEXTS` that are there."""
+    files = {data / f"{name}.parquet": column for name, column in TEXTS.items()}
+    found = [pl.scan_parquet(file).select("id", text=column) for file, column in files.items() if file.is_file()]
+    return pl.concat([pl.LazyFrame(schema={"id": pl.String, "text": pl.String}), *found])
+
+
+def find_text(text: str, params: CleanParams, data: Path) -> tuple[str, list[str]]:
+    """The id of the row with a text, or of the one most similar to it, and what cleaning does with the text.
+
+    Raises `InputError`: no text has a shingle in common with it, or no stage has run.
+    """
+    row = pl.DataFrame({"id": ["text"], "source": ["text"], "text": [text]})
+    settled = apply_clean_rules(row, params)
+    said = [f"clean: {rule} makes it {after!r}" for rule, after in settled.changed.select("rule", "after").iter_rows()]
+    removed = keep_usable(row.with_columns(text=settled.texts), params).removed
+    said = [*said, *(f"clean: removed by {rule}" for rule in removed["rule"])] or ["clean: no rule changes it"]
+    cleaned, rows, near = settled.texts[0], read_texts(data), params.near_duplicates or IDENTICAL
+    same = rows.filter(pl.col("text").is_in([text, cleaned])).unique("id", maintain_order=True).collect()["id"]
+    if len(same):
+        return same[0], [*said, f"found: {', '.join(same.head(MEMBERS_SHOWN))} ({len(same)} with this text)"]
+    found = rows.collect()
+    texts = normalise_texts(pl.concat([settled.texts, found["text"]]))
+    documents = Documents(texts, near.shingle_size)
+    jaccard = compute_jaccard(documents, np.zeros(found.height, np.int64), np.arange(1, found.height + 1))
+    if not jaccard.any():
+        raise InputError(f"{data}: no text has anything in common with {text!r}; give an id, or another text")
+    best = int(jaccard.argmax())
+    kind = "near-duplicate" if jaccard[best] >= near.min_jaccard else "most similar text, no near-duplicate"
+    shown = f"found: the {kind}, Jaccard similarity {jaccard[best]:.3f}: {found['id'][best]} {found['text'][best]!r}"
+    return found["id"][best], [*said, shown]
+
+
+def unknown_id(row_id: str, ids: pl.Series) -> InputError:
+    """The error for an id that no stage knows, with ids that begin alike."""
+    prefixes = (row_id[:end] for end in range(max(1, len(row_id) - 2), -1, -1))
+    near = next((found for one in prefixes if len(found := ids.filter(ids.str.starts_with(one)))), ids)
+    return InputError(f"{DATA}: no row has the id {row_id!r}; there are {', '.join(near.sort().head(5))}, …")
 
 
 def main() -> None:
     """Print the way of the row named on the command line."""
     parser = argparse.ArgumentParser(prog="make why", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("id", help="id of a row, such as tweets:42; of an augmented example, tweets:42~synonym")
-    row_id = parser.parse_args().id
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "id", nargs="?", help="id of a row, such as tweets:42; of an augmented example, tweets:42~synonym"
+    )
+    which.add_argument("--text", help="a text in the place of an id")
+    row_id, text = vars(parser.parse_args()).values()
+    said = list[str]()
+    if text is not None:
+        row_id, said = find_text(text, load_params("clean", CleanParams), DATA)
     lines = list(history(row_id, DATA))
     if not lines:
-        raise unknown_id(row_id, pl.read_parquet(RECORDS, columns=["id"])["id"])
-    print("\n".join([row_id, *lines]))
+        raise unknown_id(row_id, read_texts(DATA).select("id").collect()["id"])
+    print("\n".join([*said, row_id, *lines]))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Models in other forms: merged, safetensors and GGUF, ONNX."""
+"""Models in other forms: merged, safetensors, ONNX."""

@@ -1,19 +1,17 @@
 """Export a language model for other programs: `make export MODEL=sft@lora`.
 
-Writes `models/export/<model>/`: the model with its adapter merged as safetensors, `model.gguf` for llama.cpp, a
-`Modelfile` for Ollama, and `export.json`, what the export changed. Both files are read back and asked questions of the
-test split. The GGUF file must say the same as the safetensors: tokens by the tokenizer that it describes, logits within
-a tolerance, and greedy answers; else the export fails and what lay there before stays. What merging and rounding
-changed from the model that was trained is printed, and too much an error; QLoRA is merged into the base in full
-precision, and may change more.
+Writes `models/export/<model>/`: the model with its adapter merged, as safetensors with tokenizer and chat template, and
+`export.json`, what the export changed. It is read back and asked questions of the test split. What merging and rounding
+changed from the model that was trained is printed; too much is an error, and what lay there before stays. QLoRA is
+merged into the base in full precision, and may change more. docs/serving.md makes GGUF of it by llama.cpp's converter.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -22,90 +20,46 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from assay.compute.cost import folder_mib
 from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import output_folder, write_json, write_text
+from assay.core.outputs import output_folder, write_json
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.fine_tuning.quantization import QUANTISATION_FILE
 from assay.language_models.base_template import TemplateArguments
-from assay.language_models.chat_template import Message, render_chat, tokenise_prompts
+from assay.language_models.chat_template import Message, tokenise_prompts
 from assay.language_models.checkpoint import CausalLM, Decoding, generate_answers, load_causal_lm, save_causal_lm
 from assay.language_models.named_models import load_generation_models
 from tools.ask import model_folder
-from tools.export.gguf import TYPES, WeightType, read_tokenizer, require_writable, write_gguf
 from tools.export.merge import merge_adapter
 
 TEST = Path("data/instruct/test.parquet")
 EXPORTED = Path("models/export")
-GGUF_FILE = "model.gguf"
 QUESTIONS = 5
-SAMPLE = "IT'LL cost 1,234.50 €;\r\n\r\n\tisn't that (really) a lot?  Ok…  Ωx_y \U0001f642\n  bye"
-"""What ways to cut a text differ on: case, digits, white space, signs."""
-TOLERANCE = 1e-3
-"""The most by which a logit of the GGUF file may differ from that of the safetensors, both computed in float32."""
-
+TYPES = ("float32", "float16", "bfloat16")
+"""Types of weights, by PyTorch's names."""
 MAX_ROUNDED = 1.0
 """The most by which merging and rounding may change a logit; after QLoRA, whose base was in 4 bits, any number."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a model says to `n` questions: logits of the first token, shape `(n, v)`, and the greedy answers."""
-
-    logits: NDArray[np.float32]
-    answers: list[str]
-
-
-def plain_model(
-    folder: Path, weights: WeightType, arguments: TemplateArguments
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model of a folder without adapter, in the type asked for, and its tokenizer.
-
-    An `InputError` if its adapter cannot be merged.
-    """
-    model, tokenizer = load_causal_lm(folder, torch.device("cpu"), arguments, quantised=False)
-    if not isinstance(model, PreTrainedModel):
-        model = merge_adapter(model, folder)
-    model = model.to(getattr(torch, weights)).eval()
-    model.config.dtype = getattr(torch, weights)
-    return model, tokenizer
 
 
 @torch.inference_mode()
 def replies(
     model: CausalLM, tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]], device: Device, what: str
-) -> Reply:
-    """What a model says to each chat; one at a time, so that padding has no part in it."""
+) -> tuple[NDArray[np.float32], list[str]]:
+    """What a model says to `n` chats: logits of the first token, shape `(n, v)`, and the greedy answers.
+
+    One chat at a time, so that padding has no part in it.
+    """
     decoding = Decoding(max_new_tokens=64, temperature=0.0, top_p=1.0, repetition_penalty=1.0, batch_size=1)
     answers = generate_answers(model, tokenizer, chats, decoding, device, 0, what)
     logits = [
         model(input_ids=torch.tensor([ids], device=device.device)).logits[0, -1].float().cpu().numpy()
         for ids in tokenise_prompts(tokenizer, chats)
     ]
-    return Reply(np.stack(logits), answers)
-
-
-def compare(one: Reply, other: Reply) -> tuple[float, int]:
-    """The largest difference of a logit, and the number of questions to which both say the same."""
-    same = sum(a == b for a, b in zip(one.answers, other.answers, strict=True))
-    return float(np.abs(one.logits - other.logits).max()), same
-
-
-def modelfile(stops: Sequence[str], decoding: Decoding) -> str:
-    """An Ollama Modelfile; the chat template is in the GGUF file."""
-    lines = [
-        f"FROM ./{GGUF_FILE}",
-        *(f'PARAMETER stop "{stop}"' for stop in stops),
-        f"PARAMETER temperature {decoding.temperature}",
-        f"PARAMETER top_p {decoding.top_p}",
-        f"PARAMETER repeat_penalty {decoding.repetition_penalty}",
-        f"PARAMETER num_predict {decoding.max_new_tokens}",
-    ]
-    return "\n".join(lines) + "\n"
+    return np.stack(logits), answers
 
 
 def test_questions() -> list[list[Message]]:
@@ -117,70 +71,40 @@ def test_questions() -> list[list[Message]]:
     return [chat[:-1] for chat in chats]
 
 
-def check_tokenizer(file: Path, tokenizer: PreTrainedTokenizerBase, chats: Sequence[Sequence[Message]]) -> None:
-    """Raise an `InputError` unless the GGUF file has the chat template, and cuts chats into the same tokens."""
-    own, template = read_tokenizer(file)
-    if template != tokenizer.get_chat_template():
-        raise InputError(f"{file.name} has another chat template than the model; export with --no-gguf")
-    texts = [SAMPLE, *(render_chat(tokenizer, chat, answer_follows=True).text for chat in chats)]
-    for text in [*texts, *(str(message["content"]) for chat in chats for message in chat)]:
-        there, wanted = own.encode(text, add_special_tokens=False).tokens, tokenizer.tokenize(text)
-        if there != wanted:
-            differ = [pair for pair in zip(there, wanted, strict=False) if pair[0] != pair[1]][:3]
-            raise InputError(f"{file.name} cuts {text[:80]!r} into other tokens: {differ}; export with --no-gguf")
-
-
-def export(name: str, folder: Path, weights: WeightType, gguf: bool, device: Device, out: Path) -> dict[str, Any]:
+def export(folder: Path, weights: str, device: Device, out: Path) -> dict[str, Any]:
     """Write the export of a model, read it back, and ask it test questions; returns what the export changed.
 
-    An `InputError` if the model cannot be exported, or the two files do not say the same.
+    An `InputError` if the model cannot be exported, or rounding changes more than `MAX_ROUNDED`.
     """
-    decoding = load_params("decoding", Decoding)
     chats = test_questions()
     arguments = load_params("template_arguments", TemplateArguments)
     trained, tokenizer = load_causal_lm(folder, device.device, arguments)
-    if gguf:
-        require_writable(trained.config)
-    before = replies(trained, tokenizer, chats, device, "the model")
+    logits, answers = replies(trained, tokenizer, chats, device, "the model")
     del trained
     gc.collect()
     with output_folder(out) as draft:
-        model, tokenizer = plain_model(folder, weights, arguments)
-        save_causal_lm(model, tokenizer, draft)
-        stops = np.atleast_1d(model.generation_config.eos_token_id).tolist()
-        if gguf:
-            write_gguf(model, tokenizer, draft / GGUF_FILE, name, weights)
-            write_text(draft / "Modelfile", modelfile(tokenizer.convert_ids_to_tokens(stops), decoding))
+        model, tokenizer = load_causal_lm(folder, torch.device("cpu"), arguments, quantised=False)
+        model = model if isinstance(model, PreTrainedModel) else merge_adapter(model, folder)
+        model.config.dtype = getattr(torch, weights)
+        save_causal_lm(model.to(getattr(torch, weights)).eval(), tokenizer, draft)
         del model
         gc.collect()
         plain, tokenizer = load_causal_lm(draft, device.device)
-        after = replies(plain, tokenizer, chats, device, "safetensors")
-        del plain
-        gc.collect()
-        found: dict[str, Any] = {"model": str(folder), "type": weights, "questions": len(chats)}
-        found["logit_difference_from_trained"], found["answers_as_trained"] = difference, _ = compare(after, before)
+        new_logits, new_answers = replies(plain, tokenizer, chats, device, "safetensors")
+        difference = float(np.abs(new_logits - logits).max())
         allowed = inf if (folder / QUANTISATION_FILE).is_file() else MAX_ROUNDED
         if not difference < allowed:  # a difference that is no number is none to keep
             raise InputError(
                 f"{folder}: a logit of the export differs by {difference:.2g} from the model as trained, and {allowed} "
                 "is the most that is kept; export with --type float32"
             )
-        if gguf:
-            check_tokenizer(draft / GGUF_FILE, tokenizer, chats)
-            # What transformers makes of the file's own configuration leaves the width of heads out (of Qwen3).
-            config = AutoConfig.from_pretrained(draft, local_files_only=True)
-            in_file: CausalLM = AutoModelForCausalLM.from_pretrained(
-                draft, config=config, gguf_file=GGUF_FILE, local_files_only=True, dtype=torch.float32
-            )
-            in_file = in_file.to(device.device).eval()
-            difference, same = compare(replies(in_file, tokenizer, chats, device, GGUF_FILE), after)
-            if not difference <= TOLERANCE or same < len(chats):
-                raise InputError(
-                    f"{GGUF_FILE} does not say what the safetensors say: a logit differs by {difference:.2g} (at "
-                    f"most {TOLERANCE} is allowed), {same} of {len(chats)} greedy answers are the same; export with "
-                    "--no-gguf"
-                )
-            found |= {"gguf_logit_difference": difference, "gguf_answers_same": same}
+        found = {
+            "model": str(folder),
+            "type": weights,
+            "questions": len(chats),
+            "logit_difference_from_trained": difference,
+            "answers_as_trained": sum(map(operator.eq, new_answers, answers)),
+        }
         write_json(draft / "export.json", found)
     return found
 
@@ -190,25 +114,18 @@ def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m tools.export.language_model", description=__doc__, formatter_class=raw)
     parser.add_argument("model", help="sft@<approach>, a name of generation_models, or a folder")
-    parser.add_argument("--type", choices=list(TYPES), default="float16", help="of the weights (default: float16)")
-    parser.add_argument("--no-gguf", action="store_true", help="safetensors alone")
+    parser.add_argument("--type", choices=TYPES, default="float16", help="of the weights (default: float16)")
     arguments = parser.parse_args()
     folder = model_folder(arguments.model, load_generation_models())
     device = prepare_device(load_params("compute", Compute), exact=True)
     quiet_libraries()
     out = EXPORTED / arguments.model.strip("/").replace("/", "-").replace("@", "-")
-    found = export(arguments.model, folder, arguments.type, not arguments.no_gguf, device, out)
+    found = export(folder, arguments.type, device, out)
     print(
         f"{out}: {folder_mib(out):,.0f} MiB in {arguments.type}; the largest difference of a logit from the model as "
         f"trained is {found['logit_difference_from_trained']:.2g}, {found['answers_as_trained']} of "
         f"{found['questions']} greedy answers are the same"
     )
-    if not arguments.no_gguf:
-        print(
-            f"{out / GGUF_FILE}: read back, a logit differs by at most {found['gguf_logit_difference']:.2g}, and "
-            f"all {found['questions']} greedy answers are the same\n"
-            f"try: llama-cli --model {out / GGUF_FILE}, or: ollama create assay --file {out}/Modelfile"
-        )
 
 
 if __name__ == "__main__":

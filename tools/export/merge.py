@@ -1,8 +1,8 @@
 """Merge an adapter into its base: a plain model, which needs no peft and is as fast as the base.
 
 `make merge APPROACH=lora` writes `models/merged/<approach>/` from the first seed's model in `models/finetuned/`, and
-says what merging changed on the test split: the largest difference of a logit, and the scores before and after, also in
-`merge.json` beside the weights. Where a logit differs by more than `MAX_DIFFERENCE`, nothing is written.
+says what merging changed on texts of the test split: the largest difference of a logit, and how many predictions, also
+in `merge.json` beside the weights. Where a logit differs by more than `MAX_DIFFERENCE`, nothing is written.
 
 QLoRA is merged into the base in full precision, not into its 4 bits, to which the result would have to be rounded again
 (Dettmers et al. 2023), so the merged model is not quite the one that was trained; its bound is `MAX_DIFFERENCE_QLORA`.
@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from assay.classifiers.checkpoint import load_classifier, predict_logits, save_classifier
+from assay.classifiers.inference_file import copy_inference
 from assay.compute.device import Compute, Device, prepare_device
 from assay.compute.token_batches import tokenise
 from assay.core.errors import InputError, run_stage
@@ -26,8 +28,9 @@ from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.skipped import why_left_out
 from assay.fine_tuning.quantization import ADAPTER_FILE, QUANTISATION_FILE
-from assay.splitting.target_labels import TEST, read_test_rows, target_numbers
-from assay.statistics.classification import EvaluateParams, macro_f1
+from assay.splitting.target_labels import TEST
+from assay.statistics.classification import EvaluateParams
+from tools.cards.make_cards import read_values, write_cards
 
 MODELS = Path("models/finetuned")
 MERGED = Path("models/merged")
@@ -66,19 +69,11 @@ def merged(folder: Path) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
     return merge_adapter(model, folder), tokenizer
 
 
-def scores(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> dict[str, float]:
-    """Accuracy and macro-F1 of logits `(n, k)`."""
-    predicted = logits.argmax(axis=1)
-    return {"accuracy": float((predicted == targets).mean()), "macro_f1": macro_f1(targets, predicted)}
-
-
-def predict_folder(
-    folder: Path, texts: list[str], batch_size: int, device: Device, what: str
-) -> tuple[NDArray[np.float32], list[str]]:
-    """Logits of the model as it lies in the folder, shape `(n, k)`, and the labels of the columns."""
+def predict_folder(folder: Path, texts: list[str], batch_size: int, device: Device, what: str) -> NDArray[np.float32]:
+    """Logits of the model as it lies in the folder, shape `(n, k)`."""
     model, tokenizer, labels = load_classifier(folder, device.device)
     rows = tokenise(tokenizer, texts, tokenizer.model_max_length)
-    return predict_logits(model, rows, len(labels), batch_size, device, what), labels
+    return predict_logits(model, rows, len(labels), batch_size, device, what)
 
 
 def main() -> None:
@@ -92,21 +87,17 @@ def main() -> None:
     batch_size = load_params("evaluate", EvaluateParams).batch_size
     device = prepare_device(load_params("compute", Compute), exact=True)
     quiet_libraries()
-    test = read_test_rows()
-    texts = test["text"].to_list()
+    texts = pl.read_parquet(TEST, columns=["text"])["text"].to_list()
 
-    before, labels = predict_folder(folder, texts, batch_size, device, "before")
-    targets = target_numbers(test, labels)
+    before = predict_folder(folder, texts, batch_size, device, "before")
     plain, tokenizer = merged(folder)
     with output_folder(MERGED / approach) as out:
         save_classifier(plain, tokenizer, int(tokenizer.model_max_length), out)  # type: ignore[arg-type]
-        after, _ = predict_folder(out, texts, batch_size, device, "after")
+        after = predict_folder(out, texts, batch_size, device, "after")
         found: dict[str, Any] = {
-            "rows_test": test.height,
+            "rows_test": len(texts),
             "largest_logit_difference": float(np.abs(after - before).max()),
             "predictions_changed": int((after.argmax(axis=1) != before.argmax(axis=1)).sum()),
-            "before": scores(before, targets),
-            "after": scores(after, targets),
         }
         allowed = MAX_DIFFERENCE_QLORA if (folder / QUANTISATION_FILE).is_file() else MAX_DIFFERENCE
         if not found["largest_logit_difference"] <= allowed:  # a difference that is no number is none to keep
@@ -115,10 +106,11 @@ def main() -> None:
                 f"{allowed:.2g}, and {found['predictions_changed']} predictions; the merged model is not kept"
             )
         write_json(out / "merge.json", found)
+        write_cards(read_values(), [approach], "merged", out)
+        copy_inference(folder, out)
     print(
         f"{MERGED / approach}: a plain model; largest difference of a logit {found['largest_logit_difference']:.2g}, "
-        f"{found['predictions_changed']} of {test.height:,} predictions changed; macro-F1 "
-        f"{found['before']['macro_f1']:.4f} before, {found['after']['macro_f1']:.4f} after"
+        f"{found['predictions_changed']} of {len(texts):,} predictions changed"
     )
 
 

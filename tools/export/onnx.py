@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from assay.classifiers.checkpoint import load_classifier, predict_logits
+from assay.classifiers.inference_file import copy_inference
 from assay.compute.device import Compute, Device, prepare_device
 from assay.compute.token_batches import sorted_batches, tokenise
 from assay.core.errors import InputError, run_stage
@@ -26,6 +27,7 @@ from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.fine_tuning.quantization import ADAPTER_FILE
 from assay.splitting.target_labels import TEST
+from tools.cards.make_cards import read_values, write_cards
 from tools.export.merge import find_model, merged
 
 EXPORTED = Path("models/onnx")
@@ -100,6 +102,7 @@ def main() -> None:
         export(model, tokenizer, out / "model.onnx")
         tokenizer.save_pretrained(out)
         write_json(out / "labels.json", labels)
+        copy_inference(folder, out)
         rows = tokenise(tokenizer, texts, tokenizer.model_max_length)
         expected = predict_logits(model, rows, len(labels), BATCH_SIZE, device, "before")
         difference = float(np.abs(onnx_logits(out / "model.onnx", tokenizer, texts, len(labels)) - expected).max())
@@ -108,6 +111,7 @@ def main() -> None:
                 f"{folder}: ONNX Runtime's logits differ by {difference:.2g} from those of PyTorch, more than "
                 f"{MAX_DIFFERENCE:.2g}; the export is not kept"
             )
+        write_cards(read_values(), [approach], "onnx", out)
     print(f"{EXPORTED / approach}/model.onnx: logits differ by {difference:.2g} at most on {len(texts):,} test texts")
 
 

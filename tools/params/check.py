@@ -32,6 +32,8 @@ SECTIONS: dict[str, Any] = {
     "max_rows": "stages.ingest.MaxRows",
     "compute": "assay.compute.device.Compute",
     "gate": "tools.changes.gate.GateParams",
+    "inference": "assay.inference.thresholds.InferenceParams",
+    "serve": "assay.inference.serve_params.ServeParams",
     "language_model": str,
     "template_arguments": "assay.language_models.base_template.TemplateArguments",
     "decoding": "assay.language_models.checkpoint.Decoding",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,21 @@ def replace_values(text: str, values: dict[str, str | None]) -> str:
     for start, end, new in sorted(edits, reverse=True):
         text = text[:start] + new + text[end:]
     return text
+
+
+def edit_values(text: str, values: dict[str, Any]) -> str:
+    """The text of `params.yaml` with other values at dotted paths, written by PyYAML; `ABSENT` takes a key out."""
+    params, changed = yaml.safe_load(text), dict[str, str | None]()
+    for dotted, value in values.items():
+        if block_of(params, dotted, PARAMS).get(dotted.rpartition(".")[2], ABSENT) == value:
+            continue
+        is_block = isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+        style = None if is_block else True
+        # A copy through JSON, in which no part is an alias of another.
+        plain = json.loads(json.dumps(value))
+        new = yaml.safe_dump(plain, default_flow_style=style, sort_keys=False, allow_unicode=True, width=10**6)
+        changed[dotted] = None if value == ABSENT else ("\n" if is_block else " ") + new.removesuffix("...\n").rstrip()
+    return replace_values(text, changed)
 
 
 def write_preset(text: str, file: Path) -> tuple[str, list[str]]:

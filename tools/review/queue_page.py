@@ -1,8 +1,9 @@
 """The page on which a person goes through the review queue: `make review`.
 
-Shows `data/review/queue.csv` at 127.0.0.1, and adds what is decided to `data/corrections.csv`, one line a decision. It
-never rewrites a line: only this session's own last one can be taken back, while it is the last of the file. With
-`--pairs` it is the page of `tools/review/pairs_page.py` in its place.
+Shows `data/review/queue.csv` at 127.0.0.1, and before it what came in by `make serve` (`tools/review/feedback.py`), and
+adds what is decided to `data/corrections.csv`, one line a decision. It never rewrites a line: only this session's own
+last one can be taken back, while it is the last of the file. With `--pairs` it is the page of
+`tools/review/pairs_page.py` in its place.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from assay.core.params import load_params
 from assay.human_review.append_only_csv import AlreadyDecidedError
 from assay.human_review.apply_corrections import CorrectParams
 from assay.human_review.corrections import HEADER, Correction, correction_line, parse_corrections, read_corrections
+from tools.review import feedback
 from tools.review.pairs_page import review_pairs
 from tools.review.server import PORT, Added, Content, Page, git_user, review_app, serve
 
@@ -116,6 +118,8 @@ def make_app(session: Session) -> Flask:
         if row_id not in by_id:
             abort(400, f"the queue has no row {row_id!r}")
         row = by_id[row_id]
+        if row["split"] == feedback.NEW:
+            abort(400, "this text is in no data: docs/serving.md says how it comes in")
         if label and label not in session.labels and label != row["label"]:
             abort(400, f"there is no label {label!r}; add it to `correct.new_labels` of params.yaml, and start anew")
         name, old, new = decision(row, body.get("action") or "", label)
@@ -153,11 +157,16 @@ def main() -> None:
 def review_queue(reviewer: str) -> tuple[Flask, Added, str]:
     """The page of the queue, what it adds to, and how far the queue is."""
     params = load_params("correct", CorrectParams)
-    queue = read_queue(QUEUE)
+    posted = feedback.read_posted()
+    # Without the stage `review_queue`, what was posted is all there is.
+    queue, others = feedback.add_first([] if posted and not QUEUE.is_file() else read_queue(QUEUE), posted)
     added = Added(Path(params.path), "decision")
     decided = decided_by(read_corrections(added.file)) if added.file.is_file() else {}
     session = Session(queue, known_labels(RECORDS, params.new_labels), reviewer, added)
-    return make_app(session), added, f"{len(queue)} rows, {sum(row['id'] in decided for row in queue)} decided"
+    summary = f"{len(queue)} rows, {sum(row['id'] in decided for row in queue)} decided"
+    if others:
+        summary += f"; {others} ids of {feedback.POSTED} are of test rows, or of none, and not shown"
+    return make_app(session), added, summary
 
 
 if __name__ == "__main__":

@@ -141,20 +141,15 @@ def git_user() -> str:
     return done.stdout.strip()
 
 
-def listening(port: int) -> socket.socket:
-    """A socket that listens on this machine alone. Raises `InputError`: the port is taken."""
-    server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def listening(port: int, host: str = HOST, command: str = "make review") -> socket.socket:
+    """A socket that listens at an address; port 0 takes a free one. Raises `InputError`: it cannot be had."""
     try:
-        server.bind((HOST, port))
-    except OSError as problem:
-        server.close()
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as problem:
         raise InputError(
-            f"{HOST}:{port}: {problem.strerror}; is the page open already? Else take another: "
-            f'make review ARGS="--port {port + 1}"'
+            f"{host}:{port}: {getattr(problem, 'strerror', problem)}; is it open already? Else take another: "
+            f'{command} ARGS="--port {port + 1}"'
         ) from None
-    server.listen()
-    return server
 
 
 def serve(app: Flask, port: int, summary: str, added: Added, *, is_opened: bool) -> None:

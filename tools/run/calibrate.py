@@ -3,8 +3,8 @@
 Times real training steps of `finetune.full` (its encoder, batch and code) for each number of threads and precision:
 alone, and with as many processes side by side as `make repro` starts with that many threads. Where a setting trains at
 least 1.3 times the rows per second of the one in params.yaml, side by side, it is written there for review; every
-stage with a model then runs again. With `compute.device: cuda` only precisions are compared. The table is kept for
-`make doctor`. Run it on a machine that does nothing else.
+stage with a model then runs again. With `compute.device: cuda` only precisions are compared. Run it on a machine that
+does nothing else.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ from typing import Any
 import polars as pl
 
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import write_json, write_text
+from assay.core.outputs import write_text
 from assay.core.params import PARAMS_FILE, load_params
 from assay.core.progress import progress, quiet_libraries
 from tools.changes.revisions import require_committed
-from tools.doctor import CALIBRATION, MIN_GAIN, cores, fastest_setting
+from tools.doctor import cores
 from tools.params.preset import replace_values
 
 TRAIN = Path("data/split/train.parquet")
 INVENTED = [" ".join(["the words of a text that nobody wrote"] * times) for times in (1, 2, 2, 3, 4)]
 """Where there are no train rows yet."""
 STEPS, WARM_UP_STEPS = 12, 3
+MIN_GAIN = 1.3
+"""A setting that is this many times as fast is worth a change."""
 MAX_SIDE_BY_SIDE = 8
 """Processes at once: the graph has no more stages with models that could run beside each other."""
 
@@ -114,6 +116,17 @@ def settings(device: str, threads: int, of_machine: int) -> list[tuple[int, str,
     return found
 
 
+def fastest_setting(rows: list[dict[str, Any]], precision: str, threads: int) -> tuple[dict[str, Any], float]:
+    """The measurement that trains most rows per second, and its gain over a setting; 1 if that was not measured.
+
+    Compared are processes side by side, as many as there is room for with that many threads.
+    """
+    # Of one setting, the one with more processes comes later.
+    most = {(row["precision"], row["threads"]): row for row in rows}
+    best = max(most.values(), key=lambda row: float(row["rows_per_second"]))
+    return best, best["rows_per_second"] / most.get((precision, threads), best)["rows_per_second"]
+
+
 def main() -> None:
     """Measure, print the table, and change params.yaml where that is worth it."""
     parser = argparse.ArgumentParser(
@@ -137,7 +150,6 @@ def main() -> None:
                 **row
             )
         )
-    write_json(CALIBRATION, {"device": compute.device, "rows": rows})
     best, gain = fastest_setting(rows, compute.precision, compute.threads)
     said = f"{best['precision']} with {best['threads']} thread(s)"
     if gain < MIN_GAIN:

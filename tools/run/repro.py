@@ -56,7 +56,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("-j", "--jobs", type=int, help="stages at once; without: cores / compute.threads")
     parser.add_argument("-f", "--force", action="store_true", help="run what has not changed, too")
     parser.add_argument("-s", "--single-item", action="store_true", help="the named stages alone")
-    parser.add_argument("--downstream", action="store_true", help="the named stages and what depends on them")
     parser.add_argument("--dry", action="store_true", help="say what would run, and run nothing")
     options = parser.parse_args()
     if options.jobs is not None and options.jobs < 1:
@@ -219,7 +218,7 @@ def main() -> None:
                 guard_lock([stage.addressing for stage in stages])
                 graph = get_active_graph(repo.index.graph)
                 chosen = collect_stages(repo, options.targets) if options.targets else stages
-                steps = plan_repro(graph, chosen, downstream=options.downstream)
+                steps = plan_repro(graph, chosen)
                 plan = {stage.addressing: stage for stage in steps if stage in chosen or not options.single_item}
                 needs = {name: {one.addressing for one in graph.successors(plan[name])} & plan.keys() for name in plan}
                 settle(plan, {name: set() for name in plan} if options.dry else needs, state, options.force)

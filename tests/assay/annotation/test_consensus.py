@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from assay.annotation.consensus import (
     compare_with_others,
-    count_ties,
     count_votes,
     disagreement,
     disputed_rows,
@@ -54,7 +53,6 @@ def test_a_tie_goes_to_the_more_frequent_label_then_to_the_first_in_the_alphabet
         "three": "p",
         "equal": "x",
     }
-    assert count_ties(votes) == 3
 
 
 @given(tables)
@@ -107,7 +105,6 @@ def test_disputed_rows_come_with_their_texts_the_most_disputed_first() -> None:
 
 def test_no_ratings_give_empty_tables_of_the_right_types() -> None:
     votes = count_votes(ratings())
-    assert count_ties(votes) == 0
     assert find_majority(votes).schema == {
         "id": pl.String,
         "consensus_label": pl.String,

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from assay.augmentation.apply import augment_in_process, hide_tokens, show_tokens
-from assay.augmentation.recipes import CharacterNoise, Eda, Synonym, TextAttackClass, WholeText
+from assay.augmentation.recipes import CharacterNoise, Eda, Synonym, WholeText
 from assay.augmentation.textattack_import import readable_wordnet
 from assay.augmentation.words import find_plain_words
-from assay.core.errors import InputError
 
 
 def synonym(share_of_words: float) -> Synonym:
@@ -27,16 +26,8 @@ def eda(*operations: Any, share_of_words: float = 0.5) -> Eda:
     return Eda(name="eda", share_of_rows=1.0, share_of_words=share_of_words, operations=chosen)
 
 
-def whole(name: Any) -> WholeText:
-    return WholeText(name=name, share_of_rows=1.0)
-
-
-def textattack_class(path: str, **arguments: Any) -> TextAttackClass:
-    return TextAttackClass(name="own", share_of_rows=1.0, share_of_words=0.5, transformation=path, arguments=arguments)
-
-
-DELETION = textattack_class("textattack.transformations.WordDeletion")
-RECIPES: list[Any] = [synonym(1.0), noise(), eda(), DELETION, whole("contraction"), whole("reorder")]
+CONTRACTION = WholeText(name="contraction", share_of_rows=1.0)
+RECIPES: list[Any] = [synonym(1.0), noise(), eda(), CONTRACTION]
 
 
 def name_of(recipe: Any) -> str:
@@ -131,7 +122,7 @@ def test_plain_words(text: str, words: list[str]) -> None:
     assert [text[start:end] for start, end in find_plain_words(text)] == words
 
 
-@pytest.mark.parametrize("recipe", [synonym(1.0), noise(), eda(share_of_words=1.0), DELETION], ids=name_of)
+@pytest.mark.parametrize("recipe", [synonym(1.0), noise(), eda(share_of_words=1.0)], ids=name_of)
 def test_placeholders_and_mentions_survive(scratch: Path, recipe: Any) -> None:
     text = "<EMAIL> hate @movie <URL> phone #great (<PHONE>) never movie"
     for seed in range(20):
@@ -218,37 +209,29 @@ def test_operations_of_easy_data_augmentation(scratch: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "copy"),
+    ("text", "copy"),
     [
-        ("contraction", "I can't go", "I cannot go"),
-        ("contraction", "i dont know, it is late", "i dont know, it's late"),
-        ("contraction", "DON'T go", "DO NOT go"),
-        ("contraction", "They are here", "They're here"),
-        ("contraction", "it\u2019s late", "it is late"),
-        ("contraction", "He's been there", "He has been there"),
-        ("contraction", "it\u2019s already gone", "it has already gone"),
-        ("contraction", "HE'D BEEN there", "HE HAD BEEN there"),
-        ("contraction", "I'd better leave", "I had better leave"),
-        ("contraction", "I'd gladly leave", "I would gladly leave"),
-        ("contraction", "what's she been told", "what has she been told"),
-        ("contraction", "They'd already left", "They had already left"),
-        ("contraction", "we'd ordered two", "we had ordered two"),
-        ("contraction", "we'd need two", "we would need two"),
-        ("contraction", "it's gotten worse", "it has gotten worse"),
-        ("contraction", "he's late, and gone", "he is late, and gone"),
-        ("contraction", "what @isnt and <IT_IS>", "what @isnt and <IT_IS>"),
-        ("reorder", "It broke. I am sad", "I am sad. It broke."),
-        ("reorder", "On Monday, it broke.", "It broke, on Monday."),
-        ("reorder", "Great! :)", "Great! :)"),
-        ("reorder", "no order at all", "no order at all"),
-        ("reorder", "Many older U.S. adults need help", "Many older U.S. adults need help"),
-        ("reorder", "Ask Mr. Smith or J. Doe of it", "Ask Mr. Smith or J. Doe of it"),
-        ("reorder", "Prof. Lee paid Acme Ltd. in Jan. 2020", "Prof. Lee paid Acme Ltd. in Jan. 2020"),
-        ("reorder", "It is in the U.S. adults pay. We do not.", "We do not. It is in the U.S. adults pay."),
+        ("I can't go", "I cannot go"),
+        ("i dont know, it is late", "i dont know, it's late"),
+        ("DON'T go", "DO NOT go"),
+        ("They are here", "They're here"),
+        ("it\u2019s late", "it is late"),
+        ("He's been there", "He has been there"),
+        ("it\u2019s already gone", "it has already gone"),
+        ("HE'D BEEN there", "HE HAD BEEN there"),
+        ("I'd better leave", "I had better leave"),
+        ("I'd gladly leave", "I would gladly leave"),
+        ("what's she been told", "what has she been told"),
+        ("They'd already left", "They had already left"),
+        ("we'd ordered two", "we had ordered two"),
+        ("we'd need two", "we would need two"),
+        ("it's gotten worse", "it has gotten worse"),
+        ("he's late, and gone", "he is late, and gone"),
+        ("what @isnt and <IT_IS>", "what @isnt and <IT_IS>"),
     ],
 )
-def test_contractions_and_order(scratch: Path, name: str, text: str, copy: str) -> None:
-    assert one(text, whole(name), scratch) == copy
+def test_contractions(scratch: Path, text: str, copy: str) -> None:
+    assert one(text, CONTRACTION, scratch) == copy
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=name_of)
@@ -262,16 +245,6 @@ def test_own_tokens_stay(recipe: Any, scratch: Path) -> None:
         assert sorted(re.findall(r"Ann \[VAL\]|\[COL\]|\[VAL\]|it's", copy)) == sorted(
             ["[COL]", "[VAL]", "[COL]", "Ann [VAL]", "it's"]
         )
-
-
-def test_any_class_of_textattack(scratch: Path) -> None:
-    text = "the awful movie of today"
-    recipe = textattack_class("textattack.transformations.WordSwapRandomCharacterDeletion", random_one=True)
-    assert one(text, recipe, scratch) != text
-    with pytest.raises(InputError, match=r"own: textattack\.transformations\.Nothing: no such class"):
-        one(text, textattack_class("textattack.transformations.Nothing"), scratch)
-    with pytest.raises(InputError, match=r"own: .*WordDeletion cannot be made with \{'letters': 1\}"):
-        one(text, textattack_class("textattack.transformations.WordDeletion", letters=1), scratch)
 
 
 def test_our_classes_work_in_textattacks_own_augmenter(scratch: Path) -> None:

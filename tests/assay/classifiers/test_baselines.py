@@ -1,39 +1,40 @@
-"""A saved baseline is the same bytes whenever it is fitted on the same rows."""
+"""A saved baseline is the same bytes whenever it is fitted on the same rows, and gives the same probabilities."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.dummy import DummyClassifier
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from assay.classifiers.baselines import MODEL_FILE, fit_baseline
+from assay.classifiers.baselines import (
+    MODEL_FILE,
+    WEIGHTS_FILE,
+    baseline_probabilities,
+    fit_baseline,
+    load_baseline,
+    save_baseline,
+    tfidf,
+)
 from assay.classifiers.fits import Data, Rows
 from assay.fine_tuning.params import Tfidf
 
-FIT = """
-import sys
-from pathlib import Path
-from assay.classifiers.baselines import baseline_probabilities, load_baseline, save_baseline, tfidf
-from assay.fine_tuning.params import Tfidf
-texts, labels = ["card late", "card lost", "app works", "app fast"], ["bad", "bad", "good", "good"]
-model = tfidf(Tfidf(method="tfidf", max_word_ngram=2, min_document_frequency=1, C=3.0)).fit(texts, labels)
-folder = Path(sys.argv[1])
-said = baseline_probabilities(model, texts, ["bad", "good"])
-save_baseline(model, folder)
-assert (baseline_probabilities(load_baseline(folder), texts, ["bad", "good"]) == said).all()
-"""
+TEXTS = ["card late", "Card lost ünïcode", "app works", "app fast", "please why", "why please"]
 
 
-@pytest.mark.slow
-def test_two_fits_in_two_processes_are_saved_as_the_same_bytes(tmp_path: Path, repository: Path) -> None:
-    saved = []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        subprocess.run([sys.executable, "-c", FIT, str(tmp_path / name)], cwd=repository, check=True)
-        saved.append((tmp_path / name / "baseline.joblib").read_bytes())
-    assert saved[0] == saved[1]
+@pytest.mark.parametrize("labels", [["bad", "bad", "good", "good", "bad", "bad"], ["a", "b", "c", "a", "b", "a"]])
+def test_a_loaded_baseline_gives_the_same_probabilities_to_the_last_bit(tmp_path: Path, labels: list[str]) -> None:
+    words = tfidf(Tfidf(method="tfidf", max_word_ngram=2, min_document_frequency=1, C=3.0))
+    for name, model in (("tfidf", words), ("majority", DummyClassifier(strategy="prior"))):
+        model.fit(
+            TEXTS, labels, **{f"{'logisticregression__' * (model is words)}sample_weight": [0.3, 1, 1, 0.7, 1, 1]}
+        )
+        classes, folder = sorted(set(labels)), tmp_path / name
+        folder.mkdir()
+        save_baseline(model, folder)
+        assert sorted(path.name for path in folder.iterdir()) == [MODEL_FILE, WEIGHTS_FILE]
+        said = baseline_probabilities(model, [*TEXTS, "other words"], classes)
+        assert (baseline_probabilities(load_baseline(folder), [*TEXTS, "other words"], classes) == said).all()
 
 
 def test_the_number_of_threads_of_blas_does_not_matter(tmp_path: Path) -> None:
@@ -50,5 +51,5 @@ def test_the_number_of_threads_of_blas_does_not_matter(tmp_path: Path) -> None:
         folder.mkdir()
         with threadpool_limits(limits=threads, user_api="blas"):
             fit_baseline(params, Data(rows, rows, classes), folder)
-        saved.append((folder / MODEL_FILE).read_bytes())
+        saved.append((folder / MODEL_FILE).read_bytes() + (folder / WEIGHTS_FILE).read_bytes())
     assert saved[0] == saved[1]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from assay.duplicates.kept_rows import find_duplicates
 from assay.duplicates.near_duplicates import NearDuplicateParams
 
-NEAR = NearDuplicateParams(shingle_unit="character", shingle_size=5, permutations=128, min_jaccard=0.8)
+NEAR = NearDuplicateParams(shingle_size=5, permutations=128, min_jaccard=0.8)
 LONG = "I have used this kettle every single day for about six months now and I would {} it to all of my friends"
 Rows = list[tuple[str, str, str | None]]
 

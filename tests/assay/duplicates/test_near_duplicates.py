@@ -1,6 +1,5 @@
 import math
 import re
-from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from assay.duplicates import near_duplicates, shingles
 from assay.duplicates.near_duplicates import NearDuplicateParams, near_duplicate_groups, near_matches
-from assay.duplicates.shingles import _BETWEEN_WORDS, Documents, Indices, ShingleUnit, compute_jaccard, normalise_texts
+from assay.duplicates.shingles import _BETWEEN_WORDS, Documents, Indices, compute_jaccard, normalise_texts
 from assay.duplicates.signatures import fewest_equal, lsh_bands
 
 WORDS = ["the", "phone", "camera", "screen", "battery", "price", "works", "great", "bad", "slow", "always", "picture"]
@@ -40,29 +39,19 @@ def corpus(rows: int, seed: int) -> list[str]:
     return base + changed
 
 
-def brute_force_groups(
-    texts: list[str], size: int, min_jaccard: float, similarity: Callable[[str, str, int], float] = jaccard
-) -> list[int]:
+def brute_force_groups(texts: list[str], size: int, min_jaccard: float) -> list[int]:
     group = list(range(len(texts)))
     for right in range(len(texts)):
         for left in range(right):
-            if group[left] != group[right] and similarity(texts[left], texts[right], size) >= min_jaccard:
+            if group[left] != group[right] and jaccard(texts[left], texts[right], size) >= min_jaccard:
                 keep, drop = sorted([group[left], group[right]])
                 group = [keep if g == drop else g for g in group]
     return group
 
 
-def groups(texts: list[str], min_jaccard: float = 0.8, size: int = 5, unit: ShingleUnit = "character") -> list[int]:
-    params = NearDuplicateParams(shingle_unit=unit, shingle_size=size, permutations=128, min_jaccard=min_jaccard)
+def groups(texts: list[str], min_jaccard: float = 0.8) -> list[int]:
+    params = NearDuplicateParams(shingle_size=5, permutations=128, min_jaccard=min_jaccard)
     return [int(first) for first in near_duplicate_groups(pl.Series(texts, dtype=pl.String), params)]
-
-
-def word_jaccard(left: str, right: str, size: int) -> float:
-    a, b = (
-        {tuple(words[i : i + size]) for i in range(max(1, len(words) - size + 1))}
-        for words in (left.split(), right.split())
-    )
-    return len(a & b) / len(a | b)
 
 
 @pytest.fixture
@@ -89,7 +78,7 @@ def test_jaccard_equals_that_of_python_sets() -> None:
     texts = corpus(rows=40, seed=4)
     left, right = np.triu_indices(len(texts), 1)
     expected = [jaccard(texts[i], texts[j], 5) for i, j in zip(left, right, strict=True)]
-    assert pytest.approx(expected) == compute_jaccard(Documents(pl.Series(texts), "character", 5), left, right).tolist()
+    assert pytest.approx(expected) == compute_jaccard(Documents(pl.Series(texts), 5), left, right).tolist()
 
 
 def test_group_is_the_first_text_and_closes_over_chains() -> None:
@@ -122,28 +111,11 @@ def test_groups_of_short_texts(texts: list[str], expected: list[int]) -> None:
     assert groups(texts) == expected
 
 
-@pytest.mark.parametrize("size", [1, 2, 3])
-def test_groups_of_word_shingles_equal_those_of_a_brute_force_search(size: int) -> None:
-    texts = corpus(rows=120, seed=6)
-    expected = brute_force_groups(texts, size, 0.7, word_jaccard)
-    assert expected == groups(texts, 0.7, size, "word")
-    assert len(texts) - len(set(expected)) > 10
-
-
 @given(st.lists(st.text("ab\u00e9\u0301 ", max_size=20), min_size=2, max_size=8), st.integers(1, 4))
-def test_jaccard_of_word_shingles_equals_that_of_python_sets(texts: list[str], size: int) -> None:
+def test_jaccard_of_any_size_equals_that_of_python_sets(texts: list[str], size: int) -> None:
     left, right = np.triu_indices(len(texts), 1)
-    expected = [word_jaccard(texts[i], texts[j], size) for i, j in zip(left, right, strict=True)]
-    assert pytest.approx(expected) == compute_jaccard(Documents(pl.Series(texts), "word", size), left, right).tolist()
-
-
-def test_words_are_told_apart_by_the_order_of_their_letters_and_of_their_places() -> None:
-    assert groups(["tea eat", "eat tea", "ate tea", "teae at"], size=2, unit="word") == [0, 1, 2, 3]
-    assert groups(["tea eat", "eat tea", "ate tea", "teae at"], size=1, unit="word") == [0, 0, 2, 3]
-
-
-def test_a_text_shorter_than_a_word_shingle_matches_only_its_like() -> None:
-    assert groups(["good phone", "Good phone!", "good", "phone good"], size=3, unit="word") == [0, 0, 2, 3]
+    expected = [jaccard(texts[i], texts[j], size) for i, j in zip(left, right, strict=True)]
+    assert pytest.approx(expected) == compute_jaccard(Documents(pl.Series(texts), size), left, right).tolist()
 
 
 @given(st.lists(st.text("aB .,!?-\u2014\u00ab\t\n\u00a0\u3002+#\u00df", max_size=12)))
@@ -157,10 +129,9 @@ def test_normalised_equals_the_plain_replacement(texts: list[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("unit", ["character", "word"])
-def test_texts_of_megabytes(unit: ShingleUnit) -> None:
+def test_texts_of_megabytes() -> None:
     long = "".join(np.random.default_rng(2).choice(list("abcdefghijklmnopqrstuvwxyz      "), size=1_000_000))
-    assert groups(["ok", long, long + " and more", "words, " * 1_500_000], unit=unit) == [0, 1, 1, 3]
+    assert groups(["ok", long, long + " and more", "words, " * 1_500_000]) == [0, 1, 1, 3]
 
 
 def test_equal_texts_are_not_compared(compared: list[int]) -> None:
@@ -230,7 +201,7 @@ def test_pairs_at_the_threshold_are_found() -> None:
 
 
 def matches(queries: list[str], references: list[str]) -> tuple[list[float], list[int]]:
-    params = NearDuplicateParams(shingle_unit="character", shingle_size=5, permutations=128, min_jaccard=0.8)
+    params = NearDuplicateParams(shingle_size=5, permutations=128, min_jaccard=0.8)
     found = near_matches(pl.Series(queries, dtype=pl.String), pl.Series(references, dtype=pl.String), params)
     return found["jaccard"].to_list(), found["index"].to_list()
 

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from assay.duplicates.near_duplicates import NearDuplicateParams
@@ -9,7 +8,6 @@ from assay.instruction_data.distractors import (
     UnanswerableParams,
     find_distractors,
     keep_far_from_answers,
-    measure_recall,
     shuffle_for,
     take_fitting,
 )
@@ -52,7 +50,7 @@ def far(asked: Exchange, *candidates: Exchange, max_cosine: float | None = None)
         [asked],
         [candidates],
         UnanswerableParams(fraction=1.0, refusal="No.", max_jaccard=0.3, max_cosine=max_cosine),
-        NearDuplicateParams(shingle_unit="word", shingle_size=1, permutations=128, min_jaccard=0.8),
+        NearDuplicateParams(shingle_size=3, permutations=128, min_jaccard=0.8),
         TextVectors(numbers, vectors),
     )
     return [one.id for one in kept]
@@ -71,11 +69,3 @@ def test_passages_that_may_answer_are_skipped() -> None:
 
 def test_without_candidates_there_are_none() -> None:
     assert far(exchange("own", "answer")) == []
-
-
-def test_recall_counts_questions_of_the_base_alone() -> None:
-    base = [exchange(name, name) for name in "abc"]
-    asked = [base[0], base[1], exchange("new", "d")]
-    measured = measure_recall(asked, base, found([0, 1, 2], [0, 1, 2], [0, 1, 2]))
-    assert measured == pytest.approx({"recall_at_1": 0.5, "recall_at_2": 1, "recall_at_5": 1, "recall_at_10": 1})
-    assert measure_recall(asked[2:], base, found([0, 1, 2])) == {}

@@ -18,7 +18,7 @@ def test_groups_are_linked_by_near_duplicates_the_same_question_and_by_meaning()
         ("f", "And the rest", "So be it"),
     ]
     records = pl.DataFrame(rows, dict.fromkeys(("id", "prompt", "answer"), pl.String), orient="row")
-    near = NearDuplicateParams(shingle_unit="character", shingle_size=5, permutations=128, min_jaccard=0.8)
+    near = NearDuplicateParams(shingle_size=5, permutations=128, min_jaccard=0.8)
     device = Device(torch.device("cpu"), torch.float32)
     assert group_chats(records, {}, near, None, None, device).to_list() == ["a", "b", "a", "d", "d", "f"]
     # The second means what the fourth does, and the last what the third does.

@@ -57,16 +57,11 @@ def test_every_model_answers_the_same_questions(inputs: Path) -> None:
     assert third.passages == []
 
 
-def test_plots_show_every_model_and_approach_that_ran(inputs: Path) -> None:
+def test_plots_show_every_approach_that_ran(inputs: Path) -> None:
     found = read_all()
-    perplexity, _, _, _, reward = found.plots.values()
-    sft, _, sampled, _, reward_model = found.courses.values()
-    assert all(f">{name}</text>" in perplexity for name in ("base", "sft-lora", "ppo"))
+    sft, _, sampled, _ = found.courses.values()
     assert [sft.count(f">{name}</text>") for name in ("lora", "qlora")] == [1, 0]
     assert [sampled.count(f">{name}</text>") for name in ("ppo", "rloo")] == [1, 1]
-    assert "−0.500 [−0.600, −0.400]" in reward
-    assert "altered_answer" in reward_model
-    assert "base_answer" not in reward_model
 
 
 def test_a_course_leaves_out_steps_without_a_value(inputs: Path) -> None:

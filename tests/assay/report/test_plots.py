@@ -1,6 +1,5 @@
 """Plots are well-formed SVG that says in words what it shows, in the page's colours and the same bytes each time."""
 
-import math
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 
@@ -8,7 +7,7 @@ import pytest
 
 from assay.report import plots
 from assay.report.numbers import number
-from assay.report.plots import Change, Curve, Flow, Interval
+from assay.report.plots import Curve, Interval
 
 LOW, HIGH = Interval("a<b", 0.5, 0.4, 0.6, muted=False), Interval("$c$", 0.7, 0.6, 0.8, muted=True)
 SVG = "{http://www.w3.org/2000/svg}"
@@ -39,16 +38,6 @@ DRAWN: dict[str, tuple[Callable[[], str], str, list[str]]] = {
         "$c$ 0.700, 95% interval 0.600 to 0.800; a<b 0.500, 95% interval 0.400 to 0.600",
         ["$c$", "a<b", "0.700 [0.600, 0.800]", "0.500 [0.400, 0.600]"],
     ),
-    "beyond one, as given": (
-        lambda: plots.dot_and_interval([Interval("low", -2.0, -3.0, -1.0, False)], "t", bounds=(-math.inf, math.inf)),
-        "low -2.000, 95% interval -3.000 to -1.000",
-        ["low", "−2.000 [−3.000, −1.000]"],
-    ),
-    "changes": (
-        lambda: plots.before_and_after([Change("full", 0.8, 0.75, -0.08, -0.02)], "t"),
-        "full 0.800 before, 0.750 after",
-        ["full", "−0.050 [−0.080, −0.020]"],
-    ),
     "costs, one of no seconds": (
         lambda: plots.log_scatter([(0.0, LOW), (400.0, HIGH)], "seconds", "score", "t"),
         "a<b: 0, 0.500; $c$: 400, 0.700",
@@ -59,12 +48,6 @@ DRAWN: dict[str, tuple[Callable[[], str], str, list[str]]] = {
         "a<b from 1 to 2",
         ["a<b", "1", "2", "3", "loss"],
     ),
-    "flow": (
-        lambda: plots.row_flow([Flow("raw", 9000, 0, 0), Flow("augment", 8000, 30, 1000)], "t"),
-        "raw: 9000 rows out, 0 made, 0 removed; augment: 8030 rows out, 30 made, 1000 removed",
-        ["raw", "9,000", "8,030  +30  −1,000"],
-    ),
-    "bars": (lambda: plots.counted_bars([("a", 1000), ("b", 25)], "t"), "a: 1,000; b: 25", ["a", "b", "1,000", "25"]),
     "matrix": (
         lambda: plots.confusion_heat_map(["a<", "b"], [[3, 1], [0, 4]], "t"),
         "7 of 8 test rows are on the diagonal, which is where actual and predicted agree",
@@ -95,8 +78,6 @@ def test_what_is_muted_has_another_shape() -> None:
 @pytest.mark.parametrize(
     "svg",
     [
-        plots.row_flow([Flow("raw", 0, 0, 0)], "t"),
-        plots.counted_bars([], "t"),
         plots.curves([], "step", "loss", "t"),
         plots.curves([Curve("a", [(1.0, 2.0)])], "step", "loss", "t"),
         plots.confusion_heat_map(list("abcdefghijklm"), [[1] * 13] * 13, "t"),

@@ -18,17 +18,6 @@ def test_outputs_but_no_metrics_are_hashed(tmp_path: Path) -> None:
     assert unchanged.output_hashes(tmp_path) == {"ingest": {"data.txt": "d" * 32}}
 
 
-def test_a_model_is_its_weights(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no weights"):
-        unchanged.weights_hash(tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(b"weights")
-    before = unchanged.weights_hash(tmp_path)
-    (tmp_path / "code.py").write_text("import elsewhere")
-    assert unchanged.weights_hash(tmp_path) == before
-    (tmp_path / "model.safetensors").write_bytes(b"others")
-    assert unchanged.weights_hash(tmp_path) != before
-
-
 def test_a_command_that_fails_is_shown_with_what_it_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"failed in .*\n.*no such thing"):
         unchanged.run([sys.executable, "-c", "raise SystemExit('no such thing')"], tmp_path)

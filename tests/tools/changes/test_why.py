@@ -2,9 +2,15 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
+from assay.cleaning.rules import CleanParams
 from assay.core.errors import InputError
+from assay.core.params import load_params
 from tests.own_process import run_main
+from tests.template_params import read_template_params
 from tools.changes import why
 
 SOURCE = {"source_url": "https://example.org/a", "licence": "MIT", "retrieved": "2026-11-22", "authenticity": "real"}
@@ -31,6 +37,7 @@ def test_a_row_is_followed_through_the_stages(tmp_path: Path) -> None:
         "  'Good &amp; bad'",
         "  from https://example.org/a, licence MIT, retrieved 2026-11-22, real, SHA-256 5d7c",
         "clean: changed by html_to_text",
+        "  'Good &amp; bad'",
         "  'Good & bad'",
         "split: train",
         "label_errors: a label error (quality 0.020, suggested 'y')",
@@ -38,11 +45,6 @@ def test_a_row_is_followed_through_the_stages(tmp_path: Path) -> None:
     ]
     assert list(why.history("b:1", tmp_path)) == ["augment: augmented example b:1~synonym", "  'Great'"]
     assert list(why.history("b:1~synonym", tmp_path)) == ["augment: trains, made of b:1 by synonym, with label 'x'"]
-
-
-def test_what_is_not_stated_of_a_source_says_so() -> None:
-    shown = why.provenance(SOURCE | {"licence": None, "retrieved": None, "authenticity": "generated"})
-    assert shown == "from https://example.org/a, no licence stated, generated, SHA-256 5d7c"
 
 
 def write_group(folder: Path, kept: list[str]) -> None:
@@ -61,22 +63,6 @@ def test_rows_that_say_the_same_are_named_with_the_closest_of_them(tmp_path: Pat
         "  cosine 0.950 to a:1 'Good'",
     ]
     assert list(why.history("b:1", tmp_path)) == []
-
-
-def test_a_row_that_stands_for_others_that_say_the_same(tmp_path: Path) -> None:
-    folder = tmp_path / "semantic_duplicates"
-    write_group(folder, ["a:1", "b:1"])
-    write(folder / "removed.parquet", id="a:2", rule="semantic_duplicate", before="Great", after=None, kept_id="a:1")
-    assert list(why.history("a:1", tmp_path)) == [
-        "semantic_duplicates: stands for its duplicates",
-        "  cosine 0.950 to a:2 'Great'",
-    ]
-    assert list(why.history("a:2", tmp_path)) == [
-        "semantic_duplicates: a duplicate of another row",
-        "  cosine 0.988 to a:3 'So great'",
-        "  cosine 0.950 to a:1 'Good'",
-        "semantic_duplicates: removed by semantic_duplicate; a:1 stands for it",
-    ]
 
 
 def test_what_a_person_decided_is_told(tmp_path: Path) -> None:
@@ -106,3 +92,60 @@ def test_it_says_so_on_the_command_line(
     write(tmp_path / "data/split/test.parquet", id="c:1")
     run_main(why, "c:1")
     assert capsys.readouterr().out == "c:1\nsplit: test\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    params = read_template_params()
+    params["clean"]["max_tokens"]["tokenizer"] = "tokenizer.json"
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]")).save("tokenizer.json")
+    return tmp_path / "data"
+
+
+def test_groups_split_label_predictions_and_chats_are_told_with_their_reasons(project: Path) -> None:
+    write(project / "clean/duplicate_groups.parquet", id="a:1", near_duplicate_group="a:9", labels_differ=True)
+    write(project / "split/test.parquet", id="a:1", split_group="review=7")
+    scores = {"id": "a:1", "label": "bad", "is_label_error": False, "label_quality": 0.9, "suggested_label": "bad"}
+    write(project / "label_errors/scores.parquet", **scores, probability_bad=0.75, probability_good=0.25)
+    said = {"id": "a:1", "confidence": 0.6, "target_label": "bad", "probability_bad": 0.4}
+    for name, label in (("predictions", "good"), ("validation", "bad")):
+        write(project / f"predictions/lora/{name}.parquet", **said, predicted_label=label)
+    chat = {"task": "label", "category": "a", "question": "Which?", "answer": "bad", "context": ["one", "two"]}
+    write(project / "instruct/train.parquet", id="a:1#unanswerable", **chat)
+    write(project / "generations/base/answers.parquet", id="a:1", mode="label", answer="good")
+    assert why.history("a:1", project) == [
+        "clean: near-duplicate, in group a:9, and labels differ",
+        "split: test",
+        "  the hash of its group 'review=7' is 0.0616, which is train, moved to test: its label is small or its group"
+        " large (metrics/split.json)",
+        "label_errors: no label error (quality 0.900, suggested 'bad')",
+        "  given 'bad'; probability out of fold: 'bad' 0.750, 'good' 0.250",
+        "evaluate@lora: 'good' with confidence 0.60, wrong; target 'bad' 0.40",
+        "evaluate@lora, validation: 'bad' with confidence 0.60, right; target 'bad' 0.40",
+        "instruct_data: a:1#unanswerable in train, task label, category a, with 2 passages",
+        *("  'Which?'", "  'bad'"),
+        "evaluate_generation@base, label: 'good'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "row_id", "said"),
+    [
+        ("Fish &amp; chips, cheap", "a:1", "html_to_text makes it 'Fish & chips, cheap'\nfound: a:1 (1 with this"),
+        ("Fish & chips,  cheap", "a:1", "makes it 'Fish & chips, cheap'\nfound: a:1 (1 with this text)"),
+        ("How long does it take?", "faq:7", "clean: no rule changes it\nfound: faq:7 (1 with this text)"),
+        ("fish & chips, cheaper", "a:1", "near-duplicate, Jaccard similarity 0.875: a:1 'Fish & chips, cheap'"),
+        ("How long is that?", "faq:7", "most similar text, no near-duplicate, Jaccard similarity 0.208: faq:7"),
+    ],
+)
+def test_a_text_is_found_as_read_as_cleaned_or_by_similarity(project: Path, text: str, row_id: str, said: str) -> None:
+    write(project / "ingested/records.parquet", id="a:1", text="Fish &amp; chips, cheap")
+    write(project / "clean/records.parquet", id="a:1", text="Fish & chips, cheap")
+    write(project / "instruct/train.parquet", id="faq:7", question="How long does it take?")
+    params = load_params("clean", CleanParams)
+    found, shown = why.find_text(text, params, project)
+    assert (found, said in "\n".join(shown)) == (row_id, True)
+    with pytest.raises(InputError, match="no text has anything in common with '12345678'"):
+        why.find_text("12345678", params, project)

@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from huggingface_hub import DatasetCard, ModelCard
 
-from assay.classifiers.checkpoint import new_classifier, save_classifier
+from assay.classifiers.checkpoint import load_classifier, new_classifier, save_classifier
 from assay.core.errors import InputError
 from assay.fine_tuning import adapters
 from assay.fine_tuning.params import Ia3Adapter, LearntPrompt, LowRankAdapter
@@ -63,11 +63,13 @@ def test_a_merged_model_is_plain_and_says_the_same(
     found = json.loads((folder / "merge.json").read_text())
     assert found["largest_logit_difference"] < 1e-5
     assert found["predictions_changed"] == 0
-    assert found["before"] == found["after"]
     assert "a plain model; largest difference of a logit" in capsys.readouterr().out
     assert not list(folder.glob("adapter*"))
-    model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
-    encoded = AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt")
+    assert ModelCard.load(folder / "MODEL_CARD.md").data.library_name == "transformers"
+    assert DatasetCard.load(folder / "DATA_CARD.md").data.license == "unknown"
+    model, tokenizer, labels = load_classifier(folder)
+    assert labels == LABELS
+    encoded = tokenizer(TEXTS, padding=True, return_tensors="pt")
     with torch.inference_mode():
         logits = model(input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"]).logits
     assert logits.shape == (4, 2)
@@ -77,7 +79,7 @@ def test_qlora_is_merged_into_full_precision_and_the_difference_is_told(models: 
     run_main(merge, "qlora")
     folder = models / "models/merged/qlora"
     assert 1e-5 < json.loads((folder / "merge.json").read_text())["largest_logit_difference"] < 1
-    assert "quantization_config" not in json.loads((folder / "config.json").read_text())
+    assert "quantization_config" not in json.loads((folder / "config.json").read_text())["classifier"]
 
 
 @pytest.mark.parametrize(("approach", "moved", "allowed"), [("lora", 0.1, "0.001"), ("qlora", 10.0, "1")])

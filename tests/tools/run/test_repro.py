@@ -142,7 +142,6 @@ def test_a_failure_stops_what_depends_on_it_alone(tmp_path: Path) -> None:
 def test_targets_force_dry_and_options_of_dvc_that_are_not_there(finished: Path, expected: dict[str, bytes]) -> None:
     assert started(run(finished, "--force", "b")) == ["a", "b"]
     assert started(run(finished, "--force", "--single-item", "d")) == ["d"]
-    assert started(run(finished, "--force", "--downstream", "b")) == ["b", "d"]
     (finished / "in.txt").write_text("2\n1\n")
     dry = run(finished, "--dry", "d")
     assert all(f"{name} would run\n" in dry for name in "abc")

@@ -1,1 +1,0 @@
-"""Experiments beside the pipeline: benchmarks on other data, tuning."""

@@ -1,0 +1,1 @@
+"""A fork's own data: from a file to a working `params.yaml`."""
