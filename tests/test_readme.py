@@ -49,12 +49,13 @@ def test_picture_shows_every_stage(repository: Path) -> None:
     assert {name for name in stages if not re.search(rf"\b{name}\b", picture)} == set()
 
 
-def test_params_for_own_data_are_valid(readme: str, tmp_path: Path) -> None:
-    (block,) = re.findall(r"```yaml\n(ingest:.+?)```", readme, flags=re.DOTALL)
+def test_params_for_own_data_are_valid(repository: Path, tmp_path: Path) -> None:
+    page = (repository / "docs/pipeline.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(ingest:.+?)```", page, flags=re.DOTALL)
     (tmp_path / "params.yaml").write_text(block, encoding="utf-8")
     params = load_params("ingest", IngestParams, tmp_path / "params.yaml")
     assert params.sources[0].columns.label == "category"
-    ((keys, split),) = re.findall(r"```yaml\n( +columns:.+?)(split:.+?)```", readme, flags=re.DOTALL)
+    ((keys, split),) = re.findall(r"```yaml\n( +columns:.+?)(split:.+?)```", page, flags=re.DOTALL)
     own = re.sub(r" +columns: {text: text, label: category}[^\n]*\n", lambda _: keys, block) + split
     for section, model in (("ingest", IngestParams), ("split", SplitParams)):
         (tmp_path / "params.yaml").write_text(own, encoding="utf-8")
