@@ -5,7 +5,6 @@
 models, by params.
 """
 
-import argparse
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from assay.report.numbers import number
 from assay.report.sections import comparison_rows
 from assay.report.summary import COSTS, REPORT, SUMMARY, ranked, show_interval
 from assay.statistics.verdicts import WORDS
+from tools.command_line import command_line
 
 GENERATION_SUMMARY = Path("metrics/optional/generation_summary.json")
 HEADER = (
@@ -188,9 +188,7 @@ def print_results() -> None:
 
 def main() -> None:
     """Print the results, or write them into a Markdown file."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.changes.readme_results", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = command_line("python -m tools.changes.readme_results", __doc__)
     parser.add_argument("--write", type=Path, metavar="FILE", help="Markdown file with the markers")
     path = parser.parse_args().write
     if path is None:

@@ -5,7 +5,6 @@ for as it was read and as it was cleaned, and among the questions of the chats; 
 to it is shown, by the shingles that near-duplicates are found by. What the cleaning rules do with the text comes first.
 """
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from assay.duplicates.near_duplicates import IDENTICAL
 from assay.duplicates.shingles import Documents, compute_jaccard, normalise_texts
 from assay.instruction_data.cleaning import apply_clean_rules
 from assay.splitting.assignment import SPLITS, SplitParams
+from tools.command_line import command_line
 
 DATA = Path("data")
 REMOVALS = (
@@ -116,7 +116,7 @@ def unknown_id(row_id: str, ids: pl.Series) -> InputError:
 
 def main() -> None:
     """Print the way of the row named on the command line."""
-    parser = argparse.ArgumentParser(prog="make why", description=(__doc__ or "").splitlines()[0])
+    parser = command_line("make why", __doc__)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument(
         "id", nargs="?", help="id of a row, such as tweets:42; of an augmented example, tweets:42~synonym"

@@ -6,7 +6,6 @@ any number of rows and tokens, and the tokenizer and the labels beside it. An ad
 than `MAX_DIFFERENCE`, nothing is written. Needs the extra `onnx`.
 """
 
-import argparse
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +27,7 @@ from assay.core.progress import quiet_libraries
 from assay.fine_tuning.quantization import ADAPTER_FILE
 from assay.splitting.target_labels import TEST
 from tools.cards.make_cards import read_values, write_cards
+from tools.command_line import command_line
 from tools.export.merge import find_model, merged
 
 EXPORTED = Path("models/onnx")
@@ -85,7 +85,7 @@ def onnx_logits(path: Path, tokenizer: PreTrainedTokenizerBase, texts: list[str]
 
 def main() -> None:
     """Export the model named on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m tools.export.onnx", description=(__doc__ or "").splitlines()[0])
+    parser = command_line("python -m tools.export.onnx", __doc__)
     parser.add_argument("approach", help="name of a folder under models/finetuned, such as full")
     approach = parser.parse_args().approach
     if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:

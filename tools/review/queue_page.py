@@ -6,7 +6,6 @@ last one can be taken back, while it is the last of the file. With `--pairs` it 
 `tools/review/pairs_page.py` in its place.
 """
 
-import argparse
 import json
 from dataclasses import dataclass
 from datetime import date
@@ -22,6 +21,7 @@ from assay.human_review.append_only_csv import AlreadyDecidedError
 from assay.human_review.apply_corrections import CorrectParams
 from assay.human_review.corrections import HEADER, Correction, correction_line, parse_corrections, read_corrections
 from tools.changes.revisions import git
+from tools.command_line import command_line
 from tools.review import feedback
 from tools.review.pairs_page import review_pairs
 from tools.review.server import PORT, Added, Content, review_app, serve
@@ -122,7 +122,7 @@ def make_app(session: Session) -> Flask:
 
 def main() -> None:
     """Serve the page until Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="make review", description=(__doc__ or "").splitlines()[0])
+    parser = command_line("make review", __doc__)
     parser.add_argument("--port", type=int, default=PORT, help=f"default {PORT}; 0 takes a free one")
     parser.add_argument("--reviewer", help="who decides; default: git config user.name")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")

@@ -9,7 +9,6 @@ does nothing else.
 
 from __future__ import annotations
 
-import argparse
 import json
 import resource
 import subprocess
@@ -25,6 +24,7 @@ from assay.core.outputs import write_text
 from assay.core.params import PARAMS_FILE, load_params
 from assay.core.progress import progress, quiet_libraries
 from tools.changes.revisions import require_committed
+from tools.command_line import command_line
 from tools.doctor import cores
 from tools.params.preset import replace_values
 
@@ -129,9 +129,7 @@ def fastest_setting(rows: list[dict[str, Any]], precision: str, threads: int) ->
 
 def main() -> None:
     """Measure, print the table, and change params.yaml where that is worth it."""
-    parser = argparse.ArgumentParser(
-        prog="make calibrate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line("make calibrate", __doc__, whole=True)
     parser.add_argument("--time", nargs=2, metavar=("THREADS", "PRECISION"), help="used by itself, for one process")
     arguments = parser.parse_args()
     if arguments.time:
