@@ -9,8 +9,6 @@ off, ARGS="--max-new-tokens 300" lets answers be longer. In a conversation, `/ne
 or Ctrl-C ends it.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -37,8 +35,6 @@ from tools.command_line import command_line
 
 TRAIN = Path("data/instruct/train.parquet")
 SFT = Path("models/sft")
-
-
 Search = Callable[[str], list[Exchange]]
 """From a question to the rows whose answers are its passages."""
 

@@ -6,8 +6,6 @@ changed from the model that was trained is printed; too much is an error, and wh
 merged into the base in full precision, and may change more. docs/serving.md makes GGUF of it by llama.cpp's converter.
 """
 
-from __future__ import annotations
-
 import gc
 import operator
 from collections.abc import Sequence

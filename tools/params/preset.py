@@ -6,8 +6,6 @@ are switched off (`optional.instruct_data: []`). Only these values change in the
 would lose the comment after a block with the block), so that `git diff params.yaml` shows the preset alone.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import textwrap

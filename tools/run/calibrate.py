@@ -7,8 +7,6 @@ stage with a model then runs again. With `compute.device: cuda` only precisions 
 does nothing else.
 """
 
-from __future__ import annotations
-
 import json
 import resource
 import subprocess
