@@ -45,10 +45,8 @@ write_params(target, params)
 def run(command: list[str], folder: Path) -> str:
     """What a command prints. Raises `InputError`: it fails; with the end of what it said."""
     # DVC runs `python`: that must be this one.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
-    )
+    variables = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
     if done.returncode:
         end = "\n".join((done.stdout + done.stderr).splitlines()[-20:])
         raise InputError(f"`{' '.join(command[:6])} …` failed in {folder}:\n{end}")

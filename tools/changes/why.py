@@ -26,10 +26,7 @@ from assay.splitting.assignment import SPLITS, SplitParams
 from tools.command_line import command_line
 
 DATA = Path("data")
-REMOVALS = (
-    *("ingested", "clean", "corrected", "semantic_duplicates", "split", "label_errors", "augmented"),
-    "instruct",
-)
+REMOVALS = ("ingested", "clean", "corrected", "semantic_duplicates", "split", "label_errors", "augmented", "instruct")
 """Folders with a `removed.parquet`, in the order of the pipeline."""
 TEXTS = {"ingested/records": "text", "clean/records": "text"} | {f"instruct/{name}": "question" for name in SPLITS}
 """Tables with the texts that a text is looked for among, and the column."""
@@ -118,9 +115,8 @@ def main() -> None:
     """Print the way of the row named on the command line."""
     parser = command_line("make why", __doc__)
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument(
-        "id", nargs="?", help="id of a row, such as tweets:42; of an augmented example, tweets:42~synonym"
-    )
+    of_id = "id of a row, such as tweets:42; of an augmented example, tweets:42~synonym"
+    which.add_argument("id", nargs="?", help=of_id)
     which.add_argument("--text", help="a text in the place of an id")
     row_id, text = vars(parser.parse_args()).values()
     said = list[str]()

@@ -84,9 +84,8 @@ def find_problems(path: Path) -> list[str]:
                 problems.append(f"`{names}` has {name!r}, and there is no block `{section}.{name}`")
     if not problems:
         # A fork that carries nothing is told by the stage; who carries columns has another name in mind.
-        carried = {
-            carried_name(one) for source in load_params("ingest", IngestParams, path).sources for one in source.carry
-        }
+        sources = load_params("ingest", IngestParams, path).sources
+        carried = {carried_name(one) for source in sources for one in source.carry}
         named = params["split"]["group_column"]
         if named is not None and carried and named not in {*carried, *RECORDS_SCHEMA}:
             problems.append(
