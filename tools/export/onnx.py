@@ -92,8 +92,7 @@ def main() -> None:
         raise InputError(f"no package {missing[0]}: `.venv/bin/pip install -e '.[onnx]'`")
     folder = find_model(approach)
     quiet_libraries()
-    compute = load_params("compute", Compute)
-    prepare_device(compute)
+    prepare_device(load_params("compute", Compute))
     device = Device(torch.device("cpu"), torch.float32)
     _, tokenizer, labels = load_classifier(folder, quantised=False)
     model = merged(folder)[0] if (folder / ADAPTER_FILE).is_file() else load_classifier(folder)[0]

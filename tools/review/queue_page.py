@@ -131,10 +131,7 @@ def main() -> None:
     reviewer = (arguments.reviewer or git("config", "user.name") or "").strip()
     if not reviewer:
         raise InputError('who reviews? make review ARGS="--reviewer NAME", or `git config user.name NAME`')
-    if arguments.pairs is None:
-        app, added, summary = review_queue(reviewer)
-    else:
-        app, added, summary = review_pairs(arguments.pairs, reviewer)
+    app, added, summary = review_pairs(arguments.pairs, reviewer) if arguments.pairs else review_queue(reviewer)
     serve(app, arguments.port, f"{summary}; you are {reviewer}", added, is_opened=arguments.open)
 
 
