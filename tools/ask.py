@@ -9,9 +9,6 @@ off, ARGS="--max-new-tokens 300" lets answers be longer. In a conversation, `/ne
 or Ctrl-C ends it.
 """
 
-from __future__ import annotations
-
-import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -34,11 +31,10 @@ from assay.language_models.base_template import TemplateArguments
 from assay.language_models.chat_template import tokenise_prompts
 from assay.language_models.checkpoint import CausalLM, Decoding, generate_batch, load_causal_lm
 from assay.language_models.named_models import load_generation_models
+from tools.command_line import command_line
 
 TRAIN = Path("data/instruct/train.parquet")
 SFT = Path("models/sft")
-
-
 Search = Callable[[str], list[Exchange]]
 """From a question to the rows whose answers are its passages."""
 
@@ -114,8 +110,7 @@ def converse(respond: Callable[[str, list[dict[str, str]]], list[dict[str, str]]
 
 def main() -> None:
     """Load the model, and talk."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python -m tools.ask", description=__doc__, formatter_class=raw)
+    parser = command_line("python -m tools.ask", __doc__, whole=True)
     parser.add_argument("model", help="sft@<approach>, a name of generation_models, or a folder")
     parser.add_argument("--question", help="ask this, and leave")
     parser.add_argument("--no-context", action="store_true", help="show the model no passages")

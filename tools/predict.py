@@ -9,7 +9,6 @@ MODEL is an approach of `models/finetuned/` or a folder. INPUT and OUTPUT are .c
 cannot be read is a row with its reason alone. Texts are cleaned as the training data were.
 """
 
-import argparse
 import sys
 import tempfile
 from collections import Counter
@@ -28,6 +27,7 @@ from assay.inference import load
 from assay.inference.classifier import BATCH_SIZE, Classifier
 from assay.inference.table_windows import format_of, read_windows
 from assay.sources.table_files import SEPARATORS, as_text
+from tools.command_line import command_line
 
 MODELS = Path("models/finetuned")
 OURS = ("label", "probability", "is_sure", "reason")
@@ -99,8 +99,7 @@ def write_sheet(table: pl.DataFrame, path: Path) -> None:
 
 def main() -> None:
     """Predict."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python -m tools.predict", description=__doc__, formatter_class=raw)
+    parser = command_line("python -m tools.predict", __doc__, whole=True)
     parser.add_argument("model", help="an approach of models/finetuned, or a folder")
     parser.add_argument("input", type=Path)
     parser.add_argument("output", type=Path)

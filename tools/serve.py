@@ -4,7 +4,6 @@ MODEL is an approach of params.yaml, or a folder. On 127.0.0.1, unless ARGS="--h
 ASSAY_TOKEN has to be set. Needs the extra `serve`. docs/serving.md has the requests.
 """
 
-import argparse
 import os
 import re
 from importlib.util import find_spec
@@ -13,6 +12,7 @@ from assay.core.errors import InputError, run_stage
 from assay.core.params import load_params
 from assay.inference.serve_params import LOCAL, ServeParams
 from tools.changes.staleness import dvc_hash
+from tools.command_line import command_line
 from tools.predict import load_model
 from tools.review.feedback import POSTED, add_posted
 from tools.review.server import HOST, listening
@@ -30,8 +30,7 @@ def require_token(host: str, token: str | None) -> None:
 
 def main() -> None:
     """Load the model, and serve."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="make serve", description=__doc__, formatter_class=raw)
+    parser = command_line("make serve", __doc__, whole=True)
     parser.add_argument("model", help="an approach, or a folder")
     parser.add_argument("--host", default=HOST)
     parser.add_argument("--port", type=int, default=PORT, help=f"default {PORT}; 0 takes a free one")

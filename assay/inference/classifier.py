@@ -69,12 +69,7 @@ class Classifier:
         answers = answers.join(done.removed.select("id", "rule"), on="id", how="left", maintain_order="left")
         least = self.threshold.probability
         sure = pl.lit(value=False) if least is None else pl.col("probability") >= least
-        return answers.select(
-            "label",
-            "probability",
-            is_sure=sure.fill_null(value=False),
-            reason="rule",
-        )
+        return answers.select("label", "probability", is_sure=sure.fill_null(value=False), reason="rule")
 
 
 def load(

@@ -8,7 +8,6 @@ between the generated parts stays. A card in `models/finetuned/`, an output of D
 Texts of params and data are escaped, so that none becomes markup. Nothing is sent to the hub, not even to check a card.
 """
 
-import argparse
 import html
 import re
 from pathlib import Path
@@ -28,6 +27,7 @@ from assay.report import numbers, sections, wording
 from assay.report.comparison import say_verdict
 from assay.report.summary import BASELINE_METHODS, COSTS, METRICS, ROW_STAGES, show_interval
 from assay.statistics.metrics_dict import leaves
+from tools.command_line import command_line
 
 CARDS = Path("cards")
 PART = re.compile(r"<!-- generated: (\w+).*? -->\n.*?<!-- /generated: \1 -->\n", re.DOTALL)
@@ -155,7 +155,7 @@ def write_cards(values: Values, names: list[str], kind: str, folder: Path | None
 
 def main() -> None:
     """Write the cards of the data and of the models that ran, or of one of them."""
-    parser = argparse.ArgumentParser(prog="make card", description=(__doc__ or "").splitlines()[0])
+    parser = command_line("make card", __doc__)
     parser.add_argument("model", nargs="?", help="one of `approaches` in params.yaml (default: all that ran)")
     wanted = parser.parse_args().model
     values = read_values()

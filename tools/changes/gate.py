@@ -5,7 +5,6 @@ seen, and what is allowed. The rules are in docs/pull_requests.md. `make gate` e
 target of make that fails.
 """
 
-import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from tools.changes.revisions import commit_of
 from tools.changes.sections import arrow, listed
 from tools.changes.sides import Flat, Side, read_sides
 from tools.changes.staleness import stale_stages
+from tools.command_line import command_line
 
 PASS, BLOCKED, INCONCLUSIVE = "pass", "blocked", "inconclusive"
 STATUS = {PASS: 0, BLOCKED: 1, INCONCLUSIVE: 2}
@@ -144,7 +144,7 @@ def outcome_of(rules: list[Rule]) -> str:
 
 def main() -> None:
     """Print what each rule says, and end with the exit status of all."""
-    parser = argparse.ArgumentParser(prog="python -m tools.changes.gate", description=(__doc__ or "").splitlines()[0])
+    parser = command_line("python -m tools.changes.gate", __doc__)
     parser.add_argument("base", help="branch, tag or commit to compare the working tree with")
     base = parser.parse_args().base
     try:

@@ -5,7 +5,6 @@ Nothing is needed but git and the small files that it tracks; where `data/` lies
 and what is left out and named, is in docs/pull_requests.md.
 """
 
-import argparse
 import sys
 from collections import Counter
 from pathlib import Path
@@ -21,6 +20,7 @@ from tools.changes.revisions import commit_of
 from tools.changes.sections import arrow, listed
 from tools.changes.sides import MISSING, Side, read_sides
 from tools.changes.staleness import stale_stages
+from tools.command_line import command_line
 
 MARKER = "<!-- assay -->"
 """First line of the report: the build machine finds its own comment by it."""
@@ -150,9 +150,7 @@ def report(old: Side, new: Side, base: str, commit: str, gate: GateParams | None
 
 def main() -> None:
     """Write and print the report."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.changes.pull_request", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = command_line("python -m tools.changes.pull_request", __doc__)
     parser.add_argument("base", help="branch, tag or commit to compare the working tree with")
     base = parser.parse_args().base
     commit = commit_of(base)

@@ -5,11 +5,12 @@
 models, by params.
 """
 
-import argparse
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import jinja2
 
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json, write_text
@@ -21,6 +22,7 @@ from assay.report.numbers import number
 from assay.report.sections import comparison_rows
 from assay.report.summary import COSTS, REPORT, SUMMARY, ranked, show_interval
 from assay.statistics.verdicts import WORDS
+from tools.command_line import command_line
 
 GENERATION_SUMMARY = Path("metrics/optional/generation_summary.json")
 HEADER = (
@@ -70,30 +72,6 @@ def model_table(generation: dict[str, Any]) -> tuple[list[str], list[list[str]]]
     return [*MODELS_HEADER, *people], rows
 
 
-def say_beside_copying(generation: dict[str, Any]) -> str:
-    """How the language models stand beside copying the passage nearest to the question: a sentence for each mode."""
-    shown = {"open": "With the true passage among those shown", "retrieved": "Asked as `make ask` asks"}
-    sentences = []
-    for mode, where in shown.items():
-        verdicts = generation["beside_copying"].get(mode, {})
-        by_word = {word: [name for name, one in verdicts.items() if one["word"] == word] for word in WORDS}
-        said = "; ".join(f"{word}: {', '.join(names)}" for word, names in by_word.items() if names)
-        copied = generation["baselines"].get("copy_nearest", {}).get(mode, {})
-        if "held" in copied:
-            where += f", where the search finds the true answer to {copied['held']} of {copied['rows']} questions"
-        if said:
-            sentences.append(f"{where}, beside copying the nearest passage (chrF {copied['chrf']:.3f}): {said}.")
-    if not sentences:
-        return "Too few test questions to tell the language models from copying a passage."
-    words = [one["word"] for verdicts in generation["beside_copying"].values() for one in verdicts.values()]
-    opening = (
-        ""
-        if WORDS[0] in words
-        else "No model is shown to answer better than copying the passage nearest to the question. "
-    )
-    return f"{opening}{' '.join(sentences)} By paired 95% tests over questions, with Holm's correction."
-
-
 def terminal_table(header: Sequence[str], body: list[list[str]]) -> str:
     """Results in columns; names at the left, numbers at the right."""
     rows = [list(header), *body]
@@ -108,28 +86,11 @@ def markdown_table(header: Sequence[str], body: list[list[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in body)])
 
 
-def describe_sources(section: str) -> str:
-    """The sources of `ingest` or `instruct_data`, each linked with where it comes from if that is an address."""
-    sources = load_params(section, dict[str, Any])["sources"]
-    links = [f"[{one['name']}]({one['url']})" if "://" in (one["url"] or "") else one["name"] for one in sources]
-    return " and ".join(filter(None, (", ".join(links[:-1]), links[-1])))
-
-
-def describe_tracks(summary: dict[str, Any], generation: dict[str, Any]) -> list[str]:
-    """What each track was trained and scored on: sources, rows, labels and who gave them; the models' base."""
-    _, scores = ranked(summary)[0]
-    rows, labels, ratings = (number(summary["data"]["ingest"]["rows_in"]), summary["labels"], summary["ratings"])
-    truth = f"the consensus of their raters (all rows have {number(ratings)} ratings)" if ratings else "the given label"
-    about = [
-        f"{rows} rows of {describe_sources('ingest')}, {labels} labels. Scored on {number(scores['rows'])} test rows by"
-        f" {truth}."
-    ]
-    if generation:
-        base, assets = load_params("language_model", str), load_params("fetch.assets", dict[str, dict[str, Any]])
-        cites = [one["cite"] for one in assets.values() if one["cite"] and f"{base}/".startswith(f"{one['path']}/")]
-        cite = f" ({cites[0]})" if cites else ""
-        about.append(f"Language models, from `{base}`{cite}, on {describe_sources('instruct_data')}.")
-    return about
+def describe_base() -> str:
+    """The model that the language models were trained from, with what to cite."""
+    base, assets = load_params("language_model", str), load_params("fetch.assets", dict[str, dict[str, Any]])
+    cites = [one["cite"] for one in assets.values() if one["cite"] and f"{base}/".startswith(f"{one['path']}/")]
+    return f"`{base}`" + (f" ({cites[0]})" if cites else "")
 
 
 def read_results() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -150,14 +111,16 @@ def track_texts(summary: dict[str, Any], generation: dict[str, Any], table: Tabl
 
     Of the generative track there is nothing where it is switched off.
     """
-    about = describe_tracks(summary, generation)
-    skipped = [
-        [f"{name} is not in the comparison: {reason}" for name, reason in track.get("left_out", {}).items()]
-        for track in (summary, generation)
-    ]
-    results = [about[0], table(HEADER, result_rows(summary)), say_verdict(summary), *skipped[0]]
-    models = [say_beside_copying(generation), table(*model_table(generation)), *skipped[1]] if generation else []
-    return {"results": "\n\n".join(results), "generation": "\n\n".join([*about[1:], *models])}
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["number"] = number
+    environment.globals |= {"ranked": ranked, "say_verdict": say_verdict, "describe_base": describe_base}
+    environment.globals |= {"result_rows": result_rows, "model_table": model_table, "table": table}
+    environment.globals |= {"sources": lambda section: load_params(section, dict[str, Any])["sources"]}
+    values = {"summary": summary, "generation": generation, "header": HEADER, "words": WORDS}
+    template, tracks = environment.get_template("readme_results.jinja"), ("results", "generation")
+    texts = {track: template.render(values, track=track) for track in tracks}
+    return {track: re.sub(r"\n{3,}", "\n\n", text).strip() for track, text in texts.items()}
 
 
 def between_markers(text: str, name: str, content: str, path: Path) -> str:
@@ -188,9 +151,7 @@ def print_results() -> None:
 
 def main() -> None:
     """Print the results, or write them into a Markdown file."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.changes.readme_results", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = command_line("python -m tools.changes.readme_results", __doc__)
     parser.add_argument("--write", type=Path, metavar="FILE", help="Markdown file with the markers")
     path = parser.parse_args().write
     if path is None:

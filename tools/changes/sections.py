@@ -110,9 +110,8 @@ def flips(paired: list[Paired], texts: Texts) -> str:
     broken = sum(label == old for one in paired for _, label, old, _ in one.flips)
     note = f"By the first seeds: {broken:,} became wrong, {sum(len(one.flips) for one in paired) - broken:,} right."
     note += "" if texts else " Texts are shown where `data/` lies, by `make diff`."
-    return section(
-        "Test rows whose prediction became wrong or right", ["row", "label", "predicted", "text"], rows, note
-    )
+    header = ["row", "label", "predicted", "text"]
+    return section("Test rows whose prediction became wrong or right", header, rows, note)
 
 
 def test_rows(rows: SharedRows | None, texts: Texts) -> str:
@@ -147,11 +146,8 @@ def rows_by_rule(old: Flat, new: Flat) -> str:
         table = Path("data", folders.get(file, file), "removed.parquet")
         if table.is_file():
             others = [rule for rule, both in by_rule.items() if both[0] != both[1]]
-            found = (
-                pl.scan_parquet(table)
-                .filter(pl.col("rule").is_in(others))
-                .select("rule", "id", pl.when(pl.col("rule").is_in(SHOWN_REMOVALS)).then("before"))
-            )
+            found = pl.scan_parquet(table).filter(pl.col("rule").is_in(others))
+            found = found.select("rule", "id", pl.when(pl.col("rule").is_in(SHOWN_REMOVALS)).then("before"))
             firsts = found.fill_null("").unique("rule", keep="first", maintain_order=True).collect().rows()
             examples += [f"- {' '.join(map(code, row))}" for row in firsts]
     return section("Rows by stage", ["stage", "in", "out", "removed by rule"], rows, "\n".join(examples))

@@ -5,7 +5,6 @@ small fixture (`tests/pipeline_copy.py` of each, with the same tiny models); the
 compared. Exit status 1 where one differs.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import yaml
 
 from assay.core.errors import InputError, run_stage
 from tools.changes.revisions import checked_out, commit_of
+from tools.command_line import command_line
 
 APPROACHES = ("linear_probe", "lora", "full")
 STAGES = (
@@ -45,10 +45,8 @@ write_params(target, params)
 def run(command: list[str], folder: Path) -> str:
     """What a command prints. Raises `InputError`: it fails; with the end of what it said."""
     # DVC runs `python`: that must be this one.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
-    )
+    variables = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
     if done.returncode:
         end = "\n".join((done.stdout + done.stderr).splitlines()[-20:])
         raise InputError(f"`{' '.join(command[:6])} …` failed in {folder}:\n{end}")
@@ -75,11 +73,7 @@ def hashes_of(checkout: Path, target: Path, models: tuple[Path, Path]) -> dict[s
 
 def main() -> None:
     """Compare, print a line for each output, and end with exit status 1 where one differs."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.changes.unchanged",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("python -m tools.changes.unchanged", __doc__, whole=True)
     parser.add_argument("base", help="a branch, tag or commit")
     here, commit = Path.cwd(), commit_of(parser.parse_args().base)
     with tempfile.TemporaryDirectory(prefix="unchanged") as scratch_name:

@@ -5,7 +5,6 @@ for as it was read and as it was cleaned, and among the questions of the chats; 
 to it is shown, by the shingles that near-duplicates are found by. What the cleaning rules do with the text comes first.
 """
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,10 @@ from assay.duplicates.near_duplicates import IDENTICAL
 from assay.duplicates.shingles import Documents, compute_jaccard, normalise_texts
 from assay.instruction_data.cleaning import apply_clean_rules
 from assay.splitting.assignment import SPLITS, SplitParams
+from tools.command_line import command_line
 
 DATA = Path("data")
-REMOVALS = (
-    *("ingested", "clean", "corrected", "semantic_duplicates", "split", "label_errors", "augmented"),
-    "instruct",
-)
+REMOVALS = ("ingested", "clean", "corrected", "semantic_duplicates", "split", "label_errors", "augmented", "instruct")
 """Folders with a `removed.parquet`, in the order of the pipeline."""
 TEXTS = {"ingested/records": "text", "clean/records": "text"} | {f"instruct/{name}": "question" for name in SPLITS}
 """Tables with the texts that a text is looked for among, and the column."""
@@ -116,11 +113,10 @@ def unknown_id(row_id: str, ids: pl.Series) -> InputError:
 
 def main() -> None:
     """Print the way of the row named on the command line."""
-    parser = argparse.ArgumentParser(prog="make why", description=(__doc__ or "").splitlines()[0])
+    parser = command_line("make why", __doc__)
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument(
-        "id", nargs="?", help="id of a row, such as tweets:42; of an augmented example, tweets:42~synonym"
-    )
+    of_id = "id of a row, such as tweets:42; of an augmented example, tweets:42~synonym"
+    which.add_argument("id", nargs="?", help=of_id)
     which.add_argument("--text", help="a text in the place of an id")
     row_id, text = vars(parser.parse_args()).values()
     said = list[str]()

@@ -6,9 +6,6 @@ changed from the model that was trained is printed; too much is an error, and wh
 merged into the base in full precision, and may change more. docs/serving.md makes GGUF of it by llama.cpp's converter.
 """
 
-from __future__ import annotations
-
-import argparse
 import gc
 import operator
 from collections.abc import Sequence
@@ -34,6 +31,7 @@ from assay.language_models.chat_template import Message, tokenise_prompts
 from assay.language_models.checkpoint import CausalLM, Decoding, generate_answers, load_causal_lm, save_causal_lm
 from assay.language_models.named_models import load_generation_models
 from tools.ask import model_folder
+from tools.command_line import command_line
 from tools.export.merge import merge_adapter
 
 TEST = Path("data/instruct/test.parquet")
@@ -111,8 +109,7 @@ def export(folder: Path, weights: str, device: Device, out: Path) -> dict[str, A
 
 def main() -> None:
     """Export the model named on the command line."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python -m tools.export.language_model", description=__doc__, formatter_class=raw)
+    parser = command_line("python -m tools.export.language_model", __doc__, whole=True)
     parser.add_argument("model", help="sft@<approach>, a name of generation_models, or a folder")
     parser.add_argument("--type", choices=TYPES, default="float16", help="of the weights (default: float16)")
     arguments = parser.parse_args()

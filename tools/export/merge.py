@@ -8,7 +8,6 @@ QLoRA is merged into the base in full precision, not into its 4 bits, to which t
 (Dettmers et al. 2023), so the merged model is not quite the one that was trained; its bound is `MAX_DIFFERENCE_QLORA`.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from assay.fine_tuning.quantization import ADAPTER_FILE, QUANTISATION_FILE
 from assay.splitting.target_labels import TEST
 from assay.statistics.classification import EvaluateParams
 from tools.cards.make_cards import read_values, write_cards
+from tools.command_line import command_line
 
 MODELS = Path("models/finetuned")
 MERGED = Path("models/merged")
@@ -78,7 +78,7 @@ def predict_folder(folder: Path, texts: list[str], batch_size: int, device: Devi
 
 def main() -> None:
     """Merge the adapter named on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m tools.export.merge", description=(__doc__ or "").splitlines()[0])
+    parser = command_line("python -m tools.export.merge", __doc__)
     parser.add_argument("approach", help="name of a folder under models/finetuned, such as lora")
     approach = parser.parse_args().approach
     folder = find_model(approach)

@@ -6,7 +6,6 @@ any number of rows and tokens, and the tokenizer and the labels beside it. An ad
 than `MAX_DIFFERENCE`, nothing is written. Needs the extra `onnx`.
 """
 
-import argparse
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +27,7 @@ from assay.core.progress import quiet_libraries
 from assay.fine_tuning.quantization import ADAPTER_FILE
 from assay.splitting.target_labels import TEST
 from tools.cards.make_cards import read_values, write_cards
+from tools.command_line import command_line
 from tools.export.merge import find_model, merged
 
 EXPORTED = Path("models/onnx")
@@ -85,15 +85,14 @@ def onnx_logits(path: Path, tokenizer: PreTrainedTokenizerBase, texts: list[str]
 
 def main() -> None:
     """Export the model named on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m tools.export.onnx", description=(__doc__ or "").splitlines()[0])
+    parser = command_line("python -m tools.export.onnx", __doc__)
     parser.add_argument("approach", help="name of a folder under models/finetuned, such as full")
     approach = parser.parse_args().approach
     if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
         raise InputError(f"no package {missing[0]}: `.venv/bin/pip install -e '.[onnx]'`")
     folder = find_model(approach)
     quiet_libraries()
-    compute = load_params("compute", Compute)
-    prepare_device(compute)
+    prepare_device(load_params("compute", Compute))
     device = Device(torch.device("cpu"), torch.float32)
     _, tokenizer, labels = load_classifier(folder, quantised=False)
     model = merged(folder)[0] if (folder / ADAPTER_FILE).is_file() else load_classifier(folder)[0]

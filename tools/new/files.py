@@ -102,7 +102,8 @@ def read_file(folder: Path, file: str, given: dict[str, Any]) -> Data:
                 raise
         else:
             has_names = reading["format"] in NAMED or not reading["header"] or "header" in given
-            if (table.unreadable["rule"] == "not_utf8").any() and not has_accents(table.cells):
+            has_bad_bytes = (table.unreadable["rule"] == "not_utf8").any()
+            if has_bad_bytes and not any(column.str.contains(r"[^\x00-\x7F]").any() for column in table.cells):
                 change = {"encoding": "cp1252"}
             elif reading["format"] == "jsonl" and not table.cells.height:
                 change = {"format": "json"}
@@ -113,11 +114,6 @@ def read_file(folder: Path, file: str, given: dict[str, Any]) -> Data:
             if not change.items() - reading.items():
                 return Data(folder, file, reading, table)
         reading = reading | change
-
-
-def has_accents(cells: pl.DataFrame) -> bool:
-    """Whether a cell that can be read has more than ASCII."""
-    return any(column.str.contains(r"[^\x00-\x7F]").any() for column in cells)
 
 
 def has_header(cells: pl.DataFrame) -> bool:

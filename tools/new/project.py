@@ -21,6 +21,7 @@ import yaml
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import write_text
 from tools.changes.revisions import require_committed
+from tools.command_line import command_line
 from tools.new.columns import FITS, find_chats, names_in
 from tools.new.files import find_data
 from tools.new.plan import Plan, plan_chats, plan_labels
@@ -34,7 +35,7 @@ COLUMNS = (*FITS, "chat", "question", "answer", "context", "category")
 
 def parse_arguments() -> tuple[argparse.Namespace, dict[str, Any], dict[str, Any]]:
     """The options; of them, the columns that are named, and the settings of reading."""
-    parser = argparse.ArgumentParser(prog='make new DATA=… ARGS="…"', description=(__doc__ or "").splitlines()[0])
+    parser = command_line('make new DATA=… ARGS="…"', __doc__)
     parser.add_argument("data", help="a table, a folder, an https address, or hf:owner/name@commit")
     parser.add_argument("--yes", action="store_true", help="write without a question")
     parser.add_argument("--task", choices=["classification", "chats"], help="without: told from the columns")

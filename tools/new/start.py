@@ -6,7 +6,6 @@ downloads stay. CHANGELOG.md begins anew and names the template's commit, from w
 merged (docs/template.md). Nothing is committed: `git diff` shows it all.
 """
 
-import argparse
 import shutil
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from assay.core.outputs import write_text
 from assay.human_review import corrections, preference_judgements
 from tools.changes.readme_results import between_markers
 from tools.changes.revisions import commit_of, git, require_committed
+from tools.command_line import command_line
 from tools.run.lock_guard import EMPTY, LOCK, read_text
 
 METRICS = Path("metrics")
@@ -41,7 +41,7 @@ def made_here() -> list[Path]:
 
 def main() -> None:
     """Say what goes, ask, and remove it. Raises `InputError`: changes are uncommitted, or it was done before."""
-    parser = argparse.ArgumentParser(prog="python -m tools.new.start", description=(__doc__ or "").splitlines()[0])
+    parser = command_line("python -m tools.new.start", __doc__)
     parser.add_argument("--yes", action="store_true", help="do not ask")
     has_agreed = parser.parse_args().yes
     if STARTED in read_text(CHANGELOG):

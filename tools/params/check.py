@@ -6,7 +6,7 @@ of each section, of lists that need each other, and of sections that nothing rea
 
 import difflib
 import hashlib
-import importlib
+import pkgutil
 import re
 from pathlib import Path
 from typing import Any
@@ -47,14 +47,6 @@ SECTIONS: dict[str, Any] = {
 and `sft` hold blocks, each of the type given."""
 
 
-def resolve(model: Any) -> Any:
-    """A type, or the one at a path."""
-    if not isinstance(model, str):
-        return model
-    module, _, name = model.rpartition(".")
-    return getattr(importlib.import_module(module), name)
-
-
 def find_problems(path: Path) -> list[str]:
     """What is wrong with a params file, a sentence each. Raises `InputError`: it cannot be read at all."""
     problems = list[str]()
@@ -70,7 +62,7 @@ def find_problems(path: Path) -> list[str]:
     load_params("seed", object, path)
     params: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     for section, path_or_type in SECTIONS.items():
-        model = resolve(path_or_type)
+        model = pkgutil.resolve_name(path_or_type) if isinstance(path_or_type, str) else path_or_type
         blocks = params.get(section)
         if section not in ("finetune", "sft") or not isinstance(blocks, dict):
             check(section, model)
@@ -92,9 +84,8 @@ def find_problems(path: Path) -> list[str]:
                 problems.append(f"`{names}` has {name!r}, and there is no block `{section}.{name}`")
     if not problems:
         # A fork that carries nothing is told by the stage; who carries columns has another name in mind.
-        carried = {
-            carried_name(one) for source in load_params("ingest", IngestParams, path).sources for one in source.carry
-        }
+        sources = load_params("ingest", IngestParams, path).sources
+        carried = {carried_name(one) for source in sources for one in source.carry}
         named = params["split"]["group_column"]
         if named is not None and carried and named not in {*carried, *RECORDS_SCHEMA}:
             problems.append(

@@ -6,9 +6,6 @@ are switched off (`optional.instruct_data: []`). Only these values change in the
 would lose the comment after a block with the block), so that `git diff params.yaml` shows the preset alone.
 """
 
-from __future__ import annotations
-
-import argparse
 import copy
 import json
 import textwrap
@@ -21,6 +18,7 @@ from assay.core.errors import InputError, run_stage
 from assay.core.outputs import write_text
 from assay.core.params import load_params
 from tools.changes.revisions import require_committed
+from tools.command_line import command_line
 from tools.run.stale_outputs import require_consistent_lists
 
 PARAMS = Path("params.yaml")
@@ -197,7 +195,7 @@ def describe(value: Any) -> str:
 
 def main() -> None:
     """Change the params file."""
-    parser = argparse.ArgumentParser(prog="python -m tools.params.preset", description=(__doc__ or "").splitlines()[0])
+    parser = command_line("python -m tools.params.preset", __doc__)
     parser.add_argument("preset", nargs="?", default="", help="name of a file in presets/, such as full")
     file = find_preset(parser.parse_args().preset)
     require_committed(PARAMS)

@@ -21,17 +21,11 @@ from assay.core.seeds import derived_seed
 from assay.human_review import preference_judgements as judgements
 from assay.human_review.append_only_csv import AlreadyDecidedError
 from assay.human_review.preference_judgements import Preference, read_preferences
-from tools.review.server import Added, Content, Page, review_app
+from tools.review.server import Added, Content, review_app
 
 GENERATIONS = Path("data/generations")
 INSTRUCT = Path("data/instruct")
 SPLITS = ("train", "validation", "test")
-PAGE: Page = {
-    "/": ("pairs_page.html", "text/html"),
-    "/review_page.css": ("page.css", "text/css"),
-    "/review_common.js": ("common.js", "text/javascript"),
-    "/review_pairs.js": ("pairs_page.js", "text/javascript"),
-}
 SIDES = {"left": "a", "right": "b", "tie": "tie"}
 """What the page says → what the file says."""
 
@@ -177,7 +171,7 @@ def make_app(session: PairSession) -> Flask:
             abort(400, f"preferred is {preferred!r}; it is one of {', '.join(SIDES)}")
         return {"id": number, "preferred": preferred, "line": append(session, int(number), preferred)}
 
-    return review_app(PAGE, session.added, show, decide)
+    return review_app("pairs_page", session.added, show, decide)
 
 
 def review_pairs(models: list[str], reviewer: str) -> tuple[Flask, Added, str]:

@@ -6,9 +6,6 @@ last one can be taken back, while it is the last of the file. With `--pairs` it 
 `tools/review/pairs_page.py` in its place.
 """
 
-import argparse
-import csv
-import io
 import json
 from dataclasses import dataclass
 from datetime import date
@@ -23,18 +20,14 @@ from assay.core.params import load_params
 from assay.human_review.append_only_csv import AlreadyDecidedError
 from assay.human_review.apply_corrections import CorrectParams
 from assay.human_review.corrections import HEADER, Correction, correction_line, parse_corrections, read_corrections
+from tools.changes.revisions import git
+from tools.command_line import command_line
 from tools.review import feedback
 from tools.review.pairs_page import review_pairs
-from tools.review.server import PORT, Added, Content, Page, git_user, review_app, serve
+from tools.review.server import PORT, Added, Content, review_app, serve
 
 QUEUE = Path("data/review/queue.csv")
 RECORDS = Path("data/corrected/records.parquet")
-PAGE: Page = {
-    "/": ("queue_page.html", "text/html"),
-    "/review_page.css": ("page.css", "text/css"),
-    "/review_common.js": ("common.js", "text/javascript"),
-    "/review_page.js": ("queue_page.js", "text/javascript"),
-}
 COLUMNS = ("rank", "id", "split", "source", "text", "label", "suggested_label", "reasons", "neighbours")
 """Those of the queue that the page shows."""
 DECIDING_FIELDS = ("label", "row")
@@ -57,22 +50,13 @@ def read_queue(path: Path) -> list[dict[str, Any]]:
     Raises `InputError`: there is no queue, or it is none.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        table = pl.read_csv(path, infer_schema=False, raise_if_empty=False)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; make the queue with `dvc repro review_queue`") from None
-    # The longest text that `clean` lets through, and its neighbours, in one cell.
-    csv.field_size_limit(2**30)
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
-    if missing:
+    if missing := [name for name in COLUMNS if name not in table.columns]:
         raise InputError(f"{path}: no column {', '.join(missing)}; make it anew with `dvc repro review_queue`")
-    rows = []
-    for row in reader:
-        shown: dict[str, Any] = {name: row[name] or None for name in COLUMNS}
-        shown["text"] = row["text"]
-        shown["neighbours"] = json.loads(row["neighbours"] or "[]")
-        rows.append(shown)
-    return rows
+    table = table.select(pl.col(COLUMNS).replace("", None)).with_columns(pl.col("text").fill_null(""))
+    return [row | {"neighbours": json.loads(row["neighbours"] or "[]")} for row in table.to_dicts()]
 
 
 def known_labels(records: Path, new_labels: list[str]) -> list[str]:
@@ -133,24 +117,21 @@ def make_app(session: Session) -> Flask:
 
         return what | {"line": session.added.add(HEADER, row_id, correction_line(what | who), refuse)}
 
-    return review_app(PAGE, session.added, show, decide)
+    return review_app("queue_page", session.added, show, decide)
 
 
 def main() -> None:
     """Serve the page until Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="make review", description=(__doc__ or "").splitlines()[0])
+    parser = command_line("make review", __doc__)
     parser.add_argument("--port", type=int, default=PORT, help=f"default {PORT}; 0 takes a free one")
     parser.add_argument("--reviewer", help="who decides; default: git config user.name")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     parser.add_argument("--pairs", nargs="+", metavar="MODEL", help="judge the answers of these models, not the queue")
     arguments = parser.parse_args()
-    reviewer = arguments.reviewer.strip() if arguments.reviewer else git_user()
+    reviewer = (arguments.reviewer or git("config", "user.name") or "").strip()
     if not reviewer:
         raise InputError('who reviews? make review ARGS="--reviewer NAME", or `git config user.name NAME`')
-    if arguments.pairs is None:
-        app, added, summary = review_queue(reviewer)
-    else:
-        app, added, summary = review_pairs(arguments.pairs, reviewer)
+    app, added, summary = review_pairs(arguments.pairs, reviewer) if arguments.pairs else review_queue(reviewer)
     serve(app, arguments.port, f"{summary}; you are {reviewer}", added, is_opened=arguments.open)
 
 

@@ -7,15 +7,16 @@ nothing but JSON, runs no script but its own files, and puts texts on the page a
 
 import logging
 import socket
-import subprocess
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
 from flask import Flask, Response, abort, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
@@ -26,21 +27,9 @@ from assay.human_review.append_only_csv import AlreadyDecidedError, Written, app
 
 HOST = "127.0.0.1"
 PORT = 8765
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
+HEADERS: dict[str, str] = yaml.safe_load(Path(__file__).with_name("headers.yaml").read_text(encoding="utf-8"))
 MAX_REQUEST_BYTES = 64 * 1024
-Page = Mapping[str, tuple[str, str]]
-"""Address → file beside this one, and its type."""
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 Content = dict[str, Any]
 """A JSON object, as the page gets or sends it."""
 
@@ -83,8 +72,8 @@ def refusal() -> ResponseReturnValue | None:
     return None
 
 
-def review_app(page: Page, added: Added, show: Callable[[], Content], decide: Callable[[Content], Content]) -> Flask:
-    """An application that serves the files of a page, refuses what it must, and answers what the page asks.
+def review_app(page: str, added: Added, show: Callable[[], Content], decide: Callable[[Content], Content]) -> Flask:
+    """An application that serves a page, `<page>.html`, refuses what it must, and answers what the page asks.
 
     `show` gives what `/api/rows` says, `decide` adds a line for what is sent to `/api/decide`, and says which.
     """
@@ -129,16 +118,11 @@ def review_app(page: Page, added: Added, show: Callable[[], Content], decide: Ca
             take_back_line(added.file, added.written[-1])
             return jsonify(id=added.written.pop().id)
 
-    for address, (name, kind) in page.items():
-        content = Path(__file__).with_name(name).read_text(encoding="utf-8")
-        app.add_url_rule(address, name, lambda content=content, kind=kind: Response(content, mimetype=kind))
+    for name in (f"{page}.html", f"{page}.js", "common.js", "page.css"):
+        file = Path(__file__).with_name(name)
+        show_file = partial(Response, file.read_text(encoding="utf-8"), mimetype=TYPES[file.suffix])
+        app.add_url_rule("/" if file.suffix == ".html" else f"/{name}", name, show_file)
     return app
-
-
-def git_user() -> str:
-    """The name of the user, as git has it; empty where it has none."""
-    done = subprocess.run(["git", "config", "user.name"], capture_output=True, text=True, check=False)
-    return done.stdout.strip()
 
 
 def listening(port: int, host: str = HOST, command: str = "make review") -> socket.socket:

@@ -7,9 +7,6 @@ stage with a model then runs again. With `compute.device: cuda` only precisions 
 does nothing else.
 """
 
-from __future__ import annotations
-
-import argparse
 import json
 import resource
 import subprocess
@@ -25,6 +22,7 @@ from assay.core.outputs import write_text
 from assay.core.params import PARAMS_FILE, load_params
 from assay.core.progress import progress, quiet_libraries
 from tools.changes.revisions import require_committed
+from tools.command_line import command_line
 from tools.doctor import cores
 from tools.params.preset import replace_values
 
@@ -82,9 +80,8 @@ def measure(threads: int, precision: str, processes: int) -> dict[str, Any]:
     try:
         for one in running:
             if one.stdout is None or one.stdout.readline() != "ready\n":
-                raise InputError(
-                    f"{precision} with {threads} thread(s) cannot be timed: {one.communicate()[1].strip()}"
-                )
+                said = one.communicate()[1].strip()
+                raise InputError(f"{precision} with {threads} thread(s) cannot be timed: {said}")
         for one in running:
             assert one.stdin is not None
             one.stdin.write("go\n")
@@ -105,11 +102,9 @@ def measure(threads: int, precision: str, processes: int) -> dict[str, Any]:
 
 def settings(device: str, threads: int, of_machine: int) -> list[tuple[int, str, int]]:
     """Threads, precision and processes of each measurement: every power of two of threads, alone and side by side."""
-    counts = (
-        sorted({2**power for power in range(of_machine.bit_length())} | {threads}) if device == "cpu" else [threads]
-    )
+    powers = {2**power for power in range(of_machine.bit_length())} if device == "cpu" else set[int]()
     found = []
-    for count in counts:
+    for count in sorted({*powers, threads}):
         side_by_side = max(1, min(of_machine // count, MAX_SIDE_BY_SIDE)) if device == "cpu" else 1
         for processes in sorted({1, side_by_side}):
             found += [(count, precision, processes) for precision in ("float32", "bfloat16")]
@@ -129,9 +124,7 @@ def fastest_setting(rows: list[dict[str, Any]], precision: str, threads: int) ->
 
 def main() -> None:
     """Measure, print the table, and change params.yaml where that is worth it."""
-    parser = argparse.ArgumentParser(
-        prog="make calibrate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line("make calibrate", __doc__, whole=True)
     parser.add_argument("--time", nargs=2, metavar=("THREADS", "PRECISION"), help="used by itself, for one process")
     arguments = parser.parse_args()
     if arguments.time:
@@ -144,12 +137,8 @@ def main() -> None:
     todo = settings(compute.device, compute.threads, cores() or 1)
     rows = [measure(*one) for one in progress(todo, "calibrate", total=len(todo), unit="setting")]
     print("precision  threads  processes  rows/s together  rows per CPU second")
-    for row in rows:
-        print(
-            "{precision:9}  {threads:7}  {processes:9}  {rows_per_second:15.1f}  {rows_per_cpu_second:19.1f}".format(
-                **row
-            )
-        )
+    line = "{precision:9}  {threads:7}  {processes:9}  {rows_per_second:15.1f}  {rows_per_cpu_second:19.1f}"
+    print(*(line.format(**row) for row in rows), sep="\n")
     best, gain = fastest_setting(rows, compute.precision, compute.threads)
     said = f"{best['precision']} with {best['threads']} thread(s)"
     if gain < MIN_GAIN:

@@ -5,7 +5,6 @@ and with the bases that it names, on texts made up here. Ends with a block to pa
 exit status 1 where anything failed. Nothing is written to the tree.
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from assay.language_models.base_template import TemplateArguments
 from assay.language_models.chat_template import tokenise_chats
 from assay.language_models.checkpoint import load_base
 from assay.language_models.sft import train_sft
+from tools.command_line import command_line
 from tools.doctor import first_line
 
 MAX_SECONDS = 600
@@ -124,9 +124,7 @@ def describe_machine() -> dict[str, str]:
 
 def main() -> None:
     """Run the tests and the approaches, and print the block."""
-    argparse.ArgumentParser(
-        prog="python -m tools.run.gpu_check", description=(__doc__ or "").split("\n")[0]
-    ).parse_args()
+    command_line("python -m tools.run.gpu_check", __doc__).parse_args()
     if not torch.cuda.is_available():
         raise InputError(
             f"no GPU to check: PyTorch {torch.__version__} sees no CUDA device; `make doctor` says what this machine "

@@ -5,7 +5,6 @@ The pipeline runs in a scratch copy of this tree below `.dvc/tmp/`, with the val
 those of the tree, so that `make repro` need not download again.
 """
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ import yaml
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json
 from assay.report.summary import ranked, show_interval
+from tools.command_line import command_line
 from tools.params.preset import replace_values, write_preset
 
 SCRATCH = Path(".dvc/tmp/quick")
@@ -99,7 +99,7 @@ def result_lines(folder: Path) -> list[str]:
 
 def main() -> None:
     """Run the pipeline on a cut, in a scratch copy, and keep its report."""
-    argparse.ArgumentParser(prog="python -m tools.run.quick", description=(__doc__ or "").splitlines()[0]).parse_args()
+    command_line("python -m tools.run.quick", __doc__).parse_args()
     started = time.monotonic()
     print(f"quick look: the pipeline on a cut of the rows, in {SCRATCH}; nothing here changes", flush=True)
     prepare(SCRATCH)

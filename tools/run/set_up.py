@@ -66,14 +66,12 @@ def run(*arguments: str, environment: Mapping[str, str] | None = None) -> None:
 
 def main() -> None:
     """Install."""
-    listing = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
-    )
+    pip_config = [sys.executable, "-m", "pip", "config", "list"]
+    listing = subprocess.run(pip_config, capture_output=True, text=True, check=True)
     variables = uv_variables(parse_pip_options(listing.stdout, "install"), os.environ)
     locked = blocks(LOCK.read_text(encoding="utf-8"))
-    uv_pin, torch_in, torch_out, everything = (
-        WORK / name for name in ("uv.txt", "torch.in", "torch.txt", "everything.txt")
-    )
+    names = ("uv.txt", "torch.in", "torch.txt", "everything.txt")
+    uv_pin, torch_in, torch_out, everything = (WORK / name for name in names)
     uv_pin.write_text(locked["uv"], encoding="utf-8")
     run("pip", "install", "--quiet", "--no-deps", "--require-hashes", "--requirement", str(uv_pin))
 

@@ -1,6 +1,7 @@
 """All problems of a params file are named at once, before anything runs."""
 
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ def test_what_a_section_does_not_take_is_named(
     write({top: params[top]})
     change(block, **settings)
     with pytest.raises(InputError) as error:
-        load_params(block if top == "sft" else top, check.resolve(check.SECTIONS[top]))
+        load_params(block if top == "sft" else top, resolve_name(check.SECTIONS[top]))
     assert expected in str(error.value)
 
 

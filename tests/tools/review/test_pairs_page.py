@@ -98,7 +98,7 @@ def test_pairs_are_shown_with_what_was_asked(client: FlaskClient) -> None:
 def test_nothing_that_the_page_gets_names_a_model(client: FlaskClient) -> None:
     judged = post(client, "/api/decide", id="0", preferred="left")
     undone = post(client, "/api/undo")
-    for address in (*pairs_page.PAGE, "/api/rows"):
+    for address in ("/", "/pairs_page.js", "/common.js", "/page.css", "/api/rows"):
         assert b"secretname" not in get(client, address).data
     assert b"secretname" not in judged.data + undone.data
 

@@ -16,8 +16,8 @@ from werkzeug.test import TestResponse
 
 from assay.core.errors import InputError
 from assay.human_review.corrections import HEADER
-from tools.review import pairs_page, queue_page
-from tools.review.server import Added, listening
+from tools.review import queue_page
+from tools.review.server import TYPES, Added, listening
 
 OWN = {"Origin": "http://127.0.0.1:8765", "Host": "127.0.0.1:8765"}
 
@@ -192,7 +192,7 @@ def test_a_write_that_breaks_off_leaves_the_file_as_it_was(
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "127.0.0.1.evil.example", "0.0.0.0:8765"])
-@pytest.mark.parametrize("address", ["/", "/review_page.js", "/api/rows"])
+@pytest.mark.parametrize("address", ["/", "/queue_page.js", "/api/rows"])
 def test_another_host_name_is_refused(client: FlaskClient, host: str, address: str) -> None:
     answer = client.get(address, headers={"Host": host})
     assert answer.status_code == 400
@@ -237,8 +237,8 @@ def test_the_page_runs_no_script_but_its_own(client: FlaskClient) -> None:
     assert "default-src 'none'; script-src 'self'" in policy
     assert "unsafe" not in policy
     assert answer.headers["X-Frame-Options"] == "DENY"
-    names = [name for name, _ in (*queue_page.PAGE.values(), *pairs_page.PAGE.values())]
-    page = "".join(Path(queue_page.__file__).with_name(name).read_text(encoding="utf-8") for name in names)
+    files = [file for file in Path(queue_page.__file__).parent.iterdir() if file.suffix in TYPES]
+    page = "".join(file.read_text(encoding="utf-8") for file in files)
     assert "innerHTML" not in page
     assert "http://" not in page
     assert "https://" not in page
@@ -270,7 +270,7 @@ def test_a_port_that_is_taken_says_what_to_do() -> None:
 def test_without_a_name_it_asks_for_one(corrections: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert corrections.is_file()
     monkeypatch.setattr("sys.argv", ["review"])
-    monkeypatch.setattr(queue_page, "git_user", lambda: "")
+    monkeypatch.setattr(queue_page, "git", lambda *_: None)
     with pytest.raises(InputError, match="who reviews"):
         queue_page.main()
 
