@@ -6,7 +6,7 @@ decides nothing, and runs no code of what it downloads. A source is one of
 - `pypi:NAME==VERSION`: the file of that release whose hash is `sha256`, wheel or source archive, from the package index
   that pip is configured to use (its configuration files and `PIP_*` variables, links to folders included);
 - a path to a file, or to a folder (copied as it is, `sha256: null`);
-- an address that fsspec can open: `https:`, `s3:` and their like;
+- an address that fsspec can open, without credentials: `https:`, `s3:` and their like;
 - `hf:OWNER/NAME@REVISION` for a model, or `hf:datasets/OWNER/NAME@REVISION`: a snapshot of a hub repository at a commit
   (40 hexadecimal digits), which takes the place of `sha256`.
 
@@ -27,7 +27,7 @@ from pydantic import Field, field_validator, model_validator
 
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_json
-from assay.core.params import Params, load_params
+from assay.core.params import Address, Params, load_params
 from assay.core.results import write_metrics
 from assay.sources.archives import folder_size, strip_carriage_returns, unpack
 from assay.sources.downloads import HUB_SOURCE, download_snapshot, is_local, obtain
@@ -39,7 +39,7 @@ ASSET_ROOTS = ("data", "models")
 class Asset(Params):
     """One entry of `fetch.assets`. `licence` and `cite` are what the report says about it."""
 
-    source: Annotated[str, Field(min_length=1)]
+    source: Address
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
     unpack: Annotated[list[str], Field(min_length=1)] | None
     convert: Literal["strip_carriage_returns", "gguf_to_safetensors"] | None

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -199,6 +200,19 @@ def test_uv_is_told_what_pip_is_configured_with(tmp_path: Path) -> None:
         "PATH": "/bin",
     }
     assert uv_variables({"no-index": "1"}, {}) == {"UV_NO_INDEX": "1"}
+
+
+def test_workflows_run_pinned_actions_with_no_more_rights_than_they_need(repository: Path) -> None:
+    for path in (repository / ".github/workflows").glob("*"):
+        workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert workflow["permissions"] == {}
+        for job in workflow["jobs"].values():
+            steps, rights = [step.get("uses", "") for step in job["steps"]], set(job["permissions"].values())
+            assert [one for one in steps if one and not re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", one)] == []
+            checkouts = [step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
+            assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+            # Who may write runs nothing that a pull request brings.
+            assert rights == {"read"} or not checkouts
 
 
 def test_build_machine_runs_what_the_readme_says(repository: Path) -> None:

@@ -21,6 +21,7 @@ from tests.test_pipeline import resolved_stages
 from tests.tiny_models import WORDS
 
 TRACKS = ("results", "generation")
+KEY = "planted-0123456789"
 CLASSES = 77
 ROWS_PER_CLASS = 14
 DATA_STAGES = [*ROW_STAGES, "profile"]
@@ -57,9 +58,20 @@ def run_folder(
     folder = tmp_path_factory.mktemp("smoke") / "run"
     params = write_pipeline_copy(repository, folder, tiny_encoder, tiny_chat_model, feedback_rows=120)
     stages = resolved_stages(yaml.safe_load((folder / "dvc.yaml").read_text()), params)
-    codes, said = run_in_forks([[str(folder), *stage.command[2:]] for stage in stages], folder, IMPORTS)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HF_TOKEN", "ASSAY_TOKEN", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, KEY)
+        patch.setenv("PIP_INDEX_URL", f"https://me:{KEY}@127.0.0.1:9/simple")
+        codes, said = run_in_forks([[str(folder), *stage.command[2:]] for stage in stages], folder, IMPORTS)
+    (folder / "said.log").write_text(said)
     assert dict(zip((stage.name for stage in stages), codes, strict=True)) == {stage.name: 0 for stage in stages}, said
     return folder
+
+
+def test_a_key_of_the_environment_is_in_no_file_and_in_nothing_that_was_said(run_folder: Path) -> None:
+    files = [path for path in run_folder.rglob("*") if path.is_file()]
+    assert {"said.log", "summary.json", "index.html"} <= {path.name for path in files}
+    assert [path for path in files if KEY.encode() in path.read_bytes()] == []
 
 
 def test_classification_from_raw_files_to_a_report(run_folder: Path) -> None:

@@ -39,7 +39,7 @@ def main() -> None:
     if find_spec("starlette") is None or find_spec("uvicorn") is None:
         raise InputError("no package starlette or uvicorn: `.venv/bin/pip install -e '.[serve]'`")
     params, host, token = load_params("serve", ServeParams), arguments.host, os.environ.get("ASSAY_TOKEN")
-    require_token(host, token)
+    require_token(host, token := token and token.strip())
     taken = listening(arguments.port, host, f"make serve MODEL={arguments.model}")
     folder, classifier = load_model(arguments.model, arguments.precision)
     # Imported here: not everybody has its packages.

@@ -32,7 +32,7 @@ from transformers.utils import CONFIG_NAME
 
 from assay.classifiers.mean_pooled_classifier import MeanPooledForSequenceClassification
 from assay.compute.device import Device, keep_freed_memory
-from assay.compute.model_limits import require_safetensors, require_vocabulary
+from assay.compute.model_limits import require_model, require_safetensors, require_vocabulary
 from assay.compute.token_batches import TokenRows, sorted_batches
 from assay.core.errors import InputError
 from assay.core.outputs import read_json, write_json, write_text
@@ -100,12 +100,6 @@ def new_classifier(
         config.pad_token_id = tokenizer.pad_token_id
     quantisation = None if double_quantisation is None else four_bit_settings(double_quantisation, device, HEADS)
     return _from_base(base, config, is_mean=pooling == "mean", quantisation=quantisation, device=device), tokenizer
-
-
-def require_model(folder: str) -> None:
-    """Raise an `InputError` if there is no model in the folder."""
-    if not (Path(folder) / CONFIG_NAME).is_file():
-        raise InputError(f"{folder}: no model there (config.json is missing); run `dvc repro fetch` or mend the path")
 
 
 def _from_base(
@@ -187,7 +181,7 @@ def load_classifier(
 
 def _saved_config(folder: Path) -> tuple[Any, bool]:
     """The configuration of a saved classifier, and whether it pools by the mean. Raises `InputError`: it has code."""
-    require_model(str(folder))
+    require_model(folder)
     values = read_json(folder / CONFIG_NAME)
     if "auto_map" in values:
         raise InputError(

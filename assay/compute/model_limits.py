@@ -3,7 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from transformers import CONFIG_MAPPING
+from transformers.utils import CONFIG_NAME
+
 from assay.core.errors import InputError
+from assay.core.outputs import read_json
 from assay.core.params import Params
 
 COUNT_FROM_PADDING = ("camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "xlm-roberta", "xmod")
@@ -27,6 +31,16 @@ def require_positions(config: Any, params: Params, section: str, prompt_tokens: 
             f"params.yaml: {asked}{after} takes {wanted} positions, and {config.name_or_path} has {there} "
             "(`max_position_embeddings`): lower it"
         )
+
+
+def require_model(folder: Path | str) -> None:
+    """Raise an `InputError` unless there is a model in a folder, of a kind that needs no code but transformers'."""
+    file = Path(folder) / CONFIG_NAME
+    if not file.is_file():
+        raise InputError(f"{folder}: no model there (config.json is missing); run `dvc repro fetch` or mend the path")
+    values = read_json(file)
+    if "auto_map" in values and (kind := values.get("model_type")) not in CONFIG_MAPPING:
+        raise InputError(f"{file}: `auto_map` names code of its own, which is not run, and {kind!r} has no other")
 
 
 def require_safetensors(folder: Path | str) -> None:

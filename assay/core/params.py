@@ -11,22 +11,24 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import polars as pl
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from assay.core.errors import InputError
+from assay.core.errors import InputError, require_no_credentials
 
 PARAMS_FILE = Path("params.yaml")
 DEFAULTS = "defaults"
 """Name of the block whose keys hold for the blocks beside it."""
 SOURCE_DEFAULTS = "source_defaults"
 """Name of the block whose keys hold for every entry of the list `sources` beside it."""
+MAX_DEPTH, MAX_VALUES = 50, 100_000
+"""Of a YAML file: how deep it may be nested, and how many values it may have with its aliases written out."""
 _FLOAT_WITHOUT_POINT = re.compile(r"[+-]?\d+[eE][+-]?\d+")
 
 
 class Params(BaseModel):
-    """Base of every params class: strict types, frozen, unknown keys forbidden, no defaults."""
+    """Base of every params class: strict types, no `.nan` or `.inf`, frozen, unknown keys forbidden, no defaults."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, frozen=True, extra="forbid")
 
 
 P = TypeVar("P")
@@ -47,6 +49,9 @@ def _compiled(pattern: str) -> str:
 
 Pattern = Annotated[str, AfterValidator(_compiled)]
 """A regular expression of Rust's, as Polars uses them."""
+
+Address = Annotated[str, Field(min_length=1), AfterValidator(require_no_credentials)]
+"""Where something comes from: an address without credentials, a path, or what people write."""
 
 
 def load_params(section: str, model: type[P], path: Path = PARAMS_FILE) -> P:
@@ -77,7 +82,7 @@ def load_params(section: str, model: type[P], path: Path = PARAMS_FILE) -> P:
     inherited = {key: value for key, value in defaults.items() if key in fields and key not in node}
     given = inherited | node if inherited else node
     try:
-        return TypeAdapter[P](chosen or model).validate_python(given)
+        return TypeAdapter[P](chosen or model).validate_python(given, strict=True)
     except ValidationError as error:
         places: dict[tuple[str, ...], list[Any]] = {}
         for detail in error.errors():
@@ -116,10 +121,55 @@ def _holds(block: Any, keys: Sequence[str]) -> bool:
     return True
 
 
+def read_yaml(path: Path) -> Any:
+    """As `parse_yaml`, of a file. Raises `InputError` also where it is not there, or not UTF-8."""
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"), path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run from the top of the repository") from None
+    except UnicodeDecodeError as error:
+        line, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
+        raise InputError(f"{path}: line {line}: byte {byte:#x} is not UTF-8; save the file as UTF-8") from None
+
+
 @cache
-def parse_yaml(text: str) -> Any:
-    """What a YAML file holds, parsed once a process by a safe loader, of C if it is there; not to be changed."""
-    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+def parse_yaml(text: str, path: Path) -> Any:
+    """What the YAML of a file holds, parsed once a process by a safe loader, of C if it is there; not to be changed.
+
+    Raises `InputError`: it is no YAML, is nested or unfolds beyond measure, or a key stands twice or is no text.
+    """
+    depth, loader = 0, getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        # By events first: to build nodes of any depth ends the process.
+        event: Any
+        for event in yaml.parse(text, Loader=loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                line = event.start_mark.line + 1
+                raise InputError(f"{path}: line {line}: nested more than {MAX_DEPTH} deep; write it flatter")
+        if _unfolded(yaml.compose(text, Loader=loader), {}, path) > MAX_VALUES:
+            raise InputError(f"{path}: its aliases unfold to more than {MAX_VALUES:,} values; write out some of them")
+        return yaml.load(text, Loader=loader)  # noqa: S506
+    except yaml.YAMLError as error:
+        said = re.sub(r"\s+", " ", str(error).replace(' in "<unicode string>",', "at"))
+        raise InputError(f"{path}: not valid YAML: {said}; mend it there") from None
+
+
+def _unfolded(node: Any, counted: dict[int, float], path: Path) -> float:
+    """How many values a node has with its aliases written out. Raises `InputError`: a key twice, or not a text."""
+    if id(node) not in counted:
+        counted[id(node)], seen = float("inf"), set[str]()  # if it holds itself
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            place = f"{path}: line {key.start_mark.line + 1}: the key {key.value!r}"
+            if not key.tag.endswith((":str", ":merge")):
+                raise InputError(f"{place} is no text in YAML; put it in quotes")
+            if key.value in seen:
+                raise InputError(f"{place} stands twice in its mapping; take one out")
+            seen.add(key.value)
+        below = node.value if isinstance(node, yaml.CollectionNode) else ()
+        values = (one[1] if isinstance(one, tuple) else one for one in below)
+        counted[id(node)] = 1 + sum(_unfolded(value, counted, path) for value in values)
+    return counted[id(node)]
 
 
 def _read_section(section: str, path: Path) -> tuple[Any, dict[str, Any]]:
@@ -127,12 +177,7 @@ def _read_section(section: str, path: Path) -> tuple[Any, dict[str, Any]]:
 
     Raises `InputError`: no such file or section, `defaults` is no mapping, or it is asked for as if it were a block.
     """
-    try:
-        node: Any = parse_yaml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run from the top of the repository") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {error}") from None
+    node: Any = read_yaml(path)
     *parents, last = section.split(".")
     seen: list[str] = []
     beside: Any = {}

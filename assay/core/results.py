@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.outputs import read_json, write_json
-from assay.core.params import PARAMS_FILE, parse_yaml
+from assay.core.params import PARAMS_FILE, read_yaml
 
 RUN_ID = "run_id"
 PIPELINE = Path(__file__).parents[2] / "dvc.yaml"
@@ -104,17 +104,17 @@ def _sources(stage: str, params: dict[str, Any]) -> list[Any]:
 
 def read_pipeline() -> dict[str, Any]:
     """What `dvc.yaml` holds."""
-    return dict(parse_yaml(PIPELINE.read_text(encoding="utf-8")))
+    return dict(read_yaml(PIPELINE))
 
 
 def run_id_now(file: Path | str) -> str | None:
     """The id of a metrics file with the params of the working directory."""
-    return run_id(file, read_pipeline(), parse_yaml(PARAMS_FILE.read_text(encoding="utf-8")))
+    return run_id(file, read_pipeline(), read_yaml(PARAMS_FILE))
 
 
 def metrics_files() -> dict[str, Path]:
     """The metrics file of each stage that is switched on, by the stage's name in DVC; without those of cost."""
-    params = parse_yaml(PARAMS_FILE.read_text(encoding="utf-8"))
+    params = read_yaml(PARAMS_FILE)
     files = {}
     for stage, entry in read_pipeline()["stages"].items():
         file = next(iter(entry.get("do", entry)["metrics"][0]))
@@ -158,7 +158,7 @@ def _expanded(pattern: str, metrics: dict[str, Any]) -> list[str]:
 
 def read_own(file: Path | str) -> dict[str, Any] | None:
     """The metrics in a file, without the id; None if it is not there, not of these data and params, or switched off."""
-    if not Path(file).is_file() or not is_on(file, read_pipeline(), parse_yaml(PARAMS_FILE.read_text("utf-8"))):
+    if not Path(file).is_file() or not is_on(file, read_pipeline(), read_yaml(PARAMS_FILE)):
         return None
     metrics = dict(read_json(file))
     found = metrics.pop(RUN_ID, None)

@@ -11,7 +11,7 @@ from pydantic import Field
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from assay.compute.device import Device, keep_freed_memory
-from assay.compute.model_limits import require_positions, require_safetensors, require_vocabulary
+from assay.compute.model_limits import require_model, require_positions, require_safetensors, require_vocabulary
 from assay.compute.token_batches import TokenRows, sorted_batches, tokenise
 from assay.core.params import Params
 from assay.core.progress import progress
@@ -48,6 +48,7 @@ class Embedded:
 def embedded_texts(texts: Sequence[str], params: EmbedParams, device: Device) -> tuple[Embedded, TokenRows]:
     """What the base encoder makes of texts, shape `(n,)`, and the tokens that it saw."""
     keep_freed_memory()
+    require_model(params.model)
     tokenizer = AutoTokenizer.from_pretrained(params.model, local_files_only=True, trust_remote_code=False)
     require_safetensors(params.model)
     model: Any = AutoModel.from_pretrained(

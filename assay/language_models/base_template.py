@@ -11,10 +11,12 @@ from jinja2 import TemplateError
 from pydantic import Field
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from assay.compute.model_limits import require_model
 from assay.core.errors import InputError
 from assay.language_models import chat_template as chats
 
-TemplateArguments = dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")], bool | int | float | str]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+TemplateArguments = dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")], bool | int | _Finite | str]
 """Section `template_arguments`: values of names in a chat template; `chat_template` names one of several templates."""
 
 ANSWERS = ("Yes, it takes 7 weeks.", "no", "42", "(a) The owner pays.", "- one\n- two")
@@ -23,9 +25,9 @@ ANSWERS = ("Yes, it takes 7 weeks.", "no", "42", "(a) The owner pays.", "- one\n
 
 def load_tokenizer(folder: str, base: str, arguments: TemplateArguments | None) -> PreTrainedTokenizerBase:
     """The tokenizer of a model or adapter; an `InputError` if it or the base is missing, or its template is unfit."""
-    for place, file, what in ((base, "config.json", "model"), (folder, "tokenizer_config.json", "tokenizer")):
-        if not (Path(place) / file).is_file():
-            raise InputError(f"{place}: no {what} there ({file} is missing); run `dvc repro fetch` or mend the path")
+    require_model(base)
+    if not (Path(folder) / (file := "tokenizer_config.json")).is_file():
+        raise InputError(f"{folder}: no tokenizer there ({file} is missing); run `dvc repro fetch` or mend the path")
     tokenizer: PreTrainedTokenizerBase
     tokenizer = AutoTokenizer.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False, padding_side="left"

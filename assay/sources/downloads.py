@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from assay.core.errors import InputError
+from assay.core.errors import InputError, require_no_credentials
 from assay.core.outputs import file_sha256, output_folder
 from assay.core.progress import progress
 from assay.sources import package_index
@@ -28,6 +28,7 @@ def read_address(url: str, what: str, timeout_seconds: int) -> Iterator[bytes]:
     import fsspec
 
     options = {}
+    require_no_credentials(url)
     if urlsplit(url).scheme in ("http", "https"):
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeout_seconds, sock_read=timeout_seconds)
         options = {"client_kwargs": {"timeout": timeout, "trust_env": True}, "block_size": 0}
@@ -73,9 +74,12 @@ def download_snapshot(source: str, folder: Path, timeout_seconds: int) -> None:
     assert match
     datasets, repository, revision = match.groups()
     # Imported here: the default assets do not need it.
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import get_token, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
+    # What cannot be sent would stand in the error.
+    if not re.fullmatch("[!-~]*", get_token() or ""):
+        raise InputError("HF_TOKEN, or the file of it: has white space or other than ASCII in it; correct it")
     try:
         snapshot_download(
             repository,

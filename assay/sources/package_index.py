@@ -1,7 +1,6 @@
 """Files of releases from the package index that pip is configured to use; nothing of what is downloaded is run."""
 
 import hashlib
-import os
 import re
 import ssl
 import subprocess
@@ -52,14 +51,10 @@ def parse_pip_config(listing: str, default_index: str) -> PipSettings:
 
 
 def read_pip_settings() -> PipSettings:
-    """The configuration of pip; where there is no pip, its variables in the environment are read."""
-    done = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
-    listing = done.stdout
-    if done.returncode:
-        names = ("index-url", "extra-index-url", "find-links", "trusted-host", "cert", "no-index")
-        values = {name: os.environ.get(f"PIP_{name.upper().replace('-', '_')}") for name in names}
-        listing = "\n".join(f":env:.{name}={value!r}" for name, value in values.items() if value)
-    return parse_pip_config(listing, PackageFinder().sources[0]["url"])
+    """The configuration of pip."""
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return parse_pip_config(done.stdout, PackageFinder().sources[0]["url"])
 
 
 def find_release_files(requirement: str, settings: PipSettings, client: PyPIClient) -> tuple[list[Link], list[str]]:

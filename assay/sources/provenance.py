@@ -9,7 +9,7 @@ import polars as pl
 from pydantic import Field, field_validator
 
 from assay.core.errors import InputError
-from assay.core.params import Params
+from assay.core.params import Address, Params
 from assay.core.removed_rows import removed_rows
 from assay.sources.table_files import Table
 
@@ -21,7 +21,7 @@ class Provenance(Params):
     """Where the rows of a source come from, on what terms and since when."""
 
     name: Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$")]
-    url: Annotated[str, Field(min_length=1)]
+    url: Address
     licence: Annotated[str, Field(min_length=1)] | None
     retrieved: str | None
     authenticity: Literal["real", "generated"]

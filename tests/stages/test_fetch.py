@@ -1,3 +1,4 @@
+import base64
 import functools
 import hashlib
 import http.server
@@ -33,6 +34,7 @@ OTHER = "0" * 64
 EVIL = tar_bytes({"../../evil.txt": b"evil", **FILES})
 BOMB = tar_bytes({"pkg-1.0/data/zeros": bytes(3 << 20)})
 FOLDER: dict[str, Any] = {"source": "mine", "sha256": None, "unpack": None}
+KEY = "planted-0123456789"
 LOCAL = {"pkg-1.0.tar.gz": SDIST}
 
 
@@ -89,7 +91,7 @@ def server(workplace: Path) -> Iterator[str]:
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name that the base class has)
-            pass
+            (workplace / "authorization").write_text(self.headers.get("Authorization", "none"))
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(root))) as httpd:
         thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
@@ -202,6 +204,20 @@ def test_an_address_that_is_not_there_or_cannot_be_reached(source: str, server: 
     message = fails(source=address)
     assert message.startswith(f"{address}: cannot be downloaded")
     assert "give its path as `source`" in message
+
+
+def test_a_password_in_netrc_is_sent(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("netrc").write_text(f"machine 127.0.0.1 login me password {KEY}")
+    monkeypatch.setenv("NETRC", "netrc")
+    Path("served/pkg.tar.gz").write_bytes(SDIST)
+    run(source=f"{server}/pkg.tar.gz")
+    assert Path("authorization").read_text() == "Basic " + base64.b64encode(f"me:{KEY}".encode()).decode()
+
+
+def test_a_token_that_cannot_be_sent_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", f"{KEY} {KEY}")
+    message = fails(source=f"hf:owner/name@{'a' * 40}", sha256=None, unpack=None)
+    assert message == "HF_TOKEN, or the file of it: has white space or other than ASCII in it; correct it"
 
 
 def test_another_protocol() -> None:

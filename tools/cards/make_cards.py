@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json, write_text
-from assay.core.params import DEFAULTS, PARAMS_FILE, parse_yaml
+from assay.core.params import DEFAULTS, PARAMS_FILE, read_yaml
 from assay.core.results import lookup, metrics_files, read_own
 from assay.report import numbers, sections, wording
 from assay.report.comparison import say_verdict
@@ -81,9 +81,9 @@ def is_in(path: str | None, asset: Values) -> bool:
 
 def read_values() -> Values:
     """What both cards are made of; the metrics of a stage that did not run on these data and params are empty."""
-    params = parse_yaml(PARAMS_FILE.read_text(encoding="utf-8"))
+    params = read_yaml(PARAMS_FILE)
     lock = Path("dvc.lock")
-    stages = parse_yaml(lock.read_text(encoding="utf-8"))["stages"].values() if lock.is_file() else ()
+    stages = read_yaml(lock)["stages"].values() if lock.is_file() else ()
     files = [one for part in ("deps", "outs") for stage in stages for one in stage.get(part, ())]
     assets = list((lookup(params, "fetch.assets") or {}).values())
     return {

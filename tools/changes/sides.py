@@ -6,13 +6,14 @@ intervals, and drop values that are no numbers.
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from assay.core.params import parse_yaml
 from assay.core.results import RUN_ID, find_stage, is_on, lookup, read_pipeline, run_id, stage_name
 from tools.changes.revisions import git
 
@@ -82,9 +83,9 @@ def parsed(files: dict[str, str]) -> Side:
     for path, text in files.items():
         try:
             # DVC writes 0.00001 as `1e-05`, which is a number in YAML 1.2 alone.
-            load = YAML(typ="safe").load if path == "dvc.lock" else yaml.safe_load
+            load = YAML(typ="safe").load if path == "dvc.lock" else partial(parse_yaml, path=Path(path))
             values[path] = json.loads(text) if path.endswith(".json") else load(text)
-        except (json.JSONDecodeError, yaml.YAMLError, YAMLError):
+        except (ValueError, YAMLError):
             unreadable.append(path)
     params, lock = values.get("params.yaml") or {}, values.get("dvc.lock")
     measured = {path: value for path, value in values.items() if path.endswith(".json") and path != SUMMARY}
@@ -119,7 +120,9 @@ def read_sides(commit: str) -> tuple[Side, Side]:
     texts = {path: git("show", f"{commit}:./{path}") for path in (*always, *kept)}
     old = parsed({path: text for path, text in texts.items() if text is not None})
     files = [*map(Path, always), *sorted(Path("metrics").rglob("*.json"))]
-    new = parsed({path.as_posix(): path.read_text(encoding="utf-8") for path in files if path.is_file()})
+    new = parsed(
+        {path.as_posix(): path.read_text(encoding="utf-8", errors="replace") for path in files if path.is_file()}
+    )
     before, after = sources_of(old.params), sources_of(new.params)
     if before and after and not before & after:
         old = Side(new.params, {}, {}, old.left_out, is_other_data=True)

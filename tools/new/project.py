@@ -16,10 +16,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import yaml
-
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import write_text
+from assay.core.params import read_yaml
 from tools.changes.revisions import require_committed
 from tools.command_line import command_line
 from tools.new.columns import FITS, find_chats, names_in
@@ -97,8 +96,8 @@ def main() -> None:
     """Show what the data are, and write `params.yaml`."""
     options, columns, reading = parse_arguments()
     require_committed(PARAMS)
-    text, source = PARAMS.read_text(encoding="utf-8"), options.data
-    params = yaml.safe_load(text)
+    params, source = read_yaml(PARAMS), options.data
+    text = PARAMS.read_text(encoding="utf-8")
     stem = Path(source.partition("@")[0]).name.partition(".")[0]
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", options.name or stem) or "data"
     with TemporaryDirectory() as made:

@@ -11,11 +11,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import write_text
-from assay.core.params import DEFAULTS, PARAMS_FILE, load_params
+from assay.core.params import DEFAULTS, PARAMS_FILE, load_params, read_yaml
 from assay.sources.records import RECORDS_SCHEMA, IngestParams, carried_name
 from tools.run.stale_outputs import require_consistent_lists
 
@@ -60,7 +58,7 @@ def find_problems(path: Path) -> list[str]:
             problems.extend(line for line in lines if line not in problems)
 
     load_params("seed", object, path)
-    params: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    params: dict[str, Any] = read_yaml(path)
     for section, path_or_type in SECTIONS.items():
         model = pkgutil.resolve_name(path_or_type) if isinstance(path_or_type, str) else path_or_type
         blocks = params.get(section)

@@ -16,7 +16,7 @@ import yaml
 
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import write_text
-from assay.core.params import load_params
+from assay.core.params import load_params, read_yaml
 from tools.changes.revisions import require_committed
 from tools.command_line import command_line
 from tools.run.stale_outputs import require_consistent_lists
@@ -56,12 +56,9 @@ def block_of(params: dict[str, Any], dotted: str, file: Path) -> dict[str, Any]:
 def read_preset(file: Path, params: dict[str, Any]) -> dict[str, Any]:
     """The lines of a preset that go with `params`: dotted path → value.
 
-    Raises `InputError`: the file is no YAML, or has other parts.
+    Raises `InputError`: as of `read_yaml`, or it has other parts.
     """
-    try:
-        preset: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(f"{file}: not valid YAML: {error}") from None
+    preset = read_yaml(file)
     if not isinstance(preset, dict) or set(preset) != set(PARTS) or not all(isinstance(preset[p], dict) for p in PARTS):
         raise InputError(f"{file}: a mapping with the parts {', '.join(PARTS)} is needed, and nothing else")
     is_off = params.get("optional", {}).get("instruct_data") == []

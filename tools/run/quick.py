@@ -17,6 +17,7 @@ import yaml
 
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json
+from assay.core.params import PARAMS_FILE, read_yaml
 from assay.report.summary import ranked, show_interval
 from tools.command_line import command_line
 from tools.params.preset import replace_values, write_preset
@@ -101,6 +102,7 @@ def main() -> None:
     """Run the pipeline on a cut, in a scratch copy, and keep its report."""
     command_line("python -m tools.run.quick", __doc__).parse_args()
     started = time.monotonic()
+    read_yaml(PARAMS_FILE)  # raises where it cannot be read, by its own name
     print(f"quick look: the pipeline on a cut of the rows, in {SCRATCH}; nothing here changes", flush=True)
     prepare(SCRATCH)
     binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -29,7 +29,7 @@ from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 
 from assay.core.errors import InputError, run_stage
-from assay.core.params import PARAMS_FILE, parse_yaml
+from assay.core.params import PARAMS_FILE, read_yaml
 from tools.changes.readme_results import print_results
 from tools.doctor import cores
 from tools.params.check import was_found_right
@@ -156,7 +156,7 @@ def run_stages(
 
     The first signal in `stops` ends the commands of the stages, a second one kills all; then nothing starts any more.
     """
-    compute = parse_yaml(PARAMS_FILE.read_text(encoding="utf-8"))["compute"]
+    compute = read_yaml(PARAMS_FILE)["compute"]
     jobs, flags = options.jobs or max(1, (cores() or 1) // compute["threads"]), ["--force"] if options.force else []
     devices = list_devices() if compute["device"] != "cpu" else []
     params = {name: [dep.params for dep in plan[name].deps if isinstance(dep, ParamsDependency)] for name in plan}

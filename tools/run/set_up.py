@@ -2,10 +2,10 @@
 
 Runs in a `.venv` that holds pip alone, so it needs nothing but the standard library:
 
-1. pip installs uv, the version of the lock, verified by its hash.
+1. pip, the one that Python brings, installs uv, the version of the lock, verified by its hash.
 2. uv resolves PyTorch at the version of the lock, and nothing else: its build for CPU and that for CUDA have other
    files and other packages below them, so the lock has no hash of it. Hashes are those that the index states.
-3. uv makes `.venv` equal to the lock and that: what neither names is removed, but for pip.
+3. uv makes `.venv` equal to the lock and that: what neither names is removed, and pip becomes that of the lock.
 
 No other resolution happens: textattack asks for flair, which we leave out. uv reads none of pip's settings; those that
 say where packages come from are passed on, so that a machine configured for pip alone works.

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -179,6 +180,44 @@ def test_no_file_and_no_yaml_are_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         load_params("train", Training, tmp_path / "absent.yaml")
     assert "not valid YAML" in message(tmp_path, "train: [1, 2")
+
+
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{level}: &a{level} [*a{level - 1}, *a{level - 1}]\n" for level in range(1, 64))
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"seed: 1\ntrain: {a: \xe9}", "line 2: byte 0xe9 is not UTF-8; save the file as UTF-8"),
+        (b"train: {}\nseed: 1\ntrain: {}", "line 3: the key 'train' stands twice in its mapping; take one out"),
+        (b"train:\n  epochs: 1\n  epochs: 2", "line 3: the key 'epochs' stands twice in its mapping; take one out"),
+        (b"train: {yes: 1}", "line 1: the key 'yes' is no text in YAML; put it in quotes"),
+        (BOMB.encode(), "its aliases unfold to more than 100,000 values; write out some of them"),
+        (b"train: &a [*a]", "its aliases unfold to more than 100,000 values; write out some of them"),
+        (b"train: " + b"[" * 100_000, "line 1: nested more than 50 deep; write it flatter"),
+        (b"train: !!python/name:os.getcwd", "not valid YAML: could not determine a constructor for the tag"),
+        (b"train: [1,\n2", "at line 1, column 8 did not find expected ',' or ']' at line 3, column 1; mend it there"),
+        (b"train: {learning_rate: .nan, epochs: 1}", "`train.learning_rate` = nan: Input should be a finite number"),
+    ],
+    ids=lambda value: ascii(value)[:40],
+)
+def test_what_yaml_lets_pass_or_chokes_on_is_one_line(tmp_path: Path, text: bytes, says: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(text)
+    with pytest.raises(InputError, match=rf"^{re.escape(str(path))}: .*{re.escape(says)}.*\Z"):
+        load_params("train", Training, path)
+
+
+def test_aliases_and_merges_that_unfold_to_little_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("a: &a {learning_rate: 0.1, epochs: 1}\ntrain: {<<: *a, epochs: 2}")
+    assert load_params("train", Training, path) == Training(learning_rate=0.1, epochs=2)
+
+
+@pytest.mark.parametrize("value", ["true", "1.0", ".nan", "'1'"])
+def test_a_section_that_is_a_number_is_strict_too(tmp_path: Path, value: str) -> None:
+    assert message(tmp_path, f"seed: {value}", "seed", int).endswith("Input should be a valid integer")
 
 
 @pytest.mark.parametrize(

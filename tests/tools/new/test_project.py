@@ -206,6 +206,7 @@ def test_a_wrong_path_several_sheets_and_a_hub_repository_without_commit(tmp_pat
     sources: dict[str | Path, str] = {
         tmp_path / "rows.csv": r"rows.csv: no such file or folder; there is \['a.xlsx', 'fork'\]: correct DATA",
         tmp_path / "a.xlsx": r"a.xlsx: has the sheets \['Sheet', 'Votes'\]; set its `sheet` to one of them",
+        "https://me:planted@a.example/x.csv": r"^https://\*\*\*@a.example/x.csv holds a secret",
         "hf:owner/name": "hf:owner/name: name the commit, hf:owner/name@ and its 40 hexadecimal digits",
     }
     for source, says in sources.items():

@@ -50,6 +50,7 @@ def test_what_a_section_does_not_take_is_named(
     with pytest.raises(InputError) as error:
         load_params(block if top == "sft" else top, resolve_name(check.SECTIONS[top]))
     assert expected in str(error.value)
+    assert "planted" not in str(error.value)
 
 
 def test_every_section_of_the_params_is_checked(params: dict[str, Any]) -> None:
