@@ -79,7 +79,7 @@ def begin(section: str, params: held_out.PolicyParams, columns: Sequence[str], s
 def finish(
     begun: Begun, steps: pl.DataFrame, seconds: float, prompts: dict[str, int], training: dict[str, float], seed: int
 ) -> None:
-    """Measure the trained policy, and write it, its `steps`, cost and metrics; `prompts` and `training` are some."""
+    """Measure the trained policy; write it, its `steps`, cost and metrics, `prompts` and `training` among them."""
     after = begun.measure()
     with output_folder(Path("models") / begun.section) as folder:
         save_causal_lm(begun.policy.model, begun.policy.tokenizer, folder)
