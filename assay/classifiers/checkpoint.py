@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 HEADS = ["classifier", "score"]
 """What transformers calls the head; it stays in full precision."""
 
-LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-
 REFUSED = "assay_classifier (load it by assay.inference.load)"
 """A `model_type` that no architecture of transformers has; what it says of it is in the error of its loaders."""
 
@@ -74,7 +72,8 @@ def new_classifier(
     require_model(base)
     config = AutoConfig.from_pretrained(
         base,
-        **LOCAL,
+        local_files_only=True,
+        trust_remote_code=False,
         num_labels=len(labels),
         id2label=dict(enumerate(labels)),
         label2id={label: index for index, label in enumerate(labels)},
@@ -88,7 +87,7 @@ def new_classifier(
     # The last state of a decoder is then that of the last token, for embeddings too, where no token can be found.
     # Given here, it is saved with the tokenizer; set later, it is not.
     side = {"padding_side": "left"} if is_decoder else {}
-    tokenizer = AutoTokenizer.from_pretrained(base, **LOCAL, **side)
+    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False, **side)
     require_vocabulary(tokenizer, config, base)
     if is_decoder:
         if tokenizer.pad_token is None:
@@ -119,7 +118,9 @@ def _from_base(
     kind: Any = MeanPooledForSequenceClassification if is_mean else AutoModelForSequenceClassification
     if quantisation is not None:
         return in_four_bits(kind, base, quantisation, device, config=config)
-    return kind.from_pretrained(base, config=config, **LOCAL, use_safetensors=True)
+    return kind.from_pretrained(
+        base, config=config, local_files_only=True, trust_remote_code=False, use_safetensors=True
+    )
 
 
 def save_classifier(
@@ -180,7 +181,7 @@ def load_classifier(
         model = _from_base(str(folder), config, is_mean=is_mean, quantisation=None, device=None)
     if device is not None and quantisation is None:
         model = model.to(device)
-    tokenizer = AutoTokenizer.from_pretrained(folder, config=config, **LOCAL)
+    tokenizer = AutoTokenizer.from_pretrained(folder, config=config, local_files_only=True, trust_remote_code=False)
     return model.eval(), tokenizer, [config.id2label[index] for index in range(config.num_labels)]
 
 
@@ -194,7 +195,7 @@ def _saved_config(folder: Path) -> tuple[Any, bool]:
             "this project made it, run `dvc repro` to fit it again"
         )
     if values.get("model_type") != REFUSED:
-        return AutoConfig.from_pretrained(folder, **LOCAL), False
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False), False
     return CONFIG_MAPPING[values["classifier_type"]].from_dict(values["classifier"]), values["mean_pooling"]
 
 
