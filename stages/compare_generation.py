@@ -23,15 +23,8 @@ from assay.core.errors import InputError, run_stage
 from assay.core.params import Params, load_params
 from assay.core.results import NOT_RUN, read_own, write_metrics
 from assay.core.seeds import generator
-from assay.generation_metrics.tasks import (
-    COPY_NEAREST,
-    MODES,
-    baseline_answers,
-    beside_copying,
-    score_modes,
-    task_differences,
-    told,
-)
+from assay.generation_metrics import tasks
+from assay.generation_metrics.tasks import COPY_NEAREST, MODES
 from assay.human_review.preference_judgements import Preference, check_prompt_ids, read_preferences
 from assay.statistics.bootstrap import cluster_means
 from assay.statistics.metrics_dict import interval_metrics
@@ -91,7 +84,7 @@ def judge_pair(
     won = np.array([0.5 if name is None else float(name == pair.model) for name in favourites])
     judged = [line.prompt_id for line in lines]
     found = cluster_means({"people_win_rate": won}, judged, samples, random)["people_win_rate"]
-    return {"people_judgements": len(lines), **interval_metrics("people_win_rate", told(found, len({*judged})))}
+    return {"people_judgements": len(lines), **interval_metrics("people_win_rate", tasks.told(found, len({*judged})))}
 
 
 def main() -> None:
@@ -112,7 +105,7 @@ def main() -> None:
         print(f"compare_generation: {changed} judgements left out, whose questions have changed", file=sys.stderr)
     check_prompt_ids(preferences, asked, JUDGEMENTS)
     samples, random = params.bootstrap_samples, partial(generator, seed, "compare_generation")
-    baselines = baseline_answers(next(iter(answers.values()))) if answers else {}
+    baselines = tasks.baseline_answers(next(iter(answers.values()))) if answers else {}
     spoken = {name: table.drop_nulls("answer") for name, table in baselines.items()}
     with_base = [Pair(model=name, against=BASE) for name in answers if name != BASE and BASE in answers]
     compared: dict[str, Any] = {}
@@ -120,12 +113,16 @@ def main() -> None:
         if {pair.model, pair.against} <= answers.keys():
             one, other = answers[pair.model], answers[pair.against]
             compared[pair.name] = {
-                mode: task_differences(one, other, mode, samples, random(mode)) for mode in MODES if mode in one["mode"]
+                mode: tasks.task_differences(one, other, mode, samples, random(mode))
+                for mode in MODES
+                if mode in one["mode"]
             } | judge_pair(preferences, pair, asked, samples, random("people"))
     summary = {
         "models": {name: {mode: scores[name][mode] for mode in MODES if mode in scores[name]} for name in answers},
-        "baselines": {name: score_modes(table, samples, random) for name, table in spoken.items() if table.height},
-        "beside_copying": beside_copying(answers, baselines[COPY_NEAREST], samples, random) if answers else {},
+        "baselines": {
+            name: tasks.score_modes(table, samples, random) for name, table in spoken.items() if table.height
+        },
+        "beside_copying": tasks.beside_copying(answers, baselines[COPY_NEAREST], samples, random) if answers else {},
         "left_out": left_out,
         "pairs": compared,
         "pairs_skipped": skipped,

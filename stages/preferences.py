@@ -98,15 +98,6 @@ def make_pairs(
     return made
 
 
-def summarise_kept(kept: pl.DataFrame) -> dict[str, Any]:
-    """How many pairs of which kinds there are, by name in alphabetical order."""
-    return {
-        "pairs": kept.height,
-        "prompts": kept["prompt_id"].n_unique(),
-        "by_source": dict(kept["pair_source"].value_counts().sort("pair_source").iter_rows()),
-    }
-
-
 def main() -> None:
     """Make the pairs."""
     params = load_params("preferences", PreferencesParams)
@@ -134,14 +125,17 @@ def main() -> None:
         changed = f"questions changed: {counts_by_rule(removed).get('prompt_changed', 0)}, unknown: {without_hash}"
         print(f"preferences: {params.path}: {len(lines)} judgements; {changed}", file=sys.stderr)
     rows_out = sum(one.kept.height for one in made.values())
-    metrics = {
+    metrics: dict[str, Any] = {
         "rows_in": rows_out + removed.height,
         "rows_out": rows_out,
         "removed": counts_by_rule(removed),
         "judgements": len(lines),
         "judgements_without_question_hash": without_hash,
-        **{name: summarise_kept(made[split].kept) for split, name in SPLITS.items()},
     }
+    for split, name in SPLITS.items():
+        kept = made[split].kept
+        by_source = dict(kept["pair_source"].value_counts().sort("pair_source").iter_rows())
+        metrics[name] = {"pairs": kept.height, "prompts": kept["prompt_id"].n_unique(), "by_source": by_source}
     write_metrics(METRICS, metrics, "train.pairs", "held_out.pairs")
     write_json(COST, {"preferences_seconds": seconds})
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import jinja2
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json, write_text
@@ -27,11 +27,12 @@ from assay.core.params import Params, load_params
 from assay.core.results import NOT_RUN, metrics_files, read_own, write_metrics
 from assay.core.seeds import generator
 from assay.report import sections
+from assay.report.augmentation import show_augmented
 from assay.report.comparison import compare_approaches, say_verdict, score_raters, score_sources
-from assay.report.examples import show_invisible
-from assay.report.language_models import DIFFERENCES, read_generation
+from assay.report.examples import cut
+from assay.report.language_models import read_generation
 from assay.report.numbers import number, score
-from assay.report.summary import COSTS, METRICS, REPORT, ROW_STAGES, SUMMARY, Measured, summarise
+from assay.report.summary import COSTS, METRICS, REPORT, ROW_STAGES, SUMMARY, Measured, show_interval, summarise
 from assay.splitting.target_labels import group_numbers, read_test_rows
 from assay.statistics.predictions import Predictions, predictions_file, read_predictions
 
@@ -57,10 +58,10 @@ class ReportParams(Params):
     examples_per_rule: int = Field(ge=0, le=100)
 
 
-class Asset(BaseModel):
+class Asset(Params):
     """What the report says of an asset; `fetch` checks the rest of its keys."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+    model_config = Params.model_config | {"extra": "ignore"}
 
     source: str
     sha256: str | None
@@ -121,12 +122,6 @@ def read_all_predictions(approaches: Iterable[str]) -> dict[str, Predictions]:
     return {name: one for name, one in found.items() if one is not None}
 
 
-def read_attacks(approaches: Iterable[str]) -> dict[str, pl.DataFrame]:
-    """How the attacks on each approach ended, where that lies there."""
-    files = {name: Path("data/robustness") / name / "attacks.parquet" for name in approaches}
-    return {name: pl.read_parquet(file) for name, file in files.items() if file.is_file()}
-
-
 def used_assets(assets: dict[str, Asset], has_language_models: bool) -> dict[str, Asset]:
     """The assets that hold what the stages shown read."""
     paths = {load_params(param, str) for param in ("ingest.path", "embed.model", "augment.wordnet")}
@@ -146,10 +141,6 @@ def code_version() -> str:
     return f"commit {shown.stdout.strip()}{', and changes since' if changed.returncode else ''}"
 
 
-def _number_or_dash(value: float | None) -> str:
-    return "–" if value is None else number(value)
-
-
 def render(values: dict[str, Any]) -> str:
     """Fill the template; every value that is not `Markup` is escaped, and a name that is missing is an error."""
     environment = jinja2.Environment(
@@ -160,7 +151,7 @@ def render(values: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(number=_number_or_dash, score=score, visible=show_invisible)
+    environment.filters.update(number=number, score=score, interval=show_interval, cut=cut)
     return environment.get_template(TEMPLATE.name).render(values)
 
 
@@ -184,30 +175,23 @@ def main() -> None:
     best = summary["verdicts"]["best"]
     tables = {name: pl.read_parquet(f"data/{path}.parquet") for name, path in TABLES.items()}
     tables["augmented_pairs"] = pl.read_csv("data/augmented/pairs.csv", infer_schema=False)
+    attacks = {name: Path("data/robustness") / name / "attacks.parquet" for name in measured.robustness}
+    ended = {name: pl.read_parquet(file) for name, file in attacks.items() if file.is_file()}
     confusion = pl.read_csv(METRICS / f"plots/confusion/{best}.csv", infer_schema=False)
     generation = read_generation(
         load_params("generation_models", dict[str, str]), load_params("sft_approaches", list[str])
     )
     page = render(
-        {
-            "title": params.title,
-            "verdict": say_verdict(summary),
-            "best": best,
-            "summary": summary,
-            "stages": measured.stages,
-            "code_version": code_version(),
-        }
-        | {"not_run": measured.not_run}
+        {"title": params.title, "verdict": say_verdict(summary), "best": best, "summary": summary, "seed": seed}
+        | {"stages": measured.stages, "not_run": measured.not_run, "generation": generation, "fetch": measured.fetch}
+        | {"code_version": code_version(), "assets": used_assets(assets, generation is not None)}
+        | {"augmented_examples": show_augmented(tables["augmented_pairs"])}
         | sections.comparison(summary, measured.cost, measured.evaluate)
         | sections.errors(best, measured.evaluate[best], confusion)
-        | sections.collection(tables, measured.stages["profile"])
+        | sections.collection(tables, measured.stages)
         | sections.cleaning(tables, params.examples_per_rule)
-        | sections.agreement(tables, measured.stages["annotation_qa"])
         | sections.label_errors(tables, measured.stages)
-        | sections.augmentation(tables, measured.stages)
-        | sections.robustness(measured.robustness, read_attacks(measured.robustness), summary)
-        | {"generation": generation, "generation_differences": [name for _, _, name in DIFFERENCES]}
-        | {"seed": seed, "assets": used_assets(assets, generation is not None), "fetch": measured.fetch}
+        | sections.robustness(measured.robustness, ended, summary)
     )
     write_text(REPORT, page)
     write_metrics(SUMMARY, summary, f"approaches.{best}.macro_f1", f"baselines.{best}.macro_f1")

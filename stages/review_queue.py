@@ -108,10 +108,8 @@ def main() -> None:
         "conflict": review.list_conflicts(open_rows.with_columns(meaning_marks(open_rows["text"]))),
     }
     queue = review.fuse_lists(lists).head(params.rows).join(rows, on="id", how="left", maintain_order="left")
-    with_neighbours = add_neighbours(queue, splits["train"], pl.read_parquet(EMBEDDINGS), params.neighbours, device)
-    table = with_neighbours.with_columns(pl.int_range(1, pl.len() + 1).alias("rank"), pl.col("score").round(6)).select(
-        COLUMNS
-    )
+    table = add_neighbours(queue, splits["train"], pl.read_parquet(EMBEDDINGS), params.neighbours, device)
+    table = table.with_columns(pl.col("score").round(6), rank=pl.int_range(1, pl.len() + 1)).select(COLUMNS)
     with output_folder(OUTPUT) as folder:
         table.write_csv(folder / "queue.csv")
     write_metrics(

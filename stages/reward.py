@@ -11,16 +11,13 @@ metrics/plots/reward/steps.csv
 """
 
 import time
-from collections.abc import Sequence
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
 
 from assay.classifiers.checkpoint import save_classifier
 from assay.compute.cost import folder_mib, peak_memory_mib
@@ -35,7 +32,7 @@ from assay.core.seeds import derived_seed, generator
 from assay.language_models.base_template import TemplateArguments
 from assay.reward.evaluation import score_sides, summarise_held_out
 from assay.reward.model import new_reward_model
-from assay.reward.training import PairTokens, RewardParams, add_lora, order_pairs, tokenise_sides, train_reward
+from assay.reward.training import RewardParams, add_lora, order_pairs, tokenise_sides, train_reward
 
 TRAIN = Path("data/preferences/train.parquet")
 HELD_OUT = Path("data/preferences/held_out.parquet")
@@ -44,6 +41,7 @@ METRICS = Path("metrics/optional/reward.json")
 COST = Path("metrics/cost/reward.json")
 PLOTS = Path("metrics/plots/reward")
 SCRATCH = Path("scratch/reward")
+SIDES = ("chosen", "rejected")
 PACKAGES = ("torch", "transformers", "peft", "trl")
 
 
@@ -53,33 +51,6 @@ def read_pairs(path: Path) -> pl.DataFrame:
     if pairs.is_empty():
         raise InputError(f"{path}: no pairs; run `dvc repro preferences`")
     return pairs
-
-
-def rows_that_fit(tokens: PairTokens, max_length_tokens: int) -> NDArray[np.int64]:
-    """Numbers of the pairs of which both sides fit; an `InputError` if none does."""
-    fits = np.flatnonzero(tokens.lengths <= max_length_tokens)
-    if not len(fits):
-        raise InputError(
-            f"{TRAIN}: the shortest pair has {tokens.lengths.min()} tokens; raise `reward.max_length_tokens`"
-            f" ({max_length_tokens})"
-        )
-    return fits
-
-
-def rows_metrics(sources: Sequence[str], fits: NDArray[np.int64], order: NDArray[np.int64]) -> dict[str, Any]:
-    """How many pairs there are, are too long and were trained on, and how often by source."""
-    seen = [sources[row] for row in order]
-    return {
-        "rows_train": len(sources),
-        "rows_train_too_long": len(sources) - len(fits),
-        "rows_train_seen": len(set(order.tolist())),
-        "train_by_source": {name: seen.count(name) for name in sorted(set(seen))},
-    }
-
-
-def answer_lengths(tokenizer: PreTrainedTokenizerBase, answers: pl.Series) -> NDArray[np.int64]:
-    """Tokens of each answer, shape `(n,)`."""
-    return np.array([len(ids) for ids in tokenizer(answers.to_list(), add_special_tokens=False)["input_ids"]])
 
 
 def main() -> None:
@@ -100,7 +71,12 @@ def main() -> None:
     model = add_lora(model, params.lora)
     tokens = tokenise_sides(tokenizer, train)
     sources = train["pair_source"].to_list()
-    fits = rows_that_fit(tokens, params.max_length_tokens)
+    fits = np.flatnonzero(tokens.lengths <= params.max_length_tokens)
+    if not len(fits):
+        raise InputError(
+            f"{TRAIN}: the shortest pair has {tokens.lengths.min()} tokens; raise `reward.max_length_tokens`"
+            f" ({params.max_length_tokens})"
+        )
     random = generator(seed, "reward", "order")
     order = fits[order_pairs([sources[row] for row in fits], tokens.lengths[fits], params, random, TRAIN)]
     started = time.perf_counter()
@@ -109,7 +85,8 @@ def main() -> None:
     trained = time.perf_counter()
     random = generator(seed, "reward", "bootstrap")
     said = score_sides(model.eval(), tokenizer, held_out, params.evaluation_batch_size, device)
-    lengths = {side: answer_lengths(tokenizer, held_out[side]) for side in ("chosen", "rejected")}
+    ids = {side: tokenizer(held_out[side].to_list(), add_special_tokens=False)["input_ids"] for side in SIDES}
+    lengths = {side: np.array([len(answer) for answer in answers]) for side, answers in ids.items()}
     figures = summarise_held_out(held_out, said, lengths, params.bootstrap_samples, random)
     evaluated = time.perf_counter()
 
@@ -127,7 +104,10 @@ def main() -> None:
     write_json(COST, cost)
     metrics = {
         **figures,
-        **rows_metrics(sources, fits, order),
+        "rows_train": len(sources),
+        "rows_train_too_long": len(sources) - len(fits),
+        "rows_train_seen": len(set(order.tolist())),
+        "train_by_source": dict(sorted(Counter(sources[row] for row in order).items())),
         "steps": steps.height,
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "total_parameters": sum(p.numel() for p in model.parameters()),

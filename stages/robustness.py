@@ -46,8 +46,6 @@ MODELS = Path("models/finetuned")
 OUTPUT = Path("data/robustness")
 METRICS = Path("metrics/robustness")
 
-Floats = NDArray[np.float64]
-
 ATTACKS_SCHEMA = pl.Schema(
     dict.fromkeys(("id", "attack", "label", "before", "after", "result"), pl.String)
     | {"queries": pl.Int64, "alterable": pl.Boolean, "changed_words": pl.Float64}
@@ -71,12 +69,7 @@ def alter_texts(rows: pl.DataFrame, recipe: AnyRecipe, seed: int, scratch: Path)
 
 
 def perturb(
-    test: pl.DataFrame,
-    labels: list[str],
-    predictor: Predictor,
-    params: RobustnessParams,
-    seed: int,
-    scratch: Path,
+    test: pl.DataFrame, labels: list[str], predictor: Predictor, params: RobustnessParams, seed: int, scratch: Path
 ) -> dict[str, dict[str, float]]:
     """Scores before and after each recipe, by its name."""
     targets, texts, groups = target_numbers(test, labels), test["text"].to_list(), group_numbers(test)
@@ -118,10 +111,8 @@ def attack_rows(
     # Its classes are TextAttack's, which can be imported from here on.
     from assay.augmentation.attacks import attack_text, build_attacks
 
-    def probabilities(texts: list[str]) -> Floats:
-        return predictor(texts, params.batch_size, None)
-
-    attacks = build_attacks(probabilities, params.query_budget, params.batch_size, readable_wordnet(scratch))
+    size, wordnet = params.batch_size, readable_wordnet(scratch)
+    attacks = build_attacks(lambda texts: predictor(texts, size, None), params.query_budget, size, wordnet)
     ended = []
     for name, attack in attacks.items():
         records = zip(rows.select("id", "text", "target_label").iter_rows(), targets.tolist(), strict=True)
@@ -180,7 +171,7 @@ def main() -> None:
     test = test.with_columns(pl.Series("text", [hide_tokens(text, own_tokens) for text in test["text"]]))
     predict, labels = load_predictor(MODELS / approach, device)
 
-    def predictor(texts: list[str], batch_size: int, what: str | None) -> Floats:
+    def predictor(texts: list[str], batch_size: int, what: str | None) -> NDArray[np.float64]:
         return predict([show_tokens(text, own_tokens) for text in texts], batch_size, what)
 
     with tempfile.TemporaryDirectory(prefix="assay-robustness-") as scratch:

@@ -12,11 +12,10 @@ each item counts, shape `(n, b)`; scores have shape `(b,)`, NaN where nothing ca
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from assay.statistics.intervals import Floats, Integers
+
 SMALLEST_DISAGREEMENT = 1e-12
 """Expected disagreement, on a scale of 0 to about 1, that is zero but for rounding."""
 

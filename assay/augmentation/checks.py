@@ -9,12 +9,7 @@ from pydantic import Field
 
 from assay.core.params import Params
 from assay.core.placeholders import PLACEHOLDER
-from assay.probes import Fold, grouped_folds, linear_model, number_values, out_of_fold_probabilities
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-
-PLACEHOLDERS = re.compile(PLACEHOLDER)
+from assay.probes import Floats, Fold, Integers, grouped_folds, linear_model, number_values, out_of_fold_probabilities
 
 
 class LabelPreservation(Params):
@@ -27,7 +22,7 @@ class LabelPreservation(Params):
 
 def list_placeholders(text: str) -> list[str]:
     """The placeholders of a text, in alphabetical order."""
-    return sorted(PLACEHOLDERS.findall(text))
+    return sorted(re.findall(PLACEHOLDER, text))
 
 
 def probe_examples(

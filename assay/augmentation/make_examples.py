@@ -152,11 +152,9 @@ def examples_per_row(labels: pl.Series, share_of_rows: float, all_shares: float,
     What a label lacks is shared out to the recipes as their shares of rows are: with a `balance` of 1, up to as many
     rows of each label as of the most frequent; with 0, nothing.
     """
-    counts = labels.value_counts(name="rows").with_columns(
-        extra=balance * (pl.col("rows").max() - pl.col("rows")) / pl.col("rows")
-    )
-    extra = labels.to_frame("label").join(counts.rename({labels.name: "label"}), on="label", maintain_order="left")
-    share = share_of_rows + extra["extra"] * (share_of_rows / all_shares if all_shares else 0.0)
+    rows = pl.len().over("label")
+    extra = labels.to_frame("label").select(balance * (rows.max() - rows) / rows).to_series()
+    share = share_of_rows + extra * (share_of_rows / all_shares if all_shares else 0.0)
     return share.clip(0, MAX_EXAMPLES_PER_ROW)
 
 

@@ -6,7 +6,6 @@ from pydantic import AfterValidator, Field
 
 from assay.core.params import Params
 
-Share = Annotated[float, Field(ge=0, le=1)]
 NoiseKind = Literal["swap", "delete", "insert", "keyboard", "ocr", "case"]
 EdaOperation = Literal["replace", "insert", "swap", "delete"]
 
@@ -14,13 +13,13 @@ EdaOperation = Literal["replace", "insert", "swap", "delete"]
 class Recipe(Params):
     """What every recipe has: the share of rows that get a copy."""
 
-    share_of_rows: Share
+    share_of_rows: float = Field(ge=0, le=1)
 
 
 class WordRecipe(Recipe):
     """A recipe that alters single words, a share of those of a row, at least one."""
 
-    share_of_words: Annotated[float, Field(gt=0, le=1)]
+    share_of_words: float = Field(gt=0, le=1)
 
 
 class Synonym(WordRecipe):

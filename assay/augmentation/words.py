@@ -25,14 +25,9 @@ WORD = re.compile(r"[\w'\-]+")
 ALL_WORDS = re.compile(r"[\w'\-*@]*\w[\w'\-*@]*")
 
 
-def count_words(text: str) -> int:
-    """Number of words, of any kind."""
-    return sum(1 for _ in ALL_WORDS.finditer(text))
-
-
 def count_words_to_alter(text: str, share_of_words: float) -> int:
     """As TextAttack counts them: the share of all words, rounded down, and at least one."""
-    return max(1, int(share_of_words * count_words(text)))
+    return max(1, int(share_of_words * len(ALL_WORDS.findall(text))))
 
 
 def is_plain_word(word: str) -> bool:

@@ -59,11 +59,8 @@ def load_baseline(folder: Path) -> DummyClassifier | Pipeline:
     words = TfidfVectorizer(ngram_range=ngrams, vocabulary=about["vocabulary"], sublinear_tf=True)
     words.idf_ = numbers["idf"]
     regression = LogisticRegression()
-    regression.classes_, regression.coef_, regression.intercept_ = (
-        classes,
-        numbers["coefficients"],
-        numbers["intercepts"],
-    )
+    regression.classes_, regression.coef_ = classes, numbers["coefficients"]
+    regression.intercept_ = numbers["intercepts"]
     return make_pipeline(words, regression)
 
 

@@ -51,11 +51,7 @@ def load_predictor(folder: Path, device: Device | None) -> tuple[Predictor, list
     if device is None or is_baseline(folder):
         baseline = load_baseline(folder)
         labels = [str(label) for label in baseline.classes_]
-
-        def run_baseline(texts: list[str], batch_size: int, what: str | None) -> NDArray[np.float64]:
-            return baseline_probabilities(baseline, texts, labels)
-
-        return run_baseline, labels
+        return lambda texts, batch_size, what: baseline_probabilities(baseline, texts, labels), labels
 
     # Imported here: it takes seconds.
     from assay.classifiers.checkpoint import load_classifier, predict_logits

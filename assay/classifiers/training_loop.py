@@ -179,13 +179,23 @@ def train(
         InputError: the loss is not finite, or memory does not suffice for a single row.
     """
     groups = parameter_groups(module, params, head)
-    optimizer = _new_optimizer(groups, paged=paged and next(module.parameters()).device.type == "cuda")
+    optimizer: torch.optim.Optimizer
+    if paged and next(module.parameters()).device.type == "cuda":
+        # Imported here: it takes a second, and QLoRA alone asks for it.
+        import bitsandbytes
+
+        optimizer = bitsandbytes.optim.PagedAdamW(groups)
+    else:
+        optimizer = torch.optim.AdamW(groups, fused=True)
     total_steps = -(-len(rows.targets) // params.batch_size) * params.max_epochs
     warmup_steps = max(1, round(params.warmup_fraction * total_steps))
     schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(step, warmup_steps, total_steps))
     began = began or Spent.now()
     loop = _Loop(module, train_logits, rows, params, random, optimizer, schedule, checkpoint, accelerator, began)
-    run = _begin(loop)
+    run = _Run(order=random.bit_generator.state, parts=params.gradient_accumulation_steps)
+    if checkpoint is not None and checkpoint.path.is_file():
+        run = _restore(checkpoint.path, loop)
+        print(f"training resumes after step {len(run.steps)} ({checkpoint.path})", file=sys.stderr)
     resumed_at_step = len(run.steps)
     written = time.monotonic()
     while run.epoch <= params.max_epochs:
@@ -200,25 +210,6 @@ def train(
     module.eval()
     spent = run.spent.plus(Spent.now().since(began))
     return History(run.steps, run.epochs, run.best, run.parts, resumed_at_step, spent)
-
-
-def _new_optimizer(groups: list[dict[str, object]], *, paged: bool) -> torch.optim.Optimizer:
-    if not paged:
-        return torch.optim.AdamW(groups, fused=True)
-    # Imported here: it takes a second, and QLoRA alone asks for it.
-    import bitsandbytes
-
-    optimizer: torch.optim.Optimizer = bitsandbytes.optim.PagedAdamW(groups)
-    return optimizer
-
-
-def _begin(loop: _Loop) -> _Run:
-    """A new run, or the one of the checkpoint."""
-    if loop.checkpoint is None or not loop.checkpoint.path.is_file():
-        return _Run(order=loop.random.bit_generator.state, parts=loop.params.gradient_accumulation_steps)
-    run = _restore(loop.checkpoint.path, loop)
-    print(f"training resumes after step {len(run.steps)} ({loop.checkpoint.path})", file=sys.stderr)
-    return run
 
 
 def _train_epoch(loop: _Loop, run: _Run, written: float) -> float:

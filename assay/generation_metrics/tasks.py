@@ -15,8 +15,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from assay.generation_metrics.answers import find_refusal, score_texts
-from assay.statistics.bootstrap import Floats, Measure, bootstrap_figures, item_counts
-from assay.statistics.intervals import MIN_SHARE_ROWS, share_estimate
+from assay.statistics.bootstrap import Measure, bootstrap_figures, item_counts
+from assay.statistics.intervals import MIN_SHARE_ROWS, Floats, share_estimate
 from assay.statistics.metrics_dict import Estimate, interval_metrics, metrics_of
 from assay.statistics.predictions import hash_name
 from assay.statistics.verdicts import Difference, holm, paired_difference, word

@@ -8,14 +8,9 @@ import numpy as np
 import polars as pl
 
 from assay.core.removed_rows import REMOVED_SCHEMA, none_removed, remove
-from assay.label_errors.detector import WITHOUT_EVIDENCE, Detection, Floats
-from assay.probes import number_values
-from assay.statistics.detection import (
-    estimate_average_precision,
-    grade_random,
-    grade_score,
-    precision_recall_points,
-)
+from assay.label_errors.detector import WITHOUT_EVIDENCE, Detection
+from assay.probes import Floats, number_values
+from assay.statistics.detection import estimate_average_precision, grade_random, grade_score, precision_recall_points
 from assay.statistics.metrics_dict import interval_metrics
 
 ROWS_KEPT_PER_LABEL = 3

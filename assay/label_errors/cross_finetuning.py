@@ -68,8 +68,7 @@ def cross_finetune(
         probabilities[fold.predicted] = of_fold.probabilities
         margins[fold.fitted] += of_fold.area_under_margin
         models[fold.fitted] += 1
-    never = models == 0
-    return CrossFinetuned(probabilities, np.where(never, np.nan, margins / np.maximum(models, 1)))
+    return CrossFinetuned(probabilities, np.where(models > 0, margins / np.maximum(models, 1), np.nan))
 
 
 def _finetune_fold(

@@ -11,27 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from assay import probes
 from assay.compute.device import Device
 from assay.core.params import Params
 from assay.core.progress import progress
 from assay.core.seeds import SeedKey, derived_seed
 from assay.label_errors.cross_finetuning import CrossFinetuning, cross_finetune
 from assay.label_errors.scores import FilterBy, average_ranks, flag_label_issues, score_quality, update_by_evidence
-from assay.probes import (
-    Model,
-    combine_probabilities,
-    grouped_folds,
-    kernel_model,
-    linear_model,
-    mean_loss,
-    neighbours_model,
-    out_of_fold_probabilities,
-    scale_temperature,
-    words_model,
-)
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from assay.probes import Floats, Integers, Model
 
 RANKED = ("self_confidence", "pairwise_confidence", "finetuned_area_under_margin")
 """What the rank average is over, as far as it is there: scores of models that did not see the row in training, and how
@@ -140,14 +127,14 @@ class Detection:
 
 def detect(rows: Rows, params: Detector, device: Device, seed: SeedKey) -> Detection:
     """Predict every row out of fold, near-duplicates in one fold, and find the labels that speak against it."""
-    folds = grouped_folds(rows.labels, rows.groups, params.folds, derived_seed(*seed))
+    folds = probes.grouped_folds(rows.labels, rows.groups, params.folds, derived_seed(*seed))
     members: dict[str, Floats] = {}
     weights = []
     area_under_margin = None
     kinds = _build_models(rows, params.models, derived_seed(*seed, "kernel"))
     for name, weight, model in progress(kinds, "label errors", total=len(kinds), unit="model"):
-        tried = out_of_fold_probabilities(model, rows.labels, folds)
-        members[name] = min(tried, key=lambda probabilities: mean_loss(probabilities, rows.labels))
+        tried = probes.out_of_fold_probabilities(model, rows.labels, folds)
+        members[name] = min(tried, key=lambda probabilities: probes.mean_loss(probabilities, rows.labels))
         weights.append(weight)
     if params.models.finetuned is not None:
         tuned = cross_finetune(rows.texts, rows.labels, folds, params.models.finetuned, device, (*seed, "finetuned"))
@@ -155,7 +142,9 @@ def detect(rows: Rows, params: Detector, device: Device, seed: SeedKey) -> Detec
         weights.append(params.models.finetuned.weight)
         area_under_margin = tuned.area_under_margin
 
-    joint, temperature = scale_temperature(combine_probabilities(list(members.values()), weights), rows.labels)
+    joint, temperature = probes.scale_temperature(
+        probes.combine_probabilities(list(members.values()), weights), rows.labels
+    )
     each = np.arange(len(rows.labels))
     by_itself = {f"{name}_self_confidence": member[each, rows.labels] for name, member in members.items()}
     if area_under_margin is not None:
@@ -166,7 +155,9 @@ def detect(rows: Rows, params: Detector, device: Device, seed: SeedKey) -> Detec
     if (rows.evidence >= 0).any():
         scores[WITHOUT_EVIDENCE] = score_labels(rows.labels, joint, params, by_itself).quality
     if area_under_margin is not None and len(members) > 1:
-        frozen, _ = scale_temperature(combine_probabilities(list(members.values())[:-1], weights[:-1]), rows.labels)
+        frozen, _ = probes.scale_temperature(
+            probes.combine_probabilities(list(members.values())[:-1], weights[:-1]), rows.labels
+        )
         updated = update_by_evidence(frozen, rows.evidence)
         scores["without_finetuned"] = score_labels(rows.labels, updated, params, {}).quality
     return Detection(found.probabilities, joint, found.quality, scores, found.is_label_error, len(folds), temperature)
@@ -191,11 +182,11 @@ def _build_models(rows: Rows, params: Models, seed: int) -> list[tuple[str, floa
     """Every kind of model that is on, but for fine-tuning: its name, its weight, and itself."""
     kinds: list[tuple[str, float, Model]] = []
     if linear := params.linear:
-        kinds.append(("linear", linear.weight, linear_model(rows.features, linear.Cs)))
+        kinds.append(("linear", linear.weight, probes.linear_model(rows.features, linear.Cs)))
     if kernel := params.kernel:
-        kinds.append(("kernel", kernel.weight, kernel_model(rows.features, kernel.Cs, kernel.landmarks, seed)))
+        kinds.append(("kernel", kernel.weight, probes.kernel_model(rows.features, kernel.Cs, kernel.landmarks, seed)))
     if words := params.words:
-        kinds.append(("words", words.weight, words_model(rows.texts, words.Cs)))
+        kinds.append(("words", words.weight, probes.words_model(rows.texts, words.Cs)))
     if nearest := params.neighbours:
-        kinds.append(("neighbours", nearest.weight, neighbours_model(rows.features, nearest.neighbours)))
+        kinds.append(("neighbours", nearest.weight, probes.neighbours_model(rows.features, nearest.neighbours)))
     return kinds

@@ -6,10 +6,8 @@ wrong label. It returns the labels with errors, shape `(n,)`.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from assay.probes import Floats, Integers
 
 
 def add_uniform_noise(labels: Integers, confused: Floats, share: float, random: np.random.Generator) -> Integers:

@@ -13,8 +13,7 @@ from cleanlab.rank import get_label_quality_scores
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from assay.probes import Floats, Integers
 
 FilterBy = Literal[
     "prune_by_noise_rate",

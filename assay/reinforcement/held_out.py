@@ -18,7 +18,6 @@ from transformers import PreTrainedTokenizerBase
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
-from assay.core.params import Params
 from assay.core.seeds import SeedKey, keyed_uniform
 from assay.language_models.chat_template import Message, add_answers, tokenise_prompts
 from assay.reinforcement.policy import Policy, has_moved
@@ -31,7 +30,8 @@ from assay.reinforcement.rollouts import (
     sample_answers,
 )
 from assay.reward.model import load_reward_model, score_answers
-from assay.statistics.bootstrap import Floats, bootstrap_figures
+from assay.statistics.bootstrap import bootstrap_figures
+from assay.statistics.intervals import Floats
 from assay.statistics.metrics_dict import metrics_of
 
 TASKS = ("answer", "unanswerable")
@@ -41,7 +41,7 @@ Score = Callable[[Sequence[Sequence[Message]], Sequence[str]], NDArray[np.float6
 """From chats that do not end with an answer, and an answer to each, to rewards, shape `(b,)`."""
 
 
-class PolicyParams(Params):
+class PolicyParams(Sampling):
     """What the sections `ppo` and `rloo` share beside their training, which starts from `models/sft/<init>`.
 
     Nothing starts below `min_reward_accuracy` on held-out pairs; longer prompts are skipped; the held-out ones, of the

@@ -79,6 +79,25 @@ class PpoTraining(Sampling):
     max_kl: float = Field(gt=0)
 
 
+STEP_COLUMNS = (
+    *("step", "reward", "reward_sd", "score", "kl", "kl_k3", "entropy", "answer_tokens", "ended_share", "beta"),
+    *("learning_rate", "policy_loss", "value_loss", "clip_fraction", "update_kl", "explained_variance"),
+)
+"""What is seen in one step, before its update where nothing else is said.
+
+- `step`: number, from 1;
+- `reward`: mean of the reward model's rewards; `reward_sd` their standard deviation;
+- `score`: mean of what was learnt from: rewards, less the penalty for answers that do not end;
+- `kl`: to the reference, nats an answer, by the estimator k1, which is what `beta` follows; `kl_k3` by k3;
+- `entropy`: of the policy, nats a token;
+- `answer_tokens`: mean length;
+- `beta`: the KL coefficient;
+- `policy_loss`: mean over the minibatches, as `value_loss` and `clip_fraction` (share of tokens);
+- `update_kl`: likewise, from the policy that sampled to the one being updated, nats a token;
+- `explained_variance`: of the returns, by the values that advantages were taken by.
+"""
+
+
 @dataclass(frozen=True)
 class Rollout:
     """Answers that a policy sampled in one step, as it was before its update, shape `(b,)`.
@@ -112,45 +131,10 @@ class Returns:
 
 
 @dataclass(frozen=True)
-class PpoStep:
-    """What was seen in one step, before its update where nothing else is said.
-
-    Attributes:
-        step: number, from 1.
-        reward: mean of the reward model's rewards; `reward_sd` their standard deviation.
-        score: mean of what was learnt from: rewards, less the penalty for answers that do not end.
-        kl: to the reference, nats an answer, by the estimator k1, which is what `beta` follows; `kl_k3` by k3.
-        entropy: of the policy, nats a token.
-        answer_tokens: mean length.
-        beta: the KL coefficient.
-        policy_loss: mean over the minibatches, as `value_loss` and `clip_fraction` (share of tokens).
-        update_kl: likewise, from the policy that sampled to the one being updated, nats a token.
-        explained_variance: of the returns, by the values that advantages were taken by.
-    """
-
-    step: int
-    reward: float
-    reward_sd: float
-    score: float
-    kl: float
-    kl_k3: float
-    entropy: float
-    answer_tokens: float
-    ended_share: float
-    beta: float
-    learning_rate: float
-    policy_loss: float
-    value_loss: float
-    clip_fraction: float
-    update_kl: float
-    explained_variance: float
-
-
-@dataclass(frozen=True)
 class PpoRun:
-    """The steps that were done, the one that ended the run early (0: none), and the KL coefficient after the last."""
+    """The steps that were done, by `STEP_COLUMNS`, the one that ended the run early (0: none), and the last `beta`."""
 
-    steps: list[PpoStep]
+    steps: list[dict[str, float]]
     kl_ran_away_at_step: int
     beta: float
 
@@ -232,7 +216,7 @@ def update(
 def minibatch_loss(
     learner: Learner, rollout: Rollout, found: Returns, rows: NDArray[np.int64], params: PpoTraining, device: Device
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """The loss of some answers, and `policy_loss`, `value_loss`, `clip_fraction` and `update_kl` of `PpoStep`."""
+    """The loss of some answers, and `policy_loss`, `value_loss`, `clip_fraction` and `update_kl` of `STEP_COLUMNS`."""
     answers = [rollout.answers[row] for row in rows]
     now = token_statistics(learner.policy, answers, params.temperature, params.minibatch_size, device)
     part, longest = torch.from_numpy(rows).to(device.device), now.mask.shape[1]
@@ -269,7 +253,7 @@ def train_ppo(
     """
     learner = new_learner(policy, value_head, params)
     beta = params.initial_kl_coefficient
-    done: list[PpoStep] = []
+    done: list[dict[str, float]] = []
     within_bounds = copy_values(policy.trainable)
     policy.model.eval()
     started = last_line = time.monotonic()
@@ -290,7 +274,7 @@ def train_ppo(
         updates = update(learner, rollout, found, params, device, random, step)
         rate = float(learner.annealing.get_last_lr()[0])
         done.append(summarise_step(step, rollout, found, beta, rate, updates))
-        beta = equations.adapt_beta(beta, done[-1].kl, params.target_kl, params.kl_gain)
+        beta = equations.adapt_beta(beta, done[-1]["kl"], params.target_kl, params.kl_gain)
         learner.annealing.step()
         if time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
             last_line = time.monotonic()
@@ -315,30 +299,30 @@ def new_learner(policy: Policy, value_head: ValueHead, params: PpoTraining) -> L
 
 def summarise_step(
     step: int, rollout: Rollout, found: Returns, beta: float, learning_rate: float, updates: dict[str, float]
-) -> PpoStep:
-    """What was seen in a step; `updates` are the means that `update` returns."""
+) -> dict[str, float]:
+    """What was seen in a step, by `STEP_COLUMNS`; `updates` are the means that `update` returns."""
     now = rollout.now
-    return PpoStep(
-        step=step,
-        reward=float(rollout.rewards.mean()),
-        reward_sd=float(rollout.rewards.std()),
-        score=float(rollout.scores.mean()),
-        kl=rollout.kl(equations.kl_k1),
-        kl_k3=rollout.kl(equations.kl_k3),
-        entropy=float(equations.masked_mean(now.entropies, now.mask)),
-        answer_tokens=float(now.mask.sum(dim=1).float().mean()),
-        ended_share=float(rollout.ended.mean()),
-        beta=beta,
-        learning_rate=learning_rate,
-        explained_variance=equations.explained_variance(found.values, found.returns, now.mask),
+    return {
+        "step": step,
+        "reward": float(rollout.rewards.mean()),
+        "reward_sd": float(rollout.rewards.std()),
+        "score": float(rollout.scores.mean()),
+        "kl": rollout.kl(equations.kl_k1),
+        "kl_k3": rollout.kl(equations.kl_k3),
+        "entropy": float(equations.masked_mean(now.entropies, now.mask)),
+        "answer_tokens": float(now.mask.sum(dim=1).float().mean()),
+        "ended_share": float(rollout.ended.mean()),
+        "beta": beta,
+        "learning_rate": learning_rate,
         **updates,
-    )
+        "explained_variance": equations.explained_variance(found.values, found.returns, now.mask),
+    }
 
 
-def _print_line(seen: PpoStep, steps: int, seconds: float) -> None:
-    left = seconds / seen.step * (steps - seen.step)
-    values = f"reward {seen.reward:.3f}, KL {seen.kl:.2f} nats, {seen.ended_share:.0%} of answers end"
-    print(f"ppo: {seen.step}/{steps} step ({values}; {left:.0f} s left)", file=sys.stderr, flush=True)
+def _print_line(seen: dict[str, float], steps: int, seconds: float) -> None:
+    left = seconds / seen["step"] * (steps - seen["step"])
+    values = f"reward {seen['reward']:.3f}, KL {seen['kl']:.2f} nats, {seen['ended_share']:.0%} of answers end"
+    print(f"ppo: {seen['step']}/{steps} step ({values}; {left:.0f} s left)", file=sys.stderr, flush=True)
 
 
 def _require_finite(step: int, params: PpoTraining, values: dict[str, float]) -> None:

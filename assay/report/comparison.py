@@ -6,8 +6,10 @@ ratings, one rater's among them, which flatters the first a little.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -15,13 +17,13 @@ from numpy.typing import NDArray
 from assay.core.errors import InputError
 from assay.report.numbers import number, score
 from assay.statistics.classification import score_predictions
-from assay.statistics.intervals import MIN_SHARE_ROWS, share_estimate
+from assay.statistics.intervals import MIN_SHARE_ROWS, Integers, share_estimate
 from assay.statistics.metrics_dict import Estimate, interval_metrics, metrics_of
 from assay.statistics.predictions import Predictions, predictions_file
 from assay.statistics.verdicts import MIN_LABEL_ROWS, SAMPLES, Verdict, best_group, compare_all, score_decided_on
 
-Integers = NDArray[np.int64]
 SCORE_NAMES = {"macro_f1": "macro-F1", "accuracy": "accuracy"}
+VERDICT = jinja2.Template(Path(__file__).with_name("verdict.jinja").read_text(encoding="utf-8"))
 DRAWS = 20
 """Raters drawn for each row, and divisions into halves; the scores are their means."""
 
@@ -131,28 +133,6 @@ def score_raters(
 
 def say_verdict(summary: dict[str, Any]) -> str:
     """Which approaches are best, what is not decided, how finely these test rows tell, and what the scores are of."""
-    found, everything = summary["verdicts"], summary["approaches"] | summary["baselines"]
-    best, group = found["best"], found["best_group"]
-    shown, rows = SCORE_NAMES[found["decided_on"]], number(everything[best]["rows"])
-    opening = f"{best} has the highest {shown}, {score(everything[best][found['decided_on']])} on {rows} test rows"
-    if best in summary["baselines"] and summary["approaches"]:
-        opening = f"No way of fine-tuning is above the baselines: {opening}"
-    if len(everything) == 1:
-        parts = [f"{opening}; there is nothing to compare it with."]
-    elif len(group) == 1:
-        parts = [f"{opening}. It is better than each of the others."]
-    else:
-        others = ", ".join(name for name in group if name != best)
-        parts = [f"{opening}. Not decided against it, and so as good as far as these rows tell: {others}."]
-    if (least := found["minimum_detectable_difference"]) is not None:
-        parts.append(f"This test set finds a true difference of {score(least)} in four of five cases.")
-    if few := summary["few_test_rows"]:
-        named = ", ".join(f"{label} ({number(rows)})" for label, rows in list(few.items())[:3])
-        decides = ": macro-F1 has no interval, and accuracy decides" if found["decided_on"] == "accuracy" else ""
-        more = ", …" if len(few) > 3 else ""
-        labels = f"{number(len(few))} of {number(summary['labels'])} labels"
-        parts.append(f"{labels} have under {MIN_LABEL_ROWS} test rows ({named}{more}){decides}.")
-    single = [name for name, one in summary["approaches"].items() if one["seeds"] == 1]
-    if single:
-        parts.append(f"Settings by hand, one seed: {', '.join(single)}; another seed may change the order.")
-    return " ".join(parts)
+    everything = summary["approaches"] | summary["baselines"]
+    names = {"number": number, "score": score, "score_names": SCORE_NAMES, "min_label_rows": MIN_LABEL_ROWS}
+    return str(VERDICT.render(summary, everything=everything, **names))

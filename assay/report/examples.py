@@ -7,30 +7,12 @@ and not shown, for the same reason.
 
 import difflib
 import os
-from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 from markupsafe import Markup, escape
 
 MAX_EXAMPLE_CHARACTERS = 300
-
-
-@dataclass(frozen=True)
-class Example:
-    """A text before and after a rule, or one removed and the one kept in its place, None where there is none."""
-
-    id: str
-    before: Markup
-    after: Markup | None
-
-
-@dataclass(frozen=True)
-class RuleExamples:
-    """Examples of one rule, and how many rows it concerned."""
-
-    rule: str
-    rows: int
-    examples: list[Example]
 
 
 def show_invisible(text: str) -> str:
@@ -44,18 +26,20 @@ def show_invisible(text: str) -> str:
 
 def mark_difference(before: str, after: str, mask: bool) -> tuple[Markup, Markup]:
     """Both texts with what differs marked up as deleted and as inserted; `mask` shows dots for what was removed."""
-    before, after = _around_difference(before, after)
+    # From a little before the first difference.
+    start = max(0, len(os.path.commonprefix([before, after])) - 60)  # noqa: RUF071  # characters are wanted, not folders
+    before, after = (cut(text[start:], start > 0) for text in (before, after))
     old: list[Markup] = []
     new: list[Markup] = []
     pieces = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
     if mask:
         # Letters that the address and its placeholder have in common would be shown.
-        start = next((piece[2] for piece in pieces[:1] if piece[0] == "equal"), 0)
+        same = next((piece[2] for piece in pieces[:1] if piece[0] == "equal"), 0)
         kept = next((piece[2] - piece[1] for piece in pieces[1:][-1:] if piece[0] == "equal"), 0)
         old_end, new_end = len(before) - kept, len(after) - kept
         pieces = [
-            ("equal", 0, start, 0, start),
-            ("replace", start, old_end, start, new_end),
+            ("equal", 0, same, 0, same),
+            ("replace", same, old_end, same, new_end),
             ("equal", old_end, len(before), new_end, len(after)),
         ]
     for kind, old_start, old_end, new_start, new_end in pieces:
@@ -71,12 +55,6 @@ def mark_difference(before: str, after: str, mask: bool) -> tuple[Markup, Markup
     return Markup("").join(old), Markup("").join(new)
 
 
-def _around_difference(before: str, after: str) -> tuple[str, str]:
-    """Both texts cut to MAX_EXAMPLE_CHARACTERS, from a little before the first difference."""
-    start = max(0, len(os.path.commonprefix([before, after])) - 60)  # noqa: RUF071  # characters are wanted, not folders
-    return cut(before[start:], start > 0), cut(after[start:], start > 0)
-
-
 def cut(text: str, is_continued: bool = False) -> str:
     """Text of at most MAX_EXAMPLE_CHARACTERS, with an ellipsis where it was cut."""
     short = text if len(text) <= MAX_EXAMPLE_CHARACTERS else text[: MAX_EXAMPLE_CHARACTERS - 1] + "…"
@@ -90,16 +68,20 @@ def drop_redacted(changed: pl.DataFrame) -> pl.DataFrame:
     return changed.filter((redactions == 0) | (is_redaction & (redactions == 1)))
 
 
-def examples_by_rule(table: pl.DataFrame, candidates: pl.DataFrame, count: int) -> list[RuleExamples]:
-    """The shortest of the `candidates` of each rule; `table` has all rows, and the rules with most come first."""
+def examples_by_rule(table: pl.DataFrame, candidates: pl.DataFrame, count: int) -> list[dict[str, Any]]:
+    """The shortest of the `candidates` of each rule; `table` has all rows, and the rules with most come first.
+
+    For each its name (`rule`), how many `rows` it concerned, and `examples`: the `id`, and as `Markup` the texts
+    `before` and `after` the rule, or the one removed and the one kept in its place, None where there is none.
+    """
     by_length = candidates.sort(pl.col("before").str.len_chars(), "id")
     shown = by_length.group_by("rule", maintain_order=True).head(count)
     found = []
     for rule, rows in table.group_by("rule").len().sort(["len", "rule"], descending=[True, False]).iter_rows():
         examples = []
         for row in shown.filter(pl.col("rule") == rule).iter_rows(named=True):
-            before, after, mask = row["before"] or "", row["after"], rule.startswith("redact_")
-            shown_texts = (escape(cut(before)), None) if after is None else mark_difference(before, after, mask)
-            examples.append(Example(row["id"], *shown_texts))
-        found.append(RuleExamples(rule, rows, examples))
+            old, new, mask = row["before"] or "", row["after"], rule.startswith("redact_")
+            before, after = (escape(cut(old)), None) if new is None else mark_difference(old, new, mask)
+            examples.append({"id": row["id"], "before": before, "after": after})
+        found.append({"rule": rule, "rows": rows, "examples": examples})
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,72 +13,11 @@ from assay.core.results import read_own
 from assay.report.examples import cut
 from assay.report.numbers import number
 from assay.report.plots import Curve, curves
-from assay.statistics.metrics_dict import Estimate, estimate_of
+from assay.report.wording import DIFFERENCES, MODES, QUESTIONS_SHOWN, SCORES
+from assay.statistics.metrics_dict import estimate_of
 
 METRICS = Path("metrics")
 ANSWERS = Path("data/generations")
-
-NAMES: Mapping[str, str] = {"open": "open book", "retrieved": "retrieved", "closed": "closed book"}
-ROWS: Mapping[str, str] = {**NAMES, "unanswerable": "without an answer", "label": "labels"}
-"""Modes in which a question is asked: beside its true passage and others; as `make ask` asks it; without passages."""
-LOWER, LETTERS = "of reference answers; lower is better", "overlap of letters with the reference answer (Popović 2015)"
-SCORES: Sequence[tuple[str, str, str, str]] = (
-    *((mode, "perplexity", f"perplexity, {name}", LOWER) for mode, name in NAMES.items()),
-    *((mode, "chrf", f"chrF, {name}", LETTERS) for mode, name in NAMES.items()),
-    ("open", "refused", "refuses wrongly", "open book, answerable questions that are refused"),
-    ("unanswerable", "refused", "refuses rightly", "unanswerable questions that are refused"),
-    ("label", "exact_match", "label right", "the likeliest of the labels is the right one"),
-    ("open", "tokens", "tokens", "open book, mean length of an answer"),
-    ("open", "ended", "ends", "open book, answers that end by themselves"),
-)
-"""Mode, key, name and meaning of each column."""
-
-DIFFERENCES: Sequence[tuple[str, str, str]] = (
-    ("open", "perplexity_ratio", "ratio of perplexities, open book"),
-    ("closed", "perplexity_ratio", "closed book"),
-    ("open", "chrf_difference", "chrF, open book"),
-    ("retrieved", "chrf_difference", "retrieved"),
-    ("label", "exact_match_difference", "label right"),
-    ("open", "reward_difference", "judge: reward"),
-    ("open", "reward_win_rate", "judge: wins"),
-)
-"""Mode, key and name of what is said of a pair of models."""
-QUESTIONS_SHOWN: Mapping[str, int] = {"open": 8, "retrieved": 4, "unanswerable": 4, "label": 4}
-
-
-@dataclass(frozen=True)
-class Question:
-    """A test question, as asked in a mode, with the answer of every model; `answers` by model."""
-
-    id: str
-    mode: str
-    question: str
-    passages: list[str]
-    reference: str
-    answers: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Generation:
-    """What the section shows; all of it is empty for what is switched off.
-
-    Of `models`, in the order of `generation_models`, and of `baselines`, scores stand by column, as text. Of `pairs`,
-    `(one, against, differences)`, the differences are those of `DIFFERENCES`, and last the wins by people. `people`
-    counts their judgements. `left_out` has the reason why this machine could not make a model. Plots are by caption.
-    """
-
-    rows: dict[str, int]
-    held: int | None
-    models: list[tuple[str, list[str]]]
-    baselines: list[tuple[str, list[str]]]
-    beside_copying: dict[str, Any]
-    columns: list[tuple[str, str]]
-    pairs: list[tuple[str, str, list[Estimate | None]]]
-    people: int
-    left_out: dict[str, str]
-    courses: dict[str, Markup]
-    reward: dict[str, Any]
-    questions: list[Question]
 
 
 def course(file: Path, y: str, name: str) -> Curve:
@@ -129,8 +67,8 @@ def show_scores(modes: Mapping[str, Any]) -> list[str]:
     return [show_score(modes.get(mode, {}), key) for mode, key, *_ in SCORES]
 
 
-def questions(answers: Mapping[str, pl.DataFrame]) -> list[Question]:
-    """Some test questions of each mode, the first of the drawn ones, with every model's answer.
+def questions(answers: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
+    """Some test questions of each mode, the first of the drawn ones, with the `answers` by model.
 
     The tables of the models have the same rows.
     """
@@ -142,21 +80,22 @@ def questions(answers: Mapping[str, pl.DataFrame]) -> list[Question]:
         table.filter(mode=mode).head(n) for table in [*answers.values()][:1] for mode, n in QUESTIONS_SHOWN.items()
     ]
     return [
-        Question(
-            row["id"],
-            row["mode"],
-            cut(row["question"]),
-            [cut(passage) for passage in row["context"] or []],
-            cut(row["reference"]),
-            {name: cut(texts[row["id"], row["mode"]] or "") for name, texts in said.items()},
-        )
+        {"id": row["id"], "mode": row["mode"], "question": cut(row["question"]), "reference": cut(row["reference"])}
+        | {"passages": [cut(passage) for passage in row["context"] or []]}
+        | {"answers": {name: cut(texts[row["id"], row["mode"]] or "") for name, texts in said.items()}}
         for table in shown
         for row in table.iter_rows(named=True)
     ]
 
 
-def read_generation(models: Collection[str], approaches: Sequence[str]) -> Generation | None:
-    """Read what the generative track measured on these data and params; None where nothing of it is there."""
+def read_generation(models: Collection[str], approaches: Sequence[str]) -> dict[str, Any] | None:
+    """What the section shows of these data and params, empty for what is switched off; None where there is nothing.
+
+    Of `models`, in the order of `generation_models`, and of `baselines`, scores stand by column, as text. Of `pairs`,
+    `(one, against, differences)`, the differences are those of `DIFFERENCES`, and last the wins by people. `people`
+    counts their judgements. `left_out` has the reason why this machine could not make a model. `courses` are plots by
+    caption.
+    """
     summary, reward = (read_own(METRICS / f"optional/{name}.json") or {} for name in ("generation_summary", "reward"))
     scores: dict[str, Any] = {name: one for name in models if (one := summary.get("models", {}).get(name)) is not None}
     courses = training_plots(approaches)
@@ -166,26 +105,21 @@ def read_generation(models: Collection[str], approaches: Sequence[str]) -> Gener
     pairs = {names: one for names, one in pairs.items() if set(names) <= set(models)}
     answered: dict[str, Any] = next(iter(scores.values()), {})
     files = {name: ANSWERS / name / "answers.parquet" for name in scores}
-    return Generation(
-        rows={name: int(answered[mode]["rows"]) for mode, name in ROWS.items() if mode in answered},
-        held=answered.get("retrieved", {}).get("held"),
-        models=[(name, show_scores(one)) for name, one in scores.items()],
-        baselines=[(name.replace("_", " "), show_scores(one)) for name, one in summary.get("baselines", {}).items()],
-        beside_copying=summary.get("beside_copying", {}),
-        columns=[(name, means) for _, _, name, means in SCORES],
-        pairs=[
-            (
-                *names,
-                [
-                    *(estimate_of(one.get(mode, {}), key) for mode, key, _ in DIFFERENCES),
-                    estimate_of(one, "people_win_rate"),
-                ],
-            )
-            for names, one in pairs.items()
-        ],
-        people=sum(int(one.get("people_judgements", 0)) for one in pairs.values()),
-        left_out={name: reason for name, reason in summary.get("left_out", {}).items() if name in models},
-        courses=courses,
-        reward=reward,
-        questions=questions({name: pl.read_parquet(file) for name, file in files.items() if file.is_file()}),
-    )
+    differences = {
+        names: [estimate_of(one.get(mode, {}), key) for mode, key, _ in DIFFERENCES] for names, one in pairs.items()
+    }
+    return {
+        "rows": {name: int(answered[mode]["rows"]) for mode, name in MODES.items() if mode in answered},
+        "held": answered.get("retrieved", {}).get("held"),
+        "models": [(name, show_scores(one)) for name, one in scores.items()],
+        "baselines": [(name.replace("_", " "), show_scores(one)) for name, one in summary.get("baselines", {}).items()],
+        "beside_copying": summary.get("beside_copying", {}),
+        "columns": [(name, means) for _, _, name, means in SCORES],
+        "differences": [name for _, _, name in DIFFERENCES],
+        "pairs": [(*names, [*differences[names], estimate_of(one, "people_win_rate")]) for names, one in pairs.items()],
+        "people": sum(int(one.get("people_judgements", 0)) for one in pairs.values()),
+        "left_out": {name: reason for name, reason in summary.get("left_out", {}).items() if name in models},
+        "courses": courses,
+        "reward": reward,
+        "questions": questions({name: pl.read_parquet(file) for name, file in files.items() if file.is_file()}),
+    }

@@ -3,8 +3,10 @@
 import math
 
 
-def number(value: float, digits: int = 3) -> str:
-    """A number to be read: thousands separated, at least `digits` significant digits, whole numbers in full."""
+def number(value: float | None, digits: int = 3) -> str:
+    """A number to be read: thousands separated, at least `digits` significant digits, whole numbers in full; or `–`."""
+    if value is None:
+        return "–"
     if isinstance(value, int) or (value == int(value) and abs(value) < 1e15):
         return f"{int(value):,}"
     if abs(value) >= 10 ** (digits - 1):

@@ -14,19 +14,15 @@ import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from assay.report.numbers import number, score
 
-TEXT, SOFT, GRID, ACCENT, MADE, OUT, MUTED, BACKGROUND = (f"#01010{digit}" for digit in range(8))
-VARIABLES = dict(
-    zip(
-        (TEXT, SOFT, GRID, ACCENT, MADE, OUT, MUTED, BACKGROUND),
-        ("text", "soft", "grid", "accent", "made", "out", "muted", "background"),
-        strict=True,
-    )
-)
+NAMES = ("text", "soft", "grid", "accent", "made", "out", "muted", "background")
+VARIABLES = {f"#01010{digit}": name for digit, name in enumerate(NAMES)}
 """Of the CSS, in whose place Matplotlib writes these colours."""
+TEXT, SOFT, GRID, ACCENT, MADE, OUT, MUTED, BACKGROUND = VARIABLES
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 12,
     "text.color": TEXT, "axes.labelcolor": SOFT, "xtick.labelcolor": SOFT, "ytick.labelcolor": TEXT,
@@ -177,14 +173,12 @@ def confusion_heat_map(labels: Sequence[str], counts: Sequence[Sequence[int]], t
     def paint(axes: Axes) -> None:
         for actual, row in enumerate(counts):
             for predicted, count in enumerate(row):
-                share = count / sum(row) if count else 0.0
-                if count:
-                    axes.add_patch(
-                        mpl.patches.Rectangle(
-                            (predicted, actual), 1, 1, color=ACCENT, alpha=0.06 + 0.94 * share, linewidth=0
-                        )
-                    )
-                if count and numbered:
+                if not count:
+                    continue
+                share = count / sum(row)
+                shade = 0.06 + 0.94 * share
+                axes.add_patch(Rectangle((predicted, actual), 1, 1, color=ACCENT, alpha=shade, linewidth=0))
+                if numbered:
                     colour = BACKGROUND if share > 0.5 else TEXT
                     axes.text(predicted + 0.5, actual + 0.5, number(count), ha="center", va="center", color=colour)
         middles = [index + 0.5 for index in range(len(names))]

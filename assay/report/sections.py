@@ -11,13 +11,13 @@ import polars as pl
 
 from assay.core.results import lookup
 from assay.report import plots
-from assay.report.augmentation import count_recipes, show_attacks, show_augmented
-from assay.report.examples import cut, drop_redacted, examples_by_rule
+from assay.report.augmentation import show_attacks
+from assay.report.examples import drop_redacted, examples_by_rule
 from assay.report.numbers import number, score
 from assay.report.summary import ranked, show_interval
 from assay.report.wording import AGREEMENT, EFFECTS, GRADES, PROFILED, RATERS, SHOWN_REMOVALS
 from assay.statistics.intervals import MIN_SHARE_ROWS, wilson_estimate
-from assay.statistics.metrics_dict import LOW, estimate_of, interval_metrics
+from assay.statistics.metrics_dict import estimate_of, interval_metrics
 
 MAX_PAIRS = 10
 """Pairs of labels shown that are confused most; and pairs of semantic duplicates."""
@@ -47,10 +47,6 @@ def comparison(summary: dict[str, Any], costs: Mapping[str, Values], evaluated: 
     return {
         "ranked": rows,
         "compared": comparison_rows(summary),
-        "losses": [
-            (name, *(show_interval(scores, key) for key in ("brier_score", "log_loss"))) for name, scores in rows
-        ],
-        "per_source": source_rows(summary),
         "costs": {name: evaluated[name] | costs.get(name, {}) for name, _ in rows},
         "score_plots": {
             "Macro-F1": plots.dot_and_interval(intervals("macro_f1"), "Macro-F1 with 95% intervals"),
@@ -70,30 +66,11 @@ def comparison_rows(summary: dict[str, Any]) -> list[list[str]]:
         shown = f"{name} (baseline)" if name in summary["baselines"] else name
         beside = ["–", "–", "best"]
         if to_best := found["to_best"].get(name):
-            beside = [show_interval(to_best, "difference"), show_p(to_best["p_holm"]), to_best["verdict"]]
+            p = "< 0.001" if to_best["p_holm"] < 0.001 else f"{to_best['p_holm']:.3f}"
+            beside = [show_interval(to_best, "difference"), p, to_best["verdict"]]
         rows.append((shown, scores, beside))
     rows += [(RATERS[name], scores, ["–"] * 3) for name, scores in summary["raters"].items()]
     return [[name, *(show_interval(of, key) for key in ("macro_f1", "accuracy")), *beside] for name, of, beside in rows]
-
-
-def show_p(p: float) -> str:
-    """A p to be read."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def source_rows(summary: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Accuracy by source: the sources with their test rows, and a row per approach; a count where rows are few."""
-    sources = summary["per_source"]
-    header = [f"{name} ({number(one['rows'])} rows)" for name, one in sources.items()]
-    body = []
-    for name, _ in ranked(summary):
-        cells = []
-        for one in sources.values():
-            found, rows = one["approaches"][name], one["rows"]
-            few = "accuracy" + LOW not in found
-            cells.append(f"{found['accuracy'] * rows:g} of {rows}" if few else show_interval(found, "accuracy"))
-        body.append([name, *cells])
-    return header, body
 
 
 def errors(best: str, evaluated: Values, predictions: pl.DataFrame) -> Values:
@@ -142,14 +119,16 @@ def confused_pairs(labels: list[str], counts: list[list[int]], at_most: int) -> 
     return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))[:at_most]
 
 
-def collection(tables: Tables, profile: Values) -> Values:
-    """What was collected, source by source."""
+def collection(tables: Tables, stages: Mapping[str, Values]) -> Values:
+    """What was collected, source by source, and how far its annotators agree."""
     return {
-        "profile": profile,
-        "profiled": profile_table(profile),
+        "profile": stages["profile"],
+        "profiled": profile_table(stages["profile"]),
         "sources": tables["sources"].to_dicts(),
         "least_similar": tables["least_alike"].head(MAX_ROWS).to_dicts(),
         "semantic_pairs": tables["semantic_pairs"].head(MAX_PAIRS).to_dicts(),
+        "agreement": explain(stages["annotation_qa"], AGREEMENT),
+        "disputed": tables["disagreement"].head(MAX_ROWS).to_dicts(),
     }
 
 
@@ -167,7 +146,7 @@ def profile_table(profile: Values) -> tuple[list[str], list[tuple[str, list[str]
 def _profiled(found: Any) -> str:
     if isinstance(found, dict):
         return ", ".join(number(found[quantile]) for quantile in ("q05", "q50", "q95"))
-    return "–" if found is None else number(found)
+    return number(found)
 
 
 def cleaning(tables: Tables, examples_per_rule: int) -> Values:
@@ -187,31 +166,8 @@ def conflicts(groups: pl.DataFrame, at_most: int) -> list[list[dict[str, Any]]]:
     """The largest groups of near-duplicates whose labels differ: for each its rows, the kept one first."""
     found = groups.filter("labels_differ").with_columns(rows=pl.len().over("near_duplicate_group"))
     ordered = found.sort("rows", "near_duplicate_group", "is_kept", descending=[True, False, True], maintain_order=True)
-    parts = _cut_texts(ordered).partition_by("near_duplicate_group", maintain_order=True)
+    parts = ordered.partition_by("near_duplicate_group", maintain_order=True)
     return [group.head(MAX_ROWS_OF_A_GROUP).to_dicts() for group in parts[:at_most]]
-
-
-def _cut_texts(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.with_columns(pl.col("text").map_elements(cut, return_dtype=pl.String))
-
-
-def agreement(tables: Tables, annotation: Values) -> Values:
-    """How far the annotators agree; `annotation` are the metrics of `annotation_qa`."""
-    return {"agreement": explain(annotation, AGREEMENT), "disputed": disputed_rows(tables["disagreement"], MAX_ROWS)}
-
-
-def disputed_rows(disagreement: pl.DataFrame, at_most: int) -> list[dict[str, Any]]:
-    """The rows on which the annotators disagree most: text, votes of each label, disagreement."""
-    votes = [name for name in disagreement.columns if name.startswith("ratings_")]
-    return [
-        {
-            "id": row["id"],
-            "text": cut(row["text"]),
-            "votes": ", ".join(f"{row[name]} {name.removeprefix('ratings_')}" for name in votes if row[name]),
-            "disagreement": row["disagreement"],
-        }
-        for row in disagreement.head(at_most).to_dicts()
-    ]
 
 
 def explain(values: Values, explanations: Mapping[str, tuple[str, str]]) -> list[tuple[str, str, str]]:
@@ -226,47 +182,30 @@ def explain(values: Values, explanations: Mapping[str, tuple[str, str]]) -> list
 
 
 def label_errors(tables: Tables, stages: Mapping[str, Values]) -> Values:
-    """Label errors found, what acting on them was worth, and how well errors put in on purpose are found."""
+    """Label errors found, what acting on them was worth, and by kind and share how well injected ones are found."""
     return {
         "grades": explain(stages["label_errors"], GRADES),
         "effect": explain(stages.get("label_effect", {}), EFFECTS),
-        "injected": injected_rows(stages.get("injected_noise", {})),
+        "injected": [
+            (kind, share, grades)
+            for kind, shares in stages.get("injected_noise", {}).items()
+            if isinstance(shares, dict)
+            for share, grades in shares.items()
+        ],
         "flagged": flagged_rows(tables["label_scores"], tables["records"], MAX_ROWS),
     }
 
 
-def injected_rows(injected: Values) -> list[dict[str, Any]]:
-    """Grades on injected noise, a row for each: `kind`, `share`, the metrics, and as `effects` the differences of
-    macro-F1 by dropping what was flagged, and by right labels."""
-    pairs = ("flagged_dropped_minus_noisy", "oracle_minus_noisy")
-    return [
-        {"kind": kind.replace("_", " "), "share": share.replace("pct", "%")}
-        | {"effects": [show_interval(grades.get("effect", {}).get(pair, {}), "macro_f1") for pair in pairs]}
-        | grades
-        for kind, shares in injected.items()
-        if isinstance(shares, dict)
-        for share, grades in shares.items()
-    ]
-
-
 def flagged_rows(scores: pl.DataFrame, records: pl.DataFrame, at_most: int) -> list[dict[str, Any]]:
     """The flagged label errors of lowest quality: text, given, suggested and reference label, quality."""
-    flagged = (
+    return (
         scores.filter("is_label_error")
         .sort("label_quality", "id")
         .head(at_most)
         .select("id", "label", "suggested_label", "label_quality")
         .join(records.select("id", "text", "reference_label"), on="id", how="left", maintain_order="left")
+        .to_dicts()
     )
-    return _cut_texts(flagged).to_dicts()
-
-
-def augmentation(tables: Tables, stages: Mapping[str, Values]) -> Values:
-    """Augmented examples by recipe."""
-    return {
-        "recipes": count_recipes(stages["augment"]),
-        "augmented_examples": show_augmented(tables["augmented_pairs"]),
-    }
 
 
 def robustness(found: Mapping[str, Values], attacks: Tables, summary: dict[str, Any]) -> Values:

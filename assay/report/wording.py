@@ -5,14 +5,14 @@ from typing import Any
 
 import yaml
 
-_WORDS: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+_WORDS: dict[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 PROFILED: dict[str, str] = _WORDS["profiled"]
-AGREEMENT: dict[str, tuple[str, str]] = {key: (name, about) for key, (name, about) in _WORDS["agreement"].items()}
 RATERS: dict[str, str] = _WORDS["raters"]
-GRADES: dict[str, tuple[str, str]] = {key: (name, about) for key, (name, about) in _WORDS["grades"].items()}
-EFFECTS: dict[str, tuple[str, str]] = {key: (name, about) for key, (name, about) in _WORDS["effects"].items()}
-SHOWN_REMOVALS = (
-    *("min_characters", "max_characters", "max_tokens", "language"),
-    *("conflicting_label", "exact_duplicate", "near_duplicate"),
+MODES: dict[str, str] = _WORDS["modes"]
+QUESTIONS_SHOWN: dict[str, int] = _WORDS["questions_shown"]
+AGREEMENT, GRADES, EFFECTS = (
+    {key: (name, about) for key, (name, about) in _WORDS[kind].items()} for kind in ("agreement", "grades", "effects")
 )
-"""Rules that remove rows once they are clean; what others removed may hold personal data, and is only counted."""
+SCORES: list[tuple[str, str, str, str]] = _WORDS["scores"]
+DIFFERENCES: list[tuple[str, str, str]] = _WORDS["differences"]
+SHOWN_REMOVALS: list[str] = _WORDS["shown_removals"]

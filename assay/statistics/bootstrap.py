@@ -11,12 +11,10 @@ than one multiplication by its counts.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from assay.statistics.intervals import percentile_estimate
+from assay.statistics.intervals import Floats, percentile_estimate
 from assay.statistics.metrics_dict import Estimate
 
-Floats = NDArray[np.float64]
 Measure = Callable[[Floats], dict[str, Floats]]
 
 CHUNK_CELLS = 16_000_000

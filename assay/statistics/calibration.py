@@ -1,9 +1,8 @@
 """How far a confidence is from the share of rows that are right. Legend: `n` rows, `b` sets of outcomes."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from assay.statistics.intervals import Floats
 
 
 def debiased_errors(confidence: Floats, correct: Floats, bins: int) -> Floats:

@@ -6,16 +6,19 @@ Legend: `n` rows, `k` classes, `s` seeds.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from assay.core.params import Params
-from assay.statistics.intervals import logit_estimate, loss_estimate, percentile_estimate, share_estimate
+from assay.statistics.intervals import (
+    Floats,
+    Integers,
+    logit_estimate,
+    loss_estimate,
+    percentile_estimate,
+    share_estimate,
+)
 from assay.statistics.metrics_dict import Estimate, interval_metrics, metrics_of
 from assay.statistics.verdicts import MIN_LABEL_ROWS, compare, rarest_label, resample_scores, score_decided_on
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 
 class EvaluateParams(Params):

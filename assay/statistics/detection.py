@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from assay.statistics.bootstrap import Floats, item_counts
-from assay.statistics.intervals import Z
+from assay.statistics.bootstrap import item_counts
+from assay.statistics.intervals import Floats, Z
 from assay.statistics.metrics_dict import Estimate
 
 TOP_SHARES = {"1pct": 0.01, "5pct": 0.05, "10pct": 0.1}

@@ -17,12 +17,11 @@ from itertools import combinations
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
-from assay.statistics.bootstrap import Floats, item_counts
+from assay.statistics.bootstrap import item_counts
+from assay.statistics.intervals import Floats, Integers
 from assay.statistics.metrics_dict import Estimate
 
-Integers = NDArray[np.int64]
 MIN_LABEL_ROWS = 20
 """Test rows that a label needs for macro-F1 to have an interval, and to be decided on."""
 SAMPLES = 10_000

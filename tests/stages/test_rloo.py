@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from assay.core.outputs import read_json
 from assay.language_models.chat_template import Message
 from assay.reinforcement import held_out
+from assay.reinforcement.policy_stage import TRAIN
 from stages import rloo
 from tests.policy_workspace import change, require_trained, write_workspace
 
@@ -25,9 +26,9 @@ def test_a_policy_is_trained_and_stays_of_its_kind(
     workspace: None, init: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     change("rloo", init=init)
-    table = pl.read_parquet(rloo.TRAIN).to_dicts()
+    table = pl.read_parquet(TRAIN).to_dicts()
     table[0]["messages"][-2]["content"] += "<|im_end|>"
-    pl.DataFrame(table).write_parquet(rloo.TRAIN)
+    pl.DataFrame(table).write_parquet(TRAIN)
     rloo.main()
     metrics = read_json("metrics/optional/rloo.json")
     assert metrics["steps"] == 3

@@ -72,17 +72,17 @@ def test_ppo_raises_the_reward_and_stays_near_the_reference(
     untrained = load_policy(folder, CPU.device)
     before = tensors(untrained)
     policy, head, run = trained(folder, SETTINGS | {"steps": 30, "learning_rate": rate})
-    assert [step.step for step in run.steps] == list(range(1, 31))
+    assert [step["step"] for step in run.steps] == list(range(1, 31))
     assert run.kl_ran_away_at_step == 0
-    assert run.steps[0].learning_rate == rate
-    assert run.steps[-1].learning_rate == pytest.approx(rate / 30)
+    assert run.steps[0]["learning_rate"] == rate
+    assert run.steps[-1]["learning_rate"] == pytest.approx(rate / 30)
     assert mean_reward(policy) > mean_reward(untrained) + gain
     # The divergence is measured from the policy that training began with, and is bounded.
-    assert run.steps[0].kl == pytest.approx(0, abs=1e-4)
-    assert run.steps[0].update_kl > 0
-    assert 0.2 < run.steps[-1].kl_k3 < 15
-    assert run.steps[0].beta == 0.05
-    assert run.steps[1].beta == pytest.approx(0.05 * (1 - 0.2 * 0.1))
+    assert run.steps[0]["kl"] == pytest.approx(0, abs=1e-4)
+    assert run.steps[0]["update_kl"] > 0
+    assert 0.2 < run.steps[-1]["kl_k3"] < 15
+    assert run.steps[0]["beta"] == 0.05
+    assert run.steps[1]["beta"] == pytest.approx(0.05 * (1 - 0.2 * 0.1))
     # The rest of the model is as it was, and the value head learnt something.
     trainable = {id(parameter) for parameter in policy.trainable}
     for (name, parameter), value in zip(policy.model.named_parameters(), before, strict=True):
@@ -121,7 +121,7 @@ def test_a_divergence_that_runs_away_ends_the_run_with_the_parameters_before(tin
 
     _, _, run = trained(tiny_chat_model, steep | {"score": score}, policy=policy)
     assert run.kl_ran_away_at_step == len(run.steps) + 1 == len(by_step)
-    assert max(step.kl for step in run.steps) <= 2
+    assert max(step["kl"] for step in run.steps) <= 2
     assert all(torch.equal(a, b) for a, b in zip(tensors(policy), by_step[-2], strict=True))
 
 
@@ -138,8 +138,8 @@ def test_rewards_that_are_no_numbers_end_the_run(tiny_adapter: Path) -> None:
 def test_an_answer_that_does_not_end_is_penalised(tiny_adapter: Path) -> None:
     _, _, run = trained(tiny_adapter, SETTINGS | {"steps": 1, "missing_eos_penalty": 3.0})
     (step,) = run.steps
-    assert step.ended_share < 1
-    assert step.score == pytest.approx(step.reward - 3 * (1 - step.ended_share))
+    assert step["ended_share"] < 1
+    assert step["score"] == pytest.approx(step["reward"] - 3 * (1 - step["ended_share"]))
 
 
 def test_every_prompt_comes_once_before_any_comes_again() -> None:

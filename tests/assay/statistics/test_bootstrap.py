@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from assay.statistics.bootstrap import Floats, Measure, bootstrap_figures, item_counts
+from assay.statistics.bootstrap import Measure, bootstrap_figures, item_counts
+from assay.statistics.intervals import Floats
 
 
 def mean_of(values: Floats) -> Measure:
