@@ -21,7 +21,7 @@ from assay.classifiers.predict import is_baseline
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import InputError, run_stage
 from assay.core.params import load_params
-from assay.core.progress import progress, quiet_libraries
+from assay.core.progress import progress
 from assay.core.row_batches import write_part
 from assay.inference import load
 from assay.inference.classifier import BATCH_SIZE, Classifier
@@ -40,7 +40,6 @@ def load_model(model: str, wanted_precision: float | None) -> tuple[Path, Classi
     """The folder of an approach, or the folder itself, and its model on the device of params; says how sure it is."""
     folder = MODELS / model if (MODELS / model).is_dir() else Path(model)
     device = None if is_baseline(folder) else prepare_device(load_params("compute", Compute))
-    quiet_libraries()
     classifier = load(folder, wanted_precision=wanted_precision, device=device)
     print(f"{model}: {classifier.threshold}", file=sys.stderr)
     if rules := ", ".join(classifier.rules_not_applied):

@@ -117,9 +117,13 @@ def score_validation(epoch: int, logits: NDArray[np.float32], targets: NDArray[n
 
 
 def summarise_fit(fit: Fit) -> dict[str, float]:
-    """How training one model went, and how well it does on validation."""
+    """How training one model went, and how well it does on validation.
+
+    `last_epoch_gain`: validation macro-F1 after the last epoch, less the highest before; of one epoch 0.
+    """
     history = fit.history
     assert history.best is not None
+    scores = [epoch.macro_f1 for epoch in history.epochs]
     return {
         "epochs": len(history.epochs),
         "best_epoch": history.best.epoch,
@@ -127,6 +131,7 @@ def summarise_fit(fit: Fit) -> dict[str, float]:
         "gradient_accumulation_steps": history.parts,
         "validation_macro_f1": history.best.macro_f1,
         "validation_accuracy": history.best.accuracy,
+        "last_epoch_gain": scores[-1] - max(scores[:-1]) if len(scores) > 1 else 0.0,
     }
 
 

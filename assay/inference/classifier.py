@@ -18,6 +18,7 @@ from assay.cleaning.rules import TextCleaning, chosen_rules
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from assay.core.params import load_params
+from assay.core.progress import quiet_libraries
 from assay.core.skipped import why_left_out
 from assay.inference.thresholds import InferenceParams, Threshold, choose_threshold
 from assay.probes import apply_temperature
@@ -124,4 +125,5 @@ def _device(device: Device | str | None) -> Device:
 
     from assay.compute.device import Device
 
+    quiet_libraries()
     return device if isinstance(device, Device) else Device(torch.device(device or "cpu"), torch.float32)

@@ -17,7 +17,7 @@ BASELINE_METHODS = ("majority", "tfidf")
 SCORES = ("macro_f1", "accuracy", "brier_score", "log_loss")
 CALIBRATION = tuple(f"calibration_error{end}" for end in ("", "_if_calibrated", "_if_calibrated_95pct"))
 ENDS = tuple(name + end for name in SCORES for end in (LOW, HIGH, "_without_ci95"))
-SIZES = ("trainable_parameters", "total_parameters", "artefact_mib")
+TRAINED = ("trainable_parameters", "total_parameters", "artefact_mib", "last_epoch_gain")
 ROW_STAGES = (
     *("ingest", "clean", "embed", "correct", "semantic_duplicates"),
     *("annotation_qa", "split", "label_errors", "augment"),
@@ -58,7 +58,7 @@ def summarise(measured: Measured, methods: Mapping[str, str]) -> dict[str, Any]:
         }
         | {key: found for key in ENDS if (found := measured.evaluate[name].get(key)) is not None}
         | seed_range(_metric(measured.evaluate[name], "per_seed", f"evaluate/{name}"))
-        | {key: _metric(measured.finetune[name], key, f"finetune/{name}") for key in SIZES}
+        | {key: _metric(measured.finetune[name], key, f"finetune/{name}") for key in TRAINED}
         for name in methods
         if "left_out" not in measured.evaluate[name]
     }

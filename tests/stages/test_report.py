@@ -91,6 +91,7 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
     for name, quality in QUALITY.items():
         total = max(PARAMETERS[name], 22_714_371 if name in ("lora", "linear_probe") else 0)
         sizes = {"trainable_parameters": PARAMETERS[name], "total_parameters": total, "artefact_mib": 87.1}
+        sizes |= {"last_epoch_gain": 0.0}
         write_json(metrics / "finetune" / f"{name}.json", {"rows_train": 6290} | sizes)
         write_json(metrics / f"cost/finetune/{name}.json", {"train_seconds": SECONDS[name], "peak_memory_mib": 812.5})
         write_json(metrics / f"cost/evaluate/{name}.json", {"inference_ms_per_row": 2.3})
@@ -228,6 +229,7 @@ def test_summary_holds_scores_sizes_and_rows_and_nothing_of_a_clock(inputs: Path
     scores |= {"macro_f1": 0.72, "macro_f1_ci95_low": 0.7, "macro_f1_ci95_high": 0.74}
     scores |= with_ends("brier_score", 0.5) | with_ends("log_loss", 0.9) | CALIBRATION
     sizes = {"trainable_parameters": 22714371, "total_parameters": 22714371, "artefact_mib": 87.1}
+    sizes |= {"last_epoch_gain": 0.0}
     assert summary["approaches"]["full"] == {"rows": 1558, "seeds": 1} | scores | sizes
     assert summary["data"]["label_errors"] == {"rows_in": 5453, "rows_out": 4871, "removed": {"label_error": 582}}
     for rows in summary["data"].values():

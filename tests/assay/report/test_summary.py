@@ -39,7 +39,10 @@ def read(**qualities: float) -> dict[str, Predictions]:
 
 def summary_of(**qualities: float) -> dict[str, Any]:
     verdicts = compare_approaches(read(**qualities), np.random.default_rng(1))
-    scores = {name: {"rows": ROWS, "seeds": 1, "macro_f1": one, "accuracy": one} for name, one in qualities.items()}
+    scores = {
+        name: {"rows": ROWS, "seeds": 1, "macro_f1": one, "accuracy": one, "last_epoch_gain": 0.0}
+        for name, one in qualities.items()
+    }
     return {
         "approaches": {name: value for name, value in scores.items() if name not in BASELINE_METHODS},
         "baselines": {name: value for name, value in scores.items() if name in BASELINE_METHODS},
@@ -62,6 +65,13 @@ def test_the_tied_are_named_and_the_rest_are_worse() -> None:
     assert "This test set finds a true difference of 0.0" in sentence
     assert sentence.endswith("Settings by hand, one seed: full, lora; another seed may change the order.")
     assert [row[-1] for row in comparison_rows(summary)] == ["best", "not decided", "worse"]
+
+
+def test_verdict_says_what_was_trained_too_shortly() -> None:
+    summary = summary_of(**QUALITY)
+    summary["approaches"]["full"]["last_epoch_gain"], summary["approaches"]["lora"]["last_epoch_gain"] = 0.0412, 0.004
+    said = "On validation macro-F1 still rose in the last epoch of full (by 0.041): more epochs (`max_epochs`)"
+    assert said in say_verdict(summary)
 
 
 def test_verdict_says_when_a_baseline_wins_or_is_alone() -> None:
