@@ -99,7 +99,7 @@ def main() -> None:
     text, source = PARAMS.read_text(encoding="utf-8"), options.data
     params = yaml.safe_load(text)
     stem = Path(source.partition("@")[0]).name.partition(".")[0]
-    name = re.sub(r"[^A-Za-z0-9_-]+", "_", options.name or stem) or "data"
+    name = re.sub(r"[^\w-]+", "_", options.name or stem) or "data"
     with TemporaryDirectory() as made:
         scratch = Path(made)
         data = find_data(source, name, scratch, reading, params["fetch"]["timeout_seconds"])
