@@ -122,7 +122,7 @@ def main() -> None:
         decides = "; macro-F1 has no interval, and accuracy decides" if "macro_f1_without_ci95" in metrics else ""
         print(
             f"evaluate@{approach}: warning: {len(few)} of {len(first.labels)} labels have under {MIN_LABEL_ROWS} test"
-            f" rows ({shown}){decides}; raise `split.test_fraction` or add data",
+            f" rows ({shown}){decides}; add data, or raise `split.test_fraction` (not with `split.given_column`)",
             file=sys.stderr,
         )
     write_tables(OUTPUT / approach, {"predictions": list_predictions(test, first)})

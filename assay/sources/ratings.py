@@ -139,6 +139,7 @@ def fill_labels(
 ) -> pl.DataFrame:
     """Fill `label` and `reference_label` from the ratings where the data has none; draws from [0, 1) choose the rater.
 
+    Without bins the reference is the label that most give; a tie goes to the one that is more frequent in all ratings.
     Where the given label is the bin of one rater's number, that number goes with it, as `given_rating`.
     """
     given = ratings.filter(pl.col("label").is_not_null()).sort("id", "annotator", maintain_order=True)
@@ -148,10 +149,9 @@ def fill_labels(
         means = rated.group_by("id", maintain_order=True).agg(pl.col("rating").mean())
         references = means.select("id", reference=bin_ratings(pl.col("rating"), bins))
     else:
+        votes = given.with_columns(frequency=pl.len().over("label")).group_by("id", "label", "frequency").len()
         references = (
-            given.group_by("id", "label", maintain_order=True)
-            .len()
-            .sort("id", "len", "label", descending=[False, True, False])
+            votes.sort("id", "len", "frequency", "label", descending=[False, True, True, False])
             .group_by("id", maintain_order=True)
             .agg(reference=pl.col("label").first())
         )

@@ -154,7 +154,7 @@ def read_labelled_text(top: Path, *parts: str) -> dict[str, Any]:
     except UnicodeDecodeError:
         text = content.decode("cp1252", "replace")
     split = {"given_split": parts[0]} if len(parts) > 2 and part_of(parts[0]) else {}
-    return {"id": "/".join(parts), "text": text, "label": parts[-2]} | split
+    return {"id": "/".join(parts), "text": text.rstrip("\r\n"), "label": parts[-2]} | split
 
 
 def join_files(files: list[Data], scratch: Path, name: str) -> Data:

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import sys
+import unicodedata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -99,7 +100,8 @@ def main() -> None:
     params, source = read_yaml(PARAMS), options.data
     text = PARAMS.read_text(encoding="utf-8")
     stem = Path(source.partition("@")[0]).name.partition(".")[0]
-    name = re.sub(r"[^A-Za-z0-9_-]+", "_", options.name or stem) or "data"
+    plain = unicodedata.normalize("NFKD", options.name or stem).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", plain).strip("_") or "data"
     with TemporaryDirectory() as made:
         scratch = Path(made)
         data = find_data(source, name, scratch, reading, params["fetch"]["timeout_seconds"])

@@ -18,6 +18,7 @@ from tests.own_params import change
 from tests.own_process import commit_all, git, run_main
 from tests.template_params import FILE
 from tools.new import files, project
+from tools.new.plan import lengthen_training
 from tools.params.check import find_problems
 
 WORDS = {"good": "great happy fast cheap fine", "bad": "awful sad slow broken late", "so-so": "card bank app phone fee"}
@@ -152,6 +153,19 @@ def test_what_is_written_is_right_in_every_section_and_keeps_the_comments(forms:
     assert set(comments) <= set(Path("params.yaml").read_text().splitlines())
 
 
+def test_few_rows_are_trained_on_for_more_epochs(forms: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = new(forms / "raters.xlsx")["finetune"]
+    said = capsys.readouterr().out
+    assert "not sure: 60 rows are few steps of training, so finetune.defaults.max_epochs: 20" in said
+    assert "not sure: label: of one rater, drawn by `seed`; reference_label, which scores test rows" in said
+    epochs = {name: block["max_epochs"] for name, block in blocks.items() if "max_epochs" in block}
+    assert (epochs, blocks["defaults"]["patience_epochs"]) == ({"defaults": 20, "linear_probe": 40, "qlora": 20}, 5)
+    params = yaml.safe_load(FILE.read_text())
+    # 750 rows: 525 to train on are 17 steps an epoch of 32.
+    assert set(lengthen_training(params, 750).values()) == {10, 5}
+    assert lengthen_training(params, 4000) == {}
+
+
 def test_numbers_of_raters_have_an_order(forms: Path) -> None:
     assert new(forms / "lists.jsonl")["annotation_qa"]["label_order"] == ["0", "1", "2"]
 
@@ -225,7 +239,7 @@ def test_nothing_is_written_over_uncommitted_params_or_without_a_yes(tmp_path: P
 
 
 def test_what_is_fetched_is_copied_and_own_data_stay_where_they_are(
-    forms: Path, monkeypatch: pytest.MonkeyPatch
+    forms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params = new(f"file://{forms}/a.csv", "--name", "desk")
     assert (params["ingest"]["path"], Path("data/own/desk/a.csv").is_file()) == ("data/own/desk", True)
@@ -240,6 +254,10 @@ def test_what_is_fetched_is_copied_and_own_data_stay_where_they_are(
     params = new(f"hf:owner/bank@{'0' * 40}")
     assert asked == [f"hf:datasets/owner/bank@{'0' * 40}"]
     assert [source["file"] for source in params["ingest"]["sources"]] == ["bank.jsonl"]
+    commit_all()
+    assert new(write_csv(tmp_path / "Frågor 1.csv", ROWS))["ingest"]["path"] == "data/own/Fragor_1"
+    commit_all()
+    assert new(write_csv(tmp_path / "工 单.csv", ROWS))["ingest"]["path"] == "data/own/data"
     commit_all()
     assert new(write_csv(Path("data/own/a.csv"), ROWS))["ingest"]["path"] == "data/own"
     assert not Path("data/own/a").exists()
