@@ -146,8 +146,13 @@ def describe_forms(joined: pl.DataFrame) -> str:
 def repeated_texts(sources: Sequence[Ingested]) -> pl.DataFrame:
     """The texts, but for white space, of several rows of sources without ratings; of how many labels and sources."""
     rows = pl.concat(one.records.select(RECORDS_SCHEMA.names()).filter(one.ratings.is_empty()) for one in sources)
-    texts = rows.group_by(pl.col("text").str.replace_all(r"\s+", " ").str.strip_chars())
-    return texts.agg(pl.col("label").drop_nulls().n_unique(), pl.n_unique("source"), pl.len()).filter(pl.col("len") > 1)
+    # By hash and in a stream, so that memory need not hold the texts twice more.
+    texts = rows.lazy().group_by(pl.col("text").str.replace_all(r"\s+", " ").str.strip_chars().hash())
+    return (
+        texts.agg(pl.col("label").drop_nulls().n_unique(), pl.n_unique("source"), pl.len())
+        .filter(pl.col("len") > 1)
+        .collect(engine="streaming")
+    )
 
 
 def describe(one: Ingested, found: dict[str, Any]) -> list[str]:

@@ -68,7 +68,8 @@ def make_pairs(
     """
 
     def too_long(whole: list[list[Any]]) -> list[bool]:
-        return [len(chat.input_ids) > params.max_length_tokens for chat in tokenise_chats(tokenizer, whole)]
+        tokenised = tokenise_chats(tokenizer, whole, longest=params.max_length_tokens)
+        return [len(chat.input_ids) > params.max_length_tokens for chat in tokenised]
 
     key = (seed, "preferences")
     wanted = {"train": params.base_answer.train_prompts, "validation": params.base_answer.held_out_prompts}

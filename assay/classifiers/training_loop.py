@@ -33,7 +33,7 @@ from assay.classifiers.fits import Epoch, History, Step
 from assay.compute.cost import Spent
 from assay.compute.token_batches import shuffled_batches
 from assay.core.errors import InputError
-from assay.core.progress import progress
+from assay.core.progress import GOES_ON, progress, warn_once
 from assay.fine_tuning.params import Optimization
 
 Logits = Callable[[NDArray[np.int64]], torch.Tensor]
@@ -338,8 +338,7 @@ def _read_losses(
 
 
 def _write(path: Path, loop: _Loop, run: _Run) -> None:
-    """Replace the checkpoint, so that there is a whole one at every moment."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Replace the checkpoint, so that there is a whole one at every moment; warns where it cannot be written."""
     spent = asdict(run.spent.plus(Spent.now().since(loop.began)))
     state = {
         "run": {**asdict(run), "best_parameters": run.best_parameters, "spent": spent},
@@ -350,8 +349,14 @@ def _write(path: Path, loop: _Loop, run: _Run) -> None:
         "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
     new = path.with_suffix(".new")
-    torch.save(state, new)
-    new.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, new)
+        new.replace(path)
+    except (OSError, RuntimeError):
+        # PyTorch hides the error of the system. What is written of it would keep the disk full.
+        new.unlink(missing_ok=True)
+        warn_once(f"{path}: cannot be written; {GOES_ON}")
 
 
 def _restore(path: Path, loop: _Loop) -> _Run:

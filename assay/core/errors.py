@@ -1,10 +1,20 @@
 """The error that a person can mend, and how a stage ends when it meets one."""
 
+import errno
 import os
 import re
 import sys
 import traceback
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
+
+SYSTEM_NUMBER = re.compile(r"\(os error (\d+)\)")
+"""How libraries written in Rust (Polars, safetensors) hide the number of a system error in the text of their own."""
+FIXES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free space there, or raise the quota")
+FIXES |= dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files, as by `ulimit -n 4096`")
+NO_MEMORY = re.compile(r"can't allocate memory|out of memory")
+"""What PyTorch says, which has an own error for that on a device alone."""
 
 IN_ADDRESS = re.compile(
     r"(?i)(https?://(?=[^\s/]*@)|://(?=[^\s/:]*:[^\s/]*@))[^\s/]+(?=@)"
@@ -53,12 +63,23 @@ def run_stage(main: Callable[[], None]) -> None:
         # Polars names the file at the end of its message alone.
         place = error.filename or str(error).rpartition(": ")[2]
         sys.exit(f"error: {place}: no such file or folder; run the stages before this one (`dvc repro`)")
-    except OSError as error:
-        if error.filename is None and error.errno is None:
-            raise
-        place = f"{error.filename}: " if error.filename else ""
-        sys.exit(f"error: {place}{error.strerror or error}; free space or mend access, then run again")
-    except Exception:
+    except Exception as error:
+        if (shown := _system_failure(error)) is not None:
+            sys.exit(f"error: {hide_secrets(shown)}, then run again")
         if (hidden := hide_secrets(said := traceback.format_exc())) == said:
             raise
         sys.exit(hidden)
+
+
+def _system_failure(error: Exception) -> str | None:
+    """What the machine had not enough of or did not allow, and what to do; None for a defect of the program."""
+    found = SYSTEM_NUMBER.search(str(error))
+    code = int(found[1]) if found else error.errno if isinstance(error, OSError) else None
+    is_lack = isinstance(error, MemoryError | BrokenExecutor) or code == errno.ENOMEM
+    if is_lack or (isinstance(error, RuntimeError) and NO_MEMORY.search(str(error))):
+        # Also where the system killed a worker for it.
+        free = "close other programs, or lower `max_rows`, `batch_size`, `max_length_tokens` or `compute.threads`"
+        return f"{Path(sys.argv[0]).stem}: out of memory ({' '.join(str(error).split())[:200]}); {free}"
+    if code is None:
+        return None
+    return f"{getattr(error, 'filename', None) or Path.cwd()}: {os.strerror(code)}; {FIXES.get(code, 'mend access')}"

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from assay.core.errors import InputError
+from assay.core.errors import SYSTEM_NUMBER, InputError
 
 ROW_GROUP_ROWS = 50_000
 """Rows that a reader of a part of the table has to decode at least."""
@@ -65,8 +64,8 @@ def write_parquet(
         else:
             frame.write_parquet(path, compression=compression, row_group_size=ROW_GROUP_ROWS)
     except pl.exceptions.ComputeError as error:
-        if number := re.search(r"\(os error (\d+)\)", str(error)):
-            code = int(number.group(1))
+        if number := SYSTEM_NUMBER.search(str(error)):
+            code = int(number[1])
             raise OSError(code, os.strerror(code), str(path)) from None
         raise
 

@@ -6,11 +6,14 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TypeVar
 
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 5.0
+GOES_ON = "training goes on, and a run that is killed begins earlier; free space on its disk, or give access to it"
+"""What follows where a checkpoint cannot be written, and what to do."""
 T = TypeVar("T")
 
 
@@ -31,6 +34,12 @@ def progress(items: Iterable[T], what: str, total: int | None, unit: str) -> Ite
             left = f", {(total - done) / rate:.0f} s left" if rate and total is not None else ""
             print(f"{what}: {done}/{total or '?'} {unit} ({rate:.1f}/s{left})", file=sys.stderr, flush=True)
         yield item
+
+
+@cache
+def warn_once(message: str) -> None:
+    """Say on standard error what went wrong and does not stop the work; a message that was there is not repeated."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 def quiet_libraries() -> None:

@@ -3,23 +3,37 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import polars as pl
+import polars.selectors as cs
 
 from assay.core.outputs import write_parquet
 
 BATCH_ROWS = 25_000
 """Large enough that the cost of a call does not count, small enough that a batch stays in the processor's cache."""
+BATCH_BYTES = 64 << 20
+"""Of texts: of long ones, fewer rows are a batch."""
 A = TypeVar("A")
 B = TypeVar("B")
 
 
 def slices(table: pl.LazyFrame, rows: int) -> list[pl.LazyFrame]:
-    """A scanned table, so many rows at a time, not read yet; one empty slice, with its columns, where it has none."""
-    height = int(table.select(pl.len()).collect().item())
-    return [table.slice(start, rows) for start in range(0, max(1, height), rows)]
+    """A scanned table, so many rows at a time, not read yet; one empty slice, with its columns, where it has none.
+
+    Fewer rows where their texts are more than `BATCH_BYTES`; one at least.
+    """
+    sizes = table.select(pl.sum_horizontal(pl.repeat(0, pl.len()), cs.string().str.len_bytes()))
+    ends = np.cumsum(sizes.collect(engine="streaming").to_series().to_numpy(), dtype=np.int64)
+    starts = [0]
+    while starts[-1] < len(ends):
+        before = ends[starts[-1] - 1] if starts[-1] else 0
+        last = max(starts[-1] + 1, int(np.searchsorted(ends, before + BATCH_BYTES, side="right")))
+        starts.append(min(last, starts[-1] + rows))
+    return [table.slice(start, end - start) for start, end in pairwise(starts)] or [table.head(0)]
 
 
 def row_batches(table: pl.LazyFrame) -> Iterator[pl.DataFrame]:

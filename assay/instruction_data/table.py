@@ -43,19 +43,19 @@ class TokenLimit:
     max_length_tokens: int
 
 
-def chat_lengths(chats: pl.DataFrame, tokenizer: PreTrainedTokenizerBase) -> pl.DataFrame:
-    """`tokens` of each chat in the base model's template, and `answer_tokens` among them."""
+def chat_lengths(chats: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, longest: int | None = None) -> pl.DataFrame:
+    """`tokens` of each chat in the base model's template, and `answer_tokens` among them (none above `longest`)."""
     rows = [
         (len(chat.input_ids), chat.answer_tokens)
         for batch in chats.select("messages", "without_loss").iter_slices(TOKENISED_AT_ONCE)
-        for chat in tokenise_chats(tokenizer, batch["messages"].to_list(), batch["without_loss"].to_list())
+        for chat in tokenise_chats(tokenizer, batch["messages"].to_list(), batch["without_loss"].to_list(), longest)
     ]
     return pl.DataFrame(rows, {"tokens": pl.Int64, "answer_tokens": pl.Int64}, orient="row")
 
 
 def remove_long_chats(chats: pl.DataFrame, limit: TokenLimit) -> Filtered:
     """The chats within the limit, and the others."""
-    fits = chat_lengths(chats, limit.tokenizer)["tokens"] <= limit.max_length_tokens
+    fits = chat_lengths(chats, limit.tokenizer, limit.max_length_tokens)["tokens"] <= limit.max_length_tokens
     return Filtered(chats.filter(fits), removed_rows(chats.filter(~fits), "max_tokens", PROMPT_AND_ANSWER))
 
 

@@ -119,44 +119,53 @@ def tokenise_chats(
     tokenizer: PreTrainedTokenizerBase,
     chats: Sequence[Sequence[Message]],
     without_loss: Sequence[Sequence[int]] | None = None,
+    longest: int | None = None,
 ) -> list[TokenisedChat]:
     """Chats that end with an answer as token ids, and the labels of every answer in them.
 
-    `without_loss` are for each chat the places of answers that have no labels, from 0.
+    `without_loss` are for each chat the places of answers that have no labels, from 0. A chat of more than `longest`
+    tokens, which nobody will use, gets no labels: to find them takes time quadratic in its turns.
 
     An answer's tokens are those from where the template has an answer begin to the special token that ends it, which is
     learnt with it. An `InputError` as of `render_chat`; if the template leaves a message out; if it writes no such
     token; or if the text of a chat is not a beginning of the text with one message more, so that nobody can say which
     part of it is the answer.
     """
-    rendered, spans = [], []
-    for messages, silent in zip(chats, without_loss or [()] * len(chats), strict=True):
-        whole = render_chat(tokenizer, messages, answer_follows=False)
-        if lost := next((one for one in messages if one["content"].strip() not in whole.text), None):
-            raise InputError(
-                f"the chat template of {tokenizer.name_or_path} does not write a message as it is ({lost['role']}: "
-                f"{lost['content'][:80]!r}); take it out of the chats, or take another base"
-            )
-        answers_at = [place for place, message in enumerate(messages) if message["role"] == ANSWERING]
-        places = [place for place in answers_at if place not in silent]
-        rendered.append(whole)
-        spans.append([_answer_span(tokenizer, messages, place, whole.text) for place in places])
+    rendered = [render_chat(tokenizer, messages, answer_follows=False) for messages in chats]
+    for messages, whole in zip(chats, rendered, strict=True):
+        at = 0
+        for one in messages:
+            # Behind the one before, as a rule; from the start, each would pass over all before it.
+            place = whole.text.find(one["content"].strip(), at)
+            if place < 0 and one["content"].strip() not in whole.text:
+                raise InputError(
+                    f"the chat template of {tokenizer.name_or_path} does not write a message as it is ({one['role']}: "
+                    f"{one['content'][:80]!r}); take it out of the chats, or take another base"
+                )
+            at = max(at, place)
     encoded = encode_chats(tokenizer, rendered)
-    for row, (chat, answers, (_, offsets)) in enumerate(zip(rendered, spans, encoded, strict=True)):
+    tokenised = []
+    for messages, silent, whole, (ids, offsets) in zip(
+        chats, without_loss or [()] * len(chats), rendered, encoded, strict=True
+    ):
+        if longest is not None and len(ids) > longest:
+            tokenised.append(TokenisedChat(ids, [IGNORED] * len(ids)))
+            continue
+        left_out = set(silent)
+        answers_at = [place for place, message in enumerate(messages) if message["role"] == ANSWERING]
+        places = [place for place in answers_at if place not in left_out]
+        answers = [_answer_span(tokenizer, messages, place, whole.text) for place in places]
         # Where the first letters of an answer would be one token with what is before it, which generation cannot give.
-        if joined := {start for start, _ in answers if any(at < start < end for at, end in offsets)}:
-            cut = RenderedChat(chat.text, tuple(sorted({*chat.breaks, *joined})))
-            encoded[row] = encode_chats(tokenizer, [cut])[0]
-    return [
-        TokenisedChat(
-            ids,
-            [
-                token if any(start <= at < end for start, end in answers) else IGNORED
-                for token, (at, _) in zip(ids, offsets, strict=True)
-            ],
-        )
-        for (ids, offsets), answers in zip(encoded, spans, strict=True)
-    ]
+        starts = {start for start, _ in answers}
+        if joined := {at for start, end in offsets for at in range(start + 1, end) if at in starts}:
+            cut = RenderedChat(whole.text, tuple(sorted({*whole.breaks, *joined})))
+            ids, offsets = encode_chats(tokenizer, [cut])[0]
+        is_learnt = bytearray(len(whole.text) + 1)
+        for start, end in answers:
+            is_learnt[start:end] = b"\1" * (end - start)
+        labels = [token if is_learnt[at] else IGNORED for token, (at, _) in zip(ids, offsets, strict=True)]
+        tokenised.append(TokenisedChat(ids, labels))
+    return tokenised
 
 
 def add_answers(chats: Iterable[Sequence[Message]], answers: Iterable[str]) -> list[list[Message]]:

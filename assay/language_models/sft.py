@@ -33,9 +33,9 @@ def read_chats(
     An `InputError` if none is, or one has no token to learn.
     """
     table = pl.read_parquet(path, columns=["id", "messages", "without_loss"])
-    chats = tokenise_chats(tokenizer, table["messages"].to_list(), table["without_loss"].to_list())
+    chats = tokenise_chats(tokenizer, table["messages"].to_list(), table["without_loss"].to_list(), max_length_tokens)
     for name, chat in zip(table["id"], chats, strict=True):
-        if not chat.answer_tokens:
+        if not chat.answer_tokens and len(chat.input_ids) <= max_length_tokens:
             raise InputError(f"{path}: row {name} has no answer to learn; the last message must be the assistant's")
     kept = [chat for chat in chats if len(chat.input_ids) <= max_length_tokens]
     if not kept:

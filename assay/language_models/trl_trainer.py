@@ -20,7 +20,7 @@ from assay.compute.cost import Spent
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.outputs import read_json, write_json
-from assay.core.progress import SECONDS_BETWEEN_LINES, library_warnings_off
+from assay.core.progress import GOES_ON, SECONDS_BETWEEN_LINES, library_warnings_off, warn_once
 from assay.core.seeds import derived_seed, seed_32
 from assay.fine_tuning.trainer_params import TrainerParams
 from assay.language_models.chat_template import TokenisedChat
@@ -30,6 +30,8 @@ VALIDATION_BATCH = 8
 """Chats in a forward pass of an evaluation."""
 
 SPENT_FILE = "spent.json"
+SPARE_BYTES = 32 << 20
+"""Of a checkpoint, beside weights and the two moments of each: the tokenizer, and the state of the trainer."""
 TRL_REFERENCE = "ref"
 """Under this name TRL's trainers keep a copy of an adapter that is trained further."""
 
@@ -198,7 +200,8 @@ def mean_loss(model: CausalLM, chats: list[TokenisedChat], padding_id: int, devi
 class BestOnValidation(TrainerCallback):
     """Evaluates on validation chats before the first step, every so many and after the last; keeps the best weights.
 
-    The folder gets the losses and those weights, so that a resumed run knows them.
+    The folder gets the losses and those weights, so that a resumed run knows them; where they cannot be written, memory
+    holds the weights. A checkpoint that the disk has no room for is left out, which Trainer would end with.
     """
 
     def __init__(
@@ -207,6 +210,7 @@ class BestOnValidation(TrainerCallback):
         self.chats, self.padding_id, self.device, self.every, self.what = chats, padding_id, device, every, what
         self.losses_file, self.weights_file = folder / "losses.json", folder / "best.pt"
         self.losses: dict[int, float] = {}
+        self.unwritten: list[torch.Tensor] = []
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, model: Any = None, **rest: Any) -> None:
         """Take up the losses of a run that was killed, or evaluate for the first time."""
@@ -220,6 +224,12 @@ class BestOnValidation(TrainerCallback):
         """Evaluate, if it is time."""
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:
             self._evaluate(state, model)
+        if control.should_save:
+            weights = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+            folder = self.weights_file.parent
+            if self.unwritten or shutil.disk_usage(folder).free < 3 * weights + SPARE_BYTES:
+                control.should_save = False
+                warn_once(f"{folder}: no room for a checkpoint; {GOES_ON}")
 
     def _evaluate(self, state: TrainerState, model: Any) -> None:
         loss = mean_loss(model, self.chats, self.padding_id, self.device)
@@ -231,14 +241,24 @@ class BestOnValidation(TrainerCallback):
             seen = f"the validation loss after step {state.global_step} is {loss}"
             raise InputError(f"{seen}; lower `learning_rate` or `max_grad_norm`")
         print(f"{self.what}: step {state.global_step}/{state.max_steps}: validation loss {loss:.4f}", file=sys.stderr)
-        self.weights_file.parent.mkdir(parents=True, exist_ok=True)
-        if is_best:
-            torch.save([p.detach() for p in model.parameters() if p.requires_grad], self.weights_file)
-        write_json(self.losses_file, {str(step): value for step, value in self.losses.items()})
+        weights = [p.detach() for p in model.parameters() if p.requires_grad]
+        new = self.weights_file.with_suffix(".new")
+        try:
+            self.weights_file.parent.mkdir(parents=True, exist_ok=True)
+            if is_best:
+                torch.save(weights, new)
+                new.replace(self.weights_file)
+                self.unwritten = []
+            write_json(self.losses_file, {str(step): value for step, value in self.losses.items()})
+        except (OSError, RuntimeError):
+            new.unlink(missing_ok=True)
+            self.unwritten = [value.cpu().clone() for value in weights] if is_best else self.unwritten
+            warn_once(f"{self.weights_file}: cannot be written; memory holds these weights, and {GOES_ON}")
 
     def restore(self, model: CausalLM) -> None:
         """Put the best weights back."""
         trained = [p for p in model.parameters() if p.requires_grad]
         with torch.no_grad():
-            for parameter, best in zip(trained, torch.load(self.weights_file, weights_only=True), strict=True):
+            kept = self.unwritten or torch.load(self.weights_file, weights_only=True)
+            for parameter, best in zip(trained, kept, strict=True):
                 parameter.copy_(best)

@@ -63,7 +63,12 @@ def lay_out(table: Table, layout: SourceLayout, path: Path, file: str) -> tuple[
             rows.append(own | {f"data.{key}" if key in own else key: cell for key, cell in data.items()})
             lines.append(line)
     gone = pl.DataFrame(removed, dict.fromkeys(("id", "rule", "text"), pl.String), orient="row")
-    laid = replace(table, cells=frame_of(rows), lines=pl.Series("line", lines, dtype=pl.Int64), nested={})
+    laid = replace(
+        table,
+        cells=frame_of(rows, dict.fromkeys(key for row in rows for key in row)),
+        lines=pl.Series("line", lines, dtype=pl.Int64),
+        nested={},
+    )
     return laid, removed_rows(gone, pl.col("rule"))
 
 

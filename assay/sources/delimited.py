@@ -1,14 +1,17 @@
 """Records of CSV and TSV files: their cells, the line on which each starts, and of bad ones the reason."""
 
 import csv
+import re
 import sys
-from collections.abc import Iterator
-from io import StringIO
+from array import array
+from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from assay.core.errors import InputError
 
+LINE_END = re.compile(rb"\r\n?|\n")
 MAX_REREADS = 20
 """How often a line is read again on average, since quotes open above it that do not close."""
 MANY_LINES = 5
@@ -26,10 +29,10 @@ class Record(NamedTuple):
 
 def split_lines(content: bytes) -> Iterator[tuple[int, bytes]]:
     """Number and bytes of every line that is not blank, without its end: LF, CRLF, or CR in a file without LF."""
-    end = b"\r" if b"\r" in content and b"\n" not in content else b"\n"
-    for number, line in enumerate(content.split(end), start=1):
-        line = line.removesuffix(b"\r")
-        if line:
+    content = content.replace(b"\r", b"\n") if b"\r" in content and b"\n" not in content else content
+    # As a file, which shares the bytes: the lines of a list would take them twice.
+    for number, line in enumerate(BytesIO(content), start=1):
+        if line := line.removesuffix(b"\n").removesuffix(b"\r"):
             yield number, line
 
 
@@ -52,32 +55,62 @@ def unquoted_records(content: bytes, separator: str) -> Iterator[Record]:
             yield not_utf8(number, line)
 
 
-def quoted_records(path: Path, content: bytes, separator: str, quote: str) -> list[Record]:
+def quoted_records(path: Path, content: bytes, separator: str, quote: str) -> Iterator[Record]:
     """Records of RFC 4180: a quoted cell may hold separators, line ends and doubled quotes.
 
     A quote may come after a space (`a, "b, c"`). A quote that opens and does not close, or that closes only after lines
     which look like records, takes its own line with it and no other. Raises `InputError`: very many of them.
+
+    The content is read twice, so that memory need not hold all records at once.
     """
-    lines = list(StringIO(content.decode(errors="surrogateescape"), newline=""))
+    bounds = array("q", [0])
+    bounds.extend(found.end() for found in LINE_END.finditer(content))
+    bounds.append(len(content))
+
+    def line_at(index: int) -> str:
+        return content[bounds[index] : bounds[index + 1]].decode(errors="surrogateescape")
+
+    lines = len(bounds) - 1
     csv.field_size_limit(sys.maxsize)
+    width, rows, values = 0, 0, dict[int, set[str]]()
+    for number, (record, end) in enumerate(_readings(path, line_at, lines, separator, quote)):
+        if number == 0:
+            width = len(record.cells)
+            values = {at: set() for at in range(width)}
+        if end is None and len(record.cells) == width:
+            rows += 1
+            for at in list(values):
+                values[at].add(record.cells[at])
+                # Of no use below, whatever follows.
+                if 2 * len(values[at]) > lines:
+                    del values[at]
+    known = [(at, found) for at, found in values.items() if 2 * len(found) <= rows]
+    values.clear()
+    for record, end in _readings(path, line_at, lines, separator, quote):
+        # The first line counts, too: of a text in the first column, the last line is as that of a record.
+        block = [line_at(index) for index in range(record.line - 1, end)] if end and width > 1 else []
+        yield from _without_swallowed(record, block, width, known, separator, quote)
+
+
+def _readings(
+    path: Path, line_at: Callable[[int], str], lines: int, separator: str, quote: str
+) -> Iterator[tuple[Record, int | None]]:
+    """Records, and of those of several lines the line after the last."""
 
     def read_from(index: int, skip_spaces: bool = False) -> Any:
-        rest = map(lines.__getitem__, range(index, len(lines)))
+        rest = map(line_at, range(index, lines))
         return csv.reader(rest, delimiter=separator, quotechar=quote, strict=True, skipinitialspace=skip_spaces)
 
-    records: list[Record] = []
-    # Records of several lines: the place in the list, and the line after the last.
-    long: dict[int, int] = {}
     start, reader, reread, spaced = 0, read_from(0), 0, f" {quote}"
-    limit = MAX_REREADS * len(lines)
+    limit = MAX_REREADS * lines
     while reread <= limit:
         first = start + reader.line_num
         try:
             cells = next(reader)
         except StopIteration:
-            return records if not long else list(_without_swallowed(records, long, lines, separator, quote))
+            return
         except csv.Error:
-            records.append(_bad_quotes(first, lines[first]))
+            yield _bad_quotes(first, line_at(first)), None
             if (swallowed := start + reader.line_num - first - 1) > 0:
                 reread += swallowed
                 start, reader = first + 1, read_from(first + 1)
@@ -90,40 +123,31 @@ def quoted_records(path: Path, content: bytes, separator: str, quote: str) -> li
             if [cell.lstrip(" ") for cell in other] != [cell.lstrip(" ") for cell in cells]:
                 cells, joined, start = other, separator.join(other), first + again.line_num
                 reader = read_from(start)
-        if (end := start + reader.line_num) > first + 1:
-            long[len(records)] = end
+        end = start + reader.line_num
         if cells:
-            records.append(_checked(first + 1, cells, joined))
+            yield _checked(first + 1, cells, joined), end if end > first + 1 else None
     raise InputError(f"{path}: quotes open in very many records and do not close: set its `quote` to none")
 
 
 def _without_swallowed(
-    records: list[Record], long: dict[int, int], lines: list[str], separator: str, quote: str
+    record: Record, block: list[str], width: int, known: list[tuple[int, set[str]]], separator: str, quote: str
 ) -> Iterator[Record]:
-    """The records; one of several lines that are records of their own as these, behind a bad one.
+    """The record; or, if the lines of its block are records of their own as these, they, behind a bad one.
 
     They are if all have the header's shape, and are too many for a text or have a column with values of other records
     (of a column whose values repeat, as those of labels do); of a record with too few or too many cells, half of them.
     """
-    width = len(records[0].cells)
-    rows = [one.cells for place, one in enumerate(records) if place not in long and len(one.cells) == width]
-    columns = enumerate(set(column) for column in zip(*rows, strict=True))
-    known = [(at, values) for at, values in columns if 2 * len(values) <= len(rows)]
-    for place, record in enumerate(records):
-        # The first line counts, too: of a text in the first column, the last line is as that of a record.
-        block = lines[record.line - 1 : long[place]] if place in long and width > 1 else []
-        shaped = [cells for line in block if len(cells := line.rstrip("\r\n").split(separator)) == width]
-        wanted = len(block) if len(record.cells) == width else (len(block) + 1) // 2
-        of_column = any(values.issuperset(cells[at] for cells in shaped) for at, values in known)
-        if not block or len(shaped) < wanted or not (of_column or len(shaped) >= MANY_LINES):
-            yield record
-            continue
-        inner = block[1:]
-        yield _bad_quotes(record.line - 1, lines[record.line - 1])
-        for index, line in enumerate(inner, start=record.line):
-            alone = _readable(csv.reader([line], delimiter=separator, quotechar=quote, strict=True))
-            found = next((_checked(index + 1, cells, separator.join(cells)) for cells in alone), None)
-            yield found or _bad_quotes(index, line)
+    shaped = [cells for line in block if len(cells := line.rstrip("\r\n").split(separator)) == width]
+    wanted = len(block) if len(record.cells) == width else (len(block) + 1) // 2
+    of_column = any(values.issuperset(cells[at] for cells in shaped) for at, values in known)
+    if not block or len(shaped) < wanted or not (of_column or len(shaped) >= MANY_LINES):
+        yield record
+        return
+    yield _bad_quotes(record.line - 1, block[0])
+    for index, line in enumerate(block[1:], start=record.line):
+        alone = _readable(csv.reader([line], delimiter=separator, quotechar=quote, strict=True))
+        found = next((_checked(index + 1, cells, separator.join(cells)) for cells in alone), None)
+        yield found or _bad_quotes(index, line)
 
 
 def _readable(reader: Any) -> Iterator[list[str]]:

@@ -5,13 +5,16 @@ from collections.abc import Iterator
 from datetime import datetime, time
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import openpyxl
 from openpyxl.utils.escape import unescape
 
 from assay.core.errors import InputError
 from assay.sources.delimited import Record
+from assay.sources.table_files import MAX_UNPACKED_BYTES, check_unpacked
+
+MAX_SHEET_BYTES = MAX_UNPACKED_BYTES // 8
 
 
 def read_sheet(path: Path, sheet: str | None) -> Iterator[Record]:
@@ -21,14 +24,13 @@ def read_sheet(path: Path, sheet: str | None) -> Iterator[Record]:
     A row with the error of a formula (`#N/A`) cannot be read. Raises `InputError`: not Excel, no such sheet, several of
     them and none named, merged cells, or a formula without its value.
     """
-    rows = _rows(path, sheet, values=True)
-    for number, (row, formulas) in enumerate(zip(rows, _rows(path, sheet, values=False), strict=True), start=1):
-        for cell, formula in zip(row, formulas, strict=True):
-            if formula.data_type == "f" and cell.value is None:
-                raise InputError(
-                    f"{path}: the formula in {formula.coordinate} has no value: open the file in Excel or LibreOffice "
-                    "and save it"
-                )
+    # One after the other: openpyxl takes ten times the size of the unpacked file.
+    formulas = {cell.coordinate for row in _rows(path, sheet, values=False) for cell in row if cell.data_type == "f"}
+    for number, row in enumerate(_rows(path, sheet, values=True), start=1):
+        if formulas and (empty := [c.coordinate for c in row if c.value is None and c.coordinate in formulas]):
+            raise InputError(
+                f"{path}: the formula in {empty[0]} has no value: open the file in Excel or LibreOffice and save it"
+            )
         if errors := [f"{cell.coordinate}: {cell.value}" for cell in row if cell.data_type == "e"]:
             yield Record(number, [], "formula_error", ", ".join(errors))
             continue
@@ -41,8 +43,12 @@ def _rows(path: Path, sheet: str | None, values: bool) -> list[Any]:
     """The rows of a sheet, with the values of its formulas or with the formulas."""
     try:
         # Not `read_only`, which believes what a file says of its size, and sees no merged cells.
+        with ZipFile(path) as packed:
+            check_unpacked(path, sum(one.file_size for one in packed.infolist()), MAX_SHEET_BYTES)
         with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
             book = openpyxl.load_workbook(file, data_only=values)
+    except InputError:
+        raise
     except (BadZipFile, KeyError, ValueError, OSError, TypeError, AttributeError, SyntaxError) as error:
         fix = "correct its `format`, or save it as .xlsx without a password"
         raise InputError(f"{path}: not an Excel file of the kind .xlsx ({error}); {fix}") from None

@@ -10,9 +10,11 @@ import json
 import math
 import re
 import zlib
+from array import array
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,6 +29,8 @@ from assay.sources.delimited import Record, is_utf8, not_utf8, quoted_records, s
 TableFormat = Literal["tsv", "csv", "jsonl", "json", "parquet", "xlsx"]
 UNREADABLE_SCHEMA = pl.Schema({"line": pl.Int64, "rule": pl.String, "before": pl.String})
 GZIP_MARK = b"\x1f\x8b"
+CELL_BYTES = 16
+"""Of each cell in memory, beside its text."""
 UTF8_MARK = b"\xef\xbb\xbf"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 NO_TEXT = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"PAR1", b"BZh", b"\xfd7zXZ", b"(\xb5/\xfd", GZIP_MARK)
@@ -37,6 +41,9 @@ QUOTED_CELL = re.compile(rb'(?:^|\t)"[^"\t\n]*(?:""[^"\t\n]*)+"(?=[\t\r\n]|\Z)',
 SEPARATORS = {"tsv": "\t", "csv": ","}
 COMMON_SEPARATORS = ",;\t|"
 SHOWN_CHARACTERS = 80
+BLOCK_RECORDS = 5_000
+MAX_UNPACKED_BYTES = 4 << 30
+"""Of what gzip, Parquet and Excel pack, which may be a thousand times the file: more would fill the memory."""
 MAX_COLUMNS = 10_000
 """A header with more cells is an error; so are more different keys in a JSON file."""
 FIXES = {
@@ -144,10 +151,21 @@ def read_table(
     content = path.read_bytes()
     if content.startswith(GZIP_MARK):
         try:
-            content = gzip.decompress(content)
+            with gzip.open(path) as packed:
+                content = packed.read(MAX_UNPACKED_BYTES + 1)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{path}: cannot be unpacked by gzip ({error}); fetch or pack it again") from None
+        check_unpacked(path, len(content), MAX_UNPACKED_BYTES)
     return parse_table(path, as_utf8(path, content, encoding), table_format, header, separator, quote)
+
+
+def check_unpacked(path: Path, size: int, limit: int) -> None:
+    """Raise `InputError` where a file unpacks to more bytes than may be."""
+    if size > limit:
+        raise InputError(
+            f"{path}: unpacks to more than {limit >> 20} MiB; if that is what it should hold, split it "
+            "into several files, each a source"
+        )
 
 
 def parse_table(
@@ -255,40 +273,60 @@ def check_limit(
 
 
 def _from_records(path: Path, records: Iterable[Record], header: bool, separator: str) -> Table:
-    good: list[Record] = []
+    kept = (one for one in records if one.rule or any(cell and not cell.isspace() for cell in one.cells))
     bad: list[Record] = []
-    for record in records:
-        if record.rule or any(cell and not cell.isspace() for cell in record.cells):
-            (bad if record.rule else good).append(record)
-    if header and bad and bad[0].line < min((record.line for record in good), default=bad[0].line + 1):
+    odd: list[Record] = []
+    frames: list[pl.DataFrame] = []
+    sample: list[str] = []
+    first: list[str | None] = []
+    counts = Counter[int]()
+    expected = 0
+    # A block at a time: records take several times the memory of a frame.
+    while block := list(islice(kept, BLOCK_RECORDS)):
+        good = [one for one in block if not one.rule]
+        bad += [one for one in block if one.rule]
+        if good and not expected:
+            if header and bad and bad[0].line < good[0].line:
+                break
+            sample = [separator.join(cell or "" for cell in one.cells) for one in good[:100]]
+            first = good.pop(0).cells if header else []
+            expected = len(first) or Counter(len(one.cells) for one in good).most_common(1)[0][0]
+        again = [one for one in good if one.cells == first]
+        bad += [one._replace(rule="header_again", before=separator.join(map(str, first))) for one in again]
+        good = [one for one in good if one.cells != first] if again else good
+        counts.update(len(one.cells) for one in good)
+        odd += [one for one in good if len(one.cells) != expected]
+        if expected:
+            frames.append(_frame([one for one in good if len(one.cells) == expected], expected))
+    if header and bad and not sample:
         shown = bad[0].before[:SHOWN_CHARACTERS]
         raise InputError(f"{path}:{bad[0].line}: the header cannot be read ({bad[0].rule}: {shown!r}); mend it")
-    sample = [separator.join(cell or "" for cell in record.cells) for record in good[:100]]
-    first = good.pop(0).cells if header and good else []
     names = _names(path, first)
-    if again := [one for one in good if one.cells == first]:
-        good = [one for one in good if one.cells != first]
-        bad += [one._replace(rule="header_again", before=separator.join(map(str, first))) for one in again]
-    counts = Counter(len(record.cells) for record in good)
     usual = counts.most_common(1)[0][0] if counts else 0
     width = len(names) or usual
     if width > MAX_COLUMNS:
         raise InputError(f"{path}: has {width} columns, more than {MAX_COLUMNS}; is its `separator` set rightly?")
-    if set(counts) - {width}:
-        shaped = [_shaped(record, width, separator) for record in good]
-        good = [record for record in shaped if not record.rule]
-        bad += [record for record in shaped if record.rule]
-    cells = pl.Series("cells", [record.cells for record in good], dtype=pl.List(pl.String))
-    frame = pl.DataFrame({"cells": cells}).select(
-        pl.col("cells").list.get(index).alias(name)
-        for index, name in enumerate(names or [str(number + 1) for number in range(width)])
-    )
-    lines = pl.Series("line", [record.line for record in good], dtype=pl.Int64)
+    if width != expected:
+        odd += [Record(line, list(cells)) for frame in frames for line, *cells in frame.iter_rows()]
+        frames = []
+    shaped = [_shaped(record, width, separator) for record in odd]
+    bad += [record for record in shaped if record.rule]
+    frames.append(_frame([record for record in shaped if not record.rule], width))
+    frame = pl.concat(frames)
+    frame = frame.sort("line") if shaped else frame
+    lines = frame.drop_in_place("line")
+    frame.columns = names or frame.columns
     ragged = sum(counts.values()) - counts[width]
     hint = _likely_separator(sample, separator) if ragged or width == 1 else None
     bad.sort(key=lambda record: record.line)
     all_have = usual if counts[usual] >= 0.9 * counts.total() else width
     return Table(frame, lines, _unreadable(bad), ragged, {}, hint, all_have)
+
+
+def _frame(records: list[Record], width: int) -> pl.DataFrame:
+    """The lines of records of so many cells, as the column `line`, and the cells, by their number."""
+    cells = {str(at + 1): pl.Series([one.cells[at] for one in records], dtype=pl.String) for at in range(width)}
+    return pl.DataFrame({"line": pl.Series([one.line for one in records], dtype=pl.Int64), **cells})
 
 
 def _names(path: Path, header: list[str | None]) -> list[str]:
@@ -333,10 +371,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _read_jsonl(path: Path, content: bytes) -> Table:
-    lines: list[int] = []
+    lines = array("q")
     rows: list[dict[str, str | None]] = []
     bad: list[Record] = []
-    nested = Counter[str]()
+    frames: list[pl.DataFrame] = []
+    nested, keys, names = Counter[str](), Counter[int](), dict[str, None]()
     for number, line in split_lines(content):
         rule = None
         try:
@@ -359,18 +398,22 @@ def _read_jsonl(path: Path, content: bytes) -> Table:
             continue
         lines.append(number)
         rows.append(row)
+        keys[len(row)] += 1
+        names.update(dict.fromkeys(row))
+        if len(names) > MAX_COLUMNS:
+            raise InputError(f"{path}:{number}: has more than {MAX_COLUMNS} different keys by here; leave some out")
         nested.update(key for key, cell in value.items() if isinstance(cell, list | dict))
-    names = {name for row in rows for name in row}
-    if len(names) > MAX_COLUMNS:
-        raise InputError(f"{path}: has {len(names)} different keys, more than {MAX_COLUMNS} columns; leave some out")
-    usual = max(Counter(map(len, rows)).values(), default=0)
+        if len(rows) >= BLOCK_RECORDS and names:
+            frames.append(frame_of(rows, names))
+            rows = []
+    frames.append(frame_of(rows, names))
+    ragged = keys.total() - max(keys.values(), default=0)
     found = pl.Series("line", lines, dtype=pl.Int64)
-    return Table(frame_of(rows), found, _unreadable(bad), len(rows) - usual, dict(nested))
+    return Table(pl.concat(frames, how="diagonal"), found, _unreadable(bad), ragged, dict(nested))
 
 
-def frame_of(rows: list[dict[str, str | None]]) -> pl.DataFrame:
-    """A String column for every key, in the order in which they come; null where a row has it not."""
-    names = dict.fromkeys(name for row in rows for name in row)
+def frame_of(rows: list[dict[str, str | None]], names: Iterable[str]) -> pl.DataFrame:
+    """A String column for every key of these; null where a row has it not."""
     return pl.DataFrame([pl.Series(name, [row.get(name) for row in rows], dtype=pl.String) for name in names])
 
 
@@ -400,7 +443,14 @@ def as_text(value: Any) -> str | None:
 
 def _read_parquet(path: Path) -> Table:
     try:
-        frame = pl.read_parquet(path)
+        table = pl.scan_parquet(path)
+        # What is really there, not what the file says of itself.
+        cells = pl.len().cast(pl.Int64) * len(table.collect_schema()), cs.list().list.len().cast(pl.Int64).sum()
+        contents = cs.string().str.len_bytes(), cs.binary().bin.size()
+        sizes = [one.cast(pl.Int64) * CELL_BYTES for one in cells] + [one.cast(pl.Int64).sum() for one in contents]
+        unpacked = table.select(pl.sum_horizontal(sizes)).collect(engine="streaming").item()
+        check_unpacked(path, unpacked, MAX_UNPACKED_BYTES)
+        frame = table.collect()
     except pl.exceptions.ComputeError as error:
         reason = str(error).splitlines()[0]
         if "invalid utf-8" in reason.lower():
@@ -408,8 +458,9 @@ def _read_parquet(path: Path) -> Table:
         raise InputError(f"{path}: not a Parquet file ({reason}); correct its `format`") from None
     unreadable = _rows_of_bytes_that_are_no_text(frame)
     lines = pl.Series("line", range(1, frame.height + 1), dtype=pl.Int64)
-    readable = ~lines.is_in(unreadable["line"].implode())
-    frame, lines = frame.filter(readable), lines.filter(readable)
+    if unreadable.height:
+        readable = ~lines.is_in(unreadable["line"].implode())
+        frame, lines = frame.filter(readable), lines.filter(readable)
     frame = frame.with_columns(cs.by_dtype(pl.Float16, pl.Float32).cast(pl.String).cast(pl.Float64))
     texts = [
         # Through Python, so that a number reads here as it does in JSON: 3, 3.5 (of four bytes, too), true.

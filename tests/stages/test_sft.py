@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -121,6 +123,24 @@ def losses(params: dict[str, Any], model_folder: Path, folder: Path, rows: pl.Da
     approach: Any = TypeAdapter(Approach).validate_python(params)
     done = train_sft(approach, base, tokenizer, tokens, tokens[:2], DEVICE, 5, folder, "test")
     return done.steps["loss"].to_list()
+
+
+NO_ROOM = """
+import resource
+from tests.stages.test_sft import *
+model_folder, folder = map(Path, sys.argv[1:])
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+print(losses(FULL, model_folder, folder, chats(24)))
+"""
+
+
+def test_training_goes_on_where_no_checkpoint_can_be_written(tiny_chat_model: Path, tmp_path: Path) -> None:
+    expected = losses(FULL, tiny_chat_model, tmp_path / "room", chats(24))
+    command = [sys.executable, "-c", NO_ROOM, str(tiny_chat_model), str(tmp_path / "full")]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == pytest.approx(expected, rel=1e-4)
+    assert done.stderr.count("best.pt: cannot be written; memory holds these weights") == 1
+    assert done.stderr.count("no room for a checkpoint; training goes on") == 1
 
 
 def test_packed_chats_have_the_loss_of_padded_ones(tiny_chat_model: Path, tmp_path: Path) -> None:

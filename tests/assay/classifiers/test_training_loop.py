@@ -1,3 +1,4 @@
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -192,6 +193,26 @@ def test_a_run_that_was_killed_resumes_and_ends_the_same(
     for one, other in zip(parameters(resumed), parameters(uninterrupted), strict=True):
         assert np.array_equal(one, other)
     assert f"training resumes after step {last}" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_cannot_be_written_warns_once_and_training_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uninterrupted = network()
+    expected = fitted(uninterrupted)
+    other = network()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # As where the disk is full: files get no longer.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        history = fitted(other, checkpoint=Checkpoint(tmp_path / "scratch/checkpoint.pt", 0.0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert history.steps == expected.steps
+    for one, another in zip(parameters(other), parameters(uninterrupted), strict=True):
+        assert np.array_equal(one, another)
+    assert capsys.readouterr().err.count("checkpoint.pt: cannot be written; training goes on") == 1
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 def test_what_was_spent_adds_up_over_the_stretches_of_a_killed_run(

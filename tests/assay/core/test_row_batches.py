@@ -20,6 +20,13 @@ def test_batches_hold_all_rows_in_order(monkeypatch: pytest.MonkeyPatch, rows: i
     assert pl.concat(found)["n"].to_list() == list(range(rows))
 
 
+def test_batches_of_long_texts_have_fewer_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "BATCH_BYTES", 100)
+    table = pl.DataFrame({"n": range(6), "text": ["x" * 40, "y" * 40, None, "z" * 500, "", "é" * 30]}).lazy()
+    found = [batch.collect()["n"].to_list() for batch in slices(table, 3)]
+    assert found == [[0, 1, 2], [3], [4, 5]]
+
+
 def test_parts_come_back_in_order(tmp_path: Path) -> None:
     for run, number in ((2, 0), (1, 11), (1, 2)):
         write_part(pl.DataFrame({"run": [run], "number": [number]}), tmp_path / "parts", run, number)

@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,23 @@ def test_an_answer_that_says_what_the_question_said_is_told_from_it(tokenizer: P
     (chat,) = tokenise_chats(tokenizer, [[said("user", "yes"), said("assistant", "yes")]])
     assert learnt(tokenizer, chat.labels) == "yes<|im_end|>"
     assert [label != IGNORED for label in chat.labels].index(True) > chat.input_ids.index(tokenizer.eos_token_id)
+
+
+def long_chat(turns: int) -> list[dict[str, str]]:
+    return [said(role, f"This is message {turn}") for turn in range(turns) for role in ("user", "assistant")]
+
+
+def test_a_chat_that_is_too_long_to_use_takes_time_linear_in_its_turns(tokenizer: PreTrainedTokenizerBase) -> None:
+    seconds = []
+    for turns in (200, 2_000):
+        started = time.process_time()
+        (chat,) = tokenise_chats(tokenizer, [long_chat(turns)], longest=512)
+        seconds.append(time.process_time() - started)
+        assert (chat.answer_tokens, len(chat.input_ids) > 512) == (0, True)
+    assert seconds[1] < 30 * seconds[0]
+    # Shorter ones are as they are without a limit.
+    short = [long_chat(3)]
+    assert tokenise_chats(tokenizer, short, longest=512) == tokenise_chats(tokenizer, short)
 
 
 def test_no_chats_are_no_error(tokenizer: PreTrainedTokenizerBase) -> None:

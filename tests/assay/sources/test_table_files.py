@@ -3,6 +3,8 @@ import datetime
 import gzip
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.core.errors import InputError
+from assay.sources import spreadsheets, table_files
 from assay.sources.table_files import Table, TableFormat, check_readable, column, read_table
 
 
@@ -426,3 +429,69 @@ def test_what_is_written_is_read_back(
     table = read_table(path, table_format, True, **how)
     assert [list(row) for row in table.cells.rows()] == rows
     assert (table.unreadable.height, table.ragged_rows) == (0, 0)
+
+
+ROWS = b'h 1,"two\nlines"\n1,joy\n2\n3,joy,more\n4,"a\nb"\nh 1,"two\nlines"\n5,"open\n6,joy\n'
+OBJECTS = b'{}\n{"a": 1}\n{"b": [1]}\n[]\n{"a": 2, "c": "x"}\n{}\n'
+
+
+@pytest.mark.parametrize("block", [1, 2])
+@pytest.mark.parametrize(("table_format", "content"), [("csv", ROWS), ("tsv", ROWS), ("jsonl", OBJECTS)])
+@pytest.mark.parametrize("header", [True, False])
+def test_blocks_do_not_show_in_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, table_format: TableFormat, content: bytes, header: bool
+) -> None:
+    whole = read(tmp_path, content, table_format, header, quote='"')
+    monkeypatch.setattr(table_files, "BLOCK_RECORDS", block)
+    again = read(tmp_path, content, table_format, header, quote='"')
+    for one in ("cells", "lines", "unreadable"):
+        assert getattr(again, one).equals(getattr(whole, one)), one
+    assert (again.ragged_rows, again.nested) == (whole.ragged_rows, whole.nested)
+
+
+@pytest.mark.parametrize("packed", ["csv", "parquet", "xlsx"])
+def test_what_unpacks_to_very_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: str) -> None:
+    path, text = tmp_path / f"table.{packed}", "x" * 1000
+    if packed == "parquet":
+        pl.DataFrame({"text": [text] * 5000}).write_parquet(path)
+    elif packed == "xlsx":
+        book = openpyxl.Workbook()
+        for row in range(600):
+            book.worksheets[0].append([text] * 50 + [row])
+        book.save(path)
+    else:
+        path.write_bytes(gzip.compress((text + "\n").encode() * 5000))
+    assert path.stat().st_size < 300_000
+    read_table(path, packed, header=False)  # type: ignore[arg-type]
+    monkeypatch.setattr(table_files, "MAX_UNPACKED_BYTES", 1 << 20)
+    monkeypatch.setattr(spreadsheets, "MAX_SHEET_BYTES", 1 << 20)
+    with pytest.raises(InputError, match=r"unpacks to more than 1 MiB; .*split it into several files"):
+        read_table(path, packed, header=False)  # type: ignore[arg-type]
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from assay.sources.table_files import read_table
+def peak(): return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
+path, before = Path(sys.argv[1]), peak()
+read_table(path, path.suffix[1:], header=True)
+print((peak() - before) / path.stat().st_size)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table_format", ["csv", "jsonl"])
+def test_a_file_is_read_in_few_times_its_size(tmp_path: Path, table_format: str) -> None:
+    """Texts of 600 characters; Polars alone brings some 16 MiB, which 40 MB of text hide."""
+    path = tmp_path / f"big.{table_format}"
+    texts = pl.DataFrame({"id": range(60_000), "text": [f"{row} " + "some words, " * 50 for row in range(60_000)]})
+    texts.write_csv(path) if table_format == "csv" else texts.write_ndjson(path)
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(path)],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert float(done.stdout) < 3.0
