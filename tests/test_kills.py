@@ -144,9 +144,9 @@ def test_a_rerun_after_a_kill_ends_as_an_undisturbed_run(
         folder = shutil.copytree(done, tmp_path / "copy")
         if at_events:
             ends.append(forks.run(folder, command.arguments, event=draw.randint(1, command.events)))
-            for out in map(Path, command.outs):
-                places = [folder / out, *(folder / out).parent.glob(f".{out.name}.old-*")]
-                assert digest(done / out) in map(digest, places), (command, out)
+            for path in [folder / out for out in command.outs]:
+                places = [path, *path.parent.glob(f".{path.name}.old-*")]
+                assert digest(done / path.relative_to(folder)) in map(digest, places), (command, path)
         else:
             for out in command.outs if number % 2 else []:  # as DVC does before a run
                 shutil.rmtree(folder / out) if (folder / out).is_dir() else (folder / out).unlink()

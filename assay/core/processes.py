@@ -59,12 +59,13 @@ def only_run(main: Callable[[], None]) -> Iterator[None]:
 
     Of processes that train together, the first one alone is asked.
     """
-    file, name = Path(inspect.getfile(main)), "@".join([Path(inspect.getfile(main)).stem, *sys.argv[1:]])
+    file = Path(inspect.getfile(main))
     if file.parent.name != "stages" or os.environ.get("RANK", "0") != "0":
         yield
         return
     if "DVC_STAGE" in os.environ:
         Thread(target=end_with_parents, daemon=True).start()
+    name = "@".join([file.stem, *sys.argv[1:]])
     with hold(lock_of(Path("stages", name)), name):
         yield
 
