@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import shutil
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -34,7 +33,7 @@ from assay.classifiers.predict import SEEDS_FILE
 from assay.compute.cost import folder_mib, reset_peak_memory
 from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import file_sha256, folder_sha256, output_folder, write_json, write_text
+from assay.core.outputs import discard, file_sha256, folder_sha256, output_folder, write_json, write_text
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.results import write_metrics
@@ -114,7 +113,7 @@ def fit_seeds(
         # A process that is still writing its last checkpoint needs the folder.
         accelerator.wait_for_everyone()
     for path in scratch:
-        shutil.rmtree(path, ignore_errors=True)
+        discard(path)
     return fits
 
 

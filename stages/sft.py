@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import shutil
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from assay.compute.cost import folder_mib
 from assay.compute.device import Compute, prepare_device
 from assay.compute.model_limits import require_positions
 from assay.core.errors import run_stage
-from assay.core.outputs import file_sha256, folder_sha256, output_folder, write_json, write_text
+from assay.core.outputs import discard, file_sha256, folder_sha256, output_folder, write_json, write_text
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.results import write_metrics
@@ -96,7 +95,7 @@ def main() -> None:
     with output_folder(OUTPUT / approach) as folder:
         save_causal_lm(model, tokenizer, folder)
         artefact_mib = folder_mib(folder)
-    shutil.rmtree(scratch, ignore_errors=True)
+    discard(scratch)
 
     write_text(PLOTS / f"{approach}.csv", loss_curve(done).write_csv(float_precision=6))
     write_json(COSTS / f"{approach}.json", fit_cost(done, device))

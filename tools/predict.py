@@ -10,7 +10,6 @@ cannot be read is a row with its reason alone. Texts are cleaned as the training
 """
 
 import sys
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import polars as pl
 from assay.classifiers.predict import is_baseline
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import InputError, run_stage
+from assay.core.outputs import partial_path
 from assay.core.params import load_params
 from assay.core.progress import progress
 from assay.core.row_batches import write_part
@@ -54,9 +54,9 @@ def write_table(parts: list[Path], names: list[str], path: Path) -> str:
         prefix += "predicted_"
     ours = [pl.col(MARK + name).alias(prefix + name) for name in OURS]
     table = pl.concat([pl.scan_parquet(part) for part in parts], how="diagonal").select(*names, *ours)
-    kind, partial = format_of(path), path.with_name(f".{path.name}.partial")
+    kind = format_of(path)
     packing: Any = {"compression": "gzip" if path.suffix == ".gz" else "uncompressed", "check_extension": False}
-    try:
+    with partial_path(path) as partial:
         if kind == "parquet":
             table.sink_parquet(partial)
         elif kind == "jsonl":
@@ -70,8 +70,6 @@ def write_table(parts: list[Path], names: list[str], path: Path) -> str:
             style: Any = "never" if bare else "necessary"
             table.sink_csv(partial, separator=SEPARATORS[kind], quote_style=style, **packing)
         partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return prefix
 
 
@@ -112,7 +110,8 @@ def main() -> None:
     column, names = chosen.column or "text", dict[str, None]()
     labels, reasons, unsure = Counter[str](), Counter[str](), 0
     chosen.output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".predict-", dir=chosen.output.parent) as scratch:
+    with partial_path(chosen.output.with_name(f"{chosen.output.name}.parts")) as scratch:
+        scratch.mkdir()
         windows = progress(read_windows(chosen.input, chosen.separator), "predict", None, "batch of rows")
         for number, (rows, unreadable) in enumerate(windows):
             names |= dict.fromkeys(rows.columns)
@@ -131,10 +130,10 @@ def main() -> None:
                 # As text, as `ingest` reads them.
                 nested = [one for one in rows if one.dtype.is_nested() or one.dtype == pl.Binary]
                 rows = rows.with_columns(pl.Series(x.name, map(as_text, x.to_list()), dtype=pl.String) for x in nested)
-            write_part(rows.hstack(found.rename(MARK.__add__)), Path(scratch), 0, number)
+            write_part(rows.hstack(found.rename(MARK.__add__)), scratch, 0, number)
         if not labels and not reasons:
             raise InputError(f"{chosen.input}: has no row")
-        prefix = write_table(sorted(Path(scratch).glob("*.parquet")), list(names), chosen.output)
+        prefix = write_table(sorted(scratch.glob("*.parquet")), list(names), chosen.output)
     shown = [f"{name} {count:,}" for name, count in labels.most_common()]
     why = ", ".join(f"{name} {count:,}" for name, count in reasons.most_common())
     print(

@@ -9,7 +9,6 @@ Legend: `n` train rows, `e` examples, `d` dimensions.
 """
 
 import sys
-import tempfile
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from assay.augmentation.recipes import Recipes
 from assay.augmentation.textattack_import import write_textattack_data
 from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import InputError
+from assay.core.outputs import partial_path
 from assay.core.params import Params, load_params
 from assay.core.removed_rows import Filtered, removed_rows
 from assay.core.row_ids import variant
@@ -206,14 +206,15 @@ def run_recipes(train: pl.DataFrame, params: AugmentParams, compute: Compute, se
     all_shares = sum(recipe.share_of_rows for recipe in recipes)
     parts = []
     SCRATCH.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="augment-", dir=SCRATCH.resolve()) as scratch, connect_workers(compute):
+    with partial_path(SCRATCH.resolve() / "augment") as scratch, connect_workers(compute):
+        scratch.mkdir()
         if recipes:
-            write_textattack_data(Path(params.wordnet), Path(scratch))
+            write_textattack_data(Path(params.wordnet), scratch)
         for recipe in recipes:
             counts = examples_per_row(train["label"], recipe.share_of_rows, all_shares, params.balance)
             planned = plan_examples(train, recipe.name, counts, seed)
             texts = [hide_tokens(text, params.own_tokens) for text in planned["text"]]
-            altered = augment_texts(texts, planned["seed"].to_list(), recipe, Path(scratch), params.workers)
+            altered = augment_texts(texts, planned["seed"].to_list(), recipe, scratch, params.workers)
             made = [show_tokens(text, params.own_tokens) for text in altered]
             parts.append(planned.with_columns(pl.Series("text", made, dtype=pl.String)))
     return pl.concat([EXAMPLES_SCHEMA.to_frame(), *parts])

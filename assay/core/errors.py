@@ -51,12 +51,16 @@ def require_no_credentials(address: str) -> str:
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Run `main`; end with exit status 1 and one readable message for what a user can mend.
+    """Run `main`, a stage once at a time; end with exit status 1 and one readable message for what a user can mend.
 
     Anything else is a defect of the program and keeps its traceback.
     """
+    # Imported here: it raises the error above.
+    from assay.core.processes import only_run
+
     try:
-        main()
+        with only_run(main):
+            main()
     except InputError as error:
         sys.exit(f"error: {error}")
     except FileNotFoundError as error:

@@ -1,53 +1,102 @@
 """Writing outputs whole or not at all (to a temporary path beside the target, then renamed), and reading them."""
 
+import glob
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
+import psutil
 
 from assay.core.errors import SYSTEM_NUMBER, InputError
+from assay.core.processes import hold, lock_of
 
 ROW_GROUP_ROWS = 50_000
 """Rows that a reader of a part of the table has to decode at least."""
 
 
 @contextmanager
+def partial_path(target: Path) -> Iterator[Path]:
+    """Yield a path beside `target` where there is nothing, for this process alone; what is there afterwards is deleted.
+
+    What processes that were killed have left of theirs is deleted first.
+    """
+    for left in target.parent.glob(f".{glob.escape(target.name)}.partial*"):
+        if not _has_owner(left):
+            _delete(left)
+    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    try:
+        yield partial
+    finally:
+        _delete(partial)
+
+
+def _has_owner(partial: Path) -> bool:
+    """Whether the process whose number ends the name is there, and is older than the path: numbers come again."""
+    with suppress(psutil.NoSuchProcess, FileNotFoundError, ValueError):
+        return bool(psutil.Process(int(partial.name.rpartition("-")[2])).create_time() <= partial.lstat().st_mtime)
+    return False
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def discard(path: Path) -> None:
+    """Delete a folder, if there is one, so that a process killed meanwhile leaves no half of it under its name."""
+    with partial_path(path) as partial, suppress(FileNotFoundError):
+        path.rename(partial)
+
+
+@contextmanager
 def output_folder(path: Path | str) -> Iterator[Path]:
     """Yield an empty folder that becomes `path` when the block ends well, and is deleted when it does not.
 
-    A process killed inside the block leaves only `<parent>/.<name>.partial`, which the next run clears.
+    The one before stands aside, as `.<name>.old-<process>`, while the new one takes its place, and is deleted then. The
+    next run clears up after a process that was killed, and brings back an old one whose place is empty.
+
+    Raises `InputError`: another process writes it.
     """
     target = Path(path)
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    if target.is_dir():
-        shutil.rmtree(target)
-    partial.replace(target)
+    with hold(lock_of(target), f"what writes {target}"), partial_path(target) as partial:
+        _settle_old(target, partial)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            if target.exists():
+                target.rename(target.with_name(f".{target.name}.old-{os.getpid()}"))
+            partial.rename(target)
+        finally:
+            _delete(partial)
+            _settle_old(target, partial)
+
+
+def _settle_old(target: Path, partial: Path) -> None:
+    """Delete an output that stands aside, or bring it back if nothing has taken its place."""
+    for old in target.parent.glob(f".{glob.escape(target.name)}.old-*"):
+        if target.exists():
+            # Renamed first: half deleted, it must not be taken for a whole one.
+            old.rename(partial)
+            _delete(partial)
+        else:
+            old.rename(target)
 
 
 def write_text(path: Path | str, text: str) -> None:
     """Write UTF-8 `text` to `path` in one rename, making its folder where there is none."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    try:
+    with partial_path(target) as partial:
         partial.write_text(text, encoding="utf-8")
         partial.replace(target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def write_parquet(

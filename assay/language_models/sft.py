@@ -12,6 +12,7 @@ import polars as pl
 from assay.compute.cost import Spent, peak_memory_mib
 from assay.compute.device import Device
 from assay.core.errors import InputError
+from assay.core.outputs import discard
 from assay.core.progress import library_warnings_off
 from assay.fine_tuning.sft_params import Training
 from assay.language_models.chat_template import TokenisedChat, tokenise_chats
@@ -94,6 +95,7 @@ def train_sft(
     there are too few chats for one batch.
     """
     # Imported here: they take seconds, and errors of the params come without them.
+    from transformers.trainer_callback import TrainerState
     from transformers.trainer_utils import get_last_checkpoint
     from trl import SFTConfig, SFTTrainer
 
@@ -118,12 +120,21 @@ def train_sft(
     if rows < params.batch_size:
         kind = f"packs of {params.max_length_tokens} tokens" if params.packing else "chats"
         raise InputError(f"params.yaml: `batch_size` = {params.batch_size}, but there are only {rows} {kind}; lower it")
+    for folder in scratch.glob("checkpoint-*"):
+        if not (folder / trl_trainer.SPENT_FILE).is_file():  # written last: the run was killed while it saved
+            discard(folder)
     checkpoint: str | None = get_last_checkpoint(str(scratch)) if scratch.is_dir() else None  # type: ignore[no-untyped-call]
     resumed = int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0
     if checkpoint:
         print(f"{what}: resumes after step {resumed} ({checkpoint})", file=sys.stderr)
-    with library_warnings_off():
-        trl_trainer.start_training(trainer, checkpoint)
+    if checkpoint and resumed == params.max_steps:
+        # All that was left was to save the model; the trainer would take one step more.
+        trainer.state = TrainerState.load_from_json(f"{checkpoint}/trainer_state.json")
+        for one in (best, lines):
+            one.on_train_begin(trainer.args, trainer.state, trainer.control)
+    else:
+        with library_warnings_off():
+            trl_trainer.start_training(trainer, checkpoint)
     steps = trl_trainer.read_steps(trainer, what, COLUMNS)
     if trainer.is_world_process_zero():
         best.restore(model)
@@ -144,7 +155,6 @@ def fit_metrics(done: Fit, model: CausalLM) -> dict[str, float]:
     best_step = min(losses, key=lambda step: (losses[step], step))
     return {
         "best_step": best_step,
-        "resumed_at_step": done.resumed_at_step,
         "validation_loss_before": losses[0],
         "validation_loss": losses[best_step],
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -160,4 +170,5 @@ def fit_cost(done: Fit, device: Device) -> dict[str, float]:
         "train_cpu_seconds": done.spent.cpu_seconds,
         "tokens_per_second": done.tokens / done.step_seconds if done.step_seconds else 0.0,
         "peak_memory_mib": peak_memory_mib(device.device),
+        "resumed_at_step": done.resumed_at_step,
     }

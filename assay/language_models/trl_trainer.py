@@ -78,7 +78,7 @@ class StepLines(TrainerCallback):
     """Says how far a trainer is, a line every few seconds, and adds up what was spent and the tokens TRL counted.
 
     `shown` is what of the trainer's log is shown, with the name that it gets in the line. A run that is killed and
-    resumes goes on from the sums of its checkpoint, which stand beside it; TRL would begin at 0.
+    resumes goes on from the sums of its checkpoint, which stand in it; TRL would begin at 0.
     """
 
     def __init__(self, what: str, shown: Mapping[str, str]) -> None:
@@ -94,17 +94,18 @@ class StepLines(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **rest: Any) -> None:
         """Take up what a run that was killed had spent."""
-        file = Path(args.output_dir) / SPENT_FILE
-        if state.global_step and file.is_file():
-            known = read_json(file)
-            self.step_seconds, self.earlier_tokens = known.pop("step_seconds"), known.pop("tokens")
+        if state.global_step:
+            known = read_json(Path(args.output_dir, f"checkpoint-{state.global_step}", SPENT_FILE))
+            self.step_seconds, self.tokens = known.pop("step_seconds"), known.pop("tokens")
+            self.earlier_tokens = self.tokens
             self.earlier = Spent(**known)
 
     def on_save(self, args: Any, state: TrainerState, control: Any, **rest: Any) -> None:
-        """Write down what was spent, beside the checkpoint."""
+        """Write down what was spent, as the last file of the checkpoint: without it, that is none."""
         if state.is_world_process_zero:
             sums = {"step_seconds": self.step_seconds, "tokens": self.tokens}
-            write_json(Path(args.output_dir) / SPENT_FILE, {**asdict(self.spent), **sums})
+            file = Path(args.output_dir, f"checkpoint-{state.global_step}", SPENT_FILE)
+            write_json(file, {**asdict(self.spent), **sums})
 
     def on_step_begin(self, *_: Any, **rest: Any) -> None:
         """Start the clock of the step."""

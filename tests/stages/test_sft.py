@@ -225,10 +225,10 @@ def test_a_killed_run_resumes_and_ends_the_same(start: Start, monkeypatch: pytes
     with pytest.raises(KeyboardInterrupt):
         start("lora", "killed")
     monkeypatch.setattr(trl_trainer, "mean_loss", evaluate)
-    (file,) = Path(sft.SCRATCH).glob(f"*/{trl_trainer.SPENT_FILE}")
+    (file,) = Path(sft.SCRATCH).glob(f"*/*/{trl_trainer.SPENT_FILE}")
     write_json(file, read_json(file) | {"seconds": 1000.0})
     again = rerun(monkeypatch, tmp_path / "killed", "lora")
-    assert again["resumed_at_step"] == 3
+    assert read_json(sft.COSTS / "lora.json")["resumed_at_step"] == 3
     assert again["validation_loss"] == whole["validation_loss"]
     # Tokens and seconds are those of both stretches; what the first one had spent is read from beside its checkpoint.
     assert again["tokens"] == whole["tokens"]

@@ -8,7 +8,6 @@ first, by seconds of earlier runs. A failed stage stops only what depends on it.
 
 import argparse
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -30,6 +29,7 @@ from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 
 from assay.core.errors import InputError, run_stage
 from assay.core.params import PARAMS_FILE, read_yaml
+from assay.core.processes import hold
 from tools.changes.readme_results import print_results
 from tools.doctor import cores
 from tools.params.check import was_found_right
@@ -66,22 +66,14 @@ def parse_arguments() -> argparse.Namespace:
 @contextlib.contextmanager
 def only_run() -> Iterator[None]:
     """Raise `InputError` if another run is on in this folder; clear up after one that was killed."""
-    CURRENT_RUN.parent.mkdir(parents=True, exist_ok=True)
-    with CURRENT_RUN.open("a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            other = CURRENT_RUN.read_text(encoding="utf-8")
-            raise InputError(f"`make repro` is running here already: {other}; wait, or stop it by Ctrl-C") from None
-        if CURRENT_RUN.read_text(encoding="utf-8"):
+    with hold(CURRENT_RUN, "`make repro`") as was_killed:
+        if was_killed:
             if orphans := signal_jobs(signal.SIGKILL, set()):
                 print(f"ended {len(orphans)} processes that a killed `make repro` has left", flush=True)
             psutil.wait_procs(orphans, timeout=30)
             # DVC's list of files in use may be cut, or name numbers that other processes have got by now.
             Path(".dvc/tmp/rwlock").unlink(missing_ok=True)
-        CURRENT_RUN.write_text(f"process {os.getpid()}, since {time.strftime('%H:%M:%S')}", encoding="utf-8")
         yield
-        file.truncate(0)
 
 
 def signal_jobs(number: int, done: set[int]) -> list[psutil.Process]:

@@ -6,6 +6,8 @@ import pytest
 from assay.core.errors import InputError
 from assay.core.outputs import output_folder, read_json, write_json, write_text
 
+NO_PROCESS = 2**22 + 1  # Linux has no more
+
 
 def test_a_folder_appears_whole(tmp_path: Path) -> None:
     target = tmp_path / "data" / "clean"
@@ -42,10 +44,15 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_remains_of_a_killed_run_are_cleared(tmp_path: Path) -> None:
-    (tmp_path / ".out.partial").mkdir()
-    (tmp_path / ".out.partial" / "half.txt").write_text("half")
+    for name in (".out.partial", f".out.partial-{NO_PROCESS}", ".out.old-1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "left.txt").write_text(name)
     with output_folder(tmp_path / "out") as folder:
         assert list(folder.iterdir()) == []
+        # It stood aside, and nothing had come in its place.
+        assert (tmp_path / "out/left.txt").read_text() == ".out.old-1"
+        assert set(tmp_path.iterdir()) == {folder, tmp_path / "out"}
+    assert list(tmp_path.rglob("*")) == [tmp_path / "out"]
 
 
 def test_json_is_rounded_ordered_and_refuses_nan(tmp_path: Path) -> None:
