@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -55,7 +56,7 @@ def serving(command: list[str], folder: Path, cwd: Path | None = None) -> Iterat
         )
     assert process.stdout is not None
     try:
-        yield int(process.stdout.readline().partition(";")[0].rpartition(":")[2]), process
+        yield next(int(found[1]) for line in process.stdout if (found := re.search(r":(\d+)[/;]", line))), process
     finally:
         process.kill()
         process.communicate()

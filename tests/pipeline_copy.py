@@ -20,20 +20,9 @@ from tests.mini_wordnet import write_mini_wordnet
 from tests.own_params import block_at
 from tests.template_params import read_template_params
 
+OF_METRICS = ("cost", "optional", "finetune", "evaluate", "predictions", "robustness", "sft", "evaluate_generation")
 KEPT_FOLDERS = (
-    *(
-        f"metrics/{name}"
-        for name in (
-            "cost",
-            "optional",
-            "finetune",
-            "evaluate",
-            "predictions",
-            "robustness",
-            "sft",
-            "evaluate_generation",
-        )
-    ),
+    *(f"metrics/{name}" for name in OF_METRICS),
     *(f"metrics/plots/{name}" for name in ("confusion", "sft_loss", "dpo", "rloo", "ppo")),
     *("data/robustness", "data/generations", "models/reward"),
 )

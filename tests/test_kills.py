@@ -4,213 +4,147 @@
 """
 
 import hashlib
-import json
+import importlib
 import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import nullcontext
+from multiprocessing import get_context
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from threading import Timer
-from typing import IO, Any
+from time import monotonic
+from typing import Any
 
+import polars as pl
 import pytest
 import yaml
 
-from assay.human_review.corrections import HEADER
-from tests.http_load import ask, request
+from assay.core.errors import run_stage
+from tests.http_load import ask, request, serving
 from tests.own_process import REPOSITORY
 from tests.pipeline_copy import write_pipeline_copy
 from tests.test_pipeline import resolved_stages
-from tests.test_smoke import IMPORTS
 
 KILLS, EVENTS, SERVERS = (int(os.environ.get(*one)) for one in (("KILLS", "12"), ("EVENTS", "8"), ("SERVERS", "2")))
+CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"}
+FORKS = get_context("forkserver")  # one process imports what takes long, and forks one for each command
+TRAINERS = [f"trl.trainer.{name}_trainer" for name in ("sft", "reward", "dpo", "rloo")]
+HEAD = "Content-Type: application/json\r\nOrigin: http://localhost\r\n"
+Command = tuple[list[str], list[str], float, int]
+"""Its arguments, what it writes, how many seconds it takes, and how many events it has."""
+SERVED = [
+    (["tools.serve", "tfidf"], "data/feedback.csv", "/corrections", "text"),
+    (["tools.review.queue_page", "--reviewer", "Ann"], "data/corrections.csv", "/api/decide", "id"),
+]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
-FORKS = f"""
-import importlib, json, os, signal, sys, time
-{IMPORTS}
-from assay.core.errors import run_stage
-NAMES = {{"os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"}}
-for line in sys.stdin:
-    folder, (module, *arguments), seconds, event = json.loads(line)
-    main, started = importlib.import_module(module).main, time.monotonic()
-    if (child := os.fork()) == 0:
-        seen = 0
-        def count(name, what):
-            global seen
-            if name in NAMES or (name == "open" and isinstance(what[2], int) and what[2] & os.O_ACCMODE):
-                seen += 1
-                if seen == event:
-                    os.kill(os.getpid(), signal.SIGKILL)
-        os.chdir(folder)
-        sys.argv = [module, *arguments]
-        sys.addaudithook(count)
-        print("pid", os.getpid(), flush=True)
-        run_stage(main)
-        print("events", seen, flush=True)
-        os._exit(0)
-    if seconds is not None:
-        time.sleep(seconds)
-        os.kill(child, signal.SIGKILL)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    print("ended", code, time.monotonic() - started, flush=True)
-"""
-"""Runs each line of JSON, `[folder, [module, argument, …], seconds, event]`, in a fork, which is killed then."""
 
 
-@dataclass(frozen=True)
-class Forks:
-    """Where stages and tools run."""
+def work(folder: Path, arguments: list[str], events: "Synchronized[int]", at: int) -> None:
+    """Run a stage or tool and count its events; it is killed at one of them."""
 
-    to: IO[str]
-    said: IO[str]
+    def count(name: str, what: tuple[Any, ...]) -> None:
+        if name in CHANGES or (name == "open" and isinstance(what[2], int) and what[2] & os.O_ACCMODE):
+            events.value += 1
+            if events.value == at:
+                os.kill(os.getpid(), signal.SIGKILL)
 
-    def start(self, folder: Path, command: list[str], seconds: float | None = None, event: int = 0) -> None:
-        print(json.dumps([str(folder), command, seconds, event]), file=self.to, flush=True)
-
-    def read(self, word: str) -> list[str]:
-        """The words after this one, of the next line that has it."""
-        return next(line for line in self.said if word in line).partition(word)[2].split()
-
-    def run(self, folder: Path, command: list[str], seconds: float | None = None, event: int = 0) -> int:
-        self.start(folder, command, seconds, event)
-        return int(self.read("ended")[0])
+    main = importlib.import_module(arguments[0]).main
+    os.chdir(folder)
+    sys.argv, sys.dont_write_bytecode = arguments, True
+    sys.addaudithook(count)
+    run_stage(main)
 
 
-@dataclass(frozen=True)
-class Command:
-    """A command, what it writes, how long it takes, and how many events it has."""
-
-    arguments: list[str]
-    outs: list[str]
-    seconds: float
-    events: int
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-c", FORKS], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        yield Forks(process.stdin, process.stdout)
-        process.stdin.close()
+def run(folder: Path, command: list[str], seconds: float | None = None, at: int = 0) -> tuple[int | None, int, float]:
+    """Exit code, events and seconds of a command, which is killed after so many seconds or at an event."""
+    events = FORKS.Value("i", lock=False)
+    process = FORKS.Process(target=work, args=(folder, command, events, at))
+    process.start()  # ends with the fork
+    started = monotonic()
+    process.join(seconds)
+    process.kill()
+    process.join()
+    return process.exitcode, events.value, monotonic() - started
 
 
 @pytest.fixture(scope="module")
 def finished(
-    forks: Forks, tiny_encoder: Path, tiny_chat_model: Path, tmp_path_factory: pytest.TempPathFactory
+    tiny_encoder: Path, tiny_chat_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[Command]]:
     """Where every stage and `predict` have run once, undisturbed."""
     folder = tmp_path_factory.mktemp("kills") / "finished"
     params = write_pipeline_copy(REPOSITORY, folder, tiny_encoder, tiny_chat_model, feedback_rows=120)
     (folder / "texts.csv").write_text("text\ngreat card\nawful bank\n")
-    stages = [
-        (one.command[2:], one.outs) for one in resolved_stages(yaml.safe_load(Path("dvc.yaml").read_text()), params)
-    ]
-    commands = []
-    for arguments, outs in [*stages, (["tools.predict", "tfidf", "texts.csv", "out.csv"], ["out.csv"])]:
-        forks.start(folder, arguments)
-        (events,), (code, seconds) = forks.read("events"), forks.read("ended")
-        assert code == "0"
-        kept = [out for out in outs if not out.startswith("metrics/cost")]  # which hold seconds
-        commands.append(Command(arguments, kept, float(seconds), int(events)))
+    stages = resolved_stages(yaml.safe_load((folder / "dvc.yaml").read_text()), params)
+    FORKS.set_forkserver_preload([__name__, "datasets", "peft", *TRAINERS, *{one.command[2] for one in stages}])
+    commands: list[Command] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(REPOSITORY))  # of the process that forks
+        predict = (["tools.predict", "tfidf", "texts.csv", "out.csv"], ["out.csv"])
+        for arguments, outs in [*((one.command[2:], one.outs) for one in stages), predict]:
+            code, events, seconds = run(folder, arguments)
+            assert code == 0, arguments
+            kept = [out for out in outs if not out.startswith("metrics/cost")]  # which hold seconds
+            commands.append((arguments, kept, seconds, events))
     return folder, commands
 
 
-def digest(path: Path) -> str | None:
-    """A hash of what is in a file or folder; None where there is nothing."""
-    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
-    parts = [f"{one.relative_to(path)} {hashlib.sha256(one.read_bytes()).hexdigest()}" for one in files]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest() if path.exists() else None
-
-
-def leftovers(folder: Path) -> list[Path]:
-    return [one for kind in ("partial", "old") for one in folder.rglob(f".*.{kind}*")]
+def content(path: Path) -> dict[str, str]:
+    """Hashes of a file, or of the files of a folder; none where there is nothing."""
+    files = [one for one in [path, *path.rglob("*")] if one.is_file()]
+    return {os.path.relpath(one, path): hashlib.sha256(one.read_bytes()).hexdigest() for one in files}
 
 
 @pytest.mark.parametrize("at_events", [False, True])
 def test_a_rerun_after_a_kill_ends_as_an_undisturbed_run(
-    finished: tuple[Path, list[Command]], forks: Forks, tmp_path: Path, at_events: bool
+    finished: tuple[Path, list[Command]], tmp_path: Path, at_events: bool
 ) -> None:
     (done, commands), draw, ends = finished, random.Random(1), []
     for number in range(EVENTS if at_events else KILLS):
-        command = draw.choice(commands)
+        arguments, outs, seconds, events = draw.choice(commands)
+        expected = {out: content(done / out) for out in outs}
         folder = shutil.copytree(done, tmp_path / "copy")
         if at_events:
-            ends.append(forks.run(folder, command.arguments, event=draw.randint(1, command.events)))
-            for path in [folder / out for out in command.outs]:
+            ends.append(run(folder, arguments, at=draw.randint(1, events))[0])
+            for path in [folder / out for out in outs]:
                 places = [path, *path.parent.glob(f".{path.name}.old-*")]
-                assert digest(done / path.relative_to(folder)) in map(digest, places), (command, path)
+                assert expected[str(path.relative_to(folder))] in map(content, places), (arguments, path)
         else:
-            for out in command.outs if number % 2 else []:  # as DVC does before a run
+            for out in outs if number % 2 else []:  # as DVC does before a run
                 shutil.rmtree(folder / out) if (folder / out).is_dir() else (folder / out).unlink()
-            ends.append(forks.run(folder, command.arguments, seconds=draw.uniform(0, command.seconds)))
-        assert forks.run(folder, command.arguments) == 0
-        assert {out: digest(folder / out) for out in command.outs} == {out: digest(done / out) for out in command.outs}
-        assert leftovers(folder) == []
+            ends.append(run(folder, arguments, seconds=draw.uniform(0, seconds))[0])
+        assert run(folder, arguments)[0] == 0
+        assert {out: content(folder / out) for out in outs} == expected, arguments
+        assert [one for kind in ("partial", "old") for one in folder.rglob(f".*.{kind}*")] == []
         shutil.rmtree(folder)
-    print(f"{ends.count(-signal.SIGKILL)} of {len(ends)} killed")
-    assert ends.count(-signal.SIGKILL) > len(ends) / 2
+    assert ends.count(-signal.SIGKILL) > len(ends) / 2, ends
 
 
-def post(port: int, path: str, body: dict[str, Any]) -> None:
-    head = "Content-Type: application/json\r\nOrigin: http://localhost\r\n"
-    assert ask(port, request(body, path, head))[0] in (200, 202)
-
-
-def decide_all(port: int, _: Path) -> None:
-    """Remove every row of the queue that is not decided."""
-    for row in ask(port, request("", "/api/rows", method="GET"))[1]["rows"]:
-        if not row["decided"]:
-            post(port, "/api/decide", {"id": row["id"], "action": "remove"})
-
-
-def send_all(port: int, file: Path) -> None:
-    """Send those of a hundred corrections that are not in the file."""
-    for number in range(max(0, len(file.read_text().splitlines()) - 1) if file.is_file() else 0, 100):
-        post(port, "/corrections", {"text": f"text {number}", "label": "positive", "reviewer": "Ann"})
-
-
-@pytest.mark.parametrize(
-    ("arguments", "file", "send"),
-    [
-        (["tools.review.queue_page", "--port", "0", "--reviewer", "Ann"], "data/corrections.csv", decide_all),
-        (["tools.serve", "tfidf", "--port", "0"], "data/feedback.csv", send_all),
-    ],
-)
-def test_what_was_sent_before_and_after_a_kill_is_there_once(
-    finished: tuple[Path, list[Command]],
-    forks: Forks,
-    tmp_path: Path,
-    arguments: list[str],
-    file: str,
-    send: Callable[[int, Path], None],
+@pytest.mark.parametrize(("command", "file", "path", "key"), SERVED)
+def test_what_was_answered_is_in_the_file_once_after_a_kill(
+    finished: tuple[Path, list[Command]], tmp_path: Path, command: list[str], file: str, path: str, key: str
 ) -> None:
-    draw, expected = random.Random(2), b""
-    for number in range(SERVERS + 1):
+    draw, bodies = random.Random(2), [{"text": f"t{row}", "label": "positive", "reviewer": "Ann"} for row in range(60)]
+    if key == "id":
+        queue = pl.read_csv(finished[0] / "data/review/queue.csv", infer_schema=False)
+        bodies = [{"id": row_id, "action": "remove"} for row_id in queue["id"]]
+    for _ in range(SERVERS):
         folder = shutil.copytree(finished[0], tmp_path / "copy")
-        for is_killed in (True, False) if number else (False,):
-            forks.start(folder, arguments, event=draw.randint(1, 100) if is_killed and number % 2 else 0)
-            pid = int(forks.read("pid")[0])
-            # At an event it may be killed before it serves.
-            line = next(line for line in forks.said if "http://" in line or "ended" in line)
-            try:
-                port = int(line.rpartition("http://")[2].partition(";")[0].rpartition(":")[2])
-                if is_killed and not number % 2:
-                    Timer(draw.uniform(0, 0.5), os.kill, (pid, signal.SIGKILL)).start()
-                send(port, folder / file)
-            except (OSError, EOFError, ValueError):
-                assert is_killed
-            if "ended" not in line:
-                os.kill(pid, signal.SIGKILL)
-                forks.read("ended")
-        expected = expected or (folder / file).read_bytes()
-        assert len(expected) > len(HEADER) + 1
-        assert (folder / file).read_bytes() == expected
+        written: list[str] = []
+        for last in (draw.randrange(len(bodies) // 2), None):
+            answered = len(written)
+            ends = nullcontext() if last is None else pytest.raises((OSError, EOFError))
+            with serving(["-m", *command, "--port", "0"], folder) as (port, process), ends:
+                for body in bodies[answered:]:
+                    if answered == last:
+                        Timer(draw.uniform(0, 0.01), process.kill).start()
+                    assert ask(port, request(body, path, HEAD))[0] in (200, 202)
+                    answered += 1
+            written = pl.read_csv(folder / file, infer_schema=False)[key].to_list()
+            assert answered <= len(written) <= answered + 1
+            assert written == [body[key] for body in bodies[: len(written)]]
+        assert len(written) == len(bodies) > 9
         shutil.rmtree(folder)

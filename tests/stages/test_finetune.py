@@ -25,62 +25,9 @@ from tests.own_params import COMPUTE, change
 from tests.own_process import run_main, run_python
 from tests.template_params import read_template_params
 
-TRAINING = {
-    "pooling": "mean",
-    "seeds": [0],
-    "max_length_tokens": 32,
-    "max_epochs": 12,
-    "patience_epochs": 12,
-    "batch_size": 16,
-    "gradient_accumulation_steps": 1,
-    "learning_rate": 0.005,
-    "head_learning_rate": 0.02,
-    "weight_decay": 0.01,
-    "warmup_fraction": 0.1,
-    "max_grad_norm": 1.0,
-    "label_smoothing": 0.0,
-    "class_weights": "none",
-    "gradient_checkpointing": False,
-    "compile": False,
-}
-LOW_RANK = {
-    "rank": 4,
-    "alpha": 8,
-    "dropout": 0.1,
-    "target_modules": "all-linear",
-    "rank_stabilised": False,
-    "dora": False,
-    **TRAINING,
-    "learning_rate": 0.02,
-}
-LORA = {"method": "lora", "initialisation": "default", **LOW_RANK}
-PROMPT = {"method": "prompt_tuning", "num_virtual_tokens": 3, "initialisation": "words", **TRAINING}
-PREFIX = {"method": "prefix_tuning", "num_virtual_tokens": 3, "projection_width": None, **TRAINING}
-PARTS = {"gradient_accumulation_steps": 2}
-CLS_PROBE = {"learning_rate": 0.5, "head_learning_rate": 0.5, "pooling": "cls"}
-BLOCKS: dict[str, dict[str, Any]] = {
-    "majority": {"method": "majority"},
-    "tfidf": {"method": "tfidf", "max_word_ngram": 2, "min_document_frequency": 1, "C": 3.0},
-    "linear_probe": {"method": "linear_probe", **TRAINING, "learning_rate": 0.1},
-    "prompt_tuning": PROMPT,
-    "prefix_tuning": PREFIX,
-    "ia3": {"method": "ia3", "target_modules": None, "feedforward_modules": None, **TRAINING},
-    "lora": LORA,
-    "qlora": {"method": "qlora", "double_quantisation": True, **LOW_RANK},
-    "full": {"method": "full", **TRAINING},
-    # Other settings of the same.
-    "linear_probe_cls": {"method": "linear_probe", **TRAINING, **CLS_PROBE},
-    "prompt_tuning_random": {**PROMPT, "initialisation": "random"},
-    "prefix_tuning_projected": {**PREFIX, "projection_width": 16},
-    "prefix_tuning_cls": {**PREFIX, "pooling": "cls"},
-    "lora_cls": {**LORA, "pooling": "cls"},
-    "lora_rank_stabilised": {**LORA, "rank_stabilised": True, "learning_rate": 0.003},
-    "lora_dora": {**LORA, "dora": True},
-    "lora_pissa": {**LORA, "initialisation": "pissa"},
-    "full_cls": {"method": "full", **TRAINING, "pooling": "cls"},
-    "full_balanced": {"method": "full", **TRAINING, "class_weights": "balanced", "label_smoothing": 0.1},
-    "full_checkpointed": {"method": "full", **TRAINING, "gradient_checkpointing": True} | PARTS,
-}
+_READ = yaml.safe_load(Path(__file__).with_name("finetune_blocks.yaml").read_text(encoding="utf-8"))
+TRAINING: dict[str, Any] = _READ[".training"]
+BLOCKS: dict[str, dict[str, Any]] = {name: block for name, block in _READ.items() if not name.startswith(".")}
 METHODS = ("linear_probe", "prompt_tuning", "prefix_tuning", "ia3", "lora", "qlora", "full")
 for _method in METHODS:
     BLOCKS[f"{_method}_decoder"] = BLOCKS[_method] | {"pooling": "last"}

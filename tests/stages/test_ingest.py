@@ -49,6 +49,7 @@ PLAIN: dict[str, Any] = {
     "header": True,
     "columns": {"id": None, "text": "text", "label": "category", "reference_label": None, "response": None},
 }
+FILES = yaml.safe_load(Path(__file__).with_name("ingest_files.yaml").read_text(encoding="utf-8"))
 DEFAULTS = dict.fromkeys(("separator", "quote", "encoding", "sheet", "ratings")) | {"layout": "table", "carry": []}
 
 
@@ -463,20 +464,7 @@ def test_one_annotation_a_task_is_its_label(raw: Path, table_format: str) -> Non
     assert ratings().height == 0
 
 
-@pytest.mark.parametrize(
-    ("cells", "label", "says"),
-    [
-        (
-            ['["bug"]', "[]", "[1.5]", "['other']", '{"choices": ["x"]}', "[sic", "('y',)", "{'z'}", "(a)", "\u200b"],
-            ["bug", None, "1.5", "other", "x", "[sic", "y", "z", "(a)", None],
-            "",
-        ),
-        (["['a' 'b']", "{'a', 'b'}", "('a', 'b')", "a"], [], "3 rows have several labels"),
-        (["bug", '["bug", "feature"]', "['a', 'b']"], [], "2 rows have several labels"),
-        (['{"choices": ["a", "b"]}'], [], "1 rows have several labels"),
-        (["[[0, 4, 'PER']]"], [], "a text has one label here"),
-    ],
-)
+@pytest.mark.parametrize(("cells", "label", "says"), FILES["labels"])
 def test_a_list_of_one_label_is_that_label(raw: Path, cells: list[str], label: list[str | None], says: str) -> None:
     pl.DataFrame({"text": [f"text {cell}" for cell in cells], "category": cells}).write_csv(raw / "rows.csv")
     write_params(PLAIN)
@@ -570,39 +558,7 @@ def test_rows_without_text_or_id_are_set_aside(raw: Path) -> None:
     assert metrics()["removed"] == {"empty_text": 2, "no_id": 1}
 
 
-@pytest.mark.parametrize(
-    ("content", "changed", "expected"),
-    [
-        (
-            "text,label\na,x\n",
-            {},
-            ["no column 'category'; it has ['text', 'label']: correct `ingest.sources.0.columns.label`"],
-        ),
-        (
-            "text,category\na,x\n",
-            {"carry": ["agent"]},
-            ["no column 'agent'; it has ['text', 'category']: correct `ingest.sources.0.carry`"],
-        ),
-        ("", {}, ["has no row"]),
-        ("text,category\n", {}, ["has no row"]),
-        (
-            "id,text,category\n1,a,x\n2,b,x\n1,c,x\n",
-            {"columns": {"id": "id"}},
-            [
-                "1 ids occur more than once, the first 'bank:1' at ['rows.csv:2', 'rows.csv:4']",
-                "set `ingest.sources.0.columns.id` to null",
-            ],
-        ),
-        (
-            "text,category\na,x\ncaf\udce9,x\n",
-            {},
-            [
-                "3: not_utf8: 'caf\\\\xe9,x'; 1 of 2 records cannot be read",
-                "such as cp1252, or convert it to UTF-8, or raise `ingest.max_reject_fraction` = 0.01",
-            ],
-        ),
-    ],
-)
+@pytest.mark.parametrize(("content", "changed", "expected"), FILES["files"])
 def test_a_file_that_is_not_as_the_params_say(
     raw: Path, content: str, changed: dict[str, Any], expected: list[str]
 ) -> None:

@@ -3,10 +3,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
+import yaml
 from pydantic import Field
 
 from assay.core.errors import InputError
 from assay.core.params import Params, Pattern, load_params
+
+WRONG = yaml.safe_load(Path(__file__).with_name("wrong_params.yaml").read_text(encoding="utf-8"))
 
 
 class Training(Params):
@@ -106,44 +109,7 @@ def test_defaults_are_shallow_and_of_one_level(tmp_path: Path) -> None:
     assert load_params("a.c.d", dict[str, int], path) == {"e": 1}
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "block", "says"),
-    [
-        ("size: 32", "size: 0", "full", "`train.defaults.batch_size` = 0: Input should be greater than or equal to 1"),
-        ("size: 32", "size: 1e3", "full", "`train.defaults.batch_size` = '1e3'"),
-        ("rank: 4", "rank: 4, batch_size: 0", "lora", "`train.lora.batch_size` = 0: Input should be greater"),
-        # The wrong default of a key that the block gives itself does not count.
-        ("dropout: 0.1", "dropout: x", "full", "`train.defaults.dropout` = 'x': "),
-        (
-            "dropout: 0.1",
-            "droput: 0.1",
-            "full",
-            "`train.defaults.droput` = 0.1 is not a known key; did you mean `dropout`",
-        ),
-        # Of no use to this block, and wrong all the same.
-        ("dropout: 0.1", "droput: 0.1", "probe", "`train.defaults.droput` = 0.1 is not a known key"),
-        ("rank: 4", "rank: 4, alpha: 2", "lora", "`train.lora.alpha` = 2 is not a known key"),
-        ("{method: probe}", "{method: probe, rank: 8}", "probe", "`train.probe.rank` = 8 is not a known key"),
-        ("rank: 4, ", "", "lora", "`train.lora.rank` is missing"),
-        (", dropout: 0.1", "", "full", "`train.full.dropout` is missing"),
-        (
-            "{method: full}",
-            "{method: ful}",
-            "full",
-            "{'method': 'ful'}: Input should be a mapping whose 'method' is one",
-        ),
-        ("{method: full}", "{}", "full", "`train.full` = {}: Input should be a mapping with the key 'method'"),
-        ("{method: full}", "null", "full", "`train.full` = None: "),
-        (
-            "{batch_size: 32, dropout: 0.1}",
-            "",
-            "full",
-            "`train.defaults` = None: a mapping of keys to values is needed",
-        ),
-        ("", "", "defaults", "`train.defaults` is no block of its own"),
-        ("", "", "ful", "section `train.ful` is missing; `train` has ['full', 'lora', 'probe']"),
-    ],
-)
+@pytest.mark.parametrize(("old", "new", "block", "says"), WRONG["blocks"])
 def test_a_wrong_value_is_named_where_it_was_read(tmp_path: Path, old: str, new: str, block: str, says: str) -> None:
     assert says in message(tmp_path, BLOCKS.replace(old, new, 1), f"train.{block}", Approach)
 
@@ -155,21 +121,7 @@ class OfUnions(Params):
     full: Full | None
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "says"),
-    [
-        ("x: true", "x: 3", "`train.rules.x` = 3: Input should be a valid boolean or a valid list"),
-        ("column: c", "column: 1.5", "`train.column` = 1.5: Input should be a valid integer or a valid string"),
-        ("rank: 4", "rank: x", "`train.parts.0.rank` = 'x': Input should be a valid integer"),
-        ("rank: 4, ", "", "`train.parts.0.rank` is missing; every key must be given"),
-        (
-            "rank: 4",
-            "rank: 4, x: 1",
-            "`train.parts.0.x` = 1 is not a known key; keys that got other names are in CHANGELOG.md",
-        ),
-        ("full: null", "full: 3", "`train.full` = 3: Input should be a valid mapping of keys to values"),
-    ],
-)
+@pytest.mark.parametrize(("old", "new", "says"), WRONG["unions"])
 def test_an_error_of_a_union_is_one_line_without_its_branches(tmp_path: Path, old: str, new: str, says: str) -> None:
     lora = "{method: lora, rank: 4, batch_size: 1, dropout: 0.1}"
     text = f"train: {{rules: {{x: true}}, column: c, parts: [{lora}], full: null}}"
@@ -265,28 +217,7 @@ def test_sources_take_what_they_do_not_give_from_their_defaults(tmp_path: Path) 
     assert second == Source(header=False, columns=Columns(text="b", label="c"), ratings={"file": "d"})
 
 
-@pytest.mark.parametrize(
-    ("defaults", "source", "says"),
-    [
-        (
-            "header: 1, columns: {label: null}, ratings: null",
-            "columns: {text: a}",
-            "`ingest.source_defaults.header` = 1",
-        ),
-        (DEFAULTS_OF_SOURCES, "header: 1, columns: {text: a}", "`ingest.sources.0.header` = 1"),
-        (
-            "header: true, columns: {label: 2}, ratings: null",
-            "columns: {text: a}",
-            "`ingest.source_defaults.columns.label`",
-        ),
-        (DEFAULTS_OF_SOURCES, "columns: {}", "`ingest.sources.0.columns.text` is missing"),
-        (
-            f"{DEFAULTS_OF_SOURCES}, haeder: 1",
-            "columns: {text: a}",
-            "`ingest.source_defaults.haeder` = 1 is not a known",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("defaults", "source", "says"), WRONG["sources"])
 def test_a_wrong_key_of_sources_is_named_where_it_was_read(
     tmp_path: Path, defaults: str, source: str, says: str
 ) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+import yaml
 
 from assay.core.errors import InputError
 from assay.instruction_data.formats import (
@@ -24,6 +25,7 @@ ALPACA = AlpacaLayout(kind="alpaca", id=None, category=None)
 SHAREGPT = ChatLayout(kind="sharegpt", id=None, category=None, chat="conversations")
 MESSAGES = ChatLayout(kind="messages", id=None, category=None, chat="messages")
 SQUAD = SquadLayout(kind="squad", id="id", category=None)
+FAULTS = yaml.safe_load(Path(__file__).with_name("faults.yaml").read_text(encoding="utf-8"))
 
 
 def read(folder: Path, rows: list[dict[str, Any]], layout: Layout, system_message: str | None = None) -> Chats:
@@ -206,80 +208,10 @@ def test_a_system_message_is_put_before_chats_that_have_none(tmp_path: Path) -> 
     assert firsts == [("system", "Ours."), ("system", "Mine."), ("system", "Ours.")]
 
 
-FAULTS: list[tuple[str, str, dict[str, Any]]] = [
-    ("not_a_chat", "no list", {"messages": "no list"}),
-    ("not_a_chat", "[]", {"messages": []}),
-    ("not_a_chat", '["text"]', {"messages": ["text"]}),
-    ("not_a_chat", '[{"role": "user"}, {"content": "x"}]', {"messages": [{"role": "user"}, {"content": "x"}]}),
-    ("not_a_chat", '[{"role": "user", "content": 3}]', openai(("user", 3))),
-    ("not_a_chat", "", {"messages": None}),
-    ("unknown_role", "message 1 has the role 'narrator': Hm", openai(("narrator", "Hm"), ("assistant", "Four."))),
-    *(
-        (
-            "tool_use",
-            f"message 2 has the role '{role}': 4",
-            openai(("user", "2 + 2?"), (role, "4"), ("assistant", "4.")),
-        )
-        for role in ("tool", "function_call", "observation", "Function")
-    ),
-    *(
-        (
-            rule,
-            f"message 2 has the role 'assistant', {key} {json.dumps(value)}: So.",
-            {"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So.", key: value}]},
-        )
-        for rule, key, value in (
-            ("tool_use", "tool_calls", [{"function": {"name": "weeks", "arguments": "{}"}}]),
-            ("tool_use", "tool_call_id", "call_1"),
-            ("reasoning", "reasoning_content", "A table has it."),
-            ("named_speaker", "name", "Ann"),
-        )
-    ),
-    (
-        "not_text",
-        'message 1: [{"type": "image_url", "image_url": {"url": "x"}}]',
-        openai(("user", [{"type": "image_url", "image_url": {"url": "x"}}]), ("assistant", "A roof.")),
-    ),
-    *(
-        (
-            "bad_weight",
-            f"message 2 has the weight {weight!r}: So.",
-            {
-                "messages": [
-                    {"role": "user", "content": "Why?"},
-                    {"role": "assistant", "content": "So.", "weight": weight},
-                ]
-            },
-        )
-        for weight in (0.5, "0")
-    ),
-    (
-        "no_loss_on_answer",
-        "So.",
-        {"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So.", "weight": 0}]},
-    ),
-    (
-        "two_system_messages",
-        "A. | B.",
-        openai(("system", "A."), ("system", "B."), ("user", "Why?"), ("assistant", "So.")),
-    ),
-    ("system_not_first", "user, system, assistant", openai(("user", "Why?"), ("system", "A."), ("assistant", "So."))),
-    ("no_answer_at_end", "user, assistant, user", openai(("user", "Why?"), ("assistant", "So."), ("user", "Thanks"))),
-    ("no_answer_at_end", "system", openai(("system", "Alone."))),
-    ("roles_out_of_order", "user, user, assistant", openai(("user", "Hm"), ("user", "Why?"), ("assistant", "So."))),
-    ("roles_out_of_order", "assistant", openai(("assistant", "Hello!"))),
-    ("empty_question", "So.", openai(("user", " \n"), ("assistant", "So."))),
-    ("empty_answer", "Why?", openai(("user", "Why?"), ("assistant", None))),
-    ("empty_answer", "Why?", openai(("user", "Why?"), ("assistant", ""), ("user", "And?"), ("assistant", "So."))),
-]
-
-
-@pytest.mark.parametrize(("rule", "shown", "row"), FAULTS)
-def test_what_is_no_chat_is_set_aside_with_its_reason(
-    tmp_path: Path, rule: str, shown: str, row: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize(("rule", "shown", "messages"), FAULTS)
+def test_what_is_no_chat_is_set_aside_with_its_reason(tmp_path: Path, rule: str, shown: str, messages: Any) -> None:
     good = openai(("user", "Why?"), ("assistant", "So."))
-    chats = read(tmp_path, [good, row, good], MESSAGES)
+    chats = read(tmp_path, [good, {"messages": messages}, good], MESSAGES)
     assert chats.rejected.rows() == [(2, rule, shown)]
     assert chats.records["line"].to_list() == [1, 3]
 

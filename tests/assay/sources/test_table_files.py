@@ -11,12 +11,15 @@ from typing import Any, get_args
 import openpyxl
 import polars as pl
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.core.errors import InputError
 from assay.sources import spreadsheets, table_files
 from assay.sources.table_files import Table, TableFormat, check_readable, column, read_table
+
+FILES = yaml.safe_load(Path(__file__).with_name("tables.yaml").read_text(encoding="utf-8"))
 
 
 def read(tmp_path: Path, content: bytes, table_format: TableFormat, header: bool = True, **settings: Any) -> Table:
@@ -185,73 +188,16 @@ def test_a_json_list_is_read_as_lines_are(tmp_path: Path) -> None:
     assert table.unreadable.rows() == [(3, "not_an_object", "3")]
 
 
-@pytest.mark.parametrize(
-    ("table_format", "content", "how", "rows"),
-    [
-        (
-            "csv",
-            'id, text, label\n1, "My lamp, the blue one", refund\n2, "It is\ndead", x\n',
-            {},
-            [("1", "My lamp, the blue one", "refund"), ("2", "It is\ndead", "x")],
-        ),
-        # A quote within a cell, and spaces that belong to one.
-        ("csv", 'a,b\n 1,""" hi, """\n 2," ""hi"", x"\n', {}, [(" 1", '" hi, "'), (" 2", ' "hi", x')]),
-        (
-            "csv",
-            "Web;'New search, for all'\nSport;'It''s 3:1'\n",
-            {"header": False, "separator": ";", "quote": "'"},
-            [("Web", "New search, for all"), ("Sport", "It's 3:1")],
-        ),
-        ("csv", "sep=;\r\ntext;label\r\na, b;x\r\n", {}, [("a, b", "x")]),
-        ("csv", 'text,label\n"half,x\n5" screen,y\n', {"quote": "none"}, [('"half', "x"), ('5" screen', "y")]),
-        (
-            "tsv",
-            'text\tlabel\n"My ""new"" lamp\nis dead"\tx\nb\ty\n',
-            {"quote": '"'},
-            [('My "new" lamp\nis dead', "x"), ("b", "y")],
-        ),
-        ("tsv", 'text\tlabel\n"a ""b"""\tx\n', {"quote": "none"}, [('"a ""b"""', "x")]),
-        ("tsv", "text\tlabel\ra\tx\rb\ty\r", {}, [("a", "x"), ("b", "y")]),
-        ("csv", "text,label\ra,x\rb,y", {}, [("a", "x"), ("b", "y")]),
-        ("csv", "\n , \na,b\n,\n \n1,2\n", {}, [("1", "2")]),
-        ("csv", ",v1,,\n0,ham,,\n1,spam,,\n", {}, [("0", "ham", "", ""), ("1", "spam", "", "")]),
-    ],
-)
+@pytest.mark.parametrize(("table_format", "content", "how", "rows"), FILES["cells"])
 def test_cells_of_files_as_people_have_them(
-    tmp_path: Path, table_format: TableFormat, content: str, how: dict[str, Any], rows: list[tuple[str, ...]]
+    tmp_path: Path, table_format: TableFormat, content: str, how: dict[str, Any], rows: list[list[str]]
 ) -> None:
     table = read(tmp_path, content.encode(), table_format, **how)
-    assert table.cells.rows() == rows
+    assert list(map(list, table.cells.rows())) == rows
     assert (table.unreadable.height, table.ragged_rows) == (0, 0)
 
 
-@pytest.mark.parametrize(
-    ("table_format", "content", "says"),
-    [
-        (
-            "csv",
-            "text,label\nMy lamp, the blue one, is dead,refund\nb,c\n",
-            "2: too_many_cells: '4 cells, 2 wanted: My lamp, the blue one, is dead,refund'; 1 of 2 records cannot be "
-            "read: separators and cells do not match: quote cells that hold one, or raise",
-        ),
-        ("csv", "text;label\na, b;x\nc;y\n", "is the `separator` ';'?"),
-        ("csv", "Web;'a, b, c'\nSport;'d'\nWeb;'e, f, g'\n", "is the `separator` ';'?"),
-        ("csv", "text\tlabel\nc\ty\n", r"no column 'label'; it has ['text\tlabel']: correct `k`, or its `separator`"),
-        ("tsv", 'text\tlabel\n"My lamp\nis dead"\tx\nb\ty\n', "2: cells look quoted"),
-        ("tsv", 'text\tlabel\na\tx\n"My ""new"" lamp"\tx\n', "3: cells look quoted"),
-        ("csv", "sep=;\na;b\n", "says sep=;, and its `separator` is '|'"),
-        ("csv", ",1\na,b\n", "'1' more than once"),
-        (
-            "csv",
-            "text,label\na,x\n\ntext,label\nb,y\n",
-            "4: header_again: 'text,label'; 1 of 3 records cannot be read: delete",
-        ),
-        ("csv", "Export of May\ntext,label\na,x\n", "names all (it has 1, most records have 2)"),
-        ("csv", "text,label\n1,a,x\n2,b,y\n", "or begin with a header that names all (it has 2, most records have 3)"),
-        ("jsonl", '{"text": "a"},\n{"text": "b"}\n', "1 of 2 records cannot be read: write one object a line, without"),
-        ("jsonl", '[{"text": "a"}]', "write one object a line; if it is a list, set its `format` to json"),
-    ],
-)
+@pytest.mark.parametrize(("table_format", "content", "says"), FILES["says"])
 def test_cells_that_do_not_fit_say_what_to_set(
     tmp_path: Path, table_format: TableFormat, content: str, says: str
 ) -> None:
