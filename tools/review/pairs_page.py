@@ -91,18 +91,15 @@ def comparisons(answers: dict[str, dict[str, str]]) -> list[Comparison]:
     Each prompt comes once before any comes again, so that a reviewer who stops has seen as many prompts as possible.
     Order, models and sides are drawn by key: they are the same each time, and tell nothing.
     """
-    models = sorted(answers)
-    shared = sorted(set.intersection(*(set(of_model) for of_model in answers.values())))
-    ranked = []
-    for prompt in shared:
-        pairs = sorted(combinations(models, 2), key=lambda pair: derived_seed(0, "pair", prompt, *pair))
+    found = []
+    for prompt in sorted(set.intersection(*(set(of_model) for of_model in answers.values()))):
+        pairs = sorted(combinations(sorted(answers), 2), key=lambda pair: derived_seed(0, "pair", prompt, *pair))
         for rank, pair in enumerate(pairs):
-            first, second = pair if derived_seed(0, "side", prompt, *pair) % 2 else pair[::-1]
-            left, right = answers[first][prompt], answers[second][prompt]
-            if left != right:
-                place = (rank, derived_seed(0, "prompt", prompt))
-                ranked.append((place, Comparison(prompt, left, right, first, second)))
-    return [comparison for _, comparison in sorted(ranked, key=lambda one: one[0])]
+            left, right = pair if derived_seed(0, "side", prompt, *pair) % 2 else pair[::-1]
+            one = Comparison(prompt, answers[left][prompt], answers[right][prompt], left, right)
+            if one.left != one.right:
+                found.append((rank, derived_seed(0, "prompt", prompt), one))
+    return [one for *_, one in sorted(found, key=lambda ranked: ranked[:2])]
 
 
 def judged_by(

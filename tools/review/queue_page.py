@@ -29,8 +29,6 @@ QUEUE = Path("data/review/queue.csv")
 RECORDS = Path("data/corrected/records.parquet")
 COLUMNS = ("rank", "id", "split", "source", "text", "label", "suggested_label", "reasons", "neighbours")
 """Those of the queue that the page shows."""
-DECIDING_FIELDS = ("label", "row")
-"""A row with a line of one of these fields is decided."""
 
 
 def read_queue(path: Path) -> list[dict[str, Any]]:
@@ -58,8 +56,8 @@ def known_labels(records: Path, new_labels: list[str]) -> list[str]:
 
 
 def decided_by(corrections: list[Correction]) -> dict[str, Correction]:
-    """The line that decided each row; the last where there are several."""
-    return {one.id: one for one in corrections if one.field in DECIDING_FIELDS}
+    """The line that decided each row, about its label or all of it; the last where there are several."""
+    return {one.id: one for one in corrections if one.field in ("label", "row")}
 
 
 def decision(row: dict[str, Any], action: str, label: str | None) -> tuple[str, str, str]:
