@@ -18,14 +18,12 @@ from assay.core.errors import InputError, run_stage
 from tools.changes.revisions import checked_out, commit_of
 from tools.command_line import command_line
 
-APPROACHES = ("linear_probe", "lora", "full")
 STAGES = (
     *("fetch", "ingest", "clean", "embed", "correct", "semantic_duplicates", "annotation_qa", "split"),
     *("label_errors", "augment", "profile", "finetune"),
 )
-FEEDBACK_ROWS = 240
 
-LAY_OUT = f"""
+LAY_OUT = """
 import sys
 from pathlib import Path
 from tests.pipeline_copy import write_params, write_pipeline_copy
@@ -34,9 +32,9 @@ target, encoder, language_model = map(Path, sys.argv[1:])
 if not encoder.exists():
     write_tiny_encoder(encoder)
     write_tiny_chat_model(language_model)
-params = write_pipeline_copy(Path.cwd(), target, encoder, language_model, {FEEDBACK_ROWS})
-params["approaches"] = {list(APPROACHES)}
-params["optional"] = {{name: [] for name in params.get("optional", {{}})}}
+params = write_pipeline_copy(Path.cwd(), target, encoder, language_model, 240)
+params["approaches"] = ["linear_probe", "lora", "full"]
+params["optional"] = {name: [] for name in params.get("optional", {})}
 write_params(target, params)
 """
 """Run at the top of a checkout, whose own fixture code and params it uses; the models are those of the first one."""

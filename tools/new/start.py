@@ -6,14 +6,14 @@ downloads stay. CHANGELOG.md begins anew and names the template's commit, from w
 merged (docs/template.md). Nothing is committed: `git diff` shows it all.
 """
 
-import shutil
+import os
 import sys
 from pathlib import Path
 
 import yaml
 
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import write_text
+from assay.core.outputs import discard, write_text
 from assay.human_review import corrections, preference_judgements
 from tools.changes.readme_results import between_markers
 from tools.changes.revisions import commit_of, git, require_committed
@@ -36,7 +36,7 @@ def made_here() -> list[Path]:
     """
     stages = (yaml.safe_load(read_text(LOCK)) or {}).get("stages") or {}
     outs = {Path(out["path"]) for name in stages if name[:6] != "fetch@" for out in stages[name].get("outs", [])}
-    return sorted(path for path in outs if path.exists() and METRICS not in path.parents)
+    return sorted(path for path in outs if os.path.lexists(path) and METRICS not in path.parents)
 
 
 def main() -> None:
@@ -60,10 +60,7 @@ def main() -> None:
     if not has_agreed and not (sys.stdin.isatty() and input("Go on? [y/N] ").strip().lower() in ("y", "yes")):
         raise InputError('nothing was removed; without a question: ARGS="--yes"')
     for path in [*tracked, *made]:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        discard(path)
     texts = {path: f"{header}\n" for path, header in DECISIONS.items()} | {README: readme, LOCK: EMPTY}
     for file, text in (texts | {CHANGELOG: TEXTS["changelog"].format(commit=commit)}).items():
         write_text(file, text)

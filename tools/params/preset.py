@@ -40,17 +40,17 @@ def find_preset(name: str) -> Path:
 
 def block_of(params: dict[str, Any], dotted: str, file: Path) -> dict[str, Any]:
     """The block of `params` that a path of the preset in `file` leads into. Raises `InputError`: there is none."""
-    block: Any = params
+    block = params
     *parents, _ = dotted.split(".")
     for depth, key in enumerate(parents):
-        block = block.get(key)
-        if not isinstance(block, dict):
+        inner = block.get(key)
+        if not isinstance(inner, dict):
             raise InputError(
                 f"{file}: `{dotted}` leads into `{'.'.join(parents[: depth + 1])}`, and params.yaml has no such block: "
                 "put the block back, or take the line out of the preset"
             )
-    found: dict[str, Any] = block
-    return found
+        block = inner
+    return block
 
 
 def read_preset(file: Path, params: dict[str, Any]) -> dict[str, Any]:

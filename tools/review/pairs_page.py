@@ -41,16 +41,6 @@ class Comparison:
     right_model: str
 
 
-@dataclass(frozen=True)
-class PairSession:
-    """What the page works on."""
-
-    comparisons: list[Comparison]
-    prompts: dict[str, dict[str, Any]]
-    reviewer: str
-    added: Added
-
-
 def read_answers(models: list[str]) -> dict[str, dict[str, str]]:
     """The answers of different models by the id of the prompt. Raises `InputError`: fewer than two have answers."""
     if len(models) < 2 or len(set(models)) < len(models):
@@ -101,18 +91,15 @@ def comparisons(answers: dict[str, dict[str, str]]) -> list[Comparison]:
     Each prompt comes once before any comes again, so that a reviewer who stops has seen as many prompts as possible.
     Order, models and sides are drawn by key: they are the same each time, and tell nothing.
     """
-    models = sorted(answers)
-    shared = sorted(set.intersection(*(set(of_model) for of_model in answers.values())))
-    ranked = []
-    for prompt in shared:
-        pairs = sorted(combinations(models, 2), key=lambda pair: derived_seed(0, "pair", prompt, *pair))
+    found = []
+    for prompt in sorted(set.intersection(*(set(of_model) for of_model in answers.values()))):
+        pairs = sorted(combinations(sorted(answers), 2), key=lambda pair: derived_seed(0, "pair", prompt, *pair))
         for rank, pair in enumerate(pairs):
-            first, second = pair if derived_seed(0, "side", prompt, *pair) % 2 else pair[::-1]
-            left, right = answers[first][prompt], answers[second][prompt]
-            if left != right:
-                place = (rank, derived_seed(0, "prompt", prompt))
-                ranked.append((place, Comparison(prompt, left, right, first, second)))
-    return [comparison for _, comparison in sorted(ranked, key=lambda one: one[0])]
+            left, right = pair if derived_seed(0, "side", prompt, *pair) % 2 else pair[::-1]
+            one = Comparison(prompt, answers[left][prompt], answers[right][prompt], left, right)
+            if one.left != one.right:
+                found.append((rank, derived_seed(0, "prompt", prompt), one))
+    return [one for *_, one in sorted(found, key=lambda ranked: ranked[:2])]
 
 
 def judged_by(
@@ -128,50 +115,42 @@ def judged_key(one: Comparison) -> tuple[str, frozenset[str]]:
     return one.prompt_id, frozenset((one.left, one.right))
 
 
-def append(session: PairSession, number: int, preferred: str) -> int:
-    """Add one judgement. Raises `AlreadyDecidedError`: the reviewer gave it before; `InputError`: as `append_line`."""
-    one, file = session.comparisons[number], session.added.file
-
-    def refuse(content: bytes) -> None:
-        lines = judgements.parse_preferences(content, file)
-        if judgements.COLUMNS[-1].encode() not in content.splitlines()[0]:
-            fix = f"add ,{judgements.COLUMNS[-1]} at its end; the lines below may stay as they are"
-            raise InputError(f"{file}: line 1: the header is that of an earlier version: {fix}")
-        there = judged_by(session.reviewer, lines, session.prompts).get(judged_key(one))
-        if there is not None:
-            raise AlreadyDecidedError(
-                f"{file}: line {there.line}: {there.reviewer} judged these answers to {one.prompt_id} already"
-            )
-
-    today = date.today().isoformat()
-    values = (one.prompt_id, one.left, one.right, SIDES[preferred], session.reviewer, today)
-    rest = (one.left_model, one.right_model, judgements.hash_question(session.prompts[one.prompt_id]["question"]))
-    line = judgements.preference_line(dict(zip(judgements.COLUMNS, (*values, *rest), strict=True)))
-    return session.added.add(judgements.HEADER, str(number), line, refuse)
-
-
-def make_app(session: PairSession) -> Flask:
-    """The page, and what it asks."""
-    file = session.added.file
+def make_app(pairs: list[Comparison], prompts: dict[str, dict[str, Any]], reviewer: str, added: Added) -> Flask:
+    """The page of pairs and the prompts of their ids, and what it asks."""
+    file = added.file
 
     def show() -> Content:
-        judged = judged_by(session.reviewer, read_preferences(file) if file.is_file() else [], session.prompts)
+        judged = judged_by(reviewer, read_preferences(file) if file.is_file() else [], prompts)
         rows = [
             {"id": str(number), "left": one.left, "right": one.right, "decided": judged_key(one) in judged}
-            | session.prompts[one.prompt_id]
-            for number, one in enumerate(session.comparisons)
+            | prompts[one.prompt_id]
+            for number, one in enumerate(pairs)
         ]
-        return {"reviewer": session.reviewer, "file": str(file), "rows": rows}
+        return {"reviewer": reviewer, "file": str(file), "rows": rows}
 
     def decide(body: Content) -> Content:
         number, preferred = body.get("id", ""), body.get("preferred", "")
-        if number not in map(str, range(len(session.comparisons))):
+        if number not in map(str, range(len(pairs))):
             abort(400, f"there is no pair {number!r}")
         if preferred not in SIDES:
             abort(400, f"preferred is {preferred!r}; it is one of {', '.join(SIDES)}")
-        return {"id": number, "preferred": preferred, "line": append(session, int(number), preferred)}
+        one = pairs[int(number)]
 
-    return review_app("pairs_page", session.added, show, decide)
+        def refuse(content: bytes) -> None:
+            lines = judgements.parse_preferences(content, file)
+            if judgements.COLUMNS[-1].encode() not in content.splitlines()[0]:
+                fix = f"add ,{judgements.COLUMNS[-1]} at its end; the lines below may stay as they are"
+                raise InputError(f"{file}: line 1: the header is that of an earlier version: {fix}")
+            if there := judged_by(reviewer, lines, prompts).get(judged_key(one)):
+                said = f"{there.reviewer} judged these answers to {one.prompt_id} already"
+                raise AlreadyDecidedError(f"{file}: line {there.line}: {said}")
+
+        values = (one.prompt_id, one.left, one.right, SIDES[preferred], reviewer, date.today().isoformat())
+        rest = (one.left_model, one.right_model, judgements.hash_question(prompts[one.prompt_id]["question"]))
+        line = judgements.preference_line(dict(zip(judgements.COLUMNS, (*values, *rest), strict=True)))
+        return {"id": number, "preferred": preferred, "line": added.add(judgements.HEADER, number, line, refuse)}
+
+    return review_app("pairs_page", added, show, decide)
 
 
 def review_pairs(models: list[str], reviewer: str) -> tuple[Flask, Added, str]:
@@ -183,6 +162,10 @@ def review_pairs(models: list[str], reviewer: str) -> tuple[Flask, Added, str]:
         raise InputError(
             f"{GENERATIONS}: {' and '.join(models)} have no prompt in common that they answer differently; name others"
         )
-    session = PairSession(found, read_prompts({one.prompt_id for one in found}), reviewer, added)
-    judged = judged_by(reviewer, read_preferences(added.file) if added.file.is_file() else [], session.prompts)
-    return make_app(session), added, f"{len(found)} pairs, {sum(judged_key(one) in judged for one in found)} judged"
+    prompts = read_prompts({one.prompt_id for one in found})
+    judged = judged_by(reviewer, read_preferences(added.file) if added.file.is_file() else [], prompts)
+    return (
+        make_app(found, prompts, reviewer, added),
+        added,
+        f"{len(found)} pairs, {sum(judged_key(one) in judged for one in found)} judged",
+    )

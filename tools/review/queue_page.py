@@ -7,7 +7,6 @@ last one can be taken back, while it is the last of the file. With `--pairs` it 
 """
 
 import json
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -30,18 +29,6 @@ QUEUE = Path("data/review/queue.csv")
 RECORDS = Path("data/corrected/records.parquet")
 COLUMNS = ("rank", "id", "split", "source", "text", "label", "suggested_label", "reasons", "neighbours")
 """Those of the queue that the page shows."""
-DECIDING_FIELDS = ("label", "row")
-"""A row with a line of one of these fields is decided."""
-
-
-@dataclass(frozen=True)
-class Session:
-    """What the page works on."""
-
-    queue: list[dict[str, Any]]
-    labels: list[str]
-    reviewer: str
-    added: Added
 
 
 def read_queue(path: Path) -> list[dict[str, Any]]:
@@ -69,8 +56,8 @@ def known_labels(records: Path, new_labels: list[str]) -> list[str]:
 
 
 def decided_by(corrections: list[Correction]) -> dict[str, Correction]:
-    """The line that decided each row; the last where there are several."""
-    return {one.id: one for one in corrections if one.field in DECIDING_FIELDS}
+    """The line that decided each row, about its label or all of it; the last where there are several."""
+    return {one.id: one for one in corrections if one.field in ("label", "row")}
 
 
 def decision(row: dict[str, Any], action: str, label: str | None) -> tuple[str, str, str]:
@@ -87,15 +74,14 @@ def decision(row: dict[str, Any], action: str, label: str | None) -> tuple[str, 
     return "label", given, new
 
 
-def make_app(session: Session) -> Flask:
-    """The page, and what it asks."""
-    file = session.added.file
-    by_id = {row["id"]: row for row in session.queue}
+def make_app(queue: list[dict[str, Any]], labels: list[str], reviewer: str, added: Added) -> Flask:
+    """The page of a queue and the labels that its rows may be given, and what it asks."""
+    file, by_id = added.file, {row["id"]: row for row in queue}
 
     def show() -> Content:
         decided = decided_by(read_corrections(file)) if file.is_file() else {}
-        rows = [row | {"decided": row["id"] in decided} for row in session.queue]
-        return {"reviewer": session.reviewer, "labels": session.labels, "file": str(file), "rows": rows}
+        rows = [row | {"decided": row["id"] in decided} for row in queue]
+        return {"reviewer": reviewer, "labels": labels, "file": str(file), "rows": rows}
 
     def decide(body: Content) -> Content:
         row_id, label = body.get("id", ""), body.get("label")
@@ -104,20 +90,20 @@ def make_app(session: Session) -> Flask:
         row = by_id[row_id]
         if row["split"] == feedback.NEW:
             abort(400, "this text is in no data: docs/serving.md says how it comes in")
-        if label and label not in session.labels and label != row["label"]:
+        if label and label not in labels and label != row["label"]:
             abort(400, f"there is no label {label!r}; add it to `correct.new_labels` of params.yaml, and start anew")
         name, old, new = decision(row, body.get("action") or "", label)
         what = {"id": row_id, "field": name, "old": old, "new": new}
-        who = {"reason": body.get("reason") or "", "reviewer": session.reviewer, "date": date.today().isoformat()}
+        who = {"reason": body.get("reason") or "", "reviewer": reviewer, "date": date.today().isoformat()}
 
         def refuse(content: bytes) -> None:
             there = decided_by(parse_corrections(content, file)).get(row_id)
             if there is not None:
                 raise AlreadyDecidedError(f"{file}: line {there.line}: {there.reviewer} decided {row_id} meanwhile")
 
-        return what | {"line": session.added.add(HEADER, row_id, correction_line(what | who), refuse)}
+        return what | {"line": added.add(HEADER, row_id, correction_line(what | who), refuse)}
 
-    return review_app("queue_page", session.added, show, decide)
+    return review_app("queue_page", added, show, decide)
 
 
 def main() -> None:
@@ -143,11 +129,11 @@ def review_queue(reviewer: str) -> tuple[Flask, Added, str]:
     queue, others = feedback.add_first([] if posted and not QUEUE.is_file() else read_queue(QUEUE), posted)
     added = Added(Path(params.path), "decision")
     decided = decided_by(read_corrections(added.file)) if added.file.is_file() else {}
-    session = Session(queue, known_labels(RECORDS, params.new_labels), reviewer, added)
+    app = make_app(queue, known_labels(RECORDS, params.new_labels), reviewer, added)
     summary = f"{len(queue)} rows, {sum(row['id'] in decided for row in queue)} decided"
     if others:
         summary += f"; {others} ids of {feedback.POSTED} are of test rows, or of none, and not shown"
-    return make_app(session), added, summary
+    return app, added, summary
 
 
 if __name__ == "__main__":

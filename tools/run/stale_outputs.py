@@ -6,13 +6,14 @@ its entry in `dvc.lock` goes. Data and models stay in DVC's cache: switched on a
 is restored from there without a run.
 """
 
-import shutil
+import os
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from assay.core.errors import InputError
+from assay.core.outputs import discard
 from tools.run.lock_guard import EMPTY, GOOD_COPY, LOCK, read_text, replace_text, split_entries
 
 NEEDS = {
@@ -63,13 +64,10 @@ def delete_stale(entries: dict[str, Any], stages: set[str], outputs: set[str]) -
     for name in stale:
         for out in entries.pop(name).get("outs", []):
             path = Path(out["path"])
-            if not path.exists() or any(live == str(path) or live.startswith(f"{path}/") for live in outputs):
-                continue
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-            print(f"{name} is off: deleted {path}")
+            # A link whose file has gone from DVC's cache is there, too.
+            if os.path.lexists(path) and not any(f"{live}/".startswith(f"{path}/") for live in outputs):
+                discard(path)
+                print(f"{name} is off: deleted {path}")
     return stale
 
 

@@ -63,16 +63,14 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def session(file: Path) -> pairs_page.PairSession:
+def client(file: Path) -> FlaskClient:
+    return client_of("Ann", file)
+
+
+def client_of(reviewer: str, file: Path) -> FlaskClient:
     found = comparisons(read_answers(list(MODELS)))
-    return pairs_page.PairSession(
-        found, read_prompts({one.prompt_id for one in found}), "Ann", Added(file, "judgement")
-    )
-
-
-@pytest.fixture
-def client(session: pairs_page.PairSession) -> FlaskClient:
-    return pairs_page.make_app(session).test_client()
+    prompts = read_prompts({one.prompt_id for one in found})
+    return pairs_page.make_app(found, prompts, reviewer, Added(file, "judgement")).test_client()
 
 
 def keys(client: FlaskClient) -> dict[str, str]:
@@ -139,17 +137,16 @@ def test_sides_are_drawn_by_key(tmp_path: Path) -> None:
     assert all(first.count(frozenset(pair)) > 40 for pair in ("ab", "ac", "bc"))
 
 
-def test_another_reviewer_judges_for_themselves(session: pairs_page.PairSession, client: FlaskClient) -> None:
+def test_another_reviewer_judges_for_themselves(client: FlaskClient, file: Path) -> None:
     post(client, "/api/decide", id="0", preferred="left")
-    other = pairs_page.PairSession(session.comparisons, session.prompts, "Bo", Added(session.added.file, "judgement"))
-    of_bo = pairs_page.make_app(other).test_client()
+    of_bo = client_of("Bo", file)
     assert not any(pair["decided"] for pair in get(of_bo, "/api/rows").get_json()["rows"])
     assert post(of_bo, "/api/decide", id="0", preferred="right").status_code == 200
     again = post(of_bo, "/api/decide", id="0", preferred="left")
     assert again.status_code == 409
     assert again.get_json()["decided"] is True
     assert "line 3: Bo judged these answers to" in again.get_json()["error"]
-    assert len(read_preferences(session.added.file)) == 2
+    assert len(read_preferences(file)) == 2
 
 
 @pytest.mark.parametrize(
@@ -170,12 +167,13 @@ def test_what_is_no_judgement_writes_nothing(client: FlaskClient, file: Path, bo
     assert read_preferences(file) == []
 
 
-def test_a_question_that_was_reworded_is_judged_again(
-    session: pairs_page.PairSession, client: FlaskClient, file: Path
-) -> None:
+def test_a_question_that_was_reworded_is_judged_again(client: FlaskClient, file: Path) -> None:
+    before = get(client, "/api/rows").get_json()["rows"][0]["question"]
     post(client, "/api/decide", id="0", preferred="left")
-    shown = session.prompts[session.comparisons[0].prompt_id]
-    before, shown["question"] = shown["question"], "Put otherwise?"
+    for path in Path("data/instruct").iterdir():
+        table = pl.read_parquet(path)
+        table.with_columns(pl.col("question").replace(before, "Put otherwise?")).write_parquet(path)
+    client = client_of("Ann", file)
     assert not get(client, "/api/rows").get_json()["rows"][0]["decided"]
     assert post(client, "/api/decide", id="0", preferred="right").status_code == 200
     assert [(line.is_of(before), line.is_of("Put otherwise?")) for line in read_preferences(file)] == [

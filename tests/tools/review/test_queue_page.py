@@ -47,14 +47,9 @@ def corrections(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def session(corrections: Path) -> queue_page.Session:
-    labels = queue_page.known_labels(queue_page.RECORDS, ["new"])
-    return queue_page.Session(queue_page.read_queue(queue_page.QUEUE), labels, "Ann", Added(corrections, "decision"))
-
-
-@pytest.fixture
-def client(session: queue_page.Session) -> FlaskClient:
-    return queue_page.make_app(session).test_client()
+def client(corrections: Path) -> FlaskClient:
+    queue, labels = queue_page.read_queue(queue_page.QUEUE), queue_page.known_labels(queue_page.RECORDS, ["new"])
+    return queue_page.make_app(queue, labels, "Ann", Added(corrections, "decision")).test_client()
 
 
 def post(client: FlaskClient, address: str, headers: dict[str, str] = OWN, **body: Any) -> TestResponse:

@@ -17,14 +17,20 @@ def test_outputs_of_a_stage_that_is_off_are_deleted(capsys: pytest.CaptureFixtur
         Path(file).write_text("{}")
     outs = {"evaluate@lora": files[:1], "evaluate@full": files[2:3], "old_name": files[3:]}
     entries = {name: {"outs": [{"path": path} for path in paths]} for name, paths in outs.items()}
-    entries["evaluate@lora"]["outs"] += [{"path": "data/predictions/lora"}, {"path": "data/gone"}]
+    # With `cache.type: symlink`, what lies in the tree is a link into DVC's cache, where it may lead to nothing.
+    Path("cache").mkdir()
+    Path("data/linked").symlink_to(Path("cache").absolute())
+    Path("data/broken").symlink_to("nothing")
+    paths = ("data/predictions/lora", "data/gone", "data/linked", "data/broken")
+    entries["evaluate@lora"]["outs"] += [{"path": path} for path in paths]
     stale = stale_outputs.delete_stale(entries, {"evaluate@full", "new_name"}, {files[2], files[3]})
     assert stale == ["evaluate@lora", "old_name"]
     assert list(entries) == ["evaluate@full"]
-    assert sorted(str(path) for path in Path().rglob("*.*")) == [files[2], files[3]]
+    assert sorted(map(str, Path().rglob("*.*"))) == [files[2], files[3]]
+    assert (Path("cache").is_dir(), *Path("data").glob("*")) == (True, Path("data/predictions"))
     assert capsys.readouterr().out.splitlines() == [
         "evaluate@lora is off: deleted metrics/evaluate/lora.json",
-        "evaluate@lora is off: deleted data/predictions/lora",
+        *(f"evaluate@lora is off: deleted {path}" for path in paths if path != "data/gone"),
     ]
 
 
