@@ -42,7 +42,9 @@ from assay.inference.serve_params import LOCAL, ServeParams
 OPENAPI = Path(__file__).with_name("openapi.json")
 COLUMNS = ("label", "probability", "is_sure", "reason")
 WINDOWS = 10
-"""So many at most, while texts of other requests come in each: 64 clients with a text each are then one batch."""
+"""So many at most, while texts of other requests come in each, and they are fewer than `LEAST_TEXTS`."""
+LEAST_TEXTS = 32
+"""Of several requests, before which no model runs well."""
 DISCARDED_BODIES = 4
 """So many times the largest body is read and thrown away before 413: who still sends may never see an answer."""
 Rows = list[dict[str, Any]]
@@ -105,12 +107,15 @@ class Batches:
         with ThreadPoolExecutor(1) as worker:
             while await self.arrived.wait():
                 for _ in range(WINDOWS):
-                    before = len(self.waiting)
-                    await asyncio.sleep(self.params.window_milliseconds / 1000)
-                    if len(self.waiting) == before or self.count_texts() >= self.params.batch_texts:
+                    if (before := self.count_texts()) >= LEAST_TEXTS:
                         break
+                    await asyncio.sleep(self.params.window_milliseconds / 1000)
+                    if self.count_texts() == before:
+                        break
+                # Half of them: while these run, those of clients that got an answer come again.
+                most = min(self.params.batch_texts, max(LEAST_TEXTS, self.count_texts() // 2))
                 batch = list[tuple[list[str], asyncio.Future[Rows]]]()
-                while self.waiting and sum(len(texts) for texts, _ in batch) < self.params.batch_texts:
+                while self.waiting and sum(len(texts) for texts, _ in batch) < most:
                     batch.append(self.waiting.popleft())
                 if not self.waiting:
                     self.arrived.clear()
@@ -129,7 +134,7 @@ class Batches:
         texts = [text for one in requests for text in one]
         try:
             # Few texts, sorted by length, have less padding in smaller batches.
-            rows = iter(self.predict(texts, max(8, min(32, len(texts) // 8))).select(COLUMNS).to_dicts())
+            rows = iter(self.predict(texts, max(4, len(texts) // 32)).select(COLUMNS).to_dicts())
             return [[next(rows) for _ in one] for one in requests]
         except Exception as problem:
             return [problem] if len(requests) == 1 else [one for texts in requests for one in self.answer([texts])]
