@@ -53,7 +53,7 @@ def test_throughput(
             started = time.perf_counter()
             classifier.predict(texts)
             seconds.setdefault("predict", []).append(time.perf_counter() - started)
-            for size in (1, 16):
+            for size in (1, 4, 16):
                 bodies = [request({"texts": texts[start : start + size]}) for start in range(0, ROWS, size)]
                 started = time.perf_counter()
                 asyncio.run(ask_all(port, iter(bodies)))
