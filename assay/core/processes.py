@@ -64,17 +64,22 @@ def only_run(main: Callable[[], None]) -> Iterator[None]:
         yield
         return
     if "DVC_STAGE" in os.environ:
-        Thread(target=end_with_parents, daemon=True).start()
+        Thread(target=end_with_parents, args=[psutil.Process().parents()], daemon=True).start()
     name = "@".join([file.stem, *sys.argv[1:]])
     with hold(lock_of(Path("stages", name)), name):
         yield
 
 
-def end_with_parents() -> None:
-    """End this process as soon as one above it has, up to the `dvc` or the `make repro` that started it."""
+def end_with_parents(parents: list[psutil.Process]) -> None:
+    """End this process as soon as one of its parents has, up to the `dvc` or the `make repro` that started it."""
+
+    def is_of_run(parent: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.AccessDenied):  # somebody else's, so above the run
+            return bool(STARTED_BY & parent.environ().keys())
+        return False
+
     with contextlib.suppress(psutil.NoSuchProcess):
-        parents = psutil.Process().parents()
-        started = len([*takewhile(lambda one: STARTED_BY & one.environ().keys(), parents)]) + 1
+        started = len([*takewhile(is_of_run, parents)]) + 1
         while psutil.Process().parents()[:started] == parents[:started]:
             time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)

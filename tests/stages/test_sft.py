@@ -111,7 +111,7 @@ def test_the_same_seed_gives_the_same_bytes(start: Start) -> None:
     for name in ("first", "second"):
         measured = start("lora", name, dropout=0.1)
         written.append((measured, folder_sha256(sft.OUTPUT / "lora")))
-        costs = {"train_seconds", "train_cpu_seconds", "tokens_per_second", "peak_memory_mib"}
+        costs = {"train_seconds", "train_cpu_seconds", "tokens_per_second", "peak_memory_mib", "resumed_at_step"}
         assert set(read_json(sft.COSTS / "lora.json")) == costs
     assert written[0] == written[1]
 
