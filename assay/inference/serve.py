@@ -44,7 +44,7 @@ COLUMNS = ("label", "probability", "is_sure", "reason")
 WINDOWS = 10
 """So many at most, while texts of other requests come in each, and they are fewer than `LEAST_TEXTS`."""
 LEAST_TEXTS = 32
-"""Of several requests, before which no model runs well."""
+"""From so many waiting texts on, a batch is run without waiting for more."""
 DISCARDED_BODIES = 4
 """So many times the largest body is read and thrown away before 413: who still sends may never see an answer."""
 Rows = list[dict[str, Any]]
