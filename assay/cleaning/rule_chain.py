@@ -19,6 +19,12 @@ from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.text.prefilter import Rule, evaluated, is_wide, where
 
 MAX_PASSES = 10
+PROPERTIES: dict[str, Rule] = {
+    "digits": lambda text: where(text, is_wide, lambda wide: wide.str.replace(r"\p{Nd}", "0")).str.contains("[0-9]"),
+    "lines": lambda text: text.str.contains("\n", literal=True),
+    "wide": is_wide,
+}
+"""What a rule may need of a text (digits are of any script), looked for once for all rules."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +32,14 @@ class ScopedRule:
     """A rule, and the sources whose rows it sees; None for all.
 
     `once` says that it decodes: it sees no text that has been through it.
-    `needs_digit` says that it leaves a text without digits, of any script, alone; false is always safe.
+    `needs` names one of `PROPERTIES`: a text without it is left alone; None is always safe.
     """
 
     name: str
     rule: Rule
     sources: frozenset[str] | None
     once: bool = False
-    needs_digit: bool = False
+    needs: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,13 +104,11 @@ def _one_pass(
     run, over all passes.
     """
     changed = part["changed"]
-    has_digit = None  # what gets one in this pass is seen in the next
+    has = {name: evaluated(texts, PROPERTIES[name]) for name in PROPERTIES if any(one.needs == name for one in rules)}
     for time, rule in enumerate(rules, number * len(rules)):
         if rule.once and number:
             continue
-        if rule.needs_digit and has_digit is None:
-            has_digit = evaluated(texts, _has_digit)
-        rows = _rows_to_see(rule, part["source"], changed, time - len(rules), has_digit)
+        rows = _rows_to_see(rule, part["source"], changed, time - len(rules), has)
         before = texts if rows is None else texts.gather(rows)
         after = evaluated(before, rule.rule) if len(before) else before
         moved = _moved(before, after)
@@ -118,6 +122,8 @@ def _one_pass(
         )
         texts = after if rows is None else texts.clone().scatter(at, after_moved)
         changed = changed.scatter(at, time)
+        for name, rows_with in has.items():
+            has[name] = rows_with.scatter(at, evaluated(after_moved, PROPERTIES[name]))
     return texts, part.with_columns(changed=changed)
 
 
@@ -125,17 +131,13 @@ def _moved(before: pl.Series, after: pl.Series) -> pl.Series:
     return evaluated(after, lambda text: text.ne_missing(before).arg_true())
 
 
-def _has_digit(text: pl.Expr) -> pl.Expr:
-    return where(text, is_wide, lambda wide: wide.str.replace(r"\p{Nd}", "0")).str.contains("[0-9]")
-
-
 def _rows_to_see(
-    rule: ScopedRule, sources: pl.Series, last_change: pl.Series, since: int, has_digit: pl.Series | None
+    rule: ScopedRule, sources: pl.Series, last_change: pl.Series, since: int, has: Mapping[str, pl.Series]
 ) -> pl.Series | None:
     """Positions of the rows that a rule is for, and that have changed since it ran; None for all."""
     wanted = None if rule.sources is None else sources.is_in(sorted(rule.sources))
-    if rule.needs_digit and has_digit is not None:
-        wanted = has_digit if wanted is None else wanted & has_digit
+    if rule.needs:
+        wanted = has[rule.needs] if wanted is None else wanted & has[rule.needs]
     if since >= 0:
         has_changed = last_change >= since
         wanted = has_changed if wanted is None else wanted & has_changed

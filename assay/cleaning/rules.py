@@ -18,8 +18,14 @@ RULES = public_functions(noise_rules, normalisation_rules, pii_rules)
 """Every rule by name. To add one is to write it in one of the three modules, and to name it in params.yaml."""
 DECODERS = frozenset(["html_to_text"])
 """Rules that run once on a text, since what they give looks like what they take."""
-NEED_DIGIT = frozenset(f"redact_{kind}" for kind in ("iban", "card", "national_number", "ip", "phone"))
-"""Rules that leave a text without digits, of any script, alone."""
+NEEDS = {
+    **{f"redact_{kind}": "digits" for kind in ("iban", "card", "national_number", "ip", "phone")},
+    **dict.fromkeys(
+        ("repair_mojibake", "repair_unicode", "fold_compatibility", "straighten_quotes_and_dashes"), "wide"
+    ),
+    **dict.fromkeys(("remove_quoted_replies", "remove_signatures"), "lines"),
+}
+"""Rules that leave a text without this property (`rule_chain.PROPERTIES`) alone."""
 Policy = Literal["drop", "keep", "review", "mode", "unknown"]
 
 
@@ -113,7 +119,5 @@ def chosen_rules(params: TextCleaning, sources: Sequence[str]) -> list[ScopedRul
                 f"params.yaml: `clean.rules.{name}` = {where!r}: no source {unknown[0]!r}; there are {list(sources)}"
             )
         scope = None if where is True else frozenset(where)
-        chosen.append(
-            ScopedRule(name, with_settings(RULES[name], settings), scope, name in DECODERS, name in NEED_DIGIT)
-        )
+        chosen.append(ScopedRule(name, with_settings(RULES[name], settings), scope, name in DECODERS, NEEDS.get(name)))
     return chosen
