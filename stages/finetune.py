@@ -32,6 +32,7 @@ from assay.classifiers.inference_file import write_inference
 from assay.classifiers.predict import SEEDS_FILE
 from assay.compute.cost import folder_mib, reset_peak_memory
 from assay.compute.device import Compute, Device, prepare_device
+from assay.compute.process_group import start_others
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import discard, file_sha256, folder_sha256, output_folder, write_json, write_text
 from assay.core.params import load_params
@@ -64,7 +65,7 @@ WHOLE_MODELS = ("MULTI_CPU", "MULTI_GPU")
 
 
 def connect_processes(device: Device) -> Accelerator | None:
-    """What connects the processes of `accelerate launch`, if weights are not sharded; None for a process alone."""
+    """What connects processes that train together, if weights are not sharded; None for a process alone."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return None
     # Imported here, as all that imports PyTorch: baselines need none of it.
@@ -95,14 +96,13 @@ def fit_seeds(
     from assay.classifiers.fit import fit_seed
     from assay.classifiers.training_loop import Checkpoint
 
-    process = 0 if accelerator is None else accelerator.process_index
     key = [params.model_dump_json(), str(device), str(compute.threads), *depends_on.values()]
     fits, scratch = {}, []
     for number, value in enumerate(params.seeds):
         depended_on = "\x1f".join([approach, str(derived_seed(seed, str(value))), *key])
         digest = hashlib.sha256(depended_on.encode()).hexdigest()
         scratch.append(SCRATCH / f"{approach}-{digest[:16]}")
-        checkpoint = Checkpoint(scratch[-1] / f"process_{process}.pt", compute.checkpoint_seconds)
+        checkpoint = Checkpoint(scratch[-1] / "checkpoint.pt", compute.checkpoint_seconds)
         own_folder = None if folder is None else folder / f"seed_{value}" if number else folder
         own_seed = derived_seed(model_seed(seed, value), "finetune", approach)
         # Of a process that has fitted before, the system may only tell the peak of the largest fit so far.
@@ -110,7 +110,7 @@ def fit_seeds(
         fit = fit_seed(params, data, device, own_seed, own_folder, checkpoint, accelerator)
         fits[value] = fit if is_own_peak else replace(fit, peak_memory_mib=None)
     if accelerator is not None:
-        # A process that is still writing its last checkpoint needs the folder.
+        # The first may still be writing its last checkpoint.
         accelerator.wait_for_everyone()
     for path in scratch:
         discard(path)
@@ -156,6 +156,8 @@ def main() -> None:
         leave_out(f"finetune@{approach}", reason, OUTPUT / approach, METRICS / name, plots, COSTS / name)
         return
 
+    if device is not None:
+        start_others(compute)
     accelerator = None if device is None else connect_processes(device)
     train_table, validation_table = pl.read_parquet(TRAIN), pl.read_parquet(VALIDATION)
     classes = sorted(train_table["label"].unique())

@@ -5,7 +5,7 @@ Reads its own block `sft.<approach>` and no other, the base `language_model`, `d
 `peft` alone, metrics, costs, and the loss of each step and of each evaluation; docs/generation.md says how it trains.
 
 A run that is killed resumes from the last checkpoint, in `scratch/` under the hash of all that the model depends on.
-Several processes train together under `accelerate launch`: each does its share of every batch, the first one writes. An
+Several processes (`compute.processes`) train together: each does its share of every batch, the first one writes. An
 approach that this machine does not support (QLoRA, where bitsandbytes has no 4-bit arithmetic) is skipped: the reason
 is logged, and written instead of the model and of the metrics.
 """
@@ -23,6 +23,7 @@ import torch
 from assay.compute.cost import folder_mib
 from assay.compute.device import Compute, prepare_device
 from assay.compute.model_limits import require_positions
+from assay.compute.process_group import start_others
 from assay.core.errors import run_stage
 from assay.core.outputs import discard, file_sha256, folder_sha256, output_folder, write_json, write_text
 from assay.core.params import load_params
@@ -64,6 +65,7 @@ def main() -> None:
         files = METRICS / f"{approach}.json", plots, COSTS / f"{approach}.json"
         leave_out(f"sft@{approach}", reason, OUTPUT / approach, *files)
         return
+    start_others(compute)
     quiet_libraries()
     # Read before training: where a package is missing, no run is lost.
     versions = {name: version(name) for name in PACKAGES}

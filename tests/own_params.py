@@ -5,7 +5,8 @@ from typing import Any
 
 import yaml
 
-COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_seconds": 600.0, "backend": "processes"}
+COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1, "processes": 1, "checkpoint_seconds": 600.0}
+COMPUTE |= {"backend": "processes"}
 
 
 def block_at(params: Any, path: str) -> Any:

@@ -172,7 +172,7 @@ def train(
             None: then nothing stops early, and the last epoch's parameters stay.
         head: parameters that learn at `head_learning_rate`, if that is given.
         paged: on CUDA the optimizer's state moves to main memory where the device has none left (Dettmers et al. 2023).
-        accelerator: of `accelerate launch`, where several processes train together; each does its share of a batch.
+        accelerator: connects processes that train together; each does its share of a batch.
         began: the clocks when this stretch began, if there was work before the call that is to count; None: now.
 
     Raises:
@@ -338,7 +338,12 @@ def _read_losses(
 
 
 def _write(path: Path, loop: _Loop, run: _Run) -> None:
-    """Replace the checkpoint, so that there is a whole one at every moment; warns where it cannot be written."""
+    """Replace the checkpoint, so that there is a whole one at every moment; warns where it cannot be written.
+
+    Of processes that train together the first one writes, and all read it.
+    """
+    if loop.accelerator is not None and not loop.accelerator.is_main_process:
+        return
     spent = asdict(run.spent.plus(Spent.now().since(loop.began)))
     state = {
         "run": {**asdict(run), "best_parameters": run.best_parameters, "spent": spent},
@@ -366,8 +371,8 @@ def _restore(path: Path, loop: _Loop) -> _Run:
     loop.optimizer.load_state_dict(state["optimizer"])
     loop.schedule.load_state_dict(state["schedule"])
     torch.set_rng_state(state["random"])
-    if state["random_cuda"]:
-        torch.cuda.set_rng_state_all(state["random_cuda"])
+    if state["random_cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["random_cuda"][: torch.cuda.device_count()])
     run = state["run"]
     return _Run(
         **run

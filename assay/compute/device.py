@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,7 @@ class Compute(Params):
     device: Literal["cpu", "cuda"]
     precision: Literal["float32", "bfloat16"]
     threads: int = Field(ge=1, le=1024)
+    processes: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)]
     checkpoint_seconds: float = Field(ge=0)
     backend: Literal["processes", "ray"]
 

@@ -18,8 +18,10 @@ import psutil
 from assay.core.errors import InputError
 
 LOCKS = Path(".cache/locks")
-STARTED_BY = {"DVC_STAGE", "ASSAY_REPRO"}
-"""Variables that `dvc` and `make repro` give to what they start."""
+TRAINS_WITH = "ASSAY_TRAINS_WITH"
+"""Given to the processes that a stage starts to train with it (`assay/compute/process_group.py`)."""
+STARTED_BY = {"DVC_STAGE", "ASSAY_REPRO", TRAINS_WITH}
+"""Variables that `dvc`, `make repro` and such a stage give to what they start."""
 
 
 @contextlib.contextmanager
@@ -60,11 +62,11 @@ def only_run(main: Callable[[], None]) -> Iterator[None]:
     Of processes that train together, the first one alone is asked.
     """
     file = Path(inspect.getfile(main))
+    if file.parent.name == "stages" and {"DVC_STAGE", TRAINS_WITH} & os.environ.keys():
+        Thread(target=end_with_parents, args=[psutil.Process().parents()], daemon=True).start()
     if file.parent.name != "stages" or os.environ.get("RANK", "0") != "0":
         yield
         return
-    if "DVC_STAGE" in os.environ:
-        Thread(target=end_with_parents, args=[psutil.Process().parents()], daemon=True).start()
     name = "@".join([file.stem, *sys.argv[1:]])
     with hold(lock_of(Path("stages", name)), name):
         yield

@@ -220,30 +220,34 @@ class InterruptedRunError(Exception):
     pass
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("approach", ["full", "lora"])
-def test_a_run_that_was_killed_resumes_and_ends_with_the_same_bytes(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, approach: str
-) -> None:
-    change("compute", checkpoint_seconds=0.0)
-    run_main(finetune, approach)
-    expected = tree_hash(workspace / "models/finetuned" / approach)
-    metrics = Path(f"metrics/finetune/{approach}.json").read_bytes()
-    shutil.rmtree("models")
+def interrupt(approach: str, step: int) -> None:
+    """Run `finetune` up to a step."""
     clip, steps = torch.nn.utils.clip_grad_norm_, 0
 
     def interrupting(*arguments: Any) -> torch.Tensor:
         nonlocal steps
         steps += 1
-        if steps == 27:
+        if steps == step:
             raise InterruptedRunError
         return clip(*arguments)
 
-    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", interrupting)
-    with pytest.raises(InterruptedRunError):
-        run_main(finetune, approach)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.utils, "clip_grad_norm_", interrupting)
+        with pytest.raises(InterruptedRunError):
+            run_main(finetune, approach)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("approach", ["full", "lora"])
+def test_a_run_that_was_killed_resumes_and_ends_with_the_same_bytes(workspace: Path, approach: str) -> None:
+    change("compute", checkpoint_seconds=0.0)
+    run_main(finetune, approach)
+    expected = tree_hash(workspace / "models/finetuned" / approach)
+    metrics = Path(f"metrics/finetune/{approach}.json").read_bytes()
+    shutil.rmtree("models")
+    interrupt(approach, 27)
     assert not (workspace / "models/finetuned" / approach).exists()
-    assert list(workspace.glob("scratch/finetune/*/process_0.pt"))
+    assert list(workspace.glob("scratch/finetune/*/checkpoint.pt"))
     torch.rand(7)
     run_main(finetune, approach)
     assert tree_hash(workspace / "models/finetuned" / approach) == expected
@@ -318,12 +322,24 @@ def test_two_processes_train_the_model_of_one(workspace: Path, approach: str) ->
     run_main(finetune, approach)
     name = "model.safetensors" if approach == "full" else "adapter_model.safetensors"
     alone = load_file(f"models/finetuned/{approach}/{name}")
-    # What `accelerate launch` starts on several GPUs; on CPU it would ask for MPI.
-    command = f"-m torch.distributed.run --standalone --nproc_per_node 2 -m stages.finetune {approach}"
-    run_python(*command.split(), OMP_NUM_THREADS="1")
-    together = load_file(f"models/finetuned/{approach}/{name}")
-    assert read_json(f"metrics/finetune/{approach}.json")["processes"] == 2
-    assert [key for key in alone if not torch.allclose(alone[key], together[key], atol=2e-4)] == []
+    for interrupted in (False, True):
+        change("compute", processes=1, checkpoint_seconds=0.0)
+        if interrupted:
+            interrupt(approach, 8)
+        change("compute", processes=2)
+        run_python("-m", "stages.finetune", approach, OMP_NUM_THREADS="1")
+        together = load_file(f"models/finetuned/{approach}/{name}")
+        assert read_json(f"metrics/finetune/{approach}.json")["processes"] == 2
+        assert read_json(f"metrics/cost/finetune/{approach}.json")["resumed_at_step"] == 7 * interrupted
+        assert [key for key in alone if not torch.allclose(alone[key], together[key], atol=2e-4)] == []
+
+
+@pytest.mark.slow
+def test_why_another_process_failed_is_said_once(workspace: Path) -> None:
+    change("compute", processes=2)
+    table(4, "v").with_columns(label=pl.lit("odd")).write_parquet("data/split/validation.parquet")
+    said = run_python("-m", "stages.finetune", "full", status=1).stderr
+    assert said.count("row v0 has the label 'odd'") == 1
 
 
 def test_sharded_weights_are_refused(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

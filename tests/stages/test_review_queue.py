@@ -18,7 +18,7 @@ from stages import review_queue
 from tests.own_process import run_main
 
 PARAMS = """
-compute: {device: cpu, precision: float32, threads: 1, checkpoint_seconds: 600.0, backend: processes}
+compute: {device: cpu, precision: float32, threads: 1, processes: 1, checkpoint_seconds: 600.0, backend: processes}
 label_errors: {action: drop}
 review_queue: {rows: 10, neighbours: 2, min_confidence: 0.5, batch_size: 8}
 """

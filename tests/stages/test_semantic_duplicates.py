@@ -12,7 +12,7 @@ from tests.own_params import change
 from tests.own_results import read_outputs
 
 PARAMS = """
-compute: {device: cpu, precision: float32, threads: 1, checkpoint_seconds: 600.0, backend: processes}
+compute: {device: cpu, precision: float32, threads: 1, processes: 1, checkpoint_seconds: 600.0, backend: processes}
 semantic_duplicates: {min_cosine: 0.95, action: group}
 split: {group_column: null, given_column: null, given_values: {train: train}}
 seed: 1

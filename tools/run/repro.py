@@ -151,20 +151,24 @@ def run_stages(
     compute = read_yaml(PARAMS_FILE)["compute"]
     jobs, flags = options.jobs or max(1, (cores() or 1) // compute["threads"]), ["--force"] if options.force else []
     devices = list_devices() if compute["device"] != "cpu" else []
+    # A GPU for each job; several, where there are more than jobs, or a training is to have as many.
+    wanted = max(1, len(devices) // jobs) if compute["processes"] == "auto" else compute["processes"]
+    share = min(wanted, len(devices))
     params = {name: [dep.params for dep in plan[name].deps if isinstance(dep, ParamsDependency)] for name in plan}
     takes = {name for name in plan if devices and any("compute" in names for names in params[name])}
     seconds = json.loads(SECONDS.read_text(encoding="utf-8")) if SECONDS.is_file() else {}
     order, ranks = [stage.addressing for stage in repo.index.stages], rank_stages(needs, seconds)
     running: dict[Future[tuple[int, bool]], str] = {}
-    started, used, interrupted, shown = dict[str, float](), dict[str, str](), set[int](), time.monotonic()
+    started, used, interrupted, shown = dict[str, float](), dict[str, list[str]](), set[int](), time.monotonic()
     with ThreadPoolExecutor(jobs) as pool:
         while True:
             for name in sorted((name for name in state if state[name] == WAITS), key=lambda name: -ranks[name]):
-                free = [device for device in devices if device not in used.values()]
-                if len(running) < jobs and not stops and (free or name not in takes):
+                free = [device for device in devices if not any(device in held for held in used.values())]
+                if len(running) < jobs and not stops and (len(free) >= share or name not in takes):
                     variables = {"OMP_NUM_THREADS": str(compute["threads"])}
                     if name in takes:
-                        variables["CUDA_VISIBLE_DEVICES"] = used[name] = free[0]
+                        used[name] = free[:share]
+                        variables["CUDA_VISIBLE_DEVICES"] = ",".join(used[name])
                     state[name], started[name] = RUNS, time.monotonic()
                     running[pool.submit(run_job, name, flags, variables, stops)] = name
             if not running:

@@ -18,7 +18,7 @@ PARAMS = "compute:  # why\n  device: cpu\n  precision: float32  # of models\n  t
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with committed params, and measurements that need no model."""
-    Path("params.yaml").write_text(PARAMS + "  checkpoint_seconds: 1.0\n  backend: processes\n")
+    Path("params.yaml").write_text(PARAMS + "  processes: 1\n  checkpoint_seconds: 1.0\n  backend: processes\n")
     commit_all()
     monkeypatch.setattr(calibrate, "cores", lambda: 2)
     return tmp_path

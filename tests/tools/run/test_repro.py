@@ -40,7 +40,7 @@ def diamond() -> dict[str, Any]:
 
 
 def write_project(folder: Path, stages: dict[str, Any]) -> Path:
-    (folder / "params.yaml").write_text("compute: {threads: 1, device: cuda}\n")
+    (folder / "params.yaml").write_text("compute: {threads: 1, processes: auto, device: cuda}\n")
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
     (folder / "in.txt").write_text("1\n2\n")
     git("init", "-q", cwd=folder)
@@ -104,8 +104,11 @@ def test_two_jobs_leave_the_same_bytes_in_the_order_of_the_pipeline(tmp_path: Pa
     assert started(run(folder)) == []
 
 
-def test_two_stages_run_beside_each_other_each_with_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,8")
+@pytest.mark.parametrize(("devices", "shares"), [("7,8,9", ["1 7\n", "1 8\n"]), ("0,1,2,3", ["1 0,1\n", "1 2,3\n"])])
+def test_two_stages_run_beside_each_other_each_with_its_devices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: str, shares: list[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)
     # Each waits for the other: one at a time, both fail.
     write = "sleep 1 && echo $OMP_NUM_THREADS $CUDA_VISIBLE_DEVICES > {0}.txt"
     wait = f"touch {{0}}.on; for i in $(seq 300); do test -e {{1}}.on && {write} && exit 0; sleep 0.1; done; exit 1"
@@ -113,7 +116,7 @@ def test_two_stages_run_beside_each_other_each_with_a_device(tmp_path: Path, mon
     folder = write_project(tmp_path, stages | {"c": stage("c", "sort a.txt > c.txt", "a.txt")})
     output = run(folder, "--jobs", "2")
     assert re.search(r"\n[ab] \d of \? s, [ab] \d of \? s; 1 wait; by last times \d s left, 3 never ran here", output)
-    assert sorted((folder / f"{name}.txt").read_text() for name in "ab") == ["1 7\n", "1 8\n"]
+    assert sorted((folder / f"{name}.txt").read_text() for name in "ab") == shares
 
 
 def test_what_comes_after_a_stage_whose_output_stays_is_not_started(finished: Path, tmp_path: Path) -> None:
