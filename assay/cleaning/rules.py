@@ -20,7 +20,7 @@ DECODERS = frozenset(["html_to_text"])
 """Rules that run once on a text, since what they give looks like what they take."""
 NEED_DIGIT = frozenset(f"redact_{kind}" for kind in ("iban", "card", "national_number", "ip", "phone"))
 """Rules that leave a text without digits, of any script, alone."""
-Policy = Literal["drop", "keep", "review", "mode", "unknown"]
+Policy = Literal["drop", "keep", "review", "pool", "mode", "unknown"]
 
 
 class Constant(Params):
@@ -95,6 +95,8 @@ class CleanParams(TextCleaning):
     def _labels_are_there(self) -> "CleanParams":
         if self.missing.get("label", "keep") == "keep":
             raise ValueError("`missing.label` must say what becomes of rows without a label, and not keep them")
+        if others := [column for column, policy in self.missing.items() if policy == "pool" and column != "label"]:
+            raise ValueError(f"`missing.{others[0]}` = 'pool': rows can wait for a label alone")
         return self
 
 
