@@ -41,9 +41,8 @@ def project(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch)
     with Path("data/raw/rows.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("id", "text", "label", "thread"), *rows])
     params = read_template_params()
-    provenance = {"url": "https://example.org", "licence": None, "retrieved": None, "authenticity": "real"}
-    shape = {"file": "rows.csv", "format": "csv", "header": True, "carry": ["thread"]}
-    source = {"name": "s", **provenance, **shape, "columns": {"id": "id", "text": "text", "label": "label"}}
+    shape = {"name": "s", "file": "rows.csv", "format": "csv", "header": True, "carry": ["thread"], "ratings": None}
+    source = params["ingest"]["sources"][0] | shape | {"columns": {"id": "id", "text": "text", "label": "label"}}
     params["ingest"] |= {"path": "data/raw", "sources": [source], "rating_bins": None}
     tokens = {"tokenizer": f"{tiny_encoder}/tokenizer.json", "tokens": 1000}
     params["clean"] |= {"missing": {"label": "pool"}, "max_tokens": tokens}
@@ -107,8 +106,7 @@ def test_a_label_given_to_a_waiting_row_makes_it_a_train_row(capsys: pytest.Capt
     assert "split: 1 row(s) removed: held_out_group" in told
     given = after["train"].filter(pl.col("id").str.starts_with("s:u"))
     assert given.select("id", "label", "reviewed").rows() == [(first, "good", True)]
-    others = after | {"train": after["train"].filter(pl.col("id") != first)}
-    assert all(others[name]["id"].equals(before[name]["id"]) for name in SPLITS)
+    assert all(after[name].filter(pl.col("id") != first)["id"].equals(before[name]["id"]) for name in SPLITS)
     assert read_json("metrics/correct.json")["unlabelled"] == {"decided": 3, "waiting": 35}
     assert not {first, second} & set(make_queue(after["train"])["id"])
     way, waits = "\n".join(history(first, Path("data"))), "\n".join(history(queue["id"][3], Path("data")))
@@ -119,8 +117,6 @@ def test_a_label_given_to_a_waiting_row_makes_it_a_train_row(capsys: pytest.Capt
 
 
 def test_rows_that_the_division_of_the_data_holds_out_do_not_wait() -> None:
-    given = {f"t{number}": "test" if number > 5 else "train" for number in range(50)}
-    change("split", given_column="thread", given_values=given)
+    change("split", given_column="thread", given_values={f"t{n}": "test" if n > 5 else "train" for n in range(50)})
     clean.main()
     assert set(pl.read_parquet("data/clean/unlabelled.parquet")["thread"]) == {f"t{number}" for number in range(6)}
-    assert read_json("metrics/clean.json")["removed"]["missing_label"] == 22

@@ -184,7 +184,8 @@ WARNED: dict[str, list[Any]] = {
 def test_what_will_not_go_well_is_said_and_ingest_runs(
     says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    new(write_csv(tmp_path / "a.csv", WARNED[says]))
+    params = new(write_csv(tmp_path / "a.csv", WARNED[says]))
+    assert params["clean"]["missing"]["label"] == ("pool" if "no label" in says else "drop")
     assert re.search(f"warning: .*{says}", capsys.readouterr().out)
     ingest.main()
 
