@@ -151,10 +151,12 @@ def plan_labels(data: Data, source: str, name: str, given: dict[str, Any], text:
     shown = ("label", "reference_label", group, "given_split", "text")
     rows = records.select(one for one in shown if one in records.columns and records[one].count())
     said = [*warn_of_labels(records["label"], removed, joined), *warn_of_language(records["text"], params)]
-    if records["label"].null_count():
+    if (labelled := records["label"].count()) < records.height:
         values["clean.missing.label"] = "pool"
-    values |= (epochs := lengthen_training(params, records.height))
-    unsure += [f"{records.height} rows are few steps of training, so {key}: {epochs[key]}" for key in list(epochs)[:1]]
+    values |= (epochs := lengthen_training(params, labelled))
+    unsure += [
+        f"{labelled} labelled rows are few steps of training, so {key}: {epochs[key]}" for key in list(epochs)[:1]
+    ]
     if records["reference_label"].count() and "reference_label" not in roles:
         unsure.append("label: of one rater, drawn by `seed`; reference_label, which scores test rows: of most of them")
     return Plan(data, values, rows, roles, unsure, said)
