@@ -3,6 +3,7 @@
 Reads `data/ingested/`. Writes `data/clean/`:
 
 - `records.parquet`: the rows kept, with `near_duplicate_group` (the id of the group's kept row);
+- `unlabelled.parquet`: with `missing.label: pool`, the rows that wait for a label; the same columns;
 - `ratings.parquet`: the ratings of the rows kept;
 - `changed.parquet`: a line for each row and each rule that changed it, with the value before and after;
 - `removed.parquet`: the rows removed, with the rule and, for duplicates, `kept_id`, the row that stands for them;
@@ -30,6 +31,7 @@ from assay.core.results import write_metrics
 from assay.core.row_batches import joined_parts, row_batches, write_part
 from assay.core.seeds import derived_seed, generator
 from assay.duplicates.kept_rows import KNOWN_LABEL, find_duplicates, is_held_out
+from assay.duplicates.near_duplicates import IDENTICAL, near_matches
 
 INPUT = Path("data/ingested")
 RECORDS = INPUT / "records.parquet"
@@ -60,6 +62,34 @@ def remove_duplicates(params: CleanParams, parts: Path, seed: int) -> None:
         write_part(removed, parts / "removed", 1, number)
         write_part(marked.filter(pl.col("group").is_not_null()).select(GROUP_COLUMNS), parts / "groups", 0, number)
         start += batch.height
+
+
+def fill_pool(params: CleanParams, parts: Path, seed: int) -> pl.DataFrame:
+    """The rows that wait for a label; every row without one is also in the parts of `removed`, by the rule that fits.
+
+    A near-duplicate of a labelled row goes whatever its marks, or it might train beside a test row; so does a row that
+    the division of the data holds out. Of near-duplicates among the others one stays, as of labelled rows.
+    """
+    rows = joined_parts(parts / "unlabelled").with_columns(label=pl.lit(None, pl.String)).collect()
+    if rows.is_empty():
+        return rows.with_columns(near_duplicate_group="id")
+    labelled = joined_parts(parts / "records").select("id", "text").collect()
+    limits = params.near_duplicates or IDENTICAL
+    near = near_matches(rows["text"], labelled["text"], limits)
+    stands = near.select(pl.when(pl.col("jaccard") >= limits.min_jaccard).then("index")).to_series()
+    marked = rows.select(
+        "id", "text", "label", held_out=is_held_out(rows.columns, RECORDS), near=labelled["id"].gather(stands)
+    )
+    free = marked.filter(~pl.col("held_out"), pl.col("near").is_null())
+    found = free.select("id").hstack(find_duplicates(free, params.near_duplicates, "keep", (seed, "clean")))
+    marked = marked.join(found, on="id", how="left", maintain_order="left")
+    not_free = pl.when("held_out").then(pl.lit("missing_label")).when(pl.col("near").is_not_null())
+    rule = pl.coalesce(not_free.then(pl.lit("near_duplicate")), "rule", pl.lit("waits_for_label"))
+    kept_id = pl.coalesce("near", pl.when(pl.col("rule").is_not_null()).then("kept_id"))
+    removed = removed_rows(marked, rule).with_columns(marked.select(kept_id=kept_id).to_series())
+    write_part(removed, parts / "removed", 2, 0)
+    group = marked.select(near_duplicate_group=pl.coalesce("group", "id")).to_series()
+    return rows.with_columns(group).filter(removed["rule"] == "waits_for_label")
 
 
 def counts(path: Path, column: str = "rule") -> dict[str, int]:
@@ -111,6 +141,7 @@ def main() -> None:
         groups = joined_parts(parts / "groups")
         ratings = pl.scan_parquet(INPUT / "ratings.parquet")
         write_parquet(records, folder / "records.parquet")
+        write_parquet(fill_pool(params, parts, seed), folder / "unlabelled.parquet")
         write_parquet(
             ratings.join(records.select("id"), on="id", how="semi", maintain_order="left"), folder / "ratings.parquet"
         )

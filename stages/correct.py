@@ -3,12 +3,14 @@
 Decides nothing: the decisions are in `data/corrections.csv`, in git, and are reviewed there. Stands after `clean` and
 `embed`, and before everything that reads labels, so that a decision runs neither of the two again.
 
-Reads that file, `data/clean/records.parquet` and `data/clean/removed.parquet`. Writes `data/corrected/`:
+Reads that file and, of `data/clean/`, `records.parquet`, `removed.parquet` and `unlabelled.parquet`: a row that waits
+for a label comes in with the first decision about it. Writes `data/corrected/`:
 
 - `records.parquet`: the rows that stay, with `reviewed`: a person confirmed or corrected the label;
 - `changed.parquet`: every decision about a label that was applied, `before` and `after` being labels, the same where it
   was confirmed; `rule` says which of these it was, and `reason`, `reviewer` and `date` who decided, when and why;
-- `removed.parquet`: the rows that a person removed, likewise.
+- `removed.parquet`: the rows that a person removed, likewise;
+- `unlabelled.parquet`: the rows that still wait for a label.
 
 The columns and values of a line are in docs/review.md. What holds of several lines:
 
@@ -35,6 +37,7 @@ from assay.human_review.apply_corrections import REMOVAL, Corrected, CorrectPara
 from assay.human_review.corrections import Correction, read_corrections
 
 RECORDS = Path("data/clean/records.parquet")
+UNLABELLED = Path("data/clean/unlabelled.parquet")
 REMOVED_BY_CLEAN = Path("data/clean/removed.parquet")
 OUTPUT = Path("data/corrected")
 METRICS = Path("metrics/correct.json")
@@ -64,7 +67,10 @@ def main() -> None:
     params = load_params("correct", CorrectParams)
     path = Path(params.path)
     lines = read_corrections(path)
-    records = pl.read_parquet(RECORDS)
+    unlabelled = pl.read_parquet(UNLABELLED)
+    is_decided = unlabelled["id"].is_in([one.id for one in lines])
+    records = pl.concat([pl.read_parquet(RECORDS), unlabelled.filter(is_decided)])
+    waiting = unlabelled.filter(~is_decided)
     removed_before = pl.read_parquet(REMOVED_BY_CLEAN, columns=["id", "rule", "kept_id"])
     done = review.settle_all(lines, records, removed_before, params.new_labels, path)
     corrected = review.apply_corrections(records, done.outcomes)
@@ -72,8 +78,10 @@ def main() -> None:
         raise InputError(f"{path}: removes all {records.height} rows; delete lines of field `row`")
 
     tables = {"records": corrected.records, "changed": corrected.changed, "removed": corrected.removed}
-    write_tables(OUTPUT, tables)
+    write_tables(OUTPUT, tables | {"unlabelled": waiting})
     found = measure(records, corrected, done, lines)
+    if unlabelled.height:
+        found["unlabelled"] = {"decided": int(is_decided.sum()), "waiting": waiting.height}
     for one in done.not_applied:
         instead = f"; {one.kept_id} stands for it" if one.kept_id else ""
         print(

@@ -3,7 +3,7 @@
 Decides: nothing; texts only, no labels, so rows that will be in the test split may be embedded too. It comes before the
 split because semantic duplicates must be found before rows are assigned to splits.
 
-Reads `data/clean/records.parquet` and the base encoder; writes, in the order of the records,
+Reads `data/clean/{records,unlabelled}.parquet` and the base encoder; writes, in the order of the records,
 `data/embeddings/embeddings.parquet` (`id`, `embedding`: unit-length float32 vectors of the last layer) and
 `data/embeddings/layers.parquet` (`id`, `embedding`: those of the last layers side by side, for label-error detection).
 """
@@ -21,7 +21,7 @@ from assay.core.progress import quiet_libraries
 from assay.core.results import write_metrics
 from assay.embeddings.encoder import EmbedParams, embedded_texts
 
-RECORDS = Path("data/clean/records.parquet")
+TABLES = [Path("data/clean/records.parquet"), Path("data/clean/unlabelled.parquet")]
 OUTPUT = Path("data/embeddings")
 METRICS = Path("metrics/embed.json")
 COST = Path("metrics/cost/embed.json")
@@ -32,7 +32,7 @@ def main() -> None:
     params = load_params("embed", EmbedParams)
     device = prepare_device(load_params("compute", Compute), exact=True)
     quiet_libraries()
-    table = pl.read_parquet(RECORDS, columns=["id", "text"])
+    table = pl.concat(pl.read_parquet(path, columns=["id", "text"]) for path in TABLES)
 
     started = time.perf_counter()
     embedded, rows = embedded_texts(table["text"].to_list(), params, device)

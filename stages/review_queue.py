@@ -2,15 +2,18 @@
 
 Decides the order in which people look, and nothing else: `make review` shows the queue, and what they decide goes to
 `data/corrections.csv`. Writes `data/review/queue.csv`, whose columns docs/review.md describes: label errors of train
-rows, mistakes of a model on validation, rows whose annotators disagree and near-duplicates with different labels, fused
-by reciprocal rank (Cormack, Clarke & Büttcher 2009, https://doi.org/10.1145/1571941.1572114).
+rows, mistakes of a model on validation, rows whose annotators disagree, near-duplicates with different labels, and rows
+that wait for a label, fused by reciprocal rank (Cormack, Clarke & Büttcher 2009,
+https://doi.org/10.1145/1571941.1572114).
 
 A suggestion never comes from `reference_label`, also not by way of the consensus, where it breaks ties: the queue is
 what a project without one would see. No test row is in it, since corrections led by a model would bend the test towards
-that model; nor is a row that a person has `reviewed`.
+that model; nor is a row that a person has `reviewed`, nor one without a label that belongs to a validation or test row,
+since `split` would remove it once it has one: ids, groups and embeddings of those rows are read for that.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -22,14 +25,17 @@ from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder
 from assay.core.params import Params, load_params
 from assay.core.progress import quiet_libraries
+from assay.core.removed_rows import Filtered
 from assay.core.results import write_metrics
 from assay.core.skipped import why_left_out
 from assay.duplicates.kept_rows import meaning_marks
-from assay.embeddings.nearest import nearest_rows
+from assay.embeddings.nearest import nearest_reference, nearest_rows
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
 from assay.human_review import queue as review
 
 SPLITS = {name: Path(f"data/split/{name}.parquet") for name in ("train", "validation")}
+TEST = Path("data/split/test.parquet")
+UNLABELLED = Path("data/corrected/unlabelled.parquet")
 SCORES = Path("data/label_errors/scores.parquet")
 DISAGREEMENT = Path("data/annotation_qa/disagreement.parquet")
 RATINGS = Path("data/clean/ratings.parquet")
@@ -62,6 +68,19 @@ def read_model_folder(approach: str) -> Path:
             " `approaches`"
         )
     return model
+
+
+def read_pool(embeddings: pl.DataFrame) -> Filtered:
+    """The rows that wait for a label; removed are those that belong to a held-out row, by their group or similarity."""
+    pool, group = pl.read_parquet(UNLABELLED), load_params("split.group_column", object)
+    columns = ["id", *(name for name in pool.columns if name == group)]
+    held_out = pl.concat(pl.read_parquet(path, columns=columns) for path in (SPLITS["validation"], TEST))
+    vectors = (embeddings_of(ids, embeddings, UNLABELLED) for ids in (pool["id"], held_out["id"]))
+    closest, _ = nearest_reference(*vectors)
+    kept = pool.filter(closest < load_params("semantic_duplicates.min_cosine", float))
+    for name in columns[1:]:
+        kept = kept.join(held_out.filter(pl.col(name) != ""), on=name, how="anti", maintain_order="left")
+    return Filtered(kept, pool.join(kept, on="id", how="anti"))
 
 
 def add_neighbours(
@@ -107,8 +126,20 @@ def main() -> None:
         "disagreement": review.list_disagreements(pl.read_parquet(DISAGREEMENT), pl.read_parquet(RATINGS), open_rows),
         "conflict": review.list_conflicts(open_rows.with_columns(meaning_marks(open_rows["text"]))),
     }
+    embeddings = pl.read_parquet(EMBEDDINGS)
+    pool, counted = read_pool(embeddings), dict[str, object]()
+    if pool.kept.height:
+        said = predict(model, pool.kept["text"].to_list(), params.batch_size, device, "review_queue")
+        lists["unlabelled"] = review.list_unlabelled(pool.kept, said.probabilities, said.labels, approach)
+        rows = pl.concat([rows, pool.kept.with_columns(split=pl.lit("unlabelled"))], how="diagonal").select(
+            rows.columns
+        )
+    if pool.kept.height or pool.removed.height:
+        counted["unlabelled"] = {"ranked": pool.kept.height, "belong_to_held_out_rows": pool.removed.height}
+        left_out = f"{pool.removed.height} more belong to validation or test rows and are left out"
+        print(f"review_queue: {pool.kept.height} rows wait for a label; {left_out}", file=sys.stderr)
     queue = review.fuse_lists(lists).head(params.rows).join(rows, on="id", how="left", maintain_order="left")
-    table = add_neighbours(queue, splits["train"], pl.read_parquet(EMBEDDINGS), params.neighbours, device)
+    table = add_neighbours(queue, splits["train"], embeddings, params.neighbours, device)
     table = table.with_columns(pl.col("score").round(6), rank=pl.int_range(1, pl.len() + 1)).select(COLUMNS)
     with output_folder(OUTPUT) as folder:
         table.write_csv(folder / "queue.csv")
@@ -118,6 +149,7 @@ def main() -> None:
             "rows": table.height,
             "rows_with_suggested_label": table.height - table["suggested_label"].null_count(),
             "rows_by_reason": {name: int(queue["kinds"].list.contains(name).sum()) for name in lists},
+            **counted,
         },
         "rows",
         "rows_with_suggested_label",

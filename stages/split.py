@@ -2,8 +2,8 @@
 
 Decides: the split of each group, and which labels are too rare to be learnt.
 
-Reads `data/annotation_qa/records.parquet`; writes `data/split/{train,validation,test}.parquet` (the same columns, rows
-in their order), `data/split/leaks.parquet` and `data/split/removed.parquet`.
+Reads `data/annotation_qa/records.parquet`, and ids of `data/clean/unlabelled.parquet`. Writes `data/split/`: `{train,
+validation,test}.parquet` (the same columns, rows in their order), `leaks.parquet` and `removed.parquet`.
 
 By hash, a group (`split_group` of `semantic_duplicates`) goes whole: its draw from [0, 1) is a keyed hash of its name,
 and the fractions cut [0, 1) in three. A group above `large_group_share` of the rows of a label is assigned before the
@@ -11,6 +11,9 @@ others of the label; where the draws of a label leave a split empty, as few of i
 named on standard error and in the metrics. A label in fewer than three groups is an error, or its rows are removed
 (`rare_label`), as are rows without a label (`no_label`). With `given_column` the division of the data is taken as it
 is: leaks are counted, said and listed, none is mended (docs/pipeline.md, "What you can rely on").
+
+A row to which a person gave its first label trains: a model chose it, and suggested that label. One in a group with a
+validation or test row is removed (`held_out_group`).
 """
 
 import sys
@@ -28,6 +31,7 @@ from assay.splitting.assignment import SPLITS, SplitParams, assign, rare_label_r
 from assay.splitting.given import find_leaks, take_given_splits
 
 RECORDS = Path("data/annotation_qa/records.parquet")
+UNLABELLED = Path("data/clean/unlabelled.parquet")
 OUTPUT = Path("data/split")
 METRICS = Path("metrics/split.json")
 
@@ -51,26 +55,32 @@ def main() -> None:
     seed = load_params("seed", int)
     records = pl.read_parquet(RECORDS)
     labelled = remove(records, records.filter(pl.col("label").is_null()), "no_label")
+    came_without = pl.col("id").is_in(pl.read_parquet(UNLABELLED, columns=["id"])["id"].implode())
+    pooled, others = labelled.kept.filter(came_without), labelled.kept.filter(~came_without)
     given = None
     if params.given_column is None:
-        rare = rare_label_rows(labelled.kept)
+        rare = rare_label_rows(others)
         needed = f"at least {len(SPLITS)} rows that are no duplicates and of different groups, to be in every split"
         fix = "raise `semantic_duplicates.min_cosine` if rows are taken for duplicates that are none"
     else:
-        given = take_given_splits(labelled.kept, params, RECORDS, seed)
+        given = take_given_splits(others, params, RECORDS, seed)
         rare = given.rows.filter((pl.col("split") != "train").all().over("label"))
         needed, fix = "a row in train", "correct `split.given_values`"
     if params.rare_labels == "error":
         refuse_rare_labels(rare, RECORDS, "label", needed, fix)
-    learnable = remove(given.rows if given else labelled.kept, rare, "rare_label")
+    learnable = remove(given.rows if given else others, rare, "rare_label")
     labels = learnable.kept["label"].unique().sort().to_list()
     if len(labels) < 2:
         raise InputError(
             f"{RECORDS}: a classifier needs at least two labels, and {learnable.kept.height} of {records.height} rows"
             f" have {labels or 'none'}; check the columns or the rating bins of `ingest`"
         )
-    removed = pl.concat([labelled.removed, learnable.removed])
     assigned = replace(given, rows=learnable.kept) if given else assign(learnable.kept, params, seed)
+    held_out = assigned.rows.filter(pl.col("split") != "train")
+    joining = remove(pooled, pooled.join(held_out, on="split_group", how="semi"), "held_out_group")
+    assigned = replace(assigned, rows=pl.concat([assigned.rows, joining.kept.with_columns(split=pl.lit("train"))]))
+    labels = sorted({*labels, *joining.kept["label"]})
+    removed = pl.concat([labelled.removed, learnable.removed, joining.removed])
     # A column that no source has: `semantic_duplicates` says so.
     leaks, counted = find_leaks(assigned.rows, params.group_column if params.group_column in records.columns else None)
     parts = {name: assigned.rows.filter(pl.col("split") == name).drop("split") for name in SPLITS}
@@ -93,7 +103,8 @@ def main() -> None:
         {
             "rows_in": records.height,
             "rows_out": sum(part.height for part in parts.values()),
-            "removed": {"no_label": labelled.removed.height, "rare_label": learnable.removed.height},
+            "removed": {"no_label": labelled.removed.height, "rare_label": learnable.removed.height}
+            | counts_by_rule(joining.removed),
             **split_metrics(assigned.rows),
             "forced_labels": assigned.forced,
             "large_groups": {one["split_group"]: {"share": one["share"]} for one in assigned.large.to_dicts()},

@@ -80,7 +80,7 @@ def write_cleaned(batches: Sequence[pl.LazyFrame], steps: Sequence[Step], parts:
     """Put batches of rows through the steps, and write what comes out as parts; see `joined_parts`.
 
     The batches are of scanned files, so that each process reads its rows itself; the parts are of the tables
-    `cleaned`, `changed` and `removed`.
+    `cleaned`, `unlabelled` (rows without a label, where `missing.label` lets them wait), `changed` and `removed`.
     """
     processes = pl.thread_pool_size() if len(batches) > SEQUENTIAL_BATCHES else 1
     done = Parallel(n_jobs=processes, return_as="generator_unordered")(
@@ -93,7 +93,9 @@ def write_cleaned(batches: Sequence[pl.LazyFrame], steps: Sequence[Step], parts:
 def write_batch(rows: pl.LazyFrame, number: int, steps: Sequence[Step], parts: Path) -> None:
     """`write_cleaned` of one batch; its parts are ordered by `number`."""
     batch = run_steps(rows.collect(), steps)
-    write_part(batch.records, parts / "cleaned", 0, number)
+    waits = is_missing("label")
+    write_part(batch.records.filter(~waits), parts / "cleaned", 0, number)
+    write_part(batch.records.filter(waits), parts / "unlabelled", 0, number)
     write_part(batch.changed, parts / "changed", 0, number)
     write_part(batch.removed.with_columns(kept_id=pl.lit(None, pl.String)), parts / "removed", 0, number)
 
@@ -123,7 +125,7 @@ def missing_values(
             if not mode.height:
                 raise InputError(f"params.yaml: `clean.missing.{column}` = 'mode': no row of {path} has a value there")
             values[column] = mode[column][0]
-        elif policy != "keep":
+        elif policy not in ("keep", "pool"):
             removals[column] = f"review_missing_{column}" if policy == "review" else f"missing_{column}"
     return values, removals
 

@@ -26,7 +26,7 @@ NEEDS = {
     **dict.fromkeys(("remove_quoted_replies", "remove_signatures"), "lines"),
 }
 """Rules that leave a text without this property (`rule_chain.PROPERTIES`) alone."""
-Policy = Literal["drop", "keep", "review", "mode", "unknown"]
+Policy = Literal["drop", "keep", "review", "pool", "mode", "unknown"]
 
 
 class Constant(Params):
@@ -101,6 +101,8 @@ class CleanParams(TextCleaning):
     def _labels_are_there(self) -> "CleanParams":
         if self.missing.get("label", "keep") == "keep":
             raise ValueError("`missing.label` must say what becomes of rows without a label, and not keep them")
+        if others := [column for column, policy in self.missing.items() if policy == "pool" and column != "label"]:
+            raise ValueError(f"`missing.{others[0]}` = 'pool': rows can wait for a label alone")
         return self
 
 

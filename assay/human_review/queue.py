@@ -74,6 +74,25 @@ def list_mistakes(
     return build_list(found["id"], found["predicted"].to_list(), reasons)
 
 
+def list_unlabelled(
+    pool: pl.DataFrame, probabilities: NDArray[np.float64], labels: list[str], model: str
+) -> pl.DataFrame:
+    """Rows that wait for a label, as a list, by ActiveLab (Goh & Mueller 2023, https://arxiv.org/abs/2301.11856).
+
+    `pool` has `id` of `n` rows; the probabilities have shape `(n, k)`, the columns as `labels`. With at most one label
+    a row, the score is the mean of the highest probability and 1/k: those that the model is least sure of come first.
+    """
+    # Imported here: it takes seconds, and few projects have such rows.
+    from cleanlab.multiannotator import get_active_learning_scores
+
+    _, scores = get_active_learning_scores(pred_probs_unlabeled=probabilities)
+    suggested = [labels[column] for column in probabilities.argmax(axis=1)]
+    found = pool.select("id", suggested=pl.Series(suggested), sure=probabilities.max(axis=1), score=scores)
+    found = found.sort("score", "id")
+    reasons = [f"no label yet: {model} gives {show_label(*of)}" for of in found.select("suggested", "sure").rows()]
+    return build_list(found["id"], found["suggested"].to_list(), reasons)
+
+
 def list_disagreements(disagreement: pl.DataFrame, ratings: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     """Those of the rows whose annotators disagree, most disputed first, as a list.
 

@@ -31,6 +31,7 @@ def workspace() -> None:
         orient="row",
     )
     records.write_parquet("data/clean/records.parquet", mkdir=True)
+    records.clear().write_parquet("data/clean/unlabelled.parquet")
     removed = {"id": "e", "rule": "near_duplicate", "before": "text", "after": None, "kept_id": "a"}
     pl.DataFrame([removed], schema=dict.fromkeys(removed, pl.String)).write_parquet("data/clean/removed.parquet")
 

@@ -22,7 +22,9 @@ def workspace(tmp_path: Path, tiny_encoder: Path) -> None:
         "embed": {"model": str(tiny_encoder), "max_length_tokens": 16, "batch_size": 2, "last_layers": 5},
     }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    pl.DataFrame({"id": list("edcba"), "text": TEXTS}).write_parquet("data/clean/records.parquet", mkdir=True)
+    rows = pl.DataFrame({"id": list("edcba"), "text": TEXTS})
+    for table, part in {"records": rows.head(3), "unlabelled": rows.tail(2)}.items():
+        part.write_parquet(f"data/clean/{table}.parquet", mkdir=True)
 
 
 def test_padding_does_not_count_in_the_mean() -> None:

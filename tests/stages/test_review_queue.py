@@ -21,6 +21,8 @@ PARAMS = """
 compute: {device: cpu, precision: float32, threads: 1, processes: 1, checkpoint_seconds: 600.0, backend: processes}
 label_errors: {action: drop}
 review_queue: {rows: 10, neighbours: 2, min_confidence: 0.5, batch_size: 8}
+semantic_duplicates: {min_cosine: 0.9999}
+split: {group_column: null}
 """
 GOOD, BAD = "good great love it", "bad awful hate it"
 Row = tuple[str, str, str, bool]
@@ -63,6 +65,7 @@ def workspace() -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     embedding = pl.Series("embedding", vectors.astype(np.float32), dtype=pl.Array(pl.Float32, 2))
     pl.DataFrame({"id": every, "embedding": embedding}).write_parquet("data/embeddings/embeddings.parquet")
+    frame([]).write_parquet("data/corrected/unlabelled.parquet", mkdir=True)
     write_findings(scores=[("g0", "good", "bad", 0.03, True, 0.91), ("seen", "bad", "good", 0.01, True, 0.01)])
 
 

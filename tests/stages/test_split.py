@@ -53,6 +53,7 @@ def repository() -> None:
 
 def run(rows: list[Row], **columns: pl.Expr) -> tuple[dict[str, pl.DataFrame], dict[str, Any]]:
     records(rows).with_columns(**columns).write_parquet("data/annotation_qa/records.parquet", mkdir=True)
+    pl.DataFrame(schema={"id": pl.String}).write_parquet("data/clean/unlabelled.parquet", mkdir=True)
     split.main()
     return read_outputs("data/split", "split")
 

@@ -28,7 +28,8 @@ from tools.command_line import command_line
 DATA = Path("data")
 REMOVALS = ("ingested", "clean", "corrected", "semantic_duplicates", "split", "label_errors", "augmented", "instruct")
 """Folders with a `removed.parquet`, in the order of the pipeline."""
-TEXTS = {"ingested/records": "text", "clean/records": "text"} | {f"instruct/{name}": "question" for name in SPLITS}
+TEXTS = dict.fromkeys(("ingested/records", "clean/records", "clean/unlabelled"), "text")
+TEXTS |= {f"instruct/{name}": "question" for name in SPLITS}
 """Tables with the texts that a text is looked for among, and the column."""
 MEMBERS_SHOWN = 5
 """Other rows of its group that are named."""

@@ -151,8 +151,12 @@ def plan_labels(data: Data, source: str, name: str, given: dict[str, Any], text:
     shown = ("label", "reference_label", group, "given_split", "text")
     rows = records.select(one for one in shown if one in records.columns and records[one].count())
     said = [*warn_of_labels(records["label"], removed, joined), *warn_of_language(records["text"], params)]
-    values |= (epochs := lengthen_training(params, records.height))
-    unsure += [f"{records.height} rows are few steps of training, so {key}: {epochs[key]}" for key in list(epochs)[:1]]
+    if (labelled := records["label"].count()) < records.height:
+        values["clean.missing.label"] = "pool"
+    values |= (epochs := lengthen_training(params, labelled))
+    unsure += [
+        f"{labelled} labelled rows are few steps of training, so {key}: {epochs[key]}" for key in list(epochs)[:1]
+    ]
     if records["reference_label"].count() and "reference_label" not in roles:
         unsure.append("label: of one rater, drawn by `seed`; reference_label, which scores test rows: of most of them")
     return Plan(data, values, rows, roles, unsure, said)
@@ -177,7 +181,7 @@ def warn_of_labels(labels: pl.Series, removed: int, joined: pl.DataFrame) -> lis
     forms = [f"{form!r} ({times} rows) as {kept!r}" for form, kept, times in joined.rows()]
     said = {
         f"{removed} of {rows_in} rows ({removed / rows_in:.0%}) have no text, or cannot be read, and go": removed,
-        f"{missing} rows ({missing / len(labels):.0%}) have no label, and go": missing,
+        f"{missing} rows ({missing / len(labels):.0%}) have no label, and wait for one (docs/review.md)": missing,
         f"{counts.height} labels in {len(labels)} rows: ids, or free text?": 2 * counts.height > len(labels) - missing,
         f"look-alike labels: {', '.join(forms[:SHOWN])}; they are joined (`ingest.forms.labels`)": forms,
         f"{len(few)} labels with under {FEW_ROWS} rows: {', '.join(few[:SHOWN])}; one with too few to split goes": few,

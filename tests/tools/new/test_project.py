@@ -156,7 +156,7 @@ def test_what_is_written_is_right_in_every_section_and_keeps_the_comments(forms:
 def test_few_rows_are_trained_on_for_more_epochs(forms: Path, capsys: pytest.CaptureFixture[str]) -> None:
     blocks = new(forms / "raters.xlsx")["finetune"]
     said = capsys.readouterr().out
-    assert "not sure: 60 rows are few steps of training, so finetune.defaults.max_epochs: 20" in said
+    assert "not sure: 60 labelled rows are few steps of training, so finetune.defaults.max_epochs: 20" in said
     assert "not sure: label: of one rater, drawn by `seed`; reference_label, which scores test rows" in said
     epochs = {name: block["max_epochs"] for name, block in blocks.items() if "max_epochs" in block}
     assert (epochs, blocks["defaults"]["patience_epochs"]) == ({"defaults": 20, "linear_probe": 40, "qlora": 20}, 5)
@@ -184,7 +184,8 @@ WARNED: dict[str, list[Any]] = {
 def test_what_will_not_go_well_is_said_and_ingest_runs(
     says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    new(write_csv(tmp_path / "a.csv", WARNED[says]))
+    params = new(write_csv(tmp_path / "a.csv", WARNED[says]))
+    assert params["clean"]["missing"]["label"] == ("pool" if "no label" in says else "drop")
     assert re.search(f"warning: .*{says}", capsys.readouterr().out)
     ingest.main()
 
