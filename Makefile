@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test test-slow figures bench lint format review diff sample gate unchanged calibrate preset quick gpu-check ask export merge onnx card predict new serve start why readme doctor lock clean
+.PHONY: help setup repro test test-slow figures bench lint format review diff sample gate unchanged preset quick gpu-check ask export merge onnx card predict new serve start why readme doctor lock clean
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -89,9 +89,6 @@ gate: $(INSTALLED)  ## May this be merged, by the rules of `gate` in params.yaml
 
 unchanged: $(INSTALLED)  ## Does this code make the same bytes as another commit's, on a small fixture? make unchanged BASE=main
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.changes.unchanged "$(BASE)" $(ARGS)
-
-calibrate: $(INSTALLED)  ## Measure which precision and threads are fastest here, and propose them in params.yaml
-	@$(BIN)/python -m tools.run.calibrate $(ARGS)
 
 ask: $(INSTALLED)  ## Talk to a language model, or ask it once: make ask MODEL=sft@lora QUESTION="How long does it take?"
 	@test -n "$(MODEL)" || { echo "error: say which model: make ask MODEL=sft@lora" >&2; exit 1; }
