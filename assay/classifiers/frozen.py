@@ -83,14 +83,10 @@ def known_rows(embeddings: NDArray[np.float32], rows: Rows, classes: int) -> Arr
 
 def vote(embeddings: NDArray[np.float32], known: Arrays, neighbours: int) -> NDArray[np.float64]:
     """Probabilities of the labels for embeddings `(n, d)` by the vote of train rows, shape `(n, k)`."""
-    vectors, shares, count = (
-        unit(embeddings - known["centre"]),
-        known["label_shares"],
-        min(neighbours, len(known["targets"])),
-    )
-    found = neighbour_shares(vectors, known["vectors"], known["targets"], known["weights"], count, len(shares))
-    probabilities: NDArray[np.float64] = (count * found + shares) / (count + 1)
-    return probabilities
+    rows, shares = (known["vectors"], known["targets"], known["weights"]), known["label_shares"]
+    count = min(neighbours, len(rows[0]))
+    found = neighbour_shares(unit(embeddings - known["centre"]), *rows, count, len(shares))
+    return np.asarray((count * found + shares) / (count + 1))
 
 
 def predict_frozen(
