@@ -28,6 +28,7 @@ from assay.embeddings.nearest import cosine_blocks
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Vectors = NDArray[np.float32]
 Model = Callable[[Integers, Integers, Integers], list[Floats]]
 
 MAX_ITERATIONS = 500
@@ -184,20 +185,30 @@ def neighbours_model(features: NDArray[np.float32], neighbours: int) -> Model:
 
     def predict(fitted: Integers, codes: Integers, predicted: Integers) -> list[Floats]:
         centre = features[fitted].mean(axis=0)
-        known = _unit(features[fitted] - centre)
-        votes = np.zeros((len(predicted), int(codes.max()) + 1))
-        count = min(neighbours, len(fitted))
-        for block, cosines in cosine_blocks(_unit(features[predicted] - centre), known, NEIGHBOUR_BLOCK_ROWS):
-            nearest = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
-            weights = np.exp((np.take_along_axis(cosines, nearest, axis=1) - 1) / NEIGHBOUR_REACH)
-            rows = np.broadcast_to(np.arange(block.start, block.stop)[:, None], nearest.shape)
-            np.add.at(votes, (rows, codes[nearest]), weights)
-        return [votes / votes.sum(axis=1, keepdims=True)]
+        known, vectors = unit(features[fitted] - centre), unit(features[predicted] - centre)
+        return [neighbour_shares(vectors, known, codes, np.ones(len(fitted)), neighbours, int(codes.max()) + 1)]
 
     return predict
 
 
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def neighbour_shares(
+    vectors: Vectors, known: Vectors, codes: Integers, row_weights: Floats, neighbours: int, classes: int
+) -> Floats:
+    """Shares of the labels in the vote of `neighbours_model` for vectors `(n, d)`, shape `(n, classes)`.
+
+    Vectors are of length 1; those of the `m` known rows have shape `(m, d)`, their labels and weights `(m,)`.
+    """
+    votes, count = np.zeros((len(vectors), classes)), min(neighbours, len(known))
+    for block, cosines in cosine_blocks(vectors, known, NEIGHBOUR_BLOCK_ROWS):
+        nearest = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+        weights = np.exp((np.take_along_axis(cosines, nearest, axis=1) - 1) / NEIGHBOUR_REACH) * row_weights[nearest]
+        rows = np.broadcast_to(np.arange(block.start, block.stop)[:, None], nearest.shape)
+        np.add.at(votes, (rows, codes[nearest]), weights)
+    shares: Floats = votes / votes.sum(axis=1, keepdims=True)
+    return shares
+
+
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each row divided by its length; a row of zeros stays."""
     unit: NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return unit

@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from assay.classifiers.predict import Predicted, is_baseline, mean_inference_ms_per_row, predict, seed_folders
+from assay.classifiers.predict import Predicted, mean_inference_ms_per_row, needs_no_device, predict, seed_folders
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import run_stage
 from assay.core.outputs import write_json, write_tables, write_text
@@ -104,7 +104,7 @@ def main() -> None:
         write_json(file, {RUN_ID: run_id_now(file), "left_out": reason})
         return
     compute = load_params("compute", Compute)
-    device = None if is_baseline(MODELS / approach) else prepare_device(compute)
+    device = None if needs_no_device(MODELS / approach) else prepare_device(compute)
     if device is not None:
         quiet_libraries()
     test = read_test_rows()

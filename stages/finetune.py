@@ -40,7 +40,7 @@ from assay.core.progress import quiet_libraries
 from assay.core.results import write_metrics
 from assay.core.seeds import derived_seed
 from assay.core.skipped import leave_out
-from assay.fine_tuning.params import Approach, FineTuned, Majority, Qlora, Tfidf
+from assay.fine_tuning.params import Approach, FineTuned, Knn, Prompted, Qlora, WithoutPyTorch
 from assay.fine_tuning.quantization import why_no_4_bit
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "scikit-learn")
 
 CLEANING = ("checks", "rules", "rule_settings", "min_characters", "max_characters", "max_tokens", "languages")
 """Keys of section `clean` that are about one text, and travel with the model."""
+
+HEADERS = {"loss": "step,loss,learning_rate", "validation": "epoch,loss,accuracy,macro_f1"}
 
 WHOLE_MODELS = ("MULTI_CPU", "MULTI_GPU")
 """Ways of several processes in which each of them holds the whole model."""
@@ -121,7 +123,8 @@ def write_results(approach: str, data: Data, fits: dict[int, Fit], about: dict[s
     """Write metrics, costs and plots."""
     first = next(iter(fits.values()))
     for plot, rows in (("loss", first.history.steps), ("validation", first.history.epochs)):
-        table = pl.DataFrame([asdict(row) for row in rows])
+        # A frozen model has no steps, but the names of their columns.
+        table = pl.DataFrame([asdict(row) for row in rows], schema=HEADERS[plot].split(","))
         write_text(PLOTS / plot / f"{approach}.csv", table.write_csv(float_precision=6))
     per_seed = {str(value): summarise_fit(fit) for value, fit in fits.items()}
     costs = {str(value): summarise_cost(fit, len(data.train.ids)) for value, fit in fits.items()}
@@ -148,30 +151,36 @@ def main() -> None:
     params: Approach = load_params(f"finetune.{approach}", Approach)  # type: ignore[arg-type]
     compute = load_params("compute", Compute)
     cleaning = {key: load_params(f"clean.{key}", object) for key in CLEANING}
-    device = None if isinstance(params, Majority | Tfidf) else prepare_device(compute)
+    template = load_params("template_arguments", dict[str, bool | int | float | str])
+    device = None if isinstance(params, WithoutPyTorch) else prepare_device(compute)
     if device is not None and isinstance(params, Qlora) and (reason := why_no_4_bit(device.device)):
-        headers = {"loss": "step,loss,learning_rate", "validation": "epoch,loss,accuracy,macro_f1"}
-        plots = {PLOTS / plot / f"{approach}.csv": header for plot, header in headers.items()}
+        plots = {PLOTS / plot / f"{approach}.csv": header for plot, header in HEADERS.items()}
         name = f"{approach}.json"
         leave_out(f"finetune@{approach}", reason, OUTPUT / approach, METRICS / name, plots, COSTS / name)
         return
 
-    if device is not None:
+    accelerator = None
+    if device and isinstance(params, FineTuned):
         start_others(compute)
-    accelerator = None if device is None else connect_processes(device)
+        accelerator = connect_processes(device)
     train_table, validation_table = pl.read_parquet(TRAIN), pl.read_parquet(VALIDATION)
     classes = sorted(train_table["label"].unique())
     data = Data(read_rows(train_table, classes, TRAIN), read_rows(validation_table, classes, VALIDATION), classes)
     depends_on = {"train_sha256": file_sha256(TRAIN), "validation_sha256": file_sha256(VALIDATION)}
     is_first = int(os.environ.get("RANK", "0")) == 0
     with output_folder(OUTPUT / approach) if is_first else nullcontext() as folder:
-        if isinstance(params, Majority | Tfidf) or device is None:
-            assert isinstance(params, Majority | Tfidf)
+        if isinstance(params, WithoutPyTorch) or device is None:
+            assert isinstance(params, WithoutPyTorch)
             fits = {0: fit_baseline(params, data, folder)}
         else:
             quiet_libraries()
             depends_on["base_model_sha256"] = folder_sha256(Path(params.model))
-            fits = fit_seeds(approach, params, data, compute, device, seed, accelerator, folder, depends_on)
+            if isinstance(params, Knn | Prompted):
+                from assay.classifiers.frozen import fit_frozen
+
+                fits = {0: fit_frozen(params, template, data, folder, device)}
+            else:
+                fits = fit_seeds(approach, params, data, compute, device, seed, accelerator, folder, depends_on)
         if folder is None:
             return
         write_json(folder / SEEDS_FILE, {"seeds": list(fits)})

@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from assay.classifiers.predict import is_baseline
+from assay.classifiers.predict import needs_no_device
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import partial_path
@@ -39,7 +39,7 @@ EXCEL_ROWS, EXCEL_CHARACTERS = 1_048_575, 32_767
 def load_model(model: str, wanted_precision: float | None) -> tuple[Path, Classifier]:
     """The folder of an approach, or the folder itself, and its model on the device of params; says how sure it is."""
     folder = MODELS / model if (MODELS / model).is_dir() else Path(model)
-    device = None if is_baseline(folder) else prepare_device(load_params("compute", Compute))
+    device = None if needs_no_device(folder) else prepare_device(load_params("compute", Compute))
     classifier = load(folder, wanted_precision=wanted_precision, device=device)
     print(f"{model}: {classifier.threshold}", file=sys.stderr)
     if rules := ", ".join(classifier.rules_not_applied):

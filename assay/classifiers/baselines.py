@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from assay.classifiers.fits import Data, Fit, History, Step, score_validation
 from assay.compute.cost import Spent, peak_memory_mib
 from assay.core.outputs import read_json, write_json
-from assay.fine_tuning.params import Majority, Tfidf
+from assay.fine_tuning.params import Majority, Tfidf, WithoutPyTorch
 
 MODEL_FILE = "baseline.json"
 WEIGHTS_FILE = "baseline.safetensors"
@@ -72,7 +72,7 @@ def baseline_probabilities(
     return np.asarray(model.predict_proba(texts))[:, [column_of[label] for label in labels]]
 
 
-def fit_baseline(params: Majority | Tfidf, data: Data, folder: Path | None) -> Fit:
+def fit_baseline(params: WithoutPyTorch, data: Data, folder: Path | None) -> Fit:
     """Fit a baseline and save it in `folder`, if there is one; its history is one step and one epoch."""
     model: Any = DummyClassifier(strategy="prior") if isinstance(params, Majority) else tfidf(params)
     began = Spent.now()

@@ -137,7 +137,7 @@ def summarise_fit(fit: Fit) -> dict[str, float]:
 
 def summarise_cost(fit: Fit, rows: int) -> dict[str, float]:
     """What fitting one model on so many rows took: what differs from run to run."""
-    passes, spent = len(fit.history.epochs), fit.history.spent
+    passes, spent = len(fit.history.epochs) * bool(fit.trainable_parameters), fit.history.spent
     return {
         "train_seconds": spent.seconds,
         "train_cpu_seconds": spent.cpu_seconds,

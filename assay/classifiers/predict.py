@@ -14,6 +14,7 @@ from assay.compute.device import Device
 from assay.core.outputs import read_json
 
 SEEDS_FILE = "seeds.json"
+FROZEN_FILE = "frozen.json"
 Predictor = Callable[[list[str], int, str | None], NDArray[np.float64]]
 """Texts, texts in a forward pass, and the name of the work for the progress report (None: no report) → probabilities,
 shape `(texts, k)`. There has to be a text."""
@@ -38,22 +39,26 @@ def seed_folders(folder: Path) -> dict[str, Path]:
     return {str(seed): folder / f"seed_{seed}" if number else folder for number, seed in enumerate(seeds)}
 
 
-def is_baseline(folder: Path) -> bool:
-    """Whether the model in a folder is a baseline, which needs no device and no PyTorch."""
+def needs_no_device(folder: Path) -> bool:
+    """Whether the model in a folder is a baseline of scikit-learn, which needs no device and no PyTorch."""
     return (folder / MODEL_FILE).is_file()
 
 
 def load_predictor(folder: Path, device: Device | None) -> tuple[Predictor, list[str]]:
     """The model in a folder (of a baseline, a classifier or an adapter), loaded once, and the labels of its columns.
 
-    Without a device, the model has to be a baseline.
+    Without a device, the model has to be one that needs none.
     """
-    if device is None or is_baseline(folder):
+    if device is None or needs_no_device(folder):
         baseline = load_baseline(folder)
         labels = [str(label) for label in baseline.classes_]
         return lambda texts, batch_size, what: baseline_probabilities(baseline, texts, labels), labels
 
-    # Imported here: it takes seconds.
+    # Imported here, as the others: it takes seconds.
+    if (folder / FROZEN_FILE).is_file():
+        from assay.classifiers.frozen import load_frozen
+
+        return load_frozen(folder, device)
     from assay.classifiers.checkpoint import load_classifier, predict_logits
     from assay.compute.token_batches import tokenise
 

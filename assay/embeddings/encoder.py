@@ -45,24 +45,35 @@ class Embedded:
     layers: NDArray[np.float32]
 
 
+def load_encoder(folder: str, params: Params, section: str, device: Device) -> tuple[Any, Any]:
+    """A base encoder in evaluation mode, and its tokenizer; an `InputError` if `params` of a section do not fit it."""
+    keep_freed_memory()
+    require_model(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    require_safetensors(folder)
+    model: Any = AutoModel.from_pretrained(folder, local_files_only=True, trust_remote_code=False, use_safetensors=True)
+    require_positions(model.config, params, section)
+    require_vocabulary(tokenizer, model.config, folder)
+    return model.to(device.device).eval(), tokenizer
+
+
 def embedded_texts(texts: Sequence[str], params: EmbedParams, device: Device) -> tuple[Embedded, TokenRows]:
     """What the base encoder makes of texts, shape `(n,)`, and the tokens that it saw."""
-    keep_freed_memory()
-    require_model(params.model)
-    tokenizer = AutoTokenizer.from_pretrained(params.model, local_files_only=True, trust_remote_code=False)
-    require_safetensors(params.model)
-    model: Any = AutoModel.from_pretrained(
-        params.model, local_files_only=True, trust_remote_code=False, use_safetensors=True
-    )
-    require_positions(model.config, params, "embed")
-    require_vocabulary(tokenizer, model.config, params.model)
+    model, tokenizer = load_encoder(params.model, params, "embed", device)
     rows = tokenise(tokenizer, list(texts), params.max_length_tokens)
-    return embed_rows(model.to(device.device).eval(), rows, params.batch_size, device, params.last_layers), rows
+    return embed_rows(model, rows, params.batch_size, device, params.last_layers), rows
 
 
 @torch.inference_mode()
-def embed_rows(model: PreTrainedModel, rows: TokenRows, batch_size: int, device: Device, last_layers: int) -> Embedded:
-    """Embed the rows, in their order; the caller puts the model in evaluation mode.
+def embed_rows(
+    model: PreTrainedModel,
+    rows: TokenRows,
+    batch_size: int,
+    device: Device,
+    last_layers: int,
+    what: str | None = "embed",
+) -> Embedded:
+    """Embed the rows, in their order; the caller puts the model in evaluation mode. Without `what` nothing is reported.
 
     Layers below the last know more of words, grammar and tone (Jawahar et al. 2019, https://aclanthology.org/P19-1356).
     Where the model has fewer than `last_layers`, the states of all are kept.
@@ -72,7 +83,7 @@ def embed_rows(model: PreTrainedModel, rows: TokenRows, batch_size: int, device:
     embeddings = np.zeros((len(rows), width), dtype=np.float32)
     layers = np.zeros((len(rows), kept * width), dtype=np.float32)
     batches = sorted_batches(rows.lengths, batch_size)
-    for batch in progress(batches, "embed", total=len(batches), unit="batch"):
+    for batch in batches if what is None else progress(batches, what, total=len(batches), unit="batch"):
         ids, mask = (tensor.to(device.device) for tensor in rows.padded(batch))
         with device.autocast():
             output = model(input_ids=ids, attention_mask=mask, output_hidden_states=True)

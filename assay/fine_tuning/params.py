@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 
 from assay.core.errors import InputError
 from assay.core.params import Params
+from assay.core.prompt_template import places_exactly
 
 if TYPE_CHECKING:
     import peft
@@ -32,6 +33,26 @@ class Tfidf(Params):
     max_word_ngram: int = Field(ge=1, le=5)
     min_document_frequency: int = Field(ge=1)
     C: float = Field(gt=0)
+
+
+class Knn(Params):
+    """The vote of the most similar train rows, by embeddings of the frozen encoder; `neighbours` of them vote."""
+
+    method: Literal["knn"]
+    model: str
+    max_length_tokens: int = Field(ge=4, le=131072)
+    batch_size: int = Field(ge=1, le=65536)
+    neighbours: int = Field(ge=1, le=1000)
+
+
+class Prompted(Params):
+    """A language model that is asked for the label; `content_free` texts say nothing and show what it prefers."""
+
+    method: Literal["prompted"]
+    model: str
+    batch_size: int = Field(ge=1, le=65536)
+    prompt: Annotated[str, AfterValidator(places_exactly("labels", "text"))]
+    content_free: list[str] = Field(min_length=1)
 
 
 def _distinct(seeds: list[int]) -> list[int]:
@@ -195,8 +216,12 @@ class Full(Training, WholeModel):
     """Full fine-tuning of a classifier."""
 
 
+WithoutPyTorch = Majority | Tfidf
+Baseline = WithoutPyTorch | Knn | Prompted
+BASELINES: dict[str, type[Params]] = {"majority": Majority, "tfidf": Tfidf, "knn": Knn, "prompted": Prompted}
+"""What a fine-tuned model has to beat, by `method`."""
 FineTuned = LinearProbe | Lora | Qlora | PromptTuning | PrefixTuning | Ia3 | Full
-Approach = Annotated[Majority | Tfidf | FineTuned, Field(discriminator="method")]
+Approach = Annotated[Baseline | FineTuned, Field(discriminator="method")]
 Adapter = LoraAdapter | QloraAdapter | LearntPrompt | LearntPrefix | Ia3Adapter | WholeModel
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from assay.classifiers.inference_file import INFERENCE_FILE, TOKENIZER_FILE
-from assay.classifiers.predict import Predictor, is_baseline, load_predictor
+from assay.classifiers.predict import Predictor, load_predictor, needs_no_device
 from assay.cleaning.row_cleaning import Step, clean_rows, keep_usable, prepare_rows, run_steps
 from assay.cleaning.rules import TextCleaning, chosen_rules
 from assay.core.errors import InputError
@@ -100,7 +100,7 @@ def load(
     seen = about["validation"]
     threshold = choose_threshold(seen["probability"], seen["is_right"], wanted_precision)
     cleaning, not_applied = _sourceless(about["cleaning"], set(about["sources"]), folder)
-    predictor, labels = load_predictor(folder, None if is_baseline(folder) else _device(device))
+    predictor, labels = load_predictor(folder, None if needs_no_device(folder) else _device(device))
     checks = {name: check for name, check in cleaning.checks.items() if name == "text"}
     steps: list[Step] = [
         partial(prepare_rows, checks=checks, values={}, removals={"text": "missing_text"}),

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 
 from assay.core import row_ids
 from assay.core.params import Params
+from assay.core.prompt_template import place_passages_in, places_exactly
 from assay.core.removed_rows import Filtered, none_removed
 from assay.core.seeds import SeedKey, keyed_uniform
 from assay.duplicates.near_duplicates import NearDuplicateParams
@@ -22,7 +23,6 @@ from assay.instruction_data.distractors import (
     shuffle_for,
     take_fitting,
 )
-from assay.instruction_data.prompt_template import place_passages_in, places_exactly
 from assay.instruction_data.retrieval import search_passages
 from assay.instruction_data.table import CHAT_SCHEMA, TokenLimit, chat_lengths, remove_long_chats
 from assay.language_models.chat_template import MESSAGES

@@ -7,8 +7,8 @@ import polars as pl
 from pydantic import AfterValidator, Field
 
 from assay.core.params import Params
+from assay.core.prompt_template import fill_places, name_labels, places_exactly
 from assay.core.seeds import SeedKey, keyed_uniform
-from assay.instruction_data.prompt_template import fill_places, places_exactly
 from assay.instruction_data.table import CHAT_SCHEMA
 from assay.language_models.chat_template import MESSAGES, add_answers
 from assay.splitting.assignment import SPLITS
@@ -40,8 +40,7 @@ def make_label_chats(parts: Mapping[str, pl.DataFrame], params: LabelTaskParams,
         sample_by_label(parts[split], wanted[split], (*key, "label", split)).with_columns(split=pl.lit(split))
         for split in SPLITS
     )
-    named = f"{', '.join(labels[:-1])} or {labels[-1]}"
-    questions = [fill_places(params.prompt, {"labels": named, "text": text}) for text in drawn["text"]]
+    questions = [fill_places(params.prompt, {"labels": name_labels(labels), "text": text}) for text in drawn["text"]]
     messages = add_answers([[{"role": "user", "content": question}] for question in questions], drawn["label"])
     nothing = pl.lit([], pl.List(pl.String))
     return drawn.with_columns(

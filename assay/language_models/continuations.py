@@ -67,13 +67,14 @@ def ask(
     decoding: Decoding,
     device: Device,
     seed: int,
-    what: str,
+    what: str | None,
 ) -> tuple[NDArray[np.float64], list[tuple[Tokens, bool]] | None]:
     """Log probability of each of `k` continuations of `n` prompts, `(n, k)`, and answers of `generate_batch`, `(n,)`.
 
-    There are no answers unless `answered`. The model is in evaluation mode; a batch has `decoding.batch_size` prompts
-    of similar length. A prompt is read once, and its keys and values serve all that follows. A model with a soft prompt
-    reads it anew each time, since peft puts the soft prompt before whatever it is given.
+    There are no answers unless `answered`, and no report without `what`. The model is in evaluation mode; a batch has
+    `decoding.batch_size` prompts of similar length. A prompt is read once, and its keys and values serve all that
+    follows. A model with a soft prompt reads it anew each time, since peft puts the soft prompt before whatever it is
+    given.
     """
     prompts = [one.prompt for one in asked]
     if hasattr(model, "peft_config") and model.active_peft_config.is_prompt_learning:
@@ -89,7 +90,7 @@ def ask(
     said: dict[int, tuple[Tokens, bool]] = {}
     batches = prompt_batches(model, prompts, decoding.batch_size)
     torch.manual_seed(seed)
-    for rows in progress(batches, what, total=len(batches), unit="batch"):
+    for rows in batches if what is None else progress(batches, what, total=len(batches), unit="batch"):
         batch = tokenizer.pad({"input_ids": [prompts[row] for row in rows]}, return_tensors="pt").to(device.device)
         ids, mask = batch["input_ids"], batch["attention_mask"]
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, :-1]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.errors import InputError
+from assay.fine_tuning.params import BASELINES
 from assay.report.numbers import score
 from assay.statistics.metrics_dict import HIGH, LOW, estimate_of
 
@@ -13,7 +14,6 @@ METRICS = Path("metrics")
 SUMMARY = METRICS / "summary.json"
 COSTS = METRICS / "cost"
 REPORT = Path("report/index.html")
-BASELINE_METHODS = ("majority", "tfidf")
 SCORES = ("macro_f1", "accuracy", "brier_score", "log_loss")
 CALIBRATION = tuple(f"calibration_error{end}" for end in ("", "_if_calibrated", "_if_calibrated_95pct"))
 ENDS = tuple(name + end for name in SCORES for end in (LOW, HIGH, "_without_ci95"))
@@ -65,8 +65,8 @@ def summarise(measured: Measured, methods: Mapping[str, str]) -> dict[str, Any]:
     if not compared:
         raise InputError("params.yaml: no approach of `approaches` could be evaluated; name one that this machine runs")
     return {
-        "approaches": {name: one for name, one in compared.items() if methods[name] not in BASELINE_METHODS},
-        "baselines": {name: one for name, one in compared.items() if methods[name] in BASELINE_METHODS},
+        "approaches": {name: one for name, one in compared.items() if methods[name] not in BASELINES},
+        "baselines": {name: one for name, one in compared.items() if methods[name] in BASELINES},
         "left_out": {name: one["left_out"] for name, one in measured.evaluate.items() if "left_out" in one},
         "labels": len(_metric(measured.evaluate[(first := next(iter(compared)))], "per_class", f"evaluate/{first}")),
         "few_test_rows": _metric(measured.evaluate[first], "few_test_rows", f"evaluate/{first}"),

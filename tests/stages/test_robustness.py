@@ -58,6 +58,7 @@ def workspace(tiny_encoder: Path) -> None:
         "seed": 3,
         "clean": clean,
         "compute": COMPUTE,
+        "template_arguments": {},
         "finetune": {
             "majority": {"method": "majority"},
             "tfidf": {"method": "tfidf", "max_word_ngram": 1, "min_document_frequency": 1, "C": 3.0},

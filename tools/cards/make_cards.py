@@ -23,9 +23,10 @@ from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json, write_text
 from assay.core.params import DEFAULTS, PARAMS_FILE, read_yaml
 from assay.core.results import lookup, metrics_files, read_own
+from assay.fine_tuning.params import BASELINES
 from assay.report import numbers, sections, wording
 from assay.report.comparison import say_verdict
-from assay.report.summary import BASELINE_METHODS, COSTS, METRICS, ROW_STAGES, show_interval
+from assay.report.summary import COSTS, METRICS, ROW_STAGES, show_interval
 from assay.statistics.metrics_dict import leaves
 from tools.command_line import command_line
 
@@ -99,8 +100,8 @@ def read_values() -> Values:
 def model_card(name: str, kind: str, values: Values) -> str:
     """The card of the model of an approach below `models/<kind>`: `finetuned`, `merged` or `onnx`."""
     block = lookup(values["params"], f"finetune.{name}") or {"method": "unknown"}
-    if block["method"] not in BASELINE_METHODS:
-        block = (lookup(values["params"], f"finetune.{DEFAULTS}") or {}) | block
+    defaults, known = lookup(values["params"], f"finetune.{DEFAULTS}") or {}, BASELINES.get(block["method"])
+    block = {key: value for key, value in defaults.items() if known is None or key in known.model_fields} | block
     files = [COSTS / f"{stage}/{name}.json" for stage in ("finetune", "evaluate")]
     confusion = METRICS / f"plots/confusion/{name}.csv"
     of_model = {

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from assay.core.seeds import generator
+from assay.fine_tuning.params import BASELINES
 from assay.report.comparison import SCORE_NAMES
 from assay.report.numbers import score
 from assay.statistics import verdicts
@@ -23,8 +24,6 @@ from assay.statistics.verdicts import Difference
 SAME = "same predictions"
 MODEL_SCORES = (("chrF, retrieved", "chrF, open", "chrF, closed"), ("labels right",))
 """Of a language model: the first of each that both sides have is compared."""
-BASELINES = ("majority", "tfidf")
-"""Methods that no seed changes."""
 SAMPLES = 4_000
 """Of the bootstrap; p is at least 2 / (samples + 1), and Holm multiplies it by the number of scores."""
 MIN_QUESTIONS = 30

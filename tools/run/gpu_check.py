@@ -82,7 +82,7 @@ def try_approaches(device: Device, deadline: float) -> dict[str, str]:
     sections: dict[str, Callable[[str, Device], str]] = {"finetune": run_classifier, "sft": run_sft}
     for section, run in sections.items():
         for approach, block in load_params(section, dict[str, dict[str, Any]]).items():
-            if approach == "defaults" or block["method"] in ("majority", "tfidf"):
+            if approach == "defaults" or block["method"] in finetune_params.BASELINES:
                 continue
             name = f"{section}@{approach}"
             print(f"gpu-check: {name}", file=sys.stderr, flush=True)

@@ -24,7 +24,9 @@ def test_what_travels_with_a_model_is_what_is_about_one_text() -> None:
     assert set(finetune.CLEANING) == set(TextCleaning.model_fields)
 
 
-@pytest.mark.parametrize("approach", ["majority", "tfidf", "linear_probe", "lora", "full_cls", "full_decoder"])
+@pytest.mark.parametrize(
+    "approach", ["majority", "tfidf", "knn", "prompted", "linear_probe", "lora", "full_cls", "full_decoder"]
+)
 def test_labels_and_scores_are_those_of_evaluate(workspace: Path, approach: str) -> None:
     run_main(finetune, approach)
     run_main(evaluate, approach)

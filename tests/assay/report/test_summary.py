@@ -12,9 +12,10 @@ import pytest
 
 from assay.core.errors import InputError
 from assay.core.outputs import write_json
+from assay.fine_tuning.params import BASELINES
 from assay.report.comparison import compare_approaches, say_verdict, score_raters, score_sources
 from assay.report.sections import comparison_rows
-from assay.report.summary import BASELINE_METHODS, ranked, seed_range
+from assay.report.summary import ranked, seed_range
 from assay.statistics.predictions import Predictions, format_predictions, predictions_file, read_predictions
 
 ROWS = 300
@@ -44,8 +45,8 @@ def summary_of(**qualities: float) -> dict[str, Any]:
         for name, one in qualities.items()
     }
     return {
-        "approaches": {name: value for name, value in scores.items() if name not in BASELINE_METHODS},
-        "baselines": {name: value for name, value in scores.items() if name in BASELINE_METHODS},
+        "approaches": {name: value for name, value in scores.items() if name not in BASELINES},
+        "baselines": {name: value for name, value in scores.items() if name in BASELINES},
         "verdicts": verdicts,
         "few_test_rows": {},
         "raters": {},

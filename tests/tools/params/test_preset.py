@@ -100,7 +100,7 @@ def test_language_models_that_are_off_stay_off(default: str) -> None:
     params["optional"] |= {stage: [] for stage in off}
     del params["sft"]
     text, changes = write_preset(yaml.safe_dump(params), REPOSITORY / "presets/gpu.yaml")
-    assert "approaches: [majority, tfidf, linear_probe, lora, qlora, full] → " in "\n".join(changes)
+    assert "approaches: [majority, tfidf, knn, linear_probe, lora, qlora, full] → " in "\n".join(changes)
     assert not [change for change in changes if "sft" in change or "qwen" in change or "generation" in change]
     assert yaml.safe_load(text)["optional"]["dpo"] == []
 

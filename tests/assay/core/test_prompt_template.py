@@ -1,6 +1,6 @@
 import pytest
 
-from assay.instruction_data.prompt_template import fill_places, place_passages_in, places_exactly
+from assay.core.prompt_template import fill_places, place_passages_in, places_exactly
 
 
 def test_braces_in_values_stay_as_they_are() -> None:

@@ -24,6 +24,11 @@ def fill_places(template: str, values: Mapping[str, str]) -> str:
     return _PLACE.sub(lambda place: values[place.group(1)], template)
 
 
+def name_labels(labels: Sequence[str]) -> str:
+    """Labels as a prompt names them: `a, b or c`."""
+    return " or ".join([", ".join(labels[:-1]), labels[-1]] if len(labels) > 1 else labels)
+
+
 def place_passages_in(template: str, question: str, passages: Sequence[str]) -> str:
     """A template with a question in `{question}` and numbered passages, one a paragraph, in `{passages}`.
 
