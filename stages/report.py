@@ -1,8 +1,8 @@
 """Which way of fine-tuning won, by how much, at what cost, and what happened to the data on the way.
 
-Reads the metrics of every stage, the predictions in `metrics/predictions/`, the test rows with their ratings, and the
-tables of the data stages; writes `metrics/summary.json` (every approach and baseline with its scores and sizes, the
-verdicts, what raters score on the same rows, rows in and out by stage) and
+Reads the metrics of every stage, the predictions in `metrics/predictions/` and `data/predictions/`, the test rows with
+their ratings, and the tables of the data stages; writes `metrics/summary.json` (every approach and baseline with its
+scores and sizes, the verdicts, where the best errs, what raters score on the same rows, rows in and out by stage) and
 `report/index.html`, one page without scripts that needs no network and is the same, byte for byte, for the same inputs
 at the same commit, which it names.
 
@@ -26,9 +26,11 @@ from assay.core.outputs import read_json, write_text
 from assay.core.params import Params, load_params
 from assay.core.results import NOT_RUN, metrics_files, read_own, write_metrics
 from assay.core.seeds import generator
+from assay.label_errors.contradicted_rows import list_contradicted, read_test_predictions
 from assay.report import sections
 from assay.report.augmentation import show_augmented
 from assay.report.comparison import compare_approaches, say_verdict, score_raters, score_sources
+from assay.report.error_analysis import show_errors, slice_rows, summarise_errors
 from assay.report.examples import cut
 from assay.report.language_models import read_generation
 from assay.report.numbers import number, score
@@ -45,6 +47,7 @@ TABLES = {
     "label_scores": "label_errors/scores",
 }
 """Tables that are shown, below `data/`."""
+DECIDED = Path("data/corrected/changed.parquet")
 CODE = ("stages", "assay", "dvc.yaml", "params.yaml")
 """What makes results, in git."""
 OPTIONAL_STAGES = ("injected_noise", "label_effect")
@@ -173,6 +176,11 @@ def main() -> None:
     summary["raters"] = score_raters(test, ratings, group_numbers(test), generator(seed, "report", "raters"))
     summary["per_source"] = score_sources(predictions)
     best = summary["verdicts"]["best"]
+    by_approach = read_test_predictions(predictions, test)
+    denied = list_contradicted(by_approach)
+    decided = pl.read_parquet(DECIDED, columns=["id", "rule"]).join(test, on="id", how="semi")
+    slices = slice_rows(test, load_params("profile.min_language_probability", float))
+    summary["error_analysis"] = summarise_errors(by_approach[best], slices, group_numbers(test), denied, decided)
     tables = {name: pl.read_parquet(f"data/{path}.parquet") for name, path in TABLES.items()}
     tables["augmented_pairs"] = pl.read_csv("data/augmented/pairs.csv", infer_schema=False)
     attacks = {name: Path("data/robustness") / name / "attacks.parquet" for name in measured.robustness}
@@ -188,6 +196,7 @@ def main() -> None:
         | {"augmented_examples": show_augmented(tables["augmented_pairs"])}
         | sections.comparison(summary, measured.cost, measured.evaluate)
         | sections.errors(best, measured.evaluate[best], confusion)
+        | show_errors(by_approach[best], denied)
         | sections.collection(tables, measured.stages)
         | sections.cleaning(tables, params.examples_per_rule)
         | sections.label_errors(tables, measured.stages)

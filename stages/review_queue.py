@@ -6,10 +6,13 @@ rows, mistakes of a model on validation, rows whose annotators disagree, near-du
 that wait for a label, fused by reciprocal rank (Cormack, Clarke & Büttcher 2009,
 https://doi.org/10.1145/1571941.1572114).
 
-A suggestion never comes from `reference_label`, also not by way of the consensus, where it breaks ties: the queue is
-what a project without one would see. No test row is in it, since corrections led by a model would bend the test towards
-that model; nor is a row that a person has `reviewed`, nor one without a label that belongs to a validation or test row,
-since `split` would remove it once it has one: ids, groups and embeddings of those rows are read for that.
+A suggestion never comes from `reference_label`, also not by way of the consensus, where it breaks ties: of train and
+validation rows the queue is what a project without one would see. A row that a person has `reviewed` is not in
+it, nor one without a label that belongs to a validation or test row, since `split` would remove it once it has one.
+
+Test rows are in it without a suggestion or neighbours, and with the label that scores them (`field`): at most
+`test_rows` of those that every approach contradicts, since corrections led by one would bend the test towards it. They
+still favour what models have in common: docs/protocol.md says what that does to scores.
 """
 
 import argparse
@@ -32,6 +35,8 @@ from assay.duplicates.kept_rows import meaning_marks
 from assay.embeddings.nearest import nearest_reference, nearest_rows
 from assay.embeddings.table import EMBEDDINGS, embeddings_of
 from assay.human_review import queue as review
+from assay.label_errors.contradicted_rows import list_contradicted, read_test_predictions
+from assay.splitting.target_labels import read_test_rows
 
 SPLITS = {name: Path(f"data/split/{name}.parquet") for name in ("train", "validation")}
 TEST = Path("data/split/test.parquet")
@@ -39,16 +44,32 @@ UNLABELLED = Path("data/corrected/unlabelled.parquet")
 SCORES = Path("data/label_errors/scores.parquet")
 DISAGREEMENT = Path("data/annotation_qa/disagreement.parquet")
 RATINGS = Path("data/clean/ratings.parquet")
+DECIDED = Path("data/corrected/changed.parquet")
 MODELS = Path("models/finetuned")
 OUTPUT = Path("data/review")
 METRICS = Path("metrics/optional/review_queue.json")
-COLUMNS = ("rank", "id", "split", "source", "text", "label", "suggested_label", "reasons", "score", "neighbours")
+COLUMNS = (
+    "rank",
+    "id",
+    "split",
+    "source",
+    "text",
+    "label",
+    "suggested_label",
+    "reasons",
+    "score",
+    "neighbours",
+    "field",
+)
+
+TEST_REASON = "suspected test error: the models contradict its label; look at the text alone"
 
 
 class ReviewQueueParams(Params):
     """The `review_queue` section of `params.yaml`."""
 
     rows: int = Field(ge=1, le=100_000)
+    test_rows: int = Field(ge=0, le=100_000)
     neighbours: int = Field(ge=0, le=50)
     min_confidence: float = Field(ge=0, le=1)
     batch_size: int = Field(ge=1, le=4096)
@@ -86,7 +107,7 @@ def read_pool(embeddings: pl.DataFrame) -> Filtered:
 def add_neighbours(
     queue: pl.DataFrame, train: pl.DataFrame, embeddings: pl.DataFrame, count: int, device: Device
 ) -> pl.DataFrame:
-    """The queue with `neighbours`: the train rows closest to each row, as JSON."""
+    """The queue with `neighbours`: the train rows closest to each row, as JSON; of a test row none."""
     place = train.select("id").with_row_index("place")
     own = queue.join(place, on="id", how="left", maintain_order="left")["place"].cast(pl.Int64).fill_null(-1)
     found = nearest_rows(
@@ -96,7 +117,25 @@ def add_neighbours(
         count,
         device.device,
     )
-    return queue.with_columns(pl.Series("neighbours", review.write_neighbours(found, train), dtype=pl.String))
+    written = pl.Series("neighbours", review.write_neighbours(found, train), dtype=pl.String)
+    return queue.with_columns(neighbours=pl.when(pl.col("split") == "test").then(pl.lit("[]")).otherwise(written))
+
+
+def read_contradicted(approaches: list[str]) -> pl.DataFrame:
+    """Test rows that every approach contradicts and no person decided, the least credible label first.
+
+    `label` is the one that scores the row, and `field` the column in which it stands.
+    """
+    test = read_test_rows()
+    found = list_contradicted(read_test_predictions(approaches, test))
+    if found is None:
+        print("review_queue: no test rows: that takes two approaches whose answer depends on the text")
+        found = test.clear()
+    is_given = pl.col("reference_label").is_null()
+    field = pl.when(is_given).then(pl.lit("label")).otherwise(pl.lit("reference_label"))
+    known = test.with_columns(field=field, label="target_label", split=pl.lit("test"))
+    ids = found.select("id").join(pl.read_parquet(DECIDED), on="id", how="anti", maintain_order="left")
+    return ids.join(known, on="id", how="left", maintain_order="left")
 
 
 def main() -> None:
@@ -109,7 +148,7 @@ def main() -> None:
     quiet_libraries()
     columns = ["id", "source", "text", "label", "reviewed", "near_duplicate_group"]
     splits = {name: pl.read_parquet(path, columns=columns) for name, path in SPLITS.items()}
-    rows = pl.concat(part.with_columns(split=pl.lit(name)) for name, part in splits.items())
+    rows = pl.concat(part.with_columns(split=pl.lit(name), field=pl.lit("label")) for name, part in splits.items())
     open_rows = rows.filter(~pl.col("reviewed"))
     validation = open_rows.filter(pl.col("split") == "validation")
     model = read_model_folder(approach)
@@ -117,6 +156,8 @@ def main() -> None:
     if validation.height:
         said = predict(model, validation["text"].to_list(), params.batch_size, device, "review_queue")
         mistakes = review.list_mistakes(validation, said.probabilities, said.labels, params.min_confidence, approach)
+    denied = read_contradicted(load_params("approaches", list[str]))
+    shown = denied["id"].head(params.test_rows)
     # With `keep`, nobody wants to hear of them.
     is_wanted = load_params("label_errors.action", str) != "keep"
     # Of rows with the same score, those of an earlier list come first.
@@ -125,15 +166,16 @@ def main() -> None:
         "confident_mistake": mistakes,
         "disagreement": review.list_disagreements(pl.read_parquet(DISAGREEMENT), pl.read_parquet(RATINGS), open_rows),
         "conflict": review.list_conflicts(open_rows.with_columns(meaning_marks(open_rows["text"]))),
+        "suspected_test_error": review.build_list(shown, [None] * len(shown), [TEST_REASON] * len(shown)),
     }
+    rows = pl.concat([rows, denied.select(rows.columns)])
     embeddings = pl.read_parquet(EMBEDDINGS)
     pool, counted = read_pool(embeddings), dict[str, object]()
     if pool.kept.height:
         said = predict(model, pool.kept["text"].to_list(), params.batch_size, device, "review_queue")
         lists["unlabelled"] = review.list_unlabelled(pool.kept, said.probabilities, said.labels, approach)
-        rows = pl.concat([rows, pool.kept.with_columns(split=pl.lit("unlabelled"))], how="diagonal").select(
-            rows.columns
-        )
+        waiting = pool.kept.with_columns(split=pl.lit("unlabelled"), field=pl.lit("label"))
+        rows = pl.concat([rows, waiting], how="diagonal").select(rows.columns)
     if pool.kept.height or pool.removed.height:
         counted["unlabelled"] = {"ranked": pool.kept.height, "belong_to_held_out_rows": pool.removed.height}
         left_out = f"{pool.removed.height} more belong to validation or test rows and are left out"
@@ -148,6 +190,7 @@ def main() -> None:
         {
             "rows": table.height,
             "rows_with_suggested_label": table.height - table["suggested_label"].null_count(),
+            "contradicted_test_rows": denied.height,
             "rows_by_reason": {name: int(queue["kinds"].list.contains(name).sum()) for name in lists},
             **counted,
         },

@@ -15,7 +15,7 @@ from tests.test_smoke import start_project
 LABELS = ["negative", "neutral", "positive"]
 BEFORE_LABELS = ["ingest", "clean", "embed"]
 AFTER_LABELS = ["correct", "semantic_duplicates", "annotation_qa", "split", "label_errors", "augment"]
-AFTER_LABELS += ["finetune@tfidf", "review_queue@tfidf"]
+AFTER_LABELS += ["finetune@tfidf", "evaluate@tfidf", "review_queue@tfidf"]
 
 
 def ran(output: str) -> list[str]:

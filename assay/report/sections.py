@@ -20,7 +20,7 @@ from assay.statistics.intervals import MIN_SHARE_ROWS, wilson_estimate
 from assay.statistics.metrics_dict import estimate_of, interval_metrics
 
 MAX_PAIRS = 10
-"""Pairs of labels shown that are confused most; and pairs of semantic duplicates."""
+"""Pairs of semantic duplicates shown."""
 MAX_ROWS = 10
 """Rows shown of a table; and groups of near-duplicates with differing labels."""
 MAX_ROWS_OF_A_GROUP = 5
@@ -78,7 +78,6 @@ def errors(best: str, evaluated: Values, predictions: pl.DataFrame) -> Values:
     labels, counts = count_confusions(predictions)
     return {
         "heat_map": plots.confusion_heat_map(labels, counts, f"Confusion matrix of {best}"),
-        "confused": confused_pairs(labels, counts, MAX_PAIRS),
         "per_class": [
             (label, score(scores["f1"]), *show_shares(label, labels, counts), number(scores["support"]))
             for label, scores in sorted(evaluated["per_class"].items(), key=lambda item: (item[1]["f1"], item[0]))
@@ -106,17 +105,6 @@ def count_confusions(rows: pl.DataFrame) -> tuple[list[str], list[list[int]]]:
     labels = sorted({*rows["actual"], *rows["predicted"]})
     counts = Counter(rows.select("actual", "predicted").iter_rows())
     return labels, [[counts[actual, predicted] for predicted in labels] for actual in labels]
-
-
-def confused_pairs(labels: list[str], counts: list[list[int]], at_most: int) -> list[tuple[str, str, int, float]]:
-    """Pairs (actual, predicted, rows, share of the actual label's rows) that differ, most rows first."""
-    pairs = [
-        (actual, predicted, count, count / sum(row))
-        for actual, row in zip(labels, counts, strict=True)
-        for predicted, count in zip(labels, row, strict=True)
-        if count and actual != predicted
-    ]
-    return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))[:at_most]
 
 
 def collection(tables: Tables, stages: Mapping[str, Values]) -> Values:

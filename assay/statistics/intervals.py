@@ -48,16 +48,21 @@ def sum_groups(values: Floats, groups: Integers) -> Floats:
     return sums[np.unique(groups)]
 
 
+def effective_trials(values: Floats, groups: Integers) -> float:
+    """The number of independent rows whose mean would vary as that of these values in [0, 1] (Dean & Pagano 2015)."""
+    share, sums = float(values.mean()), sum_groups(values, groups)
+    variance = float((sums**2).sum()) / len(values) ** 2
+    return share * (1 - share) / variance if variance > 0 else float(len(sums))
+
+
 def share_estimate(values: Floats, groups: Integers) -> Estimate:
     """The mean of values in [0, 1], such as the share of a row's seeds that are right, with Wilson's interval.
 
-    Its trials are the effective ones: those of independent rows that would have the variance found (Dean & Pagano
-    2015). One seed and rows without groups have `n`; where there is no variance there are as many as groups.
+    Its trials are the effective ones. One seed and rows without groups have `n`; where there is no variance there are
+    as many as groups.
     """
-    share, sums = float(values.mean()), sum_groups(values, groups)
-    variance = float((sums**2).sum()) / len(values) ** 2
-    trials = share * (1 - share) / variance if variance > 0 else float(len(sums))
-    return wilson_estimate(share * trials, trials)
+    trials = effective_trials(values, groups)
+    return wilson_estimate(float(values.mean()) * trials, trials)
 
 
 def loss_estimate(values: Floats, groups: Integers) -> Estimate:

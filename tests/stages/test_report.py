@@ -60,6 +60,7 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         "embed": {"model": "models/base/minilm"},
         "augment": {"wordnet": "data/raw/wordnet"},
         "language_model": "models/base/smollm2",
+        "profile": {"min_language_probability": 0.5},
     }
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     write_generation_inputs(root)
@@ -82,7 +83,12 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
     ids = [f"row {number}" for number in range(test_rows)]
     test = pl.DataFrame({"id": ids, "split_group": ids, "source": ["s<1>"] * 29 + ["s2"] * (test_rows - 29)})
     given = test.with_columns(label=pl.Series([labels[number] for number in target]))
-    given = given.with_columns(reference_label=pl.lit(None, dtype=pl.String))
+    given = given.with_columns(
+        text=pl.format("A sentence about <b>{}</b> that is good", "id"),
+        reference_label=pl.lit(None, dtype=pl.String),
+        near_duplicate_group="id",
+        semantic_group="id",
+    )
     given.write_parquet(root / "data/split/test.parquet", mkdir=True)
     # Of three raters the third is wrong.
     wrong = given.with_columns(label=pl.lit(labels[0]))
@@ -116,6 +122,15 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         file.parent.mkdir(exist_ok=True)
         file.write_text(format_predictions(ids, ids, test["source"].to_list(), labels, target, of_row[None], {}))
         actual, predicted = (np.array(labels)[each] for each in (target, of_row))
+        # Of full those are surest that it gets wrong; `majority` says the same of each row.
+        sure = np.full((test_rows, len(labels)), 0.5 / (len(labels) - 1))
+        sure[np.arange(test_rows), of_row * (name != "majority")] = 0.5
+        of_rows = given.select("id", "text", "label", "reference_label", target_label="label").with_columns(
+            pl.Series("predicted_label", predicted),
+            pl.Series("confidence", np.where(of_row == target, 0.5, 0.9)),
+            *(pl.Series(f"probability_{label}", sure[:, place]) for place, label in enumerate(labels)),
+        )
+        of_rows.write_parquet(root / f"data/predictions/{name}/predictions.parquet", mkdir=True)
         path = metrics / "plots/confusion" / f"{name}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         pl.DataFrame({"actual": actual, "predicted": predicted}).write_csv(path)
@@ -161,6 +176,7 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
             *((name, *labels[:2], quality, is_error) for name, quality, is_error in qualities),
         ),
     }
+    tables["corrected/changed"] = table("id rule", ("row 3", "relabel"), ("row 4", "confirm_label"), ("t1", "relabel"))
     for name, content in tables.items():
         content.write_parquet(root / f"data/{name}.parquet", mkdir=True)
     (root / "data/augmented").mkdir()
@@ -376,6 +392,7 @@ def test_names_of_approaches_are_escaped(inputs: Path) -> None:
         (inputs / f"metrics/{folder}/full.json").rename(inputs / f"metrics/{folder}/<b>.json")
     (inputs / "metrics/predictions/full.json").rename(inputs / "metrics/predictions/<b>.json")
     (inputs / "data/robustness/full").rename(inputs / "data/robustness/<b>")
+    (inputs / "data/predictions/full").rename(inputs / "data/predictions/<b>")
     (inputs / "metrics/plots/confusion/full.csv").rename(inputs / "metrics/plots/confusion/<b>.csv")
     text = written(inputs)
     assert "&lt;b&gt;" in text
@@ -392,6 +409,28 @@ def test_many_labels_hide_the_numbers_and_fold_the_table(tmp_path: Path) -> None
     assert 'class="on-dark"' not in text
     assert "The data has no ratings" in text
     assert "There is no reference label" in text
+
+
+def test_errors_are_analysed_by_number_in_the_summary_and_by_text_on_the_page(inputs: Path) -> None:
+    section = written(inputs).split("<h3>Errors by slice</h3>")[1].split("</section>")[0]
+    found = read_json(inputs / "metrics/summary.json")["error_analysis"]
+    tables = {one: pl.read_parquet(f"data/predictions/{one}/predictions.parquet") for one in QUALITY}
+    wrong = {one: table.filter(pl.col("label") != pl.col("predicted_label"))["id"] for one, table in tables.items()}
+    # `majority`, wrong most often, does not count.
+    suspected = set.intersection(*(set(ids) for one, ids in wrong.items() if one != "majority"))
+    assert (found["errors"], found["contradicted_by_all"]) == (len(wrong["full"]), len(suspected))
+    assert found["slices"]["source"]["s<1>"].keys() == {"rows", "errors"}
+    assert found["slices"]["true_label"]["neutral"]["verdict"] == "not decided"
+    assert found["not_sliced"] == {"language": "en", "duplicates": "alone"}
+    assert set(found["confused"]) == {"negative → neutral", "neutral → positive", "positive → negative"}
+    assert found["decided_by_people"] == {"confirm_label": 1, "relabel": 1}
+    assert "sentence" not in (inputs / "metrics/summary.json").read_text()
+    first = min(wrong["full"])
+    assert f"A sentence about &lt;b&gt;{first}&lt;/b&gt;" in section.split("Sure and wrong")[1]
+    assert "correcting those alone can only raise scores" in section
+    (inputs / "data/predictions/lora/predictions.parquet").unlink()
+    with pytest.raises(InputError, match=r"data/predictions/lora/predictions\.parquet: missing; run"):
+        report.main()
 
 
 def test_missing_metric_names_the_file(inputs: Path) -> None:

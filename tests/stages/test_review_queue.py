@@ -12,6 +12,7 @@ from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from assay.core.skipped import LEFT_OUT_FILE
 from assay.duplicates.kept_rows import meaning_marks
+from assay.embeddings.table import EMBEDDINGS
 from assay.fine_tuning.params import Tfidf
 from assay.human_review.queue import build_list, fuse_lists, list_conflicts, list_disagreements, show_percent
 from stages import review_queue
@@ -20,7 +21,8 @@ from tests.own_process import run_main
 PARAMS = """
 compute: {device: cpu, precision: float32, threads: 1, processes: 1, checkpoint_seconds: 600.0, backend: processes}
 label_errors: {action: drop}
-review_queue: {rows: 10, neighbours: 2, min_confidence: 0.5, batch_size: 8}
+approaches: [tfidf, probe, majority]
+review_queue: {rows: 10, test_rows: 2, neighbours: 2, min_confidence: 0.5, batch_size: 8}
 semantic_duplicates: {min_cosine: 0.9999}
 split: {group_column: null}
 """
@@ -39,9 +41,9 @@ def frame(rows: list[Row]) -> pl.DataFrame:
     columns = {"id": pl.String, "text": pl.String, "label": pl.String, "reviewed": pl.Boolean}
     return pl.DataFrame(rows, schema=columns, orient="row").with_columns(
         near_duplicate_group="id",
-        # What a queue must not look at.
         source=pl.lit("s"),
-        reference_label=pl.lit("secret"),
+        # What a queue must not look at, but of test rows.
+        reference_label=pl.when(~pl.col("id").str.starts_with("t")).then(pl.lit("secret")),
     )
 
 
@@ -66,7 +68,26 @@ def workspace() -> None:
     embedding = pl.Series("embedding", vectors.astype(np.float32), dtype=pl.Array(pl.Float32, 2))
     pl.DataFrame({"id": every, "embedding": embedding}).write_parquet("data/embeddings/embeddings.parquet")
     frame([]).write_parquet("data/corrected/unlabelled.parquet", mkdir=True)
+    write_predictions({})
     write_findings(scores=[("g0", "good", "bad", 0.03, True, 0.91), ("seen", "bad", "good", 0.01, True, 0.01)])
+
+
+def write_predictions(good: dict[str, list[float]], decided: list[str] = []) -> None:  # noqa: B006
+    """What each approach gives `good` on the test rows, which are `bad`; by default what is right."""
+    test = pl.read_parquet("data/split/test.parquet")
+    for name in ("tfidf", "probe", "majority"):
+        folder = Path("data/predictions", name)
+        folder.mkdir(parents=True, exist_ok=True)
+        share = pl.Series(good.get(name, [0.9 if name == "majority" else 0.1 / n for n in range(1, test.height + 1)]))
+        test.select(
+            "id",
+            target_label=pl.coalesce("reference_label", "label"),
+            predicted_label=pl.when(share > 0.5).then(pl.lit("good")).otherwise(pl.lit("bad")),
+            probability_bad=1 - share,
+            probability_good=share,
+        ).write_parquet(folder / "predictions.parquet")
+    Path("data/corrected").mkdir(exist_ok=True)
+    pl.DataFrame({"id": decided}, schema={"id": pl.String}).write_parquet("data/corrected/changed.parquet")
 
 
 def write_findings(
@@ -124,9 +145,11 @@ def test_each_row_says_why_it_is_there() -> None:
     assert {row["score"] for row in rows} == {"0.016393"}
     assert "secret" not in Path("data/review/queue.csv").read_text(encoding="utf-8")
     del metrics["run_id"]
+    nothing = {"conflict": 0, "suspected_test_error": 0}
     assert metrics == (
         {"rows": 3, "rows_with_suggested_label": 2}
-        | {"rows_by_reason": {"label_error": 1, "confident_mistake": 1, "disagreement": 1, "conflict": 0}}
+        | {"contradicted_test_rows": 0}
+        | {"rows_by_reason": dict.fromkeys(("label_error", "confident_mistake", "disagreement"), 1) | nothing}
     )
 
 
@@ -137,6 +160,33 @@ def test_a_test_row_and_a_reviewed_row_are_never_in_it() -> None:
         [(one, label) for one in ("t1", "seen", "v3") for label in ("bad", "good")],
     )
     assert [row["id"] for row in run()[0]] == ["v1"]
+
+
+def test_test_rows_that_all_contradict_are_shown_without_what_would_lead_a_person() -> None:
+    ids = [f"t{number}" for number in range(5)]
+    # Scored by the reference label where there is one.
+    rows = frame([(name, GOOD, "good" if name == "t1" else "bad", False) for name in ids])
+    rows = rows.with_columns(reference_label=pl.when(pl.col("id") == "t1").then(pl.lit("bad")))
+    rows.write_parquet("data/split/test.parquet")
+    vectors = pl.read_parquet("data/embeddings/embeddings.parquet").filter(pl.col("id") != "t1")
+    pl.concat([vectors, vectors.head(5).with_columns(id=pl.Series(ids))]).write_parquet(EMBEDDINGS)
+    # One is right about t0, and t4 was decided; of t1 to t3 the least credible two are shown.
+    write_predictions({"tfidf": [0.9, 0.8, 0.7, 0.6, 0.9], "probe": [0.1, 0.9, 0.7, 0.9, 0.9]}, decided=["t4"])
+    found, metrics = run()
+    shown = [row for row in found if row["split"] == "test"]
+    assert [(row["id"], row["label"], row["field"]) for row in shown] == [
+        ("t1", "bad", "reference_label"),
+        ("t3", "bad", "label"),
+    ]
+    leading = {(row["suggested_label"], row["neighbours"], row["reasons"]) for row in shown}
+    assert leading == {("", "[]", review_queue.TEST_REASON)}
+    assert (metrics["contradicted_test_rows"], metrics["rows_by_reason"]["suspected_test_error"]) == (3, 2)
+
+
+def test_one_approach_that_can_tell_brings_no_test_row(capfd: pytest.CaptureFixture[str]) -> None:
+    write_predictions({"tfidf": [0.9], "probe": [0.9]})
+    assert "t1" not in {row["id"] for row in run()[0]}
+    assert "no test rows: that takes two approaches" in capfd.readouterr().out
 
 
 def test_neighbours_are_the_closest_train_rows_and_never_the_row_itself() -> None:

@@ -58,7 +58,7 @@ def add_first(queue: list[dict[str, Any]], posted: Sequence[Mapping[str, str]]) 
         if (path := Path(f"data/split/{split}.parquet")).is_file():
             found = pl.scan_parquet(path).filter(pl.col("id").is_in(list(said))).select("id", "source", "text", "label")
             rows |= {row["id"]: row | {"split": split} for row in found.collect().to_dicts()}
-    rows |= {row["id"]: row for row in queue}
+    rows |= {row["id"]: row for row in queue if row["split"] != "test"}
     first = []
     for row_id, lines in said.items():
         if row_id in rows:
@@ -70,5 +70,6 @@ def add_first(queue: list[dict[str, Any]], posted: Sequence[Mapping[str, str]]) 
             reasons = "; ".join([*told, *filter(None, [rows[row_id].get("reasons")])])
             suggested = labels.pop() if len(labels) == 1 else None
             shown = {"rank": "feedback", "suggested_label": suggested, "reasons": reasons}
-            first.append({"neighbours": []} | rows[row_id] | shown)
-    return [*first, *(row for row in queue if row["id"] not in said)], len(said) - len(first)
+            first.append({"neighbours": [], "field": "label"} | rows[row_id] | shown)
+    shown_first = {row["id"] for row in first}
+    return [*first, *(row for row in queue if row["id"] not in shown_first)], len(said) - len(first)

@@ -27,7 +27,7 @@ from tools.review.server import PORT, Added, Content, review_app, serve
 
 QUEUE = Path("data/review/queue.csv")
 RECORDS = Path("data/corrected/records.parquet")
-COLUMNS = ("rank", "id", "split", "source", "text", "label", "suggested_label", "reasons", "neighbours")
+COLUMNS = ("rank", "id", "split", "source", "text", "label", "suggested_label", "reasons", "neighbours", "field")
 """Those of the queue that the page shows."""
 
 
@@ -55,9 +55,13 @@ def known_labels(records: Path, new_labels: list[str]) -> list[str]:
     return sorted({*found, *new_labels})
 
 
-def decided_by(corrections: list[Correction]) -> dict[str, Correction]:
-    """The line that decided each row, about its label or all of it; the last where there are several."""
-    return {one.id: one for one in corrections if one.field in ("label", "row")}
+def decided_by(corrections: list[Correction], queue: list[dict[str, Any]]) -> dict[str, Correction]:
+    """The line that decided each row of the queue, about its label or all of it; the last where there are several.
+
+    The label of a row is that of its `field`: of a test row, the one that scores it.
+    """
+    fields = {row["id"]: (row["field"], "row") for row in queue}
+    return {one.id: one for one in corrections if one.field in fields.get(one.id, ())}
 
 
 def decision(row: dict[str, Any], action: str, label: str | None) -> tuple[str, str, str]:
@@ -71,7 +75,7 @@ def decision(row: dict[str, Any], action: str, label: str | None) -> tuple[str, 
     if not new:
         is_none = "the row has no label to accept; choose one, or remove the row"
         abort(400, is_none if action == "accept" else "no label was chosen")
-    return "label", given, new
+    return row["field"], given, new
 
 
 def make_app(queue: list[dict[str, Any]], labels: list[str], reviewer: str, added: Added) -> Flask:
@@ -79,7 +83,7 @@ def make_app(queue: list[dict[str, Any]], labels: list[str], reviewer: str, adde
     file, by_id = added.file, {row["id"]: row for row in queue}
 
     def show() -> Content:
-        decided = decided_by(read_corrections(file)) if file.is_file() else {}
+        decided = decided_by(read_corrections(file), queue) if file.is_file() else {}
         rows = [row | {"decided": row["id"] in decided} for row in queue]
         return {"reviewer": reviewer, "labels": labels, "file": str(file), "rows": rows}
 
@@ -97,7 +101,7 @@ def make_app(queue: list[dict[str, Any]], labels: list[str], reviewer: str, adde
         who = {"reason": body.get("reason") or "", "reviewer": reviewer, "date": date.today().isoformat()}
 
         def refuse(content: bytes) -> None:
-            there = decided_by(parse_corrections(content, file)).get(row_id)
+            there = decided_by(parse_corrections(content, file), [row]).get(row_id)
             if there is not None:
                 raise AlreadyDecidedError(f"{file}: line {there.line}: {there.reviewer} decided {row_id} meanwhile")
 
@@ -128,7 +132,7 @@ def review_queue(reviewer: str) -> tuple[Flask, Added, str]:
     # Without the stage `review_queue`, what was posted is all there is.
     queue, others = feedback.add_first([] if posted and not QUEUE.is_file() else read_queue(QUEUE), posted)
     added = Added(Path(params.path), "decision")
-    decided = decided_by(read_corrections(added.file)) if added.file.is_file() else {}
+    decided = decided_by(read_corrections(added.file), queue) if added.file.is_file() else {}
     app = make_app(queue, known_labels(RECORDS, params.new_labels), reviewer, added)
     summary = f"{len(queue)} rows, {sum(row['id'] in decided for row in queue)} decided"
     if others:

@@ -31,7 +31,7 @@ def write_queue(folder: Path, labels: dict[str, str]) -> None:
         for rank, (row_id, label) in enumerate(labels.items(), start=1):
             near = [{"id": "n", "label": "good", "text": "near", "cosine": 0.9}]
             row = [rank, row_id, "train", "s", f"text\nof {row_id}", label, "good", "label error: x"]
-            writer.writerow([*row, json.dumps(near), 0.1])
+            writer.writerow([*row, json.dumps(near), "reference_label" if row_id == "c" else "label", 0.1])
     (folder / "data/corrected").mkdir()
     records = pl.DataFrame({"id": ["1", "2", "3", "4"], "label": ["good", "bad", "fair", None]})
     records.write_parquet(folder / "data/corrected/records.parquet")
@@ -91,6 +91,14 @@ def test_each_decision_is_a_line(client: FlaskClient, corrections: Path) -> None
     ]
     shown = client.get("/api/rows", headers={"Host": "localhost"}).get_json()
     assert all(row["decided"] for row in shown["rows"])
+
+
+def test_the_label_that_is_decided_is_that_of_the_field(client: FlaskClient, corrections: Path) -> None:
+    # A line about the other label of the row decides nothing here.
+    corrections.write_text(f"{HEADER}\nc,label,good,bad,,Bo,2026-01-02\na,reference_label,bad,good,,Bo,2026-01-02\n")
+    assert not any(row["decided"] for row in get(client, "/api/rows").get_json()["rows"])
+    assert post(client, "/api/decide", id="c", action="accept").get_json()["field"] == "reference_label"
+    assert [row["id"] for row in get(client, "/api/rows").get_json()["rows"] if row["decided"]] == ["c"]
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def write_project(folder: Path, labels: list[str], texts: list[str], suggested: 
         for rank, text in enumerate(texts, start=1):
             near = [{"id": "n", "label": labels[1], "text": f"near {text}", "cosine": 0.91}]
             reasons = f'label error: the model gives "{labels[0]}" 3%; annotators disagree: 2 {labels[0]}, 1 {text}'
-            row = [rank, f"s:{rank}", "train", "s", text, labels[0], suggested, reasons, json.dumps(near)]
+            row = [rank, f"s:{rank}", "train", "s", text, labels[0], suggested, reasons, json.dumps(near), "label"]
             writer.writerow(row)
     path = folder / "data/corrections.csv"
     path.write_text(f"{HEADER}\n", encoding="utf-8")
