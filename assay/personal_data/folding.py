@@ -9,6 +9,9 @@ import csv
 import re
 import unicodedata
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 LATIN = "0-9A-Za-z_\u00aa\u00ba\u00c0-\u024f\u0300-\u0344\u0346-\u036f\u1e00-\u1eff"
 """For a class: digits, the underscore, and letters of the Latin script with their accents.
@@ -29,6 +32,8 @@ FOLDABLE = "[[\\p{Nd}--[0-9]]\uff0b\uff0d-\uff0f\uff20-\uff3a\uff41-\uff5a\ufe6b
 """Rust's class of the digits and letters that are folded, but for those that are no part of a value by themselves."""
 _KANA_DASH = re.compile("(?<=[0-9])\u30fc(?=[0-9])")
 _MARKDOWN = re.compile(r"(?<!\w)_+|_+(?![\w@])")
+_PATTERNS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("patterns.yaml").read_text(encoding="utf-8"))
+_REFERENCE = re.compile("<<(words:)?(\\w+)>>")
 
 
 def folded(text: str) -> str:
@@ -49,3 +54,12 @@ def read_rows(file: str) -> list[dict[str, str]]:
 def context_words(kind: str) -> str:
     """The words of a kind in all languages of `context_words.csv`, as alternatives of a regular expression."""
     return "|".join(row["words"] for row in read_rows("context_words.csv") if row["kind"] == kind)
+
+
+def read_patterns(module: str, **given: str) -> dict[str, str]:
+    """The patterns of a module in `patterns.yaml`, by name, with what is referred to, or `given`, in its place."""
+    known = {"latin": LATIN, "spaceless": SPACELESS, "word_start": WORD_START} | given
+    for name, text in _PATTERNS[module].items():
+        lines = text if isinstance(text, str) else "".join(text)
+        known[name] = _REFERENCE.sub(lambda found: context_words(found[2]) if found[1] else known[found[2]], lines)
+    return {name: known[name] for name in _PATTERNS[module]}
