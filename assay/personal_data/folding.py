@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from assay.core.patterns import fill_patterns
+
 LATIN = "0-9A-Za-z_\u00aa\u00ba\u00c0-\u024f\u0300-\u0344\u0346-\u036f\u1e00-\u1eff"
 """For a class: digits, the underscore, and letters of the Latin script with their accents.
 
@@ -33,7 +35,6 @@ FOLDABLE = "[[\\p{Nd}--[0-9]]\uff0b\uff0d-\uff0f\uff20-\uff3a\uff41-\uff5a\ufe6b
 _KANA_DASH = re.compile("(?<=[0-9])\u30fc(?=[0-9])")
 _MARKDOWN = re.compile(r"(?<!\w)_+|_+(?![\w@])")
 _PATTERNS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("patterns.yaml").read_text(encoding="utf-8"))
-_REFERENCE = re.compile("<<(words:)?(\\w+)>>")
 
 
 def folded(text: str) -> str:
@@ -57,9 +58,7 @@ def context_words(kind: str) -> str:
 
 
 def read_patterns(module: str, **given: str) -> dict[str, str]:
-    """The patterns of a module in `patterns.yaml`, by name, with what is referred to, or `given`, in its place."""
-    known = {"latin": LATIN, "spaceless": SPACELESS, "word_start": WORD_START} | given
-    for name, text in _PATTERNS[module].items():
-        lines = text if isinstance(text, str) else "".join(text)
-        known[name] = _REFERENCE.sub(lambda found: context_words(found[2]) if found[1] else known[found[2]], lines)
-    return {name: known[name] for name in _PATTERNS[module]}
+    """The patterns of a module in `patterns.yaml`, by name; see `fill_patterns`."""
+    words = {f"words:{kind}": context_words(kind) for kind in {row["kind"] for row in read_rows("context_words.csv")}}
+    classes = {"latin": LATIN, "spaceless": SPACELESS, "word_start": WORD_START}
+    return fill_patterns(_PATTERNS[module], words | classes | given)
