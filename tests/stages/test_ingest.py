@@ -18,13 +18,12 @@ from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.sources.provenance import content_ids
 from assay.sources.ratings import RatingBin, bin_ratings
 from stages import ingest
+from tests.own_cases import read_cases
 from tests.own_process import run_python
 
-BINS = [
-    {"label": "negative", "at_least": None, "at_most": -0.5},
-    {"label": "positive", "at_least": 0.5, "at_most": None},
-    {"label": "neutral", "at_least": None, "at_most": None},
-]
+CASES = read_cases(__file__)
+
+BINS = CASES["bins"]
 RATED: dict[str, Any] = {
     "name": "tweets",
     "url": "https://example.org/tweets",
@@ -38,17 +37,7 @@ RATED: dict[str, Any] = {
     "ratings": {"file": "ratings.txt", "columns": {"id": 1, "ratings": 2}}
     | {"not_rated": [], "repeated": "error", "exclude_slots": []},
 }
-PLAIN: dict[str, Any] = {
-    "name": "bank",
-    "url": "https://example.org/bank",
-    "licence": None,
-    "retrieved": None,
-    "authenticity": "generated",
-    "file": "rows.csv",
-    "format": "csv",
-    "header": True,
-    "columns": {"id": None, "text": "text", "label": "category", "reference_label": None, "response": None},
-}
+PLAIN: dict[str, Any] = CASES["plain"]
 FILES = yaml.safe_load(Path(__file__).with_name("ingest_files.yaml").read_text(encoding="utf-8"))
 DEFAULTS = dict.fromkeys(("separator", "quote", "encoding", "sheet", "ratings")) | {"layout": "table", "carry": []}
 

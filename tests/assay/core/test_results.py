@@ -18,17 +18,11 @@ from assay.core.results import (
     run_id,
     write_metrics,
 )
+from tests.own_cases import read_cases
 
-PARAMS: dict[str, Any] = {
-    "seed": 1,
-    "approaches": ["lora", "full"],
-    "optional": {"instruct_data": ["default"], "dpo": []},
-    "compute": {"threads": 1},
-    "fetch": {"assets": {"mine": {"path": "data/raw/mine", "sha256": "ab"}, "encoder": {"path": "models/e"}}},
-    "ingest": {"path": "data/raw/mine", "sources": [{"name": "mails", "licence": None}]},
-    "instruct_data": {"path": "data/own", "sources": [{"name": "answers"}], "label_task": None},
-    "finetune": {"defaults": {"max_epochs": 3}, "lora": {"rank": 8}, "full": {}},
-}
+CASES = read_cases(__file__)
+
+PARAMS: dict[str, Any] = CASES["params"]
 LORA, CHATS = "metrics/finetune/lora.json", "metrics/optional/instruct_data.json"
 
 

@@ -9,10 +9,13 @@ from flask.testing import FlaskClient
 from assay.core.errors import InputError
 from assay.human_review.preference_judgements import HEADER, read_preferences
 from assay.language_models.chat_template import MESSAGES
+from tests.own_cases import read_cases
 from tests.tools.review.test_queue_page import get, post
 from tools.review import pairs_page, queue_page
 from tools.review.pairs_page import comparisons, read_answers, read_prompts
 from tools.review.server import Added
+
+CASES = read_cases(__file__)
 
 MODELS = ("secretname-one", "secretname-two")
 
@@ -151,14 +154,7 @@ def test_another_reviewer_judges_for_themselves(client: FlaskClient, file: Path)
 
 @pytest.mark.parametrize(
     ("body", "said"),
-    [
-        ({"id": "9", "preferred": "left"}, "there is no pair '9'"),
-        ({"id": "-1", "preferred": "left"}, "there is no pair '-1'"),
-        ({"preferred": "left"}, "there is no pair ''"),
-        ({"id": "0", "preferred": "a"}, "preferred is 'a'; it is one of left, right, tie"),
-        ({"id": "0"}, "preferred is ''"),
-        ({"id": 0, "preferred": "left"}, "an object of texts is wanted"),
-    ],
+    CASES["what_is_no_judgement_writes_nothing"],
 )
 def test_what_is_no_judgement_writes_nothing(client: FlaskClient, file: Path, body: dict[str, Any], said: str) -> None:
     answer = post(client, "/api/decide", **body)
