@@ -19,7 +19,6 @@ from assay.sources.provenance import content_ids
 from assay.sources.ratings import RatingBin, bin_ratings
 from stages import ingest
 from tests.own_cases import read_cases
-from tests.own_process import run_python
 
 CASES = read_cases(__file__)
 
@@ -573,17 +572,6 @@ def test_the_first_bin_that_fits_wins() -> None:
     frame = pl.DataFrame({"rating": [-0.5, -0.4, 0.0, 0.4, 0.5, None]})
     found = frame.select(bin_ratings(pl.col("rating"), bins)).to_series().to_list()
     assert found == ["low", "odd", "odd", None, "high", None]
-
-
-@pytest.mark.slow
-def test_the_same_bytes_again_with_another_hash_seed(raw: Path) -> None:
-    write_rated(raw, {str(key): [4, -4, 0, key % 5] for key in range(60)})
-    write_params(RATED, bins=BINS)
-    found = []
-    for hash_seed, threads in (("1", "1"), ("2", "2")):
-        run_python("-m", "stages.ingest", PYTHONHASHSEED=hash_seed, POLARS_MAX_THREADS=threads)
-        found.append({path.name: path.read_bytes() for path in Path("data/ingested").iterdir()})
-    assert found[0] == found[1]
 
 
 def test_a_sample_has_its_share_of_each_label_and_is_the_same_when_rows_are_added(raw: Path) -> None:

@@ -185,12 +185,6 @@ def test_a_file_of_an_earlier_version_says_how_to_go_on(client: FlaskClient, fil
     assert f"line 1: the header is that of an earlier version: add ,{column} at its end" in answer.get_json()["error"]
 
 
-def test_a_file_that_is_not_there_is_made(client: FlaskClient, file: Path) -> None:
-    file.unlink()
-    assert post(client, "/api/decide", id="0", preferred="left").get_json()["line"] == 2
-    assert len(read_preferences(file)) == 1
-
-
 def test_wrong_models_are_told_with_those_that_there_are(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
