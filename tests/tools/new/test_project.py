@@ -111,23 +111,7 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 RATED, DIVIDED = ("raters.xlsx", "studio.json", "judged.jsonl", "lists.jsonl"), ("splits", "files", "threads")
-FORMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "a.csv": ({"text": "text", "label": "label"}, {"format": "csv", "header": True, "carry": []}),
-    "a.csv.gz": ({"text": "text", "label": "label"}, {"file": "a.csv.gz", "format": "csv"}),
-    "a.txt": ({"text": "2", "label": "1"}, {"separator": ";", "header": False, "encoding": "cp1252"}),
-    "a.tsv": ({"id": "ticket_id", "text": "Message", "label": "Department"}, {"format": "tsv", "quote": '"'}),
-    "a.json": ({"text": "utterance", "label": "intent"}, {"format": "json"}),
-    "a.parquet": ({"text": "review", "label": "stars"}, {"format": "parquet"}),
-    "folders": ({"id": "id", "text": "text", "label": "label"}, {"file": "folders.jsonl"}),
-    "doccano.jsonl": ({"id": "id", "text": "text", "label": "label"}, {"layout": "doccano"}),
-    "raters.xlsx": ({"id": "row_id", "text": "Comment"}, {"file": "raters.jsonl"}),
-    "studio.json": ({"id": "id", "text": "body", "label": "tone"}, {"layout": "label_studio", "format": "json"}),
-    "judged.jsonl": ({"id": "row_id", "text": "sentence"}, {"format": "jsonl"}),
-    "lists.jsonl": ({"id": "id", "text": "text"}, {"format": "jsonl"}),
-    "splits.json": ({"text": "column_1", "label": "column_2"}, {"file": "splits.jsonl"}),
-    "files": ({"text": "text", "label": "category"}, {"file": "files.jsonl"}),
-    "threads.csv": ({"text": "text", "label": "label"}, {"format": "csv"}),
-}
+FORMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = CASES["forms"]
 
 
 @pytest.mark.parametrize("name", FORMS)
