@@ -12,20 +12,7 @@ Reads `data/semantic_duplicates/records.parquet` and `data/clean/ratings.parquet
   do not settle. `disagreement.csv` is its top for people; a cell that a spreadsheet would run as a formula starts with
   an apostrophe there.
 
-How to read the metrics:
-
-1. Metrics of agreement are over the rows with several ratings (`rows_with_several_ratings`); one that is undefined
-   has no key. Their intervals resample these rows, and say nothing of what other annotators would have done.
-2. Fleiss' kappa gives each row the same weight, Krippendorff's alpha each rating. Where `label_order` is given, the
-   ordinal alpha counts neighbouring labels as less far apart; the interval alpha is over the ratings as numbers, where
-   they are numbers.
-3. The consensus label is the label most of a row's ratings give. A tie goes to the label that is more frequent in all
-   ratings, then to the first in alphabetical order. The reference label has no say: it grades. It may be made
-   otherwise (in the default data from the mean of the ratings), so their agreement is reported.
-4. An annotator is compared with the majority of a row's other annotators, never with a majority they are part of.
-5. In the default data an annotator is a position in a row's list of ratings: a slot, in which different people sit from
-   row to row. The figures in `annotators.parquet` then say nothing of any one person.
-6. `like_the_others` (`assay/annotation/like_the_others.py`): slots that agree with the others too well to be somebody.
+How to read the metrics: docs/pipeline.md, "Agreement of annotators".
 
 When the annotators agree less than the gate allows, everything is written first, so that there is something to look at,
 and then the stage fails. (DVC leaves the files of a failed stage, and takes them away when it runs the stage again.)
@@ -38,7 +25,7 @@ from typing import Any
 
 import polars as pl
 
-from assay.annotation.quality import AnnotationQaParams, Quality, measure_quality
+from assay.annotation.quality import AnnotationQaParams, Quality, measure_quality, render_messages
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import output_folder, write_parquet
 from assay.core.params import load_params
@@ -74,23 +61,10 @@ def gate_failure(found: Quality, min_krippendorff_alpha: float) -> str | None:
     alpha = found.overall.get(GATE)
     if alpha is None or alpha.value >= min_krippendorff_alpha:
         return None
-    interval = "" if alpha.low is None else f" (95% interval {alpha.low:.3f} to {alpha.high:.3f})"
     sources = sorted((estimates[GATE].value, name) for name, estimates in found.per_source.items() if GATE in estimates)
-    worst = f"; worst is source {sources[0][1]!r} with {sources[0][0]:.3f}" if sources else ""
-    counts = [name for name in found.disputed.columns if name.startswith("ratings_")]
-    examples = []
-    for row in found.disputed.head(DISPUTED_IN_ERROR).iter_rows(named=True):
-        votes = ", ".join(f"{name.removeprefix('ratings_')} {row[name]}" for name in counts if row[name])
-        text = " ".join((row["text"] or "").split())
-        shown = text if len(text) <= TEXT_IN_ERROR_CHARACTERS else f"{text[: TEXT_IN_ERROR_CHARACTERS - 1]}…"
-        examples.append(f"\n  {row['id']} ({votes}): {shown}")
-    return (
-        f"the annotators agree too little: Krippendorff's alpha of the labels is {alpha.value:.3f}{interval}, less "
-        f"than `annotation_qa.min_krippendorff_alpha` = {min_krippendorff_alpha:g} in params.yaml{worst}. Look at the "
-        f"most disputed rows in {OUTPUT / 'disagreement.csv'}, write into docs/annotation_guidelines.md how such rows "
-        "are to be labelled, and have them rated again by it; or, if you can live with these labels, lower the "
-        f"threshold (null: no gate). Most disputed:{''.join(examples)}"
-    )
+    values = {"gate": min_krippendorff_alpha, "alpha": alpha, "sources": sources, "folder": OUTPUT}
+    disputed = found.disputed.head(DISPUTED_IN_ERROR).to_dicts()
+    return render_messages(values | {"disputed": disputed, "most": TEXT_IN_ERROR_CHARACTERS})
 
 
 def say(message: str) -> None:
@@ -100,33 +74,11 @@ def say(message: str) -> None:
 
 def report_gaps(records: pl.DataFrame, annotators: pl.DataFrame, like_the_others: dict[str, Any]) -> None:
     """Say for which rows and annotators there was nothing to measure, and which are no annotators, it seems."""
-    rated = records.filter(pl.col("ratings") > 0).height
-    several = records.filter(pl.col("ratings") > 1).height
-    if rated == 0:
-        say("there are no ratings; the given labels pass through as they are")
-    elif several == 0:
-        say(
-            f"none of {rated} rated row(s) has more than one rating, so agreement cannot be measured; the consensus of "
-            "a row is its only rating, and there are no disputed rows"
-        )
-    elif several < records.height:
-        say(
-            f"{several} of {records.height} rows have several ratings, and agreement is measured on these; "
-            f"{rated - several} have one, {records.height - rated} have none"
-        )
-    alone = annotators.filter(pl.col("ratings_with_others") == 0)["annotator"]
-    for source, slots in like_the_others.items():
-        for slot, found in slots.items():
-            say(
-                f"{source}: {slot!r} gives what most others of the row give in {found['share']:.1%} of its "
-                f"{found['ratings']} ratings, the rest in {found['rest_median']:.1%} (median). Is it filled in, not "
-                "rated? Then name it in `ratings.exclude_slots` of the source"
-            )
-    if several and len(alone):
-        say(
-            f"{len(alone)} of {annotators.height} annotators, such as {alone[0]!r}, rated no row that another rated; "
-            "nothing can be said of their accuracy"
-        )
+    values: dict[str, Any] = {"rows": records.height, "annotators": annotators.height}
+    values |= {"rated": (records["ratings"] > 0).sum(), "several": (records["ratings"] > 1).sum()}
+    values["alone"] = annotators.filter(pl.col("ratings_with_others") == 0)["annotator"].to_list()
+    for line in render_messages(values | {"like_the_others": like_the_others}).splitlines():
+        say(line)
 
 
 def main() -> None:

@@ -9,17 +9,7 @@ Reads `data/ingested/sources.parquet`, `data/corrected/records.parquet`, `data/e
 - `sources.parquet`: where each source comes from, and its rows on the way;
 - `least_alike.parquet`: the rows that are least similar to any others.
 
-How to read the metrics:
-
-1. Class balance is the entropy of the given labels by that of equal shares: 1 where every label has as many rows.
-2. Words are of lower-cased text; the number of different ones (`types`) grows with the rows.
-3. A row's similarity is its mean cosine to the `neighbours` rows closest to it among at most `reference_rows` drawn by
-   seed.
-4. Languages are told from the text alone; of a text of a few words that is a guess. Where the model gives its best
-   guess less than `min_language_probability`, the language counts as `und`, undetermined.
-   `rows_in_other_languages_share` is of rows whose language is told, and is none of `encoder_languages`. More than half
-   of all rows are said: an encoder that was trained on English alone gives texts in Swedish poor embeddings.
-5. Rows are real or generated as their source says, or augmented: those are made of train rows, and come on top.
+How to read the metrics: docs/pipeline.md, "Profile of the data".
 """
 
 import sys

@@ -14,7 +14,10 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.own_cases import read_cases
 from tools.run.set_up import uv_variables
+
+CASES = read_cases(__file__)
 
 
 @pytest.fixture(scope="module")
@@ -106,14 +109,7 @@ def fake_python(folder: Path, script: str) -> Path:
 
 @pytest.mark.parametrize(
     ("script", "message"),
-    [
-        (
-            'case "$1" in --version) echo "Python 3.9.1";; *) exit 1;; esac',
-            "{} is Python 3.9.1, and 3.11 or newer is needed",
-        ),
-        (None, "no {} on PATH"),
-        ('case "$2" in *ensurepip*) exit 1;; *) exit 0;; esac', "apt-get install python3-venv"),
-    ],
+    CASES["a_python_that_will_not_do_is_a_clear_error"],
     ids=["old", "missing", "without venv"],
 )
 def test_a_python_that_will_not_do_is_a_clear_error(

@@ -10,6 +10,8 @@ def test_what_quoted_errors_always_say_stands_in_the_code(repository: Path) -> N
     files = [path for folder in ("assay", "stages", "tools") for path in (repository / folder).rglob("*.py")]
     nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
     texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    templates = [*(repository / "assay").rglob("*.jinja"), repository / "assay/sources/fixes.yaml"]
+    texts += re.split(r"\{[{%#].*?[}%#]\}|\n\w+: ", "\n".join(path.read_text(encoding="utf-8") for path in templates))
     pieces = {line for text in texts for line in text.split("\n") if len(line) >= SHORTEST}
     page = (repository / "docs/troubleshooting.md").read_text(encoding="utf-8")
     shares = {}

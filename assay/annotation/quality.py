@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -176,3 +178,10 @@ def measure_quality(
         metrics["like_the_others"] = find_like_the_others(several, params.like_the_others)
     annotators = tabulate_annotators(ratings)
     return Quality(records, annotators, consensus.disputed_rows(records, votes), overall, per_source, metrics)
+
+
+def render_messages(values: dict[str, Any]) -> str:
+    """What is said of ratings, a line each: `messages.jinja` with these values."""
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent))
+    environment.filters["repr"] = repr
+    return environment.get_template("messages.jinja").render(values).lstrip("\n")

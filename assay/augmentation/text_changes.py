@@ -4,13 +4,16 @@ Import it after `import_textattack`.
 """
 
 import re
+from pathlib import Path
 from random import Random
 
+import yaml
 from textattack.shared.data import EXTENSION_MAP
 
 from assay.augmentation.augmenter import DrawnSwap, TextChange
 from assay.augmentation.recipes import EdaOperation
 from assay.augmentation.words import Span, count_words_to_alter, find_plain_words, replace_words
+from assay.core.patterns import fill_patterns
 
 
 class Eda(TextChange):
@@ -74,20 +77,9 @@ Forms that stand for several others (cannot, is not: the contraction of several)
 """
 LONGEST_FIRST = "|".join(sorted(map(re.escape, CONTRACTIONS), key=lambda form: (-len(form), form)))
 CONTRACTION = re.compile(rf"(?<![\w'@#<])({LONGEST_FIRST})(?![\w'>])", re.IGNORECASE)
-_BETWEEN = r"(?:\s+(?:not|already|also|always|ever|just|never|only|since|he|she|it|\w+ly))*"
-_PARTICIPLE = r"been|gone|got(?:ten)?|become|had"
-_AFTER_HAD = (
-    r"better|done|seen|left|lost|made|said|told|met|paid|sent|sold|spent|won|kept|felt|heard|held|thought|bought|taken"
-    r"|brought|caught|eaten|given|driven|known|shown|grown|thrown|worn|broken|spoken|chosen|written|fallen|\w*[^\We]ed"
-)
-HAVE_FOLLOWS = {
-    "'s": ("has", re.compile(rf"{_BETWEEN}\s+(?:{_PARTICIPLE})\b", re.IGNORECASE)),
-    "'d": ("had", re.compile(rf"{_BETWEEN}\s+(?:{_PARTICIPLE}|{_AFTER_HAD})\b", re.IGNORECASE)),
-}
-"""Before these words `he's` is *he has* and `he'd` *he had*; else they are *he is* and *he would*.
-
-A participle after `he's` may be a passive (*he's taken*); after `he'd` there is no *would*.
-"""
+_PATTERNS = fill_patterns(yaml.safe_load(Path(__file__).with_name("contractions.yaml").read_text(encoding="utf-8")), {})
+HAVE_FOLLOWS = {ending: (verb, re.compile(_PATTERNS[ending])) for ending, verb in (("'s", "has"), ("'d", "had"))}
+"""Words before which `he's` is *he has* and `he'd` *he had*; else they are *he is* and *he would*."""
 
 
 class Contraction(TextChange):

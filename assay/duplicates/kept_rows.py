@@ -8,13 +8,16 @@ Legend: `n` rows, `p` pairs.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import polars as pl
+import yaml
 from numpy.typing import NDArray
 
 from assay.core.errors import InputError
 from assay.core.params import load_params
+from assay.core.patterns import fill_patterns
 from assay.core.seeds import SeedKey, keyed_uniform
 from assay.duplicates.components import first_equal
 from assay.duplicates.near_duplicates import NearDuplicateParams, near_duplicate_groups
@@ -25,21 +28,8 @@ MAX_ROUNDS = 16
 KNOWN_LABEL = pl.coalesce("reference_label", "label")
 """The label that is known best, by which rows are compared; the given one may be that of a single rater."""
 FOLDED = {"\u2212": "-", "\u2013": "-", "\u2018": "'", "\u2019": "'"}
-NO_MARKS = (
-    r"(?:\p{L}[\p{L}\p{M}]*(?:[-']\p{L}[\p{L}\p{M}]*)*|\s-+(?:\s|$)|[:;](?:\s|$)|\p{M}"
-    "|[\\s.,!'\"\u2018-\u201f\u2026\u00ab\u00bb\u00a1\u00bf\u3001\u3002\u2014\u2015])+"
-)
-"""What is no mark of meaning: words, hyphens in them, dashes, and punctuation that ends or parts sentences but `?`."""
-NEGATION = (
-    r"\b(?:not?|nor|none|never|nobody|nothing|neither|cannot|without"
-    r"|\p{L}*n't|(?:do|does|did|ca|wo|is|are|was|were|has|have|had|could|should|would)nt"
-    r"|nichts?|nie|niemals|kein\p{L}*|ohne|ne|pas|jamais|sans|rien|nunca|jamás|sin|ni|nada|non|mai|senza|niente"
-    r"|não|nem|sem|niet|geen|nooit|zonder|inte|ingen|inget|aldrig|utan|ikke|aldri|bez|не|нет|ни|никогда|нельзя|без|ні|нема"
-    r"|není|nejsou|nikdy|žádn\p{L}*|nu|nincs|ei|eivät|älä|không|chưa|chẳng|tidak|bukan|jangan|değil|yok|नहीं|मत"
-    r"|لا|ليس|ليست|لم|لن|غير|بدون|δεν|δε|μην?|όχι|χωρίς|ποτέ|לא|אין|בלי|אל|אינו|אינה)\b"
-    "|[不没沒無无未别非]|ない|なく|なかっ|ません|않|없|안 |못|ไม่"
-)
-"""Words that negate, in some languages; of those written without spaces, the characters."""
+_PATTERNS = yaml.safe_load(Path(__file__).with_name("marks.yaml").read_text(encoding="utf-8"))
+NO_MARKS, NEGATION = fill_patterns(_PATTERNS, {}).values()
 
 
 def meaning_marks(texts: pl.Series) -> pl.Series:

@@ -19,16 +19,8 @@ def search_passages(questions: NDArray[np.float32], passages: NDArray[np.float32
     """
     found = np.full((len(questions), k), -1, dtype=np.int64)
     if len(questions) and len(passages):
-        blocks = cosine_blocks(questions, passages, BLOCK_QUESTIONS)
-        for row, of_question in enumerate(cosines for _, block in blocks for cosines in block):
-            best = _best(of_question, k)
-            found[row, : len(best)] = best
+        for rows, cosines in cosine_blocks(questions, passages, BLOCK_QUESTIONS):
+            # The first of equal ones first, so that it is the same on every machine.
+            best = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+            found[rows, : best.shape[1]] = best
     return found
-
-
-def _best(scores: NDArray[np.floating], k: int) -> NDArray[np.int64]:
-    """The `k` best, the first of equal ones first: a sort of few, and the same on every machine."""
-    candidates = np.arange(len(scores))
-    if len(scores) > k:
-        candidates = np.flatnonzero(scores >= np.partition(scores, len(scores) - k)[len(scores) - k])
-    return candidates[np.argsort(-scores[candidates], kind="stable")][:k]

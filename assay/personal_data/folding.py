@@ -9,6 +9,11 @@ import csv
 import re
 import unicodedata
 from pathlib import Path
+from typing import Any
+
+import yaml
+
+from assay.core.patterns import fill_patterns
 
 LATIN = "0-9A-Za-z_\u00aa\u00ba\u00c0-\u024f\u0300-\u0344\u0346-\u036f\u1e00-\u1eff"
 """For a class: digits, the underscore, and letters of the Latin script with their accents.
@@ -29,6 +34,7 @@ FOLDABLE = "[[\\p{Nd}--[0-9]]\uff0b\uff0d-\uff0f\uff20-\uff3a\uff41-\uff5a\ufe6b
 """Rust's class of the digits and letters that are folded, but for those that are no part of a value by themselves."""
 _KANA_DASH = re.compile("(?<=[0-9])\u30fc(?=[0-9])")
 _MARKDOWN = re.compile(r"(?<!\w)_+|_+(?![\w@])")
+_PATTERNS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("patterns.yaml").read_text(encoding="utf-8"))
 
 
 def folded(text: str) -> str:
@@ -49,3 +55,10 @@ def read_rows(file: str) -> list[dict[str, str]]:
 def context_words(kind: str) -> str:
     """The words of a kind in all languages of `context_words.csv`, as alternatives of a regular expression."""
     return "|".join(row["words"] for row in read_rows("context_words.csv") if row["kind"] == kind)
+
+
+def read_patterns(module: str, **given: str) -> dict[str, str]:
+    """The patterns of a module in `patterns.yaml`, by name; see `fill_patterns`."""
+    words = {f"words:{kind}": context_words(kind) for kind in {row["kind"] for row in read_rows("context_words.csv")}}
+    classes = {"latin": LATIN, "spaceless": SPACELESS, "word_start": WORD_START}
+    return fill_patterns(_PATTERNS[module], words | classes | given)

@@ -326,6 +326,7 @@ def _decoy(fakers: Fakers, draws: np.random.Generator, script: Script, number: i
         value = faker.iban()
         return f"{value[:2]}{(int(value[2:4]) + int(draws.integers(1, 97))) % 97:02}{value[4:]}"
 
+    templates = [partial(faker.parse, form) for form in _TABLES["decoy_templates"]]
     makers: tuple[Callable[[], str], ...] = (
         *(
             partial(faker.bothify, form, string.ascii_uppercase)
@@ -335,16 +336,9 @@ def _decoy(fakers: Fakers, draws: np.random.Generator, script: Script, number: i
         lambda: _card_in_groups(wrong_last_digit(faker.credit_card_number("mastercard")), " "),
         with_wrong_check_digits,
         lambda: f"invoice #{draws.integers(10**7, 10**8)}",
-        lambda: str(faker.uuid4()),
-        lambda: f"ISBN {faker.isbn10()}",
-        lambda: faker.isbn13(),
-        lambda: f"EAN {faker.ean13()}",
-        lambda: f"@{faker.user_name()}",
-        lambda: f"{faker.word()}@{faker.word()}",
+        *templates[:-3],
         lambda: f"{faker.word()}@{draws.integers(1, 9)}.{draws.integers(9)}.{draws.integers(9)}",
-        lambda: f"{faker.word()}@2x.png",
-        lambda: faker.mac_address(),
-        lambda: f"{faker.word()}.{faker.word()}",
+        *templates[-3:],
     )
     return makers[number % len(makers)]()
 

@@ -16,47 +16,20 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 
+from assay.core.patterns import fill_patterns
+
 Kind = Literal["number", "date", "negation"]
 
 SHARE_OF_NEW_NEGATIONS = 0.25
 _TABLES: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("altered_words.yaml").read_text(encoding="utf-8"))
-_ANY = {kind: "|".join(words) for kind, words in _TABLES.items()}
-
-# Quantities
-_NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?)"
-QUANTITY = re.compile(
-    rf"(?<![\w.,:/§\u00d7-])(?<!\d[–-])(?P<low>{_NUMBER})(?:(?P<joint>\s?[-–]\s?|\sto\s|\sand\s)(?P<high>{_NUMBER}))?"
-    rf"(?![\d:]|[.,]\d)(?=(?P<gap>[\s-]?)(?:(?P<unit>{_ANY['units']})(?![A-Za-zÅÄÖåäö])"
-    r"|(?P<noun>(?:[a-z]+[ -])?[a-z]+s)\b))"
-)
-"""A number or a range with a unit, or before a plural."""
-AFTER_CURRENCY = re.compile(
-    rf"(?<=[€$£])(?P<low>{_NUMBER})(?:(?P<joint>\s?[-–]\s?)(?P<high>{_NUMBER}))?(?![\w:]|[.,]\d)"
-)
-REFERENCE = re.compile(rf"(?:§+|\b(?:{_ANY['references']})|\b[A-ZÅÄÖ]{{2,}}\S*)\s*\(?$")
-"""What a number after it is part of the name of, as in `AB 04`."""
+_KINDS = ("units", "references", "numbers", "months", "weekdays", "conditions", "adverbs", "verbs")
+_PATTERNS = fill_patterns(_TABLES["patterns"], {kind: "|".join(_TABLES[kind]) for kind in _KINDS})
+_RE = {name: re.compile(pattern) for name, pattern in _PATTERNS.items()}
 NOT_NOUNS = frozenset(_TABLES["not_nouns"])
 FACTORS = (0.3, 0.4, 0.5, 2.0, 2.5, 3.0, 4.0)
 LEAST_RATIO = 1.5
-WORDS: dict[str, int] = _TABLES["numbers"]
-WORD_QUANTITY = re.compile(
-    rf"\b(?P<word>{'|'.join(WORDS)})\b(?=[ -](?P<noun>[a-z]+s|year|month|week|day|people)\b)", re.I
-)
-
-# Dates
-YEAR = re.compile(
-    r"(?:(?<=\bin )|(?<=\b[Ss]ince )|(?<=\bfrom )|(?<=\buntil )|(?<=\bbefore )|(?<=\bafter )|(?<=\bby )|(?<=\bduring )|"
-    r"(?<=\bof )|(?<=[a-z] \()|(?<=(?:uary|arch|pril|June|July|gust|mber|ober) ))(?P<year>(?:19|20)\d\d)"
-    r"(?![\w:%–-]|[.,]\d| (?:SEK|kr|m|%))"
-)
-MONTH = re.compile(rf"\b(?:(?:{_ANY['months'].replace('|May', '')})\b|(?<=\d )May\b|May(?= \d))")
-WEEKDAY = re.compile(rf"\b(?P<day>{_ANY['weekdays']})(?=s?\b)")
-
-# Negations
-CONDITION = re.compile(rf"\b(?:{_ANY['conditions']})\b", re.I)
+NUMBERS: dict[str, int] = _TABLES["numbers"]
 SENTENCE_END = re.compile(r"[.;:!?()—]")
-ADVERBS = rf"(?:{_ANY['adverbs']}|(?!(?:apply|comply|imply|rely|reply|supply)\b)\w+ly)\b"
-VERBS: dict[str, str] = _TABLES["verbs"]
 
 
 @dataclass(frozen=True)
@@ -108,21 +81,21 @@ Change = tuple[int, int, str]
 
 
 def _numbers(answer: str, random: np.random.Generator) -> Iterator[Change]:
-    for match in [*QUANTITY.finditer(answer), *AFTER_CURRENCY.finditer(answer)]:
+    for match in [*_RE["quantity"].finditer(answer), *_RE["after_currency"].finditer(answer)]:
         groups = match.groupdict()
         unit, noun = groups.get("unit"), groups.get("noun")
-        is_reference = REFERENCE.search(answer[: match.start()]) is not None
+        is_reference = _RE["reference"].search(answer[: match.start()]) is not None
         if noun is not None and (is_reference or noun.split()[0] in NOT_NOUNS or noun.split()[-1] in NOT_NOUNS):
             continue
         if match["joint"] == " and " and not re.search(r"\b[Bb]etween $", answer[: match.start()]):
             continue
         if new := _other_quantity(match["low"], match["joint"], match["high"], unit, random):
             yield match.start(), match.end(), new
-    for match in WORD_QUANTITY.finditer(answer):
+    for match in _RE["word_quantity"].finditer(answer):
         if match["noun"] in NOT_NOUNS:
             continue
-        value = WORDS[match["word"].lower()]
-        others = [word for word, other in WORDS.items() if max(value, other) >= 2 * min(value, other)]
+        value = NUMBERS[match["word"].lower()]
+        others = [word for word, other in NUMBERS.items() if max(value, other) >= 2 * min(value, other)]
         new = others[int(random.integers(len(others)))]
         yield match.start(), match.end(), new.capitalize() if match["word"][0].isupper() else new
 
@@ -162,12 +135,12 @@ def _scaled(number: str, factor: float) -> str:
 
 
 def _dates(answer: str, random: np.random.Generator) -> Iterator[Change]:
-    for match in YEAR.finditer(answer):
-        if REFERENCE.search(answer[: match.start()]):
+    for match in _RE["year"].finditer(answer):
+        if _RE["reference"].search(answer[: match.start()]):
             continue
         shift = int(random.integers(3, 16)) * (1 if random.integers(2) else -1)
         yield match.start(), match.end(), str(int(match["year"]) + shift)
-    for others, pattern in ((_TABLES["long_months"], MONTH), (_TABLES["weekdays"], WEEKDAY)):
+    for others, pattern in ((_TABLES["long_months"], _RE["month"]), (_TABLES["weekdays"], _RE["weekday"])):
         for match in pattern.finditer(answer):
             left = [name for name in others if name != match.group()]
             yield match.start(), match.end(), left[int(random.integers(len(left)))]
@@ -182,47 +155,34 @@ def _third_person(verb: str) -> str:
     return f"{verb[:-1]}ies" if re.search(r"[^aeiou]y$", verb) else f"{verb}s"
 
 
-_ALWAYS: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
-    (r"^Yes\b", lambda match: "No"),
-    (r"^No\b(?=[,.])", lambda match: "Yes"),
-    (r"\b(must|may) not\b(?! only)", lambda match: "may"),
-    (r"\b(?:cannot|can not|can't)\b", lambda match: "can"),
-    (r"\b(?:won't|will not)\b", lambda match: "will"),
-    (r"\b(is|are|was|were|has|have|should)(?: not|n't)\b(?! only)", lambda match: match[1]),
-    (rf"\bdo(?: not|n't) (?!{ADVERBS})([a-z]+)\b", lambda match: match[1]),
-    (rf"\bdoes(?: not|n't) (?!{ADVERBS})([a-z]+)\b", lambda match: _third_person(match[1])),
-    (r"\balways\b", lambda match: "never"),
-    (r"\bnever\b", lambda match: "always"),
-    (r"\bwithout (?=(?:a|an|the|any) )", lambda match: "with "),
-    (
-        r"\b(requires?|needs?|is|are|has|have) no (?!later|longer|more|less|fewer|one|other|such)([a-z-]+[^s\W])\b",
-        lambda match: f"{match[1]} {'an' if match[2][0] in 'aeiou' else 'a'} {match[2]}",
-    ),
-)
-"""What is changed wherever it stands."""
-_OUTSIDE_CONDITIONS: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
-    (rf"\bmust (?!{ADVERBS})", lambda match: "need not "),
-    (rf"\bcan (?!{ADVERBS})(?=[a-z])", lambda match: "cannot "),
-    (rf"\b(is|are) (?!{ADVERBS})(?=[a-z])", lambda match: f"{match[1]} not "),
-    (rf"(?<!also )\b({'|'.join(VERBS)}) (?!{ADVERBS})", lambda match: f"does not {VERBS[match[1]]} "),
-)
-"""What is changed where no condition stands before it in the sentence."""
+_FORMS: dict[str, Callable[[re.Match[str]], str]] = {
+    "third person": lambda match: _third_person(match[1]),
+    "with article": lambda match: f"{match[1]} {'an' if match[2][0] in 'aeiou' else 'a'} {match[2]}",
+    "negated": lambda match: f"does not {_TABLES['verbs'][match[1]]} ",
+}
+"""What changes are, in the table, that are no templates."""
+
+
+def _changes(answer: str, table: str) -> Iterator[tuple[re.Match[str], str]]:
+    """Every place where one of the patterns of a table matches, and what comes there."""
+    for pattern, new in _TABLES[table]:
+        filled = fill_patterns({"pattern": pattern}, _PATTERNS)["pattern"]
+        for match in re.finditer(filled, answer):
+            yield match, _FORMS[new](match) if new in _FORMS else match.expand(new)
 
 
 def _negations(answer: str, random: np.random.Generator) -> Iterator[Change]:
-    for pattern, new in _ALWAYS:
-        yield from ((*match.span(), new(match)) for match in re.finditer(pattern, answer))
+    yield from ((*match.span(), new) for match, new in _changes(answer, "always"))
     # A command: `Do not start` and `Never start`.
     for match in re.finditer(r"(?:^|(?<=[.!?] ))(Do not|Never) ([a-z])", answer):
         yield match.start(), match.end(), match[2].upper() if match[1] == "Do not" else f"Always {match[2]}"
     yield from ((*match.span(), "Never ") for match in re.finditer(r"(?:^|(?<=[.!?] ))Always (?=[a-z])", answer))
-    for pattern, new in _OUTSIDE_CONDITIONS:
-        for match in re.finditer(pattern, answer):
-            sentence = SENTENCE_END.split(answer[: match.start()])[-1]
-            after = SENTENCE_END.split(answer[match.end() :])[0]
-            # A sentence that is negated already would not become plainly wrong.
-            if not CONDITION.search(sentence) and not re.search(r"\b(?:no|not|never)\b", f"{sentence} {after}"):
-                yield match.start(), match.end(), new(match)
+    for match, new in _changes(answer, "outside_conditions"):
+        sentence = SENTENCE_END.split(answer[: match.start()])[-1]
+        after = SENTENCE_END.split(answer[match.end() :])[0]
+        # A sentence that is negated already would not become plainly wrong.
+        if not _RE["condition"].search(sentence) and not re.search(r"\b(?:no|not|never)\b", f"{sentence} {after}"):
+            yield match.start(), match.end(), new
 
 
 RULES: dict[Kind, Callable[[str, np.random.Generator], Iterator[Change]]]

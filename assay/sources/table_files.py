@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 
 import polars as pl
 import polars.selectors as cs
+import yaml
 from pydantic import AfterValidator, Field
 
 from assay.core.errors import InputError
@@ -46,15 +47,7 @@ MAX_UNPACKED_BYTES = 4 << 30
 """Of what gzip, Parquet and Excel pack, which may be a thousand times the file: more would fill the memory."""
 MAX_COLUMNS = 10_000
 """A header with more cells is an error; so are more different keys in a JSON file."""
-FIXES = {
-    "not_utf8": "set its `encoding`, such as cp1252, or convert it to UTF-8",
-    "bad_quotes": "close the quote, double it inside a quoted cell, or set `quote` (none: a quote is a character)",
-    "key_twice": "leave one of the two",
-    "not_json": "write one object a line, without commas between; if it is a list, set its `format` to json",
-    "not_an_object": "write one object a line; if it is a list, set its `format` to json",
-    "header_again": "delete these lines, which repeat the header",
-    "formula_error": "mend the formulas, or delete their columns",
-}
+FIXES: dict[str, str] = yaml.safe_load(Path(__file__).with_name("fixes.yaml").read_text(encoding="utf-8"))
 """What the owner of a file can do about records that cannot be read."""
 
 

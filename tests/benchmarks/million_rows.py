@@ -16,9 +16,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
+import yaml
 from faker import Faker
 
 from assay.core.outputs import write_parquet
@@ -31,10 +33,7 @@ DIRT = {"markup": 0.05, "mojibake": 0.01, "invisible": 0.01, "personal_data": 0.
 MOST_FRAGMENTS = 5
 VALUES_PER_KIND = 500
 
-FOOTER = (
-    "This message is confidential and meant for the person it is addressed to.\n"
-    "If you have received it by mistake, please tell the sender and delete it."
-)
+TEXTS: dict[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -223,42 +222,30 @@ def _inserted(text: str, value: str, draw: np.random.Generator) -> str:
     return " ".join(words)
 
 
+def _one_of(kind: str, draw: np.random.Generator) -> str:
+    return str(TEXTS[kind][int(draw.integers(len(TEXTS[kind])))])
+
+
 def _markup(text: str, other: str, draw: np.random.Generator) -> str:
     words = text.replace("&", "&amp;").replace("<", "&lt;").split(" ")
     middle = len(words) // 2
-    head, tail = " ".join(words[:middle]), " ".join(words[middle:])
-    return (
-        f"<p>{head} <b>{tail}</b></p>",
-        f'<div class="answer" id="a1">{head}<br/>{tail}</div>',
-        f"{head}&nbsp;&ndash;&nbsp;{tail} &#39;ok&#39; &amp; more",
-        f"<script>var seen = {{'a': 1 < 2}};</script>{head} {tail}",
-        f"<style>p {{ color: red; }}</style><p>{head}</p>\n<p>{tail}</p>",
-        f'{head} <a href="https://example.com/help?id=7&amp;x=1" target="_blank">{tail}</a>',
-    )[int(draw.integers(6))]
+    return _one_of("markup", draw).format(head=" ".join(words[:middle]), tail=" ".join(words[middle:]))
 
 
 def _mojibake(text: str, other: str, draw: np.random.Generator) -> str:
-    extra = ("it\u2019s na\u00efve", "the caf\u00e9 \u2013 again", "\u201cs\u00fcper\u201d \u20ac5")[
-        int(draw.integers(3))
-    ]
-    garbled = extra.encode().decode("cp1252", errors="ignore")
+    garbled = _one_of("mojibake", draw).encode().decode("cp1252", errors="ignore")
     return _inserted(text, garbled, draw)
 
 
 def _invisible(text: str, other: str, draw: np.random.Generator) -> str:
     at = int(draw.integers(len(text) + 1))
-    return (
-        text[:at] + ("\u200b", "\ufeff", "\u200d\u200b", "\x07", "\x1b[0m", "\u202e")[int(draw.integers(6))] + text[at:]
-    )
+    return text[:at] + _one_of("invisible", draw) + text[at:]
 
 
 def _e_mail(text: str, other: str, draw: np.random.Generator) -> str:
-    name = ("Alex Moore", "Kim Lee", "Jo Smith", "Sam Patel", "Lou Weber")[int(draw.integers(5))]
+    name = _one_of("names", draw)
     day, hour = int(draw.integers(1, 29)), int(draw.integers(8, 18))
-    return (
-        f"Hello,\n\n{text}\n\nBest regards,\n{name}\n\n-- \n{name}\nService desk | Example Ltd.\n\n"
-        f"On {day} Mar 2025 at {hour}:07, Service Desk wrote:\n> {other}\n> Thank you.\n\n{FOOTER}"
-    )
+    return str(TEXTS["e_mail"].format(text=text, name=name, day=day, hour=hour, other=other))
 
 
 SOILERS: dict[str, Edit] = {"markup": _markup, "mojibake": _mojibake, "invisible": _invisible, "e_mail": _e_mail}

@@ -18,13 +18,11 @@ from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.sources.provenance import content_ids
 from assay.sources.ratings import RatingBin, bin_ratings
 from stages import ingest
-from tests.own_process import run_python
+from tests.own_cases import read_cases
 
-BINS = [
-    {"label": "negative", "at_least": None, "at_most": -0.5},
-    {"label": "positive", "at_least": 0.5, "at_most": None},
-    {"label": "neutral", "at_least": None, "at_most": None},
-]
+CASES = read_cases(__file__)
+
+BINS = CASES["bins"]
 RATED: dict[str, Any] = {
     "name": "tweets",
     "url": "https://example.org/tweets",
@@ -38,17 +36,7 @@ RATED: dict[str, Any] = {
     "ratings": {"file": "ratings.txt", "columns": {"id": 1, "ratings": 2}}
     | {"not_rated": [], "repeated": "error", "exclude_slots": []},
 }
-PLAIN: dict[str, Any] = {
-    "name": "bank",
-    "url": "https://example.org/bank",
-    "licence": None,
-    "retrieved": None,
-    "authenticity": "generated",
-    "file": "rows.csv",
-    "format": "csv",
-    "header": True,
-    "columns": {"id": None, "text": "text", "label": "category", "reference_label": None, "response": None},
-}
+PLAIN: dict[str, Any] = CASES["plain"]
 FILES = yaml.safe_load(Path(__file__).with_name("ingest_files.yaml").read_text(encoding="utf-8"))
 DEFAULTS = dict.fromkeys(("separator", "quote", "encoding", "sheet", "ratings")) | {"layout": "table", "carry": []}
 
@@ -584,17 +572,6 @@ def test_the_first_bin_that_fits_wins() -> None:
     frame = pl.DataFrame({"rating": [-0.5, -0.4, 0.0, 0.4, 0.5, None]})
     found = frame.select(bin_ratings(pl.col("rating"), bins)).to_series().to_list()
     assert found == ["low", "odd", "odd", None, "high", None]
-
-
-@pytest.mark.slow
-def test_the_same_bytes_again_with_another_hash_seed(raw: Path) -> None:
-    write_rated(raw, {str(key): [4, -4, 0, key % 5] for key in range(60)})
-    write_params(RATED, bins=BINS)
-    found = []
-    for hash_seed, threads in (("1", "1"), ("2", "2")):
-        run_python("-m", "stages.ingest", PYTHONHASHSEED=hash_seed, POLARS_MAX_THREADS=threads)
-        found.append({path.name: path.read_bytes() for path in Path("data/ingested").iterdir()})
-    assert found[0] == found[1]
 
 
 def test_a_sample_has_its_share_of_each_label_and_is_the_same_when_rows_are_added(raw: Path) -> None:

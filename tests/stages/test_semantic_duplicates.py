@@ -8,8 +8,11 @@ import pytest
 
 from assay.core.errors import InputError
 from stages import semantic_duplicates
+from tests.own_cases import read_cases
 from tests.own_params import change
 from tests.own_results import read_outputs
+
+CASES = read_cases(__file__)
 
 PARAMS = """
 compute: {device: cpu, precision: float32, threads: 1, processes: 1, checkpoint_seconds: 600.0, backend: processes}
@@ -18,15 +21,7 @@ split: {group_column: null, given_column: null, given_values: {train: train}}
 seed: 1
 """
 # Degrees: a, c, d within 10 of one another; f and g too; b and e alone.
-ROWS: list[tuple[str, str, str | None, float]] = [
-    ("a", "I love it", "good", 0),
-    ("b", "The card is lost", "bad", 90),
-    ("c", "I am in love with it", "good", 10),
-    ("d", "I hate it", "bad", 18),
-    ("e", "Where is the bank?", None, 180),
-    ("f", "No fee", "good", 270),
-    ("g", "There is no fee", None, 272),
-]
+ROWS: list[tuple[str, str, str | None, float]] = CASES["rows"]
 
 
 @pytest.fixture(autouse=True)

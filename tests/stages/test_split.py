@@ -13,9 +13,12 @@ from assay.core.removed_rows import remove
 from assay.duplicates.components import split_groups
 from assay.splitting import assignment
 from stages import split
+from tests.own_cases import read_cases
 from tests.own_params import change
 from tests.own_results import read_outputs
 from tests.template_params import sections
+
+CASES = read_cases(__file__)
 
 SEED = 7
 COLUMNS = ("id", "text", "label", "near_duplicate_group", "semantic_group", "split_group", "thread", "part")
@@ -283,15 +286,7 @@ def test_the_division_of_the_data_is_taken_and_what_leaks_is_reported(capsys: py
 
 @pytest.mark.parametrize(
     ("part", "label", "expected"),
-    [
-        (
-            "holdout",
-            "a",
-            "1 row(s), such as 'x', have 'holdout' in column 'part' (`split.given_column`), which is not in",
-        ),
-        (None, "a", "1 row(s), such as 'x', have None in column 'part'"),
-        ("tst", "new", "label needs a row in train:\n  label 'new': 1 row(s): x"),
-    ],
+    CASES["what_a_division_must_be"],
 )
 def test_what_a_division_must_be(part: str | None, label: str, expected: str) -> None:
     change("split", given_column="part")

@@ -9,10 +9,13 @@ import yaml
 
 from assay.core.errors import InputError
 from assay.language_models.chat_template import MESSAGES
+from tests.own_cases import read_cases
 from tests.own_process import run_main
 from tests.policy_workspace import COMPUTE, write_models
 from tests.template_params import read_template_params
 from tools import ask
+
+CASES = read_cases(__file__)
 
 ANSWERS = ["The roof takes ten days.", "The permit takes ten weeks.", "The invoice comes in May."]
 
@@ -97,14 +100,7 @@ def test_the_same_answer_in_a_conversation(capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [
-        (["sft@ful"], r"sft@ful: no model in models/sft/ful; there are base, dpo, sft@full, sft@lora, sft@qlora"),
-        (["dpo"], "dpo: no model in models/dpo"),
-        (["nowhere"], "nowhere: no model in nowhere"),
-        (["sft@qlora"], "sft@qlora: skipped on this machine: no 4-bit arithmetic here"),
-        (["base", "--question", " "], "the question is empty"),
-        (["base", "--max-new-tokens", "0"], "--max-new-tokens is 0; it must be at least 1"),
-    ],
+    CASES["bad_input"],
 )
 def test_bad_input(arguments: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):

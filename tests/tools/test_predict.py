@@ -10,10 +10,13 @@ from assay.core.errors import InputError
 from assay.inference import table_windows
 from assay.sources.table_files import read_table
 from stages import finetune
+from tests.own_cases import read_cases
 from tests.own_params import change
 from tests.own_process import run_main
 from tests.stages.test_finetune import workspace as workspace
 from tools import predict
+
+CASES = read_cases(__file__)
 
 ROWS = pl.DataFrame({"n": [str(n) for n in range(9)], "text": [*["great card", "awful bank"] * 4, ""]})
 LABELS = [*["positive", "negative"] * 4, None]
@@ -102,16 +105,7 @@ def test_excel_gets_texts_and_no_formulas(words: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [
-        (("tfidf", "rows.txt", "labels.csv"), "rows.txt: no such format; write .csv, .tsv"),
-        (("tfidf", "rows.csv", "labels.xls"), "labels.xls: no such format"),
-        (("tfidf", "absent.csv", "labels.csv"), "absent.csv: no such file"),
-        (("tfidf", "rows.csv", "labels.csv", "--column", "body"), r"no column 'body'; it has \['n', 'text'\]"),
-        (("tfidf", "empty.csv", "labels.csv"), "empty.csv: has no row"),
-        (("tfidf", "empty.parquet", "labels.csv"), "empty.parquet: not a Parquet file"),
-        (("absent", "rows.csv", "labels.csv"), "absent/inference.json: no such file"),
-        (("tfidf", "rows.csv.gz", "labels.csv"), "cannot be unpacked by gzip"),
-    ],
+    CASES["what_cannot_be_done_says_why_and_writes_nothing"],
 )
 def test_what_cannot_be_done_says_why_and_writes_nothing(words: Path, arguments: tuple[str, ...], message: str) -> None:
     ROWS.write_csv("rows.csv")

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from assay.core.errors import InputError
 from assay.core.params import Params, Pattern, load_params
+from tests.own_cases import read_cases
+
+CASES = read_cases(__file__)
 
 WRONG = yaml.safe_load(Path(__file__).with_name("wrong_params.yaml").read_text(encoding="utf-8"))
 
@@ -38,14 +41,7 @@ def test_reads_a_section(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("keys", "says"),
-    [
-        # A number that YAML reads as text comes with the spelling that works.
-        ("learning_rate: 2e-5, epochs: 4", ["`train.learning_rate` = '2e-5'", "write 2.0e-5"]),
-        ("learning_rate: 0.1, epochs: 4, epoch: 5", ["`train.epoch` = 5 is not a known key; did you mean `epochs`?"]),
-        ("learning_rate: 0.1, epochs: 4, l2: 3.0", ["`train.l2` = 3.0 is not a known key; keys that got other names"]),
-        ("learning_rate: 0.1", ["`train.epochs` is missing"]),
-        ("learning_rate: 1.5, epochs: 4", ["`train.learning_rate` = 1.5", "less than or equal to 1"]),
-    ],
+    CASES["what_is_wrong_is_named_with_the_fix"],
 )
 def test_what_is_wrong_is_named_with_the_fix(tmp_path: Path, keys: str, says: list[str]) -> None:
     seen = message(tmp_path, f"train: {{{keys}}}")
@@ -174,12 +170,7 @@ def test_a_section_that_is_a_number_is_strict_too(tmp_path: Path, value: str) ->
 
 @pytest.mark.parametrize(
     ("pattern", "reason"),
-    [
-        ("(?=x)y", "look-around, including look-ahead and look-behind, is not supported"),
-        (r"(a)\1", "backreferences are not supported"),
-        ("(", "unclosed group"),
-        ("a{1,99999}{1,9999}", "exceeds size limit"),
-    ],
+    CASES["a_pattern_that_polars_cannot_use_is_named_with_the_reason"],
 )
 def test_a_pattern_that_polars_cannot_use_is_named_with_the_reason(tmp_path: Path, pattern: str, reason: str) -> None:
     seen = message(tmp_path, f"train: ['{pattern}']", model=list[Pattern])

@@ -18,17 +18,11 @@ from assay.core.results import (
     run_id,
     write_metrics,
 )
+from tests.own_cases import read_cases
 
-PARAMS: dict[str, Any] = {
-    "seed": 1,
-    "approaches": ["lora", "full"],
-    "optional": {"instruct_data": ["default"], "dpo": []},
-    "compute": {"threads": 1},
-    "fetch": {"assets": {"mine": {"path": "data/raw/mine", "sha256": "ab"}, "encoder": {"path": "models/e"}}},
-    "ingest": {"path": "data/raw/mine", "sources": [{"name": "mails", "licence": None}]},
-    "instruct_data": {"path": "data/own", "sources": [{"name": "answers"}], "label_task": None},
-    "finetune": {"defaults": {"max_epochs": 3}, "lora": {"rank": 8}, "full": {}},
-}
+CASES = read_cases(__file__)
+
+PARAMS: dict[str, Any] = CASES["params"]
 LORA, CHATS = "metrics/finetune/lora.json", "metrics/optional/instruct_data.json"
 
 
@@ -46,22 +40,7 @@ def id_of(file: str, **changed: Any) -> str | None:
 
 @pytest.mark.parametrize(
     ("file", "changed", "differs"),
-    [
-        (LORA, {"finetune__lora": {"rank": 16}}, True),
-        (LORA, {"finetune__full": {"rank": 16}}, False),
-        (LORA, {"finetune__defaults": {"max_epochs": 4}}, True),
-        (LORA, {"ingest__sources": [{"name": "letters"}]}, True),
-        # A licence makes no other rows.
-        (LORA, {"ingest__sources": [{"name": "mails", "licence": "MIT"}]}, False),
-        (LORA, {"fetch__assets__mine__sha256": "cd"}, True),
-        (LORA, {"ingest__path": "data/own"}, True),
-        (LORA, {"fetch__assets__encoder__sha256": "cd"}, False),
-        (LORA, {"instruct_data__sources": []}, False),
-        (CHATS, {"instruct_data__sources": [{"name": "others"}]}, True),
-        (CHATS, {"ingest__sources": [{"name": "letters"}]}, False),
-        ("metrics/fetch/encoder.json", {"ingest__sources": []}, False),
-        ("metrics/fetch/mine.json", {"fetch__assets__mine__sha256": "cd"}, True),
-    ],
+    CASES["what_changes_an_id"],
 )
 def test_what_changes_an_id(file: str, changed: dict[str, Any], differs: bool) -> None:
     before = id_of(file)

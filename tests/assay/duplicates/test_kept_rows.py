@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 
 from assay.duplicates.kept_rows import find_duplicates
 from assay.duplicates.near_duplicates import NearDuplicateParams
+from tests.own_cases import read_cases
+
+CASES = read_cases(__file__)
 
 NEAR = NearDuplicateParams(shingle_size=5, permutations=128, min_jaccard=0.8)
 LONG = "I have used this kettle every single day for about six months now and I would {} it to all of my friends"
@@ -20,31 +23,7 @@ def found(rows: Rows, near: NearDuplicateParams | None = NEAR, on_conflict: str 
     return table.select("id").hstack(find_duplicates(table, near, on_conflict, (1, "test")))
 
 
-DIFFERENT = [
-    *(
-        (f"The new phone arrived today{end}", "the new phone arrived today :(")
-        for end in ("", " :)", " :'(", " :-)", " 😡")
-    ),
-    ("Он приехал сегодня)", "Он приехал сегодня("),
-    ("It is -5 degrees in the flat", "It is 5 degrees in the flat"),
-    ("It is \u22125 degrees in the flat", "It is 5 degrees in the flat"),
-    ("I got an A- for this essay", "I got an A+ for this essay"),
-    ("请问我的新卡已经寄出了", "请问我的新卡已经寄出了?"),
-    ("How do I reset the big red lamp number 4", "How do I reset the big red lamp number 5"),
-    ("It costs 2.50 for each of the parcels", "It costs 250 for each of the parcels"),
-    (LONG.format("recommend"), LONG.format("not recommend")),
-    (LONG.format("ever recommend"), LONG.format("never recommend")),
-    (LONG.replace("have", "haven't").format("give"), LONG.format("give")),
-    ("Ich habe den Kessel jeden Tag benutzt und mag ihn", "Ich habe den Kessel jeden Tag benutzt und mag ihn nicht"),
-    ("Αγόρασα τη λάμπα και θα την αγοράσω ξανά", "Αγόρασα τη λάμπα και δεν θα την αγοράσω ξανά"),
-    ("קניתי את המנורה ואני אקנה אותה שוב בחנות", "קניתי את המנורה ואני לא אקנה אותה שוב בחנות"),
-    ("ผมซื้อโคมไฟนี้และจะซื้ออีกครั้งแน่นอนครับ", "ผมซื้อโคมไฟนี้และจะไม่ซื้ออีกครั้งแน่นอนครับ"),
-    (
-        "このランプを毎日使っていて本当に使いやすかったと思います",
-        "このランプを毎日使っていて本当に使いやすくなかったと思います",
-    ),
-    ("我每天都使用这个水壶并且会推荐给我所有的朋友", "我每天都使用这个水壶并且不会推荐给我所有的朋友"),
-]
+DIFFERENT = CASES["different"]
 
 
 @pytest.mark.parametrize(("one", "other"), DIFFERENT)

@@ -74,13 +74,6 @@ def test_groups_equal_those_of_a_brute_force_search() -> None:
     assert len(texts) - len(set(expected)) > 20
 
 
-def test_jaccard_equals_that_of_python_sets() -> None:
-    texts = corpus(rows=40, seed=4)
-    left, right = np.triu_indices(len(texts), 1)
-    expected = [jaccard(texts[i], texts[j], 5) for i, j in zip(left, right, strict=True)]
-    assert pytest.approx(expected) == compute_jaccard(Documents(pl.Series(texts), 5), left, right).tolist()
-
-
 def test_group_is_the_first_text_and_closes_over_chains() -> None:
     chain = ["abcdefghij" * 3 + tail for tail in ("klmn", "klmnop", "klmnopqr")]
     assert [jaccard(chain[i], chain[j], 5) >= 0.8 for i, j in ((0, 1), (1, 2), (0, 2))] == [True, True, False]

@@ -93,14 +93,3 @@ def test_many_dimensions_and_many_blocks_against_the_definition() -> None:
         groups = found(embeddings, 0.95)
     assert groups.first.tolist() == by_definition(embeddings, 0.95)
     assert 200 < len(set(groups.first.tolist())) < 700
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(0, 60), min_size=1, max_size=30), st.lists(st.integers(0, 60), max_size=10))
-def test_rows_added_at_the_end_only_join_groups(old: list[int], new: list[int]) -> None:
-    before = found(at_angles(*(6.01 * step for step in old)), 0.99).first
-    after = found(at_angles(*(6.01 * step for step in [*old, *new])), 0.99).first[: len(old)]
-    # Rows that were together stay so, and the first group of those that are joined keeps its name.
-    joined = {int(one): int(other) for one, other in zip(before, after, strict=True)}
-    assert after.tolist() == [joined[int(one)] for one in before]
-    assert all(joined[name] == name for name in set(joined.values()))

@@ -8,6 +8,9 @@ from assay.core.placeholders import PLACEHOLDER, placeholders
 from assay.personal_data import pii_rules
 from assay.personal_data.pii_benchmark import DECOY, SCRIPTS, Planted, plant, score, texts_by_script
 from assay.statistics.intervals import wilson_estimate
+from tests.own_cases import read_cases
+
+CASES = read_cases(__file__)
 
 HOSTS = pl.Series(
     "text",
@@ -22,17 +25,7 @@ HOSTS = pl.Series(
         "one word more",
     ],
 )
-IN_OTHER_SCRIPTS = {
-    "han": "我的优惠券不能登录，很着急 昨天买的耳机声音很小",
-    "kana": "昨日買ったイヤホンの音がとても小さいので返品したい 配送が遅くて二週間も待ちました",
-    "hangul": "어제 산 이어폰 소리가 너무 작아서 반품하고 싶습니다",
-    "thai": "หูฟังที่ซื้อเมื่อวานเสียงเบามากอยากคืนสินค้าครับ จัดส่งช้ามาก",
-    "arabic": "السماعة التي اشتريتها أمس صوتها ضعيف جدا وأريد إرجاعها",
-    "hebrew": "האוזניות שקניתי אתמול חלשות מאוד ואני רוצה להחזיר אותן",
-    "cyrillic": "Наушники, которые я купил вчера, очень тихие, хочу вернуть",
-    "greek": "Τα ακουστικά που αγόρασα χθες είναι πολύ χαμηλά",
-    "devanagari": "कल खरीदे गए ईयरफोन की आवाज बहुत कम है मुझे वापस करना है",
-}
+IN_OTHER_SCRIPTS = CASES["in_other_scripts"]
 KINDS = ("email", "url", "secret", "url_credentials", "iban", "card", "national_number", "ip", "phone")
 
 

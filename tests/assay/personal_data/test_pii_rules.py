@@ -209,23 +209,7 @@ def test_check_digits(check: Callable[[str], bool], good: str, bad: str) -> None
     assert not check(bad)
 
 
-PIECES = {
-    "secret": [
-        *("password", ": ", "=", "AKIA", "X" * 16, "sk-", "a1b2c3d4e5f6g7h8i9j0k", "eyJx", "(", ")", "密码"),
-        "<SECRET_1>",
-    ],
-    "url_credentials": ["://", "http", "a", ":", "@", "b.c", "/", " ", "<URL_CREDENTIALS>", "x1"],
-    "email": ["@", ".", "a", "Bc", "-", "+", "'", "ü", " ", "[1.2.3.4]", "<EMAIL_2>", "2x.png", "<"],
-    "url": ["http://", "www.", ".com/", "a", ".", "-", " ", "bit.ly/", "<URL>", ")"],
-    "iban": ["GB82", "WEST", "1234 5698", "7654 32", "12345698765432", " ", "-", "de89", "370400440532013000", "IBAN"],
-    "card": ["4111", " ", "-", "1111", "4111111111111111", "5", "x", "order ", "5018", "<CARD_1>"],
-    "national_number": ["123", "-", "45", "6789", " ", "12345678Z", "AB", "12", "C", "2345 6789 0124", ".", "X"],
-    "ip": ["1", ".", "255", "::", ":", "fe80", "/24", " ", "v", "version ", "1.2.3.4", "<IP>", "%e"],
-    "phone": [
-        *("+44", "0", "20", "415", "-", " ", "(", ")", "555", "0132", ".", "/"),
-        *("call ", "order ", "x12", "4155550132", "<PHONE_1>"),
-    ],
-}
+PIECES = CASES["pieces"]
 
 
 @pytest.mark.parametrize("numbered", [False, True])

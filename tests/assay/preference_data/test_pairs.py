@@ -20,7 +20,10 @@ from assay.preference_data.pairs import (
     sample_base_prompts,
     word_similarity,
 )
+from tests.own_cases import read_cases
 from tests.preference_chats import BASE_ANSWER, REFUSAL, chat
+
+CASES = read_cases(__file__)
 
 PATH = "data/preferences.csv"
 KEY = (1, "preferences")
@@ -172,15 +175,7 @@ def test_the_base_model_is_asked_so_many_prompts_with_words_for_answers() -> Non
 
 @pytest.mark.parametrize(
     ("text", "characters", "cut"),
-    [
-        ("One. Two two. Three three three.", 4, "One."),
-        ("One. Two two. Three three three.", 14, "One. Two two."),
-        ("One. Two two. Three three three.", 1000, "One. Two two. Three three three."),
-        ("One. Two tw", 1000, "One."),
-        ("no end in sight", 3, "no end in sight"),
-        ("- 4.5 m\n- 5 m\nSo it is. And", 30, "- 4.5 m\n- 5 m\nSo it is."),
-        ("", 5, ""),
-    ],
+    CASES["a_text_is_cut_to_cut_to_sentences"],
 )
 def test_a_text_is_cut_to_cut_to_sentences(text: str, characters: int, cut: str) -> None:
     assert cut_to_sentences(text, characters) == cut

@@ -18,6 +18,9 @@ from hypothesis import strategies as st
 from assay.core.errors import InputError
 from assay.sources import spreadsheets, table_files
 from assay.sources.table_files import Table, TableFormat, check_readable, column, read_table
+from tests.own_cases import read_cases
+
+CASES = read_cases(__file__)
 
 FILES = yaml.safe_load(Path(__file__).with_name("tables.yaml").read_text(encoding="utf-8"))
 
@@ -215,14 +218,7 @@ def test_cells_that_do_not_fit_say_what_to_set(
 
 @pytest.mark.parametrize(
     ("stray", "last"),
-    [
-        # It closes at the next quoted cell, at a sign for inches, at the end of a line, or nowhere.
-        ('"My lamp is dead,refund', '"Quoted, it is",refund'),
-        ('"My lamp is dead,refund', 'Screen is 27",delivery'),
-        ('"My lamp is dead,refund', 'it is "dead"'),
-        ('"My lamp is dead,refund', "the end,refund"),
-        ('"My lamp is dead,refund', 'he said ok"'),
-    ],
+    CASES["a_stray_quote_takes_one_row"],
 )
 @pytest.mark.parametrize("between", [0, 1, 300])
 def test_a_stray_quote_takes_one_row(tmp_path: Path, stray: str, last: str, between: int) -> None:

@@ -8,21 +8,11 @@ from hypothesis import strategies as st
 
 from assay.core.errors import InputError
 from assay.text.language import detect_languages, is_foreign, languages
+from tests.own_cases import read_cases
 
-SENTENCES = [
-    ("en", "I ordered a new card two weeks ago, but it still has not arrived. Could you please help me?"),
-    ("de", "Ich habe vor zwei Wochen eine neue Karte bestellt, aber sie ist immer noch nicht angekommen."),
-    ("fr", "J'ai commandé une nouvelle carte il y a deux semaines, mais elle n'est toujours pas arrivée."),
-    ("es", "Pedí una tarjeta nueva hace dos semanas, pero todavía no ha llegado. ¿Me pueden ayudar?"),
-    ("it", "Ho ordinato una nuova carta due settimane fa, ma non è ancora arrivata. Potete aiutarmi?"),
-    ("nl", "Ik heb twee weken geleden een nieuwe kaart besteld, maar die is nog steeds niet aangekomen."),
-    ("pt", "Encomendei um cartão novo há duas semanas, mas ainda não chegou. Podem ajudar-me, por favor?"),
-    ("pl", "Zamówiłem nową kartę dwa tygodnie temu, ale wciąż nie dotarła. Czy możecie mi pomóc?"),
-    ("sv", "Jag beställde ett nytt kort för två veckor sedan men det har fortfarande inte kommit."),
-    ("tr", "İki hafta önce yeni bir kart sipariş ettim ama hâlâ gelmedi. Bana yard\u0131m edebilir misiniz?"),
-    ("ru", "Я заказал новую карту две недели назад, но она до сих пор не пришла."),
-    ("zh", "我两周前订了一张新卡\uff0c但到现在还没有收到。你们能帮我吗\uff1f我的转账被拒绝了\uff0c我不明白为什么。"),
-]
+CASES = read_cases(__file__)
+
+SENTENCES = CASES["sentences"]
 
 
 def foreign(

@@ -9,9 +9,12 @@ import yaml
 from assay.core.errors import InputError
 from assay.core.outputs import write_json
 from assay.statistics.metrics_dict import Estimate, metrics_of
+from tests.own_cases import read_cases
 from tests.own_process import run_main
 from tests.own_results import stamp_run_ids
 from tools.changes import readme_results
+
+CASES = read_cases(__file__)
 
 
 def scores(macro_f1: float) -> dict[str, Any]:
@@ -25,30 +28,12 @@ SUMMARY["verdicts"] = {"decided_on": "macro_f1", "pairs": 1, "best": "lora", "be
 SUMMARY["verdicts"] |= {"minimum_detectable_difference": 0.04, "to_best": {"tfidf": TO_BEST | {"verdict": "worse"}}}
 SUMMARY |= {"raters": {"one_rater": scores(0.8)}, "few_test_rows": {}}
 SUMMARY |= {"labels": 3, "ratings": 0, "data": {"ingest": {"rows_in": 1800}}}
-PARAMS = {
-    "approaches": ["lora", "tfidf"],
-    "optional": {"compare_generation": ["default"]},
-    "generation_models": {"base": "models/base"},
-    "language_model": "models/base/tiny",
-    "fetch": {"assets": {"tiny": {"path": "models/base/tiny", "cite": "Tiny (2026)."}}},
-    "ingest": {"path": "data/own", "sources": [{"name": "mails", "url": "our help desk"}]},
-    "instruct_data": {
-        "path": "data/own",
-        "sources": [{"name": "answers", "url": "https://example.org"}, {"name": "more", "url": None}],
-        "label_task": None,
-    },
-}
+PARAMS = CASES["params"]
 PERPLEXITY = {"perplexity": 2.61, "perplexity_ci95_low": 2.4, "perplexity_ci95_high": 2.8}
 REFUSED = {"refused": 0.0, "refused_count": 0, "refused_rows": 98}
 COPIED = {"open": {"rows": 98, "chrf": 0.544}, "retrieved": {"rows": 98, "chrf": 0.2, "held": 3}}
 WORSE = {"chrf_difference": -0.1, "chrf_difference_ci95_low": -0.15, "chrf_difference_ci95_high": -0.05}
-GENERATION: dict[str, Any] = {
-    "models": {"base": {"open": PERPLEXITY | REFUSED, "label": {"exact_match_count": 2, "exact_match_rows": 6}}},
-    "baselines": {"copy_nearest": COPIED},
-    "beside_copying": {mode: {"base": WORSE | {"word": "worse"}} for mode in ("open", "retrieved")},
-    "pairs": {},
-    "left_out": {"sft-qlora": "no 4-bit arithmetic"},
-}
+GENERATION: dict[str, Any] = CASES["generation"]
 MARKED = "# A\n<!-- generation: `make readme` writes them from metrics/ -->\nold\n<!-- /generation -->\nB\n"
 
 

@@ -9,9 +9,12 @@ from tokenizers.models import WordLevel
 from assay.cleaning.rules import CleanParams
 from assay.core.errors import InputError
 from assay.core.params import load_params
+from tests.own_cases import read_cases
 from tests.own_process import run_main
 from tests.template_params import read_template_params
 from tools.changes import why
+
+CASES = read_cases(__file__)
 
 SOURCE = {"source_url": "https://example.org/a", "licence": "MIT", "retrieved": "2026-11-22", "authenticity": "real"}
 SOURCE["source_sha256"] = "5d7c"
@@ -132,13 +135,7 @@ def test_groups_split_label_predictions_and_chats_are_told_with_their_reasons(pr
 
 @pytest.mark.parametrize(
     ("text", "row_id", "said"),
-    [
-        ("Fish &amp; chips, cheap", "a:1", "html_to_text makes it 'Fish & chips, cheap'\nfound: a:1 (1 with this"),
-        ("Fish & chips,  cheap", "a:1", "makes it 'Fish & chips, cheap'\nfound: a:1 (1 with this text)"),
-        ("How long does it take?", "faq:7", "clean: no rule changes it\nfound: faq:7 (1 with this text)"),
-        ("fish & chips, cheaper", "a:1", "near-duplicate, Jaccard similarity 0.875: a:1 'Fish & chips, cheap'"),
-        ("How long is that?", "faq:7", "most similar text, no near-duplicate, Jaccard similarity 0.208: faq:7"),
-    ],
+    CASES["a_text_is_found_as_read_as_cleaned_or_by_similarity"],
 )
 def test_a_text_is_found_as_read_as_cleaned_or_by_similarity(project: Path, text: str, row_id: str, said: str) -> None:
     write(project / "ingested/records.parquet", id="a:1", text="Fish &amp; chips, cheap")

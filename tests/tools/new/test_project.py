@@ -14,12 +14,15 @@ import yaml
 
 from assay.core.errors import InputError
 from stages import ingest, instruct_data
+from tests.own_cases import read_cases
 from tests.own_params import change
 from tests.own_process import commit_all, git, run_main
 from tests.template_params import FILE
 from tools.new import files, project
 from tools.new.plan import lengthen_training
 from tools.params.check import find_problems
+
+CASES = read_cases(__file__)
 
 WORDS = {"good": "great happy fast cheap fine", "bad": "awful sad slow broken late", "so-so": "card bank app phone fee"}
 PLACES = ("Oslo", "Rome", "Lima", "Cairo", "Delhi", "Paris", "Quito", "Tokyo", "Accra", "Dover")
@@ -108,23 +111,7 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 RATED, DIVIDED = ("raters.xlsx", "studio.json", "judged.jsonl", "lists.jsonl"), ("splits", "files", "threads")
-FORMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "a.csv": ({"text": "text", "label": "label"}, {"format": "csv", "header": True, "carry": []}),
-    "a.csv.gz": ({"text": "text", "label": "label"}, {"file": "a.csv.gz", "format": "csv"}),
-    "a.txt": ({"text": "2", "label": "1"}, {"separator": ";", "header": False, "encoding": "cp1252"}),
-    "a.tsv": ({"id": "ticket_id", "text": "Message", "label": "Department"}, {"format": "tsv", "quote": '"'}),
-    "a.json": ({"text": "utterance", "label": "intent"}, {"format": "json"}),
-    "a.parquet": ({"text": "review", "label": "stars"}, {"format": "parquet"}),
-    "folders": ({"id": "id", "text": "text", "label": "label"}, {"file": "folders.jsonl"}),
-    "doccano.jsonl": ({"id": "id", "text": "text", "label": "label"}, {"layout": "doccano"}),
-    "raters.xlsx": ({"id": "row_id", "text": "Comment"}, {"file": "raters.jsonl"}),
-    "studio.json": ({"id": "id", "text": "body", "label": "tone"}, {"layout": "label_studio", "format": "json"}),
-    "judged.jsonl": ({"id": "row_id", "text": "sentence"}, {"format": "jsonl"}),
-    "lists.jsonl": ({"id": "id", "text": "text"}, {"format": "jsonl"}),
-    "splits.json": ({"text": "column_1", "label": "column_2"}, {"file": "splits.jsonl"}),
-    "files": ({"text": "text", "label": "category"}, {"file": "files.jsonl"}),
-    "threads.csv": ({"text": "text", "label": "label"}, {"format": "csv"}),
-}
+FORMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = CASES["forms"]
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -190,19 +177,7 @@ def test_what_will_not_go_well_is_said_and_ingest_runs(
     ingest.main()
 
 
-MISTAKES = {
-    "a.csv: is empty": "",
-    "is a PDF: copy its table into a spreadsheet": "%PDF-1.7",
-    "is a pointer of Git LFS: run `git lfs pull`": "version https://git-lfs.github.com/spec/v1",
-    "is a web page: give the address of the file itself": "<!DOCTYPE html>",
-    "is packed, or Excel or Parquet, and no text; unpack it": "\xd0\xcf\x11\xe0\xa1",
-    r"no column 'lable'; there are \['text', 'labels'\]: did you mean 'labels'": "text,labels\na b,x\nc d,y\n",
-    "each of 2 rows has its own label in 'label', such as 'x'; --label names": "text,label\na b,x\nc d,y\n",
-    "all 2 rows have one label in 'label', such as 'x'; --label names": "text,label\na b,x\nc d,x\n",
-    "column 'text' is empty in all rows; --text names another column": "text,label\n ,x\n ,y\n",
-    r"no column holds labels: note \(2 values in 2 rows\); name one by --label": "note\na b c\nd e f\n",
-    r"no key of \['rows'\] holds a list of rows: write a list of objects": '{"rows": 3}',
-}
+MISTAKES = CASES["mistakes"]
 
 
 @pytest.mark.parametrize("says", MISTAKES)

@@ -14,20 +14,7 @@ from tools.params.preset import replace_values, write_preset
 REPOSITORY = Path(__file__).parents[3]
 NAMES = ("default", "full", "gpu")
 CHANGES = yaml.safe_load(Path(__file__).with_name("preset_changes.yaml").read_text(encoding="utf-8"))
-PARAMS = """\
-top: 1   # why
-
-block:   # of these
-  list: [a, b]   # some
-  none: null     # or a block
-  deep:          # or nothing
-    x: 1
-    y: 2
-
-  # The next one.
-  flow: {a: 1, b: [2]}   # both
-other: text
-"""
+PARAMS = Path(__file__).with_name("preset_before.yaml").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("dotted", "new", "before", "after"), CHANGES)

@@ -9,10 +9,13 @@ from flask.testing import FlaskClient
 from assay.core.errors import InputError
 from assay.human_review.preference_judgements import HEADER, read_preferences
 from assay.language_models.chat_template import MESSAGES
+from tests.own_cases import read_cases
 from tests.tools.review.test_queue_page import get, post
 from tools.review import pairs_page, queue_page
 from tools.review.pairs_page import comparisons, read_answers, read_prompts
 from tools.review.server import Added
+
+CASES = read_cases(__file__)
 
 MODELS = ("secretname-one", "secretname-two")
 
@@ -151,14 +154,7 @@ def test_another_reviewer_judges_for_themselves(client: FlaskClient, file: Path)
 
 @pytest.mark.parametrize(
     ("body", "said"),
-    [
-        ({"id": "9", "preferred": "left"}, "there is no pair '9'"),
-        ({"id": "-1", "preferred": "left"}, "there is no pair '-1'"),
-        ({"preferred": "left"}, "there is no pair ''"),
-        ({"id": "0", "preferred": "a"}, "preferred is 'a'; it is one of left, right, tie"),
-        ({"id": "0"}, "preferred is ''"),
-        ({"id": 0, "preferred": "left"}, "an object of texts is wanted"),
-    ],
+    CASES["what_is_no_judgement_writes_nothing"],
 )
 def test_what_is_no_judgement_writes_nothing(client: FlaskClient, file: Path, body: dict[str, Any], said: str) -> None:
     answer = post(client, "/api/decide", **body)
@@ -187,12 +183,6 @@ def test_a_file_of_an_earlier_version_says_how_to_go_on(client: FlaskClient, fil
     file.write_text(f"{old}\n", encoding="utf-8")
     answer = post(client, "/api/decide", id="0", preferred="left")
     assert f"line 1: the header is that of an earlier version: add ,{column} at its end" in answer.get_json()["error"]
-
-
-def test_a_file_that_is_not_there_is_made(client: FlaskClient, file: Path) -> None:
-    file.unlink()
-    assert post(client, "/api/decide", id="0", preferred="left").get_json()["line"] == 2
-    assert len(read_preferences(file)) == 1
 
 
 def test_wrong_models_are_told_with_those_that_there_are(

@@ -16,8 +16,11 @@ from werkzeug.test import TestResponse
 
 from assay.core.errors import InputError
 from assay.human_review.corrections import HEADER
+from tests.own_cases import read_cases
 from tools.review import queue_page
 from tools.review.server import TYPES, Added, listening
+
+CASES = read_cases(__file__)
 
 OWN = {"Origin": "http://127.0.0.1:8765", "Host": "127.0.0.1:8765"}
 
@@ -103,15 +106,7 @@ def test_the_label_that_is_decided_is_that_of_the_field(client: FlaskClient, cor
 
 @pytest.mark.parametrize(
     ("body", "said"),
-    [
-        ({"id": "zzz", "action": "accept"}, "the queue has no row 'zzz'"),
-        ({"id": "a", "action": "relabel", "label": "other"}, "there is no label 'other'"),
-        ({"id": "a", "action": "relabel"}, "no label was chosen"),
-        ({"id": "a", "action": "burn"}, "unknown action 'burn'"),
-        ({"id": "a"}, "unknown action ''"),
-        ({"id": "a", "action": ["accept"]}, "an object of texts is wanted"),
-        ({"id": "none", "action": "accept"}, "the row has no label to accept"),
-    ],
+    CASES["what_is_no_decision_writes_nothing"],
 )
 def test_what_is_no_decision_writes_nothing(
     client: FlaskClient, corrections: Path, body: dict[str, Any], said: str
@@ -204,18 +199,7 @@ def test_another_host_name_is_refused(client: FlaskClient, host: str, address: s
 
 @pytest.mark.parametrize(
     ("headers", "status"),
-    [
-        ({"Origin": "https://evil.example"}, 403),
-        ({"Origin": "http://127.0.0.1:9999"}, 403),
-        ({"Origin": "http://localhost:8765"}, 403),
-        ({"Origin": "null"}, 403),
-        ({"Sec-Fetch-Site": "cross-site"}, 403),
-        ({"Sec-Fetch-Site": "same-site"}, 403),
-        ({"Origin": "http://127.0.0.1:8765", "Sec-Fetch-Site": "cross-site"}, 403),
-        ({}, 403),
-        ({"Origin": "http://127.0.0.1:8765", "Content-Type": "text/plain"}, 415),
-        ({"Origin": "http://127.0.0.1:8765", "Content-Type": "application/x-www-form-urlencoded"}, 415),
-    ],
+    CASES["a_write_of_another_origin_or_type_is_refused"],
 )
 def test_a_write_of_another_origin_or_type_is_refused(
     client: FlaskClient, corrections: Path, headers: dict[str, str], status: int

@@ -8,24 +8,7 @@ from tests.own_process import commit_all, git
 from tools.run import lock_guard
 from tools.run.lock_guard import GOOD_COPY, LOCK, guard_lock, inspect_lock
 
-ENTRY = """  {name}:
-    cmd: echo {name}
-    deps:
-    - path: in.txt
-      hash: md5
-      md5: 26ab0db90d72e28ad0ba1e22ee510510
-      size: 2
-    outs:
-    - path: {name}.txt
-      hash: md5
-      md5: 60b725f10c9c85c70d97880dfe8191b3
-      size: 2
-    - path: {name}
-      hash: md5
-      md5: 2cd4d8a1c1b1d2b7f3e5b1f0a6a4a0c9.dir
-      size: 24
-      nfiles: 3
-"""
+ENTRY = Path(__file__).with_name("lock_entry.txt").read_text(encoding="utf-8")
 ENTRIES = {name: ENTRY.format(name=name) for name in ("a", "c@x", "b", "d")}
 WHOLE = lock_guard.join_entries(ENTRIES)
 

@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from assay.core.errors import InputError
+from tests.own_cases import read_cases
 from tests.template_params import read_template_params
 from tools.run import stale_outputs
+
+CASES = read_cases(__file__)
 
 
 def test_outputs_of_a_stage_that_is_off_are_deleted(capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,13 +39,7 @@ def test_outputs_of_a_stage_that_is_off_are_deleted(capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [
-        ({"approaches": ["tfidf"]}, r"`optional\.robustness` has majority, .* which `approaches` has not"),
-        ({"sft_approaches": ["full"]}, r"`dpo\.init` = 'lora' is not in `sft_approaches`"),
-        ({"optional": {"ppo": []}}, r"`generation_models\.ppo` = 'models/ppo' is made by a stage that is off"),
-        ({"optional": {"preferences": []}}, r"`optional\.reward` needs `optional\.preferences: \[default\]`"),
-        ({"optional": {"instruct_data": [], "preferences": []}}, r"`optional\.reward` needs"),
-    ],
+    CASES["lists_that_need_one_another_are_named"],
 )
 def test_lists_that_need_one_another_are_named(change: dict[str, Any], message: str) -> None:
     params = read_template_params()
