@@ -48,7 +48,7 @@ def project(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch)
     params["clean"] |= {"missing": {"label": "pool"}, "max_tokens": tokens}
     params["embed"] |= {"model": str(tiny_encoder), "last_layers": 2}
     params["semantic_duplicates"]["min_cosine"] = 0.9999
-    params["annotation_qa"]["label_order"] = None
+    params["annotation_qa"]["label_order"], params["approaches"] = None, []
     params["split"] |= {"group_column": "thread", "given_column": None}
     Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     ingest.main()
