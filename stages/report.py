@@ -47,8 +47,6 @@ TABLES = {
 """Tables that are shown, below `data/`."""
 CODE = ("stages", "assay", "dvc.yaml", "params.yaml")
 """What makes results, in git."""
-OPTIONAL_STAGES = ("injected_noise", "label_effect")
-"""Optional stages about labels, which leave the rows as they are."""
 
 
 class ReportParams(Params):
@@ -98,8 +96,7 @@ def read_measured(approaches: list[str], optional: dict[str, list[str]], assets:
     )
     looked_at = ("optional", "robustness", "sft")
     return Measured(
-        stages={stage: read_stage(stage) for stage in (*ROW_STAGES, "profile")}
-        | read_all_own(METRICS / "optional", [stage for stage in OPTIONAL_STAGES if optional.get(stage)]),
+        stages={stage: read_stage(stage) for stage in (*ROW_STAGES, "profile")},
         finetune=finetune,
         evaluate={name: evaluate.get(name, {"left_out": NOT_RUN}) for name in approaches},
         cost={name: train_cost.get(name, {}) | inference_cost.get(name, {}) for name in evaluate},
@@ -141,8 +138,8 @@ def code_version() -> str:
     return f"commit {shown.stdout.strip()}{', and changes since' if changed.returncode else ''}"
 
 
-def render(values: dict[str, Any]) -> str:
-    """Fill the template; every value that is not `Markup` is escaped, and a name that is missing is an error."""
+def render(values: dict[str, Any], template: str = TEMPLATE.name) -> str:
+    """Fill a template of `assay/report`; values but `Markup` are escaped, and a name that is missing is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE.parent),
         autoescape=True,
@@ -152,7 +149,7 @@ def render(values: dict[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(number=number, score=score, interval=show_interval, cut=cut)
-    return environment.get_template(TEMPLATE.name).render(values)
+    return environment.get_template(template).render(values)
 
 
 def main() -> None:
