@@ -19,7 +19,7 @@ WRONG = {f"a{i}": "b" for i in range(12)}
 @pytest.fixture(autouse=True)
 def inputs(tiny_encoder: Path) -> None:
     """What the stage reads: 120 rows, a duplicate removed, a row without a letter, one that a person removed."""
-    params = PARAMS | sections(ablation={"repeats": 2}, embed={"model": str(tiny_encoder), "max_length_tokens": 16})
+    params = PARAMS | sections(ablation={"repeats": 1}, embed={"model": str(tiny_encoder), "max_length_tokens": 16})
     params["label_errors"] |= {"action": "review"}
     params |= {"report": {"title": "Mine"}, "fetch": {"assets": {}}, "ingest": {"path": "x", "sources": []}}
     Path("params.yaml").write_text(yaml.safe_dump(params))
@@ -86,4 +86,4 @@ def test_what_changes_nothing_is_named_and_an_action_in_use_is_tested() -> None:
     )
     found = run()
     assert found["changes_nothing"] == ["cleaning", "corrections", "near_duplicates"]
-    assert found["steps"]["label_errors_weight"]["a_fold"]["reweighted"] > 90
+    assert found["steps"]["label_errors_weight"]["a_fold"]["reweighted"] > 50
