@@ -11,6 +11,7 @@ Legend: `m` rows that may train, of which the first `n` are evaluated; `d` featu
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from assay.core.progress import progress
 from assay.core.seeds import SeedKey, generator
 from assay.probes import Floats, Fold, Integers, weighted_probe
+from assay.statistics.metrics_dict import interval_metrics
 from assay.statistics.verdicts import (
     Difference,
     holm,
@@ -65,23 +67,6 @@ class Design:
     C: float
 
 
-@dataclass(frozen=True)
-class Predicted:
-    """Predicted classes by variant, `(s, n)`, -1 where there is none, and by step the changes of a fold in the mean."""
-
-    classes: dict[str, Integers]
-    changes: dict[str, dict[str, float]]
-
-
-@dataclass(frozen=True)
-class StepTest:
-    """A difference, and p after Holm's correction for all tests, with its verdict."""
-
-    difference: Difference
-    adjusted_p: float
-    verdict: str
-
-
 def count_changes(before: Floats, after: Floats) -> Counter[str]:
     """Rows removed, added, relabelled and reweighted between two targets `(m, k)`."""
     was, stays = before.any(axis=1), after.any(axis=1)
@@ -119,9 +104,12 @@ def predict_probe(side: Side, scored: Integers, C: float) -> Integers:
     return np.asarray(found.argmax(axis=1))
 
 
-def predict_variants(base: Side, steps: Steps, design: Design, seed: SeedKey) -> Predicted:
+def predict_variants(
+    base: Side, steps: Steps, design: Design, seed: SeedKey
+) -> tuple[dict[str, Integers], dict[str, dict[str, float]]]:
     """Predict each evaluated row by probes of `BASE`, of each step's other side, and of its `CONTROL`, out of fold.
 
+    Returns the classes by variant, `(s, n)`, -1 where no fold predicts, and the mean changes of a fold by each step.
     A control is drawn once a repeat and draw, for all folds, as the rows that a step changes are those of all folds.
     """
     classes, changes = dict[str, Integers](), dict[str, Counter[str]]()
@@ -152,8 +140,7 @@ def predict_variants(base: Side, steps: Steps, design: Design, seed: SeedKey) ->
                     control = Side(before.features, draw_control(before.targets, after.targets, random))
                     control_said = predict_probe(control, fold.predicted, design.C)
                 note(CONTROL + name, repeat * draws + draw, draws * len(design.repeats), fold, control_said)
-    means = {name: {kind: found[kind] / len(jobs) for kind in CHANGES} for name, found in changes.items()}
-    return Predicted(classes, means)
+    return classes, {name: {kind: one[kind] / len(jobs) for kind in CHANGES} for name, one in changes.items()}
 
 
 def deviation_of_controls(truth: Integers, classes: Integers, repeats: int) -> Floats:
@@ -174,7 +161,7 @@ def compare_steps(
     in_base: Collection[str],
     samples: int,
     random: np.random.Generator,
-) -> tuple[str, dict[tuple[str, str], StepTest]]:
+) -> tuple[str, dict[tuple[str, str], dict[str, Any]]]:
     """The score decided on, and each step against `without` it and against its `control`, if it has one; one family.
 
     Truth and groups are of shape `(n,)`. By chance a step's score is off as one control's is, and a control's mean by
@@ -193,6 +180,8 @@ def compare_steps(
         if control is not None:
             noise = random.normal(0, deviation * (1 + 1 / len(control)) ** 0.5, samples)
             found[name, "control"] = paired_difference(scores[with_it][at], scores[CONTROL + name][at], noise)
-    adjusted = holm([one.p for one in found.values()])
-    tests = {key: StepTest(one, p, word(one, p)) for (key, one), p in zip(found.items(), adjusted, strict=True)}
+    tests = {}
+    for (key, one), p in zip(found.items(), holm([one.p for one in found.values()]), strict=True):
+        tests[key] = interval_metrics("difference", one) | {"p": one.p, "p_holm": p, "verdict": word(one, p)}
+        tests[key] |= {"minimum_detectable_difference": one.minimum_detectable}
     return decided_on, tests

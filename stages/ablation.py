@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from assay.ablation import BASE, CONTROL, Booleans, Design, Predicted, Side, StepTest, compare_steps, predict_variants
+from assay.ablation import BASE, CONTROL, Booleans, Design, Side, compare_steps, predict_variants
 from assay.compute.device import Compute, Device, prepare_device
 from assay.core.errors import InputError, run_stage
 from assay.core.params import Params, load_params
@@ -37,7 +37,7 @@ from assay.label_errors.actions import Action, LabelErrorsParams, apply_action, 
 from assay.label_errors.detector import detect
 from assay.probes import Floats, Integers, grouped_folds, number_values
 from assay.statistics.classification import score_predictions
-from assay.statistics.metrics_dict import interval_metrics, metrics_of
+from assay.statistics.metrics_dict import metrics_of
 from assay.statistics.verdicts import SAMPLES
 
 SPLIT, CLEAN = Path("data/split"), Path("data/clean")
@@ -137,23 +137,20 @@ def act_on_errors(
 
 
 def summarise(
-    predicted: Predicted, tests: dict[tuple[str, str], StepTest], truth: Integers, groups: Integers
+    classes: dict[str, Integers],
+    changes: dict[str, dict[str, float]],
+    tests: dict[tuple[str, str], dict[str, Any]],
+    truth: Integers,
+    groups: Integers,
 ) -> dict[str, Any]:
-    """The changes, scores and tests of each step."""
+    """The changes, scores and tests of each step that has predicted classes."""
     found: dict[str, Any] = {}
-    for name, changes in predicted.changes.items():
+    for name in [one for one in changes if one in classes]:
         sides = (BASE, name) if name in IN_BASE else (name, BASE)
-        variants = dict(zip(("with", "without", "control"), (*sides, CONTROL + name), strict=True))
-        found[name] = {"a_fold": changes} | {
-            side: metrics_of(score_predictions(truth, predicted.classes[of], groups))
-            for side, of in variants.items()
-            if of in predicted.classes
-        }
-        for against in ("without", "control"):
-            if test := tests.get((name, against)):
-                power = {"minimum_detectable_difference": test.difference.minimum_detectable}
-                p = {"p": test.difference.p, "p_holm": test.adjusted_p, "verdict": test.verdict}
-                found[name][f"with_minus_{against}"] = interval_metrics("difference", test.difference) | p | power
+        variants = zip(("with", "without", "control"), (*sides, CONTROL + name), strict=True)
+        scores = {side: score_predictions(truth, classes[of], groups) for side, of in variants if of in classes}
+        found[name] = {"a_fold": changes[name]} | {side: metrics_of(one) for side, one in scores.items()}
+        found[name] |= {f"with_minus_{against}": test for (of, against), test in tests.items() if of == name}
     return found
 
 
@@ -218,17 +215,16 @@ def main() -> None:
     # Several threads add up in another order, and the last bits of the scores would depend on the machine.
     with threadpool_limits(limits=1, user_api="blas"):
         design = Design(IN_BASE, controls, groups, repeats, params.C)
-        predicted = predict_variants(base, steps, design, (seed, "ablation"))
-    nothing = [name for name, one in predicted.changes.items() if not sum(one.values())]
+        predicted, changes = predict_variants(base, steps, design, (seed, "ablation"))
+    nothing = [name for name, one in changes.items() if not sum(one.values())]
     # Texts may differ where no row does: then there is no control.
     gone = {CONTROL + name for name in nothing} | {name for name in nothing if name != "cleaning" or not is_raw.any()}
-    scored = np.flatnonzero((predicted.classes[BASE] >= 0).all(axis=0))
-    classes = {name: one[:, scored] for name, one in predicted.classes.items() if name not in gone}
+    scored = np.flatnonzero((predicted[BASE] >= 0).all(axis=0))
+    classes = {name: one[:, scored] for name, one in predicted.items() if name not in gone}
     truth = np.array([names.index(label) for label in rows["target"]])[scored]
-    kept = Predicted(classes, {name: one for name, one in predicted.changes.items() if name in classes})
     random = generator(seed, "ablation", "bootstrap")
     decided_on, tests = compare_steps(truth, groups[scored], classes, IN_BASE, SAMPLES, random)
-    found = summarise(kept, tests, truth, groups[scored])
+    found = summarise(classes, changes, tests, truth, groups[scored])
     metrics = {
         "rows": n,
         "rows_not_scored": n - len(scored),
@@ -237,7 +233,7 @@ def main() -> None:
         "action": action,
         "decided_on": decided_on,
         "tests": len(tests),
-        "changes_nothing": sorted(gone & predicted.changes.keys()),
+        "changes_nothing": sorted(gone & changes.keys()),
         "conclusion": conclude(found),
         "steps": found,
     }
