@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test test-slow figures bench lint format review diff sample gate unchanged preset quick gpu-check ask export merge onnx card predict new serve start why readme doctor lock clean
+.PHONY: help setup repro test test-slow figures bench lint format review diff sample gate unchanged preset quick ablation gpu-check ask export merge onnx card predict new serve start why readme doctor lock clean
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +29,10 @@ repro: $(INSTALLED)  ## The main job: raw data to a measured comparison; only wh
 
 quick: $(INSTALLED)  ## The main job on a cut of 600 rows, in some three minutes, in a scratch copy: report/quick.html
 	@$(BIN)/python -m tools.run.quick $(ARGS)
+
+ablation: $(INSTALLED)  ## What did each data step buy, against a random control? After make repro: report/ablation.html
+	@$(BIN)/dvc repro $(ARGS) ablation/dvc.yaml
+	@$(BIN)/python -m tools.run.ablation_page
 
 start: $(INSTALLED)  ## Make a clone of the template a project of its own: its results go, the code stays; asks first
 	@$(BIN)/python -m tools.new.start $(ARGS)

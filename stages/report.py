@@ -12,12 +12,10 @@ since all approaches are scored on the same rows. What is switched off is not sh
 these data and params (`assay/core/results.py`) is left out, and named.
 """
 
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import polars as pl
 from pydantic import Field
 
@@ -31,14 +29,12 @@ from assay.report import sections
 from assay.report.augmentation import show_augmented
 from assay.report.comparison import compare_approaches, say_verdict, score_raters, score_sources
 from assay.report.error_analysis import show_errors, slice_rows, summarise_errors
-from assay.report.examples import cut
 from assay.report.language_models import read_generation
-from assay.report.numbers import number, score
-from assay.report.summary import COSTS, METRICS, REPORT, ROW_STAGES, SUMMARY, Measured, show_interval, summarise
+from assay.report.page import code_version, render
+from assay.report.summary import COSTS, METRICS, REPORT, ROW_STAGES, SUMMARY, Measured, summarise
 from assay.splitting.target_labels import group_numbers, read_test_rows
 from assay.statistics.predictions import Predictions, predictions_file, read_predictions
 
-TEMPLATE = Path(__file__).parents[1] / "assay/report/template.html"
 TABLES = {
     **{name: f"clean/{name}" for name in ("changed", "removed", "records", "duplicate_groups")},
     **{name: f"profile/{name}" for name in ("sources", "least_alike")},
@@ -48,10 +44,6 @@ TABLES = {
 }
 """Tables that are shown, below `data/`."""
 DECIDED = Path("data/corrected/changed.parquet")
-CODE = ("stages", "assay", "dvc.yaml", "params.yaml")
-"""What makes results, in git."""
-OPTIONAL_STAGES = ("injected_noise", "label_effect")
-"""Optional stages about labels, which leave the rows as they are."""
 
 
 class ReportParams(Params):
@@ -101,8 +93,7 @@ def read_measured(approaches: list[str], optional: dict[str, list[str]], assets:
     )
     looked_at = ("optional", "robustness", "sft")
     return Measured(
-        stages={stage: read_stage(stage) for stage in (*ROW_STAGES, "profile")}
-        | read_all_own(METRICS / "optional", [stage for stage in OPTIONAL_STAGES if optional.get(stage)]),
+        stages={stage: read_stage(stage) for stage in (*ROW_STAGES, "profile")},
         finetune=finetune,
         evaluate={name: evaluate.get(name, {"left_out": NOT_RUN}) for name in approaches},
         cost={name: train_cost.get(name, {}) | inference_cost.get(name, {}) for name in evaluate},
@@ -132,30 +123,6 @@ def used_assets(assets: dict[str, Asset], has_language_models: bool) -> dict[str
     paths |= of_language_models if has_language_models else set()
     paths |= {str(block.get("model")) for block in load_params("finetune", dict[str, dict[str, Any]]).values()}
     return {name: one for name, one in assets.items() if any(f"{path}/".startswith(f"{one.path}/") for path in paths)}
-
-
-def code_version() -> str:
-    """The commit that is checked out and its date, and whether files have changed since; for a page that is sent on."""
-    try:
-        shown = subprocess.run(["git", "log", "-1", "--format=%h of %cs"], capture_output=True, text=True, check=True)
-        changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *CODE], capture_output=True, check=False)
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        return "no commit"
-    return f"commit {shown.stdout.strip()}{', and changes since' if changed.returncode else ''}"
-
-
-def render(values: dict[str, Any]) -> str:
-    """Fill the template; every value that is not `Markup` is escaped, and a name that is missing is an error."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(number=number, score=score, interval=show_interval, cut=cut)
-    return environment.get_template(TEMPLATE.name).render(values)
 
 
 def main() -> None:
@@ -190,6 +157,7 @@ def main() -> None:
         load_params("generation_models", dict[str, str]), load_params("sft_approaches", list[str])
     )
     page = render(
+        "template.html",
         {"title": params.title, "verdict": say_verdict(summary), "best": best, "summary": summary, "seed": seed}
         | {"stages": measured.stages, "not_run": measured.not_run, "generation": generation, "fetch": measured.fetch}
         | {"code_version": code_version(), "assets": used_assets(assets, generation is not None)}
@@ -200,7 +168,7 @@ def main() -> None:
         | sections.collection(tables, measured.stages)
         | sections.cleaning(tables, params.examples_per_rule)
         | sections.label_errors(tables, measured.stages)
-        | sections.robustness(measured.robustness, ended, summary)
+        | sections.robustness(measured.robustness, ended, summary),
     )
     write_text(REPORT, page)
     write_metrics(SUMMARY, summary, f"approaches.{best}.macro_f1", f"baselines.{best}.macro_f1")

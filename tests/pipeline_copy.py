@@ -101,12 +101,13 @@ def smoke_params(params: dict[str, Any]) -> dict[str, Any]:
 def write_pipeline_copy(
     repository: Path, target: Path, encoder: Path, language_model: Path, feedback_rows: int
 ) -> dict[str, Any]:
-    """Lay out code, `dvc.yaml`, local assets and smoke params in `target`; returns the params, already written."""
+    """Lay out code, pipelines, local assets and smoke params in `target`; returns the params, already written."""
     target.mkdir(parents=True, exist_ok=True)
     for code in ("stages", "assay"):
         shutil.copytree(repository / code, target / code, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("dvc.yaml", ".dvcignore"):
         shutil.copy(repository / file, target)
+    shutil.copytree(repository / "ablation", target / "ablation", ignore=shutil.ignore_patterns("dvc.lock"))
     # Folders that git keeps: what comes after an optional stage depends on them.
     for folder in KEPT_FOLDERS:
         (target / folder).mkdir(parents=True)

@@ -134,38 +134,6 @@ def human_noise() -> str:
     return f"{markdown_table(header, rows)}\n\n{found} recall {grade['recall']:.3f}."
 
 
-def injected_noise() -> str:
-    metrics = read_json(METRICS / "optional/injected_noise.json")
-    kinds = {kind: shares for kind, shares in metrics.items() if isinstance(shares, dict)}
-    shares = list(next(iter(kinds.values())))
-    rows = [
-        [
-            kind.replace("_", " "),
-            *(f"{of[share]['average_precision']:.3f} / {of[share]['auroc']:.3f}" for share in shares),
-        ]
-        for kind, of in kinds.items()
-    ]
-    return markdown_table(["noise", *(share.replace("pct", "%") for share in shares)], rows)
-
-
-def label_effect() -> str:
-    metrics = read_json(METRICS / "optional/label_effect.json")
-    names = {
-        "uncorrected": "labels as given",
-        "detector_off": "the action off",
-        "detector_on": "the action on",
-        "flagged_dropped": "flagged rows dropped",
-        "oracle": "oracle: the reference labels",
-        "detector_off_minus_uncorrected": "difference by corrections",
-        "detector_on_minus_detector_off": "difference by the action",
-        "flagged_dropped_minus_detector_off": "difference by dropping flagged rows",
-        "oracle_minus_detector_off": "difference by right labels",
-    }
-    rows = [[name, interval(metrics[key], "macro_f1", ".4f")] for key, name in names.items() if key in metrics]
-    table = markdown_table(["train rows", "macro-F1 [95% interval]"], rows)
-    return f"Scored on {metrics['rows_validation']:,} validation rows:\n\n{table}"
-
-
 def coverage() -> str:
     found = read_json(DOCS / "statistics_coverage.json")["cases"]
     covered = {"macro_f1": "macro-F1", "accuracy": "accuracy", "brier_score": "Brier", "log_loss": "log loss"}
@@ -187,7 +155,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "approaches": {"approaches": approaches},
     "augmentation": {"robustness": robustness},
     "generation": {"sft": sft, "reward": reward_model, "policies": policies},
-    "label_errors": {"human": human_noise, "injected": injected_noise, "effect": label_effect},
+    "label_errors": {"human": human_noise},
     "statistics": {"coverage": coverage},
 }
 """What makes the text of each pair of markers of a document, by their name."""

@@ -1,4 +1,4 @@
-"""`dvc.yaml`, `params.yaml` and the code say the same: no stage reads, writes or imports more than it declares."""
+"""Both `dvc.yaml`, `params.yaml` and the code say the same: no stage reads, writes or imports more than it declares."""
 
 import ast
 import copy
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from assay.core.results import run_id
+from assay.core.results import read_pipeline, run_id
 from assay.report.summary import ROW_STAGES
 from assay.statistics.metrics_dict import leaves
 from tests.pipeline_copy import KEPT_FOLDERS, run_in_forks, write_params, write_pipeline_copy
@@ -85,9 +85,8 @@ def resolved_stages(pipeline: dict[str, Any], params: dict[str, Any]) -> list[St
 
 
 @pytest.fixture(scope="module")
-def stages(repository: Path) -> list[Stage]:
-    pipeline = yaml.safe_load((repository / "dvc.yaml").read_text())
-    return resolved_stages(pipeline, read_template_params())
+def stages() -> list[Stage]:
+    return resolved_stages(read_pipeline(), read_template_params())
 
 
 CODE = ("assay", "stages", "tools")
@@ -128,7 +127,7 @@ def is_code(dep: str) -> bool:
 
 def test_every_module_is_a_stage_and_every_stage_a_module(repository: Path) -> None:
     modules = {path.stem for path in (repository / "stages").glob("*.py")} - {"__init__"}
-    names = set(yaml.safe_load((repository / "dvc.yaml").read_text())["stages"])
+    names = set(read_pipeline()["stages"])
     assert len(names) >= 11
     assert modules == names
 
@@ -139,8 +138,7 @@ def test_a_stage_runs_the_module_of_its_name(stages: list[Stage]) -> None:
 
 
 def test_declared_code_is_the_imported_code(repository: Path) -> None:
-    pipeline = yaml.safe_load((repository / "dvc.yaml").read_text())
-    for name, entry in pipeline["stages"].items():
+    for name, entry in read_pipeline()["stages"].items():
         body = entry.get("do", entry)
         module = repository / (body["cmd"].split()[2].replace(".", "/") + ".py")
         imported = {room(path) for path in local_imports(module, repository)}
@@ -163,8 +161,7 @@ def test_every_param_is_claimed_by_a_stage(stages: list[Stage], repository: Path
     params = yaml.safe_load((repository / "params.yaml").read_text())
     claims = {claim for stage in stages for claim in stage.params}
     # An optional stage that is off waits unused too.
-    pipeline = yaml.safe_load((repository / "dvc.yaml").read_text())
-    claims |= {claim for stage in pipeline["stages"].values() for claim in stage.get("do", stage)["params"]}
+    claims |= {claim for stage in read_pipeline()["stages"].values() for claim in stage.get("do", stage)["params"]}
     # Blocks of approaches that are not in `approaches` wait there unused.
     claims |= {f"{section}.{name}" for section in ("finetune", "sft") for name in params[section]}
     # What a matrix runs over, and what a tool reads: no stage may depend on the latter.
@@ -208,8 +205,9 @@ def isolated(stage: Stage, store: Path, params: dict[str, Any], folder: Path) ->
     if stage.module == "fetch":
         # The archive stands for the network.
         copy_path(store / "assets", folder / "assets")
-    # What says whose metrics are whose: `assay/core/results.py` reads the pipeline and the sources of every stage.
-    copy_path(store / "dvc.yaml", folder / "dvc.yaml")
+    # What says whose metrics are whose: `assay/core/results.py` reads the pipelines and the sources of every stage.
+    for file in ("dvc.yaml", "ablation/dvc.yaml"):
+        copy_path(store / file, folder / file)
     write_params(folder, readable_params(stage, params, stage.params))
 
 
@@ -229,8 +227,8 @@ def readable_params(stage: Stage, params: dict[str, Any], claims: list[str]) -> 
     return claimed_params(params, [*named, *claims])
 
 
-def test_a_run_id_is_of_what_a_stage_declares_and_of_the_sources(stages: list[Stage], repository: Path) -> None:
-    pipeline, params = yaml.safe_load((repository / "dvc.yaml").read_text()), read_template_params()
+def test_a_run_id_is_of_what_a_stage_declares_and_of_the_sources(stages: list[Stage]) -> None:
+    pipeline, params = read_pipeline(), read_template_params()
     for stage in stages:
         for file in [out for out in stage.outs if out.endswith(".json") and not out.startswith("metrics/cost")]:
             found = run_id(file, pipeline, readable_params(stage, params, stage.params))
@@ -251,10 +249,10 @@ class Run:
 def hermetic_run(
     repository: Path, tiny_encoder: Path, tiny_chat_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Run:
-    """Run every stage in its own folder with its declared inputs alone, in the order of `dvc.yaml`."""
+    """Run every stage in its own folder with its declared inputs alone, in the order of the pipelines."""
     store = tmp_path_factory.mktemp("pipeline") / "store"
     params = write_pipeline_copy(repository, store, tiny_encoder, tiny_chat_model, feedback_rows=240)
-    stages = resolved_stages(yaml.safe_load((repository / "dvc.yaml").read_text()), params)
+    stages = resolved_stages(read_pipeline(), params)
     extra_files = {}
     for stage in stages:
         folder = tmp_path_factory.mktemp("hermetic") / stage.name.replace("@", "_")

@@ -5,7 +5,7 @@ import pytest
 from tests.own_process import run_python
 
 LIGHT = ("clean", "compare_generation", "correct", "fetch", "ingest", "report", "split")
-WITHOUT_PYTORCH = ("annotation_qa", "evaluate", "finetune", "label_effect", "label_errors")
+WITHOUT_PYTORCH = ("annotation_qa", "evaluate", "finetune", "label_errors")
 """They use scikit-learn; `evaluate` and `finetune` import PyTorch once the approach is not a baseline."""
 
 

@@ -1,11 +1,12 @@
-"""The stages of docs/protocol.md, and no others, depend on test rows or on scores of them, by `dvc.yaml`."""
+"""The stages of docs/protocol.md, and no others, depend on test rows or on scores of them, by both `dvc.yaml`."""
 
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+
+from assay.core.results import read_pipeline
 
 TEST_ROWS = ("data/split/test.parquet", "data/instruct/test.parquet", "data/instruct/prompts.parquet")
 SCORING = ("evaluate", "robustness", "evaluate_generation", "compare_generation")
@@ -24,9 +25,8 @@ def overlap(one: str, other: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def stages(repository: Path) -> dict[str, dict[str, Any]]:
-    found = yaml.safe_load((repository / "dvc.yaml").read_text())["stages"]
-    return {name: body.get("do", body) for name, body in found.items()}
+def stages() -> dict[str, dict[str, Any]]:
+    return {name: body.get("do", body) for name, body in read_pipeline()["stages"].items()}
 
 
 @pytest.fixture(scope="module")

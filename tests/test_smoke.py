@@ -280,5 +280,5 @@ def test_two_approaches_alone_from_raw_data_to_a_report_of_them(
     assert "linear_probe" in report
     for other in ("lora", "prompt_tuning", "prefix_tuning", "ia3", "finetune@full", "majority"):
         assert other not in report
-    for absent in ("language model", "robustness", "injected", "review_queue", "smollm2", "faq", "tweets"):
+    for absent in ("language model", "robustness", "review_queue", "smollm2", "faq", "tweets"):
         assert absent not in report

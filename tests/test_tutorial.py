@@ -15,14 +15,14 @@ from tools.run.quick import copy_path, copy_tree
 
 CUT = {
     "approaches": ["tfidf", "linear_probe", "full"],
-    **{f"optional.{name}": [] for name in ("injected_noise", "label_effect", "robustness")},
+    "optional.robustness": [],
     "semantic_duplicates.min_cosine": 0.995,  # to random weights, all texts are alike
     "label_errors.folds": 2,
     "augment.workers": 1,
     "finetune.defaults.max_epochs": 1,
     "evaluate.simulations": 100,
 }
-TEMPLATE_WORDS = ("tweets", "amazon", "vader", "faq", "smollm2", "injected", "robustness")
+TEMPLATE_WORDS = ("tweets", "amazon", "vader", "faq", "smollm2", "robustness")
 MAKE = """#!/bin/sh
 # No set-up; and few rows decide nothing.
 [ "$1" = gate ] || exec /usr/bin/make -o .venv/.installed "$@"

@@ -80,7 +80,7 @@ def forks(
     cut = write_pipeline_copy(repository, top / "fork", tiny_encoder, tiny_chat_model, feedback_rows=3)
     cut["approaches"] = ["tfidf", "linear_probe"]
     cut["semantic_duplicates"]["min_cosine"] = 0.9999  # to random weights, all texts are alike
-    cut["optional"] |= {"robustness": [], "injected_noise": [], "review_queue": ["linear_probe"]}
+    cut["optional"] |= {"robustness": [], "review_queue": ["linear_probe"]}
     write_params(top / "fork", cut)
     for name, write in FORMS.items():
         write(top / name)

@@ -24,6 +24,8 @@ from assay.core.params import PARAMS_FILE, read_yaml
 
 RUN_ID = "run_id"
 PIPELINE = Path(__file__).parents[2] / "dvc.yaml"
+ABLATION = PIPELINE.parent / "ablation/dvc.yaml"
+"""A second pipeline, of experiments on what the first one made: `make ablation`."""
 NOT_RUN = "not run on these data and params; `make repro`"
 GENERATIVE = (
     *("instruct_data", "sft", "preferences", "reward", "dpo", "rloo", "ppo"),
@@ -102,9 +104,14 @@ def _sources(stage: str, params: dict[str, Any]) -> list[Any]:
     return said
 
 
+def join_stages(pipelines: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The stages of several pipelines as those of one."""
+    return {"stages": {name: stage for one in pipelines for name, stage in one["stages"].items()}}
+
+
 def read_pipeline() -> dict[str, Any]:
-    """What `dvc.yaml` holds."""
-    return dict(read_yaml(PIPELINE))
+    """The stages of `dvc.yaml` and of `ablation/dvc.yaml`."""
+    return join_stages(map(read_yaml, (PIPELINE, ABLATION)))
 
 
 def run_id_now(file: Path | str) -> str | None:
@@ -113,10 +120,10 @@ def run_id_now(file: Path | str) -> str | None:
 
 
 def metrics_files() -> dict[str, Path]:
-    """The metrics file of each stage that is switched on, by the stage's name in DVC; without those of cost."""
+    """The metrics file of each stage of `dvc.yaml` that is on, by the stage's name in DVC; without those of cost."""
     params = read_yaml(PARAMS_FILE)
     files = {}
-    for stage, entry in read_pipeline()["stages"].items():
+    for stage, entry in read_yaml(PIPELINE)["stages"].items():
         file = next(iter(entry.get("do", entry)["metrics"][0]))
         for item in _listed(entry, params) or [""]:
             path = Path(re.sub(r"\$\{[^}]*\}", item, file))

@@ -1,1 +1,1 @@
-"""Label errors: out-of-fold models, scores of label quality, injected noise."""
+"""Label errors: out-of-fold models, scores of label quality."""

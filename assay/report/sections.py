@@ -15,7 +15,7 @@ from assay.report.augmentation import show_attacks
 from assay.report.examples import drop_redacted, examples_by_rule
 from assay.report.numbers import number, score
 from assay.report.summary import ranked, show_interval
-from assay.report.wording import AGREEMENT, EFFECTS, GRADES, PROFILED, RATERS, SHOWN_REMOVALS
+from assay.report.wording import AGREEMENT, GRADES, PROFILED, RATERS, SHOWN_REMOVALS
 from assay.statistics.intervals import MIN_SHARE_ROWS, wilson_estimate
 from assay.statistics.metrics_dict import estimate_of, interval_metrics
 
@@ -170,16 +170,9 @@ def explain(values: Values, explanations: Mapping[str, tuple[str, str]]) -> list
 
 
 def label_errors(tables: Tables, stages: Mapping[str, Values]) -> Values:
-    """Label errors found, what acting on them was worth, and by kind and share how well injected ones are found."""
+    """Label errors found, and how well."""
     return {
         "grades": explain(stages["label_errors"], GRADES),
-        "effect": explain(stages.get("label_effect", {}), EFFECTS),
-        "injected": [
-            (kind, share, grades)
-            for kind, shares in stages.get("injected_noise", {}).items()
-            if isinstance(shares, dict)
-            for share, grades in shares.items()
-        ],
         "flagged": flagged_rows(tables["label_scores"], tables["records"], MAX_ROWS),
     }
 

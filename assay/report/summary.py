@@ -30,7 +30,7 @@ Scores = dict[str, Any]
 class Measured:
     """What the stages measured, by approach or asset, as far as they are switched on and their metrics lie there.
 
-    `stages` are those of the data, `profile`, and the optional ones about labels. `cost` is that of `finetune` and
+    `stages` are those of the data, and `profile`. `cost` is that of `finetune` and
     `evaluate`. A skipped approach has its reason in `evaluate`, as `left_out`. `not_run` names the optional stages that
     are switched on and did not run on these data and params.
     """

@@ -10,8 +10,8 @@ PROFILED: dict[str, str] = _WORDS["profiled"]
 RATERS: dict[str, str] = _WORDS["raters"]
 MODES: dict[str, str] = _WORDS["modes"]
 QUESTIONS_SHOWN: dict[str, int] = _WORDS["questions_shown"]
-AGREEMENT, GRADES, EFFECTS = (
-    {key: (name, about) for key, (name, about) in _WORDS[kind].items()} for kind in ("agreement", "grades", "effects")
+AGREEMENT, GRADES = (
+    {key: (name, about) for key, (name, about) in _WORDS[kind].items()} for kind in ("agreement", "grades")
 )
 SCORES: list[tuple[str, str, str, str]] = _WORDS["scores"]
 DIFFERENCES: list[tuple[str, str, str]] = _WORDS["differences"]

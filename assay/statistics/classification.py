@@ -3,8 +3,6 @@
 Legend: `n` rows, `k` classes, `s` seeds.
 """
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 from pydantic import Field
 
@@ -14,11 +12,10 @@ from assay.statistics.intervals import (
     Integers,
     logit_estimate,
     loss_estimate,
-    percentile_estimate,
     share_estimate,
 )
-from assay.statistics.metrics_dict import Estimate, interval_metrics, metrics_of
-from assay.statistics.verdicts import MIN_LABEL_ROWS, compare, rarest_label, resample_scores, score_decided_on
+from assay.statistics.metrics_dict import Estimate, interval_metrics
+from assay.statistics.verdicts import MIN_LABEL_ROWS, compare, rarest_label
 
 
 class EvaluateParams(Params):
@@ -27,13 +24,6 @@ class EvaluateParams(Params):
     batch_size: int = Field(ge=1, le=4096)
     simulations: int = Field(ge=100, le=1_000_000)
     calibration_bins: int = Field(ge=2, le=1000)
-
-
-class LabelEffectParams(Params):
-    """The `label_effect` section of `params.yaml`: of the probe, a logistic regression, and the intervals."""
-
-    C: float = Field(gt=0)
-    bootstrap_samples: int = Field(ge=100, le=1_000_000)
 
 
 def f1_influence(truth: Integers, predicted: Integers) -> tuple[float, Floats]:
@@ -91,35 +81,6 @@ def compare_scores(
         metrics |= {f"{name}_before": old[name].value, f"{name}_after": new[name].value}
         metrics |= interval_metrics(f"{name}_difference", one)
     return metrics
-
-
-def score_variants(
-    truth: Integers,
-    predicted: Mapping[str, Integers],
-    pairs: Sequence[tuple[str, str]],
-    groups: Integers,
-    samples: int,
-    random: np.random.Generator,
-) -> dict[str, dict[str, float]]:
-    """Macro-F1 and accuracy of models trained on variants of the same rows, and of each pair `<one>_minus_<other>`.
-
-    With 95% bootstrap intervals over the scored rows, of which those of one group are drawn together; differences are
-    paired, and the rows trained on stay. Macro-F1 has no interval where a label has too few rows (see
-    `score_decided_on`). Truth, groups and the predicted classes of each variant are of shape `(n,)`.
-    """
-    scores = resample_scores(truth, {name: one[None] for name, one in predicted.items()}, groups, samples, random)
-    scores |= {f"{one}_minus_{other}": scores[one] - scores[other] for one, other in pairs}
-    # Without samples there is no interval.
-    used = {"macro_f1": samples if score_decided_on(truth) == "macro_f1" else 0, "accuracy": samples}
-    return {
-        name: metrics_of(
-            {
-                score: percentile_estimate(float(one[0]), one[1 : 1 + used[score]])
-                for score, one in zip(used, found, strict=True)
-            }
-        )
-        for name, found in scores.items()
-    }
 
 
 def macro_f1(truth: Integers, predicted: Integers) -> float:

@@ -27,7 +27,6 @@ QUALITY = {"majority": 0.33, "tfidf": 0.61, "linear_probe": 0.66, "lora": 0.70, 
 SECONDS = {"majority": 0.004, "tfidf": 0.61, "linear_probe": 21.4, "lora": 210.9, "full": 402.3}
 CALIBRATION = {"calibration_error": 0.06, "calibration_error_if_calibrated": 0.02}
 CALIBRATION |= {"calibration_error_if_calibrated_95pct": 0.05}
-OPTIONAL = ("injected_noise", "label_effect")
 TRACK = ("reward", "dpo", "rloo", "ppo", "compare_generation")
 PARAMETERS = {"majority": 3, "tfidf": 30_153, "linear_probe": 1_155, "lora": 669_699, "full": 22_714_371}
 
@@ -52,7 +51,7 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         "fetch": {"assets": {name: asset | {"unpack": ["a"], "path": path} for name, path in ASSETS.items()}},
         "finetune": {name: {"method": method, "model": "models/base/minilm"} for name, method in METHODS.items()},
         "report": {"title": "Which way?", "examples_per_rule": 2},
-        "optional": {name: ["default"] for name in (*OPTIONAL, *TRACK)} | {"robustness": list(METHODS)},
+        "optional": {name: ["default"] for name in TRACK} | {"robustness": list(METHODS)},
         "generation_models": MODELS,
         "sft_approaches": APPROACHES,
         "ingest": {"path": "data/raw/feedback", "sources": [{"name": "tweets"}]},
@@ -73,10 +72,8 @@ def write_inputs(root: Path, labels: list[str], rated: bool = True) -> None:
         slot = {"ratings": 3685, "share": 0.97, "rest_median": 0.577}
         rows["annotation_qa"]["like_the_others"] = {"reviews": {"20": slot}}
         rows["label_errors"] |= {"grade": {"noise_rate": 0.161, "precision": 0.47, "recall": 0.31}}
-        figures = dict.fromkeys(("average_precision", "auroc", "precision_at_5pct", "recall_at_10pct"), 0.77)
-        rows["injected_noise"] = {"rows": 9, "confusable": {"5pct": figures}}
     for stage, values in rows.items():
-        write_json(metrics / ("optional" if stage in OPTIONAL else "") / f"{stage}.json", values)
+        write_json(metrics / f"{stage}.json", values)
 
     test_rows = 1558
     target, luck = random.integers(0, len(labels), test_rows), random.random(test_rows)
@@ -319,7 +316,7 @@ def test_what_is_switched_off_is_not_named(inputs: Path) -> None:
     change(
         "",
         approaches=["tfidf", "linear_probe"],
-        optional={name: [] for name in (*OPTIONAL, *TRACK, "robustness")},
+        optional={name: [] for name in (*TRACK, "robustness")},
         sft_approaches=[],
         generation_models={},
     )
@@ -330,8 +327,7 @@ def test_what_is_switched_off_is_not_named(inputs: Path) -> None:
         *("lora", "qlora", "ppo", "rloo", "majority", "smollm2", "language model", "reward", "robust"),
         *("attack", "sft", "dpo"),
     ]
-    others = ["injected", "put in on purpose", "detector"]
-    assert [name for name in [*names, *others] if re.search(rf"(?<!\w){name}", words)] == []
+    assert [name for name in names if re.search(rf"(?<!\w){name}", words)] == []
     assert ">full<" not in page
     assert "minilm" in words
     summary = read_json(inputs / "metrics/summary.json")
@@ -350,7 +346,7 @@ def test_what_is_switched_on_and_not_there_yet_is_passed_over(inputs: Path) -> N
     assert "<td>–</td><td>–</td><td>22,714,371</td>" in page  # of costs
     assert "<strong>lora</strong> is not in the comparison: not run on these data and params" in page
     named = page.split("Not run on these data and params, and left out: ")[1].split(";")[0].split(", ")
-    assert {"injected_noise", "robustness@full", "ppo", "compare_generation"} <= set(named)
+    assert {"robustness@full", "ppo", "compare_generation"} <= set(named)
 
 
 def test_results_of_other_data_are_left_out_and_named(inputs: Path) -> None:

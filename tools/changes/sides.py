@@ -14,13 +14,14 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from assay.core.params import parse_yaml
-from assay.core.results import RUN_ID, find_stage, is_on, lookup, read_pipeline, run_id, stage_name
+from assay.core.results import RUN_ID, find_stage, is_on, join_stages, lookup, read_pipeline, run_id, stage_name
 from tools.changes.revisions import git
 
 SUMMARY = "metrics/summary.json"
 """Repeats what is in the others."""
 COST = "metrics/cost/"
 PREDICTIONS = "metrics/predictions/"
+PIPELINES = ("dvc.yaml", "ablation/dvc.yaml")
 MISSING = object()
 """A value that one side does not have; None is a value of YAML."""
 
@@ -89,7 +90,8 @@ def parsed(files: dict[str, str]) -> Side:
             unreadable.append(path)
     params, lock = values.get("params.yaml") or {}, values.get("dvc.lock")
     measured = {path: value for path, value in values.items() if path.endswith(".json") and path != SUMMARY}
-    own, not_run = own_files(measured, values.get("dvc.yaml") or read_pipeline(), params)
+    pipelines = [values[path] for path in PIPELINES if values.get(path)]
+    own, not_run = own_files(measured, join_stages(pipelines) if pipelines else read_pipeline(), params)
     predictions = {
         path.removeprefix(PREDICTIONS).removesuffix(".json"): files[path]
         for path in own
@@ -114,7 +116,7 @@ def sources_of(params: Any) -> set[str]:
 
 def read_sides(commit: str) -> tuple[Side, Side]:
     """The base revision and the working tree, committed or not; of a base without a source in common nothing."""
-    always = ("params.yaml", "dvc.yaml", "dvc.lock")
+    always = ("params.yaml", *PIPELINES, "dvc.lock")
     listed = (git("ls-tree", "-r", "-z", "--name-only", commit, "--", "metrics/") or "").split("\0")
     kept = sorted(path for path in listed if path.endswith(".json"))
     texts = {path: git("show", f"{commit}:./{path}") for path in (*always, *kept)}

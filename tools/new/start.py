@@ -49,7 +49,7 @@ def main() -> None:
     commit = commit_of("HEAD")
     require_committed(Path())
     # Stages depend on the folders that a .gitkeep keeps.
-    names = git("ls-files", "-z", "--", str(METRICS), ":!*.gitkeep") or ""
+    names = git("ls-files", "-z", "--", str(METRICS), "ablation/dvc.lock", ":!*.gitkeep") or ""
     tracked, made = [Path(name) for name in names.split("\0") if name], made_here()
     readme = README.read_text(encoding="utf-8")
     for name in ("results", "generation"):
