@@ -11,8 +11,8 @@ from assay.core.errors import InputError, run_stage
 from assay.core.outputs import write_text
 from assay.core.params import load_params, read_yaml
 from assay.core.results import ABLATION, read_own
+from assay.report.page import code_version, render
 from assay.report.plots import learning_curves
-from stages.report import ReportParams, code_version, render
 
 PAGE = Path("report/ablation.html")
 
@@ -31,7 +31,7 @@ def main() -> None:
     if "learning_curve" in stages:
         plot = learning_curves(pl.read_csv("metrics/plots/learning_curve.csv").rows(), "Learning curve")
         values["learning_curve_plot"] = plot
-    write_text(PAGE, render(values | {"title": load_params("report", ReportParams).title}, "ablation.html"))
+    write_text(PAGE, render("ablation.html", values | {"title": load_params("report.title", str)}))
     print(f"ablation: open {PAGE}")
 
 
