@@ -61,7 +61,10 @@ def run_id(file: Path | str, pipeline: dict[str, Any], params: dict[str, Any]) -
         return None
     stage, item = found
     entry = pipeline["stages"][stage]
-    declared = sorted(re.sub(r"\$\{[^}]*\}", item or "", path) for path in entry.get("do", entry)["params"])
+    declared = sorted(
+        re.sub(r"\$\{([^}]*)\}", lambda named: str(lookup(params, named[1]) or item or ""), path)
+        for path in entry.get("do", entry)["params"]
+    )
     said = [_sources(stage, params), {path: lookup(params, path) for path in declared}]
     canonical = json.dumps(said, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()[:DIGITS]

@@ -163,6 +163,30 @@ def curves(lines: Sequence[Curve], x_label: str, y_label: str, title: str) -> Ma
     return draw(460, 260, title, description, paint)
 
 
+def learning_curves(rows: Sequence[tuple[str, str, float, float, float, float]], title: str) -> Markup:
+    """Rows of `metrics/plots/learning_curve.csv`: points with their intervals, and each model's law with its band."""
+    names = list(dict.fromkeys(row[0] for row in rows))
+    points = [row for row in rows if row[1] == "point"]
+
+    def paint(axes: Axes) -> None:
+        for (colour, dashes), shape, name in zip(CURVES, "os^vDP", names, strict=False):
+            _, _, x, y, low, high = zip(*(row for row in rows if row[:2] == (name, "law")), strict=True)
+            axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(x, y, color=colour, linestyle=dashes, label=f"{shortened(name, 19)}: law, 90% band")
+            _, _, x, y, low, high = zip(*(row for row in points if row[0] == name), strict=True)
+            axes.vlines(x, low, high, color=colour)
+            axes.plot(x, y, shape, color=colour, label=f"{shortened(name, 19)}: 95% intervals")
+        axes.axvline(max(row[2] for row in points), color=MUTED, linestyle=":", label="all train rows")
+        axes.set(xlabel="train rows, without augmented examples", ylabel="macro-F1 on validation rows")
+        axes.xaxis.set_major_formatter("{x:,g}")
+        axes.grid(axis="y")
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+
+    return draw(
+        640, 320, title, "; ".join(f"{name} at {n:,.0f} rows: {score(y)}" for name, _, n, y, *_ in points), paint
+    )
+
+
 def confusion_heat_map(labels: Sequence[str], counts: Sequence[Sequence[int]], title: str) -> Markup:
     """Rows are the actual labels, columns the predicted ones; the colour is the share of the actual label's rows."""
     k = len(labels)

@@ -5,11 +5,14 @@ A stage has its section in `assay/report/ablation_<stage>.html`, which finds its
 
 from pathlib import Path
 
+import polars as pl
+
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import write_text
 from assay.core.params import load_params, read_yaml
 from assay.core.results import ABLATION, read_own
 from assay.report.page import code_version, render
+from assay.report.plots import learning_curves
 
 PAGE = Path("report/ablation.html")
 
@@ -25,6 +28,9 @@ def main() -> None:
         "not_run": [name for name in read if name not in stages],
         "code_version": code_version(),
     }
+    if "learning_curve" in stages:
+        plot = learning_curves(pl.read_csv("metrics/plots/learning_curve.csv").rows(), "Learning curve")
+        values["learning_curve_plot"] = plot
     write_text(PAGE, render("ablation.html", values | {"title": load_params("report.title", str)}))
     print(f"ablation: open {PAGE}")
 
