@@ -12,12 +12,10 @@ since all approaches are scored on the same rows. What is switched off is not sh
 these data and params (`assay/core/results.py`) is left out, and named.
 """
 
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import polars as pl
 from pydantic import Field
 
@@ -29,14 +27,12 @@ from assay.core.seeds import generator
 from assay.report import sections
 from assay.report.augmentation import show_augmented
 from assay.report.comparison import compare_approaches, say_verdict, score_raters, score_sources
-from assay.report.examples import cut
 from assay.report.language_models import read_generation
-from assay.report.numbers import number, score
-from assay.report.summary import COSTS, METRICS, REPORT, ROW_STAGES, SUMMARY, Measured, show_interval, summarise
+from assay.report.page import code_version, render
+from assay.report.summary import COSTS, METRICS, REPORT, ROW_STAGES, SUMMARY, Measured, summarise
 from assay.splitting.target_labels import group_numbers, read_test_rows
 from assay.statistics.predictions import Predictions, predictions_file, read_predictions
 
-TEMPLATE = Path(__file__).parents[1] / "assay/report/template.html"
 TABLES = {
     **{name: f"clean/{name}" for name in ("changed", "removed", "records", "duplicate_groups")},
     **{name: f"profile/{name}" for name in ("sources", "least_alike")},
@@ -45,8 +41,6 @@ TABLES = {
     "label_scores": "label_errors/scores",
 }
 """Tables that are shown, below `data/`."""
-CODE = ("stages", "assay", "dvc.yaml", "params.yaml")
-"""What makes results, in git."""
 
 
 class ReportParams(Params):
@@ -128,30 +122,6 @@ def used_assets(assets: dict[str, Asset], has_language_models: bool) -> dict[str
     return {name: one for name, one in assets.items() if any(f"{path}/".startswith(f"{one.path}/") for path in paths)}
 
 
-def code_version() -> str:
-    """The commit that is checked out and its date, and whether files have changed since; for a page that is sent on."""
-    try:
-        shown = subprocess.run(["git", "log", "-1", "--format=%h of %cs"], capture_output=True, text=True, check=True)
-        changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *CODE], capture_output=True, check=False)
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        return "no commit"
-    return f"commit {shown.stdout.strip()}{', and changes since' if changed.returncode else ''}"
-
-
-def render(values: dict[str, Any], template: str = TEMPLATE.name) -> str:
-    """Fill a template of `assay/report`; values but `Markup` are escaped, and a name that is missing is an error."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(number=number, score=score, interval=show_interval, cut=cut)
-    return environment.get_template(template).render(values)
-
-
 def main() -> None:
     """Write the summary and the report."""
     params = load_params("report", ReportParams)
@@ -179,6 +149,7 @@ def main() -> None:
         load_params("generation_models", dict[str, str]), load_params("sft_approaches", list[str])
     )
     page = render(
+        "template.html",
         {"title": params.title, "verdict": say_verdict(summary), "best": best, "summary": summary, "seed": seed}
         | {"stages": measured.stages, "not_run": measured.not_run, "generation": generation, "fetch": measured.fetch}
         | {"code_version": code_version(), "assets": used_assets(assets, generation is not None)}
@@ -188,7 +159,7 @@ def main() -> None:
         | sections.collection(tables, measured.stages)
         | sections.cleaning(tables, params.examples_per_rule)
         | sections.label_errors(tables, measured.stages)
-        | sections.robustness(measured.robustness, ended, summary)
+        | sections.robustness(measured.robustness, ended, summary),
     )
     write_text(REPORT, page)
     write_metrics(SUMMARY, summary, f"approaches.{best}.macro_f1", f"baselines.{best}.macro_f1")

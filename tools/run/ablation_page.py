@@ -9,7 +9,7 @@ from assay.core.errors import InputError, run_stage
 from assay.core.outputs import write_text
 from assay.core.params import load_params
 from assay.core.results import ABLATION, metrics_files, read_own
-from stages.report import ReportParams, code_version, render
+from assay.report.page import code_version, render
 
 PAGE = Path("report/ablation.html")
 
@@ -25,7 +25,7 @@ def main() -> None:
         "not_run": [name for name in read if name not in stages],
         "code_version": code_version(),
     }
-    write_text(PAGE, render(values | {"title": load_params("report", ReportParams).title}, "ablation.html"))
+    write_text(PAGE, render("ablation.html", values | {"title": load_params("report.title", str)}))
     print(f"ablation: open {PAGE}")
 
 
