@@ -99,35 +99,32 @@ def main() -> None:
             model = adapted(params, model, "CAUSAL_LM")
             model = model if quantised is not None else model.to(device.device)
             train, held_out = (read_chats(path, tokenizer, params.max_length_tokens)[0] for path in (TRAIN, VALIDATION))
-            order = generator(seed, "memorisation", "chats").permutation(len(train))
-            others = [train[row] for row in order[: own.chats]]
+            sampled = generator(seed, "memorisation", "chats").permutation(len(train))[: own.chats]
             chats = [
                 [{"role": "user", "content": canary.question}, {"role": "assistant", "content": answer}]
                 for canary, answer in zip(canaries, answers, strict=True)
                 for _ in range(canary.repetitions)
             ]
-            train = tokenise_chats(tokenizer, chats) + others
+            train = tokenise_chats(tokenizer, chats) + [train[row] for row in sampled]
             while (rows := count_rows(train, params)) % params.batch_size:
                 train.pop()
             if len(train) < len(chats) or max(len(one.input_ids) for one in train) > params.max_length_tokens:
-                raise InputError(
-                    "params.yaml: canaries fit no batch; raise `memorisation.chats` or `max_length_tokens`"
-                )
+                raise InputError("params.yaml: canaries do not fit; raise `memorisation.chats` or `max_length_tokens`")
             fitted = params.model_copy(update={"max_steps": rows // params.batch_size, "num_evaluations": 1})
-            scratch = SCRATCH / f"{approach}-{name}"
+            scratch = SCRATCH / approach
             discard(scratch)  # of a run that was killed
             held_out = held_out[: params.validation_rows]
             done = train_sft(fitted, model, tokenizer, train, held_out, device, own_seed, scratch, f"{what}: {name}")
             discard(scratch)
             epochs = done.tokens / sum(len(chat.input_ids) for chat in train)
             seen = {"chats": len(train), "planted": len(chats), "steps": fitted.max_steps, "epochs": epochs}
-            models[name] = seen | fit_metrics(done, model)
-        scores = score_canaries(model.eval(), tokenizer, canaries, own.batch_size, device, f"{what}: {name}")
-        models[name]["repeated"] = scores
-    of_all = {"canaries": len(canaries), "not_redacted": left, "candidates": own.candidates}
+            models[name] = {**seen, **fit_metrics(done, model)}
+        found = score_canaries(model.eval(), tokenizer, canaries, own.batch_size, device, f"{what}: {name}")
+        models[name]["repeated"] = found
     bounds = {"max_exposure": math.log2(own.candidates + 1), "chance_exposure": chance_exposure(own.candidates + 1)}
+    counts = {"canaries": len(canaries), "not_redacted": left, "candidates": own.candidates}
     shown = [f"models.{name}.repeated.{count}.exposure" for name in models for count in own.repetitions]
-    write_metrics(file, {**of_all, **bounds, "models": models}, *shown)
+    write_metrics(file, {**counts, **bounds, "models": models}, *shown)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,8 @@ def _draw_secrets(pattern: str, count: int, random: np.random.Generator) -> list
 def exposures(log_probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     """Exposure in bits, `(n,)`, from log probabilities `(n, |R|)`, the canaries' first; a tie counts as likelier."""
     ranks = (log_probabilities >= log_probabilities[:, :1]).sum(axis=1)
-    return np.log2(log_probabilities.shape[1]) - np.log2(ranks)
+    bits: NDArray[np.float64] = np.log2(log_probabilities.shape[1]) - np.log2(ranks)
+    return bits
 
 
 def chance_exposure(size: int) -> float:

@@ -25,7 +25,8 @@ def measure(model: Path, approach: str = "full", own: dict[str, Any] = SMALL, **
     params |= {"language_model": str(model), "sft": {approach: APPROACHES[approach] | changes}, "memorisation": own}
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     run_main(memorisation, approach)
-    return read_json(memorisation.METRICS / f"{approach}.json")
+    measured: dict[str, Any] = read_json(memorisation.METRICS / f"{approach}.json")
+    return measured
 
 
 def test_a_canary_is_redacted_and_seen_as_often_as_it_is_planted(tiny_chat_model: Path) -> None:
@@ -51,7 +52,7 @@ def test_rules_that_are_off_leave_canaries_as_they_are() -> None:
 
 
 def test_canaries_that_fill_no_batch_are_an_error(tiny_chat_model: Path) -> None:
-    with pytest.raises(InputError, match=r"raise `memorisation.chats` or `max_length_tokens`"):
+    with pytest.raises(InputError, match=r"canaries do not fit; raise `memorisation.chats` or `max_length_tokens`"):
         measure(tiny_chat_model, own=SMALL | {"chats": 1}, packing=False, batch_size=4)
 
 
