@@ -106,7 +106,7 @@ def main() -> None:
                 for _ in range(canary.repetitions)
             ]
             train = tokenise_chats(tokenizer, chats) + [train[row] for row in sampled]
-            while (rows := count_rows(train, params)) % params.batch_size:
+            while train and (rows := count_rows(train, params)) % params.batch_size:
                 train.pop()
             if len(train) < len(chats) or max(len(one.input_ids) for one in train) > params.max_length_tokens:
                 raise InputError("params.yaml: canaries do not fit; raise `memorisation.chats` or `max_length_tokens`")

@@ -18,7 +18,6 @@ SMALL: dict[str, Any] = {"repetitions": [1, 2], "canaries": 2, "candidates": 15,
 
 
 def measure(model: Path, approach: str = "full", own: dict[str, Any] = SMALL, **changes: Any) -> dict[str, Any]:
-    """Write a project into the current folder, run the stage there, and return its metrics."""
     for path, count in ((memorisation.TRAIN, 40), (memorisation.VALIDATION, 12)):
         chats(count).with_columns(source=pl.lit("faq")).write_parquet(path, mkdir=True)
     params = read_template_params()
@@ -31,7 +30,7 @@ def measure(model: Path, approach: str = "full", own: dict[str, Any] = SMALL, **
 
 def test_a_canary_is_redacted_and_seen_as_often_as_it_is_planted(tiny_chat_model: Path) -> None:
     measured = measure(tiny_chat_model, packing=False, batch_size=4)
-    assert (measured["canaries"], measured["not_redacted"], measured["max_exposure"]) == (4, 0, 4.0)
+    assert (measured["canaries"], measured["not_redacted"]) == (4, 0)
     written, redacted = (measured["models"][name] for name in ("as_written", "redacted"))
     # One epoch to the token. 6 and 12 chats are no 4 whole batches, so two are left out.
     assert (written["epochs"], written["planted"], written["chats"], written["steps"]) == (1.0, 6, 16, 4)
@@ -65,14 +64,11 @@ def test_an_approach_that_cannot_run_is_skipped(tiny_chat_model: Path, monkeypat
 def test_exposure_rises_with_repetition_and_not_with_redaction(tiny_chat_model: Path) -> None:
     own = {"repetitions": [1, 4, 16], "canaries": 6, "candidates": 127, "chats": 20, "batch_size": 9}
     measured = measure(tiny_chat_model, own=own, packing=False, batch_size=1, learning_rate=0.01)
-    chance = measured["chance_exposure"]
-    base, written, redacted = (
-        [one["exposure"] for one in measured["models"][name]["repeated"].values()]
-        for name in ("base", "as_written", "redacted")
-    )
+    chance, models = measured["chance_exposure"], measured["models"]
+    base, written, redacted = ([one["exposure"] for one in model["repeated"].values()] for model in models.values())
     assert written[0] < written[1] < written[2]
-    assert measured["models"]["as_written"]["repeated"]["4"]["exposure_ci95_low"] > chance
+    assert models["as_written"]["repeated"]["4"]["exposure_ci95_low"] > chance
     # Of a uniform rank an exposure has a standard deviation of about log2 e, so the mean of 18 one of 0.34.
-    assert sum(base) / 3 == pytest.approx(chance, abs=1.0)
-    assert sum(redacted) / 3 == pytest.approx(chance, abs=1.0)
-    assert max(base + redacted) < written[1]
+    for never_seen in (base, redacted):
+        assert sum(never_seen) / 3 == pytest.approx(chance, abs=1.0)
+        assert max(never_seen) < written[1]

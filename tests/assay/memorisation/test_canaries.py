@@ -29,16 +29,11 @@ def test_canaries_are_distinct_and_share_their_candidates() -> None:
     assert canaries == make_canaries([1, 4], 3, 20, generator(5, "canaries"))
 
 
-def test_exposure_is_by_rank() -> None:
+def test_exposure_is_by_rank_and_chance_is_its_mean_over_all_ranks() -> None:
     likelihoods = np.log([[0.4, 0.3, 0.2, 0.1], [0.3, 0.4, 0.2, 0.1], [0.1, 0.4, 0.3, 0.2], [0.1, 0.1, 0.01, 0.01]])
     assert exposures(likelihoods).tolist() == pytest.approx([2, 1, 0, 1])
-
-
-@pytest.mark.parametrize("size", [16, 128])
-def test_chance_is_the_mean_over_all_ranks(size: int) -> None:
-    ranked = np.stack([np.roll(np.arange(size), turn) for turn in range(size)]).astype(np.float64)
-    assert chance_exposure(size) == pytest.approx(exposures(ranked).mean())
-    assert chance_exposure(2**20) == pytest.approx(np.log2(np.e), abs=1e-4)
+    ranked = np.stack([np.roll(np.arange(64.0), turn) for turn in range(64)])
+    assert chance_exposure(64) == pytest.approx(exposures(ranked).mean())
 
 
 def test_scores_are_those_of_whole_answers(tiny_chat_model: Path) -> None:
