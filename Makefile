@@ -30,7 +30,7 @@ repro: $(INSTALLED)  ## The main job: raw data to a measured comparison; only wh
 quick: $(INSTALLED)  ## The main job on a cut of 600 rows, in some three minutes, in a scratch copy: report/quick.html
 	@$(BIN)/python -m tools.run.quick $(ARGS)
 
-ablation: $(INSTALLED)  ## What did each data step buy, against a random control? After make repro, in some 25 minutes: report/ablation.html
+ablation: $(INSTALLED)  ## What did each data step buy, against a random control? After make repro: report/ablation.html
 	@$(BIN)/dvc repro $(ARGS) ablation/dvc.yaml
 	@$(BIN)/python -m tools.run.ablation_page
 

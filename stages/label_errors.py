@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from assay.compute.device import Compute, prepare_device
@@ -35,38 +34,22 @@ from assay.core.seeds import generator
 from assay.embeddings.table import LAYERS, embeddings_of
 from assay.label_errors.actions import (
     Acted,
-    Action,
+    LabelErrorsParams,
     apply_action,
+    build_rows,
     build_score_table,
     gradable_rows,
     grade_scores,
     trace_curves,
 )
 from assay.label_errors.baselines import score_baselines
-from assay.label_errors.detector import WITHOUT_EVIDENCE, Detection, Detector, Rows, detect
-from assay.probes import number_values
+from assay.label_errors.detector import WITHOUT_EVIDENCE, Detection, detect
 
 TRAIN = Path("data/split/train.parquet")
 VALIDATION = Path("data/split/validation.parquet")
 OUTPUT = Path("data/label_errors")
 METRICS = Path("metrics/label_errors.json")
 CURVES = Path("metrics/plots/label_errors/precision_recall.csv")
-
-
-class LabelErrorsParams(Detector):
-    """The `label_errors` section of `params.yaml`."""
-
-    evidence: str | None
-    action: Action
-    min_relabel_probability: float = Field(gt=0, le=1)
-
-
-def number_evidence(train: pl.DataFrame, column: str | None) -> NDArray[np.int64]:
-    """What is known beside the text of each row's label, as codes; -1 everywhere where there is no such column."""
-    if column is None or column not in train.columns:
-        return np.full(train.height, -1)
-    known = train[column].cast(pl.Float64).fill_nan(None) if train[column].dtype.is_float() else train[column]
-    return number_values(known)
 
 
 def summarise(
@@ -114,13 +97,7 @@ def main() -> None:
     if params.evidence is not None and params.evidence not in train.columns:
         problem = f"{TRAIN} has no column `{params.evidence}` (`label_errors.evidence`): only texts are used"
         print(f"label_errors: {problem}", file=sys.stderr)
-    rows = Rows(
-        texts=train["text"].to_list(),
-        features=embeddings_of(train["id"], pl.read_parquet(LAYERS), TRAIN),
-        labels=number_values(train["label"]),
-        groups=number_values(train["split_group"]),
-        evidence=number_evidence(train, params.evidence),
-    )
+    rows = build_rows(train, embeddings_of(train["id"], pl.read_parquet(LAYERS), TRAIN), params.evidence)
     # Several threads add up in another order, and the last bits of the scores would depend on the machine.
     with threadpool_limits(limits=1, user_api="blas"):
         detection = detect(rows, params, device, (seed, "label_errors"))

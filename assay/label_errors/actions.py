@@ -6,9 +6,11 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
+from pydantic import Field
 
 from assay.core.removed_rows import REMOVED_SCHEMA, none_removed, remove
-from assay.label_errors.detector import WITHOUT_EVIDENCE, Detection
+from assay.label_errors.detector import WITHOUT_EVIDENCE, Detection, Detector, Rows
 from assay.probes import Floats, number_values
 from assay.statistics.detection import estimate_average_precision, grade_random, grade_score, precision_recall_points
 from assay.statistics.metrics_dict import interval_metrics
@@ -19,6 +21,14 @@ ROWS_KEPT_PER_LABEL = 3
 Action = Literal["keep", "drop", "relabel", "weight", "review"]
 
 
+class LabelErrorsParams(Detector):
+    """The `label_errors` section of `params.yaml`."""
+
+    evidence: str | None
+    action: Action
+    min_relabel_probability: float = Field(gt=0, le=1)
+
+
 @dataclass(frozen=True)
 class Acted:
     """The rows that train, and what was done to the others, in the form of `removed.parquet`."""
@@ -26,6 +36,16 @@ class Acted:
     train: pl.DataFrame
     removed: pl.DataFrame
     changed: pl.DataFrame
+
+
+def build_rows(train: pl.DataFrame, features: NDArray[np.float32], evidence: str | None) -> Rows:
+    """What the detector sees of train rows with features `(n, d)`; no evidence where they have no such column."""
+    codes = np.full(train.height, -1)
+    if evidence is not None and evidence in train.columns:
+        values = train[evidence]
+        codes = number_values(values.cast(pl.Float64).fill_nan(None) if values.dtype.is_float() else values)
+    labels, groups = number_values(train["label"]), number_values(train["split_group"])
+    return Rows(train["text"].to_list(), features, labels, groups, codes)
 
 
 def build_score_table(train: pl.DataFrame, names: list[str], detection: Detection) -> pl.DataFrame:

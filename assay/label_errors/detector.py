@@ -81,12 +81,6 @@ class Detector(Params):
         return self.model_copy(update={"models": self.models.model_copy(update={"finetuned": None})})
 
 
-class DetectorOfLabelErrors(Detector):
-    """The `label_errors` section of `params.yaml`, of which the detector alone matters."""
-
-    model_config = Detector.model_config | {"extra": "ignore"}
-
-
 @dataclass(frozen=True)
 class Rows:
     """What the detector sees of the rows: features `(n, d)` and given labels `(n,)`.
