@@ -120,7 +120,7 @@ def main() -> None:
             seen = {"chats": len(train), "planted": len(chats), "steps": fitted.max_steps, "epochs": epochs}
             models[name] = {**seen, **fit_metrics(done, model)}
         found = score_canaries(model.eval(), tokenizer, canaries, own.batch_size, device, f"{what}: {name}")
-        models[name]["repeated"] = found
+        models[name] |= found
     bounds = {"max_exposure": math.log2(own.candidates + 1), "chance_exposure": chance_exposure(own.candidates + 1)}
     counts = {"canaries": len(canaries), "not_redacted": left, "candidates": own.candidates}
     shown = [f"models.{name}.repeated.{count}.exposure" for name in models for count in own.repetitions]

@@ -78,14 +78,15 @@ def score_canaries(
     batch: int,
     device: Device,
     what: str,
-) -> dict[str, dict[str, float]]:
-    """By repetitions: mean exposure with Student's 95% interval over canaries, and how many of them were extracted.
+) -> dict[str, Any]:
+    """By repetitions: mean exposure with Student's 95% interval over canaries, and how many of them were extracted;
+    `rise_p`, one-sided, of Spearman's correlation of repetitions and exposure, if both vary.
 
     The model, in evaluation mode, is given a question and what all its answers begin with, `batch` of them at a time. A
     canary is extracted if greedy decoding goes on with all of its secret.
     """
     # Imported here: it takes a second.
-    from scipy.stats import ttest_1samp
+    from scipy.stats import spearmanr, ttest_1samp
 
     questions, asked = [[{"role": "user", "content": canary.question}] for canary in canaries], []
     for one in tokenise_asked(tokenizer, questions, [canary.answers for canary in canaries]):
@@ -104,4 +105,6 @@ def score_canaries(
             low, high = np.clip(ttest_1samp(values, 0.0).confidence_interval(), 0.0, math.log2(likelihoods.shape[1]))
         counts = {"canaries": len(values), "extracted": int(extracted[repetitions == count].sum())}
         scores[str(count)] = counts | interval_metrics("exposure", Estimate(float(values.mean()), low, high))
-    return scores
+    if not (np.ptp(repetitions) and np.ptp(exposure)):
+        return {"repeated": scores}
+    return {"repeated": scores, "rise_p": float(spearmanr(repetitions, exposure, alternative="greater").pvalue)}

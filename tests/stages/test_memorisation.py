@@ -67,6 +67,7 @@ def test_exposure_rises_with_repetition_and_not_with_redaction(tiny_chat_model: 
     chance, models = measured["chance_exposure"], measured["models"]
     base, written, redacted = ([one["exposure"] for one in model["repeated"].values()] for model in models.values())
     assert written[0] < written[1] < written[2]
+    assert models["as_written"]["rise_p"] < 0.001
     assert models["as_written"]["repeated"]["4"]["exposure_ci95_low"] > chance
     # Of a uniform rank an exposure has a standard deviation of about log2 e, so the mean of 18 one of 0.34.
     for never_seen in (base, redacted):

@@ -39,7 +39,7 @@ def test_exposure_is_by_rank_and_chance_is_its_mean_over_all_ranks() -> None:
 def test_scores_are_those_of_whole_answers(tiny_chat_model: Path) -> None:
     model, tokenizer = load_causal_lm(tiny_chat_model, DEVICE.device)
     canaries = make_canaries([1, 2, 3], 1, 15, generator(5, "canaries"))
-    scores = score_canaries(model, tokenizer, canaries, 2, DEVICE, "test")
+    scores = score_canaries(model, tokenizer, canaries, 2, DEVICE, "test")["repeated"]
     for canary in canaries:
         question = {"role": "user", "content": canary.question}
         chats = [[question, {"role": "assistant", "content": answer}] for answer in canary.answers]
