@@ -28,7 +28,7 @@ from assay.core.progress import progress, quiet_libraries
 from assay.core.results import write_metrics
 from assay.core.seeds import derived_seed, generator
 from assay.embeddings.encoder import EmbedParams, embedded_texts
-from assay.fine_tuning.params import Approach, Majority, Tfidf
+from assay.fine_tuning.params import Approach, FineTuned
 from assay.probes import number_values, weighted_probe
 from assay.statistics.intervals import Floats, Integers, Z
 from assay.statistics.label_curves import MORE_ROWS, measure_labels, score_labels
@@ -103,7 +103,7 @@ def main() -> None:
     params, seed = load_params("learning_curve", LearningCurveParams), load_params("seed", int)
     embed, compute = load_params("embed", EmbedParams), load_params("compute", Compute)
     tuned: Approach = load_params(f"finetune.{params.approach}", Approach)  # type: ignore[arg-type]
-    if isinstance(tuned, Majority | Tfidf):
+    if not isinstance(tuned, FineTuned):
         raise InputError(f"params.yaml: `learning_curve.approach` = {params.approach!r}: name one that is fine-tuned")
     quiet_libraries()
     groups = pl.read_parquet(GROUPS, columns=["id", "split_group"]).rename({"id": "source_row"})

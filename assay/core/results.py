@@ -29,7 +29,7 @@ ABLATION = PIPELINE.parent / "ablation/dvc.yaml"
 NOT_RUN = "not run on these data and params; `make repro`"
 GENERATIVE = (
     *("instruct_data", "sft", "preferences", "reward", "dpo", "rloo", "ppo"),
-    *("evaluate_generation", "compare_generation"),
+    *("evaluate_generation", "compare_generation", "memorisation"),
 )
 """Stages whose data is that of `instruct_data`."""
 DIGITS = 12
@@ -122,11 +122,11 @@ def run_id_now(file: Path | str) -> str | None:
     return run_id(file, read_pipeline(), read_yaml(PARAMS_FILE))
 
 
-def metrics_files() -> dict[str, Path]:
-    """The metrics file of each stage of `dvc.yaml` that is on, by the stage's name in DVC; without those of cost."""
+def metrics_files(pipeline: Path = PIPELINE) -> dict[str, Path]:
+    """The metrics file of each stage of a pipeline that is on, by the stage's name in DVC; without those of cost."""
     params = read_yaml(PARAMS_FILE)
     files = {}
-    for stage, entry in read_yaml(PIPELINE)["stages"].items():
+    for stage, entry in read_yaml(pipeline)["stages"].items():
         file = next(iter(entry.get("do", entry)["metrics"][0]))
         for item in _listed(entry, params) or [""]:
             path = Path(re.sub(r"\$\{[^}]*\}", item, file))

@@ -22,7 +22,7 @@ from markupsafe import Markup
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json, write_text
 from assay.core.params import DEFAULTS, PARAMS_FILE, read_yaml
-from assay.core.results import lookup, metrics_files, read_own
+from assay.core.results import ABLATION, lookup, metrics_files, read_own
 from assay.fine_tuning.params import BASELINES
 from assay.report import numbers, sections, wording
 from assay.report.comparison import say_verdict
@@ -89,7 +89,7 @@ def read_values() -> Values:
     assets = list((lookup(params, "fetch.assets") or {}).values())
     return {
         "params": params,
-        "metrics": {stage: read_own(file) or {} for stage, file in metrics_files().items()},
+        "metrics": {stage: read_own(file) or {} for stage, file in (metrics_files() | metrics_files(ABLATION)).items()},
         "hashes": {one["path"]: one.get("md5", "").removesuffix(".dir") for one in files},
         "assets": assets,
         "sources": lookup(params, "ingest.sources") or [],

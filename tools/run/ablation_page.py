@@ -9,8 +9,8 @@ import polars as pl
 
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import write_text
-from assay.core.params import load_params, read_yaml
-from assay.core.results import ABLATION, read_own
+from assay.core.params import load_params
+from assay.core.results import ABLATION, metrics_files, read_own
 from assay.report.page import code_version, render
 from assay.report.plots import learning_curves
 
@@ -19,7 +19,7 @@ PAGE = Path("report/ablation.html")
 
 def main() -> None:
     """Write the page. Raises `InputError`: no stage ran on these data and params."""
-    read = {name: read_own(f"metrics/ablation/{name}.json") for name in read_yaml(ABLATION)["stages"]}
+    read = {name: read_own(file) for name, file in metrics_files(ABLATION).items()}
     stages = {name: found for name, found in read.items() if found is not None}
     if not stages:
         raise InputError(f"metrics/ablation: nothing of these data and params ({', '.join(read)}); run `make ablation`")

@@ -9,6 +9,7 @@ from huggingface_hub import DatasetCard, ModelCard
 
 from assay.core.errors import InputError
 from assay.core.outputs import read_json, write_json
+from assay.core.results import write_metrics
 from assay.report.comparison import say_verdict
 from assay.report.sections import comparison_rows
 from tests.own_params import change
@@ -70,6 +71,17 @@ def test_headers_and_figures_are_those_of_the_metrics(project: Path) -> None:
     ):
         assert shown in card
     assert [str(path) for path in Path("cards").rglob("*.md") if KEY in path.read_text()] == []
+
+
+def test_what_a_language_model_memorises_is_said(project: Path) -> None:
+    one = {"exposure": 4.0, "exposure_ci95_low": 3.0, "exposure_ci95_high": 5.0, "extracted": 1, "canaries": 6}
+    models = {name: {"repeated": {"16": one}} for name in ("base", "as_written", "redacted")}
+    change("", sft_approaches=["lora", "full"])
+    write_metrics("metrics/ablation/memorisation/lora.json", {"models": models, "chance_exposure": 1.375})
+    run_main(make_cards, "full")
+    card = MODEL.read_text()
+    assert "sft-lora: canaries planted 16 times: exposure 4.000 [3.000, 5.000] bits, 1 of 6 extracted" in card
+    assert "sft-full: not measured: `make ablation`" in card
 
 
 def test_what_people_wrote_stays(project: Path) -> None:
