@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test test-slow figures bench lint format review diff sample gate unchanged preset quick ablation gpu-check ask export merge onnx card predict new serve start why readme doctor lock clean
+.PHONY: help setup repro test test-slow figures bench lint format review diff sample gate unchanged preset quick ablation gpu-check ask export merge card predict new serve start why readme doctor lock clean
 
 help:  ## List the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -45,7 +45,7 @@ preset: $(INSTALLED)  ## Write a set of approaches and budgets into params.yaml:
 	@$(BIN)/python -m tools.params.preset $(PRESET) $(ARGS)
 
 gpu-check: $(INSTALLED)  ## Do the tests, and a step of each approach, run on this GPU? Prints a block to paste
-	@$(BIN)/python -m tools.run.gpu_check $(ARGS)
+	@$(BIN)/python -m tests.gpu_check $(ARGS)
 
 # A file stays with one worker, so that what it shares is made once.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --benchmark-skip
@@ -92,7 +92,7 @@ gate: $(INSTALLED)  ## May this be merged, by the rules of `gate` in params.yaml
 	@$(BIN)/python -m tools.changes.gate "$(BASE)"
 
 unchanged: $(INSTALLED)  ## Does this code make the same bytes as another commit's, on a small fixture? make unchanged BASE=main
-	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.changes.unchanged "$(BASE)" $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.unchanged "$(BASE)" $(ARGS)
 
 ask: $(INSTALLED)  ## Talk to a language model, or ask it once: make ask MODEL=sft@lora QUESTION="How long does it take?"
 	@test -n "$(MODEL)" || { echo "error: say which model: make ask MODEL=sft@lora" >&2; exit 1; }
@@ -105,10 +105,6 @@ export: $(INSTALLED)  ## Export a language model, its adapter merged, as safeten
 merge: $(INSTALLED)  ## Merge an adapter into its base, and say what that changed: make merge APPROACH=lora
 	@test -n "$(APPROACH)" || { echo "error: say which approach: make merge APPROACH=lora" >&2; exit 1; }
 	@$(BIN)/python -m tools.export.merge "$(APPROACH)"
-
-onnx: $(INSTALLED)  ## Export a model to ONNX and check that it says the same: make onnx APPROACH=full
-	@test -n "$(APPROACH)" || { echo "error: say which approach: make onnx APPROACH=full" >&2; exit 1; }
-	@$(BIN)/python -m tools.export.onnx "$(APPROACH)"
 
 predict: $(INSTALLED)  ## Predict labels of a table: make predict MODEL=full INPUT=texts.csv OUTPUT=labels.csv; COLUMN, PRECISION, BATCH
 	@test -n "$(MODEL)" -a -n "$(INPUT)" -a -n "$(OUTPUT)" || { echo "error: make predict MODEL=full INPUT=texts.csv OUTPUT=labels.csv; more: .venv/bin/python -m tools.predict --help" >&2; exit 1; }

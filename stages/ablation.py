@@ -155,16 +155,16 @@ def summarise(
 
 
 def conclude(steps: dict[str, Any]) -> str:
-    """One sentence: which steps are told from their control, or that none is."""
-    told = [
-        f"{name} is {one['with_minus_control']['verdict']} by {one['with_minus_control']['difference']:+.3f}"
-        for name, one in steps.items()
-        if one.get("with_minus_control", {"verdict": "not decided"})["verdict"] != "not decided"
-    ]
-    tested = [name for name, one in steps.items() if "with_minus_control" in one]
+    """One sentence: which steps are told from their control, or from no step where there is none, or that none is."""
+    told, beyond = list[str](), "beyond a random control of the same size"
+    for name, one in steps.items():
+        test = one.get("with_minus_control", one["with_minus_without"])
+        if test["verdict"] != "not decided":
+            against = beyond if "with_minus_control" in one else "than without it"
+            told.append(f"{name} is {test['verdict']} by {test['difference']:+.3f} {against}")
     if told:
-        return f"Beside a random control of the same size: {'; '.join(told)}; no other step is shown to help or harm."
-    return f"No step is shown to help or harm beyond its control ({', '.join(tested) or 'none could be tested'})."
+        return f"{'; '.join(told)}. No other step is shown to help or harm."
+    return f"No step is shown to help or harm {beyond} ({', '.join(steps) or 'none could be tested'})."
 
 
 def main() -> None:

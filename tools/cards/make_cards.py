@@ -1,7 +1,7 @@
 """Cards of models and of the data: what they are, where they come from and how good they are, with the hub's header.
 
 `make card` writes `cards/DATA_CARD.md` and `cards/<approach>/MODEL_CARD.md` of each approach that ran, `make card
-MODEL=full` that of one; `make merge` and `make onnx` put both beside the weights. All that they say is from `dvc.lock`,
+MODEL=full` that of one; `make merge` puts both beside the weights. All that they say is from `dvc.lock`,
 `params.yaml` and `metrics/`, of these data and params alone. The folder `cards/` is for git: what people write there
 between the generated parts stays. A card in `models/finetuned/`, an output of DVC, would make `finetune` run again.
 
@@ -98,22 +98,31 @@ def read_values() -> Values:
 
 
 def model_card(name: str, kind: str, values: Values) -> str:
-    """The card of the model of an approach below `models/<kind>`: `finetuned`, `merged` or `onnx`."""
+    """The card of the model of an approach below `models/<kind>`: `finetuned` or `merged`."""
     block = lookup(values["params"], f"finetune.{name}") or {"method": "unknown"}
     defaults, known = lookup(values["params"], f"finetune.{DEFAULTS}") or {}, BASELINES.get(block["method"])
     block = {key: value for key, value in defaults.items() if known is None or key in known.model_fields} | block
     files = [COSTS / f"{stage}/{name}.json" for stage in ("finetune", "evaluate")]
     confusion = METRICS / f"plots/confusion/{name}.csv"
+    table = pl.read_csv(confusion, infer_schema=False) if confusion.is_file() else None
     of_model = {
         "name": name,
         "kind": kind,
         "block": block,
         "base": next((one for one in values["assets"] if is_in(block.get("model"), one)), None),
         "of": {one: values["metrics"].get(f"{one}@{name}", {}) for one in ("finetune", "evaluate", "robustness")},
-        "confusion": pl.read_csv(confusion, infer_schema=False) if confusion.is_file() else None,
+        "confusion": table,
+        "confused": [] if table is None else most_confused(table),
         "costs": {key: value for file in files if file.is_file() for key, value in read_json(file).items()},
     }
     return render("model_card.md.jinja", values | of_model)
+
+
+def most_confused(confusion: pl.DataFrame) -> list[tuple[str, str, int, float]]:
+    """Pairs (actual, predicted, rows, share of the actual label's rows) that differ, most rows first."""
+    pairs = confusion.with_columns(rows=pl.len().over("actual", "predicted"), of=pl.len().over("actual")).unique()
+    pairs = pairs.filter(pl.col("actual") != pl.col("predicted")).sort(-pl.col("rows").cast(pl.Int64), pl.all())
+    return pairs.select("actual", "predicted", "rows", pl.col("rows") / pl.col("of")).head(5).rows()
 
 
 def renew(old: str, new: str, path: Path) -> str:

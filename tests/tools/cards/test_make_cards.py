@@ -92,10 +92,10 @@ def test_what_people_wrote_stays(project: Path) -> None:
     MODEL.write_text(without_scores.replace("| training, seconds | 402 |", "| training, seconds | 1 |"))
     run_main(make_cards, "full")
     assert sorted(filter(None, MODEL.read_text().splitlines())) == sorted(filter(None, own.splitlines()))
-    make_cards.write_cards(make_cards.read_values(), ["full"], "onnx", Path("exported"))
+    make_cards.write_cards(make_cards.read_values(), ["full"], "merged", Path("exported"))
     exported = Path("exported/MODEL_CARD.md").read_text()
     assert r"Not for \1 \g<0> of ours." in exported
-    assert 'onnxruntime.InferenceSession("model.onnx")' in exported
+    assert "the adapter merged into the base" in exported
     for broken, problem in (("<!-- generated: a -->\n", "a generated part needs"), ("---\n- a\n---\n", "its header")):
         MODEL.write_text(broken)
         with pytest.raises(InputError, match=f"^{MODEL}: {problem}"):

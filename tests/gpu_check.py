@@ -124,7 +124,7 @@ def describe_machine() -> dict[str, str]:
 
 def main() -> None:
     """Run the tests and the approaches, and print the block."""
-    command_line("python -m tools.run.gpu_check", __doc__).parse_args()
+    command_line("python -m tests.gpu_check", __doc__).parse_args()
     if not torch.cuda.is_available():
         raise InputError(
             f"no GPU to check: PyTorch {torch.__version__} sees no CUDA device; `make doctor` says what this machine "

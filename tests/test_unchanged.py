@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from assay.core.errors import InputError
-from tools.changes import unchanged
+from tests import unchanged
 
 OUTS = [{"path": "data.txt", "md5": "d" * 32}, {"path": "metrics/ingest.json", "md5": "e" * 32}]
 LOCK = {"schema": "2.0", "stages": {"ingest": {"cmd": "go", "outs": OUTS}}}

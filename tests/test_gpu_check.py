@@ -7,10 +7,10 @@ import yaml
 
 from assay.compute.device import Device
 from assay.core.errors import InputError
+from tests import gpu_check
 from tests.own_process import run_main
 from tests.pipeline_copy import smoke_params
 from tests.template_params import read_template_params
-from tools.run import gpu_check
 
 CPU = Device(torch.device("cpu"), torch.float32)
 

@@ -71,7 +71,7 @@ def hashes_of(checkout: Path, target: Path, models: tuple[Path, Path]) -> dict[s
 
 def main() -> None:
     """Compare, print a line for each output, and end with exit status 1 where one differs."""
-    parser = command_line("python -m tools.changes.unchanged", __doc__, whole=True)
+    parser = command_line("python -m tests.unchanged", __doc__, whole=True)
     parser.add_argument("base", help="a branch, tag or commit")
     here, commit = Path.cwd(), commit_of(parser.parse_args().base)
     with tempfile.TemporaryDirectory(prefix="unchanged") as scratch_name:
