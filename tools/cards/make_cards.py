@@ -121,7 +121,9 @@ def model_card(name: str, kind: str, values: Values) -> str:
 def most_confused(confusion: pl.DataFrame) -> list[tuple[str, str, int, float]]:
     """Pairs (actual, predicted, rows, share of the actual label's rows) that differ, most rows first."""
     pairs = confusion.with_columns(rows=pl.len().over("actual", "predicted"), of=pl.len().over("actual")).unique()
-    pairs = pairs.filter(pl.col("actual") != pl.col("predicted")).sort(-pl.col("rows").cast(pl.Int64), pl.all())
+    pairs = pairs.filter(pl.col("actual") != pl.col("predicted")).sort(
+        "rows", "actual", "predicted", descending=[True, False, False]
+    )
     return pairs.select("actual", "predicted", "rows", pl.col("rows") / pl.col("of")).head(5).rows()
 
 
