@@ -124,7 +124,7 @@ def most_confused(confusion: pl.DataFrame) -> list[tuple[str, str, int, float]]:
     pairs = pairs.filter(pl.col("actual") != pl.col("predicted")).sort(
         "rows", "actual", "predicted", descending=[True, False, False]
     )
-    return pairs.select("actual", "predicted", "rows", pl.col("rows") / pl.col("of")).head(5).rows()
+    return pairs.select("actual", "predicted", "rows", share=pl.col("rows") / pl.col("of")).head(5).rows()
 
 
 def renew(old: str, new: str, path: Path) -> str:
