@@ -17,10 +17,9 @@ from itertools import combinations
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
 from assay.statistics.bootstrap import item_counts
-from assay.statistics.intervals import Floats, Integers, effective_trials
+from assay.statistics.intervals import Floats, Integers
 from assay.statistics.metrics_dict import Estimate
 
 MIN_LABEL_ROWS = 20
@@ -139,37 +138,6 @@ def paired_difference(one: Floats, other: Floats, noise: Floats | float = 0.0) -
     tail = min(int((drawn <= 1e-12).sum()), int((drawn >= -1e-12).sum()))
     p = min(1.0, 2 * (tail + 1) / (len(drawn) + 1))
     return Difference(value, float(low), float(high), p, DETECTABLE * deviation)
-
-
-def exact_mcnemar(truth: Integers, one: Integers, other: Integers) -> tuple[int, int, float]:
-    """Rows that one of two models alone gets right, and the exact two-sided p (McNemar 1947) of independent rows.
-
-    Truth and predicted classes are of shape `(n,)`.
-    """
-    # Imported here: it takes a second.
-    from scipy.stats import binomtest
-
-    only_one = int(((one == truth) & (other != truth)).sum())
-    only_other = int(((other == truth) & (one != truth)).sum())
-    discordant = only_one + only_other
-    return only_one, only_other, float(binomtest(only_one, discordant).pvalue) if discordant else 1.0
-
-
-def fisher_in_groups(values: Floats, inside: NDArray[np.bool_], groups: Integers) -> float:
-    """Fisher's exact two-sided p that the share of ones is the same inside and outside, arguments of shape `(n,)`.
-
-    Rows of one group are not independent: the counts of each side are divided by its design effect (Rao & Scott 1992,
-    https://doi.org/10.2307/2532311), where that is above 1, and rounded.
-    """
-    # Imported here: it takes a second.
-    from scipy.stats import fisher_exact
-
-    table = []
-    for side in (inside, ~inside):
-        trials = min(effective_trials(values[side], groups[side]), float(side.sum()))
-        ones = round(trials * float(values[side].mean()))
-        table.append([ones, round(trials) - ones])
-    return float(fisher_exact(table).pvalue)
 
 
 def holm(p: Sequence[float]) -> list[float]:

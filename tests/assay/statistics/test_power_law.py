@@ -39,7 +39,9 @@ def simulate(
 def test_the_band_covers_what_comes_in_nine_of_ten(shape: str, draws: int, by_seed: float) -> None:
     runs, covered, of_gain, shown = 200, 0, 0, 0
     for run in range(runs):
-        found, twice, gain = simulate(SHAPES[shape], draws, by_seed, np.random.default_rng([[*SHAPES].index(shape), draws, run]))
+        found, twice, gain = simulate(
+            SHAPES[shape], draws, by_seed, np.random.default_rng([[*SHAPES].index(shape), draws, run])
+        )
         covered += found.errors[1, 0] <= twice <= found.errors[2, 0]
         of_gain += found.gains[1, 0] <= gain <= found.gains[2, 0]
         shown += found.gains[1, 0] > 0

@@ -12,7 +12,6 @@ from assay.statistics.verdicts import (
     best_group,
     compare,
     compare_all,
-    exact_mcnemar,
     holm,
     score_decided_on,
     score_samples,
@@ -45,15 +44,6 @@ def test_a_worked_example_of_holm() -> None:
     assert holm(p) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm(p) == pytest.approx(list(multipletests(p, method="holm")[1]))
     assert holm([]) == []
-
-
-def test_a_worked_example_of_mcnemar() -> None:
-    # One alone is right on 6 rows, the other on 1: twice the 8 of 128 outcomes that are as extreme.
-    truth = np.zeros(20, dtype=np.int64)
-    one, other = (np.arange(20) >= 1).astype(int) * 0, np.zeros(20, dtype=np.int64)
-    one[0], other[1:7] = 1, 1
-    assert exact_mcnemar(truth, one, other) == pytest.approx((6, 1, 0.125))
-    assert exact_mcnemar(truth, one, one) == (0, 0, 1.0)
 
 
 def test_a_much_worse_approach_is_worse_and_the_same_is_not_decided() -> None:
