@@ -55,7 +55,8 @@ def export(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, path: Pat
     rows = torch.export.Dim("rows", min=1, max=65_536)
     tokens = torch.export.Dim("tokens", min=2, max=tokenizer.model_max_length)
     shape = {0: rows, 1: tokens}
-    with warnings.catch_warnings(action="ignore"):  # of the exporter about its own parts
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter about its own parts
         torch.onnx.export(
             Logits(model).eval(),
             (example["input_ids"], example["attention_mask"]),

@@ -4,7 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from assay.label_errors.noise import NOISE, add_confusable_noise, add_instance_dependent_noise, add_uniform_noise
+from assay.label_errors.noise import (
+    NOISE,
+    add_confusable_noise,
+    add_instance_dependent_noise,
+    add_uniform_noise,
+)
 
 LABELS = np.repeat([0, 1, 2, 3], 500)
 
