@@ -108,9 +108,7 @@ def fake_python(folder: Path, script: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("script", "message"),
-    CASES["a_python_that_will_not_do_is_a_clear_error"],
-    ids=["old", "missing", "without venv"],
+    ("script", "message"), CASES["a_python_that_will_not_do_is_a_clear_error"], ids=["old", "missing", "without venv"]
 )
 def test_a_python_that_will_not_do_is_a_clear_error(
     script: str | None, message: str, repository: Path, tmp_path: Path

@@ -49,9 +49,7 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length_to
     lengths = np.array([len(row) for row in encoded], dtype=np.int64)
     flat = np.fromiter((token for row in encoded for token in row), dtype=np.int64, count=int(lengths.sum()))
     padding_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    return TokenRows(
-        flat, np.concatenate([[0], lengths.cumsum()[:-1]]), lengths, int(padding_id), tokenizer.padding_side == "left"
-    )
+    return TokenRows(flat, lengths.cumsum() - lengths, lengths, int(padding_id), tokenizer.padding_side == "left")
 
 
 def sorted_batches(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:

@@ -128,17 +128,8 @@ def write_tables(folder: Path | str, tables: Mapping[str, pl.DataFrame]) -> None
 
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as JSON in one rename; keys keep their order, floats are rounded to 6 decimals."""
-    write_text(path, json.dumps(_rounded(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return round(value, 6)
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
-    return value
+    rounded = json.loads(json.dumps(value, allow_nan=False), parse_float=lambda digits: round(float(digits), 6))
+    write_text(path, json.dumps(rounded, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path | str) -> Any:

@@ -5,7 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import TypeVar
 
@@ -55,9 +55,6 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|trl)\.")
 
 
-@contextmanager
-def library_warnings_off() -> Iterator[None]:
+def library_warnings_off() -> AbstractContextManager[object]:
     """Leave the terminal to the stage: trainers warn of much that is as it is on purpose."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    return warnings.catch_warnings(action="ignore")

@@ -36,9 +36,7 @@ def nearest_reference(
     cosines, closest = np.full(len(vectors), -1.0), np.zeros(len(vectors), dtype=np.int64)
     if len(references):
         for rows, block in cosine_blocks(vectors, references, BLOCK_ROWS):
-            best = block.argmax(axis=1)
-            closest[rows] = best
-            cosines[rows] = block[np.arange(len(best)), best]
+            closest[rows], cosines[rows] = block.argmax(axis=1), block.max(axis=1)
     return cosines, closest
 
 

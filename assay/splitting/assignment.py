@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
@@ -130,8 +131,8 @@ def assign(records: pl.DataFrame, params: SplitParams, seed: int) -> Assignment:
         needs = [int(name not in splits and part.height >= len(SPLITS)) for name in SPLITS]
         first_cut = min(max(train, needs[0]), rest.height - needs[1] - needs[2])
         second_cut = min(max(up_to_validation, first_cut + needs[1]), rest.height - needs[2])
-        placed = rest.with_columns(_by_rank(first_cut, second_cut).alias("split"))
-        if moved := int((placed["split"] != rest.select(_by_rank(train, up_to_validation)).to_series()).sum()):
+        placed = rest.with_columns(_by_rank(first_cut, second_cut, rest.height))
+        if moved := int((placed["split"] != _by_rank(train, up_to_validation, rest.height)).sum()):
             forced[str(label)] = moved
             messages.append(f"label {label!r} is small: {moved} of its groups moved so that every split has it")
         parts.append(placed)
@@ -140,8 +141,6 @@ def assign(records: pl.DataFrame, params: SplitParams, seed: int) -> Assignment:
     return Assignment(rows, placed.filter("is_large").select(*groups.columns, "split"), forced, messages)
 
 
-def _by_rank(first_cut: int, second_cut: int) -> pl.Expr:
-    """Split of each row of a sorted table: train up to the first cut, validation up to the second, then test."""
-    rank = pl.int_range(pl.len())
-    validation_or_test = pl.when(rank < second_cut).then(pl.lit("validation")).otherwise(pl.lit("test"))
-    return pl.when(rank < first_cut).then(pl.lit("train")).otherwise(validation_or_test)
+def _by_rank(first_cut: int, second_cut: int, rows: int) -> pl.Series:
+    """Split of each of so many sorted rows: train up to the first cut, validation up to the second, then test."""
+    return pl.Series("split", np.repeat(SPLITS, np.diff([0, first_cut, second_cut, rows])), dtype=pl.String)

@@ -45,9 +45,7 @@ def every_rule_on(repository: Path) -> dict[str, Any]:
     params = read_template_params()
     section = params["clean"]
     section["rules"] = dict.fromkeys(section["rules"], True)
-    section["rule_settings"] |= {
-        "patterns": ["(?i)click here to win[a-z ]*", "(?m)^ADVERTISEMENT:.*$"],
-    }
+    section["rule_settings"] |= {"patterns": ["(?i)click here to win[a-z ]*", "(?m)^ADVERTISEMENT:.*$"]}
     section["languages"] = {"keep": ["en"], "min_probability": 0.6, "min_characters": 30}
     section["max_tokens"] = {"tokenizer": str(repository / section["max_tokens"]["tokenizer"]), "tokens": 512}
     return params

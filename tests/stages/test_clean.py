@@ -18,6 +18,7 @@ from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from assay.core.removed_rows import REMOVED_SCHEMA
 from stages import clean
+from tests.own_cases import read_cases
 from tests.own_process import run_python
 from tests.template_params import sections
 
@@ -27,7 +28,7 @@ RULES = (
 )
 SECTION: dict[str, Any] = sections(
     clean={"checks": {}, "rules": dict.fromkeys(RULES, True), "max_characters": 60, "planted_rows_per_kind": 10}
-    | {"max_tokens": {"tokenizer": "tokenizer.json", "tokens": 1000}},
+    | {"max_tokens": {"tokenizer": "tokenizer.json", "tokens": 1000}}
 )["clean"]
 
 
@@ -292,15 +293,7 @@ def fails() -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("changed", "expected"),
-    [
-        ({"rules": {"redact_url": ["tweets"]}}, "no source 'tweets'; there are ['s']"),
-        ({"missing": {"label": "drop", "colour": "mode"}}, "`clean.missing.colour`"),
-        ({"checks": {"colour": {"allowed": ["a"], "pattern": None, "max_characters": None}}}, "`clean.checks.colour`"),
-        ({"max_tokens": {"tokenizer": "none.json", "tokens": 3}}, "none.json"),
-    ],
-)
+@pytest.mark.parametrize(("changed", "expected"), read_cases(__file__)["wrong_params"])
 def test_wrong_params(changed: dict[str, Any], expected: str) -> None:
     write_params(**changed)
     write_input([("a", "some text", "x")])

@@ -122,16 +122,7 @@ def test_an_approach_trains_and_is_scored(workspace: Path, approach: str) -> Non
     assert scores["accuracy"] == pytest.approx((predictions["predicted_label"] == predictions["target_label"]).mean())
 
 
-TRAINABLE = {
-    "linear_probe": r"HEAD",
-    "prompt_tuning": r"prompt_encoder\.default\.embedding\.weight|HEAD",
-    "prefix_tuning": r"prompt_encoder\.default\.embedding\.weight|HEAD",
-    "prefix_tuning_projected": r"prompt_encoder\.default\.(embedding|transform\.[02])\.(weight|bias)|HEAD",
-    "ia3": r".*\.(key|value|output\.dense|k_proj|v_proj|down_proj)\.ia3_l\.default|HEAD",
-    "lora": r".*\.(query|key|value|dense|[qkvo]_proj|gate_proj|up_proj|down_proj)\.lora_[AB]\.default\.weight|HEAD",
-    "lora_dora": r".*\.(query|key|value|dense)\.lora_([AB]\.default|magnitude_vector\.default)\.weight|HEAD",
-    "full": r".*",
-}
+TRAINABLE: dict[str, str] = _READ[".trainable"]
 HEAD = r"(base_model\.(model\.)?)?(classifier|score)\.(modules_to_save\.default\.)?(weight|bias)"
 LINEAR_LAYERS = {
     "encoder": {"query", "key", "value", "dense"},

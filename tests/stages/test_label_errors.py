@@ -9,6 +9,7 @@ import yaml
 
 from assay.core.errors import InputError
 from stages import label_errors
+from tests.own_cases import read_cases
 from tests.own_params import change
 from tests.own_process import run_python
 from tests.own_results import read_outputs
@@ -206,14 +207,7 @@ def test_evidence_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str]) 
     assert "has no column `given_rating` (`label_errors.evidence`)" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("rows_of", "without", "filter_by", "message"),
-    [
-        ({"a": 10, "b": 10}, "a4", "both", r"no embedding for 1 row.*'a4'; run `embed`"),
-        ({"a": 10}, "", "both", "fewer than two labels"),
-        ({"a": 10, "b": 10}, "", "magic", r"label_errors\.filter_by` = 'magic'.*low_self_confidence"),
-    ],
-)
+@pytest.mark.parametrize(("rows_of", "without", "filter_by", "message"), read_cases(__file__)["what_is_wrong_is_named"])
 def test_what_is_wrong_is_named(rows_of: dict[str, int], without: str, filter_by: str, message: str) -> None:
     change("label_errors", filter_by=filter_by)
     train, embeddings = clusters(rows_of)

@@ -284,10 +284,7 @@ def test_the_division_of_the_data_is_taken_and_what_leaks_is_reported(capsys: py
     assert "leak by group: 1 shared, " in said
 
 
-@pytest.mark.parametrize(
-    ("part", "label", "expected"),
-    CASES["what_a_division_must_be"],
-)
+@pytest.mark.parametrize(("part", "label", "expected"), CASES["what_a_division_must_be"])
 def test_what_a_division_must_be(part: str | None, label: str, expected: str) -> None:
     change("split", given_column="part")
     with pytest.raises(InputError) as caught:

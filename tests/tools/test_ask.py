@@ -98,10 +98,7 @@ def test_the_same_answer_in_a_conversation(capsys: pytest.CaptureFixture[str]) -
     assert len(said) > 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    CASES["bad_input"],
-)
+@pytest.mark.parametrize(("arguments", "message"), CASES["bad_input"])
 def test_bad_input(arguments: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         run(*arguments)

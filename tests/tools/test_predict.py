@@ -103,10 +103,7 @@ def test_excel_gets_texts_and_no_formulas(words: Path) -> None:
     assert read("labels.xlsx")["text"].to_list() == ["=1+1 great card", "awful bank"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    CASES["what_cannot_be_done_says_why_and_writes_nothing"],
-)
+@pytest.mark.parametrize(("arguments", "message"), CASES["what_cannot_be_done_says_why_and_writes_nothing"])
 def test_what_cannot_be_done_says_why_and_writes_nothing(words: Path, arguments: tuple[str, ...], message: str) -> None:
     ROWS.write_csv("rows.csv")
     Path("rows.csv.gz").write_bytes(gzip.compress(Path("rows.csv").read_bytes())[:-9])

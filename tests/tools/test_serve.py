@@ -6,6 +6,7 @@ from assay.core.errors import InputError
 from assay.inference import load
 from stages import finetune
 from tests.http_load import ask, request, serving
+from tests.own_cases import read_cases
 from tests.own_params import change
 from tests.own_process import run_main
 from tests.stages.test_finetune import workspace as workspace
@@ -15,12 +16,7 @@ from tools.serve import require_token
 
 
 @pytest.mark.parametrize(
-    ("host", "token", "sentence"),
-    [
-        ("192.0.2.1", None, r"--host 192\.0\.2\.1: others reach it, so set ASSAY_TOKEN, which requests have to send"),
-        ("127.0.0.1", "short", "ASSAY_TOKEN: at least 16 characters, ASCII without white space, are needed"),
-        ("127.0.0.1", "two words, of 20 characters", "ASSAY_TOKEN: at least 16 characters"),
-    ],
+    ("host", "token", "sentence"), read_cases(__file__)["who_is_let_in_without_a_token_or_by_a_weak_one"]
 )
 def test_who_is_let_in_without_a_token_or_by_a_weak_one(host: str, token: str | None, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):

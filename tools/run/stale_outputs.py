@@ -16,14 +16,8 @@ from assay.core.errors import InputError
 from assay.core.outputs import discard
 from tools.run.lock_guard import EMPTY, GOOD_COPY, LOCK, read_text, replace_text, split_entries
 
-NEEDS = {
-    "preferences": "instruct_data",
-    "reward": "preferences",
-    "dpo": "preferences",
-    "rloo": "reward",
-    "ppo": "reward",
-}
-"""Optional stages that read what another optional stage makes."""
+TEXTS: dict[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+"""What optional stages `need`, and what is said where lists do not go together."""
 
 
 def require_consistent_lists(params: dict[str, Any]) -> None:
@@ -31,31 +25,20 @@ def require_consistent_lists(params: dict[str, Any]) -> None:
     optional = params["optional"]
     for name in ("robustness", "review_queue"):
         if unknown := [approach for approach in optional[name] if approach not in params["approaches"]]:
-            raise InputError(
-                f"params.yaml: `optional.{name}` has {', '.join(unknown)}, which `approaches` has not: add to that, or"
-                " take from this"
-            )
-    needs = {f"optional.{name}": (optional[name], needed) for name, needed in NEEDS.items()}
+            raise InputError(TEXTS["unknown"].format(name=name, unknown=", ".join(unknown)))
+    needs = {f"optional.{name}": (optional[name], needed) for name, needed in TEXTS["needs"].items()}
     needs |= {name: (params[name], "instruct_data") for name in ("sft_approaches", "generation_models")}
     for name, (entries, needed) in needs.items():
         if entries and not optional[needed]:
-            raise InputError(
-                f"params.yaml: `{name}` needs `optional.{needed}: [default]`, which is []; or empty it too"
-            )
+            raise InputError(TEXTS["needed"].format(name=name, needed=needed))
     sft = {f"models/sft/{name}": name for name in params["sft_approaches"]}
     made = {*sft, *(f"models/{name}" for name in ("dpo", "rloo", "ppo") if optional[name])}
     for name in ("dpo", "rloo", "ppo"):
         if optional[name] and (init := params[name]["init"]) not in sft.values():
-            raise InputError(
-                f"params.yaml: `{name}.init` = {init!r} is not in `sft_approaches`: add it there, or set"
-                f" `optional.{name}: []`"
-            )
+            raise InputError(TEXTS["init"].format(name=name, init=init))
     for name, folder in params["generation_models"].items():
         if folder.startswith(("models/sft/", "models/dpo", "models/rloo", "models/ppo")) and folder not in made:
-            raise InputError(
-                f"params.yaml: `generation_models.{name}` = {folder!r} is made by a stage that is off: take it out, or"
-                " switch the stage on (`sft_approaches`, `optional`)"
-            )
+            raise InputError(TEXTS["off"].format(name=name, folder=folder))
 
 
 def delete_stale(entries: dict[str, Any], stages: set[str], outputs: set[str]) -> list[str]:

@@ -8,13 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay.annotation.consensus import (
-    compare_with_others,
-    count_votes,
-    disagreement,
-    disputed_rows,
-    find_majority,
-)
+from assay.annotation.consensus import compare_with_others, count_votes, disagreement, disputed_rows, find_majority
 
 
 def ratings(**labels: str) -> pl.DataFrame:

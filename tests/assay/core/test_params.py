@@ -39,10 +39,7 @@ def test_reads_a_section(tmp_path: Path) -> None:
     assert load_params("seed", int, path) == 3
 
 
-@pytest.mark.parametrize(
-    ("keys", "says"),
-    CASES["what_is_wrong_is_named_with_the_fix"],
-)
+@pytest.mark.parametrize(("keys", "says"), CASES["what_is_wrong_is_named_with_the_fix"])
 def test_what_is_wrong_is_named_with_the_fix(tmp_path: Path, keys: str, says: list[str]) -> None:
     seen = message(tmp_path, f"train: {{{keys}}}")
     assert [text for text in says if text not in seen] == []
@@ -168,10 +165,7 @@ def test_a_section_that_is_a_number_is_strict_too(tmp_path: Path, value: str) ->
     assert message(tmp_path, f"seed: {value}", "seed", int).endswith("Input should be a valid integer")
 
 
-@pytest.mark.parametrize(
-    ("pattern", "reason"),
-    CASES["a_pattern_that_polars_cannot_use_is_named_with_the_reason"],
-)
+@pytest.mark.parametrize(("pattern", "reason"), CASES["a_pattern_that_polars_cannot_use_is_named_with_the_reason"])
 def test_a_pattern_that_polars_cannot_use_is_named_with_the_reason(tmp_path: Path, pattern: str, reason: str) -> None:
     seen = message(tmp_path, f"train: ['{pattern}']", model=list[Pattern])
     assert repr(pattern) in seen

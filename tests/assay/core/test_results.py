@@ -38,10 +38,7 @@ def id_of(file: str, **changed: Any) -> str | None:
     return run_id(file, read_pipeline(), params)
 
 
-@pytest.mark.parametrize(
-    ("file", "changed", "differs"),
-    CASES["what_changes_an_id"],
-)
+@pytest.mark.parametrize(("file", "changed", "differs"), CASES["what_changes_an_id"])
 def test_what_changes_an_id(file: str, changed: dict[str, Any], differs: bool) -> None:
     before = id_of(file)
     assert before is not None

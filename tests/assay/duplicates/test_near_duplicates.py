@@ -12,6 +12,7 @@ from assay.duplicates import near_duplicates, shingles
 from assay.duplicates.near_duplicates import NearDuplicateParams, near_duplicate_groups, near_matches
 from assay.duplicates.shingles import _BETWEEN_WORDS, Documents, Indices, compute_jaccard, normalise_texts
 from assay.duplicates.signatures import fewest_equal, lsh_bands
+from tests.own_cases import read_cases
 
 WORDS = ["the", "phone", "camera", "screen", "battery", "price", "works", "great", "bad", "slow", "always", "picture"]
 
@@ -80,23 +81,7 @@ def test_group_is_the_first_text_and_closes_over_chains() -> None:
     assert groups([chain[2], "something else", chain[0], chain[1]]) == [0, 1, 0, 0]
 
 
-SHORT_TEXTS: dict[str, tuple[list[str], list[int]]] = {
-    "no texts": ([], []),
-    "different texts stay apart": (["the battery lasts two days", "the battery lasts one hour"], [0, 1]),
-    "shorter than a shingle: only when equal": (["ok", "no", "OK", "", "", "oki"], [0, 1, 0, 3, 3, 5]),
-    "case does not count": (["Works GREAT, Straße", "works great, STRASSE"], [0, 0]),
-    "forms of a letter are one": (["\u039f\u0394\u039f\u03a3 \ufb01n", "\u03bf\u03b4\u03bf\u03c3 FIN"], [0, 0]),
-    "nor do sentence punctuation and white space": (
-        ["Yay. Good phone!", "YAY!!! good  phone", "¡yay! “good” phone…"],
-        [0, 0, 0],
-    ),
-    "symbols count": (["it is C++", "it is C#", "5 %", "5 $"], [0, 1, 2, 3]),
-    "punctuation alone is told apart": ([":)", ":(", "!!!", ":)"], [0, 1, 2, 0]),
-    "lone marks, nulls and white space are texts like others": (
-        ["\u0301", "\u0301\u0302", "\0", "", " ", "\u0301", "\ufeff"],
-        [0, 1, 2, 3, 4, 0, 6],
-    ),
-}
+SHORT_TEXTS: dict[str, tuple[list[str], list[int]]] = read_cases(__file__)["short_texts"]
 
 
 @pytest.mark.parametrize(("texts", "expected"), SHORT_TEXTS.values(), ids=SHORT_TEXTS)

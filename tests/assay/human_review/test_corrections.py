@@ -5,6 +5,7 @@ import pytest
 from assay.core.errors import InputError
 from assay.human_review import corrections
 from assay.human_review.corrections import HEADER, Correction, LineError, check_labels, correction_line, settle
+from tests.own_cases import read_cases
 
 PATH = Path("data/corrections.csv")
 
@@ -128,12 +129,7 @@ def test_two_reviewers_who_say_the_same_agree() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "said"),
-    [
-        (("x", "y"), ("x", "z"), "Ann says 'y' (line 2), and Bo says 'z' (line 3)"),
-        (("x", "x"), ("x", "z"), "Ann confirms it (line 2), and Bo says 'z' (line 3)"),
-        (("x", "y"), ("x", "x"), "Ann says 'y' (line 2), and Bo confirms it (line 3)"),
-    ],
+    ("one", "other", "said"), read_cases(__file__)["two_decisions_from_the_same_value_conflict_in_either_order"]
 )
 def test_two_decisions_from_the_same_value_conflict_in_either_order(
     one: tuple[str, str], other: tuple[str, str], said: str

@@ -155,11 +155,7 @@ TEMPLATES: dict[str, tuple[Any, dict[str, Any], str]] = {
     "no end": (CHATML.replace("<|im_end|>", "\n\n"), {}, "writes no token after an answer that ends it .*never stop"),
     "an end that is no token": (CHATML.replace("<|im_end|>", "[END]"), {}, "writes no token after an answer"),
     "empty thought": (QWEN3, {}, r"writes '<think>\\n\\n</think>\\n\\n' before .*arguments: {enable_thinking: false}`"),
-    "empty thought, always": (
-        QWEN3.replace("enable_thinking is false", "false"),
-        {},
-        "end prompts with it",
-    ),
+    "empty thought, always": (QWEN3.replace("enable_thinking is false", "false"), {}, "end prompts with it"),
     "today's date": (LLAMA3, {}, r'writes today\'s date.*`template_arguments: {date_string: "1 January 2026"}`'),
     "the answer in capitals": (CHATML.replace("m['content']", "m['content'] | upper"), {}, "does not write the answer"),
     "no template": (None, {}, "models/x: its tokenizer has no chat template; .*chat_template.jinja"),

@@ -5,12 +5,7 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from assay.core.errors import InputError
-from assay.language_models.chat_template import (
-    IGNORED,
-    render_chat,
-    tokenise_chats,
-    tokenise_prompts,
-)
+from assay.language_models.chat_template import IGNORED, render_chat, tokenise_chats, tokenise_prompts
 
 
 @pytest.fixture(scope="module")

@@ -173,10 +173,7 @@ def test_the_base_model_is_asked_so_many_prompts_with_words_for_answers() -> Non
     assert sample_base_prompts(chats, 0, KEY) == []
 
 
-@pytest.mark.parametrize(
-    ("text", "characters", "cut"),
-    CASES["a_text_is_cut_to_cut_to_sentences"],
-)
+@pytest.mark.parametrize(("text", "characters", "cut"), CASES["a_text_is_cut_to_cut_to_sentences"])
 def test_a_text_is_cut_to_cut_to_sentences(text: str, characters: int, cut: str) -> None:
     assert cut_to_sentences(text, characters) == cut
 

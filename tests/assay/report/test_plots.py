@@ -8,26 +8,13 @@ import pytest
 from assay.report import plots
 from assay.report.numbers import number
 from assay.report.plots import Curve, Interval
+from tests.own_cases import read_cases
 
 LOW, HIGH = Interval("a<b", 0.5, 0.4, 0.6, muted=False), Interval("$c$", 0.7, 0.6, 0.8, muted=True)
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (0, "0"),
-        (12345, "12,345"),
-        (1234.5, "1,234"),
-        (999.6, "1,000"),
-        (2.0, "2"),
-        (0.12345, "0.123"),
-        (41.037, "41.0"),
-        (0.004, "0.00400"),
-        (0.0000123, "1.23e-05"),
-        (-0.5, "-0.500"),
-    ],
-)
+@pytest.mark.parametrize(("value", "expected"), read_cases(__file__)["numbers_are_readable"])
 def test_numbers_are_readable(value: float, expected: str) -> None:
     assert number(value) == expected
 

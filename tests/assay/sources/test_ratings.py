@@ -12,17 +12,13 @@ from hypothesis import strategies as st
 
 from assay.core.removed_rows import counts_by_rule
 from assay.sources.ratings import Ratings, read_ratings
+from tests.own_cases import read_cases
 from tests.stages.test_ingest import BINS, PLAIN, fails, metrics, raw, records, removed, run, source, write_params
 
 __all__ = ["raw"]
 RATINGS: dict[str, Any] = {"format": "csv", "header": True, "not_rated": [], "repeated": "error", "exclude_slots": []}
-LONG = """id,text,sentiment,annotator
-1,The kettle leaks,negative,ann
-1,The kettle leaks,negative,bo
-1,The kettle leaks,neutral,cy
-2,"On time, works",positive,ann
-2,"On time, works",neutral,bo
-"""
+CASES = read_cases(__file__)
+LONG = CASES["a_line_for_each_rating"]
 WIDE = "id,text,ann,bo,cy\n1,The kettle leaks,negative,negative,\n2,On time,positive,n/a,positive\n3,Kettle,neutral,,\n"
 LONG_COLUMNS = {"id": "id", "annotator": "annotator", "rating": "sentiment"}
 ITEMS = {"id": "item", "annotator": "worker", "rating": "answer"}
@@ -51,15 +47,7 @@ def test_a_file_with_a_line_for_each_rating_is_one_row_a_text_and_all_votes(raw:
     assert removed()[0] == ("rows.csv:3", "text_repeated", "The kettle leaks", None)
 
 
-@pytest.mark.parametrize(
-    ("changed", "line", "differ"),
-    [
-        ({}, "1,Another text,neutral,di\n", ["text"]),
-        ({"columns": {"label": "sentiment"}}, "", ["label"]),
-        ({"carry": ["annotator"]}, "", ["annotator"]),
-        ({"ratings": None}, "", "no column"),
-    ],
-)
+@pytest.mark.parametrize(("changed", "line", "differ"), CASES["lines_of_one_id_that_differ_or_have_no_rater"])
 def test_lines_of_one_id_that_differ_or_have_no_rater(raw: Path, changed: Any, line: str, differ: Any) -> None:
     (raw / "rows.csv").write_text(LONG + line)
     long = rated("rows.csv", LONG_COLUMNS)

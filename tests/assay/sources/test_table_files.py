@@ -216,10 +216,7 @@ def test_cells_that_do_not_fit_say_what_to_set(
     assert says in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("stray", "last"),
-    CASES["a_stray_quote_takes_one_row"],
-)
+@pytest.mark.parametrize(("stray", "last"), CASES["a_stray_quote_takes_one_row"])
 @pytest.mark.parametrize("between", [0, 1, 300])
 def test_a_stray_quote_takes_one_row(tmp_path: Path, stray: str, last: str, between: int) -> None:
     usual = [f"text {number},{('refund', 'delivery')[number % 2]}" for number in range(300)]
@@ -307,15 +304,7 @@ def test_excel(tmp_path: Path) -> None:
     assert table.unreadable.rows() == [(5, "formula_error", "B5: #N/A")]
 
 
-@pytest.mark.parametrize(
-    ("rows", "others", "sheet", "says"),
-    [
-        ([["text"], ["a"]], ["More"], None, "has the sheets ['Sheet', 'More']; set its `sheet`"),
-        ([["text"], ["a"]], ["More"], "Mehr", "has the sheets"),
-        ([["n", "text"], [1, "=A2+1"]], [], None, "the formula in B2 has no value"),
-        ([["text", "label"], ["a", "x"], ["b", None]], ["B2:B3"], None, "cells B2:B3 are merged and have one value"),
-    ],
-)
+@pytest.mark.parametrize(("rows", "others", "sheet", "says"), CASES["excel_that_cannot_be_read_says_why"])
 def test_excel_that_cannot_be_read_says_why(
     tmp_path: Path, rows: list[list[Any]], others: list[str], sheet: str | None, says: str
 ) -> None:

@@ -133,10 +133,7 @@ def test_groups_split_label_predictions_and_chats_are_told_with_their_reasons(pr
     ]
 
 
-@pytest.mark.parametrize(
-    ("text", "row_id", "said"),
-    CASES["a_text_is_found_as_read_as_cleaned_or_by_similarity"],
-)
+@pytest.mark.parametrize(("text", "row_id", "said"), CASES["a_text_is_found_as_read_as_cleaned_or_by_similarity"])
 def test_a_text_is_found_as_read_as_cleaned_or_by_similarity(project: Path, text: str, row_id: str, said: str) -> None:
     write(project / "ingested/records.parquet", id="a:1", text="Fish &amp; chips, cheap")
     write(project / "clean/records.parquet", id="a:1", text="Fish & chips, cheap")

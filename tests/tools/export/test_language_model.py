@@ -22,6 +22,7 @@ from assay.core.errors import InputError
 from assay.core.outputs import read_json
 from assay.language_models.chat_template import MESSAGES
 from assay.language_models.checkpoint import load_causal_lm, save_causal_lm
+from tests.own_cases import read_cases
 from tests.own_process import run_main
 from tests.policy_workspace import COMPUTE, CPU, GREEDY, move_trainable
 from tools.export import language_model
@@ -152,14 +153,7 @@ def test_infinite_weights_are_an_error(workspace: Path) -> None:
     assert not Path("models/export/sft-large").exists()
 
 
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        ("sft@prompt_tuning", "prompt_tuning puts vectors before the text and changes no weights"),
-        ("sft@nothing", "sft@nothing: no model in models/sft/nothing; there are sft-lora, sft@gpt2"),
-        ("sft@lora", "dvc repro instruct_data"),
-    ],
-)
+@pytest.mark.parametrize(("model", "message"), read_cases(__file__)["what_cannot_be_exported"])
 def test_what_cannot_be_exported(model: str, message: str, workspace: Path) -> None:
     if model == "sft@lora":
         Path("data/instruct/test.parquet").unlink()

@@ -12,6 +12,7 @@ from assay.classifiers.checkpoint import load_classifier, new_classifier, save_c
 from assay.core.errors import InputError
 from assay.fine_tuning import adapters
 from assay.fine_tuning.params import Ia3Adapter, LearntPrompt, LowRankAdapter
+from tests.own_cases import read_cases
 from tests.own_params import COMPUTE
 from tests.own_process import run_main
 from tests.policy_workspace import move_trainable
@@ -101,14 +102,7 @@ def test_a_merged_model_that_says_something_else_is_not_kept(
     assert not list((models / "models/merged").glob("*"))
 
 
-@pytest.mark.parametrize(
-    ("approach", "message"),
-    [
-        ("prompt_tuning", "prompt_tuning puts vectors before the text .* nothing to merge"),
-        ("full", "holds no adapter: it is a plain model"),
-        ("absent", "no such model of transformers; there are full, ia3, lora, prompt_tuning, qlora"),
-    ],
-)
+@pytest.mark.parametrize(("approach", "message"), read_cases(__file__)["what_cannot_be_merged_says_why"])
 def test_what_cannot_be_merged_says_why(models: Path, approach: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         run_main(merge, approach)

@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from assay.core.errors import InputError
+from tests.own_cases import read_cases
 from tests.own_process import git, run_main
 from tests.template_params import FILE
 from tools.params import preset
@@ -92,14 +93,7 @@ def test_language_models_that_are_off_stay_off(default: str) -> None:
     assert yaml.safe_load(text)["optional"]["dpo"] == []
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"finetune": {"defaults": {}, "lora": {}, "qlora": {}, "full": {}}}, "no block `finetune.majority`"),
-        ({"reward": None}, "full.yaml: `reward.layers` leads into `reward`, and params.yaml has no such block"),
-        ({"optional": {"review_queue": ["other"], "instruct_data": [1]}}, "`optional.review_queue` has other"),
-    ],
-)
+@pytest.mark.parametrize(("change", "says"), read_cases(__file__)["what_does_not_go_with_the_params_is_named"])
 def test_what_does_not_go_with_the_params_is_named(change: dict[str, Any], says: str, default: str) -> None:
     with pytest.raises(InputError, match=says):
         written(yaml.safe_dump(yaml.safe_load(default) | change), "full")

@@ -152,10 +152,7 @@ def test_another_reviewer_judges_for_themselves(client: FlaskClient, file: Path)
     assert len(read_preferences(file)) == 2
 
 
-@pytest.mark.parametrize(
-    ("body", "said"),
-    CASES["what_is_no_judgement_writes_nothing"],
-)
+@pytest.mark.parametrize(("body", "said"), CASES["what_is_no_judgement_writes_nothing"])
 def test_what_is_no_judgement_writes_nothing(client: FlaskClient, file: Path, body: dict[str, Any], said: str) -> None:
     answer = post(client, "/api/decide", **body)
     assert answer.status_code == 400

@@ -104,10 +104,7 @@ def test_the_label_that_is_decided_is_that_of_the_field(client: FlaskClient, cor
     assert [row["id"] for row in get(client, "/api/rows").get_json()["rows"] if row["decided"]] == ["c"]
 
 
-@pytest.mark.parametrize(
-    ("body", "said"),
-    CASES["what_is_no_decision_writes_nothing"],
-)
+@pytest.mark.parametrize(("body", "said"), CASES["what_is_no_decision_writes_nothing"])
 def test_what_is_no_decision_writes_nothing(
     client: FlaskClient, corrections: Path, body: dict[str, Any], said: str
 ) -> None:
@@ -197,10 +194,7 @@ def test_another_host_name_is_refused(client: FlaskClient, host: str, address: s
     assert b"text\\nof a" not in answer.data
 
 
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    CASES["a_write_of_another_origin_or_type_is_refused"],
-)
+@pytest.mark.parametrize(("headers", "status"), CASES["a_write_of_another_origin_or_type_is_refused"])
 def test_a_write_of_another_origin_or_type_is_refused(
     client: FlaskClient, corrections: Path, headers: dict[str, str], status: int
 ) -> None:

@@ -37,10 +37,7 @@ def test_outputs_of_a_stage_that_is_off_are_deleted(capsys: pytest.CaptureFixtur
     ]
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    CASES["lists_that_need_one_another_are_named"],
-)
+@pytest.mark.parametrize(("change", "message"), CASES["lists_that_need_one_another_are_named"])
 def test_lists_that_need_one_another_are_named(change: dict[str, Any], message: str) -> None:
     params = read_template_params()
     optional = params["optional"] | change.pop("optional", {})
