@@ -16,8 +16,9 @@ CPU = Device(torch.device("cpu"), torch.float32)
 
 
 def test_steps_of_each_approach_run_and_what_fails_is_named(
-    repository: Path, tiny_encoder: Path, tiny_chat_model: Path
+    tiny_encoder: Path, tiny_chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     params = smoke_params(read_template_params())
     params["finetune"]["defaults"] |= {"model": str(tiny_encoder), "batch_size": 4}
     params["language_model"] = str(tiny_chat_model)
