@@ -17,9 +17,10 @@ from itertools import combinations
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
 from assay.statistics.bootstrap import item_counts
-from assay.statistics.intervals import Floats, Integers
+from assay.statistics.intervals import Floats, Integers, effective_trials
 from assay.statistics.metrics_dict import Estimate
 
 MIN_LABEL_ROWS = 20
@@ -138,6 +139,23 @@ def paired_difference(one: Floats, other: Floats, noise: Floats | float = 0.0) -
     tail = min(int((drawn <= 1e-12).sum()), int((drawn >= -1e-12).sum()))
     p = min(1.0, 2 * (tail + 1) / (len(drawn) + 1))
     return Difference(value, float(low), float(high), p, DETECTABLE * deviation)
+
+
+def fisher_in_groups(values: Floats, inside: NDArray[np.bool_], groups: Integers) -> float:
+    """Fisher's exact two-sided p that the share of ones is the same inside and outside, arguments of shape `(n,)`.
+
+    Rows of one group are not independent: the counts of each side are divided by its design effect (Rao & Scott 1992,
+    https://doi.org/10.2307/2532311), where that is above 1, and rounded.
+    """
+    # Imported here: it takes a second.
+    from scipy.stats import fisher_exact
+
+    table = []
+    for side in (inside, ~inside):
+        trials = min(effective_trials(values[side], groups[side]), float(side.sum()))
+        ones = round(trials * float(values[side].mean()))
+        table.append([ones, round(trials) - ones])
+    return float(fisher_exact(table).pvalue)
 
 
 def holm(p: Sequence[float]) -> list[float]:
