@@ -6,7 +6,6 @@ models, by params.
 """
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +36,6 @@ def align_tables(text: str) -> str:
         return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])
 
     return re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", re.sub(r"^\|.*\|$(\n\|.*\|$)+", align, text, flags=re.MULTILINE))
-
-
-def markdown_table(header: Sequence[str], body: list[list[str]]) -> str:
-    """Results as a Markdown table."""
-    lines = ["| " + " | ".join(header) + " |", "|---" + "|---:" * (len(header) - 1) + "|"]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in body)])
 
 
 def read_cost(name: str) -> dict[str, Any]:
