@@ -137,7 +137,7 @@ def make_app(pairs: list[Comparison], prompts: dict[str, dict[str, Any]], review
         one = pairs[int(number)]
 
         def refuse(content: bytes) -> None:
-            lines = judgements.parse_preferences(content, file)
+            lines = read_preferences(file, content)
             if judgements.COLUMNS[-1].encode() not in content.splitlines()[0]:
                 fix = f"add ,{judgements.COLUMNS[-1]} at its end; the lines below may stay as they are"
                 raise InputError(f"{file}: line 1: the header is that of an earlier version: {fix}")
