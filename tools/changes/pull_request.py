@@ -10,12 +10,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from assay.core.errors import run_stage
 from assay.core.outputs import write_text
 from assay.core.params import load_params
-from assay.report.numbers import number, score
+from assay.report.page import templates_beside
 from tools.changes import sections
 from tools.changes.gate import GateParams, apply_rules, outcome_of, training_cost
 from tools.changes.paired import SAME, compare_sides, seed_deviations
@@ -45,12 +43,8 @@ def report(old: Side, new: Side, base: str, commit: str, gate: GateParams | None
     stale = stale_stages(new.lock, old.lock, new.params, Path())
     cost, _ = training_cost(old.metrics, new.metrics) or ("not measured on both sides", 0)
     rules = apply_rules(gate, old, new, rows, paired, stale) if gate else []
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(
-        loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"listed": sections.listed, "number": number, "score": score}
-    environment.filters |= {"code": sections.code, "shown": sections.shown}
+    environment = templates_beside(__file__, autoescape=False)
+    environment.filters |= {"listed": sections.listed, "code": sections.code, "shown": sections.shown}
     environment.filters["largest_first"] = lambda ones: sorted(ones, key=lambda one: -abs(one.difference.value))
     values: dict[str, Any] = {"old": old, "new": new, "base": base, "commit": commit, "cost": cost, "missing": MISSING}
     values |= {"rows": rows, "paired": paired, "same": SAME, "arrow": sections.arrow}

@@ -9,17 +9,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json, write_text
 from assay.core.params import load_params
 from assay.core.results import NOT_RUN, metrics_files, read_own
 from assay.report.comparison import say_verdict
 from assay.report.language_models import show_score
-from assay.report.numbers import number
+from assay.report.page import templates_beside
 from assay.report.sections import comparison_rows
-from assay.report.summary import COSTS, REPORT, SUMMARY, ranked, show_interval
+from assay.report.summary import COSTS, REPORT, SUMMARY, ranked
 from assay.statistics.verdicts import WORDS
 from tools.command_line import command_line
 
@@ -69,9 +67,8 @@ def track_texts(summary: dict[str, Any], generation: dict[str, Any]) -> dict[str
 
     Of the generative track there is nothing where it is switched off.
     """
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": number, "score_of": show_score, "interval": show_interval}
+    environment = templates_beside(__file__, autoescape=False)
+    environment.filters["score_of"] = show_score
     environment.globals |= {"ranked": ranked, "say_verdict": say_verdict, "describe_base": describe_base}
     environment.globals |= {"comparison_rows": comparison_rows, "cost_of": read_cost}
     environment.globals |= {"sources": lambda section: load_params(section, dict[str, Any])["sources"]}
