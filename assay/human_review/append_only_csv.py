@@ -10,7 +10,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -126,10 +126,10 @@ def require_decider(row_id: str, reviewer: str, day: str, did: str) -> None:
     """Raise `ValueError` where a line does not say who decided, or no day as ISO 8601 writes it."""
     if not reviewer.strip():
         raise ValueError(f"{row_id}: no reviewer; write who {did}")
-    with suppress(ValueError):
-        if DAY.fullmatch(day) and date.fromisoformat(day):
-            return
-    raise ValueError(f"{row_id}: date {day!r} is no day; write it as 2026-11-23 (ISO 8601)")
+    try:
+        date.fromisoformat(day if DAY.fullmatch(day) else "")
+    except ValueError:
+        raise ValueError(f"{row_id}: date {day!r} is no day; write it as 2026-11-23 (ISO 8601)") from None
 
 
 def csv_line(row: Mapping[str, str], file: str) -> str:

@@ -4,6 +4,7 @@ import html
 import json
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,9 @@ def values_of_tables(old: Side, new: Side, rows: SharedRows | None, paired: list
     by_stage, examples = rows_by_rule(old.metrics, new.metrics)
     all_flips = [flip for one in paired for flip in one.flips]
     broken = sum(label == before for _, label, before, _ in all_flips)
-    named = {"relabelled": rows.relabelled, "removed": rows.removed, "added": rows.added} if rows else {}
+    named: dict[str, Iterable[str]] = {}
+    if rows is not None:
+        named = {"relabelled": rows.relabelled, "removed": rows.removed, "added": rows.added}
     return {
         "texts": read_texts(),
         "flips": flips(paired),
