@@ -1,7 +1,7 @@
 """The figures of docs/ are those of metrics/; `python -m tests.test_doc_figures` writes them between their markers."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,18 @@ import pytest
 from assay.core.outputs import read_json, write_text
 from assay.report.numbers import number
 from assay.statistics.metrics_dict import leaves
-from tools.changes.readme_results import markdown_table
 
 pytestmark = pytest.mark.figures
 
 REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
 METRICS = REPOSITORY / "metrics"
+
+
+def markdown_table(header: Sequence[str], body: list[list[str]]) -> str:
+    """Results as a Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|---" + "|---:" * (len(header) - 1) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in body)])
 
 
 def below(folder: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import fcntl
 import io
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -38,27 +38,25 @@ class Written:
 
 
 def read_lines(
-    path: Path, columns: Sequence[str], parsed: Callable[[int, list[str]], Line], since: int = 0
+    path: Path,
+    columns: Sequence[str],
+    parsed: Callable[[int, list[str]], Line],
+    since: int = 0,
+    content: bytes | None = None,
 ) -> list[Line]:
-    """The lines of a file; as `parse_lines`. Raises `InputError`: no such file; or as `parse_lines`."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; make it with this line alone: {','.join(columns)}") from None
-    return parse_lines(content, path, columns, parsed, since)
-
-
-def parse_lines(
-    content: bytes, path: Path, columns: Sequence[str], parsed: Callable[[int, list[str]], Line], since: int = 0
-) -> list[Line]:
-    """The lines of what is in a file; a byte-order mark, CRLF line ends and empty lines are tolerated.
+    """The lines of a file, or of its `content` if given; a byte-order mark, CRLF and empty lines are tolerated.
 
     The last columns, as many as `since` says, are not in files of earlier versions; there they are empty.
     `parsed` makes something of a line's number and values; it raises a `ValueError` with a sentence for the user.
 
-    Raises `InputError`: not UTF-8, merge markers, another header, or lines that cannot be read: up to `ERRORS_SHOWN` of
-    them, each with its line number.
+    Raises `InputError`: no such file, not UTF-8, merge markers, another header, or lines that cannot be read: up to
+    `ERRORS_SHOWN` of them, each with its line number.
     """
+    if content is None:
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file; make it with this line alone: {','.join(columns)}") from None
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -124,19 +122,23 @@ def refuse(errors: Iterable[tuple[int, str]], path: Path) -> None:
     raise InputError("\n  ".join(shown))
 
 
-def is_day(text: str) -> bool:
-    """Whether the text is a day as ISO 8601 writes it."""
+def require_decider(row_id: str, reviewer: str, day: str, did: str) -> None:
+    """Raise `ValueError` where a line does not say who decided, or no day as ISO 8601 writes it."""
+    if not reviewer.strip():
+        raise ValueError(f"{row_id}: no reviewer; write who {did}")
     try:
-        date.fromisoformat(text)
+        date.fromisoformat(day if DAY.fullmatch(day) else "")
     except ValueError:
-        return False
-    return DAY.fullmatch(text) is not None
+        raise ValueError(f"{row_id}: date {day!r} is no day; write it as 2026-11-23 (ISO 8601)") from None
 
 
-def csv_line(values: Sequence[str]) -> str:
-    """Values as a line of a file, with its line end."""
+def csv_line(row: Mapping[str, str], file: str) -> str:
+    """Values by column as a line of a file, with its line end. Raises `InputError`: one has a line break."""
+    for name, value in row.items():
+        if "\n" in value or "\r" in value:
+            raise InputError(f"{name} {value!r} has a line break, and a line of {file} cannot hold it")
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(values)
+    csv.writer(buffer, lineterminator="\n").writerow(row.values())
     return buffer.getvalue()
 
 

@@ -16,7 +16,6 @@ from assay.human_review.corrections import (
     LineError,
     Outcome,
     check_labels,
-    group_by_id_and_field,
     settle,
 )
 
@@ -79,7 +78,9 @@ def settle_all(
         for row in records.filter(pl.col("id").is_in(ids)).select("id", *LABEL_FIELDS).to_dicts()
     }
     gone = {row["id"]: row for row in removed.filter(pl.col("id").is_in(ids)).to_dicts()}
-    decisions = group_by_id_and_field(corrections)
+    decisions: dict[tuple[str, str], list[Correction]] = {}
+    for one in corrections:
+        decisions.setdefault((one.id, one.field), []).append(one)
     outcomes, not_applied = {}, []
     errors = check_labels(corrections, known_labels(records, new_labels))
     others = find_other_forms(set(ids) - given.keys() - gone.keys(), [*records["id"], *removed["id"]])

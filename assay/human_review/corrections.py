@@ -9,17 +9,14 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from assay.core.errors import InputError
 from assay.core.forms import find_other_forms, show_form
-from assay.human_review.append_only_csv import csv_line, is_day, parse_lines, read_lines
+from assay.human_review.append_only_csv import csv_line, read_lines, require_decider
 
 COLUMNS = ("id", "field", "old", "new", "reason", "reviewer", "date")
 HEADER = ",".join(COLUMNS)
 LABEL_FIELDS = ("label", "reference_label")
 ROW_VALUES = ("keep", "remove")
 FIELDS = (*LABEL_FIELDS, "row")
-Decisions = dict[tuple[str, str], list["Correction"]]
-"""The lines of each id and field, in the order of the file."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +62,9 @@ class Outcome:
     agreements: int
 
 
-def read_corrections(path: Path) -> list[Correction]:
-    """The lines of the file; raises as `read_lines`."""
-    return read_lines(path, COLUMNS, _parsed)
-
-
-def parse_corrections(content: bytes, path: Path) -> list[Correction]:
-    """The lines of what is in the file; raises as `parse_lines`."""
-    return parse_lines(content, path, COLUMNS, _parsed)
+def read_corrections(path: Path, content: bytes | None = None) -> list[Correction]:
+    """The lines of the file, or of its `content` if given; raises as `read_lines`."""
+    return read_lines(path, COLUMNS, _parsed, content=content)
 
 
 def _parsed(number: int, values: list[str]) -> Correction:
@@ -87,19 +79,8 @@ def _parsed(number: int, values: list[str]) -> Correction:
             f"{found.id}: field `row` goes from {found.old!r} to {found.new!r}; to take the row out, write old keep and"
             " new remove"
         )
-    if not found.reviewer.strip():
-        raise ValueError(f"{found.id}: no reviewer; write who decided")
-    if not is_day(found.date):
-        raise ValueError(f"{found.id}: date {found.date!r} is no day; write it as 2026-11-23 (ISO 8601)")
+    require_decider(found.id, found.reviewer, found.date, "decided")
     return found
-
-
-def group_by_id_and_field(corrections: Iterable[Correction]) -> Decisions:
-    """The lines of each id and field."""
-    decisions: Decisions = {}
-    for one in corrections:
-        decisions.setdefault((one.id, one.field), []).append(one)
-    return decisions
 
 
 def settle(lines: list[Correction], given: str) -> Outcome:
@@ -182,9 +163,5 @@ def correction_line(values: Mapping[str, Any]) -> str:
 
     Raises `InputError`: another value has a line break, which the file cannot hold.
     """
-    row = [str(values[name]) for name in COLUMNS]
-    row[COLUMNS.index("reason")] = " ".join(row[COLUMNS.index("reason")].split())
-    for name, value in zip(COLUMNS, row, strict=True):
-        if "\n" in value or "\r" in value:
-            raise InputError(f"{name} {value!r} has a line break, and a line of the corrections cannot hold it")
-    return csv_line(row)
+    row = {name: str(values[name]) for name in COLUMNS}
+    return csv_line(row | {"reason": " ".join(row["reason"].split())}, "the corrections")

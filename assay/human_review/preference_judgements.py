@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from assay.core.errors import InputError
 from assay.core.forms import find_other_forms
-from assay.human_review.append_only_csv import csv_line, is_day, parse_lines, read_lines, refuse
+from assay.human_review.append_only_csv import csv_line, read_lines, refuse, require_decider
 
 COLUMNS = ("prompt_id", "answer_a", "answer_b", "preferred", "reviewer", "date", "model_a", "model_b", "question_hash")
 SINCE = 1
@@ -60,14 +59,9 @@ def hash_question(question: str) -> str:
     return hashlib.sha256(" ".join(question.split()).encode()).hexdigest()[:16]
 
 
-def read_preferences(path: Path) -> list[Preference]:
-    """The lines of the file; raises as `read_lines`."""
-    return read_lines(path, COLUMNS, _parsed, SINCE)
-
-
-def parse_preferences(content: bytes, path: Path) -> list[Preference]:
-    """The lines of what is in the file; raises as `parse_lines`."""
-    return parse_lines(content, path, COLUMNS, _parsed, SINCE)
+def read_preferences(path: Path, content: bytes | None = None) -> list[Preference]:
+    """The lines of the file, or of its `content` if given; raises as `read_lines`."""
+    return read_lines(path, COLUMNS, _parsed, SINCE, content)
 
 
 def _parsed(number: int, values: list[str]) -> Preference:
@@ -78,10 +72,7 @@ def _parsed(number: int, values: list[str]) -> Preference:
     if row["preferred"] not in PREFERRED:
         fix = f"it is one of {', '.join(PREFERRED)}; is an answer that has a comma in double quotes?"
         raise ValueError(f"{row['prompt_id']}: preferred is {row['preferred']!r}; {fix}")
-    if not row["reviewer"].strip():
-        raise ValueError(f"{row['prompt_id']}: no reviewer; write who judged")
-    if not is_day(row["date"]):
-        raise ValueError(f"{row['prompt_id']}: date {row['date']!r} is no day; write it as 2026-11-23 (ISO 8601)")
+    require_decider(row["prompt_id"], row["reviewer"], row["date"], "judged")
     for name in ANSWERS:
         if lone := [match[0] for match in _ESCAPED.finditer(row[name]) if match[1] not in ("n", "\\")]:
             where = f"{row['prompt_id']}: {name} has {lone[0]}, which is no escape"
@@ -101,12 +92,7 @@ def preference_line(values: Mapping[str, str]) -> str:
 
     Raises `InputError`: a value other than an answer has a line break, which the file cannot hold.
     """
-    row = []
-    for name in COLUMNS:
-        value = values[name]
-        if name in ANSWERS:
-            value = value.replace("\\", "\\\\").replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\\n")
-        elif "\n" in value or "\r" in value:
-            raise InputError(f"{name} {value!r} has a line break, and a line of the preferences cannot hold it")
-        row.append(value)
-    return csv_line(row)
+    row = {name: values[name] for name in COLUMNS}
+    for name in ANSWERS:
+        row[name] = re.sub("\r\n?|\n", r"\\n", row[name].replace("\\", "\\\\"))
+    return csv_line(row, "the preferences")

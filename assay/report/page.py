@@ -24,15 +24,25 @@ def code_version() -> str:
     return f"commit {shown.stdout.strip()}{', and changes since' if changed.returncode else ''}"
 
 
-def render(template: str, values: dict[str, Any]) -> str:
-    """Fill a template of this folder; values but `Markup` are escaped, and a name that is missing is an error."""
+def templates_beside(module: str, *, autoescape: bool) -> jinja2.Environment:
+    """The templates in the folder of a module (`__file__`); a name that is missing is an error.
+
+    With `autoescape`, values but `Markup` are escaped.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
+        loader=jinja2.FileSystemLoader(Path(module).parent),
+        autoescape=autoescape,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(number=number, score=score, interval=show_interval, cut=cut)
+    environment.filters |= {"number": number, "score": score, "interval": show_interval}
+    return environment
+
+
+def render(template: str, values: dict[str, Any]) -> str:
+    """Fill a template of this folder."""
+    environment = templates_beside(__file__, autoescape=True)
+    environment.filters["cut"] = cut
     return environment.get_template(template).render(values)

@@ -13,7 +13,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import polars as pl
 import yaml
 from huggingface_hub import RepoCard
@@ -24,9 +23,10 @@ from assay.core.outputs import read_json, write_text
 from assay.core.params import DEFAULTS, PARAMS_FILE, read_yaml
 from assay.core.results import ABLATION, lookup, metrics_files, read_own
 from assay.fine_tuning.params import BASELINES
-from assay.report import numbers, sections, wording
+from assay.report import sections, wording
 from assay.report.comparison import say_verdict
-from assay.report.summary import COSTS, METRICS, ROW_STAGES, show_interval
+from assay.report.page import templates_beside
+from assay.report.summary import COSTS, METRICS, ROW_STAGES
 from assay.statistics.metrics_dict import leaves
 from tools.command_line import command_line
 
@@ -58,17 +58,9 @@ def link(address: str | None) -> Markup:
 
 def render(template: str, values: Values) -> str:
     """A card. A value that is missing is an error."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        finalize=escape_markdown,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = templates_beside(__file__, autoescape=True).overlay(finalize=escape_markdown)
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
-    environment.filters |= {"number": numbers.number, "score": numbers.score, "link": link, "interval": show_interval}
+    environment.filters["link"] = link
     environment.globals |= {"sections": sections, "wording": wording, "row_stages": ROW_STAGES}
     environment.globals |= {"leaves": leaves, "say_verdict": say_verdict}
     text = re.sub(r"\n{3,}", "\n\n", environment.get_template(template).render(values))

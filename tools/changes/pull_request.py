@@ -10,12 +10,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from assay.core.errors import run_stage
 from assay.core.outputs import write_text
 from assay.core.params import load_params
-from assay.report.numbers import number, score
+from assay.report.page import templates_beside
 from tools.changes import sections
 from tools.changes.gate import GateParams, apply_rules, outcome_of, training_cost
 from tools.changes.paired import SAME, compare_sides, seed_deviations
@@ -40,16 +38,13 @@ def fit(first: str, tables: list[str], base: str) -> str:
 
 
 def report(old: Side, new: Side, base: str, commit: str, gate: GateParams | None) -> str:
-    """The whole report as Markdown: `pull_request.jinja`, and the tables."""
+    """The whole report as Markdown: `pull_request.jinja`, and the tables of `sections.jinja`."""
     rows, paired = compare_sides(old.predictions, new.predictions, seed_deviations(new.params))
-    stale, texts = stale_stages(new.lock, old.lock, new.params, Path()), sections.read_texts()
+    stale = stale_stages(new.lock, old.lock, new.params, Path())
     cost, _ = training_cost(old.metrics, new.metrics) or ("not measured on both sides", 0)
     rules = apply_rules(gate, old, new, rows, paired, stale) if gate else []
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(
-        loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"listed": sections.listed, "number": number, "score": score}
+    environment = templates_beside(__file__, autoescape=False)
+    environment.filters |= {"listed": sections.listed, "code": sections.code, "shown": sections.shown}
     environment.filters["largest_first"] = lambda ones: sorted(ones, key=lambda one: -abs(one.difference.value))
     values: dict[str, Any] = {"old": old, "new": new, "base": base, "commit": commit, "cost": cost, "missing": MISSING}
     values |= {"rows": rows, "paired": paired, "same": SAME, "arrow": sections.arrow}
@@ -58,16 +53,10 @@ def report(old: Side, new: Side, base: str, commit: str, gate: GateParams | None
     values["surely"] = [name for name, path in stale.items() if path[-1] != "?"]
     values["perhaps"] = [name for name, path in stale.items() if path[-1] == "?"]
     values["left_out"] = list(dict.fromkeys([*new.left_out, *old.left_out]))
-    tables = [
-        sections.scores(paired),
-        sections.flips(paired, texts),
-        sections.test_rows(rows, texts),
-        sections.stale(stale),
-        sections.params(old.params, new.params),
-        sections.rows_by_rule(old.metrics, new.metrics),
-        *sections.metrics(old.metrics, new.metrics, is_comparable=rows is not None and not rows.differ),
-    ]
-    return fit(environment.get_template("pull_request.jinja").render(values).strip(), tables, base)
+    values |= {"stale": stale} | sections.values_of_tables(old, new, rows, paired)
+    tables = environment.get_template("sections.jinja").render(values).split("\f")
+    first = environment.get_template("pull_request.jinja").render(values).strip()
+    return fit(first, [table.strip() for table in tables], base)
 
 
 def main() -> None:

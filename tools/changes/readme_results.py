@@ -6,11 +6,8 @@ models, by params.
 """
 
 import re
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json, write_text
@@ -18,72 +15,31 @@ from assay.core.params import load_params
 from assay.core.results import NOT_RUN, metrics_files, read_own
 from assay.report.comparison import say_verdict
 from assay.report.language_models import show_score
-from assay.report.numbers import number
+from assay.report.page import templates_beside
 from assay.report.sections import comparison_rows
-from assay.report.summary import COSTS, REPORT, SUMMARY, ranked, show_interval
+from assay.report.summary import COSTS, REPORT, SUMMARY, ranked
 from assay.statistics.verdicts import WORDS
 from tools.command_line import command_line
 
 GENERATION_SUMMARY = Path("metrics/optional/generation_summary.json")
-HEADER = (
-    *("approach", "macro-F1 [95% interval]", "accuracy [95% interval]"),
-    *("difference to the best [paired 95% interval]", "p (Holm)", "verdict", "train, s", "peak MiB"),
-)
-MODELS_HEADER = (
-    *("language model", "perplexity, open book [95% interval]", "closed book", "chrF, open book", "retrieved"),
-    *("chrF less copying, open book", "retrieved", "refuses wrongly", "rightly", "label right"),
-)
-PEOPLE = "preferred to base by people"
-Table = Callable[[Sequence[str], list[list[str]]], str]
 
 
-def result_rows(summary: dict[str, Any], costs: Path = COSTS / "finetune") -> list[list[str]]:
-    """One row per approach and baseline, best first, then the raters, in the columns of HEADER.
+def align_tables(text: str) -> str:
+    """Markdown for the terminal: tables in columns, names at the left, numbers at the right; links as their texts."""
 
-    Without seconds and memory where an approach did not run on this machine.
-    """
-    files = [costs / f"{name}.json" for name, _ in ranked(summary)]
-    spent = [read_json(file) if file.is_file() else {} for file in files] + [{} for _ in summary["raters"]]
-    return [
-        [*cells, *(number(of_it[key]) if key in of_it else "–" for key in ("train_seconds", "peak_memory_mib"))]
-        for cells, of_it in zip(comparison_rows(summary), spent, strict=True)
-    ]
+    def align(table: re.Match[str]) -> str:
+        header, _, *body = [line.strip("| ").split(" | ") for line in table[0].splitlines()]
+        widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
+        lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in (header, *body)]
+        return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])
 
-
-def model_table(generation: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """MODELS_HEADER, with a column for what people judged, once they have; and a row per language model, in the order
-    of `generation_models`, then per baseline."""
-    scored = (("open", "perplexity"), ("closed", "perplexity"), ("open", "chrf"), ("retrieved", "chrf"))
-    counted = (("open", "refused"), ("unanswerable", "refused"), ("label", "exact_match"))
-    pairs, rows = generation["pairs"], []
-    people = [PEOPLE] if any("people_win_rate" in pair for pair in pairs.values()) else []
-    for name, modes in (generation["models"] | generation["baselines"]).items():
-        is_baseline = name in generation["baselines"]
-        beside = [generation["beside_copying"].get(mode, {}).get(name, {}) for mode in ("open", "retrieved")]
-        rows.append(
-            [
-                f"{name.replace('_', ' ')} (baseline)" if is_baseline else name,
-                *(show_score(modes.get(mode, {}), key) for mode, key in scored),
-                *(f"{show_interval(one, 'chrf_difference')}, {one['word']}" if one else "–" for one in beside),
-                *(show_score(modes.get(mode, {}), key) for mode, key in counted),
-                *(show_interval(pairs.get(f"{name}_against_base", {}), "people_win_rate") for _ in people),
-            ]
-        )
-    return [*MODELS_HEADER, *people], rows
+    return re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", re.sub(r"^\|.*\|$(\n\|.*\|$)+", align, text, flags=re.MULTILINE))
 
 
-def terminal_table(header: Sequence[str], body: list[list[str]]) -> str:
-    """Results in columns; names at the left, numbers at the right."""
-    rows = [list(header), *body]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-    return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])
-
-
-def markdown_table(header: Sequence[str], body: list[list[str]]) -> str:
-    """Results as a Markdown table."""
-    lines = ["| " + " | ".join(header) + " |", "|---" + "|---:" * (len(header) - 1) + "|"]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in body)])
+def read_cost(name: str) -> dict[str, Any]:
+    """What training an approach took; nothing where it did not run on this machine."""
+    file = COSTS / f"finetune/{name}.json"
+    return dict(read_json(file)) if file.is_file() else {}
 
 
 def describe_base() -> str:
@@ -106,18 +62,17 @@ def read_results() -> tuple[dict[str, Any], dict[str, Any]]:
     return summary, read_own(GENERATION_SUMMARY) or {}
 
 
-def track_texts(summary: dict[str, Any], generation: dict[str, Any], table: Table = markdown_table) -> dict[str, str]:
+def track_texts(summary: dict[str, Any], generation: dict[str, Any]) -> dict[str, str]:
     """What is said of each track, by the name of its markers: what it is of, its table, and what comes of it.
 
     Of the generative track there is nothing where it is switched off.
     """
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = number
+    environment = templates_beside(__file__, autoescape=False)
+    environment.filters["score_of"] = show_score
     environment.globals |= {"ranked": ranked, "say_verdict": say_verdict, "describe_base": describe_base}
-    environment.globals |= {"result_rows": result_rows, "model_table": model_table, "table": table}
+    environment.globals |= {"comparison_rows": comparison_rows, "cost_of": read_cost}
     environment.globals |= {"sources": lambda section: load_params(section, dict[str, Any])["sources"]}
-    values = {"summary": summary, "generation": generation, "header": HEADER, "words": WORDS}
+    values = {"summary": summary, "generation": generation, "words": WORDS}
     template, tracks = environment.get_template("readme_results.jinja"), ("results", "generation")
     texts = {track: template.render(values, track=track) for track in tracks}
     return {track: re.sub(r"\n{3,}", "\n\n", text).strip() for track, text in texts.items()}
@@ -138,8 +93,8 @@ def between_markers(text: str, name: str, content: str, path: Path) -> str:
 
 def print_results() -> None:
     """Print the results, what was left out, and what to do next. Raises `InputError`: there are none."""
-    for text in filter(None, track_texts(*read_results(), terminal_table).values()):
-        print("\n" + re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text))
+    for text in filter(None, track_texts(*read_results()).values()):
+        print("\n" + align_tables(text))
     files = metrics_files()
     for stage, file in files.items():
         if read_own(file) is None:

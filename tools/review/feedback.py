@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from assay.core.errors import InputError
-from assay.human_review.append_only_csv import append_line, csv_line, parse_lines
+from assay.human_review.append_only_csv import append_line, csv_line, read_lines
 
 POSTED = Path("data/feedback.csv")
 COLUMNS = ("id", "text", "label", "reason", "reviewer", "date")
@@ -24,9 +24,10 @@ NEW = "new text"
 
 
 def read_posted() -> list[dict[str, str]]:
-    """The lines by column, none where there is no file; raises as `parse_lines`."""
-    content = POSTED.read_bytes() if POSTED.is_file() else b",".join(map(str.encode, COLUMNS))
-    return parse_lines(content, POSTED, COLUMNS, lambda _, values: dict(zip(COLUMNS, values, strict=True)))
+    """The lines by column, none where there is no file; raises as `read_lines`."""
+    if not POSTED.is_file():
+        return []
+    return read_lines(POSTED, COLUMNS, lambda _, values: dict(zip(COLUMNS, values, strict=True)))
 
 
 def add_posted(sent: Mapping[str, Any]) -> str:
@@ -39,7 +40,8 @@ def add_posted(sent: Mapping[str, Any]) -> str:
     # A line holds no line break.
     text, reason = (" ".join((sent[name] or "").split()) for name in ("text", "reason"))
     row_id: str = sent["id"] or hashlib.sha256(text.encode()).hexdigest()[:16]
-    line = csv_line([row_id, text, sent["label"], reason, sent["reviewer"], date.today().isoformat()])
+    values = (row_id, text, sent["label"], reason, sent["reviewer"], date.today().isoformat())
+    line = csv_line(dict(zip(COLUMNS, values, strict=True)), "the feedback")
     append_line(POSTED, ",".join(COLUMNS), row_id, line, refuse)
     return row_id
 

@@ -40,6 +40,11 @@ class Comparison:
     left_model: str
     right_model: str
 
+    @property
+    def key(self) -> tuple[str, frozenset[str]]:
+        """What `judged_by` knows it by."""
+        return self.prompt_id, frozenset((self.left, self.right))
+
 
 def read_answers(models: list[str]) -> dict[str, dict[str, str]]:
     """The answers of different models by the id of the prompt. Raises `InputError`: fewer than two have answers."""
@@ -110,11 +115,6 @@ def judged_by(
     return {(one.prompt_id, one.answers): one for one in own if one.is_of(prompts[one.prompt_id]["question"])}
 
 
-def judged_key(one: Comparison) -> tuple[str, frozenset[str]]:
-    """What `judged_by` knows a comparison by."""
-    return one.prompt_id, frozenset((one.left, one.right))
-
-
 def make_app(pairs: list[Comparison], prompts: dict[str, dict[str, Any]], reviewer: str, added: Added) -> Flask:
     """The page of pairs and the prompts of their ids, and what it asks."""
     file = added.file
@@ -122,7 +122,7 @@ def make_app(pairs: list[Comparison], prompts: dict[str, dict[str, Any]], review
     def show() -> Content:
         judged = judged_by(reviewer, read_preferences(file) if file.is_file() else [], prompts)
         rows = [
-            {"id": str(number), "left": one.left, "right": one.right, "decided": judged_key(one) in judged}
+            {"id": str(number), "left": one.left, "right": one.right, "decided": one.key in judged}
             | prompts[one.prompt_id]
             for number, one in enumerate(pairs)
         ]
@@ -137,11 +137,11 @@ def make_app(pairs: list[Comparison], prompts: dict[str, dict[str, Any]], review
         one = pairs[int(number)]
 
         def refuse(content: bytes) -> None:
-            lines = judgements.parse_preferences(content, file)
+            lines = read_preferences(file, content)
             if judgements.COLUMNS[-1].encode() not in content.splitlines()[0]:
                 fix = f"add ,{judgements.COLUMNS[-1]} at its end; the lines below may stay as they are"
                 raise InputError(f"{file}: line 1: the header is that of an earlier version: {fix}")
-            if there := judged_by(reviewer, lines, prompts).get(judged_key(one)):
+            if there := judged_by(reviewer, lines, prompts).get(one.key):
                 said = f"{there.reviewer} judged these answers to {one.prompt_id} already"
                 raise AlreadyDecidedError(f"{file}: line {there.line}: {said}")
 
@@ -167,5 +167,5 @@ def review_pairs(models: list[str], reviewer: str) -> tuple[Flask, Added, str]:
     return (
         make_app(found, prompts, reviewer, added),
         added,
-        f"{len(found)} pairs, {sum(judged_key(one) in judged for one in found)} judged",
+        f"{len(found)} pairs, {sum(one.key in judged for one in found)} judged",
     )

@@ -18,7 +18,7 @@ from assay.core.errors import InputError, run_stage
 from assay.core.params import load_params
 from assay.human_review.append_only_csv import AlreadyDecidedError
 from assay.human_review.apply_corrections import CorrectParams
-from assay.human_review.corrections import HEADER, Correction, correction_line, parse_corrections, read_corrections
+from assay.human_review.corrections import HEADER, Correction, correction_line, read_corrections
 from tools.changes.revisions import git
 from tools.command_line import command_line
 from tools.review import feedback
@@ -101,7 +101,7 @@ def make_app(queue: list[dict[str, Any]], labels: list[str], reviewer: str, adde
         who = {"reason": body.get("reason") or "", "reviewer": reviewer, "date": date.today().isoformat()}
 
         def refuse(content: bytes) -> None:
-            there = decided_by(parse_corrections(content, file), [row]).get(row_id)
+            there = decided_by(read_corrections(file, content), [row]).get(row_id)
             if there is not None:
                 raise AlreadyDecidedError(f"{file}: line {there.line}: {there.reviewer} decided {row_id} meanwhile")
 

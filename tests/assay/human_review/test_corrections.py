@@ -11,7 +11,7 @@ PATH = Path("data/corrections.csv")
 
 
 def parsed(*lines: str, header: str = HEADER) -> list[Correction]:
-    return corrections.parse_corrections("\n".join([header, *lines, ""]).encode(), PATH)
+    return corrections.read_corrections(PATH, "\n".join([header, *lines, ""]).encode())
 
 
 def line(number: int, old: str, new: str, reviewer: str = "Ann", date: str = "2026-11-23") -> Correction:
@@ -35,7 +35,7 @@ def test_lines_are_read_with_their_numbers_quotes_and_empty_fields() -> None:
 
 def test_byte_order_mark_crlf_and_a_missing_last_line_end_are_tolerated() -> None:
     content = f"\ufeff{HEADER}\r\na,label,x,y,,Ann,2026-11-23".encode()
-    assert [(one.line, one.date) for one in corrections.parse_corrections(content, PATH)] == [(2, "2026-11-23")]
+    assert [(one.line, one.date) for one in corrections.read_corrections(PATH, content)] == [(2, "2026-11-23")]
 
 
 def test_a_header_alone_and_a_quoted_header_are_fine() -> None:
@@ -84,7 +84,7 @@ def test_another_header_names_what_is_missing() -> None:
 @pytest.mark.parametrize("content", [b"", b"\n"])
 def test_an_empty_file_has_no_header(content: bytes) -> None:
     with pytest.raises(InputError, match="line 1: the header is ''"):
-        corrections.parse_corrections(content, PATH)
+        corrections.read_corrections(PATH, content)
 
 
 def test_a_merge_marker_says_how_to_resolve() -> None:
@@ -97,7 +97,7 @@ def test_a_merge_marker_says_how_to_resolve() -> None:
 def test_what_is_not_utf_8_is_named_by_its_line() -> None:
     content = f"{HEADER}\na,label,x,y,,Ann,2026-11-23\nb,label,x,y,caf".encode() + b"\xe9,Ann,2026-11-23\n"
     with pytest.raises(InputError, match="line 3: not UTF-8 \\(byte 0xe9\\); save it as UTF-8"):
-        corrections.parse_corrections(content, PATH)
+        corrections.read_corrections(PATH, content)
 
 
 def test_a_missing_file_says_what_to_put_there(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from assay.core.errors import InputError
 from assay.human_review.preference_judgements import (
     HEADER,
     hash_question,
-    parse_preferences,
     preference_line,
     read_preferences,
 )
@@ -18,12 +17,12 @@ LINE = "faq:1,Yes.,No.,a,Ann,2026-11-23,dpo,base"
 
 
 def parsed(*lines: str) -> list[str]:
-    return [one.preferred for one in parse_preferences("\n".join([HEADER, *lines]).encode(), PATH)]
+    return [one.preferred for one in read_preferences(PATH, "\n".join([HEADER, *lines]).encode())]
 
 
 def test_lines_are_read_with_their_numbers() -> None:
     content = f"\ufeff{HEADER}\r\n{LINE}\r\n\r\n" + 'faq:2,"A, or B",C,tie,"Bo ""B""",2026-01-02,,\r\n'
-    first, second = parse_preferences(content.encode(), PATH)
+    first, second = read_preferences(PATH, content.encode())
     assert (first.line, first.prompt_id, first.favourite, first.model_a) == (2, "faq:1", "Yes.", "dpo")
     assert (second.line, second.answer_a, second.reviewer, second.favourite) == (4, "A, or B", 'Bo "B"', None)
     assert first.answers == frozenset({"No.", "Yes."})
@@ -44,7 +43,7 @@ def test_an_answer_of_several_lines_stays_one_line() -> None:
     }
     line = preference_line(values)
     assert line.count("\n") == 1
-    (one,) = parse_preferences(f"{HEADER}\n{line}".encode(), PATH)
+    (one,) = read_preferences(PATH, f"{HEADER}\n{line}".encode())
     assert (one.answer_a, one.answer_b) == (answer, "x\ny")
     assert len(next(csv.reader(io.StringIO(line)))) == 9
     with pytest.raises(InputError, match="has a line break"):
@@ -77,9 +76,9 @@ def test_a_line_that_cannot_be_read_is_named(line: str, said: str) -> None:
 def test_lines_and_files_of_earlier_versions_can_be_read() -> None:
     old_header = HEADER.rpartition(",")[0]
     for content in (f"{old_header}\n{LINE}\n", f"{HEADER}\n{LINE}\n"):
-        (one,) = parse_preferences(content.encode(), PATH)
+        (one,) = read_preferences(PATH, content.encode())
         assert (one.model_b, one.question_hash, one.is_of("Anything?")) == ("base", "", True)
-    (new,) = parse_preferences(f"{HEADER}\n{LINE},{hash_question('How  long?')}".encode(), PATH)
+    (new,) = read_preferences(PATH, f"{HEADER}\n{LINE},{hash_question('How  long?')}".encode())
     assert (new.is_of("How long?"), new.is_of("How far?")) == (True, False)
 
 
@@ -87,9 +86,9 @@ def test_a_bad_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file; make it with this line alone: prompt_id,"):
         read_preferences(tmp_path / "none.csv")
     with pytest.raises(InputError, match="line 1: the header is 'id,a,b'"):
-        parse_preferences(b"id,a,b\n", PATH)
+        read_preferences(PATH, b"id,a,b\n")
     with pytest.raises(InputError, match="line 2: not UTF-8"):
-        parse_preferences(f"{HEADER}\n".encode() + b"\xff", PATH)
+        read_preferences(PATH, f"{HEADER}\n".encode() + b"\xff")
 
 
 def test_the_file_in_git_can_be_read(repository: Path) -> None:

@@ -47,10 +47,11 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_terminal_table_is_aligned_and_ranked_with_costs_of_the_approaches_that_ran_here(tmp_path: Path) -> None:
-    (tmp_path / "lora.json").write_text('{"train_seconds": 41.037, "peak_memory_mib": 812.2}')
-    rows = readme_results.result_rows(SUMMARY, tmp_path)
-    header, rule, first, second, rater = readme_results.terminal_table(readme_results.HEADER, rows).splitlines()
+@pytest.mark.usefixtures("project")
+def test_terminal_table_is_aligned_and_ranked_with_costs_of_the_approaches_that_ran_here() -> None:
+    write_json("metrics/cost/finetune/lora.json", {"train_seconds": 41.037, "peak_memory_mib": 812.2})
+    shown = readme_results.align_tables(readme_results.track_texts(SUMMARY, {})["results"])
+    header, rule, first, second, rater = shown.split("\n\n")[1].splitlines()
     assert len({len(line) for line in (header, rule, first, second, rater)}) == 1
     interval = ["0.700", "[0.680,", "0.720]"]
     assert first.split() == ["lora", *interval, *interval, "–", "–", "best", "41.0", "812"]
@@ -59,16 +60,20 @@ def test_terminal_table_is_aligned_and_ranked_with_costs_of_the_approaches_that_
     assert rater.startswith("one rater, against the label")
 
 
+def model_rows(generation: dict[str, Any]) -> list[list[str]]:
+    text = readme_results.track_texts(SUMMARY, generation)["generation"]
+    return [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+
+
+@pytest.mark.usefixtures("project")
 def test_language_models_stand_beside_baselines() -> None:
-    header, (model, copied) = readme_results.model_table(GENERATION)
-    assert header == [*readme_results.MODELS_HEADER]
+    _, model, copied = model_rows(GENERATION)
     worse = "-0.100 [-0.150, -0.050], worse"
     assert model == ["base", "2.61 [2.40, 2.80]", "–", "–", "–", worse, worse, "0 of 98", "–", "2 of 6"]
     assert copied == ["copy nearest (baseline)", "–", "–", "0.544", "0.200", *["–"] * 5]
     # What people judged gets a column once there is something.
     judged = GENERATION | {"pairs": {"base_against_base": {"people_win_rate": 0.5}}}
-    header, rows = readme_results.model_table(judged)
-    assert [row[-1] for row in (header, *rows)] == [readme_results.PEOPLE, "0.500", "–"]
+    assert [row[-1] for row in model_rows(judged)] == ["preferred to base by people", "0.500", "–"]
 
 
 @pytest.mark.usefixtures("project")
