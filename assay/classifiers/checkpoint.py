@@ -206,8 +206,7 @@ def predict_logits(
     """
     logits = np.zeros((len(rows), classes), dtype=np.float32)
     batches = sorted_batches(rows.lengths, batch_size)
+    logits_of = training_logits(model, rows, device)
     for batch in batches if what is None else progress(batches, what, total=len(batches), unit="batch"):
-        ids, mask = (tensor.to(device.device) for tensor in rows.padded(batch))
-        with device.autocast():
-            logits[batch] = model(input_ids=ids, attention_mask=mask).logits.float().cpu().numpy()
+        logits[batch] = logits_of(batch).cpu().numpy()
     return logits
