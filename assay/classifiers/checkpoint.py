@@ -10,7 +10,6 @@ with the name of what loads it (`assay.inference.load`). The configuration that 
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,10 +34,11 @@ from assay.compute.device import Device, keep_freed_memory
 from assay.compute.model_limits import require_model, require_safetensors, require_vocabulary
 from assay.compute.token_batches import TokenRows, sorted_batches
 from assay.core.errors import InputError
-from assay.core.outputs import read_json, write_json, write_text
+from assay.core.outputs import read_json, write_text
 from assay.core.progress import progress
+from assay.fine_tuning.adapters import load_weights, save_weights
 from assay.fine_tuning.params import Pooling
-from assay.fine_tuning.quantization import ADAPTER_FILE, QUANTISATION_FILE, four_bit_settings, in_four_bits
+from assay.fine_tuning.quantization import ADAPTER_FILE, QUANTISATION_FILE, four_bit_settings
 
 if TYPE_CHECKING:
     import peft
@@ -107,33 +107,22 @@ def _from_base(
 ) -> Any:
     """The classifier on a base model; its head is new."""
     require_model(base)
-    require_safetensors(base)
     keep_freed_memory()
     kind: Any = MeanPooledForSequenceClassification if is_mean else AutoModelForSequenceClassification
-    if quantisation is not None:
-        return in_four_bits(kind, base, quantisation, device, config=config)
-    return kind.from_pretrained(
-        base, config=config, local_files_only=True, trust_remote_code=False, use_safetensors=True
-    )
+    return load_weights(kind, base, quantisation, device, config=config)
 
 
 def save_classifier(
     model: PreTrainedModel | peft.PeftModel, tokenizer: PreTrainedTokenizerBase, max_length_tokens: int, folder: Path
 ) -> None:
     """Save weights (of an adapter: the adapter and the head), configuration with the labels, and tokenizer."""
-    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(model, folder)
     base: Any = model if isinstance(model, PreTrainedModel) else model.get_base_model()
-    # For a prompt, peft checks whether the vocabulary has grown, and queries the hub.
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Could not find a config file")
-        model.save_pretrained(str(folder))
     is_mean = isinstance(base, MeanPooledForSequenceClassification)
     if is_mean or base is not model:
         # An adapter's folder has no configuration yet, and the labels are in it.
         values = base.config.to_diff_dict()
-        if quantisation := values.pop("quantization_config", None):
-            known = four_bit_settings(True, None, HEADS)
-            write_json(folder / QUANTISATION_FILE, {name: quantisation[name] for name in known})
+        values.pop("quantization_config", None)
         # A class that is named, such as BertForSequenceClassification, would take a block with its type in it; and
         # without labels here, its head fits no weights.
         values = {"classifier_type": values.pop("model_type"), "classifier": values, "id2label": {}}
@@ -217,8 +206,7 @@ def predict_logits(
     """
     logits = np.zeros((len(rows), classes), dtype=np.float32)
     batches = sorted_batches(rows.lengths, batch_size)
+    logits_of = training_logits(model, rows, device)
     for batch in batches if what is None else progress(batches, what, total=len(batches), unit="batch"):
-        ids, mask = (tensor.to(device.device) for tensor in rows.padded(batch))
-        with device.autocast():
-            logits[batch] = model(input_ids=ids, attention_mask=mask).logits.float().cpu().numpy()
+        logits[batch] = logits_of(batch).cpu().numpy()
     return logits

@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from assay.classifiers.checkpoint import new_classifier, predict_logits, save_classifier, training_logits
 from assay.classifiers.fits import Data, Fit, score_validation
@@ -138,51 +138,6 @@ def _on_tokens(
     )
 
 
-def fit_classifier(
-    params: FineTuned,
-    model: PreTrainedModel | peft.PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    data: Data,
-    device: Device,
-    random: np.random.Generator,
-    checkpoint: Checkpoint | None = None,
-    accelerator: Accelerator | None = None,
-) -> Fit:
-    """Train the trainable parameters of `model`, which `adapted` returned, in place, on the device."""
-    tokens = tokenise(tokenizer, data.train.texts, params.max_length_tokens)
-    validation = tokenise(tokenizer, data.validation.texts, params.max_length_tokens)
-    began = Spent.now()
-    if isinstance(params, LinearProbe) and isinstance(model, PreTrainedModel):
-        trained = _on_frozen_features(model, tokens, validation, params.batch_size, device)
-    else:
-        trained = _on_tokens(params, model, tokens, validation, len(data.classes), device, accelerator)
-    targets, weights = data.train.targets, data.train.weights
-    weights = balance_classes(targets, weights) if params.class_weights == "balanced" else weights
-    history = train(
-        trained.module,
-        trained.train_logits,
-        TrainingRows(targets, tokens.lengths, weights, data.train.ids),
-        lambda epoch: score_validation(epoch, trained.validation_logits(), data.validation.targets),
-        params,
-        random,
-        head=list(head_of(model)[1].parameters()),
-        paged=isinstance(params, Qlora),
-        checkpoint=checkpoint,
-        accelerator=trained.accelerator,
-        began=began,
-    )
-    validation_logits = trained.validation_logits()
-    trained.finish()
-    return Fit(
-        history,
-        sum(p.numel() for p in model.parameters() if p.requires_grad),
-        sum(p.numel() for p in model.parameters()),
-        int(tokens.lengths.sum()),
-        peak_memory_mib(device.device),
-        validation_logits,
-    )
-
-
 def fit_seed(
     params: FineTuned,
     data: Data,
@@ -201,8 +156,33 @@ def fit_seed(
     model = adapted(params, base, "SEQ_CLS")
     if not isinstance(params, Qlora):
         model.to(device.device)  # type: ignore[arg-type]  # a wrapper of transformers hides its signature
-    random = np.random.default_rng(seed)
-    fit = fit_classifier(params, model, tokenizer, data, device, random, checkpoint, accelerator)
+    tokens = tokenise(tokenizer, data.train.texts, params.max_length_tokens)
+    validation = tokenise(tokenizer, data.validation.texts, params.max_length_tokens)
+    began = Spent.now()
+    if isinstance(params, LinearProbe) and isinstance(model, PreTrainedModel):
+        trained = _on_frozen_features(model, tokens, validation, params.batch_size, device)
+    else:
+        trained = _on_tokens(params, model, tokens, validation, len(data.classes), device, accelerator)
+    targets, weights = data.train.targets, data.train.weights
+    weights = balance_classes(targets, weights) if params.class_weights == "balanced" else weights
+    history = train(
+        trained.module,
+        trained.train_logits,
+        TrainingRows(targets, tokens.lengths, weights, data.train.ids),
+        lambda epoch: score_validation(epoch, trained.validation_logits(), data.validation.targets),
+        params,
+        np.random.default_rng(seed),
+        head=list(head_of(model)[1].parameters()),
+        paged=isinstance(params, Qlora),
+        checkpoint=checkpoint,
+        accelerator=trained.accelerator,
+        began=began,
+    )
+    logits = trained.validation_logits()
+    trained.finish()
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    trainable, total = sum(size for size, is_trained in sizes if is_trained), sum(size for size, _ in sizes)
+    peak = peak_memory_mib(device.device)
     if folder is not None:
         save_classifier(model, tokenizer, params.max_length_tokens, folder)
-    return fit
+    return Fit(history, trainable, total, int(tokens.lengths.sum()), peak, logits)

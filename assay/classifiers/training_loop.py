@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +93,11 @@ class TrainingRows:
 
 @dataclass(frozen=True)
 class _Loop:
-    """What every step of a run needs: arguments of `train`, the optimizer and its schedule, and rows on the device."""
+    """What every step of a run needs.
+
+    These are arguments of `train`, the optimizer and its schedule, the trainable parameters, and on their device the
+    class of each row and how much its loss counts, shape `(n,)` each.
+    """
 
     module: nn.Module
     train_logits: Logits
@@ -106,23 +109,10 @@ class _Loop:
     checkpoint: Checkpoint | None
     accelerator: Accelerator | None
     began: Spent
-
-    @cached_property
-    def device(self) -> torch.device:
-        return next(self.module.parameters()).device
-
-    @cached_property
-    def trainable(self) -> list[nn.Parameter]:
-        return [parameter for parameter in self.module.parameters() if parameter.requires_grad]
-
-    @cached_property
-    def targets(self) -> torch.Tensor:
-        return torch.from_numpy(self.rows.targets).to(self.device)
-
-    @cached_property
-    def weights(self) -> torch.Tensor:
-        weights = np.ones(len(self.rows.targets)) if self.rows.weights is None else self.rows.weights
-        return torch.from_numpy(weights).float().to(self.device)
+    trainable: list[nn.Parameter]
+    device: torch.device
+    targets: torch.Tensor
+    weights: torch.Tensor
 
 
 def learning_rate_factor(step: int, warmup_steps: int, total_steps: int) -> float:
@@ -178,9 +168,10 @@ def train(
     Raises:
         InputError: the loss is not finite, or memory does not suffice for a single row.
     """
+    device = next(module.parameters()).device
     groups = parameter_groups(module, params, head)
     optimizer: torch.optim.Optimizer
-    if paged and next(module.parameters()).device.type == "cuda":
+    if paged and device.type == "cuda":
         # Imported here: it takes a second, and QLoRA alone asks for it.
         import bitsandbytes
 
@@ -191,7 +182,10 @@ def train(
     warmup_steps = max(1, round(params.warmup_fraction * total_steps))
     schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(step, warmup_steps, total_steps))
     began = began or Spent.now()
-    loop = _Loop(module, train_logits, rows, params, random, optimizer, schedule, checkpoint, accelerator, began)
+    arguments = (module, train_logits, rows, params, random, optimizer, schedule, checkpoint, accelerator, began)
+    weights = np.ones(len(rows.targets)) if rows.weights is None else rows.weights
+    on_device = torch.from_numpy(rows.targets).to(device), torch.from_numpy(weights).float().to(device)
+    loop = _Loop(*arguments, [p for p in module.parameters() if p.requires_grad], device, *on_device)
     run = _Run(order=random.bit_generator.state, parts=params.gradient_accumulation_steps)
     if checkpoint is not None and checkpoint.path.is_file():
         run = _restore(checkpoint.path, loop)

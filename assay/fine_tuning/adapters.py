@@ -6,11 +6,17 @@ values. That head is trained with every approach, and saved with it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import BitsAndBytesConfig, PreTrainedModel
+
+from assay.compute.model_limits import require_safetensors
+from assay.core.outputs import write_json
+from assay.fine_tuning.quantization import QUANTISATION_FILE, four_bit_settings
 
 if TYPE_CHECKING:
     import peft
@@ -69,9 +75,7 @@ def ia3(model: PreTrainedModel, task: Task, params: Ia3Adapter) -> peft.PeftMode
     config = peft.IA3Config(
         task_type=task, target_modules=params.target_modules, feedforward_modules=params.feedforward_modules
     )
-    adapted = add_adapter(model, config)
-    config.feedforward_modules = sorted(config.feedforward_modules or [])
-    return adapted
+    return add_adapter(model, config)
 
 
 def prompt_tuning(model: PreTrainedModel, task: Task, params: LearntPrompt) -> peft.PeftModel:
@@ -106,7 +110,7 @@ def prefix_tuning(model: PreTrainedModel, task: Task, params: LearntPrefix) -> p
 
 
 def add_adapter(model: PreTrainedModel, config: peft.PeftConfig) -> peft.PeftModel:
-    """The model with the adapter, saved alike for any `PYTHONHASHSEED`; `ValueError`: no such layer, or a tied one."""
+    """The model with the adapter; `ValueError`: no such layer, or a tied one."""
     import peft
 
     logits: nn.Module | None = model.get_output_embeddings()  # type: ignore[no-untyped-call]
@@ -119,7 +123,50 @@ def add_adapter(model: PreTrainedModel, config: peft.PeftConfig) -> peft.PeftMod
             f"`target_modules` has {min(found)}, whose weights are those of {' and '.join(sorted(tied - found))} too "
             "(`tie_word_embeddings`), so that merging would change both: take it out"
         )
-    # A set by now, whose order in the saved file would follow the hash seed.
-    if isinstance(config, peft.LoraConfig | peft.IA3Config):
-        config.target_modules = sorted(config.target_modules or [])
     return adapted
+
+
+def load_weights(
+    kind: Any, base: str, settings: dict[str, Any] | None, device: torch.device | None, **arguments: Any
+) -> Any:
+    """A model on CPU in float32; or, with settings of `four_bit_settings`, in 4 bits on the device, None: on CPU.
+
+    An `InputError` if there are no safetensors in the folder `base`.
+    """
+    require_safetensors(base)
+    if settings is not None:
+        quantisation = BitsAndBytesConfig(**settings)  # type: ignore[no-untyped-call]
+        arguments |= {"quantization_config": quantisation, "device_map": {"": device or "cpu"}}
+    model = kind.from_pretrained(
+        base, local_files_only=True, trust_remote_code=False, use_safetensors=True, **arguments
+    )
+    if settings is None:
+        return model
+    # Imported here: it takes a second, and QLoRA alone needs it.
+    import bitsandbytes
+
+    for module in model.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            # On some CPUs it would pack weights anew at the first forward pass without gradients, rounded to
+            # bfloat16, and the model that is evaluated would not be the one that was trained.
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def save_weights(model: Any, folder: Path) -> None:
+    """Save a whole model; or an adapter of peft, the settings of a base in 4 bits beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not isinstance(model, PreTrainedModel):
+        if quantisation := getattr(model.get_base_model().config, "quantization_config", None):
+            values = quantisation if isinstance(quantisation, dict) else quantisation.to_dict()
+            known = four_bit_settings(True, None, ())
+            write_json(folder / QUANTISATION_FILE, {name: values[name] for name in known})
+        for adapter in model.peft_config.values():
+            # The order of a set in the saved file would follow the hash seed.
+            for name, value in list(vars(adapter).items()):
+                if isinstance(value, set):
+                    setattr(adapter, name, sorted(value))
+    # Of a soft prompt peft checks whether the vocabulary has grown, and asks the hub.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Could not find a config file")
+        model.save_pretrained(str(folder))

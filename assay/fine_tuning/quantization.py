@@ -1,4 +1,4 @@
-"""Weights in 4 bits (NF4; Dettmers et al. 2023), by bitsandbytes: loaded so, and what is kept of how they were."""
+"""Weights in 4 bits (NF4; Dettmers et al. 2023), by bitsandbytes: what is kept of how they were."""
 
 from __future__ import annotations
 
@@ -24,30 +24,6 @@ def four_bit_settings(
         "bnb_4bit_compute_dtype": "bfloat16" if device is not None and device.type == "cuda" else "float32",
         "llm_int8_skip_modules": list(exact_modules),
     }
-
-
-def in_four_bits(kind: Any, base: str, settings: dict[str, Any], device: torch.device | None, **arguments: Any) -> Any:
-    """A model with its weights in 4 bits on the device; None: on CPU."""
-    from transformers import BitsAndBytesConfig
-
-    model = kind.from_pretrained(
-        base,
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-        quantization_config=BitsAndBytesConfig(**settings),  # type: ignore[no-untyped-call]
-        device_map={"": device or "cpu"},
-        **arguments,
-    )
-    # Imported here: it takes a second, and QLoRA alone needs it.
-    import bitsandbytes
-
-    for module in model.modules():
-        if isinstance(module, bitsandbytes.nn.Linear4bit):
-            # On some CPUs it would pack weights anew at the first forward pass without gradients, rounded to
-            # bfloat16, and the model that is evaluated would not be the one that was trained.
-            module.support_avx512bf16_for_cpu = False
-    return model
 
 
 def why_no_4_bit(device: torch.device) -> str | None:

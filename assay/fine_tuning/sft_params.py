@@ -21,21 +21,12 @@ class Training(TrainerParams):
     warmup_fraction: float = Field(ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _evaluations_fit(self) -> Training:
+    def _goes_together(self) -> Training:
         if self.num_evaluations > self.max_steps:
             raise ValueError(f"`num_evaluations` {self.num_evaluations} is more than `max_steps` has room for")
-        return self
-
-
-class Unpacked(Training):
-    """An approach whose learnt vectors stand before a row."""
-
-    @model_validator(mode="after")
-    def _not_packed(self) -> Unpacked:
-        if self.packing:
-            raise ValueError(
-                "`packing` must be false: what is learnt stands before a row, and only its first chat would see it"
-            )
+        if self.packing and isinstance(self, LearntPrompt | LearntPrefix):
+            before = "what is learnt stands before a row, and only its first chat would see it"
+            raise ValueError(f"`packing` must be false: {before}")
         return self
 
 
@@ -47,11 +38,11 @@ class Qlora(Training, QloraAdapter):
     """Low-rank adapters on a base in 4 bits."""
 
 
-class PromptTuning(Unpacked, LearntPrompt):
+class PromptTuning(Training, LearntPrompt):
     """A soft prompt."""
 
 
-class PrefixTuning(Unpacked, LearntPrefix):
+class PrefixTuning(Training, LearntPrefix):
     """A learnt prefix in every layer."""
 
 

@@ -25,10 +25,11 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from assay.compute.device import Device, keep_freed_memory
 from assay.compute.model_limits import require_positions, require_safetensors, require_vocabulary
 from assay.compute.token_batches import sorted_batches
-from assay.core.outputs import read_json, write_json
+from assay.core.outputs import read_json
 from assay.core.params import Params
 from assay.core.progress import progress
-from assay.fine_tuning.quantization import ADAPTER_FILE, QUANTISATION_FILE, four_bit_settings, in_four_bits
+from assay.fine_tuning.adapters import load_weights, save_weights
+from assay.fine_tuning.quantization import ADAPTER_FILE, QUANTISATION_FILE, four_bit_settings
 from assay.language_models.base_template import TemplateArguments, load_tokenizer, turn_end
 from assay.language_models.chat_template import IGNORED, Message, TokenisedChat, tokenise_prompts
 
@@ -72,17 +73,12 @@ def load_base(
 
 
 def _loaded(base: str, device: torch.device, quantisation: dict[str, Any] | None, tokenizer: Any) -> Any:
-    require_safetensors(base)
     if device.type == "cpu":
         keep_freed_memory()
-    model: Any
+    exact = {"dtype": torch.float32} if quantisation is None else {}
+    model = load_weights(AutoModelForCausalLM, base, quantisation, device, **exact)
     if quantisation is None:
-        model = AutoModelForCausalLM.from_pretrained(
-            base, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-        )
         model.to(device)
-    else:
-        model = in_four_bits(AutoModelForCausalLM, base, quantisation, device)
     require_vocabulary(tokenizer, model.config, base)
     # For whoever generates with it, TRL and other programs among them.
     ends = sorted({*end_tokens(model, tokenizer), turn_end(tokenizer)})
@@ -92,22 +88,7 @@ def _loaded(base: str, device: torch.device, quantisation: dict[str, Any] | None
 
 def save_causal_lm(model: CausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Save a whole model or an adapter, and the tokenizer."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not isinstance(model, PreTrainedModel):
-        config: Any = model.get_base_model().config
-        if quantisation := getattr(config, "quantization_config", None):
-            values = quantisation if isinstance(quantisation, dict) else quantisation.to_dict()
-            names = four_bit_settings(True, None, EXACT_MODULES)
-            write_json(folder / QUANTISATION_FILE, {name: values[name] for name in names})
-        for adapter in model.peft_config.values():
-            # The order of a set in the saved file would follow the hash seed.
-            for name, value in list(vars(adapter).items()):
-                if isinstance(value, set):
-                    setattr(adapter, name, sorted(value))
-    # Of a soft prompt peft checks whether the vocabulary has grown, and asks the hub.
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Could not find a config file")
-        model.save_pretrained(str(folder))
+    save_weights(model, folder)
     tokenizer.save_pretrained(folder)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 import torch
+import yaml
 from transformers import TrainerCallback, TrainerState
 
 from assay.compute.cost import Spent
@@ -56,21 +57,14 @@ def trainer_arguments(
         "gradient_accumulation_steps": parts,
         "max_steps": params.max_steps,
         "learning_rate": params.learning_rate,
-        "lr_scheduler_type": "cosine",
         "warmup_steps": round(params.warmup_fraction * params.max_steps),
         "weight_decay": weight_decay,
         "max_grad_norm": params.max_grad_norm,
         "activation_checkpointing": params.gradient_checkpointing,
-        "activation_checkpointing_kwargs": {"use_reentrant": False},
         "bf16": device.precision == torch.bfloat16,
         "use_cpu": device.device.type == "cpu",
         "dataloader_pin_memory": device.device.type == "cuda",
-        "dataloader_drop_last": True,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "log_level": "error",
+        **yaml.safe_load(Path(__file__).with_name("trl_settings.yaml").read_text(encoding="utf-8")),
     }
 
 
