@@ -14,8 +14,7 @@ Reads `data/semantic_duplicates/records.parquet` and `data/clean/ratings.parquet
 
 How to read the metrics: docs/pipeline.md, "Agreement of annotators".
 
-When the annotators agree less than the gate allows, everything is written first, so that there is something to look at,
-and then the stage fails. (DVC leaves the files of a failed stage, and takes them away when it runs the stage again.)
+When the annotators agree less than the gate allows, everything is written, so that it can be looked at; then it fails.
 """
 
 import sys

@@ -11,15 +11,7 @@ Reads the files named in `ingest.sources`, below `ingest.path`, and keeps `max_r
 - `sources.parquet`: where each source comes from, its licence, the SHA-256 of its files, its rows in and out;
 - `removed.parquet`, `removed_ratings.parquet`: what could not be read or used, and why.
 
-**Ids** are `<source>:<id of the data>`. Where the data has none, they are made from the content (`content_ids`), so
-that adding rows does not rename the old ones. An id that occurs twice in one source is an error.
-
-**The given label** of a row with ratings and no label column is that of one rater, drawn by seed and id alone: a row
-keeps it when others are added. How sure that rater was (+1 or +4) says how far to trust the label, so their number is
-kept beside it. **The reference label** is the bin of the mean rating; where labels are not binned numbers, the label
-that most raters gave, the alphabetically first of equally frequent ones.
-
-Files, ratings and forms of values: docs/pipeline.md, "Your own files" and "Raters, ids and labels of your own".
+Files, ratings, ids, given and reference labels, forms of values: docs/pipeline.md, "Your own files" and "Raters, ids and labels of your own".
 """
 
 import re
@@ -27,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
+import jinja2
 import polars as pl
 from pydantic import Field
 
@@ -138,11 +131,6 @@ def some(shown: Sequence[str]) -> str:
     return ", ".join(shown[:SHOWN_NAMES]) + f" and {len(shown) - SHOWN_NAMES} more" * (len(shown) > SHOWN_NAMES)
 
 
-def describe_forms(joined: pl.DataFrame) -> str:
-    """The forms that were rewritten, as `join_forms` has them."""
-    return some([f"{show_form(form)} is {show_form(kept)} ({times} times)" for form, kept, times in joined.rows()])
-
-
 def repeated_texts(sources: Sequence[Ingested]) -> pl.DataFrame:
     """The texts, but for white space, of several rows of sources without ratings; of how many labels and sources."""
     rows = pl.concat(one.records.select(RECORDS_SCHEMA.names()).filter(one.ratings.is_empty()) for one in sources)
@@ -155,40 +143,26 @@ def repeated_texts(sources: Sequence[Ingested]) -> pl.DataFrame:
     )
 
 
-def describe(one: Ingested, found: dict[str, Any]) -> list[str]:
-    """What was seen in a source, a line each; `found` are its metrics."""
-
-    def listed(numbers: dict[str, int]) -> str:
-        return some([f"{name!r} {number:,}" for name, number in sorted(numbers.items(), key=lambda item: -item[1])])
-
-    unrated = found["rows_without_ratings"] if one.ratings.height else 0
-    repeated = repeated_texts([one])
-    texts, same = repeated.filter(pl.col("label") > 1).height, repeated.filter(label=1).height
-    advice = "if a {} is one rater's judgement, name the columns in its `ratings`, so that every vote counts"
-    of_line = advice.format("line")
-    known = pl.concat([one.records["label"], one.ratings["label"]]).drop_nulls().unique().sort().to_list()
-    none = [repr(label) for label in known if NO_LABEL.fullmatch(label)]
-    several = [repr(label) for label in known if len(parts := SEVERAL.split(label)) > 1 and set(parts) <= set(known)]
-    seen = {
-        "columns by number": some(
-            [f"{use} is {name!r}" for name, use in one.columns.items() if str(use or name) != name]
-        ),
-        "columns that nothing uses": some([repr(name) for name, use in one.columns.items() if use is None]),
-        "of these, columns that hold labels alone": (like := some([*map(repr, one.like_labels)]))
-        and f"{like}; {advice.format('column')}",
-        "records with another number of cells": one.ragged_rows,
-        "cells with lists or objects": listed(one.nested),
-        "forms joined by `ingest.forms.ids`": describe_forms(one.joined),
-        "labels that may mean that there is none": none and f"{some(none)}; empty them, or name them in `not_rated`",
-        "labels that look like several": several and f"{some(several)}; a text has one label here",
-        "texts in several rows with different labels": f"{texts}; {of_line}" if texts else 0,
-        "texts in several rows with one label": same and f"{same}; {of_line}",
-        "ratings that fit no bin": one.ratings["label"].null_count(),
-        "rows without ratings": unrated,
-        "ratings removed": listed(counts_by_rule(one.removed_ratings)),
-    }
-    labels = f"labels: {listed(found['labels']) or 'none'}; rows without: {found['rows_without_label']:,}"
-    return [labels, *(f"{what}: {value}" for what, value in seen.items() if value)]
+def describe(labels: pl.DataFrame, sources: dict[str, Ingested], found: dict[str, Any]) -> str:
+    """What was seen in the sources, a line each; `labels` are those rewritten, `found` the metrics of the sources."""
+    rows = []
+    for name, one in sources.items():
+        repeated = repeated_texts([one])
+        known = pl.concat([one.records["label"], one.ratings["label"]]).drop_nulls().unique().sort().to_list()
+        several = {label: SEVERAL.split(label) for label in known}
+        seen = {
+            "texts_of_several_labels": repeated.filter(pl.col("label") > 1).height,
+            "texts_of_one_label": repeated.filter(label=1).height,
+            "no_label": [label for label in known if NO_LABEL.fullmatch(label)],
+            "several": [label for label, parts in several.items() if len(parts) > 1 and set(parts) <= set(known)],
+            "removed_ratings": counts_by_rule(one.removed_ratings),
+        }
+        rows.append((name, one, found[name], seen))
+    shared = repeated_texts(list(sources.values())).filter(pl.col("label") > 1, pl.col("source") > 1).height
+    loader = jinja2.PackageLoader("assay.sources", ".")
+    environment = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"repr": repr, "show_form": show_form, "some": some}
+    return environment.get_template("ingested.jinja").render(labels=labels, shared=shared, sources=rows)
 
 
 def main() -> None:
@@ -216,16 +190,7 @@ def main() -> None:
     }
     write_tables("data/ingested", tables)
     found: dict[str, Any] = metrics(sources, labels)
-    if labels.height:
-        print(f"ingest: forms joined by `ingest.forms.labels`: {describe_forms(labels)}")
-    if shared := repeated_texts(list(sources.values())).filter(pl.col("label") > 1, pl.col("source") > 1).height:
-        print(
-            f"ingest: texts in several sources with different labels: {shared}; if each file is one rater's, put them "
-            "into one with a column of raters, as `ratings`, so that every vote counts"
-        )
-    for name, one in sources.items():
-        for line in describe(one, found["sources"][name]):
-            print(f"ingest: {name}: {line}")
+    print(describe(labels, sources, found["sources"]), end="")
     write_metrics("metrics/ingest.json", found, "ratings", "given_label_accuracy")
 
 

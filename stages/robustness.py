@@ -1,12 +1,7 @@
 """Whether what an approach learnt still holds for a test row in other words, or mistyped.
 
-`python -m stages.robustness <approach>`. Decides nothing. Perturbs all test rows by recipes, at least one word of each
-row, and compares the scores of the first seed's model, paired; then TextAttack searches for alterations of
-`attacked_rows` sampled rows that mislead it, with at most `query_budget` texts for the model each. Rows that it gets
-wrong as they are count as `skipped`. The texts and rows are the same for every approach (docs/augmentation.md). That an
-attack fails proves nothing: one with a larger budget, or of another kind, may succeed.
-
-An approach that was skipped has no metrics: the reason is written instead.
+`python -m stages.robustness <approach>`. Decides nothing. How the first seed's model is tested: docs/augmentation.md,
+"Robustness". An approach that was skipped has no metrics: the reason is written instead.
 
 Reads `models/finetuned/<approach>/`, `data/split/test.parquet` and WordNet; writes the metrics and
 `data/robustness/<approach>/attacks.parquet`: `id`, `attack`, `label`, `before`, `after` (the text that the search ended

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from pydantic import Field
-from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 from assay.compute.device import Device
 from assay.compute.token_batches import sorted_batches
@@ -104,15 +104,11 @@ def token_statistics(
     lengths = np.array([len(one.prompt_ids) + len(one.answer_ids) for one in answers], dtype=np.int64)
     batches = sorted_batches(lengths, rows_at_once(batch_size, device))
     parts = [_padded_statistics(policy, [answers[row] for row in rows], temperature, device) for rows in batches]
-    longest = max(part.mask.shape[1] for part in parts)
-    as_given = torch.from_numpy(np.argsort(np.concatenate(batches))).to(device.device)
-
-    def joined(tensors: list[torch.Tensor]) -> torch.Tensor:
-        wide = [nn.functional.pad(one, (0, 0) * (one.ndim - 2) + (0, longest - one.shape[1])) for one in tensors]
-        return torch.cat(wide)[as_given]
-
-    columns = zip(*((part.log_probabilities, part.entropies, part.states, part.mask) for part in parts), strict=True)
-    return TokenStatistics(*(joined(list(tensors)) for tensors in columns))
+    as_given = np.argsort(np.concatenate(batches))
+    columns = ([one for part in column for one in part] for column in zip(*parts, strict=True))
+    joined = [pad_sequence([column[row] for row in as_given], batch_first=True) for column in columns]
+    answer_lengths = torch.tensor([len(one.answer_ids) for one in answers], device=device.device)
+    return TokenStatistics(*joined, torch.arange(joined[0].shape[1], device=device.device) < answer_lengths[:, None])
 
 
 def rows_at_once(rows: int, device: Device) -> int:
@@ -122,8 +118,11 @@ def rows_at_once(rows: int, device: Device) -> int:
 
 def _padded_statistics(
     policy: Policy, answers: Sequence[SampledAnswer], temperature: float, device: Device
-) -> TokenStatistics:
-    """`token_statistics` in one forward pass. Only the logits from the shortest prompt's end on are computed."""
+) -> list[tuple[torch.Tensor, ...]]:
+    """Log probabilities, entropies and states of the tokens of each answer, shape `(t, ...)`, in one forward pass.
+
+    Only the logits from the shortest prompt's end on are computed.
+    """
     chats = [
         TokenisedChat(one.prompt_ids + one.answer_ids, [IGNORED] * len(one.prompt_ids) + one.answer_ids)
         for one in answers
@@ -139,19 +138,7 @@ def _padded_statistics(
     wanted = labels[:, first:]
     has_loss = wanted != IGNORED
     distributions = torch.log_softmax(out.logits[:, -kept:-1][has_loss].float() / temperature, dim=-1)
-    lengths = torch.tensor([len(one.answer_ids) for one in answers], device=device.device)
-    mask = torch.arange(int(lengths.max()), device=device.device) < lengths[:, None]
-    states = out.hidden_states[-1][:, -kept:-1][has_loss]
-    return TokenStatistics(
-        _by_answer(distributions.gather(1, wanted[has_loss][:, None]).squeeze(1), mask),
-        _by_answer(entropies(distributions), mask),
-        _by_answer(states.float(), mask),
-        mask,
-    )
-
-
-def _by_answer(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Values of tokens one after the other, shape `(tokens, ...)`, in the places of a mask: shape `(b, t, ...)`."""
-    out = values.new_zeros((*mask.shape, *values.shape[1:]))
-    out[mask] = values
-    return out
+    log_probabilities = distributions.gather(1, wanted[has_loss][:, None]).squeeze(1)
+    states = out.hidden_states[-1][:, -kept:-1][has_loss].float()
+    lengths = [len(one.answer_ids) for one in answers]
+    return [column.split(lengths) for column in (log_probabilities, entropies(distributions), states)]
