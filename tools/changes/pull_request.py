@@ -20,11 +20,12 @@ from tools.changes import sections
 from tools.changes.gate import GateParams, apply_rules, outcome_of, training_cost
 from tools.changes.paired import SAME, compare_sides, seed_deviations
 from tools.changes.revisions import commit_of
-from tools.changes.sides import MISSING, Side, read_sides
+from tools.changes.sides import MISSING, Side, flatten, read_sides
 from tools.changes.staleness import stale_stages
 from tools.command_line import command_line
 
 REPORT = Path("report/pull_request.md")
+MAX_TABLE_ROWS = 100
 MAX_CHARACTERS = 65_536
 """GitHub takes no longer comment."""
 
@@ -40,9 +41,9 @@ def fit(first: str, tables: list[str], base: str) -> str:
 
 
 def report(old: Side, new: Side, base: str, commit: str, gate: GateParams | None) -> str:
-    """The whole report as Markdown: `pull_request.jinja`, and the tables."""
+    """The whole report as Markdown: `pull_request.jinja`, and `tables.jinja` as far as they fit."""
     rows, paired = compare_sides(old.predictions, new.predictions, seed_deviations(new.params))
-    stale, texts = stale_stages(new.lock, old.lock, new.params, Path()), sections.read_texts()
+    stale = stale_stages(new.lock, old.lock, new.params, Path())
     cost, _ = training_cost(old.metrics, new.metrics) or ("not measured on both sides", 0)
     rules = apply_rules(gate, old, new, rows, paired, stale) if gate else []
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
@@ -50,24 +51,23 @@ def report(old: Side, new: Side, base: str, commit: str, gate: GateParams | None
         loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"listed": sections.listed, "number": number, "score": score}
+    environment.filters |= {"code": sections.code, "shown": sections.shown, "as": lambda row, what: (row, what)}
     environment.filters["largest_first"] = lambda ones: sorted(ones, key=lambda one: -abs(one.difference.value))
     values: dict[str, Any] = {"old": old, "new": new, "base": base, "commit": commit, "cost": cost, "missing": MISSING}
-    values |= {"rows": rows, "paired": paired, "same": SAME, "arrow": sections.arrow}
+    values |= {"rows": rows, "paired": paired, "same": SAME, "arrow": sections.arrow, "stale": stale}
     values |= {"rules": rules, "outcome": outcome_of(rules) if rules else None}
     values["moved"] = Counter(rows.relabelled.values()).most_common(2) if rows else []
     values["surely"] = [name for name, path in stale.items() if path[-1] != "?"]
     values["perhaps"] = [name for name, path in stale.items() if path[-1] == "?"]
     values["left_out"] = list(dict.fromkeys([*new.left_out, *old.left_out]))
-    tables = [
-        sections.scores(paired),
-        sections.flips(paired, texts),
-        sections.test_rows(rows, texts),
-        sections.stale(stale),
-        sections.params(old.params, new.params),
-        sections.rows_by_rule(old.metrics, new.metrics),
-        *sections.metrics(old.metrics, new.metrics, is_comparable=rows is not None and not rows.differ),
-    ]
-    return fit(environment.get_template("pull_request.jinja").render(values).strip(), tables, base)
+    first = environment.get_template("pull_request.jinja").render(values).strip()
+    stages, examples = sections.rows_by_rule(old.metrics, new.metrics)
+    values |= {"texts": sections.read_texts(), "flips": sections.flips(paired), "stages": stages, "examples": examples}
+    values["params"] = sections.changes(flatten(old.params), flatten(new.params))
+    is_comparable = rows is not None and not rows.differ
+    values["metrics"] = sections.metrics(old.metrics, new.metrics, is_comparable)
+    tables = environment.get_template("tables.jinja").render(values, most=MAX_TABLE_ROWS, absent=sections.ABSENT)
+    return fit(first, [table.strip() for table in tables.split("\f")], base)
 
 
 def main() -> None:

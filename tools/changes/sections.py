@@ -1,4 +1,4 @@
-"""What folds away in the pull-request report: a table each of what differs, and nothing where nothing does."""
+"""What the tables of the pull-request report hold, which fold away (`tables.jinja`), and how their values are shown."""
 
 import html
 import json
@@ -9,14 +9,12 @@ from typing import Any
 
 import polars as pl
 
-from assay.report.numbers import number, score
+from assay.report.numbers import number
 from assay.report.wording import SHOWN_REMOVALS
 from assay.statistics.predictions import hash_name
-from tools.changes.paired import Paired, SharedRows
-from tools.changes.readme_results import markdown_table
-from tools.changes.sides import MISSING, Flat, Key, flatten
+from tools.changes.paired import Paired
+from tools.changes.sides import MISSING, Flat, Key
 
-MAX_TABLE_ROWS = 100
 MAX_CHARACTERS = 200
 """Of a text that is shown."""
 ABSENT = "–"
@@ -70,14 +68,6 @@ def arrow(old: Any, new: Any) -> str:
     return shown(new) if repr(old) == repr(new) else f"{shown(old)} → {shown(new)}"
 
 
-def section(title: str, header: list[str], rows: list[list[str]], note: str = "") -> str:
-    """A table that folds away, cut at MAX_TABLE_ROWS; nothing where it has no row."""
-    more = f"… and {len(rows) - MAX_TABLE_ROWS:,} more." if len(rows) > MAX_TABLE_ROWS else ""
-    opening = f"<details>\n<summary>{title} ({len(rows):,})</summary>"
-    parts = [opening, note, markdown_table(header, rows[:MAX_TABLE_ROWS]), more, "</details>"]
-    return "\n\n".join(part for part in parts if part) if rows else ""
-
-
 def read_texts() -> Texts:
     """The rows of the working tree's splits; none of those that do not lie there, as on a build machine."""
     files = {name: Path(f"data/split/{name}.parquet") for name in ("train", "validation", "test")}
@@ -85,56 +75,22 @@ def read_texts() -> Texts:
     return {hash_name(row_id): (name, text) for name, table in tables.items() for row_id, text in table.iter_rows()}
 
 
-def scores(paired: list[Paired]) -> str:
-    """Every score that was compared."""
-    header = ["score on common rows: base → branch, difference [95%]", "rows", "p", "verdict", "detectable"]
-    found = [(one, one.difference.minimum_detectable) for one in paired]
-    rows = [
-        [one.show(), number(one.rows), f"{one.adjusted_p:.3f}", one.word, ABSENT if least is None else score(least)]
-        for one, least in found
-    ]
-    note = "Paired bootstrap; p after Holm's correction. Detectable: a true difference that 4 of 5 such tests find."
-    return section("Scores", header, rows, note)
+def flips(paired: list[Paired]) -> dict[str, Any]:
+    """Test rows that one side alone predicts rightly, with label and predictions, those of the most approaches first.
 
-
-def flips(paired: list[Paired], texts: Texts) -> str:
-    """Test rows that one side alone predicts rightly, those of the most approaches first."""
+    `worse` and `better` are how many predictions they are, of the first seeds.
+    """
     found: dict[str, list[str]] = {}
     for one in paired:
         for row, label, old, new in one.flips:
             found.setdefault(row, [code(label)]).append(f"{code(one.name)}: {code(old)} → {code(new)}")
-    rows = [
-        [code(row), label, ", ".join(changed), code(texts.get(row, ("", ""))[1])]
-        for row, (label, *changed) in sorted(found.items(), key=lambda item: -len(item[1]))
-    ]
     broken = sum(label == old for one in paired for _, label, old, _ in one.flips)
-    note = f"By the first seeds: {broken:,} became wrong, {sum(len(one.flips) for one in paired) - broken:,} right."
-    note += "" if texts else " Texts are shown where `data/` lies, by `make diff`."
-    header = ["row", "label", "predicted", "text"]
-    return section("Test rows whose prediction became wrong or right", header, rows, note)
+    by_row = sorted(found.items(), key=lambda item: -len(item[1]))
+    return {"by_row": by_row, "worse": broken, "better": sum(len(one.flips) for one in paired) - broken}
 
 
-def test_rows(rows: SharedRows | None, texts: Texts) -> str:
-    """Test rows that one side alone has, or that have another label."""
-    if rows is None:
-        return ""
-    kinds, cells = {"relabelled": list(rows.relabelled), "removed": rows.removed, "added": rows.added}, []
-    for kind, names in kinds.items():
-        for name in names:
-            split, text = texts.get(name, ("", ""))
-            moved = f"moved to {split}" if kind == "removed" and split else kind
-            cells.append([code(name), code(rows.relabelled.get(name, moved)), code(text)])
-    return section("Test rows that differ", ["row", "what", "text"], cells)
-
-
-def params(old: Any, new: Any) -> str:
-    """Params that differ."""
-    rows = [[code(".".join(key)), *map(shown, sides)] for key, *sides in changes(flatten(old), flatten(new))]
-    return section("Params", ["param", "base", "branch"], rows)
-
-
-def rows_by_rule(old: Flat, new: Flat) -> str:
-    """Rows in and out of each stage, and removed by rule, with an example of the rules whose count is another."""
+def rows_by_rule(old: Flat, new: Flat) -> tuple[list[list[str]], list[str]]:
+    """Rows in and out of each stage, and removed by rule; and an example of the rules whose count is another."""
     folders = {"ingest": "ingested", "correct": "corrected", "augment": "augmented"}
     rows, examples = [], list[str]()
     for file in sorted({key[0] for key in [*old, *new] if key[1:] == ("rows_in",)}):
@@ -150,22 +106,17 @@ def rows_by_rule(old: Flat, new: Flat) -> str:
             found = found.select("rule", "id", pl.when(pl.col("rule").is_in(SHOWN_REMOVALS)).then("before"))
             firsts = found.fill_null("").unique("rule", keep="first", maintain_order=True).collect().rows()
             examples += [f"- {' '.join(map(code, row))}" for row in firsts]
-    return section("Rows by stage", ["stage", "in", "out", "removed by rule"], rows, "\n".join(examples))
+    return rows, examples
 
 
-def stale(stages: dict[str, str]) -> str:
-    """Stages whose metrics are of something else, with the first input that has changed."""
-    rows = [
-        [code(name), f"perhaps {code(path[:-1])}" if path[-1] == "?" else code(path)] for name, path in stages.items()
-    ]
-    return section("Stages that have not run since an input changed", ["stage", "input"], rows)
+def metrics(old: Flat, new: Flat, is_comparable: bool) -> dict[str, list[tuple[Any, ...]]]:
+    """All metrics that differ, by title: file, path, both values, and the difference or why there is none.
 
-
-def metrics(old: Flat, new: Flat, is_comparable: bool) -> list[str]:
-    """All metrics that differ; scores of test sets that are not the same (`is_comparable`) have no difference."""
+    There is none between scores of test sets that are not the same (`is_comparable`).
+    """
     # A long table is cut at its end: so, models first, and what is by label or source last.
     titles = ("Scores of models", "Other metrics", "By label or source", "Time and memory")
-    rows: dict[str, list[list[str]]] = {title: [] for title in titles}
+    rows: dict[str, list[tuple[Any, ...]]] = {title: [] for title in titles}
     for key, before, after in changes(old, new):
         file, *path = key
         is_clock = file.startswith("cost/") or WALL_CLOCK.search(path[-1])
@@ -178,5 +129,5 @@ def metrics(old: Flat, new: Flat, is_comparable: bool) -> list[str]:
             step = "not comparable"
         elif is_number(before) and is_number(after):
             step = ("+" if after > before else "−") + number(abs(after - before))
-        rows[titles[kind]].append([f"{code(file)} {code('.'.join(path))}", shown(before), shown(after), step])
-    return [section(title, ["metric", "base", "branch", "difference"], cells) for title, cells in rows.items()]
+        rows[titles[kind]].append((file, path, before, after, step))
+    return rows

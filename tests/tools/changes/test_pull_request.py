@@ -187,15 +187,18 @@ def test_folder_without_git_is_an_error(tmp_path: Path, monkeypatch: pytest.Monk
         commit_of("main")
 
 
-def test_many_rows_are_cut_and_a_comment_is_never_longer_than_github_takes() -> None:
-    text = sections.section("Metrics", ["metric", "old"], [[str(index), "1"] for index in range(250)])
-    assert "| 99 | 1 |" in text
-    assert "| 100 | 1 |" not in text
-    assert "… and 150 more." in text
-    tables = [sections.section("a" * 90, ["x"], [["y" * 300]] * 100) for _ in range(5)]
+def test_many_rows_are_cut(repository: Path) -> None:
+    write_metrics(repository, clean=CLEAN | {f"m{number:03}": number for number in range(250)})
+    text = written()
+    assert "| `clean` `m099` | – | 99 | new |\n\n… and 150 more.\n\n</details>" in text
+    assert "`m100`" not in text
+
+
+def test_a_comment_is_never_longer_than_github_takes() -> None:
+    tables = [f"<summary>{'a' * 90}</summary>\n{'y' * 30_000}" for _ in range(4)]
     text = pull_request.fit("first", tables, "main")
     assert 60_000 < len(text) <= 65_536
-    assert text.endswith("3 longer tables do not fit in a comment: `git diff main -- metrics params.yaml dvc.lock`\n")
+    assert text.endswith("2 longer tables do not fit in a comment: `git diff main -- metrics params.yaml dvc.lock`\n")
     assert pull_request.fit("first", tables[:1], "main") == f"first\n\n{tables[0]}\n"
 
 
