@@ -12,10 +12,7 @@ Reads `data/semantic_duplicates/records.parquet` and `data/clean/ratings.parquet
   do not settle. `disagreement.csv` is its top for people; a cell that a spreadsheet would run as a formula starts with
   an apostrophe there.
 
-How to read the metrics: docs/pipeline.md, "Agreement of annotators".
-
-When the annotators agree less than the gate allows, everything is written first, so that there is something to look at,
-and then the stage fails. (DVC leaves the files of a failed stage, and takes them away when it runs the stage again.)
+How to read the metrics, and what a gate does: docs/pipeline.md, "Agreement of annotators".
 """
 
 import sys

@@ -12,13 +12,7 @@ for a label comes in with the first decision about it. Writes `data/corrected/`:
 - `removed.parquet`: the rows that a person removed, likewise;
 - `unlabelled.parquet`: the rows that still wait for a label.
 
-The columns and values of a line are in docs/review.md. What holds of several lines:
-
-1. A line holds for the value it was made for. Where `old` is no longer what the row has, it is an error, and nothing is
-   written. A later line may go on from what an earlier one gave.
-2. Two lines that start from the same value of the same row: the same decision of two reviewers is applied once and
-   counted; different decisions are an error that names both.
-3. A row that `clean` removed is not there to be corrected: the line is counted and said on standard error.
+The columns and values of a line, and what holds of several lines: docs/review.md.
 """
 
 import sys

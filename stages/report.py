@@ -6,10 +6,8 @@ scores and sizes, the verdicts, where the best errs, what raters score on the sa
 `report/index.html`, one page without scripts that needs no network and is the same, byte for byte, for the same inputs
 at the same commit, which it names.
 
-Approaches are ranked by macro-F1 on the test split, or by accuracy where a label has too few test rows, and compared by
-paired tests (`assay/statistics/verdicts.py`). That two 95% intervals overlap, or do not, is no test of the difference,
-since all approaches are scored on the same rows. What is switched off is not shown; what did not run on
-these data and params (`assay/core/results.py`) is left out, and named.
+How approaches are ranked and compared: docs/statistics.md. What is switched off is not shown; what did not run on these
+data and params (`assay/core/results.py`) is left out, and named.
 """
 
 from collections.abc import Iterable

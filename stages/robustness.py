@@ -1,10 +1,8 @@
 """Whether what an approach learnt still holds for a test row in other words, or mistyped.
 
 `python -m stages.robustness <approach>`. Decides nothing. Perturbs all test rows by recipes, at least one word of each
-row, and compares the scores of the first seed's model, paired; then TextAttack searches for alterations of
-`attacked_rows` sampled rows that mislead it, with at most `query_budget` texts for the model each. Rows that it gets
-wrong as they are count as `skipped`. The texts and rows are the same for every approach (docs/augmentation.md). That an
-attack fails proves nothing: one with a larger budget, or of another kind, may succeed.
+row, and lets TextAttack attack `attacked_rows` of them, with at most `query_budget` texts for the first seed's model
+each; rows that it gets wrong as they are count as `skipped` (docs/augmentation.md).
 
 An approach that was skipped has no metrics: the reason is written instead.
 

@@ -5,15 +5,8 @@ Decides: the split of each group, and which labels are too rare to be learnt.
 Reads `data/annotation_qa/records.parquet`, and ids of `data/clean/unlabelled.parquet`. Writes `data/split/`: `{train,
 validation,test}.parquet` (the same columns, rows in their order), `leaks.parquet` and `removed.parquet`.
 
-By hash, a group (`split_group` of `semantic_duplicates`) goes whole: its draw from [0, 1) is a keyed hash of its name,
-and the fractions cut [0, 1) in three. A group above `large_group_share` of the rows of a label is assigned before the
-others of the label; where the draws of a label leave a split empty, as few of its groups move as will do; both are
-named on standard error and in the metrics. A label in fewer than three groups is an error, or its rows are removed
-(`rare_label`), as are rows without a label (`no_label`). With `given_column` the division of the data is taken as it
-is: leaks are counted, said and listed, none is mended (docs/pipeline.md, "What you can rely on").
-
-A row to which a person gave its first label trains: a model chose it, and suggested that label. One in a group with a
-validation or test row is removed (`held_out_group`).
+How, and what becomes of rare labels and of leaks: docs/pipeline.md, "What you can rely on"; of rows to which a person
+gave their first label: docs/review.md, "Rows without a label".
 """
 
 import sys
