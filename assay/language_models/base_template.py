@@ -45,10 +45,7 @@ def prepare_template(tokenizer: PreTrainedTokenizerBase, model: str, arguments: 
     """
     template: Any = tokenizer.chat_template
     if not template:
-        raise InputError(
-            f"{model}: its tokenizer has no chat template; take an instruction-tuned model, or put the template that "
-            "yours was trained with beside it, as chat_template.jinja"
-        )
+        raise InputError(chats.FAULTS["no_template"].format(model=model))
     lines = "".join(f"{{% set {key} = {json.dumps(value, ensure_ascii=False)} %}}" for key, value in arguments.items())
     if "date_string" in arguments:
         lines += "{% macro strftime_now(format) %}{{ date_string }}{% endmacro %}"
@@ -56,17 +53,13 @@ def prepare_template(tokenizer: PreTrainedTokenizerBase, model: str, arguments: 
     lines = lines and lines + "\n"
     if isinstance(template, dict):
         if (chosen := arguments.get("chat_template")) not in template:
-            raise InputError(
-                f"{model}: its tokenizer has several chat templates ({', '.join(sorted(template))}); name one in "
-                f"params.yaml, as `template_arguments: {{chat_template: {min(template)}}}`"
-            )
+            names = ", ".join(sorted(template))
+            raise InputError(chats.FAULTS["several_templates"].format(model=model, names=names, first=min(template)))
         template = template[chosen]
         arguments = {key: value for key, value in arguments.items() if key != "chat_template"}
     names = template + "date_string" * ("strftime_now" in template)
     if unknown := [key for key in arguments if key not in names]:
-        raise InputError(
-            f"params.yaml: `template_arguments.{unknown[0]}`: the chat template of {model} has no such name"
-        )
+        raise InputError(chats.FAULTS["no_such_name"].format(name=unknown[0], model=model))
     tokenizer.chat_template = template if template.startswith(lines) else lines + template
     if not tokenizer.is_fast:
         raise InputError(f"{model}: its tokenizer cannot say where in a text its tokens stand; use one that can")
@@ -81,7 +74,7 @@ def prepare_template(tokenizer: PreTrainedTokenizerBase, model: str, arguments: 
 
 def _find_fault(tokenizer: PreTrainedTokenizerBase, answer: str) -> str | None:
     """What is wrong with how a template writes an answer; None: nothing."""
-    chat = _chat(answer)
+    chat, faults = _chat(answer), chats.FAULTS
     # A macro of this name takes the place of the function that transformers gives to templates.
     dated = (f"{{% macro strftime_now(format) %}}{day}{{% endmacro %}}\n{tokenizer.chat_template}" for day in "12")
     try:
@@ -89,44 +82,33 @@ def _find_fault(tokenizer: PreTrainedTokenizerBase, answer: str) -> str | None:
     except (TemplateError, TypeError, ValueError) as error:
         return f"cannot be read: {error}"
     if len(texts) > 1:
-        return (
-            "writes today's date, so the same chat is another one tomorrow; give it one in params.yaml, as "
-            '`template_arguments: {date_string: "1 January 2026"}`'
-        )
+        return faults["dated"].format()
     prompt = chats.render_chat(tokenizer, chat[:-1], answer_follows=True)
     whole = chats.render_chat(tokenizer, chat, answer_follows=False)
     if not whole.text.startswith(prompt.text):
-        return (
-            f"ends a prompt with {prompt.text[-30:]!r}, and an answer is not written after that; let both be the same"
-        )
+        return faults["other_prompt"].format(prompt=prompt.text[-30:])
     turn = whole.text.removeprefix(prompt.text)
     written, found, rest = turn.partition(answer)
     if not found:
-        return f"does not write the answer {answer!r} as it is, but {turn!r}"
+        return faults["other_answer"].format(answer=answer, turn=turn)
     if written.strip():
         fix = "end prompts with it, or leave it out"
         if "enable_thinking" in str(tokenizer.chat_template):
             fix = "set `template_arguments: {enable_thinking: false}` in params.yaml"
-        return f"writes {written!r} before an answer, which a prompt ({prompt.text[-40:]!r}) does not end with; {fix}"
+        return faults["before_answer"].format(written=written, prompt=prompt.text[-40:], fix=fix)
     end = chats.find_special(tokenizer, whole, len(whole.text) - len(rest))
     if end is None or rest[: end[0] - len(whole.text)].strip():
-        return (
-            f"writes no token after an answer that ends it ({turn!r}), so a model trained on it would never stop; let "
-            "it write `eos_token` there"
-        )
+        return faults["no_end"].format(turn=turn)
     special = chats.special_tokens(tokenizer, str(tokenizer.chat_template))
     if more := special.sub("", whole.text[end[1] :]).strip():
-        return f"writes {more!r} after the end of an answer; let it do so where `add_generation_prompt` is true alone"
+        return faults["after_end"].format(more=more)
     begun, ids = (one for one, _ in chats.encode_chats(tokenizer, [prompt, whole]))
     if prompt.text.endswith((" ", "\t")) or ids[: len(begun)] != begun:
-        return (
-            f"ends a prompt with {prompt.text[-20:]!r}, and tokenizers join that end to the beginning of an answer "
-            f"({answer!r}): let the template write the blank with the answer, not before"
-        )
+        return faults["joined"].format(prompt=prompt.text[-20:], answer=answer)
     learnt = str(tokenizer.decode(_learnt(tokenizer, answer), clean_up_tokenization_spaces=False))
     wanted = whole.text[len(prompt.text) : end[1]]
     is_same = "".join(learnt.split()) == "".join(wanted.split())
-    return None if is_same else f"writes {wanted!r}, which its tokenizer reads as {learnt!r}; take the model's own"
+    return None if is_same else faults["read_otherwise"].format(wanted=wanted, learnt=learnt)
 
 
 def turn_end(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -12,9 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import Any
 
 import polars as pl
+import yaml
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
@@ -28,6 +30,9 @@ ANSWERING = "assistant"
 
 IGNORED = -100
 """The label of a token without loss, as PyTorch's cross entropy and transformers have it."""
+
+FAULTS: dict[str, str] = yaml.safe_load(Path(__file__).with_name("faults.yaml").read_text(encoding="utf-8"))
+"""What can be wrong with a tokenizer and its chat template, in words."""
 
 Message = Mapping[str, str]
 
@@ -85,10 +90,8 @@ def render_chat(
         text: Any = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=answer_follows)
     except (TemplateError, TypeError, ValueError) as error:
         roles = [message["role"] for message in messages]
-        raise InputError(
-            f"the chat template of {tokenizer.name_or_path} refuses the roles {roles}: {error}; take what it does not "
-            "know out of the chats, or take another base"
-        ) from None
+        sentence = FAULTS["refused_roles"].format(model=tokenizer.name_or_path, roles=roles, error=error)
+        raise InputError(sentence) from None
     pieces = str(text).split(mark)
     return RenderedChat("".join(pieces), tuple(accumulate(map(len, pieces[:-1]))))
 
@@ -138,10 +141,8 @@ def tokenise_chats(
             # Behind the one before, as a rule; from the start, each would pass over all before it.
             place = whole.text.find(one["content"].strip(), at)
             if place < 0 and one["content"].strip() not in whole.text:
-                raise InputError(
-                    f"the chat template of {tokenizer.name_or_path} does not write a message as it is ({one['role']}: "
-                    f"{one['content'][:80]!r}); take it out of the chats, or take another base"
-                )
+                shown = {"role": one["role"], "content": one["content"][:80]}
+                raise InputError(FAULTS["left_out"].format(model=tokenizer.name_or_path, **shown))
             at = max(at, place)
     encoded = encode_chats(tokenizer, rendered)
     tokenised = []
@@ -187,15 +188,9 @@ def _answer_span(
     upto = render_chat(tokenizer, messages[: place + 1], answer_follows=False)
     end = find_special(tokenizer, upto, len(before))
     if end is None:
-        raise InputError(
-            f"the chat template of {tokenizer.name_or_path} writes no special token after an answer, so a model "
-            "trained on it would never stop: let it write `eos_token` there"
-        )
+        raise InputError(FAULTS["no_special_token"].format(model=tokenizer.name_or_path))
     if not (upto.text.startswith(before) and text.startswith(upto.text[: end[1]])):
-        raise InputError(
-            f"the chat template of {tokenizer.name_or_path} writes earlier messages anew when one is added, so the "
-            "tokens of an answer cannot be told; use a template that only appends"
-        )
+        raise InputError(FAULTS["written_anew"].format(model=tokenizer.name_or_path))
     return len(before), end[1]
 
 
