@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from assay.core.errors import InputError
 from assay.core.forms import find_other_forms
-from assay.human_review.append_only_csv import csv_line, is_day, parse_lines, read_lines, refuse
+from assay.human_review.append_only_csv import SAID, csv_line, is_day, parse_lines, read_lines, refuse
 
 COLUMNS = ("prompt_id", "answer_a", "answer_b", "preferred", "reviewer", "date", "model_a", "model_b", "question_hash")
 SINCE = 1
@@ -74,18 +73,16 @@ def _parsed(number: int, values: list[str]) -> Preference:
     """One line as a judgement. Raises `ValueError`: it is none; the sentence for the user."""
     row: dict[str, str] = dict(zip(COLUMNS, values, strict=True))
     if not row["prompt_id"]:
-        raise ValueError("no prompt_id; write the id of the chat that was answered")
+        raise ValueError(SAID["no_prompt"])
     if row["preferred"] not in PREFERRED:
-        fix = f"it is one of {', '.join(PREFERRED)}; is an answer that has a comma in double quotes?"
-        raise ValueError(f"{row['prompt_id']}: preferred is {row['preferred']!r}; {fix}")
+        raise ValueError(SAID["preferred"].format(names=", ".join(PREFERRED), **row))
     if not row["reviewer"].strip():
-        raise ValueError(f"{row['prompt_id']}: no reviewer; write who judged")
+        raise ValueError(SAID["no_reviewer"].format(id=row["prompt_id"], did="judged"))
     if not is_day(row["date"]):
-        raise ValueError(f"{row['prompt_id']}: date {row['date']!r} is no day; write it as 2026-11-23 (ISO 8601)")
+        raise ValueError(SAID["day"].format(id=row["prompt_id"], date=row["date"]))
     for name in ANSWERS:
         if lone := [match[0] for match in _ESCAPED.finditer(row[name]) if match[1] not in ("n", "\\")]:
-            where = f"{row['prompt_id']}: {name} has {lone[0]}, which is no escape"
-            raise ValueError(f"{where}; write a backslash as \\\\ and a line break as \\n")
+            raise ValueError(SAID["escape"].format(prompt_id=row["prompt_id"], name=name, lone=lone[0]))
         row[name] = _ESCAPED.sub(lambda match: "\n" if match[1] == "n" else match[1], row[name])
     return Preference(number, *(row[name] for name in COLUMNS))
 
@@ -101,12 +98,6 @@ def preference_line(values: Mapping[str, str]) -> str:
 
     Raises `InputError`: a value other than an answer has a line break, which the file cannot hold.
     """
-    row = []
-    for name in COLUMNS:
-        value = values[name]
-        if name in ANSWERS:
-            value = value.replace("\\", "\\\\").replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\\n")
-        elif "\n" in value or "\r" in value:
-            raise InputError(f"{name} {value!r} has a line break, and a line of the preferences cannot hold it")
-        row.append(value)
-    return csv_line(row)
+    escaped = {name: values[name].replace("\\", "\\\\").replace("\r\n", "\n") for name in ANSWERS}
+    escaped = {name: answer.replace("\r", "\n").replace("\n", "\\n") for name, answer in escaped.items()}
+    return csv_line({name: values[name] for name in COLUMNS} | escaped, "preferences")

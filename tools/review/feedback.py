@@ -39,7 +39,8 @@ def add_posted(sent: Mapping[str, Any]) -> str:
     # A line holds no line break.
     text, reason = (" ".join((sent[name] or "").split()) for name in ("text", "reason"))
     row_id: str = sent["id"] or hashlib.sha256(text.encode()).hexdigest()[:16]
-    line = csv_line([row_id, text, sent["label"], reason, sent["reviewer"], date.today().isoformat()])
+    values = (row_id, text, sent["label"], reason, sent["reviewer"], date.today().isoformat())
+    line = csv_line(dict(zip(COLUMNS, values, strict=True)), "feedback")
     append_line(POSTED, ",".join(COLUMNS), row_id, line, refuse)
     return row_id
 
