@@ -120,12 +120,8 @@ def apply_corrections(records: pl.DataFrame, outcomes: dict[tuple[str, str], Out
 
     out = records
     for field, rule in (("label", "relabel"), ("reference_label", "correct_reference_label")):
-        news = changed.filter(pl.col("rule") == rule).select("id", new="after")
-        out = (
-            out.join(news.with_columns(is_new=True), on="id", how="left", maintain_order="left")
-            .with_columns(pl.when("is_new").then("new").otherwise(field).alias(field))
-            .drop("new", "is_new")
-        )
+        news = changed.filter(pl.col("rule") == rule).select("id", pl.col("after").alias(field))
+        out = out.update(news, on="id", include_nulls=True)
     looked_at = changed.filter(pl.col("rule").is_in(["relabel", "confirm_label"]))["id"]
     out = out.with_columns(pl.col("id").is_in(looked_at.implode()).alias("reviewed"))
     kept = out.join(removed.select("id"), on="id", how="anti", maintain_order="left")
