@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import yaml
 
 from assay.core.errors import InputError, run_stage
 from assay.core.outputs import read_json, write_text
@@ -25,15 +26,8 @@ from assay.statistics.verdicts import WORDS
 from tools.command_line import command_line
 
 GENERATION_SUMMARY = Path("metrics/optional/generation_summary.json")
-HEADER = (
-    *("approach", "macro-F1 [95% interval]", "accuracy [95% interval]"),
-    *("difference to the best [paired 95% interval]", "p (Holm)", "verdict", "train, s", "peak MiB"),
-)
-MODELS_HEADER = (
-    *("language model", "perplexity, open book [95% interval]", "closed book", "chrF, open book", "retrieved"),
-    *("chrF less copying, open book", "retrieved", "refuses wrongly", "rightly", "label right"),
-)
-PEOPLE = "preferred to base by people"
+_COLUMNS = yaml.safe_load(Path(__file__).with_name("readme_results.yaml").read_text(encoding="utf-8"))
+HEADER, MODELS_HEADER, PEOPLE = _COLUMNS["approaches"], _COLUMNS["models"], _COLUMNS["people"]
 Table = Callable[[Sequence[str], list[list[str]]], str]
 
 
