@@ -119,8 +119,7 @@ def main() -> None:
     if unknown := metrics["rows_not_judged"]:
         print(f"label_errors: {unknown} row(s) have no scores: their label has rows in one fold only", file=sys.stderr)
 
-    tables = {"train": acted.train, "scores": scores, "removed": acted.removed, "changed": acted.changed}
-    write_tables(OUTPUT, tables)
+    write_tables(OUTPUT, {"train": acted.train, "scores": scores, "removed": acted.removed, "changed": acted.changed})
     write_text(CURVES, trace_curves(gradable, graded_scores).write_csv())
     write_metrics(METRICS, metrics, "label_errors", "relabelled", "grade.precision", "grade.recall")
 

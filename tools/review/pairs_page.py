@@ -164,8 +164,5 @@ def review_pairs(models: list[str], reviewer: str) -> tuple[Flask, Added, str]:
         )
     prompts = read_prompts({one.prompt_id for one in found})
     judged = judged_by(reviewer, read_preferences(added.file) if added.file.is_file() else [], prompts)
-    return (
-        make_app(found, prompts, reviewer, added),
-        added,
-        f"{len(found)} pairs, {sum(judged_key(one) in judged for one in found)} judged",
-    )
+    summary = f"{len(found)} pairs, {sum(judged_key(one) in judged for one in found)} judged"
+    return make_app(found, prompts, reviewer, added), added, summary
