@@ -1,13 +1,7 @@
 """Train a fine-tuned model further on pairs of a better and a worse answer, by DPO (Rafailov et al. 2023), with TRL.
 
 The policy starts as the model of `sft` that `init` names, which is the reference too, and stays of its kind: an adapter
-is trained further, a whole model whole. The reference scores each pair once. A pair with a side longer than
-`max_length_tokens` is skipped and counted, never cut: what an answer says may be at its end. So is a
-pair in whose text a special token stands, which TRL would read as one.
-
-What it learnt is read from held-out pairs: how many of them it ranks rightly by its implicit reward, β log(π / π_ref)
-(equation 5), in all and by source, with 95% intervals; and in how many it finds the better answer likelier, token for
-token, before and after. Before training every implicit reward is 0, so there is no accuracy to compare with.
+is trained further, a whole model whole. Which pairs are skipped, and what is measured: docs/generation.md.
 
 Reads `data/preferences/{train,held_out}.parquet` and `models/sft/<init>/`; writes `models/dpo/`,
 `metrics/optional/dpo.json`, `metrics/cost/dpo.json`, and every step as plot data.

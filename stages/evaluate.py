@@ -3,9 +3,8 @@
 `python -m stages.evaluate <approach>`. The label of a test row is its `reference_label` (the consensus of many raters)
 where there is one, and the given label otherwise.
 
-Scores are means over the seeds; their intervals are over other test rows for these trained models, and `per_seed` has
-the scores of each. A score without an interval has the reason as `<score>_without_ci95`. Tables of rows and classes are
-the first seed's. An approach that was skipped has no scores: the reason is written instead.
+Scores are means over the seeds (docs/statistics.md), tables of rows and classes the first seed's. An approach that was
+skipped has no scores: the reason is written instead.
 
 Reads `models/finetuned/<approach>/` and `data/split/test.parquet`; writes the scores with their 95% intervals, the
 predicted labels of all seeds for git (`assay/statistics/predictions.py`),

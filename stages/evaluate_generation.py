@@ -6,9 +6,6 @@ Models are named in `generation_models`, each with its folder; `base` is `langua
 `metrics/predictions/generation/<model>.json` (scores by question, for paired tests from git alone) and its cost. All
 models get the same rows, and intervals are over the same resampled rows for every model; docs/generation.md says what
 the modes and scores are.
-
-In every mode the likelihood of the reference answers is taken; the model answers itself in those of `answered`. A label
-is the one of the task's labels that the model finds likeliest after the prompt, each with the token that ends it.
 """
 
 import argparse

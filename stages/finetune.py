@@ -8,9 +8,7 @@ Reads `data/augmented/train.parquet` (given labels, and how much each row counts
 `models/finetuned/<approach>/`, the loss per step and the validation scores per epoch. The model of the first seed lies
 in that folder itself, with what inference needs (`assay/classifiers/inference_file.py`), those of others in
 `seed_<seed>/` there; plots are the first one's. A run that is killed resumes from its last checkpoint, in `scratch/`
-under the hash of all that the model depends on.
-
-QLoRA, where bitsandbytes has no 4-bit arithmetic, is left out: the reason stands in the place of model and metrics.
+under the hash of all that the model depends on. QLoRA may be left out (docs/approaches.md).
 """
 
 from __future__ import annotations

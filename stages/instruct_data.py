@@ -5,9 +5,6 @@ says by what rules. Reads the files named in `instruct_data.sources`, below `ins
 the splits of the classification track; writes `data/instruct/{train,validation,test}.parquet` (`CHAT_SCHEMA`),
 `prompts.parquet` (the test questions in every mode that models are scored in, `PROMPT_SCHEMA`), and beside them
 `removed.parquet` and `changed.parquet` (which says in `field` what changed), metrics and costs.
-
-All draws are keyed by the row, so a row keeps its own when others come and go; its distractors may change with the
-knowledge base. System messages do not count when chats are compared.
 """
 
 import sys

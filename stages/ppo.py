@@ -1,8 +1,6 @@
 """Train a fine-tuned model further by its own answers and the reward model's scores of them, by PPO.
 
-Nothing starts unless the reward model is right on enough held-out pairs (`min_reward_accuracy`). The policy starts as
-the model of `sft` that `init` names, is kept close to it by a KL penalty (Ziegler et al. 2019), and stays of its kind:
-an adapter is trained further, a whole model whole. The loop, and where it deviates from the papers, is in
+When it starts and from what: docs/generation.md. The loop, and where it deviates from the papers, is in
 `assay/reinforcement/ppo_loop.py`; what training was worth is measured by `assay/reinforcement/held_out.py`.
 
 Reads `data/instruct/{train,validation}.parquet`, `models/reward/model/`, `metrics/optional/reward.json` and

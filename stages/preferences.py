@@ -1,9 +1,7 @@
 """Make preference pairs: of two answers to one prompt, the better and the worse.
 
-Where the pairs come from is kept, as `pair_source`; docs/generation.md says what each source is. Train prompts make
-`train.parquet`, validation prompts `held_out.parquet`. A judgement on a test prompt is a metric of the test alone
-(`compare_generation`): it is rejected here, so that no model ever learns from it. A made answer comes from the split of
-its prompt, so that no held-out pair has a text that was trained on.
+Where the pairs come from is kept, as `pair_source`; docs/generation.md says what each source is, and of which prompts
+pairs are made.
 
 Reads: data/instruct/{train,validation,test}.parquet, data/preferences.csv, the base model
 Writes: data/preferences/{train,held_out,removed}.parquet, metrics/optional/preferences.json

@@ -2,10 +2,7 @@
 
 RLOO (Kool et al. 2019; Ahmadian et al. 2024) answers each prompt several times and takes the mean reward of the other
 answers as the baseline of each: REINFORCE without a value function, the maintained alternative to `ppo` beside it. The
-KL coefficient (`beta`) is fixed.
-
-The same condition on the reward model, the same prompts, the same measurement before and after as in `stages/ppo.py`:
-`assay/reinforcement/policy_stage.py`.
+KL coefficient (`beta`) is fixed. All else is as in `stages/ppo.py`: `assay/reinforcement/policy_stage.py`.
 
 Reads `data/instruct/{train,validation}.parquet`, `models/reward/model/`, `metrics/optional/reward.json` and
 `models/sft/<init>/`; writes `models/rloo/`, `metrics/optional/rloo.json`, `metrics/cost/rloo.json`, and every step as

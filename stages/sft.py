@@ -18,9 +18,10 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
+import polars as pl
 import torch
 
-from assay.compute.cost import folder_mib
+from assay.compute.cost import folder_mib, peak_memory_mib
 from assay.compute.device import Compute, prepare_device
 from assay.compute.model_limits import require_positions
 from assay.compute.process_group import start_others
@@ -36,7 +37,7 @@ from assay.fine_tuning.quantization import why_no_4_bit
 from assay.fine_tuning.sft_params import Approach, Qlora
 from assay.language_models.base_template import TemplateArguments
 from assay.language_models.checkpoint import CausalLM, load_base, save_causal_lm
-from assay.language_models.sft import fit_cost, fit_metrics, loss_curve, read_chats, train_sft
+from assay.language_models.sft import fit_metrics, read_chats, train_sft
 
 TRAIN = Path("data/instruct/train.parquet")
 VALIDATION = Path("data/instruct/validation.parquet")
@@ -99,8 +100,18 @@ def main() -> None:
         artefact_mib = folder_mib(folder)
     discard(scratch)
 
-    write_text(PLOTS / f"{approach}.csv", loss_curve(done).write_csv(float_precision=6))
-    write_json(COSTS / f"{approach}.json", fit_cost(done, device))
+    losses = pl.DataFrame([*done.validation_losses.items()], ["step", "validation_loss"], orient="row")
+    curve = losses.join(done.steps, on="step", how="full", coalesce=True).sort("step")
+    curve = curve.select("step", "loss", "validation_loss")
+    write_text(PLOTS / f"{approach}.csv", curve.write_csv(float_precision=6))
+    cost = {
+        "train_seconds": done.spent.seconds,
+        "train_cpu_seconds": done.spent.cpu_seconds,
+        "tokens_per_second": done.tokens / done.step_seconds if done.step_seconds else 0.0,
+        "peak_memory_mib": peak_memory_mib(device.device),
+        "resumed_at_step": done.resumed_at_step,
+    }
+    write_json(COSTS / f"{approach}.json", cost)
     measured = {
         "chats_train": len(train),
         "chats_too_long": too_long,

@@ -9,13 +9,15 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from assay.core.errors import InputError, run_stage
-from tools.changes.revisions import checked_out, commit_of
+from tools.changes.revisions import commit_of
 from tools.command_line import command_line
 
 STAGES = (
@@ -38,6 +40,16 @@ params["optional"] = {name: [] for name in params.get("optional", {})}
 write_params(target, params)
 """
 """Run at the top of a checkout, whose own fixture code and params it uses; the models are those of the first one."""
+
+
+@contextmanager
+def checked_out(commit: str, folder: Path) -> Iterator[Path]:
+    """Inside the block a commit is checked out in a folder, which is made."""
+    subprocess.run(["git", "worktree", "add", "--quiet", "--detach", str(folder), commit], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["git", "worktree", "remove", "--force", str(folder)], check=True)
 
 
 def run(command: list[str], folder: Path) -> str:

@@ -1,10 +1,8 @@
 """A sequence classifier on disk: made from a base model, saved, loaded again.
 
-A whole model with an architecture of transformers (`cls` and `last` pooling) is saved as one, and any of its loaders
-gives the same logits. An adapter, and a model on the mean of the token states, transformers alone would load as another
-one, its head or encoder at random: their `config.json` has a `model_type` that it does not know, so that it refuses,
-with the name of what loads it (`assay.inference.load`). The configuration that transformers knows stands there as
-`classifier`. No folder holds code or pickles, and none that does is loaded.
+docs/approaches.md, "Saved folders", says what loads what. What transformers alone would load wrongly has a `model_type`
+that it does not know, so that it refuses; the configuration that it knows stands there as `classifier`. No folder holds
+code or pickles, and none that does is loaded.
 """
 
 from __future__ import annotations

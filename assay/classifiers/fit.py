@@ -1,10 +1,7 @@
 """Fine-tune a classifier on train rows.
 
-Deviations from the usual recipe:
-1. The linear probe computes the frozen encoder's features once, without dropout, and trains the head on them: the
-   same result as passing every batch through the encoder in evaluation mode, in a fraction of the time.
-2. It trains on features of mean 0 and deviation 1 over the train rows, so that one learning rate does for every encoder
-   (as in He et al. 2022, appendix A.1), and moves both into the head afterwards, which is a plain linear layer again.
+Deviation from the usual recipe: the linear probe computes the frozen encoder's features once, without dropout, and
+trains the head on them, scaled (docs/approaches.md, "Linear probe"; as in He et al. 2022, appendix A.1).
 """
 
 from __future__ import annotations

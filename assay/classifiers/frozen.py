@@ -1,14 +1,10 @@
-"""Two baselines on a frozen model, in which nothing is trained.
+"""Two baselines on a frozen model, in which nothing is trained; docs/approaches.md says how they go.
 
-`knn`: the train rows that are most similar to a text by the cosine of frozen sentence embeddings vote (Cover & Hart
-1967), closer ones and rows of more weight more (`neighbour_shares`). One vote more is spread as the labels are among
-all train rows (m-estimate with m = 1; Cestnik 1990), so that no probability is 0. Embeddings are in float32.
+`knn`: beside the vote of similar train rows (`neighbour_shares`) one vote more is spread as the labels are among all
+train rows (m-estimate with m = 1; Cestnik 1990), so that no probability is 0. Embeddings are in float32.
 
-`prompted`: a language model is asked, and each label has the likelihood of being its answer (Brown et al. 2020). An
-answer is a label and the token that ends the turn, so that one label that begins another is no likelier for it. From
-the log-likelihood of all its tokens that of the same label after texts that say nothing is taken, in the mean:
-contextual calibration (Zhao et al. 2021, section 4: W = diag(p_cf)^-1, b = 0). With it goes what the model prefers
-without reading, and what labels of several or of rare tokens lose by them.
+`prompted`: an answer is a label and the token that ends the turn, so that one label that begins another is no likelier
+for it; contextual calibration is that of Zhao et al. 2021, section 4: W = diag(p_cf)^-1, b = 0.
 
 Legend: `n` texts, `m` train rows, `d` dimensions of an embedding, `k` labels. The model is named, not copied.
 """

@@ -2,12 +2,7 @@
 
 AdamW (Loshchilov & Hutter 2019), linear warm-up and decay, gradient clipping by global norm, label smoothing (Szegedy
 et al. 2016), and early stopping on validation macro-F1, if asked for: the best epoch's parameters are then put back.
-
-What goes wrong in a long run, and what happens then:
-
-- It is killed: the same command resumes from the last checkpoint, and ends with the same weights.
-- Memory runs out: a batch is computed in twice as many parts, whose gradients are accumulated, and the run says so.
-- The loss is not a number: the run stops, and names the step and the rows of its batch.
+What happens when a run is killed, memory runs out or the loss is not a number: docs/approaches.md.
 """
 
 from __future__ import annotations

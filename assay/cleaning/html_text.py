@@ -18,65 +18,32 @@ from pathlib import Path
 import yaml
 from selectolax.lexbor import LexborHTMLParser
 
+from assay.core.patterns import fill_patterns
+
 MAX_HIDDEN = 10_000
 """Elements that are not shown. The parser's time grows with the square of their depth; of more, the text is shown."""
 _NAMES = yaml.safe_load(Path(__file__).with_name("html_elements.yaml").read_text(encoding="utf-8"))
-_HIDDEN, _CELLS, _BLOCKS, _INLINE, _BARE = map("|".join, _NAMES.values())
-_OFFICE = "(?:o|v|w|m|st1):[a-z]+"
-"""What Outlook and Word write among the elements of HTML."""
-
-# Possessive throughout: what an attribute has taken is not given back, so a failed match costs no second try.
-_ATTRIBUTES = (
-    r"(?:\s++(?:[A-Za-z_:@][\w:.\-]*+\s*+=\s*+(?:\"[^\"]*+\"|'[^']*+'|[^\s\"'<>=`]++)|(?:" + _BARE + r")\b))*+\s*+/?+"
-)
-_TAG = re.compile(
-    r"<(?:(?P<comment>!--)|(?P<cdata>!\[CDATA\[)"
-    rf"|(?P<gone>!doctype\b[^<>]*+|\?xml\b[^<>]*+|!\[(?:if\b[^<>]*+|endif\])|/?{_OFFICE}(?:{_ATTRIBUTES}))>"
-    rf"|(?P<slash>/?)(?:(?P<hidden>{_HIDDEN})|(?P<block>{_BLOCKS})|(?P<cell>{_CELLS})|(?P<inline>{_INLINE}))"
-    rf"(?:{_ATTRIBUTES})>"
-    rf"|(?P<xml>[a-z][\w:.\-]*+{_ATTRIBUTES}>(?=<!\[CDATA\[)|(?<=\]\]><)/[a-z][\w:.\-]*+>))",
-    re.IGNORECASE,
-)
-_TO_FILL_IN = re.compile(
-    "<(?:address|audio|code|data|label|link|map|mark|object|output|source|summary|time|title|video)>", re.IGNORECASE
-)
-"""`See you at <time>, <address>`: without attributes and an end these are no markup but words that stand for others."""
-_WORD = re.compile(
-    r"<(?!(?:br|wbr|hr|p|li|dd|dt|td|th|tr|thead|tbody|tfoot|option|optgroup|img|input)>)[a-z][a-z0-9]*>", re.IGNORECASE
-)
-"""A tag that says nothing without its end. Those that HTML lets stand alone are markup wherever they are."""
-_CODE = re.compile(r"```.*?```|(?<![`\w])`(?!\s)[^`\n]++(?<!\s)`(?!`)", re.DOTALL)
-_NAMED = re.compile(r"\s(?:(?P<alt>alt)|title)\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)'|([^\s\"'<>=`]++))", re.IGNORECASE)
-_FILE = re.compile(r"\S+\.(?:png|jpe?g|gif|svg|webp|bmp)", re.IGNORECASE)
-_QUOTE_BOX = re.compile("gmail_attr|moz-cite-prefix|yahoo_quoted")
-"""What names a `div` with a quoted mail, or with the line that announces one."""
-_FORWARDED = re.compile(r"(?:\s++|&nbsp;|<[^<>]*+>){0,20}+--")
-_AMPERSANDS = re.compile(r"&(?:(?:amp|AMP|#0{0,4}38|#[xX]0{0,4}26);)++")
-_ENTITY = re.compile(r"&(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+_ELEMENTS = {kind: "|".join(names) for kind, names in _NAMES.items()}
 _BREAK = "\f"
 """Stands for the line end of a block until the text is out: white space, so that it may stand between table rows."""
 _QUOTE, _QUOTE_END, _RAISED, _RAISED_END = "\f\x10\f", "\f\x11\f", "\x0e", "\x0f"
 """Stand for the ends of a quote, and of what is raised, as `_BREAK` does."""
-_EXPONENT = re.compile(
-    rf"(?<=[\w)\]]){_RAISED}\s*+(?:([+\-−–]?(?:\d[\d.,]*[+\-−]?|\d*[^\W\d_aeo¹²³⁰⁴-⁹])|[+\-−])"
-    rf"|((?=[^{_RAISED}{_RAISED_END}]{{0,40}}[+\-−*/=])[\w+\-−*/=.,() ]{{2,40}}?))\s*+{_RAISED_END}"
+_PATTERNS = fill_patterns(
+    yaml.safe_load(Path(__file__).with_name("html_patterns.yaml").read_text(encoding="utf-8")),
+    _ELEMENTS | {"raised": _RAISED, "raised_end": _RAISED_END},
 )
-"""A number, a sign, a letter, a sum; not 1st, n° and the signs for trademarks and notes."""
-
-MARKUP = (
-    r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
-    rf"|(?i-u:<(?:!--|!doctype|!\[|\?xml|/?{_OFFICE}|/?(?:{_HIDDEN}|{_BLOCKS}|{_CELLS}|{_INLINE})[\s/>]))"
-)
+MARKUP = _PATTERNS["markup"]
 """What a text with markup has, as a regular expression of Rust's: a gate that lets some others through."""
+_RE = {name: re.compile(_PATTERNS[name]) for name in _PATTERNS if name != "markup"}
 
 
 def html_text(text: str) -> str:
     """The text without markup; entities become characters."""
     plain = _without_tags(text) if "<" in text else text
     if "&" in plain:
-        plain = _ENTITY.sub(_character, _AMPERSANDS.sub("&", plain) if plain == text else plain)
+        plain = _RE["entity"].sub(_character, _RE["ampersands"].sub("&", plain) if plain == text else plain)
     if _RAISED in plain:
-        plain = _EXPONENT.sub(lambda power: f"^{power[1] or f'({power[2]})'}", plain)
+        plain = _RE["exponent"].sub(lambda power: f"^{power[1] or f'({power[2]})'}", plain)
         plain = plain.replace(_RAISED, "").replace(_RAISED_END, "")
     return plain
 
@@ -89,15 +56,15 @@ def _character(entity: re.Match[str]) -> str:
 def _without_tags(text: str) -> str:
     """Tags, comments and what is not shown are gone, entities are as they were."""
     # What is code has no tags, and all else keeps its place.
-    seen = _CODE.sub(lambda code: "`" * len(code[0]), text) if "`" in text else text
-    tags = list(_TAG.finditer(seen))
-    if not tags or (seen[: tags[0].start()].strip() and all(_WORD.fullmatch(tag[0]) for tag in tags)):
+    seen = _RE["code"].sub(lambda code: "`" * len(code[0]), text) if "`" in text else text
+    tags = list(_RE["tag"].finditer(seen))
+    if not tags or (seen[: tags[0].start()].strip() and all(_RE["word"].fullmatch(tag[0]) for tag in tags)):
         return text
     last_end = {(tag[tag.lastgroup or 0]).lower(): tag.start() for tag in tags if tag["slash"]}
     last_end["!--"] = seen.rfind("-->")
     hidden = sum(tag.lastgroup == "hidden" for tag in tags)
     has_unseen = hidden or "<!--" in seen
-    boxes = list[bool]() if _QUOTE_BOX.search(text) else None
+    boxes = list[bool]() if _RE["quote_box"].search(text) else None
     escaped = _escaped if has_unseen else str
     pieces, end = [], 0
     for tag in tags:
@@ -114,7 +81,7 @@ def _without_tags(text: str) -> str:
     plain = "".join([*pieces, escaped(text[end:])])
     if has_unseen:
         page = LexborHTMLParser(f"<body>{plain}")
-        page.strip_tags(_HIDDEN.split("|"))
+        page.strip_tags(_NAMES["hidden"])
         plain = page.body.text() if page.body else ""
     return _with_line_ends(plain.replace("]]>", "") if "<![CDATA[" in text else plain)
 
@@ -127,7 +94,7 @@ def _is_text(tag: re.Match[str], last_end: Mapping[str, int]) -> bool:
     """Whether what was taken for a tag is none: a comment without its end (the last one in `last_end`), or a word."""
     if tag.lastgroup == "comment":
         return last_end["!--"] < tag.end()
-    return bool(_TO_FILL_IN.fullmatch(tag[0])) and last_end.get(tag[tag.lastgroup or 0].lower(), -1) < tag.end()
+    return bool(_RE["to_fill_in"].fullmatch(tag[0])) and last_end.get(tag[tag.lastgroup or 0].lower(), -1) < tag.end()
 
 
 def _hides(tag: re.Match[str], last_end: Mapping[str, int]) -> bool:
@@ -152,7 +119,7 @@ def _shown(text: str, tag: re.Match[str], boxes: list[bool] | None) -> str:
         return f"{_BREAK}{'_' * 32}{_BREAK}"  # the line by which Outlook sets off the mail that is answered
     if name == "div" and boxes is not None:
         if not is_end:
-            boxes.append(bool(_QUOTE_BOX.search(tag[0])) and not _FORWARDED.match(text, tag.end()))
+            boxes.append(bool(_RE["quote_box"].search(tag[0])) and not _RE["forwarded"].match(text, tag.end()))
             return _QUOTE if boxes[-1] else _BREAK
         return _QUOTE_END if boxes and boxes.pop() else _BREAK
     return _BREAK if kind in ("block", "xml") else " " if kind == "cell" and not is_end else ""
@@ -160,9 +127,9 @@ def _shown(text: str, tag: re.Match[str], boxes: list[bool] | None) -> str:
 
 def _name_of_image(text: str, tag: re.Match[str]) -> str:
     """Its `alt` or else its `title`, apart from the words beside it; nothing if that is the name of a file."""
-    names = {bool(found["alt"]): found[2] or found[3] or found[4] or "" for found in _NAMED.finditer(tag[0])}
+    names = {bool(found["alt"]): found[2] or found[3] or found[4] or "" for found in _RE["named"].finditer(tag[0])}
     name = names.get(True, names.get(False, "")).strip()
-    if not name or _FILE.fullmatch(name):
+    if not name or _RE["file"].fullmatch(name):
         return ""
     is_word = name[0].isalnum()
     before, after = text[max(0, tag.start() - 1) : tag.start()], text[tag.end() : tag.end() + 1]

@@ -2,10 +2,8 @@
 
 What clients may take of the server is bounded by the section `serve` of `params.yaml`. Texts of several requests go
 through the model together, in one thread; each answer goes back to the request that asked. No text is in a log.
-
-Other pages in a browser can send requests to 127.0.0.1, also under a name that was made to lead here: so it answers
-there to its own host name alone, and takes nothing but JSON, which browsers do not send to other origins unasked. On
-any other address it wants a token.
+On 127.0.0.1 it answers to its own host name alone, since other pages in a browser can send requests there; on any other
+address it wants a token.
 """
 
 import asyncio

@@ -1,9 +1,8 @@
 """From which probability on a label is sure enough for a wanted precision, chosen on validation rows.
 
 Selection with guaranteed risk (Geifman & El-Yaniv 2017, algorithm 1): a binary search for the lowest threshold at which
-a lower bound of the precision of the validation rows above it (Clopper & Pearson 1934) reaches the wanted one. Each of
-the thresholds tried has its share of `ERROR_PROBABILITY`; so, of rows like those of validation, the precision is at
-least the wanted one but with that probability. A threshold by the precision itself would miss it every other time.
+a lower bound of the precision of the validation rows above it (Clopper & Pearson 1934) reaches the wanted one; each of
+the thresholds tried has its share of `ERROR_PROBABILITY`.
 
 Deviations: the search is among `SHARES` shares of the rows, not among all thresholds, so that fewer tests share the
 error probability; and rows of equal probability are above a threshold together.

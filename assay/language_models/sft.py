@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from assay.compute.cost import Spent, peak_memory_mib
+from assay.compute.cost import Spent
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.outputs import discard
@@ -142,13 +142,6 @@ def train_sft(
     return Fit(steps, best.losses, lines.tokens, lines.spent, lines.step_seconds, resumed)
 
 
-def loss_curve(done: Fit) -> pl.DataFrame:
-    """`step`, `loss` and `validation_loss`, null where a step has none."""
-    losses = pl.DataFrame([*done.validation_losses.items()], ["step", "validation_loss"], orient="row")
-    curve = losses.join(done.steps, on="step", how="full", coalesce=True).sort("step")
-    return curve.select("step", "loss", "validation_loss")
-
-
 def fit_metrics(done: Fit, model: CausalLM) -> dict[str, float]:
     """What a training reached, for the metrics."""
     losses = done.validation_losses
@@ -160,15 +153,4 @@ def fit_metrics(done: Fit, model: CausalLM) -> dict[str, float]:
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "total_parameters": sum(p.numel() for p in model.parameters()),
         "tokens": done.tokens,
-    }
-
-
-def fit_cost(done: Fit, device: Device) -> dict[str, float]:
-    """What a training took, for `metrics/cost`."""
-    return {
-        "train_seconds": done.spent.seconds,
-        "train_cpu_seconds": done.spent.cpu_seconds,
-        "tokens_per_second": done.tokens / done.step_seconds if done.step_seconds else 0.0,
-        "peak_memory_mib": peak_memory_mib(device.device),
-        "resumed_at_step": done.resumed_at_step,
     }
