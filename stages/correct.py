@@ -76,10 +76,13 @@ def main() -> None:
     found = measure(records, corrected, done, lines)
     if unlabelled.height:
         found["unlabelled"] = {"decided": int(is_decided.sum()), "waiting": waiting.height}
-    for one, row in done.not_applied:
-        reason = row["rule"] + (f"; {row['kept_id']} stands for it" if row["kept_id"] else "")
-        removed = f"not applied, since `clean` removed {one.id} ({reason})"
-        print(f"correct: {path}: line {one.line}: {removed}", file=sys.stderr)
+    for one in done.not_applied:
+        instead = f"; {one.kept_id} stands for it" if one.kept_id else ""
+        print(
+            f"correct: {path}: line {one.correction.line}: not applied, since `clean` removed {one.correction.id}"
+            f" ({one.rule}{instead})",
+            file=sys.stderr,
+        )
     write_metrics(METRICS, found, "relabelled", "confirmed", "reviewers")
 
 

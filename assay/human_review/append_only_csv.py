@@ -16,15 +16,11 @@ from datetime import date
 from pathlib import Path
 from typing import TypeVar
 
-import yaml
-
 from assay.core.errors import InputError
 
 MERGE_MARKER = re.compile(r"(<{7}|>{7}|\|{7})( .*)?|={7}")
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 ERRORS_SHOWN = 10
-SAID: dict[str, str] = yaml.safe_load(Path(__file__).with_name("sentences.yaml").read_text(encoding="utf-8"))
-"""What is wrong with a line or a file, in words."""
 Line = TypeVar("Line")
 
 
@@ -64,8 +60,9 @@ def read_lines(
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        number, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
-        raise InputError(SAID["not_utf8"].format(path=path, number=number, byte=byte)) from None
+        number = content.count(b"\n", 0, error.start) + 1
+        shown = f"byte 0x{content[error.start]:02x}"
+        raise InputError(f"{path}: line {number}: not UTF-8 ({shown}); save it as UTF-8") from None
     # Not splitlines(), which also splits at characters that may be in a value.
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     _refuse_merge_markers(lines, path)
@@ -73,7 +70,8 @@ def read_lines(
     if header not in (list(columns), list(columns[: len(columns) - since])):
         missing = ", ".join(name for name in columns if name not in header)
         without = f", without {missing}" if missing else ""
-        raise InputError(SAID["header"].format(path=path, line=lines[0], without=without, wanted=",".join(columns)))
+        wanted = ",".join(columns)
+        raise InputError(f"{path}: line 1: the header is {lines[0]!r}{without}; it must be {wanted}, with commas")
     found, errors = [], []
     for number, line in enumerate(lines[1:], start=2):
         if not line.strip():
@@ -93,9 +91,11 @@ def _values(line: str, columns: Sequence[str], since: int) -> list[str]:
     try:
         (values,) = csv.reader([line], strict=True)
     except (csv.Error, ValueError) as error:
-        raise ValueError(SAID["not_csv"].format(error=error)) from None
+        raise ValueError(f"not CSV ({error}); a decision is one line, with quotes closed and doubled inside") from None
     if not len(columns) - since <= len(values) <= len(columns):
-        raise ValueError(SAID["fields"].format(found=len(values), wanted=len(columns), header=header))
+        raise ValueError(
+            f"{len(values)} fields instead of {len(columns)} ({header}); put a field that has a comma in double quotes"
+        )
     return values + [""] * (len(columns) - len(values))
 
 
@@ -104,8 +104,11 @@ def _refuse_merge_markers(lines: list[str], path: Path) -> None:
     if marked:
         number, line = marked[0]
         others = f" (and lines {', '.join(str(other) for other, _ in marked[1:])})" if len(marked) > 1 else ""
-        where = {"path": path, "posix": path.as_posix(), "number": number, "others": others}
-        raise InputError(SAID["merge_marker"].format(line=line, **where))
+        raise InputError(
+            f"{path}: line {number}{others}: a merge marker, {line!r}: git could not merge the file. The lines of both"
+            " sides are decisions: delete the marker lines alone, and keep all others. Does .gitattributes still say"
+            f" `{path.as_posix()} merge=union`? Then git does so by itself"
+        )
 
 
 def refuse(errors: Iterable[tuple[int, str]], path: Path) -> None:
@@ -177,6 +180,8 @@ def take_back_line(path: Path, written: Written) -> None:
     with locked(path) as file:
         content = file.readall()
         if not content.endswith(b"\n" + written.content):
-            raise InputError(SAID["not_last"].format(path=path, id=written.id))
+            raise InputError(
+                f"{path}: the line on {written.id} is no longer the last, so it stays; change it with an editor"
+            )
         file.truncate(len(content) - len(written.content))
         os.fsync(file.fileno())

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from pydantic import Field
@@ -10,7 +9,7 @@ from pydantic import Field
 from assay.core.forms import find_other_forms
 from assay.core.params import Params
 from assay.core.removed_rows import REMOVED_SCHEMA
-from assay.human_review.append_only_csv import SAID, refuse
+from assay.human_review.append_only_csv import refuse
 from assay.human_review.corrections import (
     LABEL_FIELDS,
     Correction,
@@ -36,11 +35,20 @@ class CorrectParams(Params):
 
 
 @dataclass(frozen=True)
+class NotApplied:
+    """A line about a row that `clean` removed, and the rule that removed it."""
+
+    correction: Correction
+    rule: str
+    kept_id: str | None
+
+
+@dataclass(frozen=True)
 class Settled:
-    """What the file comes to; lines `not_applied` are about rows that `clean` removed: their `rule` and `kept_id`."""
+    """What the file comes to."""
 
     outcomes: dict[tuple[str, str], Outcome]
-    not_applied: list[tuple[Correction, dict[str, Any]]]
+    not_applied: list[NotApplied]
 
 
 @dataclass(frozen=True)
@@ -86,9 +94,10 @@ def settle_all(
             except LineError as error:
                 errors.append((error.line, str(error)))
         elif row_id in gone:
-            not_applied += [(one, gone[row_id]) for one in lines]
+            not_applied += [NotApplied(one, gone[row_id]["rule"], gone[row_id]["kept_id"]) for one in lines]
         else:
-            sentence = others.get(row_id, SAID["unknown_row"].format(id=row_id))
+            absent = f"no row has the id {row_id!r}; correct it, or delete the line if the row left the data"
+            sentence = others.get(row_id, absent)
             errors += [(one.line, sentence) for one in lines]
     refuse(errors, path)
     return Settled(outcomes, not_applied)
@@ -121,8 +130,12 @@ def apply_corrections(records: pl.DataFrame, outcomes: dict[tuple[str, str], Out
 
     out = records
     for field, rule in (("label", "relabel"), ("reference_label", "correct_reference_label")):
-        news = changed.filter(pl.col("rule") == rule).select("id", pl.col("after").alias(field))
-        out = out.update(news, on="id", include_nulls=True)
+        news = changed.filter(pl.col("rule") == rule).select("id", new="after")
+        out = (
+            out.join(news.with_columns(is_new=True), on="id", how="left", maintain_order="left")
+            .with_columns(pl.when("is_new").then("new").otherwise(field).alias(field))
+            .drop("new", "is_new")
+        )
     looked_at = changed.filter(pl.col("rule").is_in(["relabel", "confirm_label"]))["id"]
     out = out.with_columns(pl.col("id").is_in(looked_at.implode()).alias("reviewed"))
     kept = out.join(removed.select("id"), on="id", how="anti", maintain_order="left")

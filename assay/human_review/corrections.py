@@ -71,9 +71,9 @@ def _parsed(number: int, values: list[str]) -> Correction:
     """One line as a correction. Raises `ValueError`: it is none; the sentence for the user."""
     found = Correction(number, *values)
     if not found.id:
-        raise ValueError(SAID["no_id"])
+        raise ValueError("no id; write the id of the row")
     if found.field not in FIELDS:
-        raise ValueError(SAID["field"].format(one=found, fields=", ".join(FIELDS)))
+        raise ValueError(f"{found.id}: unknown field {found.field!r}; it is one of {', '.join(FIELDS)}")
     if found.field == "row" and (found.old not in ROW_VALUES or found.new not in ROW_VALUES or found.old == found.new):
         raise ValueError(
             f"{found.id}: field `row` goes from {found.old!r} to {found.new!r}; to take the row out, write old keep and"
@@ -97,24 +97,32 @@ def settle(lines: list[Correction], given: str) -> Outcome:
     for one in lines:
         for other in taken:
             if astuple(other)[1:] == astuple(one)[1:]:
-                raise LineError(one.line, SAID["repeats"].format(one=one, other=other))
+                raise LineError(one.line, f"{one.id}: repeats line {other.line}; delete one of the two")
         beside = _starting_beside(one, taken)
         withdrawn = [other for other in beside if other.is_confirmation and other.reviewer == one.reviewer]
         if one.is_confirmation or one.old != value:
             withdrawn = []
         for other in beside:
             if other.new != one.new and other not in withdrawn:
-                say = {"others_say": _said(other), "one_says": _said(one)}
-                raise LineError(one.line, SAID["conflict"].format(one=one, other=other, **say))
+                raise LineError(
+                    one.line,
+                    f"{one.id}: two decisions start from {one.field} {one.old!r}: {_said(other)} (line {other.line}),"
+                    f" and {_said(one)} (line {one.line}); agree on one, and delete the line of the other",
+                )
             if other.new == one.new and other.reviewer == one.reviewer:
-                raise LineError(one.line, SAID["decided_twice"].format(one=one, other=other))
+                raise LineError(
+                    one.line, f"{one.id}: {one.reviewer} decided the same in line {other.line}; delete one of the two"
+                )
         taken = [other for other in taken if other not in withdrawn]
         if len(beside) > len(withdrawn):
             agreements += 1
         elif one.old != value:
             since = f" since line {deciding.line}" if taken else ""
-            shown = {"old": show_form(one.old), "value": show_form(value), "plain": value, "since": since}
-            raise LineError(one.line, SAID["other_value"].format(one=one, **shown))
+            raise LineError(
+                one.line,
+                f"{one.id}: old {one.field} is {show_form(one.old)} here, and the row has {show_form(value)}{since}; "
+                f"look at the row again (`make why ID={one.id}`), then write {value!r} as old, or delete the line",
+            )
         else:
             value, deciding = one.new, one
         taken.append(one)
@@ -139,14 +147,15 @@ def _said(one: Correction) -> str:
 def check_labels(corrections: Iterable[Correction], labels: set[str]) -> list[tuple[int, str]]:
     """Number and sentence of each line whose new label no row has."""
     others = find_other_forms({one.new for one in corrections if one.field in LABEL_FIELDS}, labels)
-    unknown = [
-        one
+    return [
+        (
+            one.line,
+            f"{one.id}: no row has the label {one.new!r}; there are {', '.join(sorted(labels))}. A new one must be in"
+            " `correct.new_labels` of params.yaml" + (f": {others[one.new]}" if one.new in others else ""),
+        )
         for one in corrections
         if one.field in LABEL_FIELDS and one.new and not one.is_confirmation and one.new not in labels
     ]
-    forms = {new: f": {sentence}" for new, sentence in others.items()}
-    sentence, known = SAID["unknown_label"], ", ".join(sorted(labels))
-    return [(one.line, sentence.format(one=one, labels=known) + forms.get(one.new, "")) for one in unknown]
 
 
 def correction_line(values: Mapping[str, Any]) -> str:

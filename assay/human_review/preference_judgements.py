@@ -68,14 +68,15 @@ def _parsed(number: int, values: list[str]) -> Preference:
     """One line as a judgement. Raises `ValueError`: it is none; the sentence for the user."""
     row: dict[str, str] = dict(zip(COLUMNS, values, strict=True))
     if not row["prompt_id"]:
-        raise ValueError(SAID["no_prompt"])
+        raise ValueError("no prompt_id; write the id of the chat that was answered")
     if row["preferred"] not in PREFERRED:
         fix = f"it is one of {', '.join(PREFERRED)}; is an answer that has a comma in double quotes?"
         raise ValueError(f"{row['prompt_id']}: preferred is {row['preferred']!r}; {fix}")
     require_decider(row["prompt_id"], row["reviewer"], row["date"], "judged")
     for name in ANSWERS:
         if lone := [match[0] for match in _ESCAPED.finditer(row[name]) if match[1] not in ("n", "\\")]:
-            raise ValueError(SAID["escape"].format(prompt_id=row["prompt_id"], name=name, lone=lone[0]))
+            where = f"{row['prompt_id']}: {name} has {lone[0]}, which is no escape"
+            raise ValueError(f"{where}; write a backslash as \\\\ and a line break as \\n")
         row[name] = _ESCAPED.sub(lambda match: "\n" if match[1] == "n" else match[1], row[name])
     return Preference(number, *(row[name] for name in COLUMNS))
 

@@ -106,9 +106,12 @@ def token_statistics(
     parts = [_padded_statistics(policy, [answers[row] for row in rows], temperature, device) for rows in batches]
     as_given = np.argsort(np.concatenate(batches))
     columns = ([one for part in column for one in part] for column in zip(*parts, strict=True))
-    joined = [pad_sequence([column[row] for row in as_given], batch_first=True) for column in columns]
+    log_probabilities, entropies, states = (
+        pad_sequence([column[row] for row in as_given], batch_first=True) for column in columns
+    )
     answer_lengths = torch.tensor([len(one.answer_ids) for one in answers], device=device.device)
-    return TokenStatistics(*joined, torch.arange(joined[0].shape[1], device=device.device) < answer_lengths[:, None])
+    mask = torch.arange(states.shape[1], device=device.device) < answer_lengths[:, None]
+    return TokenStatistics(log_probabilities, entropies, states, mask)
 
 
 def rows_at_once(rows: int, device: Device) -> int:

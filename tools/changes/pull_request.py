@@ -18,12 +18,11 @@ from tools.changes import sections
 from tools.changes.gate import GateParams, apply_rules, outcome_of, training_cost
 from tools.changes.paired import SAME, compare_sides, seed_deviations
 from tools.changes.revisions import commit_of
-from tools.changes.sides import MISSING, Side, flatten, read_sides
+from tools.changes.sides import MISSING, Side, read_sides
 from tools.changes.staleness import stale_stages
 from tools.command_line import command_line
 
 REPORT = Path("report/pull_request.md")
-MAX_TABLE_ROWS = 100
 MAX_CHARACTERS = 65_536
 """GitHub takes no longer comment."""
 
@@ -48,7 +47,7 @@ def report(old: Side, new: Side, base: str, commit: str, gate: GateParams | None
     environment.filters |= {"listed": sections.listed, "code": sections.code, "shown": sections.shown}
     environment.filters["largest_first"] = lambda ones: sorted(ones, key=lambda one: -abs(one.difference.value))
     values: dict[str, Any] = {"old": old, "new": new, "base": base, "commit": commit, "cost": cost, "missing": MISSING}
-    values |= {"rows": rows, "paired": paired, "same": SAME, "arrow": sections.arrow, "stale": stale}
+    values |= {"rows": rows, "paired": paired, "same": SAME, "arrow": sections.arrow}
     values |= {"rules": rules, "outcome": outcome_of(rules) if rules else None}
     values["moved"] = Counter(rows.relabelled.values()).most_common(2) if rows else []
     values["surely"] = [name for name, path in stale.items() if path[-1] != "?"]

@@ -1,4 +1,4 @@
-"""What the tables of the pull-request report hold, which fold away (`tables.jinja`), and how their values are shown."""
+"""What folds away in the pull-request report: a table each of what differs, and nothing where nothing does."""
 
 import html
 import json

@@ -196,7 +196,7 @@ def test_many_rows_are_cut_and_a_comment_is_never_longer_than_github_takes(repos
     tables = ["y" * 31_000] * 5
     text = pull_request.fit("first", tables, "main")
     assert 60_000 < len(text) <= 65_536
-    assert text.endswith("2 longer tables do not fit in a comment: `git diff main -- metrics params.yaml dvc.lock`\n")
+    assert text.endswith("3 longer tables do not fit in a comment: `git diff main -- metrics params.yaml dvc.lock`\n")
     assert pull_request.fit("first", tables[:1], "main") == f"first\n\n{tables[0]}\n"
 
 
