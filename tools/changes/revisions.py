@@ -1,8 +1,6 @@
-"""Revisions of this repository: what git says of them, and a checkout of one beside the working tree."""
+"""Revisions of this repository, and what git says of them."""
 
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from assay.core.errors import InputError
@@ -29,16 +27,6 @@ def commit_of(base: str) -> str:
         f"{base!r} is no revision of this repository; branches here: {', '.join(branches.split()) or 'none'}. "
         "Fetch it (`git fetch origin`), or name another: BASE is a branch, tag or commit"
     )
-
-
-@contextmanager
-def checked_out(commit: str, folder: Path) -> Iterator[Path]:
-    """Inside the block a commit is checked out in a folder, which is made."""
-    subprocess.run(["git", "worktree", "add", "--quiet", "--detach", str(folder), commit], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["git", "worktree", "remove", "--force", str(folder)], check=True)
 
 
 def require_committed(path: Path) -> None:
