@@ -105,6 +105,7 @@ def _from_base(
 ) -> Any:
     """The classifier on a base model; its head is new."""
     require_model(base)
+    require_safetensors(base)
     keep_freed_memory()
     kind: Any = MeanPooledForSequenceClassification if is_mean else AutoModelForSequenceClassification
     return load_weights(kind, base, quantisation, device, config=config)

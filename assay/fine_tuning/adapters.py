@@ -14,7 +14,6 @@ import torch
 from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
-from assay.compute.model_limits import require_safetensors
 from assay.core.outputs import write_json
 from assay.fine_tuning.quantization import QUANTISATION_FILE, four_bit_settings
 
@@ -129,11 +128,7 @@ def add_adapter(model: PreTrainedModel, config: peft.PeftConfig) -> peft.PeftMod
 def load_weights(
     kind: Any, base: str, settings: dict[str, Any] | None, device: torch.device | None, **arguments: Any
 ) -> Any:
-    """A model on CPU in float32; or, with settings of `four_bit_settings`, in 4 bits on the device, None: on CPU.
-
-    An `InputError` if there are no safetensors in the folder `base`.
-    """
-    require_safetensors(base)
+    """A model on CPU as it is; or, with settings of `four_bit_settings`, in 4 bits on the device, None: on CPU."""
     if settings is not None:
         quantisation = BitsAndBytesConfig(**settings)  # type: ignore[no-untyped-call]
         arguments |= {"quantization_config": quantisation, "device_map": {"": device or "cpu"}}

@@ -73,6 +73,7 @@ def load_base(
 
 
 def _loaded(base: str, device: torch.device, quantisation: dict[str, Any] | None, tokenizer: Any) -> Any:
+    require_safetensors(base)
     if device.type == "cpu":
         keep_freed_memory()
     exact = {"dtype": torch.float32} if quantisation is None else {}
