@@ -11,7 +11,8 @@ Reads the files named in `ingest.sources`, below `ingest.path`, and keeps `max_r
 - `sources.parquet`: where each source comes from, its licence, the SHA-256 of its files, its rows in and out;
 - `removed.parquet`, `removed_ratings.parquet`: what could not be read or used, and why.
 
-Files, ratings, ids, given and reference labels, forms of values: docs/pipeline.md, "Your own files" and "Raters, ids and labels of your own".
+Files, ratings, ids, given and reference labels: docs/pipeline.md, "Your own files" and "Raters, ids and labels of your
+own".
 """
 
 import re

@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from assay.compute.device import Compute, prepare_device
 from assay.core.errors import InputError, run_stage
-from assay.core.outputs import output_folder, write_parquet, write_text
+from assay.core.outputs import write_tables, write_text
 from assay.core.params import load_params
 from assay.core.progress import quiet_libraries
 from assay.core.results import write_metrics
@@ -119,11 +119,8 @@ def main() -> None:
     if unknown := metrics["rows_not_judged"]:
         print(f"label_errors: {unknown} row(s) have no scores: their label has rows in one fold only", file=sys.stderr)
 
-    with output_folder(OUTPUT) as folder:
-        write_parquet(acted.train, folder / "train.parquet")
-        write_parquet(scores, folder / "scores.parquet")
-        write_parquet(acted.removed, folder / "removed.parquet")
-        write_parquet(acted.changed, folder / "changed.parquet")
+    tables = {"train": acted.train, "removed": acted.removed, "changed": acted.changed}
+    write_tables(OUTPUT, tables | {"scores": scores})
     write_text(CURVES, trace_curves(gradable, graded_scores).write_csv())
     write_metrics(METRICS, metrics, "label_errors", "relabelled", "grade.precision", "grade.recall")
 
