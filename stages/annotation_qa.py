@@ -66,18 +66,13 @@ def gate_failure(found: Quality, min_krippendorff_alpha: float) -> str | None:
     return render_messages(values | {"disputed": disputed, "most": TEXT_IN_ERROR_CHARACTERS})
 
 
-def say(message: str) -> None:
-    """Tell on standard error what the stage did."""
-    print(f"annotation_qa: {message}", file=sys.stderr)
-
-
 def report_gaps(records: pl.DataFrame, annotators: pl.DataFrame, like_the_others: dict[str, Any]) -> None:
     """Say for which rows and annotators there was nothing to measure, and which are no annotators, it seems."""
     values: dict[str, Any] = {"rows": records.height, "annotators": annotators.height}
     values |= {"rated": (records["ratings"] > 0).sum(), "several": (records["ratings"] > 1).sum()}
     values["alone"] = annotators.filter(pl.col("ratings_with_others") == 0)["annotator"].to_list()
     for line in render_messages(values | {"like_the_others": like_the_others}).splitlines():
-        say(line)
+        print(f"annotation_qa: {line}", file=sys.stderr)
 
 
 def main() -> None:
@@ -106,7 +101,8 @@ def main() -> None:
     if params.min_krippendorff_alpha is None:
         return
     if GATE not in found.overall and found.metrics.get("rows_with_several_ratings"):
-        say("all ratings are one label, so Krippendorff's alpha is undefined, and the gate lets them pass")
+        message = "all ratings are one label, so Krippendorff's alpha is undefined, and the gate lets them pass"
+        print(f"annotation_qa: {message}", file=sys.stderr)
     if failure := gate_failure(found, params.min_krippendorff_alpha):
         raise InputError(failure)
 

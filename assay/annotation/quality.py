@@ -64,13 +64,6 @@ def add_consensus(records: pl.DataFrame, votes: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def join_rows(ratings: pl.DataFrame, records: pl.DataFrame, votes: pl.DataFrame) -> pl.DataFrame:
-    """The ratings with labels and source of their row, and `agrees_with_others`, null where there are no others."""
-    of_row = records.select("id", "consensus_label", "reference_label", "source")
-    joined = ratings.join(of_row, on="id", how="inner", maintain_order="left")
-    return joined.join(consensus.compare_with_others(votes), on=["id", "label"], how="left", maintain_order="left")
-
-
 def number_labels(ratings: pl.DataFrame, label_order: list[str] | None) -> NDArray[np.int64]:
     """The labels as numbers from 0, in their order where they have one, else in alphabetical order."""
     if label_order is None:
@@ -120,7 +113,7 @@ def compare_labels(records: pl.DataFrame) -> Metrics:
 
 
 def tabulate_annotators(ratings: pl.DataFrame) -> pl.DataFrame:
-    """The table of `annotators.parquet`, sorted by annotator, from ratings as `join_rows` gives them."""
+    """The table of `annotators.parquet`, sorted by annotator, from ratings with `agrees_with_others`."""
     return (
         ratings.group_by("annotator")
         .agg(
@@ -133,7 +126,7 @@ def tabulate_annotators(ratings: pl.DataFrame) -> pl.DataFrame:
 
 
 def count_ratings(records: pl.DataFrame, ratings: pl.DataFrame) -> Metrics:
-    """Counts and shares over the rated rows; none where there are no ratings. These are as `join_rows` gives them."""
+    """Counts and shares over the rated rows; none where there are no ratings."""
     if ratings.is_empty():
         return {}
     several = ratings.filter(pl.len().over("id") > 1)
@@ -156,7 +149,10 @@ def measure_quality(
     """
     votes = consensus.count_votes(ratings)
     records = add_consensus(given, votes)
-    ratings = join_rows(ratings, records, votes)
+    # With labels and source of their row, and `agrees_with_others`, null where there are no others.
+    of_row, agreeing = records.select("id", "reference_label", "source"), consensus.compare_with_others(votes)
+    ratings = ratings.join(of_row, on="id", how="inner", maintain_order="left")
+    ratings = ratings.join(agreeing, on=["id", "label"], how="left", maintain_order="left")
     several = ratings.filter(pl.len().over("id") > 1)
     by_source = {str(source): part for (source,), part in several.partition_by("source", as_dict=True).items()}
     # Several threads add up in another order, and last bits would depend on the machine.

@@ -158,6 +158,7 @@ def _third_person(verb: str) -> str:
 _FORMS: dict[str, Callable[[re.Match[str]], str]] = {
     "third person": lambda match: _third_person(match[1]),
     "with article": lambda match: f"{match[1]} {'an' if match[2][0] in 'aeiou' else 'a'} {match[2]}",
+    "command": lambda match: match[2].upper() if match[1] == "Do not" else f"Always {match[2]}",
     "negated": lambda match: f"does not {_TABLES['verbs'][match[1]]} ",
 }
 """What changes are, in the table, that are no templates."""
@@ -173,10 +174,6 @@ def _changes(answer: str, table: str) -> Iterator[tuple[re.Match[str], str]]:
 
 def _negations(answer: str, random: np.random.Generator) -> Iterator[Change]:
     yield from ((*match.span(), new) for match, new in _changes(answer, "always"))
-    # A command: `Do not start` and `Never start`.
-    for match in re.finditer(r"(?:^|(?<=[.!?] ))(Do not|Never) ([a-z])", answer):
-        yield match.start(), match.end(), match[2].upper() if match[1] == "Do not" else f"Always {match[2]}"
-    yield from ((*match.span(), "Never ") for match in re.finditer(r"(?:^|(?<=[.!?] ))Always (?=[a-z])", answer))
     for match, new in _changes(answer, "outside_conditions"):
         sentence = SENTENCE_END.split(answer[: match.start()])[-1]
         after = SENTENCE_END.split(answer[match.end() :])[0]

@@ -89,12 +89,9 @@ def make_judged_pairs(
             if split == "train":
                 yield _judged(line, f"{path}:{line.line}", "unknown_prompt" if where is None else "test_prompt")
         elif where == split:
-            if not line.is_of(questions[line.prompt_id]):
-                yield _judged(line, f"{path}:{line.line}", "prompt_changed")
-            elif not (line.answer_a.strip() and line.answer_b.strip()):
-                yield _judged(line, f"{path}:{line.line}", "empty_side")
-            elif line.answer_a.strip() == line.answer_b.strip():
-                yield _judged(line, f"{path}:{line.line}", "equal_sides")
+            is_of_prompt = line.is_of(questions[line.prompt_id])
+            if fault := _side_fault(line.answer_a, line.answer_b) if is_of_prompt else "prompt_changed":
+                yield _judged(line, f"{path}:{line.line}", fault)
             else:
                 votes.setdefault((line.prompt_id, line.answers), []).append(line)
     for (prompt_id, answers), group in votes.items():
@@ -111,6 +108,12 @@ def make_judged_pairs(
             detail = f"{balance[better]} of {len(group)} judgements"
             key = f"{derived_seed(0, *sorted(answers)):016x}"
             yield Candidate(row_ids.variant(prompt_id, "human", key), prompt_id, "human", better, worse, detail)
+
+
+def _side_fault(one: str, other: str) -> str | None:
+    if not (one.strip() and other.strip()):
+        return "empty_side"
+    return "equal_sides" if one.strip() == other.strip() else None
 
 
 def _judged(line: Preference, row_id: str, reject: str) -> Candidate:
@@ -223,15 +226,9 @@ def check_pairs(
     candidates: Sequence[Candidate], chats: dict[str, Chat], too_long: Callable[[list[list[Any]]], list[bool]]
 ) -> Filtered:
     """The candidates that can be learnt from, and why the others cannot; `too_long` is asked of whole chats."""
-    rejects: list[str | None] = []
+    rejects = [one.reject or _side_fault(one.chosen, one.rejected) for one in candidates]
     whole: list[list[Any]] = []
-    for one in candidates:
-        reject = one.reject
-        if reject is None and not (one.chosen.strip() and one.rejected.strip()):
-            reject = "empty_side"
-        if reject is None and one.chosen.strip() == one.rejected.strip():
-            reject = "equal_sides"
-        rejects.append(reject)
+    for one, reject in zip(candidates, rejects, strict=True):
         if reject is None:
             prompt = chats[one.prompt_id]["messages"][:-1]
             whole += add_answers([prompt, prompt], [one.chosen, one.rejected])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from assay.compute.device import Device
-from assay.language_models.chat_template import Message, add_answers
+from assay.language_models.chat_template import add_answers
 from assay.reward.model import RewardModel, score_answers
 from assay.statistics.bootstrap import cluster_means
 from assay.statistics.intervals import wilson_estimate
@@ -42,16 +42,11 @@ class Margins:
         return (np.sign(self.margin) + 1) / 2
 
 
-def add_side(pairs: pl.DataFrame, side: str) -> list[list[Message]]:
-    """The chats of pairs, each with the answer of one side (`chosen` or `rejected`)."""
-    return add_answers(pairs["messages"], pairs[side])
-
-
 def score_sides(
     model: RewardModel, tokenizer: PreTrainedTokenizerBase, pairs: pl.DataFrame, batch_size: int, device: Device
 ) -> Margins:
     """What a reward model says of pairs, with at most `batch_size` chats in a forward pass."""
-    chats = [*add_side(pairs, "chosen"), *add_side(pairs, "rejected")]
+    chats = [chat for side in ("chosen", "rejected") for chat in add_answers(pairs["messages"], pairs[side])]
     scores = score_answers(model, tokenizer, chats, batch_size, device, "held-out pairs")
     return Margins(scores[: pairs.height], scores[pairs.height :])
 

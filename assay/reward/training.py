@@ -23,7 +23,7 @@ from assay.core.errors import InputError
 from assay.core.params import Params
 from assay.fine_tuning.adapters import add_adapter
 from assay.fine_tuning.trainer_params import TrainerParams
-from assay.reward.evaluation import add_side
+from assay.language_models.chat_template import add_answers
 from assay.reward.model import RewardModel, tokenise_whole
 
 
@@ -75,9 +75,8 @@ class PairTokens:
 
 def tokenise_sides(tokenizer: PreTrainedTokenizerBase, pairs: pl.DataFrame) -> PairTokens:
     """The chats of pairs as the reward model sees them."""
-    return PairTokens(
-        tokenise_whole(tokenizer, add_side(pairs, "chosen")), tokenise_whole(tokenizer, add_side(pairs, "rejected"))
-    )
+    sides = (add_answers(pairs["messages"], pairs[side]) for side in ("chosen", "rejected"))
+    return PairTokens(*(tokenise_whole(tokenizer, side) for side in sides))
 
 
 def order_pairs(

@@ -11,8 +11,9 @@ from scipy.stats import binomtest
 from assay.compute.device import Device
 from assay.core.errors import InputError
 from assay.core.outputs import read_json
+from assay.language_models.chat_template import add_answers
 from assay.preference_data.pairs import PAIRS_SCHEMA
-from assay.reward.evaluation import Margins, add_side, estimate_accuracy, measure_length_bias, score_sides
+from assay.reward.evaluation import Margins, estimate_accuracy, measure_length_bias, score_sides
 from assay.reward.model import load_reward_model, new_reward_model, score_answers
 from assay.reward.training import RewardLora, RewardParams, add_lora, order_pairs
 from assay.statistics.metrics_dict import Estimate
@@ -72,8 +73,8 @@ def test_it_learns_what_is_preferred_and_loads_again_with_the_same_rewards(
     assert not Path("scratch/reward").exists()
 
     model, tokenizer = load_reward_model(Path("models/reward/model"), CPU.device)
-    chosen = score_answers(model, tokenizer, add_side(held_out, "chosen"), 4, CPU, None)
-    rejected = score_answers(model, tokenizer, add_side(held_out, "rejected"), 4, CPU, None)
+    chosen = score_answers(model, tokenizer, add_answers(held_out["messages"], held_out["chosen"]), 4, CPU, None)
+    rejected = score_answers(model, tokenizer, add_answers(held_out["messages"], held_out["rejected"]), 4, CPU, None)
     assert float((chosen - rejected).mean()) == pytest.approx(metrics["mean_margin"], abs=1e-4)
 
 
