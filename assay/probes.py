@@ -96,9 +96,7 @@ def out_of_fold_probabilities(model: Model, labels: Integers, folds: Sequence[Fo
 
 
 def linear_model(
-    features: NDArray[np.float32],
-    Cs: Sequence[float],
-    steps: Callable[[int], list[BaseEstimator]] = lambda _: [],
+    features: NDArray[np.float32], Cs: Sequence[float], steps: Callable[[int], list[BaseEstimator]] = lambda _: []
 ) -> Model:
     """Logistic regression on features `(n, d)` that are standardised by the rows it is fitted on.
 

@@ -2,16 +2,9 @@
 
 Decides: nothing. Reads no test row. Logistic regressions are trained on all folds but one and scored on that one, by
 its reference labels (the given ones where there are none), with each step, without it, and with a random control of its
-size (`assay/ablation.py`); what is scored is always the same rows. docs/ablation.md says how to read it. The steps:
-
-- `cleaning`: without it, texts are as ingested, in training and evaluation, and rows that rules removed train;
-- `near_duplicates`: without it, those that `clean` removed train, where the row that stands for them does;
-- `corrections`: without them, labels are as before, and rows that people removed train;
-- `label_errors_drop`, and with the action of `label_errors` if it changes rows: the detector runs on the rows of each
-  fold that train, without fine-tuning, so that labels of evaluated rows have no part in it;
-- `augmentation`: examples of rows of the fold train too;
-- `target_consensus`, `target_soft`: trained on reference labels, or on how many raters gave each label, in place of
-  the given labels. These have no control.
+size (`assay/ablation.py`); the same rows are scored. docs/ablation.md lists the steps, and says how to read
+it. The detector of label errors runs on the rows of each fold that train, without fine-tuning, so that labels of
+evaluated rows have no part in it.
 """
 
 import sys

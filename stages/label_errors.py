@@ -51,11 +51,7 @@ CURVES = Path("metrics/plots/label_errors/precision_recall.csv")
 
 
 def summarise(
-    train: pl.DataFrame,
-    labels: NDArray[np.int64],
-    detection: Detection,
-    scores: pl.DataFrame,
-    acted: Acted,
+    train: pl.DataFrame, labels: NDArray[np.int64], detection: Detection, scores: pl.DataFrame, acted: Acted
 ) -> dict[str, Any]:
     """What was found among the train rows, whose labels have these numbers, and what was done."""
     known = scores["label_quality"].is_not_null().to_numpy()

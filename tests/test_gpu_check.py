@@ -6,9 +6,7 @@ import torch
 import yaml
 
 from assay.compute.device import Device
-from assay.core.errors import InputError
 from tests import gpu_check
-from tests.own_process import run_main
 from tests.pipeline_copy import smoke_params
 from tests.template_params import read_template_params
 
@@ -33,9 +31,3 @@ def test_steps_of_each_approach_run_and_what_fails_is_named(
     assert "s/step of 2 rows" in outcomes["sft@lora"]
     assert "s/step of 4 rows" in outcomes["sft@prefix_tuning"]
     assert set(gpu_check.try_approaches(CPU, 0.0).values()) == {"failed: not run, 600 s are over"}
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_without_a_gpu_the_error_says_so() -> None:
-    with pytest.raises(InputError, match="sees no CUDA device; `make doctor`"):
-        run_main(gpu_check)

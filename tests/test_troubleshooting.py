@@ -14,7 +14,7 @@ def test_what_quoted_errors_always_say_stands_in_the_code(repository: Path) -> N
     texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     templates = [*(repository / "assay").rglob("*.jinja"), repository / "assay/sources/fixes.yaml"]
     texts += re.split(r"\{[{%#].*?[}%#]\}|\n\w+: ", "\n".join(path.read_text(encoding="utf-8") for path in templates))
-    for name in ("assay/human_review/sentences", "assay/language_models/faults", "tools/run/stale_outputs"):
+    for name in ("assay/language_models/template_faults", "tools/run/stale_outputs"):
         sentences = yaml.safe_load((repository / f"{name}.yaml").read_text(encoding="utf-8")).values()
         texts += re.split(r"\{[^{}]*\}", "\n".join(map(str, sentences)))
     pieces = {line for text in texts for line in text.split("\n") if len(line) >= SHORTEST}

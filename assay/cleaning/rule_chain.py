@@ -92,11 +92,7 @@ def apply_rules(records: pl.DataFrame, rules: Sequence[ScopedRule]) -> Settled:
 
 
 def _one_pass(
-    part: pl.DataFrame,
-    texts: pl.Series,
-    rules: Sequence[ScopedRule],
-    number: int,
-    lines: list[pl.DataFrame],
+    part: pl.DataFrame, texts: pl.Series, rules: Sequence[ScopedRule], number: int, lines: list[pl.DataFrame]
 ) -> tuple[pl.Series, pl.DataFrame]:
     """Texts after each rule has run once, and `part` as the next pass needs it; `lines` get what changed.
 

@@ -18,7 +18,7 @@ NO_MEMORY = re.compile(r"can't allocate memory|out of memory")
 
 IN_ADDRESS = re.compile(
     r"(?i)(https?://(?=[^\s/]*@)|://(?=[^\s/:]*:[^\s/]*@))[^\s/]+(?=@)"
-    r"|([?&][\w-]*(?:token|secret|password|signature|credential|api[_-]?key|sig)=)[^\s&#'\"]+",
+    r"|([?&][\w-]*(?:token|secret|password|signature|credential|api[_-]?key|sig)=)[^\s&#'\"]+"
 )
 """Credentials in an address: before its host, or in its query."""
 

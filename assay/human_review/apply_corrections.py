@@ -10,14 +10,7 @@ from assay.core.forms import find_other_forms
 from assay.core.params import Params
 from assay.core.removed_rows import REMOVED_SCHEMA
 from assay.human_review.append_only_csv import refuse
-from assay.human_review.corrections import (
-    LABEL_FIELDS,
-    Correction,
-    LineError,
-    Outcome,
-    check_labels,
-    settle,
-)
+from assay.human_review.corrections import LABEL_FIELDS, Correction, LineError, Outcome, check_labels, settle
 
 DECIDED_SCHEMA = pl.Schema(
     [*REMOVED_SCHEMA.items(), ("reason", pl.String), ("reviewer", pl.String), ("date", pl.String), ("line", pl.Int64)]

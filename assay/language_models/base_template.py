@@ -74,7 +74,7 @@ def prepare_template(tokenizer: PreTrainedTokenizerBase, model: str, arguments: 
 
 def _find_fault(tokenizer: PreTrainedTokenizerBase, answer: str) -> str | None:
     """What is wrong with how a template writes an answer; None: nothing."""
-    chat, faults = _chat(answer), chats.FAULTS
+    chat = _chat(answer)
     # A macro of this name takes the place of the function that transformers gives to templates.
     dated = (f"{{% macro strftime_now(format) %}}{day}{{% endmacro %}}\n{tokenizer.chat_template}" for day in "12")
     try:
@@ -90,7 +90,7 @@ def _find_fault(tokenizer: PreTrainedTokenizerBase, answer: str) -> str | None:
     turn = whole.text.removeprefix(prompt.text)
     written, found, rest = turn.partition(answer)
     if not found:
-        return faults["other_answer"].format(answer=answer, turn=turn)
+        return f"does not write the answer {answer!r} as it is, but {turn!r}"
     if written.strip():
         fix = "end prompts with it, or leave it out"
         if "enable_thinking" in str(tokenizer.chat_template):

@@ -7,13 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from assay.core.params import Params
-from assay.statistics.intervals import (
-    Floats,
-    Integers,
-    logit_estimate,
-    loss_estimate,
-    share_estimate,
-)
+from assay.statistics.intervals import Floats, Integers, logit_estimate, loss_estimate, share_estimate
 from assay.statistics.metrics_dict import Estimate, interval_metrics
 from assay.statistics.verdicts import MIN_LABEL_ROWS, compare, rarest_label
 

@@ -5,12 +5,7 @@ from pathlib import Path
 import pytest
 
 from assay.core.errors import InputError
-from assay.human_review.preference_judgements import (
-    HEADER,
-    hash_question,
-    preference_line,
-    read_preferences,
-)
+from assay.human_review.preference_judgements import HEADER, hash_question, preference_line, read_preferences
 
 PATH = Path("data/preferences.csv")
 LINE = "faq:1,Yes.,No.,a,Ann,2026-11-23,dpo,base"

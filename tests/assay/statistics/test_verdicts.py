@@ -8,14 +8,7 @@ from sklearn.metrics import f1_score
 from statsmodels.stats.multitest import multipletests
 
 from assay.statistics.predictions import format_predictions, hash_name, predictions_file, read_predictions
-from assay.statistics.verdicts import (
-    best_group,
-    compare,
-    compare_all,
-    holm,
-    score_decided_on,
-    score_samples,
-)
+from assay.statistics.verdicts import best_group, compare, compare_all, holm, score_decided_on, score_samples
 
 ROWS = 400
 TRUTH = np.arange(ROWS) % 3
