@@ -208,7 +208,7 @@ def test_report_and_tables_name_nothing_of_the_templates_data(project: Project) 
 @pytest.mark.slow
 def test_again_at_once_nothing_runs(project: Project) -> None:
     assert "Running stage" not in project.dvc("repro")
-    assert "up to date" in project.dvc("status")
+    assert "up to date" in project.dvc("status", "dvc.yaml")
 
 
 @pytest.mark.slow
@@ -230,7 +230,7 @@ def test_one_changed_param_runs_one_approach_again(project: Project) -> None:
     write_params(project.folder, params)
     lines = project.dvc("repro").splitlines()
     ran = [line.split("'")[1] for line in lines if line.startswith("Running stage")]
-    assert sorted(ran) == ["evaluate@lora", "finetune@lora", "report", "robustness@lora"]
+    assert sorted(ran) == ["evaluate@lora", "finetune@lora", "report", "review_queue@full", "robustness@lora"]
 
 
 @pytest.mark.slow
@@ -249,7 +249,7 @@ def test_a_change_in_a_room_makes_no_stage_stale_but_those_that_use_it(
     before = path.read_text()
     try:
         path.write_text(f"{before}# changed\n")
-        assert set(json.loads(project.dvc("status", "--json"))) == stale
+        assert set(json.loads(project.dvc("status", "--json", "dvc.yaml"))) == stale
     finally:
         path.write_text(before)
 
@@ -272,7 +272,7 @@ def test_two_approaches_alone_from_raw_data_to_a_report_of_them(
         del params["fetch"]["assets"][name]
     project = set_up(tmp_path / "fork", repository, params)
     project.dvc("repro")
-    assert "up to date" in project.dvc("status")
+    assert "up to date" in project.dvc("status", "dvc.yaml")
     summary = project.metrics("summary")
     assert set(summary["approaches"]) == {"linear_probe"}
     assert set(summary["baselines"]) == {"tfidf"}
