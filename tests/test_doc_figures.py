@@ -9,6 +9,7 @@ import pytest
 
 from assay.core.outputs import read_json, write_text
 from assay.report.numbers import number
+from assay.report.page import templates_beside
 from assay.statistics.metrics_dict import leaves
 
 pytestmark = pytest.mark.figures
@@ -97,23 +98,12 @@ def reward_model() -> str:
     return markdown_table(["pairs", "right", "share [95% interval]"], rows)
 
 
-def policies() -> str:
-    rows = []
-    for name in (name for name in ("rloo", "ppo") if (METRICS / f"optional/{name}.json").is_file()):
-        of = read_json(METRICS / f"optional/{name}.json") | read_json(METRICS / f"cost/{name}.json")
-        rows.append(
-            [
-                f"`{name}`",
-                f"{of['reward_before']:z.2f} → {of['reward_after']:z.2f}".replace("-", "−"),
-                shown(of, "reward_difference", ".2f"),
-                shown(of, "kl_to_reference", ".2f"),
-                f"{of['answer_tokens_before']:.0f} → {of['answer_tokens_after']:.0f}",
-                f"{of['ended_share_before']:.0%} → {of['ended_share_after']:.0%}",
-                f"{of['train_seconds']:,.0f}",
-            ]
-        )
-    header = ["stage", "mean reward", "difference", "divergence, nats an answer", "tokens", "answers that end"]
-    return markdown_table([*header, "seconds"], rows)
+def from_template(name: str) -> Callable[[], str]:
+    """What a macro of tests/doc_figures.jinja writes; it has the metrics files by `read`, {} where there is none."""
+    templates = templates_beside(__file__, autoescape=False)
+    templates.globals["read"] = lambda of: read_json(file) if (file := METRICS / f"{of}.json").is_file() else {}
+    templates.filters["shown"] = shown
+    return lambda: str(getattr(templates.get_template("doc_figures.jinja").module, name)()).strip()
 
 
 def human_noise() -> str:
@@ -157,9 +147,12 @@ def coverage() -> str:
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
+    "ablation": {"steps": from_template("steps")},
     "approaches": {"approaches": approaches},
     "augmentation": {"robustness": robustness},
-    "generation": {"sft": sft, "reward": reward_model, "policies": policies},
+    "generation": {"sft": sft, "reward": reward_model}
+    | {name: from_template(name) for name in ("policies", "canaries")},
+    "learning_curve": {"curves": from_template("curves")},
     "label_errors": {"human": human_noise},
     "statistics": {"coverage": coverage},
 }
